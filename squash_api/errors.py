@@ -1,0 +1,139 @@
+"""Every failure that reaches a client: one class each, with a stable code and an HTTP status.
+
+`SquashError` is the root. A route never builds an error body: `app.py` turns these into the one
+body that all failures share.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One place in the input and what is wrong there.
+
+    `loc` is the path to it, for instance `("body", "measurements", 3, "metric")`.
+    """
+
+    loc: tuple[str | int, ...]
+    msg: str
+    type: str = "value_error"
+
+
+class SquashError(Exception):
+    """A failure with a sentence for people and a code for programs."""
+
+    code: ClassVar[str] = "internal_error"
+    status_code: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, detail: Sequence[Detail] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = tuple(detail)
+
+
+class InvalidInputError(SquashError):
+    """The input has the wrong form; `detail` names the places."""
+
+    code = "invalid_input"
+    status_code = 422
+
+
+class MalformedJsonError(InvalidInputError):
+    """The body is not JSON."""
+
+    code = "malformed_json"
+    status_code = 400
+
+
+class MissingFieldError(InvalidInputError):
+    """A parameter that the call needs is not there."""
+
+    code = "missing_parameter"
+    status_code = 400
+
+
+class TooLargeError(SquashError):
+    """The body is larger than `SQUASH_MAX_BODY_BYTES`."""
+
+    code = "too_large"
+    status_code = 413
+
+
+class UnsupportedMediaTypeError(SquashError):
+    """The body is not declared as JSON."""
+
+    code = "unsupported_media_type"
+    status_code = 415
+
+
+class SkippedInStrictModeError(SquashError):
+    """`?strict=true` and at least one value would have been skipped; nothing was stored."""
+
+    code = "skipped_in_strict_mode"
+    status_code = 422
+
+
+class NotFoundError(SquashError):
+    """No such user, metric, specification, job or blob."""
+
+    code = "not_found"
+    status_code = 404
+
+
+class NameTakenError(SquashError):
+    """The name exists already, with another content."""
+
+    code = "name_taken"
+    status_code = 400
+
+
+class ReadOnlyError(SquashError):
+    """The definition comes from YAML and cannot be changed through the API."""
+
+    code = "read_only"
+    status_code = 409
+
+
+class UnauthorizedError(SquashError):
+    """No valid token or password; carries flask_jwt's `error` word for the oldest clients."""
+
+    code = "unauthorized"
+    status_code = 401
+
+    def __init__(self, description: str, *, error: str, challenge: bool = False) -> None:
+        super().__init__(description)
+        self.error = error
+        self.challenge = challenge
+
+
+class ForbiddenError(SquashError):
+    """The user is known but may not do this."""
+
+    code = "forbidden"
+    status_code = 403
+
+
+class BusyError(SquashError):
+    """Too many passwords are being checked; try again after `retry_after_s` seconds."""
+
+    code = "busy"
+    status_code = 429
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RecordUnavailableError(SquashError):
+    """The record cannot be read or written at the moment."""
+
+    code = "record_unavailable"
+    status_code = 503
+
+
+class SettingsError(SquashError):
+    """A setting is missing or wrong, or the record does not fit it: the service cannot start."""
+
+    code = "settings"
