@@ -166,6 +166,17 @@ def split_metric_name(name: str) -> tuple[str, str]:
     return (measurement, key) if dot else ("", name)
 
 
+def extra_tag_problem(name: str) -> str | None:
+    """Return why `SQUASH_TAGS` cannot name this tag, or None if it can."""
+    if name == "time" or name in CONTRACT_FIELDS or name.startswith((META_PREFIX, "_")):
+        return f"'{name}' is the name of a field, or reserved"
+    if not name or clean_text(name) != name or " " in name:
+        return f"'{name}' is not a plain word"
+    if any(name in keys and name != tag for tag, keys in TAG_SOURCES.items()):
+        return f"'{name}' feeds another tag already"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """The names in force: the fixed ones and the tags that `SQUASH_TAGS` adds."""

@@ -1,0 +1,175 @@
+"""Settings: environment variables (and `.env`), one field each; the description is the help."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from squash_api.errors import SettingsError
+from squash_api.schema import extra_tag_problem
+
+MIN_SECRET_BYTES = 32
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    if parts.query or parts.fragment:
+        raise ValueError("must have no query and no fragment")
+    return url.rstrip("/")
+
+
+def _split(separator: str) -> Any:
+    def split(value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(separator) if part.strip())
+        return value
+
+    return BeforeValidator(split)
+
+
+class InfluxTarget(BaseModel):
+    """One InfluxDB that every point goes to. `token`, if set, wins over `user` and `password`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    url: str
+    database: str = Field("squash", min_length=1)
+    user: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        return _http_url(url)
+
+
+class Settings(BaseSettings):
+    """What the environment says. Every name has the prefix `SQUASH_`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SQUASH_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    secret: SecretStr | None = Field(None, description="Key that signs tokens; 32 bytes or more.")
+    url: str = Field(
+        "http://127.0.0.1:8000", description="Public root of the service; made into every link."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    database_url: str = Field(
+        "sqlite:///squash.db", description="The record, as an SQLAlchemy URL."
+    )
+    registration: Literal["open", "key", "closed"] = Field(
+        "closed", description="Who may register: anyone, who knows the key, or nobody."
+    )
+    registration_key: SecretStr | None = Field(
+        None, description="What `key` in the body of /register must be."
+    )
+    token_minutes: int = Field(60, ge=1, le=10_080, description="Life of a token, in minutes.")
+    specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
+        (), description="Metrics-package directories, separated by colons."
+    )
+    tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (), description="Metadata keys that become tags beside the fixed ones, by commas."
+    )
+    max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    deliver: Literal["inline", "off"] = Field(
+        "inline", description="Deliver from this process, or leave it to `squash deliver`."
+    )
+    influx_url: str | None = Field(None, description="InfluxDB of the target `default`.")
+    influx_database: str = Field("squash", min_length=1, description="Its database.")
+    influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
+    influx_password: SecretStr | None = Field(None, description="Its password.")
+    influx_token: SecretStr | None = Field(None, description="Its token, instead of a password.")
+    influx_targets: tuple[InfluxTarget, ...] = Field(
+        (), description="JSON list of further targets: name, url, database, user, password, token."
+    )
+    kapacitor_url: str | None = Field(None, description="Kapacitor, for links.")
+    chronograf_url: str | None = Field(None, description="Chronograf, for links.")
+
+    @field_validator("url", "influx_url", "kapacitor_url", "chronograf_url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        return None if url is None else _http_url(url)
+
+    @field_validator("tags")
+    @classmethod
+    def _check_tags(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
+        problems = [problem for problem in map(extra_tag_problem, tags) if problem]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return tags
+
+    @property
+    def targets(self) -> tuple[InfluxTarget, ...]:
+        """The InfluxDBs to deliver to: `default` first if it has a URL, then the listed ones."""
+        if self.influx_url is None:
+            return self.influx_targets
+        default = InfluxTarget(
+            url=self.influx_url,
+            database=self.influx_database,
+            user=self.influx_user,
+            password=self.influx_password,
+            token=self.influx_token,
+        )
+        return (default, *self.influx_targets)
+
+    @property
+    def url_path(self) -> str:
+        """Path of the public root, without a trailing slash: empty, or for instance `/api`."""
+        return urlsplit(self.url).path.rstrip("/")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over the environment.
+
+    Raises
+    ------
+    SettingsError
+        Naming every variable that is wrong, and how.
+    """
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"SQUASH_{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
+        raise SettingsError("\n".join(lines)) from None
+    names = [target.name for target in settings.targets]
+    if len(set(names)) != len(names):
+        raise SettingsError("SQUASH_INFLUX_TARGETS: two targets have the same name")
+    if settings.registration == "key" and settings.registration_key is None:
+        raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
+    return settings
+
+
+def require_secret(settings: Settings) -> str:
+    """Return the key that signs tokens.
+
+    Raises
+    ------
+    SettingsError
+        If it is missing or shorter than 32 bytes: there is no default, on purpose.
+    """
+    secret = settings.secret.get_secret_value() if settings.secret else ""
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise SettingsError(
+            f"SQUASH_SECRET: must be set to {MIN_SECRET_BYTES} bytes or more, for instance the "
+            'output of: python -c "import secrets; print(secrets.token_hex(32))"'
+        )
+    return secret
