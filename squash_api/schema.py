@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from squash_api.errors import SettingsError
+
 TAGS = (
     "env_name",
     "instrument",
@@ -166,7 +168,7 @@ def split_metric_name(name: str) -> tuple[str, str]:
     return (measurement, key) if dot else ("", name)
 
 
-def extra_tag_problem(name: str) -> str | None:
+def _extra_tag_problem(name: str) -> str | None:
     """Return why `SQUASH_TAGS` cannot name this tag, or None if it can."""
     if name == "time" or name in CONTRACT_FIELDS or name.startswith((META_PREFIX, "_")):
         return f"'{name}' is the name of a field, or reserved"
@@ -179,7 +181,13 @@ def extra_tag_problem(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The names in force: the fixed ones and the tags that `SQUASH_TAGS` adds."""
+    """The names in force: the fixed ones and the tags that `SQUASH_TAGS` adds.
+
+    Raises
+    ------
+    SettingsError
+        If an added tag has an impossible name.
+    """
 
     extra_tags: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(init=False)
@@ -187,6 +195,9 @@ class Schema:
     _mapped: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
+        problems = [problem for problem in map(_extra_tag_problem, self.extra_tags) if problem]
+        if problems:
+            raise SettingsError(f"SQUASH_TAGS: {'; '.join(problems)}")
         tags = tuple(dict.fromkeys((*TAGS, *self.extra_tags)))
         sources = tuple(
             (name, TAG_SOURCES.get(name) or FIELD_SOURCES.get(name) or (name,))
@@ -243,8 +254,10 @@ class Schema:
         """
         scopes = _scopes(meta)
         context = Context()
+        # The first of several nested values with one key feeds the tag.
+        by_key = [{leaf.key: leaf for leaf in reversed(leaves)} for leaves in scopes if leaves]
         for name, keys in self._sources:
-            _take_mapped(name, keys, scopes, context)
+            _take_mapped(name, keys, by_key, context)
         for leaves in scopes:
             for leaf in leaves:
                 mapped = self._mapped.get(leaf.key)
@@ -289,23 +302,22 @@ def _leaves(node: dict[str, Any], path: tuple[str, ...]) -> Iterator[_Leaf]:
 
 
 def _take_mapped(
-    name: str, keys: tuple[str, ...], scopes: tuple[list[_Leaf], ...], context: Context
+    name: str, keys: tuple[str, ...], scopes: list[dict[str, _Leaf]], context: Context
 ) -> None:
     """Fill one tag or field of the contract from the best of its sources."""
     for leaves in scopes:
         for key in keys:
-            for leaf in leaves:
-                if leaf.key != key:
-                    continue
-                text = tag_text(leaf.value)
-                reason = _text_problem(name, text)
-                if text is None or reason:
-                    if leaf.value is not None:
-                        context.cleanings.append(Cleaning(key, reason or "empty: left out"))
-                    continue
-                _note_change(leaf, text, context)
-                (context.fields if name in FIELD_SOURCES else context.tags)[name] = text
-                return
+            leaf = leaves.get(key)
+            if leaf is None or leaf.value is None:
+                continue
+            text = tag_text(leaf.value)
+            reason = _text_problem(name, text)
+            if text is None or reason:
+                context.cleanings.append(Cleaning(key, reason or "empty: left out"))
+                continue
+            _note_change(leaf, text, context)
+            (context.fields if name in FIELD_SOURCES else context.tags)[name] = text
+            return
 
 
 def _text_problem(name: str, text: str | None) -> str | None:

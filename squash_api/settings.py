@@ -16,7 +16,6 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from squash_api.errors import SettingsError
-from squash_api.schema import extra_tag_problem
 
 MIN_SECRET_BYTES = 32
 
@@ -105,14 +104,6 @@ class Settings(BaseSettings):
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
         return None if url is None else _http_url(url)
-
-    @field_validator("tags")
-    @classmethod
-    def _check_tags(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
-        problems = [problem for problem in map(extra_tag_problem, tags) if problem]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return tags
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:
