@@ -1,0 +1,88 @@
+"""Opening the record: engine, pragmas, and migrations."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+
+from squash_api.errors import SettingsError
+
+_BUSY_TIMEOUT_MS = 30_000
+_WRITE_OPTION = "squash_write"
+
+
+def open_database(url: str) -> Engine:
+    """Open the record and bring its tables to the present version.
+
+    Raises
+    ------
+    SettingsError
+        If the URL is wrong, or the database cannot be opened or migrated.
+    """
+    engine = _engine(url)
+    try:
+        _migrate(engine)
+    except Exception as error:
+        engine.dispose()
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: the record at {make_url(url).render_as_string()} cannot be "
+            f"opened: {error}"
+        ) from error
+    return engine
+
+
+def writing(connection: Connection) -> Connection:
+    """Mark a connection as one that will write, before its transaction begins.
+
+    SQLite then takes its lock at the beginning: a transaction that starts by reading could not
+    wait for it later.
+    """
+    return connection.execution_options(**{_WRITE_OPTION: True})
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        engine = create_engine(parsed, pool_size=8, max_overflow=32)
+    except Exception as error:
+        raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise SettingsError(
+                "SQUASH_DATABASE_URL: the record needs a file, for instance sqlite:///squash.db"
+            )
+        Path(parsed.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # SQLAlchemy shall decide where a transaction begins, not the driver.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL: a commit returns when the write-ahead log is on the disk; the 202 rests on it.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -65536")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_write = connection.get_execution_options().get(_WRITE_OPTION, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+def _migrate(engine: Engine) -> None:
+    # Alembic takes a third of a second to import.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect() as connection, writing(connection).begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

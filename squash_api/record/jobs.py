@@ -1,0 +1,159 @@
+"""Jobs in the record: reading them back, adding to them, and deleting them."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from squash_api.record.tables import added_measurement, definition, job
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as the record holds it. `body` is None once it has been deleted."""
+
+    job_id: int
+    user_id: int
+    received_ns: int
+    time_ns: int
+    revision: int
+    is_deliverable: bool
+    body: bytes | None
+    deleted_ns: int | None
+
+
+def current_revision(connection: Connection) -> int:
+    """Return the revision of the newest definition; 0 if there is none."""
+    return int(connection.execute(_REVISION).scalar_one())
+
+
+def get_job(connection: Connection, job_id: int) -> JobRow | None:
+    """Return a job, or None if there never was one."""
+    row = connection.execute(_JOB.where(job.c.id == job_id)).first()
+    return None if row is None else JobRow(*row)
+
+
+def jobs_between(
+    connection: Connection, *, after: int, through: int, max_bytes: int, limit: int
+) -> list[JobRow]:
+    """Return jobs after one id and through another, by id, deleted ones too.
+
+    At most `limit`, and no more than fit `max_bytes` of bodies, but always one if there is one.
+    """
+    sizes = connection.execute(
+        select(job.c.id, job.c.size)
+        .where(job.c.id > after, job.c.id <= through)
+        .order_by(job.c.id)
+        .limit(limit)
+    ).all()
+    return _within(connection, [(row.id, row.size) for row in sizes], max_bytes=max_bytes)
+
+
+def jobs_by_id(connection: Connection, job_ids: Iterable[int], *, max_bytes: int) -> list[JobRow]:
+    """Return the jobs of these ids, by id, as far as they fit `max_bytes`, but always one."""
+    sizes = connection.execute(
+        select(job.c.id, job.c.size).where(job.c.id.in_(list(job_ids))).order_by(job.c.id)
+    ).all()
+    return _within(connection, [(row.id, row.size) for row in sizes], max_bytes=max_bytes)
+
+
+def _within(
+    connection: Connection, sizes: list[tuple[int, int]], *, max_bytes: int
+) -> list[JobRow]:
+    total, last = 0, 0
+    wanted: list[int] = []
+    for job_id, size in sizes:
+        total += size
+        if wanted and total > max_bytes:
+            break
+        wanted.append(job_id)
+        last = job_id
+    if not wanted:
+        return []
+    where = (
+        job.c.id.between(wanted[0], last)
+        if last - wanted[0] < 2 * len(wanted)
+        else job.c.id.in_(wanted)
+    )
+    rows = connection.execute(_JOB.where(where).order_by(job.c.id))
+    chosen = set(wanted)
+    return [JobRow(*row) for row in rows if row.id in chosen]
+
+
+def last_job_id(connection: Connection) -> int:
+    """Return the id of the newest job; 0 if there is none."""
+    return int(connection.execute(_LAST_JOB).scalar_one())
+
+
+def job_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
+    """Return ids of jobs that have not been deleted, ascending."""
+    rows = connection.execute(
+        select(job.c.id)
+        .where(job.c.id > after, job.c.deleted_ns.is_(None))
+        .order_by(job.c.id)
+        .limit(limit)
+    )
+    return [row.id for row in rows]
+
+
+def added_measurements(
+    connection: Connection, job_ids: Sequence[int]
+) -> dict[int, list[dict[str, object]]]:
+    """Return what `POST /measurement/<job>` added to these jobs, in order of arrival."""
+    rows = connection.execute(
+        select(added_measurement.c.job_id, added_measurement.c.document)
+        .where(added_measurement.c.job_id.in_(job_ids))
+        .order_by(added_measurement.c.id)
+    )
+    found: dict[int, list[dict[str, object]]] = {}
+    for row in rows:
+        found.setdefault(row.job_id, []).append(json.loads(row.document))
+    return found
+
+
+def add_measurement(
+    connection: Connection,
+    *,
+    job_id: int,
+    document: dict[str, object],
+    user_id: int,
+    created_ns: int,
+) -> None:
+    """Add a measurement to a stored job."""
+    connection.execute(
+        insert(added_measurement).values(
+            job_id=job_id, document=json.dumps(document), user_id=user_id, created_ns=created_ns
+        )
+    )
+
+
+def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: int) -> None:
+    """Delete a job's content and leave its tombstone, with who and when."""
+    connection.execute(
+        update(job)
+        .where(job.c.id == job_id)
+        .values(
+            body=None,
+            digest=None,
+            identifiers_digest=None,
+            size=0,
+            deleted_ns=deleted_ns,
+            deleted_by=user_id,
+        )
+    )
+    connection.execute(delete(added_measurement).where(added_measurement.c.job_id == job_id))
+
+
+_REVISION = select(func.coalesce(func.max(definition.c.revision), 0))
+_LAST_JOB = select(func.coalesce(func.max(job.c.id), 0))
+_JOB = select(
+    job.c.id,
+    job.c.user_id,
+    job.c.received_ns,
+    job.c.time_ns,
+    job.c.revision,
+    job.c.is_deliverable,
+    job.c.body,
+    job.c.deleted_ns,
+)

@@ -1,0 +1,1 @@
+"""Alembic migrations of the record; `open_database` applies them."""

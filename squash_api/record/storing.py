@@ -1,0 +1,217 @@
+"""Storing jobs: many in one transaction, each with a time of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import BigInteger, Connection, bindparam, exists, func, insert, select
+
+from squash_api.errors import UnauthorizedError
+from squash_api.record.jobs import current_revision
+from squash_api.record.metrics import known_units, meet_metrics
+from squash_api.record.tables import job, user
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job that is ready to be stored.
+
+    `new_units` are the metrics that the job is the first to measure, and their units, as judged
+    against the metrics at `revision`; if either has changed meanwhile the job is `Stale`.
+    """
+
+    user_id: int
+    user_epoch: int
+    received_ns: int
+    asked_ns: int
+    revision: int
+    digest: bytes | None
+    identifiers_digest: bytes | None
+    is_deliverable: bool
+    body: bytes
+    new_units: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A job in the record. `is_repeat`: it was there before, and nothing was stored."""
+
+    job_id: int
+    received_ns: int
+    time_ns: int
+    is_repeat: bool = False
+    same_measurements_as: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The metrics have changed since the job was judged: judge it again and come back."""
+
+
+def store_jobs(
+    connection: Connection, items: Sequence[NewJob], /
+) -> list[Stored | Stale | Exception]:
+    """Store jobs in one transaction, in their order.
+
+    Each is checked on the way: its user, whether it is here already, whether the metrics are still
+    those it was judged by. No two jobs share a time.
+    """
+    epochs = _user_epochs(connection, items)
+    revision = current_revision(connection)
+    repeats = _repeats(connection, items)
+    twins = _twins(connection, items)
+    known = _known_units(connection, items)
+    outcomes: list[Stored | Stale | Exception] = []
+    new: list[tuple[int, NewJob]] = []
+    for index, item in enumerate(items):
+        repeat = repeats.get((item.user_id, item.digest))
+        if epochs.get(item.user_id) != item.user_epoch:
+            outcomes.append(UnauthorizedError("User does not exist", error="Invalid JWT"))
+        elif repeat is not None:
+            outcomes.append(repeat)
+        elif item.revision != revision or _is_outdated(item.new_units, known):
+            outcomes.append(Stale())
+        else:
+            known.update(_meet_metrics(connection, item.new_units, known))
+            new.append((index, item))
+            # A second copy in this batch comes back once the first has an id.
+            outcomes.append(Stale())
+            if item.digest is not None:
+                repeats[item.user_id, item.digest] = Stale()
+    for (index, item), (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
+        twin = twins.get(item.identifiers_digest)
+        outcomes[index] = Stored(job_id, item.received_ns, time_ns, same_measurements_as=twin)
+    return outcomes
+
+
+def _user_epochs(connection: Connection, items: Sequence[NewJob]) -> dict[int, int]:
+    rows = connection.execute(
+        select(user.c.id, user.c.epoch).where(
+            user.c.id.in_({item.user_id for item in items}), user.c.is_disabled.is_(False)
+        )
+    )
+    return {row.id: row.epoch for row in rows}
+
+
+def _repeats(
+    connection: Connection, items: Sequence[NewJob]
+) -> dict[tuple[int, bytes | None], Stored | Stale]:
+    """Return the first stored job for each user and digest."""
+    digests = {item.digest for item in items if item.digest is not None}
+    if not digests:
+        return {}
+    rows = connection.execute(
+        select(job.c.user_id, job.c.digest, job.c.id, job.c.received_ns, job.c.time_ns)
+        .where(job.c.digest.in_(digests))
+        .order_by(job.c.id.desc())
+    )
+    return {
+        (row.user_id, row.digest): Stored(row.id, row.received_ns, row.time_ns, is_repeat=True)
+        for row in rows
+    }
+
+
+def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None, int]:
+    """Return the first stored job for each set of measurement identifiers."""
+    digests = {item.identifiers_digest for item in items if item.identifiers_digest is not None}
+    if not digests:
+        return {}
+    rows = connection.execute(
+        select(job.c.identifiers_digest, func.min(job.c.id))
+        .where(job.c.identifiers_digest.in_(digests))
+        .group_by(job.c.identifiers_digest)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _known_units(connection: Connection, items: Sequence[NewJob]) -> dict[str, str | None]:
+    names = {name for item in items for name in item.new_units}
+    return known_units(connection, names) if names else {}
+
+
+def _is_outdated(new_units: dict[str, str | None], known: dict[str, str | None]) -> bool:
+    return any(
+        unit is not None and known.get(name) not in (None, unit) for name, unit in new_units.items()
+    )
+
+
+def _meet_metrics(
+    connection: Connection, new_units: dict[str, str | None], known: dict[str, str | None]
+) -> dict[str, str | None]:
+    changes = {
+        name: unit
+        for name, unit in new_units.items()
+        if name not in known or (known[name] is None and unit is not None)
+    }
+    if changes:
+        meet_metrics(connection, changes)
+    return changes
+
+
+def _insert(connection: Connection, new: list[tuple[int, NewJob]]) -> list[tuple[int, int]]:
+    """Insert jobs; return id and time of each, in the order given."""
+    items = [item for _, item in new]
+    times: list[int] = []
+    taken = _taken_times(connection, items)
+    clashing: list[int] = []
+    for index, item in enumerate(items):
+        times.append(item.asked_ns)
+        if item.asked_ns in taken:
+            clashing.append(index)
+        taken.add(item.asked_ns)
+    clashes = set(clashing)
+    rows = [_row(item, item.asked_ns) for i, item in enumerate(items) if i not in clashes]
+    if rows:
+        connection.execute(insert(job), rows)
+    for index in clashing:
+        item = items[index]
+        times[index] = connection.execute(_NEXT_FREE, {"asked": item.asked_ns}).scalar_one()
+        connection.execute(insert(job), [_row(item, times[index])])
+    if not times:
+        return []
+    ids = connection.execute(select(job.c.time_ns, job.c.id).where(job.c.time_ns.in_(times)))
+    by_time = {row.time_ns: row.id for row in ids}
+    return [(by_time[time_ns], time_ns) for time_ns in times]
+
+
+def _taken_times(connection: Connection, items: Sequence[NewJob]) -> set[int]:
+    asked = {item.asked_ns for item in items}
+    if not asked:
+        return set()
+    rows = connection.execute(select(job.c.time_ns).where(job.c.time_ns.in_(asked)))
+    return {row.time_ns for row in rows}
+
+
+# The first free time after a taken one. The search begins at the last time that was given to a job
+# which asked for the same: all between the two is taken, so a long run of equal dates costs no more
+# than a short one.
+_taken, _next = job.alias("taken"), job.alias("next")
+_NEXT_FREE = (
+    select(_taken.c.time_ns + 1)
+    .where(
+        _taken.c.time_ns
+        >= func.coalesce(
+            select(func.max(job.c.time_ns))
+            .where(job.c.asked_ns == bindparam("asked", type_=BigInteger))
+            .scalar_subquery(),
+            bindparam("asked", type_=BigInteger),
+        ),
+        ~exists().where(_next.c.time_ns == _taken.c.time_ns + 1),
+    )
+    .order_by(_taken.c.time_ns)
+    .limit(1)
+)
+
+
+def _row(item: NewJob, time_ns: int) -> dict[str, object]:
+    return {
+        "user_id": item.user_id,
+        "received_ns": item.received_ns,
+        "asked_ns": item.asked_ns,
+        "time_ns": time_ns,
+        "revision": item.revision,
+        "digest": item.digest,
+        "identifiers_digest": item.identifiers_digest,
+        "is_deliverable": item.is_deliverable,
+        "size": len(item.body),
+        "body": item.body,
+    }

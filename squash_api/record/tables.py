@@ -1,0 +1,206 @@
+"""The tables of the record. Times are integers, ns since 1970 UTC; text never holds NUL.
+
+What a client was promised is in `job` (the bytes as received) and in `definition` (append-only).
+`job_run`, `measurement` and `package_set` are derived from `job`, by `derivation.py`, and can be
+made again from it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+# SQLite gives ids by itself to INTEGER keys only.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+user = Table(
+    "user_account",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    # Counts up with every change that must end the tokens given out before.
+    Column("epoch", Integer, nullable=False, default=1),
+    Column("is_disabled", Boolean, nullable=False, default=False),
+    Column("created_ns", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+definition = Table(
+    "definition",
+    metadata,
+    Column("revision", _Id, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    # JSON; null is a tombstone.
+    Column("document", Text),
+    # "api" or "yaml"; for YAML, `source` is file and line.
+    Column("origin", String(16), nullable=False),
+    Column("source", Text),
+    Column("user_id", _Id, ForeignKey("user_account.id")),
+    Column("created_ns", BigInteger, nullable=False),
+    Index(None, "kind", "name", "revision"),
+    sqlite_autoincrement=True,
+)
+
+metric = Table(
+    "metric",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    # Canonical unit in force; null until a value of an undeclared metric brings one.
+    Column("unit", Text),
+    Column("is_declared", Boolean, nullable=False),
+    # Grows with every change of any row, so that a reader can ask for what is new.
+    Column("version", BigInteger, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("user_id", _Id, ForeignKey("user_account.id"), nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    # What the job asked for; `time_ns` is the next one free.
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("time_ns", BigInteger, nullable=False, unique=True),
+    # Definitions in force at receipt: those up to this revision.
+    Column("revision", BigInteger, nullable=False),
+    Column("digest", LargeBinary(16)),
+    Column("identifiers_digest", LargeBinary(16)),
+    Column("is_deliverable", Boolean, nullable=False),
+    Column("size", Integer, nullable=False),
+    # The bytes as received; null once deleted.
+    Column("body", LargeBinary),
+    Column("deleted_ns", BigInteger),
+    Column("deleted_by", _Id, ForeignKey("user_account.id")),
+    Index(None, "asked_ns", "time_ns"),
+    Index(None, "digest"),
+    Index(None, "identifiers_digest"),
+    sqlite_autoincrement=True,
+)
+
+added_measurement = Table(
+    "added_measurement",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job_id", _Id, ForeignKey("job.id"), nullable=False, index=True),
+    Column("document", Text, nullable=False),
+    Column("user_id", _Id, ForeignKey("user_account.id"), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+package_set = Table(
+    "package_set",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    # JSON list of {name, git_sha, git_url, git_branch, eups_version}, by name.
+    Column("document", Text, nullable=False),
+)
+
+job_run = Table(
+    "job_run",
+    metadata,
+    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    Column("env_name", Text),
+    Column("pipeline", Text),
+    Column("run_id", Text),
+    Column("dataset", Text),
+    Column("package_set_id", _Id, ForeignKey("package_set.id")),
+    # Any job of the run of this pipeline that was received last before this job's run.
+    Column("previous_job_id", _Id, ForeignKey("job.id")),
+    Column("measurement_count", Integer, nullable=False),
+    Index(None, "pipeline", "run_id", "job_id"),
+    Index(None, "pipeline", "job_id"),
+    Index(None, "run_id", "job_id"),
+    Index(None, "dataset"),
+)
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("metric_id", _Id, ForeignKey("metric.id"), primary_key=True, autoincrement=False),
+    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    # In the metric's unit; null if absent or skipped.
+    Column("value", Float(53)),
+    sqlite_with_rowid=False,
+)
+
+target = Table(
+    "target",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    # Every job up to this one was sent, or is named in `quarantine` or `redelivery`.
+    Column("sent_through", BigInteger, nullable=False, default=0),
+    # Every job up to this one has been taken in hand.
+    Column("taken_through", BigInteger, nullable=False, default=0),
+    Column("lease_owner", String(64)),
+    Column("lease_until_ns", BigInteger, nullable=False, default=0),
+    # Why nothing goes out at the moment; null if all is well.
+    Column("trouble", Text),
+    Column("trouble_since_ns", BigInteger),
+)
+
+redelivery = Table(
+    "redelivery",
+    metadata,
+    Column("target", String(64), ForeignKey("target.name"), primary_key=True),
+    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    # Which request for it this is; one that comes while the job is being sent stays.
+    Column("request", BigInteger, nullable=False),
+)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("target", String(64), ForeignKey("target.name"), primary_key=True),
+    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    Column("time_ns", BigInteger, nullable=False),
+    # JSON list of InfluxDB measurements.
+    Column("measurements", Text, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("target", String(64), ForeignKey("target.name"), nullable=False),
+    Column("job_id", _Id, ForeignKey("job.id"), nullable=False),
+    Column("measurement", Text, nullable=False),
+    Column("line", Text, nullable=False),
+    # InfluxDB's words.
+    Column("reason", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Index(None, "job_id", "target"),
+    sqlite_autoincrement=True,
+)
+
+state = Table(
+    "state",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)

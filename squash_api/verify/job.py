@@ -1,0 +1,200 @@
+"""The job document: what `lsst.verify.Job.dispatch` posts, decoded and checked.
+
+Source: lsst.verify `Job.json`; the tolerances are those that clients have relied on (absent or
+list-shaped `packages`, absent `env`, null units, unknown keys).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from squash_api.errors import Detail, InvalidInputError
+from squash_api.verify.json_text import MAX_DEPTH, decode_json, path_text, too_deep_path
+
+_DAY_NS = 86_400 * 10**9
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DATE = re.compile(
+    r"(?P<main>\d{4}-?\d{2}-?\d{2}(?:[T ]\d{2}(?::?\d{2}(?::?\d{2})?)?)?)"
+    r"(?:[.,](?P<fraction>\d{1,18}))?\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked job document.
+
+    Every one of the `measurements` has a text `metric`. `bare_tokens` counts the `NaN` and
+    `Infinity` of the body, which are not JSON and were read as null. `digest` is 16 bytes that tell
+    equal jobs: over measurements, blobs and metadata, but for `env.date`, which changes when a job
+    is sent again. `identifiers_digest` tells equal sets of measurements. Both are None if there is
+    no measurement, or one without identifier.
+    """
+
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    blobs: list[dict[str, Any]] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+    bare_tokens: int = 0
+    digest: bytes | None = None
+    identifiers_digest: bytes | None = None
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """The environment of the job; empty if it names none."""
+        return self.meta.get("env") or {}
+
+    def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
+        """Return the job's time in ns since 1970, and a note if it is the time of receipt.
+
+        `env.date`, else `meta.date`, if it lies between 1970 and one day after the receipt; a date
+        without zone is in UTC.
+        """
+        date = self.env.get("date")
+        if date is None:
+            date = self.meta.get("date")
+        if date is None:
+            return received_ns, "no env.date: the time of receipt was taken"
+        time_ns = parse_time_ns(date) if isinstance(date, str) else None
+        if time_ns is None:
+            return received_ns, "env.date is not an ISO 8601 date: the time of receipt was taken"
+        if not 0 <= time_ns <= received_ns + _DAY_NS:
+            return received_ns, (
+                "env.date is before 1970 or more than a day ahead: the time of receipt was taken"
+            )
+        return time_ns, None
+
+
+def parse_time_ns(text: str) -> int | None:
+    """Return an ISO 8601 date in ns since 1970, or None; without zone it is in UTC."""
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        return None
+    zone = (match["zone"] or "Z").upper()
+    try:
+        moment = datetime.fromisoformat(match["main"]).replace(tzinfo=UTC)
+        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
+    except ValueError:
+        return None
+    seconds = (moment - _EPOCH - (offset or timedelta())) // timedelta(seconds=1)
+    return seconds * 10**9 + int((match["fraction"] or "0")[:9].ljust(9, "0"))
+
+
+def decode_job(body: bytes) -> Job:
+    """Decode and check the body of a job.
+
+    Raises
+    ------
+    MalformedJsonError
+        If it is not JSON (bare `NaN` and `Infinity` excepted), with line and column.
+    InvalidInputError
+        If it is JSON but not a job, with the JSON path of every wrong part.
+    """
+    document, bare_tokens = decode_json(body)
+    if not isinstance(document, dict):
+        raise InvalidInputError(
+            "The job must be a JSON object with measurements, blobs and meta.",
+            detail=[Detail(("body",), "must be an object", "object_type")],
+        )
+    measurements = _or_empty(document.get("measurements"), [])
+    if isinstance(measurements, dict):
+        measurements = [measurements]
+    blobs = _or_empty(document.get("blobs"), [])
+    meta = _or_empty(document.get("meta"), {})
+    problems = [
+        *_measurements_problems(measurements),
+        *_blobs_problems(blobs),
+        *_meta_problems(meta),
+    ]
+    if problems:
+        raise InvalidInputError(
+            f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
+            detail=problems,
+        )
+    digest, identifiers_digest = _digests(measurements, blobs, meta)
+    return Job(measurements, blobs, meta, bare_tokens, digest, identifiers_digest)
+
+
+def _or_empty(part: Any, empty: Any) -> Any:
+    return empty if part is None else part
+
+
+def _digests(
+    measurements: list[dict[str, Any]], blobs: list[dict[str, Any]], meta: dict[str, Any]
+) -> tuple[bytes | None, bytes | None]:
+    env = meta.get("env")
+    if env and "date" in env:
+        meta = {**meta, "env": {key: value for key, value in env.items() if key != "date"}}
+    document = [measurements, blobs, meta]
+    try:
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise _too_deep(measurements, blobs, meta) from None
+    identifiers: list[str] = [item.get("identifier") or "" for item in measurements]
+    if not identifiers or not all(identifiers):
+        return None, None
+    names = "\n".join(sorted(identifiers)).encode()
+    return blake2b(text, digest_size=16).digest(), blake2b(names, digest_size=16).digest()
+
+
+def _too_deep(measurements: Any, blobs: Any, meta: Any) -> InvalidInputError:
+    document = {"measurements": measurements, "blobs": blobs, "meta": meta}
+    loc = ("body", *too_deep_path(document))
+    return InvalidInputError(
+        f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
+        detail=[Detail(loc, f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
+    )
+
+
+def _measurements_problems(measurements: Any) -> Iterator[Detail]:
+    if not isinstance(measurements, list):
+        yield Detail(("body", "measurements"), "must be a list", "list_type")
+        return
+    for index, item in enumerate(measurements):
+        # Hundreds of items a job: the common case is told by its types alone.
+        if (
+            type(item) is not dict
+            or type(item.get("metric")) is not str
+            or type(item.get("value")) is not float
+            or type(item.get("unit")) is not str
+            or type(item.get("identifier")) is not str
+        ):
+            yield from _measurement_problems(item, ("body", "measurements", index))
+
+
+def _measurement_problems(item: Any, loc: tuple[str | int, ...]) -> Iterator[Detail]:
+    if not isinstance(item, dict):
+        yield Detail(loc, "must be an object", "object_type")
+        return
+    if "metric" not in item:
+        yield Detail((*loc, "metric"), "is missing", "missing")
+    elif not isinstance(item["metric"], str):
+        yield Detail((*loc, "metric"), "must be text", "string_type")
+    if isinstance(item.get("value"), dict | list):
+        yield Detail((*loc, "value"), "must be a number or null", "number_type")
+    for key in ("unit", "identifier"):
+        if not isinstance(item.get(key), str | None):
+            yield Detail((*loc, key), "must be text or null", "string_type")
+
+
+def _blobs_problems(blobs: Any) -> Iterator[Detail]:
+    if not isinstance(blobs, list):
+        yield Detail(("body", "blobs"), "must be a list", "list_type")
+        return
+    for index, item in enumerate(blobs):
+        if not isinstance(item, dict):
+            yield Detail(("body", "blobs", index), "must be an object", "object_type")
+
+
+def _meta_problems(meta: Any) -> Iterator[Detail]:
+    if not isinstance(meta, dict):
+        yield Detail(("body", "meta"), "must be an object", "object_type")
+        return
+    if not isinstance(meta.get("env"), dict | None):
+        yield Detail(("body", "meta", "env"), "must be an object", "object_type")
+    if not isinstance(meta.get("packages"), dict | list | None):
+        yield Detail(("body", "meta", "packages"), "must be an object or a list", "object_type")
