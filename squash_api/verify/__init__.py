@@ -1,0 +1,1 @@
+"""The vocabulary of lsst.verify: names, jobs, metrics, specifications, units and judging."""

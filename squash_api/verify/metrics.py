@@ -1,0 +1,232 @@
+"""The definition of a metric, and how it is read from a document."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from math import isfinite
+from typing import Any, NamedTuple
+
+from squash_api.errors import Detail, InvalidInputError
+from squash_api.schema import Schema
+from squash_api.verify.units import UnitError, canonical_unit
+
+REFERENCE_KEYS = ("doc", "page", "url")
+LEGAL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+"""What a name consists of that reaches a file, a task or a dashboard."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """A line of a file, as people write it: `srd/specs/validate_drp/AM1.yaml:12`."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Fault(NamedTuple):
+    """Something wrong in a document: the path of keys to it, and what to do."""
+
+    loc: tuple[str | int, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is measured: its name, its unit and where it is defined.
+
+    Two metrics are equal when their definitions are, wherever they were read from.
+    """
+
+    name: str
+    package: str
+    description: str
+    unit: str
+    tags: tuple[str, ...]
+    reference: dict[str, Any]
+    display_name: str
+    source: Source | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the definition as the API sends it."""
+        return {
+            "name": self.name,
+            "package": self.package,
+            "display_name": self.display_name,
+            "description": self.description,
+            "unit": self.unit,
+            "tags": list(self.tags),
+            "reference": dict(self.reference),
+        }
+
+
+def metric_from_json(
+    document: Any,
+    *,
+    name: str | None = None,
+    source: Source | None = None,
+    schema: Schema = Schema(),  # noqa: B008 - immutable
+) -> Metric:
+    """Read a definition that was posted to the API; one without unit is dimensionless.
+
+    Parameters
+    ----------
+    document
+        An object with the keys of `Metric.to_json`; others are ignored.
+    name
+        The name in the address of the request, which the document need not repeat.
+
+    Raises
+    ------
+    InvalidInputError
+        With every problem in its `detail`.
+    """
+    if not isinstance(document, dict):
+        raise invalid("metric", [Fault((), "a metric is an object")])
+    full_name, faults = posted_name(document, name)
+    if full_name is not None:
+        problem = metric_name_problem(full_name, schema)
+        faults.extend([Fault(("name",), problem)] if problem else [])
+    package = document.get("package")
+    if package is not None and full_name and package != full_name.partition(".")[0]:
+        faults.append(Fault(("package",), f"the package of '{full_name}' is not {package!r}"))
+    metric, others = parse_metric(document, name=full_name or "", source=source)
+    if metric is None or faults:
+        raise invalid("metric", [*faults, *others])
+    return metric
+
+
+def parse_metric(
+    document: Mapping[Any, Any], *, name: str, source: Source | None = None
+) -> tuple[Metric | None, list[Fault]]:
+    """Read the keys of a definition, whatever its origin; None if there are faults."""
+    faults: list[Fault] = []
+    package, _, bare_name = name.partition(".")
+    reference, display_name = _parse_reference(document.get("reference"), faults)
+    shown = document.get("display_name")
+    metric = Metric(
+        name=name,
+        package=package,
+        description=_parse_text(document.get("description"), "description", faults).rstrip("\n"),
+        unit=parse_unit(document.get("unit", ""), ("unit",), faults) or "",
+        tags=parse_tags(document.get("tags"), faults),
+        reference=reference,
+        display_name=_parse_text(shown, "display_name", faults) or display_name or bare_name,
+        source=source,
+    )
+    return (None if faults else metric), faults
+
+
+def metric_name_problem(name: str, schema: Schema) -> str | None:
+    """Return why a definition cannot have this name, and what to do, or None if it can."""
+    package, dot, metric = name.partition(".")
+    if not dot or not package or not metric or "." in metric:
+        return f"'{name}' is not a metric's name: write package.metric, with one dot"
+    if LEGAL_NAME.match(name) is None:
+        return f"'{name}' holds more than letters, digits, '_' and '-': choose another name"
+    problem = schema.name_problem(name)
+    return f"'{name}': {problem}" if problem else None
+
+
+def posted_name(document: dict[str, Any], name: str | None) -> tuple[str | None, list[Fault]]:
+    """Return the name of a posted definition, from its address or from the document."""
+    written = document.get("name")
+    if written is None:
+        return name, [] if name is not None else [Fault(("name",), "the name is missing")]
+    if not isinstance(written, str):
+        return name, [Fault(("name",), "the name is not text")]
+    if name is not None and written != name:
+        return name, [Fault(("name",), f"the address says '{name}', the document '{written}'")]
+    return written, []
+
+
+def invalid(kind: str, faults: Sequence[Fault]) -> InvalidInputError:
+    """Return the error that tells an API client all faults of a definition."""
+    first = faults[0]
+    where = ".".join(map(str, first.loc))
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return InvalidInputError(
+        f"Not a {kind} definition: {where + ': ' if where else ''}{first.message}{more}",
+        detail=[Detail(fault.loc, fault.message) for fault in faults],
+    )
+
+
+def parse_unit(value: Any, loc: tuple[str | int, ...], faults: list[Fault]) -> str | None:
+    """Return the canonical spelling of a unit in a document; null in JSON means dimensionless."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        faults.append(Fault(loc, "the unit is not text: write '' for a dimensionless one"))
+        return None
+    try:
+        return canonical_unit(value if isinstance(value, str) else str(value))
+    except UnitError as error:
+        faults.append(Fault(loc, str(error)))
+        return None
+
+
+def parse_tags(value: Any, faults: list[Fault]) -> tuple[str, ...]:
+    """Return tags, sorted and each once, from a string, a list, a set or a mapping's keys."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | set | dict):
+        faults.append(Fault(("tags",), "tags are a text or a list of texts"))
+        return ()
+    tags = [tag for tag in value if isinstance(tag, str) and is_unicode(tag)]
+    faults.extend(
+        Fault(("tags",), f"the tag {tag!r} is not text: put it in quotes")
+        for tag in value
+        if not isinstance(tag, str) or not is_unicode(tag)
+    )
+    return tuple(sorted(set(tags)))
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether text can be stored: a lone surrogate cannot be encoded."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _parse_text(value: Any, key: str, faults: list[Fault]) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not is_unicode(value):
+        faults.append(Fault((key,), f"the {key.replace('_', ' ')} is not text"))
+        return ""
+    return value
+
+
+def _parse_reference(value: Any, faults: list[Fault]) -> tuple[dict[str, Any], str]:
+    """Return the reference and the display name in it.
+
+    lsst.verify ignores other keys of a reference and refuses them anywhere else in a metric, so a
+    reference is where a YAML file keeps the display name.
+    """
+    if value is None:
+        return dict.fromkeys(REFERENCE_KEYS), ""
+    if not isinstance(value, dict):
+        faults.append(Fault(("reference",), "a reference is a mapping of doc, page and url"))
+        return dict.fromkeys(REFERENCE_KEYS), ""
+    reference = {
+        key: _reference_value(value.get(key), ("reference", key), faults) for key in REFERENCE_KEYS
+    }
+    return reference, _parse_text(value.get("display_name"), "display_name", faults)
+
+
+def _reference_value(value: Any, loc: tuple[str | int, ...], faults: list[Fault]) -> Any:
+    if isinstance(value, list):
+        return [_reference_value(item, loc, faults) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    known = value is None or isinstance(value, str | int | float)
+    if not known or (isinstance(value, float) and not isfinite(value)):
+        faults.append(Fault(loc, "neither a text nor a number nor a list of them"))
+        return None
+    if isinstance(value, str) and not is_unicode(value):
+        faults.append(Fault(loc, "not text that can be encoded"))
+        return None
+    return value

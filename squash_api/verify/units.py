@@ -1,0 +1,223 @@
+"""Units of measure as astropy understands them: spelling and conversion.
+
+astropy is imported on the first unit that is not in everyday use, never with this module.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+MAX_UNIT_LENGTH = 100
+"""Longest text, in characters, that is tried as a unit."""
+
+_EVERYDAY = {
+    "": "",
+    "1": "",
+    "%": "%",
+    "percent": "%",
+    "pct": "%",
+    "mag": "mag",
+    "mmag": "mmag",
+    "arcsec": "arcsec",
+    "arcmin": "arcmin",
+    "mas": "mas",
+    "marcsec": "marcsec",
+    "milliarcsecond": "marcsec",
+    "deg": "deg",
+    "degree": "deg",
+    "rad": "rad",
+    "radian": "rad",
+    "pix": "pix",
+    "pixel": "pix",
+    "ct": "ct",
+    "count": "ct",
+    "electron": "electron",
+    "adu": "adu",
+    "byte": "byte",
+    "Jy": "Jy",
+    "nJy": "nJy",
+    "nanojansky": "nJy",
+    "s": "s",
+    "second": "s",
+    "ms": "ms",
+    "min": "min",
+    "minute": "min",
+    "h": "h",
+    "hour": "h",
+    "m": "m",
+    "mm": "mm",
+    "um": "um",
+    "micron": "micron",
+    "nm": "nm",
+    "K": "K",
+    "deg_C": "deg_C",
+    "Celsius": "deg_C",
+    "V": "V",
+    "A": "A",
+    "W": "W",
+    "Pa": "Pa",
+    "Hz": "Hz",
+}
+"""Units in everyday use and astropy's canonical spelling of each; a test holds it to astropy."""
+
+_MEANT = {
+    "dimensionless": '""',
+    "unitless": '""',
+    "none": '""',
+    "fraction": '""',
+    "counts": "ct",
+    "seconds": "s",
+    "secs": "s",
+    "sec": "s",
+    "minutes": "min",
+    "hours": "h",
+    "pixels": "pix",
+    "degc": "deg_C",
+    "magnitude": "mag",
+    "magnitudes": "mag",
+    "mags": "mag",
+    "millimag": "mmag",
+    "millimagnitude": "mmag",
+    "milliarcsec": "marcsec",
+    "bytes": "byte",
+    "electrons": "electron",
+    "percentage": "%",
+    "ppm": "1e-6",
+}
+
+# Python computes an integer power before astropy sees it: minutes of work for ten characters.
+_HUGE_POWER = re.compile(r"(?:\*\*|\^|\+)[\s(+-]*\d{4,}")
+_PROBES = (0.1, 1.0, -7.3, 12345.6789, 3e-17, 1e300)
+_WARNINGS_LOCK = Lock()
+
+
+class UnitError(ValueError):
+    """The text is no unit, or a value has no equivalent in the unit asked for."""
+
+
+@lru_cache(maxsize=4096)
+def canonical_unit(text: str) -> str:
+    """Return astropy's spelling of a unit, `""` for a dimensionless one.
+
+    Raises
+    ------
+    UnitError
+        If astropy knows no such unit; the message names a near spelling if there is one.
+    """
+    everyday = _EVERYDAY.get(text.strip(" "))
+    return everyday if everyday is not None else str(_unit(text).to_string())
+
+
+@lru_cache(maxsize=4096)
+def converter(source: str, target: str) -> Callable[[float], float] | None:
+    """Return the function that converts numbers from one unit to the other.
+
+    The results are those of `Quantity(value, source).to_value(target)` to the last bit (of a
+    `Magnitude` and its kin for logarithmic units); between identical units the very same number
+    comes back.
+
+    Returns
+    -------
+    Callable or None
+        None when the units are not convertible.
+
+    Raises
+    ------
+    UnitError
+        If either text is no unit.
+    """
+    spelling = canonical_unit(source), canonical_unit(target)
+    if spelling[0] == spelling[1]:
+        return _unchanged
+    from astropy.units import UnitsError  # noqa: PLC0415
+
+    old, new = _unit(source), _unit(target)
+    if old == new:
+        return _unchanged
+    try:
+        scale = float(old.to(new))
+        expected = [_through_astropy(probe, old, new) for probe in _PROBES]
+    except (UnitsError, TypeError, ArithmeticError):
+        return None
+    if [probe * scale for probe in _PROBES] == expected:
+        return lambda value: value * scale
+    if list(_PROBES) == expected:
+        return _unchanged
+    return lambda value: _through_astropy(value, old, new)
+
+
+def quantity_value(value: Any, unit: str) -> float:
+    """Return the number that astropy reads from a YAML or JSON scalar, in the given unit.
+
+    A text may hold a number (`"1e-6"`) or a number with a convertible unit (`"5 arcsec"`).
+
+    Raises
+    ------
+    UnitError
+        If it is no number, or in a unit that does not convert.
+    """
+    if type(value) is float or (type(value) is int and abs(value) < 1 << 53):
+        return float(value)
+    if not isinstance(value, str | bool | int):
+        raise UnitError(f"{_shown(value)} is not a number")
+    if isinstance(value, str) and (len(value) > MAX_UNIT_LENGTH or _HUGE_POWER.search(value)):
+        raise UnitError(f"{_shown(value)} is not a number")
+    from astropy.units import Quantity, UnitConversionError  # noqa: PLC0415
+
+    try:
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return float(Quantity(value, _parse(unit)).value)
+    except UnitConversionError:
+        raise UnitError(f"{_shown(value)} does not convert to the unit '{unit}'") from None
+    except (ValueError, TypeError, ArithmeticError):
+        raise UnitError(f"{_shown(value)} is not a number") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _unchanged(value: float) -> float:
+    return value
+
+
+def _through_astropy(value: float, old: Any, new: Any) -> float:
+    from astropy.units import Quantity  # noqa: PLC0415
+    from numpy import errstate  # noqa: PLC0415
+
+    with errstate(all="ignore"):
+        return float(Quantity(value, old, subok=True).to_value(new))
+
+
+def _unit(text: str) -> Any:
+    """Return astropy's unit for a text, whose spelling it can read back."""
+    if len(text) > MAX_UNIT_LENGTH or _HUGE_POWER.search(text):
+        raise UnitError(f"{_shown(text)} is no unit: write it in astropy's spelling")
+    try:
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            unit = _parse(text)
+            _parse(unit.to_string())
+    except (ValueError, TypeError, ArithmeticError):
+        raise UnitError(_no_unit(text)) from None
+    return unit
+
+
+def _parse(text: str) -> Any:
+    from astropy.units import Unit  # noqa: PLC0415
+
+    return Unit(text)
+
+
+def _no_unit(text: str) -> str:
+    meant = _MEANT.get(text.strip().lower())
+    near = [meant] if meant else get_close_matches(text, [*_EVERYDAY], n=2, cutoff=0.7)
+    if near:
+        return f"{_shown(text)} is no unit that astropy knows; write {' or '.join(near)}"
+    return f"{_shown(text)} is no unit that astropy knows; write one in its spelling, '' for none"

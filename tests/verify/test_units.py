@@ -1,0 +1,168 @@
+import struct
+import subprocess
+import sys
+import warnings
+
+import pytest
+from astropy.units import Quantity, Unit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy import errstate
+
+from squash_api.verify import units
+from squash_api.verify.units import UnitError, canonical_unit, converter, quantity_value
+
+SCALED = [
+    ("arcsec", "marcsec"),
+    ("mas", "arcsec"),
+    ("", "%"),
+    ("%", ""),
+    ("h", "s"),
+    ("mag", "mmag"),
+    ("mag", "dex"),
+    ("Jy", "nJy"),
+    ("deg", "rad"),
+    ("1e-6", "%"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("milliarcsecond", "marcsec"),
+        ("mas", "mas"),
+        ("nanojansky", "nJy"),
+        ("percent", "%"),
+        ("count", "ct"),
+        ("pixel", "pix"),
+        ("B", "byte"),
+        ("Celsius", "deg_C"),
+        ("1", ""),
+        ("", ""),
+        (" mag ", "mag"),
+        ("mag(AB)", "mag(AB)"),
+        ("km/s", "km / s"),
+    ],
+)
+def test_a_unit_has_one_canonical_spelling(text: str, canonical: str) -> None:
+    assert canonical_unit(text) == canonical
+
+
+@pytest.mark.parametrize(("text", "canonical"), sorted(units._EVERYDAY.items()))
+def test_everyday_units_are_spelled_as_astropy_spells_them(text: str, canonical: str) -> None:
+    assert Unit(text).to_string() == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["dimensionless", "counts", "seconds", "sec", "degC", "ppm", "millimag", "MAG", "1e400 m"],
+)
+def test_what_astropy_refuses_is_no_unit(text: str) -> None:
+    with pytest.raises(UnitError, match="write"):
+        canonical_unit(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("seconds", "write s"), ("degC", "write deg_C"), ("milimag", "mmag")]
+)
+def test_the_message_names_the_unit_that_was_meant(wrong: str, right: str) -> None:
+    with pytest.raises(UnitError, match=right):
+        canonical_unit(wrong)
+
+
+@pytest.mark.parametrize(
+    "text", ["10**999999999 m", "10^99999999", "10+99999999 m", "m" * 1000, "\ud800", "\x00"]
+)
+def test_hostile_text_is_refused_at_once(text: str) -> None:
+    with pytest.raises(UnitError):
+        canonical_unit(text)
+
+
+def test_a_discouraged_spelling_gives_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert canonical_unit("m/s/kg") == "m / (kg s)"
+
+
+@pytest.mark.parametrize(("source", "target"), [("mas", "marcsec"), ("mag", "mag"), ("", "1")])
+def test_identical_units_give_the_same_number_back(source: str, target: str) -> None:
+    value = 7.499999999999999
+    convert = converter(source, target)
+    assert convert is not None
+    assert convert(value) is value
+
+
+@pytest.mark.parametrize(("source", "target"), SCALED)
+@given(value=st.floats(allow_nan=False))
+@settings(max_examples=60)
+def test_scaled_units_convert_as_astropy_does_to_the_last_bit(
+    source: str, target: str, value: float
+) -> None:
+    convert = converter(source, target)
+    assert convert is not None
+    with errstate(over="ignore", under="ignore"):
+        expected = float(Quantity(value, source).to_value(target))
+    assert struct.pack("d", convert(value)) == struct.pack("d", expected)
+
+
+@pytest.mark.parametrize(("source", "target"), [("mag(AB)", "nJy"), ("nJy", "mag(AB)")])
+def test_logarithmic_units_convert_as_astropy_does(source: str, target: str) -> None:
+    convert = converter(source, target)
+    assert convert is not None
+    assert convert(21.5) == float(Quantity(21.5, source, subok=True).to_value(target))
+
+
+def test_a_logarithm_that_does_not_exist_is_nan_without_a_warning() -> None:
+    convert = converter("nJy", "mag(AB)")
+    assert convert is not None
+    assert convert(-1.0) != convert(-1.0)
+
+
+def test_percent_and_fraction_differ_by_a_hundred() -> None:
+    convert = converter("", "%")
+    assert convert is not None
+    assert convert(0.25) == 25.0
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("deg_C", "K"), ("ct", ""), ("mag", "mag(AB)"), ("pix", "arcsec"), ("s", "mag"), ("byte", "")],
+)
+def test_units_of_other_dimensions_do_not_convert(source: str, target: str) -> None:
+    assert converter(source, target) is None
+
+
+@pytest.mark.parametrize(("source", "target"), [("nonsense", "mag"), ("mag", "nonsense")])
+def test_a_conversion_needs_two_units(source: str, target: str) -> None:
+    with pytest.raises(UnitError, match="nonsense"):
+        converter(source, target)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("1e-6", 1e-6), (" 7 ", 7.0), (8, 8.0), (True, 1.0), ("5 mas", 5.0), (2**70, 2.0**70)],
+)
+def test_a_number_may_be_written_as_text(value: object, number: float) -> None:
+    assert quantity_value(value, "marcsec") == number
+
+
+@pytest.mark.parametrize("value", ["1_000", "", "abc", None, [5], {}, b"5", "5 10**99999999 m"])
+def test_what_astropy_reads_no_number_from_is_refused(value: object) -> None:
+    with pytest.raises(UnitError, match="is not a number"):
+        quantity_value(value, "marcsec")
+
+
+def test_a_number_in_another_dimension_is_refused() -> None:
+    with pytest.raises(UnitError, match="does not convert to the unit 'marcsec'"):
+        quantity_value("5 kg", "marcsec")
+
+
+def test_everyday_units_need_no_astropy() -> None:
+    code = (
+        "import sys\n"
+        "from squash_api.verify.units import canonical_unit, converter\n"
+        "assert converter('mmag', 'mmag')(2.5) == 2.5\n"
+        "assert canonical_unit('milliarcsecond') == 'marcsec'\n"
+        "assert 'astropy' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
