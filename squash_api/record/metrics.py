@@ -45,6 +45,19 @@ def known_units(connection: Connection, names: Iterable[str]) -> dict[str, str |
     return found
 
 
+def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return the ids of those names that are known."""
+    wanted = list(names)
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        chunk = wanted[start : start + _CHUNK]
+        rows = connection.execute(
+            select(metric.c.name, metric.c.id).where(metric.c.name.in_(chunk))
+        )
+        found.update((row.name, row.id) for row in rows)
+    return found
+
+
 def meet_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
     """Note undeclared metrics, and units of metrics that had none."""
     _put(connection, units, is_declared=False)

@@ -149,6 +149,13 @@ measurement = Table(
     sqlite_with_rowid=False,
 )
 
+rederivation = Table(
+    "rederivation",
+    metadata,
+    # A job whose measurements are to be derived again: a metric's unit has changed.
+    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+)
+
 target = Table(
     "target",
     metadata,

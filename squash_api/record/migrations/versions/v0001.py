@@ -247,3 +247,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["target"], ["target.name"], name=op.f("fk_redelivery_target")),
         sa.PrimaryKeyConstraint("target", "job_id", name=op.f("pk_redelivery")),
     )
+    op.create_table(
+        "rederivation",
+        sa.Column(
+            "job_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_rederivation_job_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_rederivation")),
+    )

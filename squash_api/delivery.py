@@ -1,0 +1,316 @@
+"""Delivery: from the record to each InfluxDB, in job order, at least once, without giving up.
+
+One drainer holds the lease of a target at a time. It sends jobs in the order of their ids, passing
+over only what InfluxDB refuses for good, which is kept with its reason.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import httpx
+import structlog
+
+from squash_api.code_changes import CodeChangeReader
+from squash_api.derivation import Deriver
+from squash_api.errors import RecordUnavailableError
+from squash_api.influx.client import (
+    InfluxClient,
+    InfluxError,
+    InfluxMisconfiguredError,
+    InfluxRefusedError,
+    deliver,
+)
+from squash_api.influx.points import EncodedPoint, job_to_points
+from squash_api.record.deliveries import (
+    Quarantined,
+    ensure_targets,
+    get_target,
+    mark_erased,
+    mark_sent,
+    mark_taken,
+    mark_trouble,
+    pending_erasures,
+    pending_redeliveries,
+    release_lease,
+    take_lease,
+)
+from squash_api.record.derived import runs_of
+from squash_api.record.jobs import (
+    JobRow,
+    added_measurements,
+    jobs_between,
+    jobs_by_id,
+    last_job_id,
+)
+from squash_api.record.record import Record
+from squash_api.settings import InfluxTarget
+from squash_api.stored_job import document_of
+from squash_api.verify.assessment import assess
+from squash_api.vocabulary import Vocabulary
+
+# A lease outlives the longest request, so that no two drainers ever send at once.
+_LEASE_NS = 120 * 10**9
+_BATCH = 500
+_BATCH_BYTES = 24_000_000
+_IDLE_S = 0.25
+_STANDBY_S = 2.0
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Jobs that go out together, and their points."""
+
+    jobs: list[JobRow] = field(default_factory=list)
+    points: list[EncodedPoint] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+
+
+class Drainer:
+    """Sends to one target until told to stop. Run it in a thread of its own.
+
+    Parameters
+    ----------
+    target
+        The InfluxDB.
+    record, vocabulary, deriver
+        Where the jobs come from.
+    squash_url
+        Public root of the service, for the link of each point to its job.
+    transport
+        In place of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        target: InfluxTarget,
+        *,
+        record: Record,
+        vocabulary: Vocabulary,
+        deriver: Deriver,
+        squash_url: str,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.name = target.name
+        self._client = InfluxClient(target, transport=transport)
+        self._record = record
+        self._vocabulary = vocabulary
+        self._deriver = deriver
+        self._squash_url = squash_url
+        self._changes = CodeChangeReader()
+        self._owner = uuid4().hex
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._failures = 0
+        record.write(lambda connection: ensure_targets(connection, [self.name]))
+
+    def wake(self) -> None:
+        """Say that there may be something to send."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after the batch in hand."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Send until `stop`."""
+        try:
+            while not self._stop.is_set():
+                wait_s = self._step_or_wait()
+                if wait_s:
+                    self._wake.wait(wait_s)
+                    self._wake.clear()
+        finally:
+            self._client.close()
+            try:
+                self._record.write(
+                    lambda connection: release_lease(connection, self.name, owner=self._owner)
+                )
+            except RecordUnavailableError:
+                _log.warning("lease not released; it will expire", target=self.name)
+
+    def drain(self) -> bool:
+        """Send all that waits, then return; False if another drainer holds the lease.
+
+        Raises
+        ------
+        InfluxError
+            At the first failure of the target, instead of waiting for it.
+        """
+        if not self._take_lease():
+            return False
+        while self._step():
+            self._take_lease()
+        return True
+
+    def _step_or_wait(self) -> float:
+        """Do one round; return how many seconds to wait before the next."""
+        try:
+            if not self._take_lease():
+                return _STANDBY_S
+            is_busy = self._step()
+        except InfluxError as error:
+            return self._note_trouble(error)
+        except Exception:
+            _log.exception("delivery failed; it will be tried again", target=self.name)
+            return self._next_wait()
+        self._failures = 0
+        return 0.0 if is_busy else _IDLE_S
+
+    def _take_lease(self) -> bool:
+        now_ns = time.time_ns()
+        return self._record.write(
+            lambda connection: take_lease(
+                connection,
+                self.name,
+                owner=self._owner,
+                now_ns=now_ns,
+                until_ns=now_ns + _LEASE_NS,
+            )
+        )
+
+    def _step(self) -> bool:
+        """Send one batch of new jobs and one of those to be sent again; False if none waits."""
+        has_erased = self._erase()
+        has_sent = self._send_new()
+        has_sent_again = self._send_again()
+        return has_erased or has_sent or has_sent_again
+
+    def _erase(self) -> bool:
+        with self._record.read() as connection:
+            erasures = pending_erasures(connection, self.name, limit=100)
+        for item in erasures:
+            for measurement in item.measurements:
+                self._client.delete_points(measurement, item.time_ns)
+        ids = [item.job_id for item in erasures]
+        if ids:
+            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=ids))
+        return bool(ids)
+
+    def _send_new(self) -> bool:
+        with self._record.read() as connection:
+            after = get_target(connection, self.name).sent_through
+            rows = jobs_between(
+                connection,
+                after=after,
+                through=last_job_id(connection),
+                max_bytes=_BATCH_BYTES,
+                limit=_BATCH,
+            )
+        if not rows:
+            return False
+        through = rows[-1].job_id
+        self._record.write(lambda connection: mark_taken(connection, self.name, through=through))
+        self._send(rows, through=through, redelivered=[])
+        return True
+
+    def _send_again(self) -> bool:
+        with self._record.read() as connection:
+            requests = pending_redeliveries(connection, self.name, limit=_BATCH)
+            rows = jobs_by_id(
+                connection, [job_id for job_id, _ in requests], max_bytes=_BATCH_BYTES
+            )
+        if not rows:
+            return False
+        last = rows[-1].job_id
+        self._send(
+            rows,
+            through=None,
+            redelivered=[request for request in requests if request[0] <= last],
+        )
+        return True
+
+    def _send(
+        self,
+        rows: Sequence[JobRow],
+        *,
+        through: int | None,
+        redelivered: Sequence[tuple[int, int]],
+    ) -> None:
+        batch = self._encode(rows)
+        rejected = deliver(self._client, [point.line for point in batch.points])
+        quarantined = [
+            Quarantined(
+                batch.owners[item.index],
+                batch.points[item.index].measurement,
+                batch.points[item.index].line,
+                item.reason,
+            )
+            for item in rejected
+        ]
+        for item in quarantined:
+            _log.error(
+                "InfluxDB refused a point for good; it is kept in quarantine",
+                target=self.name,
+                job=item.job_id,
+                measurement=item.measurement,
+                reason=item.reason,
+            )
+        self._record.write(
+            lambda connection: mark_sent(
+                connection,
+                self.name,
+                through=through,
+                redelivered=redelivered,
+                quarantined=quarantined,
+                now_ns=time.time_ns(),
+            )
+        )
+
+    def _encode(self, rows: Sequence[JobRow]) -> _Batch:
+        """Make the points of jobs; deleted ones have none."""
+        self._deriver.derive_through(rows[-1].job_id)
+        self._vocabulary.refresh()
+        schema = self._vocabulary.schema
+        batch = _Batch()
+        ids = [row.job_id for row in rows]
+        with self._record.read() as connection:
+            runs = runs_of(connection, ids)
+            added = added_measurements(connection, ids)
+            for row in rows:
+                if row.body is None:
+                    continue
+                job = document_of(row, added.get(row.job_id, []))
+                run = runs.get(row.job_id)
+                changes = self._changes.read(connection, run) if run else None
+                points = job_to_points(
+                    job_id=row.job_id,
+                    squash_url=f"{self._squash_url}/job/{row.job_id}",
+                    time_ns=row.time_ns,
+                    values=assess(job, metrics=self._vocabulary.metrics, schema=schema).values,
+                    context=schema.context(job.meta),
+                    code_changes=None if changes is None else changes.packages,
+                )
+                batch.points.extend(points)
+                batch.owners.extend([row.job_id] * len(points))
+        return batch
+
+    def _note_trouble(self, error: InfluxError) -> float:
+        trouble = str(error)
+        is_first = self._failures == 0
+        wait_s = self._next_wait()
+        if isinstance(error, InfluxRefusedError | InfluxMisconfiguredError):
+            # Nobody but an operator can mend it: asking often would only fill InfluxDB's log.
+            wait_s = _LONGEST_WAIT_S
+        (_log.error if is_first else _log.info)(
+            "delivery is held up", target=self.name, reason=trouble, wait_s=round(wait_s, 1)
+        )
+        self._record.write(
+            lambda connection: mark_trouble(
+                connection, self.name, trouble=trouble, now_ns=time.time_ns()
+            )
+        )
+        return wait_s
+
+    def _next_wait(self) -> float:
+        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret

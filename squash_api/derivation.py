@@ -1,0 +1,142 @@
+"""Deriving from the jobs, in batches, what is looked up in them: runs, packages, measurements.
+
+Nothing that a client was promised rests on this; whatever is not yet derived is derived on read.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from squash_api.record.derived import (
+    Derived,
+    derived_through,
+    jobs_to_rederive,
+    replace_measurements,
+    store_derived,
+)
+from squash_api.record.jobs import (
+    JobRow,
+    added_measurements,
+    jobs_between,
+    jobs_by_id,
+    last_job_id,
+)
+from squash_api.record.record import Record
+from squash_api.schema import RUN_ID
+from squash_api.stored_job import document_of
+from squash_api.verify.assessment import assess
+from squash_api.verify.job import Job
+from squash_api.vocabulary import Vocabulary
+
+# One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
+_BATCH = 32
+_BATCH_BYTES = 8_000_000
+_PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
+
+
+class Deriver:
+    """Derives jobs in the order of their ids. Safe to use from many threads.
+
+    Parameters
+    ----------
+    record
+        Where the jobs are.
+    vocabulary
+        The metrics in force.
+    """
+
+    def __init__(self, record: Record, vocabulary: Vocabulary) -> None:
+        self._record = record
+        self._vocabulary = vocabulary
+        self._lock = threading.Lock()
+
+    def catch_up(self) -> None:
+        """Derive every job that is in the record now."""
+        with self._record.read() as connection:
+            last = last_job_id(connection)
+        self.derive_through(last)
+
+    def derive_through(self, job_id: int) -> None:
+        """Derive every job up to this one."""
+        with self._lock:
+            while True:
+                with self._record.read() as connection:
+                    after = derived_through(connection)
+                    if after >= job_id:
+                        return
+                    rows = jobs_between(
+                        connection,
+                        after=after,
+                        through=job_id,
+                        max_bytes=_BATCH_BYTES,
+                        limit=_BATCH,
+                    )
+                    added = added_measurements(connection, [row.job_id for row in rows])
+                through = rows[-1].job_id if rows else job_id
+                derived = self._derive(rows, added)
+                self._record.write(
+                    lambda connection, derived=derived, after=after, through=through: (  # type: ignore[misc]
+                        store_derived(connection, derived, after=after, through=through)
+                    )
+                )
+
+    def rederive_some(self) -> bool:
+        """Derive some of those jobs again whose metrics have changed; False if there are none."""
+        with self._lock:
+            with self._record.read() as connection:
+                ids = jobs_to_rederive(connection, limit=_BATCH)
+                rows = jobs_by_id(connection, ids, max_bytes=_BATCH_BYTES)
+                added = added_measurements(connection, [row.job_id for row in rows])
+            if not rows:
+                return False
+            derived = self._derive(rows, added)
+            self._record.write(lambda connection: replace_measurements(connection, derived))
+            return True
+
+    def _derive(
+        self, rows: Sequence[JobRow], added: Mapping[int, list[dict[str, Any]]]
+    ) -> list[Derived]:
+        self._vocabulary.refresh()
+        return [
+            self._derive_one(row.job_id, document_of(row, added.get(row.job_id, [])))
+            for row in rows
+            if row.body is not None
+        ]
+
+    def _derive_one(self, job_id: int, job: Job) -> Derived:
+        schema = self._vocabulary.schema
+        outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
+        context = schema.context(job.meta)
+        run_id = context.fields.get(RUN_ID)
+        names = {item["metric"] for item in job.measurements}
+        return Derived(
+            job_id,
+            env_name=context.tags.get("env_name"),
+            pipeline=context.tags.get("pipeline"),
+            run_id=run_id if isinstance(run_id, str) else None,
+            dataset=context.tags.get("dataset"),
+            packages=packages_of(job),
+            values={name: outcome.values.get(name) for name in sorted(names)},
+        )
+
+
+def packages_of(job: Job) -> list[dict[str, str | None]]:
+    """Return a job's packages by name, whether it lists them or keys them by name.
+
+    Those without a name are left out; so is what is no text.
+    """
+    packages = job.meta.get("packages") or []
+    if isinstance(packages, dict):
+        packages = [
+            {"name": name, **(entry if isinstance(entry, dict) else {})}
+            for name, entry in packages.items()
+        ]
+    found: dict[str, dict[str, str | None]] = {}
+    for entry in packages:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            found[name] = {
+                key: entry[key] if isinstance(entry.get(key), str) else None
+                for key in _PACKAGE_KEYS
+            }
+    return [found[name] for name in sorted(found)]

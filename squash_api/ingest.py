@@ -1,0 +1,107 @@
+"""Taking a job in: decode it, judge each value, and store it before anything is promised."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from squash_api.accounts import Account
+from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError
+from squash_api.record.record import Record
+from squash_api.record.storing import NewJob, Stale, Stored, store_jobs
+from squash_api.verify.assessment import Assessment, assess
+from squash_api.verify.job import Job, decode_job
+from squash_api.vocabulary import Vocabulary
+
+_MOST_ATTEMPTS = 20
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """An accepted job: where it is in the record, and what was left out of it.
+
+    `notes` are sentences for the reply: the time that was taken, tokens that are not JSON, another
+    job with the same measurements.
+    """
+
+    stored: Stored
+    assessment: Assessment
+    notes: tuple[str, ...]
+
+
+async def ingest_job(
+    body: bytes, *, account: Account, record: Record, vocabulary: Vocabulary, is_strict: bool
+) -> Ingested:
+    """Accept a job: when this returns it is on the disk.
+
+    Raises
+    ------
+    MalformedJsonError, InvalidInputError
+        If the body is not a job; nothing is stored.
+    SkippedInStrictModeError
+        If `is_strict` and a value would be skipped; nothing is stored.
+    """
+    received_ns = time.time_ns()
+    job = decode_job(body)
+    asked_ns, time_note = job.time_ns(received_ns=received_ns)
+    for _ in range(_MOST_ATTEMPTS):
+        assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+        if is_strict and assessment.skipped:
+            raise _strict_error(assessment, job)
+        new = NewJob(
+            user_id=account.user_id,
+            user_epoch=account.epoch,
+            received_ns=received_ns,
+            asked_ns=asked_ns,
+            revision=vocabulary.revision,
+            digest=job.digest,
+            identifiers_digest=job.identifiers_digest,
+            is_deliverable=bool(assessment.values),
+            body=body,
+            new_units=assessment.new_units,
+        )
+        outcome = await record.write_batched(store_jobs, new)
+        if isinstance(outcome, Stale) or assessment.new_units:
+            await asyncio.to_thread(vocabulary.refresh)
+        if isinstance(outcome, Stored):
+            _log_left_out(outcome, assessment)
+            return Ingested(outcome, assessment, _notes(job, outcome, time_note))
+    raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
+
+
+def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
+    index = {item["metric"]: i for i, item in enumerate(job.measurements)}
+    return SkippedInStrictModeError(
+        f"{len(assessment.skipped)} of {len(job.measurements)} measurements would be skipped; "
+        "nothing was stored. Mend them, or send without strict=true.",
+        detail=[
+            Detail(("body", "measurements", index[skip.metric]), skip.reason, "skipped")
+            for skip in assessment.skipped
+        ],
+    )
+
+
+def _notes(job: Job, stored: Stored, time_note: str | None) -> tuple[str, ...]:
+    notes = []
+    if stored.is_repeat:
+        notes.append("received before; nothing was stored again")
+    if stored.same_measurements_as is not None:
+        notes.append(f"same measurements as job {stored.same_measurements_as}")
+    if time_note is not None:
+        notes.append(time_note)
+    if job.bare_tokens:
+        notes.append(f"{job.bare_tokens} bare NaN or Infinity in the body were read as null")
+    return tuple(notes)
+
+
+def _log_left_out(stored: Stored, assessment: Assessment) -> None:
+    if assessment.absent or assessment.skipped or assessment.undeclared:
+        _log.info(
+            "job accepted with values left out or undeclared",
+            job=stored.job_id,
+            absent=assessment.absent,
+            skipped={skip.metric: skip.reason for skip in assessment.skipped},
+            undeclared=assessment.undeclared,
+        )

@@ -1,0 +1,227 @@
+"""The state of delivery: how far each target is, who sends to it, and what it refused."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, literal, or_, select, update
+
+from squash_api.record.tables import erasure, job, quarantine, redelivery, target
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """A target. `trouble` says why nothing goes out at the moment; None if all is well."""
+
+    name: str
+    sent_through: int
+    taken_through: int
+    lease_owner: str | None
+    lease_until_ns: int
+    trouble: str | None
+    trouble_since_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Points to delete: those of one job, by their exact time."""
+
+    job_id: int
+    time_ns: int
+    measurements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A line that InfluxDB refused for good, with its words."""
+
+    job_id: int
+    measurement: str
+    line: str
+    reason: str
+
+
+def ensure_targets(connection: Connection, names: Iterable[str]) -> None:
+    """Make the targets known. A new one begins with the first job."""
+    known = set(connection.execute(select(target.c.name)).scalars())
+    rows = [{"name": name} for name in names if name not in known]
+    if rows:
+        connection.execute(insert(target), rows)
+
+
+def get_target(connection: Connection, name: str) -> TargetRow:
+    """Return a target that `ensure_targets` has made known."""
+    row = connection.execute(_TARGET.where(target.c.name == name)).one()
+    return TargetRow(*row)
+
+
+def take_lease(
+    connection: Connection, name: str, *, owner: str, now_ns: int, until_ns: int
+) -> bool:
+    """Take or renew the right to send to a target; False if another holds it."""
+    taken = connection.execute(
+        update(target)
+        .where(
+            target.c.name == name,
+            or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns),
+        )
+        .values(lease_owner=owner, lease_until_ns=until_ns)
+    )
+    return taken.rowcount == 1
+
+
+def release_lease(connection: Connection, name: str, *, owner: str) -> None:
+    """Give the right back, so that a standby need not wait for it to expire."""
+    connection.execute(
+        update(target)
+        .where(target.c.name == name, target.c.lease_owner == owner)
+        .values(lease_owner=None, lease_until_ns=0)
+    )
+
+
+def mark_taken(connection: Connection, name: str, *, through: int) -> None:
+    """Note that the jobs up to this one have been taken in hand."""
+    connection.execute(
+        update(target)
+        .where(target.c.name == name, target.c.taken_through < through)
+        .values(taken_through=through)
+    )
+
+
+def mark_sent(
+    connection: Connection,
+    name: str,
+    *,
+    through: int | None,
+    redelivered: Sequence[tuple[int, int]],
+    quarantined: Sequence[Quarantined],
+    now_ns: int,
+) -> None:
+    """Note what a target has taken: jobs up to one, jobs sent again, and what it refused."""
+    values: dict[str, object] = {"trouble": None, "trouble_since_ns": None}
+    if through is not None:
+        values["sent_through"] = through
+    connection.execute(update(target).where(target.c.name == name).values(values))
+    for job_id, request in redelivered:
+        connection.execute(
+            delete(quarantine).where(quarantine.c.target == name, quarantine.c.job_id == job_id)
+        )
+        connection.execute(
+            delete(redelivery).where(
+                redelivery.c.target == name,
+                redelivery.c.job_id == job_id,
+                redelivery.c.request == request,
+            )
+        )
+    if quarantined:
+        connection.execute(
+            insert(quarantine),
+            [
+                {
+                    "target": name,
+                    "job_id": item.job_id,
+                    "measurement": item.measurement,
+                    "line": item.line,
+                    "reason": item.reason,
+                    "created_ns": now_ns,
+                }
+                for item in quarantined
+            ],
+        )
+
+
+def mark_trouble(connection: Connection, name: str, *, trouble: str, now_ns: int) -> None:
+    """Note why nothing goes out to a target; since when is kept from the first time."""
+    connection.execute(
+        update(target)
+        .where(target.c.name == name)
+        .values(
+            trouble=trouble,
+            trouble_since_ns=func.coalesce(target.c.trouble_since_ns, now_ns),
+        )
+    )
+
+
+def request_redelivery(
+    connection: Connection, job_ids: Iterable[int], *, targets: Iterable[str], request: int
+) -> int:
+    """Ask for jobs to be sent again; return how many there are that have not been deleted."""
+    wanted = sorted(set(job_ids))
+    count = 0
+    for start in range(0, len(wanted), 1000):
+        kept = select(job.c.id).where(
+            job.c.id.in_(wanted[start : start + 1000]), job.c.deleted_ns.is_(None)
+        )
+        ids = list(connection.execute(kept).scalars())
+        count += len(ids)
+        for name in targets:
+            connection.execute(
+                delete(redelivery).where(redelivery.c.target == name, redelivery.c.job_id.in_(ids))
+            )
+            if ids:
+                connection.execute(
+                    insert(redelivery).from_select(
+                        ["target", "job_id", "request"],
+                        select(literal(name), job.c.id, literal(request)).where(job.c.id.in_(ids)),
+                    )
+                )
+    return count
+
+
+def pending_redeliveries(connection: Connection, name: str, *, limit: int) -> list[tuple[int, int]]:
+    """Return jobs to be sent again, by id, each with the request for it.
+
+    Jobs that the target has not had at all come in their turn, not here.
+    """
+    rows = connection.execute(
+        select(redelivery.c.job_id, redelivery.c.request)
+        .join(target, target.c.name == redelivery.c.target)
+        .where(redelivery.c.target == name, redelivery.c.job_id <= target.c.sent_through)
+        .order_by(redelivery.c.job_id)
+        .limit(limit)
+    )
+    return [(row.job_id, row.request) for row in rows]
+
+
+def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[str]) -> None:
+    """Ask for a deleted job's points to be deleted, and for nothing of it to be sent."""
+    connection.execute(delete(redelivery).where(redelivery.c.job_id == item.job_id))
+    connection.execute(delete(quarantine).where(quarantine.c.job_id == item.job_id))
+    for name in targets:
+        connection.execute(
+            insert(erasure).values(
+                target=name,
+                job_id=item.job_id,
+                time_ns=item.time_ns,
+                measurements=json.dumps(item.measurements),
+            )
+        )
+
+
+def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[Erasure]:
+    """Return points to delete from a target."""
+    rows = connection.execute(
+        select(erasure.c.job_id, erasure.c.time_ns, erasure.c.measurements)
+        .where(erasure.c.target == name)
+        .order_by(erasure.c.job_id)
+        .limit(limit)
+    )
+    return [Erasure(row.job_id, row.time_ns, tuple(json.loads(row.measurements))) for row in rows]
+
+
+def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
+    """Note that a target holds no points of these jobs any more."""
+    connection.execute(
+        delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
+    )
+
+
+_TARGET = select(
+    target.c.name,
+    target.c.sent_through,
+    target.c.taken_through,
+    target.c.lease_owner,
+    target.c.lease_until_ns,
+    target.c.trouble,
+    target.c.trouble_since_ns,
+)

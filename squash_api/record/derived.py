@@ -1,0 +1,225 @@
+"""What is derived from the jobs: their runs, their packages, and the index of measurements."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from squash_api.record.metrics import metric_ids
+from squash_api.record.state import get_state, set_state
+from squash_api.record.tables import job, job_run, measurement, package_set, rederivation
+
+_DERIVED_THROUGH = "derived_through"
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What one job comes to. `values` are in the metric's unit, None if absent or skipped."""
+
+    job_id: int
+    env_name: str | None
+    pipeline: str | None
+    run_id: str | None
+    dataset: str | None
+    packages: Sequence[Mapping[str, Any]]
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A job's run. `previous_job_id` is a job of the run before, of the same pipeline."""
+
+    job_id: int
+    env_name: str | None
+    pipeline: str | None
+    run_id: str | None
+    dataset: str | None
+    package_set_id: int | None
+    previous_job_id: int | None
+
+
+def derived_through(connection: Connection) -> int:
+    """Return the id up to which every job has been derived."""
+    return int(get_state(connection, _DERIVED_THROUGH) or 0)
+
+
+def store_derived(
+    connection: Connection, jobs: Sequence[Derived], *, after: int, through: int
+) -> bool:
+    """Store what jobs come to, in the order of their ids.
+
+    Returns False, with nothing stored, if somebody else has derived jobs after `after` meanwhile.
+    """
+    if derived_through(connection) != after:
+        return False
+    for item in jobs:
+        connection.execute(insert(job_run).values(_run_values(connection, item)))
+    _insert_measurements(connection, jobs)
+    set_state(connection, _DERIVED_THROUGH, str(through))
+    return True
+
+
+def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> None:
+    """Store the measurements of derived jobs anew, and strike the jobs off the list for it."""
+    ids = [item.job_id for item in jobs]
+    names = {name for item in jobs for name in item.values}
+    wanted = list(metric_ids(connection, names).values())
+    connection.execute(
+        delete(measurement).where(
+            measurement.c.metric_id.in_(wanted), measurement.c.job_id.in_(ids)
+        )
+    )
+    _insert_measurements(connection, jobs)
+    connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
+
+
+def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
+    """Return jobs whose measurements are to be derived again."""
+    rows = connection.execute(
+        select(rederivation.c.job_id).order_by(rederivation.c.job_id).limit(limit)
+    )
+    return [row.job_id for row in rows]
+
+
+def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str]) -> None:
+    """Take a deleted job out of the index; other runs that compare with it keep its packages."""
+    wanted = list(metric_ids(connection, metrics).values())
+    connection.execute(
+        delete(measurement).where(
+            measurement.c.metric_id.in_(wanted), measurement.c.job_id == job_id
+        )
+    )
+    connection.execute(delete(rederivation).where(rederivation.c.job_id == job_id))
+
+
+def runs_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, RunRow]:
+    """Return the runs of those jobs that have been derived."""
+    rows = connection.execute(_RUN.where(job_run.c.job_id.in_(job_ids)))
+    return {row.job_id: RunRow(*row) for row in rows}
+
+
+def jobs_of_run(
+    connection: Connection,
+    run_id: str,
+    *,
+    pipeline: str | None = None,
+    env_name: str | None = None,
+    limit: int = 1,
+) -> list[RunRow]:
+    """Return the first jobs of a run that have not been deleted, in order of arrival."""
+    query = _RUN.join(job, job.c.id == job_run.c.job_id).where(
+        job_run.c.run_id == run_id, job.c.deleted_ns.is_(None)
+    )
+    if pipeline is not None:
+        query = query.where(job_run.c.pipeline == pipeline)
+    if env_name is not None:
+        query = query.where(job_run.c.env_name == env_name)
+    rows = connection.execute(query.order_by(job_run.c.job_id).limit(limit))
+    return [RunRow(*row) for row in rows]
+
+
+def datasets(connection: Connection, *, after: str, limit: int) -> list[str]:
+    """Return the distinct datasets of jobs, in order."""
+    rows = connection.execute(
+        select(job_run.c.dataset)
+        .join(job, job.c.id == job_run.c.job_id)
+        .where(job_run.c.dataset > after, job.c.deleted_ns.is_(None))
+        .distinct()
+        .order_by(job_run.c.dataset)
+        .limit(limit)
+    )
+    return [row.dataset for row in rows]
+
+
+def load_package_set(connection: Connection, package_set_id: int) -> list[dict[str, Any]]:
+    """Return the packages of a set, by name."""
+    document = connection.execute(
+        select(package_set.c.document).where(package_set.c.id == package_set_id)
+    ).scalar_one()
+    packages: list[dict[str, Any]] = json.loads(document)
+    return packages
+
+
+_RUN = select(
+    job_run.c.job_id,
+    job_run.c.env_name,
+    job_run.c.pipeline,
+    job_run.c.run_id,
+    job_run.c.dataset,
+    job_run.c.package_set_id,
+    job_run.c.previous_job_id,
+)
+
+
+def _run_values(connection: Connection, item: Derived) -> dict[str, Any]:
+    return {
+        "job_id": item.job_id,
+        "env_name": item.env_name,
+        "pipeline": item.pipeline,
+        "run_id": item.run_id,
+        "dataset": item.dataset,
+        "package_set_id": _package_set_id(connection, item.packages),
+        "previous_job_id": _previous_job_id(connection, item),
+        "measurement_count": len(item.values),
+    }
+
+
+def _package_set_id(connection: Connection, packages: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the id of the set of these packages; stored once, however many jobs have it."""
+    if not packages:
+        return None
+    document = json.dumps(packages, sort_keys=True)
+    digest = blake2b(document.encode(), digest_size=16).digest()
+    query = select(package_set.c.id).where(package_set.c.digest == digest)
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        connection.execute(insert(package_set).values(digest=digest, document=document))
+        found = connection.execute(query).scalar_one()
+    return int(found)
+
+
+def _previous_job_id(connection: Connection, item: Derived) -> int | None:
+    """Return a job of the run of the same pipeline that was received before this one's."""
+    if item.pipeline is None or item.run_id is None:
+        return None
+    same_run = connection.execute(
+        select(job_run.c.previous_job_id)
+        .where(job_run.c.pipeline == item.pipeline, job_run.c.run_id == item.run_id)
+        .order_by(job_run.c.job_id)
+        .limit(1)
+    ).first()
+    if same_run is not None:
+        previous: int | None = same_run.previous_job_id
+        return previous
+    return connection.execute(
+        select(job_run.c.job_id)
+        .where(job_run.c.pipeline == item.pipeline, job_run.c.run_id.is_not(None))
+        .order_by(job_run.c.job_id.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> None:
+    ids = metric_ids(connection, {name for item in jobs for name in item.values})
+    rows = [
+        {"metric_id": ids[name], "job_id": item.job_id, "value": value}
+        for item in jobs
+        for name, value in item.values.items()
+        if name in ids
+    ]
+    if rows:
+        connection.execute(insert(measurement), rows)
+
+
+def count_measurements(connection: Connection) -> int:
+    """Return how many measurements the jobs hold, deleted jobs left out."""
+    return int(
+        connection.execute(
+            select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
+            .join(job, job.c.id == job_run.c.job_id)
+            .where(job.c.deleted_ns.is_(None))
+        ).scalar_one()
+    )

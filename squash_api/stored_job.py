@@ -1,0 +1,44 @@
+"""A job read back from the record: its document as received, and what was added to it."""
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from squash_api.errors import NotFoundError
+from squash_api.record.jobs import JobRow, added_measurements, get_job
+from squash_api.verify.job import Job, decode_job
+
+MAX_ID = 2**63 - 1
+
+
+def load_job(connection: Connection, job_id: int) -> tuple[JobRow, Job]:
+    """Return a job's row and its document.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such job, or it has been deleted.
+    """
+    row = find_job(connection, job_id)
+    return row, document_of(row, added_measurements(connection, [job_id]).get(job_id, []))
+
+
+def find_job(connection: Connection, job_id: int) -> JobRow:
+    """Return a job's row.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such job, or it has been deleted.
+    """
+    row = get_job(connection, job_id) if 0 <= job_id <= MAX_ID else None
+    if row is None or row.body is None:
+        raise NotFoundError(f"There is no job {job_id}.")
+    return row
+
+
+def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
+    """Return the document of a job that has not been deleted; what was added comes last."""
+    job = decode_job(row.body or b"{}")
+    return replace(job, measurements=[*job.measurements, *added]) if added else job
