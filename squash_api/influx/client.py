@@ -1,0 +1,290 @@
+"""Writes, queries and deletions over InfluxDB's version 1 HTTP interface, which all versions have.
+
+Nothing here waits and tries again: the errors say whether that makes sense.
+"""
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+import orjson
+
+from squash_api.influx.errors import (
+    BatchRejectedError,
+    BatchTooLargeError,
+    DatabaseMissingError,
+    InfluxError,
+    InfluxMisconfiguredError,
+    InfluxUnavailableError,
+    QueryRejectedError,
+    query_error,
+    statement_error,
+    write_error,
+)
+from squash_api.settings import InfluxTarget
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A line that InfluxDB refuses for good: its index in the batch, and InfluxDB's words."""
+
+    index: int
+    reason: str
+
+
+class InfluxClient:
+    """One InfluxDB and one database in it, over connections that stay open.
+
+    Safe to share between threads. Every method raises an `InfluxError`, and no other, when the
+    server cannot be reached or does not do what it is asked.
+
+    Parameters
+    ----------
+    target
+        Address, database and credentials.
+    transport
+        Stands in for the network in tests.
+    timeout_s
+        Longest wait for the next byte of an answer; for a connection it is 5 s at most.
+    """
+
+    def __init__(
+        self,
+        target: InfluxTarget,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self.target = target
+        self._http = httpx.Client(
+            base_url=target.url,
+            auth=_auth(target),
+            headers={"Accept": "application/json", "User-Agent": "squash-api"},
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
+            follow_redirects=False,
+            trust_env=False,
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Write lines of line protocol, times in ns, in one request; return once it is a 204.
+
+        Raises
+        ------
+        BatchRejectedError
+            At least one line is refused; the others may be stored. `deliver` finds out.
+        BatchTooLargeError
+            The server does not take that much at a time.
+        DatabaseMissingError
+            The database has to be created first.
+        """
+        reply = self._request(
+            "POST",
+            "/write",
+            params={"db": self.target.database, "precision": "ns"},
+            content=gzip.compress("\n".join(lines).encode(), compresslevel=1, mtime=0),
+            headers={"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"},
+        )
+        if reply.status_code != 204:
+            raise write_error(reply.status_code, _words(reply))
+
+    def query(
+        self, influxql: str, *, params: Mapping[str, Any] | None = None, database: bool = True
+    ) -> list[dict[str, Any]]:
+        """Run InfluxQL statements.
+
+        Parameters
+        ----------
+        influxql
+            One statement, or several with semicolons between them.
+        params
+            Values for `$name` in the statements.
+        database
+            Whether the statements are about the target's database.
+
+        Returns
+        -------
+        list
+            Series of all statements in order, each with `name`, `columns`, `values` and, where
+            the query groups by tags, `tags`. Times in ns; whole numbers come as int.
+
+        Raises
+        ------
+        QueryRejectedError
+            A statement is wrong, failed, or its result was cut by the server's limit of rows.
+        DatabaseMissingError
+            The database does not exist.
+        """
+        form = {"q": influxql}
+        if params:
+            form["params"] = json.dumps(dict(params))
+        about = {"db": self.target.database} if database else {}
+        reply = self._request("POST", "/query", params={"epoch": "ns", **about}, data=form)
+        if reply.status_code != 200:
+            raise query_error(reply.status_code, _words(reply))
+        return _series(reply)
+
+    def create_database(self) -> None:
+        """Create the database; nothing happens if it exists."""
+        name = quote_identifier(self.target.database)
+        self.query(f"CREATE DATABASE {name}", database=False)
+
+    def ping(self) -> str:
+        """Return the version of the InfluxDB that answers."""
+        reply = self._request("GET", "/ping")
+        version = reply.headers.get("X-Influxdb-Version")
+        if reply.status_code not in {200, 204}:
+            raise query_error(reply.status_code, _words(reply))
+        if not version:
+            raise InfluxMisconfiguredError("what answers at this address is not an InfluxDB")
+        return str(version)
+
+    def is_empty(self) -> bool:
+        """Tell whether the database holds no measurement; one that does not exist holds none."""
+        try:
+            return not self.query("SHOW MEASUREMENTS LIMIT 1")
+        except DatabaseMissingError:
+            return True
+
+    def delete_points(self, measurement: str, time_ns: int) -> None:
+        """Delete a measurement's points of exactly this time; having none is no error."""
+        name = quote_identifier(measurement)
+        try:
+            self.query(f"DELETE FROM {name} WHERE time = {time_ns:d}")  # noqa: S608 - is quoted
+        except DatabaseMissingError:
+            return
+
+    def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise InfluxUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def quote_identifier(name: str) -> str:
+    """Write the name of a database, measurement, tag or field as InfluxQL reads it back."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
+    """Write all lines, and find those that InfluxDB refuses for good.
+
+    When it returns, every line that is not in the result has been acknowledged with 204. A batch
+    with bad lines is cut until they stand alone, so that the words kept are the words about that
+    line; sending a good line again changes nothing. k bad lines among n cost at most about
+    2 k log2(n) further requests, never more than 2 n; lines beyond the retention policy, however
+    many, cost about three. A missing database is created, once.
+
+    Raises
+    ------
+    InfluxError
+        Any but `BatchRejectedError` and `BatchTooLargeError`: nothing is known about the lines,
+        send them all again.
+    """
+    rejected: list[Rejected] = []
+    waiting = [list(range(len(lines)))] if lines else []
+    created = False
+    while waiting:
+        group = waiting.pop()
+        try:
+            client.write([lines[index] for index in group])
+        except DatabaseMissingError:
+            if created:
+                raise
+            client.create_database()
+            created = True
+            waiting.append(group)
+        except (BatchRejectedError, BatchTooLargeError) as error:
+            if len(group) == 1 or _count_beyond_retention(error) == len(group):
+                rejected += [Rejected(index, error.reason) for index in group]
+            else:
+                waiting += reversed(_cut(group, lines, error))
+    return sorted(rejected, key=lambda line: line.index)
+
+
+def _cut(group: list[int], lines: Sequence[str], error: InfluxError) -> list[list[int]]:
+    """Cut a refused group of two lines or more into smaller ones, the suspects by themselves.
+
+    InfluxDB's reply tells whom to suspect, never whom to condemn: each group is written again.
+    """
+    if old := _count_beyond_retention(error):
+        suspects = set(sorted(group, key=lambda index: _time_ns(lines[index]))[:old])
+        return [
+            [index for index in group if index in suspects],
+            [index for index in group if index not in suspects],
+        ]
+    if isinstance(error, BatchRejectedError) and (unparsed := error.unparsed_lines()):
+        alone = [[index] for index in group if lines[index] in unparsed]
+        rest = [index for index in group if lines[index] not in unparsed]
+        if alone:
+            return [rest, *alone] if rest else alone
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]]
+
+
+def _count_beyond_retention(error: InfluxError) -> int:
+    return error.beyond_retention if isinstance(error, BatchRejectedError) else 0
+
+
+def _time_ns(line: str) -> int:
+    digits = line.rpartition(" ")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() else 0
+
+
+def _auth(target: InfluxTarget) -> Any:
+    if target.token is not None:
+        header = f"Token {target.token.get_secret_value()}"
+
+        def authorize(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = header
+            return request
+
+        return authorize
+    if target.user is not None:
+        password = target.password.get_secret_value() if target.password else ""
+        return httpx.BasicAuth(target.user, password)
+    return None
+
+
+def _words(reply: httpx.Response) -> str | None:
+    """Return InfluxDB's explanation, which versions put under different keys, or None."""
+    try:
+        body = orjson.loads(reply.content)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    words = body.get("error") or body.get("message")
+    return words if isinstance(words, str) else None
+
+
+def _series(reply: httpx.Response) -> list[dict[str, Any]]:
+    try:
+        body = orjson.loads(reply.content)
+        results = [body, *body.get("results", ())]
+        for result in results:
+            if "error" in result:
+                raise statement_error(str(result["error"]))
+        series = [one for result in results for one in result.get("series", ())]
+        cut = any(one.get("partial") for one in series)
+    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        raise InfluxUnavailableError("the reply to a query is not InfluxDB's") from error
+    if cut:
+        raise QueryRejectedError("the server's max-row-limit cut the result of a query")
+    return series
