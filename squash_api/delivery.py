@@ -159,7 +159,7 @@ class Drainer:
             is_busy = self._step()
         except InfluxError as error:
             return self._note_trouble(error)
-        except Exception:
+        except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
             _log.exception("delivery failed; it will be tried again", target=self.name)
             return self._next_wait()
         self._failures = 0

@@ -1,0 +1,167 @@
+"""What routes take as arguments: the parts of the running service, the caller, a page."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from squash_api.accounts import Account, Accounts, BasicCredentials, parse_authorization
+from squash_api.definitions import Definitions
+from squash_api.derivation import Deriver
+from squash_api.errors import (
+    Detail,
+    InvalidInputError,
+    MalformedJsonError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+from squash_api.record.record import Record
+from squash_api.settings import Settings
+from squash_api.vocabulary import Vocabulary
+
+MAX_PAGE = 1000
+MAX_SMALL_BODY_BYTES = 1_000_000
+"""Largest body of anything that is not a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes of one running service share; made in `app.py`, kept on `app.state.parts`."""
+
+    settings: Settings
+    record: Record
+    vocabulary: Vocabulary
+    deriver: Deriver
+    definitions: Definitions
+    accounts: Accounts
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]
+
+
+async def claimed_account(request: Request, parts: Parts) -> Account:
+    """Return the caller by token signature alone, or by password for HTTP Basic.
+
+    For the route that stores jobs: the writer checks in its transaction that the user is still
+    enabled, so that a job costs no query for it.
+
+    Raises
+    ------
+    UnauthorizedError
+        If there is no token, or no valid one.
+    """
+    credentials = parse_authorization(request.headers.get("authorization"))
+    if isinstance(credentials, BasicCredentials):
+        return await parts.accounts.check_password(credentials.name, credentials.password)
+    return parts.accounts.read_token(credentials)
+
+
+async def _account(request: Request, parts: PartsDep) -> Account:
+    account = await claimed_account(request, parts)
+    return await run_in_threadpool(parts.accounts.check_account, account)
+
+
+AccountDep = Annotated[Account, Depends(_account)]
+"""The caller, checked against the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is asked for: at most `limit` entries after a cursor."""
+
+    limit: int
+    after: str | None
+
+
+def _page(
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")] = 100,
+    after: Annotated[
+        str | None, Query(max_length=1000, description="Where the page before ended.")
+    ] = None,
+) -> Page:
+    return Page(limit, after)
+
+
+PageDep = Annotated[Page, Depends(_page)]
+
+
+def id_cursor(page: Page) -> int:
+    """Return the cursor of a list that is ordered by id.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not a number.
+    """
+    if page.after is None:
+        return 0
+    if not page.after.isdecimal() or len(page.after) > 18:
+        raise InvalidInputError(
+            "The cursor `after` must be the one of a `next` link.",
+            detail=[Detail(("query", "after"), "must be a whole number", "int_parsing")],
+        )
+    return int(page.after)
+
+
+def next_link(request: Request, parts: Parts, *, after: str | int) -> str:
+    """Return the absolute URL of the page that begins after an entry."""
+    url = request.url.include_query_params(after=after)
+    path = request.scope["path"].removeprefix(parts.settings.url_path)
+    return f"{parts.settings.url}{path}?{url.query}"
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Read the body, counting: nobody can make the service hold more than is allowed.
+
+    Raises
+    ------
+    UnsupportedMediaTypeError
+        If the body is not declared as JSON.
+    TooLargeError
+        As soon as it is longer than `max_bytes`.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMediaTypeError(
+            "Send JSON, with the header Content-Type: application/json."
+        )
+    too_large = TooLargeError(f"The body is larger than {max_bytes} bytes.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    body = await read_body(request, max_bytes=MAX_SMALL_BODY_BYTES)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJsonError(
+            f"The body is not JSON: {error}.",
+            detail=[Detail(("body", error.pos), str(error), "json_invalid")],
+        ) from None
+    if not isinstance(document, dict):
+        raise InvalidInputError(
+            "The body must be a JSON object.",
+            detail=[Detail(("body",), "must be an object", "object_type")],
+        )
+    return document
+
+
+JsonObjectDep = Annotated[dict[str, Any], Depends(_json_object)]
+"""The body, of a request that is not a job, as a JSON object."""
