@@ -49,6 +49,11 @@ def ensure_targets(connection: Connection, names: Iterable[str]) -> None:
         connection.execute(insert(target), rows)
 
 
+def target_names(connection: Connection) -> list[str]:
+    """Return the names of all targets that have ever been known."""
+    return list(connection.execute(select(target.c.name).order_by(target.c.name)).scalars())
+
+
 def get_target(connection: Connection, name: str) -> TargetRow:
     """Return a target that `ensure_targets` has made known."""
     row = connection.execute(_TARGET.where(target.c.name == name)).one()

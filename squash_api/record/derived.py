@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from squash_api.record.metrics import metric_ids
 from squash_api.record.state import get_state, set_state
@@ -73,7 +73,26 @@ def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> Non
         )
     )
     _insert_measurements(connection, jobs)
+    for item in jobs:
+        connection.execute(
+            update(job_run)
+            .where(job_run.c.job_id == item.job_id)
+            .values(measurement_count=len(item.values))
+        )
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
+
+
+def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Ask for the measurements of jobs to be derived again, if they have been derived at all."""
+    done = set(
+        connection.execute(
+            select(job_run.c.job_id)
+            .outerjoin(rederivation, rederivation.c.job_id == job_run.c.job_id)
+            .where(job_run.c.job_id.in_(job_ids), rederivation.c.job_id.is_(None))
+        ).scalars()
+    )
+    if done:
+        connection.execute(insert(rederivation), [{"job_id": job_id} for job_id in sorted(done)])
 
 
 def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:

@@ -128,6 +128,11 @@ def add_measurement(
     )
 
 
+def mark_deliverable(connection: Connection, job_id: int) -> None:
+    """Note that a job has a value to deliver."""
+    connection.execute(update(job).where(job.c.id == job_id).values(is_deliverable=True))
+
+
 def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: int) -> None:
     """Delete a job's content and leave its tombstone, with who and when."""
     connection.execute(

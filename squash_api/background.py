@@ -1,0 +1,68 @@
+"""The threads beside the requests: one drainer a target, and one that derives."""
+
+import threading
+
+import structlog
+
+from squash_api.delivery import Drainer
+from squash_api.derivation import Deriver
+
+_log = structlog.get_logger(__name__)
+_POLL_S = 1.0
+
+
+class Background:
+    """Runs the drainers, and derives what no reader has asked for yet.
+
+    Parameters
+    ----------
+    drainers
+        One a target; none where another process delivers.
+    deriver
+        Derives the jobs.
+    """
+
+    def __init__(self, drainers: list[Drainer], deriver: Deriver) -> None:
+        self._drainers = drainers
+        self._deriver = deriver
+        self._new_job = threading.Event()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=drainer.run, name=f"drainer-{drainer.name}", daemon=True)
+            for drainer in drainers
+        ]
+        self._threads.append(threading.Thread(target=self._derive, name="deriver", daemon=True))
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that a job has been stored."""
+        if not self._new_job.is_set():
+            self._new_job.set()
+        for drainer in self._drainers:
+            drainer.wake()
+
+    def stop(self) -> None:
+        """End the threads after the work in hand."""
+        self._stop.set()
+        self._new_job.set()
+        for drainer in self._drainers:
+            drainer.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _derive(self) -> None:
+        while not self._stop.is_set():
+            self._new_job.wait(_POLL_S)
+            # Drainers derive what they send; leaving them a head start saves doing it twice.
+            self._stop.wait(_POLL_S)
+            self._new_job.clear()
+            try:
+                self._deriver.catch_up()
+                while not self._stop.is_set() and self._deriver.rederive_some():
+                    pass
+            except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
+                _log.exception("deriving failed; it will be tried again")
