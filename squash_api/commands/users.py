@@ -1,0 +1,146 @@
+"""`squash user`: accounts, straight in the record; also while the service runs."""
+
+import json
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from squash_api.errors import InvalidInputError, SquashError
+from squash_api.settings import load_settings
+
+if TYPE_CHECKING:
+    from squash_api.accounts import Accounts
+    from squash_api.record.users import UserRow
+
+_PAGE = 500
+
+app = typer.Typer(help="Add, list and change accounts.", no_args_is_help=True)
+
+_Name = Annotated[str, typer.Argument(help="User name.")]
+_PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
+]
+
+
+@app.command()
+def add(
+    name: _Name,
+    *,
+    admin: Annotated[bool, typer.Option("--admin", help="May change everything.")] = False,
+    password_stdin: _PasswordStdin = False,
+) -> None:
+    """Add a user, whatever the settings say of registration."""
+    with _accounts() as accounts:
+        password = _read_password(is_from_stdin=password_stdin)
+        account = accounts.add(name, password, role="admin" if admin else "user")
+    typer.echo(f"Added {account.role} {account.name}.")
+
+
+@app.command("list")
+def list_accounts(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """List all users, those who are disabled too."""
+    with _accounts() as accounts:
+        rows = _all_users(accounts)
+    if as_json:
+        typer.echo(json.dumps([_as_json(row) for row in rows], indent=2, ensure_ascii=False))
+        return
+    width = max([len(row.name) for row in rows], default=0)
+    for row in rows:
+        state = "disabled" if row.is_disabled else "enabled"
+        typer.echo(f"{row.name:<{width}}  {row.role:<5}  {state:<8}  {_created(row):%Y-%m-%d}")
+
+
+@app.command()
+def role(
+    name: _Name, new_role: Annotated[Literal["user", "admin"], typer.Argument(metavar="ROLE")]
+) -> None:
+    """Make somebody a user or an admin. Tokens given out before end."""
+    with _accounts() as accounts:
+        accounts.set_role(name, new_role)
+    typer.echo(f"{name} is now {new_role}.")
+
+
+@app.command()
+def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
+    """Give somebody another password. Tokens given out before end."""
+    with _accounts() as accounts:
+        accounts.get(name)
+        accounts.set_password(name, _read_password(is_from_stdin=password_stdin))
+    typer.echo(f"{name} has a new password.")
+
+
+@app.command()
+def disable(
+    name: _Name, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Disable a user for good. The name stays taken, and tokens given out before end."""
+    with _accounts() as accounts:
+        accounts.get(name)
+        if not yes:
+            _need_terminal("give --yes")
+            typer.confirm(f"Disable {name} for good?", abort=True, err=True)
+        accounts.disable(name)
+    typer.echo(f"{name} is disabled.")
+
+
+@contextmanager
+def _accounts() -> Iterator["Accounts"]:
+    """Give the accounts of the record in the settings; a failure inside ends the command."""
+    # Heavy, and `squash --help` needs neither.
+    from squash_api.accounts import Accounts  # noqa: PLC0415
+    from squash_api.record.record import Record  # noqa: PLC0415
+
+    try:
+        settings = load_settings()
+        record = Record.open(settings.database_url)
+        # No token is made or read here, so a key that nobody knows will do.
+        accounts = Accounts(record, settings, secret=secrets.token_hex(32))
+        try:
+            yield accounts
+        finally:
+            accounts.close()
+            record.close()
+    except SquashError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _all_users(accounts: "Accounts") -> list["UserRow"]:
+    rows: list[UserRow] = []
+    while page := accounts.list(after=rows[-1].name if rows else "", limit=_PAGE):
+        rows.extend(page)
+    return rows
+
+
+def _as_json(row: "UserRow") -> dict[str, str | bool]:
+    return {
+        "name": row.name,
+        "role": row.role,
+        "disabled": row.is_disabled,
+        "created": _created(row).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _created(row: "UserRow") -> datetime:
+    return datetime.fromtimestamp(row.created_ns // 1_000_000_000, UTC)
+
+
+def _read_password(*, is_from_stdin: bool) -> str:
+    """Return a new password, from standard input or asked for twice without showing it."""
+    if is_from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    _need_terminal("give --password-stdin and the password on standard input")
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return password
+
+
+def _need_terminal(instead: str) -> None:
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"There is no terminal to ask at: {instead}.")

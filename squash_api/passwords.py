@@ -1,0 +1,274 @@
+"""Passwords: their form, their hashes, and checking them without holding up anything else."""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from passlib.context import CryptContext
+
+from squash_api.errors import BusyError, Detail, InvalidInputError
+
+MAX_BYTES = 1_024
+"""Longest user name or password looked at, in bytes of UTF-8, before and after NFKC."""
+
+MAX_NAME = 128
+"""Longest user name, in characters."""
+
+MIN_CHARACTERS = 6
+"""Shortest new password."""
+
+REMEMBERED_S = 60.0
+"""How long a password that was right is believed without hashing it again."""
+
+_MAX_REMEMBERED = 1_024
+_RETRY_AFTER_S = 2
+_Result = TypeVar("_Result")
+
+
+class Hasher(Protocol):
+    """What makes and checks hashes; blocks while it does."""
+
+    dummy_hash: str
+    """A hash that no password has, as costly to check as a new one."""
+
+    def hash(self, password: str) -> str:
+        """Return a new hash, with its salt and parameters."""
+        ...
+
+    def verify(self, password: str, stored_hash: str) -> tuple[bool, str | None]:
+        """Say whether it is the password, and give a new hash if the stored one is outdated."""
+        ...
+
+
+class Argon2Hasher:
+    """argon2id, by default at the cost that OWASP's password storage cheat sheet asks at least.
+
+    Parameters
+    ----------
+    memory_kib
+        Memory for one hash, in KiB. Each check that runs at the moment needs it.
+    passes
+        Passes over that memory.
+    lanes
+        Threads for one hash.
+    """
+
+    def __init__(self, *, memory_kib: int = 19_456, passes: int = 2, lanes: int = 1) -> None:
+        self._context = CryptContext(
+            ["argon2"],
+            argon2__type="ID",
+            argon2__memory_cost=memory_kib,
+            argon2__time_cost=passes,
+            argon2__parallelism=lanes,
+        )
+        # Random bytes in place of a digest: costs nothing to make, and no password leads there.
+        handler = self._context.handler()
+        dummy = handler(use_defaults=True, checksum=secrets.token_bytes(handler.checksum_size))
+        self.dummy_hash: str = dummy.to_string()
+
+    def hash(self, password: str) -> str:
+        """Return a new hash, with its salt and parameters."""
+        return str(self._context.hash(password))
+
+    def verify(self, password: str, stored_hash: str) -> tuple[bool, str | None]:
+        """Say whether it is the password, and give a new hash if the stored one is outdated.
+
+        A stored text that is no argon2 hash fits no password.
+        """
+        try:
+            is_right, new_hash = self._context.verify_and_update(password, stored_hash)
+        except ValueError:
+            self._context.verify(password, self.dummy_hash)
+            return False, None
+        return bool(is_right), new_hash
+
+
+def clean_credential(text: str, *, field: str) -> str:
+    """Return a user name or password in Unicode's form NFKC.
+
+    Raises
+    ------
+    InvalidInputError
+        If it holds what no hash or database takes, or is too long; `field` is where it stood in
+        the body.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise _invalid(field, "holds characters that cannot be encoded") from None
+    # The JSON decoder puts U+FFFD where a lone surrogate was.
+    if "\ufffd" in text:
+        raise _invalid(field, "holds characters that cannot be encoded")
+    if "\0" in text:
+        raise _invalid(field, "holds a NUL character")
+    if size <= MAX_BYTES:
+        text = unicodedata.normalize("NFKC", text)
+        size = len(text.encode())
+    if size > MAX_BYTES:
+        raise _invalid(field, f"is longer than {MAX_BYTES} bytes")
+    return text
+
+
+def clean_new_password(password: str) -> str:
+    """Return a password that somebody wants to have from now on, in NFKC.
+
+    Raises
+    ------
+    InvalidInputError
+        As `clean_credential`, and if it is too short.
+    """
+    password = clean_credential(password, field="password")
+    if len(password) < MIN_CHARACTERS:
+        raise _invalid("password", f"is shorter than {MIN_CHARACTERS} characters")
+    return password
+
+
+def clean_new_name(name: str) -> str:
+    """Return a user name that somebody wants to have from now on, in NFKC.
+
+    Raises
+    ------
+    InvalidInputError
+        As `clean_credential`, and if it is empty, too long, or not to be seen as it is.
+    """
+    name = clean_credential(name, field="username")
+    if not name:
+        raise _invalid("username", "is empty")
+    if len(name) > MAX_NAME:
+        raise _invalid("username", f"is longer than {MAX_NAME} characters")
+    if name != name.strip():
+        raise _invalid("username", "begins or ends with a blank")
+    if not name.isprintable():
+        raise _invalid("username", "holds characters that cannot be printed")
+    return name
+
+
+def _invalid(field: str, problem: str) -> InvalidInputError:
+    """Return the error that says what is wrong with the user name or password."""
+    noun = "user name" if field == "username" else field
+    return InvalidInputError(f"The {noun} {problem}.", detail=[Detail(("body", field), problem)])
+
+
+class Passwords:
+    """Hashes and checks passwords in a few threads, with a bounded line of those that wait.
+
+    Equal checks that come while one is under way share it, and a password that was right is
+    believed for a minute: a pipeline that dispatches many jobs logs in for each. What is remembered
+    is neither name nor password but a keyed digest of both and of the stored hash, so a changed
+    password is asked for at once.
+
+    Parameters
+    ----------
+    hasher
+        Makes and checks the hashes; argon2id unless told otherwise.
+    threads
+        Most hashes computed at a time: each takes a core and 19 MiB.
+    max_waiting
+        Most hashes that wait for a thread; further ones are refused with `BusyError`.
+    clock
+        Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        hasher: Hasher | None = None,
+        *,
+        threads: int = 2,
+        max_waiting: int = 64,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hasher: Hasher = Argon2Hasher() if hasher is None else hasher
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="password")
+        self._free = threading.BoundedSemaphore(threads + max_waiting)
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._under_way: dict[bytes, Future[tuple[bool, str | None]]] = {}
+        # Digest to the time at which it is forgotten; the oldest comes first.
+        self._remembered: dict[bytes, float] = {}
+
+    async def hash(self, password: str) -> str:
+        """Hash a new password that `clean_new_password` has returned.
+
+        Raises
+        ------
+        BusyError
+            If too many wait already.
+        """
+        return await asyncio.wrap_future(self._submit(lambda: self._hasher.hash(password)))
+
+    def hash_now(self, password: str) -> str:
+        """Hash a new password in this thread, for the command line."""
+        return self._hasher.hash(password)
+
+    async def verify(
+        self, password: str, *, name: str, stored_hash: str | None
+    ) -> tuple[bool, str | None]:
+        """Say whether it is the password, and give a new hash if the stored one is outdated.
+
+        Without a stored hash the answer is no, after the same work.
+
+        Raises
+        ------
+        BusyError
+            If too many wait already.
+        """
+        if stored_hash is None:
+            stored_hash = self._hasher.dummy_hash
+        digest = self._digest(name, password, stored_hash)
+        with self._lock:
+            if self._remembered.get(digest, -1.0) > self._clock():
+                return True, None
+            check = self._under_way.get(digest)
+            if check is None:
+                check = self._submit(lambda: self._check(digest, password, stored_hash))
+                self._under_way[digest] = check
+        # Others may wait for the same check: one that goes away must not cancel it.
+        return await asyncio.shield(asyncio.wrap_future(check))
+
+    def close(self) -> None:
+        """End the threads once what waits is done."""
+        self._threads.shutdown()
+
+    def _submit(self, work: Callable[[], _Result]) -> Future[_Result]:
+        if not self._free.acquire(blocking=False):
+            raise BusyError(
+                f"Too many passwords are being checked; try again in {_RETRY_AFTER_S} s.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        try:
+            future = self._threads.submit(work)
+        except RuntimeError:
+            self._free.release()
+            raise
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+    def _check(self, digest: bytes, password: str, stored_hash: str) -> tuple[bool, str | None]:
+        try:
+            is_right, new_hash = self._hasher.verify(password, stored_hash)
+            if is_right:
+                self._remember(digest)
+            return is_right, new_hash
+        finally:
+            with self._lock:
+                self._under_way.pop(digest, None)
+
+    def _remember(self, digest: bytes) -> None:
+        with self._lock:
+            self._remembered.pop(digest, None)
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+            self._remembered[digest] = self._clock() + REMEMBERED_S
+
+    def _digest(self, name: str, password: str, stored_hash: str) -> bytes:
+        # NUL separates: no part can hold one.
+        text = f"{name}\0{password}\0{stored_hash}".encode()
+        return hmac.digest(self._key, text, hashlib.sha256)

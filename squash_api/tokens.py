@@ -1,0 +1,200 @@
+"""Tokens (JSON Web Tokens, as RFC 8725 wants them) and the `Authorization` header."""
+
+import base64
+import binascii
+import functools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import jwt
+
+from squash_api.errors import UnauthorizedError
+
+LEEWAY_S = 10
+"""Difference between the clocks of two machines that is forgiven."""
+
+_ALGORITHM = "HS256"
+_ISSUER = _AUDIENCE = "squash"
+_TYPE = "squash+jwt"
+_REQUIRED = ("exp", "nbf", "iat", "iss", "aud", "sub", "jti", "identity", "name", "role", "epoch")
+_MAX_TOKEN = 8_192
+_MAX_ID = 2**63 - 1
+_REMEMBERED_TOKENS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says of its bearer; `expires_at` is in s since 1970 UTC."""
+
+    user_id: int
+    name: str
+    role: str
+    epoch: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCredentials:
+    """The header held a token, not read yet."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordCredentials:
+    """The header held a name and a password, not checked yet."""
+
+    name: str
+    password: str
+
+
+class Tokens:
+    """Makes and reads tokens. Pure: whether the user still exists is for the record to say.
+
+    Parameters
+    ----------
+    secret
+        The key, of 32 bytes or more.
+    minutes
+        Life of a token.
+    clock
+        Seconds since 1970 UTC.
+    """
+
+    def __init__(
+        self, secret: str, *, minutes: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._secret = secret
+        self._life_s = minutes * 60
+        self._clock = clock
+        self._jwt = jwt.PyJWT(
+            options={
+                "require": list(_REQUIRED),
+                "enforce_minimum_key_length": True,
+                # Compared with `clock` here, for tokens that are remembered too.
+                "verify_exp": False,
+            }
+        )
+        # Exceptions are not remembered, so that nobody fills it with forgeries.
+        self._read_signed = functools.lru_cache(maxsize=_REMEMBERED_TOKENS)(self._verify)
+
+    def issue(self, *, user_id: int, name: str, role: str, epoch: int) -> str:
+        """Return a new token."""
+        now = int(self._clock())
+        claims = {
+            "iss": _ISSUER,
+            "aud": _AUDIENCE,
+            "sub": str(user_id),
+            "identity": user_id,
+            "name": name,
+            "role": role,
+            "epoch": epoch,
+            "iat": now,
+            "nbf": now,
+            "exp": now + self._life_s,
+            "jti": secrets.token_hex(16),
+        }
+        return self._jwt.encode(claims, self._secret, _ALGORITHM, headers={"typ": _TYPE})
+
+    def read(self, token: str) -> Claims:
+        """Check signature, times and form, and return the claims.
+
+        Raises
+        ------
+        UnauthorizedError
+            Saying what is wrong with it.
+        """
+        claims = self._read_signed(token)
+        if claims.expires_at <= self._clock() - LEEWAY_S:
+            _refuse("Signature has expired")
+        return claims
+
+    def _verify(self, token: str) -> Claims:
+        if len(token) > _MAX_TOKEN:
+            _refuse("Token cannot be read")
+        try:
+            decoded = self._jwt.decode_complete(
+                token,
+                self._secret,
+                algorithms=[_ALGORITHM],
+                issuer=_ISSUER,
+                audience=_AUDIENCE,
+                leeway=LEEWAY_S,
+            )
+        except jwt.InvalidSignatureError:
+            _refuse("Signature verification failed")
+        except jwt.ImmatureSignatureError:
+            _refuse("The token is not yet valid (nbf)")
+        except jwt.MissingRequiredClaimError as error:
+            _refuse(f'Token is missing the "{error.claim}" claim')
+        except (jwt.InvalidIssuerError, jwt.InvalidAudienceError):
+            _refuse("Token is not one of this service")
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
+            _refuse("Token cannot be read")
+        if decoded["header"].get("typ") != _TYPE:
+            _refuse("Token is not one of this service")
+        return _claims(decoded["payload"])
+
+
+def parse_authorization(header: str | None) -> TokenCredentials | PasswordCredentials:
+    """Return what an `Authorization` header holds: `JWT` or `Bearer` a token, `Basic` a password.
+
+    Raises
+    ------
+    UnauthorizedError
+        In the words of flask_jwt, which old clients print.
+    """
+    parts = (header or "").split()
+    if not parts:
+        raise UnauthorizedError(
+            "Request does not contain an access token",
+            error="Authorization Required",
+            challenge=True,
+        )
+    scheme = parts[0].lower()
+    if scheme not in {"jwt", "bearer", "basic"}:
+        _refuse("Unsupported authorization type", error="Invalid JWT header")
+    if len(parts) == 1:
+        _refuse("Token missing", error="Invalid JWT header")
+    if len(parts) > 2:
+        _refuse("Token contains spaces", error="Invalid JWT header")
+    return _parse_basic(parts[1]) if scheme == "basic" else TokenCredentials(parts[1])
+
+
+def _parse_basic(text: str) -> PasswordCredentials:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        _refuse("Basic credentials are not base64", error="Invalid JWT header")
+    try:
+        plain = raw.decode()
+    except UnicodeDecodeError:
+        # Python's requests sends Latin-1.
+        plain = raw.decode("latin-1")
+    name, colon, password = plain.partition(":")
+    if not colon:
+        _refuse("Basic credentials hold no password", error="Invalid JWT header")
+    return PasswordCredentials(name, password)
+
+
+def _claims(payload: dict[str, Any]) -> Claims:
+    """Return the claims if they have the types that `issue` gives them."""
+    user_id, epoch, expires_at = payload["identity"], payload["epoch"], payload["exp"]
+    name, role = payload["name"], payload["role"]
+    is_sound = (
+        all(type(number) is int for number in (user_id, epoch, expires_at))
+        and 0 < user_id <= _MAX_ID
+        and payload["sub"] == str(user_id)
+        and isinstance(name, str)
+        and isinstance(role, str)
+    )
+    if not is_sound:
+        _refuse("Token cannot be read")
+    return Claims(user_id, name, role, epoch, expires_at)
+
+
+def _refuse(description: str, *, error: str = "Invalid token") -> NoReturn:
+    raise UnauthorizedError(description, error=error)
