@@ -91,6 +91,7 @@ _MEANT = {
 
 # Python computes an integer power before astropy sees it: minutes of work for ten characters.
 _HUGE_POWER = re.compile(r"(?:\*\*|\^|\+)[\s(+-]*\d{4,}")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z", re.ASCII)
 _PROBES = (0.1, 1.0, -7.3, 12345.6789, 3e-17, 1e300)
 _WARNINGS_LOCK = Lock()
 
@@ -161,6 +162,8 @@ def quantity_value(value: Any, unit: str) -> float:
         If it is no number, or in a unit that does not convert.
     """
     if type(value) is float or (type(value) is int and abs(value) < 1 << 53):
+        return float(value)
+    if isinstance(value, str) and len(value) < MAX_UNIT_LENGTH and _NUMBER.match(value):
         return float(value)
     if not isinstance(value, str | bool | int):
         raise UnitError(f"{_shown(value)} is not a number")

@@ -1,0 +1,192 @@
+"""YAML 1.1 documents, as lsst.verify reads them, with the lines they stand on."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from squash_api.verify.metrics import Source
+
+Report = Callable[[Source, str], None]
+"""What is told of each problem: where it is, and what to do."""
+
+MAX_DEPTH = 100
+"""Deepest nesting of a document."""
+
+MAX_NODES = 200_000
+"""Most values in a document, each alias counted as what it stands for."""
+
+_DEEP = f"nested deeper than {MAX_DEPTH} levels: write it flatter"
+
+# PyYAML's constructors raise these for text that does not fit an explicit tag or a date.
+_CONSTRUCTION_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+_DENSE = re.compile(r"(?:[-?:][ \t]+){50}")
+
+
+_Pairs = dict[Any, tuple[yaml.Node, yaml.Node]]
+
+
+@dataclass(slots=True, eq=False)
+class Document:
+    """One YAML document: its value, its file and its nodes, which know their lines."""
+
+    value: Any
+    file: str
+    node: yaml.Node
+    _pairs: _Pairs | None = None
+
+    def has(self, path: tuple[Any, ...]) -> bool:
+        """Tell whether the path of keys is written in this document."""
+        return self._find(path)[1] == len(path)
+
+    def source(self, *path: Any) -> Source:
+        """Return the line of the key at the end of a path, or of the last key that there is."""
+        return Source(self.file, _line(self._find(path)[0]))
+
+    def _find(self, path: tuple[Any, ...]) -> tuple[yaml.Node, int]:
+        if self._pairs is None:
+            self._pairs = _pairs(self.node)
+        found, pairs = self.node, self._pairs
+        for depth, key in enumerate(path):
+            match = pairs.get(key)
+            if match is None:
+                return found, depth
+            found, pairs = match[0], _pairs(match[1]) if depth + 1 < len(path) else {}
+        return found, len(path)
+
+
+def _pairs(node: yaml.Node) -> _Pairs:
+    """Return the nodes of a mapping by the text of their keys, of equal ones the last."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {key.value: (key, value) for key, value in node.value if isinstance(key.value, str)}
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1 if node.start_mark is not None else 1
+
+
+def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
+    """Read every document of a file; what cannot be read is reported and left out.
+
+    Parameters
+    ----------
+    file
+        The name of the file in sources.
+    """
+    text = _read_text(path, file, report)
+    if text is None:
+        return []
+    deep = _too_deep(text, file)
+    if deep is not None:
+        report(deep, _DEEP)
+        return []
+    documents: list[Document] = []
+    loader = _loader_class()(text)
+    try:
+        while loader.check_node():
+            node = cast("yaml.Node", loader.get_node())
+            document = _construct(loader, node, file, report, aliases="*" in text)
+            if document is not None:
+                documents.append(document)
+    except yaml.YAMLError as error:
+        report(*_explained(error, Source(file, 1)))
+    except RecursionError:
+        report(Source(file, 1), _DEEP)
+    finally:
+        loader.dispose()
+    return documents
+
+
+@lru_cache(maxsize=1)
+def _loader_class() -> type[yaml.SafeLoader]:
+    return cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _read_text(path: Path, file: str, report: Report) -> str | None:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        report(Source(file, 1), f"cannot be read ({error.strerror}): make it a readable file")
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        report(Source(file, line), "not UTF-8: save the file in that encoding")
+        return None
+
+
+def _too_deep(text: str, file: str) -> Source | None:
+    """Return where the nesting goes too deep for the composer, which would overflow its stack."""
+    if text.count("[") + text.count("{") < MAX_DEPTH and _DENSE.search(text) is None:
+        return None
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_loader_class()):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    return Source(file, event.start_mark.line + 1 if event.start_mark else 1)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    except yaml.YAMLError:
+        return None  # the composer meets it again, and reports it
+    return None
+
+
+def _construct(
+    loader: yaml.SafeLoader, node: yaml.Node, file: str, report: Report, *, aliases: bool
+) -> Document | None:
+    """Return a document's values, or report why there are none."""
+    start = Source(file, _line(node))
+    try:
+        if aliases and _size(node, {}, 0) > MAX_NODES:
+            report(start, f"aliases expand to more than {MAX_NODES} values: write fewer")
+            return None
+        return Document(loader.construct_document(node), file, node)
+    except yaml.YAMLError as error:
+        report(*_explained(error, start))
+    except RecursionError:
+        report(start, "an alias stands for a value that contains it: take it away")
+    except _CONSTRUCTION_ERRORS as error:
+        report(start, f"a value in this document cannot be read ({error}): put it in quotes")
+    loader.state_generators = []
+    loader.constructed_objects = {}
+    loader.recursive_objects = {}
+    loader.deep_construct = False
+    return None
+
+
+def _size(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
+    """Count the values under a node, each alias as what it stands for."""
+    known = sizes.get(id(node))
+    if known is not None:
+        if known == 0:
+            raise RecursionError
+        return known
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    sizes[id(node)] = 0
+    total = 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            total += _size(key, sizes, depth + 1) + _size(value, sizes, depth + 1)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            total += _size(value, sizes, depth + 1)
+    sizes[id(node)] = total
+    return total
+
+
+def _explained(error: yaml.YAMLError, start: Source) -> tuple[Source, str]:
+    """Return where and what PyYAML found wrong, in one line."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    context, problem = getattr(error, "context", None), getattr(error, "problem", None)
+    what = ", ".join(part for part in (context, problem) if part) or str(error).split("\n")[0]
+    source = Source(start.file, mark.line + 1) if mark is not None else start
+    return source, f"not YAML: {what}"
