@@ -2,7 +2,7 @@
 
     >>> import astropy.units as u
     >>> from squash_api.client import Job, Measurement
-    >>> job = Job([Measurement("camera.Temperature", 11.5 * u.deg_C)], meta={"instrument": "LSSTCam"})
+    >>> job = Job([Measurement("camera.Temperature", 11.5 * u.deg_C)], meta={"filter": "r"})
     >>> job.dispatch(api_user="me", api_password="...", api_url="https://squash.example.org")
 
 Source of the format: the job document of lsst.verify, and the requests that its
@@ -10,17 +10,22 @@ Source of the format: the job document of lsst.verify, and the requests that its
 """
 
 import json
+import random
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import httpx
 
-_ACCEPT = "application/json; version=1.0"
-_ACCEPTED = (200, 201, 202)
+from squash_api.verify.job_file import identified, job_parts, read_job_file
+from squash_api.verify.measurement import Blob as Blob  # noqa: PLC0414 - for users of this module
+from squash_api.verify.measurement import Datum as Datum  # noqa: PLC0414 - likewise
+from squash_api.verify.measurement import DocumentError, plain
+from squash_api.verify.measurement import Measurement as Measurement  # noqa: PLC0414 - likewise
+
 _TRY_AGAIN = (429, 502, 503, 504)
 _TRY_AGAIN_AFTER = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 _CONNECT_TIMEOUT_S = 30.0
@@ -32,7 +37,7 @@ _JOB_ID = re.compile(r"`(\d+)`")
 
 
 class SquashClientError(Exception):
-    """A job could not be read or sent.
+    """The service refused a request, or could not be reached.
 
     `status_code` and `code` are those of the service's answer, None without one. `detail` is the
     service's list of `{loc, msg, type}`; the text of the error shows each on a line.
@@ -44,13 +49,13 @@ class SquashClientError(Exception):
         *,
         status_code: int | None = None,
         code: str | None = None,
-        detail: Iterable[Mapping[str, Any]] = (),
+        detail: Iterable[Any] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status_code = status_code
         self.code = code
-        self.detail = [dict(line) for line in detail]
+        self.detail = [dict(line) for line in detail if isinstance(line, Mapping)]
 
     def __str__(self) -> str:
         return "\n  ".join([self.message, *map(_detail_text, self.detail)])
@@ -75,151 +80,6 @@ class Reply:
     is_repeat: bool = False
 
 
-@dataclass(slots=True)
-class Datum:
-    """A value beside a measurement: a quantity (scalar or array), number, text, boolean or list.
-
-    The unit comes with a quantity; without one it is `""`. Numbers that are not finite are sent as
-    null.
-    """
-
-    value: Any = None
-    unit: str | None = None
-    label: str | None = None
-    description: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the datum as a job document holds it."""
-        value, unit = self.value, self.unit or ""
-        if _is_quantity(value):
-            if self.unit is not None:
-                raise TypeError("the datum's value is a quantity: give it no other unit")
-            _refuse_masked(value, "a datum")
-            value, unit = value.value, value.unit.to_string()
-        return {
-            "value": _plain(value, "a datum"),
-            "unit": unit,
-            "label": self.label,
-            "description": self.description,
-        }
-
-
-@dataclass(slots=True)
-class Blob:
-    """Named data that one or several measurements refer to."""
-
-    name: str
-    data: dict[str, Any] = field(default_factory=dict)
-    identifier: str = field(default_factory=lambda: uuid4().hex)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the blob as a job document holds it; what is no `Datum` yet becomes one."""
-        data = {
-            key: (value if isinstance(value, Datum) else Datum(value)).to_json()
-            for key, value in self.data.items()
-        }
-        return {"identifier": self.identifier, "name": self.name, "data": data}
-
-
-class Measurement:
-    """A value of a metric.
-
-    Parameters
-    ----------
-    metric
-        The metric's full name, `package.metric`.
-    quantity
-        A scalar astropy quantity or a number (dimensionless). None, NaN and infinity are sent as
-        null: measured, but absent.
-    identifier
-        32 hexadecimal digits, a new one by default. It tells the service a job it already has.
-    extras
-        Further values by name; see `Datum`.
-    notes
-        Sent in the job's metadata as `package.metric.<key>`.
-    blobs
-        Data shared with other measurements.
-
-    Raises
-    ------
-    TypeError
-        If the quantity is an array, complex, masked, a boolean or text.
-    ValueError
-        If the name cannot be that of a metric.
-    """
-
-    def __init__(
-        self,
-        metric: str,
-        quantity: Any = None,
-        *,
-        identifier: str | None = None,
-        extras: Mapping[str, Any] | None = None,
-        notes: Mapping[str, Any] | None = None,
-        blobs: Iterable[Blob] = (),
-    ) -> None:
-        parts = metric.split(".")
-        if len(parts) > 2 or not all(parts):
-            raise ValueError(f"{metric!r} is not a metric's name: write package.metric")
-        self.metric = metric
-        self.identifier = identifier or uuid4().hex
-        self.value, self.unit = _scalar(quantity, metric)
-        self.notes = dict(notes or {})
-        self.blobs = list(blobs)
-        self._extras = Blob(metric, dict(extras or {}))
-
-    @property
-    def extras(self) -> dict[str, Any]:
-        """Further values by name, to read and to add to."""
-        return self._extras.data
-
-    @property
-    def quantity(self) -> Any:
-        """The value as an astropy quantity, NaN if it is absent; None if it has no unit either."""
-        if self.unit is None:
-            return None
-        from astropy.units import Quantity  # noqa: PLC0415
-
-        value = float("nan") if self.value is None else self.value
-        return Quantity(value, self.unit, subok=True)
-
-    def linked_blobs(self) -> list[Blob]:
-        """Return the blobs that the document refers to, extras first and only if there are any."""
-        return [*([self._extras] if self._extras.data else []), *self.blobs]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the measurement as a job document holds it."""
-        return {
-            "metric": self.metric,
-            "identifier": self.identifier,
-            "value": self.value,
-            "unit": self.unit,
-            "blob_refs": [blob.identifier for blob in self.linked_blobs()],
-        }
-
-    @classmethod
-    def from_json(cls, document: Any, blobs: Mapping[str, Blob]) -> Self:
-        """Read a measurement of a job document; references to blobs not in it are dropped."""
-        if not isinstance(document, dict) or not isinstance(document.get("metric"), str):
-            raise ValueError("a measurement is an object with a metric")
-        value, unit = document.get("value"), document.get("unit")
-        if not isinstance(unit, str | None):
-            raise ValueError(f"{document['metric']}: the unit must be text or null")
-        measurement = cls(document["metric"], identifier=document.get("identifier"))
-        try:
-            measurement.value = _scalar(value, measurement.metric)[0]
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-        measurement.unit = unit
-        for reference in document.get("blob_refs") or ():
-            blob = blobs.get(reference)
-            if blob is not None and blob.name == measurement.metric:
-                measurement._extras = blob
-            elif blob is not None:
-                measurement.blobs.append(blob)
-        return measurement
-
-
 class Job:
     """Measurements and metadata that belong together, as lsst.verify defines them.
 
@@ -239,7 +99,13 @@ class Job:
         self.measurements[measurement.metric] = measurement
 
     def to_json(self) -> dict[str, Any]:
-        """Return what dispatch sends: `measurements`, `blobs` and `meta`, for JSON."""
+        """Return what dispatch sends: `measurements`, `blobs` and `meta`, for JSON.
+
+        Raises
+        ------
+        TypeError
+            If the metadata, a note or a datum holds what JSON cannot.
+        """
         measurements = list(self.measurements.values())
         blobs = {blob.identifier: blob for item in measurements for blob in item.linked_blobs()}
         notes = {
@@ -250,7 +116,7 @@ class Job:
         return {
             "measurements": [item.to_json() for item in measurements],
             "blobs": [blob.to_json() for blob in blobs.values()],
-            "meta": _plain({**self.meta, **notes}, "meta"),
+            "meta": plain({**self.meta, **notes}, "meta"),
         }
 
     @classmethod
@@ -262,13 +128,15 @@ class Job:
         ValueError
             If it is not a job.
         """
-        measurements, blobs, meta = job_parts(document)
-        by_identifier = {blob.identifier: blob for blob in map(_blob_from_json, blobs)}
-        job = cls([Measurement.from_json(item, by_identifier) for item in measurements])
-        for key, value in meta.items():
-            metric, _, note = _split_note(key)
-            if metric in job.measurements:
-                job.measurements[metric].notes[note] = value
+        parts = job_parts(document)
+        blobs = {blob.identifier: blob for blob in map(Blob.from_json, parts["blobs"])}
+        job = cls([Measurement.from_json(item, blobs) for item in parts["measurements"]])
+        for key, value in parts["meta"].items():
+            package, _, rest = key.partition(".")
+            metric, _, note = rest.partition(".")
+            measurement = job.measurements.get(f"{package}.{metric}")
+            if measurement is not None and note:
+                measurement.notes[note] = value
             else:
                 job.meta[key] = value
         return job
@@ -279,20 +147,21 @@ class Job:
 
         Raises
         ------
-        SquashClientError
+        ValueError
             If it cannot be read or is not a job, with the file's name.
         """
+        document, _ = read_job_file(path)
         try:
-            return cls.from_json(read_json(path))
-        except ValueError as error:
-            raise SquashClientError(f"{path}: {error}") from None
+            return cls.from_json(document)
+        except DocumentError as error:
+            raise DocumentError(f"{path}: {error}") from None
 
     def write(self, path: str | Path) -> None:
         """Write the job to a file that lsst.verify can read too."""
         # lsst.verify does not read a file without these two.
         document = {**self.to_json(), "metrics": [], "specs": []}
         text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
-        Path(path).write_text(text, encoding="ascii")
+        Path(path).write_text(text + "\n", encoding="ascii")
 
     def dispatch(
         self,
@@ -306,6 +175,15 @@ class Job:
     ) -> Reply:
         """Send the job; sending it again is safe, the service knows it by its identifiers.
 
+        Parameters
+        ----------
+        timeout
+            Seconds without an answer after which a request is given up.
+        strict
+            Have the service refuse the job if it would leave out any value but an absent one.
+        retries
+            How often a request is repeated while the service cannot be reached or is too busy.
+
         Raises
         ------
         SquashClientError
@@ -313,3 +191,209 @@ class Job:
         """
         with Squash(api_url, api_user, api_password, timeout=timeout, retries=retries) as squash:
             return squash.send(self, strict=strict)
+
+
+class Squash:
+    """A SQuaSH service and a user of it; asks for the service's map and for a token once.
+
+    Parameters
+    ----------
+    timeout, retries
+        As in `Job.dispatch`.
+    transport, sleep
+        The wire and the pause between repeated requests, for tests.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        user: str,
+        password: str,
+        *,
+        timeout: float = 900.0,
+        retries: int = 5,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = api_url
+        self._credentials = {"username": user, "password": password}
+        self._retries = retries
+        self._sleep = sleep
+        self._endpoints: dict[str, str] = {}
+        self._token = ""
+        self._http = httpx.Client(
+            headers={"Accept": "application/json; version=1.0"},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT_S)),
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def log_in(self) -> None:
+        """Ask for a new token; `send` does so where it needs one."""
+        body = json.dumps(self._credentials).encode()
+        answer = self._object("POST", self._endpoint("auth"), body=body)
+        token = answer.get("access_token")
+        if not isinstance(token, str) or not token:
+            raise SquashClientError(f"{self._url}: the answer to the log-in holds no access_token")
+        self._token = token
+
+    def send(self, job: Job | Mapping[str, Any], *, strict: bool = False) -> Reply:
+        """Send a job, or the document of one; measurements without identifier get one.
+
+        Raises
+        ------
+        SquashClientError
+            If the service refuses it or cannot be reached.
+        ValueError, TypeError
+            If it is no job, or holds what JSON cannot.
+        """
+        document = job.to_json() if isinstance(job, Job) else identified(job)
+        body = json.dumps(document, allow_nan=False).encode()
+        url = httpx.URL(self._endpoint("job"))
+        if strict:
+            url = url.copy_merge_params({"strict": "true"})
+        if not self._token:
+            self.log_in()
+        response = self._request("POST", url, body=body, token=self._token)
+        if response.status_code == 401:
+            self.log_in()
+            response = self._request("POST", url, body=body, token=self._token)
+        return _to_reply(_checked(response), is_repeat=response.status_code == 200)
+
+    def wait(self, reply: Reply, timeout_s: float = 300.0) -> dict[str, Any]:
+        """Ask for a job's status until it is SUCCESS or FAILURE, or the time is over.
+
+        Returns
+        -------
+        dict
+            The last answer: `status`, `message`, `targets` and more.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = _FIRST_POLL_S
+        while True:
+            answer = self._object("GET", reply.status_url)
+            left_s = deadline - time.monotonic()
+            if answer.get("status") in ("SUCCESS", "FAILURE") or left_s <= 0:
+                return answer
+            self._sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
+
+    def report(self, job_id: int) -> list[dict[str, Any]]:
+        """Return the verdicts on a job."""
+        url = f"{self._endpoint('job').rstrip('/')}/{job_id}/report"
+        verdicts = _checked(self._request("GET", url))
+        if not isinstance(verdicts, list):
+            raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
+        return verdicts
+
+    def _endpoint(self, name: str) -> str:
+        if not self._endpoints:
+            self._endpoints = self._object("GET", self._url, follow=True)
+        url = self._endpoints.get(name)
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise SquashClientError(
+                f"{self._url} is not the root of a SQuaSH service: it lists no URL of '{name}'"
+            )
+        return url
+
+    def _object(
+        self, method: str, url: str, *, body: bytes | None = None, follow: bool = False
+    ) -> dict[str, Any]:
+        answer = _checked(self._request(method, url, body=body, follow=follow))
+        if not isinstance(answer, dict):
+            raise SquashClientError(f"{method} {url}: the answer is not a JSON object")
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        url: str | httpx.URL,
+        *,
+        body: bytes | None = None,
+        token: str = "",
+        follow: bool = False,
+    ) -> httpx.Response:
+        """Send a request, again and again while an answer may still come."""
+        headers = {"Authorization": f"JWT {token}"} if token else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        for attempt in range(self._retries + 1):
+            is_last = attempt == self._retries
+            asked_s = 0.0
+            try:
+                response = self._http.request(
+                    method, url, content=body, headers=headers, follow_redirects=follow
+                )
+                if response.status_code not in _TRY_AGAIN or is_last:
+                    return response
+                asked_s = _retry_after_s(response)
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                if is_last or not isinstance(error, _TRY_AGAIN_AFTER):
+                    reason = str(error) or "no answer in time"
+                    raise SquashClientError(f"{method} {url}: {reason}") from error
+            pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
+            # Clients that were cut off together must not come back together.
+            self._sleep(max(pause_s * random.uniform(0.5, 1.0), asked_s))  # noqa: S311 - no secret
+        raise SquashClientError("the number of retries cannot be negative")
+
+
+def _checked(response: httpx.Response) -> Any:
+    """Return the JSON of an answer.
+
+    Raises
+    ------
+    SquashClientError
+        If it is a refusal, with the service's own words if there are any, or not JSON.
+    """
+    where = f"{response.request.method} {response.request.url}"
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if response.status_code not in (200, 201, 202):
+        said = answer if isinstance(answer, dict) else {}
+        message = said.get("message") or said.get("description")
+        shown = f"{where}: {response.status_code} {response.reason_phrase}"
+        if "Location" in response.headers:
+            shown += f", to {response.headers['Location']}"
+        detail = said.get("detail")
+        raise SquashClientError(
+            str(message or shown),
+            status_code=response.status_code,
+            code=said.get("code"),
+            detail=detail if isinstance(detail, list) else [],
+        )
+    if answer is None:
+        raise SquashClientError(f"{where}: the answer is not JSON: is this a SQuaSH service?")
+    return answer
+
+
+def _to_reply(answer: Any, *, is_repeat: bool) -> Reply:
+    said: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    message = str(said.get("message", ""))
+    found = _JOB_ID.search(message)
+    lists = {name: said.get(name) or [] for name in ("absent", "skipped", "undeclared", "notes")}
+    return Reply(
+        job_id=said.get("id") or (int(found[1]) if found else None),
+        status_url=str(said.get("status", "")),
+        message=message,
+        is_repeat=is_repeat,
+        **lists,
+    )
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), 2 * _LONGEST_PAUSE_S) if text.isdecimal() else 0.0
+
+
+def _detail_text(line: Mapping[str, Any]) -> str:
+    loc = line.get("loc")
+    steps = list(loc) if isinstance(loc, list | tuple) else []
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return f"{path.lstrip('.')}: {line.get('msg')}" if path else str(line.get("msg"))

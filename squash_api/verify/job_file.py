@@ -1,0 +1,84 @@
+"""Job documents on disk, as pipelines leave them: bare NaN included, nothing judged.
+
+Only the standard library is imported with this module; see `squash_api.verify.measurement`. What
+the service makes of a document is decided in `squash_api.verify.job`.
+"""
+
+import json
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from squash_api.verify.measurement import DocumentError, plain
+
+_PARTS: tuple[tuple[str, type], ...] = (("measurements", list), ("blobs", list), ("meta", dict))
+
+
+def read_job_file(path: str | Path) -> tuple[dict[str, Any], int]:
+    """Read what dispatch sends of a job file: `measurements`, `blobs` and `meta`.
+
+    Returns
+    -------
+    tuple
+        The parts, and how many numbers were read as null because they are not finite.
+
+    Raises
+    ------
+    DocumentError
+        With the file's name, and the line and column where it ceases to be JSON.
+    """
+    lost: list[str] = []
+
+    def number(text: str) -> float | None:
+        value = float(text)
+        if isfinite(value):
+            return value
+        lost.append(text)
+        return None
+
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        document = json.loads(text, parse_constant=lost.append, parse_float=number)
+        return job_parts(document), len(lost)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError as error:
+        message = f"not JSON: it is not UTF-8 at byte {error.start}"
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+    except DocumentError as error:
+        message = str(error)
+    except ValueError:
+        message = "not JSON that can be read: a number has too many digits"
+    except RecursionError:
+        message = "not a job: it is nested too deeply"
+    raise DocumentError(f"{path}: {message}")
+
+
+def job_parts(document: Any) -> dict[str, Any]:
+    """Return `measurements`, `blobs` and `meta` of a job document, empty where it has none.
+
+    Raises
+    ------
+    DocumentError
+        If it has none of the three, or not in the form of a job.
+    """
+    if not isinstance(document, Mapping) or not any(name in document for name, _ in _PARTS):
+        raise DocumentError("not a job: it is no object with measurements, blobs and meta")
+    parts = {name: document.get(name) or kind() for name, kind in _PARTS}
+    for name, kind in _PARTS:
+        if not isinstance(parts[name], kind):
+            shown = "a list" if kind is list else "an object"
+            raise DocumentError(f"not a job: {name} is not {shown}")
+    return parts
+
+
+def identified(document: Any) -> dict[str, Any]:
+    """Return the parts of a job whose measurements all have identifiers: it may be sent twice."""
+    parts: dict[str, Any] = plain(job_parts(document), "job")
+    for item in parts["measurements"]:
+        if isinstance(item, dict) and not item.get("identifier"):
+            item["identifier"] = uuid4().hex
+    return parts
