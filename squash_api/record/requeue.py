@@ -1,0 +1,65 @@
+"""Deriving and sending jobs again, because the unit of a metric in them has changed."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, case, exists, func, insert, literal, select, true, update
+
+from squash_api.record.metrics import metric_ids
+from squash_api.record.tables import job, measurement, redelivery, rederivation, target
+
+
+def requeue_metrics(connection: Connection, names: Iterable[str], *, request: int) -> int:
+    """Ask for the jobs that measure these metrics to be derived and sent to every target again.
+
+    Jobs that are not derived yet need no asking: what comes of them is in the new units.
+
+    Parameters
+    ----------
+    request
+        A number for the request, such as the revision of the definition.
+
+    Returns
+    -------
+    int
+        How many jobs there are, those deleted left out.
+    """
+    wanted = sorted(metric_ids(connection, names).values())
+    if not wanted:
+        return 0
+    affected = (
+        select(measurement.c.job_id)
+        .join(job, job.c.id == measurement.c.job_id)
+        .where(measurement.c.metric_id.in_(wanted), job.c.deleted_ns.is_(None))
+        .distinct()
+    )
+    jobs = affected.subquery()
+    count = int(connection.execute(select(func.count()).select_from(jobs)).scalar_one())
+    if not count:
+        return 0
+    connection.execute(
+        insert(rederivation).from_select(
+            ["job_id"],
+            select(jobs.c.job_id).where(~exists().where(rederivation.c.job_id == jobs.c.job_id)),
+        )
+    )
+    # Another number in any case: a drainer that is sending the job in the old unit strikes off
+    # the request it knows, not this one.
+    connection.execute(
+        update(redelivery)
+        .where(redelivery.c.job_id.in_(affected))
+        .values(
+            request=case((redelivery.c.request < request, request), else_=redelivery.c.request + 1)
+        )
+    )
+    is_asked = exists().where(
+        redelivery.c.target == target.c.name, redelivery.c.job_id == jobs.c.job_id
+    )
+    connection.execute(
+        insert(redelivery).from_select(
+            ["target", "job_id", "request"],
+            select(target.c.name, jobs.c.job_id, literal(request))
+            .select_from(target.join(jobs, true()))
+            .where(~is_asked),
+        )
+    )
+    return count

@@ -1,0 +1,249 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, update
+
+from squash_api.record.definitions import (
+    DefinitionRow,
+    append_definitions,
+    current,
+    in_force,
+    one,
+    owner_of,
+)
+from squash_api.record.deliveries import (
+    ensure_targets,
+    mark_sent,
+    pending_redeliveries,
+    request_redelivery,
+)
+from squash_api.record.derived import jobs_to_rederive
+from squash_api.record.metrics import declare_metrics, metric_ids
+from squash_api.record.record import Record
+from squash_api.record.requeue import requeue_metrics
+from squash_api.record.tables import job, measurement, redelivery, rederivation, target, user
+from tests.support.builders import open_record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    opened = open_record(tmp_path)
+    opened.write(_add_users)
+    yield opened
+    opened.close()
+
+
+def _add_users(connection: Connection) -> None:
+    for name in ("ada", "bob"):
+        connection.execute(
+            insert(user).values(
+                name=name, password_hash="-", role="user", epoch=1, is_disabled=False, created_ns=0
+            )
+        )
+
+
+def _row(name: str, document: dict[str, Any] | None = None, **changes: Any) -> DefinitionRow:
+    fields: dict[str, Any] = {
+        "kind": "metric",
+        "name": name,
+        "document": document,
+        "origin": "api",
+        "user_id": 1,
+        "created_ns": 5,
+    }
+    return DefinitionRow(**(fields | changes))
+
+
+def _append(record: Record, *rows: DefinitionRow) -> int:
+    return record.write(lambda connection: append_definitions(connection, rows))
+
+
+def test_a_definition_comes_back_as_it_was_stored(record: Record) -> None:
+    document = {"unit": "mag", "tags": ["ß", "b\0"]}
+    _append(record, _row("p.a", document, origin="yaml", source="p/metrics/p.yaml:3", user_id=None))
+    with record.read() as connection:
+        found = one(connection, "metric", "p.a")
+    expected = _row(
+        "p.a", document, revision=1, origin="yaml", source="p/metrics/p.yaml:3", user_id=None
+    )
+    assert found == expected
+
+
+def test_the_newest_row_of_a_name_is_current(record: Record) -> None:
+    _append(record, _row("p.a", {"unit": "mag"}), _row("p.b", {"unit": ""}))
+    _append(record, _row("p.a", {"unit": "mmag"}))
+    with record.read() as connection:
+        units = {name: row.document for name, row in current(connection, "metric").items()}
+    assert units == {"p.a": {"unit": "mmag"}, "p.b": {"unit": ""}}
+
+
+def test_a_name_that_was_taken_away_is_not_current(record: Record) -> None:
+    _append(record, _row("p.a", {"unit": "mag"}))
+    _append(record, _row("p.a"))
+    with record.read() as connection:
+        assert one(connection, "metric", "p.a") is None
+        assert current(connection, "metric") == {}
+
+
+def test_a_name_of_the_other_kind_is_another_name(record: Record) -> None:
+    _append(record, _row("p.a", {"unit": "mag"}))
+    with record.read() as connection:
+        assert one(connection, "spec", "p.a") is None
+
+
+def test_in_force_is_what_was_defined_at_the_revision(record: Record) -> None:
+    first = _append(record, _row("p.a", {"unit": "mag"}))
+    second = _append(record, _row("p.a", {"unit": "mmag"}), _row("p.b", {"unit": ""}))
+    third = _append(record, _row("p.a"))
+    with record.read() as connection:
+        states = [
+            {name: row.document for name, row in in_force(connection, "metric", revision).items()}
+            for revision in (0, first, second, third)
+        ]
+    assert states == [
+        {},
+        {"p.a": {"unit": "mag"}},
+        {"p.a": {"unit": "mmag"}, "p.b": {"unit": ""}},
+        {"p.b": {"unit": ""}},
+    ]
+
+
+def test_current_takes_more_names_than_one_statement_can(record: Record) -> None:
+    _append(record, *[_row(f"p.m{i}", {"i": i}) for i in range(50)])
+    names = [f"p.m{i}" for i in range(40_000)]
+    with record.read() as connection:
+        assert len(current(connection, "metric", names=names)) == 50
+
+
+def test_the_owner_is_who_defined_it_not_who_changed_it(record: Record) -> None:
+    _append(record, _row("p.a", {"unit": "mag"}, user_id=1))
+    _append(record, _row("p.a", {"unit": "mmag"}, user_id=2))
+    with record.read() as connection:
+        assert owner_of(connection, "metric", "p.a") == 1
+
+
+@pytest.mark.parametrize("between", [_row("p.a"), _row("p.a", {}, origin="yaml", user_id=None)])
+def test_who_defines_a_name_anew_owns_it(record: Record, between: DefinitionRow) -> None:
+    _append(record, _row("p.a", {"unit": "mag"}, user_id=1))
+    _append(record, between)
+    _append(record, _row("p.a", {"unit": "mag"}, user_id=2))
+    with record.read() as connection:
+        assert owner_of(connection, "metric", "p.a") == 2
+
+
+def test_the_document_is_stored_as_ascii_text(record: Record) -> None:
+    _append(record, _row("p.a", {"unit": "µ\0"}))
+    with record.read() as connection:
+        text = connection.exec_driver_sql("select document from definition").scalar_one()
+    assert text.isascii()
+    assert "\0" not in text
+    assert json.loads(text) == {"unit": "µ\0"}
+
+
+def _measure(record: Record, *metrics_of_jobs: list[str]) -> None:
+    """Store a job, with a value of each of these metrics, per list."""
+
+    def work(connection: Connection) -> None:
+        ensure_targets(connection, ["summit", "base"])
+        names = {name for metrics in metrics_of_jobs for name in metrics}
+        declare_metrics(connection, dict.fromkeys(names, "mag"))
+        ids = metric_ids(connection, names)
+        for number, metrics in enumerate(metrics_of_jobs, start=1):
+            connection.execute(
+                insert(job).values(
+                    id=number,
+                    user_id=1,
+                    received_ns=number,
+                    asked_ns=number,
+                    time_ns=number,
+                    revision=0,
+                    is_deliverable=True,
+                    size=2,
+                    body=b"{}",
+                )
+            )
+            for name in metrics:
+                connection.execute(
+                    insert(measurement).values(metric_id=ids[name], job_id=number, value=1.0)
+                )
+        connection.execute(update(target).values(sent_through=len(metrics_of_jobs)))
+
+    record.write(work)
+
+
+def _requests(record: Record) -> set[tuple[str, int, int]]:
+    with record.read() as connection:
+        rows = connection.execute(
+            select(redelivery.c.target, redelivery.c.job_id, redelivery.c.request)
+        )
+        return {(row.target, row.job_id, row.request) for row in rows}
+
+
+def _requeue(record: Record, *names: str, request: int) -> int:
+    return record.write(lambda connection: requeue_metrics(connection, names, request=request))
+
+
+def test_requeueing_a_metric_asks_every_target_for_its_jobs(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.b"], ["p.a", "p.b"])
+    assert _requeue(record, "p.a", request=7) == 2
+    assert _requests(record) == {
+        (name, job_id, 7) for name in ("summit", "base") for job_id in (1, 3)
+    }
+
+
+def test_requeueing_a_metric_asks_for_its_jobs_to_be_derived_again(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.b"], ["p.a", "p.b"])
+    _requeue(record, "p.a", request=7)
+    with record.read() as connection:
+        assert jobs_to_rederive(connection, limit=10) == [1, 3]
+
+
+def test_a_job_with_two_of_the_metrics_counts_once(record: Record) -> None:
+    _measure(record, ["p.a", "p.b"])
+    assert _requeue(record, "p.a", "p.b", request=7) == 1
+
+
+def test_requeueing_twice_raises_the_request(record: Record) -> None:
+    _measure(record, ["p.a"])
+    _requeue(record, "p.a", request=7)
+    _requeue(record, "p.a", request=9)
+    assert _requests(record) == {("summit", 1, 9), ("base", 1, 9)}
+    with record.read() as connection:
+        assert len(connection.execute(select(rederivation)).all()) == 1
+
+
+def test_a_job_that_is_being_sent_again_meanwhile_is_sent_once_more(record: Record) -> None:
+    _measure(record, ["p.a"])
+    record.write(
+        lambda connection: request_redelivery(connection, [1], targets=["base"], request=10**18)
+    )
+    with record.read() as connection:
+        in_flight = pending_redeliveries(connection, "base", limit=10)
+    _requeue(record, "p.a", request=7)
+    record.write(
+        lambda connection: mark_sent(
+            connection, "base", through=None, redelivered=in_flight, quarantined=[], now_ns=0
+        )
+    )
+    with record.read() as connection:
+        assert [job_id for job_id, _ in pending_redeliveries(connection, "base", limit=10)] == [1]
+
+
+def test_a_deleted_job_is_not_requeued(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.a"])
+    record.write(
+        lambda connection: (
+            connection.execute(update(job).where(job.c.id == 1).values(deleted_ns=3)).rowcount
+        )
+    )
+    assert _requeue(record, "p.a", request=7) == 1
+    assert {job_id for _, job_id, _ in _requests(record)} == {2}
+
+
+def test_requeueing_a_metric_that_no_job_measures_does_nothing(record: Record) -> None:
+    _measure(record, ["p.a"])
+    assert _requeue(record, "p.other", request=7) == 0
+    assert _requests(record) == set()
