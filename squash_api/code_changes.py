@@ -57,12 +57,12 @@ def _difference(
     known = {tuple(entry[key] for key in keys) for entry in before}
     names = {entry["name"] for entry in now}
     changed = [
-        PackageChange(*(entry[key] for key in keys))
+        PackageChange(entry["name"], entry["git_sha"], entry["git_url"])
         for entry in now
         if tuple(entry[key] for key in keys) not in known
     ]
     removed = [
-        PackageChange(*(entry[key] for key in keys), removed=True)
+        PackageChange(entry["name"], entry["git_sha"], entry["git_url"], removed=True)
         for entry in before
         if entry["name"] not in names
     ]

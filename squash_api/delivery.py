@@ -17,12 +17,11 @@ import structlog
 from squash_api.code_changes import CodeChangeReader
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
-from squash_api.influx.client import (
-    InfluxClient,
+from squash_api.influx.client import InfluxClient, deliver
+from squash_api.influx.errors import (
     InfluxError,
     InfluxMisconfiguredError,
     InfluxRefusedError,
-    deliver,
 )
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.record.deliveries import (
@@ -57,6 +56,7 @@ _LEASE_NS = 120 * 10**9
 _BATCH = 500
 _BATCH_BYTES = 24_000_000
 _IDLE_S = 0.25
+_GATHER_S = 0.03
 _STANDBY_S = 2.0
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 30.0
@@ -109,6 +109,7 @@ class Drainer:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._failures = 0
+        self._lease_until_ns = 0
         record.write(lambda connection: ensure_targets(connection, [self.name]))
 
     def wake(self) -> None:
@@ -137,54 +138,49 @@ class Drainer:
             except RecordUnavailableError:
                 _log.warning("lease not released; it will expire", target=self.name)
 
-    def drain(self) -> bool:
-        """Send all that waits, then return; False if another drainer holds the lease.
-
-        Raises
-        ------
-        InfluxError
-            At the first failure of the target, instead of waiting for it.
-        """
-        if not self._take_lease():
-            return False
-        while self._step():
-            self._take_lease()
-        return True
-
     def _step_or_wait(self) -> float:
         """Do one round; return how many seconds to wait before the next."""
         try:
-            if not self._take_lease():
+            if not self._has_lease():
                 return _STANDBY_S
-            is_busy = self._step()
+            sent = self._step()
         except InfluxError as error:
             return self._note_trouble(error)
         except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
             _log.exception("delivery failed; it will be tried again", target=self.name)
             return self._next_wait()
         self._failures = 0
-        return 0.0 if is_busy else _IDLE_S
+        if sent >= _BATCH:
+            return 0.0
+        if sent:
+            # Jobs that come one by one go out together: a request costs as much as fifty jobs.
+            self._stop.wait(_GATHER_S)
+            return 0.0
+        return _IDLE_S
 
-    def _take_lease(self) -> bool:
+    def _has_lease(self) -> bool:
+        """Take the lease, or renew it in good time; False if another drainer holds it."""
         now_ns = time.time_ns()
-        return self._record.write(
+        if now_ns < self._lease_until_ns - _LEASE_NS // 2:
+            return True
+        until_ns = now_ns + _LEASE_NS
+        with self._record.read() as connection:
+            held = get_target(connection, self.name)
+        if held.lease_owner not in (None, self._owner) and held.lease_until_ns >= now_ns:
+            return False
+        has_lease = self._record.write(
             lambda connection: take_lease(
-                connection,
-                self.name,
-                owner=self._owner,
-                now_ns=now_ns,
-                until_ns=now_ns + _LEASE_NS,
+                connection, self.name, owner=self._owner, now_ns=now_ns, until_ns=until_ns
             )
         )
+        self._lease_until_ns = until_ns if has_lease else 0
+        return has_lease
 
-    def _step(self) -> bool:
-        """Send one batch of new jobs and one of those to be sent again; False if none waits."""
-        has_erased = self._erase()
-        has_sent = self._send_new()
-        has_sent_again = self._send_again()
-        return has_erased or has_sent or has_sent_again
+    def _step(self) -> int:
+        """Send one batch of new jobs and one of those to be sent again; return how many."""
+        return self._erase() + self._send_new() + self._send_again()
 
-    def _erase(self) -> bool:
+    def _erase(self) -> int:
         with self._record.read() as connection:
             erasures = pending_erasures(connection, self.name, limit=100)
         for item in erasures:
@@ -193,9 +189,9 @@ class Drainer:
         ids = [item.job_id for item in erasures]
         if ids:
             self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=ids))
-        return bool(ids)
+        return len(ids)
 
-    def _send_new(self) -> bool:
+    def _send_new(self) -> int:
         with self._record.read() as connection:
             after = get_target(connection, self.name).sent_through
             rows = jobs_between(
@@ -206,27 +202,27 @@ class Drainer:
                 limit=_BATCH,
             )
         if not rows:
-            return False
+            return 0
         through = rows[-1].job_id
         self._record.write(lambda connection: mark_taken(connection, self.name, through=through))
         self._send(rows, through=through, redelivered=[])
-        return True
+        return len(rows)
 
-    def _send_again(self) -> bool:
+    def _send_again(self) -> int:
         with self._record.read() as connection:
             requests = pending_redeliveries(connection, self.name, limit=_BATCH)
             rows = jobs_by_id(
                 connection, [job_id for job_id, _ in requests], max_bytes=_BATCH_BYTES
             )
         if not rows:
-            return False
+            return 0
         last = rows[-1].job_id
         self._send(
             rows,
             through=None,
             redelivered=[request for request in requests if request[0] <= last],
         )
-        return True
+        return len(rows)
 
     def _send(
         self,
@@ -311,6 +307,6 @@ class Drainer:
         return wait_s
 
     def _next_wait(self) -> float:
-        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**self._failures)
+        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret

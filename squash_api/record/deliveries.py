@@ -60,6 +60,15 @@ def get_target(connection: Connection, name: str) -> TargetRow:
     return TargetRow(*row)
 
 
+def reset_target(connection: Connection, name: str) -> None:
+    """Let a target begin anew with the first job; its database holds nothing."""
+    for table in (redelivery, quarantine, erasure):
+        connection.execute(delete(table).where(table.c.target == name))
+    connection.execute(
+        update(target).where(target.c.name == name).values(sent_through=0, taken_through=0)
+    )
+
+
 def take_lease(
     connection: Connection, name: str, *, owner: str, now_ns: int, until_ns: int
 ) -> bool:

@@ -97,6 +97,18 @@ def job_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
     return [row.id for row in rows]
 
 
+def job_ids_in_time(
+    connection: Connection, *, since_ns: int | None, until_ns: int | None
+) -> list[int]:
+    """Return ids of jobs whose time lies between the two, ends included; None is no end."""
+    query = select(job.c.id).where(job.c.deleted_ns.is_(None))
+    if since_ns is not None:
+        query = query.where(job.c.time_ns >= since_ns)
+    if until_ns is not None:
+        query = query.where(job.c.time_ns <= until_ns)
+    return list(connection.execute(query.order_by(job.c.id)).scalars())
+
+
 def added_measurements(
     connection: Connection, job_ids: Sequence[int]
 ) -> dict[int, list[dict[str, object]]]:

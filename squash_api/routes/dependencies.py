@@ -7,7 +7,8 @@ import orjson
 from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.accounts import Account, Accounts, BasicCredentials, parse_authorization
+from squash_api.accounts import Account, Accounts
+from squash_api.background import Background
 from squash_api.definitions import Definitions
 from squash_api.derivation import Deriver
 from squash_api.errors import (
@@ -17,8 +18,10 @@ from squash_api.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
+from squash_api.tokens import PasswordCredentials, parse_authorization
 from squash_api.vocabulary import Vocabulary
 
 MAX_PAGE = 1000
@@ -36,6 +39,8 @@ class Parts:
     deriver: Deriver
     definitions: Definitions
     accounts: Accounts
+    background: Background
+    counters: Counters
 
 
 def _parts(request: Request) -> Parts:
@@ -58,9 +63,9 @@ async def claimed_account(request: Request, parts: Parts) -> Account:
         If there is no token, or no valid one.
     """
     credentials = parse_authorization(request.headers.get("authorization"))
-    if isinstance(credentials, BasicCredentials):
+    if isinstance(credentials, PasswordCredentials):
         return await parts.accounts.check_password(credentials.name, credentials.password)
-    return parts.accounts.read_token(credentials)
+    return parts.accounts.read_token(credentials.token)
 
 
 async def _account(request: Request, parts: PartsDep) -> Account:

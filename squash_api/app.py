@@ -1,0 +1,239 @@
+"""The service: its parts put together, and the one body that all failures share."""
+
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from squash_api.accounts import Accounts
+from squash_api.background import Background
+from squash_api.definitions import Definitions
+from squash_api.delivery import Drainer
+from squash_api.derivation import Deriver
+from squash_api.errors import (
+    BusyError,
+    Detail,
+    InvalidInputError,
+    SquashError,
+    UnauthorizedError,
+)
+from squash_api.middleware import ObservingMiddleware, PathMiddleware
+from squash_api.observability import Counters
+from squash_api.record.deliveries import ensure_targets
+from squash_api.record.record import Record
+from squash_api.routes import (
+    accounts,
+    documentation,
+    health,
+    jobs,
+    measurements,
+    metrics,
+    overview,
+    runs,
+    specifications,
+    status,
+)
+from squash_api.routes.dependencies import Parts
+from squash_api.routes.json_reply import json_reply
+from squash_api.schema import Schema
+from squash_api.settings import Settings, require_secret
+from squash_api.tags_in_force import check_tags
+from squash_api.vocabulary import Vocabulary
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(
+    settings: Settings, *, influx_transport: httpx.BaseTransport | None = None
+) -> FastAPI:
+    """Open the record and return the service; its threads run while the app does.
+
+    Parameters
+    ----------
+    settings
+        What the environment says.
+    influx_transport
+        In place of the network to InfluxDB, for tests.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is missing or wrong, or the record does not fit the settings.
+    """
+    parts = _open(settings, influx_transport)
+    app = FastAPI(
+        title="SQuaSH",
+        version=version("squash-api"),
+        summary="Receives lsst.verify jobs, keeps every one, and serves what they measured.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for module in (
+        overview,
+        accounts,
+        metrics,
+        specifications,
+        jobs,
+        measurements,
+        status,
+        runs,
+        health,
+        documentation,
+    ):
+        app.include_router(module.router)
+    app.add_exception_handler(SquashError, _squash_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    app.add_middleware(ObservingMiddleware, counters=parts.counters)
+    app.add_middleware(PathMiddleware, root=settings.url_path)
+    return app
+
+
+def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> Parts:
+    secret = require_secret(settings)
+    schema = Schema(settings.tags)
+    record = Record.open(settings.database_url)
+    try:
+        check_tags(record, schema)
+        vocabulary = Vocabulary(record, schema)
+        deriver = Deriver(record, vocabulary)
+        definitions = Definitions(record, schema, vocabulary)
+        names = [target.name for target in settings.targets]
+        record.write(lambda connection: ensure_targets(connection, names))
+        definitions.sync_yaml(settings.specs)
+        drainers = [
+            Drainer(
+                target,
+                record=record,
+                vocabulary=vocabulary,
+                deriver=deriver,
+                squash_url=settings.url,
+                transport=influx_transport,
+            )
+            for target in (settings.targets if settings.deliver == "inline" else ())
+        ]
+    except BaseException:
+        record.close()
+        raise
+    return Parts(
+        settings=settings,
+        record=record,
+        vocabulary=vocabulary,
+        deriver=deriver,
+        definitions=definitions,
+        accounts=Accounts(record, settings, secret=secret),
+        background=Background(drainers, deriver),
+        counters=Counters(),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    parts.background.start()
+    # The first value in another unit shall not wait for astropy to be imported.
+    threading.Thread(target=_import_astropy, name="import-astropy", daemon=True).start()
+    _log.info(
+        "serving",
+        url=parts.settings.url,
+        targets=[target.name for target in parts.settings.targets],
+        deliver=parts.settings.deliver,
+    )
+    try:
+        yield
+    finally:
+        parts.background.stop()
+        parts.accounts.close()
+        parts.record.close()
+
+
+def _import_astropy() -> None:
+    import astropy.units  # noqa: F401, PLC0415
+
+
+def _failure(
+    status_code: int,
+    *,
+    code: str,
+    message: str,
+    detail: tuple[Detail, ...] = (),
+    extra: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the one body of all failures."""
+    reply = json_reply(
+        {
+            "message": message,
+            "code": code,
+            "status_code": status_code,
+            "detail": [{"loc": item.loc, "msg": item.msg, "type": item.type} for item in detail],
+            **(extra or {}),
+        },
+        status_code=status_code,
+    )
+    reply.headers.update(headers or {})
+    return reply
+
+
+async def _squash_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SquashError)  # noqa: S101  for mypy
+    extra: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    if isinstance(error, UnauthorizedError):
+        extra = {"error": error.error, "description": error.message}
+        if error.challenge:
+            headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
+    if isinstance(error, BusyError):
+        headers = {"Retry-After": str(error.retry_after_s)}
+    return _failure(
+        error.status_code,
+        code=error.code,
+        message=error.message,
+        detail=error.detail,
+        extra=extra,
+        headers=headers,
+    )
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  for mypy
+    detail = tuple(Detail(tuple(item["loc"]), item["msg"], item["type"]) for item in error.errors())
+    where = ".".join(str(part) for part in detail[0].loc)
+    return _failure(
+        422, code=InvalidInputError.code, message=f"{where}: {detail[0].msg}.", detail=detail
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  for mypy
+    path = request.scope["path"]
+    codes = {
+        404: ("not_found", f"There is nothing at {path}."),
+        405: ("method_not_allowed", f"{request.method} is not possible at {path}."),
+    }
+    phrase = HTTPStatus(error.status_code).phrase
+    code, message = codes.get(
+        error.status_code, (phrase.lower().replace(" ", "_"), f"{error.detail or phrase}.")
+    )
+    return _failure(error.status_code, code=code, message=message, headers=error.headers)
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    _log.error("unexpected error", path=request.scope["path"], exc_info=error)
+    return _failure(
+        500,
+        code=SquashError.code,
+        message="Something went wrong in the service; it has been logged.",
+    )

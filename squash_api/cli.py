@@ -1,0 +1,65 @@
+"""The command `squash`."""
+
+from typing import Annotated
+
+import typer
+
+from squash_api.commands import deliver as deliver_command
+from squash_api.commands import demo as demo_command
+from squash_api.commands import dispatch as dispatch_command
+from squash_api.commands import judge as judge_command
+from squash_api.commands import replay as replay_command
+from squash_api.commands import specs, specs_export, users
+from squash_api.errors import SettingsError
+from squash_api.settings import load_settings
+
+app = typer.Typer(
+    name="squash",
+    help="Receive science metrics, keep every job, judge specifications.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Instead of SQUASH_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Instead of SQUASH_PORT.")] = None,
+) -> None:
+    """Run the service until it is told to stop."""
+    # The web framework takes most of a second to import, and only `serve` needs it.
+    import uvicorn  # noqa: PLC0415
+
+    from squash_api.app import create_app  # noqa: PLC0415
+    from squash_api.logs import configure_logs  # noqa: PLC0415
+
+    given = {"host": host, "port": port}
+    configure_logs()
+    settings = load_settings(**{key: value for key, value in given.items() if value is not None})
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )
+
+
+app.command()(deliver_command.deliver)
+app.command()(replay_command.replay)
+app.command()(dispatch_command.dispatch)
+app.command()(judge_command.judge)
+app.command()(demo_command.demo)
+specs.app.command("export")(specs_export.export)
+app.add_typer(specs.app, name="specs")
+app.add_typer(users.app, name="user")
+
+
+def main() -> None:
+    """Run the command; a wrong setting ends it with a sentence and exit code 1."""
+    try:
+        app()
+    except SettingsError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise SystemExit(1) from None

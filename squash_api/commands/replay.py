@@ -1,0 +1,123 @@
+"""`squash replay`: send stored jobs to InfluxDB again."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from squash_api.errors import SettingsError, SquashError
+from squash_api.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from squash_api.record.record import Record
+
+_POLL_S = 0.2
+
+
+def replay(
+    job: Annotated[
+        list[int] | None, typer.Option(help="Only this job; may be given again.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only jobs of this time (ISO 8601) or later.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only jobs of this time (ISO 8601) or earlier.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Only to this target; may be given again.")
+    ] = None,
+    into_empty: Annotated[
+        bool, typer.Option(help="Refill emptied databases, with the present list of tags.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option(help="Deliver and wait; without, leave it to the running service.")
+    ] = True,
+) -> None:
+    """Send stored jobs to InfluxDB again: all, or those of a time, by id, or to one target.
+
+    Points that are there already are overwritten with the same values. Stopping this command loses
+    nothing: what is asked for stays in the record until it is delivered.
+    """
+    from squash_api.drainers import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
+    from squash_api.influx.errors import InfluxError  # noqa: PLC0415
+    from squash_api.record.record import Record  # noqa: PLC0415
+    from squash_api.replay import Selection, begin_refill, request_replay  # noqa: PLC0415
+    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.tags_in_force import check_tags  # noqa: PLC0415
+
+    settings = load_settings()
+    targets = chosen_targets(settings, target or [])
+    schema = Schema(settings.tags)
+    selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until))
+    if into_empty and (selection != Selection() or target):
+        raise SettingsError("--into-empty refills every target with every job: give nothing else.")
+    record = Record.open(settings.database_url)
+    try:
+        if into_empty:
+            begin_refill(record, targets=targets, schema=schema)
+        else:
+            check_tags(record, schema)
+            count = request_replay(record, selection, targets=targets, now_ns=time.time_ns())
+            typer.echo(f"{count} jobs to send to {', '.join(item.name for item in targets)}")
+        if wait:
+            _deliver(record, [item.name for item in targets])
+    except (SquashError, InfluxError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        record.close()
+
+
+def _time_ns(text: str | None) -> int | None:
+    from squash_api.verify.job import parse_time_ns  # noqa: PLC0415
+
+    if text is None:
+        return None
+    time_ns = parse_time_ns(text)
+    if time_ns is None:
+        raise SettingsError(f"'{text}' is not an ISO 8601 date, for instance 2026-11-22T12:00:00Z.")
+    return time_ns
+
+
+def _deliver(record: "Record", names: "Sequence[str]") -> None:
+    """Deliver, or watch the running service deliver, until nothing waits; show the progress."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from squash_api.background import Background  # noqa: PLC0415
+    from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.record.delivery_states import backlogs  # noqa: PLC0415
+    from squash_api.schema import Schema  # noqa: PLC0415
+
+    settings = load_settings()
+    drainers, deriver = make_drainers(
+        record, Schema(settings.tags), settings, chosen_targets(settings, names)
+    )
+    background = Background(drainers, deriver)
+    background.start()
+    try:
+        with Progress() as progress:
+            bar = progress.add_task("delivering", total=None)
+            total = 0
+            while True:
+                with record.read() as connection:
+                    found = backlogs(connection, targets=names)
+                waiting = sum(item.waiting for item in found)
+                total = max(total, waiting)
+                trouble = next((item.trouble for item in found if item.trouble), None)
+                progress.update(
+                    bar,
+                    total=total,
+                    completed=total - waiting,
+                    description=f"held up: {trouble}" if trouble else "delivering",
+                )
+                if not waiting:
+                    break
+                time.sleep(_POLL_S)
+        quarantined = sum(item.quarantined for item in found)
+        if quarantined:
+            typer.echo(f"{quarantined} points are in quarantine: see GET /status/<job>", err=True)
+    finally:
+        background.stop()

@@ -1,0 +1,89 @@
+"""What every request passes: the path brought into one form, the time taken, the reply counted."""
+
+import time
+from urllib.parse import quote
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from squash_api.observability import Counters
+
+_log = structlog.get_logger("squash_api.access")
+# Probes and scrapes come every few seconds and would drown the rest.
+_QUIET = frozenset({"/healthz", "/readyz", "/prometheus"})
+
+
+class PathMiddleware:
+    """Takes the path of the public root off, if a proxy has left it on, and a trailing slash.
+
+    Parameters
+    ----------
+    app
+        What comes after.
+    root
+        Path of the public root, for instance `/api`; empty if there is none.
+    """
+
+    def __init__(self, app: ASGIApp, *, root: str) -> None:
+        self._app = app
+        self._root = root
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            root = self._root
+            short = path
+            if root and (path == root or path.startswith(f"{root}/")):
+                short = path[len(root) :]
+            short = short.rstrip("/") or "/"
+            if short != path:
+                scope = {**scope, "path": short, "raw_path": quote(short).encode()}
+        await self._app(scope, receive, send)
+
+
+class ObservingMiddleware:
+    """Counts each request under its route, and logs it.
+
+    Parameters
+    ----------
+    app
+        What comes after.
+    counters
+        Where to count.
+    """
+
+    def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
+        self._app = app
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_observed)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._counters.count_request(
+                method=scope["method"], route=route, status=status, seconds=seconds
+            )
+            if route not in _QUIET:
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(seconds * 1000, 2),
+                )

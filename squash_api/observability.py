@@ -1,0 +1,75 @@
+"""What the service counts and measures of itself, in Prometheus' text format."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from squash_api.ingest import Ingested
+from squash_api.record.delivery_states import Backlog
+
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class Counters:
+    """One service's figures, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Histogram(
+            "squash_request_seconds",
+            "Time from request to reply.",
+            ("method", "route", "status"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._jobs = Counter("squash_jobs", "Jobs accepted.", ("outcome",), registry=self._registry)
+        self._values = Counter(
+            "squash_values", "Measurements of accepted jobs.", ("outcome",), registry=self._registry
+        )
+        names = ("target",)
+        self._waiting = Gauge(
+            "squash_delivery_waiting", "Jobs not yet delivered.", names, registry=self._registry
+        )
+        self._age = Gauge(
+            "squash_delivery_oldest_seconds",
+            "Age of the oldest job not yet delivered.",
+            names,
+            registry=self._registry,
+        )
+        self._quarantined = Gauge(
+            "squash_delivery_quarantined",
+            "Points refused by InfluxDB for good.",
+            names,
+            registry=self._registry,
+        )
+        self._up = Gauge(
+            "squash_delivery_up",
+            "1 unless something holds up delivery.",
+            names,
+            registry=self._registry,
+        )
+
+    def count_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request by the path of its route, never by the path that was asked for."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def count_job(self, ingested: Ingested) -> None:
+        """Count an accepted job and what became of its measurements."""
+        self._jobs.labels("repeated" if ingested.stored.is_repeat else "stored").inc()
+        if not ingested.stored.is_repeat:
+            outcome = ingested.assessment
+            self._values.labels("kept").inc(len(outcome.values))
+            self._values.labels("absent").inc(len(outcome.absent))
+            self._values.labels("skipped").inc(len(outcome.skipped))
+
+    def expose(self, backlogs: list[Backlog]) -> bytes:
+        """Return all figures as text, with those of delivery as they are now."""
+        now_ns = time.time_ns()
+        for item in backlogs:
+            age_s = 0.0 if item.oldest_ns is None else (now_ns - item.oldest_ns) / 1e9
+            self._waiting.labels(item.target).set(item.waiting)
+            self._age.labels(item.target).set(max(age_s, 0.0))
+            self._quarantined.labels(item.target).set(item.quarantined)
+            self._up.labels(item.target).set(0 if item.trouble else 1)
+        return generate_latest(self._registry)

@@ -1,0 +1,69 @@
+"""Whether the service lives, what it can reach, and its figures."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from squash_api.errors import RecordUnavailableError
+from squash_api.record.delivery_states import Backlog, backlogs
+from squash_api.routes.dependencies import Parts, PartsDep
+from squash_api.routes.error_responses import errors_of
+from squash_api.routes.json_reply import json_reply
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def get_healthz() -> Response:
+    """Say that the process answers."""
+    return json_reply({"status": "ok"})
+
+
+@router.get("/readyz", responses={503: {"description": "The record cannot be read."}})
+def get_readyz(parts: PartsDep) -> Response:
+    """Say whether jobs are accepted, and which dependency is down.
+
+    503 only if the record is down. With an InfluxDB down jobs are still accepted and kept, so the
+    answer stays 200, `degraded`, and says since when and why.
+    """
+    try:
+        found = _backlogs(parts)
+    except RecordUnavailableError as error:
+        body = {"status": "down", "record": {"status": "down", "reason": error.message}}
+        return json_reply(body, status_code=503)
+    targets = {item.target: _target_state(item) for item in found}
+    is_well = all(item.trouble is None for item in found)
+    return json_reply(
+        {
+            "status": "ok" if is_well else "degraded",
+            "record": {"status": "ok"},
+            "targets": targets,
+        }
+    )
+
+
+@router.get("/prometheus", response_class=Response, responses=errors_of(503))
+def get_prometheus(parts: PartsDep) -> Response:
+    """Return the service's figures in Prometheus' text format."""
+    return Response(parts.counters.expose(_backlogs(parts)), media_type=CONTENT_TYPE_LATEST)
+
+
+def _backlogs(parts: Parts) -> list[Backlog]:
+    with parts.record.read() as connection:
+        return backlogs(connection, targets=[target.name for target in parts.settings.targets])
+
+
+def _target_state(item: Backlog) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "status": "down" if item.trouble else "ok",
+        "waiting": item.waiting,
+        "quarantined": item.quarantined,
+    }
+    if item.trouble:
+        shown["reason"] = item.trouble
+        if item.trouble_since_ns is not None:
+            since = datetime.fromtimestamp(item.trouble_since_ns // 10**9, UTC)
+            shown["since"] = since.isoformat()
+    return shown

@@ -1,0 +1,189 @@
+"""Jobs: posting them, reading them, their blobs and their verdicts."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from squash_api.errors import NotFoundError
+from squash_api.ingest import Ingested, ingest_job
+from squash_api.jobs import delete_job, find_blob, job_object
+from squash_api.record.jobs import job_ids
+from squash_api.reports import job_report
+from squash_api.routes.dependencies import (
+    AccountDep,
+    PageDep,
+    PartsDep,
+    claimed_account,
+    id_cursor,
+    next_link,
+    read_body,
+)
+from squash_api.routes.error_responses import errors_of
+from squash_api.routes.json_reply import json_reply
+from squash_api.stored_job import MAX_ID, load_job
+
+router = APIRouter(tags=["jobs"])
+
+_JOB_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "measurements": {"type": "array", "items": {"type": "object"}},
+                        "blobs": {"type": "array", "items": {"type": "object"}},
+                        "meta": {"type": "object"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def job_id_of(job_id: str) -> int:
+    """Return a job's id; whatever is no id of a job is not found."""
+    if not job_id.isascii() or not job_id.isdigit() or len(job_id) > 19 or int(job_id) > MAX_ID:
+        raise NotFoundError(f"There is no job {job_id[:40]}.")
+    return int(job_id)
+
+
+JobIdDep = Annotated[int, Depends(job_id_of)]
+
+
+@router.post(
+    "/job",
+    status_code=202,
+    responses={
+        200: {"description": "The same job was received before."},
+        **errors_of(400, 401, 413, 415, 422, 503),
+    },
+    openapi_extra=_JOB_BODY,
+)
+async def post_job(
+    request: Request,
+    parts: PartsDep,
+    *,
+    strict: Annotated[
+        bool, Query(description="Refuse the job if any value would be skipped.")
+    ] = False,
+) -> Response:
+    """Take in a job, as `lsst.verify`'s `Job.dispatch` sends it.
+
+    A 202 says that the job is on the disk and will reach every InfluxDB. The reply names what was
+    left out and why: `absent` (null, NaN, infinite), `skipped` (with the reason) and `undeclared`
+    (kept all the same). The same job again is answered with 200 and the first id.
+    """
+    account = await claimed_account(request, parts)
+    body = await read_body(request, max_bytes=parts.settings.max_body_bytes)
+    ingested = await ingest_job(
+        body,
+        account=account,
+        record=parts.record,
+        vocabulary=parts.vocabulary,
+        is_strict=strict,
+    )
+    parts.background.wake()
+    parts.counters.count_job(ingested)
+    return json_reply(
+        _reply(ingested, parts.settings.url),
+        status_code=200 if ingested.stored.is_repeat else 202,
+    )
+
+
+def _reply(ingested: Ingested, url: str) -> dict[str, Any]:
+    stored, outcome = ingested.stored, ingested.assessment
+    left_out = [
+        f"{len(names)} {word}"
+        for word, names in (("absent", outcome.absent), ("skipped", outcome.skipped))
+        if names
+    ]
+    # Old clients take the id from between the first two back-ticks.
+    parts = [f"Request for creating Job `{stored.job_id}` received", *ingested.notes]
+    if left_out:
+        parts.append(f"left out: {', '.join(left_out)}")
+    return {
+        "message": "; ".join(parts),
+        "status": f"{url}/status/{stored.job_id}",
+        "id": stored.job_id,
+        "absent": outcome.absent,
+        "skipped": [{"metric": skip.metric, "reason": skip.reason} for skip in outcome.skipped],
+        "undeclared": outcome.undeclared,
+        "notes": ingested.notes,
+    }
+
+
+@router.get("/jobs", responses=errors_of(422))
+def get_jobs(request: Request, parts: PartsDep, page: PageDep) -> Response:
+    """List the ids of jobs, ascending."""
+    with parts.record.read() as connection:
+        ids = job_ids(connection, after=id_cursor(page), limit=page.limit + 1)
+    more = len(ids) > page.limit
+    ids = ids[: page.limit]
+    link = next_link(request, parts, after=ids[-1]) if more else None
+    return json_reply({"ids": ids, "next": link})
+
+
+@router.get("/job/{job_id}", responses=errors_of(404))
+def get_job(job_id: JobIdDep, parts: PartsDep) -> Response:
+    """Return a job: its measurements in the metrics' units, and its metadata."""
+    with parts.record.read() as connection:
+        row, job = load_job(connection, job_id)
+    parts.vocabulary.refresh()
+    return json_reply(job_object(row, job, vocabulary=parts.vocabulary))
+
+
+@router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
+def delete_job_(job_id: JobIdDep, parts: PartsDep, account: AccountDep) -> Response:
+    """Delete a job, and its points from every InfluxDB. For its owner and admins."""
+    delete_job(parts.record, job_id, account=account)
+    parts.background.wake()
+    return json_reply({"message": f"Job {job_id} deleted."})
+
+
+@router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
+def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep) -> Response:
+    """List a job's blobs: identifier, name, the keys of the data, and where to read them."""
+    with parts.record.read() as connection:
+        _, job = load_job(connection, job_id)
+    start = id_cursor(page)
+    end = start + page.limit
+    shown = [
+        {
+            "identifier": blob.get("identifier"),
+            "name": blob.get("name"),
+            "keys": list(blob["data"]) if isinstance(blob.get("data"), dict) else [],
+            "url": f"{parts.settings.url}/job/{job_id}/blob/{blob.get('identifier')}",
+        }
+        for blob in job.blobs[start:end]
+    ]
+    link = next_link(request, parts, after=end) if end < len(job.blobs) else None
+    return json_reply({"blobs": shown, "next": link})
+
+
+@router.get("/job/{job_id}/blob/{identifier}", responses=errors_of(404))
+def get_blob(job_id: JobIdDep, identifier: str, parts: PartsDep) -> Response:
+    """Return a blob of a job as it was posted."""
+    with parts.record.read() as connection:
+        _, job = load_job(connection, job_id)
+    return json_reply(find_blob(job, identifier))
+
+
+@router.get("/job/{job_id}/report", responses=errors_of(404))
+def get_job_report(
+    job_id: JobIdDep,
+    parts: PartsDep,
+    specs: Annotated[
+        Literal["receipt", "now"],
+        Query(description="Judge by the specifications at receipt, or by today's."),
+    ] = "receipt",
+) -> Response:
+    """Judge a job: a verdict for each specification that applies to it, by name."""
+    with parts.record.read() as connection:
+        row, job = load_job(connection, job_id)
+    verdicts = job_report(
+        row, job, definitions=parts.definitions, vocabulary=parts.vocabulary, is_now=specs == "now"
+    )
+    return json_reply([verdict.to_json() for verdict in verdicts])

@@ -1,0 +1,47 @@
+"""The list of tags that the points in InfluxDB were written with, kept in the record.
+
+Points with other tags are other series: writing on with another list would split every one in two.
+"""
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from squash_api.errors import SettingsError
+from squash_api.record.record import Record
+from squash_api.record.state import get_state, set_state
+from squash_api.schema import Schema
+
+_KEY = "tags"
+
+
+def check_tags(record: Record, schema: Schema) -> None:
+    """Note the list of tags at the first start; at later ones refuse another.
+
+    Raises
+    ------
+    SettingsError
+        If the list has changed since points were written.
+    """
+
+    def work(connection: Connection) -> Sequence[str]:
+        kept = get_state(connection, _KEY)
+        if kept is None:
+            put_tags(connection, schema)
+            return schema.tags
+        tags: list[str] = json.loads(kept)
+        return tags
+
+    kept = record.write(work)
+    if set(kept) != set(schema.tags):
+        raise SettingsError(
+            f"SQUASH_TAGS: the points in InfluxDB were written with the tags {', '.join(kept)}; "
+            f"the settings say {', '.join(schema.tags)}. Set it back, or empty the databases and "
+            "run: squash replay --into-empty"
+        )
+
+
+def put_tags(connection: Connection, schema: Schema) -> None:
+    """Note the list of tags that points are written with from now on."""
+    set_state(connection, _KEY, json.dumps(schema.tags))
