@@ -72,6 +72,10 @@ META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"
 
+_SYSTEM_MEASUREMENTS = frozenset(
+    {"_fieldKeys", "_measurements", "_name", "_series", "_tagKeys", "_tags"}
+)
+
 MAX_TEXT_BYTES = 1000
 """Longest tag value, metadata key or metric name, in bytes of UTF-8."""
 
@@ -81,6 +85,7 @@ MAX_FIELD_TEXT_BYTES = 64_000
 _NOT_METADATA = frozenset({"date", "ci_label", "packages"})
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LOOSE_BACKSLASHES = re.compile(r'\\+(?=[,= "]|\Z)')
 _LINK = re.compile(r"https?://[^\s]+\Z", re.IGNORECASE)
 # Below this an integral float prints as the integer it equals; above, its digits would be invented.
 _INTEGRAL_LIMIT = 1e18
@@ -125,13 +130,18 @@ def is_link(text: str) -> bool:
 def clean_text(text: str) -> str:
     """Make text safe for every position of the line protocol.
 
-    Lone surrogates become U+FFFD; control characters (newlines too) and trailing backslashes go.
+    Lone surrogates become U+FFFD. Control characters go (newlines too), and backslashes at the end
+    or before a comma, equals sign, space or quote, which no escaping brings across. So does the
+    middle of `#!~#`, by which InfluxDB parts series and field in its files: a name that holds it
+    comes back from a restart as another (measured on 1.6.7).
     """
     if not text.isascii():
         text = _SURROGATE.sub("\ufffd", text)
     if not text.isprintable():
         text = _CONTROL.sub("", text)
-    return text.rstrip("\\") if text.endswith("\\") else text
+    if "\\" in text:
+        text = _LOOSE_BACKSLASHES.sub("", text)
+    return text.replace("#!~", "#~") if "#!~" in text else text
 
 
 def tag_text(value: Any) -> str | None:
@@ -222,7 +232,12 @@ class Schema:
         if measurement.startswith(RESERVED_PACKAGE_PREFIX):
             return f"package names that begin with '{RESERVED_PACKAGE_PREFIX}' are reserved"
         if clean_text(measurement) != measurement or clean_text(key) != key:
-            return "the name holds a control character, or ends in a backslash"
+            return (
+                "the name holds what InfluxDB cannot: a control character, '#!~', or a backslash "
+                "at the end or before a comma, equals sign, space or quote"
+            )
+        if measurement in _SYSTEM_MEASUREMENTS:
+            return f"InfluxDB keeps '{measurement}' for itself"
         if len(metric.encode()) > MAX_TEXT_BYTES:
             return f"the name is longer than {MAX_TEXT_BYTES} bytes"
         if key == "time" or key in CONTRACT_FIELDS or key in self.tags:

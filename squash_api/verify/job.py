@@ -30,18 +30,13 @@ class Job:
     """A checked job document.
 
     Every one of the `measurements` has a text `metric`. `bare_tokens` counts the `NaN` and
-    `Infinity` of the body, which are not JSON and were read as null. `digest` is 16 bytes that tell
-    equal jobs: over measurements, blobs and metadata, but for `env.date`, which changes when a job
-    is sent again. `identifiers_digest` tells equal sets of measurements. Both are None if there is
-    no measurement, or one without identifier.
+    `Infinity` of the body, which are not JSON and were read as null.
     """
 
     measurements: list[dict[str, Any]] = field(default_factory=list)
     blobs: list[dict[str, Any]] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
     bare_tokens: int = 0
-    digest: bytes | None = None
-    identifiers_digest: bytes | None = None
 
     @property
     def env(self) -> dict[str, Any]:
@@ -115,34 +110,50 @@ def decode_job(body: bytes) -> Job:
             f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
             detail=problems,
         )
-    digest, identifiers_digest = _digests(measurements, blobs, meta)
-    return Job(measurements, blobs, meta, bare_tokens, digest, identifiers_digest)
+    return Job(measurements, blobs, meta, bare_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What tells jobs apart, 16 bytes each; None if a measurement has no identifier.
+
+    `job` is over measurements, blobs and metadata, but for `env.date`, which changes when a job is
+    sent again; `identifiers` over the identifiers of the measurements.
+    """
+
+    job: bytes | None
+    identifiers: bytes | None
+
+
+def digest_job(job: Job) -> Digests:
+    """Return a job's digests; both None if it has no measurements.
+
+    Raises
+    ------
+    InvalidInputError
+        If the job is nested too deep to be written again.
+    """
+    meta = job.meta
+    if "date" in job.env:
+        env = {key: value for key, value in job.env.items() if key != "date"}
+        meta = {**meta, "env": env}
+    try:
+        text = orjson.dumps([job.measurements, job.blobs, meta], option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise _too_deep(job) from None
+    identifiers: list[str] = [item.get("identifier") or "" for item in job.measurements]
+    if not identifiers or not all(identifiers):
+        return Digests(None, None)
+    names = "\n".join(sorted(identifiers)).encode()
+    return Digests(blake2b(text, digest_size=16).digest(), blake2b(names, digest_size=16).digest())
 
 
 def _or_empty(part: Any, empty: Any) -> Any:
     return empty if part is None else part
 
 
-def _digests(
-    measurements: list[dict[str, Any]], blobs: list[dict[str, Any]], meta: dict[str, Any]
-) -> tuple[bytes | None, bytes | None]:
-    env = meta.get("env")
-    if env and "date" in env:
-        meta = {**meta, "env": {key: value for key, value in env.items() if key != "date"}}
-    document = [measurements, blobs, meta]
-    try:
-        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:
-        raise _too_deep(measurements, blobs, meta) from None
-    identifiers: list[str] = [item.get("identifier") or "" for item in measurements]
-    if not identifiers or not all(identifiers):
-        return None, None
-    names = "\n".join(sorted(identifiers)).encode()
-    return blake2b(text, digest_size=16).digest(), blake2b(names, digest_size=16).digest()
-
-
-def _too_deep(measurements: Any, blobs: Any, meta: Any) -> InvalidInputError:
-    document = {"measurements": measurements, "blobs": blobs, "meta": meta}
+def _too_deep(job: Job) -> InvalidInputError:
+    document = {"measurements": job.measurements, "blobs": job.blobs, "meta": job.meta}
     loc = ("body", *too_deep_path(document))
     return InvalidInputError(
         f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
