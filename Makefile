@@ -1,0 +1,81 @@
+# Every target does its own set-up: all it takes is Python 3.11 or newer, and make.
+# ARGS passes options on:  make demo ARGS=--once    make test ARGS="-k replay -x"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check bench openapi requirements clean
+
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that will do; `make PYTHON=/opt/python/bin/python3 demo` names another.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+MAIN := $(VENV)/main.installed
+DEV := $(VENV)/dev.installed
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s%s\n", $$1, $$2 }'
+
+demo: $(MAIN)  ## Start a demonstration with history and verdicts; ARGS=--once ends it by itself
+	@$(BIN)/squash demo $(ARGS)
+
+run: $(MAIN)  ## Run the service with the settings of the environment and .env
+	@$(BIN)/squash serve $(ARGS)
+
+test: $(DEV)  ## Run the tests
+	@$(BIN)/pytest $(ARGS)
+
+check: $(DEV)  ## Lint, types, import rules, specifications, OpenAPI document; shows all that fails
+	@failed=; \
+	for step in \
+		"ruff check ." \
+		"ruff format --check ." \
+		"mypy" \
+		"lint-imports" \
+		"squash specs check $(wildcard specs/*)" \
+		"python -m squash_api.openapi --check docs/openapi.json"; \
+	do \
+		echo "== $$step"; \
+		$(BIN)/$$step || failed="$$failed\n  $$step"; \
+	done; \
+	if [ -n "$$failed" ]; then printf "\nmake check failed:$$failed\n" >&2; exit 1; fi
+
+bench: $(DEV)  ## Measure, and write docs/performance.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+openapi: $(MAIN)  ## Write docs/openapi.json from the code
+	@$(BIN)/python -m squash_api.openapi docs/openapi.json
+
+requirements:  ## Pin requirements/*.in anew, with hashes
+	@rm -rf build/lock
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
+	@cd requirements && for name in main dev; do \
+		../build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+			--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+			$$([ $$name = main ] || echo --constraint main.txt) \
+			--output-file $$name.txt $$name.in || exit 1; \
+	done
+
+clean:  ## Remove the environment and all caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find squash_api tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# pip is what `venv` installs last, so an environment that was cut off is made again.
+$(BIN)/pip:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer is needed and not on PATH. Name it: make PYTHON=/path/to/python3 ..." >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is no Python 3.11 or newer. Name another: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) (once) ..." >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+
+# The package itself is linked, not copied: what is edited is what runs.
+$(VENV)/%.installed: requirements/%.txt pyproject.toml $(BIN)/pip
+	@echo "Installing requirements/$*.txt into $(VENV) ..." >&2
+	@$(INSTALL) --require-hashes -r requirements/$*.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
