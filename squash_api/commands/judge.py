@@ -1,0 +1,183 @@
+"""`squash judge`: the verdicts on a job file, without any service."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from xml.etree import ElementTree as ET
+
+import typer
+
+from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
+from squash_api.errors import SquashError
+
+if TYPE_CHECKING:
+    from squash_api.verify.assessment import Skip
+    from squash_api.verify.job import Job
+    from squash_api.verify.judging import Verdict
+    from squash_api.verify.metrics_package import MetricsPackage
+
+_STYLES = {"passed": "green", "failed": "bold red", "not measured": "yellow"}
+
+
+def judge(
+    file: Annotated[Path, typer.Argument(help="A job file as lsst.verify writes it.")],
+    *,
+    specs: Annotated[
+        list[Path],
+        typer.Option(help="Directory of a metrics package; may be given several times."),
+    ],
+    level: Annotated[
+        Literal["INFO", "WARNING", "CRITICAL"],
+        typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
+    ] = "WARNING",
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Only specifications with this tag; of several, with all of them."),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of verdicts.")] = False,
+) -> None:
+    """Judge a job file by the specifications that apply to it.
+
+    Exit code: 0 no violation of the level or worse, 1 at least one, 2 unusable input.
+    """
+    job = _read_job(file)
+    verdicts, skipped = judge_file(job, _load_specs(specs), tags=tag or [])
+    violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
+    if junit is not None:
+        try:
+            junit.write_bytes(junit_xml(verdicts, level=level))
+        except OSError as error:
+            fail(f"{junit}: cannot be written: {error.strerror}")
+    if as_json:
+        print_json([verdict.to_json() for verdict in verdicts])
+    else:
+        _print_verdicts(verdicts)
+        typer.echo(_summary(verdicts, len(violations), level))
+    for skip in skipped:
+        typer.echo(f"note: {skip.metric}: {skip.reason}", err=True)
+    raise typer.Exit(1 if violations else 0)
+
+
+def judge_file(
+    job: "Job", package: "MetricsPackage", *, tags: list[str]
+) -> "tuple[list[Verdict], list[Skip]]":
+    """Return the verdicts on a job, and its values that could not be used.
+
+    A specification counts if it has all the tags.
+    """
+    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.verify.assessment import KnownMetric, assess  # noqa: PLC0415
+    from squash_api.verify.judging import judge_job  # noqa: PLC0415
+
+    schema = Schema()
+    known = {
+        name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
+    }
+    outcome = assess(job, metrics=known, schema=schema)
+    measured = {item["metric"] for item in job.measurements} & known.keys()
+    verdicts = judge_job(
+        {name: outcome.values.get(name) for name in measured},
+        {name: package.metrics[name].unit for name in measured},
+        [item for item in package.specifications.values() if set(tags) <= set(item.tags)],
+        schema.context(job.meta),
+        schema,
+    )
+    return verdicts, [skip for skip in outcome.skipped if skip.metric in measured]
+
+
+def junit_xml(verdicts: "list[Verdict]", *, level: str) -> bytes:
+    """Return the verdicts as JUnit XML, one test case each.
+
+    A failure is a violation of the level or worse, as for the exit code; a milder one is a case
+    with a remark in its output.
+    """
+    failures = sum(_is_violation(verdict, level) for verdict in verdicts)
+    skipped = sum(verdict.status == "not measured" for verdict in verdicts)
+    counts = {"tests": str(len(verdicts)), "failures": str(failures), "skipped": str(skipped)}
+    root = ET.Element("testsuites", counts)
+    suite = ET.SubElement(root, "testsuite", {"name": "squash judge", "errors": "0", **counts})
+    for verdict in verdicts:
+        names = {"classname": verdict.metric, "name": verdict.specification, "time": "0"}
+        case = ET.SubElement(suite, "testcase", names)
+        text = f"{verdict.level}: {_value(verdict)}, must be {_test(verdict)}"
+        if _is_violation(verdict, level):
+            ET.SubElement(case, "failure", message=text, type=verdict.level)
+        elif verdict.status == "not measured":
+            ET.SubElement(case, "skipped", message="not measured")
+        elif verdict.status == "failed":
+            ET.SubElement(case, "system-out").text = f"violated, but milder than {level}: {text}"
+    ET.indent(root)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _read_job(path: Path) -> "Job":
+    from squash_api.verify.job import decode_job  # noqa: PLC0415
+    from squash_api.verify.json_text import path_text  # noqa: PLC0415
+
+    try:
+        return decode_job(path.read_bytes())
+    except OSError as error:
+        fail(f"{path}: cannot be read: {error.strerror}")
+    except SquashError as error:
+        places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
+        fail("\n".join([f"{path}: {error.message}", *places]))
+
+
+def _load_specs(directories: list[Path]) -> "MetricsPackage":
+    """Load the packages; one with problems is unusable, since a limit in it may be missing."""
+    from datetime import date  # noqa: PLC0415
+
+    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+
+    try:
+        # That a mute has ended is no reason to judge nothing.
+        package = load_metrics_packages(directories, today=date.min)
+    except SquashError as error:
+        fail(error.message)
+    if package.problems:
+        fail("\n  ".join(["the specifications have problems:", *map(str, package.problems)]))
+    return package
+
+
+def _is_violation(verdict: "Verdict", level: str) -> bool:
+    from squash_api.verify.specifications import LEVELS  # noqa: PLC0415
+
+    return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
+
+
+def _print_verdicts(verdicts: "list[Verdict]") -> None:
+    right = ("value", "test", "margin")
+    table = make_table("status", "specification", *right, "level", right=right)
+    for verdict in verdicts:
+        margin = "" if verdict.margin is None else f"{verdict.margin:+.1%}"
+        cells = (verdict.specification, _value(verdict), _test(verdict), margin, verdict.level)
+        add_row(table, verdict.status, *cells, style=_STYLES[verdict.status])
+    if verdicts:
+        print_table(table)
+
+
+def _value(verdict: "Verdict") -> str:
+    return "" if verdict.value is None else _quantity(verdict.value, verdict)
+
+
+def _test(verdict: "Verdict") -> str:
+    return f"{verdict.operator} {_quantity(verdict.threshold, verdict)}"
+
+
+def _quantity(number: float, verdict: "Verdict") -> str:
+    """Return a number with as many digits as it takes to tell value and threshold apart."""
+    pair = (verdict.value or 0.0, verdict.threshold)
+    is_close = pair[0] != pair[1] and f"{pair[0]:.6g}" == f"{pair[1]:.6g}"
+    return f"{repr(number) if is_close else format(number, '.6g')} {verdict.unit}".rstrip()
+
+
+def _summary(verdicts: "list[Verdict]", violations: int, level: str) -> str:
+    if not verdicts:
+        return "No specification applies to this job."
+    counts = [
+        f"{sum(verdict.status == status for verdict in verdicts)} {status}" for status in _STYLES
+    ]
+    return f"{', '.join(counts)}; {violations} violations of level {level} or worse"

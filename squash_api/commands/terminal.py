@@ -1,0 +1,82 @@
+"""What the commands print, and how they end.
+
+They exit with 0 as wished, 1 for a finding or a refusal, 2 for input that cannot be used. Results
+go to standard output; errors, notes and progress bars to standard error.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Item = TypeVar("Item")
+
+_WIDTH_OF_A_FILE = 1000
+
+
+def print_error(message: str) -> None:
+    """Print an error; its further lines stay with it."""
+    typer.echo(f"error: {message}", err=True)
+
+
+def fail(message: str, *, code: int = 2) -> NoReturn:
+    """Print an error and end the command."""
+    print_error(message)
+    raise typer.Exit(code)
+
+
+def print_json(document: Any) -> None:
+    """Print a document for a script."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+def print_table(table: "Table") -> None:
+    """Print a table; where no person reads it, no line is folded to the width of a screen."""
+    _console().print(table)
+
+
+def make_table(*columns: str, right: Sequence[str] = ()) -> "Table":
+    """Return an empty table; the columns named in `right` are aligned there."""
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def add_row(table: "Table", *cells: str, style: str | None = None) -> None:
+    """Add a row of plain text; square brackets in it are no markup."""
+    from rich.text import Text  # noqa: PLC0415
+
+    table.add_row(*map(Text, cells), style=style)
+
+
+def tracked(items: Sequence[Item], *, what: str) -> Iterator[Item]:
+    """Give items one by one, with a progress bar if there are several and a person is looking."""
+    is_on_stdout = sys.stdout.isatty()
+    console = _console(stderr=not is_on_stdout)
+    if len(items) < 2 or not console.is_terminal:
+        yield from items
+        return
+    from rich.progress import Progress  # noqa: PLC0415
+
+    # A result that goes to a file must not end up above a bar on standard error.
+    with Progress(console=console, transient=True, redirect_stdout=is_on_stdout) as progress:
+        yield from progress.track(items, description=what)
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_FILE
+    return console

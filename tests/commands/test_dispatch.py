@@ -1,0 +1,289 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from squash_api.commands import environments
+from squash_api.commands.dispatch import Changes, dispatch
+from tests.support.fake_service import FakeService, reply_json
+from tests.support.http_server import HttpServer
+
+app = typer.Typer()
+app.command()(dispatch)
+
+JOB: dict[str, Any] = {
+    "measurements": [
+        {"metric": "p.m", "identifier": "a" * 32, "value": 1.5, "unit": "s", "blob_refs": ["b1"]}
+    ],
+    "blobs": [{"identifier": "b1", "name": "p.m", "data": {}}],
+    "meta": {"filter_name": "r"},
+}
+
+
+@pytest.fixture(autouse=True)
+def shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*environments._SIGNS_OF_CI, "SQUASH_URL", "SQUASH_USER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SQUASH_PASSWORD", "secret")
+    monkeypatch.setenv("LOGNAME", "vera")
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def url(service: FakeService) -> Iterator[str]:
+    with HttpServer(service) as server:
+        yield server.url
+
+
+def write_job(tmp_path: Path, name: str = "job.verify.json", **changes: Any) -> str:
+    path = tmp_path / name
+    path.write_text(json.dumps(JOB | changes))
+    return str(path)
+
+
+def run(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--url", url, "--user", "me"])
+
+
+def test_a_job_file_is_sent_without_metrics_and_specs(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    result = run(url, write_job(tmp_path, specs=[], metrics=[]))
+    assert result.exit_code == 0
+    assert list(service.jobs()[0]) == ["measurements", "blobs", "meta"]
+
+
+def test_the_id_of_the_job_is_printed(tmp_path: Path, url: str) -> None:
+    path = write_job(tmp_path)
+    assert run(url, path).stdout == f"{path}: job 1, {url}/status/1\n"
+
+
+def test_a_job_that_was_there_already_is_said_to_be(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    service.answers["/job"] = [httpx.Response(200, json=reply_json(7))]
+    assert "job 7, which the service had already" in run(url, write_job(tmp_path)).stdout
+
+
+def test_what_was_left_out_is_printed_with_its_reason(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    left_out: dict[str, Any] = {
+        "absent": ["p.a", "p.b"],
+        "skipped": [{"metric": "p.c", "reason": "unit 'kg' does not convert"}],
+        "undeclared": ["p.d"],
+        "notes": ["no env.date"],
+    }
+    service.answers["/job"] = [httpx.Response(202, json=reply_json(**left_out))]
+    assert run(url, write_job(tmp_path)).stdout.splitlines()[1:] == [
+        "  absent (null, NaN or infinite): p.a, p.b",
+        "  skipped p.c: unit 'kg' does not convert",
+        "  undeclared, stored all the same: p.d",
+        "  note: no env.date",
+    ]
+
+
+def test_bare_nan_is_sent_as_null_and_said(tmp_path: Path, service: FakeService, url: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text('{"measurements": [{"metric": "p.m", "value": NaN, "unit": "s"}]}')
+    result = run(url, str(path))
+    assert service.jobs()[0]["measurements"][0]["value"] is None
+    assert "1 NaN or infinite numbers were sent as null" in result.stdout
+
+
+def test_a_job_without_environment_gets_a_local_one(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    run(url, write_job(tmp_path))
+    env = service.jobs()[0]["meta"]["env"]
+    assert (env["env_name"], env["user"], env["run_id"][:5]) == ("local", "vera", "vera-")
+
+
+def test_the_files_of_one_call_share_a_run_id(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    run(url, write_job(tmp_path, "a.json"), write_job(tmp_path, "b.json"))
+    first, second = (job["meta"]["env"]["run_id"] for job in service.jobs())
+    assert first == second
+
+
+def test_in_ci_a_job_without_environment_stays_without(
+    tmp_path: Path, service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run(url, write_job(tmp_path))
+    assert "env" not in service.jobs()[0]["meta"]
+    assert "the job has no environment" in result.stdout
+
+
+def test_the_environment_of_the_file_is_kept(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    run(url, write_job(tmp_path, meta={"env": {"env_name": "ldf"}}))
+    assert service.jobs()[0]["meta"]["env"] == {"env_name": "ldf"}
+
+
+def test_an_environment_that_is_asked_for_replaces_that_of_the_file(
+    tmp_path: Path, service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_ID", "904")
+    run(url, write_job(tmp_path, meta={"env": {"env_name": "ldf"}}), "--env", "jenkins")
+    env = service.jobs()[0]["meta"]["env"]
+    assert (env["env_name"], env["ci_id"]) == ("jenkins", "904")
+
+
+@pytest.mark.parametrize(
+    "date", ["2026-03-01T12:00:00Z", "2026-03-01T14:00:00+02:00", "2026-03-01 12:00"]
+)
+def test_the_date_goes_with_the_environment_in_utc(
+    tmp_path: Path, service: FakeService, url: str, date: str
+) -> None:
+    run(url, write_job(tmp_path), "--date-created", date)
+    assert service.jobs()[0]["meta"]["env"]["date"] == "2026-03-01T12:00:00+00:00"
+
+
+def test_without_environment_the_date_goes_with_the_metadata() -> None:
+    changed = Changes(date="2026-03-01T12:00:00+00:00").apply(JOB)
+    assert changed["meta"] == {"filter_name": "r", "date": "2026-03-01T12:00:00+00:00"}
+
+
+def test_changes_leave_the_document_as_it_is() -> None:
+    before = json.dumps(JOB)
+    Changes(env={"env_name": "local"}, date="x", ignore_blobs=True).apply(JOB)
+    assert json.dumps(JOB) == before
+
+
+def test_a_wrong_date_is_wrong_usage(tmp_path: Path) -> None:
+    result = run("http://x", write_job(tmp_path), "--date-created", "yesterday")
+    assert (result.exit_code, "is not a date" in result.stderr) == (2, True)
+
+
+def test_blobs_and_their_references_can_be_left_at_home(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    run(url, write_job(tmp_path), "--ignore-blobs")
+    job = service.jobs()[0]
+    assert (job["blobs"], job["measurements"][0]["blob_refs"]) == ([], [])
+
+
+def test_strict_is_passed_on(tmp_path: Path, service: FakeService, url: str) -> None:
+    run(url, write_job(tmp_path), "--strict")
+    assert service.requests[-1].url.params["strict"] == "true"
+
+
+def test_a_broken_file_is_named_with_its_place_and_the_others_go(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"meta":\n  {"a" 1}}')
+    result = run(url, str(broken), write_job(tmp_path))
+    assert result.stderr == (
+        f"error: {broken}: not JSON: Expecting ':' delimiter at line 2, column 8\n"
+    )
+    assert (result.exit_code, len(service.jobs())) == (1, 1)
+
+
+def test_a_refusal_shows_the_services_lines_and_the_others_go(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    detail = [{"loc": ["body", "meta"], "msg": "must be an object", "type": "x"}]
+    body = {"message": "This is not a job.", "code": "invalid_input", "detail": detail}
+    service.answers["/job"] = [httpx.Response(422, json=body)]
+    first = write_job(tmp_path, "a.json")
+    result = run(url, first, write_job(tmp_path, "b.json"))
+    assert result.stderr == (
+        f"error: {first}: This is not a job.\n  body.meta: must be an object\n"
+    )
+    assert (result.exit_code, "b.json: job 1" in result.stdout) == (1, True)
+
+
+def test_a_wrong_password_sends_nothing(tmp_path: Path, service: FakeService, url: str) -> None:
+    service.answers["/auth"] = [httpx.Response(401, json={"description": "Invalid credentials"})]
+    result = run(url, write_job(tmp_path, "a.json"), write_job(tmp_path, "b.json"))
+    assert result.stderr.count("not sent: Invalid credentials") == 2
+    assert (result.exit_code, service.paths()) == (1, ["GET /", "POST /auth"])
+
+
+def test_when_the_service_is_gone_the_rest_is_not_tried(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    service.answers["/job"] = [httpx.Response(200, text="maintenance")]
+    result = run(url, write_job(tmp_path, "a.json"), write_job(tmp_path, "b.json"))
+    assert "b.json: not sent: " in result.stderr
+    assert len(service.jobs()) == 1
+
+
+def test_an_overloaded_service_is_tried_as_often_as_asked(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    service.answers["/job"] = [httpx.Response(503, json={"message": "The record is away."})]
+    result = run(url, write_job(tmp_path), "--retries", "0")
+    assert (result.exit_code, "The record is away." in result.stderr) == (1, True)
+
+
+def test_waiting_prints_the_final_status(tmp_path: Path, url: str) -> None:
+    result = run(url, write_job(tmp_path), "--wait")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "  SUCCESS: stored")
+
+
+@pytest.mark.parametrize("status", ["FAILURE", "PENDING"])
+def test_a_job_that_is_not_delivered_in_time_is_a_failure(
+    tmp_path: Path, service: FakeService, url: str, status: str
+) -> None:
+    service.answers["/status/1"] = [httpx.Response(200, json={"status": status, "message": "no"})]
+    result = run(url, write_job(tmp_path), "--wait", "--wait-seconds", "0")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, f"  {status}: no")
+
+
+def test_a_status_that_cannot_be_read_is_a_failure(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    service.answers["/status/1"] = [httpx.Response(404, json={"message": "No such job."})]
+    result = run(url, write_job(tmp_path), "--wait")
+    assert (result.exit_code, "No such job." in result.stderr) == (1, True)
+
+
+def test_json_is_one_list_with_an_object_for_each_file(tmp_path: Path, url: str) -> None:
+    path = write_job(tmp_path)
+    missing = str(tmp_path / "none.json")
+    result = run(url, path, missing, "--json", "--wait")
+    found = json.loads(result.stdout)
+    assert [(item["file"], item["id"], item["status"]) for item in found] == [
+        (path, 1, "SUCCESS"),
+        (missing, None, None),
+    ]
+    assert (result.exit_code, found[1]["error"]) == (
+        1,
+        f"{missing}: cannot be read: No such file or directory",
+    )
+
+
+def test_without_password_and_terminal_it_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SQUASH_PASSWORD")
+    result = run("http://x", write_job(tmp_path))
+    assert (result.exit_code, "set SQUASH_PASSWORD" in result.stderr) == (2, True)
+
+
+def test_there_is_no_option_for_the_password() -> None:
+    result = run("http://x", "job.json", "--password", "secret")
+    assert (result.exit_code, "No such option" in result.stderr) == (2, True)
+
+
+def test_address_and_user_may_come_from_the_environment(
+    tmp_path: Path, service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUASH_URL", url)
+    monkeypatch.setenv("SQUASH_USER", "vera")
+    CliRunner().invoke(app, [write_job(tmp_path)])
+    assert json.loads(service.requests[1].content)["username"] == "vera"

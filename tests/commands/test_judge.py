@@ -1,0 +1,232 @@
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from squash_api.commands.judge import judge
+from tests.support.metrics_packages import write_metrics_package
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+app = typer.Typer()
+app.command()(judge)
+
+
+def write_job(tmp_path: Path, **values: Any) -> Path:
+    units = {"AM1": "marcsec", "PA1": "mmag", "other": "s"}
+    path = tmp_path / "job.verify.json"
+    measurements = [
+        {"metric": f"validate.{name}", "value": value, "unit": units[name]}
+        for name, value in values.items()
+    ]
+    path.write_text(json.dumps({"measurements": measurements, "meta": {"filter_name": "r"}}))
+    return path
+
+
+def run(tmp_path: Path, *arguments: str, **values: Any) -> Result:
+    package = write_metrics_package(tmp_path)
+    return CliRunner().invoke(
+        app, [str(write_job(tmp_path, **values)), "--specs", str(package), *arguments]
+    )
+
+
+def statuses(result: Result) -> dict[str, str]:
+    return {item["specification"]: item["status"] for item in json.loads(result.stdout)}
+
+
+def test_every_specification_that_applies_gives_a_verdict(tmp_path: Path) -> None:
+    assert statuses(run(tmp_path, "--json", AM1=7.5, PA1=None)) == {
+        "validate.AM1.design": "passed",
+        "validate.AM1.minimum": "passed",
+        "validate.AM1.stretch": "failed",
+        "validate.PA1.design_r": "not measured",
+    }
+
+
+def test_the_table_shows_value_test_and_margin(tmp_path: Path) -> None:
+    line = next(line for line in run(tmp_path, AM1=7.5).stdout.splitlines() if "AM1.design" in line)
+    assert [cell for cell in map(str.strip, line.split("  ")) if cell] == [
+        "passed",
+        "validate.AM1.design",
+        "7.5 marcsec",
+        "<= 10 marcsec",
+        "+25.0%",
+        "WARNING",
+    ]
+
+
+def test_a_value_just_above_its_limit_is_shown_with_all_digits(tmp_path: Path) -> None:
+    stdout = run(tmp_path, AM1=10.000000001).stdout
+    assert "10.000000001 marcsec" in stdout
+    assert "<= 10.0 marcsec" in stdout
+
+
+def test_the_verdicts_are_counted_below_the_table(tmp_path: Path) -> None:
+    assert run(tmp_path, AM1=12, PA1=None).stdout.splitlines()[-1] == (
+        "1 passed, 2 failed, 1 not measured; 1 violations of level WARNING or worse"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "exit_code"),
+    [
+        (7.5, "INFO", 1),
+        (7.5, "WARNING", 0),
+        (12, "WARNING", 1),
+        (12, "CRITICAL", 0),
+        (21, "CRITICAL", 1),
+        (1, "INFO", 0),
+        (None, "INFO", 0),
+    ],
+)
+def test_a_violation_of_the_level_or_worse_is_exit_code_1(
+    tmp_path: Path, value: float | None, level: str, exit_code: int
+) -> None:
+    assert run(tmp_path, "--level", level, AM1=value).exit_code == exit_code
+
+
+def test_without_level_a_warning_counts(tmp_path: Path) -> None:
+    assert run(tmp_path, AM1=12).exit_code == 1
+
+
+def test_the_level_may_be_written_small(tmp_path: Path) -> None:
+    assert run(tmp_path, "--level", "info", AM1=7.5).exit_code == 1
+
+
+def test_tags_choose_the_specifications_that_have_all(tmp_path: Path) -> None:
+    result = run(tmp_path, "--json", "--tag", "minimum", "--tag", "night", AM1=7.5)
+    assert list(statuses(result)) == ["validate.AM1.minimum"]
+
+
+def test_a_value_in_another_unit_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(
+        '{"measurements": [{"metric": "validate.AM1", "value": 0.5, "unit": "arcsec"}]}'
+    )
+    package = write_metrics_package(tmp_path)
+    result = CliRunner().invoke(app, [str(path), "--specs", str(package), "--json"])
+    assert [item["value"] for item in json.loads(result.stdout)] == pytest.approx([500.0] * 3)
+
+
+def test_a_value_that_cannot_be_used_is_not_measured_and_said_why(tmp_path: Path) -> None:
+    result = run(tmp_path, "--json", AM1="text")
+    assert set(statuses(result).values()) == {"not measured"}
+    assert result.stderr == "note: validate.AM1: the value is text, not a number\n"
+
+
+def test_when_nothing_applies_it_is_said(tmp_path: Path) -> None:
+    result = run(tmp_path, other=1.0)
+    assert (result.exit_code, result.stdout) == (0, "No specification applies to this job.\n")
+
+
+def junit(tmp_path: Path, **values: Any) -> ET.Element:
+    run(tmp_path, "--junit", str(tmp_path / "junit.xml"), **values)
+    return ET.parse(tmp_path / "junit.xml").getroot()
+
+
+def test_junit_has_a_case_for_each_verdict(tmp_path: Path) -> None:
+    names = [case.get("name") for case in junit(tmp_path, AM1=12, PA1=None).iter("testcase")]
+    assert names == [
+        "validate.AM1.design",
+        "validate.AM1.minimum",
+        "validate.AM1.stretch",
+        "validate.PA1.design_r",
+    ]
+
+
+def test_junit_fails_what_counts_and_remarks_what_does_not(tmp_path: Path) -> None:
+    cases = {
+        case.get("name"): [child.tag for child in case]
+        for case in junit(tmp_path, AM1=12, PA1=None).iter("testcase")
+    }
+    assert cases == {
+        "validate.AM1.design": ["failure"],
+        "validate.AM1.minimum": [],
+        "validate.AM1.stretch": ["system-out"],
+        "validate.PA1.design_r": ["skipped"],
+    }
+
+
+def test_junit_counts_its_cases(tmp_path: Path) -> None:
+    suite = junit(tmp_path, AM1=12, PA1=None).find("testsuite")
+    assert suite is not None
+    assert [suite.get(name) for name in ("tests", "failures", "skipped", "errors")] == [
+        "4",
+        "1",
+        "1",
+        "0",
+    ]
+
+
+def test_a_failure_in_junit_says_value_and_limit(tmp_path: Path) -> None:
+    failure = junit(tmp_path, AM1=12).find(".//failure")
+    assert failure is not None
+    assert failure.get("message") == "WARNING: 12 marcsec, must be <= 10 marcsec"
+
+
+def test_a_junit_file_that_cannot_be_written_is_exit_code_2(tmp_path: Path) -> None:
+    result = run(tmp_path, "--junit", str(tmp_path / "none" / "junit.xml"), AM1=1)
+    assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"meta":\n  {"a" 1}}', "at line 2, column 8"),
+        ('{"measurements": [{}, {"metric": 3}]}', "$.measurements[1].metric must be text"),
+    ],
+)
+def test_a_broken_job_is_exit_code_2_with_its_places(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(content)
+    package = write_metrics_package(tmp_path)
+    result = CliRunner().invoke(app, [str(path), "--specs", str(package)])
+    assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_a_missing_job_is_exit_code_2(tmp_path: Path) -> None:
+    package = write_metrics_package(tmp_path)
+    result = CliRunner().invoke(app, [str(tmp_path / "none.json"), "--specs", str(package)])
+    assert (result.exit_code, "none.json: cannot be read" in result.stderr) == (2, True)
+
+
+def test_specifications_with_problems_are_exit_code_2(tmp_path: Path) -> None:
+    package = write_metrics_package(tmp_path, specs="name: AM1.design\n")
+    job = write_job(tmp_path, AM1=1)
+    result = CliRunner().invoke(app, [str(job), "--specs", str(package)])
+    assert (result.exit_code, "limits.yaml:1: the threshold is missing" in result.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_a_directory_without_specifications_is_exit_code_2(tmp_path: Path) -> None:
+    job = write_job(tmp_path, AM1=1)
+    result = CliRunner().invoke(app, [str(job), "--specs", str(tmp_path)])
+    assert (result.exit_code, "is no metrics package" in result.stderr) == (2, True)
+
+
+def test_a_mute_that_has_ended_does_not_stop_judging(tmp_path: Path) -> None:
+    specs = (
+        "name: AM1.design\nthreshold: {value: 5, unit: marcsec, operator: '<'}\n"
+        "alert: {mute: {until: 2020-01-01, why: reprocessing}}\n"
+    )
+    package = write_metrics_package(tmp_path, specs=specs)
+    job = write_job(tmp_path, AM1=1)
+    assert CliRunner().invoke(app, [str(job), "--specs", str(package)]).exit_code == 0
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+def test_a_real_job_gets_the_verdicts_of_lsst_verify() -> None:
+    arguments = ["--specs", str(DATA / "verify_metrics_sample"), "--json"]
+    job = str(DATA / "jobs" / "ldf.payload.json")
+    found = statuses(CliRunner().invoke(app, [job, *arguments]))
+    expected = json.loads((DATA / "jobs" / "ldf.report.json").read_text())
+    assert found == {name: status for name, status in expected.items() if name in found}
+    assert len(found) > 20
