@@ -94,7 +94,9 @@ def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
             if document is not None:
                 documents.append(document)
     except yaml.YAMLError as error:
-        report(*_explained(error, Source(file, 1)))
+        source, message = _explained(error, Source(file, 1))
+        last = len(text.splitlines()) or 1  # an end that comes too early is marked beyond it
+        report(Source(file, min(source.line, last)), message)
     except RecursionError:
         report(Source(file, 1), _DEEP)
     finally:

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 
 from squash_api.schema import Schema
 from squash_api.verify.judging import applies, judge, judge_job, threshold_in
+from squash_api.verify.metrics_package import load_metrics_package
 from squash_api.verify.specifications import Specification
 from squash_api.verify.units import UnitError
+from tests.support.yaml_packages import ROOT, shared
 
 SCHEMA = Schema()
 
@@ -152,4 +155,36 @@ def test_a_verdict_s_json_has_the_keys_of_a_report() -> None:
         "threshold": 5.0,
         "level": "WARNING",
         "margin": 0.2,
+    }
+
+
+def test_lsst_verify_s_own_report_of_a_job_is_reproduced() -> None:
+    package = load_metrics_package(shared("verify_metrics_sample"))
+    job = json.loads(shared("jobs/ldf.payload.json").read_text())
+    expected = json.loads(shared("jobs/ldf.report.json").read_text())
+    verdicts = judge_job(
+        {measurement["metric"]: measurement["value"] for measurement in job["measurements"]},
+        {name: metric.unit for name, metric in package.metrics.items()},
+        package.specifications.values(),
+        SCHEMA.context(job["meta"]),
+        SCHEMA,
+    )
+    found = {verdict.specification: verdict.status for verdict in verdicts}
+    assert found == {name: expected[name] for name in expected if name in package.specifications}
+
+
+def test_the_srd_judges_the_shared_cfht_job() -> None:
+    package = load_metrics_package(ROOT / "specs" / "srd")
+    job = json.loads(shared("jobs/cfht_r.verify.json").read_text())
+    verdicts = judge_job(
+        {measurement["metric"]: measurement["value"] for measurement in job["measurements"]},
+        {name: metric.unit for name, metric in package.metrics.items()},
+        package.specifications.values(),
+        SCHEMA.context(job["meta"]),
+        SCHEMA,
+    )
+    assert Counter(verdict.status for verdict in verdicts) == {
+        "passed": 9,
+        "failed": 24,
+        "not measured": 9,
     }
