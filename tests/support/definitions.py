@@ -1,0 +1,88 @@
+"""A record with users, and what is needed to define metrics and specifications in it."""
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from squash_api.accounts import Account
+from squash_api.definitions import Definitions
+from squash_api.derivation import Deriver
+from squash_api.record.deliveries import ensure_targets
+from squash_api.record.jobs import current_revision
+from squash_api.record.record import Record
+from squash_api.record.storing import NewJob, store_jobs
+from squash_api.record.tables import redelivery, user
+from squash_api.schema import Schema
+from squash_api.vocabulary import Vocabulary
+
+ADA = Account(1, "ada", "user", 1)
+BOB = Account(2, "bob", "user", 1)
+ROOT = Account(3, "root", "admin", 1)
+
+
+class World:
+    """A record with three users, and what works on it."""
+
+    def __init__(self, record: Record) -> None:
+        record.write(_add_users)
+        self.record = record
+        self.vocabulary = Vocabulary(record, Schema())
+        self.definitions = Definitions(record, Schema(), self.vocabulary)
+
+    @property
+    def revision(self) -> int:
+        with self.record.read() as connection:
+            return current_revision(connection)
+
+    def measure(self, *units: str | None) -> None:
+        """Store and derive a job per unit, with 1 of it as value of p.a."""
+
+        def work(connection: Connection) -> None:
+            ensure_targets(connection, ["default"])
+            for number, unit in enumerate(units, start=1):
+                shown = "null" if unit is None else f'"{unit}"'
+                body = f'{{"measurements": [{{"metric": "p.a", "value": 1, "unit": {shown}}}]}}'
+                job = NewJob(
+                    user_id=1,
+                    user_epoch=1,
+                    received_ns=number,
+                    asked_ns=number,
+                    revision=current_revision(connection),
+                    digest=None,
+                    identifiers_digest=None,
+                    is_deliverable=True,
+                    body=body.encode(),
+                    new_units={} if "p.a" in self.vocabulary.metrics else {"p.a": unit},
+                )
+                store_jobs(connection, [job])
+
+        self.record.write(work)
+        Deriver(self.record, self.vocabulary).catch_up()
+
+    def requeued(self) -> list[int]:
+        with self.record.read() as connection:
+            return list(connection.execute(select(redelivery.c.job_id)).scalars())
+
+
+def metric(name: str = "p.a", unit: str = "mmag", **changes: Any) -> dict[str, Any]:
+    return {"name": name, "unit": unit, "description": "What it is."} | changes
+
+
+def spec(
+    name: str = "p.a.design", unit: str = "mmag", value: float = 5.0, **changes: Any
+) -> dict[str, Any]:
+    return {"name": name, "threshold": {"value": value, "unit": unit, "operator": "<"}} | changes
+
+
+def _add_users(connection: Connection) -> None:
+    for account in (ADA, BOB, ROOT):
+        connection.execute(
+            insert(user).values(
+                name=account.name,
+                password_hash="-",
+                role=account.role,
+                epoch=1,
+                is_disabled=False,
+                created_ns=0,
+            )
+        )
