@@ -147,6 +147,8 @@ def clean_new_name(name: str) -> str:
         raise _invalid("username", "begins or ends with a blank")
     if not name.isprintable():
         raise _invalid("username", "holds characters that cannot be printed")
+    if "/" in name or name in {".", ".."}:
+        raise _invalid("username", "cannot be part of a URL")
     return name
 
 

@@ -1,6 +1,5 @@
 """`squash user`: accounts, straight in the record; also while the service runs."""
 
-import json
 import secrets
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
 from squash_api.errors import InvalidInputError, SquashError
 from squash_api.settings import load_settings
 
@@ -49,12 +49,13 @@ def list_accounts(
     with _accounts() as accounts:
         rows = _all_users(accounts)
     if as_json:
-        typer.echo(json.dumps([_as_json(row) for row in rows], indent=2, ensure_ascii=False))
+        print_json([_as_json(row) for row in rows])
         return
-    width = max([len(row.name) for row in rows], default=0)
+    table = make_table("name", "role", "state", "created")
     for row in rows:
         state = "disabled" if row.is_disabled else "enabled"
-        typer.echo(f"{row.name:<{width}}  {row.role:<5}  {state:<8}  {_created(row):%Y-%m-%d}")
+        add_row(table, row.name, row.role, state, f"{_created(row):%Y-%m-%d}")
+    print_table(table)
 
 
 @app.command()
@@ -108,8 +109,7 @@ def _accounts() -> Iterator["Accounts"]:
             accounts.close()
             record.close()
     except SquashError as error:
-        typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(1) from None
+        fail(error.message, code=1)
 
 
 def _all_users(accounts: "Accounts") -> list["UserRow"]:
