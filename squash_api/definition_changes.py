@@ -110,7 +110,7 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
 
     They stand in lists by the metric's name.
     """
-    units = _units(proposals)
+    units = _changed_units(connection, proposals)
     revisions = newest_revisions(connection, "spec") if units else {}
     wanted = [revision for name, revision in revisions.items() if name.rpartition(".")[0] in units]
     found: dict[str, list[str]] = {}
@@ -145,7 +145,7 @@ def check_metrics(connection: Connection, proposals: Iterable[Proposal]) -> None
 
 def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) -> list[str]:
     """Return a sentence for each metric whose values so far do not convert to its new unit."""
-    units = _units(proposals)
+    units = _changed_units(connection, proposals)
     before = known_units(connection, units)
     return [
         f"`{name}` was in '{before[name]}', which does not convert to '{unit}': values that were "
@@ -172,8 +172,7 @@ def store(
     int
         How many jobs those are.
     """
-    units = _units(proposals)
-    known = current(connection, "metric", names=units)
+    changed = _changed_units(connection, proposals)
     gone = list(withdrawn)
     wanted = [(item.kind, item.name, item.content) for item in proposals]
     rows = [
@@ -181,11 +180,6 @@ def store(
         for kind, name, content in [*wanted, *((kind, name, None) for kind, name in gone)]
     ]
     revision = append_definitions(connection, rows)
-    changed = {
-        name: unit
-        for name, unit in units.items()
-        if name not in known or (known[name].document or {}).get("unit") != unit
-    }
     declare_metrics(connection, changed)
     withdraw_metrics(connection, [name for kind, name in gone if kind == "metric"])
     return requeue_metrics(connection, changed, request=revision)
@@ -211,8 +205,15 @@ def _row(
     )
 
 
-def _units(proposals: Iterable[Proposal]) -> dict[str, str]:
-    return {item.name: item.content.unit for item in proposals if item.kind == "metric"}
+def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
+    """Return the units of those metrics that are not declared, or declared in another unit."""
+    units = {item.name: item.content.unit for item in proposals if item.kind == "metric"}
+    known = current(connection, "metric", names=units)
+    return {
+        name: unit
+        for name, unit in units.items()
+        if name not in known or (known[name].document or {}).get("unit") != unit
+    }
 
 
 def _names(proposals: Sequence[Proposal]) -> str:
