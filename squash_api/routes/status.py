@@ -52,11 +52,13 @@ def get_status(job_id: JobIdDep, parts: PartsDep) -> Response:
 
 def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
     states = {item.state for item in deliveries}
-    for state in ("FAILURE", "STARTED", "PENDING", "SUCCESS"):
-        if state in states:
-            break
-    if {"PENDING", "SUCCESS"} <= states and "FAILURE" not in states:
-        state = "STARTED"
+    if not states:
+        return {
+            "status": "SUCCESS",
+            "message": "The job is stored; no InfluxDB is configured.",
+            "status_code": 204,
+        }
+    state = states.pop() if len(states) == 1 else "FAILURE" if "FAILURE" in states else "STARTED"
     status_code, message = _MESSAGES[state]
     reasons = [f"{item.target}: {reason}" for item in deliveries for reason in item.reasons]
     if state == "FAILURE":

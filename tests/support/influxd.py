@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+
+from tests.support.ports import free_port
 
 START_TIMEOUT_S = 30.0
 ADMIN = "admin"
@@ -79,7 +80,7 @@ class Influxd:
         first = not self.port
         for attempt in range(3):
             if first:
-                self.port = _free_port()
+                self.port = free_port()
             if self._try_start():
                 break
             if attempt == 2:
@@ -175,7 +176,7 @@ class Influxd:
             _CONFIG.format(
                 root=self.root,
                 port=self.port,
-                rpc_port=_free_port(),
+                rpc_port=free_port(),
                 auth=str(self.auth).lower(),
                 more=limit,
             )
@@ -220,10 +221,3 @@ class Influxd:
 def _quote(identifier: str) -> str:
     escaped = identifier.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,0 +1,62 @@
+"""Job documents of the usual shape, no two alike: 100 measurements, 40 packages, 24 kB."""
+
+import json
+import random
+
+MEASUREMENTS = 100
+PACKAGES = 40
+PACKAGE = "bench_drp"
+
+
+def metric_name(index: int) -> str:
+    return f"{PACKAGE}.metric_{index:03d}"
+
+
+def make_body(number: int) -> bytes:
+    """Return the body of job `number`; the same number gives the same bytes."""
+    chance = random.Random(number)
+
+    def digits(count: int) -> str:
+        return f"{chance.getrandbits(4 * count):0{count}x}"
+
+    packages = {
+        f"package_{index}": {
+            "name": f"package_{index}",
+            "git_sha": digits(40) if index == number % PACKAGES else f"{index:040x}",
+            "git_url": f"https://github.com/lsst/package_{index}.git",
+            "git_branch": "main",
+            "eups_version": f"22.0.1-{index}-gabcdef0+1234567890",
+        }
+        for index in range(PACKAGES)
+    }
+    document = {
+        "measurements": [
+            {
+                "metric": metric_name(index),
+                "identifier": digits(32),
+                "value": chance.uniform(0, 50),
+                "unit": "mmag",
+                "blob_refs": [],
+            }
+            for index in range(MEASUREMENTS)
+        ],
+        "blobs": [],
+        "meta": {
+            "instrument": "HSC",
+            "filter_name": "HSC-R",
+            "tract": number % 50,
+            "visit": number,
+            "airmass": chance.uniform(1, 2),
+            "env": {
+                "env_name": "jenkins",
+                "ci_id": str(number // 10),
+                "ci_name": "bench_drp",
+                "ci_dataset": "bench",
+                "ci_label": "centos-7",
+                "ci_url": f"https://ci.example.org/job/{number // 10}/",
+                "status": 0,
+            },
+            "packages": packages,
+        },
+    }
+    return json.dumps(document).encode()

@@ -1,0 +1,38 @@
+"""Calling the service as somebody who is logged in."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+
+PASSWORD = "a password of tests"
+
+
+class HttpClient(Protocol):
+    """What `httpx.Client` and FastAPI's `TestClient` have in common."""
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response: ...
+
+
+@dataclass(frozen=True)
+class Calls:
+    """A client that sends a user's token."""
+
+    client: HttpClient
+    token: str
+
+    def __call__(self, method: str, url: str, json: Any = None, **options: Any) -> httpx.Response:
+        headers = {"Authorization": f"JWT {self.token}", **options.pop("headers", {})}
+        if json is not None:
+            options["json"] = json
+        return self.client.request(method, url, headers=headers, **options)
+
+
+def log_in(client: HttpClient, name: str) -> Calls:
+    """Register a user and log in."""
+    credentials = {"username": name, "password": PASSWORD}
+    registered = client.request("POST", "/register", json=credentials)
+    assert registered.status_code in {201, 400}, registered.text
+    reply = client.request("POST", "/auth", json=credentials)
+    assert reply.status_code == 200, reply.text
+    return Calls(client, reply.json()["access_token"])
