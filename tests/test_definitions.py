@@ -5,9 +5,7 @@ import pytest
 
 from squash_api.accounts import Account
 from squash_api.definitions import Definitions
-from squash_api.derivation import Deriver
-from squash_api.errors import ForbiddenError, InvalidInputError, NameTakenError, NotFoundError
-from squash_api.record.derived import jobs_to_rederive
+from squash_api.errors import ForbiddenError, NameTakenError, NotFoundError
 from squash_api.verify.assessment import KnownMetric
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
@@ -62,29 +60,6 @@ def test_a_list_with_one_taken_name_stores_nothing(world: World) -> None:
         world.definitions.post_metrics([metric("p.b"), metric("p.a", unit="s")], ADA)
     assert [item.loc for item in caught.value.detail] == [("body", "metrics", 1)]
     assert world.revision == before
-
-
-def test_all_problems_of_a_list_are_named_with_their_places(definitions: Definitions) -> None:
-    documents = [metric("p.a"), metric("p.b", unit="furlongs"), 3, metric("nodot")]
-    with pytest.raises(InvalidInputError) as caught:
-        definitions.post_metrics(documents, ADA)
-    assert [item.loc for item in caught.value.detail] == [
-        ("body", "metrics", 1, "unit"),
-        ("body", "metrics", 2),
-        ("body", "metrics", 3, "name"),
-    ]
-    assert definitions.list_metrics(limit=10) == []
-
-
-def test_a_list_that_defines_a_name_in_two_ways_is_refused(definitions: Definitions) -> None:
-    documents = [metric(reference={"page": 1}), metric(reference={"page": True})]
-    with pytest.raises(InvalidInputError) as caught:
-        definitions.post_metrics(documents, ADA)
-    assert [item.loc for item in caught.value.detail] == [("body", "metrics", 1, "name")]
-
-
-def test_a_list_may_repeat_itself(definitions: Definitions) -> None:
-    assert definitions.post_metrics([metric(), metric()], ADA).stored == ("p.a",)
 
 
 def test_a_list_tells_what_is_new_and_what_is_not(definitions: Definitions) -> None:
@@ -173,53 +148,3 @@ def test_metrics_are_listed_by_package(definitions: Definitions) -> None:
     definitions.post_metrics([metric("p.a"), metric("pq.a")], ADA)
     found = definitions.list_metrics(package="p", limit=10)
     assert [item.content.name for item in found] == ["p.a"]
-
-
-def test_declaring_a_measured_metric_requeues_its_jobs(world: World) -> None:
-    world.measure("mag", "mag")
-    change = world.definitions.post_metric("p.a", metric(unit="mmag"), ADA)
-    assert change.requeued_jobs == 2
-    assert world.requeued() == [1, 2]
-
-
-def test_requeued_jobs_are_derived_in_the_new_unit(world: World) -> None:
-    world.measure("mag")
-    world.definitions.post_metric("p.a", metric(unit="mmag"), ADA)
-    assert Deriver(world.record, world.vocabulary).rederive_some()
-    with world.record.read() as connection:
-        values = connection.exec_driver_sql("select value from measurement").scalars().all()
-        assert jobs_to_rederive(connection, limit=10) == []
-    assert values == [1000.0]
-
-
-def test_changing_the_unit_requeues_jobs(world: World) -> None:
-    world.definitions.post_metric("p.a", metric(unit="mmag"), ADA)
-    world.measure("mag")
-    change = world.definitions.put_metric("p.a", metric(unit="mag"), ADA)
-    assert (change.requeued_jobs, world.requeued()) == (1, [1])
-
-
-def test_changing_the_description_requeues_nothing(world: World) -> None:
-    world.definitions.post_metric("p.a", metric(), ADA)
-    world.measure("mag")
-    change = world.definitions.put_metric("p.a", metric(description="Better."), ADA)
-    assert (change.requeued_jobs, world.requeued()) == (0, [])
-
-
-def test_withdrawing_a_metric_requeues_nothing(world: World) -> None:
-    world.definitions.post_metric("p.a", metric(), ADA)
-    world.measure("mag")
-    world.definitions.delete_metric("p.a", ADA)
-    assert world.requeued() == []
-
-
-def test_a_unit_that_older_values_do_not_convert_to_is_pointed_out(world: World) -> None:
-    world.measure("mag")
-    change = world.definitions.post_metric("p.a", metric(unit="s"), ADA)
-    assert len(change.notes) == 1
-    assert "'mag'" in change.notes[0]
-
-
-def test_a_unit_that_older_values_convert_to_needs_no_note(world: World) -> None:
-    world.measure("mag")
-    assert world.definitions.post_metric("p.a", metric(unit="mmag"), ADA).notes == ()

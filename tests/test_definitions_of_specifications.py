@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.definitions import Definitions
-from squash_api.errors import ForbiddenError, InvalidInputError, NameTakenError, NotFoundError
+from squash_api.errors import ForbiddenError, NameTakenError, NotFoundError
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, BOB, World, metric, spec
 
@@ -38,38 +38,6 @@ def test_a_specification_of_an_undeclared_metric_is_not_found(declared: Definiti
         declared.post_spec("p.z.design", spec("p.z.design"), ADA)
 
 
-def test_a_list_with_a_specification_of_an_undeclared_metric_stores_nothing(
-    declared: Definitions,
-) -> None:
-    with pytest.raises(InvalidInputError, match=r"p\.z") as caught:
-        declared.post_specs([spec(), spec("p.z.design")], ADA)
-    assert [item.loc for item in caught.value.detail] == [("body", "specs", 1, "name")]
-    assert declared.list_specs(limit=10) == []
-
-
-def test_a_threshold_that_does_not_convert_is_refused(declared: Definitions) -> None:
-    with pytest.raises(InvalidInputError, match="arcsec") as caught:
-        declared.post_specs([spec(), spec("p.b.x", unit="arcsec")], ADA)
-    assert [item.loc for item in caught.value.detail] == [("body", "specs", 1, "threshold", "unit")]
-
-
-def test_a_unit_that_breaks_a_specification_is_refused(declared: Definitions) -> None:
-    declared.post_specs([spec("p.a.x"), spec("p.a.y")], ADA)
-    with pytest.raises(InvalidInputError, match=r"p\.a\.x, p\.a\.y") as caught:
-        declared.put_metric("p.a", metric(unit="s"), ADA)
-    assert [item.loc for item in caught.value.detail] == [("body", "unit")]
-    assert declared.get_metric("p.a").content.unit == "mmag"
-
-
-def test_declaring_a_metric_anew_in_a_unit_that_breaks_a_specification_is_refused(
-    declared: Definitions,
-) -> None:
-    declared.post_spec("p.a.x", spec("p.a.x"), ADA)
-    declared.delete_metric("p.a", ADA)
-    with pytest.raises(InvalidInputError, match=r"p\.a\.x"):
-        declared.post_metrics([metric("p.a", unit="s")], ADA)
-
-
 def test_the_identical_specification_again_stores_nothing(declared: Definitions) -> None:
     declared.post_spec("p.a.design", spec(), ADA)
     assert declared.post_spec("p.a.design", spec(), BOB).unchanged == 1
@@ -100,28 +68,6 @@ def test_a_deleted_specification_is_gone(declared: Definitions) -> None:
     with pytest.raises(NotFoundError):
         declared.get_spec("p.a.design")
     assert "p.a" not in declared.specifications_in_force(None)
-
-
-def test_reports_find_what_was_in_force_at_a_revision(world: World, declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(value=5.0), ADA)
-    before = world.revision
-    declared.put_spec("p.a.design", spec(value=7.0), ADA)
-    declared.put_metric("p.a", metric(unit="mag"), ADA)
-    then, now = (declared.specifications_in_force(revision) for revision in (before, None))
-    assert (then["p.a"][0].threshold, now["p.a"][0].threshold) == (5.0, 7.0)
-    assert declared.metrics_in_force(before)["p.a"].unit == "mmag"
-    assert declared.metrics_in_force(None)["p.a"].unit == "mag"
-
-
-def test_many_revisions_are_told_apart(declared: Definitions, world: World) -> None:
-    declared.post_spec("p.a.design", spec(value=0.0), ADA)
-    first = world.revision
-    for value in range(1, 40):
-        declared.put_spec("p.a.design", spec(value=value), ADA)
-    found = [
-        declared.specifications_in_force(first + value)["p.a"][0].threshold for value in range(40)
-    ]
-    assert found == [*range(40)]
 
 
 @pytest.mark.parametrize(

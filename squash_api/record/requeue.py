@@ -2,7 +2,18 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, case, exists, func, insert, literal, select, true, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from squash_api.record.metrics import metric_ids
 from squash_api.record.tables import job, measurement, redelivery, rederivation, target
@@ -32,25 +43,31 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
         .where(measurement.c.metric_id.in_(wanted), job.c.deleted_ns.is_(None))
         .distinct()
     )
-    jobs = affected.subquery()
-    count = int(connection.execute(select(func.count()).select_from(jobs)).scalar_one())
-    if not count:
-        return 0
-    connection.execute(
-        insert(rederivation).from_select(
-            ["job_id"],
-            select(jobs.c.job_id).where(~exists().where(rederivation.c.job_id == jobs.c.job_id)),
-        )
+    count = int(
+        connection.execute(select(func.count()).select_from(affected.subquery())).scalar_one()
     )
+    if count:
+        _rederive(connection, affected)
+        _redeliver(connection, affected, request=request)
+    return count
+
+
+def _rederive(connection: Connection, affected: Select[tuple[int]]) -> None:
+    jobs = affected.subquery()
+    is_asked = exists().where(rederivation.c.job_id == jobs.c.job_id)
+    connection.execute(
+        insert(rederivation).from_select(["job_id"], select(jobs.c.job_id).where(~is_asked))
+    )
+
+
+def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request: int) -> None:
     # Another number in any case: a drainer that is sending the job in the old unit strikes off
     # the request it knows, not this one.
+    raised = case((redelivery.c.request < request, request), else_=redelivery.c.request + 1)
     connection.execute(
-        update(redelivery)
-        .where(redelivery.c.job_id.in_(affected))
-        .values(
-            request=case((redelivery.c.request < request, request), else_=redelivery.c.request + 1)
-        )
+        update(redelivery).where(redelivery.c.job_id.in_(affected)).values(request=raised)
     )
+    jobs = affected.subquery()
     is_asked = exists().where(
         redelivery.c.target == target.c.name, redelivery.c.job_id == jobs.c.job_id
     )
@@ -62,4 +79,3 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
             .where(~is_asked),
         )
     )
-    return count
