@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Select,
     case,
@@ -63,7 +64,8 @@ def _rederive(connection: Connection, affected: Select[tuple[int]]) -> None:
 def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request: int) -> None:
     # Another number in any case: a drainer that is sending the job in the old unit strikes off
     # the request it knows, not this one.
-    raised = case((redelivery.c.request < request, request), else_=redelivery.c.request + 1)
+    number = literal(request, BigInteger)
+    raised = case((redelivery.c.request < number, number), else_=redelivery.c.request + 1)
     connection.execute(
         update(redelivery).where(redelivery.c.job_id.in_(affected)).values(request=raised)
     )
@@ -74,7 +76,7 @@ def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request:
     connection.execute(
         insert(redelivery).from_select(
             ["target", "job_id", "request"],
-            select(target.c.name, jobs.c.job_id, literal(request))
+            select(target.c.name, jobs.c.job_id, number)
             .select_from(target.join(jobs, true()))
             .where(~is_asked),
         )
