@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from squash_api.record.bulk import insert_rows
 from squash_api.record.metrics import metric_ids
 from squash_api.record.state import get_state, set_state
 from squash_api.record.tables import job, job_run, measurement, package_set, rederivation
@@ -55,8 +57,7 @@ def store_derived(
     """
     if derived_through(connection) != after:
         return False
-    for item in jobs:
-        connection.execute(insert(job_run).values(_run_values(connection, item)))
+    _store_runs(connection, jobs)
     _insert_measurements(connection, jobs)
     set_state(connection, _DERIVED_THROUGH, str(through))
     return True
@@ -173,49 +174,80 @@ _RUN = select(
 )
 
 
-def _run_values(connection: Connection, item: Derived) -> dict[str, Any]:
-    return {
-        "job_id": item.job_id,
-        "env_name": item.env_name,
-        "pipeline": item.pipeline,
-        "run_id": item.run_id,
-        "dataset": item.dataset,
-        "package_set_id": _package_set_id(connection, item.packages),
-        "previous_job_id": _previous_job_id(connection, item),
-        "measurement_count": len(item.values),
-    }
+def _store_runs(connection: Connection, jobs: Sequence[Derived]) -> None:
+    """Store the runs of jobs, which come in the order of their ids."""
+    sets = _package_sets(connection, jobs)
+    previous: dict[tuple[str, str], int | None] = {}
+    latest: dict[str, int] = {}
+    rows: list[tuple[Any, ...]] = []
+    for item, package_set_id in zip(jobs, sets, strict=True):
+        before: int | None = None
+        if item.pipeline is not None and item.run_id is not None:
+            run = (item.pipeline, item.run_id)
+            if run not in previous:
+                previous[run] = _job_before(connection, *run, latest=latest.get(item.pipeline))
+            before = previous[run]
+            latest[item.pipeline] = item.job_id
+        rows.append(
+            (
+                item.job_id,
+                item.env_name,
+                item.pipeline,
+                item.run_id,
+                item.dataset,
+                package_set_id,
+                before,
+                len(item.values),
+            )
+        )
+    insert_rows(connection, job_run, rows)
 
 
-def _package_set_id(connection: Connection, packages: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the id of the set of these packages; stored once, however many jobs have it."""
-    if not packages:
-        return None
-    document = json.dumps(packages, sort_keys=True)
-    digest = blake2b(document.encode(), digest_size=16).digest()
-    query = select(package_set.c.id).where(package_set.c.digest == digest)
-    found = connection.execute(query).scalar_one_or_none()
-    if found is None:
-        connection.execute(insert(package_set).values(digest=digest, document=document))
-        found = connection.execute(query).scalar_one()
-    return int(found)
+def _package_sets(connection: Connection, jobs: Sequence[Derived]) -> list[int | None]:
+    """Return the id of each job's set of packages; a set is stored once, however many have it."""
+    documents: dict[bytes, str] = {}
+    digests: list[bytes | None] = []
+    for item in jobs:
+        digest = None
+        if item.packages:
+            document = orjson.dumps(item.packages)
+            digest = blake2b(document, digest_size=16).digest()
+            documents[digest] = document.decode()
+        digests.append(digest)
+    if not documents:
+        return [None for _ in jobs]
+    query = select(package_set.c.digest, package_set.c.id).where(
+        package_set.c.digest.in_(list(documents))
+    )
+    known = {row.digest: row.id for row in connection.execute(query)}
+    new = [{"digest": key, "document": text} for key, text in documents.items() if key not in known]
+    if new:
+        connection.execute(insert(package_set), new)
+        known = {row.digest: row.id for row in connection.execute(query)}
+    return [None if digest is None else known[digest] for digest in digests]
 
 
-def _previous_job_id(connection: Connection, item: Derived) -> int | None:
-    """Return a job of the run of the same pipeline that was received before this one's."""
-    if item.pipeline is None or item.run_id is None:
-        return None
+def _job_before(
+    connection: Connection, pipeline: str, run_id: str, *, latest: int | None
+) -> int | None:
+    """Return a job of the run of the same pipeline that was received before this one's.
+
+    `latest` is the pipeline's newest job among those that are being stored.
+    """
     same_run = connection.execute(
         select(job_run.c.previous_job_id)
-        .where(job_run.c.pipeline == item.pipeline, job_run.c.run_id == item.run_id)
+        .where(job_run.c.pipeline == pipeline, job_run.c.run_id == run_id)
         .order_by(job_run.c.job_id)
         .limit(1)
     ).first()
     if same_run is not None:
         previous: int | None = same_run.previous_job_id
         return previous
+    if latest is not None:
+        return latest
     return connection.execute(
         select(job_run.c.job_id)
-        .where(job_run.c.pipeline == item.pipeline, job_run.c.run_id.is_not(None))
+        .where(job_run.c.pipeline == pipeline, job_run.c.run_id.is_not(None))
         .order_by(job_run.c.job_id.desc())
         .limit(1)
     ).scalar_one_or_none()
@@ -223,14 +255,14 @@ def _previous_job_id(connection: Connection, item: Derived) -> int | None:
 
 def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> None:
     ids = metric_ids(connection, {name for item in jobs for name in item.values})
-    rows = [
-        {"metric_id": ids[name], "job_id": item.job_id, "value": value}
+    # In the order of the key, which costs the index least.
+    rows = sorted(
+        (ids[name], item.job_id, value)
         for item in jobs
         for name, value in item.values.items()
         if name in ids
-    ]
-    if rows:
-        connection.execute(insert(measurement), rows)
+    )
+    insert_rows(connection, measurement, rows)
 
 
 def count_measurements(connection: Connection) -> int:

@@ -43,7 +43,8 @@ class Parts:
     counters: Counters
 
 
-def _parts(request: Request) -> Parts:
+# Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -85,7 +86,7 @@ class Page:
     after: str | None
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")] = 100,
     after: Annotated[
         str | None, Query(max_length=1000, description="Where the page before ended.")

@@ -43,7 +43,7 @@ _JOB_BODY = {
 }
 
 
-def job_id_of(job_id: str) -> int:
+async def job_id_of(job_id: str) -> int:
     """Return a job's id; whatever is no id of a job is not found."""
     if not job_id.isascii() or not job_id.isdigit() or len(job_id) > 19 or int(job_id) > MAX_ID:
         raise NotFoundError(f"There is no job {job_id[:40]}.")
