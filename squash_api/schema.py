@@ -1,17 +1,23 @@
-"""The names in InfluxDB: tags, fields, aliases, and how a metadata value becomes text.
+"""The names in InfluxDB: tags, fields, aliases, and which metadata value goes where.
 
 The only owner of these names. The writer of points, the judge of specifications and the makers of
 alerts and dashboards all ask here, so that they cannot disagree.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from squash_api.errors import SettingsError
+from squash_api.storable import (
+    MAX_FIELD_TEXT_BYTES,
+    MAX_TEXT_BYTES,
+    clean_text,
+    finite,
+    is_link,
+    tag_text,
+)
 
 TAGS = (
     "env_name",
@@ -49,7 +55,6 @@ FIELD_SOURCES: dict[str, tuple[str, ...]] = {
 
 RUN_ID = "run_id"
 RUN_URL = "run_url"
-VERSION_TAG = "version_tag"
 SQUASH_ID = "squash_id"
 SQUASH_URL = "squash_url"
 TIMESTAMP = "timestamp"
@@ -57,38 +62,13 @@ CODE_CHANGES = "code_changes"
 CODE_CHANGES_COUNTS = "code_changes_counts"
 
 CONTRACT_FIELDS = frozenset(
-    {
-        RUN_ID,
-        RUN_URL,
-        VERSION_TAG,
-        SQUASH_ID,
-        SQUASH_URL,
-        TIMESTAMP,
-        CODE_CHANGES,
-        CODE_CHANGES_COUNTS,
-    }
+    {*FIELD_SOURCES, SQUASH_ID, SQUASH_URL, TIMESTAMP, CODE_CHANGES, CODE_CHANGES_COUNTS}
 )
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"
 
-_SYSTEM_MEASUREMENTS = frozenset(
-    {"_fieldKeys", "_measurements", "_name", "_series", "_tagKeys", "_tags"}
-)
-
-MAX_TEXT_BYTES = 1000
-"""Longest tag value, metadata key or metric name, in bytes of UTF-8."""
-
-MAX_FIELD_TEXT_BYTES = 64_000
-"""InfluxDB's limit of a string field is 64 kB."""
-
 _NOT_METADATA = frozenset({"date", "ci_label", "packages"})
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_LOOSE_BACKSLASHES = re.compile(r'\\+(?=[,= "]|\Z)')
-_LINK = re.compile(r"https?://[^\s]+\Z", re.IGNORECASE)
-# Below this an integral float prints as the integer it equals; above, its digits would be invented.
-_INTEGRAL_LIMIT = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,53 +102,6 @@ class Context:
         return found is not None and found == term.value
 
 
-def is_link(text: str) -> bool:
-    """Tell whether the text is an http or https URL, the only kind that is ever rendered."""
-    return _LINK.match(text) is not None
-
-
-def clean_text(text: str) -> str:
-    """Make text safe for every position of the line protocol.
-
-    Lone surrogates become U+FFFD. Control characters go (newlines too), and backslashes at the end
-    or before a comma, equals sign, space or quote, which no escaping brings across. So does the
-    middle of `#!~#`, by which InfluxDB parts series and field in its files: a name that holds it
-    comes back from a restart as another (measured on 1.6.7).
-    """
-    if not text.isascii():
-        text = _SURROGATE.sub("\ufffd", text)
-    if not text.isprintable():
-        text = _CONTROL.sub("", text)
-    if "\\" in text:
-        text = _LOOSE_BACKSLASHES.sub("", text)
-    return text.replace("#!~", "#~") if "#!~" in text else text
-
-
-def tag_text(value: Any) -> str | None:
-    """Return the text that stands for a metadata value in InfluxDB, or None if there is none.
-
-    Integral numbers print as integers, also inside lists; booleans as `true` and `false`; lists
-    as compact JSON; spaces as `_`. Null, objects, numbers that are not finite and empty text have
-    none.
-    """
-    plain = _plain(value)
-    if plain is None or isinstance(plain, dict):
-        return None
-    if not isinstance(plain, str):
-        plain = json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
-    return clean_text(plain).replace(" ", "_") or None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        if not isfinite(value):
-            return None
-        return int(value) if value.is_integer() and abs(value) < _INTEGRAL_LIMIT else value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 def split_metric_name(name: str) -> tuple[str, str]:
     """Split a metric name at its first dot into InfluxDB's measurement and field key.
 
@@ -186,6 +119,8 @@ def _extra_tag_problem(name: str) -> str | None:
         return f"'{name}' is not a plain word"
     if any(name in keys and name != tag for tag, keys in TAG_SOURCES.items()):
         return f"'{name}' feeds another tag already"
+    if name in _NOT_METADATA or len(name.encode()) > MAX_TEXT_BYTES:
+        return f"'{name[:40]}' never reaches InfluxDB"
     return None
 
 
@@ -201,7 +136,8 @@ class Schema:
 
     extra_tags: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(init=False)
-    _sources: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False)
+    _names: tuple[str, ...] = field(init=False)
+    _feeds: dict[str, tuple[tuple[str, int], ...]] = field(init=False)
     _mapped: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -209,15 +145,17 @@ class Schema:
         if problems:
             raise SettingsError(f"SQUASH_TAGS: {'; '.join(problems)}")
         tags = tuple(dict.fromkeys((*TAGS, *self.extra_tags)))
-        sources = tuple(
-            (name, TAG_SOURCES.get(name) or FIELD_SOURCES.get(name) or (name,))
-            for name in (*tags, *FIELD_SOURCES)
-        )
+        names = (*tags, *FIELD_SOURCES)
+        feeds: dict[str, tuple[tuple[str, int], ...]] = {}
+        for name in names:
+            keys = TAG_SOURCES.get(name) or FIELD_SOURCES.get(name) or (name,)
+            for rank, key in enumerate(keys):
+                feeds[key] = (*feeds.get(key, ()), (name, rank))
         # physical_filter feeds two tags; a query for it means its own.
-        mapped = {key: name for name, keys in sources for key in keys}
-        mapped.update({name: name for name in (*tags, *FIELD_SOURCES)})
+        mapped = {key: key if key in names else fed[0][0] for key, fed in feeds.items()}
         object.__setattr__(self, "tags", tags)
-        object.__setattr__(self, "_sources", sources)
+        object.__setattr__(self, "_names", names)
+        object.__setattr__(self, "_feeds", feeds)
         object.__setattr__(self, "_mapped", mapped)
 
     def name_problem(self, metric: str) -> str | None:
@@ -236,7 +174,7 @@ class Schema:
                 "the name holds what InfluxDB cannot: a control character, '#!~', or a backslash "
                 "at the end or before a comma, equals sign, space or quote"
             )
-        if measurement in _SYSTEM_MEASUREMENTS:
+        if measurement in {"_fieldKeys", "_measurements", "_name", "_series", "_tagKeys", "_tags"}:
             return f"InfluxDB keeps '{measurement}' for itself"
         if len(metric.encode()) > MAX_TEXT_BYTES:
             return f"the name is longer than {MAX_TEXT_BYTES} bytes"
@@ -248,15 +186,11 @@ class Schema:
 
     def term(self, key: str, value: Any) -> Term | None:
         """Return how a term of a `metadata_query` is compared, or None if nothing can match it."""
-        name = self._mapped.get(key)
-        text = tag_text(value)
-        if text is None:
+        if key in _NOT_METADATA or isinstance(value, dict):
             return None
-        if name is not None:
-            return Term(name, text, is_tag=name not in FIELD_SOURCES)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return Term(f"{META_PREFIX}{clean_text(key)}", float(value), is_tag=False)
-        return Term(f"{META_PREFIX}{clean_text(key)}{TEXT_SUFFIX}", text, is_tag=False)
+        name = self._mapped.get(key)
+        name, stored, _ = _as_field(key, value) if name is None else (name, *_as_text(name, value))
+        return None if stored is None else Term(name, stored, is_tag=name in self.tags)
 
     def context(self, meta: Mapping[str, Any]) -> Context:
         """Map a job's metadata to tags and fields.
@@ -267,149 +201,135 @@ class Schema:
         the key is the innermost one, with its parent in front where another value has taken that
         name.
         """
-        scopes = _scopes(meta)
+        scopes: _Scopes = ([], [], [])
+        _collect(meta, (), 0, scopes)
         context = Context()
-        # The first of several nested values with one key feeds the tag.
-        by_key = [{leaf.key: leaf for leaf in reversed(leaves)} for leaves in scopes if leaves]
-        for name, keys in self._sources:
-            _take_mapped(name, keys, by_key, context)
-        for leaves in scopes:
+        fed: dict[str, list[_Candidate]] = {}
+        others: list[_Leaf] = []
+        for scope, leaves in enumerate(scopes):
             for leaf in leaves:
-                mapped = self._mapped.get(leaf.key)
-                if mapped is None:
-                    _take_other(leaf, context)
-                else:
-                    _note_loser(leaf, mapped, context)
+                feeds = self._feeds.get(leaf[1])
+                if feeds is None:
+                    others.append(leaf)
+                    continue
+                for name, rank in feeds:
+                    fed.setdefault(name, []).append((scope, rank, leaf))
+        for name in self._names:
+            if name in fed:
+                self._choose(name, fed[name], context)
+        for leaf in others:
+            _take_other(leaf, context)
         return context
 
+    def _choose(self, name: str, candidates: "list[_Candidate]", context: Context) -> None:
+        """Fill one tag or field of the contract from the best of its sources; note the others."""
+        if len(candidates) > 1:
+            candidates.sort(key=itemgetter(0, 1))
+        target: dict[str, Any] = context.fields if name in FIELD_SOURCES else context.tags
+        for _, _, (_, key, value) in candidates:
+            if value is None:
+                continue
+            text, reason = _as_text(name, value)
+            if reason is None and name not in target:
+                target[name] = text
+                _note_change(key, value, text, context)
+            elif reason is None and text != target[name]:
+                reason = f"another key feeds '{name}': left out"
+            if reason is not None and self._mapped[key] == name:
+                context.cleanings.append(Cleaning(key, reason))
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    path: tuple[str, ...]
-    key: str
-    value: Any
+
+# The path to a value of the metadata, its key, and the value.
+_Leaf = tuple[tuple[str, ...], str, Any]
+# A value that may fill a tag: its scope, and its rank among the sources.
+_Candidate = tuple[int, int, _Leaf]
+# Those at the top level, those directly in `env`, and those elsewhere.
+_Scopes = tuple[list[_Leaf], list[_Leaf], list[_Leaf]]
 
 
-def _scopes(meta: Mapping[str, Any]) -> tuple[list[_Leaf], list[_Leaf], list[_Leaf]]:
-    """Return the values at the top level, those directly in `env`, and those in other objects."""
-    top: list[_Leaf] = []
-    env: list[_Leaf] = []
-    nested: list[_Leaf] = []
-    for key, value in meta.items():
+def _collect(node: Mapping[str, Any], path: tuple[str, ...], scope: int, scopes: _Scopes) -> None:
+    """Sort the values of an object, and of those inside it, into `scopes`."""
+    found = scopes[scope]
+    for key, value in node.items():
         if key in _NOT_METADATA:
             continue
-        if not isinstance(value, dict):
-            top.append(_Leaf((), key, value))
-        elif key == "env":
-            for leaf in _leaves(value, ("env",)):
-                (env if len(leaf.path) == 1 else nested).append(leaf)
-        else:
-            nested.extend(_leaves(value, (key,)))
-    return top, env, nested
-
-
-def _leaves(node: dict[str, Any], path: tuple[str, ...]) -> Iterator[_Leaf]:
-    for key, value in node.items():
         if isinstance(value, dict):
-            yield from _leaves(value, (*path, key))
-        elif key not in _NOT_METADATA:
-            yield _Leaf(path, key, value)
+            inner = 1 if scope == 0 and key == "env" else 2
+            _collect(value, (*path, key), inner, scopes)
+        else:
+            found.append((path, key, value))
 
 
-def _take_mapped(
-    name: str, keys: tuple[str, ...], scopes: list[dict[str, _Leaf]], context: Context
-) -> None:
-    """Fill one tag or field of the contract from the best of its sources."""
-    for leaves in scopes:
-        for key in keys:
-            leaf = leaves.get(key)
-            if leaf is None or leaf.value is None:
-                continue
-            text = tag_text(leaf.value)
-            reason = _text_problem(name, text)
-            if text is None or reason:
-                context.cleanings.append(Cleaning(key, reason or "empty: left out"))
-                continue
-            _note_change(leaf, text, context)
-            (context.fields if name in FIELD_SOURCES else context.tags)[name] = text
-            return
-
-
-def _text_problem(name: str, text: str | None) -> str | None:
+def _as_text(name: str, value: Any) -> tuple[str | None, str | None]:
+    """Return a value as a tag or text field of the contract, or None and why it cannot be one."""
+    text = tag_text(value)
     if text is None:
-        return "empty: left out"
+        return None, "empty: left out"
     if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
-        return f"longer than {MAX_TEXT_BYTES} bytes: left out"
+        return None, f"longer than {MAX_TEXT_BYTES} bytes: left out"
     if name == RUN_URL and not is_link(text):
-        return "not an http or https URL: left out"
-    return None
+        return None, "not an http or https URL: left out"
+    return text, None
 
 
-def _note_change(leaf: _Leaf, text: str, context: Context) -> None:
-    if isinstance(leaf.value, str) and leaf.value.replace(" ", "_") != text:
-        context.cleanings.append(
-            Cleaning(leaf.key, "characters that InfluxDB cannot hold were taken out")
-        )
+def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None]:
+    """Return the name and the value of other metadata, or None in its place and why."""
+    clean_key = clean_text(key)
+    stored: str | float | None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        name, stored = f"{META_PREFIX}{clean_key}", finite(value)
+        if stored is None:
+            return name, None, "not a finite number: left out"
+        if clean_key.endswith(TEXT_SUFFIX):
+            return name, None, f"a number whose key ends in '{TEXT_SUFFIX}': left out"
+    else:
+        name, stored = f"{META_PREFIX}{clean_key}{TEXT_SUFFIX}", tag_text(value)
+        if stored is None:
+            return name, None, "empty: left out"
+        if len(stored) * 4 > MAX_FIELD_TEXT_BYTES and len(stored.encode()) > MAX_FIELD_TEXT_BYTES:
+            return name, None, f"longer than {MAX_FIELD_TEXT_BYTES} bytes: left out"
+    if not clean_key:
+        return name, None, "an empty key: left out"
+    if len(clean_key) * 4 > MAX_TEXT_BYTES and len(clean_key.encode()) > MAX_TEXT_BYTES:
+        return name, None, f"a key longer than {MAX_TEXT_BYTES} bytes: left out"
+    return name, stored, None
 
 
-def _note_loser(leaf: _Leaf, name: str, context: Context) -> None:
-    """Say which of several values for one tag or field was not taken."""
-    taken = context.tags.get(name) or context.fields.get(name)
-    text = tag_text(leaf.value)
-    if text is not None and taken is not None and text != taken:
-        context.cleanings.append(Cleaning(leaf.key, f"another key feeds '{name}': left out"))
+def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
+    if isinstance(value, str) and value != stored and value.replace(" ", "_") != stored:
+        reason = "characters that InfluxDB cannot hold were taken out"
+        context.cleanings.append(Cleaning(key, reason))
 
 
 def _take_other(leaf: _Leaf, context: Context) -> None:
     """Store a value as `meta.<key>` or `meta.<key>.text`."""
-    value = leaf.value
+    path, key, value = leaf
     if value is None:
         return
-    key = clean_text(leaf.key)
-    reason = _key_problem(key)
-    stored: str | float | None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        suffix, stored = "", finite(value)
-        if key.endswith(TEXT_SUFFIX):
-            reason = f"a number whose key ends in '{TEXT_SUFFIX}': left out"
-        elif stored is None:
-            reason = "not a finite number: left out"
-    else:
-        suffix, stored = TEXT_SUFFIX, tag_text(value)
-        if stored is None:
-            reason = "empty: left out"
-        elif len(stored) * 4 > MAX_FIELD_TEXT_BYTES and len(stored.encode()) > MAX_FIELD_TEXT_BYTES:
-            reason = f"longer than {MAX_FIELD_TEXT_BYTES} bytes: left out"
-    name = None if reason else _free_name(leaf.path, key, suffix, context)
-    if name is None or stored is None:
-        reason = reason or "other keys have taken its names in InfluxDB: left out"
-        context.cleanings.append(Cleaning(".".join((*leaf.path, leaf.key)), reason))
+    name, stored, reason = _as_field(key, value)
+    if stored is not None and name in context.fields:
+        name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
+        if not name:
+            stored, reason = None, "other keys have taken its names in InfluxDB: left out"
+    if stored is None:
+        context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return
-    if isinstance(stored, str):
-        _note_change(leaf, stored, context)
+    _note_change(key, value, stored, context)
     context.fields[name] = stored
 
 
-def _key_problem(key: str) -> str | None:
-    if not key:
-        return "an empty key: left out"
-    if len(key.encode()) > MAX_TEXT_BYTES:
-        return f"a key longer than {MAX_TEXT_BYTES} bytes: left out"
-    return None
-
-
-def _free_name(path: tuple[str, ...], key: str, suffix: str, context: Context) -> str | None:
-    for parents in ((), path[-1:], path):
-        name = META_PREFIX + ".".join([*map(clean_text, parents), key]) + suffix
-        if name not in context.fields and len(name.encode()) <= MAX_TEXT_BYTES * 2:
-            return name
-    return None
-
-
-def finite(value: float) -> float | None:
-    """Return the number as a 64-bit float, or None if it is not finite or does not fit one."""
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if isfinite(number) else None
+def _free_name(path: tuple[str, ...], name: str, *, is_text: bool, context: Context) -> str:
+    """Return the name with its parents in front, the nearest or all; empty if that is taken too."""
+    key = name.removeprefix(META_PREFIX)
+    for parents in (path[-1:], path):
+        longer = ".".join([*map(clean_text, parents), key])
+        # A number `text` below an object `a` must not be named like the text `a`.
+        is_of_type = is_text or not longer.endswith(TEXT_SUFFIX)
+        longer = META_PREFIX + longer
+        if (
+            is_of_type
+            and longer not in context.fields
+            and len(longer.encode()) <= 2 * MAX_TEXT_BYTES
+        ):
+            return longer
+    return ""

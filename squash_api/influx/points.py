@@ -14,9 +14,10 @@ from urllib.parse import quote
 import orjson
 
 from squash_api import schema
+from squash_api.storable import MAX_FIELD_TEXT_BYTES, clean_text, is_link
 
 # Room for the words that stand for the changes that do not fit.
-_MAX_CHANGES_BYTES = schema.MAX_FIELD_TEXT_BYTES - 100
+_MAX_CHANGES_BYTES = MAX_FIELD_TEXT_BYTES - 100
 _URL_SAFE = ":/?#@!$&'*+,;=%~"
 _MARKUP = str.maketrans("", "", "[]<>")
 # Names of 1 kB by the million must not fill the memory.
@@ -138,13 +139,13 @@ def changes_text(changes: Sequence[PackageChange]) -> str:
 
 def _change_text(change: PackageChange) -> str:
     """Render one change; nothing in a name or URL can make another link of it."""
-    name = schema.clean_text(change.name).translate(_MARKUP)
+    name = clean_text(change.name).translate(_MARKUP)
     if change.removed:
         return f"-{name}"
-    url = schema.clean_text(change.git_url or "")
-    if not change.git_sha or not schema.is_link(url):
+    url = clean_text(change.git_url or "")
+    if not change.git_sha or not is_link(url):
         return name
-    address = f"{url.removesuffix('.git')}/commit/{schema.clean_text(change.git_sha)}"
+    address = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
     return f"[{name}]({quote(address, safe=_URL_SAFE)})"
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from squash_api.schema import Schema, finite
+from squash_api.schema import Schema
+from squash_api.storable import finite
 from squash_api.verify.job import Job
 from squash_api.verify.units import UnitError, canonical_unit, converter
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from squash_api.schema import Context, Schema, finite
+from squash_api.schema import Context, Schema
+from squash_api.storable import finite
 from squash_api.verify.specifications import OPERATORS, Specification
 from squash_api.verify.units import UnitError, converter
 
