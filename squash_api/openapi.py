@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import secrets
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ def openapi_text() -> str:
     """Return the document as JSON text. It depends on the code alone, not on the environment."""
     with TemporaryDirectory() as directory:
         settings = Settings.model_construct(
-            secret=SecretStr("signs nothing: no request comes"),
+            secret=SecretStr(secrets.token_hex(32)),
             database_url=f"sqlite:///{Path(directory) / 'openapi.db'}",
         )
         app = create_app(settings)
