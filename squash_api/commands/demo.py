@@ -1,0 +1,272 @@
+"""`squash demo`: a service with some weeks of made-up history, to look at."""
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from squash_api.commands.terminal import (
+    add_row,
+    fail,
+    make_table,
+    print_error,
+    print_table,
+    tracked,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from squash_api.demo.dispatching import Judged
+    from squash_api.demo.history import History
+    from squash_api.demo.influxdb import Influx
+    from squash_api.demo.running import Service, User
+    from squash_api.demo.stopping import Stop
+
+_SEED = 17
+_STYLES = {
+    ("failed", "CRITICAL"): "bold red",
+    ("failed", "WARNING"): "red",
+    ("failed", "INFO"): "yellow",
+    ("passed", "CRITICAL"): "green",
+    ("passed", "WARNING"): "green",
+    ("passed", "INFO"): "green",
+}
+_QUERY = 'SELECT "PA1" FROM "validate_drp" WHERE time > now() - 7d GROUP BY "filter"'
+
+
+def demo(
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the verdicts, instead of staying up.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the service; without, 8000 or a free one; 0: any free."
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=1000, help="Days of history.")] = 60,
+    specs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Directory of a metrics package; may be given again. Without, all in ./specs."
+        ),
+    ] = None,
+) -> None:
+    """Start a service of its own, fill it with made-up history, judge a fresh job, and stay up.
+
+    Everything is in a temporary folder and on loopback ports, and is gone in the end. Values go to
+    the InfluxDB of SQUASH_INFLUX_URL, else to a private influxd if one is on PATH, else nowhere.
+
+    Exit code: 0 all went well, 1 something failed, 130 stopped before the verdicts.
+    """
+    # Heavy, and `squash --help` does not need them.
+    from squash_api.client import SquashClientError  # noqa: PLC0415
+    from squash_api.demo.processes import DemoError  # noqa: PLC0415
+    from squash_api.demo.stopping import Stopped, stopped_by_signals  # noqa: PLC0415
+
+    is_good = False
+    with stopped_by_signals() as stop:
+        try:
+            is_good = _play(once=once, port=port, days=days, specs=specs or [], stop=stop)
+        except Stopped:
+            typer.echo("Stopped before the end.", err=True)
+            raise typer.Exit(130) from None
+        except (DemoError, SquashClientError) as error:
+            fail(str(error), code=1)
+    raise typer.Exit(0 if is_good else 1)
+
+
+def _play(
+    *, once: bool, port: int | None, days: int, specs: "Sequence[Path]", stop: "Stop"
+) -> bool:
+    """Do it all; tell whether all went well. Every process has ended when this returns."""
+    from squash_api.demo.history import make_history  # noqa: PLC0415
+    from squash_api.demo.running import find_specs, register_user, running_service  # noqa: PLC0415
+
+    packages = find_specs(folder=Path.cwd(), given=specs)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="squash-demo-")))
+        influx = _open_influx(stack, folder=folder, stop=stop)
+        service = stack.enter_context(
+            running_service(
+                folder=folder,
+                port=port,
+                specs=packages,
+                variables=os.environ,
+                influx_variables=influx.variables if influx else {},
+                stop=stop,
+            )
+        )
+        user = register_user(service)
+        _show("service", f"{service.url}, with {', '.join(path.name for path in packages)}")
+        history = make_history(days=days, now=datetime.now(UTC), seed=_SEED)
+        judged, problems = _dispatch(history, service, user, stop=stop)
+        _print_verdicts(judged.verdicts)
+        for problem in problems:
+            print_error(problem)
+        _print_places(history, judged, service=service, influx=influx)
+        _print_user(user)
+        if not once:
+            _print_next_steps(history, service=service, user=user, folder=folder)
+            _stay_up(service, influx, stop=stop)
+    return not problems
+
+
+def _open_influx(stack: ExitStack, *, folder: Path, stop: "Stop") -> "Influx | None":
+    from squash_api.demo.influxdb import (  # noqa: PLC0415
+        find_influxd,
+        given_influx,
+        private_influxd,
+    )
+
+    given = given_influx(os.environ)
+    if given is not None:
+        _show("InfluxDB", f"{given.url}, database {given.database} (SQUASH_INFLUX_URL)")
+        return given
+    program, said = find_influxd()
+    if program is None:
+        _show("InfluxDB", f"none: {said}; SQUASH_INFLUX_URL can name one")
+        return None
+    influx = stack.enter_context(private_influxd(program, folder=folder, stop=stop))
+    _show("InfluxDB", f"{influx.url}, database {influx.database} (private, {said})")
+    return influx
+
+
+def _dispatch(
+    history: "History", service: "Service", user: "User", *, stop: "Stop"
+) -> "tuple[Judged, list[str]]":
+    """Send the history and the fresh job; a service that has died shows the end of its log."""
+    from squash_api.client import SquashClientError  # noqa: PLC0415
+    from squash_api.demo.dispatching import (  # noqa: PLC0415
+        connect,
+        delivery_problems,
+        judge,
+        send_days,
+    )
+
+    start = time.monotonic()
+    days = f"{len(history.days)} day{'s' if len(history.days) > 1 else ''}"
+    try:
+        with connect(service.url, user, stop=stop) as squash:
+            progress = tracked(history.days, what=f"Dispatching {days}")
+            count = sum(send_days(squash, progress, stop=stop))
+            _show("history", f"{count} jobs of {days} in {time.monotonic() - start:.1f} s")
+            judged = judge(squash, history.fresh)
+        return judged, delivery_problems(service.url, judged)
+    except SquashClientError:
+        stop.check()
+        service.child.check()
+        raise
+
+
+def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
+    table = make_table(
+        "status", "specification", "value", "limit", "level", "margin", right=("value", "margin")
+    )
+    for verdict in verdicts:
+        unit, value, margin = (verdict[key] for key in ("unit", "value", "margin"))
+        add_row(
+            table,
+            verdict["status"],
+            verdict["specification"],
+            "" if value is None else f"{value:.4g} {unit}".rstrip(),
+            f"{verdict['operator']} {verdict['threshold']:g} {unit}".rstrip(),
+            verdict["level"],
+            "" if margin is None else f"{margin:+.0%}",
+            style=_STYLES.get((verdict["status"], verdict["level"]), "dim"),
+        )
+    typer.echo()
+    print_table(table)
+    counts = Counter(verdict["status"] for verdict in verdicts)
+    shown = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not measured"))
+    typer.echo(f"{len(verdicts)} specifications apply to the fresh job: {shown}.\n")
+
+
+def _print_places(
+    history: "History", judged: "Judged", *, service: "Service", influx: "Influx | None"
+) -> None:
+    from squash_api.demo.history import run_id_of  # noqa: PLC0415
+
+    worse = run_id_of(history.days[history.regression.start][0])
+    root, job_id = service.url, judged.job_id
+    _show("root", f"{root}/")
+    _show("API", f"{root}/docs")
+    _show("job", f"{root}/job/{job_id}")
+    _show("verdicts", f"{root}/job/{job_id}/report")
+    _show("status", f"{root}/status/{job_id}")
+    _show("changes", f"{root}/code_changes/{worse}  (the run in which photometry got worse)")
+    if influx is not None:
+        _show("InfluxDB", query_command(influx))
+
+
+def query_command(influx: "Influx") -> str:
+    """Return a line for a shell that asks InfluxDB for values; it holds no password."""
+    words = ["curl", "-G", f"{influx.url}/query"]
+    words += ["--data-urlencode", f"db={influx.database}", "--data-urlencode", f"q={_QUERY}"]
+    line = shlex.join(words)
+    if "SQUASH_INFLUX_TOKEN" in influx.variables:
+        return f'{line} -H "Authorization: Token $SQUASH_INFLUX_TOKEN"'
+    if "SQUASH_INFLUX_USER" in influx.variables:
+        return f"{line} -u {shlex.quote(influx.variables['SQUASH_INFLUX_USER'])}"
+    return line
+
+
+def _print_user(user: "User") -> None:
+    _show("user", f"{user.name}, with the password {user.password}")
+
+
+def _print_next_steps(
+    history: "History", *, service: "Service", user: "User", folder: Path
+) -> None:
+    another = folder / "another.verify.json"
+    history.spare.write(another)
+    typer.echo("\nDispatch another job:")
+    line = ["dispatch", str(another), "--url", service.url, "--user", user.name]
+    typer.echo(f"  SQUASH_PASSWORD={user.password} {_own_command()} {shlex.join(line)}")
+    typer.echo(f"\nCtrl-C ends it all and removes {folder}.")
+
+
+def _own_command() -> str:
+    """Return how this command is called from a shell in this directory."""
+    if shutil.which("squash"):
+        return "squash"
+    beside = Path(sys.executable).with_name("squash")
+    if not beside.exists():
+        return f"{shlex.quote(sys.executable)} -m squash_api"
+    is_near = beside.is_relative_to(Path.cwd())
+    return shlex.quote(str(beside.relative_to(Path.cwd()) if is_near else beside))
+
+
+def _stay_up(service: "Service", influx: "Influx | None", *, stop: "Stop") -> None:
+    """Wait to be told to stop.
+
+    Raises
+    ------
+    DemoError
+        If a process ends by itself.
+    """
+    from squash_api.demo.stopping import Stopped  # noqa: PLC0415
+
+    children = [service.child, *([influx.child] if influx and influx.child else [])]
+    try:
+        while True:
+            stop.pause(0.5)
+            for child in children:
+                child.check()
+    except Stopped:
+        typer.echo("\nEnding.")
+
+
+def _show(what: str, text: str) -> None:
+    typer.echo(f"{what:<10}{text}")

@@ -1,0 +1,230 @@
+"""Some weeks of plausible jobs: a nightly run of `validate_drp` on images of CFHT in g, r and i.
+
+Pure: the same days, time and seed give the same jobs, to the identifiers of their measurements.
+Astrometry and shapes wander and follow the seasons; the photometry has a regression in the middle,
+brought by a change of one package and mended by the next.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from math import cos, tau
+from random import Random
+
+from squash_api.client import Job, Measurement
+from squash_api.demo.software import daily_packages, version_tag
+
+PIPELINE = "validate_drp"
+DATASET = "cfht_nightly"
+TEMPERATURE = "camera.AvgCameraBodySurfaceTemp"
+FILTERS = {"g": 1.07, "r": 1.0, "i": 0.96}
+"""The filters, and by what the values of each are larger or smaller."""
+
+_REGRESSION_FACTOR = 2.4
+_FIRST_START = time_of_day(3, 10, tzinfo=UTC)
+_BETWEEN_FILTERS = timedelta(minutes=25)
+_WARMEST_DAY = 200
+_MEAN_TEMPERATURE = 9.5
+_TEMPERATURE_SWING = 4.0
+_TEMPERATURE_STEP = 0.6
+_MEMORY = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Metrics that move together: the step of their walk and their seasonal swing, both parts."""
+
+    step: float
+    swing: float
+    levels: Mapping[str, tuple[float, str]]
+
+
+# Level and unit. The levels lie near the limits of LPM-17, so that verdicts come and go.
+_PHOTOMETRY = _Group(
+    step=0.03,
+    swing=0.05,
+    levels={
+        "PA1": (4.3, "mmag"),
+        "PA2_design_gri": (12.8, "mmag"),
+        "PF1_design_gri": (8.2, "%"),
+    },
+)
+_ASTROMETRY = _Group(
+    step=0.05,
+    swing=0.10,
+    levels={
+        "AM1": (8.3, "marcsec"),
+        "AM2": (8.8, "marcsec"),
+        "AD1_design": (16.9, "marcsec"),
+        "AD2_design": (17.4, "marcsec"),
+        "AF1_design": (8.1, "%"),
+        "AF2_design": (8.6, "%"),
+    },
+)
+_SHAPES = _Group(
+    step=0.06,
+    swing=0.08,
+    levels={"TE1": (1.95e-5, ""), "TE2": (0.9e-7, "")},
+)
+_GROUPS = (_PHOTOMETRY, _ASTROMETRY, _SHAPES)
+# The images are too small for pairs of stars so far apart, as in the real runs on CFHT's images.
+_ABSENT = {"AM3": "marcsec"}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Jobs in the order in which they are sent.
+
+    Attributes
+    ----------
+    days
+        The jobs of each day, one per filter, oldest day first, yesterday last.
+    fresh
+        The job of today that is judged, in r.
+    spare
+        A job of today in another filter, to dispatch by hand.
+    regression
+        Indices of the days of the regression.
+    """
+
+    days: tuple[tuple[Job, ...], ...]
+    fresh: Job
+    spare: Job
+    regression: range
+
+
+def make_history(*, days: int, now: datetime, seed: int) -> History:
+    """Make up the jobs of some days before now, and of today.
+
+    Parameters
+    ----------
+    days
+        How many days with jobs, 1 or more; the last is yesterday, in UTC.
+    now
+        The time of today's jobs, with a zone.
+    seed
+        Another seed gives another history.
+    """
+    today = now.astimezone(UTC).date()
+    dates = [today - timedelta(days=days - index) for index in range(days + 1)]
+    first = days // 2
+    regression = range(first, first + max(1, days // 10))
+    packages = list(
+        daily_packages(
+            _random(seed, "packages"),
+            dates=dates,
+            culprit_changes={regression.start, regression.stop},
+        )
+    )
+    walks = {name: _Walks(seed, name, dates=dates, regression=regression) for name in FILTERS}
+
+    def job(index: int, name: str, moment: datetime) -> Job:
+        measurements = walks[name].measurements(index)
+        return Job(measurements, meta=_meta(name, moment=moment, packages=packages[index]))
+
+    past = tuple(
+        tuple(job(index, name, moment) for name, moment in _moments(dates[index]).items())
+        for index in range(days)
+    )
+    return History(past, job(days, "r", now), job(days, "i", now), regression)
+
+
+def run_id_of(job: Job) -> str:
+    """Return the run that a job is of; the jobs of a day share it."""
+    run_id: str = job.meta["env"]["run_id"]
+    return run_id
+
+
+class _Walks:
+    """The values of one filter over the days."""
+
+    def __init__(self, seed: int, name: str, *, dates: Sequence[date], regression: range) -> None:
+        self._seed = seed
+        self._name = name
+        self._season = [_season(day) for day in dates]
+        self._regression = regression
+        count = len(dates)
+        self._groups = [
+            _walk(_random(seed, f"{name}/{index}"), count, step=group.step)
+            for index, group in enumerate(_GROUPS)
+        ]
+        # All filters see the same air.
+        self._temperature = _walk(_random(seed, "temperature"), count, step=_TEMPERATURE_STEP)
+
+    def measurements(self, index: int) -> list[Measurement]:
+        """Return the measurements of a day, by the index of the day."""
+        from astropy.units import Quantity  # noqa: PLC0415 - slow to import
+
+        random = _random(self._seed, f"{self._name}/day {index}")
+        values = self._values(index, random)
+        return [
+            Measurement(name, Quantity(value, unit), identifier=f"{random.getrandbits(128):032x}")
+            for name, (value, unit) in values.items()
+        ]
+
+    def _values(self, index: int, random: Random) -> dict[str, tuple[float, str]]:
+        season = self._season[index]
+        values: dict[str, tuple[float, str]] = {}
+        for group, walk in zip(_GROUPS, self._groups, strict=True):
+            factor = FILTERS[self._name] * (1.0 + group.swing * season + walk[index])
+            if group is _PHOTOMETRY and index in self._regression:
+                factor *= _REGRESSION_FACTOR
+            for metric, (level, unit) in group.levels.items():
+                value = level * factor * (1.0 + random.gauss(0.0, 0.01))
+                values[f"{PIPELINE}.{metric}"] = (value, unit)
+        for metric, unit in _ABSENT.items():
+            values[f"{PIPELINE}.{metric}"] = (float("nan"), unit)
+        temperature = _MEAN_TEMPERATURE + _TEMPERATURE_SWING * season + self._temperature[index]
+        values[TEMPERATURE] = (temperature + random.gauss(0.0, 0.1), "deg_C")
+        return values
+
+
+def _meta(name: str, *, moment: datetime, packages: dict[str, dict[str, str]]) -> dict[str, object]:
+    """Return a job's metadata; `env` is that of a data facility."""
+    tag = version_tag(moment.astimezone(UTC).date())
+    run_id = f"{DATASET}-{tag}"
+    return {
+        "instrument": "CFHT",
+        "camera_name": "MegaCam",
+        "filter_name": name,
+        "pipeline": PIPELINE,
+        "packages": packages,
+        "env": {
+            "env_name": "ldf",
+            "dataset": DATASET,
+            "dataset_repo_url": f"https://example.org/{DATASET}.git",
+            "run_id": run_id,
+            "run_id_url": f"https://example.org/runs/{run_id}",
+            "version_tag": tag,
+            "date": moment.isoformat(),
+        },
+    }
+
+
+def _moments(day: date) -> dict[str, datetime]:
+    start = datetime.combine(day, _FIRST_START)
+    return {name: start + index * _BETWEEN_FILTERS for index, name in enumerate(FILTERS)}
+
+
+def _season(day: date) -> float:
+    """Return 1 on the warmest day of the year, -1 half a year later."""
+    return cos(tau * (day.timetuple().tm_yday - _WARMEST_DAY) / 365.25)
+
+
+def _walk(random: Random, count: int, *, step: float) -> list[float]:
+    """Return a random walk around 0 that is drawn back to it, and so never strays far."""
+    position = random.gauss(0.0, step)
+    walk = []
+    for _ in range(count):
+        walk.append(position)
+        position = _MEMORY * position + random.gauss(0.0, step)
+    return walk
+
+
+def _random(seed: int, what: str) -> Random:
+    """Return numbers of their own for each purpose, so that none depends on how many others took.
+
+    A text as the seed gives the same numbers in every process and on every machine.
+    """
+    return Random(f"{seed}/{what}")  # noqa: S311 - made-up values, no secret
