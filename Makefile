@@ -32,7 +32,7 @@ check: $(DEV)  ## Lint, types, import rules, specifications, OpenAPI document; s
 		"ruff check ." \
 		"ruff format --check ." \
 		"mypy" \
-		"lint-imports" \
+		"lint-imports --no-logo" \
 		"squash specs check $(wildcard specs/*)" \
 		"python -m squash_api.openapi --check docs/openapi.json"; \
 	do \
@@ -54,7 +54,6 @@ requirements:  ## Pin requirements/*.in anew, with hashes
 	@cd requirements && for name in main dev; do \
 		../build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 			--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
-			$$([ $$name = main ] || echo --constraint main.txt) \
 			--output-file $$name.txt $$name.in || exit 1; \
 	done
 
