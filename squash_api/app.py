@@ -79,12 +79,13 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.parts = parts
+    # Routes are tried in this order; most requests post a job.
     for module in (
-        overview,
+        jobs,
         accounts,
+        overview,
         metrics,
         specifications,
-        jobs,
         measurements,
         status,
         runs,

@@ -98,11 +98,12 @@ def _notes(job: Job, stored: Stored, time_note: str | None) -> tuple[str, ...]:
 
 
 def _log_left_out(stored: Stored, assessment: Assessment) -> None:
-    if assessment.absent or assessment.skipped or assessment.undeclared:
+    if assessment.absent or assessment.skipped:
         _log.info(
-            "job accepted with values left out or undeclared",
+            "job accepted with values left out",
             job=stored.job_id,
             absent=assessment.absent,
             skipped={skip.metric: skip.reason for skip in assessment.skipped},
-            undeclared=assessment.undeclared,
         )
+    if assessment.new_units:
+        _log.info("metrics met", job=stored.job_id, units=assessment.new_units)

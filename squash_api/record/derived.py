@@ -174,6 +174,18 @@ _RUN = select(
 )
 
 
+_RUN_COLUMNS = (
+    "job_id",
+    "env_name",
+    "pipeline",
+    "run_id",
+    "dataset",
+    "package_set_id",
+    "previous_job_id",
+    "measurement_count",
+)
+
+
 def _store_runs(connection: Connection, jobs: Sequence[Derived]) -> None:
     """Store the runs of jobs, which come in the order of their ids."""
     sets = _package_sets(connection, jobs)
@@ -200,7 +212,7 @@ def _store_runs(connection: Connection, jobs: Sequence[Derived]) -> None:
                 len(item.values),
             )
         )
-    insert_rows(connection, job_run, rows)
+    insert_rows(connection, job_run, _RUN_COLUMNS, rows)
 
 
 def _package_sets(connection: Connection, jobs: Sequence[Derived]) -> list[int | None]:
@@ -262,7 +274,7 @@ def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> Non
         for name, value in item.values.items()
         if name in ids
     )
-    insert_rows(connection, measurement, rows)
+    insert_rows(connection, measurement, ("metric_id", "job_id", "value"), rows)
 
 
 def count_measurements(connection: Connection) -> int:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import BigInteger, Connection, bindparam, exists, func, insert, select
+from sqlalchemy import BigInteger, Connection, bindparam, exists, func, select
 
 from squash_api.errors import UnauthorizedError
+from squash_api.record.bulk import insert_rows
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import known_units, meet_metrics
 from squash_api.record.tables import job, user
@@ -83,44 +84,49 @@ def store_jobs(
     return outcomes
 
 
+# Built once: to build a statement costs several times as much as to run it.
+_EPOCHS = select(user.c.id, user.c.epoch).where(
+    user.c.id.in_(bindparam("ids", expanding=True)), user.c.is_disabled.is_(False)
+)
+_REPEATS = (
+    select(job.c.user_id, job.c.digest, job.c.id, job.c.received_ns, job.c.time_ns)
+    .where(job.c.digest.in_(bindparam("digests", expanding=True)))
+    .order_by(job.c.id.desc())
+)
+_TWINS = (
+    select(job.c.identifiers_digest, func.min(job.c.id))
+    .where(job.c.identifiers_digest.in_(bindparam("digests", expanding=True)))
+    .group_by(job.c.identifiers_digest)
+)
+_AT_TIMES = select(job.c.time_ns, job.c.id).where(
+    job.c.time_ns.in_(bindparam("times", expanding=True))
+)
+
+
 def _user_epochs(connection: Connection, items: Sequence[NewJob]) -> dict[int, int]:
-    rows = connection.execute(
-        select(user.c.id, user.c.epoch).where(
-            user.c.id.in_({item.user_id for item in items}), user.c.is_disabled.is_(False)
-        )
-    )
-    return {row.id: row.epoch for row in rows}
+    ids = list({item.user_id for item in items})
+    return {row[0]: row[1] for row in connection.execute(_EPOCHS, {"ids": ids})}
 
 
 def _repeats(
     connection: Connection, items: Sequence[NewJob]
 ) -> dict[tuple[int, bytes | None], Stored | Stale]:
     """Return the first stored job for each user and digest."""
-    digests = {item.digest for item in items if item.digest is not None}
+    digests = list({item.digest for item in items if item.digest is not None})
     if not digests:
         return {}
-    rows = connection.execute(
-        select(job.c.user_id, job.c.digest, job.c.id, job.c.received_ns, job.c.time_ns)
-        .where(job.c.digest.in_(digests))
-        .order_by(job.c.id.desc())
-    )
     return {
-        (row.user_id, row.digest): Stored(row.id, row.received_ns, row.time_ns, is_repeat=True)
-        for row in rows
+        (row[0], row[1]): Stored(row[2], row[3], row[4], is_repeat=True)
+        for row in connection.execute(_REPEATS, {"digests": digests})
     }
 
 
 def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None, int]:
     """Return the first stored job for each set of measurement identifiers."""
-    digests = {item.identifiers_digest for item in items if item.identifiers_digest is not None}
+    digests = list({item.identifiers_digest for item in items if item.identifiers_digest})
     if not digests:
         return {}
-    rows = connection.execute(
-        select(job.c.identifiers_digest, func.min(job.c.id))
-        .where(job.c.identifiers_digest.in_(digests))
-        .group_by(job.c.identifiers_digest)
-    )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: row[1] for row in connection.execute(_TWINS, {"digests": digests})}
 
 
 def _known_units(connection: Connection, items: Sequence[NewJob]) -> dict[str, str | None]:
@@ -160,16 +166,14 @@ def _insert(connection: Connection, new: list[tuple[int, NewJob]]) -> list[tuple
         taken.add(item.asked_ns)
     clashes = set(clashing)
     rows = [_row(item, item.asked_ns) for i, item in enumerate(items) if i not in clashes]
-    if rows:
-        connection.execute(insert(job), rows)
+    insert_rows(connection, job, _COLUMNS, rows)
     for index in clashing:
         item = items[index]
         times[index] = connection.execute(_NEXT_FREE, {"asked": item.asked_ns}).scalar_one()
-        connection.execute(insert(job), [_row(item, times[index])])
+        insert_rows(connection, job, _COLUMNS, [_row(item, times[index])])
     if not times:
         return []
-    ids = connection.execute(select(job.c.time_ns, job.c.id).where(job.c.time_ns.in_(times)))
-    by_time = {row.time_ns: row.id for row in ids}
+    by_time = {row[0]: row[1] for row in connection.execute(_AT_TIMES, {"times": times})}
     return [(by_time[time_ns], time_ns) for time_ns in times]
 
 
@@ -177,8 +181,7 @@ def _taken_times(connection: Connection, items: Sequence[NewJob]) -> set[int]:
     asked = {item.asked_ns for item in items}
     if not asked:
         return set()
-    rows = connection.execute(select(job.c.time_ns).where(job.c.time_ns.in_(asked)))
-    return {row.time_ns for row in rows}
+    return {row[0] for row in connection.execute(_AT_TIMES, {"times": list(asked)})}
 
 
 # The first free time after a taken one. The search begins at the last time that was given to a job
@@ -202,16 +205,30 @@ _NEXT_FREE = (
 )
 
 
-def _row(item: NewJob, time_ns: int) -> dict[str, object]:
-    return {
-        "user_id": item.user_id,
-        "received_ns": item.received_ns,
-        "asked_ns": item.asked_ns,
-        "time_ns": time_ns,
-        "revision": item.revision,
-        "digest": item.digest,
-        "identifiers_digest": item.identifiers_digest,
-        "is_deliverable": item.is_deliverable,
-        "size": len(item.body),
-        "body": item.body,
-    }
+_COLUMNS = (
+    "user_id",
+    "received_ns",
+    "asked_ns",
+    "time_ns",
+    "revision",
+    "digest",
+    "identifiers_digest",
+    "is_deliverable",
+    "size",
+    "body",
+)
+
+
+def _row(item: NewJob, time_ns: int) -> tuple[object, ...]:
+    return (
+        item.user_id,
+        item.received_ns,
+        item.asked_ns,
+        time_ns,
+        item.revision,
+        item.digest,
+        item.identifiers_digest,
+        item.is_deliverable,
+        len(item.body),
+        item.body,
+    )
