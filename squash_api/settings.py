@@ -1,5 +1,6 @@
 """Settings: environment variables (and `.env`), one field each; the description is the help."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from squash_api.errors import SettingsError
 
@@ -21,9 +23,12 @@ MIN_SECRET_BYTES = 32
 
 
 def _http_url(url: str) -> str:
+    url = url.strip()
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or len(url.split()) > 1:
         raise ValueError("must be an http:// or https:// URL with a host")
+    if parts.port == 0:
+        raise ValueError("must have a port from 1 to 65535, or none")
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
     return url.rstrip("/")
@@ -137,10 +142,17 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         lines = [
-            f"SQUASH_{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            f"SQUASH_{'.'.join(str(part) for part in problem['loc']).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("\n".join(lines)) from None
+    except SourceError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = f"SQUASH_{field[1].upper()}" if field else "the settings"
+        raise SettingsError(f"{name}: not JSON: {error.__cause__}") from None
+    except UnicodeError:
+        raise SettingsError("the value of a SQUASH_ variable is not UTF-8") from None
     names = [target.name for target in settings.targets]
     if len(set(names)) != len(names):
         raise SettingsError("SQUASH_INFLUX_TARGETS: two targets have the same name")
@@ -158,9 +170,13 @@ def require_secret(settings: Settings) -> str:
         If it is missing or shorter than 32 bytes: there is no default, on purpose.
     """
     secret = settings.secret.get_secret_value() if settings.secret else ""
-    if len(secret.encode()) < MIN_SECRET_BYTES:
+    try:
+        size = len(secret.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if size < MIN_SECRET_BYTES:
         raise SettingsError(
-            f"SQUASH_SECRET: must be set to {MIN_SECRET_BYTES} bytes or more, for instance the "
-            'output of: python -c "import secrets; print(secrets.token_hex(32))"'
+            f"SQUASH_SECRET: must be set to {MIN_SECRET_BYTES} bytes or more of UTF-8, for "
+            'instance the output of: python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return secret

@@ -19,9 +19,10 @@ from squash_api.verify.json_text import MAX_DEPTH, decode_json, path_text, too_d
 _DAY_NS = 86_400 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(
-    r"(?P<main>\d{4}-?\d{2}-?\d{2}(?:[T ]\d{2}(?::?\d{2}(?::?\d{2})?)?)?)"
-    r"(?:[.,](?P<fraction>\d{1,18}))?\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
-    re.IGNORECASE,
+    r"(?P<main>\d{4}-?\d{2}-?\d{2}"
+    r"(?:[T ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,](?P<fraction>\d{1,18}))?)?)?)?)"
+    r"\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -71,7 +72,7 @@ def parse_time_ns(text: str) -> int | None:
         return None
     zone = (match["zone"] or "Z").upper()
     try:
-        moment = datetime.fromisoformat(match["main"]).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(re.split("[.,]", match["main"])[0]).replace(tzinfo=UTC)
         offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
     except ValueError:
         return None

@@ -1,0 +1,196 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from squash_api.errors import SettingsError
+from squash_api.settings import Settings, load_settings, require_secret
+from tests.support.builders import make_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the developer's own variables, and without a `.env`."""
+    for name in [name for name in os.environ if name.startswith("SQUASH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**changes)
+    return caught.value.message
+
+
+def test_without_any_variable_the_defaults_are_those_of_the_embedded_service() -> None:
+    settings = load_settings()
+    assert settings.database_url == "sqlite:///squash.db"
+    assert settings.registration == "closed"
+    assert settings.targets == ()
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_variable_is_read_with_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_PORT", "8123")
+    monkeypatch.setenv("PORT", "1")
+    assert load_settings().port == 8123
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_INFLUX_URL", "")
+    assert load_settings().influx_url is None
+
+
+def test_env_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SQUASH_PORT=8124\nOTHER=x\n")
+    assert load_settings().port == 8124
+
+
+def test_the_environment_wins_over_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("SQUASH_PORT=8124\n")
+    monkeypatch.setenv("SQUASH_PORT", "8125")
+    assert load_settings().port == 8125
+
+
+def test_an_override_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_PORT", "8125")
+    assert load_settings(port=8126).port == 8126
+
+
+def test_every_wrong_variable_is_named_at_once() -> None:
+    message = refusal(port=70_000, registration="maybe", url="nowhere")
+    assert [line.partition(":")[0] for line in message.splitlines()] == [
+        "SQUASH_URL",
+        "SQUASH_PORT",
+        "SQUASH_REGISTRATION",
+    ]
+
+
+def test_a_refusal_does_not_show_a_secret() -> None:
+    assert "hunter2" not in refusal(influx_password=["hunter2"])
+
+
+@pytest.mark.parametrize("name", ["url", "influx_url", "kapacitor_url", "chronograf_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("example.org", "ftp://example.org", "http://", "http://h:99999", "http://h:0"),
+        *("http://h:x", "http://[::1", "http://h/?a=b", "http://h/#a", "http://a b/"),
+    ],
+)
+def test_what_is_no_plain_http_url_is_refused(name: str, url: str) -> None:
+    assert refusal(**{name: url}).startswith(f"SQUASH_{name.upper()}: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://h", ""),
+        ("http://h/", ""),
+        (" https://h:8/api// ", "/api"),
+        ("https://h/a/b", "/a/b"),
+        ("http://[::1]:8086/", ""),
+    ],
+)
+def test_path_of_the_public_root_has_no_trailing_slash(url: str, path: str) -> None:
+    settings = load_settings(url=url)
+    assert settings.url_path == path
+    assert not settings.url.endswith(("/", " "))
+
+
+def test_specs_are_separated_by_colons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_SPECS", "specs/srd: specs/camera:")
+    assert load_settings().specs == (Path("specs/srd"), Path("specs/camera"))
+
+
+def test_tags_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_TAGS", "site, telescope,")
+    assert load_settings().tags == ("site", "telescope")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().port = 1  # type: ignore[misc]
+
+
+# Targets
+
+
+def test_influx_url_makes_the_target_default() -> None:
+    settings = load_settings(
+        influx_url="http://h:8086/", influx_database="d", influx_user="u", influx_password="p"
+    )
+    (target,) = settings.targets
+    assert (target.name, target.url, target.database) == ("default", "http://h:8086", "d")
+    assert (target.user, target.password, target.token) == ("u", SecretStr("p"), None)
+
+
+def test_further_targets_come_after_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_INFLUX_URL", "http://one")
+    monkeypatch.setenv("SQUASH_INFLUX_TARGETS", '[{"name": "base", "url": "http://two"}]')
+    assert [target.name for target in load_settings().targets] == ["default", "base"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[{", "nonsense", '{"url": "http://h"}', '[{"name": "a"}]', '[{"url": "nowhere"}]'),
+        *('[{"url": "http://h", "name": "a/b"}]', '[{"url": "http://h", "databse": "x"}]'),
+        '[{"url": "http://h", "database": ""}]',
+    ],
+)
+def test_targets_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SQUASH_INFLUX_TARGETS", text)
+    assert refusal().startswith("SQUASH_INFLUX_TARGETS")
+
+
+def test_two_targets_of_one_name_are_refused() -> None:
+    target = {"name": "default", "url": "http://two"}
+    message = refusal(influx_url="http://one", influx_targets=[target])
+    assert "same name" in message
+
+
+@pytest.mark.parametrize("name", ["SQUASH_URL", "SQUASH_SECRET"])
+def test_a_value_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://" + "\udcff" * 40)
+    with pytest.raises(SettingsError, match="UTF-8"):
+        require_secret(load_settings())
+
+
+# Registration and secret
+
+
+def test_registration_by_key_needs_the_key() -> None:
+    assert refusal(registration="key").startswith("SQUASH_REGISTRATION_KEY: ")
+    assert load_settings(registration="key", registration_key="k").registration == "key"
+
+
+@pytest.mark.parametrize("secret", [None, "", "x" * 31])
+def test_a_missing_or_short_secret_is_refused(secret: str | None) -> None:
+    with pytest.raises(SettingsError, match="SQUASH_SECRET"):
+        require_secret(load_settings(secret=secret))
+
+
+def test_the_length_of_the_secret_is_counted_in_bytes() -> None:
+    assert require_secret(load_settings(secret="é" * 16)) == "é" * 16
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = load_settings(
+        secret="s" * 32, influx_password="s" * 32, influx_url="http://h", registration_key="s" * 32
+    )
+    assert "sss" not in f"{settings!r} {settings.targets!r}"
+
+
+def test_settings_of_tests_do_not_read_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SQUASH_PORT", "8125")
+    assert make_settings(tmp_path).port == 8000

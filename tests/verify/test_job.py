@@ -1,0 +1,300 @@
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squash_api.errors import Detail, InvalidInputError
+from squash_api.verify.job import Digests, Job, decode_job, digest_job, parse_time_ns
+from tests.support.json_documents import values
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "jobs"
+DAY_NS = 86_400 * 10**9
+NOW_NS = 1_790_000_000_123_456_789
+
+
+def decode(document: Any) -> Job:
+    return decode_job(json.dumps(document).encode())
+
+
+def problems(document: Any) -> tuple[Detail, ...]:
+    with pytest.raises(InvalidInputError) as caught:
+        decode(document)
+    return caught.value.detail
+
+
+def dated(date: Any, *, where: str = "env") -> Job:
+    return Job(meta={"env": {"date": date}} if where == "env" else {"date": date})
+
+
+def measured(**changes: Any) -> dict[str, Any]:
+    return {"metric": "p.a", "value": 1.0, "unit": "", "identifier": "1" * 32} | changes
+
+
+def digests(*measurements: dict[str, Any], **parts: Any) -> Digests:
+    return digest_job(Job(list(measurements) or [measured()], **parts))
+
+
+# The document
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"measurements": None, "blobs": None, "meta": None},
+        {"measurements": [], "blobs": [], "meta": {}},
+        {"metrics": [], "specs": [], "_job_number": 768, "unknown": {}},
+        {"meta": {"packages": {}}},
+        {"meta": {"packages": []}},
+        {"meta": {"packages": None, "env": None}},
+        {"meta": {"packages": [{"name": "afw"}]}},
+        {"meta": {"env": {}}},
+        {"measurements": [{"metric": "p.a"}]},
+        {"measurements": [{"metric": "p.a", "value": None, "unit": None, "identifier": None}]},
+        {"measurements": [{"metric": "p.a", "value": "text"}, {"metric": "p.b", "value": True}]},
+        {"measurements": [measured(metric="p." + "a" * 128, note="x", blob_refs=None)]},
+        {"measurements": [measured(value=5)]},
+        {"blobs": [{}]},
+    ],
+)
+def test_a_document_is_a_job(document: dict[str, Any]) -> None:
+    assert decode(document).measurements == (document.get("measurements") or [])
+
+
+def test_a_single_measurement_counts_as_a_list_of_one() -> None:
+    assert decode({"measurements": measured()}).measurements == [measured()]
+
+
+@pytest.mark.parametrize(
+    ("document", "loc"),
+    [
+        ([], ()),
+        ("job", ()),
+        (None, ()),
+        ({"measurements": "x"}, ("measurements",)),
+        ({"measurements": 0}, ("measurements",)),
+        ({"measurements": [1]}, ("measurements", 0)),
+        ({"measurements": [measured(), {}]}, ("measurements", 1, "metric")),
+        ({"measurements": [measured(metric=5)]}, ("measurements", 0, "metric")),
+        ({"measurements": [measured(metric=None)]}, ("measurements", 0, "metric")),
+        ({"measurements": [measured(value=[1])]}, ("measurements", 0, "value")),
+        ({"measurements": [measured(value={})]}, ("measurements", 0, "value")),
+        ({"measurements": [measured(unit=1)]}, ("measurements", 0, "unit")),
+        ({"measurements": [measured(identifier=1)]}, ("measurements", 0, "identifier")),
+        ({"blobs": {}}, ("blobs",)),
+        ({"blobs": [None]}, ("blobs", 0)),
+        ({"meta": []}, ("meta",)),
+        ({"meta": {"env": "x"}}, ("meta", "env")),
+        ({"meta": {"packages": "x"}}, ("meta", "packages")),
+    ],
+)
+def test_what_is_no_job_is_refused_with_the_place(document: Any, loc: tuple[Any, ...]) -> None:
+    assert [item.loc for item in problems(document)] == [("body", *loc)]
+
+
+def test_every_wrong_part_is_named() -> None:
+    document = {"measurements": [{}, measured(unit=1, value=[])], "blobs": 1, "meta": 2}
+    assert [item.loc[1:] for item in problems(document)] == [
+        ("measurements", 0, "metric"),
+        ("measurements", 1, "value"),
+        ("measurements", 1, "unit"),
+        ("blobs",),
+        ("meta",),
+    ]
+
+
+def test_the_message_shows_the_first_place_as_a_json_path() -> None:
+    with pytest.raises(InvalidInputError, match=r"\$\.measurements\[0\]\.metric is missing"):
+        decode({"measurements": [{}]})
+
+
+def test_bare_tokens_are_read_as_null_and_counted() -> None:
+    job = decode_job(
+        b'{"measurements": [{"metric": "p.a", "value": NaN}], "meta": {"x": Infinity}}'
+    )
+    assert (job.measurements[0]["value"], job.meta["x"], job.bare_tokens) == (None, None, 2)
+
+
+@given(values)
+def test_any_json_is_a_job_or_refused(document: Any) -> None:
+    with suppress(InvalidInputError):
+        decode(document)
+
+
+@pytest.mark.parametrize("env", [None, {}])
+def test_a_job_without_environment_has_an_empty_one(env: Any) -> None:
+    assert Job(meta={"env": env}).env == {}
+
+
+@pytest.mark.parametrize("name", ["cfht_r.verify.json", "ldf.payload.json"])
+def test_a_real_job_is_decoded_whole(name: str) -> None:
+    if not (DATA / name).is_file():
+        pytest.skip(f"no {name} beside the repository")
+    body = (DATA / name).read_bytes()
+    job, document = decode_job(body), json.loads(body, parse_constant=lambda _: None)
+    assert (job.measurements, job.blobs, job.meta) == (
+        document["measurements"],
+        document.get("blobs", []),
+        document["meta"],
+    )
+
+
+# Its time
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:00.000000001Z", 1),
+        ("2024-01-01", 1_704_067_200 * 10**9),
+        ("2024-01-01Z", 1_704_067_200 * 10**9),
+        ("20240101", 1_704_067_200 * 10**9),
+        ("2024-01-01T10", 1_704_103_200 * 10**9),
+        ("2024-01-01T10:11", 1_704_103_860 * 10**9),
+        ("2024-01-01T10:11:12", 1_704_103_872 * 10**9),
+        ("2024-01-01 10:11:12z", 1_704_103_872 * 10**9),
+        ("20240101T101112Z", 1_704_103_872 * 10**9),
+        (" 2024-01-01T10:11:12Z ", 1_704_103_872 * 10**9),
+        ("2024-01-01T10:11:12+00:00", 1_704_103_872 * 10**9),
+        ("2024-01-01T10:11:12+05:30", 1_704_084_072 * 10**9),
+        ("2024-01-01T10:11:12-0100", 1_704_107_472 * 10**9),
+        ("2024-01-01T10:11:12+01", 1_704_100_272 * 10**9),
+        ("2024-01-01T10:11:12.5", 1_704_103_872_500_000_000),
+        ("2024-01-01T10:11:12,5", 1_704_103_872_500_000_000),
+        ("2024-01-01T10:11:12.123456+00:00", 1_704_103_872_123_456_000),
+        ("2024-01-01T10:11:12.123456789Z", 1_704_103_872_123_456_789),
+        ("2024-01-01T10:11:12.123456789999Z", 1_704_103_872_123_456_789),
+        ("1969-12-31T23:59:59.5Z", -500_000_000),
+        ("0001-01-01T00:00:00+23:59", -62_135_683_140 * 10**9),
+    ],
+)
+def test_a_date_is_this_time(text: str, time_ns: int) -> None:
+    assert parse_time_ns(text) == time_ns
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "today", "1704103872", "2024", "2024-01", "2024-13-01", "2024-02-30", "2024-01-01T"),
+        *("2024-01-01T25:00", "2024-01-01T10:11:60Z", "2024-01-01T10:11:12+24:00", "01/02/2024"),
+        *("2024-01-01.5", "2024-01-01T10.5", "2024-01-01T10:11.5", "2024-01-01T10:11:12.Z"),
+        *("\u0662\u0660\u0662\u0664-01-01", "2024-01-01T10:11:12Z junk", "0000-01-01"),
+    ],
+)
+def test_what_is_no_date_has_no_time(text: str) -> None:
+    assert parse_time_ns(text) is None
+
+
+@given(st.text(alphabet="0123456789-:TZ+., x", max_size=32))
+def test_any_text_is_a_date_or_none(text: str) -> None:
+    assert isinstance(parse_time_ns(text), int | None)
+
+
+@pytest.mark.parametrize("where", ["env", "meta"])
+def test_the_time_of_a_job_is_its_date(where: str) -> None:
+    job = dated("2024-01-01T10:11:12.123456789Z", where=where)
+    assert job.time_ns(received_ns=NOW_NS) == (1_704_103_872_123_456_789, None)
+
+
+def test_the_date_of_env_comes_before_that_of_meta() -> None:
+    job = Job(meta={"date": "2020-01-01", "env": {"date": "2024-01-01"}})
+    assert job.time_ns(received_ns=NOW_NS)[0] == parse_time_ns("2024-01-01")
+
+
+def test_a_date_of_null_is_none() -> None:
+    job = Job(meta={"date": "2020-01-01", "env": {"date": None}})
+    assert job.time_ns(received_ns=NOW_NS)[0] == parse_time_ns("2020-01-01")
+
+
+def test_the_beginning_of_1970_is_early_enough() -> None:
+    assert dated("1970-01-01").time_ns(received_ns=NOW_NS) == (0, None)
+
+
+def test_a_day_ahead_is_late_enough() -> None:
+    job = dated("2024-01-02T00:00:00.000000005Z")
+    received_ns = 1_704_067_200 * 10**9 + 5
+    assert job.time_ns(received_ns=received_ns) == (received_ns + DAY_NS, None)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("1969-12-31T23:59:59.999999999Z", "2024-01-02T00:00:00.000000006Z", "9999-12-31"),
+        *("yesterday", "", 1_704_103_872, True, ["2024-01-01"]),
+    ],
+)
+def test_another_date_gives_way_to_the_receipt_and_the_reply_says_so(date: Any) -> None:
+    received_ns = 1_704_067_200 * 10**9 + 5
+    time_ns, note = dated(date).time_ns(received_ns=received_ns)
+    assert time_ns == received_ns
+    assert note
+    assert "the time of receipt was taken" in note
+
+
+def test_without_a_date_the_time_is_that_of_the_receipt_and_the_reply_says_so() -> None:
+    assert Job().time_ns(received_ns=NOW_NS) == (
+        NOW_NS,
+        "no env.date: the time of receipt was taken",
+    )
+
+
+# Its digests
+
+
+def test_the_same_job_with_another_date_has_the_same_digest() -> None:
+    one, other = ({"env": {"date": date, "x": 1}} for date in ("2024-01-01", "2024-01-02"))
+    assert digests(meta=one) == digests(meta=other)
+
+
+def test_the_order_of_keys_does_not_matter_to_the_digest() -> None:
+    assert digests(meta={"a": 1, "b": 2}) == digests(meta={"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        digests(measured(value=2.0)),
+        digests(meta={"date": "2024-01-01"}),
+        digests(meta={"env": {"x": 1}}),
+        digests(blobs=[{"name": "x"}]),
+    ],
+)
+def test_another_content_has_another_digest_but_the_same_identifiers(other: Digests) -> None:
+    assert other.job != digests().job
+    assert other.identifiers == digests().identifiers
+
+
+def test_other_identifiers_have_other_digests() -> None:
+    other = digests(measured(identifier="2" * 32))
+    assert other.job != digests().job
+    assert other.identifiers != digests().identifiers
+
+
+def test_the_order_of_measurements_does_not_matter_to_the_identifiers() -> None:
+    one, two = measured(), measured(metric="p.b", identifier="2" * 32)
+    assert digests(one, two).identifiers == digests(two, one).identifiers
+
+
+@pytest.mark.parametrize("identifier", [None, ""])
+def test_without_every_identifier_there_is_no_digest(identifier: str | None) -> None:
+    assert digests(measured(), measured(identifier=identifier)) == Digests(None, None)
+
+
+def test_a_job_without_measurements_has_no_digest() -> None:
+    assert digest_job(Job()) == Digests(None, None)
+
+
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
+def test_a_job_that_is_nested_too_deep_is_refused_with_the_place(
+    brackets: tuple[str, str],
+) -> None:
+    deep = brackets[0] * 300 + "1" + brackets[1] * 300
+    job = decode_job(f'{{"meta": {{"note": {deep}}}}}'.encode())
+    with pytest.raises(InvalidInputError, match="nested deeper") as caught:
+        digest_job(job)
+    assert caught.value.detail[0].loc[:3] == ("body", "meta", "note")
