@@ -7,9 +7,12 @@ waits for SQLite's lock but this thread.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -22,6 +25,7 @@ from squash_api.record.database import writing
 MAX_GROUP = 256
 """Most pieces of work in one transaction: bounds what one failed commit touches."""
 
+_GATHER_S = 0.002
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item_contra = TypeVar("_Item_contra", contravariant=True)
@@ -53,16 +57,36 @@ class _Waiting:
     awaited: asyncio.Future[Any] | None = None
 
 
+class _TransactionLostError(Exception):
+    """The database has ended the transaction by itself, as SQLite does when the disk is full."""
+
+
+def _attempt(connection: Connection, work: Callable[[], _Result]) -> "_Result | Exception":
+    """Do work in a savepoint; return its result, or what it raised, with all it did undone.
+
+    Raises
+    ------
+    _TransactionLostError
+        If there is nothing left to undo: what was done before in the transaction is gone too.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        result = work()
+        savepoint.commit()
+    except _TransactionLostError:
+        raise
+    except Exception as error:  # noqa: BLE001  the caller gets it, whatever it is
+        try:
+            savepoint.rollback()
+        except SQLAlchemyError:
+            raise _TransactionLostError(str(error)) from error
+        return error
+    return result
+
+
 def _each(connection: Connection, items: Sequence[Callable[[Connection], Any]]) -> list[Any]:
     """Run single pieces of work, each in its own savepoint."""
-    outcomes: list[Any] = []
-    for item in items:
-        try:
-            with connection.begin_nested():
-                outcomes.append(item(connection))
-        except Exception as error:  # noqa: BLE001  the caller gets it, whatever it is
-            outcomes.append(error)
-    return outcomes
+    return [_attempt(connection, partial(item, connection)) for item in items]
 
 
 class Writer:
@@ -113,9 +137,12 @@ class Writer:
             self._queue.put(waiting)
 
     def _run(self) -> None:
-        is_open = True
+        is_open, is_crowded = True, False
         while is_open:
             entry = self._queue.get()
+            if is_crowded:
+                # Where several wait, more are on their way: one commit can take them along.
+                time.sleep(_GATHER_S)
             group: list[_Waiting] = []
             while entry is not None:
                 group.append(entry)
@@ -126,6 +153,7 @@ class Writer:
                 except queue.Empty:
                     break
             is_open = entry is not None
+            is_crowded = len(group) > 1
             if group:
                 _settle(group, self._commit(group))
 
@@ -159,15 +187,12 @@ def _work_batch(
     items: Sequence[Any],
 ) -> Sequence[Any]:
     """Do one batch; if it fails as a whole, each item alone, so that one costs no other."""
-    try:
-        with connection.begin_nested():
-            return work(connection, items)
-    except SQLAlchemyError as error:
-        if len(items) == 1:
-            return [error]
-        return [_work_batch(connection, work, [item])[0] for item in items]
-    except Exception as error:  # noqa: BLE001  the callers get it
-        return [error] * len(items)
+    outcomes = _attempt(connection, lambda: work(connection, items))
+    if not isinstance(outcomes, Exception):
+        return outcomes
+    if len(items) == 1:
+        return [outcomes]
+    return [_work_batch(connection, work, [item])[0] for item in items]
 
 
 def _settle(group: list[_Waiting], outcomes: Sequence[Any]) -> None:
@@ -182,7 +207,8 @@ def _settle(group: list[_Waiting], outcomes: Sequence[Any]) -> None:
         elif waiting.loop is not None and waiting.awaited is not None:
             by_loop.setdefault(waiting.loop, []).append((waiting.awaited, outcome))
     for loop, pairs in by_loop.items():
-        if not loop.is_closed():
+        # A loop that is closed has nobody left who waits.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, pairs)
 
 
