@@ -12,6 +12,8 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from squash_api.accounts import Accounts
 from squash_api.background import Background
@@ -25,7 +27,7 @@ from squash_api.errors import (
     SquashError,
     UnauthorizedError,
 )
-from squash_api.middleware import ObservingMiddleware, PathMiddleware
+from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.record import Record
@@ -96,9 +98,10 @@ def create_app(
     app.add_exception_handler(SquashError, _squash_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected_error)
     app.add_middleware(ObservingMiddleware, counters=parts.counters)
-    app.add_middleware(PathMiddleware, root=settings.url_path)
+    app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     return app
 
 
@@ -220,6 +223,9 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  for mypy
     path = request.scope["path"]
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     codes = {
         404: ("not_found", f"There is nothing at {path}."),
         405: ("method_not_allowed", f"{request.method} is not possible at {path}."),
@@ -228,7 +234,24 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code, message = codes.get(
         error.status_code, (phrase.lower().replace(" ", "_"), f"{error.detail or phrase}.")
     )
-    return _failure(error.status_code, code=code, message=message, headers=error.headers)
+    return _failure(error.status_code, code=code, message=message, headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return what is possible at a path; starlette names the first route's methods only."""
+    app: FastAPI = request.app
+    methods = {
+        method
+        for method in ("DELETE", "GET", "POST", "PUT")
+        for route in app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Nobody is there to read this; without it the log would call it an error of ours."""
+    return _failure(400, code="client_gone", message="The client went away.")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:

@@ -299,11 +299,14 @@ class Drainer:
         (_log.error if is_first else _log.info)(
             "delivery is held up", target=self.name, reason=trouble, wait_s=round(wait_s, 1)
         )
-        self._record.write(
-            lambda connection: mark_trouble(
-                connection, self.name, trouble=trouble, now_ns=time.time_ns()
+        try:
+            self._record.write(
+                lambda connection: mark_trouble(
+                    connection, self.name, trouble=trouble, now_ns=time.time_ns()
+                )
             )
-        )
+        except RecordUnavailableError:
+            _log.warning("trouble not noted in the record", target=self.name)
         return wait_s
 
     def _next_wait(self) -> float:

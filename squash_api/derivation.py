@@ -22,7 +22,8 @@ from squash_api.record.jobs import (
     last_job_id,
 )
 from squash_api.record.record import Record
-from squash_api.schema import RUN_ID
+from squash_api.schema import RUN_ID, TAG_SOURCES, Context
+from squash_api.storable import clean_text, tag_text
 from squash_api.stored_job import document_of
 from squash_api.verify.assessment import assess
 from squash_api.verify.job import Job
@@ -114,10 +115,24 @@ class Deriver:
             env_name=context.tags.get("env_name"),
             pipeline=context.tags.get("pipeline"),
             run_id=run_id if isinstance(run_id, str) else None,
-            dataset=context.tags.get("dataset"),
+            dataset=dataset_of(job, context),
             packages=packages_of(job),
             values={name: outcome.values.get(name) for name in sorted(names)},
         )
+
+
+def dataset_of(job: Job, context: Context) -> str | None:
+    """Return the dataset that a job names, in the job's own words: spaces stay spaces.
+
+    `context` is the job's metadata under InfluxDB's names.
+    """
+    tag = context.tags.get("dataset")
+    for scope in (job.meta, job.env):
+        for key in TAG_SOURCES["dataset"]:
+            value = scope.get(key)
+            if isinstance(value, str) and tag_text(value) == tag:
+                return clean_text(value) or None
+    return tag
 
 
 def packages_of(job: Job) -> list[dict[str, str | None]]:

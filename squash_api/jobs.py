@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from squash_api.accounts import Account
-from squash_api.derivation import packages_of
+from squash_api.derivation import dataset_of, packages_of
 from squash_api.errors import Detail, ForbiddenError, InvalidInputError, NotFoundError
 from squash_api.record.deliveries import (
     Erasure,
@@ -26,11 +26,12 @@ from squash_api.record.jobs import (
     last_job_id,
     mark_deliverable,
 )
-from squash_api.record.metrics import meet_metrics
+from squash_api.record.metrics import known_units, meet_metrics
 from squash_api.record.record import Record
 from squash_api.schema import split_metric_name
+from squash_api.storable import clean_text
 from squash_api.stored_job import document_of, find_job, load_job
-from squash_api.verify.assessment import assess
+from squash_api.verify.assessment import KnownMetric, assess
 from squash_api.verify.job import Job
 from squash_api.vocabulary import Vocabulary
 
@@ -40,13 +41,12 @@ _PAGE_BYTES = 32_000_000
 def job_object(row: JobRow, job: Job, *, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return a job as the API shows it; dates are in UTC."""
     meta = {**job.meta, "packages": packages_of(job)}
-    dataset = vocabulary.schema.context(job.meta).tags.get("dataset")
     return {
         "id": row.job_id,
         "date_created": date_text(row.time_ns),
         "date_received": date_text(row.received_ns),
         "time_ns": row.time_ns,
-        "ci_dataset": dataset,
+        "ci_dataset": dataset_of(job, vocabulary.schema.context(job.meta)),
         "s3_uri": None,
         "measurements": list(measurement_objects(row.job_id, job, vocabulary=vocabulary)),
         "meta": meta,
@@ -59,7 +59,11 @@ def measurement_objects(
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
     outcome = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
-    names = {blob.get("identifier"): blob.get("name") for blob in job.blobs}
+    names = {
+        identifier: blob.get("name")
+        for blob in job.blobs
+        if isinstance(identifier := blob.get("identifier"), str)
+    }
     latest = {item["metric"]: item for item in job.measurements}
     for metric, item in latest.items():
         references = item.get("blob_refs")
@@ -136,6 +140,8 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         _check_owner(row, account, "delete")
         metrics = {item["metric"] for item in job.measurements}
         points = sorted({split_metric_name(name)[0] for name in metrics} - {""})
+        # What InfluxDB cannot hold was never sent, and it could not be asked to delete it.
+        points = [name for name in points if clean_text(name) == name]
         request_erasure(
             connection,
             Erasure(row.job_id, row.time_ns, tuple(points)),
@@ -166,16 +172,21 @@ def post_measurement(
     InvalidInputError
         If the value cannot be taken, for instance because its unit does not convert.
     """
+    name: str = document["metric"]
     kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
     alone = Job([kept])
 
     def work(connection: Connection) -> None:
         row = find_job(connection, job_id)
         _check_owner(row, account, "add to")
-        outcome = assess(alone, metrics=vocabulary.metrics, schema=vocabulary.schema)
+        outcome = assess(
+            alone,
+            metrics=_metric_now(connection, name, vocabulary),
+            schema=vocabulary.schema,
+        )
         if outcome.skipped:
             raise InvalidInputError(
-                f"{kept['metric']}: {outcome.skipped[0].reason}.",
+                f"{name}: {outcome.skipped[0].reason}.",
                 detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
             )
         now_ns = time.time_ns()
@@ -187,7 +198,6 @@ def post_measurement(
         mark_for_rederivation(connection, [job_id])
         request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
 
-    vocabulary.refresh()
     record.write(work)
     vocabulary.refresh()
     return next(measurement_objects(job_id, alone, vocabulary=vocabulary))
@@ -215,6 +225,17 @@ def date_text(time_ns: int) -> str:
 def _unit_in_force(metric: str, item: dict[str, Any], vocabulary: Vocabulary) -> Any:
     known = vocabulary.metrics.get(metric)
     return item.get("unit") if known is None or known.unit is None else known.unit
+
+
+def _metric_now(
+    connection: Connection, name: str, vocabulary: Vocabulary
+) -> dict[str, KnownMetric]:
+    """Return a metric as this transaction sees it: `vocabulary` may lag behind."""
+    known = vocabulary.metrics.get(name)
+    units = known_units(connection, [name])
+    if name not in units or vocabulary.schema.name_problem(name) is not None:
+        return {}
+    return {name: KnownMetric(units[name], is_declared=known is not None and known.is_declared)}
 
 
 def _check_owner(row: JobRow, account: Account, verb: str) -> None:

@@ -1,4 +1,4 @@
-"""What every request passes: the path brought into one form, the time taken, the reply counted."""
+"""What every request passes: brought into one form, its time taken, its reply counted."""
 
 import time
 from urllib.parse import quote
@@ -9,12 +9,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from squash_api.observability import Counters
 
 _log = structlog.get_logger("squash_api.access")
+# A figure for each word that somebody makes up would never end.
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 # Probes and scrapes come every few seconds and would drown the rest.
 _QUIET = frozenset({"/healthz", "/readyz", "/prometheus"})
 
 
-class PathMiddleware:
-    """Takes the path of the public root off, if a proxy has left it on, and a trailing slash.
+class NormalizingMiddleware:
+    """Brings a request into the form that the routes know.
+
+    Takes off the path of the public root, if a proxy has left it on, and a trailing slash. HEAD is
+    answered like GET; the server leaves the body out.
 
     Parameters
     ----------
@@ -39,6 +44,8 @@ class PathMiddleware:
             short = short.rstrip("/") or "/"
             if short != path:
                 scope = {**scope, "path": short, "raw_path": quote(short).encode()}
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
 
@@ -76,9 +83,8 @@ class ObservingMiddleware:
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unknown")
-            self._counters.count_request(
-                method=scope["method"], route=route, status=status, seconds=seconds
-            )
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._counters.count_request(method=method, route=route, status=status, seconds=seconds)
             if route not in _QUIET:
                 _log.info(
                     "request",

@@ -18,7 +18,8 @@ _POLL_S = 0.2
 
 def replay(
     job: Annotated[
-        list[int] | None, typer.Option(help="Only this job; may be given again.")
+        list[int] | None,
+        typer.Option(min=1, max=2**63 - 1, help="Only this job; may be given again."),
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Only jobs of this time (ISO 8601) or later.")
@@ -52,6 +53,8 @@ def replay(
     targets = chosen_targets(settings, target or [])
     schema = Schema(settings.tags)
     selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until))
+    if job and (since or until):
+        raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
     if into_empty and (selection != Selection() or target):
         raise SettingsError("--into-empty refills every target with every job: give nothing else.")
     record = Record.open(settings.database_url)
@@ -61,7 +64,8 @@ def replay(
         else:
             check_tags(record, schema)
             count = request_replay(record, selection, targets=targets, now_ns=time.time_ns())
-            typer.echo(f"{count} jobs to send to {', '.join(item.name for item in targets)}")
+            noun = "job" if count == 1 else "jobs"
+            typer.echo(f"{count} {noun} to send to {', '.join(item.name for item in targets)}")
         if wait:
             _deliver(record, [item.name for item in targets])
     except (SquashError, InfluxError) as error:

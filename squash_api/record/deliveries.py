@@ -224,7 +224,10 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
 
 
 def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
-    """Note that a target holds no points of these jobs any more."""
+    """Note that a target holds no points of these jobs any more, and that it answers."""
+    connection.execute(
+        update(target).where(target.c.name == name).values(trouble=None, trouble_since_ns=None)
+    )
     connection.execute(
         delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
     )

@@ -64,10 +64,12 @@ def delete_user(name: str, parts: PartsDep, account: AccountDep) -> Response:
 
     For the user and for admins.
     """
-    if account.name != name and not account.is_admin:
+    # Names have several spellings in Unicode; ids have one.
+    user = parts.accounts.get(name)
+    if account.user_id != user.user_id and not account.is_admin:
         raise ForbiddenError("Only the user and admins may do this.")
-    parts.accounts.disable(name)
-    return json_reply({"message": f"User `{name}` disabled."})
+    parts.accounts.disable(user.name)
+    return json_reply({"message": f"User `{user.name}` disabled."})
 
 
 def _text(document: dict[str, Any], key: str) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
 import orjson
 from fastapi import Depends, Query, Request
@@ -14,7 +15,6 @@ from squash_api.derivation import Deriver
 from squash_api.errors import (
     Detail,
     InvalidInputError,
-    MalformedJsonError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
@@ -22,6 +22,7 @@ from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
 from squash_api.tokens import PasswordCredentials, parse_authorization
+from squash_api.verify.json_text import decode_json
 from squash_api.vocabulary import Vocabulary
 
 MAX_PAGE = 1000
@@ -92,6 +93,11 @@ async def _page(
         str | None, Query(max_length=1000, description="Where the page before ended.")
     ] = None,
 ) -> Page:
+    if after is not None and "\0" in after:
+        raise InvalidInputError(
+            "The cursor `after` must be the one of a `next` link.",
+            detail=[Detail(("query", "after"), "must hold no NUL", "value_error")],
+        )
     return Page(limit, after)
 
 
@@ -108,7 +114,7 @@ def id_cursor(page: Page) -> int:
     """
     if page.after is None:
         return 0
-    if not page.after.isdecimal() or len(page.after) > 18:
+    if not is_count(page.after):
         raise InvalidInputError(
             "The cursor `after` must be the one of a `next` link.",
             detail=[Detail(("query", "after"), "must be a whole number", "int_parsing")],
@@ -116,11 +122,17 @@ def id_cursor(page: Page) -> int:
     return int(page.after)
 
 
+def is_count(text: str) -> bool:
+    """Tell whether a cursor's text is a whole number that a database can compare with."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def next_link(request: Request, parts: Parts, *, after: str | int) -> str:
     """Return the absolute URL of the page that begins after an entry."""
-    url = request.url.include_query_params(after=after)
-    path = request.scope["path"].removeprefix(parts.settings.url_path)
-    return f"{parts.settings.url}{path}?{url.query}"
+    # Not from `request.url`, which the Host header of the caller is a part of.
+    kept = [(key, text) for key, text in request.query_params.multi_items() if key != "after"]
+    query = urlencode([*kept, ("after", after)])
+    return f"{parts.settings.url}{quote(request.scope['path'])}?{query}"
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
@@ -157,9 +169,12 @@ async def _json_object(request: Request) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MalformedJsonError(
-            f"The body is not JSON: {error}.",
-            detail=[Detail(("body", error.pos), str(error), "json_invalid")],
+        # Raises what a job's body would have raised, with line and column.
+        decode_json(body)
+        # Here nobody wants numbers and text to be changed into something that can be stored.
+        message = f"The body holds what cannot be stored: {error}"
+        raise InvalidInputError(
+            f"{message}.", detail=[Detail(("body", error.pos), message, "json_invalid")]
         ) from None
     if not isinstance(document, dict):
         raise InvalidInputError(

@@ -8,6 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.delivery_states import Backlog, backlogs
+from squash_api.record.jobs import last_job_id
 from squash_api.routes.dependencies import Parts, PartsDep
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.json_reply import json_reply
@@ -21,7 +22,7 @@ async def get_healthz() -> Response:
     return json_reply({"status": "ok"})
 
 
-@router.get("/readyz", responses={503: {"description": "The record cannot be read."}})
+@router.get("/readyz", responses=errors_of(503))
 def get_readyz(parts: PartsDep) -> Response:
     """Say whether jobs are accepted, and which dependency is down.
 
@@ -31,8 +32,17 @@ def get_readyz(parts: PartsDep) -> Response:
     try:
         found = _backlogs(parts)
     except RecordUnavailableError as error:
-        body = {"status": "down", "record": {"status": "down", "reason": error.message}}
-        return json_reply(body, status_code=503)
+        return json_reply(
+            {
+                "message": error.message,
+                "code": error.code,
+                "status_code": error.status_code,
+                "detail": [],
+                "status": "down",
+                "record": {"status": "down", "reason": error.message},
+            },
+            status_code=503,
+        )
     targets = {item.target: _target_state(item) for item in found}
     is_well = all(item.trouble is None for item in found)
     return json_reply(
@@ -52,6 +62,8 @@ def get_prometheus(parts: PartsDep) -> Response:
 
 def _backlogs(parts: Parts) -> list[Backlog]:
     with parts.record.read() as connection:
+        # Without targets nothing else would touch the record, and tell whether it is there.
+        last_job_id(connection)
         return backlogs(connection, targets=[target.name for target in parts.settings.targets])
 
 

@@ -1,6 +1,7 @@
 """Jobs: posting them, reading them, their blobs and their verdicts."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -177,7 +178,7 @@ def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep
             "identifier": blob.get("identifier"),
             "name": blob.get("name"),
             "keys": list(blob["data"]) if isinstance(blob.get("data"), dict) else [],
-            "url": f"{parts.settings.url}/job/{job_id}/blob/{blob.get('identifier')}",
+            "url": _blob_url(parts, job_id, blob.get("identifier")),
         }
         for blob in job.blobs[start:end]
     ]
@@ -185,12 +186,20 @@ def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep
     return json_reply({"blobs": shown, "next": link})
 
 
-@router.get("/job/{job_id}/blob/{identifier}", responses=errors_of(404))
+# `path`: identifiers are any text, with slashes too.
+@router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
 def get_blob(job_id: JobIdDep, identifier: str, parts: PartsDep) -> Response:
     """Return a blob of a job as it was posted."""
     with parts.record.read() as connection:
         _, job = load_job(connection, job_id)
     return json_reply(find_blob(job, identifier))
+
+
+def _blob_url(parts: Parts, job_id: int, identifier: Any) -> str | None:
+    """Return where to read a blob; None if it has no identifier to ask for it by."""
+    if not isinstance(identifier, str):
+        return None
+    return f"{parts.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
 
 @router.get("/job/{job_id}/report", responses=errors_of(404))

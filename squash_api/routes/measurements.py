@@ -1,5 +1,7 @@
 """Measurements of jobs."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from squash_api.errors import Detail, InvalidInputError, MissingFieldError
@@ -10,6 +12,7 @@ from squash_api.routes.dependencies import (
     Page,
     PageDep,
     PartsDep,
+    is_count,
     next_link,
 )
 from squash_api.routes.error_responses import errors_of
@@ -18,6 +21,13 @@ from squash_api.routes.json_reply import json_reply
 from squash_api.stored_job import load_job
 
 router = APIRouter(tags=["measurements"])
+
+_TYPES: dict[str, tuple[Any, str]] = {
+    "metric": (str, "must be text"),
+    "value": (int | float | None, "must be a number or null"),
+    "unit": (str | None, "must be text or null"),
+    "identifier": (str | None, "must be text or null"),
+}
 
 
 @router.get("/measurements", responses=errors_of(422))
@@ -51,21 +61,9 @@ def post_measurement_(
 ) -> Response:
     """Add a measurement to a job; it reaches InfluxDB like the others.
 
-    `metric`, `value` and `unit` are required. For the job's owner and admins.
+    `metric`, `value` and `unit` are required, `identifier` is not. For the job's owner and admins.
     """
-    for key, kinds in (("metric", (str,)), ("value", (int, float, None)), ("unit", (str, None))):
-        if key not in document:
-            raise MissingFieldError(
-                f"The body needs `{key}`.", detail=[Detail(("body", key), "is missing", "missing")]
-            )
-        value = document[key]
-        if isinstance(value, bool) or not any(
-            value is kind if kind is None else isinstance(value, kind) for kind in kinds
-        ):
-            raise InvalidInputError(
-                f"`{key}` has the wrong type.",
-                detail=[Detail(("body", key), "has the wrong type", "type_error")],
-            )
+    _check_types(document)
     shown = post_measurement(
         parts.record, parts.vocabulary, job_id=job_id, document=document, account=account
     )
@@ -73,9 +71,23 @@ def post_measurement_(
     return json_reply(shown, status_code=201)
 
 
+def _check_types(document: dict[str, Any]) -> None:
+    for key in ("metric", "value", "unit"):
+        if key not in document:
+            raise MissingFieldError(
+                f"The body needs `{key}`.", detail=[Detail(("body", key), "is missing", "missing")]
+            )
+    for key, (kinds, must) in _TYPES.items():
+        value = document.get(key)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise InvalidInputError(
+                f"`{key}` {must}.", detail=[Detail(("body", key), must, "type_error")]
+            )
+
+
 def _cursor(page: Page) -> tuple[int, int]:
     job_id, _, seen = (page.after or "0.0").partition(".")
-    if not (job_id.isdecimal() and seen.isdecimal() and len(job_id) < 19 and len(seen) < 10):
+    if not (is_count(job_id) and is_count(seen)):
         raise InvalidInputError(
             "The cursor `after` must be the one of a `next` link.",
             detail=[Detail(("query", "after"), "must be a job id and a count", "cursor")],

@@ -89,7 +89,9 @@ def get_datasets(request: Request, parts: PartsDep, page: PageDep) -> Response:
 def get_packages(request: Request, parts: PartsDep, page: PageDep) -> Response:
     """List the verification packages that have metrics, in order."""
     parts.vocabulary.refresh()
-    names = sorted({split_metric_name(name)[0] for name in parts.vocabulary.metrics})
+    # Copied at once: another thread may add to them meanwhile.
+    metrics = list(parts.vocabulary.metrics)
+    names = sorted({split_metric_name(name)[0] for name in metrics})
     found = [name for name in names if name > (page.after or "")]
     link = (
         next_link(request, parts, after=found[page.limit - 1]) if len(found) > page.limit else None

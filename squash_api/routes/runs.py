@@ -11,6 +11,7 @@ from squash_api.record.derived import jobs_of_run
 from squash_api.routes.dependencies import MAX_PAGE, PartsDep
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.json_reply import json_reply
+from squash_api.storable import tag_text
 from squash_api.stored_job import load_job
 
 router = APIRouter(tags=["runs"])
@@ -24,8 +25,12 @@ CiNameQuery = Annotated[
 def get_jenkins(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
     parts.deriver.catch_up()
+    parts.vocabulary.refresh()
+    run_id, pipeline = _as_kept(ci_id, ci_name)
     with parts.record.read() as connection:
-        runs = jobs_of_run(connection, ci_id, pipeline=ci_name, env_name="jenkins", limit=MAX_PAGE)
+        runs = jobs_of_run(
+            connection, run_id, pipeline=pipeline, env_name="jenkins", limit=MAX_PAGE
+        )
         if not runs:
             raise NotFoundError(f"There is no job of the Jenkins run {ci_id}.")
         row, job = load_job(connection, runs[0].job_id)
@@ -41,8 +46,9 @@ def get_code_changes(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -
     gone; `counts` is how many there are of both. An unknown run has nulls and empty lists.
     """
     parts.deriver.catch_up()
+    run_id, pipeline = _as_kept(ci_id, ci_name)
     with parts.record.read() as connection:
-        runs = jobs_of_run(connection, ci_id, pipeline=ci_name, limit=MAX_PAGE)
+        runs = jobs_of_run(connection, run_id, pipeline=pipeline, limit=MAX_PAGE)
         run = next((run for run in runs if run.package_set_id is not None), None)
         run = run or (runs[0] if runs else None)
         changes = CodeChangeReader().read(connection, run) if run else None
@@ -60,3 +66,8 @@ def get_code_changes(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -
             "counts": len(packages),
         }
     )
+
+
+def _as_kept(ci_id: str, ci_name: str | None) -> tuple[str, str | None]:
+    """Return a run and its pipeline as the record keeps what jobs call them."""
+    return tag_text(ci_id) or "", None if ci_name is None else tag_text(ci_name) or ""

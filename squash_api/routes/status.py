@@ -35,6 +35,7 @@ def get_status(job_id: JobIdDep, parts: PartsDep) -> Response:
         row, job = load_job(connection, job_id)
         names = [target.name for target in parts.settings.targets]
         deliveries = job_deliveries(connection, row, targets=names)
+    parts.vocabulary.refresh()
     schema = parts.vocabulary.schema
     outcome = assess(job, metrics=parts.vocabulary.metrics, schema=schema)
     cleanings = schema.context(job.meta).cleanings
