@@ -23,7 +23,15 @@ DRAWERS = {
     "utils",
 }
 TESTED_ELSEWHERE = {
+    # One line, which is the command.
     "__main__.py": "test_cli.py",
+    # The parts of a specification document, tested as parts of one.
+    "verify/alert_keys.py": "verify/test_specifications.py",
+    "verify/metadata_query.py": "verify/test_specifications.py",
+    "verify/thresholds.py": "verify/test_specifications.py",
+    # What bases are called, tested by resolving them.
+    "verify/base_names.py": "verify/test_resolution.py",
+    "verify/drafts.py": "verify/test_resolution.py",
 }
 """Modules whose facts are those of another one, and the test file that states them."""
 
