@@ -1,7 +1,7 @@
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
 
 from squash_api.routes.metrics import ChangedMetric, MetricObject, MetricPage
 from tests.support.calls import Calls, log_in
@@ -33,7 +33,7 @@ def test_a_posted_metric_comes_back(calls: Calls) -> None:
     assert reply.json() == expected | {"message": "`p.a` created.", "requeued_jobs": 0}
 
 
-def test_metrics_are_read_without_logging_in(client: TestClient, calls: Calls) -> None:
+def test_metrics_are_read_without_logging_in(client: httpx.Client, calls: Calls) -> None:
     post(calls, A)
     assert client.get("/metrics").status_code == 200
     assert client.get("/metric/p.a").status_code == 200
@@ -48,7 +48,7 @@ def test_metrics_are_read_without_logging_in(client: TestClient, calls: Calls) -
         ("DELETE", "/metric/p.a"),
     ],
 )
-def test_changing_metrics_needs_a_token(client: TestClient, method: str, path: str) -> None:
+def test_changing_metrics_needs_a_token(client: httpx.Client, method: str, path: str) -> None:
     reply = client.request(method, path, json=A)
     assert (reply.status_code, reply.json()["error"]) == (401, "Authorization Required")
 
@@ -165,7 +165,7 @@ def test_the_next_links_lead_through_all_metrics(calls: Calls) -> None:
     assert seen == [["p.a", "p.b"], ["p.c"]]
 
 
-def test_another_user_may_not_change_a_metric(client: TestClient, calls: Calls) -> None:
+def test_another_user_may_not_change_a_metric(client: httpx.Client, calls: Calls) -> None:
     post(calls, A)
     other = log_in(client, "bob")
     assert other("PUT", "/metric/p.a", {"description": "x"}).status_code == 403

@@ -1,7 +1,7 @@
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
 
 from squash_api.routes.specifications import ChangedSpec, SpecObject, SpecPage
 from tests.support.calls import Calls, log_in
@@ -45,7 +45,7 @@ def test_a_posted_specification_comes_back(declared: Calls) -> None:
     assert reply.json() == expected | {"message": "`p.a.design` created.", "requeued_jobs": 0}
 
 
-def test_specifications_are_read_without_logging_in(client: TestClient, declared: Calls) -> None:
+def test_specifications_are_read_without_logging_in(client: httpx.Client, declared: Calls) -> None:
     post(declared, DESIGN)
     assert client.get("/specs").status_code == 200
     assert client.get("/spec/p.a.design").status_code == 200
@@ -60,7 +60,9 @@ def test_specifications_are_read_without_logging_in(client: TestClient, declared
         ("DELETE", "/spec/p.a.design"),
     ],
 )
-def test_changing_specifications_needs_a_token(client: TestClient, method: str, path: str) -> None:
+def test_changing_specifications_needs_a_token(
+    client: httpx.Client, method: str, path: str
+) -> None:
     assert client.request(method, path, json=DESIGN).status_code == 401
 
 
@@ -129,7 +131,7 @@ def test_an_unknown_specification_is_404(declared: Calls, method: str) -> None:
     assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
 
 
-def test_another_user_may_not_change_a_specification(client: TestClient, declared: Calls) -> None:
+def test_another_user_may_not_change_a_specification(client: httpx.Client, declared: Calls) -> None:
     post(declared, DESIGN)
     other = log_in(client, "bob")
     assert other("PUT", "/spec/p.a.design", {"threshold": LIMIT}).status_code == 403

@@ -1,24 +1,18 @@
 """Calling the service as somebody who is logged in."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
 PASSWORD = "a password of tests"
 
 
-class HttpClient(Protocol):
-    """What `httpx.Client` and FastAPI's `TestClient` have in common."""
-
-    def request(self, method: str, url: str, **options: Any) -> httpx.Response: ...
-
-
 @dataclass(frozen=True)
 class Calls:
     """A client that sends a user's token."""
 
-    client: HttpClient
+    client: httpx.Client
     token: str
 
     def __call__(self, method: str, url: str, json: Any = None, **options: Any) -> httpx.Response:
@@ -28,7 +22,7 @@ class Calls:
         return self.client.request(method, url, headers=headers, **options)
 
 
-def log_in(client: HttpClient, name: str) -> Calls:
+def log_in(client: httpx.Client, name: str) -> Calls:
     """Register a user and log in."""
     credentials = {"username": name, "password": PASSWORD}
     registered = client.request("POST", "/register", json=credentials)
