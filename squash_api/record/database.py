@@ -22,6 +22,7 @@ def open_database(url: str) -> Engine:
     """
     engine = _engine(url)
     try:
+        _make_folder(engine)
         _migrate(engine)
     except Exception as error:
         engine.dispose()
@@ -44,6 +45,8 @@ def writing(connection: Connection) -> Connection:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            parsed = parsed.set(database=str(Path(parsed.database).expanduser()))
         engine = create_engine(parsed, pool_size=8, max_overflow=32)
     except Exception as error:
         raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
@@ -52,10 +55,14 @@ def _engine(url: str) -> Engine:
             raise SettingsError(
                 "SQUASH_DATABASE_URL: the record needs a file, for instance sqlite:///squash.db"
             )
-        Path(parsed.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_folder(engine: Engine) -> None:
+    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -63,7 +70,11 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    # A job is some 24 kB: fewer and larger pages cost a third less (`benchmarks/`). Counts for new
+    # files only.
+    cursor.execute("PRAGMA page_size = 8192")
     cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA wal_autocheckpoint = 4000")
     # FULL: a commit returns when the write-ahead log is on the disk; the 202 rests on it.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")

@@ -59,8 +59,15 @@ def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def meet_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
-    """Note undeclared metrics, and units of metrics that had none."""
-    _put(connection, units, is_declared=False)
+    """Note undeclared metrics, and units of metrics that had none; all others stay as they are."""
+    known = known_units(connection, units)
+    new = {
+        name: unit
+        for name, unit in units.items()
+        if name not in known or (known[name] is None and unit is not None)
+    }
+    if new:
+        _put(connection, new, is_declared=False)
 
 
 def declare_metrics(connection: Connection, units: Mapping[str, str]) -> None:

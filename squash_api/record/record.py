@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.database import open_database
 from squash_api.record.writer import BatchWork, Writer
 
+_log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 _Outcome = TypeVar("_Outcome")
@@ -41,12 +44,12 @@ class Record:
         Raises
         ------
         RecordUnavailableError
-            If the database fails.
+            If the database fails, or all connections are busy for too long.
         """
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeoutError) as error:
             raise RecordUnavailableError(
                 "The record cannot be read at the moment. Try again."
             ) from error
@@ -55,14 +58,41 @@ class Record:
         """Do the work in the writer's transaction; return once it is committed and on the disk.
 
         What the work raises is raised here, and undone; other work is not touched by it.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If the database fails, or all connections are busy for too long.
         """
-        return self._writer.run(work)
+        with _faults_as_unavailable():
+            return self._writer.run(work)
 
     async def write_batched(self, work: BatchWork[_Item, _Outcome], item: _Item) -> _Outcome:
-        """Do the work together with equal work that waits; return once it is committed."""
-        return await self._writer.run_batched(work, item)
+        """Do the work together with equal work that waits; return once it is committed.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If the database fails, or all connections are busy for too long.
+        """
+        with _faults_as_unavailable():
+            return await self._writer.run_batched(work, item)
 
     def close(self) -> None:
         """Commit what waits and close the connections."""
         self._writer.close()
         self._engine.dispose()
+
+
+@contextmanager
+def _faults_as_unavailable() -> Iterator[None]:
+    """Tell the faults of the database, such as a full disk, from those of the work."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError, DataError):
+        raise
+    except (DBAPIError, PoolTimeoutError) as error:
+        _log.error("write failed", error=str(error), exc_info=error)
+        raise RecordUnavailableError(
+            "The record cannot be written at the moment; nothing was stored. Try again."
+        ) from error

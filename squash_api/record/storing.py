@@ -80,6 +80,8 @@ def store_jobs(
                 repeats[item.user_id, item.digest] = Stale()
     for (index, item), (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
         twin = twins.get(item.identifiers_digest)
+        if item.identifiers_digest is not None:
+            twins.setdefault(item.identifiers_digest, job_id)
         outcomes[index] = Stored(job_id, item.received_ns, time_ns, same_measurements_as=twin)
     return outcomes
 
@@ -154,23 +156,20 @@ def _meet_metrics(
 
 
 def _insert(connection: Connection, new: list[tuple[int, NewJob]]) -> list[tuple[int, int]]:
-    """Insert jobs; return id and time of each, in the order given."""
-    items = [item for _, item in new]
+    """Insert jobs in the order given, so that their ids ascend; return id and time of each."""
+    taken = _taken_times(connection, [item for _, item in new])
     times: list[int] = []
-    taken = _taken_times(connection, items)
-    clashing: list[int] = []
-    for index, item in enumerate(items):
-        times.append(item.asked_ns)
-        if item.asked_ns in taken:
-            clashing.append(index)
-        taken.add(item.asked_ns)
-    clashes = set(clashing)
-    rows = [_row(item, item.asked_ns) for i, item in enumerate(items) if i not in clashes]
+    rows: list[tuple[object, ...]] = []
+    for _, item in new:
+        time_ns = item.asked_ns
+        if time_ns in taken:
+            insert_rows(connection, job, _COLUMNS, rows)
+            rows = []
+            time_ns = connection.execute(_NEXT_FREE, {"asked": time_ns}).scalar_one()
+        taken.add(time_ns)
+        times.append(time_ns)
+        rows.append(_row(item, time_ns))
     insert_rows(connection, job, _COLUMNS, rows)
-    for index in clashing:
-        item = items[index]
-        times[index] = connection.execute(_NEXT_FREE, {"asked": item.asked_ns}).scalar_one()
-        insert_rows(connection, job, _COLUMNS, [_row(item, times[index])])
     if not times:
         return []
     by_time = {row[0]: row[1] for row in connection.execute(_AT_TIMES, {"times": times})}

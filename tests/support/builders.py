@@ -1,11 +1,16 @@
-"""Settings and an open record for a test, untouched by the developer's own environment."""
+"""Settings, an open record and jobs for a test, untouched by the developer's own environment."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
 from squash_api.record.record import Record
+from squash_api.record.storing import NewJob, Stored, store_jobs
+from squash_api.record.users import add_user
 from squash_api.settings import Settings
 
 SECRET = "a secret of tests, longer than 32 bytes"
@@ -32,3 +37,50 @@ def make_settings(tmp_path: Path, **changes: Any) -> Settings:
 def open_record(tmp_path: Path) -> Record:
     """Open (and make, the first time) the record that `make_settings(tmp_path)` names."""
     return Record.open(make_settings(tmp_path).database_url)
+
+
+def make_body(
+    *measurements: dict[str, Any], blobs: Sequence[dict[str, Any]] = (), **meta: Any
+) -> bytes:
+    """Return the body of a job with these measurements, and with `meta` for its metadata."""
+    document = {"measurements": list(measurements), "blobs": list(blobs), "meta": meta}
+    return json.dumps(document).encode()
+
+
+def measured(metric: str = "p.a", value: Any = 1.0, unit: str | None = "mmag") -> dict[str, Any]:
+    """Return a measurement without an identifier."""
+    return {"metric": metric, "value": value, "unit": unit}
+
+
+def make_new_job(**changes: Any) -> NewJob:
+    """Return a job of the user 1, ready to be stored in a record without definitions."""
+    job = NewJob(
+        user_id=1,
+        user_epoch=1,
+        received_ns=2_000,
+        asked_ns=1_000,
+        revision=0,
+        digest=None,
+        identifiers_digest=None,
+        is_deliverable=True,
+        body=b"{}",
+    )
+    return replace(job, **changes)
+
+
+def store_job(record: Record, **changes: Any) -> int:
+    """Store a job of `make_new_job` and return its id; raise if it is not stored."""
+    (stored,) = record.write(lambda connection: store_jobs(connection, [make_new_job(**changes)]))
+    if not isinstance(stored, Stored):
+        raise TypeError(stored)
+    return stored.job_id
+
+
+def add_test_user(record: Record, name: str = "ada", *, role: str = "user") -> int:
+    """Add a user, who cannot log in, and return the id: 1 for the first."""
+    added = record.write(
+        lambda connection: add_user(
+            connection, name=name, password_hash="none", role=role, created_ns=0
+        )
+    )
+    return added.user_id

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, inspect, text
+
+from squash_api.errors import SettingsError
+from squash_api.record.database import open_database, writing
+
+
+def opened(path: Path) -> Engine:
+    return open_database(f"sqlite:///{path}")
+
+
+def pragma(engine: Engine, name: str) -> object:
+    with engine.connect() as connection:
+        return connection.execute(text(f"PRAGMA {name}")).scalar_one()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    # 2 is FULL: a commit waits for the disk.
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 30_000)],
+)
+def test_every_connection_is_safe(tmp_path: Path, name: str, value: object) -> None:
+    engine = opened(tmp_path / "squash.db")
+    assert pragma(engine, name) == value
+    engine.dispose()
+    assert pragma(engine, name) == value
+    engine.dispose()
+
+
+def test_the_folder_of_a_new_record_is_made(tmp_path: Path) -> None:
+    opened(tmp_path / "a" / "b" / "squash.db").dispose()
+    assert (tmp_path / "a" / "b" / "squash.db").is_file()
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_database("sqlite:///~/data/squash.db").dispose()
+    assert (tmp_path / "data" / "squash.db").is_file()
+
+
+def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "squash.db")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
+    engine.dispose()
+    engine = opened(tmp_path / "squash.db")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT value FROM state")).scalar_one() == "b"
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "nonsense", "unknown://host/database", ""]
+)
+def test_a_url_that_cannot_be_is_refused_by_the_name_of_the_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="SQUASH_DATABASE_URL"):
+        open_database(url)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "squash.db").write_text("This is a letter to my grandmother." * 100)
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        opened(tmp_path / "squash.db")
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        opened(tmp_path / "file" / "squash.db")
+
+
+def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "squash.db")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v9999'"))
+    engine.dispose()
+    with pytest.raises(SettingsError, match="v9999"):
+        opened(tmp_path / "squash.db")
+
+
+def test_a_password_in_the_url_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError) as caught:
+        open_database(f"sqlite://user:hunter2@/{tmp_path / 'file' / 'squash.db'}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_writing_transaction_takes_the_lock_at_its_beginning(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "squash.db")
+    with engine.connect() as one, writing(one).begin(), engine.connect() as other:
+        other.exec_driver_sql("PRAGMA busy_timeout = 0")
+        other.rollback()
+        with pytest.raises(Exception, match="locked"), writing(other).begin():
+            pass
+    engine.dispose()
+
+
+def test_a_reading_transaction_sees_one_state(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "squash.db")
+    count = text("SELECT count(*) FROM state")
+    with engine.connect() as reader, reader.begin():
+        before = reader.execute(count).scalar_one()
+        with engine.connect() as writer, writing(writer).begin():
+            writer.execute(text("INSERT INTO state VALUES ('a', 'b')"))
+        assert reader.execute(count).scalar_one() == before
+    engine.dispose()
+
+
+def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "100%" / "squash.db")
+    assert "job" in inspect(engine).get_table_names()
+    engine.dispose()
+    assert [path.name for path in tmp_path.iterdir()] == ["100%"]

@@ -1,0 +1,317 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, select, text
+
+from squash_api.errors import UnauthorizedError
+from squash_api.record.definitions import DefinitionRow, append_definitions
+from squash_api.record.jobs import bury_job, get_job
+from squash_api.record.metrics import known_units, metrics_since
+from squash_api.record.record import Record
+from squash_api.record.storing import _NEXT_FREE, NewJob, Stale, Stored, store_jobs
+from squash_api.record.tables import job
+from squash_api.record.users import disable, set_password
+from tests.support.builders import add_test_user, make_new_job, open_record
+
+
+def store(record: Record, *items: NewJob) -> list[Stored | Stale | Exception]:
+    return record.write(lambda connection: store_jobs(connection, items))
+
+
+def store_one(record: Record, item: NewJob) -> Stored:
+    (outcome,) = store(record, item)
+    assert isinstance(outcome, Stored)
+    return outcome
+
+
+def digested(digest: str = "job", identifiers: str = "ids") -> NewJob:
+    return make_new_job(
+        digest=digest.encode().ljust(16), identifiers_digest=identifiers.encode().ljust(16)
+    )
+
+
+def times(outcomes: Sequence[Stored | Stale | Exception]) -> list[int]:
+    return [item.time_ns for item in outcomes if isinstance(item, Stored)]
+
+
+def ids(outcomes: Sequence[Stored | Stale | Exception]) -> list[int]:
+    return [item.job_id for item in outcomes if isinstance(item, Stored)]
+
+
+def define(connection: Connection) -> None:
+    row = DefinitionRow(kind="metric", name="p.a", document={}, origin="api", created_ns=0)
+    append_definitions(connection, [row])
+
+
+# What is stored
+
+
+def test_a_stored_job_is_the_job_as_received(record: Record) -> None:
+    new = make_new_job(body=b'{"meta": \xff}', is_deliverable=False)
+    stored = store_one(record, new)
+    assert stored == Stored(1, new.received_ns, new.asked_ns)
+    with record.read() as connection:
+        row = get_job(connection, 1)
+    assert row is not None
+    assert (row.user_id, row.received_ns, row.time_ns, row.revision) == (1, 2_000, 1_000, 0)
+    assert (row.body, row.is_deliverable, row.deleted_ns) == (new.body, False, None)
+
+
+def test_nothing_to_store_is_no_error(record: Record) -> None:
+    assert store(record) == []
+
+
+def test_ids_ascend_in_the_order_of_submission(record: Record) -> None:
+    asked = [1, 1, 2, 1, 9, 2, 5]
+    outcomes = store(record, *(make_new_job(asked_ns=time_ns) for time_ns in asked))
+    assert ids(outcomes) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_each_outcome_belongs_to_its_job(record: Record) -> None:
+    items = [make_new_job(asked_ns=number % 3, received_ns=number) for number in range(9)]
+    outcomes = store(record, *items)
+    with record.read() as connection:
+        rows = {row.id: row for row in connection.execute(select(job))}
+    for item, outcome in zip(items, outcomes, strict=True):
+        assert isinstance(outcome, Stored)
+        assert rows[outcome.job_id].received_ns == item.received_ns == outcome.received_ns
+        assert rows[outcome.job_id].time_ns == outcome.time_ns
+
+
+# Times
+
+
+def test_a_job_has_the_time_it_asks_for(record: Record) -> None:
+    assert times(store(record, make_new_job(asked_ns=5), make_new_job(asked_ns=7))) == [5, 7]
+
+
+def test_jobs_of_one_asked_time_have_the_next_free_ones(record: Record) -> None:
+    items = [make_new_job(asked_ns=5)] * 3
+    assert times([*store(record, *items), *store(record, *items)]) == [5, 6, 7, 8, 9, 10]
+
+
+def test_a_time_that_was_given_to_another_job_is_not_free(record: Record) -> None:
+    asked = [5, 5, 6, 7, 5, 6]
+    assert times(store(record, *(make_new_job(asked_ns=time_ns) for time_ns in asked))) == [
+        *(5, 6, 7, 8, 9, 10)
+    ]
+
+
+def test_a_time_that_a_later_job_of_the_batch_asks_for_is_given_once(record: Record) -> None:
+    asked = [5, 5, 6]
+    found = times(store(record, *(make_new_job(asked_ns=time_ns) for time_ns in asked)))
+    assert found == [5, 6, 7]
+
+
+def test_a_gap_is_filled(record: Record) -> None:
+    asked = [5, 7, 5, 5]
+    assert times(store(record, *(make_new_job(asked_ns=time_ns) for time_ns in asked))) == [
+        *(5, 7, 6, 8)
+    ]
+
+
+def test_the_time_of_a_deleted_job_is_not_given_again(record: Record) -> None:
+    stored = store_one(record, make_new_job(asked_ns=5))
+    record.write(
+        lambda connection: bury_job(connection, job_id=stored.job_id, user_id=1, deleted_ns=9)
+    )
+    assert store_one(record, make_new_job(asked_ns=5)).time_ns == 6
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.integers(0, 8), max_size=6), max_size=5))
+def test_no_two_jobs_share_a_time_and_each_has_the_first_free_one(
+    batches: list[list[int]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        record = open_record(Path(folder))
+        add_test_user(record)
+        taken: set[int] = set()
+        for batch in batches:
+            items = [make_new_job(asked_ns=time_ns) for time_ns in batch]
+            for asked, given_ns in zip(batch, times(store(record, *items)), strict=True):
+                assert given_ns == min(set(range(asked, 99)) - taken)
+                taken.add(given_ns)
+        record.close()
+
+
+def test_the_next_free_time_is_found_by_indexes_alone(record: Record) -> None:
+    store(record, *([make_new_job(asked_ns=5)] * 50))
+    query = _NEXT_FREE.params(asked=5).compile(
+        dialect=record._engine.dialect, compile_kwargs={"literal_binds": True}
+    )
+    with record.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")
+        steps = [row[3] for row in plan]
+    assert steps
+    assert not [step for step in steps if step.startswith("SCAN")]
+
+
+# The same job again
+
+
+def test_the_same_job_again_is_the_first_one(record: Record) -> None:
+    first = store_one(record, digested())
+    again = store_one(record, replace(digested(), asked_ns=77, received_ns=88))
+    assert again == replace(first, is_repeat=True)
+
+
+def test_the_first_of_several_equal_jobs_is_the_one_repeated(record: Record) -> None:
+    with record._engine.begin() as connection:
+        for number in range(3):
+            connection.execute(
+                text(
+                    "INSERT INTO job (user_id, received_ns, asked_ns, time_ns, revision, digest, "
+                    "is_deliverable, size) VALUES (1, 0, 0, :time, 0, :digest, 1, 0)"
+                ),
+                {"time": number, "digest": b"job".ljust(16)},
+            )
+    assert store_one(record, digested()).job_id == 1
+
+
+def test_the_same_job_twice_in_a_batch_is_stored_once(record: Record) -> None:
+    first, second, other = store(record, digested(), digested(), digested("other", "others"))
+    assert isinstance(first, Stored)
+    assert second == Stale()
+    assert isinstance(other, Stored)
+    assert store_one(record, digested()) == replace(first, is_repeat=True)
+
+
+def test_the_same_job_of_another_user_is_another_job(record: Record) -> None:
+    store_one(record, digested())
+    other = store_one(record, replace(digested(), user_id=2))
+    assert (other.job_id, other.is_repeat) == (2, False)
+
+
+def test_jobs_without_digest_are_never_the_same(record: Record) -> None:
+    items = [make_new_job(), make_new_job()]
+    assert ids([*store(record, *items), *store(record, *items)]) == [1, 2, 3, 4]
+
+
+def test_a_deleted_job_is_stored_anew(record: Record) -> None:
+    store_one(record, digested())
+    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    again = store_one(record, digested())
+    assert (again.job_id, again.is_repeat, again.same_measurements_as) == (2, False, None)
+
+
+def test_the_same_identifiers_with_another_content_name_the_first_job(record: Record) -> None:
+    store_one(record, digested())
+    second = store_one(record, digested("other"))
+    third = store_one(record, digested("third"))
+    assert (second.job_id, second.same_measurements_as) == (2, 1)
+    assert (third.job_id, third.same_measurements_as) == (3, 1)
+
+
+def test_the_same_identifiers_in_one_batch_name_the_first_job(record: Record) -> None:
+    first, second = store(record, digested(), digested("other"))
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert (first.same_measurements_as, second.same_measurements_as) == (None, first.job_id)
+
+
+# The user
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda connection: disable(connection, "ada"),
+        lambda connection: set_password(connection, "ada", password_hash="new"),
+    ],
+)
+def test_a_user_who_may_no_more_is_refused(record: Record, change: object) -> None:
+    record.write(change)  # type: ignore[arg-type]
+    refused, accepted = store(record, make_new_job(), make_new_job(user_id=2))
+    assert isinstance(refused, UnauthorizedError)
+    assert ids([accepted]) == [1]
+
+
+def test_an_unknown_user_is_refused(record: Record) -> None:
+    (refused,) = store(record, make_new_job(user_id=99))
+    assert isinstance(refused, UnauthorizedError)
+
+
+def test_a_refused_user_does_not_learn_of_a_stored_job(record: Record) -> None:
+    store_one(record, digested())
+    record.write(lambda connection: disable(connection, "ada"))
+    (refused,) = store(record, digested())
+    assert isinstance(refused, UnauthorizedError)
+
+
+# The metrics
+
+
+def test_new_definitions_make_a_job_stale(record: Record) -> None:
+    record.write(define)
+    assert store(record, make_new_job(), make_new_job(revision=2)) == [Stale(), Stale()]
+    assert store_one(record, make_new_job(revision=1)).job_id == 1
+
+
+def test_a_stored_job_is_repeated_whatever_the_definitions(record: Record) -> None:
+    first = store_one(record, digested())
+    record.write(define)
+    assert store_one(record, digested()) == replace(first, is_repeat=True)
+
+
+def units(record: Record) -> dict[str, str | None]:
+    with record.read() as connection:
+        return known_units(connection, ["p.a", "p.b", "p.c"])
+
+
+def test_a_job_brings_its_metrics_and_their_units(record: Record) -> None:
+    store_one(record, make_new_job(new_units={"p.a": "mag", "p.b": None}))
+    assert units(record) == {"p.a": "mag", "p.b": None}
+    with record.read() as connection:
+        assert not any(row.is_declared for row in metrics_since(connection, 0))
+
+
+def test_a_first_unit_is_given_to_a_metric_that_had_none(record: Record) -> None:
+    store_one(record, make_new_job(new_units={"p.a": None}))
+    store_one(record, make_new_job(new_units={"p.a": "mag"}))
+    assert units(record) == {"p.a": "mag"}
+
+
+def test_a_metric_that_has_a_unit_keeps_it(record: Record) -> None:
+    store_one(record, make_new_job(new_units={"p.a": "mag"}))
+    store_one(record, make_new_job(new_units={"p.a": None}))
+    assert units(record) == {"p.a": "mag"}
+
+
+def test_another_first_unit_makes_a_job_stale(record: Record) -> None:
+    store_one(record, make_new_job(new_units={"p.a": "mag"}))
+    (outcome,) = store(record, make_new_job(new_units={"p.a": "mmag", "p.b": "s"}))
+    assert outcome == Stale()
+    assert units(record) == {"p.a": "mag"}
+
+
+def test_of_two_first_values_in_different_units_at_once_the_first_decides(record: Record) -> None:
+    first, second, third = store(
+        record,
+        make_new_job(new_units={"p.a": "mag"}),
+        make_new_job(new_units={"p.a": "mmag"}),
+        make_new_job(new_units={"p.a": "mag"}),
+    )
+    assert isinstance(first, Stored)
+    assert second == Stale()
+    assert isinstance(third, Stored)
+    assert units(record) == {"p.a": "mag"}
+
+
+def test_a_first_value_without_unit_leaves_it_to_the_next_in_the_batch(record: Record) -> None:
+    outcomes = store(
+        record, make_new_job(new_units={"p.a": None}), make_new_job(new_units={"p.a": "mmag"})
+    )
+    assert ids(outcomes) == [1, 2]
+    assert units(record) == {"p.a": "mmag"}
+
+
+def test_a_job_that_is_not_stored_brings_no_metric(record: Record) -> None:
+    store(record, make_new_job(revision=5, new_units={"p.a": "mag"}))
+    store(record, make_new_job(user_id=99, new_units={"p.b": "mag"}))
+    assert units(record) == {}
