@@ -1,0 +1,142 @@
+"""Whatever is posted as a job: it is refused in the one form, or nothing of it is lost."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.calls import Calls
+from tests.support.json_documents import hostile_text, metas, numbers, objects, values
+
+JSON = {"Content-Type": "application/json"}
+SKIPPED = "skipped"
+
+names = (
+    st.sampled_from(["p.a", "p.b", "q.c.d", "p.run_id", "p.filter", "squash.a", "nodot", "p.time"])
+    | hostile_text
+    | hostile_text.map("p.{}".format)
+)
+units = st.sampled_from(["", "mag", "mmag", "m", "furlong", "arcsec/s", "1e3 m"]) | hostile_text
+measurements = st.fixed_dictionaries(
+    {"metric": names},
+    optional={
+        "value": numbers | st.none() | st.booleans() | hostile_text,
+        "unit": units | st.none(),
+        "identifier": st.sampled_from(["i1", "i2"]) | hostile_text | st.none(),
+        "blob_refs": values,
+        "extra": values,
+    },
+)
+blobs = st.fixed_dictionaries({}, optional={"identifier": values, "name": values, "data": values})
+plausible = st.fixed_dictionaries(
+    {},
+    optional={
+        "measurements": st.lists(measurements, max_size=5),
+        "blobs": st.lists(blobs, max_size=3),
+        "meta": metas
+        | st.builds(lambda meta, packages: {**meta, "packages": packages}, metas, values),
+        "anything": values,
+    },
+)
+wild = st.fixed_dictionaries(
+    {}, optional={"measurements": values, "blobs": values, "meta": values}
+)
+FAST = settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def post(calls: Calls, document: Any) -> Any:
+    return calls("POST", "/job", content=json.dumps(document).encode(), headers=JSON)
+
+
+def assert_error_body(reply: Any) -> None:
+    body = reply.json()
+    assert {"message", "code", "status_code", "detail"} <= set(body), body
+    assert body["status_code"] == reply.status_code
+
+
+@given(document=wild | objects | values)
+@FAST
+def test_any_json_is_accepted_or_refused_in_the_one_form(
+    shared_calls: Calls, document: Any
+) -> None:
+    reply = post(shared_calls, document)
+    assert reply.status_code in {200, 202, 400, 422}, reply.text
+    if reply.status_code >= 400:
+        assert_error_body(reply)
+
+
+@given(document=plausible)
+@FAST
+def test_every_measurement_of_an_accepted_job_is_kept_absent_or_skipped(
+    shared_calls: Calls, document: dict[str, Any]
+) -> None:
+    reply = post(shared_calls, document)
+    assert reply.status_code in {200, 202, 422}, reply.text
+    if reply.status_code == 422:
+        assert_error_body(reply)
+        return
+    body = reply.json()
+    shown = shared_calls("GET", f"/measurement/{body['id']}").json()["measurements"]
+    kept = [item for item in shown if item["value"] is not None and SKIPPED not in item]
+    posted = document.get("measurements", [])
+    assert len(kept) + len(body["absent"]) + len(body["skipped"]) == len(posted)
+
+
+@given(document=plausible)
+@FAST
+def test_an_accepted_job_can_be_read_in_every_way(
+    shared_calls: Calls, document: dict[str, Any]
+) -> None:
+    reply = post(shared_calls, document)
+    if reply.status_code == 422:
+        return
+    job = reply.json()["id"]
+    for path in (
+        f"/job/{job}",
+        f"/status/{job}",
+        f"/job/{job}/report",
+        f"/job/{job}/blobs",
+        f"/measurement/{job}",
+        "/stats",
+        "/datasets",
+        "/packages",
+        f"/measurements?after={job}.0",
+    ):
+        assert shared_calls("GET", path).status_code == 200, path
+
+
+@given(document=plausible)
+@FAST
+def test_strict_mode_refuses_exactly_what_would_be_skipped(
+    shared_calls: Calls, document: dict[str, Any]
+) -> None:
+    content = json.dumps(document).encode()
+    strict = shared_calls("POST", "/job?strict=true", content=content, headers=JSON)
+    reply = post(shared_calls, document)
+    if reply.status_code == 422:
+        assert strict.status_code == 422
+        return
+    skips = len(reply.json()["skipped"])
+    assert (strict.status_code == 422) == bool(skips)
+    if skips:
+        assert (strict.json()["code"], len(strict.json()["detail"])) == (
+            "skipped_in_strict_mode",
+            skips,
+        )
+
+
+@pytest.mark.parametrize("depth", [249, 250, 251, 253, 400, 1023, 1024, 5000])
+def test_a_deep_document_is_readable_again_or_refused(shared_calls: Calls, depth: int) -> None:
+    body = b'{"meta": ' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"
+    reply = shared_calls("POST", "/job", content=body, headers=JSON)
+    assert reply.status_code in {202, 422}
+    if reply.status_code == 202:
+        assert shared_calls("GET", f"/job/{reply.json()['id']}").status_code == 200
+    else:
+        assert reply.json()["detail"][0]["type"] == "too_deep"
