@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from squash_api.settings import InfluxTarget
 from tests.support.influxd import Influxd, find_influxd
@@ -34,3 +35,12 @@ def influxd(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
 def influx_target(influxd: Influxd) -> InfluxTarget:
     """A database of this test's own, which does not exist yet, in the shared influxd."""
     return InfluxTarget(url=influxd.url, database=f"test_{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Log without colours; structlog's own rendering of a traceback takes seconds."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
