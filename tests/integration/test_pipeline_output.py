@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeSite
-from tests.support.site import Site
+from tests.support.site import AS_JSON, Site
 from tests.support.yaml_packages import ROOT, shared
 
 
@@ -45,9 +45,7 @@ def path() -> Path:
 @pytest.fixture(scope="module")
 def sent(path: Path, make_site: MakeSite) -> Sent:
     site = make_site(SQUASH_SPECS=str(ROOT / "specs" / "srd"))
-    reply = site.calls(
-        "POST", "/job", content=path.read_bytes(), headers={"Content-Type": "application/json"}
-    )
+    reply = site.calls("POST", "/job", content=path.read_bytes(), headers=AS_JSON)
     assert reply.status_code == 202, reply.text
     site.wait_until_delivered([reply.json()["id"]])
     document = json.loads(path.read_text(), parse_constant=lambda _: None)
@@ -108,7 +106,5 @@ def test_there_are_verdicts_passed_failed_and_not_measured(sent: Sent) -> None:
 
 
 def test_the_same_file_again_is_the_same_job(sent: Sent, path: Path) -> None:
-    reply = sent.site.calls(
-        "POST", "/job", content=path.read_bytes(), headers={"Content-Type": "application/json"}
-    )
+    reply = sent.site.calls("POST", "/job", content=path.read_bytes(), headers=AS_JSON)
     assert (reply.status_code, reply.json()["id"]) == (200, sent.reply["id"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeSite
-from tests.support.site import Site
+from tests.support.site import AS_JSON, Site
 from tests.support.yaml_packages import shared
 
 SAMPLE = "verify_metrics_sample"
@@ -20,7 +20,7 @@ def site(make_site: MakeSite) -> Site:
 @pytest.fixture(scope="module")
 def report(site: Site) -> list[dict[str, Any]]:
     body = shared("jobs/ldf.payload.json").read_bytes()
-    reply = site.calls("POST", "/job", content=body, headers={"Content-Type": "application/json"})
+    reply = site.calls("POST", "/job", content=body, headers=AS_JSON)
     assert reply.status_code == 202, reply.text
     verdicts: list[dict[str, Any]] = site.get(f"/job/{reply.json()['id']}/report")
     return verdicts

@@ -134,13 +134,14 @@ class Influxd:
         limit = f' WITH DURATION {duration} REPLICATION 1 NAME "short"' if duration else ""
         self.query(f"CREATE DATABASE {_quote(name)}{limit}")
 
-    def points(self, database: str) -> list[dict[str, Any]]:
+    def points(self, database: str, measurement: str | None = None) -> list[dict[str, Any]]:
         """Return every point: measurement, tags, fields (floats and texts) and time in ns.
 
-        Absent tags and fields are not in the dictionaries.
+        Of one measurement if it is given. Absent tags and fields are not in the dictionaries.
         """
         found = []
-        for name in (row[0] for s in self._show(database, "MEASUREMENTS") for row in s["values"]):
+        names = [measurement] if measurement else self._measurements(database)
+        for name in names:
             for series in self.query(f"SELECT * FROM {_quote(name)} GROUP BY *", database=database):
                 tags = {key: value for key, value in series.get("tags", {}).items() if value}
                 for row in series["values"]:
@@ -162,8 +163,9 @@ class Influxd:
         ]
         return "\n".join(sorted(lines)).encode()
 
-    def _show(self, database: str, what: str) -> list[dict[str, Any]]:
-        return self.query(f"SHOW {what}", database=database)
+    def _measurements(self, database: str) -> list[str]:
+        shown = self.query("SHOW MEASUREMENTS", database=database)
+        return [row[0] for series in shown for row in series["values"]]
 
     def _try_start(self) -> bool:
         """Start once; tell whether it answers before the time is over."""

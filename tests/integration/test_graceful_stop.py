@@ -1,0 +1,90 @@
+"""The service is told to stop while it has work: nothing is lost, and it ends in good order."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import MakeSite
+from tests.support.influxd import Influxd
+from tests.support.raw_http import read_reply
+from tests.support.site import Site, job_document, new_package, wait_for
+
+JOBS = 200
+PACKAGE = new_package()
+
+
+@dataclass
+class Story:
+    """A stop with a queue of jobs and one upload under way, and what came of them."""
+
+    log: str
+    last_reply: tuple[int, Any]
+    waiting: int
+    last_id: int
+    values: list[float]
+
+
+@pytest.fixture(scope="module")
+def story(
+    make_site: MakeSite, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
+    assert influxd_binary
+    with Influxd(tmp_path_factory.mktemp("influxd")) as server:
+        server.stop()
+        site = make_site(server)
+        yield tell(site, server)
+        site.service.stop()
+
+
+def tell(site: Site, server: Influxd) -> Story:
+    for number in range(JOBS):
+        site.dispatch(job_document({f"{PACKAGE}.m": float(number)}))
+    last_reply = stop_during_upload(site, json.dumps(job_document({f"{PACKAGE}.m": -1.0})))
+    log = site.service.log.read_text()
+    server.start()
+    site.service.start()
+    waiting = site.get("/stats")["stats"]["number_of_jobs"]
+    site.wait_until_idle()
+    last_id = max(site.get(f"/jobs?after={JOBS - 1}")["ids"])
+    return Story(log, last_reply, waiting, last_id, sorted(site.values(f"{PACKAGE}.m")))
+
+
+def stop_during_upload(site: Site, body: str) -> tuple[int, Any]:
+    """Tell the service to stop when half of a job has been sent; return the answer to that job."""
+    head = (
+        f"POST /job HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: JWT {site.calls.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", site.service.port), timeout=60) as connection:
+        connection.sendall((head + body[:50]).encode())
+        # An answer over another connection says that the first one has been accepted, too.
+        site.get("/healthz")
+        stopping = threading.Thread(target=site.service.stop)
+        stopping.start()
+        wait_for(lambda: "Shutting down" in site.service.log.read_text())
+        connection.sendall(body[50:].encode())
+        reply = read_reply(connection)
+        stopping.join()
+    return reply.status, reply.json()
+
+
+def test_the_service_ends_in_good_order(story: Story) -> None:
+    assert "Application shutdown complete" in story.log
+    assert '"level": "error"' not in story.log.partition("Shutting down")[2]
+
+
+def test_an_upload_under_way_is_still_accepted(story: Story) -> None:
+    assert story.last_reply[0] == 202
+
+
+def test_every_job_is_in_the_record_afterwards(story: Story) -> None:
+    assert (story.waiting, story.last_id) == (JOBS + 1, story.last_reply[1]["id"])
+
+
+def test_every_job_is_delivered_by_the_next_process(story: Story) -> None:
+    assert story.values == [float(number) for number in range(-1, JOBS)]
