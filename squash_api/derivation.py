@@ -73,7 +73,9 @@ class Deriver:
                         limit=_BATCH,
                     )
                     added = added_measurements(connection, [row.job_id for row in rows])
-                through = rows[-1].job_id if rows else job_id
+                if not rows:
+                    return
+                through = rows[-1].job_id
                 derived = self._derive(rows, added)
                 self._record.write(
                     lambda connection, derived=derived, after=after, through=through: (  # type: ignore[misc]
@@ -99,25 +101,32 @@ class Deriver:
     ) -> list[Derived]:
         self._vocabulary.refresh()
         return [
-            self._derive_one(row.job_id, document_of(row, added.get(row.job_id, [])))
-            for row in rows
-            if row.body is not None
+            self._derive_one(row, added.get(row.job_id, [])) for row in rows if row.body is not None
         ]
 
-    def _derive_one(self, job_id: int, job: Job) -> Derived:
+    def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
+        job = document_of(row, added)
         schema = self._vocabulary.schema
-        outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
+        names = sorted({item["metric"] for item in job.measurements})
+        # Names that cannot be stored are not among them.
+        metrics = {
+            name: known
+            for name in names
+            if (known := self._vocabulary.metrics.get(name)) is not None
+        }
+        outcome = assess(job, metrics=metrics, schema=schema)
         context = schema.context(job.meta)
         run_id = context.fields.get(RUN_ID)
-        names = {item["metric"] for item in job.measurements}
         return Derived(
-            job_id,
+            row.job_id,
             env_name=context.tags.get("env_name"),
             pipeline=context.tags.get("pipeline"),
             run_id=run_id if isinstance(run_id, str) else None,
             dataset=dataset_of(job, context),
             packages=packages_of(job),
-            values={name: outcome.values.get(name) for name in sorted(names)},
+            values={name: outcome.values.get(name) for name in metrics},
+            units={name: known.unit for name, known in metrics.items()},
+            added=len(added),
         )
 
 

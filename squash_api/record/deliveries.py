@@ -111,15 +111,22 @@ def mark_sent(
     quarantined: Sequence[Quarantined],
     now_ns: int,
 ) -> None:
-    """Note what a target has taken: jobs up to one, jobs sent again, and what it refused."""
-    values: dict[str, object] = {"trouble": None, "trouble_since_ns": None}
+    """Note what a target has taken: jobs up to one, jobs sent again, and what it refused.
+
+    A target that was reset since `mark_taken` stays at its beginning.
+    """
+    _clear_trouble(connection, name)
     if through is not None:
-        values["sent_through"] = through
-    connection.execute(update(target).where(target.c.name == name).values(values))
-    for job_id, request in redelivered:
         connection.execute(
-            delete(quarantine).where(quarantine.c.target == name, quarantine.c.job_id == job_id)
+            update(target)
+            .where(
+                target.c.name == name,
+                target.c.taken_through >= through,
+                target.c.sent_through < through,
+            )
+            .values(sent_through=through)
         )
+    for job_id, request in redelivered:
         connection.execute(
             delete(redelivery).where(
                 redelivery.c.target == name,
@@ -127,21 +134,11 @@ def mark_sent(
                 redelivery.c.request == request,
             )
         )
-    if quarantined:
-        connection.execute(
-            insert(quarantine),
-            [
-                {
-                    "target": name,
-                    "job_id": item.job_id,
-                    "measurement": item.measurement,
-                    "line": item.line,
-                    "reason": item.reason,
-                    "created_ns": now_ns,
-                }
-                for item in quarantined
-            ],
-        )
+    sent = {job_id for job_id, _ in redelivered} | {item.job_id for item in quarantined}
+    connection.execute(
+        delete(quarantine).where(quarantine.c.target == name, quarantine.c.job_id.in_(sent))
+    )
+    _insert_quarantined(connection, name, quarantined, now_ns=now_ns)
 
 
 def mark_trouble(connection: Connection, name: str, *, trouble: str, now_ns: int) -> None:
@@ -160,7 +157,7 @@ def request_redelivery(
     connection: Connection, job_ids: Iterable[int], *, targets: Iterable[str], request: int
 ) -> int:
     """Ask for jobs to be sent again; return how many there are that have not been deleted."""
-    wanted = sorted(set(job_ids))
+    wanted, names = sorted(set(job_ids)), list(targets)
     count = 0
     for start in range(0, len(wanted), 1000):
         kept = select(job.c.id).where(
@@ -168,7 +165,7 @@ def request_redelivery(
         )
         ids = list(connection.execute(kept).scalars())
         count += len(ids)
-        for name in targets:
+        for name in names:
             connection.execute(
                 delete(redelivery).where(redelivery.c.target == name, redelivery.c.job_id.in_(ids))
             )
@@ -225,12 +222,42 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
 
 def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
     """Note that a target holds no points of these jobs any more, and that it answers."""
-    connection.execute(
-        update(target).where(target.c.name == name).values(trouble=None, trouble_since_ns=None)
-    )
+    _clear_trouble(connection, name)
     connection.execute(
         delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
     )
+
+
+def _clear_trouble(connection: Connection, name: str) -> None:
+    connection.execute(
+        update(target).where(target.c.name == name).values(trouble=None, trouble_since_ns=None)
+    )
+
+
+def _insert_quarantined(
+    connection: Connection, name: str, quarantined: Sequence[Quarantined], *, now_ns: int
+) -> None:
+    """Keep refused lines, but for those of jobs that were deleted while they were sent."""
+    job_ids = {item.job_id for item in quarantined}
+    kept = set(
+        connection.execute(
+            select(job.c.id).where(job.c.id.in_(job_ids), job.c.deleted_ns.is_(None))
+        ).scalars()
+    )
+    rows = [
+        {
+            "target": name,
+            "job_id": item.job_id,
+            "measurement": item.measurement,
+            "line": item.line,
+            "reason": item.reason,
+            "created_ns": now_ns,
+        }
+        for item in quarantined
+        if item.job_id in kept
+    ]
+    if rows:
+        connection.execute(insert(quarantine), rows)
 
 
 _TARGET = select(

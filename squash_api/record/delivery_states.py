@@ -77,8 +77,11 @@ def _backlog(connection: Connection, name: str) -> Backlog:
     fresh = connection.execute(
         select(func.count(), func.min(job.c.received_ns)).where(job.c.id > progress.sent_through)
     ).one()
+    # Those that have not been sent at all are counted above.
     again = connection.execute(
-        select(func.count()).select_from(redelivery).where(redelivery.c.target == name)
+        select(func.count())
+        .select_from(redelivery)
+        .where(redelivery.c.target == name, redelivery.c.job_id <= progress.sent_through)
     ).scalar_one()
     erasures = connection.execute(
         select(func.count()).select_from(erasure).where(erasure.c.target == name)

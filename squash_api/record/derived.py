@@ -2,24 +2,35 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from squash_api.record.bulk import insert_rows
-from squash_api.record.metrics import metric_ids
+from squash_api.record.metrics import known_units, metric_ids
 from squash_api.record.state import get_state, set_state
-from squash_api.record.tables import job, job_run, measurement, package_set, rederivation
+from squash_api.record.tables import (
+    added_measurement,
+    job,
+    job_run,
+    measurement,
+    package_set,
+    rederivation,
+)
 
 _DERIVED_THROUGH = "derived_through"
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What one job comes to. `values` are in the metric's unit, None if absent or skipped."""
+    """What one job comes to. `values` are in the metric's unit, None if absent or skipped.
+
+    `units` are those of the metrics, and `added` is how many measurements have been added to the
+    job, as they were when it was derived.
+    """
 
     job_id: int
     env_name: str | None
@@ -28,6 +39,8 @@ class Derived:
     dataset: str | None
     packages: Sequence[Mapping[str, Any]]
     values: Mapping[str, float | None]
+    units: Mapping[str, str | None] = field(default_factory=dict)
+    added: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,10 @@ def store_derived(
 ) -> bool:
     """Store what jobs come to, in the order of their ids.
 
-    Returns False, with nothing stored, if somebody else has derived jobs after `after` meanwhile.
+    Returns False, with nothing stored, if meanwhile somebody else has derived jobs after `after`,
+    or what these come from has changed.
     """
-    if derived_through(connection) != after:
+    if derived_through(connection) != after or _have_changed(connection, jobs):
         return False
     _store_runs(connection, jobs)
     _insert_measurements(connection, jobs)
@@ -63,24 +77,24 @@ def store_derived(
     return True
 
 
-def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> None:
-    """Store the measurements of derived jobs anew, and strike the jobs off the list for it."""
-    ids = [item.job_id for item in jobs]
-    names = {name for item in jobs for name in item.values}
-    wanted = list(metric_ids(connection, names).values())
-    connection.execute(
-        delete(measurement).where(
-            measurement.c.metric_id.in_(wanted), measurement.c.job_id.in_(ids)
-        )
-    )
-    _insert_measurements(connection, jobs)
+def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> bool:
+    """Store the measurements of derived jobs anew, and strike the jobs off the list for it.
+
+    Returns False, with nothing stored, if what they come from has changed meanwhile.
+    """
+    if _have_changed(connection, jobs):
+        return False
     for item in jobs:
+        _delete_measurements(connection, item.job_id, item.values)
         connection.execute(
             update(job_run)
             .where(job_run.c.job_id == item.job_id)
             .values(measurement_count=len(item.values))
         )
+    _insert_measurements(connection, jobs)
+    ids = [item.job_id for item in jobs]
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
+    return True
 
 
 def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> None:
@@ -106,12 +120,7 @@ def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
 
 def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str]) -> None:
     """Take a deleted job out of the index; other runs that compare with it keep its packages."""
-    wanted = list(metric_ids(connection, metrics).values())
-    connection.execute(
-        delete(measurement).where(
-            measurement.c.metric_id.in_(wanted), measurement.c.job_id == job_id
-        )
-    )
+    _delete_measurements(connection, job_id, metrics)
     connection.execute(delete(rederivation).where(rederivation.c.job_id == job_id))
 
 
@@ -259,10 +268,46 @@ def _job_before(
         return latest
     return connection.execute(
         select(job_run.c.job_id)
-        .where(job_run.c.pipeline == pipeline, job_run.c.run_id.is_not(None))
+        .join(job, job.c.id == job_run.c.job_id)
+        .where(
+            job_run.c.pipeline == pipeline,
+            job_run.c.run_id.is_not(None),
+            job.c.deleted_ns.is_(None),
+        )
         .order_by(job_run.c.job_id.desc())
         .limit(1)
     ).scalar_one_or_none()
+
+
+def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
+    """Tell whether a job was deleted or added to, or a metric has another unit, meanwhile."""
+    ids = [item.job_id for item in jobs]
+    kept = select(func.count()).where(job.c.id.in_(ids), job.c.deleted_ns.is_(None))
+    if connection.execute(kept).scalar_one() != len(ids):
+        return True
+    rows = connection.execute(
+        select(added_measurement.c.job_id, func.count())
+        .where(added_measurement.c.job_id.in_(ids))
+        .group_by(added_measurement.c.job_id)
+    )
+    if {row[0]: row[1] for row in rows} != {item.job_id: item.added for item in jobs if item.added}:
+        return True
+    units = known_units(connection, {name for item in jobs for name in item.units})
+    return any(units.get(name) != unit for item in jobs for name, unit in item.units.items())
+
+
+def _delete_measurements(connection: Connection, job_id: int, metrics: Iterable[str]) -> None:
+    rows = [
+        {"metric": metric_id, "job": job_id}
+        for metric_id in metric_ids(connection, metrics).values()
+    ]
+    if rows:
+        connection.execute(_DELETE_MEASUREMENT, rows)
+
+
+_DELETE_MEASUREMENT = delete(measurement).where(
+    measurement.c.metric_id == bindparam("metric"), measurement.c.job_id == bindparam("job")
+)
 
 
 def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> None:
