@@ -11,7 +11,7 @@ from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictMod
 from squash_api.record.record import Record
 from squash_api.record.storing import NewJob, Stale, Stored, store_jobs
 from squash_api.verify.assessment import Assessment, assess
-from squash_api.verify.job import Job, decode_job, digest_job
+from squash_api.verify.job import Job, decode_job, digest_identifiers
 from squash_api.vocabulary import Vocabulary
 
 _MOST_ATTEMPTS = 20
@@ -45,7 +45,7 @@ async def ingest_job(
     """
     received_ns = time.time_ns()
     job = decode_job(body)
-    digests = digest_job(job)
+    identifiers_digest = digest_identifiers(job)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     for _ in range(_MOST_ATTEMPTS):
         assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
@@ -57,8 +57,7 @@ async def ingest_job(
             received_ns=received_ns,
             asked_ns=asked_ns,
             revision=vocabulary.revision,
-            digest=digests.job,
-            identifiers_digest=digests.identifiers,
+            identifiers_digest=identifiers_digest,
             is_deliverable=bool(assessment.values),
             body=body,
             new_units=assessment.new_units,

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import BigInteger, Connection, bindparam, exists, func, select
+from sqlalchemy import BigInteger, Connection, bindparam, exists, func, select, update
 
 from squash_api.errors import UnauthorizedError
 from squash_api.record.bulk import insert_rows
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import known_units, meet_metrics
 from squash_api.record.tables import job, user
+from squash_api.verify.job import decode_job, digest_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,6 @@ class NewJob:
     received_ns: int
     asked_ns: int
     revision: int
-    digest: bytes | None
     identifiers_digest: bytes | None
     is_deliverable: bool
     body: bytes
@@ -58,42 +58,52 @@ def store_jobs(
     """
     epochs = _user_epochs(connection, items)
     revision = current_revision(connection)
-    repeats = _repeats(connection, items)
     twins = _twins(connection, items)
     known = _known_units(connection, items)
+    met: set[bytes] = set()
     outcomes: list[Stored | Stale | Exception] = []
-    new: list[tuple[int, NewJob]] = []
+    new: list[_Ready] = []
     for index, item in enumerate(items):
-        repeat = repeats.get((item.user_id, item.digest))
+        digest = item.identifiers_digest
+        # Until it has been stored, a job of this batch is taken for one to come back for.
+        outcomes.append(Stale())
         if epochs.get(item.user_id) != item.user_epoch:
-            outcomes.append(UnauthorizedError("User does not exist", error="Invalid JWT"))
-        elif repeat is not None:
-            outcomes.append(repeat)
-        elif item.revision != revision or _is_outdated(item.new_units, known):
-            outcomes.append(Stale())
-        else:
-            known.update(_meet_metrics(connection, item.new_units, known))
-            new.append((index, item))
-            # A second copy in this batch comes back once the first has an id.
-            outcomes.append(Stale())
-            if item.digest is not None:
-                repeats[item.user_id, item.digest] = Stale()
-    for (index, item), (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
-        twin = twins.get(item.identifiers_digest)
-        if item.identifiers_digest is not None:
-            twins.setdefault(item.identifiers_digest, job_id)
-        outcomes[index] = Stored(job_id, item.received_ns, time_ns, same_measurements_as=twin)
+            outcomes[index] = UnauthorizedError("User does not exist", error="Invalid JWT")
+            continue
+        ready = _Ready(index, item, twins.get(digest))
+        if ready.twin is not None:
+            ready.digest = digest_job(decode_job(item.body))
+            repeat = _find_repeat(connection, item, ready.digest)
+            if repeat is not None:
+                outcomes[index] = repeat
+                continue
+        is_outdated = item.revision != revision or _is_outdated(item.new_units, known)
+        if is_outdated or digest in met:
+            continue
+        known.update(_meet_metrics(connection, item.new_units, known))
+        new.append(ready)
+        if digest is not None:
+            met.add(digest)
+    for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
+        outcomes[ready.index] = Stored(
+            job_id, ready.item.received_ns, time_ns, same_measurements_as=ready.twin
+        )
     return outcomes
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A job on its way in; `twin` is the first job with the same identifiers."""
+
+    index: int
+    item: NewJob
+    twin: int | None
+    digest: bytes | None = None
 
 
 # Built once: to build a statement costs several times as much as to run it.
 _EPOCHS = select(user.c.id, user.c.epoch).where(
     user.c.id.in_(bindparam("ids", expanding=True)), user.c.is_disabled.is_(False)
-)
-_REPEATS = (
-    select(job.c.user_id, job.c.digest, job.c.id, job.c.received_ns, job.c.time_ns)
-    .where(job.c.digest.in_(bindparam("digests", expanding=True)))
-    .order_by(job.c.id.desc())
 )
 _TWINS = (
     select(job.c.identifiers_digest, func.min(job.c.id))
@@ -110,17 +120,28 @@ def _user_epochs(connection: Connection, items: Sequence[NewJob]) -> dict[int, i
     return {row[0]: row[1] for row in connection.execute(_EPOCHS, {"ids": ids})}
 
 
-def _repeats(
-    connection: Connection, items: Sequence[NewJob]
-) -> dict[tuple[int, bytes | None], Stored | Stale]:
-    """Return the first stored job for each user and digest."""
-    digests = list({item.digest for item in items if item.digest is not None})
-    if not digests:
-        return {}
-    return {
-        (row[0], row[1]): Stored(row[2], row[3], row[4], is_repeat=True)
-        for row in connection.execute(_REPEATS, {"digests": digests})
-    }
+def _find_repeat(connection: Connection, item: NewJob, digest: bytes) -> Stored | None:
+    """Return the first job that the same user has sent with the same content.
+
+    What tells jobs apart is worked out only here, where identifiers are met again: it costs as much
+    as all the rest of taking a job in.
+    """
+    same = (
+        job.c.identifiers_digest == item.identifiers_digest,
+        job.c.user_id == item.user_id,
+    )
+    for row in connection.execute(
+        select(job.c.id, job.c.body).where(*same, job.c.digest.is_(None))
+    ):
+        values = {"digest": digest_job(decode_job(row.body))}
+        connection.execute(update(job).where(job.c.id == row.id).values(values))
+    found = connection.execute(
+        select(job.c.id, job.c.received_ns, job.c.time_ns)
+        .where(*same, job.c.digest == digest)
+        .order_by(job.c.id)
+        .limit(1)
+    ).first()
+    return None if found is None else Stored(*found, is_repeat=True)
 
 
 def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None, int]:
@@ -155,20 +176,20 @@ def _meet_metrics(
     return changes
 
 
-def _insert(connection: Connection, new: list[tuple[int, NewJob]]) -> list[tuple[int, int]]:
+def _insert(connection: Connection, new: list[_Ready]) -> list[tuple[int, int]]:
     """Insert jobs in the order given, so that their ids ascend; return id and time of each."""
-    taken = _taken_times(connection, [item for _, item in new])
+    taken = _taken_times(connection, {ready.item.asked_ns for ready in new})
     times: list[int] = []
     rows: list[tuple[object, ...]] = []
-    for _, item in new:
-        time_ns = item.asked_ns
+    for ready in new:
+        time_ns = ready.item.asked_ns
         if time_ns in taken:
             insert_rows(connection, job, _COLUMNS, rows)
             rows = []
             time_ns = connection.execute(_NEXT_FREE, {"asked": time_ns}).scalar_one()
         taken.add(time_ns)
         times.append(time_ns)
-        rows.append(_row(item, time_ns))
+        rows.append(_row(ready, time_ns))
     insert_rows(connection, job, _COLUMNS, rows)
     if not times:
         return []
@@ -176,8 +197,7 @@ def _insert(connection: Connection, new: list[tuple[int, NewJob]]) -> list[tuple
     return [(by_time[time_ns], time_ns) for time_ns in times]
 
 
-def _taken_times(connection: Connection, items: Sequence[NewJob]) -> set[int]:
-    asked = {item.asked_ns for item in items}
+def _taken_times(connection: Connection, asked: set[int]) -> set[int]:
     if not asked:
         return set()
     return {row[0] for row in connection.execute(_AT_TIMES, {"times": list(asked)})}
@@ -218,14 +238,15 @@ _COLUMNS = (
 )
 
 
-def _row(item: NewJob, time_ns: int) -> tuple[object, ...]:
+def _row(ready: _Ready, time_ns: int) -> tuple[object, ...]:
+    item = ready.item
     return (
         item.user_id,
         item.received_ns,
         item.asked_ns,
         time_ns,
         item.revision,
-        item.digest,
+        ready.digest,
         item.identifiers_digest,
         item.is_deliverable,
         len(item.body),

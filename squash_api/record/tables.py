@@ -87,6 +87,7 @@ job = Table(
     Column("time_ns", BigInteger, nullable=False, unique=True),
     # Definitions in force at receipt: those up to this revision.
     Column("revision", BigInteger, nullable=False),
+    # Only where another job has the same identifiers; null until then.
     Column("digest", LargeBinary(16)),
     Column("identifiers_digest", LargeBinary(16)),
     Column("is_deliverable", Boolean, nullable=False),
@@ -96,7 +97,6 @@ job = Table(
     Column("deleted_ns", BigInteger),
     Column("deleted_by", _Id, ForeignKey("user_account.id")),
     Index(None, "asked_ns", "time_ns"),
-    Index(None, "digest"),
     Index(None, "identifiers_digest"),
     sqlite_autoincrement=True,
 )

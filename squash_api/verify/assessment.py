@@ -50,15 +50,20 @@ def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> A
     latest = {item["metric"]: item for item in job.measurements}
     if len(latest) != len(job.measurements):
         _skip_replaced(job.measurements, latest, outcome)
+    values = outcome.values
     for name, item in latest.items():
-        known = metrics.get(name)
+        known = metrics.get(name) or _meet(name, outcome, schema)
         if known is None:
-            known = _meet(name, outcome, schema)
-            if known is None:
-                continue
+            continue
         if not known.is_declared:
             outcome.undeclared.append(name)
-        _take(name, item.get("value"), item.get("unit"), known, outcome)
+        value, unit = item.get("value"), item.get("unit")
+        # What nearly every value is: a number in the metric's unit. Decoding lets no other float
+        # through than a finite one.
+        if type(value) is float and unit == known.unit:
+            values[name] = value
+        else:
+            _take(name, value, unit, known, outcome)
     return outcome
 
 

@@ -17,6 +17,11 @@ from squash_api.errors import Detail, InvalidInputError
 from squash_api.verify.json_text import MAX_DEPTH, decode_json, path_text, too_deep_path
 
 _DAY_NS = 86_400 * 10**9
+# metric, identifier, value, unit, blob_refs: none of them can be nested.
+_USUAL_KEYS = 5
+_TEXT = frozenset({str})
+_TEXT_OR_NULL = frozenset({str, type(None)})
+_VALUE = frozenset({float, int, str, bool, type(None)})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(
     r"(?P<main>\d{4}-?\d{2}-?\d{2}"
@@ -111,71 +116,78 @@ def decode_job(body: bytes) -> Job:
             f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
             detail=problems,
         )
-    return Job(measurements, blobs, meta, bare_tokens)
+    job = Job(measurements, blobs, meta, bare_tokens)
+    _check_depth(job)
+    return job
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """What tells jobs apart, 16 bytes each; None if a measurement has no identifier.
+def digest_identifiers(job: Job) -> bytes | None:
+    """Return 16 bytes that tell equal sets of measurements, by their identifiers.
 
-    `job` is over measurements, blobs and metadata, but for `env.date`, which changes when a job is
-    sent again; `identifiers` over the identifiers of the measurements.
+    None if there is no measurement, or one without identifier.
     """
+    identifiers: list[str] = [item.get("identifier") or "" for item in job.measurements]
+    if not identifiers or not all(identifiers):
+        return None
+    names = "\n".join(sorted(identifiers)).encode()
+    return blake2b(names, digest_size=16).digest()
 
-    job: bytes | None
-    identifiers: bytes | None
 
+def digest_job(job: Job) -> bytes:
+    """Return 16 bytes that tell equal jobs, whatever the order of their keys.
 
-def digest_job(job: Job) -> Digests:
-    """Return a job's digests; both None if it has no measurements.
-
-    Raises
-    ------
-    InvalidInputError
-        If the job is nested too deep to be written again.
+    Over measurements, blobs and metadata, but for `env.date`, which changes when a job is sent
+    again.
     """
     meta = job.meta
     if "date" in job.env:
         env = {key: value for key, value in job.env.items() if key != "date"}
         meta = {**meta, "env": env}
-    try:
-        text = orjson.dumps([job.measurements, job.blobs, meta], option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:
-        raise _too_deep(job) from None
-    identifiers: list[str] = [item.get("identifier") or "" for item in job.measurements]
-    if not identifiers or not all(identifiers):
-        return Digests(None, None)
-    names = "\n".join(sorted(identifiers)).encode()
-    return Digests(blake2b(text, digest_size=16).digest(), blake2b(names, digest_size=16).digest())
+    document = [job.measurements, job.blobs, meta]
+    text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    return blake2b(text, digest_size=16).digest()
 
 
 def _or_empty(part: Any, empty: Any) -> Any:
     return empty if part is None else part
 
 
-def _too_deep(job: Job) -> InvalidInputError:
-    document = {"measurements": job.measurements, "blobs": job.blobs, "meta": job.meta}
-    loc = ("body", *too_deep_path(document))
-    return InvalidInputError(
-        f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
-        detail=[Detail(loc, f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
-    )
+def _check_depth(job: Job) -> None:
+    """Refuse what is nested too deep to be written again; writing it tells, and is cheap."""
+    try:
+        orjson.dumps(job.meta)
+        orjson.dumps(job.blobs)
+        if any(len(item) > _USUAL_KEYS for item in job.measurements):
+            orjson.dumps(job.measurements)
+    except orjson.JSONEncodeError:
+        document = {"measurements": job.measurements, "blobs": job.blobs, "meta": job.meta}
+        loc = ("body", *too_deep_path(document))
+        raise InvalidInputError(
+            f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
+            detail=[Detail(loc, f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
+        ) from None
 
 
 def _measurements_problems(measurements: Any) -> Iterator[Detail]:
     if not isinstance(measurements, list):
         yield Detail(("body", "measurements"), "must be a list", "list_type")
         return
-    for index, item in enumerate(measurements):
-        # Hundreds of items a job: the common case is told by its types alone.
-        if (
-            type(item) is not dict
-            or type(item.get("metric")) is not str
-            or type(item.get("value")) is not float
-            or type(item.get("unit")) is not str
-            or type(item.get("identifier")) is not str
-        ):
+    if not _have_usual_types(measurements):
+        for index, item in enumerate(measurements):
             yield from _measurement_problems(item, ("body", "measurements", index))
+
+
+def _have_usual_types(measurements: list[Any]) -> bool:
+    """Tell by a few passes in C whether hundreds of items are what they should be."""
+    try:
+        return (
+            {type(item["metric"]) for item in measurements} <= _TEXT
+            and {type(item.get("value")) for item in measurements} <= _VALUE
+            and {type(item.get("unit")) for item in measurements} <= _TEXT_OR_NULL
+            and {type(item.get("identifier")) for item in measurements} <= _TEXT_OR_NULL
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _measurement_problems(item: Any, loc: tuple[str | int, ...]) -> Iterator[Detail]:

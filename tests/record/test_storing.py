@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from squash_api.errors import UnauthorizedError
 from squash_api.record.definitions import DefinitionRow, append_definitions
@@ -16,7 +16,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import _NEXT_FREE, NewJob, Stale, Stored, store_jobs
 from squash_api.record.tables import job
 from squash_api.record.users import disable, set_password
-from tests.support.builders import add_test_user, make_new_job, open_record
+from tests.support.builders import add_test_user, make_body, make_new_job, open_record
 
 
 def store(record: Record, *items: NewJob) -> list[Stored | Stale | Exception]:
@@ -29,9 +29,9 @@ def store_one(record: Record, item: NewJob) -> Stored:
     return outcome
 
 
-def digested(digest: str = "job", identifiers: str = "ids") -> NewJob:
+def identified(content: str = "job", identifiers: str = "ids") -> NewJob:
     return make_new_job(
-        digest=digest.encode().ljust(16), identifiers_digest=identifiers.encode().ljust(16)
+        body=make_body(note=content), identifiers_digest=identifiers.encode().ljust(16)
     )
 
 
@@ -156,63 +156,59 @@ def test_the_next_free_time_is_found_by_indexes_alone(record: Record) -> None:
 
 
 def test_the_same_job_again_is_the_first_one(record: Record) -> None:
-    first = store_one(record, digested())
-    again = store_one(record, replace(digested(), asked_ns=77, received_ns=88))
+    first = store_one(record, identified())
+    again = store_one(record, replace(identified(), asked_ns=77, received_ns=88))
     assert again == replace(first, is_repeat=True)
 
 
-def test_the_first_of_several_equal_jobs_is_the_one_repeated(record: Record) -> None:
-    with record._engine.begin() as connection:
-        for number in range(3):
-            connection.execute(
-                text(
-                    "INSERT INTO job (user_id, received_ns, asked_ns, time_ns, revision, digest, "
-                    "is_deliverable, size) VALUES (1, 0, 0, :time, 0, :digest, 1, 0)"
-                ),
-                {"time": number, "digest": b"job".ljust(16)},
-            )
-    assert store_one(record, digested()).job_id == 1
+def test_the_same_content_is_found_among_many_with_the_same_identifiers(record: Record) -> None:
+    contents = [f"content {number}" for number in range(5)]
+    stored = [store_one(record, identified(content)) for content in contents]
+    again = [store_one(record, identified(content)) for content in contents]
+    assert again == [replace(first, is_repeat=True, same_measurements_as=None) for first in stored]
 
 
 def test_the_same_job_twice_in_a_batch_is_stored_once(record: Record) -> None:
-    first, second, other = store(record, digested(), digested(), digested("other", "others"))
+    first, second, other = store(record, identified(), identified(), identified("other", "others"))
     assert isinstance(first, Stored)
     assert second == Stale()
     assert isinstance(other, Stored)
-    assert store_one(record, digested()) == replace(first, is_repeat=True)
+    assert store_one(record, identified()) == replace(first, is_repeat=True)
 
 
 def test_the_same_job_of_another_user_is_another_job(record: Record) -> None:
-    store_one(record, digested())
-    other = store_one(record, replace(digested(), user_id=2))
+    store_one(record, identified())
+    other = store_one(record, replace(identified(), user_id=2))
     assert (other.job_id, other.is_repeat) == (2, False)
 
 
-def test_jobs_without_digest_are_never_the_same(record: Record) -> None:
+def test_jobs_without_identifiers_are_never_the_same(record: Record) -> None:
     items = [make_new_job(), make_new_job()]
     assert ids([*store(record, *items), *store(record, *items)]) == [1, 2, 3, 4]
 
 
 def test_a_deleted_job_is_stored_anew(record: Record) -> None:
-    store_one(record, digested())
+    store_one(record, identified())
     record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
-    again = store_one(record, digested())
+    again = store_one(record, identified())
     assert (again.job_id, again.is_repeat, again.same_measurements_as) == (2, False, None)
 
 
 def test_the_same_identifiers_with_another_content_name_the_first_job(record: Record) -> None:
-    store_one(record, digested())
-    second = store_one(record, digested("other"))
-    third = store_one(record, digested("third"))
+    store_one(record, identified())
+    second = store_one(record, identified("other"))
+    third = store_one(record, identified("third"))
     assert (second.job_id, second.same_measurements_as) == (2, 1)
     assert (third.job_id, third.same_measurements_as) == (3, 1)
 
 
-def test_the_same_identifiers_in_one_batch_name_the_first_job(record: Record) -> None:
-    first, second = store(record, digested(), digested("other"))
+def test_the_same_identifiers_twice_in_one_batch_come_back_for_the_first_job(
+    record: Record,
+) -> None:
+    first, second = store(record, identified(), identified("other"))
     assert isinstance(first, Stored)
-    assert isinstance(second, Stored)
-    assert (first.same_measurements_as, second.same_measurements_as) == (None, first.job_id)
+    assert second == Stale()
+    assert store_one(record, identified("other")).same_measurements_as == first.job_id
 
 
 # The user
@@ -238,9 +234,9 @@ def test_an_unknown_user_is_refused(record: Record) -> None:
 
 
 def test_a_refused_user_does_not_learn_of_a_stored_job(record: Record) -> None:
-    store_one(record, digested())
+    store_one(record, identified())
     record.write(lambda connection: disable(connection, "ada"))
-    (refused,) = store(record, digested())
+    (refused,) = store(record, identified())
     assert isinstance(refused, UnauthorizedError)
 
 
@@ -254,9 +250,9 @@ def test_new_definitions_make_a_job_stale(record: Record) -> None:
 
 
 def test_a_stored_job_is_repeated_whatever_the_definitions(record: Record) -> None:
-    first = store_one(record, digested())
+    first = store_one(record, identified())
     record.write(define)
-    assert store_one(record, digested()) == replace(first, is_repeat=True)
+    assert store_one(record, identified()) == replace(first, is_repeat=True)
 
 
 def units(record: Record) -> dict[str, str | None]:

@@ -60,7 +60,6 @@ def make_new_job(**changes: Any) -> NewJob:
         received_ns=2_000,
         asked_ns=1_000,
         revision=0,
-        digest=None,
         identifiers_digest=None,
         is_deliverable=True,
         body=b"{}",

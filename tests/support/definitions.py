@@ -48,7 +48,6 @@ class World:
                     received_ns=number,
                     asked_ns=number,
                     revision=current_revision(connection),
-                    digest=None,
                     identifiers_digest=None,
                     is_deliverable=True,
                     body=body.encode(),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.verify.job import Digests, Job, decode_job, digest_job, parse_time_ns
+from squash_api.verify.job import Job, decode_job, digest_identifiers, digest_job, parse_time_ns
 from tests.support.json_documents import values
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "jobs"
@@ -34,8 +34,12 @@ def measured(**changes: Any) -> dict[str, Any]:
     return {"metric": "p.a", "value": 1.0, "unit": "", "identifier": "1" * 32} | changes
 
 
-def digests(*measurements: dict[str, Any], **parts: Any) -> Digests:
+def digest(*measurements: dict[str, Any], **parts: Any) -> bytes:
     return digest_job(Job(list(measurements) or [measured()], **parts))
+
+
+def identifiers(*measurements: dict[str, Any]) -> bytes | None:
+    return digest_identifiers(Job(list(measurements)))
 
 
 # The document
@@ -248,53 +252,63 @@ def test_without_a_date_the_time_is_that_of_the_receipt_and_the_reply_says_so() 
 
 def test_the_same_job_with_another_date_has_the_same_digest() -> None:
     one, other = ({"env": {"date": date, "x": 1}} for date in ("2024-01-01", "2024-01-02"))
-    assert digests(meta=one) == digests(meta=other)
+    assert digest(meta=one) == digest(meta=other)
 
 
 def test_the_order_of_keys_does_not_matter_to_the_digest() -> None:
-    assert digests(meta={"a": 1, "b": 2}) == digests(meta={"b": 2, "a": 1})
+    assert digest(meta={"a": 1, "b": 2}) == digest(meta={"b": 2, "a": 1})
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        digests(measured(value=2.0)),
-        digests(meta={"date": "2024-01-01"}),
-        digests(meta={"env": {"x": 1}}),
-        digests(blobs=[{"name": "x"}]),
+        digest(measured(value=2.0)),
+        digest(meta={"date": "2024-01-01"}),
+        digest(meta={"env": {"x": 1}}),
+        digest(blobs=[{"name": "x"}]),
+        digest(measured(identifier="2" * 32)),
     ],
 )
-def test_another_content_has_another_digest_but_the_same_identifiers(other: Digests) -> None:
-    assert other.job != digests().job
-    assert other.identifiers == digests().identifiers
+def test_another_content_has_another_digest(other: bytes) -> None:
+    assert other != digest()
 
 
-def test_other_identifiers_have_other_digests() -> None:
-    other = digests(measured(identifier="2" * 32))
-    assert other.job != digests().job
-    assert other.identifiers != digests().identifiers
+def test_the_identifiers_have_a_digest_of_their_own() -> None:
+    assert identifiers(measured()) == identifiers(measured(value=2.0))
+    assert identifiers(measured()) != identifiers(measured(identifier="2" * 32))
 
 
 def test_the_order_of_measurements_does_not_matter_to_the_identifiers() -> None:
     one, two = measured(), measured(metric="p.b", identifier="2" * 32)
-    assert digests(one, two).identifiers == digests(two, one).identifiers
+    assert identifiers(one, two) == identifiers(two, one)
 
 
 @pytest.mark.parametrize("identifier", [None, ""])
 def test_without_every_identifier_there_is_no_digest(identifier: str | None) -> None:
-    assert digests(measured(), measured(identifier=identifier)) == Digests(None, None)
+    assert identifiers(measured(), measured(identifier=identifier)) is None
 
 
-def test_a_job_without_measurements_has_no_digest() -> None:
-    assert digest_job(Job()) == Digests(None, None)
+def test_a_job_without_measurements_has_no_digest_of_identifiers() -> None:
+    assert identifiers() is None
 
 
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ('{"meta": {"note": ', "}}", ("meta", "note")),
+        ('{"blobs": [{"data": ', "}]}", ("blobs", 0, "data")),
+        (
+            '{"measurements": [{"metric": "p.a", "value": 1, "a": 1, "b": 2, "c": 3, "more": ',
+            "}]}",
+            ("measurements", 0, "more"),
+        ),
+    ],
+)
 def test_a_job_that_is_nested_too_deep_is_refused_with_the_place(
-    brackets: tuple[str, str],
+    brackets: tuple[str, str], before: str, after: str, place: tuple[str | int, ...]
 ) -> None:
     deep = brackets[0] * 300 + "1" + brackets[1] * 300
-    job = decode_job(f'{{"meta": {{"note": {deep}}}}}'.encode())
     with pytest.raises(InvalidInputError, match="nested deeper") as caught:
-        digest_job(job)
-    assert caught.value.detail[0].loc[:3] == ("body", "meta", "note")
+        decode_job(f"{before}{deep}{after}".encode())
+    assert caught.value.detail[0].loc[1 : 1 + len(place)] == place

@@ -113,7 +113,6 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_job_asked_ns_time_ns"), ["asked_ns", "time_ns"], unique=False
         )
-        batch_op.create_index(batch_op.f("ix_job_digest"), ["digest"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_job_identifiers_digest"), ["identifiers_digest"], unique=False
         )
