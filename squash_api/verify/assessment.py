@@ -58,9 +58,8 @@ def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> A
         if not known.is_declared:
             outcome.undeclared.append(name)
         value, unit = item.get("value"), item.get("unit")
-        # What nearly every value is: a number in the metric's unit. Decoding lets no other float
-        # through than a finite one.
-        if type(value) is float and unit == known.unit:
+        # What nearly every value is: a finite number in the metric's unit.
+        if type(value) is float and unit == known.unit and value - value == 0.0:
             values[name] = value
         else:
             _take(name, value, unit, known, outcome)
