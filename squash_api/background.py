@@ -9,6 +9,7 @@ from squash_api.derivation import Deriver
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
+_LONGEST_BURST = 10
 
 
 class Background:
@@ -57,9 +58,13 @@ class Background:
     def _derive(self) -> None:
         while not self._stop.is_set():
             self._new_job.wait(_POLL_S)
-            # Drainers derive what they send; leaving them a head start saves doing it twice.
-            self._stop.wait(_POLL_S)
-            self._new_job.clear()
+            # Nobody waits for this: drainers and readers derive what they need. So it leaves the
+            # processor to a burst of jobs, up to a limit.
+            for _ in range(_LONGEST_BURST):
+                self._new_job.clear()
+                self._stop.wait(_POLL_S)
+                if self._stop.is_set() or not self._new_job.is_set():
+                    break
             try:
                 self._deriver.catch_up()
                 while not self._stop.is_set() and self._deriver.rederive_some():

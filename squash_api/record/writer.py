@@ -25,7 +25,8 @@ from squash_api.record.database import writing
 MAX_GROUP = 256
 """Most pieces of work in one transaction: bounds what one failed commit touches."""
 
-_GATHER_S = 0.002
+_GATHER_S = 0.001
+_MOST_GATHERINGS = 10
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item_contra = TypeVar("_Item_contra", contravariant=True)
@@ -141,8 +142,7 @@ class Writer:
         while is_open:
             entry = self._queue.get()
             if is_crowded:
-                # Where several wait, more are on their way: one commit can take them along.
-                time.sleep(_GATHER_S)
+                self._gather()
             group: list[_Waiting] = []
             while entry is not None:
                 group.append(entry)
@@ -156,6 +156,19 @@ class Writer:
             is_crowded = len(group) > 1
             if group:
                 _settle(group, self._commit(group))
+
+    def _gather(self) -> None:
+        """Wait until nothing more arrives, but not for long.
+
+        Where several waited last time, more are on their way. One commit can take them all along,
+        and the threads that bring them are not held up by this one meanwhile.
+        """
+        size = 0
+        for _ in range(_MOST_GATHERINGS):
+            time.sleep(_GATHER_S)
+            if self._queue.qsize() == size:
+                break
+            size = self._queue.qsize()
 
     def _commit(self, group: list[_Waiting]) -> list[Any]:
         """Return an outcome, or an exception, for each of the group."""
