@@ -10,7 +10,7 @@ from tests.support.site import Site, job_document, new_package
 
 JOBS = 200
 AT_ONCE = 32
-DATE_NS = 1_772_366_400_000_000_000
+DATE_NS = 1_775_044_800_000_000_000
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Stored:
 @pytest.fixture(scope="module")
 def stored(site: Site) -> Stored:
     package = new_package()
-    env = {"env_name": "ldf", "date": "2026-03-01T12:00:00+00:00"}
+    env = {"env_name": "ldf", "date": "2026-04-01T12:00:00+00:00"}
     values = [number + 0.1 for number in range(JOBS)]
 
     def dispatch(value: float) -> int:
