@@ -21,7 +21,8 @@ CiNameQuery = Annotated[
 ]
 
 
-@router.get("/jenkins/{ci_id}", responses=errors_of(404, 422))
+# `path`: what a run is called may hold slashes.
+@router.get("/jenkins/{ci_id:path}", responses=errors_of(404, 422))
 def get_jenkins(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
     parts.deriver.catch_up()
@@ -38,7 +39,7 @@ def get_jenkins(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -> Res
     return json_reply({**shown, "jobs": [run.job_id for run in runs]})
 
 
-@router.get("/code_changes/{ci_id}", responses=errors_of(422))
+@router.get("/code_changes/{ci_id:path}", responses=errors_of(422))
 def get_code_changes(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -> Response:
     """Return the packages that differ from the run before, of the same pipeline.
 

@@ -40,9 +40,7 @@ plausible = st.fixed_dictionaries(
         "anything": values,
     },
 )
-wild = st.fixed_dictionaries(
-    {}, optional={"measurements": values, "blobs": values, "meta": values}
-)
+wild = st.fixed_dictionaries({}, optional={"measurements": values, "blobs": values, "meta": values})
 FAST = settings(
     max_examples=80,
     deadline=None,

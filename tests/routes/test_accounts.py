@@ -1,0 +1,95 @@
+import threading
+import unicodedata
+
+import httpx
+import pytest
+
+from tests.support.calls import PASSWORD, Calls, log_in
+
+
+def register(client: httpx.Client, name: str) -> httpx.Response:
+    return client.post("/register", json={"username": name, "password": PASSWORD})
+
+
+def test_registering_is_201_with_a_message(shared_client: httpx.Client) -> None:
+    reply = register(shared_client, "new")
+    assert (reply.status_code, reply.json()) == (201, {"message": "User `new` created."})
+
+
+def test_who_registers_is_no_admin(shared_client: httpx.Client, shared_calls: Calls) -> None:
+    calls = log_in(shared_client, "plain")
+    assert calls("DELETE", "/user/ada").status_code == 403
+    assert shared_calls("GET", "/user/ada").status_code == 200
+
+
+def test_twelve_registrations_of_one_name_make_one_user(shared_client: httpx.Client) -> None:
+    statuses: list[int] = []
+    barrier = threading.Barrier(12)
+
+    def run() -> None:
+        barrier.wait()
+        statuses.append(register(shared_client, "racer").status_code)
+
+    threads = [threading.Thread(target=run) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [201] + [400] * 11
+
+
+def test_auth_gives_a_token_and_nothing_else(
+    shared_client: httpx.Client, shared_calls: Calls
+) -> None:
+    assert shared_calls
+    reply = shared_client.post("/auth", json={"username": "ada", "password": PASSWORD})
+    assert (reply.status_code, list(reply.json())) == (200, ["access_token"])
+
+
+def test_auth_is_not_for_get(shared_client: httpx.Client) -> None:
+    assert shared_client.get("/auth").status_code == 405
+
+
+def test_users_need_a_token(shared_client: httpx.Client, shared_calls: Calls) -> None:
+    assert shared_client.get("/users").status_code == 401
+    assert shared_client.get("/user/ada").status_code == 401
+    assert "ada" in shared_calls("GET", "/users").json()["users"]
+
+
+def test_a_user_is_shown_by_name(shared_calls: Calls) -> None:
+    assert shared_calls("GET", "/user/ada").json() == {"username": "ada"}
+
+
+def test_an_unknown_user_is_404_whoever_asks(shared_calls: Calls) -> None:
+    assert shared_calls("GET", "/user/nobody").status_code == 404
+    assert shared_calls("DELETE", "/user/nobody").status_code == 404
+
+
+def test_deleting_oneself_disables_and_keeps_the_name(
+    shared_client: httpx.Client, shared_calls: Calls
+) -> None:
+    calls = log_in(shared_client, "leaver")
+    reply = calls("DELETE", "/user/leaver")
+    assert (reply.status_code, reply.json()) == (200, {"message": "User `leaver` disabled."})
+    assert shared_calls("GET", "/user/leaver").status_code == 404
+    assert "leaver" not in shared_calls("GET", "/users").json()["users"]
+    assert register(shared_client, "leaver").status_code == 400
+    credentials = {"username": "leaver", "password": PASSWORD}
+    assert shared_client.post("/auth", json=credentials).status_code == 401
+
+
+def test_the_jobs_of_a_disabled_user_stay_and_no_new_ones_come(shared_client: httpx.Client) -> None:
+    calls = log_in(shared_client, "worker")
+    job = calls("POST", "/job", {}).json()["id"]
+    calls("DELETE", "/user/worker")
+    reply = calls("POST", "/job", {})
+    assert (reply.status_code, reply.json()["description"]) == (401, "User does not exist")
+    assert shared_client.get(f"/job/{job}").status_code == 200
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC"])
+def test_one_deletes_oneself_in_whatever_spelling(shared_client: httpx.Client, form: str) -> None:
+    name = f"Jürgen {form} ﬁ".replace(" ", "-")
+    calls = log_in(shared_client, name)
+    spelled = unicodedata.normalize(form, name)  # type: ignore[arg-type]
+    assert calls("DELETE", f"/user/{spelled}").status_code == 200

@@ -1,0 +1,481 @@
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.calls import PASSWORD, Calls, log_in
+from tests.support.in_process import service
+
+VALUE = 7.761596740329379
+
+
+def measured(metric: str = "p.a", value: Any = VALUE, unit: Any = "mag", **more: Any) -> Any:
+    return {"metric": metric, "value": value, "unit": unit, **more}
+
+
+def post(calls: Calls, *measurements: Any, **parts: Any) -> dict[str, Any]:
+    """Post a job that is accepted, and return the reply."""
+    reply = calls("POST", "/job", {"measurements": list(measurements), **parts})
+    assert reply.status_code in {200, 202}, reply.text
+    body: dict[str, Any] = reply.json()
+    return body
+
+
+# Posting
+
+
+def test_a_202_tells_the_id_in_back_ticks_and_where_the_status_is(shared_calls: Calls) -> None:
+    reply = shared_calls("POST", "/job", {"measurements": [measured()]})
+    body = reply.json()
+    job = body["id"]
+    assert reply.status_code == 202
+    assert body["message"].startswith(f"Request for creating Job `{job}` received")
+    assert body["message"].split("`")[1] == str(job)
+    assert body["status"] == f"http://127.0.0.1:8000/status/{job}"
+
+
+def test_ids_are_whole_numbers_that_ascend(shared_calls: Calls) -> None:
+    first, second = (post(shared_calls)["id"] for _ in range(2))
+    assert isinstance(first, int)
+    assert second > first
+
+
+@pytest.mark.parametrize("path", ["/job", "/job/", "/job//"])
+def test_a_trailing_slash_is_no_redirect(shared_calls: Calls, path: str) -> None:
+    assert shared_calls("POST", path, {}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"packages": {}},
+        {"packages": []},
+        {"packages": None},
+        {"packages": {"afw": {"name": "afw", "git_sha": "a1"}}},
+        {"packages": [{"name": "afw", "git_sha": "a1", "unknown": 1}]},
+        {"packages": {"only_a_name": {"name": "only_a_name"}}},
+        {"packages": {"text": "1.0", "null": None}},
+        {"env": None},
+        {"env": {}},
+        {"env": {"env_name": "local"}},
+        {"env": {"env_name": "jenkins"}},
+        {"visit": 3, "nested": {"deep": [1, "x", None]}, "filter_name": None},
+    ],
+)
+def test_what_clients_leave_out_or_add_to_the_metadata_is_accepted(
+    shared_calls: Calls, meta: dict[str, Any]
+) -> None:
+    job = post(shared_calls, measured(), meta=meta)["id"]
+    assert shared_calls("GET", f"/job/{job}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"measurements": None, "blobs": None, "meta": None},
+        {"measurements": [], "metrics": [1], "specs": "x", "_job_number": 768},
+        {"measurements": measured()},
+        {"measurements": [{"metric": "p.a"}]},
+        {"measurements": [measured(unit=None, identifier=None, blob_refs=None, extra={"a": 1})]},
+        {"measurements": [measured(metric="p." + "m" * 126)]},
+        {"blobs": [{}, {"data": None}, {"identifier": "b", "name": "n", "data": {"x": {}}}]},
+        {"measurements": [measured(blob_refs=["nowhere", 3, None])]},
+    ],
+)
+def test_what_clients_leave_out_or_add_to_a_job_is_accepted(
+    shared_calls: Calls, document: dict[str, Any]
+) -> None:
+    reply = shared_calls("POST", "/job", document)
+    assert reply.status_code == 202, reply.text
+    assert shared_calls("GET", f"/job/{reply.json()['id']}").status_code == 200
+
+
+def test_the_reply_names_what_was_left_out_and_why(shared_calls: Calls) -> None:
+    post(shared_calls, measured("left.known", 1, "mag"))
+    body = post(
+        shared_calls,
+        measured("left.null", None),
+        measured("left.text", "7"),
+        measured("left.true", value=True),
+        measured("left.known", 1, "m"),
+        measured("left.twice", 1),
+        measured("left.twice", 2),
+        measured("nodot", 1),
+    )
+    assert body["absent"] == ["left.null"]
+    assert {item["metric"]: item["reason"] for item in body["skipped"]} == {
+        "left.twice": "replaced by a later measurement of the same metric",
+        "left.text": "the value is text, not a number",
+        "left.true": "the value is a boolean, not a number",
+        "left.known": "unit 'm' does not convert to the metric's unit, 'mag'",
+        "nodot": "the name has no package: write package.metric",
+    }
+    assert set(body["undeclared"]) == {
+        "left.null",
+        "left.text",
+        "left.true",
+        "left.known",
+        "left.twice",
+    }
+    assert "left out: 1 absent, 5 skipped" in body["message"]
+
+
+def test_bare_nan_and_infinity_are_absent_and_reported(shared_calls: Calls) -> None:
+    values = [measured("p.n", float("nan")), measured("p.i", float("-inf"))]
+    content = json.dumps({"measurements": values}).encode()
+    assert b"NaN" in content
+    headers = {"Content-Type": "application/json"}
+    reply = shared_calls("POST", "/job", content=content, headers=headers)
+    assert reply.json()["absent"] == ["p.n", "p.i"]
+    assert "2 bare NaN or Infinity in the body were read as null" in reply.json()["notes"]
+
+
+def test_strict_mode_stores_nothing_if_a_value_would_be_skipped(shared_calls: Calls) -> None:
+    before = shared_calls("GET", "/stats").json()["stats"]["number_of_jobs"]
+    document = {"measurements": [measured(), measured("p.x", "text")]}
+    reply = shared_calls("POST", "/job?strict=true", document)
+    assert (reply.status_code, reply.json()["code"]) == (422, "skipped_in_strict_mode")
+    assert reply.json()["detail"] == [
+        {
+            "loc": ["body", "measurements", 1],
+            "msg": "the value is text, not a number",
+            "type": "skipped",
+        }
+    ]
+    assert shared_calls("GET", "/stats").json()["stats"]["number_of_jobs"] == before
+
+
+def test_strict_mode_forgives_what_is_absent(shared_calls: Calls) -> None:
+    document = {"measurements": [measured(value=None)]}
+    assert shared_calls("POST", "/job?strict=true", document).status_code == 202
+
+
+# The same job again
+
+
+def whole(identifier: str, value: float = 1, **meta: Any) -> dict[str, Any]:
+    return {"measurements": [measured(value=value, identifier=identifier)], "meta": meta}
+
+
+def test_the_same_job_again_is_200_with_the_first_id(shared_calls: Calls) -> None:
+    first = shared_calls("POST", "/job", whole("again"))
+    second = shared_calls("POST", "/job", whole("again"))
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json()["id"] == first.json()["id"]
+    assert "received before; nothing was stored again" in second.json()["notes"]
+
+
+def test_another_date_is_the_same_job(shared_calls: Calls) -> None:
+    first = shared_calls("POST", "/job", whole("d", env={"date": "2020-01-01T00:00:00Z"}))
+    second = shared_calls("POST", "/job", whole("d", env={"date": "2021-01-01T00:00:00Z"}))
+    assert (second.status_code, second.json()["id"]) == (200, first.json()["id"])
+
+
+def test_the_same_document_of_another_user_is_another_job(
+    shared_client: httpx.Client, shared_calls: Calls
+) -> None:
+    first = post(shared_calls, **whole("theirs"))
+    other = log_in(shared_client, "other")("POST", "/job", whole("theirs"))
+    assert other.status_code == 202
+    assert f"same measurements as job {first['id']}" in other.json()["notes"]
+
+
+def test_other_content_under_the_same_identifiers_is_another_job(shared_calls: Calls) -> None:
+    first = post(shared_calls, **whole("twin", 1))
+    second = shared_calls("POST", "/job", whole("twin", 2))
+    assert second.status_code == 202
+    assert f"same measurements as job {first['id']}" in second.json()["notes"]
+
+
+@pytest.mark.parametrize("identifier", [None, ""])
+def test_without_identifiers_every_job_is_new(shared_calls: Calls, identifier: Any) -> None:
+    replies = [shared_calls("POST", "/job", whole(identifier)) for _ in range(2)]
+    assert [reply.status_code for reply in replies] == [202, 202]
+
+
+def test_a_deleted_job_is_never_the_same(shared_calls: Calls) -> None:
+    first = post(shared_calls, **whole("gone"))
+    shared_calls("DELETE", f"/job/{first['id']}")
+    again = shared_calls("POST", "/job", whole("gone"))
+    assert again.status_code == 202
+    assert again.json()["id"] != first["id"]
+    assert not any("same measurements" in note for note in again.json()["notes"])
+
+
+def test_the_same_job_many_times_at_once_is_stored_once(shared_calls: Calls) -> None:
+    replies: list[httpx.Response] = []
+    barrier = threading.Barrier(8)
+
+    def run() -> None:
+        barrier.wait()
+        replies.append(shared_calls("POST", "/job", whole("storm")))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(reply.status_code for reply in replies) == [200] * 7 + [202]
+    assert len({reply.json()["id"] for reply in replies}) == 1
+
+
+# Time
+
+
+def test_the_date_of_the_environment_is_the_time_of_the_job(shared_calls: Calls) -> None:
+    date = "2018-07-30T18:25:52.5+00:00"
+    body = post(shared_calls, measured(), meta={"env": {"date": date}})
+    shown = shared_calls("GET", f"/job/{body['id']}").json()
+    assert (shown["time_ns"], shown["date_created"]) == (
+        1_532_975_152_500_000_000,
+        "2018-07-30T18:25:52Z",
+    )
+    assert body["notes"] == []
+
+
+@pytest.mark.parametrize("date", ["yesterday", "1969-12-31T00:00:00Z", "2999-01-01T00:00:00Z", 3])
+def test_a_date_that_cannot_be_is_reported(shared_calls: Calls, date: Any) -> None:
+    body = post(shared_calls, measured(), meta={"env": {"date": date}})
+    shown = shared_calls("GET", f"/job/{body['id']}").json()
+    assert shown["date_created"] == shown["date_received"]
+    assert any("the time of receipt was taken" in note for note in body["notes"])
+
+
+def test_no_two_jobs_share_a_time(shared_calls: Calls) -> None:
+    meta = {"env": {"date": "2019-01-01T00:00:00Z"}}
+    jobs = [post(shared_calls, measured(), meta=meta)["id"] for _ in range(5)]
+    times = [shared_calls("GET", f"/job/{job}").json()["time_ns"] for job in jobs]
+    assert [time - times[0] for time in times] == [0, 1, 2, 3, 4]
+
+
+# Reading
+
+
+def test_a_job_has_the_keys_of_old(shared_calls: Calls) -> None:
+    job = post(shared_calls, measured())["id"]
+    shown = shared_calls("GET", f"/job/{job}").json()
+    assert {"id", "date_created", "ci_dataset", "s3_uri", "measurements", "meta"} <= set(shown)
+    assert shown["id"] == job
+
+
+@pytest.mark.parametrize("value", [VALUE, 5e-324, 1.7976931348623157e308, -0.1, 2**53 + 1, 0])
+def test_a_value_comes_back_to_the_last_bit(shared_calls: Calls, value: float) -> None:
+    job = post(shared_calls, measured("bits.a", value, "mag"))["id"]
+    (shown,) = shared_calls("GET", f"/job/{job}").json()["measurements"]
+    assert (shown["value"], shown["unit"]) == (float(value), "mag")
+
+
+def test_values_come_back_in_the_unit_of_the_metric(shared_calls: Calls) -> None:
+    post(shared_calls, measured("unit.a", 1, "mag"))
+    job = post(shared_calls, measured("unit.a", 2500, "mmag"))["id"]
+    (shown,) = shared_calls("GET", f"/job/{job}").json()["measurements"]
+    assert (shown["value"], shown["unit"]) == (2.5, "mag")
+
+
+def test_packages_come_back_as_a_list_whatever_they_were(shared_calls: Calls) -> None:
+    posted = {"b": {"name": "b", "git_sha": "1"}, "a": {"git_sha": "2", "git_url": "u"}}
+    expected = [
+        {"name": "a", "git_sha": "2", "git_url": "u", "git_branch": None, "eups_version": None},
+        {"name": "b", "git_sha": "1", "git_url": None, "git_branch": None, "eups_version": None},
+    ]
+    for packages in (posted, [{"name": name, **entry} for name, entry in posted.items()]):
+        job = post(shared_calls, measured(), meta={"packages": packages})["id"]
+        assert shared_calls("GET", f"/job/{job}").json()["meta"]["packages"] == expected
+
+
+def test_metadata_comes_back_as_posted(shared_calls: Calls) -> None:
+    meta = {"env": {"env_name": "ldf", "status": 0}, "Ω": ["x", {"y": None}], "a b": True}
+    job = post(shared_calls, measured(), meta=meta)["id"]
+    assert shared_calls("GET", f"/job/{job}").json()["meta"] == meta | {"packages": []}
+
+
+@pytest.mark.parametrize(
+    ("meta", "dataset"),
+    [
+        ({"ci_dataset": "HSC RC2"}, "HSC RC2"),
+        ({"env": {"dataset": "HSC RC2"}}, "HSC RC2"),
+        ({"env": {"ci_dataset": "x y"}, "dataset": "HSC RC2"}, "HSC RC2"),
+        ({"ci_dataset": "a\nb", "dataset": "other"}, "ab"),
+        ({"ci_dataset": "", "dataset": "other one"}, "other one"),
+        ({"dataset": 3.0}, "3"),
+        ({"nested": {"dataset": "far away"}}, "far_away"),
+        ({}, None),
+    ],
+)
+def test_the_dataset_is_in_the_words_of_the_job(
+    shared_calls: Calls, meta: dict[str, Any], dataset: str | None
+) -> None:
+    job = post(shared_calls, measured(), meta=meta)["id"]
+    assert shared_calls("GET", f"/job/{job}").json()["ci_dataset"] == dataset
+
+
+def test_blobs_of_a_measurement_are_linked_by_name(shared_calls: Calls) -> None:
+    job = post(
+        shared_calls,
+        measured(blob_refs=["b1", "missing", ["b1"]]),
+        blobs=[{"identifier": "b1", "name": "n1"}, {"identifier": ["b1"], "name": "odd"}],
+    )["id"]
+    (shown,) = shared_calls("GET", f"/job/{job}").json()["measurements"]
+    assert shown["blobs"] == [{"identifier": "b1", "name": "n1", "s3_uri": None}]
+
+
+# Blobs
+
+
+BLOB = {"identifier": "b1", "name": "PA1", "data": {"x": {"value": [1.5], "unit": "mag"}}}
+
+
+def test_blobs_are_listed_with_the_keys_of_their_data(shared_calls: Calls) -> None:
+    job = post(shared_calls, blobs=[BLOB])["id"]
+    (shown,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]
+    assert shown == {
+        "identifier": "b1",
+        "name": "PA1",
+        "keys": ["x"],
+        "url": f"http://127.0.0.1:8000/job/{job}/blob/b1",
+    }
+
+
+@pytest.mark.parametrize("identifier", ["b1", "a/b", "a b", "?x=1", "#", "%2F", "Ω", "[1]"])
+def test_a_blob_is_read_back_from_its_link(shared_calls: Calls, identifier: str) -> None:
+    blob = BLOB | {"identifier": identifier}
+    job = post(shared_calls, blobs=[blob])["id"]
+    link = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"][0]["url"]
+    reply = shared_calls("GET", link.removeprefix("http://127.0.0.1:8000"))
+    assert (reply.status_code, reply.json()) == (200, blob)
+
+
+@pytest.mark.parametrize("identifier", [None, 3, ["x"], {"a": 1}])
+def test_a_blob_without_an_identifier_has_no_link(shared_calls: Calls, identifier: Any) -> None:
+    job = post(shared_calls, measured(), blobs=[{"identifier": identifier}])["id"]
+    (shown,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]
+    assert (shown["identifier"], shown["url"]) == (identifier, None)
+    assert shared_calls("GET", f"/measurement/{job}").status_code == 200
+
+
+def test_an_unknown_blob_is_404(shared_calls: Calls) -> None:
+    job = post(shared_calls, blobs=[BLOB])["id"]
+    assert shared_calls("GET", f"/job/{job}/blob/other").status_code == 404
+
+
+# Deleting
+
+
+def test_a_deleted_job_is_gone_everywhere(shared_calls: Calls) -> None:
+    meta = {"env": {"env_name": "jenkins", "ci_id": "deleted", "dataset": "deleted"}}
+    job = post(shared_calls, measured("deleted.a"), meta=meta, blobs=[BLOB])["id"]
+    stats = shared_calls("GET", "/stats").json()["stats"]
+    reply = shared_calls("DELETE", f"/job/{job}")
+    assert (reply.status_code, reply.json()) == (200, {"message": f"Job {job} deleted."})
+    for path in ("job/{}", "status/{}", "measurement/{}", "job/{}/blobs", "job/{}/report"):
+        assert shared_calls("GET", f"/{path.format(job)}").status_code == 404
+    assert shared_calls("GET", "/jenkins/deleted").status_code == 404
+    assert job not in shared_calls("GET", f"/jobs?after={job - 1}").json()["ids"]
+    assert "deleted" not in shared_calls("GET", "/datasets").json()["datasets"]
+    after = shared_calls("GET", "/stats").json()["stats"]
+    assert after["number_of_jobs"] == stats["number_of_jobs"] - 1
+    assert after["number_of_measurements"] == stats["number_of_measurements"] - 1
+
+
+def test_deleting_a_job_again_is_404(shared_calls: Calls) -> None:
+    job = post(shared_calls)["id"]
+    shared_calls("DELETE", f"/job/{job}")
+    assert shared_calls("DELETE", f"/job/{job}").status_code == 404
+
+
+def test_a_job_of_hostile_names_can_be_deleted(shared_calls: Calls) -> None:
+    job = post(shared_calls, measured("a\nb.c"), measured("#.x"), measured(""), measured('"'))["id"]
+    assert shared_calls("DELETE", f"/job/{job}").status_code == 200
+
+
+# Verdicts
+
+
+@pytest.fixture(scope="module")
+def judged(shared_calls: Calls) -> tuple[Calls, int]:
+    """A job that came before one of its specifications was there."""
+    metrics = [{"name": f"j.{name}", "unit": "mmag"} for name in ("a", "b")]
+    assert shared_calls("POST", "/metrics", {"metrics": metrics}).status_code == 201
+    limit = {"value": 0.002, "unit": "mag", "operator": "<"}
+    specs = [
+        {"name": "j.a.minimum", "threshold": limit, "tags": ["minimum"]},
+        {"name": "j.b.design", "threshold": limit, "tags": ["design"]},
+        {"name": "j.a.elsewhere", "threshold": limit, "metadata_query": {"filter_name": "i"}},
+    ]
+    assert shared_calls("POST", "/specs", {"specs": specs}).status_code == 201
+    job = post(
+        shared_calls,
+        measured("j.a", 3, "mmag"),
+        measured("j.b", None),
+        meta={"filter_name": "r"},
+    )["id"]
+    stretch = {"threshold": limit | {"value": 5, "unit": "mmag"}, "tags": ["stretch"]}
+    assert shared_calls("POST", "/spec/j.a.stretch", stretch).status_code == 201
+    return shared_calls, job
+
+
+def test_a_report_judges_by_what_was_in_force_at_receipt(judged: tuple[Calls, int]) -> None:
+    calls, job = judged
+    violated, unmeasured = calls("GET", f"/job/{job}/report").json()
+    assert violated == {
+        "specification": "j.a.minimum",
+        "status": "failed",
+        "metric": "j.a",
+        "value": 3.0,
+        "unit": "mmag",
+        "operator": "<",
+        "threshold": 2.0,
+        "level": "CRITICAL",
+        "margin": -0.5,
+    }
+    assert (unmeasured["specification"], unmeasured["status"], unmeasured["value"]) == (
+        "j.b.design",
+        "not measured",
+        None,
+    )
+
+
+def test_a_report_of_now_judges_by_todays_specifications(judged: tuple[Calls, int]) -> None:
+    calls, job = judged
+    found = calls("GET", f"/job/{job}/report?specs=now").json()
+    assert {item["specification"]: (item["status"], item["level"]) for item in found} == {
+        "j.a.minimum": ("failed", "CRITICAL"),
+        "j.a.stretch": ("passed", "INFO"),
+        "j.b.design": ("not measured", "WARNING"),
+    }
+
+
+def test_a_job_without_specifications_has_an_empty_report(shared_calls: Calls) -> None:
+    job = post(shared_calls, measured("unjudged.a"))["id"]
+    assert shared_calls("GET", f"/job/{job}/report").json() == []
+
+
+# Who may
+
+
+def test_everybody_may_read_jobs(shared_client: httpx.Client, shared_calls: Calls) -> None:
+    job = post(shared_calls)["id"]
+    assert shared_client.get(f"/job/{job}").status_code == 200
+    assert shared_client.get("/jobs").status_code == 200
+
+
+def test_a_job_can_be_posted_with_http_basic(
+    shared_client: httpx.Client, shared_calls: Calls
+) -> None:
+    assert shared_calls
+    assert shared_client.post("/job", json={}, auth=("ada", PASSWORD)).status_code == 202
+
+
+def test_jobs_survive_a_restart(tmp_path: Path) -> None:
+    with service(tmp_path) as client:
+        calls = log_in(client, "ada")
+        posted = post(calls, measured(), blobs=[BLOB])
+        shown = calls("GET", f"/job/{posted['id']}").json()
+    with service(tmp_path) as client:
+        assert client.get(f"/job/{posted['id']}").json() == shown
+        assert Calls(client, calls.token)("POST", "/job", {}).status_code == 202
