@@ -1,0 +1,119 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from squash_api.record.deliveries import Quarantined, mark_sent, mark_taken, mark_trouble
+from squash_api.record.record import Record
+from squash_api.settings import InfluxTarget
+from tests.support.builders import make_settings
+from tests.support.calls import Calls, log_in
+from tests.support.in_process import service
+
+TARGETS = tuple(InfluxTarget(name=name, url="http://influx.invalid") for name in ("summit", "base"))
+JOB: dict[str, list[dict[str, Any]]] = {
+    "measurements": [{"metric": "p.a", "value": 1, "unit": "m"}, {"metric": "p.b"}]
+}
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Calls]:
+    """A service that leaves the delivery to two targets to another process: to the test."""
+    with service(tmp_path, influx_targets=TARGETS, deliver="off") as client:
+        yield log_in(client, "ada")
+
+
+@pytest.fixture
+def record(waiting: Calls, tmp_path: Path) -> Iterator[Record]:
+    assert waiting
+    record = Record.open(make_settings(tmp_path).database_url)
+    yield record
+    record.close()
+
+
+def figures(calls: Calls) -> dict[str, float]:
+    """Return the samples of the exposition by name and labels."""
+    families = text_string_to_metric_families(calls("GET", "/prometheus").text)
+    return {
+        f"{sample.name}{sorted(sample.labels.values())}": sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_service_without_influxdb_is_ready(shared_client: httpx.Client) -> None:
+    reply = shared_client.get("/readyz")
+    assert (reply.status_code, reply.json()) == (
+        200,
+        {"status": "ok", "record": {"status": "ok"}, "targets": {}},
+    )
+
+
+def test_a_held_up_target_degrades_with_the_reason_and_since_when(
+    waiting: Calls, record: Record
+) -> None:
+    assert waiting("GET", "/readyz").json()["status"] == "ok"
+    waiting("POST", "/job", JOB)
+    record.write(
+        lambda c: mark_trouble(c, "base", trouble="no route", now_ns=1_532_975_152_000_000_000)
+    )
+    reply = waiting("GET", "/readyz")
+    assert (reply.status_code, reply.json()["status"]) == (200, "degraded")
+    assert reply.json()["targets"] == {
+        "summit": {"status": "ok", "waiting": 1, "quarantined": 0},
+        "base": {
+            "status": "down",
+            "waiting": 1,
+            "quarantined": 0,
+            "reason": "no route",
+            "since": "2018-07-30T18:25:52+00:00",
+        },
+    }
+
+
+def test_quarantined_points_are_shown(waiting: Calls, record: Record) -> None:
+    waiting("POST", "/job", JOB)
+    refused = [Quarantined(1, "p", "p a=1 1", "field type conflict")]
+    record.write(lambda c: mark_taken(c, "base", through=1))
+    record.write(
+        lambda c: mark_sent(c, "base", through=1, redelivered=[], quarantined=refused, now_ns=1)
+    )
+    shown = waiting("GET", "/readyz").json()["targets"]["base"]
+    assert (shown["waiting"], shown["quarantined"]) == (0, 1)
+
+
+def test_prometheus_counts_jobs_and_what_became_of_their_values(waiting: Calls) -> None:
+    document = {"measurements": [item | {"identifier": "x"} for item in JOB["measurements"]]}
+    for _ in range(2):
+        waiting("POST", "/job", document)
+    found = figures(waiting)
+    assert found["squash_jobs_total['stored']"] == 1
+    assert found["squash_jobs_total['repeated']"] == 1
+    assert found["squash_values_total['kept']"] == 1
+    assert found["squash_values_total['absent']"] == 1
+    assert found["squash_delivery_waiting['summit']"] == 1
+    assert found["squash_delivery_up['summit']"] == 1
+    assert found["squash_delivery_oldest_seconds['summit']"] >= 0
+
+
+def test_prometheus_knows_routes_never_paths(shared_calls: Calls) -> None:
+    shared_calls("GET", "/job/777")
+    shared_calls("GET", "/metric/secret.name")
+    shared_calls("GET", "/nothing/at/all")
+    shared_calls("FROB", "/job")
+    text = shared_calls("GET", "/prometheus").text
+    for word in ("777", "secret", "nothing", "FROB"):
+        assert word not in text
+    found = figures(shared_calls)
+    assert found["squash_request_seconds_count['/job/{job_id}', '404', 'GET']"] == 1
+    assert found["squash_request_seconds_count['404', 'GET', 'unknown']"] == 1
+    assert found["squash_request_seconds_count['/job', '405', 'other']"] == 1
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/prometheus", "/", "/version", "/docs"])
+def test_probes_may_ask_for_the_head_alone(shared_client: httpx.Client, path: str) -> None:
+    reply = shared_client.head(path)
+    assert (reply.status_code, reply.content) == (200, b"")

@@ -1,0 +1,85 @@
+from typing import Any
+
+import httpx
+import pytest
+
+from squash_api.routes.overview import ENDPOINTS
+from tests.support.calls import Calls
+
+KEYS_OF_OLD = {
+    *("jenkins", "job", "jobs", "metric", "metrics", "spec", "specs", "measurement"),
+    *("measurements", "register", "auth", "user", "users", "stats", "status", "version"),
+    *("code_changes", "datasets", "packages"),
+}
+
+
+@pytest.mark.parametrize("accept", ["application/json; version=1.0", "*/*", "text/html", ""])
+def test_the_root_maps_names_to_absolute_urls(shared_client: httpx.Client, accept: str) -> None:
+    reply = shared_client.get("/", headers={"Accept": accept})
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.json() == {name: f"http://127.0.0.1:8000/{name}" for name in KEYS_OF_OLD}
+
+
+def test_the_root_does_not_believe_the_host_header(shared_client: httpx.Client) -> None:
+    reply = shared_client.get("/", headers={"Host": "evil.example"})
+    assert "evil" not in reply.text
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_route_of_the_root_map_exists(shared_client: httpx.Client, name: str) -> None:
+    replies = [
+        shared_client.request(method, f"/{name}{tail}")
+        for method in ("GET", "POST")
+        for tail in ("", "/1")
+    ]
+    bodies = [reply.json() for reply in replies]
+    assert not all("There is nothing at" in str(body.get("message")) for body in bodies)
+
+
+def test_the_version_is_the_one_of_old_and_that_of_the_software(
+    shared_client: httpx.Client,
+) -> None:
+    body = shared_client.get("/version").json()
+    assert body["version"] == "1.0"
+    assert body["release"].count(".") == 2
+
+
+def test_statistics_of_an_empty_record(client: httpx.Client) -> None:
+    assert client.get("/stats").json() == {
+        "stats": {
+            "last_job_date": "",
+            "number_of_jobs": 0,
+            "number_of_metrics": 0,
+            "number_of_measurements": 0,
+        }
+    }
+
+
+def test_statistics_count_what_a_202_was_given_for(calls: Calls) -> None:
+    measurements: list[dict[str, Any]] = [
+        {"metric": "p.a", "value": 1, "unit": "m"},
+        {"metric": "p.b", "value": None},
+    ]
+    for _ in range(2):
+        calls("POST", "/job", {"measurements": measurements})
+    stats = calls("GET", "/stats").json()["stats"]
+    assert (stats["number_of_jobs"], stats["number_of_metrics"]) == (2, 2)
+    assert stats["number_of_measurements"] == 4
+    received = calls("GET", "/job/2").json()["date_received"]
+    assert stats["last_job_date"] == received.replace("T", " ").rstrip("Z")
+
+
+def test_datasets_are_distinct_ordered_and_as_posted(shared_calls: Calls) -> None:
+    for name in ("HSC RC2", "HSC RC2", "cfht", None):
+        shared_calls("POST", "/job", {"meta": {"ci_dataset": name}})
+    assert shared_calls("GET", "/datasets").json() == {
+        "datasets": ["HSC RC2", "cfht"],
+        "next": None,
+    }
+
+
+def test_packages_are_those_of_metrics_declared_or_measured(shared_calls: Calls) -> None:
+    shared_calls("POST", "/metrics", {"metrics": [{"name": "declared.a"}]})
+    measurements = [{"metric": name, "value": 1} for name in ("measured.a", "nodot", "squash.x")]
+    shared_calls("POST", "/job", {"measurements": measurements})
+    assert shared_calls("GET", "/packages").json()["packages"] == ["declared", "measured"]
