@@ -48,6 +48,8 @@ async def ingest_job(
     identifiers_digest = digest_identifiers(job)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     for _ in range(_MOST_ATTEMPTS):
+        # Read first: should the metrics change in between, the writer sends the job back.
+        revision = vocabulary.revision
         assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
         if is_strict and assessment.skipped:
             raise _strict_error(assessment, job)
@@ -56,7 +58,7 @@ async def ingest_job(
             user_epoch=account.epoch,
             received_ns=received_ns,
             asked_ns=asked_ns,
-            revision=vocabulary.revision,
+            revision=revision,
             identifiers_digest=identifiers_digest,
             is_deliverable=bool(assessment.values),
             body=body,
@@ -72,12 +74,15 @@ async def ingest_job(
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
-    index = {item["metric"]: i for i, item in enumerate(job.measurements)}
+    places: dict[str, list[int]] = {}
+    for index, item in enumerate(job.measurements):
+        places.setdefault(item["metric"], []).append(index)
     return SkippedInStrictModeError(
         f"{len(assessment.skipped)} of {len(job.measurements)} measurements would be skipped; "
         "nothing was stored. Mend them, or send without strict=true.",
         detail=[
-            Detail(("body", "measurements", index[skip.metric]), skip.reason, "skipped")
+            # Those replaced by a later one come first, in the order of the document.
+            Detail(("body", "measurements", places[skip.metric].pop(0)), skip.reason, "skipped")
             for skip in assessment.skipped
         ],
     )

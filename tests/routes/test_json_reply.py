@@ -5,7 +5,7 @@ from squash_api.routes.json_reply import json_reply
 
 def test_a_float_is_written_so_that_it_reads_back_the_same() -> None:
     for value in (0.1, 7.761596740329379, 5e-324, 1.7976931348623157e308):
-        assert json.loads(json_reply(value).body) == value
+        assert json.loads(bytes(json_reply(value).body)) == value
 
 
 def test_status_and_kind_are_set() -> None:
