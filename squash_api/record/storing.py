@@ -60,45 +60,56 @@ def store_jobs(
     revision = current_revision(connection)
     twins = _twins(connection, items)
     known = _known_units(connection, items)
-    met: set[bytes] = set()
     outcomes: list[Stored | Stale | Exception] = []
     new: list[_Ready] = []
+    by_identifiers: dict[bytes | None, list[_Ready]] = {}
     for index, item in enumerate(items):
-        digest = item.identifiers_digest
+        ready, key = _Ready(index, item), item.identifiers_digest
         # Until it has been stored, a job of this batch is taken for one to come back for.
         outcomes.append(Stale())
         if epochs.get(item.user_id) != item.user_epoch:
             outcomes[index] = UnauthorizedError("User does not exist", error="Invalid JWT")
             continue
-        ready = _Ready(index, item, twins.get(digest))
-        if ready.twin is not None:
-            ready.digest = digest_job(decode_job(item.body))
-            repeat = _find_repeat(connection, item, ready.digest)
-            if repeat is not None:
-                outcomes[index] = repeat
-                continue
+        repeat = _find_repeat(connection, ready) if key in twins else None
+        if repeat is not None:
+            outcomes[index] = repeat
+            continue
         is_outdated = item.revision != revision or _is_outdated(item.new_units, known)
-        if is_outdated or digest in met:
+        if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
             continue
         known.update(_meet_metrics(connection, item.new_units, known))
         new.append(ready)
-        if digest is not None:
-            met.add(digest)
+        if key is not None:
+            by_identifiers.setdefault(key, []).append(ready)
     for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
-        outcomes[ready.index] = Stored(
-            job_id, ready.item.received_ns, time_ns, same_measurements_as=ready.twin
-        )
+        key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
+        twin = twins.get(key)
+        if key is not None:
+            twins.setdefault(key, job_id)
+        outcomes[ready.index] = Stored(job_id, received_ns, time_ns, same_measurements_as=twin)
     return outcomes
 
 
 @dataclass(slots=True)
 class _Ready:
-    """A job on its way in; `twin` is the first job with the same identifiers."""
+    """A job on its way in. Its digest is worked out only where its identifiers are met again.
+
+    It costs as much as all the rest of taking a job in.
+    """
 
     index: int
     item: NewJob
-    twin: int | None
     digest: bytes | None = None
+
+    def content(self) -> bytes:
+        """Return the digest."""
+        if self.digest is None:
+            self.digest = digest_job(decode_job(self.item.body))
+        return self.digest
+
+    def repeats(self, other: "_Ready") -> bool:
+        """Tell whether the same user sends the same content."""
+        return self.item.user_id == other.item.user_id and self.content() == other.content()
 
 
 # Built once: to build a statement costs several times as much as to run it.
@@ -120,24 +131,19 @@ def _user_epochs(connection: Connection, items: Sequence[NewJob]) -> dict[int, i
     return {row[0]: row[1] for row in connection.execute(_EPOCHS, {"ids": ids})}
 
 
-def _find_repeat(connection: Connection, item: NewJob, digest: bytes) -> Stored | None:
-    """Return the first job that the same user has sent with the same content.
-
-    What tells jobs apart is worked out only here, where identifiers are met again: it costs as much
-    as all the rest of taking a job in.
-    """
+def _find_repeat(connection: Connection, ready: _Ready) -> Stored | None:
+    """Return the first job that the same user has sent with the same content."""
     same = (
-        job.c.identifiers_digest == item.identifiers_digest,
-        job.c.user_id == item.user_id,
+        job.c.identifiers_digest == ready.item.identifiers_digest,
+        job.c.user_id == ready.item.user_id,
     )
-    for row in connection.execute(
-        select(job.c.id, job.c.body).where(*same, job.c.digest.is_(None))
-    ):
+    undigested = select(job.c.id, job.c.body).where(*same, job.c.digest.is_(None))
+    for row in connection.execute(undigested).all():
         values = {"digest": digest_job(decode_job(row.body))}
         connection.execute(update(job).where(job.c.id == row.id).values(values))
     found = connection.execute(
         select(job.c.id, job.c.received_ns, job.c.time_ns)
-        .where(*same, job.c.digest == digest)
+        .where(*same, job.c.digest == ready.content())
         .order_by(job.c.id)
         .limit(1)
     ).first()

@@ -17,8 +17,6 @@ from squash_api.errors import Detail, InvalidInputError
 from squash_api.verify.json_text import MAX_DEPTH, decode_json, path_text, too_deep_path
 
 _DAY_NS = 86_400 * 10**9
-# metric, identifier, value, unit, blob_refs: none of them can be nested.
-_USUAL_KEYS = 5
 _TEXT = frozenset({str})
 _TEXT_OR_NULL = frozenset({str, type(None)})
 _VALUE = frozenset({float, int, str, bool, type(None)})
@@ -143,8 +141,7 @@ def digest_job(job: Job) -> bytes:
     if "date" in job.env:
         env = {key: value for key, value in job.env.items() if key != "date"}
         meta = {**meta, "env": env}
-    document = [job.measurements, job.blobs, meta]
-    text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([job.measurements, job.blobs, meta], option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=16).digest()
 
 
@@ -153,12 +150,9 @@ def _or_empty(part: Any, empty: Any) -> Any:
 
 
 def _check_depth(job: Job) -> None:
-    """Refuse what is nested too deep to be written again; writing it tells, and is cheap."""
+    """Refuse what is nested too deep for `digest_job`; writing it tells, and is cheap."""
     try:
-        orjson.dumps(job.meta)
-        orjson.dumps(job.blobs)
-        if any(len(item) > _USUAL_KEYS for item in job.measurements):
-            orjson.dumps(job.measurements)
+        orjson.dumps([job.measurements, job.blobs, job.meta])
     except orjson.JSONEncodeError:
         document = {"measurements": job.measurements, "blobs": job.blobs, "meta": job.meta}
         loc = ("body", *too_deep_path(document))

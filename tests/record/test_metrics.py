@@ -103,4 +103,4 @@ def test_any_number_of_names_can_be_asked_for(connection: Connection) -> None:
 
 def test_no_names_are_no_question(connection: Connection) -> None:
     meet_metrics(connection, {})
-    assert metric_ids(connection, []) == known_units(connection, []) == {}
+    assert (metric_ids(connection, []), known_units(connection, [])) == ({}, {})

@@ -202,13 +202,28 @@ def test_the_same_identifiers_with_another_content_name_the_first_job(record: Re
     assert (third.job_id, third.same_measurements_as) == (3, 1)
 
 
-def test_the_same_identifiers_twice_in_one_batch_come_back_for_the_first_job(
-    record: Record,
-) -> None:
+def test_the_same_identifiers_twice_in_one_batch_name_the_first_job(record: Record) -> None:
     first, second = store(record, identified(), identified("other"))
     assert isinstance(first, Stored)
-    assert second == Stale()
-    assert store_one(record, identified("other")).same_measurements_as == first.job_id
+    assert isinstance(second, Stored)
+    assert (first.same_measurements_as, second.same_measurements_as) == (None, first.job_id)
+
+
+def test_any_number_of_jobs_with_the_same_identifiers_are_stored_at_once(record: Record) -> None:
+    outcomes = store(record, *(identified(f"job {number}") for number in range(50)))
+    assert ids(outcomes) == list(range(1, 51))
+    assert {item.same_measurements_as for item in outcomes if isinstance(item, Stored)} == {None, 1}
+
+
+def test_of_equal_jobs_in_a_batch_with_the_same_identifiers_one_is_stored(record: Record) -> None:
+    outcomes = store(record, identified("a"), identified("b"), identified("a"), identified("b"))
+    assert ids(outcomes) == [1, 2]
+    assert outcomes[2:] == [Stale(), Stale()]
+
+
+def test_the_same_job_of_two_users_at_once_is_two_jobs(record: Record) -> None:
+    one, other = store(record, identified(), replace(identified(), user_id=2))
+    assert ids([one, other]) == [1, 2]
 
 
 # The user

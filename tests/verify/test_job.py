@@ -292,19 +292,17 @@ def test_a_job_without_measurements_has_no_digest_of_identifiers() -> None:
     assert identifiers() is None
 
 
-@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
-@pytest.mark.parametrize(
-    ("before", "after", "place"),
-    [
-        ('{"meta": {"note": ', "}}", ("meta", "note")),
-        ('{"blobs": [{"data": ', "}]}", ("blobs", 0, "data")),
-        (
-            '{"measurements": [{"metric": "p.a", "value": 1, "a": 1, "b": 2, "c": 3, "more": ',
-            "}]}",
-            ("measurements", 0, "more"),
-        ),
-    ],
-)
+NESTING = [("[", "]"), ('{"a":', "}")]
+DEEP_PLACES = [
+    ('{"meta": {"note": ', "}}", ("meta", "note")),
+    ('{"blobs": [{"data": ', "}]}", ("blobs", 0, "data")),
+    ('{"measurements": [{"metric": "p.a", "note": ', "}]}", ("measurements", 0, "note")),
+    ('{"measurements": [{"metric": "p.a", "blob_refs": ', "}]}", ("measurements", 0, "blob_refs")),
+]
+
+
+@pytest.mark.parametrize("brackets", NESTING)
+@pytest.mark.parametrize(("before", "after", "place"), DEEP_PLACES)
 def test_a_job_that_is_nested_too_deep_is_refused_with_the_place(
     brackets: tuple[str, str], before: str, after: str, place: tuple[str | int, ...]
 ) -> None:
@@ -312,3 +310,17 @@ def test_a_job_that_is_nested_too_deep_is_refused_with_the_place(
     with pytest.raises(InvalidInputError, match="nested deeper") as caught:
         decode_job(f"{before}{deep}{after}".encode())
     assert caught.value.detail[0].loc[1 : 1 + len(place)] == place
+
+
+@pytest.mark.parametrize("brackets", NESTING)
+@pytest.mark.parametrize(("before", "after"), [place[:2] for place in DEEP_PLACES])
+def test_every_job_that_is_accepted_has_a_digest(
+    brackets: tuple[str, str], before: str, after: str
+) -> None:
+    accepted = 0
+    for depth in range(240, 262):
+        deep = brackets[0] * depth + "1" + brackets[1] * depth
+        with suppress(InvalidInputError):
+            assert digest_job(decode_job(f"{before}{deep}{after}".encode()))
+            accepted += 1
+    assert 0 < accepted < 22
