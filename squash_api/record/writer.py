@@ -120,8 +120,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Outcome] = loop.create_future()
         self._put(_Waiting(work, item, loop=loop, awaited=future))
-        # A client that goes away must not cancel what may be committed already.
-        return await asyncio.shield(future)
+        return await future
 
     def close(self) -> None:
         """Commit what waits, then end the thread."""

@@ -17,7 +17,6 @@ from squash_api.errors import Detail, InvalidInputError
 from squash_api.verify.json_text import MAX_DEPTH, decode_json, path_text, too_deep_path
 
 _DAY_NS = 86_400 * 10**9
-_TEXT = frozenset({str})
 _TEXT_OR_NULL = frozenset({str, type(None)})
 _VALUE = frozenset({float, int, str, bool, type(None)})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -172,16 +171,23 @@ def _measurements_problems(measurements: Any) -> Iterator[Detail]:
 
 
 def _have_usual_types(measurements: list[Any]) -> bool:
-    """Tell by a few passes in C whether hundreds of items are what they should be."""
+    """Tell by one pass whether hundreds of items are what they should be."""
     try:
-        return (
-            {type(item["metric"]) for item in measurements} <= _TEXT
-            and {type(item.get("value")) for item in measurements} <= _VALUE
-            and {type(item.get("unit")) for item in measurements} <= _TEXT_OR_NULL
-            and {type(item.get("identifier")) for item in measurements} <= _TEXT_OR_NULL
-        )
+        kinds = {
+            (
+                type(item["metric"]),
+                type(item.get("value")),
+                type(item.get("unit")),
+                type(item.get("identifier")),
+            )
+            for item in measurements
+        }
     except (AttributeError, KeyError, TypeError):
         return False
+    return all(
+        metric is str and value in _VALUE and unit in _TEXT_OR_NULL and identifier in _TEXT_OR_NULL
+        for metric, value, unit, identifier in kinds
+    )
 
 
 def _measurement_problems(item: Any, loc: tuple[str | int, ...]) -> Iterator[Detail]:
