@@ -63,7 +63,9 @@ class Background:
             for _ in range(_LONGEST_BURST):
                 self._new_job.clear()
                 self._stop.wait(_POLL_S)
-                if self._stop.is_set() or not self._new_job.is_set():
+                if self._stop.is_set():
+                    return
+                if not self._new_job.is_set():
                     break
             try:
                 self._deriver.catch_up()

@@ -27,7 +27,7 @@ def chosen_targets(settings: Settings, names: Sequence[str]) -> list[InfluxTarge
         raise SettingsError(
             f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
         )
-    return [known[name] for name in names or known]
+    return [known[name] for name in dict.fromkeys(names or known)]
 
 
 def make_drainers(

@@ -1,5 +1,6 @@
 """Structured logs: one JSON object a line on standard error."""
 
+import json
 import logging
 import sys
 from typing import Any
@@ -45,4 +46,8 @@ def configure_logs() -> None:
 
 
 def _to_bytes(event: Any, **_options: Any) -> bytes:
-    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        # A lone surrogate or a number beyond 64 bits: to log must never be what fails.
+        return json.dumps(event, default=repr, skipkeys=True).encode()

@@ -12,7 +12,10 @@ from squash_api.record.jobs import job_ids_in_time
 from squash_api.record.record import Record
 from squash_api.schema import Schema
 from squash_api.settings import InfluxTarget
+from squash_api.stored_job import MAX_ID
 from squash_api.tags_in_force import put_tags
+
+_NO_SUCH_JOB = "One of these jobs does not exist, or has been deleted."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ def request_replay(
         If a job that was named does not exist.
     """
     names = [target.name for target in targets]
+    if any(not 0 < job_id <= MAX_ID for job_id in selection.job_ids):
+        raise NotFoundError(_NO_SUCH_JOB)
 
     def work(connection: Connection) -> int:
         ensure_targets(connection, names)
@@ -43,7 +48,7 @@ def request_replay(
         )
         count = request_redelivery(connection, ids, targets=names, request=now_ns)
         if selection.job_ids and count != len(set(selection.job_ids)):
-            raise NotFoundError("One of these jobs does not exist, or has been deleted.")
+            raise NotFoundError(_NO_SUCH_JOB)
         return count
 
     return record.write(work)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from squash_api.errors import SettingsError
+from squash_api.record.deliveries import has_sent_any
 from squash_api.record.record import Record
 from squash_api.record.state import get_state, set_state
 from squash_api.schema import Schema
@@ -17,17 +18,17 @@ _KEY = "tags"
 
 
 def check_tags(record: Record, schema: Schema) -> None:
-    """Note the list of tags at the first start; at later ones refuse another.
+    """Note the list of tags at the start; refuse another once points have been written.
 
     Raises
     ------
     SettingsError
-        If the list has changed since points were written.
+        If the list has changed since then.
     """
 
     def work(connection: Connection) -> Sequence[str]:
         kept = get_state(connection, _KEY)
-        if kept is None:
+        if kept is None or not has_sent_any(connection):
             put_tags(connection, schema)
             return schema.tags
         tags: list[str] = json.loads(kept)

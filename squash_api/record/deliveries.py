@@ -60,6 +60,12 @@ def get_target(connection: Connection, name: str) -> TargetRow:
     return TargetRow(*row)
 
 
+def has_sent_any(connection: Connection) -> bool:
+    """Tell whether a target may hold points already."""
+    query = select(target.c.name).where(target.c.taken_through > 0).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def reset_target(connection: Connection, name: str) -> None:
     """Let a target begin anew with the first job; its database holds nothing."""
     for table in (redelivery, quarantine, erasure):

@@ -1,0 +1,63 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.errors import SettingsError
+from squash_api.record.deliveries import ensure_targets, mark_taken
+from squash_api.record.record import Record
+from squash_api.schema import Schema
+from squash_api.tags_in_force import check_tags, put_tags
+from tests.support.builders import open_record
+
+SITE = Schema(("site",))
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    """A record that was used with the tag `site`."""
+    record = open_record(tmp_path)
+    check_tags(record, SITE)
+    record.write(lambda connection: ensure_targets(connection, ["base"]))
+    yield record
+    record.close()
+
+
+def begin_sending(record: Record) -> None:
+    record.write(lambda connection: mark_taken(connection, "base", through=1))
+
+
+def test_the_same_list_is_accepted_at_every_start(record: Record) -> None:
+    begin_sending(record)
+    check_tags(record, SITE)
+    check_tags(record, SITE)
+
+
+def test_the_order_of_the_list_does_not_matter(record: Record) -> None:
+    record.write(lambda connection: put_tags(connection, Schema(("a", "b"))))
+    begin_sending(record)
+    check_tags(record, Schema(("b", "a")))
+
+
+@pytest.mark.parametrize("other", [Schema(), Schema(("telescope",)), Schema(("site", "telescope"))])
+def test_another_list_is_refused_once_points_may_have_been_written(
+    record: Record, other: Schema
+) -> None:
+    begin_sending(record)
+    with pytest.raises(SettingsError, match="squash replay --into-empty"):
+        check_tags(record, other)
+    check_tags(record, SITE)
+
+
+def test_before_any_point_was_written_another_list_is_taken(record: Record) -> None:
+    check_tags(record, Schema())
+    begin_sending(record)
+    check_tags(record, Schema())
+    with pytest.raises(SettingsError):
+        check_tags(record, SITE)
+
+
+def test_a_list_that_was_put_is_in_force(record: Record) -> None:
+    begin_sending(record)
+    record.write(lambda connection: put_tags(connection, Schema()))
+    check_tags(record, Schema())
