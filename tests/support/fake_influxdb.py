@@ -1,0 +1,53 @@
+"""An InfluxDB that fails on demand, where the real one cannot be made to."""
+
+import gzip
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+import httpx
+
+Answer = httpx.Response | Exception
+
+
+def refusal(status: int, words: str) -> httpx.Response:
+    """Return what InfluxDB replies to a write that it does not take."""
+    return httpx.Response(status, json={"error": words})
+
+
+class FakeInfluxDB:
+    """Keeps what it acknowledges; use it as `httpx.MockTransport(fake)`.
+
+    Writes are answered with what `answers` holds, one by one, then by what `judge` says of the
+    lines of each (None takes them all).
+    """
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.judge: Callable[[list[str]], Answer | None] = lambda _: None
+        self.batches: list[list[str]] = []
+        self.statements: list[str] = []
+        self.headers: list[httpx.Headers] = []
+        self.is_up = True
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
+        if not self.is_up:
+            raise httpx.ConnectError("connection refused")
+        if request.url.path == "/ping":
+            return httpx.Response(204, headers={"X-Influxdb-Version": "1.8.10"})
+        if request.url.path == "/query":
+            self.statements.append(parse_qs(request.read().decode())["q"][0])
+            return httpx.Response(200, json={"results": [{"statement_id": 0}]})
+        self.headers.append(request.headers)
+        lines = gzip.decompress(request.read()).decode().split("\n")
+        answer = self.answers.pop(0) if self.answers else self.judge(lines)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            self.batches.append(lines)
+        return answer or httpx.Response(204)
+
+    @property
+    def lines(self) -> list[str]:
+        """All lines that were acknowledged, in order."""
+        return [line for batch in self.batches for line in batch]
