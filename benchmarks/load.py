@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import uvloop
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,21 +79,29 @@ def make_requests(path: str, bodies: Sequence[bytes], *, token: str = "") -> lis
     ]
 
 
-def run_load(port: int, requests: Sequence[bytes], *, connections: int) -> Outcome:
-    """Send all requests over some connections; every one gets its reply."""
+def run_load(
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    statuses: dict[int, int] | None = None,
+    is_cut: bool = False,
+) -> Outcome:
+    """Send all requests over some connections; every one gets its reply.
+
+    `is_cut`: the server is killed meanwhile; what was replied until then is in `statuses`.
+    """
+    statuses = {} if statuses is None else statuses
 
     async def run() -> Outcome:
         left = iter(requests)
-        statuses: dict[int, int] = {}
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         made = [
             await loop.create_connection(lambda: _Connection(left, statuses), "127.0.0.1", port)
             for _ in range(connections)
         ]
-        await asyncio.gather(*(protocol.done for _, protocol in made))
+        await asyncio.gather(*(protocol.done for _, protocol in made), return_exceptions=is_cut)
         return Outcome(time.perf_counter() - started, statuses)
-
-    import uvloop
 
     return uvloop.run(run())

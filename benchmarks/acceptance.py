@@ -1,0 +1,57 @@
+"""R1: accepted, fsynced jobs a second / a FastAPI echo of the same bodies."""
+
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from benchmarks.bodies import make_body
+from benchmarks.load import make_requests, run_load
+from benchmarks.report import Figure, progress
+from benchmarks.servers import (
+    echo_server,
+    prepare,
+    running,
+    service_server,
+    service_variables,
+)
+
+_ROUNDS = 5
+_JOBS = 3000
+_CONNECTIONS = 32
+
+
+def measure() -> Figure:
+    with TemporaryDirectory() as folder:
+        variables = service_variables(Path(folder), influx=None, deliver="off")
+        service, echo = service_server(variables), echo_server()
+        with running(service, echo):
+            token = prepare(service)
+            ratios = []
+            for number in range(_ROUNDS + 1):
+                bodies = [make_body(number * _JOBS + index) for index in range(_JOBS)]
+                ours = run_load(
+                    service.port,
+                    make_requests("/job", bodies, token=token),
+                    connections=_CONNECTIONS,
+                )
+                theirs = run_load(
+                    echo.port, make_requests("/echo", bodies), connections=_CONNECTIONS
+                )
+                assert ours.statuses == {202: _JOBS}, ours.statuses
+                assert theirs.statuses == {200: _JOBS}, theirs.statuses
+                # The first round warms both up.
+                if number:
+                    ratios.append(ours.rate / theirs.rate)
+                    progress(f"R1 round {number}: {ours.rate:.0f} / {theirs.rate:.0f} a second")
+            stats = httpx.get(f"{service.url}/stats", trust_env=False, timeout=300).json()
+            assert stats["stats"]["number_of_jobs"] == (_ROUNDS + 1) * _JOBS
+    return Figure(
+        "R1",
+        "accepted, fsynced jobs/s (24 kB, 100 measurements, 40 packages; token checked) / "
+        "FastAPI echo of the same body",
+        median(ratios),
+        bar=0.30,
+        spread=(min(ratios), max(ratios)),
+    )

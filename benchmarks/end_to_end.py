@@ -1,0 +1,74 @@
+"""R2: values a second visible in InfluxDB, end to end / raw `/write`, one request per job."""
+
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from benchmarks.bodies import MEASUREMENTS, make_body
+from benchmarks.load import make_requests, run_load
+from benchmarks.raw_write import make_writes
+from benchmarks.report import Figure, progress
+from benchmarks.servers import (
+    count_values,
+    deliver_server,
+    influx_server,
+    prepare,
+    running,
+    service_server,
+    service_variables,
+)
+
+_ROUNDS = 5
+_JOBS = 3000
+_CONNECTIONS = 32
+
+
+def measure() -> Figure:
+    with TemporaryDirectory() as folder:
+        influx = influx_server(Path(folder))
+        variables = service_variables(Path(folder), influx=influx, deliver="off")
+        service, deliver = service_server(variables), deliver_server(variables)
+        with running(influx, service, deliver):
+            token = prepare(service)
+            ratios = []
+            for number in range(_ROUNDS + 1):
+                bodies = [make_body(number * _JOBS + index) for index in range(_JOBS)]
+                requests = make_requests("/job", bodies, token=token)
+                before = count_values(influx)
+                started = time.perf_counter()
+                ours = run_load(service.port, requests, connections=_CONNECTIONS)
+                assert ours.statuses == {202: _JOBS}, ours.statuses
+                while count_values(influx) - before < _JOBS * MEASUREMENTS:
+                    time.sleep(0.02)
+                our_rate = _JOBS * MEASUREMENTS / (time.perf_counter() - started)
+                their_rate = _raw_rate(influx.url, influx.port, bodies, database=f"raw{number}")
+                if number:
+                    ratios.append(our_rate / their_rate)
+                    progress(f"R2 round {number}: {our_rate:.0f} / {their_rate:.0f} a second")
+                # What is derived after delivery shall not run into the next round.
+                httpx.get(f"{service.url}/stats", trust_env=False, timeout=300)
+    return Figure(
+        "R2",
+        "values/s visible in InfluxDB, end to end / raw `/write` of the same points, one request "
+        "per job",
+        median(ratios),
+        bar=0.70,
+        spread=(min(ratios), max(ratios)),
+    )
+
+
+def _raw_rate(url: str, port: int, bodies: list[bytes], *, database: str) -> float:
+    httpx.post(f"{url}/query", data={"q": f'CREATE DATABASE "{database}"'}, trust_env=False)
+    writes = make_writes(bodies, database=database, first_time_ns=time.time_ns())
+    raw = run_load(port, writes, connections=_CONNECTIONS)
+    assert raw.statuses == {204: len(bodies)}, raw.statuses
+    reply = httpx.get(
+        f"{url}/query",
+        params={"db": database, "q": 'SELECT count("metric_000") FROM "bench_drp"'},
+        trust_env=False,
+    ).json()
+    assert reply["results"][0]["series"][0]["values"][0][1] == len(bodies)
+    return raw.rate * MEASUREMENTS

@@ -1,0 +1,128 @@
+"""R4: accepting with InfluxDB down / up, draining / accepting, and what a SIGKILL loses."""
+
+import threading
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from benchmarks.bodies import MEASUREMENTS, make_body
+from benchmarks.load import Outcome, make_requests, run_load
+from benchmarks.report import Figure, progress
+from benchmarks.servers import (
+    Server,
+    count_values,
+    influx_server,
+    prepare,
+    running,
+    service_server,
+    service_variables,
+)
+
+_ROUNDS = 5
+_JOBS = 2000
+_CONNECTIONS = 32
+
+
+def measure() -> list[Figure]:
+    with TemporaryDirectory() as folder:
+        influx = influx_server(Path(folder))
+        service = service_server(service_variables(Path(folder), influx=influx, deliver="inline"))
+        with running(influx, service):
+            token = prepare(service)
+            bench = _Outage(influx, service, token)
+            bench.accept()
+            bench.wait()
+            rounds = [bench.round(number + 1) for number in range(_ROUNDS)]
+            lost = bench.kill()
+    accepting = [down / up for down, up, _ in rounds]
+    draining = [drained / up for _, up, drained in rounds]
+    return [
+        Figure(
+            "R4 accept",
+            "accept rate with InfluxDB down / up",
+            median(accepting),
+            bar=0.9,
+            spread=(min(accepting), max(accepting)),
+        ),
+        Figure(
+            "R4 drain",
+            "drain rate after it is back / accept rate",
+            median(draining),
+            bar=2,
+            spread=(min(draining), max(draining)),
+        ),
+        Figure("R4 lost", "accepted jobs lost after SIGKILL", lost, bar=0, is_ceiling=True),
+    ]
+
+
+class _Outage:
+    def __init__(self, influx: Server, service: Server, token: str) -> None:
+        self._influx = influx
+        self._service = service
+        self._token = token
+        self._sent = 0
+        self._accepted = 0
+
+    def accept(self, jobs: int = _JOBS) -> Outcome:
+        bodies = [make_body(self._sent + index) for index in range(jobs)]
+        self._sent += jobs
+        requests = make_requests("/job", bodies, token=self._token)
+        outcome = run_load(self._service.port, requests, connections=_CONNECTIONS)
+        assert outcome.statuses == {202: jobs}, outcome.statuses
+        self._accepted += jobs
+        return outcome
+
+    def wait(self) -> float:
+        """Wait until InfluxDB has every accepted job; return when that was."""
+        while count_values(self._influx) < self._accepted * MEASUREMENTS:
+            time.sleep(0.02)
+        return time.perf_counter()
+
+    def round(self, number: int) -> tuple[float, float, float]:
+        """Return the rates: accepting with InfluxDB down, accepting with it up, draining."""
+        up = self.accept()
+        self.wait()
+        self._influx.stop()
+        down = self.accept()
+        # Let the index be derived, as it is in an outage that lasts.
+        httpx.get(f"{self._service.url}/stats", trust_env=False, timeout=300)
+        first = count = 0
+        self._influx.start()
+        count = self._accepted * MEASUREMENTS
+        before = count - _JOBS * MEASUREMENTS
+        # The clock runs from the first batch that arrives: how long the service waits between two
+        # attempts is not its speed.
+        while (first := count_values(self._influx)) <= before:
+            time.sleep(0.005)
+        started = time.perf_counter()
+        seconds = self.wait() - started
+        drained = (count - first) / MEASUREMENTS / max(seconds, 1e-3)
+        progress(
+            f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f} a second"
+        )
+        return down.rate, up.rate, drained
+
+    def kill(self) -> int:
+        """Kill the service while jobs arrive; return how many accepted ones never come out."""
+        self._influx.stop()
+        bodies = [make_body(10**7 + index) for index in range(_JOBS)]
+        requests = make_requests("/job", bodies, token=self._token)
+        statuses: dict[int, int] = {}
+        killer = threading.Timer(0.7, self._service.stop, kwargs={"by_force": True})
+        killer.start()
+        run_load(
+            self._service.port, requests, connections=_CONNECTIONS, statuses=statuses, is_cut=True
+        )
+        killer.join()
+        accepted = statuses.get(202, 0)
+        self._influx.start()
+        self._service.start()
+        wanted = (self._accepted + accepted) * MEASUREMENTS
+        deadline = time.monotonic() + 60
+        while (found := count_values(self._influx)) < wanted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        progress(f"R4 kill: {accepted} accepted before the kill")
+        return max(0, wanted - found) // MEASUREMENTS

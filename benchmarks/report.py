@@ -1,0 +1,63 @@
+"""Figures, and the page they are written to."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured ratio and its bar. `is_ceiling`: the bar is not to be passed upwards."""
+
+    name: str
+    meaning: str
+    value: float
+    bar: float
+    spread: tuple[float, float] | None = None
+    is_ceiling: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        return self.value <= self.bar if self.is_ceiling else self.value >= self.bar
+
+    def row(self) -> str:
+        spread = "" if self.spread is None else f"{self.spread[0]:.2f} to {self.spread[1]:.2f}"
+        value = f"{self.value:.2f}" if self.spread else f"{self.value:.0f}"
+        met = "yes" if self.is_met else "no"
+        return f"| {self.name} | {self.meaning} | {value} | {spread} | {self.bar:g} | {met} |"
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_page(figures: Sequence[Figure]) -> str:
+    """Write the figures to `docs/performance.md` and return the table."""
+    table = "\n".join(
+        [
+            "| figure | what | median | range | bar | met |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(figure.row() for figure in figures),
+        ]
+    )
+    page = f"""# Performance
+
+Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
+same machine at the same time, taking turns; medians of five rounds after one that warms up. What
+either side has stored is counted before a figure is taken. The load comes from one process beside
+the servers. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
+process that delivers inline.
+
+{table}
+
+Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()}, \
+{os.cpu_count()} cores ({platform.machine()}), all of it on these.
+"""
+    PAGE.write_text(page)
+    return table
