@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -18,11 +19,7 @@ from squash_api.code_changes import CodeChangeReader
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import InfluxClient, deliver
-from squash_api.influx.errors import (
-    InfluxError,
-    InfluxMisconfiguredError,
-    InfluxRefusedError,
-)
+from squash_api.influx.errors import InfluxError, InfluxMisconfiguredError, InfluxRefusedError
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.record.deliveries import (
     Quarantined,
@@ -38,13 +35,7 @@ from squash_api.record.deliveries import (
     take_lease,
 )
 from squash_api.record.derived import runs_of
-from squash_api.record.jobs import (
-    JobRow,
-    added_measurements,
-    jobs_between,
-    jobs_by_id,
-    last_job_id,
-)
+from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 from squash_api.stored_job import document_of
@@ -59,16 +50,17 @@ _IDLE_S = 0.25
 _GATHER_S = 0.03
 _STANDBY_S = 2.0
 _FIRST_WAIT_S = 0.25
+_LEAST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+_LONGEST_SILENCE_S = 10.0
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Jobs that go out together, and their points."""
+    """Points that go out together, and the jobs that they are of."""
 
-    jobs: list[JobRow] = field(default_factory=list)
     points: list[EncodedPoint] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
 
@@ -109,6 +101,9 @@ class Drainer:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._failures = 0
+        self._unhurried_s = 0.0
+        self._is_well = False
+        self._heard = 0.0
         self._lease_until_ns = 0
         record.write(lambda connection: ensure_targets(connection, [self.name]))
 
@@ -127,7 +122,10 @@ class Drainer:
             while not self._stop.is_set():
                 wait_s = self._step_or_wait()
                 if wait_s:
-                    self._wake.wait(wait_s)
+                    # An attempt costs: in an outage, jobs that keep coming must not hurry it.
+                    unhurried_s = min(wait_s, self._unhurried_s)
+                    self._stop.wait(unhurried_s)
+                    self._wake.wait(wait_s - unhurried_s)
                     self._wake.clear()
         finally:
             self._client.close()
@@ -143,13 +141,20 @@ class Drainer:
         try:
             if not self._has_lease():
                 return _STANDBY_S
+            self._listen()
             sent = self._step()
+            if not (sent or self._is_well):
+                # Nothing had to be sent to see that it answers.
+                self._record.write(
+                    lambda connection: mark_erased(connection, self.name, job_ids=[])
+                )
         except InfluxError as error:
             return self._note_trouble(error)
         except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
             _log.exception("delivery failed; it will be tried again", target=self.name)
             return self._next_wait()
-        self._failures = 0
+        self._failures, self._unhurried_s = 0, 0.0
+        self._is_well = True
         if sent >= _BATCH:
             return 0.0
         if sent:
@@ -176,6 +181,19 @@ class Drainer:
         self._lease_until_ns = until_ns if has_lease else 0
         return has_lease
 
+    def _listen(self) -> None:
+        """Ask InfluxDB for a sign of life after trouble, or when nothing was sent for long.
+
+        It costs far less than making points for an InfluxDB that is away.
+        """
+        now = time.monotonic()
+        if self._is_well and now - self._heard < _LONGEST_SILENCE_S:
+            return
+        # What stands in front of it may know no ping: then the next write tells.
+        with suppress(InfluxRefusedError, InfluxMisconfiguredError):
+            self._client.ping()
+        self._heard = now
+
     def _step(self) -> int:
         """Send one batch of new jobs and one of those to be sent again; return how many."""
         return self._erase() + self._send_new() + self._send_again()
@@ -194,12 +212,9 @@ class Drainer:
     def _send_new(self) -> int:
         with self._record.read() as connection:
             after = get_target(connection, self.name).sent_through
+            last = last_job_id(connection)
             rows = jobs_between(
-                connection,
-                after=after,
-                through=last_job_id(connection),
-                max_bytes=_BATCH_BYTES,
-                limit=_BATCH,
+                connection, after=after, through=last, max_bytes=_BATCH_BYTES, limit=_BATCH
             )
         if not rows:
             return 0
@@ -211,17 +226,12 @@ class Drainer:
     def _send_again(self) -> int:
         with self._record.read() as connection:
             requests = pending_redeliveries(connection, self.name, limit=_BATCH)
-            rows = jobs_by_id(
-                connection, [job_id for job_id, _ in requests], max_bytes=_BATCH_BYTES
-            )
+            ids = [job_id for job_id, _ in requests]
+            rows = jobs_by_id(connection, ids, max_bytes=_BATCH_BYTES)
         if not rows:
             return 0
-        last = rows[-1].job_id
-        self._send(
-            rows,
-            through=None,
-            redelivered=[request for request in requests if request[0] <= last],
-        )
+        answered = [request for request in requests if request[0] <= rows[-1].job_id]
+        self._send(rows, through=None, redelivered=answered)
         return len(rows)
 
     def _send(
@@ -291,11 +301,11 @@ class Drainer:
 
     def _note_trouble(self, error: InfluxError) -> float:
         trouble = str(error)
-        is_first = self._failures == 0
+        is_first, self._is_well = self._failures == 0, False
         wait_s = self._next_wait()
         if isinstance(error, InfluxRefusedError | InfluxMisconfiguredError):
             # Nobody but an operator can mend it: asking often would only fill InfluxDB's log.
-            wait_s = _LONGEST_WAIT_S
+            wait_s = self._unhurried_s = _LONGEST_WAIT_S
         (_log.error if is_first else _log.info)(
             "delivery is held up", target=self.name, reason=trouble, wait_s=round(wait_s, 1)
         )
@@ -312,4 +322,5 @@ class Drainer:
     def _next_wait(self) -> float:
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
+        self._unhurried_s = _LEAST_WAIT_S
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
