@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -18,7 +19,7 @@ class FakeInfluxDB:
     """Keeps what it acknowledges; use it as `httpx.MockTransport(fake)`.
 
     Writes are answered with what `answers` holds, one by one, then by what `judge` says of the
-    lines of each (None takes them all).
+    lines of each (None takes them all); queries with `query_answer`, or else `series`.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,8 @@ class FakeInfluxDB:
         self.batches: list[list[str]] = []
         self.statements: list[str] = []
         self.headers: list[httpx.Headers] = []
+        self.series: list[dict[str, Any]] = []
+        self.query_answer: httpx.Response | None = None
         self.is_up = True
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -37,7 +40,8 @@ class FakeInfluxDB:
             return httpx.Response(204, headers={"X-Influxdb-Version": "1.8.10"})
         if request.url.path == "/query":
             self.statements.append(parse_qs(request.read().decode())["q"][0])
-            return httpx.Response(200, json={"results": [{"statement_id": 0}]})
+            result = {"statement_id": 0, "series": self.series}
+            return self.query_answer or httpx.Response(200, json={"results": [result]})
         self.headers.append(request.headers)
         lines = gzip.decompress(request.read()).decode().split("\n")
         answer = self.answers.pop(0) if self.answers else self.judge(lines)

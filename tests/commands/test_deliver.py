@@ -1,0 +1,106 @@
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.record.deliveries import get_target
+from squash_api.record.record import Record
+from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.command_line import Run, make_run, set_environment
+from tests.support.fake_influxdb import FakeInfluxDB
+from tests.support.http_server import HttpServer
+
+
+@pytest.fixture
+def influxdb() -> FakeInfluxDB:
+    return FakeInfluxDB()
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    """A record with one job."""
+    record = open_record(tmp_path)
+    add_test_user(record)
+    store_job(record, body=make_body(measured()), new_units={"p.a": "mmag"})
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    influxdb: FakeInfluxDB,
+    record: Record,
+    tmp_path: Path,
+) -> Iterator[Run]:
+    assert record
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with HttpServer(influxdb) as server:
+        targets = f'[{{"name": "other", "url": "{server.url}", "database": "d"}}]'
+        set_environment(
+            monkeypatch,
+            tmp_path,
+            SQUASH_INFLUX_URL=server.url,
+            SQUASH_INFLUX_TARGETS=targets,
+            SQUASH_DELIVER="off",
+        )
+        yield make_run(monkeypatch, capsys)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def signal_after(influxdb: FakeInfluxDB, lines: int, number: int) -> threading.Thread:
+    """Send this process a signal once so many lines have arrived."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 30
+        while len(influxdb.lines) < lines and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_delivers_to_every_target_until_it_is_told_to_stop(
+    run: Run, influxdb: FakeInfluxDB, record: Record, number: int
+) -> None:
+    thread = signal_after(influxdb, 2, number)
+    outcome = run("deliver")
+    thread.join()
+    assert (outcome.code, len(influxdb.lines)) == (0, 2)
+    with record.read() as connection:
+        assert get_target(connection, "default").lease_owner is None
+
+
+def test_it_delivers_to_the_target_that_is_named(
+    run: Run, influxdb: FakeInfluxDB, record: Record
+) -> None:
+    thread = signal_after(influxdb, 1, signal.SIGTERM)
+    assert run("deliver", "--target", "other").code == 0
+    thread.join()
+    with record.read() as connection:
+        assert get_target(connection, "other").sent_through == 1
+    assert len(influxdb.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(["--target", "none"], "There is no target none")]
+)
+def test_an_unknown_target_is_an_error(run: Run, arguments: list[str], words: str) -> None:
+    outcome = run("deliver", *arguments)
+    assert (outcome.code, words in outcome.err) == (1, True)
+
+
+def test_without_a_target_there_is_nothing_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SQUASH_INFLUX_URL")
+    monkeypatch.delenv("SQUASH_INFLUX_TARGETS")
+    outcome = run("deliver")
+    assert (outcome.code, "no InfluxDB is configured" in outcome.err) == (1, True)

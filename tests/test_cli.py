@@ -1,0 +1,118 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import Run, make_run, set_environment
+
+COMMANDS = ["serve", "deliver", "replay", "dispatch", "judge", "demo", "specs", "user"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    set_environment(monkeypatch, tmp_path)
+    return make_run(monkeypatch, capsys)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the web server was asked to run, and how; it is ended at once."""
+    seen: dict[str, Any] = {}
+
+    def serve(app: Any, **options: Any) -> None:
+        seen.update(options)
+        app.state.parts.accounts.close()
+        app.state.parts.record.close()
+
+    monkeypatch.setattr("uvicorn.run", serve)
+    return seen
+
+
+def test_help_names_every_command(run: Run) -> None:
+    outcome = run("--help")
+    assert outcome.code == 0
+    assert not [command for command in COMMANDS if command not in outcome.out]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(run: Run, command: str) -> None:
+    assert run(command, "--help").code == 0
+
+
+def test_without_a_command_help_is_shown(run: Run) -> None:
+    outcome = run()
+    assert "Commands" in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["serve", "--port", "x"], ["judge"]])
+def test_wrong_usage_ends_with_2(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).code == 2
+
+
+def test_the_service_listens_where_the_settings_say(
+    run: Run, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUASH_PORT", "7001")
+    assert run("serve").code == 0
+    assert (served["host"], served["port"]) == ("127.0.0.1", 7001)
+
+
+def test_the_command_line_wins_over_the_settings(
+    run: Run, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUASH_PORT", "7001")
+    assert run("serve", "--host", "127.0.0.2", "--port", "7002").code == 0
+    assert (served["host"], served["port"]) == ("127.0.0.2", 7002)
+
+
+def test_the_service_does_not_say_what_it_is_made_of(run: Run, served: dict[str, Any]) -> None:
+    run("serve")
+    assert (served["server_header"], served["access_log"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SQUASH_SECRET", ""),
+        ("SQUASH_SECRET", "too short"),
+        ("SQUASH_URL", "ftp://x"),
+        ("SQUASH_PORT", "99999"),
+        ("SQUASH_TAGS", "run_id"),
+        ("SQUASH_SPECS", "nowhere"),
+        ("SQUASH_REGISTRATION", "key"),
+        ("SQUASH_DATABASE_URL", "sqlite:////dev/null/squash.db"),
+    ],
+)
+def test_a_wrong_setting_ends_it_with_a_sentence(
+    run: Run, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    outcome = run("serve")
+    assert (outcome.code, served) == (1, {})
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "squash_api", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "serve" in result.stdout
+
+
+def test_help_needs_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from squash_api import cli; "
+        "print([name for name in ('astropy', 'alembic', 'influxdb_client', 'fastapi', 'uvicorn') "
+        "if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
