@@ -19,10 +19,12 @@ def make_body(number: int) -> bytes:
     def digits(count: int) -> str:
         return f"{chance.getrandbits(4 * count):0{count}x}"
 
+    # Ten jobs a run, and a run has one package changed.
+    run = number // 10
     packages = {
         f"package_{index}": {
             "name": f"package_{index}",
-            "git_sha": digits(40) if index == number % PACKAGES else f"{index:040x}",
+            "git_sha": f"{run if index == run % PACKAGES else index:040x}",
             "git_url": f"https://github.com/lsst/package_{index}.git",
             "git_branch": "main",
             "eups_version": f"22.0.1-{index}-gabcdef0+1234567890",
@@ -49,11 +51,11 @@ def make_body(number: int) -> bytes:
             "airmass": chance.uniform(1, 2),
             "env": {
                 "env_name": "jenkins",
-                "ci_id": str(number // 10),
+                "ci_id": str(run),
                 "ci_name": "bench_drp",
                 "ci_dataset": "bench",
                 "ci_label": "centos-7",
-                "ci_url": f"https://ci.example.org/job/{number // 10}/",
+                "ci_url": f"https://ci.example.org/job/{run}/",
                 "status": 0,
             },
             "packages": packages,

@@ -100,9 +100,7 @@ class _Outage:
         started = time.perf_counter()
         seconds = self.wait() - started
         drained = (count - first) / MEASUREMENTS / max(seconds, 1e-3)
-        progress(
-            f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f} a second"
-        )
+        progress(f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f}")
         return down.rate, up.rate, drained
 
     def kill(self) -> int:

@@ -5,7 +5,10 @@ Nothing that a client was promised rests on this; whatever is not yet derived is
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from squash_api.record.derived import (
     Derived,
@@ -30,7 +33,7 @@ from squash_api.verify.job import Job
 from squash_api.vocabulary import Vocabulary
 
 # One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
-_BATCH = 32
+_BATCH = 128
 _BATCH_BYTES = 8_000_000
 _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 
@@ -149,7 +152,14 @@ def packages_of(job: Job) -> list[dict[str, str | None]]:
 
     Those without a name are left out; so is what is no text.
     """
-    packages = job.meta.get("packages") or []
+    packages = job.meta.get("packages")
+    # The jobs of a run have the same packages.
+    return [dict(entry) for entry in _packages(orjson.dumps(packages))] if packages else []
+
+
+@lru_cache(maxsize=64)
+def _packages(document: bytes) -> tuple[dict[str, str | None], ...]:
+    packages = orjson.loads(document)
     if isinstance(packages, dict):
         packages = [
             {"name": name, **(entry if isinstance(entry, dict) else {})}
@@ -163,4 +173,4 @@ def packages_of(job: Job) -> list[dict[str, str | None]]:
                 key: entry[key] if isinstance(entry.get(key), str) else None
                 for key in _PACKAGE_KEYS
             }
-    return [found[name] for name in sorted(found)]
+    return tuple(found[name] for name in sorted(found))

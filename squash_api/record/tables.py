@@ -121,17 +121,18 @@ package_set = Table(
     Column("document", Text, nullable=False),
 )
 
+# Derived rows have no foreign keys: they come from what they refer to, hundreds at a time.
 job_run = Table(
     "job_run",
     metadata,
-    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    Column("job_id", _Id, primary_key=True, autoincrement=False),
     Column("env_name", Text),
     Column("pipeline", Text),
     Column("run_id", Text),
     Column("dataset", Text),
-    Column("package_set_id", _Id, ForeignKey("package_set.id")),
+    Column("package_set_id", _Id),
     # Any job of the run of this pipeline that was received last before this job's run.
-    Column("previous_job_id", _Id, ForeignKey("job.id")),
+    Column("previous_job_id", _Id),
     Column("measurement_count", Integer, nullable=False),
     Index(None, "pipeline", "run_id", "job_id"),
     Index(None, "pipeline", "job_id"),
@@ -142,8 +143,8 @@ job_run = Table(
 measurement = Table(
     "measurement",
     metadata,
-    Column("metric_id", _Id, ForeignKey("metric.id"), primary_key=True, autoincrement=False),
-    Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    Column("metric_id", _Id, primary_key=True, autoincrement=False),
+    Column("job_id", _Id, primary_key=True, autoincrement=False),
     # In the metric's unit; null if absent or skipped.
     Column("value", Float(53)),
     sqlite_with_rowid=False,

@@ -168,13 +168,6 @@ def upgrade() -> None:
             "previous_job_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
         ),
         sa.Column("measurement_count", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_job_run_job_id")),
-        sa.ForeignKeyConstraint(
-            ["package_set_id"], ["package_set.id"], name=op.f("fk_job_run_package_set_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["previous_job_id"], ["job.id"], name=op.f("fk_job_run_previous_job_id")
-        ),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_job_run")),
     )
     with op.batch_alter_table("job_run", schema=None) as batch_op:
@@ -206,10 +199,6 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("value", sa.Float(precision=53), nullable=True),
-        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_measurement_job_id")),
-        sa.ForeignKeyConstraint(
-            ["metric_id"], ["metric.id"], name=op.f("fk_measurement_metric_id")
-        ),
         sa.PrimaryKeyConstraint("metric_id", "job_id", name=op.f("pk_measurement")),
         sqlite_with_rowid=False,
     )
