@@ -111,9 +111,13 @@ def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> Non
 
 
 def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
-    """Return jobs whose measurements are to be derived again."""
+    """Return jobs whose measurements are to be derived again, those deleted left out."""
     rows = connection.execute(
-        select(rederivation.c.job_id).order_by(rederivation.c.job_id).limit(limit)
+        select(rederivation.c.job_id)
+        .join(job, job.c.id == rederivation.c.job_id)
+        .where(job.c.deleted_ns.is_(None))
+        .order_by(rederivation.c.job_id)
+        .limit(limit)
     )
     return [row.job_id for row in rows]
 

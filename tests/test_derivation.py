@@ -1,0 +1,220 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from sqlalchemy import select
+
+from squash_api import derivation
+from squash_api.derivation import Deriver, packages_of
+from squash_api.record.derived import derived_through, mark_for_rederivation, runs_of
+from squash_api.record.jobs import add_measurement, bury_job
+from squash_api.record.metrics import declare_metrics, meet_metrics, metric_ids
+from squash_api.record.record import Record
+from squash_api.record.tables import measurement
+from squash_api.schema import Schema
+from squash_api.stored_job import document_of
+from squash_api.verify.job import Job
+from squash_api.vocabulary import Vocabulary
+from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+
+ENV = {"env_name": "jenkins", "ci_id": "904", "ci_name": "drp", "ci_dataset": "HSC RC2"}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    add_test_user(record)
+    record.write(lambda connection: meet_metrics(connection, {"p.a": "mmag", "p.b": None}))
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def deriver(record: Record) -> Deriver:
+    return Deriver(record, Vocabulary(record, Schema()))
+
+
+def index(record: Record) -> dict[tuple[str, int], float | None]:
+    with record.read() as connection:
+        names = {number: name for name, number in metric_ids(connection, ["p.a", "p.b"]).items()}
+        rows = connection.execute(select(measurement)).all()
+    return {(names[row.metric_id], row.job_id): row.value for row in rows}
+
+
+def through(record: Record) -> int:
+    with record.read() as connection:
+        return derived_through(connection)
+
+
+def add_to(record: Record, job_id: int, document: dict[str, Any]) -> None:
+    record.write(
+        lambda connection: add_measurement(
+            connection, job_id=job_id, document=document, user_id=1, created_ns=0
+        )
+    )
+
+
+def test_an_empty_record_has_nothing_to_derive(record: Record, deriver: Deriver) -> None:
+    deriver.catch_up()
+    assert through(record) == 0
+
+
+def test_the_run_of_a_job_is_derived(record: Record, deriver: Deriver) -> None:
+    store_job(record, body=make_body(env=ENV))
+    deriver.catch_up()
+    with record.read() as connection:
+        row = runs_of(connection, [1])[1]
+    assert (row.env_name, row.pipeline, row.run_id) == ("jenkins", "drp", "904")
+    assert row.dataset == "HSC RC2"
+
+
+def test_measurements_are_derived_in_the_metrics_unit(record: Record, deriver: Deriver) -> None:
+    items = [measured("p.a", 0.5, "mag"), measured("p.b", None)]
+    store_job(record, body=make_body(*items))
+    deriver.catch_up()
+    assert index(record) == {("p.a", 1): 500.0, ("p.b", 1): None}
+
+
+def test_what_was_added_is_derived_with_the_job(record: Record, deriver: Deriver) -> None:
+    store_job(record, body=make_body(measured("p.a", 1.0)))
+    add_to(record, 1, measured("p.a", 2.0))
+    deriver.catch_up()
+    assert index(record) == {("p.a", 1): 2.0}
+
+
+def test_a_measurement_whose_name_cannot_be_stored_is_not_derived(
+    record: Record, deriver: Deriver
+) -> None:
+    items = [measured("p.\x00"), measured("p.instrument"), measured("p.a")]
+    store_job(record, body=make_body(*items))
+    deriver.catch_up()
+    assert index(record) == {("p.a", 1): 1.0}
+
+
+def test_deriving_goes_no_further_than_it_is_asked_to(record: Record, deriver: Deriver) -> None:
+    for _ in range(3):
+        store_job(record)
+    deriver.derive_through(2)
+    assert through(record) == 2
+
+
+def test_deriving_goes_no_further_than_the_last_job(record: Record, deriver: Deriver) -> None:
+    store_job(record)
+    deriver.derive_through(10**9)
+    store_job(record)
+    deriver.catch_up()
+    assert through(record) == 2
+
+
+def test_any_number_of_jobs_is_derived_in_batches(record: Record, deriver: Deriver) -> None:
+    for _ in range(derivation._BATCH + 3):
+        store_job(record, body=make_body(measured()))
+    deriver.catch_up()
+    assert len(index(record)) == through(record) == derivation._BATCH + 3
+
+
+def test_a_deleted_job_is_passed_over(record: Record, deriver: Deriver) -> None:
+    store_job(record, body=make_body(measured()))
+    store_job(record, body=make_body(measured()))
+    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    deriver.catch_up()
+    assert index(record) == {("p.a", 2): 1.0}
+
+
+def test_metrics_that_are_new_since_the_last_time_are_known(
+    record: Record, deriver: Deriver
+) -> None:
+    record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
+    store_job(record, body=make_body(measured("p.a", 500.0, "mmag")))
+    deriver.catch_up()
+    assert index(record) == {("p.a", 1): 0.5}
+
+
+def test_what_changes_while_it_is_derived_is_derived_anew(record: Record, deriver: Deriver) -> None:
+    store_job(record, body=make_body(measured("p.a", 1.0)))
+    original = document_of
+    interruptions = [lambda: add_to(record, 1, measured("p.a", 2.0))]
+
+    def interrupted(*arguments: Any) -> Job:
+        while interruptions:
+            interruptions.pop()()
+        return original(*arguments)
+
+    with patch("squash_api.derivation.document_of", interrupted):
+        deriver.catch_up()
+    assert index(record) == {("p.a", 1): 2.0}
+
+
+def test_two_derivers_at_once_derive_every_job_once(record: Record) -> None:
+    for _ in range(80):
+        store_job(record, body=make_body(measured()))
+    derivers = [Deriver(record, Vocabulary(record, Schema())) for _ in range(2)]
+    threads = [threading.Thread(target=deriver.catch_up) for deriver in derivers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert index(record) == {("p.a", number): 1.0 for number in range(1, 81)}
+
+
+# Again
+
+
+def test_nothing_is_derived_again_unasked(record: Record, deriver: Deriver) -> None:
+    store_job(record)
+    deriver.catch_up()
+    assert not deriver.rederive_some()
+
+
+def test_jobs_are_derived_again_in_the_new_unit(record: Record, deriver: Deriver) -> None:
+    store_job(record, body=make_body(measured("p.a", 500.0)))
+    deriver.catch_up()
+    record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
+    record.write(lambda connection: mark_for_rederivation(connection, [1]))
+    assert deriver.rederive_some()
+    assert index(record) == {("p.a", 1): 0.5}
+    assert not deriver.rederive_some()
+
+
+def test_a_job_that_is_deleted_while_it_is_derived_again_leaves_the_others(
+    record: Record, deriver: Deriver
+) -> None:
+    for _ in range(2):
+        store_job(record, body=make_body(measured()))
+    deriver.catch_up()
+    record.write(lambda connection: mark_for_rederivation(connection, [1, 2]))
+    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    rounds = 0
+    while deriver.rederive_some():
+        rounds += 1
+        assert rounds < 5
+
+
+# Packages
+
+
+@pytest.mark.parametrize("packages", [None, {}, [], [None, 5, {}], {"": {}}, [{"name": 5}]])
+def test_a_job_without_packages_has_none(packages: Any) -> None:
+    assert packages_of(Job(meta={"packages": packages})) == []
+
+
+@pytest.mark.parametrize("packages", [[{"name": "b"}, {"name": "a"}], {"b": {}, "a": None}])
+def test_packages_come_by_name_however_they_are_given(packages: Any) -> None:
+    found = packages_of(Job(meta={"packages": packages}))
+    assert [item["name"] for item in found] == ["a", "b"]
+
+
+def test_a_package_has_its_five_keys_and_no_other() -> None:
+    entry = {"name": "afw", "git_sha": "1", "git_url": 5, "eups_version": None, "more": "x"}
+    assert packages_of(Job(meta={"packages": [entry]})) == [
+        {
+            "name": "afw",
+            "git_sha": "1",
+            "git_url": None,
+            "git_branch": None,
+            "eups_version": None,
+        }
+    ]

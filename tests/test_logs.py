@@ -1,0 +1,71 @@
+"""Logging is of the whole process, so each test has a process of its own, or the pure part."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from squash_api.logs import _to_bytes
+
+PROGRAM = """
+import logging, structlog
+from squash_api.logs import configure_logs
+configure_logs()
+log = structlog.get_logger("test")
+log.debug("not shown")
+log.info("stored", job=5, name="\\u03a9")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("failed", target="base")
+logging.getLogger("uvicorn.error").info("from %s", "uvicorn")
+logging.getLogger("library").info("not shown")
+logging.getLogger("library").warning("from a library")
+"""
+
+
+@pytest.fixture(scope="module")
+def output() -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+@pytest.fixture(scope="module")
+def lines(output: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.stderr.splitlines()]
+
+
+def test_standard_output_stays_free_for_what_was_asked_for(
+    output: subprocess.CompletedProcess[str],
+) -> None:
+    assert output.stdout == ""
+
+
+def test_every_line_is_an_object_with_event_level_and_time(lines: list[dict[str, Any]]) -> None:
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("stored", "info"),
+        ("failed", "error"),
+        ("from uvicorn", "info"),
+        ("from a library", "warning"),
+    ]
+    assert all(line["timestamp"].endswith("Z") for line in lines)
+
+
+def test_what_is_known_is_in_keys_of_its_own(lines: list[dict[str, Any]]) -> None:
+    assert (lines[0]["job"], lines[0]["name"]) == (5, "Ω")
+
+
+def test_an_exception_is_shown_in_its_line(lines: list[dict[str, Any]]) -> None:
+    assert "ZeroDivisionError" in lines[1]["exception"]
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", 2**70, object(), {1: 2}, {"a": "\udfff"}, b"x", float("nan"), {("a",): 1}]
+)
+def test_whatever_is_logged_makes_a_line_of_json(value: object) -> None:
+    line = _to_bytes({"event": "x", "value": value})
+    assert json.loads(line)["event"] == "x"
+    assert b"\n" not in line
