@@ -176,17 +176,6 @@ def load_package_set(connection: Connection, package_set_id: int) -> list[dict[s
     return packages
 
 
-_RUN = select(
-    job_run.c.job_id,
-    job_run.c.env_name,
-    job_run.c.pipeline,
-    job_run.c.run_id,
-    job_run.c.dataset,
-    job_run.c.package_set_id,
-    job_run.c.previous_job_id,
-)
-
-
 _RUN_COLUMNS = (
     "job_id",
     "env_name",
@@ -197,6 +186,7 @@ _RUN_COLUMNS = (
     "previous_job_id",
     "measurement_count",
 )
+_RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
 
 
 def _store_runs(connection: Connection, jobs: Sequence[Derived]) -> None:
