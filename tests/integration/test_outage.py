@@ -34,6 +34,7 @@ class Aftermath:
     accepted: dict[int, int] = field(default_factory=dict)
     resent: set[int] = field(default_factory=set)
     points: list[dict[str, Any]] = field(default_factory=list)
+    attempts: int = -1
     ready_before: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -66,6 +67,7 @@ def aftermath(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> 
             aftermath = Aftermath()
             send_all(site, aftermath)
             aftermath.ready_before = site.get("/readyz")
+            aftermath.attempts = service.log.read_text().count("delivery is held up")
             server.start()
             expire_leases(site)
             # Whatever arrives next ends the pause between two attempts.
@@ -122,6 +124,10 @@ def test_every_job_was_accepted(aftermath: Aftermath) -> None:
 def test_while_influxdb_is_down_the_service_stays_ready_and_says_so(aftermath: Aftermath) -> None:
     target = aftermath.ready_before["targets"]["default"]
     assert (aftermath.ready_before["status"], target["waiting"] >= JOBS) == ("degraded", True)
+
+
+def test_jobs_that_keep_coming_do_not_make_it_try_all_the_time(aftermath: Aftermath) -> None:
+    assert 1 <= aftermath.attempts <= JOBS // 10
 
 
 def test_every_accepted_job_is_in_influxdb_once(aftermath: Aftermath) -> None:
