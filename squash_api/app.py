@@ -54,6 +54,24 @@ from squash_api.vocabulary import Vocabulary
 _log = structlog.get_logger(__name__)
 
 
+class _Service(FastAPI):
+    """FastAPI, but for the 422 that it documents wherever a path has a part to fill in.
+
+    Where a 422 is possible the routes document it themselves, with the one body of all failures.
+    """
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        document = super().openapi()
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+
 def create_app(
     settings: Settings, *, influx_transport: httpx.BaseTransport | None = None
 ) -> FastAPI:
@@ -72,7 +90,7 @@ def create_app(
         If a setting is missing or wrong, or the record does not fit the settings.
     """
     parts = _open(settings, influx_transport)
-    app = FastAPI(
+    app = _Service(
         title="SQuaSH",
         version=version("squash-api"),
         summary="Receives lsst.verify jobs, keeps every one, and serves what they measured.",

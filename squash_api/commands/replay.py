@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from squash_api.errors import SettingsError, SquashError
-from squash_api.settings import load_settings
+from squash_api.settings import InfluxTarget, Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from squash_api.record.record import Record
+    from squash_api.replay import Selection
 
 _POLL_S = 0.2
 
@@ -45,27 +46,15 @@ def replay(
     from squash_api.drainers import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
     from squash_api.influx.errors import InfluxError  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.replay import Selection, begin_refill, request_replay  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.tags_in_force import check_tags  # noqa: PLC0415
 
     settings = load_settings()
     targets = chosen_targets(settings, target or [])
-    schema = Schema(settings.tags)
-    selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until))
-    if job and (since or until):
-        raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
-    if into_empty and (selection != Selection() or target):
+    if into_empty and (job or since or until or target):
         raise SettingsError("--into-empty refills every target with every job: give nothing else.")
+    selection = _select(job or [], since, until)
     record = Record.open(settings.database_url)
     try:
-        if into_empty:
-            begin_refill(record, targets=targets, schema=schema)
-        else:
-            check_tags(record, schema)
-            count = request_replay(record, selection, targets=targets, now_ns=time.time_ns())
-            noun = "job" if count == 1 else "jobs"
-            typer.echo(f"{count} {noun} to send to {', '.join(item.name for item in targets)}")
+        _ask(record, settings, targets, None if into_empty else selection)
         if wait:
             _deliver(record, [item.name for item in targets])
     except (SquashError, InfluxError) as error:
@@ -73,6 +62,35 @@ def replay(
         raise typer.Exit(1) from None
     finally:
         record.close()
+
+
+def _select(job_ids: "Sequence[int]", since: str | None, until: str | None) -> "Selection":
+    from squash_api.replay import Selection  # noqa: PLC0415
+
+    if job_ids and (since or until):
+        raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
+    return Selection(tuple(job_ids), _time_ns(since), _time_ns(until))
+
+
+def _ask(
+    record: "Record",
+    settings: Settings,
+    targets: "Sequence[InfluxTarget]",
+    selection: "Selection | None",
+) -> None:
+    """Ask in the record for the selected jobs; without a selection for a refill."""
+    from squash_api.replay import begin_refill, request_replay  # noqa: PLC0415
+    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.tags_in_force import check_tags  # noqa: PLC0415
+
+    schema = Schema(settings.tags)
+    if selection is None:
+        begin_refill(record, targets=targets, schema=schema)
+        return
+    check_tags(record, schema)
+    count = request_replay(record, selection, targets=targets, now_ns=time.time_ns())
+    noun = "job" if count == 1 else "jobs"
+    typer.echo(f"{count} {noun} to send to {', '.join(item.name for item in targets)}")
 
 
 def _time_ns(text: str | None) -> int | None:

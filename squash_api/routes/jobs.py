@@ -202,7 +202,7 @@ def _blob_url(parts: Parts, job_id: int, identifier: Any) -> str | None:
     return f"{parts.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
 
-@router.get("/job/{job_id}/report", responses=errors_of(404))
+@router.get("/job/{job_id}/report", responses=errors_of(404, 422))
 def get_job_report(
     job_id: JobIdDep,
     parts: PartsDep,

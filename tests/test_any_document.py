@@ -1,13 +1,15 @@
 """Whatever is posted as a job: it is refused in the one form, or nothing of it is lost."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.calls import Calls
+from tests.support.calls import Calls, log_in
+from tests.support.in_process import service
 from tests.support.json_documents import hostile_text, metas, numbers, objects, values
 
 JSON = {"Content-Type": "application/json"}
@@ -46,6 +48,12 @@ FAST = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+
+
+@pytest.fixture(scope="module")
+def shared_calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
+    with service(tmp_path_factory.mktemp("service")) as client:
+        yield log_in(client, "ada")
 
 
 def post(calls: Calls, document: Any) -> Any:
