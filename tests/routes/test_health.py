@@ -104,10 +104,9 @@ def test_prometheus_knows_routes_never_paths(shared_calls: Calls) -> None:
     shared_calls("GET", "/metric/secret.name")
     shared_calls("GET", "/nothing/at/all")
     shared_calls("FROB", "/job")
-    text = shared_calls("GET", "/prometheus").text
-    for word in ("777", "secret", "nothing", "FROB"):
-        assert word not in text
     found = figures(shared_calls)
+    for word in ("777", "secret", "nothing", "FROB"):
+        assert not [key for key in found if word in key]
     assert found["squash_request_seconds_count['/job/{job_id}', '404', 'GET']"] == 1
     assert found["squash_request_seconds_count['404', 'GET', 'unknown']"] == 1
     assert found["squash_request_seconds_count['/job', '405', 'other']"] == 1
