@@ -32,7 +32,7 @@ class Server:
     def __init__(self, command: list[str], *, url: str, probe: str, **environment: str) -> None:
         self.url = url
         self._command = command
-        self._probe = f"{url}{probe}"
+        self._probe = f"{url}{probe}" if probe else ""
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("SQUASH_")},
             "PYTHONPATH": str(ROOT),

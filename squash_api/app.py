@@ -132,7 +132,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         check_tags(record, schema)
         vocabulary = Vocabulary(record, schema)
         deriver = Deriver(record, vocabulary)
-        definitions = Definitions(record, schema, vocabulary)
+        definitions = Definitions(record, schema, vocabulary, catch_up=deriver.catch_up)
         names = [target.name for target in settings.targets]
         record.write(lambda connection: ensure_targets(connection, names))
         definitions.sync_yaml(settings.specs)

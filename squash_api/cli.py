@@ -43,6 +43,8 @@ def serve(
         access_log=False,
         log_config=None,
         server_header=False,
+        # An upload that never ends must not keep the service from stopping.
+        timeout_graceful_shutdown=10,
     )
 
 

@@ -7,46 +7,54 @@ from typing import Any
 from sqlalchemy import Connection
 
 from squash_api.influx.points import PackageChange
-from squash_api.record.derived import RunRow, load_package_set, runs_of
+from squash_api.record.runs import RunRow, load_package_set, runs_of
+
+_MOST_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class CodeChanges:
-    """The changes between two runs; `previous_run_id` is None if there is no run before."""
+    """The changes between two runs; `packages` is None if one of them has not named its own."""
 
     previous_run_id: str | None
-    packages: tuple[PackageChange, ...]
+    packages: tuple[PackageChange, ...] | None
 
 
 class CodeChangeReader:
-    """Compares runs, remembering the package sets it has read. For one thread at a time."""
+    """Compares runs, remembering what it has read. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._sets: dict[int, list[dict[str, Any]]] = {}
+        self._runs: dict[int, RunRow | None] = {}
+        self._differences: dict[tuple[int, int], tuple[PackageChange, ...]] = {}
 
     def read(self, connection: Connection, run: RunRow) -> CodeChanges | None:
         """Return what changed between the run before and this one, or None if none is known."""
         if run.previous_job_id is None:
             return None
-        previous = runs_of(connection, [run.previous_job_id]).get(run.previous_job_id)
+        previous = self._run(connection, run.previous_job_id)
         if previous is None:
             return None
         if run.package_set_id is None or previous.package_set_id is None:
-            return CodeChanges(previous.run_id, ())
-        return CodeChanges(
-            previous.run_id,
-            _difference(
-                self._packages(connection, previous.package_set_id),
-                self._packages(connection, run.package_set_id),
-            ),
-        )
+            return CodeChanges(previous.run_id, None)
+        sets = (previous.package_set_id, run.package_set_id)
+        return CodeChanges(previous.run_id, self._difference(connection, sets))
 
-    def _packages(self, connection: Connection, package_set_id: int) -> list[dict[str, Any]]:
-        if package_set_id not in self._sets:
-            if len(self._sets) > 100:
-                self._sets.clear()
-            self._sets[package_set_id] = load_package_set(connection, package_set_id)
-        return self._sets[package_set_id]
+    def _run(self, connection: Connection, job_id: int) -> RunRow | None:
+        if job_id not in self._runs:
+            if len(self._runs) >= _MOST_REMEMBERED:
+                self._runs.clear()
+            self._runs[job_id] = runs_of(connection, [job_id]).get(job_id)
+        return self._runs[job_id]
+
+    def _difference(
+        self, connection: Connection, sets: tuple[int, int]
+    ) -> tuple[PackageChange, ...]:
+        if sets not in self._differences:
+            if len(self._differences) >= _MOST_REMEMBERED:
+                self._differences.clear()
+            before, now = (load_package_set(connection, number) for number in sets)
+            self._differences[sets] = _difference(before, now)
+        return self._differences[sets]
 
 
 def _difference(

@@ -50,7 +50,15 @@ class Definitions:
         Takes in every change of a metric.
     """
 
-    def __init__(self, record: Record, schema: Schema, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        record: Record,
+        schema: Schema,
+        vocabulary: Vocabulary,
+        *,
+        catch_up: Callable[[], None] | None = None,
+    ) -> None:
+        self._catch_up = catch_up
         self._record = record
         self._schema = schema
         self._vocabulary = vocabulary
@@ -202,6 +210,9 @@ class Definitions:
         account: Account,
     ) -> Change:
         """Store those proposals that `plan` picks, or nothing if it raises."""
+        if self._catch_up is not None and any(item.kind == "metric" for item in proposals):
+            # Only an index that is up to date tells which jobs measure the metrics.
+            self._catch_up()
 
         def check(connection: Connection) -> tuple[list[Proposal], tuple[str, ...]]:
             picked = plan(connection)

@@ -34,24 +34,26 @@ from squash_api.record.deliveries import (
     release_lease,
     take_lease,
 )
-from squash_api.record.derived import runs_of
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.record import Record
+from squash_api.record.runs import runs_of
 from squash_api.settings import InfluxTarget
 from squash_api.stored_job import document_of
 from squash_api.verify.assessment import assess
 from squash_api.vocabulary import Vocabulary
 
-# A lease outlives the longest request, so that no two drainers ever send at once.
-_LEASE_NS = 120 * 10**9
+# A drainer renews its lease while it lives: another takes over soon after it has died.
+_LEASE_NS = 20 * 10**9
+_HEARTBEAT_S = 5.0
 _BATCH = 500
-_BATCH_BYTES = 24_000_000
+_BATCH_BYTES = 12_000_000
 _IDLE_S = 0.25
 _GATHER_S = 0.03
 _STANDBY_S = 2.0
 _FIRST_WAIT_S = 0.25
 _LEAST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 30.0
+_LONGEST_WAIT_S = 5.0
+_REFUSED_WAIT_S = 30.0
 _LONGEST_SILENCE_S = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -104,7 +106,7 @@ class Drainer:
         self._unhurried_s = 0.0
         self._is_well = False
         self._heard = 0.0
-        self._lease_until_ns = 0
+        self._holds_lease = False
         record.write(lambda connection: ensure_targets(connection, [self.name]))
 
     def wake(self) -> None:
@@ -118,6 +120,10 @@ class Drainer:
 
     def run(self) -> None:
         """Send until `stop`."""
+        heartbeat = threading.Thread(
+            target=self._keep_lease, name=f"lease-{self.name}", daemon=True
+        )
+        heartbeat.start()
         try:
             while not self._stop.is_set():
                 wait_s = self._step_or_wait()
@@ -128,7 +134,9 @@ class Drainer:
                     self._wake.wait(wait_s - unhurried_s)
                     self._wake.clear()
         finally:
+            self._stop.set()
             self._client.close()
+            heartbeat.join()
             try:
                 self._record.write(
                     lambda connection: release_lease(connection, self.name, owner=self._owner)
@@ -164,22 +172,37 @@ class Drainer:
         return _IDLE_S
 
     def _has_lease(self) -> bool:
-        """Take the lease, or renew it in good time; False if another drainer holds it."""
-        now_ns = time.time_ns()
-        if now_ns < self._lease_until_ns - _LEASE_NS // 2:
+        """Take the lease, or tell that it is held already; False if another drainer holds it."""
+        if self._holds_lease:
             return True
-        until_ns = now_ns + _LEASE_NS
+        now_ns = time.time_ns()
         with self._record.read() as connection:
             held = get_target(connection, self.name)
         if held.lease_owner not in (None, self._owner) and held.lease_until_ns >= now_ns:
             return False
-        has_lease = self._record.write(
+        self._holds_lease = self._take_lease()
+        return self._holds_lease
+
+    def _take_lease(self) -> bool:
+        now_ns = time.time_ns()
+        return self._record.write(
             lambda connection: take_lease(
-                connection, self.name, owner=self._owner, now_ns=now_ns, until_ns=until_ns
+                connection,
+                self.name,
+                owner=self._owner,
+                now_ns=now_ns,
+                until_ns=now_ns + _LEASE_NS,
             )
         )
-        self._lease_until_ns = until_ns if has_lease else 0
-        return has_lease
+
+    def _keep_lease(self) -> None:
+        """Renew the lease while it is held, however long a batch takes."""
+        while not self._stop.wait(_HEARTBEAT_S):
+            try:
+                if self._holds_lease:
+                    self._holds_lease = self._take_lease()
+            except RecordUnavailableError:
+                _log.warning("lease not renewed; it will be tried again", target=self.name)
 
     def _listen(self) -> None:
         """Ask InfluxDB for a sign of life after trouble, or when nothing was sent for long.
@@ -273,7 +296,7 @@ class Drainer:
 
     def _encode(self, rows: Sequence[JobRow]) -> _Batch:
         """Make the points of jobs; deleted ones have none."""
-        self._deriver.derive_through(rows[-1].job_id)
+        self._deriver.derive_runs_through(rows[-1].job_id)
         self._vocabulary.refresh()
         schema = self._vocabulary.schema
         batch = _Batch()
@@ -305,7 +328,7 @@ class Drainer:
         wait_s = self._next_wait()
         if isinstance(error, InfluxRefusedError | InfluxMisconfiguredError):
             # Nobody but an operator can mend it: asking often would only fill InfluxDB's log.
-            wait_s = self._unhurried_s = _LONGEST_WAIT_S
+            wait_s = self._unhurried_s = _REFUSED_WAIT_S
         (_log.error if is_first else _log.info)(
             "delivery is held up", target=self.name, reason=trouble, wait_s=round(wait_s, 1)
         )

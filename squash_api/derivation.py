@@ -4,11 +4,13 @@ Nothing that a client was promised rests on this; whatever is not yet derived is
 """
 
 import threading
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from squash_api.record.derived import (
     Derived,
@@ -25,10 +27,11 @@ from squash_api.record.jobs import (
     last_job_id,
 )
 from squash_api.record.record import Record
+from squash_api.record.runs import Run, runs_through, store_runs
 from squash_api.schema import RUN_ID, TAG_SOURCES, Context
 from squash_api.storable import clean_text, tag_text
 from squash_api.stored_job import document_of
-from squash_api.verify.assessment import assess
+from squash_api.verify.assessment import KnownMetric, assess
 from squash_api.verify.job import Job
 from squash_api.vocabulary import Vocabulary
 
@@ -55,36 +58,43 @@ class Deriver:
         self._lock = threading.Lock()
 
     def catch_up(self) -> None:
-        """Derive every job that is in the record now."""
+        """Derive everything from every job that is in the record now."""
         with self._record.read() as connection:
             last = last_job_id(connection)
-        self.derive_through(last)
-
-    def derive_through(self, job_id: int) -> None:
-        """Derive every job up to this one."""
+        self.derive_runs_through(last)
         with self._lock:
-            while True:
-                with self._record.read() as connection:
-                    after = derived_through(connection)
-                    if after >= job_id:
-                        return
-                    rows = jobs_between(
-                        connection,
-                        after=after,
-                        through=job_id,
-                        max_bytes=_BATCH_BYTES,
-                        limit=_BATCH,
-                    )
-                    added = added_measurements(connection, [row.job_id for row in rows])
-                if not rows:
-                    return
-                through = rows[-1].job_id
-                derived = self._derive(rows, added)
-                self._record.write(
-                    lambda connection, derived=derived, after=after, through=through: (  # type: ignore[misc]
-                        store_derived(connection, derived, after=after, through=through)
-                    )
+            self._index_through(last)
+
+    def derive_runs_through(self, job_id: int) -> None:
+        """Derive the runs of every job up to this one; delivery needs no more."""
+        with self._lock:
+            while (batch := self._read_batch(runs_through, job_id)) is not None:
+                self._vocabulary.refresh()
+                runs = [
+                    self._run_of(row.job_id, document_of(row, batch.added.get(row.job_id, [])))
+                    for row in batch.rows
+                    if row.body is not None
+                ]
+                self._record.write(partial(_store, store_runs, runs, batch))
+
+    def _index_through(self, job_id: int) -> None:
+        while (batch := self._read_batch(derived_through, job_id)) is not None:
+            derived = self._derive(batch.rows, batch.added)
+            self._record.write(partial(_store, store_derived, derived, batch))
+
+    def _read_batch(self, progress: Callable[[Connection], int], job_id: int) -> "_Batch | None":
+        """Return the next jobs up to one that are not derived, or None if all are."""
+        with self._record.read() as connection:
+            after = progress(connection)
+            rows = (
+                jobs_between(
+                    connection, after=after, through=job_id, max_bytes=_BATCH_BYTES, limit=_BATCH
                 )
+                if after < job_id
+                else []
+            )
+            added = added_measurements(connection, [row.job_id for row in rows])
+        return _Batch(after, rows, added) if rows else None
 
     def rederive_some(self) -> bool:
         """Derive some of those jobs again whose metrics have changed; False if there are none."""
@@ -109,28 +119,48 @@ class Deriver:
 
     def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
         job = document_of(row, added)
-        schema = self._vocabulary.schema
-        names = sorted({item["metric"] for item in job.measurements})
-        # Names that cannot be stored are not among them.
-        metrics = {
-            name: known
-            for name in names
-            if (known := self._vocabulary.metrics.get(name)) is not None
-        }
-        outcome = assess(job, metrics=metrics, schema=schema)
-        context = schema.context(job.meta)
-        run_id = context.fields.get(RUN_ID)
+        metrics = self._metrics_of(job)
+        outcome = assess(job, metrics=metrics, schema=self._vocabulary.schema)
         return Derived(
             row.job_id,
+            values={name: outcome.values.get(name) for name in metrics},
+            units={name: known.unit for name, known in metrics.items()},
+            added=len(added),
+        )
+
+    def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
+        """Return the metrics that a job measures, by name; those that cannot be stored are not."""
+        known = self._vocabulary.metrics
+        names = {item["metric"] for item in job.measurements}
+        return {name: known[name] for name in sorted(names) if name in known}
+
+    def _run_of(self, job_id: int, job: Job) -> Run:
+        context = self._vocabulary.schema.context(job.meta)
+        run_id = context.fields.get(RUN_ID)
+        return Run(
+            job_id,
             env_name=context.tags.get("env_name"),
             pipeline=context.tags.get("pipeline"),
             run_id=run_id if isinstance(run_id, str) else None,
             dataset=dataset_of(job, context),
             packages=packages_of(job),
-            values={name: outcome.values.get(name) for name in metrics},
-            units={name: known.unit for name, known in metrics.items()},
-            added=len(added),
+            measurement_count=len(self._metrics_of(job)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Jobs that are derived together: those that follow the job `after`."""
+
+    after: int
+    rows: list[JobRow]
+    added: dict[int, list[dict[str, Any]]]
+
+
+def _store(
+    store: Callable[..., bool], derived: Sequence[Any], batch: _Batch, connection: Connection
+) -> bool:
+    return store(connection, derived, after=batch.after, through=batch.rows[-1].job_id)
 
 
 def dataset_of(job: Job, context: Context) -> str | None:

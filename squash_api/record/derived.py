@@ -1,12 +1,8 @@
-"""What is derived from the jobs: their runs, their packages, and the index of measurements."""
+"""The index of measurements, derived from the jobs."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any
 
-import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from squash_api.record.bulk import insert_rows
@@ -17,7 +13,6 @@ from squash_api.record.tables import (
     job,
     job_run,
     measurement,
-    package_set,
     rederivation,
 )
 
@@ -33,31 +28,13 @@ class Derived:
     """
 
     job_id: int
-    env_name: str | None
-    pipeline: str | None
-    run_id: str | None
-    dataset: str | None
-    packages: Sequence[Mapping[str, Any]]
     values: Mapping[str, float | None]
     units: Mapping[str, str | None] = field(default_factory=dict)
     added: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A job's run. `previous_job_id` is a job of the run before, of the same pipeline."""
-
-    job_id: int
-    env_name: str | None
-    pipeline: str | None
-    run_id: str | None
-    dataset: str | None
-    package_set_id: int | None
-    previous_job_id: int | None
-
-
 def derived_through(connection: Connection) -> int:
-    """Return the id up to which every job has been derived."""
+    """Return the id up to which every job is in the index of measurements."""
     return int(get_state(connection, _DERIVED_THROUGH) or 0)
 
 
@@ -71,7 +48,6 @@ def store_derived(
     """
     if derived_through(connection) != after or _have_changed(connection, jobs):
         return False
-    _store_runs(connection, jobs)
     _insert_measurements(connection, jobs)
     set_state(connection, _DERIVED_THROUGH, str(through))
     return True
@@ -99,15 +75,15 @@ def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> boo
 
 def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> None:
     """Ask for the measurements of jobs to be derived again, if they have been derived at all."""
-    done = set(
+    through = derived_through(connection)
+    asked = set(
         connection.execute(
-            select(job_run.c.job_id)
-            .outerjoin(rederivation, rederivation.c.job_id == job_run.c.job_id)
-            .where(job_run.c.job_id.in_(job_ids), rederivation.c.job_id.is_(None))
+            select(rederivation.c.job_id).where(rederivation.c.job_id.in_(job_ids))
         ).scalars()
     )
-    if done:
-        connection.execute(insert(rederivation), [{"job_id": job_id} for job_id in sorted(done)])
+    rows = [{"job_id": item} for item in sorted(set(job_ids) - asked) if item <= through]
+    if rows:
+        connection.execute(insert(rederivation), rows)
 
 
 def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
@@ -126,151 +102,6 @@ def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str
     """Take a deleted job out of the index; other runs that compare with it keep its packages."""
     _delete_measurements(connection, job_id, metrics)
     connection.execute(delete(rederivation).where(rederivation.c.job_id == job_id))
-
-
-def runs_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, RunRow]:
-    """Return the runs of those jobs that have been derived."""
-    rows = connection.execute(_RUN.where(job_run.c.job_id.in_(job_ids)))
-    return {row.job_id: RunRow(*row) for row in rows}
-
-
-def jobs_of_run(
-    connection: Connection,
-    run_id: str,
-    *,
-    pipeline: str | None = None,
-    env_name: str | None = None,
-    limit: int = 1,
-) -> list[RunRow]:
-    """Return the first jobs of a run that have not been deleted, in order of arrival."""
-    query = _RUN.join(job, job.c.id == job_run.c.job_id).where(
-        job_run.c.run_id == run_id, job.c.deleted_ns.is_(None)
-    )
-    if pipeline is not None:
-        query = query.where(job_run.c.pipeline == pipeline)
-    if env_name is not None:
-        query = query.where(job_run.c.env_name == env_name)
-    rows = connection.execute(query.order_by(job_run.c.job_id).limit(limit))
-    return [RunRow(*row) for row in rows]
-
-
-def datasets(connection: Connection, *, after: str, limit: int) -> list[str]:
-    """Return the distinct datasets of jobs, in order."""
-    rows = connection.execute(
-        select(job_run.c.dataset)
-        .join(job, job.c.id == job_run.c.job_id)
-        .where(job_run.c.dataset > after, job.c.deleted_ns.is_(None))
-        .distinct()
-        .order_by(job_run.c.dataset)
-        .limit(limit)
-    )
-    return [row.dataset for row in rows]
-
-
-def load_package_set(connection: Connection, package_set_id: int) -> list[dict[str, Any]]:
-    """Return the packages of a set, by name."""
-    document = connection.execute(
-        select(package_set.c.document).where(package_set.c.id == package_set_id)
-    ).scalar_one()
-    packages: list[dict[str, Any]] = json.loads(document)
-    return packages
-
-
-_RUN_COLUMNS = (
-    "job_id",
-    "env_name",
-    "pipeline",
-    "run_id",
-    "dataset",
-    "package_set_id",
-    "previous_job_id",
-    "measurement_count",
-)
-_RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
-
-
-def _store_runs(connection: Connection, jobs: Sequence[Derived]) -> None:
-    """Store the runs of jobs, which come in the order of their ids."""
-    sets = _package_sets(connection, jobs)
-    previous: dict[tuple[str, str], int | None] = {}
-    latest: dict[str, int] = {}
-    rows: list[tuple[Any, ...]] = []
-    for item, package_set_id in zip(jobs, sets, strict=True):
-        before: int | None = None
-        if item.pipeline is not None and item.run_id is not None:
-            run = (item.pipeline, item.run_id)
-            if run not in previous:
-                previous[run] = _job_before(connection, *run, latest=latest.get(item.pipeline))
-            before = previous[run]
-            latest[item.pipeline] = item.job_id
-        rows.append(
-            (
-                item.job_id,
-                item.env_name,
-                item.pipeline,
-                item.run_id,
-                item.dataset,
-                package_set_id,
-                before,
-                len(item.values),
-            )
-        )
-    insert_rows(connection, job_run, _RUN_COLUMNS, rows)
-
-
-def _package_sets(connection: Connection, jobs: Sequence[Derived]) -> list[int | None]:
-    """Return the id of each job's set of packages; a set is stored once, however many have it."""
-    documents: dict[bytes, str] = {}
-    digests: list[bytes | None] = []
-    for item in jobs:
-        digest = None
-        if item.packages:
-            document = orjson.dumps(item.packages)
-            digest = blake2b(document, digest_size=16).digest()
-            documents[digest] = document.decode()
-        digests.append(digest)
-    if not documents:
-        return [None for _ in jobs]
-    query = select(package_set.c.digest, package_set.c.id).where(
-        package_set.c.digest.in_(list(documents))
-    )
-    known = {row.digest: row.id for row in connection.execute(query)}
-    new = [{"digest": key, "document": text} for key, text in documents.items() if key not in known]
-    if new:
-        connection.execute(insert(package_set), new)
-        known = {row.digest: row.id for row in connection.execute(query)}
-    return [None if digest is None else known[digest] for digest in digests]
-
-
-def _job_before(
-    connection: Connection, pipeline: str, run_id: str, *, latest: int | None
-) -> int | None:
-    """Return a job of the run of the same pipeline that was received before this one's.
-
-    `latest` is the pipeline's newest job among those that are being stored.
-    """
-    same_run = connection.execute(
-        select(job_run.c.previous_job_id)
-        .where(job_run.c.pipeline == pipeline, job_run.c.run_id == run_id)
-        .order_by(job_run.c.job_id)
-        .limit(1)
-    ).first()
-    if same_run is not None:
-        previous: int | None = same_run.previous_job_id
-        return previous
-    if latest is not None:
-        return latest
-    return connection.execute(
-        select(job_run.c.job_id)
-        .join(job, job.c.id == job_run.c.job_id)
-        .where(
-            job_run.c.pipeline == pipeline,
-            job_run.c.run_id.is_not(None),
-            job.c.deleted_ns.is_(None),
-        )
-        .order_by(job_run.c.job_id.desc())
-        .limit(1)
-    ).scalar_one_or_none()
 
 
 def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
@@ -314,14 +145,3 @@ def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> Non
         if name in ids
     )
     insert_rows(connection, measurement, ("metric_id", "job_id", "value"), rows)
-
-
-def count_measurements(connection: Connection) -> int:
-    """Return how many measurements the jobs hold, deleted jobs left out."""
-    return int(
-        connection.execute(
-            select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
-            .join(job, job.c.id == job_run.c.job_id)
-            .where(job.c.deleted_ns.is_(None))
-        ).scalar_one()
-    )

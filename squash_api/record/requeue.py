@@ -11,11 +11,13 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     true,
     update,
 )
 
+from squash_api.record.derived import derived_through
 from squash_api.record.metrics import metric_ids
 from squash_api.record.tables import job, measurement, redelivery, rederivation, target
 
@@ -23,7 +25,7 @@ from squash_api.record.tables import job, measurement, redelivery, rederivation,
 def requeue_metrics(connection: Connection, names: Iterable[str], *, request: int) -> int:
     """Ask for the jobs that measure these metrics to be derived and sent to every target again.
 
-    Jobs that are not derived yet need no asking: what comes of them is in the new units.
+    Jobs may have been sent before they are in the index: all of those are sent again.
 
     Parameters
     ----------
@@ -38,17 +40,16 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
     wanted = sorted(metric_ids(connection, names).values())
     if not wanted:
         return 0
-    affected = (
-        select(measurement.c.job_id)
-        .join(job, job.c.id == measurement.c.job_id)
-        .where(measurement.c.metric_id.in_(wanted), job.c.deleted_ns.is_(None))
-        .distinct()
+    measuring = select(measurement.c.job_id).where(measurement.c.metric_id.in_(wanted))
+    affected = select(job.c.id.label("job_id")).where(
+        or_(job.c.id.in_(measuring), job.c.id > derived_through(connection)),
+        job.c.deleted_ns.is_(None),
     )
     count = int(
         connection.execute(select(func.count()).select_from(affected.subquery())).scalar_one()
     )
     if count:
-        _rederive(connection, affected)
+        _rederive(connection, affected.where(job.c.id <= derived_through(connection)))
         _redeliver(connection, affected, request=request)
     return count
 

@@ -5,8 +5,8 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
 
-from squash_api.record.derived import count_measurements, datasets
 from squash_api.record.overview import last_job_received_ns, number_of_jobs
+from squash_api.record.runs import count_measurements, datasets
 from squash_api.routes.dependencies import PageDep, PartsDep, next_link
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.json_reply import json_reply

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from squash_api.code_changes import CodeChangeReader
 from squash_api.errors import NotFoundError
 from squash_api.jobs import job_object
-from squash_api.record.derived import jobs_of_run
+from squash_api.record.runs import jobs_of_run
 from squash_api.routes.dependencies import MAX_PAGE, PartsDep
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.json_reply import json_reply
@@ -53,7 +53,7 @@ def get_code_changes(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -
         run = next((run for run in runs if run.package_set_id is not None), None)
         run = run or (runs[0] if runs else None)
         changes = CodeChangeReader().read(connection, run) if run else None
-    packages = changes.packages if changes else ()
+    packages = (changes.packages or ()) if changes else ()
     return json_reply(
         {
             "id": ci_id if run else None,
