@@ -205,7 +205,7 @@ def test_refused_credentials_pause_and_show(
 ) -> None:
     (job,) = new_jobs(record)
     influxdb.answers = [refusal(status, "authorization failed")]
-    assert step(drainer) >= 0.125
+    assert step(drainer) == delivery._REFUSED_WAIT_S
     assert "authorization failed" in (target(record).trouble or "")
     assert state(record, job).state == "STARTED"
     drain(drainer)
