@@ -43,6 +43,8 @@ def serve(
         access_log=False,
         log_config=None,
         server_header=False,
+        # Links come from SQUASH_URL alone, never from what a proxy says.
+        proxy_headers=False,
         # An upload that never ends must not keep the service from stopping.
         timeout_graceful_shutdown=10,
     )

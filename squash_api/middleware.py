@@ -12,6 +12,7 @@ _log = structlog.get_logger("squash_api.access")
 # A figure for each word that somebody makes up would never end.
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 # Probes and scrapes come every few seconds and would drown the rest.
+_SLOW_S = 1.0
 _QUIET = frozenset({"/healthz", "/readyz", "/prometheus"})
 
 
@@ -50,7 +51,7 @@ class NormalizingMiddleware:
 
 
 class ObservingMiddleware:
-    """Counts each request under its route, and logs it.
+    """Counts each request under its route, and logs those that fail or are slow.
 
     Parameters
     ----------
@@ -85,8 +86,11 @@ class ObservingMiddleware:
             route = getattr(scope.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._counters.count_request(method=method, route=route, status=status, seconds=seconds)
+            # What went well is counted, and is in the record; a log line for each would cost as
+            # much as judging the job.
+            is_remarkable = status >= 400 or seconds >= _SLOW_S
             if route not in _QUIET:
-                _log.info(
+                (_log.info if is_remarkable else _log.debug)(
                     "request",
                     method=scope["method"],
                     path=scope["path"],

@@ -27,6 +27,14 @@ class Counters:
         self._values = Counter(
             "squash_values", "Measurements of accepted jobs.", ("outcome",), registry=self._registry
         )
+        # Looking up a child by its labels costs more than counting.
+        self._stored, self._repeated = (
+            self._jobs.labels(outcome) for outcome in ("stored", "repeated")
+        )
+        self._kept, self._absent, self._skipped = (
+            self._values.labels(outcome) for outcome in ("kept", "absent", "skipped")
+        )
+        self._by_route: dict[tuple[str, str, int], Histogram] = {}
         names = ("target",)
         self._waiting = Gauge(
             "squash_delivery_waiting", "Jobs not yet delivered.", names, registry=self._registry
@@ -52,16 +60,22 @@ class Counters:
 
     def count_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request by the path of its route, never by the path that was asked for."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+        key = (method, route, status)
+        child = self._by_route.get(key)
+        if child is None:
+            child = self._by_route[key] = self._requests.labels(method, route, str(status))
+        child.observe(seconds)
 
     def count_job(self, ingested: Ingested) -> None:
         """Count an accepted job and what became of its measurements."""
-        self._jobs.labels("repeated" if ingested.stored.is_repeat else "stored").inc()
-        if not ingested.stored.is_repeat:
-            outcome = ingested.assessment
-            self._values.labels("kept").inc(len(outcome.values))
-            self._values.labels("absent").inc(len(outcome.absent))
-            self._values.labels("skipped").inc(len(outcome.skipped))
+        if ingested.stored.is_repeat:
+            self._repeated.inc()
+            return
+        outcome = ingested.assessment
+        self._stored.inc()
+        self._kept.inc(len(outcome.values))
+        self._absent.inc(len(outcome.absent))
+        self._skipped.inc(len(outcome.skipped))
 
     def expose(self, backlogs: list[Backlog]) -> bytes:
         """Return all figures as text, with those of delivery as they are now."""

@@ -107,6 +107,8 @@ async def post_job(request: Request) -> Response:
 
 
 def _is_strict(request: Request) -> bool:
+    if not request.scope["query_string"]:
+        return False
     text = request.query_params.get("strict", "false").lower()
     if text not in _BOOLEANS:
         raise InvalidInputError(
