@@ -9,7 +9,7 @@ from squash_api.derivation import Deriver
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
-_LONGEST_BURST = 10
+_PAUSE_S = 0.5
 
 
 class Background:
@@ -58,18 +58,14 @@ class Background:
     def _derive(self) -> None:
         while not self._stop.is_set():
             self._new_job.wait(_POLL_S)
-            # Nobody waits for this: drainers and readers derive what they need. So it leaves the
-            # processor to a burst of jobs, up to a limit.
-            for _ in range(_LONGEST_BURST):
-                self._new_job.clear()
-                self._stop.wait(_POLL_S)
-                if self._stop.is_set():
-                    return
-                if not self._new_job.is_set():
-                    break
+            self._stop.wait(_POLL_S)
             try:
-                self._deriver.catch_up()
-                while not self._stop.is_set() and self._deriver.rederive_some():
-                    pass
+                while not self._stop.is_set() and self._deriver.derive_some():
+                    # Nobody waits for this: drainers and readers derive what they need. So it
+                    # leaves most of the processor to jobs while they come.
+                    if self._new_job.is_set():
+                        self._new_job.clear()
+                        self._stop.wait(_PAUSE_S)
             except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
                 _log.exception("deriving failed; it will be tried again")
+            self._new_job.clear()

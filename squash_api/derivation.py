@@ -55,32 +55,53 @@ class Deriver:
     def __init__(self, record: Record, vocabulary: Vocabulary) -> None:
         self._record = record
         self._vocabulary = vocabulary
-        self._lock = threading.Lock()
+        # Delivery waits for the runs, and must never wait for the index.
+        self._runs_lock = threading.Lock()
+        self._index_lock = threading.Lock()
 
     def catch_up(self) -> None:
         """Derive everything from every job that is in the record now."""
         with self._record.read() as connection:
             last = last_job_id(connection)
         self.derive_runs_through(last)
-        with self._lock:
-            self._index_through(last)
+        while self._index_some(last):
+            pass
+
+    def derive_some(self) -> bool:
+        """Derive the next batch of what waits; False if nothing does."""
+        with self._record.read() as connection:
+            last = last_job_id(connection)
+        has_runs = self._runs_some(last)
+        has_index = self._index_some(last)
+        return has_runs or has_index or self.rederive_some()
 
     def derive_runs_through(self, job_id: int) -> None:
         """Derive the runs of every job up to this one; delivery needs no more."""
-        with self._lock:
-            while (batch := self._read_batch(runs_through, job_id)) is not None:
-                self._vocabulary.refresh()
-                runs = [
-                    self._run_of(row.job_id, document_of(row, batch.added.get(row.job_id, [])))
-                    for row in batch.rows
-                    if row.body is not None
-                ]
-                self._record.write(partial(_store, store_runs, runs, batch))
+        while self._runs_some(job_id):
+            pass
 
-    def _index_through(self, job_id: int) -> None:
-        while (batch := self._read_batch(derived_through, job_id)) is not None:
+    def _runs_some(self, job_id: int) -> bool:
+        with self._runs_lock:
+            batch = self._read_batch(runs_through, job_id)
+            if batch is None:
+                return False
+            self._vocabulary.refresh()
+            runs = [
+                self._run_of(row.job_id, document_of(row, batch.added.get(row.job_id, [])))
+                for row in batch.rows
+                if row.body is not None
+            ]
+            self._record.write(partial(_store, store_runs, runs, batch))
+            return True
+
+    def _index_some(self, job_id: int) -> bool:
+        with self._index_lock:
+            batch = self._read_batch(derived_through, job_id)
+            if batch is None:
+                return False
             derived = self._derive(batch.rows, batch.added)
             self._record.write(partial(_store, store_derived, derived, batch))
+            return True
 
     def _read_batch(self, progress: Callable[[Connection], int], job_id: int) -> "_Batch | None":
         """Return the next jobs up to one that are not derived, or None if all are."""
@@ -98,7 +119,7 @@ class Deriver:
 
     def rederive_some(self) -> bool:
         """Derive some of those jobs again whose metrics have changed; False if there are none."""
-        with self._lock:
+        with self._index_lock:
             with self._record.read() as connection:
                 ids = jobs_to_rederive(connection, limit=_BATCH)
                 rows = jobs_by_id(connection, ids, max_bytes=_BATCH_BYTES)
