@@ -43,12 +43,13 @@ def store_derived(
 ) -> bool:
     """Store what jobs come to, in the order of their ids.
 
-    Returns False, with nothing stored, if meanwhile somebody else has derived jobs after `after`,
-    or what these come from has changed.
+    Their runs are known already. Returns False, with nothing stored, if meanwhile somebody else has
+    derived jobs after `after`, or what these come from has changed.
     """
     if derived_through(connection) != after or _have_changed(connection, jobs):
         return False
     _insert_measurements(connection, jobs)
+    _correct_counts(connection, jobs)
     set_state(connection, _DERIVED_THROUGH, str(through))
     return True
 
@@ -62,12 +63,8 @@ def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> boo
         return False
     for item in jobs:
         _delete_measurements(connection, item.job_id, item.values)
-        connection.execute(
-            update(job_run)
-            .where(job_run.c.job_id == item.job_id)
-            .values(measurement_count=len(item.values))
-        )
     _insert_measurements(connection, jobs)
+    _correct_counts(connection, jobs)
     ids = [item.job_id for item in jobs]
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
     return True
@@ -119,6 +116,28 @@ def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
         return True
     units = known_units(connection, {name for item in jobs for name in item.units})
     return any(units.get(name) != unit for item in jobs for name, unit in item.units.items())
+
+
+def _correct_counts(connection: Connection, jobs: Sequence[Derived]) -> None:
+    """Count measurements that were added to jobs since their runs were derived."""
+    counted = select(job_run.c.job_id, job_run.c.measurement_count).where(
+        job_run.c.job_id.in_([item.job_id for item in jobs])
+    )
+    before = {row.job_id: row.measurement_count for row in connection.execute(counted)}
+    rows = [
+        {"job": item.job_id, "count": len(item.values)}
+        for item in jobs
+        if before.get(item.job_id) != len(item.values)
+    ]
+    if rows:
+        connection.execute(_COUNT_MEASUREMENTS, rows)
+
+
+_COUNT_MEASUREMENTS = (
+    update(job_run)
+    .where(job_run.c.job_id == bindparam("job"))
+    .values(measurement_count=bindparam("count"))
+)
 
 
 def _delete_measurements(connection: Connection, job_id: int, metrics: Iterable[str]) -> None:
