@@ -68,12 +68,16 @@ class Deriver:
             pass
 
     def derive_some(self) -> bool:
-        """Derive the next batch of what waits; False if nothing does."""
+        """Derive the next batch of each that waits; False if nothing does."""
         with self._record.read() as connection:
             last = last_job_id(connection)
         has_runs = self._runs_some(last)
-        has_index = self._index_some(last)
-        return has_runs or has_index or self.rederive_some()
+        with self._record.read() as connection:
+            through = runs_through(connection)
+        has_index = self._index_some(through)
+        # However many jobs come, those whose metrics have changed have their turn too.
+        has_changed = self.rederive_some()
+        return has_runs or has_index or has_changed
 
     def derive_runs_through(self, job_id: int) -> None:
         """Derive the runs of every job up to this one; delivery needs no more."""
