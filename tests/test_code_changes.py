@@ -6,8 +6,8 @@ import pytest
 
 from squash_api.code_changes import CodeChangeReader, CodeChanges
 from squash_api.influx.points import PackageChange
-from squash_api.record.derived import Derived, derived_through, runs_of, store_derived
 from squash_api.record.record import Record
+from squash_api.record.runs import Run, runs_of, runs_through, store_runs
 from tests.support.builders import add_test_user, open_record, store_job
 
 
@@ -24,13 +24,13 @@ def package(name: str, sha: str | None = "1", url: str | None = "https://x") -> 
 
 
 def run(record: Record, run_id: str, *packages: dict[str, Any]) -> None:
-    """Store a job of the run, and what is derived from it."""
+    """Store a job, and the run that it is of."""
     job_id = store_job(record)
-    item = Derived(job_id, "jenkins", "drp", run_id, None, packages, {})
+    item = Run(job_id, "jenkins", "drp", run_id, None, packages)
     with record.read() as connection:
-        after = derived_through(connection)
+        after = runs_through(connection)
     assert record.write(
-        lambda connection: store_derived(connection, [item], after=after, through=job_id)
+        lambda connection: store_runs(connection, [item], after=after, through=job_id)
     )
 
 
@@ -79,12 +79,12 @@ def test_a_package_that_comes_or_goes_is_a_change(record: Record) -> None:
 @pytest.mark.parametrize(
     ("before", "now"), [([], [package("afw")]), ([package("afw")], []), ([], [])]
 )
-def test_where_packages_are_not_known_none_have_changed(
+def test_where_packages_are_not_known_neither_are_the_changes(
     record: Record, before: list[dict[str, Any]], now: list[dict[str, Any]]
 ) -> None:
     run(record, "A", *before)
     run(record, "B", *now)
-    assert changes(record, 2) == CodeChanges("A", ())
+    assert changes(record, 2) == CodeChanges("A", None)
 
 
 def test_a_reader_that_has_read_many_sets_still_reads_the_right_one(record: Record) -> None:
@@ -94,4 +94,5 @@ def test_a_reader_that_has_read_many_sets_still_reads_the_right_one(record: Reco
     for job_id in (*range(2, 131), 2):
         found = changes(record, job_id, reader)
         assert found is not None
+        assert found.packages is not None
         assert [item.git_sha for item in found.packages] == [str(job_id - 1)]

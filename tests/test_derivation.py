@@ -9,10 +9,11 @@ from sqlalchemy import select
 
 from squash_api import derivation
 from squash_api.derivation import Deriver, packages_of
-from squash_api.record.derived import derived_through, mark_for_rederivation, runs_of
+from squash_api.record.derived import derived_through, mark_for_rederivation
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.metrics import declare_metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
+from squash_api.record.runs import count_measurements, runs_of, runs_through
 from squash_api.record.tables import measurement
 from squash_api.schema import Schema
 from squash_api.stored_job import document_of
@@ -47,6 +48,16 @@ def index(record: Record) -> dict[tuple[str, int], float | None]:
 def through(record: Record) -> int:
     with record.read() as connection:
         return derived_through(connection)
+
+
+def runs_known(record: Record) -> int:
+    with record.read() as connection:
+        return runs_through(connection)
+
+
+def count(record: Record) -> int:
+    with record.read() as connection:
+        return count_measurements(connection)
 
 
 def add_to(record: Record, job_id: int, document: dict[str, Any]) -> None:
@@ -94,19 +105,51 @@ def test_a_measurement_whose_name_cannot_be_stored_is_not_derived(
     assert index(record) == {("p.a", 1): 1.0}
 
 
-def test_deriving_goes_no_further_than_it_is_asked_to(record: Record, deriver: Deriver) -> None:
+def test_runs_are_derived_as_far_as_is_asked_and_the_index_not_at_all(
+    record: Record, deriver: Deriver
+) -> None:
     for _ in range(3):
         store_job(record)
-    deriver.derive_through(2)
-    assert through(record) == 2
+    deriver.derive_runs_through(2)
+    assert (runs_known(record), through(record)) == (2, 0)
 
 
-def test_deriving_goes_no_further_than_the_last_job(record: Record, deriver: Deriver) -> None:
+def test_runs_are_derived_no_further_than_the_last_job(record: Record, deriver: Deriver) -> None:
     store_job(record)
-    deriver.derive_through(10**9)
+    deriver.derive_runs_through(10**9)
     store_job(record)
     deriver.catch_up()
-    assert through(record) == 2
+    assert (runs_known(record), through(record)) == (2, 2)
+
+
+def test_the_runs_do_not_wait_for_the_index(record: Record, deriver: Deriver) -> None:
+    store_job(record)
+    with deriver._index_lock:
+        thread = threading.Thread(target=deriver.derive_runs_through, args=(1,))
+        thread.start()
+        thread.join(20)
+        assert (runs_known(record), through(record)) == (1, 0)
+
+
+def test_some_is_a_batch_of_runs_and_of_the_index(record: Record, deriver: Deriver) -> None:
+    for _ in range(derivation._BATCH + 1):
+        store_job(record)
+    progress = []
+    while deriver.derive_some():
+        progress.append((runs_known(record), through(record)))
+    first, last = derivation._BATCH, derivation._BATCH + 1
+    assert progress == [(first, first), (last, last)]
+
+
+def test_the_index_never_overtakes_the_runs(record: Record, deriver: Deriver) -> None:
+    for _ in range(derivation._BATCH + 1):
+        store_job(record)
+    batches: list[tuple[int, int]] = []
+    with patch("squash_api.derivation.store_runs", return_value=False):
+        batches += [
+            (runs_known(record), through(record)) for _ in range(2) if deriver.derive_some()
+        ]
+    assert batches == [(0, 0), (0, 0)]
 
 
 def test_any_number_of_jobs_is_derived_in_batches(record: Record, deriver: Deriver) -> None:
@@ -143,9 +186,39 @@ def test_what_changes_while_it_is_derived_is_derived_anew(record: Record, derive
             interruptions.pop()()
         return original(*arguments)
 
+    deriver.derive_runs_through(1)
     with patch("squash_api.derivation.document_of", interrupted):
         deriver.catch_up()
     assert index(record) == {("p.a", 1): 2.0}
+
+
+def test_a_job_that_is_deleted_after_its_run_was_derived_is_not_in_the_index(
+    record: Record, deriver: Deriver
+) -> None:
+    for _ in range(2):
+        store_job(record, body=make_body(measured()))
+    deriver.derive_runs_through(2)
+    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    deriver.catch_up()
+    assert (index(record), count(record)) == ({("p.a", 2): 1.0}, 1)
+
+
+@pytest.mark.parametrize("is_in_the_index", [False, True])
+def test_what_is_added_after_the_run_was_derived_is_counted(
+    record: Record, deriver: Deriver, *, is_in_the_index: bool
+) -> None:
+    store_job(record, body=make_body(measured("p.a")))
+    if is_in_the_index:
+        deriver.catch_up()
+    else:
+        deriver.derive_runs_through(1)
+    assert count(record) == 1
+    add_to(record, 1, measured("p.b"))
+    record.write(lambda connection: mark_for_rederivation(connection, [1]))
+    while deriver.derive_some():
+        pass
+    assert index(record) == {("p.a", 1): 1.0, ("p.b", 1): 1.0}
+    assert count(record) == 2
 
 
 def test_two_derivers_at_once_derive_every_job_once(record: Record) -> None:
@@ -158,6 +231,7 @@ def test_two_derivers_at_once_derive_every_job_once(record: Record) -> None:
     for thread in threads:
         thread.join()
     assert index(record) == {("p.a", number): 1.0 for number in range(1, 81)}
+    assert (runs_known(record), count(record)) == (80, 80)
 
 
 # Again
@@ -177,6 +251,18 @@ def test_jobs_are_derived_again_in_the_new_unit(record: Record, deriver: Deriver
     assert deriver.rederive_some()
     assert index(record) == {("p.a", 1): 0.5}
     assert not deriver.rederive_some()
+
+
+def test_jobs_that_keep_coming_do_not_hold_up_what_is_derived_again(
+    record: Record, deriver: Deriver
+) -> None:
+    store_job(record, body=make_body(measured("p.a", 500.0)))
+    deriver.catch_up()
+    record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
+    record.write(lambda connection: mark_for_rederivation(connection, [1]))
+    store_job(record)
+    assert deriver.derive_some()
+    assert index(record) == {("p.a", 1): 0.5}
 
 
 def test_a_job_that_is_deleted_while_it_is_derived_again_leaves_the_others(

@@ -10,7 +10,7 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
     request_redelivery,
 )
-from squash_api.record.derived import jobs_to_rederive
+from squash_api.record.derived import jobs_to_rederive, store_derived
 from squash_api.record.metrics import declare_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.record.requeue import requeue_metrics
@@ -35,8 +35,14 @@ def _add_users(connection: Connection) -> None:
         )
 
 
-def _measure(record: Record, *metrics_of_jobs: list[str]) -> None:
-    """Store a job, with a value of each of these metrics, per list."""
+def _measure(
+    record: Record, *metrics_of_jobs: list[str], indexed_through: int | None = None
+) -> None:
+    """Store a job, with a value of each of these metrics, per list; all of them have been sent.
+
+    They are in the index up to one, or all.
+    """
+    last = len(metrics_of_jobs) if indexed_through is None else indexed_through
 
     def work(connection: Connection) -> None:
         ensure_targets(connection, ["summit", "base"])
@@ -57,11 +63,12 @@ def _measure(record: Record, *metrics_of_jobs: list[str]) -> None:
                     body=b"{}",
                 )
             )
-            for name in metrics:
+            for name in metrics if number <= last else ():
                 connection.execute(
                     insert(measurement).values(metric_id=ids[name], job_id=number, value=1.0)
                 )
         connection.execute(update(target).values(sent_through=len(metrics_of_jobs)))
+        store_derived(connection, [], after=0, through=last)
 
     record.write(work)
 
@@ -133,6 +140,26 @@ def test_a_deleted_job_is_not_requeued(record: Record) -> None:
     )
     assert _requeue(record, "p.a", request=7) == 1
     assert {job_id for _, job_id, _ in _requests(record)} == {2}
+
+
+def test_a_job_that_was_sent_before_it_was_in_the_index_is_sent_again(record: Record) -> None:
+    _measure(record, ["p.b"], ["p.a"], ["p.a"], indexed_through=2)
+    assert _requeue(record, "p.a", request=7) == 2
+    assert {job_id for _, job_id, _ in _requests(record)} == {2, 3}
+
+
+def test_a_job_that_is_not_in_the_index_is_not_derived_again(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.a"], indexed_through=1)
+    _requeue(record, "p.a", request=7)
+    with record.read() as connection:
+        assert jobs_to_rederive(connection, limit=10) == [1]
+
+
+def test_a_deleted_job_that_is_not_in_the_index_is_not_requeued(record: Record) -> None:
+    _measure(record, ["p.a"], indexed_through=0)
+    record.write(lambda c: c.execute(update(job).values(deleted_ns=3)).rowcount)
+    assert _requeue(record, "p.a", request=7) == 0
+    assert _requests(record) == set()
 
 
 def test_requeueing_a_metric_that_no_job_measures_does_nothing(record: Record) -> None:
