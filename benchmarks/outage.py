@@ -23,7 +23,7 @@ from benchmarks.servers import (
 
 _ROUNDS = 5
 _JOBS = 2000
-_CONNECTIONS = 32
+_CONNECTIONS = 64
 
 
 def measure() -> list[Figure]:

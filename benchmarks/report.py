@@ -13,24 +13,27 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured ratio and its bar. `is_ceiling`: the bar is not to be passed upwards."""
+    """A measured ratio and its bar, if it has one. `is_ceiling`: it is not to be passed upwards."""
 
     name: str
     meaning: str
     value: float
-    bar: float
+    bar: float | None
     spread: tuple[float, float] | None = None
     is_ceiling: bool = False
 
     @property
-    def is_met(self) -> bool:
+    def is_met(self) -> bool | None:
+        if self.bar is None:
+            return None
         return self.value <= self.bar if self.is_ceiling else self.value >= self.bar
 
     def row(self) -> str:
         spread = "" if self.spread is None else f"{self.spread[0]:.2f} to {self.spread[1]:.2f}"
         value = f"{self.value:.2f}" if self.spread else f"{self.value:.0f}"
-        met = "yes" if self.is_met else "no"
-        return f"| {self.name} | {self.meaning} | {value} | {spread} | {self.bar:g} | {met} |"
+        bar = "" if self.bar is None else f"{self.bar:g}"
+        met = {True: "yes", False: "no", None: ""}[self.is_met]
+        return f"| {self.name} | {self.meaning} | {value} | {spread} | {bar} | {met} |"
 
 
 def progress(text: str) -> None:
