@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 import httpx
 import structlog
@@ -21,6 +20,7 @@ from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import InfluxClient, deliver
 from squash_api.influx.errors import InfluxError, InfluxMisconfiguredError, InfluxRefusedError
 from squash_api.influx.points import EncodedPoint, job_to_points
+from squash_api.lease import Lease
 from squash_api.record.deliveries import (
     Quarantined,
     ensure_targets,
@@ -31,8 +31,6 @@ from squash_api.record.deliveries import (
     mark_trouble,
     pending_erasures,
     pending_redeliveries,
-    release_lease,
-    take_lease,
 )
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.record import Record
@@ -42,9 +40,6 @@ from squash_api.stored_job import document_of
 from squash_api.verify.assessment import assess
 from squash_api.vocabulary import Vocabulary
 
-# A drainer renews its lease while it lives: another takes over soon after it has died.
-_LEASE_NS = 20 * 10**9
-_HEARTBEAT_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 12_000_000
 _IDLE_S = 0.25
@@ -99,14 +94,13 @@ class Drainer:
         self._deriver = deriver
         self._squash_url = squash_url
         self._changes = CodeChangeReader()
-        self._owner = uuid4().hex
+        self._lease = Lease(self.name, record)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._failures = 0
         self._unhurried_s = 0.0
         self._is_well = False
         self._heard = 0.0
-        self._holds_lease = False
         record.write(lambda connection: ensure_targets(connection, [self.name]))
 
     def wake(self) -> None:
@@ -120,10 +114,7 @@ class Drainer:
 
     def run(self) -> None:
         """Send until `stop`."""
-        heartbeat = threading.Thread(
-            target=self._keep_lease, name=f"lease-{self.name}", daemon=True
-        )
-        heartbeat.start()
+        self._lease.start()
         try:
             while not self._stop.is_set():
                 wait_s = self._step_or_wait()
@@ -134,20 +125,13 @@ class Drainer:
                     self._wake.wait(wait_s - unhurried_s)
                     self._wake.clear()
         finally:
-            self._stop.set()
             self._client.close()
-            heartbeat.join()
-            try:
-                self._record.write(
-                    lambda connection: release_lease(connection, self.name, owner=self._owner)
-                )
-            except RecordUnavailableError:
-                _log.warning("lease not released; it will expire", target=self.name)
+            self._lease.end()
 
     def _step_or_wait(self) -> float:
         """Do one round; return how many seconds to wait before the next."""
         try:
-            if not self._has_lease():
+            if not self._lease.is_held():
                 return _STANDBY_S
             self._listen()
             sent = self._step()
@@ -170,39 +154,6 @@ class Drainer:
             self._stop.wait(_GATHER_S)
             return 0.0
         return _IDLE_S
-
-    def _has_lease(self) -> bool:
-        """Take the lease, or tell that it is held already; False if another drainer holds it."""
-        if self._holds_lease:
-            return True
-        now_ns = time.time_ns()
-        with self._record.read() as connection:
-            held = get_target(connection, self.name)
-        if held.lease_owner not in (None, self._owner) and held.lease_until_ns >= now_ns:
-            return False
-        self._holds_lease = self._take_lease()
-        return self._holds_lease
-
-    def _take_lease(self) -> bool:
-        now_ns = time.time_ns()
-        return self._record.write(
-            lambda connection: take_lease(
-                connection,
-                self.name,
-                owner=self._owner,
-                now_ns=now_ns,
-                until_ns=now_ns + _LEASE_NS,
-            )
-        )
-
-    def _keep_lease(self) -> None:
-        """Renew the lease while it is held, however long a batch takes."""
-        while not self._stop.wait(_HEARTBEAT_S):
-            try:
-                if self._holds_lease:
-                    self._holds_lease = self._take_lease()
-            except RecordUnavailableError:
-                _log.warning("lease not renewed; it will be tried again", target=self.name)
 
     def _listen(self) -> None:
         """Ask InfluxDB for a sign of life after trouble, or when nothing was sent for long.

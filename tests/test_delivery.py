@@ -21,8 +21,10 @@ from squash_api.record.deliveries import (
     request_redelivery,
 )
 from squash_api.record.delivery_states import JobDelivery, backlogs, job_deliveries
+from squash_api.record.derived import derived_through
 from squash_api.record.jobs import bury_job, get_job
 from squash_api.record.record import Record
+from squash_api.record.runs import runs_through
 from squash_api.schema import Schema
 from squash_api.settings import InfluxTarget
 from squash_api.vocabulary import Vocabulary
@@ -382,7 +384,43 @@ def test_a_standby_takes_an_expired_lease(
     new_jobs(record)
     drain(standby)
     assert len(influxdb.lines) == 1
-    assert not drainer._take_lease()
+    assert not drainer._lease.is_held()
+
+
+def test_a_drainer_that_lost_its_lease_sends_nothing_more(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standby = new_drainer(record, influxdb)
+    drain(drainer)
+    later = time.time_ns() + 10**12
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    drain(standby)
+    (job,) = new_jobs(record)
+    assert step(drainer) == delivery._STANDBY_S
+    assert (influxdb.lines, state(record, job).state) == ([], "PENDING")
+
+
+def test_what_is_sent_need_not_be_in_the_index(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+) -> None:
+    new_jobs(record, 3)
+    drain(drainer)
+    with record.read() as connection:
+        assert (runs_through(connection), derived_through(connection)) == (3, 0)
+    assert len(influxdb.lines) == 3
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_point_has_code_changes_where_both_runs_named_their_packages(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, *, is_known: bool
+) -> None:
+    for number in range(2):
+        env = {"ci_name": "drp", "ci_id": str(number)}
+        packages = {"afw": {"git_sha": "a1"}} if is_known or number == 0 else {}
+        body = make_body(measured(), env=env, packages=packages)
+        store_job(record, asked_ns=number, body=body, new_units={"p.a": "mmag"})
+    drain(drainer)
+    assert [("code_changes" in line) for line in influxdb.lines] == [False, is_known]
 
 
 # The thread
