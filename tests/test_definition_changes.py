@@ -7,6 +7,7 @@ from squash_api.definitions import Definitions
 from squash_api.derivation import Deriver
 from squash_api.errors import InvalidInputError
 from squash_api.record.derived import jobs_to_rederive
+from squash_api.schema import Schema
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, World, metric, spec
 
@@ -28,6 +29,23 @@ def test_declaring_a_measured_metric_requeues_its_jobs(world: World) -> None:
     change = world.definitions.post_metric("p.a", metric(unit="mmag"), ADA)
     assert change.requeued_jobs == 2
     assert world.requeued() == [1, 2]
+
+
+def test_only_jobs_that_measure_the_metric_are_requeued_though_none_was_in_the_index(
+    world: World,
+) -> None:
+    world.measure_only("mag")
+    assert world.definitions.post_metric("p.b", metric("p.b"), ADA).requeued_jobs == 0
+    world.measure_only("mag")
+    assert world.definitions.post_metric("p.a", metric(unit="mmag"), ADA).requeued_jobs == 2
+
+
+def test_a_job_that_comes_in_the_last_moment_is_requeued_in_any_case(world: World) -> None:
+    late = Definitions(
+        world.record, Schema(), world.vocabulary, catch_up=lambda: world.measure_only("mag")
+    )
+    assert late.post_metric("p.a", metric(unit="mmag"), ADA).requeued_jobs == 1
+    assert world.requeued() == [1]
 
 
 def test_requeued_jobs_are_derived_in_the_new_unit(world: World) -> None:

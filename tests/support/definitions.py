@@ -27,7 +27,10 @@ class World:
         record.write(_add_users)
         self.record = record
         self.vocabulary = Vocabulary(record, Schema())
-        self.definitions = Definitions(record, Schema(), self.vocabulary)
+        self.deriver = Deriver(record, self.vocabulary)
+        self.definitions = Definitions(
+            record, Schema(), self.vocabulary, catch_up=self.deriver.catch_up
+        )
 
     @property
     def revision(self) -> int:
@@ -36,6 +39,11 @@ class World:
 
     def measure(self, *units: str | None) -> None:
         """Store and derive a job per unit, with 1 of it as value of p.a."""
+        self.measure_only(*units)
+        self.deriver.catch_up()
+
+    def measure_only(self, *units: str | None) -> None:
+        """Store a job per unit, as `measure` does, and leave it out of the index."""
 
         def work(connection: Connection) -> None:
             ensure_targets(connection, ["default"])
@@ -56,7 +64,6 @@ class World:
                 store_jobs(connection, [job])
 
         self.record.write(work)
-        Deriver(self.record, self.vocabulary).catch_up()
 
     def requeued(self) -> list[int]:
         with self.record.read() as connection:
