@@ -35,28 +35,17 @@ class Counters:
             self._values.labels(outcome) for outcome in ("kept", "absent", "skipped")
         )
         self._by_route: dict[tuple[str, str, int], Histogram] = {}
-        names = ("target",)
-        self._waiting = Gauge(
-            "squash_delivery_waiting", "Jobs not yet delivered.", names, registry=self._registry
+        self._waiting = self._gauge("squash_delivery_waiting", "Jobs not yet delivered.")
+        self._age = self._gauge(
+            "squash_delivery_oldest_seconds", "Age of the oldest job not yet delivered."
         )
-        self._age = Gauge(
-            "squash_delivery_oldest_seconds",
-            "Age of the oldest job not yet delivered.",
-            names,
-            registry=self._registry,
+        self._quarantined = self._gauge(
+            "squash_delivery_quarantined", "Points refused by InfluxDB for good."
         )
-        self._quarantined = Gauge(
-            "squash_delivery_quarantined",
-            "Points refused by InfluxDB for good.",
-            names,
-            registry=self._registry,
-        )
-        self._up = Gauge(
-            "squash_delivery_up",
-            "1 unless something holds up delivery.",
-            names,
-            registry=self._registry,
-        )
+        self._up = self._gauge("squash_delivery_up", "1 unless something holds up delivery.")
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(name, documentation, ("target",), registry=self._registry)
 
     def count_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request by the path of its route, never by the path that was asked for."""
