@@ -40,8 +40,8 @@ from squash_api.stored_job import document_of
 from squash_api.verify.assessment import assess
 from squash_api.vocabulary import Vocabulary
 
-_BATCH = 500
-_BATCH_BYTES = 12_000_000
+_BATCH = 250
+_BATCH_BYTES = 8_000_000
 _IDLE_S = 0.25
 _GATHER_S = 0.03
 _STANDBY_S = 2.0
@@ -247,18 +247,24 @@ class Drainer:
 
     def _encode(self, rows: Sequence[JobRow]) -> _Batch:
         """Make the points of jobs; deleted ones have none."""
-        self._deriver.derive_runs_through(rows[-1].job_id)
+        ids = [row.job_id for row in rows]
+        with self._record.read() as connection:
+            added = added_measurements(connection, ids)
+        documents = {
+            row.job_id: document_of(row, added.get(row.job_id, []))
+            for row in rows
+            if row.body is not None
+        }
+        self._deriver.derive_runs_through(ids[-1], documents=documents)
         self._vocabulary.refresh()
         schema = self._vocabulary.schema
         batch = _Batch()
-        ids = [row.job_id for row in rows]
         with self._record.read() as connection:
             runs = runs_of(connection, ids)
-            added = added_measurements(connection, ids)
             for row in rows:
-                if row.body is None:
+                job = documents.get(row.job_id)
+                if job is None:
                     continue
-                job = document_of(row, added.get(row.job_id, []))
                 run = runs.get(row.job_id)
                 changes = self._changes.read(connection, run) if run else None
                 points = job_to_points(

@@ -36,7 +36,7 @@ from squash_api.verify.job import Job
 from squash_api.vocabulary import Vocabulary
 
 # One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
-_BATCH = 128
+_BATCH = 250
 _BATCH_BYTES = 8_000_000
 _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 
@@ -71,7 +71,7 @@ class Deriver:
         """Derive the next batch of each that waits; False if nothing does."""
         with self._record.read() as connection:
             last = last_job_id(connection)
-        has_runs = self._runs_some(last)
+        has_runs = self._runs_some(last, {})
         with self._record.read() as connection:
             through = runs_through(connection)
         has_index = self._index_some(through)
@@ -79,19 +79,27 @@ class Deriver:
         has_changed = self.rederive_some()
         return has_runs or has_index or has_changed
 
-    def derive_runs_through(self, job_id: int) -> None:
-        """Derive the runs of every job up to this one; delivery needs no more."""
-        while self._runs_some(job_id):
+    def derive_runs_through(
+        self, job_id: int, *, documents: Mapping[int, Job] | None = None
+    ) -> None:
+        """Derive the runs of every job up to this one; delivery needs no more.
+
+        `documents` are those that are at hand already, by id, with what was added to them.
+        """
+        while self._runs_some(job_id, documents or {}):
             pass
 
-    def _runs_some(self, job_id: int) -> bool:
+    def _runs_some(self, job_id: int, documents: Mapping[int, Job]) -> bool:
         with self._runs_lock:
             batch = self._read_batch(runs_through, job_id)
             if batch is None:
                 return False
             self._vocabulary.refresh()
             runs = [
-                self._run_of(row.job_id, document_of(row, batch.added.get(row.job_id, [])))
+                self._run_of(
+                    row.job_id,
+                    documents.get(row.job_id) or document_of(row, batch.added.get(row.job_id, [])),
+                )
                 for row in batch.rows
                 if row.body is not None
             ]
@@ -202,14 +210,14 @@ def dataset_of(job: Job, context: Context) -> str | None:
     return tag
 
 
-def packages_of(job: Job) -> list[dict[str, str | None]]:
+def packages_of(job: Job) -> Sequence[Mapping[str, str | None]]:
     """Return a job's packages by name, whether it lists them or keys them by name.
 
     Those without a name are left out; so is what is no text.
     """
     packages = job.meta.get("packages")
     # The jobs of a run have the same packages.
-    return [dict(entry) for entry in _packages(orjson.dumps(packages))] if packages else []
+    return _packages(orjson.dumps(packages)) if packages else ()
 
 
 @lru_cache(maxsize=64)

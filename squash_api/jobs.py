@@ -40,7 +40,7 @@ _PAGE_BYTES = 32_000_000
 
 def job_object(row: JobRow, job: Job, *, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return a job as the API shows it; dates are in UTC."""
-    meta = {**job.meta, "packages": packages_of(job)}
+    meta = {**job.meta, "packages": list(packages_of(job))}
     return {
         "id": row.job_id,
         "date_created": date_text(row.time_ns),

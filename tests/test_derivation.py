@@ -284,7 +284,7 @@ def test_a_job_that_is_deleted_while_it_is_derived_again_leaves_the_others(
 
 @pytest.mark.parametrize("packages", [None, {}, [], [None, 5, {}], {"": {}}, [{"name": 5}]])
 def test_a_job_without_packages_has_none(packages: Any) -> None:
-    assert packages_of(Job(meta={"packages": packages})) == []
+    assert list(packages_of(Job(meta={"packages": packages}))) == []
 
 
 @pytest.mark.parametrize("packages", [[{"name": "b"}, {"name": "a"}], {"b": {}, "a": None}])
@@ -295,7 +295,7 @@ def test_packages_come_by_name_however_they_are_given(packages: Any) -> None:
 
 def test_a_package_has_its_five_keys_and_no_other() -> None:
     entry = {"name": "afw", "git_sha": "1", "git_url": 5, "eups_version": None, "more": "x"}
-    assert packages_of(Job(meta={"packages": [entry]})) == [
+    assert list(packages_of(Job(meta={"packages": [entry]}))) == [
         {
             "name": "afw",
             "git_sha": "1",
