@@ -9,7 +9,7 @@ from squash_api.derivation import Deriver
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
-_PAUSE_S = 0.5
+_PAUSE_S = 2.0
 
 
 class Background:

@@ -10,6 +10,7 @@ from squash_api.influx.points import PackageChange
 from squash_api.record.runs import RunRow, load_package_set, runs_of
 
 _MOST_REMEMBERED = 1000
+_MOST_SETS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class CodeChangeReader:
 
     def __init__(self) -> None:
         self._runs: dict[int, RunRow | None] = {}
+        self._sets: dict[int, list[dict[str, Any]]] = {}
         self._differences: dict[tuple[int, int], tuple[PackageChange, ...]] = {}
 
     def read(self, connection: Connection, run: RunRow) -> CodeChanges | None:
@@ -52,9 +54,17 @@ class CodeChangeReader:
         if sets not in self._differences:
             if len(self._differences) >= _MOST_REMEMBERED:
                 self._differences.clear()
-            before, now = (load_package_set(connection, number) for number in sets)
+            before, now = (self._packages(connection, number) for number in sets)
             self._differences[sets] = _difference(before, now)
         return self._differences[sets]
+
+    def _packages(self, connection: Connection, number: int) -> list[dict[str, Any]]:
+        # A run's packages are compared twice: with those before it, and with those after it.
+        if number not in self._sets:
+            if len(self._sets) >= _MOST_SETS:
+                self._sets.clear()
+            self._sets[number] = load_package_set(connection, number)
+        return self._sets[number]
 
 
 def _difference(

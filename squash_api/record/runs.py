@@ -3,7 +3,6 @@
 Derived from the jobs in the order of their ids.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -117,7 +116,7 @@ def load_package_set(connection: Connection, package_set_id: int) -> list[dict[s
     document = connection.execute(
         select(package_set.c.document).where(package_set.c.id == package_set_id)
     ).scalar_one()
-    packages: list[dict[str, Any]] = json.loads(document)
+    packages: list[dict[str, Any]] = orjson.loads(document)
     return packages
 
 
