@@ -34,10 +34,11 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.record import Record
-from squash_api.record.runs import runs_of
+from squash_api.record.runs import runs_of, runs_through
 from squash_api.settings import InfluxTarget
 from squash_api.stored_job import document_of
 from squash_api.verify.assessment import assess
+from squash_api.verify.job import Job
 from squash_api.vocabulary import Vocabulary
 
 _BATCH = 250
@@ -250,21 +251,26 @@ class Drainer:
         ids = [row.job_id for row in rows]
         with self._record.read() as connection:
             added = added_measurements(connection, ids)
-        documents = {
-            row.job_id: document_of(row, added.get(row.job_id, []))
-            for row in rows
-            if row.body is not None
-        }
-        self._deriver.derive_runs_through(ids[-1], documents=documents)
+            is_derived = runs_through(connection) >= ids[-1]
+        documents: dict[int, Job] = {}
+        if not is_derived:
+            # Decoded once for both; otherwise one at a time, which is kinder to the processor.
+            documents = {
+                row.job_id: document_of(row, added.get(row.job_id, []))
+                for row in rows
+                if row.body is not None
+            }
+            self._deriver.derive_runs_through(ids[-1], documents=documents)
         self._vocabulary.refresh()
         schema = self._vocabulary.schema
         batch = _Batch()
         with self._record.read() as connection:
             runs = runs_of(connection, ids)
             for row in rows:
-                job = documents.get(row.job_id)
-                if job is None:
+                if row.body is None:
                     continue
+                job = documents.pop(row.job_id, None)
+                job = job or document_of(row, added.get(row.job_id, []))
                 run = runs.get(row.job_id)
                 changes = self._changes.read(connection, run) if run else None
                 points = job_to_points(
