@@ -16,6 +16,7 @@ from benchmarks.load import make_requests, run_load
 from benchmarks.raw_write import make_writes
 from benchmarks.report import Figure, progress
 from benchmarks.servers import (
+    count_jobs,
     count_values,
     deliver_server,
     influx_server,
@@ -41,13 +42,14 @@ def measure() -> list[Figure]:
             for number in range(_ROUNDS + 1):
                 bodies = [make_body(number * _JOBS + index) for index in range(_JOBS)]
                 requests = make_requests("/job", bodies, token=token)
-                before = count_values(influx)
+                before = count_jobs(influx)
                 started = time.perf_counter()
                 ours = run_load(service.port, requests, connections=_CONNECTIONS)
                 assert ours.statuses == {202: _JOBS}, ours.statuses
-                while count_values(influx) - before < _JOBS * MEASUREMENTS:
+                while count_jobs(influx) - before < _JOBS:
                     time.sleep(0.02)
                 our_rate = _JOBS * MEASUREMENTS / (time.perf_counter() - started)
+                assert count_values(influx) == (before + _JOBS) * MEASUREMENTS
                 for connections, found in ratios.items():
                     their_rate = _raw_rate(
                         influx.url,

@@ -13,6 +13,7 @@ from benchmarks.load import Outcome, make_requests, run_load
 from benchmarks.report import Figure, progress
 from benchmarks.servers import (
     Server,
+    count_jobs,
     count_values,
     influx_server,
     prepare,
@@ -22,7 +23,7 @@ from benchmarks.servers import (
 )
 
 _ROUNDS = 5
-_JOBS = 2000
+_JOBS = 3000
 _CONNECTIONS = 64
 
 
@@ -77,9 +78,11 @@ class _Outage:
 
     def wait(self) -> float:
         """Wait until InfluxDB has every accepted job; return when that was."""
-        while count_values(self._influx) < self._accepted * MEASUREMENTS:
+        while count_jobs(self._influx) < self._accepted:
             time.sleep(0.02)
-        return time.perf_counter()
+        arrived = time.perf_counter()
+        assert count_values(self._influx) == self._accepted * MEASUREMENTS
+        return arrived
 
     def round(self, number: int) -> tuple[float, float, float]:
         """Return the rates: accepting with InfluxDB down, accepting with it up, draining."""
@@ -89,17 +92,15 @@ class _Outage:
         down = self.accept()
         # Let the index be derived, as it is in an outage that lasts.
         httpx.get(f"{self._service.url}/stats", trust_env=False, timeout=300)
-        first = count = 0
         self._influx.start()
-        count = self._accepted * MEASUREMENTS
-        before = count - _JOBS * MEASUREMENTS
+        before = self._accepted - _JOBS
         # The clock runs from the first batch that arrives: how long the service waits between two
         # attempts is not its speed.
-        while (first := count_values(self._influx)) <= before:
+        while (first := count_jobs(self._influx)) <= before:
             time.sleep(0.005)
         started = time.perf_counter()
         seconds = self.wait() - started
-        drained = (count - first) / MEASUREMENTS / max(seconds, 1e-3)
+        drained = (self._accepted - first) / max(seconds, 1e-3)
         progress(f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f}")
         return down.rate, up.rate, drained
 
