@@ -170,8 +170,13 @@ class Drainer:
         self._heard = now
 
     def _step(self) -> int:
-        """Send one batch of new jobs and one of those to be sent again; return how many."""
-        return self._erase() + self._send_new() + self._send_again()
+        """Send one batch of new jobs and one of those to be sent again; return how many.
+
+        Points are deleted when there is less to send than that: an InfluxDB that cannot delete
+        shall not keep jobs from it.
+        """
+        sent = self._send_new() + self._send_again()
+        return sent if sent >= _BATCH else sent + self._erase()
 
     def _erase(self) -> int:
         with self._record.read() as connection:

@@ -1,13 +1,15 @@
 """`squash deliver`: delivery as a process of its own."""
 
 import signal
-import threading
+import time
 from typing import Annotated
 
 import structlog
 import typer
 
 from squash_api.settings import load_settings
+
+_POLL_S = 0.2
 
 
 def deliver(
@@ -36,12 +38,14 @@ def deliver(
         check_tags(record, schema)
         drainers, deriver = make_drainers(record, schema, settings, targets)
         background = Background(drainers, deriver)
-        stop = threading.Event()
+        # A list, not an event: a handler may interrupt what holds the event's lock.
+        received: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: stop.set())
+            signal.signal(number, lambda number, _frame: received.append(number))
         background.start()
         structlog.get_logger(__name__).info("delivering", targets=[item.name for item in targets])
-        stop.wait()
+        while not received:
+            time.sleep(_POLL_S)
         background.stop()
     finally:
         record.close()
