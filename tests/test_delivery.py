@@ -349,6 +349,19 @@ def test_a_deletion_waits_for_influxdb_and_trouble_ends_with_it(
     assert (waiting(record), target(record).trouble) == (0, None)
 
 
+def test_an_influxdb_that_cannot_delete_gets_its_jobs_all_the_same(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+) -> None:
+    new_jobs(record, 1)
+    drain(drainer)
+    delete(record, 1, 1_000)
+    influxdb.query_answer = refusal(400, "DELETE is not supported")
+    store_job(record, asked_ns=5_000, body=make_body(measured("p.a", 2.5)))
+    step(drainer)
+    assert len(influxdb.lines) == 2
+    assert "DELETE is not supported" in (target(record).trouble or "")
+
+
 def test_a_target_that_is_down_holds_up_no_other(record: Record) -> None:
     up, down = FakeInfluxDB(), FakeInfluxDB()
     down.is_up = False

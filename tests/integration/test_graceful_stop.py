@@ -88,3 +88,18 @@ def test_every_job_is_in_the_record_afterwards(story: Story) -> None:
 
 def test_every_job_is_delivered_by_the_next_process(story: Story) -> None:
     assert story.values == [float(number) for number in range(-1, JOBS)]
+
+
+def test_an_upload_that_never_ends_does_not_keep_the_service_from_stopping(site: Site) -> None:
+    head = (
+        f"POST /job HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: JWT {site.calls.token}\r\nContent-Length: 1000\r\n\r\n{{"
+    )
+    service = site.service
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+        connection.sendall(head.encode())
+        site.get("/healthz")
+        before = len(service.log.read_text())
+        service.stop()
+    assert "Application shutdown complete" in service.log.read_text()[before:]
+    service.start()
