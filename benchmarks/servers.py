@@ -166,7 +166,8 @@ def count_jobs(influx: Server) -> int:
 
     To count every field would keep InfluxDB busier than writing does.
     """
-    return _count(influx, f'SELECT count("{metric_name(MEASUREMENTS - 1)}") FROM "{PACKAGE}"')
+    field = metric_name(MEASUREMENTS - 1).removeprefix(f"{PACKAGE}.")
+    return _count(influx, f'SELECT count("{field}") FROM "{PACKAGE}"')
 
 
 def count_values(influx: Server) -> int:
