@@ -1,6 +1,5 @@
 """The service: its parts put together, and the one body that all failures share."""
 
-import gc
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from squash_api.errors import (
     SquashError,
     UnauthorizedError,
 )
+from squash_api.garbage import spare_cycle_search
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
 from squash_api.record.deliveries import ensure_targets
@@ -198,17 +198,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _warm_up() -> None:
-    """Do ahead what would make some request wait.
-
-    The first value in another unit shall not wait for astropy to be imported. A job is thousands of
-    objects without cycles: looking for cycles among them, and among all that the libraries have
-    made, would take a third of the time of taking it in.
-    """
+    """Do ahead what would make some request wait: importing astropy, for the first conversion."""
     import astropy.units  # noqa: F401, PLC0415
 
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    spare_cycle_search()
 
 
 def _failure(

@@ -20,19 +20,22 @@ class Background:
     drainers
         One a target; none where another process delivers.
     deriver
-        Derives the jobs.
+        Derives the jobs; None where another process does.
     """
 
-    def __init__(self, drainers: list[Drainer], deriver: Deriver) -> None:
+    def __init__(self, drainers: list[Drainer], deriver: Deriver | None) -> None:
         self._drainers = drainers
-        self._deriver = deriver
         self._new_job = threading.Event()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=drainer.run, name=f"drainer-{drainer.name}", daemon=True)
             for drainer in drainers
         ]
-        self._threads.append(threading.Thread(target=self._derive, name="deriver", daemon=True))
+        if deriver is not None:
+            derive = threading.Thread(
+                target=self._derive, args=(deriver,), name="deriver", daemon=True
+            )
+            self._threads.append(derive)
 
     def start(self) -> None:
         """Start the threads."""
@@ -55,12 +58,12 @@ class Background:
         for thread in self._threads:
             thread.join()
 
-    def _derive(self) -> None:
+    def _derive(self, deriver: Deriver) -> None:
         while not self._stop.is_set():
             self._new_job.wait(_POLL_S)
             self._stop.wait(_POLL_S)
             try:
-                while not self._stop.is_set() and self._deriver.derive_some():
+                while not self._stop.is_set() and deriver.derive_some():
                     # Nobody waits for this: drainers and readers derive what they need. So it
                     # leaves most of the processor to jobs while they come.
                     if self._new_job.is_set():

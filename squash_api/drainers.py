@@ -32,11 +32,11 @@ def chosen_targets(settings: Settings, names: Sequence[str]) -> list[InfluxTarge
 
 def make_drainers(
     record: Record, schema: Schema, settings: Settings, targets: Sequence[InfluxTarget]
-) -> tuple[list[Drainer], Deriver]:
-    """Return a drainer for each target, and the deriver they share."""
+) -> list[Drainer]:
+    """Return a drainer for each target."""
     vocabulary = Vocabulary(record, schema)
     deriver = Deriver(record, vocabulary)
-    drainers = [
+    return [
         Drainer(
             target,
             record=record,
@@ -46,4 +46,3 @@ def make_drainers(
         )
         for target in targets
     ]
-    return drainers, deriver

@@ -42,7 +42,7 @@ def test_without_influxdb_nothing_can_be_chosen(tmp_path: Path) -> None:
 def test_there_is_a_drainer_for_each_target_and_the_record_knows_it(tmp_path: Path) -> None:
     settings = two_targets(tmp_path)
     record = open_record(tmp_path)
-    drainers, _ = make_drainers(record, Schema(), settings, settings.targets)
+    drainers = make_drainers(record, Schema(), settings, settings.targets)
     assert [drainer.name for drainer in drainers] == ["default", "base"]
     with record.read() as connection:
         assert target_names(connection) == ["base", "default"]

@@ -24,6 +24,7 @@ def deliver(
     """
     from squash_api.background import Background  # noqa: PLC0415  imports astropy's neighbours
     from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
@@ -36,8 +37,9 @@ def deliver(
     record = Record.open(settings.database_url)
     try:
         check_tags(record, schema)
-        drainers, deriver = make_drainers(record, schema, settings, targets)
-        background = Background(drainers, deriver)
+        # The index is left to the service.
+        background = Background(make_drainers(record, schema, settings, targets), None)
+        spare_cycle_search()
         # A list, not an event: a handler may interrupt what holds the event's lock.
         received: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):

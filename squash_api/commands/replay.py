@@ -110,14 +110,14 @@ def _deliver(record: "Record", names: "Sequence[str]") -> None:
 
     from squash_api.background import Background  # noqa: PLC0415
     from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
     from squash_api.record.delivery_states import backlogs  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
 
     settings = load_settings()
-    drainers, deriver = make_drainers(
-        record, Schema(settings.tags), settings, chosen_targets(settings, names)
-    )
-    background = Background(drainers, deriver)
+    targets = chosen_targets(settings, names)
+    background = Background(make_drainers(record, Schema(settings.tags), settings, targets), None)
+    spare_cycle_search()
     background.start()
     try:
         with Progress() as progress:
