@@ -103,10 +103,7 @@ def decode_job(body: bytes) -> Job:
             f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
             detail=problems,
         )
-    # As deep as it has brackets, at most; most jobs have fewer that hold something.
-    brackets = body.count(b"{") + body.count(b"[") - body.count(b"{}") - body.count(b"[]")
-    if brackets > MAX_DEPTH:
-        _check_depth(job)
+    _check_depth(job)
     return job
 
 
