@@ -32,6 +32,32 @@ def test_written_points_come_out_of_a_query(client: InfluxClient) -> None:
     ]
 
 
+def test_influxdb_reads_what_is_compressed_for_the_way_to_another_machine(
+    client: InfluxClient,
+) -> None:
+    client._is_near = False
+    client.write(["m v=1.5 5"])
+    assert client.query("SELECT v FROM m")[0]["values"] == [[5, 1.5]]
+
+
+@pytest.mark.parametrize(
+    ("url", "encoding"), [("http://localhost:1", None), ("http://influx.invalid", "gzip")]
+)
+def test_lines_are_compressed_unless_influxdb_is_on_this_machine(
+    url: str, encoding: str | None
+) -> None:
+    seen: list[str | None] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Content-Encoding"))
+        return httpx.Response(204)
+
+    target = InfluxTarget(url=url, database="d")
+    with InfluxClient(target, transport=httpx.MockTransport(reply)) as client:
+        client.write(["m v=1 5"])
+    assert seen == [encoding]
+
+
 def test_bound_parameters_are_values_and_never_code(client: InfluxClient) -> None:
     client.write(["m,t=a v=1 5", "m,t=b v=2 6"])
     statement = "SELECT v FROM m WHERE t = $t"

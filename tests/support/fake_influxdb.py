@@ -43,7 +43,10 @@ class FakeInfluxDB:
             result = {"statement_id": 0, "series": self.series}
             return self.query_answer or httpx.Response(200, json={"results": [result]})
         self.headers.append(request.headers)
-        lines = gzip.decompress(request.read()).decode().split("\n")
+        body = request.read()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        lines = body.decode().split("\n")
         answer = self.answers.pop(0) if self.answers else self.judge(lines)
         if isinstance(answer, Exception):
             raise answer
