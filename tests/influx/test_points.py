@@ -15,6 +15,7 @@ from squash_api.influx.points import (
     storable_name,
 )
 from squash_api.settings import InfluxTarget
+from squash_api.storable import MAX_FIELD_TEXT_BYTES
 from tests.support.influxd import Influxd
 
 TIME_NS = 1_790_000_000_123_456_789
@@ -139,7 +140,7 @@ def test_a_package_cannot_smuggle_in_another_link() -> None:
 def test_more_changes_than_a_text_can_hold_are_counted() -> None:
     changes = [PackageChange("p" * 95, None, None)] * 1000
     text = changes_text(changes)
-    assert len(text.encode()) <= schema.MAX_FIELD_TEXT_BYTES
+    assert len(text.encode()) <= MAX_FIELD_TEXT_BYTES
     assert text.count("p" * 95) + int(text.rpartition("and ")[2].removesuffix(" more")) == 1000
 
 
