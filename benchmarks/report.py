@@ -55,7 +55,7 @@ Written by `make bench`; do not edit. Ratios within one run, both sides with the
 same machine at the same time, taking turns; medians of five rounds after one that warms up. What
 either side has stored is counted before a figure is taken. The load comes from one process beside
 the servers. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
-process that delivers inline.
+process that delivers inline; its drain rate is timed from the first batch that arrives.
 
 {table}
 

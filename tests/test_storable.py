@@ -93,6 +93,10 @@ def test_clean_text_can_be_encoded_and_holds_no_line_break(text: str) -> None:
         ("a\\b", "a\\b"),
         ("a\\\n", "a"),
         ("#!~#", "#~#"),
+        ("a#!~", "a#~"),
+        ("##!~!~", "##~!~"),
+        ("a\\\\\\=b", "a=b"),
+        ("end\\\\", "end"),
         ("#!\n~", "#~"),
     ],
 )

@@ -4,7 +4,6 @@
 points of a job share, is encoded once per job, and each metric name once per process.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +21,6 @@ _URL_SAFE = ":/?#@!$&'*+,;=%~"
 _MARKUP = str.maketrans("", "", "[]<>")
 # Names of 1 kB by the million must not fill the memory.
 _CACHED_NAMES = 8192
-_LOOSE_BACKSLASHES = re.compile(r'\\+(?=[,= "]|\Z)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +104,6 @@ def job_to_points(
     ]
 
 
-def storable_name(text: str) -> str:
-    r"""Take out of a name or tag value what InfluxDB 1.x garbles however it is escaped.
-
-    Measured on 1.6.7. A backslash in front of a comma, an equals sign, a space or a double quote
-    is read as that character's escape, and can make InfluxDB miss the end of the line. `#!~#` is
-    what it puts between series and field on disk and looks for when it starts again: a tag value
-    that holds it, or ends in its first three characters, becomes another field of another series.
-    """
-    if "\\" in text:
-        text = _LOOSE_BACKSLASHES.sub("", text)
-    return text.replace("#!~", "#~") if "#!~" in text else text
-
-
 def changes_text(changes: Sequence[PackageChange]) -> str:
     """Render code changes as Markdown: links to commits, with a comma and a space between them.
 
@@ -153,9 +138,9 @@ def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> 
     """Return what follows the measurement in every line of a job: tags, space, first fields."""
     point = _point("m")
     for key, text in tags.items():
-        point.tag(storable_name(key), storable_name(text))
+        point.tag(key, text)
     for key, value in fields.items():
-        point.field(storable_name(key), value)
+        point.field(key, value)
     line: str = point.to_line_protocol()
     return line[len("m") :]
 
@@ -164,8 +149,8 @@ def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> 
 def _encoded_name(metric: str) -> tuple[str, str]:
     """Return the measurement of a metric, and its escaped field key with the equals sign."""
     measurement, key = schema.split_metric_name(metric)
-    line: str = _point("m").field(storable_name(key), 1.0).to_line_protocol()
-    return storable_name(measurement), line[len("m ") : -len("1")]
+    line: str = _point("m").field(key, 1.0).to_line_protocol()
+    return measurement, line[len("m ") : -len("1")]
 
 
 @lru_cache(maxsize=_CACHED_NAMES)

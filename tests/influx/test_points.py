@@ -12,7 +12,6 @@ from squash_api.influx.points import (
     PackageChange,
     changes_text,
     job_to_points,
-    storable_name,
 )
 from squash_api.settings import InfluxTarget
 from squash_api.storable import MAX_FIELD_TEXT_BYTES
@@ -142,26 +141,6 @@ def test_more_changes_than_a_text_can_hold_are_counted() -> None:
     text = changes_text(changes)
     assert len(text.encode()) <= MAX_FIELD_TEXT_BYTES
     assert text.count("p" * 95) + int(text.rpartition("and ")[2].removesuffix(" more")) == 1000
-
-
-@pytest.mark.parametrize(
-    ("text", "stored"),
-    [
-        ("plain", "plain"),
-        ("a\\b", "a\\b"),
-        ("a\\\\b", "a\\\\b"),
-        ("a\\,b", "a,b"),
-        ("a\\\\\\=b", "a=b"),
-        ('\\ \\"', ' "'),
-        ("end\\\\", "end"),
-        ("a#!~#b", "a#~#b"),
-        ("a#!~", "a#~"),
-        ("##!~!~", "##~!~"),
-    ],
-)
-def test_what_influxdb_garbles_is_taken_out_of_names(text: str, stored: str) -> None:
-    assert storable_name(text) == stored
-    assert storable_name(stored) == stored
 
 
 HOSTILE = [
