@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from squash_api.schema import Schema
+from squash_api.schema import DEFAULT_PER, Schema
 from squash_api.verify import alert_keys, thresholds
 from squash_api.verify.alert_keys import duration_text
 from squash_api.verify.metadata_query import parse_query
@@ -24,6 +24,9 @@ OPERATORS = thresholds.OPERATORS
 
 LEVELS = alert_keys.LEVELS
 """How bad a violation is, the mildest first."""
+
+DEFAULT_MAX_AGE_S = 7 * 86400
+"""An alert is about data of the last week, unless `alert.max_age` says otherwise."""
 
 _LEVEL_OF_TAG = {"minimum": "CRITICAL", "design": "WARNING", "stretch": "INFO"}
 
@@ -82,6 +85,29 @@ class Specification:
             return self.alert.level
         levels = [_LEVEL_OF_TAG[tag] for tag in self.tags if tag in _LEVEL_OF_TAG]
         return max(levels, key=LEVELS.index, default="WARNING")
+
+    @property
+    def per(self) -> tuple[str, ...]:
+        """The tags whose values are alerted on one by one."""
+        named = None if self.alert is None else self.alert.per
+        return DEFAULT_PER if named is None else named
+
+    @property
+    def channel(self) -> str | None:
+        """The Slack channel to tell; None for the default one."""
+        return None if self.alert is None else self.alert.channel
+
+    @property
+    def max_age_s(self) -> int:
+        """The age, in seconds, beyond which data raise no alert."""
+        named = None if self.alert is None else self.alert.max_age_s
+        return DEFAULT_MAX_AGE_S if named is None else named
+
+    @property
+    def muted_through(self) -> date | None:
+        """The last day without alerts; None if it is not muted."""
+        mute = None if self.alert is None else self.alert.mute
+        return None if mute is None else mute.until
 
     def to_json(self) -> dict[str, Any]:
         """Return the definition as the API sends it and a YAML document may hold it."""

@@ -1,0 +1,1 @@
+"""Kapacitor tasks and Chronograf dashboards: made from specifications, kept, compared."""
