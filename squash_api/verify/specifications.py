@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from squash_api.schema import DEFAULT_PER, Schema
+from squash_api.schema import Schema
 from squash_api.verify import alert_keys, thresholds
-from squash_api.verify.alert_keys import duration_text
+from squash_api.verify.alert_keys import DEFAULT_PER, duration_text
 from squash_api.verify.metadata_query import parse_query
 from squash_api.verify.metrics import (
     LEGAL_NAME,

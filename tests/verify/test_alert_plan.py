@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from squash_api.schema import DEFAULT_PER, Schema
+import pytest
+
+from squash_api.schema import Schema
+from squash_api.verify.alert_keys import DEFAULT_PER
 from squash_api.verify.alert_plan import WatchedMetric, expectations, watched_metrics
 from squash_api.verify.metrics_package import load_metrics_package
 from tests.support.metrics_packages import SPECS, write_metrics_package
@@ -34,7 +37,7 @@ def test_limits_of_one_query_share_a_branch_the_worst_first(tmp_path: Path) -> N
 
 def test_a_threshold_is_in_the_metrics_unit(tmp_path: Path) -> None:
     (metric,) = watched(tmp_path, one_spec(""))
-    assert metric.branches[0].limits[0].threshold == 10_000.0
+    assert metric.branches[0].limits[0].threshold == pytest.approx(10_000.0)
 
 
 def test_terms_have_the_names_of_influxdb(tmp_path: Path) -> None:
