@@ -17,7 +17,7 @@ def make_writes(bodies: Sequence[bytes], *, database: str, first_time_ns: int) -
             job_id=number + 1,
             squash_url=f"http://127.0.0.1/job/{number + 1}",
             time_ns=first_time_ns + number,
-            values={item["metric"]: item["value"] for item in job.measurements},
+            values={item.metric: float(item.value or 0.0) for item in job.measurements},
             context=schema.context(job.meta),
             code_changes=(),
         )

@@ -164,7 +164,7 @@ class Deriver:
     def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
         """Return the metrics that a job measures, by name; those that cannot be stored are not."""
         known = self._vocabulary.metrics
-        names = {item["metric"] for item in job.measurements}
+        names = {item.metric for item in job.measurements}
         return {name: known[name] for name in sorted(names) if name in known}
 
     def _run_of(self, job_id: int, job: Job) -> Run:

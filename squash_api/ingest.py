@@ -76,7 +76,7 @@ async def ingest_job(
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
     places: dict[str, list[int]] = {}
     for index, item in enumerate(job.measurements):
-        places.setdefault(item["metric"], []).append(index)
+        places.setdefault(item.metric, []).append(index)
     return SkippedInStrictModeError(
         f"{len(assessment.skipped)} of {len(job.measurements)} measurements would be skipped; "
         "nothing was stored. Mend them, or send without strict=true.",

@@ -32,7 +32,7 @@ from squash_api.schema import split_metric_name
 from squash_api.storable import clean_text
 from squash_api.stored_job import document_of, find_job, load_job
 from squash_api.verify.assessment import KnownMetric, assess
-from squash_api.verify.job import Job
+from squash_api.verify.job import Job, Measured, measured_of
 from squash_api.vocabulary import Vocabulary
 
 _PAGE_BYTES = 32_000_000
@@ -64,25 +64,24 @@ def measurement_objects(
         for blob in job.blobs
         if isinstance(identifier := blob.get("identifier"), str)
     }
-    latest = {item["metric"]: item for item in job.measurements}
+    latest = {item.metric: item for item in job.measurements}
     for metric, item in latest.items():
-        references = item.get("blob_refs")
         shown: dict[str, Any] = {
             "metric": metric,
             "value": outcome.values.get(metric),
             "unit": _unit_in_force(metric, item, vocabulary),
-            "identifier": item.get("identifier"),
+            "identifier": item.identifier,
             "job": job_id,
             "blobs": [
                 {"identifier": reference, "name": names[reference], "s3_uri": None}
-                for reference in (references if isinstance(references, list) else [])
-                if isinstance(reference, str) and reference in names
+                for reference in item.blob_refs or []
+                if reference in names
             ],
         }
         if metric in skipped and metric not in outcome.values:
             shown |= {
-                "value": item.get("value"),
-                "unit": item.get("unit"),
+                "value": item.value,
+                "unit": item.unit,
                 "skipped": skipped[metric],
             }
         yield shown
@@ -138,7 +137,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
     def work(connection: Connection) -> None:
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "delete")
-        metrics = {item["metric"] for item in job.measurements}
+        metrics = {item.metric for item in job.measurements}
         points = sorted({split_metric_name(name)[0] for name in metrics} - {""})
         # What InfluxDB cannot hold was never sent, and it could not be asked to delete it.
         points = [name for name in points if clean_text(name) == name]
@@ -174,7 +173,7 @@ def post_measurement(
     """
     name: str = document["metric"]
     kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
-    alone = Job([kept])
+    alone = Job([measured_of(kept)])
 
     def work(connection: Connection) -> None:
         row = find_job(connection, job_id)
@@ -222,9 +221,9 @@ def date_text(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _unit_in_force(metric: str, item: dict[str, Any], vocabulary: Vocabulary) -> Any:
+def _unit_in_force(metric: str, item: Measured, vocabulary: Vocabulary) -> str | None:
     known = vocabulary.metrics.get(metric)
-    return item.get("unit") if known is None or known.unit is None else known.unit
+    return item.unit if known is None or known.unit is None else known.unit
 
 
 def _metric_now(

@@ -22,9 +22,9 @@ def job_report(
     schema = vocabulary.schema
     declared = definitions.metrics_in_force(revision)
     metrics = {
-        item["metric"]: KnownMetric(declared[item["metric"]].unit, is_declared=True)
-        if item["metric"] in declared
-        else vocabulary.metrics.get(item["metric"])
+        item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
+        if item.metric in declared
+        else vocabulary.metrics.get(item.metric)
         for item in job.measurements
     }
     known = {name: metric for name, metric in metrics.items() if metric is not None}

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from squash_api.errors import NotFoundError
 from squash_api.record.jobs import JobRow, added_measurements, get_job
-from squash_api.verify.job import Job, decode_accepted_job
+from squash_api.verify.job import Job, decode_accepted_job, measured_of
 
 MAX_ID = 2**63 - 1
 
@@ -41,4 +41,6 @@ def find_job(connection: Connection, job_id: int) -> JobRow:
 def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
     """Return the document of a job that has not been deleted; what was added comes last."""
     job = decode_accepted_job(row.body or b"{}")
-    return replace(job, measurements=[*job.measurements, *added]) if added else job
+    return (
+        replace(job, measurements=[*job.measurements, *map(measured_of, added)]) if added else job
+    )

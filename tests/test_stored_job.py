@@ -7,6 +7,7 @@ from squash_api.errors import NotFoundError
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.record import Record
 from squash_api.stored_job import MAX_ID, document_of, find_job, load_job
+from squash_api.verify.job import measured_of
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 
 
@@ -26,7 +27,7 @@ def test_a_job_is_read_back(record: Record) -> None:
     with record.read() as connection:
         row, job = load_job(connection, 1)
     assert row.job_id == 1
-    assert (job.measurements, job.meta) == ([measured()], {"visit": 5})
+    assert (job.measurements, job.meta) == ([measured_of(measured())], {"visit": 5})
 
 
 def test_what_was_added_to_a_job_comes_last(record: Record) -> None:
@@ -38,8 +39,8 @@ def test_what_was_added_to_a_job_comes_last(record: Record) -> None:
     )
     with record.read() as connection:
         row, job = load_job(connection, 1)
-    assert job.measurements == [measured(), added]
-    assert document_of(row, []).measurements == [measured()]
+    assert job.measurements == [measured_of(measured()), measured_of(added)]
+    assert document_of(row, []).measurements == [measured_of(measured())]
 
 
 @pytest.mark.parametrize("job_id", [2, 3, 0, -1, MAX_ID, MAX_ID + 1, 10**30])

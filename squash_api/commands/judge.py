@@ -76,7 +76,7 @@ def judge_file(
         name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
     }
     outcome = assess(job, metrics=known, schema=schema)
-    measured = {item["metric"] for item in job.measurements} & known.keys()
+    measured = {item.metric for item in job.measurements} & known.keys()
     verdicts = judge_job(
         {name: outcome.values.get(name) for name in measured},
         {name: package.metrics[name].unit for name in measured},

@@ -10,7 +10,7 @@ from squash_api.record.bulk import insert_rows
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import known_units, meet_metrics
 from squash_api.record.tables import job, user
-from squash_api.verify.job import decode_accepted_job, digest_job
+from squash_api.verify.job import digest_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class _Ready:
     def content(self) -> bytes:
         """Return the digest."""
         if self.digest is None:
-            self.digest = digest_job(decode_accepted_job(self.item.body))
+            self.digest = digest_job(self.item.body)
         return self.digest
 
     def repeats(self, other: "_Ready") -> bool:
@@ -139,7 +139,7 @@ def _find_repeat(connection: Connection, ready: _Ready) -> Stored | None:
     )
     undigested = select(job.c.id, job.c.body).where(*same, job.c.digest.is_(None))
     for row in connection.execute(undigested).all():
-        values = {"digest": digest_job(decode_accepted_job(row.body))}
+        values = {"digest": digest_job(row.body)}
         connection.execute(update(job).where(job.c.id == row.id).values(values))
     found = connection.execute(
         select(job.c.id, job.c.received_ns, job.c.time_ns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from squash_api.schema import Schema
 from squash_api.storable import finite
-from squash_api.verify.job import Job
+from squash_api.verify.job import Job, Measured
 from squash_api.verify.units import UnitError, canonical_unit, converter
 
 
@@ -47,7 +47,7 @@ class Assessment:
 def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
     """Sort a job's measurements into kept, absent, skipped and undeclared."""
     outcome = Assessment()
-    latest = {item["metric"]: item for item in job.measurements}
+    latest = {item.metric: item for item in job.measurements}
     if len(latest) != len(job.measurements):
         _skip_replaced(job.measurements, latest, outcome)
     values = outcome.values
@@ -57,7 +57,7 @@ def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> A
             continue
         if not known.is_declared:
             outcome.undeclared.append(name)
-        value, unit = item.get("value"), item.get("unit")
+        value, unit = item.value, item.unit
         # What nearly every value is: a finite number in the metric's unit.
         if type(value) is float and unit == known.unit and value - value == 0.0:
             values[name] = value
@@ -67,12 +67,12 @@ def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> A
 
 
 def _skip_replaced(
-    measurements: list[dict[str, Any]], latest: dict[str, dict[str, Any]], outcome: Assessment
+    measurements: list[Measured], latest: dict[str, Measured], outcome: Assessment
 ) -> None:
     outcome.skipped.extend(
-        Skip(item["metric"], "replaced by a later measurement of the same metric")
+        Skip(item.metric, "replaced by a later measurement of the same metric")
         for item in measurements
-        if latest[item["metric"]] is not item
+        if latest[item.metric] is not item
     )
 
 

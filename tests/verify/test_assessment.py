@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from squash_api.schema import Schema
 from squash_api.verify.assessment import Assessment, KnownMetric, Skip, assess
-from squash_api.verify.job import Job
+from squash_api.verify.job import Job, measured_of
 from tests.support.json_documents import keys, scalars
 
 SCHEMA = Schema()
@@ -22,7 +22,7 @@ def outcome(
     *measurements: dict[str, Any], metrics: dict[str, KnownMetric] | None = None
 ) -> Assessment:
     known = MMAG if metrics is None else metrics
-    return assess(Job(list(measurements)), metrics=known, schema=SCHEMA)
+    return assess(Job([measured_of(item) for item in measurements]), metrics=known, schema=SCHEMA)
 
 
 def test_a_value_in_the_metrics_unit_is_kept_to_the_last_bit() -> None:

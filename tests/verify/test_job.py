@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squash_api.errors import Detail, InvalidInputError
-from squash_api.verify.job import Job, decode_job, digest_identifiers, digest_job, parse_time_ns
+from squash_api.errors import Detail, InvalidInputError, MalformedJsonError
+from squash_api.verify.job import (
+    Job,
+    decode_accepted_job,
+    decode_job,
+    digest_identifiers,
+    digest_job,
+    measured_of,
+    parse_time_ns,
+)
 from tests.support.json_documents import values
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "jobs"
@@ -35,11 +43,12 @@ def measured(**changes: Any) -> dict[str, Any]:
 
 
 def digest(*measurements: dict[str, Any], **parts: Any) -> bytes:
-    return digest_job(Job(list(measurements) or [measured()], **parts))
+    document = {"measurements": list(measurements) or [measured()], **parts}
+    return digest_job(json.dumps(document).encode())
 
 
 def identifiers(*measurements: dict[str, Any]) -> bytes | None:
-    return digest_identifiers(Job(list(measurements)))
+    return digest_identifiers(Job([measured_of(item) for item in measurements]))
 
 
 # The document
@@ -66,11 +75,12 @@ def identifiers(*measurements: dict[str, Any]) -> bytes | None:
     ],
 )
 def test_a_document_is_a_job(document: dict[str, Any]) -> None:
-    assert decode(document).measurements == (document.get("measurements") or [])
+    expected = [measured_of(item) for item in document.get("measurements") or []]
+    assert decode(document).measurements == expected
 
 
 def test_a_single_measurement_counts_as_a_list_of_one() -> None:
-    assert decode({"measurements": measured()}).measurements == [measured()]
+    assert decode({"measurements": measured()}).measurements == [measured_of(measured())]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +130,7 @@ def test_bare_tokens_are_read_as_null_and_counted() -> None:
     job = decode_job(
         b'{"measurements": [{"metric": "p.a", "value": NaN}], "meta": {"x": Infinity}}'
     )
-    assert (job.measurements[0]["value"], job.meta["x"], job.bare_tokens) == (None, None, 2)
+    assert (job.measurements[0].value, job.meta["x"], job.bare_tokens) == (None, None, 2)
 
 
 @given(values)
@@ -141,7 +151,7 @@ def test_a_real_job_is_decoded_whole(name: str) -> None:
     body = (DATA / name).read_bytes()
     job, document = decode_job(body), json.loads(body, parse_constant=lambda _: None)
     assert (job.measurements, job.blobs, job.meta) == (
-        document["measurements"],
+        [measured_of(item) for item in document["measurements"]],
         document.get("blobs", []),
         document["meta"],
     )
@@ -321,6 +331,37 @@ def test_every_job_that_is_accepted_has_a_digest(
     for depth in range(240, 262):
         deep = brackets[0] * depth + "1" + brackets[1] * depth
         with suppress(InvalidInputError):
-            assert digest_job(decode_job(f"{before}{deep}{after}".encode()))
+            body = f"{before}{deep}{after}".encode()
+            decode_job(body)
+            assert digest_job(body)
             accepted += 1
     assert 0 < accepted < 22
+
+
+# Read twice: with the types that nearly every job has, and again where it has others
+
+
+@given(values)
+def test_an_accepted_job_reads_the_same_afterwards(document: Any) -> None:
+    body = json.dumps(document).encode()
+    with suppress(InvalidInputError):
+        assert repr(decode_job(body)) == repr(decode_accepted_job(body))
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"measurements": [measured(note="x")]},
+        {"measurements": [measured(blob_refs=["b", 3])]},
+        {"unknown": 1},
+    ],
+)
+def test_what_has_no_meaning_changes_nothing(unusual: dict[str, Any]) -> None:
+    usual = {"measurements": [measured(blob_refs=["b"])], "meta": {"visit": 5}}
+    job, same = decode({**usual, **unusual}), decode(usual)
+    assert (job.meta, digest_identifiers(job)) == (same.meta, digest_identifiers(same))
+
+
+def test_wrong_text_where_no_key_has_a_meaning_is_refused() -> None:
+    with pytest.raises(MalformedJsonError):
+        decode_job(b'{"measurements": [{"metric": "p.a", "note": "\xff"}], "unknown": nope}')
