@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from squash_api.record.contexts import JobContext
 from squash_api.record.derived import (
     Derived,
     derived_through,
@@ -159,6 +160,12 @@ class Deriver:
             values={name: outcome.values.get(name) for name in metrics},
             units={name: known.unit for name, known in metrics.items()},
             added=len(added),
+            context=JobContext(
+                row.job_id,
+                row.time_ns,
+                row.received_ns,
+                self._vocabulary.schema.context(job.meta),
+            ),
         )
 
     def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from squash_api.errors import SettingsError
 from squash_api.record.deliveries import has_sent_any
+from squash_api.record.derived import rederive_all
 from squash_api.record.record import Record
 from squash_api.record.state import get_state, set_state
 from squash_api.schema import Schema
@@ -45,4 +46,7 @@ def check_tags(record: Record, schema: Schema) -> None:
 
 def put_tags(connection: Connection, schema: Schema) -> None:
     """Note the list of tags that points are written with from now on."""
+    kept = get_state(connection, _KEY)
+    if kept is not None and set(json.loads(kept)) != set(schema.tags):
+        rederive_all(connection)
     set_state(connection, _KEY, json.dumps(schema.tags))

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from squash_api import derivation
 from squash_api.derivation import Deriver, packages_of
+from squash_api.record.contexts import changed_jobs, contexts_of, newest_version
 from squash_api.record.derived import derived_through, mark_for_rederivation
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.metrics import declare_metrics, meet_metrics, metric_ids
@@ -87,6 +88,31 @@ def test_measurements_are_derived_in_the_metrics_unit(record: Record, deriver: D
     store_job(record, body=make_body(*items))
     deriver.catch_up()
     assert index(record) == {("p.a", 1): 500.0, ("p.b", 1): None}
+
+
+def test_the_context_of_a_job_is_derived_as_its_points_carry_it(
+    record: Record, deriver: Deriver
+) -> None:
+    store_job(
+        record, received_ns=7, asked_ns=5, body=make_body(filter_name="HSC R", airmass=1.5, env=ENV)
+    )
+    deriver.catch_up()
+    with record.read() as connection:
+        found = contexts_of(connection, [1])[1]
+    assert (found.time_ns, found.received_ns) == (5, 7)
+    assert found.context.tags["filter"] == "HSC_R"
+    assert found.context.fields == {"run_id": "904", "meta.airmass": 1.5}
+
+
+def test_a_job_that_is_derived_again_has_a_new_context(record: Record, deriver: Deriver) -> None:
+    store_job(record)
+    deriver.catch_up()
+    record.write(lambda connection: mark_for_rederivation(connection, [1]))
+    with record.read() as connection:
+        before = newest_version(connection)
+    deriver.rederive_some()
+    with record.read() as connection:
+        assert [item.job_id for item in changed_jobs(connection, after=before, limit=9)] == [1]
 
 
 def test_what_was_added_is_derived_with_the_job(record: Record, deriver: Deriver) -> None:

@@ -5,10 +5,11 @@ import pytest
 
 from squash_api.errors import SettingsError
 from squash_api.record.deliveries import ensure_targets, mark_taken
+from squash_api.record.derived import jobs_to_rederive, store_derived
 from squash_api.record.record import Record
 from squash_api.schema import Schema
 from squash_api.tags_in_force import check_tags, put_tags
-from tests.support.builders import open_record
+from tests.support.builders import add_test_user, open_record, store_job
 
 SITE = Schema(("site",))
 
@@ -61,3 +62,25 @@ def test_a_list_that_was_put_is_in_force(record: Record) -> None:
     begin_sending(record)
     record.write(lambda connection: put_tags(connection, Schema()))
     check_tags(record, Schema())
+
+
+def jobs_to_derive_again(record: Record) -> list[int]:
+    with record.read() as connection:
+        return jobs_to_rederive(connection, limit=9)
+
+
+def test_with_another_list_every_job_in_the_index_is_derived_again(record: Record) -> None:
+    add_test_user(record)
+    for _ in range(3):
+        store_job(record)
+    record.write(lambda connection: store_derived(connection, [], after=0, through=2))
+    record.write(lambda connection: put_tags(connection, Schema(("site", "telescope"))))
+    assert jobs_to_derive_again(record) == [1, 2]
+
+
+def test_with_the_same_list_no_job_is_derived_again(record: Record) -> None:
+    add_test_user(record)
+    store_job(record)
+    record.write(lambda connection: store_derived(connection, [], after=0, through=1))
+    record.write(lambda connection: put_tags(connection, SITE))
+    assert jobs_to_derive_again(record) == []

@@ -1,4 +1,4 @@
-"""The index of measurements, derived from the jobs."""
+"""The index of measurements, and the contexts of their jobs, derived from the jobs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from squash_api.record.bulk import insert_rows
+from squash_api.record.contexts import JobContext, forget_context, store_contexts
 from squash_api.record.metrics import known_units, metric_ids
 from squash_api.record.state import get_state, set_state
 from squash_api.record.tables import (
     added_measurement,
     job,
+    job_context,
     job_run,
     measurement,
     rederivation,
@@ -24,13 +26,14 @@ class Derived:
     """What one job comes to. `values` are in the metric's unit, None if absent or skipped.
 
     `units` are those of the metrics, and `added` is how many measurements have been added to the
-    job, as they were when it was derived.
+    job, as they were when it was derived. Without a `context` the job has none.
     """
 
     job_id: int
     values: Mapping[str, float | None]
     units: Mapping[str, str | None] = field(default_factory=dict)
     added: int = 0
+    context: JobContext | None = None
 
 
 def derived_through(connection: Connection) -> int:
@@ -49,6 +52,7 @@ def store_derived(
     if derived_through(connection) != after or _have_changed(connection, jobs):
         return False
     _insert_measurements(connection, jobs)
+    _store_contexts(connection, jobs)
     _correct_counts(connection, jobs)
     set_state(connection, _DERIVED_THROUGH, str(through))
     return True
@@ -64,6 +68,7 @@ def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> boo
     for item in jobs:
         _delete_measurements(connection, item.job_id, item.values)
     _insert_measurements(connection, jobs)
+    _store_contexts(connection, jobs)
     _correct_counts(connection, jobs)
     ids = [item.job_id for item in jobs]
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
@@ -83,6 +88,42 @@ def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> Non
         connection.execute(insert(rederivation), rows)
 
 
+def rederive_all(connection: Connection) -> None:
+    """Ask for every job in the index to be derived again: the list of tags is another."""
+    asked = select(rederivation.c.job_id)
+    connection.execute(
+        insert(rederivation).from_select(
+            ["job_id"],
+            select(job.c.id).where(
+                job.c.id <= derived_through(connection),
+                job.c.deleted_ns.is_(None),
+                job.c.id.not_in(asked),
+            ),
+        )
+    )
+
+
+def oldest_unindexed_ns(connection: Connection) -> int | None:
+    """Return when a job was received that is not in the index, the oldest; None if all are."""
+    waiting = connection.execute(
+        select(job.c.received_ns)
+        .where(job.c.id > derived_through(connection), job.c.deleted_ns.is_(None))
+        .order_by(job.c.id)
+        .limit(1)
+    ).scalar_one_or_none()
+    # Jobs of a record that is older than the contexts.
+    bare = connection.execute(
+        select(job.c.received_ns)
+        .select_from(rederivation)
+        .join(job, job.c.id == rederivation.c.job_id)
+        .join(job_context, job_context.c.job_id == job.c.id, isouter=True)
+        .where(job_context.c.job_id.is_(None), job.c.deleted_ns.is_(None))
+        .order_by(rederivation.c.job_id)
+        .limit(1)
+    ).scalar_one_or_none()
+    return min((item for item in (waiting, bare) if item is not None), default=None)
+
+
 def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
     """Return jobs whose measurements are to be derived again, those deleted left out."""
     rows = connection.execute(
@@ -98,7 +139,12 @@ def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
 def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str]) -> None:
     """Take a deleted job out of the index; other runs that compare with it keep its packages."""
     _delete_measurements(connection, job_id, metrics)
+    forget_context(connection, job_id)
     connection.execute(delete(rederivation).where(rederivation.c.job_id == job_id))
+
+
+def _store_contexts(connection: Connection, jobs: Sequence[Derived]) -> None:
+    store_contexts(connection, [item.context for item in jobs if item.context is not None])
 
 
 def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:

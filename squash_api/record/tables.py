@@ -1,8 +1,8 @@
 """The tables of the record. Times are integers, ns since 1970 UTC; text never holds NUL.
 
 What a client was promised is in `job` (the bytes as received) and in `definition` (append-only).
-`job_run`, `measurement` and `package_set` are derived from `job`, by `derivation.py`, and can be
-made again from it.
+`job_run`, `package_set`, `measurement`, `job_context` and `tag_set` are derived from `job`, by
+`derivation.py`, and can be made again from it.
 """
 
 from sqlalchemy import (
@@ -148,6 +148,36 @@ measurement = Table(
     # In the metric's unit; null if absent or skipped.
     Column("value", Float(53)),
     sqlite_with_rowid=False,
+)
+
+tag_set = Table(
+    "tag_set",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    # JSON object: the tags of a job's points, by name.
+    Column("document", Text, nullable=False),
+)
+
+# Narrow, so that a metric of many jobs is read together with the times and tags of the jobs.
+job_context = Table(
+    "job_context",
+    metadata,
+    Column("job_id", _Id, primary_key=True, autoincrement=False),
+    # Grows with every change of any row, so that a reader can ask for what is new.
+    Column("version", BigInteger, nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    # Null once the job is deleted, as all below: the row stays for the readers of changes.
+    Column("tag_set_id", _Id),
+    Column("run_id", Text),
+    Column("run_url", Text),
+    Column("version_tag", Text),
+    # JSON object: the other fields of the job's points that come from its metadata.
+    Column("fields", Text),
+    Index(None, "version"),
+    Index(None, "time_ns"),
+    Index(None, "tag_set_id", "time_ns"),
 )
 
 rederivation = Table(

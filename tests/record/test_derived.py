@@ -4,12 +4,14 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from squash_api.record.contexts import JobContext, contexts_of
 from squash_api.record.derived import (
     Derived,
     derived_through,
     forget_derived,
     jobs_to_rederive,
     mark_for_rederivation,
+    oldest_unindexed_ns,
     replace_measurements,
     store_derived,
 )
@@ -18,6 +20,7 @@ from squash_api.record.metrics import declare_metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.record.runs import Run, count_measurements, runs_through, store_runs
 from squash_api.record.tables import measurement
+from squash_api.schema import Context
 from tests.support.builders import store_job
 
 
@@ -165,6 +168,26 @@ def test_a_forgotten_job_is_out_of_the_index_alone(jobs: Record) -> None:
     assert index(jobs) == {("p.a", 2): 2.0}
     with jobs.read() as connection:
         assert jobs_to_rederive(connection, limit=9) == []
+
+
+def context_of(job_id: int) -> JobContext:
+    return JobContext(job_id, job_id, job_id, Context({"instrument": "HSC"}))
+
+
+def test_the_context_of_a_forgotten_job_is_gone(jobs: Record) -> None:
+    store(jobs, derived(1, context=context_of(1)), derived(2, context=context_of(2)))
+    jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=[]))
+    with jobs.read() as connection:
+        assert list(contexts_of(connection, [1, 2])) == [2]
+
+
+def test_the_oldest_job_that_is_not_in_the_index_is_known(jobs: Record) -> None:
+    with jobs.read() as connection:
+        assert oldest_unindexed_ns(connection) == 2_000
+    jobs.write(lambda connection: store_derived(connection, [], after=0, through=5))
+    bury(jobs, 6)
+    with jobs.read() as connection:
+        assert oldest_unindexed_ns(connection) is None
 
 
 # Again
