@@ -108,6 +108,25 @@ def load_metrics_packages(
     return MetricsPackage(Path(above), loading.metrics, loading.specifications, tuple(problems))
 
 
+def find_line(
+    directories: Sequence[Path],
+    specification: str,
+    *keys: str,
+    schema: Schema = Schema(),  # noqa: B008 - immutable
+) -> Source | None:
+    """Return the line that has the last word on a key of a specification, or None.
+
+    It may be in a base: `keys` such as `"threshold", "value"` lead to it. Reads the directories
+    again, which must be metrics packages.
+    """
+    loading = _Loading(schema, date.min)
+    for directory in directories:
+        loading.read_metrics(directory)
+        loading.read_specifications(directory)
+    found = loading.resolved.get(specification)
+    return None if found is None else found.locate(*keys)
+
+
 def _place(problem: Problem) -> tuple[str, int]:
     return (problem.source.file, problem.source.line) if problem.source else ("", 0)
 
@@ -123,6 +142,7 @@ class _Loading:
     problems: dict[Problem, None] = field(default_factory=dict)
     declared: dict[str, Source] = field(default_factory=dict)
     guesses: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, Resolved] = field(default_factory=dict)
 
     def report(self, source: Source, message: str) -> None:
         self.problems[Problem(source, message)] = None
@@ -223,6 +243,7 @@ class _Loading:
 
     def _add(self, resolved: Resolved) -> None:
         specification = resolved.specification
+        self.resolved.setdefault(specification.name, resolved)
         first = self.specifications.setdefault(specification.name, specification)
         if first is not specification:
             message = f"'{specification.name}' is defined at {first.source} already: rename it"

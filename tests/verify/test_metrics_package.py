@@ -9,6 +9,7 @@ from squash_api.schema import Schema
 from squash_api.verify.metrics_package import (
     MetricsPackage,
     Problem,
+    find_line,
     load_metrics_package,
     load_metrics_packages,
 )
@@ -270,3 +271,32 @@ def test_an_added_tag_forbids_a_metric_of_its_name(tmp_path: Path) -> None:
     package = write_package(tmp_path / "pkg", {})
     (problem,) = load_metrics_package(package, schema=Schema(extra_tags=("frac",))).problems
     assert "'demo.frac': 'frac' is the name of a tag" in str(problem)
+
+
+BUILT = """\
+id: limit
+threshold:
+  value: 5
+  unit: s
+---
+name: latency.hard
+base: '#limit'
+threshold: {operator: <}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [(("threshold", "value"), 3), (("threshold", "operator"), 8), (("tags",), 6)],
+)
+def test_the_line_of_a_key_is_the_one_with_the_last_word(
+    tmp_path: Path, keys: tuple[str, ...], line: int
+) -> None:
+    package = write_package(tmp_path / "pkg", {"a.yaml": BUILT})
+    found = find_line([package], "demo.latency.hard", *keys)
+    assert str(found) == f"pkg/specs/demo/a.yaml:{line}"
+
+
+def test_a_specification_that_is_not_there_has_no_line(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "pkg", {"a.yaml": BUILT})
+    assert find_line([package], "demo.latency.soft", "threshold") is None
