@@ -17,8 +17,8 @@ LATE_S = "late_s"
 AGE_S = "age_s"
 SINCE = "since"
 # Fields of STANDING, of the last value: the smallest margin among the specifications that apply
-# and which it is of (LIMIT), how bad the worst violation is (0 none, 1 INFO, 2 WARNING, 3 CRITICAL), and
-# the specifications violated.
+# and which it is of (LIMIT), how bad the worst violation is (0 none, 1 INFO, 2 WARNING,
+# 3 CRITICAL), and the specifications violated.
 VALUE = "value"
 MARGIN = "margin"
 LIMIT = "limit"
