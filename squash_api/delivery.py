@@ -17,7 +17,7 @@ import structlog
 from squash_api.code_changes import CodeChangeReader
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
-from squash_api.influx.client import InfluxClient, deliver
+from squash_api.influx.client import InfluxClient, Rejected, deliver
 from squash_api.influx.errors import InfluxError, InfluxMisconfiguredError, InfluxRefusedError
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.lease import Lease
@@ -112,6 +112,20 @@ class Drainer:
         """End `run` after the batch in hand."""
         self._stop.set()
         self._wake.set()
+
+    def is_delivering(self) -> bool:
+        """Tell whether this drainer is the one that sends, and InfluxDB was well when last heard."""
+        return self._is_well and not self._stop.is_set() and self._lease.is_held()
+
+    def write_beside(self, lines: Sequence[str]) -> list[Rejected]:
+        """Write lines that are of no job, now or never; may be called from any thread.
+
+        Raises
+        ------
+        InfluxError
+            If it fails; delivery goes on as if nothing had been.
+        """
+        return deliver(self._client, lines)
 
     def run(self) -> None:
         """Send until `stop`."""

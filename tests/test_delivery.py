@@ -12,6 +12,7 @@ from squash_api import delivery
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
+from squash_api.influx.errors import InfluxError
 from squash_api.record.deliveries import (
     Erasure,
     TargetRow,
@@ -371,6 +372,43 @@ def test_a_target_that_is_down_holds_up_no_other(record: Record) -> None:
         drain(drainer)
     assert state(record, job, "up").state == "SUCCESS"
     assert state(record, job, "down").state in {"PENDING", "STARTED"}
+
+
+# What is written beside the jobs
+
+
+def test_who_delivers_is_known_once_influxdb_has_answered(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+) -> None:
+    assert not drainer.is_delivering()
+    step(drainer)
+    standby = new_drainer(record, influxdb)
+    step(standby)
+    assert (drainer.is_delivering(), standby.is_delivering()) == (True, False)
+    drainer.stop()
+    assert not drainer.is_delivering()
+
+
+def test_who_has_trouble_does_not_deliver(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+) -> None:
+    step(drainer)
+    new_jobs(record)
+    influxdb.is_up = False
+    step(drainer)
+    assert not drainer.is_delivering()
+
+
+def test_a_failure_to_write_beside_is_no_trouble_of_delivery(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+) -> None:
+    step(drainer)
+    influxdb.answers = [refusal(503, "busy")]
+    with pytest.raises(InfluxError):
+        drainer.write_beside(["squash_heartbeat up=1 60"])
+    assert (drainer.is_delivering(), target(record).trouble) == (True, None)
+    assert drainer.write_beside(["squash_heartbeat up=1 60"]) == []
+    assert influxdb.lines == ["squash_heartbeat up=1 60"]
 
 
 # The lease
