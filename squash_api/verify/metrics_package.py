@@ -108,23 +108,20 @@ def load_metrics_packages(
     return MetricsPackage(Path(above), loading.metrics, loading.specifications, tuple(problems))
 
 
-def find_line(
+def resolve_packages(
     directories: Sequence[Path],
-    specification: str,
-    *keys: str,
+    *,
     schema: Schema = Schema(),  # noqa: B008 - immutable
-) -> Source | None:
-    """Return the line that has the last word on a key of a specification, or None.
+) -> dict[str, Resolved]:
+    """Return the specifications of metrics packages by name, with the documents they come from.
 
-    It may be in a base: `keys` such as `"threshold", "value"` lead to it. Reads the directories
-    again, which must be metrics packages.
+    Problems are left out; `load_metrics_packages` tells them.
     """
     loading = _Loading(schema, date.min)
     for directory in directories:
         loading.read_metrics(directory)
         loading.read_specifications(directory)
-    found = loading.resolved.get(specification)
-    return None if found is None else found.locate(*keys)
+    return loading.resolved
 
 
 def _place(problem: Problem) -> tuple[str, int]:

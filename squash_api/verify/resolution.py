@@ -41,6 +41,10 @@ class Resolved:
         """Return the line that has the last word on a key, in the document or in a base."""
         return _locate(self.draft, self.layers, loc)
 
+    def says(self, *loc: str | int) -> bool:
+        """Tell whether the document itself has a key, be it in a base as well or not."""
+        return self.draft.document.has(loc)
+
 
 def resolve(
     drafts: Sequence[Draft], *, schema: Schema, today: date | None, report: Report

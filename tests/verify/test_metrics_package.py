@@ -9,9 +9,9 @@ from squash_api.schema import Schema
 from squash_api.verify.metrics_package import (
     MetricsPackage,
     Problem,
-    find_line,
     load_metrics_package,
     load_metrics_packages,
+    resolve_packages,
 )
 from squash_api.verify.specifications import Specification
 from tests.support.yaml_packages import ROOT, shared, write_package
@@ -286,17 +286,23 @@ threshold: {operator: <}
 
 
 @pytest.mark.parametrize(
-    ("keys", "line"),
-    [(("threshold", "value"), 3), (("threshold", "operator"), 8), (("tags",), 6)],
+    ("keys", "line", "own"),
+    [
+        (("threshold", "value"), 3, False),
+        (("threshold", "operator"), 8, True),
+        (("tags",), 6, False),
+    ],
 )
 def test_the_line_of_a_key_is_the_one_with_the_last_word(
-    tmp_path: Path, keys: tuple[str, ...], line: int
+    tmp_path: Path, keys: tuple[str, ...], line: int, *, own: bool
 ) -> None:
     package = write_package(tmp_path / "pkg", {"a.yaml": BUILT})
-    found = find_line([package], "demo.latency.hard", *keys)
-    assert str(found) == f"pkg/specs/demo/a.yaml:{line}"
+    found = resolve_packages([package])["demo.latency.hard"]
+    assert str(found.locate(*keys)) == f"pkg/specs/demo/a.yaml:{line}"
+    assert found.says(*keys) is own
 
 
-def test_a_specification_that_is_not_there_has_no_line(tmp_path: Path) -> None:
-    package = write_package(tmp_path / "pkg", {"a.yaml": BUILT})
-    assert find_line([package], "demo.latency.soft", "threshold") is None
+def test_resolved_specifications_are_those_of_the_packages() -> None:
+    directories = [ROOT / "specs" / "srd", ROOT / "specs" / "camera"]
+    resolved = {name: item.specification for name, item in resolve_packages(directories).items()}
+    assert resolved == load_metrics_packages(directories).specifications
