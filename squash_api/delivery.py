@@ -114,7 +114,7 @@ class Drainer:
         self._wake.set()
 
     def is_delivering(self) -> bool:
-        """Tell whether this drainer is the one that sends, and InfluxDB was well when last heard."""
+        """Tell whether this drainer is the one that sends, and InfluxDB was well of late."""
         return self._is_well and not self._stop.is_set() and self._lease.is_held()
 
     def write_beside(self, lines: Sequence[str]) -> list[Rejected]:
