@@ -1,0 +1,86 @@
+"""Texts and numbers as TICKscript, Go's templates and Slack read them. Pure."""
+
+import json
+from decimal import Decimal
+from math import ceil, log10, ulp
+
+from squash_api.errors import SettingsError
+
+_FEW = 6
+_DENORMAL_DIGITS = 324
+_SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def string(text: str) -> str:
+    r"""Return a string of TICKscript, where only `\'` is an escape.
+
+    Raises
+    ------
+    SettingsError
+        If TICKscript cannot write it: it ends in a backslash and holds three quotes in a row.
+    """
+    if not text.endswith("\\"):
+        return "'" + text.replace("'", r"\'") + "'"
+    if "'''" in text:
+        raise SettingsError(f"no string of TICKscript: {text}")
+    return f"'''{text}'''"
+
+
+def reference(name: str) -> str:
+    r"""Return the name of a tag, field, database or retention policy; only `\"` is an escape.
+
+    Raises
+    ------
+    SettingsError
+        If TICKscript cannot write it: it ends in a backslash.
+    """
+    if name.endswith("\\"):
+        raise SettingsError(f"'{name}' ends in a backslash, which TICKscript cannot write")
+    return '"' + name.replace('"', r"\"") + '"'
+
+
+def comment(text: str) -> str:
+    """Return text as one line of comment."""
+    return "// " + " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def number(value: float) -> str:
+    """Return a float of TICKscript or of a Go template: exact, without exponent, with a point."""
+    digits = format(Decimal(repr(float(value))), "f")
+    return digits if "." in digits else f"{digits}.0"
+
+
+def plain(value: float) -> str:
+    """Return a number as people write it: exact, without exponent and idle zeros."""
+    text = number(value).rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def precisions(limit: float) -> list[int]:
+    """Return the numbers of decimals to show a value with beside a limit, the fewest first.
+
+    Two more than the limit has. Where value and limit look the same then, the next number; with
+    the last one, any two different values look different.
+    """
+    enough = _DENORMAL_DIGITS if limit == 0 else max(0, ceil(-log10(ulp(limit) / 2)))
+    found = [min(len(plain(limit).partition(".")[2]) + 2, enough)]
+    more = _FEW
+    while found[-1] < enough:
+        found.append(min(found[-1] + more, enough))
+        more *= 2
+    return found
+
+
+def for_slack(text: str) -> str:
+    """Return text that Slack shows as it is: `&`, `<` and `>` have a meaning there."""
+    return text.translate(_SLACK)
+
+
+def static(text: str) -> str:
+    """Return text that a Go template shows as it is, on its way to Slack."""
+    return for_slack(text).replace("{", '{{"{"}}')
+
+
+def go_string(text: str) -> str:
+    """Return a string constant of a Go template."""
+    return json.dumps(text, ensure_ascii=False)
