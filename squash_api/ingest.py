@@ -11,7 +11,7 @@ from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictMod
 from squash_api.record.record import Record
 from squash_api.record.storing import NewJob, Stale, Stored, store_jobs
 from squash_api.verify.assessment import Assessment, assess
-from squash_api.verify.job import Job, decode_job, digest_identifiers
+from squash_api.verify.job import Job, digest_identifiers, receive_job
 from squash_api.vocabulary import Vocabulary
 
 _MOST_ATTEMPTS = 20
@@ -44,7 +44,7 @@ async def ingest_job(
         If `is_strict` and a value would be skipped; nothing is stored.
     """
     received_ns = time.time_ns()
-    job = decode_job(body)
+    job = receive_job(body)
     identifiers_digest = digest_identifiers(job)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     for _ in range(_MOST_ATTEMPTS):

@@ -46,24 +46,44 @@ class Assessment:
 
 def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
     """Sort a job's measurements into kept, absent, skipped and undeclared."""
+    usual = _usual_values(job.measurements, metrics)
+    if usual is not None:
+        return Assessment(usual)
     outcome = Assessment()
     latest = {item.metric: item for item in job.measurements}
     if len(latest) != len(job.measurements):
         _skip_replaced(job.measurements, latest, outcome)
-    values = outcome.values
     for name, item in latest.items():
         known = metrics.get(name) or _meet(name, outcome, schema)
         if known is None:
             continue
         if not known.is_declared:
             outcome.undeclared.append(name)
-        value, unit = item.value, item.unit
-        # What nearly every value is: a finite number in the metric's unit.
-        if type(value) is float and unit == known.unit and value - value == 0.0:
-            values[name] = value
-        else:
-            _take(name, value, unit, known, outcome)
+        _take(name, item.value, item.unit, known, outcome)
     return outcome
+
+
+def _usual_values(
+    measurements: list[Measured], metrics: Mapping[str, KnownMetric]
+) -> dict[str, float] | None:
+    """Return the values if all are what nearly all are, else None.
+
+    That is: finite numbers, each of another declared metric, and in its unit.
+    """
+    values: dict[str, float] = {}
+    for item in measurements:
+        name, value = item.metric, item.value
+        known = metrics.get(name)
+        if (
+            known is None
+            or not known.is_declared
+            or type(value) is not float
+            or item.unit != known.unit
+            or value - value != 0.0
+        ):
+            return None
+        values[name] = value
+    return values if len(values) == len(measurements) else None
 
 
 def _skip_replaced(

@@ -27,6 +27,9 @@ _DATE = re.compile(
 )
 
 
+_NO_BLOBS = frozenset({b"null", b"[]"})
+# What the value of `packages` may begin with; null is as good as none.
+_CONTAINERS = frozenset({b"{", b"[", b"n"})
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -105,7 +108,7 @@ def decode_job(body: bytes) -> Job:
         If it is JSON but not a job, with the JSON path of every wrong part.
     """
     job = _decode_usual(body)
-    if job is not None and _is_shallow(job.blobs, job.meta):
+    if job is not None:
         return job
     document, bare_tokens = _read_document(body)
     problems = [
@@ -133,7 +136,61 @@ class _Document(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     meta: dict[str, Any] | None = None
 
 
+class _Parts(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    measurements: list[Measured] | None = None
+    blobs: msgspec.Raw = msgspec.Raw(b"null")
+    meta: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Receipt(msgspec.Struct, gc=False):
+    """What of the metadata the taking in of a job needs; the rest is passed over."""
+
+    env: dict[str, Any] | None = None
+    date: Any = None
+    packages: msgspec.Raw = msgspec.Raw(b"null")
+
+
 _DECODER = msgspec.json.Decoder(_Document)
+_PARTS_DECODER = msgspec.json.Decoder(_Parts)
+_RECEIPT_DECODER = msgspec.json.Decoder(_Receipt)
+
+
+def receive_job(body: bytes) -> Job:
+    """Check the body of a job as `decode_job` does, and return what taking it in needs.
+
+    The blobs are left out, and so is the metadata but for `date` and `env`: to make them and throw
+    them away costs as much as all measurements (`benchmarks/`).
+
+    Raises
+    ------
+    MalformedJsonError, InvalidInputError
+        As `decode_job`.
+    """
+    return _receive_usual(body) or decode_job(body)
+
+
+def _receive_usual(body: bytes) -> Job | None:
+    """Return the job if nothing about it needs a second look, else None.
+
+    What is passed over is checked to be JSON, but for its encoding, so only ASCII will do. Whoever
+    has few brackets cannot be nested too deep.
+    """
+    if not body.isascii():
+        return None
+    try:
+        parts = _PARTS_DECODER.decode(body)
+        if bytes(parts.blobs) not in _NO_BLOBS:
+            return None
+        meta = bytes(parts.meta)
+        if meta.count(b"{") + meta.count(b"[") > MAX_DEPTH:
+            return None
+        receipt = _RECEIPT_DECODER.decode(meta) if meta != b"null" else _Receipt()
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if bytes(receipt.packages)[:1] not in _CONTAINERS:
+        return None
+    kept = {"env": receipt.env, "date": receipt.date}
+    return Job(parts.measurements or [], [], kept)
 
 
 def _decode_usual(body: bytes) -> Job | None:
@@ -146,10 +203,10 @@ def _decode_usual(body: bytes) -> Job | None:
         document = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    meta = document.meta or {}
-    if any(_meta_problems(meta)):
+    blobs, meta = document.blobs or [], document.meta or {}
+    if any(_meta_problems(meta)) or not _is_writable(blobs, meta):
         return None
-    return Job(document.measurements or [], document.blobs or [], meta)
+    return Job(document.measurements or [], blobs, meta)
 
 
 def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
@@ -219,8 +276,11 @@ def _or_empty(part: Any, empty: Any) -> Any:
     return empty if part is None else part
 
 
-def _is_shallow(*parts: Any) -> bool:
-    """Tell whether parts are not nested too deep for `digest_job`; writing them is cheap."""
+def _is_writable(*parts: Any) -> bool:
+    """Tell whether parts can be written again: not nested too deep, no integer beyond 64 bits.
+
+    Writing them is the cheapest way to tell.
+    """
     try:
         orjson.dumps(parts)
     except orjson.JSONEncodeError:
@@ -229,7 +289,7 @@ def _is_shallow(*parts: Any) -> bool:
 
 
 def _check_depth(document: dict[str, Any]) -> None:
-    if not _is_shallow(*document.values()):
+    if not _is_writable(*document.values()):
         loc = ("body", *too_deep_path(document))
         raise InvalidInputError(
             f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",

@@ -11,6 +11,7 @@ from squash_api.errors import Detail, InvalidInputError, MalformedJsonError
 MAX_DEPTH = 250
 """Deepest nesting accepted; orjson cannot write what is deeper than 254."""
 
+_MOST_DIGITS = 400
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -64,21 +65,24 @@ def _decode_tolerantly(body: bytes) -> tuple[Any, int]:
     bare: list[str] = []
     try:
         text = body.decode("utf-8-sig")
-        document = json.loads(text, parse_constant=bare.append)
+        document = json.loads(text, parse_constant=bare.append, parse_int=_integer)
         return _storable(document, 0), len(bare)
     except UnicodeDecodeError as error:
         message, at = f"The body is not UTF-8: {error.reason}", error.start
     except json.JSONDecodeError as error:
         message = f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         at = error.pos
-    except ValueError:
-        message, at = "The body holds a number with too many digits", 0
     except RecursionError:
         raise InvalidInputError(
             f"The body is nested deeper than {MAX_DEPTH} levels.",
             detail=[Detail(("body",), f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
         ) from None
     raise MalformedJsonError(f"{message}.", detail=[Detail(("body", at), message, "json_invalid")])
+
+
+def _integer(digits: str) -> int | float:
+    """Read an integer; Python refuses those of thousands of digits, which no float holds either."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def _storable(node: Any, depth: int) -> Any:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from squash_api.verify.job import (
     digest_job,
     measured_of,
     parse_time_ns,
+    receive_job,
 )
 from tests.support.json_documents import values
 
@@ -365,3 +367,50 @@ def test_what_has_no_meaning_changes_nothing(unusual: dict[str, Any]) -> None:
 def test_wrong_text_where_no_key_has_a_meaning_is_refused() -> None:
     with pytest.raises(MalformedJsonError):
         decode_job(b'{"measurements": [{"metric": "p.a", "note": "\xff"}], "unknown": nope}')
+
+
+def outcome_of(read: Callable[[bytes], Job], body: bytes) -> Any:
+    try:
+        job = read(body)
+    except InvalidInputError as error:
+        return error.detail
+    return job.measurements, job.env, job.meta.get("date"), job.bare_tokens
+
+
+@given(values)
+def test_receiving_accepts_what_decoding_does(document: Any) -> None:
+    body = json.dumps(document).encode()
+    assert outcome_of(receive_job, body) == outcome_of(decode_job, body)
+
+
+HARD_PLACES = ['{{"meta": {{"a": {}, "env": {{"b": 1}}}}}}', '{{"meta": {{"packages": {}}}}}']
+HARD_VALUES = [
+    '"\\ud800"',
+    '"\u00e9"',
+    "1e999",
+    "NaN",
+    "9" * 30,
+    "9" * 5000,
+    "01",
+    "[1,]",
+    '"\x01"',
+    "[" * 200 + "]" * 200,
+    "[" * 300 + "]" * 300,
+    '{"a": ' * 300 + "1" + "}" * 300,
+]
+
+
+@pytest.mark.parametrize("place", HARD_PLACES)
+@pytest.mark.parametrize("value", HARD_VALUES)
+def test_what_is_received_can_be_read_ever_after(place: str, value: str) -> None:
+    body = place.format(value).encode()
+    with suppress(InvalidInputError, MalformedJsonError):
+        receive_job(body)
+        digest_job(body)
+        json.dumps(decode_accepted_job(body).meta, allow_nan=False)
+
+
+@pytest.mark.parametrize("value", ["01", "[1,]", '"\x01"', "[" * 300 + "]" * 300])
+def test_what_cannot_be_read_is_not_received(value: str) -> None:
+    with pytest.raises((InvalidInputError, MalformedJsonError)):
+        receive_job(HARD_PLACES[0].format(value).encode())
