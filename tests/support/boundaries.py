@@ -1,0 +1,128 @@
+"""Jobs at the limits of specifications, made from the specifications themselves."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squash_api.schema import Schema
+from squash_api.verify.judging import judge_job, threshold_in
+from squash_api.verify.metrics_package import MetricsPackage, load_metrics_packages
+from squash_api.verify.specifications import LEVELS, Specification
+from tests.support.yaml_packages import ROOT, shared
+
+SCHEMA = Schema()
+
+
+@dataclass(frozen=True)
+class Job:
+    """Metadata and values of a job; None is a value that is absent."""
+
+    name: str
+    meta: dict[str, Any]
+    values: dict[str, float | None] = field(default_factory=dict)
+
+
+def own_package() -> MetricsPackage:
+    """Return the packages of this repository."""
+    return _loaded(*sorted((ROOT / "specs").iterdir()))
+
+
+def sample_package() -> MetricsPackage:
+    """Return the 436 specifications of the shared data, or skip the test without them."""
+    return _loaded(shared("verify_metrics_sample"))
+
+
+def around(limit: float) -> tuple[float, float, float]:
+    """Return the floats next to a limit: below, at and above it."""
+    return math.nextafter(limit, -math.inf), limit, math.nextafter(limit, math.inf)
+
+
+def jobs_of_one_specification(
+    package: MetricsPackage, specification: Specification
+) -> Iterator[Job]:
+    """Yield jobs for which a specification decides: at its limit, without a value, elsewhere."""
+    metric = package.metrics[specification.metric]
+    limit = threshold_in(specification, metric.unit)
+    query = dict(specification.metadata_query)
+    for where, value in zip(("below", "at", "above"), around(limit), strict=True):
+        yield Job(where, query, {metric.name: value})
+        for key in query:
+            other = {**query, key: "elsewhere"}
+            yield Job(f"{where}, other {key}", other, {metric.name: value})
+            without = {name: wanted for name, wanted in query.items() if name != key}
+            yield Job(f"{where}, no {key}", without, {metric.name: value})
+    yield Job("absent", query, {metric.name: None})
+    yield Job("not measured", query, {f"{metric.package}.another_metric": 1.0})
+
+
+def jobs_of_all(package: MetricsPackage) -> list[Job]:
+    """Return jobs with all metrics at once, at every limit of every specification.
+
+    For each query there are jobs below, at and above each limit, one without any value, and those
+    of another dataset or filter.
+    """
+    jobs: list[Job] = []
+    for query in _queries(package):
+        values: dict[str, list[float]] = {}
+        for item in package.specifications.values():
+            if item.metadata_query == query:
+                unit = package.metrics[item.metric].unit
+                values.setdefault(item.metric, []).extend(around(threshold_in(item, unit)))
+        most = max(map(len, values.values()))
+        chosen = [
+            {name: found[number % len(found)] for name, found in values.items()}
+            for number in range(most)
+        ]
+        jobs += [Job("at limits", query, {**made}) for made in chosen]
+        jobs.append(Job("absent", query, dict.fromkeys(values)))
+        for key in query:
+            jobs.append(Job(f"other {key}", {**query, key: "elsewhere"}, {**chosen[-1]}))
+    return jobs
+
+
+def verdict_levels(
+    package: MetricsPackage, job: Job, branches: Mapping[str, Any]
+) -> dict[Any, tuple[str, list[str]]]:
+    """Return what our judge says: by branch the worst level violated, and what is of that level.
+
+    `branches` tells to which branch a specification belongs.
+    """
+    verdicts = judge_job(
+        job.values,
+        {name: metric.unit for name, metric in package.metrics.items()},
+        package.specifications.values(),
+        SCHEMA.context(job.meta),
+        SCHEMA,
+    )
+    failed = [
+        (verdict.specification, verdict.level) for verdict in verdicts if verdict.status == "failed"
+    ]
+    return worst_of(failed, branches)
+
+
+def worst_of(
+    failed: list[tuple[str, str]], branches: Mapping[str, Any]
+) -> dict[Any, tuple[str, list[str]]]:
+    """Return by branch the worst level among violated specifications, and those of that level."""
+    found: dict[Any, tuple[str, list[str]]] = {}
+    for name, level in sorted(failed, key=lambda item: (-LEVELS.index(item[1]), item[0])):
+        worst, names = found.setdefault(branches[name], (level, []))
+        if level == worst:
+            names.append(name)
+    return found
+
+
+def _queries(package: MetricsPackage) -> list[dict[str, Any]]:
+    queries: list[dict[str, Any]] = []
+    for item in package.specifications.values():
+        if item.metadata_query not in queries:
+            queries.append(item.metadata_query)
+    return queries
+
+
+def _loaded(*directories: Path) -> MetricsPackage:
+    package = load_metrics_packages(directories)
+    assert package.problems == ()
+    return package
