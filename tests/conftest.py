@@ -3,12 +3,22 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
 from squash_api.settings import InfluxTarget
+from tests.support.fake_chronograf import FakeChronograf
+from tests.support.fake_kapacitor import FakeKapacitor
+from tests.support.http_server import HttpServer
 from tests.support.influxd import Influxd, find_influxd
+from tests.support.live_servers import (
+    empty,
+    empty_chronograf,
+    empty_kapacitord,
+    without_dashboards,
+)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +45,52 @@ def influxd(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
 def influx_target(influxd: Influxd) -> InfluxTarget:
     """A database of this test's own, which does not exist yet, in the shared influxd."""
     return InfluxTarget(url=influxd.url, database=f"test_{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def live_kapacitord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Kapacitor for all tests; who uses it empties it first."""
+    with empty_kapacitord(tmp_path_factory.mktemp("kapacitord")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def live_resources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the real Chronograf reads files from."""
+    return tmp_path_factory.mktemp("resources")
+
+
+@pytest.fixture(scope="session")
+def live_chronograf(
+    tmp_path_factory: pytest.TempPathFactory, live_resources: Path
+) -> Iterator[str]:
+    """The address of a real Chronograf for all tests; who uses it empties it first."""
+    with empty_chronograf(tmp_path_factory.mktemp("chronograf"), live_resources) as url:
+        yield url
+
+
+@pytest.fixture(params=["stand-in", "real"])
+def kapacitor_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an empty Kapacitor: a stand-in, which is always there, and a real one."""
+    if request.param == "real":
+        url: str = request.getfixturevalue("live_kapacitord")
+        empty(url)
+        yield url
+    else:
+        with HttpServer(FakeKapacitor()) as server:
+            yield server.url
+
+
+@pytest.fixture(params=["stand-in", "real"])
+def chronograf_url(request: pytest.FixtureRequest, live_resources: Path) -> Iterator[str]:
+    """The address of an empty Chronograf: a stand-in, which is always there, and a real one."""
+    if request.param == "real":
+        url: str = request.getfixturevalue("live_chronograf")
+        without_dashboards(url, live_resources)
+        yield url
+    else:
+        with HttpServer(FakeChronograf(live_resources)) as server:
+            yield server.url
 
 
 @pytest.fixture(scope="session", autouse=True)

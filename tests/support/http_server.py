@@ -41,11 +41,15 @@ def _handler(answer: Callable[[httpx.Request], httpx.Response]) -> type[BaseHTTP
             content = response.content.replace(ROOT.encode(), host.encode())
             self.send_response(response.status_code)
             self.send_header("Content-Type", response.headers.get("Content-Type", "text/plain"))
+            for name, value in response.headers.items():
+                if name.startswith("x-"):
+                    self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _respond  # noqa: N815 - the names that http.server asks for
+        # The names that http.server asks for.
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _respond  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             pass
