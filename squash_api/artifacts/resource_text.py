@@ -1,0 +1,17 @@
+"""JSON as files of Chronograf's resource folder hold it. Pure."""
+
+import json
+from typing import Any
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """Return JSON with an indent, sorted by key, that ends in a line break."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def resource_text(document: dict[str, Any]) -> str:
+    """Return JSON for the resource folder, whose files Chronograf takes for Go templates.
+
+    What a template would begin with stands as a template that prints it.
+    """
+    return json_text(document).replace("{{", "{{`{{`}}")

@@ -1,0 +1,47 @@
+import json
+from typing import Any
+
+from squash_api.artifacts.connections import connection_files
+
+PLACE = {"database": "squash", "retention_policy": "autogen"}
+
+
+def documents(**more: str) -> dict[str, dict[str, Any]]:
+    files = connection_files(**PLACE, **more)
+    return {name.rpartition(".")[2]: json.loads(text) for name, text in files.items()}
+
+
+def test_there_is_one_default_source_on_the_database() -> None:
+    source = documents()["src"]
+    assert source["default"] is True
+    assert (source["telegraf"], source["defaultRP"]) == ("squash", "autogen")
+
+
+def test_the_kapacitor_is_the_active_one_of_the_source() -> None:
+    found = documents()
+    assert found["kap"]["srcID"] == found["src"]["id"]
+    assert found["kap"]["active"] is True
+
+
+def test_all_are_in_the_organization() -> None:
+    found = documents()
+    assert found["src"]["organization"] == found["kap"]["organization"] == found["org"]["id"]
+
+
+def test_the_servers_are_those_of_compose_unless_told() -> None:
+    found = documents()
+    assert (found["src"]["url"], found["kap"]["url"]) == (
+        "http://influxdb:8086",
+        "http://kapacitor:9092",
+    )
+
+
+def test_other_servers() -> None:
+    found = documents(influxdb_url="http://i:1", kapacitor_url="http://k:2")
+    assert (found["src"]["url"], found["kap"]["url"]) == ("http://i:1", "http://k:2")
+
+
+def test_the_files_need_no_environment_and_hold_no_credentials() -> None:
+    for text in connection_files(**PLACE).values():
+        assert "{{" not in text
+        assert not {"username", "password", "sharedSecret"} & set(json.loads(text))
