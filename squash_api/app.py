@@ -1,18 +1,14 @@
 """The service: its parts put together, and the one body that all failures share."""
 
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
 import httpx
 import structlog
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -21,16 +17,13 @@ from squash_api.background import Background
 from squash_api.definitions import Definitions
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
-from squash_api.errors import (
-    BusyError,
-    Detail,
-    InvalidInputError,
-    SquashError,
-    UnauthorizedError,
-)
 from squash_api.garbage import spare_cycle_search
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
+from squash_api.pages import assets
+from squash_api.pages.addresses import PAGES
+from squash_api.pages.failures import add_failure_handlers
+from squash_api.pages.negotiation import PageRoute
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.record import Record
 from squash_api.routes import (
@@ -46,11 +39,11 @@ from squash_api.routes import (
     status,
 )
 from squash_api.routes.dependencies import Parts
-from squash_api.routes.json_reply import json_reply
 from squash_api.schema import Schema
 from squash_api.settings import Settings, require_secret
 from squash_api.tags_in_force import check_tags
 from squash_api.vocabulary import Vocabulary
+from squash_api.watch import make_watch
 
 _log = structlog.get_logger(__name__)
 
@@ -116,11 +109,9 @@ def create_app(
     ):
         app.include_router(module.router)
     app.router.routes.insert(0, _PlainRoute("/job", jobs.post_job, methods=["POST"]))
-    app.add_exception_handler(SquashError, _squash_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected_error)
+    app.include_router(assets.router)
+    app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
+    add_failure_handlers(app)
     app.add_middleware(ObservingMiddleware, counters=parts.counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     return app
@@ -173,7 +164,11 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         deriver=deriver,
         definitions=definitions,
         accounts=Accounts(record, settings, secret=secret),
-        background=Background(drainers, deriver),
+        background=Background(
+            drainers,
+            deriver,
+            make_watch(record, definitions.in_force, schema, settings, drainers),
+        ),
         counters=Counters(),
     )
 
@@ -202,99 +197,3 @@ def _warm_up() -> None:
     import astropy.units  # noqa: F401, PLC0415
 
     spare_cycle_search()
-
-
-def _failure(
-    status_code: int,
-    *,
-    code: str,
-    message: str,
-    detail: tuple[Detail, ...] = (),
-    extra: Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """Return the one body of all failures."""
-    reply = json_reply(
-        {
-            "message": message,
-            "code": code,
-            "status_code": status_code,
-            "detail": [{"loc": item.loc, "msg": item.msg, "type": item.type} for item in detail],
-            **(extra or {}),
-        },
-        status_code=status_code,
-    )
-    reply.headers.update(headers or {})
-    return reply
-
-
-async def _squash_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, SquashError)  # noqa: S101  for mypy
-    extra: dict[str, str] = {}
-    headers: dict[str, str] = {}
-    if isinstance(error, UnauthorizedError):
-        extra = {"error": error.error, "description": error.message}
-        if error.challenge:
-            headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
-    if isinstance(error, BusyError):
-        headers = {"Retry-After": str(error.retry_after_s)}
-    return _failure(
-        error.status_code,
-        code=error.code,
-        message=error.message,
-        detail=error.detail,
-        extra=extra,
-        headers=headers,
-    )
-
-
-async def _validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101  for mypy
-    detail = tuple(Detail(tuple(item["loc"]), item["msg"], item["type"]) for item in error.errors())
-    where = ".".join(str(part) for part in detail[0].loc)
-    return _failure(
-        422, code=InvalidInputError.code, message=f"{where}: {detail[0].msg}.", detail=detail
-    )
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  for mypy
-    path = request.scope["path"]
-    headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed_methods(request))
-    codes = {
-        404: ("not_found", f"There is nothing at {path}."),
-        405: ("method_not_allowed", f"{request.method} is not possible at {path}."),
-    }
-    phrase = HTTPStatus(error.status_code).phrase
-    code, message = codes.get(
-        error.status_code, (phrase.lower().replace(" ", "_"), f"{error.detail or phrase}.")
-    )
-    return _failure(error.status_code, code=code, message=message, headers=headers)
-
-
-def _allowed_methods(request: Request) -> list[str]:
-    """Return what is possible at a path; starlette names the first route's methods only."""
-    app: FastAPI = request.app
-    methods = {
-        method
-        for method in ("DELETE", "GET", "POST", "PUT")
-        for route in app.routes
-        if route.matches({**request.scope, "method": method})[0] is Match.FULL
-    }
-    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
-
-
-async def _gone(_request: Request, _error: Exception) -> Response:
-    """Nobody is there to read this; without it the log would call it an error of ours."""
-    return _failure(400, code="client_gone", message="The client went away.")
-
-
-async def _unexpected_error(request: Request, error: Exception) -> Response:
-    _log.error("unexpected error", path=request.scope["path"], exc_info=error)
-    return _failure(
-        500,
-        code=SquashError.code,
-        message="Something went wrong in the service; it has been logged.",
-    )

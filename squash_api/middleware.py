@@ -47,7 +47,20 @@ class NormalizingMiddleware:
                 scope = {**scope, "path": short, "raw_path": quote(short).encode()}
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}
+            if scope["method"] == "GET":
+                send = _saying_that_accept_matters(send)
         await self._app(scope, receive, send)
+
+
+def _saying_that_accept_matters(send: Send) -> Send:
+    """Tell caches that pages and JSON share their addresses."""
+
+    async def send_with_vary(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"vary", b"Accept")]
+        await send(message)
+
+    return send_with_vary
 
 
 class ObservingMiddleware:

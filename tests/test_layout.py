@@ -29,6 +29,8 @@ TESTED_ELSEWHERE = {
     "verify/alert_keys.py": "verify/test_specifications.py",
     "verify/metadata_query.py": "verify/test_specifications.py",
     "verify/thresholds.py": "verify/test_specifications.py",
+    # A table, tested by asking for what is in it.
+    "pages/addresses.py": "pages/test_negotiation.py",
     # What bases are called, tested by resolving them.
     "verify/base_names.py": "verify/test_resolution.py",
     "verify/drafts.py": "verify/test_resolution.py",

@@ -1,0 +1,1 @@
+"""Pages for people: HTML made from the record, at the addresses of the API."""
