@@ -52,6 +52,21 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """What a dashboard holds."""
+
+    cells: Sequence[Cell]
+    templates: Sequence[dict[str, Any]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys of the dashboard that hold it, as Chronograf reads them."""
+        return {
+            "cells": [cell.to_json(number) for number, cell in enumerate(self.cells)],
+            "templates": list(self.templates),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table: its label in the reply, and its heading, empty to hide it."""
 

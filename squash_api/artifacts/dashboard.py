@@ -3,6 +3,7 @@
 from hashlib import sha256
 from typing import Any
 
+from squash_api.artifacts.cells import Content
 from squash_api.artifacts.connections import ORGANIZATION, connection_files
 from squash_api.artifacts.overview import overview_dashboard
 from squash_api.artifacts.package_dashboard import package_dashboard
@@ -98,11 +99,10 @@ def _dashboards(
     return found
 
 
-def _document(name: str, number: int, content: dict[str, Any]) -> dict[str, Any]:
+def _document(name: str, number: int, content: Content) -> dict[str, Any]:
     return {
         "id": str(number),
         "name": name,
         "organization": ORGANIZATION,
-        "cells": [cell.to_json(index) for index, cell in enumerate(content["cells"])],
-        "templates": content["templates"],
+        **content.to_json(),
     }

@@ -9,7 +9,15 @@ from typing import Any
 
 from squash_api import schema, watch_names
 from squash_api.artifacts import cells
-from squash_api.artifacts.cells import FINE, LEVEL_COLORS, NEUTRAL, Cell, Column, stepped_colors
+from squash_api.artifacts.cells import (
+    FINE,
+    LEVEL_COLORS,
+    NEUTRAL,
+    Cell,
+    Column,
+    Content,
+    stepped_colors,
+)
 from squash_api.artifacts.connections import SOURCE_ID
 from squash_api.artifacts.queries import Place, identifier, select
 from squash_api.artifacts.tree import MARK
@@ -35,7 +43,7 @@ _IS_LEVEL = {
 
 def overview_dashboard(
     packages: Mapping[str, int], *, database: str, retention_policy: str
-) -> dict[str, Any]:
+) -> Content:
     """Return the cells of the dashboard; it has no template variables.
 
     Parameters
@@ -60,7 +68,7 @@ def overview_dashboard(
         [Cell(_late_table(freshness), 0, 0, 12, 3)],
         [Cell(_margin_table(standing), 0, 0, 12, 5)],
     ]
-    return {"cells": [*top, *cells.stacked(below, top=6)], "templates": []}
+    return Content([*top, *cells.stacked(below, top=6)])
 
 
 def _note(packages: Mapping[str, int]) -> str:

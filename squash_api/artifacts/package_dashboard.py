@@ -6,7 +6,7 @@ from typing import Any
 
 from squash_api import schema
 from squash_api.artifacts import cells
-from squash_api.artifacts.cells import Cell, Column
+from squash_api.artifacts.cells import Cell, Column, Content
 from squash_api.artifacts.limits import (
     MAX_GROUPS,
     MAX_LINES,
@@ -52,7 +52,7 @@ def package_dashboard(
     *,
     database: str,
     retention_policy: str,
-) -> dict[str, Any]:
+) -> Content:
     """Return the cells and template variables of a package's dashboard.
 
     Parameters
@@ -76,10 +76,7 @@ def package_dashboard(
         _metric_block(by_name.get(metric.name, WatchedMetric(metric, (), ())), place)
         for metric in shown
     ]
-    return {
-        "cells": [*top, *cells.stacked(blocks, top=_TOP_HEIGHT)],
-        "templates": template_variables(place),
-    }
+    return Content([*top, *cells.stacked(blocks, top=_TOP_HEIGHT)], template_variables(place))
 
 
 def _note(name: str, shown: int, total: int) -> str:
