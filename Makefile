@@ -26,7 +26,7 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest $(ARGS)
 
-check: $(DEV)  ## Lint, types, import rules, specifications, OpenAPI document; shows all that fails
+check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows all that fails
 	@failed=; \
 	for step in \
 		"ruff check ." \
@@ -34,6 +34,7 @@ check: $(DEV)  ## Lint, types, import rules, specifications, OpenAPI document; s
 		"mypy" \
 		"lint-imports --no-logo" \
 		"squash specs check $(wildcard specs/*)" \
+		"squash generate --check" \
 		"python -m squash_api.openapi --check docs/openapi.json"; \
 	do \
 		echo "== $$step"; \

@@ -7,9 +7,10 @@ import typer
 from squash_api.commands import deliver as deliver_command
 from squash_api.commands import demo as demo_command
 from squash_api.commands import dispatch as dispatch_command
+from squash_api.commands import generate as generate_command
 from squash_api.commands import judge as judge_command
+from squash_api.commands import live, specs, specs_export, users
 from squash_api.commands import replay as replay_command
-from squash_api.commands import specs, specs_export, users
 from squash_api.errors import SettingsError
 from squash_api.settings import load_settings
 
@@ -54,9 +55,11 @@ app.command()(deliver_command.deliver)
 app.command()(replay_command.replay)
 app.command()(dispatch_command.dispatch)
 app.command()(judge_command.judge)
+app.command()(generate_command.generate)
 app.command()(demo_command.demo)
 specs.app.command("export")(specs_export.export)
 app.add_typer(specs.app, name="specs")
+app.add_typer(live.app, name="live")
 app.add_typer(users.app, name="user")
 
 

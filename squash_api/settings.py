@@ -102,8 +102,8 @@ class Settings(BaseSettings):
     influx_targets: tuple[InfluxTarget, ...] = Field(
         (), description="JSON list of further targets: name, url, database, user, password, token."
     )
-    kapacitor_url: str | None = Field(None, description="Kapacitor, for links.")
-    chronograf_url: str | None = Field(None, description="Chronograf, for links.")
+    kapacitor_url: str | None = Field(None, description="Kapacitor, for `squash live`.")
+    chronograf_url: str | None = Field(None, description="Chronograf, for `squash live`.")
 
     @field_validator("url", "influx_url", "kapacitor_url", "chronograf_url")
     @classmethod

@@ -70,9 +70,15 @@ def live_chronograf(
 
 
 @pytest.fixture(params=["stand-in", "real"])
-def kapacitor_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def is_real(request: pytest.FixtureRequest) -> bool:
+    """Whether the servers to compare with are real ones."""
+    return bool(request.param == "real")
+
+
+@pytest.fixture
+def kapacitor_url(request: pytest.FixtureRequest, *, is_real: bool) -> Iterator[str]:
     """The address of an empty Kapacitor: a stand-in, which is always there, and a real one."""
-    if request.param == "real":
+    if is_real:
         url: str = request.getfixturevalue("live_kapacitord")
         empty(url)
         yield url
@@ -81,14 +87,18 @@ def kapacitor_url(request: pytest.FixtureRequest) -> Iterator[str]:
             yield server.url
 
 
-@pytest.fixture(params=["stand-in", "real"])
-def chronograf_url(request: pytest.FixtureRequest, live_resources: Path) -> Iterator[str]:
+@pytest.fixture
+def chronograf_url(
+    request: pytest.FixtureRequest, live_resources: Path, *, is_real: bool
+) -> Iterator[str]:
     """The address of an empty Chronograf: a stand-in, which is always there, and a real one."""
-    if request.param == "real":
+    if is_real:
         url: str = request.getfixturevalue("live_chronograf")
         without_dashboards(url, live_resources)
         yield url
     else:
+        for place in live_resources.iterdir():
+            place.unlink()
         with HttpServer(FakeChronograf(live_resources)) as server:
             yield server.url
 

@@ -1,0 +1,160 @@
+"""`squash generate`: Kapacitor's tasks and Chronograf's dashboards, from the specifications."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from squash_api.commands.terminal import fail
+from squash_api.errors import SquashError
+
+if TYPE_CHECKING:
+    from squash_api.artifacts.tree import Drift
+    from squash_api.schema import Schema
+    from squash_api.verify.metrics_package import MetricsPackage
+
+Specs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Directory of a metrics package; may be given again. Without, all in ./specs."
+    ),
+]
+Output = Annotated[Path, typer.Option(help="Where kapacitor/ and chronograf/ are.")]
+Database = Annotated[str, typer.Option(help="InfluxDB's database.")]
+RetentionPolicy = Annotated[str, typer.Option(help="Its retention policy.")]
+Tag = Annotated[
+    list[str] | None, typer.Option(help="A tag that SQUASH_TAGS adds; may be given again.")
+]
+
+
+def generate(
+    *,
+    specs: Specs = None,
+    output: Output = Path(),
+    database: Database = "squash",
+    retention_policy: RetentionPolicy = "autogen",
+    tag: Tag = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; name what is not as generated.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the dashboards to this folder too, for the UI's import."),
+    ] = None,
+) -> None:
+    """Write Kapacitor's tasks and Chronograf's dashboards, as the specifications ask for.
+
+    The files depend on the arguments alone, never on the settings or the day. A file that was
+    generated for what is gone is removed; one without the words "squash generate" is kept.
+
+    Exit code: 0, 1 if the specifications have problems or, with --check, if a file differs, 2 if
+    it cannot be done.
+    """
+    if check and export is not None:
+        fail("--check writes nothing, so it cannot be given with --export")
+    inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
+    files = inputs.make()
+    drift = _find(files, output) if check else _write(files, output)
+    words = ("changed", "missing", "orphaned") if check else ("changed", "made", "removed")
+    for word, paths in zip(words, (drift.changed, drift.missing, drift.orphaned), strict=True):
+        for path in paths:
+            typer.echo(f"{word:<9} {path}")
+    if export is not None:
+        _export(inputs, export)
+    count = sum(map(len, (drift.changed, drift.missing, drift.orphaned)))
+    if not check:
+        typer.echo(f"{len(files)} files, {count} written or removed")
+    elif drift:
+        fail(f"{count} of {len(files)} files differ: run squash generate", code=1)
+    else:
+        typer.echo(f"{len(files)} files, all as generated")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that decides about the generated files."""
+
+    directories: list[Path]
+    package: "MetricsPackage"
+    schema: "Schema"
+    place: Mapping[str, str]
+
+    def make(self) -> dict[str, str]:
+        """Return the files, or end the command with what forbids to write them."""
+        # Heavy, and `squash --help` does not need it.
+        from squash_api.artifacts.making import make_files  # noqa: PLC0415
+        from squash_api.artifacts.tree import file_problems  # noqa: PLC0415
+
+        try:
+            files = make_files(self.package, schema=self.schema, **self.place)
+        except SquashError as error:
+            fail(error.message, code=1)
+        problems = file_problems(files)
+        if problems:
+            fail("\n  ".join(["these files would be unsound:", *problems]), code=1)
+        return files
+
+
+def read_inputs(
+    specs: list[Path] | None, *, database: str, retention_policy: str, tags: list[str] | None
+) -> Inputs:
+    """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
+    from datetime import date  # noqa: PLC0415
+
+    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+
+    directories = list(specs or find_packages(Path("specs")))
+    if not directories:
+        fail("there is no metrics package in ./specs: name its directory with --specs")
+    try:
+        schema = Schema(tuple(tags or ()))
+        # That a mute has ended changes nothing here; `squash specs check` tells.
+        package = load_metrics_packages(directories, schema=schema, today=date.min)
+    except SquashError as error:
+        fail(error.message)
+    if package.problems:
+        for problem in package.problems:
+            typer.echo(str(problem))
+        fail("the specifications have problems, so nothing is done", code=1)
+    place = {"database": database, "retention_policy": retention_policy}
+    return Inputs(directories, package, schema, place)
+
+
+def find_packages(folder: Path) -> list[Path]:
+    """Return the directories in a folder that are metrics packages, by name."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
+
+
+def _find(files: Mapping[str, str], output: Path) -> "Drift":
+    from squash_api.artifacts.tree import TreeError, find_drift  # noqa: PLC0415
+
+    try:
+        return find_drift(files, output)
+    except TreeError as error:
+        fail(str(error))
+
+
+def _write(files: Mapping[str, str], output: Path) -> "Drift":
+    from squash_api.artifacts.tree import TreeError, write_files  # noqa: PLC0415
+
+    try:
+        return write_files(files, output)
+    except TreeError as error:
+        fail(str(error))
+
+
+def _export(inputs: Inputs, folder: Path) -> None:
+    from squash_api.artifacts.dashboard import export_files  # noqa: PLC0415
+
+    files = export_files(inputs.package, schema=inputs.schema, **inputs.place)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in sorted(files.items()):
+            (folder / name).write_bytes(text.encode())
+            typer.echo(f"exported  {folder / name}")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")

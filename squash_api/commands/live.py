@@ -1,0 +1,237 @@
+"""`squash live`: running Kapacitors and Chronografs, compared with the specifications."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from squash_api.commands.generate import (
+    Database,
+    Inputs,
+    Output,
+    RetentionPolicy,
+    Specs,
+    Tag,
+    read_inputs,
+)
+from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
+
+if TYPE_CHECKING:
+    from squash_api.artifacts.live import Comparison
+    from squash_api.artifacts.live_chronograf import Chronograf
+    from squash_api.artifacts.live_kapacitor import Kapacitor
+    from squash_api.artifacts.live_objects import Kind, LiveObject
+    from squash_api.artifacts.live_push import Step
+    from squash_api.artifacts.live_thresholds import HandChange
+    from squash_api.verify.resolution import Resolved
+
+app = typer.Typer(
+    help="Compare running Kapacitors and Chronografs with the specifications, and update them.",
+    no_args_is_help=True,
+)
+
+_KapacitorUrl = Annotated[
+    str | None, typer.Option("--kapacitor", help="Instead of SQUASH_KAPACITOR_URL.")
+]
+_ChronografUrl = Annotated[
+    str | None, typer.Option("--chronograf", help="Instead of SQUASH_CHRONOGRAF_URL.")
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def diff(
+    *,
+    kapacitor: _KapacitorUrl = None,
+    chronograf: _ChronografUrl = None,
+    specs: Specs = None,
+    output: Output = Path(),
+    database: Database = "squash",
+    retention_policy: RetentionPolicy = "autogen",
+    tag: Tag = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Name the tasks, handlers and dashboards that are not as the specifications ask for.
+
+    Compared are the committed files and the servers, each with what is generated now. For a
+    threshold changed on the server it shows the YAML that adopts it. A server without address is
+    not asked.
+
+    Exit code: 0 all the same, 1 something differs, 2 a server cannot be reached.
+    """
+    inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
+    with _connected(kapacitor, chronograf) as servers:
+        comparison = servers.compare(inputs, output)
+    adoptions = _adoptions(inputs, comparison)
+    if as_json:
+        differences = [asdict(item) for item in comparison.differences]
+        print_json({"differences": differences, "adoptions": adoptions})
+    else:
+        _print_differences(comparison)
+        for adoption in adoptions:
+            _print_adoption(adoption)
+    raise typer.Exit(1 if comparison.differences else 0)
+
+
+@app.command()
+def push(
+    *,
+    kapacitor: _KapacitorUrl = None,
+    chronograf: _ChronografUrl = None,
+    specs: Specs = None,
+    output: Output = Path(),
+    database: Database = "squash",
+    retention_policy: RetentionPolicy = "autogen",
+    tag: Tag = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what was generated for what is gone.")
+    ] = False,
+    as_json: _AsJson = False,
+) -> None:
+    """Make the servers have the tasks, handlers and dashboards that the specifications ask for.
+
+    Each task is seen to run; one that does not start gets its old script back. What is right is
+    left alone, and what was never generated is never touched.
+
+    Exit code: 0, 1 if a server refuses something, 2 if one cannot be reached.
+    """
+    from squash_api.artifacts.live_push import push as push_all  # noqa: PLC0415
+
+    inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
+    steps = []
+    with _connected(kapacitor, chronograf) as servers:
+        comparison = servers.compare(inputs, output)
+        stale = [item for item in comparison.differences if item.file not in ("same", "absent")]
+        if stale:
+            note = "committed files are not as generated: run squash generate, and commit"
+            typer.echo(f"note: {len(stale)} {note}", err=True)
+        for step in push_all(comparison, servers.kapacitor, servers.chronograf, prune=prune):
+            steps.append(step)
+            if not as_json:
+                typer.echo(_step_text(step))
+    if as_json:
+        print_json([asdict(step) for step in steps])
+    failed = sum(step.outcome == "failed" for step in steps)
+    if failed:
+        fail(f"{failed} of {len(steps)} failed", code=1)
+    if not as_json and not steps:
+        typer.echo("Nothing to do.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    kapacitor: "Kapacitor | None"
+    chronograf: "Chronograf | None"
+
+    def compare(self, inputs: Inputs, output: Path) -> "Comparison":
+        from squash_api.artifacts.live import compare  # noqa: PLC0415
+        from squash_api.artifacts.live_objects import TOPICS  # noqa: PLC0415
+        from squash_api.artifacts.tree import TreeError  # noqa: PLC0415
+
+        live: list[LiveObject] = []
+        kinds: list[Kind] = []
+        if self.kapacitor is not None:
+            live += [*self.kapacitor.tasks(), *self.kapacitor.handlers(TOPICS)]
+            kinds += ["task", "handler"]
+        if self.chronograf is not None:
+            live += self.chronograf.dashboards()
+            kinds += ["dashboard"]
+        try:
+            return compare(inputs.make(), output, live, kinds)
+        except TreeError as error:
+            fail(str(error))
+
+
+@contextmanager
+def _connected(kapacitor: str | None, chronograf: str | None) -> Iterator[_Servers]:
+    """Connect to the servers that have an address; their failures end the command."""
+    from squash_api.artifacts.live_chronograf import Chronograf  # noqa: PLC0415
+    from squash_api.artifacts.live_http import LiveError  # noqa: PLC0415
+    from squash_api.artifacts.live_kapacitor import Kapacitor  # noqa: PLC0415
+    from squash_api.settings import load_settings  # noqa: PLC0415
+
+    if kapacitor is None or chronograf is None:
+        settings = load_settings()
+        kapacitor = kapacitor or settings.kapacitor_url
+        chronograf = chronograf or settings.chronograf_url
+    if kapacitor is None and chronograf is None:
+        fail(
+            "which servers? Give --kapacitor or --chronograf, or set SQUASH_KAPACITOR_URL "
+            "or SQUASH_CHRONOGRAF_URL"
+        )
+    with ExitStack() as opened:
+        try:
+            yield _Servers(
+                opened.enter_context(closing(Kapacitor(kapacitor))) if kapacitor else None,
+                opened.enter_context(closing(Chronograf(chronograf))) if chronograf else None,
+            )
+        except LiveError as error:
+            fail(str(error))
+
+
+def _adoptions(inputs: Inputs, comparison: "Comparison") -> list[dict[str, Any]]:
+    """Return the thresholds changed on the server, and where to write what adopts each."""
+    from squash_api.artifacts.live_objects import Task  # noqa: PLC0415
+    from squash_api.artifacts.live_thresholds import hand_changes, metric_alone  # noqa: PLC0415
+    from squash_api.artifacts.making import task_of  # noqa: PLC0415
+    from squash_api.verify.metrics_package import MetricsPackage, resolve_packages  # noqa: PLC0415
+
+    def make(package: MetricsPackage) -> str:
+        return task_of(package, schema=inputs.schema, **inputs.place)
+
+    changes: list[HandChange] = []
+    for item in comparison.differences:
+        there = comparison.live.get(item.key)
+        is_changed = item.server == "changed" and item.name in inputs.package.metrics
+        if is_changed and isinstance(there, Task):
+            changes += hand_changes(metric_alone(inputs.package, item.name), make, there.script)
+    resolved = resolve_packages(inputs.directories, schema=inputs.schema) if changes else {}
+    return [_adoption(change, resolved[change.specification.name]) for change in changes]
+
+
+def _adoption(change: "HandChange", resolved: "Resolved") -> dict[str, Any]:
+    specification = change.specification
+    written = resolved.locate("threshold", "value")
+    # Others may be built on the same base, so the value is not for changing there.
+    is_own = resolved.says("threshold", "value")
+    return {
+        "specification": specification.name,
+        "operator": specification.operator,
+        "unit": specification.unit,
+        "value": specification.threshold,
+        "server_value": change.value,
+        "source": str(written if is_own else specification.source),
+        "base": None if is_own else str(written),
+        "yaml": change.yaml,
+    }
+
+
+def _print_differences(comparison: "Comparison") -> None:
+    if not comparison.differences:
+        typer.echo(f"{len(comparison.generated)} objects, all the same")
+        return
+    table = make_table("kind", "name", "file", "server", "remark")
+    for item in comparison.differences:
+        add_row(table, item.kind, item.name, item.file, item.server, item.remark)
+    print_table(table)
+    typer.echo(f"{len(comparison.differences)} differences")
+
+
+def _print_adoption(adoption: dict[str, Any]) -> None:
+    limit = "{operator} {value!r} {unit}".format_map(adoption).rstrip()
+    lines = [
+        "",
+        f"{adoption['specification']}: {limit}, but {adoption['server_value']!r} on the server",
+        f"  {adoption['source']}: to adopt it, write {adoption['yaml']}",
+    ]
+    if adoption["base"] is not None:
+        lines.append(f"  {adoption['base']}: the base that the value comes from now")
+    typer.echo("\n".join(lines))
+
+
+def _step_text(step: "Step") -> str:
+    words = f": {step.words}" if step.words else ""
+    return f"{step.outcome:<8} {step.kind} {step.name}{words}"
