@@ -1,9 +1,8 @@
 """A task of alerts as TICKscript: head, points looked at, and branches with an alert each. Pure."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 
 from squash_api.artifacts.tick_text import comment, number, reference, string
 from squash_api.schema import Term
@@ -12,31 +11,26 @@ LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO":
 """The method of an alert node for each level, the worst first."""
 
 _NS = 10**9
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """The tags and fields that a message shows, by their names."""
-
-    tags: tuple[str, ...]
-    fields: tuple[str, ...]
+_EPOCH = date(1970, 1, 1)
+# The last moment that Kapacitor can name, in 2262; a longer number stops it from starting.
+_END = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class AlertBranch:
     """A part of a task with an alert of its own.
 
-    `made_fields` are made by the task, as lambda expressions by name; `conditions` are lambda
-    expressions by level, any of which raises it; `id_part` tells the branch's states from others,
-    for ever; `message` and `ending` together are the template of the message, and endings are
-    shared by branches.
+    `shown_tags` and `shown_fields` are those that the message shows. `made_fields` are made by the
+    task, as lambda expressions by name, the same in every branch that has the name; `conditions`
+    are lambda expressions by level, any of which raises it; `id_part` tells the branch's states
+    from others, for ever; `message` and `ending` together are the template of the message.
     """
 
     note: str
     where: str
     per: tuple[str, ...]
-    outside: Outside
+    shown_tags: tuple[str, ...]
+    shown_fields: tuple[str, ...]
     made_fields: Mapping[str, str]
     id_part: str
     message: str
@@ -63,29 +57,26 @@ def task_text(
     where: str,
     branches: Sequence[AlertBranch],
 ) -> str:
-    """Return a task; `place` is the database and the retention policy whose points it sees."""
-    outside = sorted({name for item in branches for name in item.outside.tags})
-    fields = sorted({name for item in branches for name in item.outside.fields})
-    variables = _variables([*outside, *fields])
-    declared = [
-        *(f"var {variables[name]} = lambda: {_replaced(reference(name))}" for name in outside),
-        *(
-            f"var {variables[name]} = lambda: {_replaced(f'string({reference(name)})')}"
-            for name in fields
-        ),
-    ]
+    """Return a task; `place` is the database and the retention policy whose points it sees.
+
+    Notes
+    -----
+    Fields are made before points are grouped: Kapacitor holds the functions of each expression
+    once per group, 8 kB of memory for each.
+    """
     endings = {
         ending: "ending" if position == 0 else f"ending{position + 1}"
         for position, ending in enumerate(dict.fromkeys(item.ending for item in branches))
     }
-    declared += [f"var {name} = {string(ending)}" for ending, name in endings.items()]
+    variables = [f"var {name} = {string(ending)}" for ending, name in endings.items()]
     return (
         head(title, files, place)
         + "\n"
-        + "\n".join(declared)
+        + "\n".join(variables)
         + f"\n\nvar data = stream\n    |from()\n        .measurement({string(measurement)})\n"
         + f"        .where(lambda: {where})\n"
-        + "".join(_branch_text(item, variables, endings[item.ending]) for item in branches)
+        + _made_text(branches)
+        + "".join(_branch_text(item, endings[item.ending]) for item in branches)
     )
 
 
@@ -102,8 +93,8 @@ def age_term(max_age_s: int) -> str:
 
 def after_term(day: date) -> str:
     """Return the lambda expression that holds once a day is over, in UTC."""
-    midnight = datetime.combine(day, time(), UTC) + timedelta(days=1)
-    return f"unixNano(now()) >= {int(midnight.timestamp()) * _NS}"
+    midnight = ((day - _EPOCH).days + 1) * 86400 * _NS
+    return f"unixNano(now()) >= {max(0, min(midnight, _END))}"
 
 
 def unless_muted(condition: str, muted_through: date | None) -> str:
@@ -118,25 +109,34 @@ def term_text(term: Term) -> str:
     return f"isPresent({name}) AND {name} == {value}"
 
 
-def _branch_text(branch: AlertBranch, variables: Mapping[str, str], ending: str) -> str:
-    lines = [comment(branch.note), "data", "    |from()"]
-    if branch.where:
-        lines.append(f"        .where(lambda: {branch.where})")
-    if branch.per:
-        lines.append(f"        .groupBy({', '.join(map(string, branch.per))})")
-    shown = [*branch.outside.tags, *branch.outside.fields]
-    lines += [
+def _made_text(branches: Sequence[AlertBranch]) -> str:
+    """Return the nodes that make fields for all branches: of texts from outside, and others."""
+    tags = sorted({name for item in branches for name in item.shown_tags})
+    fields = sorted({name for item in branches for name in item.shown_fields})
+    made = {text_field(name): _replaced(reference(name)) for name in tags}
+    made |= {text_field(name): _replaced(f"string({reference(name)})") for name in fields}
+    for item in branches:
+        made |= item.made_fields
+    lines = [
         "    |default()",
-        *(f"        .tag({string(name)}, '')" for name in branch.outside.tags),
-        *(f"        .field({string(name)}, '')" for name in branch.outside.fields),
-    ]
-    values = [variables[name] for name in shown]
-    values += [f"lambda: {made}" for made in branch.made_fields.values()]
-    names = [*map(text_field, shown), *branch.made_fields]
-    lines += [
-        f"    |eval({', '.join(values)})",
-        f"        .as({', '.join(map(string, names))})",
+        *(f"        .tag({string(name)}, '')" for name in tags),
+        *(f"        .field({string(name)}, '')" for name in fields),
+        "    |eval(",
+        ",\n".join(f"        lambda: {expression}" for expression in made.values()),
+        "    )",
+        f"        .as({', '.join(map(string, made))})",
         "        .keep()",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _branch_text(branch: AlertBranch, ending: str) -> str:
+    lines = [comment(branch.note), "data"]
+    if branch.where:
+        lines.append(f"    |where(lambda: {branch.where})")
+    if branch.per:
+        lines.append(f"    |groupBy({', '.join(map(string, branch.per))})")
+    lines += [
         "    |alert()",
         f"        .id({string(branch.id_part + '/{{ .Group }}')})",
         f"        .message({string(branch.message)} + {ending})",
@@ -155,11 +155,3 @@ def _replaced(text: str) -> str:
     for letter, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = f"strReplace({text}, '{letter}', '{entity}', -1)"
     return text
-
-
-def _variables(names: Sequence[str]) -> dict[str, str]:
-    """Return TICKscript's variable for each name; a tag may be called whatever people like."""
-    return {
-        name: f"text_{name}" if _IDENTIFIER.match(name) else f"text{position}"
-        for position, name in enumerate(names)
-    }

@@ -28,8 +28,8 @@ DEAD_AFTER_S = 300
 
 # What the service says of an hour ago is said again by now.
 _MAX_AGE_S = 3600
-_AGE = "squash.age"
-_LATE = "squash.late"
+_AGE = "squash.age_"
+_LATE = "squash.late_"
 _UNITS = ((2 * 86400, 86400.0, "d"), (7200, 3600.0, "h"), (0, 60.0, "min"))
 
 
@@ -77,16 +77,17 @@ stream
 
 
 def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
-    seconds = _unit(expected)[1]
+    _, seconds, unit = _unit(expected)
     overdue = unless_muted(f"{reference(LATE_S)} > 0.0", expected.muted_through)
     return AlertBranch(
         note=expected.specification,
         where=f"{reference(SPECIFICATION)} == {string(expected.specification)}",
         per=expected.per,
-        outside=message.outside(expected.per, SINCE),
+        shown_tags=message.shown_tags(expected.per),
+        shown_fields=(*message.SHOWN_FIELDS, SINCE),
         made_fields={
-            _AGE: f"{reference(AGE_S)} / {number(seconds)}",
-            _LATE: f"{reference(LATE_S)} / {number(seconds)}",
+            _AGE + unit: f"{reference(AGE_S)} / {number(seconds)}",
+            _LATE + unit: f"{reference(LATE_S)} / {number(seconds)}",
         },
         id_part=f"{FRESHNESS}/{expected.specification}",
         message=_message(expected, metric),
@@ -107,8 +108,11 @@ def _message(expected: Expectation, metric: Metric) -> str:
     every = f"every {duration_text(expected.expect.every_s)}"
     grace = expected.expect.grace_s
     allowed = f"{every}, and {duration_text(grace)} grace" if grace else every
-    age, late = (f'{{{{ printf "%.1f" (index .Fields {go_string(n)}) }}}}' for n in (_AGE, _LATE))
-    last = f"{{{{ if index .Fields {_text(SQUASH_URL)} }}}}last value{{{{ else }}}}none"
+    age, late = (
+        f'{{{{ printf "%.1f" (index .Fields {go_string(n)}) }}}}'
+        for n in (_AGE + unit, _LATE + unit)
+    )
+    last = f"{{{{ if index .Fields {_text(SQUASH_URL)} }}}}last value{{{{ else }}}}none since"
     muted = (
         static(f"\nmuted through {expected.muted_through}")
         if expected.muted_through is not None
@@ -122,7 +126,7 @@ def _message(expected: Expectation, metric: Metric) -> str:
         + "{{ if $late }}\n"
         + static(f"no value for {expected.specification} ")
         + f"for {age} {unit}, expected {static(allowed)}: {late} {unit} late"
-        + f"{{{{ if $since }}}}\n{last}{{{{ end }}}} since {{{{ $since }}}}{{{{ end }}}}"
+        + f"{{{{ if $since }}}}\n{last}{{{{ end }}}} {{{{ $since }}}}{{{{ end }}}}"
         + f"{{{{ if $still }}}}{muted}{{{{ end }}}}"
         + f"{{{{ else }}}}\nlate since {message.since()}{{{{ end }}}}"
     )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from squash_api.artifacts.alert_node import Outside, text_field
+from squash_api.artifacts.alert_node import text_field
 from squash_api.artifacts.tick_text import go_string, number, plain, precisions, static
 from squash_api.schema import RUN_ID, RUN_URL, SQUASH_ID, SQUASH_URL, split_metric_name
 from squash_api.verify.alert_plan import Limit
@@ -17,6 +17,9 @@ from squash_api.verify.specifications import LEVELS
 
 VIOLATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 """By the operator of a specification, the one by which a value violates it."""
+
+SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
+"""Fields with text that every message shows where there is a value."""
 
 MOST_LISTED = 3
 CONTEXT = ("dataset", "filter", "pipeline")
@@ -32,11 +35,6 @@ _LINE = "{{ $line }}"
 def shown_tags(per: Sequence[str]) -> tuple[str, ...]:
     """Return the tags that a message names: those that alerts are told apart by, and `CONTEXT`."""
     return tuple(dict.fromkeys((*per, *CONTEXT)))
-
-
-def outside(per: Sequence[str], *more_fields: str) -> Outside:
-    """Return what `whereabouts` shows of a point, with other fields that hold text."""
-    return Outside(shown_tags(per), (RUN_ID, RUN_URL, SQUASH_URL, *more_fields))
 
 
 def after_field(day: date) -> str:

@@ -15,10 +15,11 @@ from squash_api.artifacts.alert_node import (
 from squash_api.artifacts.channels import handler_files, topic_of
 from squash_api.artifacts.freshness_task import freshness_task, heartbeat_task
 from squash_api.artifacts.message import (
+    SHOWN_FIELDS,
     VIOLATED,
     after_field,
     alert_message,
-    outside,
+    shown_tags,
     whereabouts,
 )
 from squash_api.artifacts.tick_text import number, reference
@@ -105,7 +106,8 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         note=" ".join(limit.label for limit in branch.limits),
         where=" AND ".join(where),
         per=branch.per,
-        outside=outside(branch.per),
+        shown_tags=shown_tags(branch.per),
+        shown_fields=SHOWN_FIELDS,
         made_fields={after_field(day): after_term(day) for day in days},
         id_part=f"{watched.metric.name}/{branch_key(branch)}",
         message=alert_message(watched.metric, branch.limits),

@@ -32,6 +32,7 @@ class Proof:
     reported: Raised
     alerted: Raised
     package: MetricsPackage
+    tasks: list[dict[str, Any]]
     kapacitord_problems: list[str]
     statuses: set[str]
 
@@ -66,7 +67,12 @@ def prove(servers: Alerting) -> Proof:
     servers.site.wait_until_idle()
     wait_for(lambda: len(alerted(servers)) >= len(reported), timeout_s=30)
     return Proof(
-        reported, alerted(servers), servers.package, servers.kapacitord.problems(), statuses
+        reported=reported,
+        alerted=alerted(servers),
+        package=servers.package,
+        tasks=servers.kapacitord.tasks(),
+        kapacitord_problems=servers.kapacitord.problems(),
+        statuses=statuses,
     )
 
 
@@ -134,6 +140,12 @@ def alerted(servers: Alerting) -> Raised:
             labels,
         )
     return found
+
+
+def test_every_task_is_executing(proof: Proof) -> None:
+    metrics = {item.metric for item in proof.package.specifications.values()}
+    assert {task["id"] for task in proof.tasks} >= metrics
+    assert [task for task in proof.tasks if not task["executing"] or task["error"]] == []
 
 
 def test_every_alert_is_in_a_report_and_every_violation_is_alerted(proof: Proof) -> None:

@@ -1,6 +1,7 @@
 """A local HTTP server that stands in for Slack and keeps what it is told."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -43,10 +44,10 @@ class Slack:
     def __exit__(self, *reason: object) -> None:
         self._server.__exit__(*reason)
 
-    def wait_for_messages(self, number: int, *, timeout_s: float = 20.0) -> list[Told]:
-        """Wait until there are as many messages, and return all."""
-        wait_for(lambda: len(self.told) >= number, timeout_s=timeout_s)
-        return list(self.told)
+    def wait_for(self, wanted: Callable[[Told], bool], *, timeout_s: float = 30.0) -> Told:
+        """Wait for a message, and return the first of its kind."""
+        wait_for(lambda: any(map(wanted, self.told)), timeout_s=timeout_s)
+        return next(told for told in self.told if wanted(told))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         body: dict[str, Any] = json.loads(request.content)
