@@ -7,7 +7,18 @@ import pytest
 
 from tests.support.command_line import Run, make_run, set_environment
 
-COMMANDS = ["serve", "deliver", "replay", "dispatch", "judge", "demo", "specs", "user"]
+COMMANDS = [
+    "serve",
+    "deliver",
+    "replay",
+    "dispatch",
+    "judge",
+    "generate",
+    "demo",
+    "specs",
+    "live",
+    "user",
+]
 
 
 @pytest.fixture

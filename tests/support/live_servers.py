@@ -1,18 +1,14 @@
 """A Kapacitor and a Chronograf without anything in them, for comparing with running servers."""
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from tests.support.chronograf import Chronograf
 from tests.support.kapacitord import Kapacitord
-from tests.support.ports import free_port
 from tests.support.programs import find_program
-from tests.support.site import wait_for
 
 _HINT = "it is in no package registry; a stand-in is tested in its place"
 
@@ -29,42 +25,8 @@ def empty_kapacitord(folder: Path) -> Iterator[str]:
 @contextmanager
 def empty_chronograf(folder: Path, resources: Path) -> Iterator[str]:
     """Run a real Chronograf and give its address; skip the test where there is none."""
-    binary = find_program("chronograf", hint=_HINT)
-    port = free_port()
-    words = {
-        "--host": "127.0.0.1",
-        "--port": str(port),
-        "--bolt-path": str(folder / "chronograf.db"),
-        "--resources-path": str(resources),
-    }
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [binary, "--reporting-disabled", *(word for pair in words.items() for word in pair)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env={"HOME": str(folder), "PATH": os.environ.get("PATH", "")},
-        )
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "log").read_text(errors="replace")[-3000:]
-        try:
-            return httpx.get(f"{url}/ping", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_for(answers, timeout_s=60)
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with Chronograf(folder, resources) as server:
+        yield f"http://127.0.0.1:{server.port}"
 
 
 def empty(kapacitor: str) -> None:
