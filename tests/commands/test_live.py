@@ -7,8 +7,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
+from tests.support.chronograf import Chronograf
+from tests.support.kapacitord import Kapacitord
 from tests.support.metrics_packages import SPECS, write_metrics_package
 from tests.support.ports import free_port
+from tests.support.programs import find_program
+from tests.support.yaml_packages import ROOT
 
 AM1 = "validate.AM1"
 
@@ -238,3 +242,24 @@ def test_what_a_server_refuses_is_exit_code_1_with_its_words(
     assert result.exit_code == 1
     assert "failed   dashboard SQuaSH: validate: the server reads it from a file" in result.stdout
     assert "1 of " in result.stderr
+
+
+def test_servers_that_read_the_committed_files_have_all_the_same(tmp_path: Path) -> None:
+    find_program("kapacitord", hint="it is in no package registry")
+    find_program("chronograf", hint="it is in no package registry")
+    chosen = [
+        word for name in ("srd", "camera") for word in ("--specs", str(ROOT / "specs" / name))
+    ]
+    run = CliRunner().invoke
+    run(app, ["generate", "--output", str(tmp_path), *chosen])
+    with (
+        Kapacitord(tmp_path / "k", tmp_path / "kapacitor") as kapacitor,
+        Chronograf(tmp_path / "c", tmp_path / "chronograf") as chronograf,
+    ):
+        servers = [
+            *("--kapacitor", f"http://127.0.0.1:{kapacitor.port}"),
+            *("--chronograf", f"http://127.0.0.1:{chronograf.port}"),
+        ]
+        for command in (["diff"], ["push", "--prune"]):
+            result = run(app, ["live", *command, *servers, "--output", str(tmp_path), *chosen])
+            assert result.exit_code == 0, result.output
