@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from squash_api.commands import backtest as backtest_command
 from squash_api.commands import deliver as deliver_command
 from squash_api.commands import demo as demo_command
 from squash_api.commands import dispatch as dispatch_command
@@ -58,6 +59,7 @@ app.command()(judge_command.judge)
 app.command()(generate_command.generate)
 app.command()(demo_command.demo)
 specs.app.command("export")(specs_export.export)
+specs.app.command("backtest")(backtest_command.backtest)
 app.add_typer(specs.app, name="specs")
 app.add_typer(live.app, name="live")
 app.add_typer(users.app, name="user")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from squash_api.schema import Context
+from squash_api.schema import RUN_ID, Context
 from squash_api.verify.alert_plan import Branch, Limit, WatchedMetric
 from squash_api.verify.specifications import OPERATORS
 
@@ -27,6 +27,11 @@ class PastJob:
     time_ns: int
     context: Context
     values: Mapping[str, float]
+
+    @property
+    def run_id(self) -> str:
+        """The run it belongs to; empty if it does not say."""
+        return str(self.context.fields.get(RUN_ID, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class StateChange:
     """
 
     job_id: int
+    run_id: str
     received_ns: int
     metric: str
     channel: str | None
@@ -112,6 +118,7 @@ class AlertHistory:
             self._levels[key] = level
         return StateChange(
             job_id=job.job_id,
+            run_id=job.run_id,
             received_ns=job.received_ns,
             metric=judged.metric,
             channel=branch.channel,

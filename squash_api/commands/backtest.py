@@ -1,0 +1,189 @@
+"""`squash specs backtest`: what a change of the specifications would have said of past jobs."""
+
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from squash_api.commands.terminal import (
+    add_row,
+    fail,
+    make_table,
+    print_json,
+    print_table,
+    tracked,
+)
+from squash_api.errors import SquashError
+from squash_api.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from squash_api.backtest import Backtest
+    from squash_api.commands.backtest_report import Section
+    from squash_api.editions import Edition
+    from squash_api.record.record import Record
+    from squash_api.schema import Schema
+    from squash_api.verify.metrics_package import MetricsPackage
+
+_RIGHT = {"runs flagged", "of runs", "value", "job", "now", "proposed", "values"}
+
+
+def backtest(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="NEW_DIR", help="Directories of the proposed metrics packages."),
+    ],
+    *,
+    since: Annotated[
+        str, typer.Option(help="Jobs of the last weeks, days, hours (2w, 90d), or from a date on.")
+    ] = "90d",
+    old: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Directory to compare with; may be given again. Without, what is in force."
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this metric, or verification package; may be given again."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only jobs of this dataset.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="List the specifications that say the same too.")
+    ] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Judge the record's jobs by other specifications, and show what differs.
+
+    What is in force are the specifications that the record has from YAML, or those of SQUASH_SPECS
+    if it has none. The record is only read; the service may go on running.
+
+    Exit code: 0, 1 if NEW_DIR has problems, 2 if it cannot be done.
+    """
+    since_ns = _since_ns(since)
+    if as_json and as_markdown:
+        fail("--json and --markdown exclude each other")
+    outcome = _run(directories, old or [], since_ns, metric or [], dataset)
+    _print(outcome, since_ns, is_all=every, as_markdown=as_markdown, as_json=as_json)
+
+
+def _run(
+    directories: list[Path],
+    old: list[Path],
+    since_ns: int,
+    metrics: list[str],
+    dataset: str | None,
+) -> "Backtest":
+    # Heavy, and `squash --help` does not need it.
+    from squash_api.backtest import backtest as judge_by_both  # noqa: PLC0415
+    from squash_api.backtest import jobs_to_judge  # noqa: PLC0415
+    from squash_api.editions import edition_of  # noqa: PLC0415
+    from squash_api.record.record import Record  # noqa: PLC0415
+    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.storable import tag_text  # noqa: PLC0415
+
+    try:
+        settings = load_settings()
+        schema = Schema(settings.tags)
+        package = _load_new(directories, schema)
+        record = Record.open(settings.database_url)
+        try:
+            return judge_by_both(
+                record,
+                tracked(jobs_to_judge(record, since_ns=since_ns), what="judging"),
+                old=_old_edition(old, settings, record, schema, metrics),
+                new=edition_of(package, record=record, schema=schema, metrics=metrics),
+                schema=schema,
+                dataset=None if dataset is None else tag_text(dataset),
+            )
+        finally:
+            record.close()
+    except SquashError as error:
+        fail(error.message)
+
+
+def _load_new(directories: list[Path], schema: "Schema") -> "MetricsPackage":
+    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+
+    package = load_metrics_packages(directories, schema=schema)
+    if package.problems:
+        for problem in package.problems:
+            typer.echo(str(problem))
+        fail(f"{len(package.problems)} problems: mend these first", code=1)
+    return package
+
+
+def _old_edition(
+    directories: list[Path],
+    settings: Settings,
+    record: "Record",
+    schema: "Schema",
+    metrics: list[str],
+) -> "Edition":
+    from squash_api.editions import edition_in_force, edition_of  # noqa: PLC0415
+    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+
+    if not directories:
+        in_force = edition_in_force(record, schema=schema, metrics=metrics)
+        if in_force.specifications or not settings.specs:
+            return in_force
+    chosen = directories or list(settings.specs)
+    # A mute that has ended is no problem of what was.
+    package = load_metrics_packages(chosen, schema=schema, today=date.min)
+    if package.problems:
+        lines = "\n".join(str(problem) for problem in package.problems)
+        fail(f"the specifications to compare with have problems:\n{lines}")
+    return edition_of(package, record=record, schema=schema, metrics=metrics)
+
+
+def _since_ns(text: str) -> int:
+    from squash_api.verify.alert_keys import parse_duration  # noqa: PLC0415
+    from squash_api.verify.job import parse_time_ns  # noqa: PLC0415
+
+    time_ns = parse_time_ns(text)
+    if time_ns is not None:
+        return time_ns
+    try:
+        return time.time_ns() - parse_duration(text) * 10**9
+    except ValueError:
+        fail(f"'{text}' is neither a duration like 90d nor a date like 2026-11-01")
+
+
+def _print(
+    outcome: "Backtest", since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
+) -> None:
+    from squash_api.commands.backtest_report import (  # noqa: PLC0415
+        sections,
+        summary,
+        to_json,
+        to_markdown,
+    )
+
+    if as_json:
+        print_json(to_json(outcome))
+        return
+    title = summary(outcome, f"{datetime.fromtimestamp(since_ns // 10**9, UTC):%Y-%m-%d}")
+    found = sections(outcome, is_all=is_all)
+    if as_markdown:
+        typer.echo(to_markdown(title, found), nl=False)
+        return
+    typer.echo(title)
+    for section in found:
+        _print_section(section)
+
+
+def _print_section(section: "Section") -> None:
+    typer.echo(f"\n{section.title}")
+    if section.rows:
+        table = make_table(
+            *section.columns, right=[name for name in section.columns if name in _RIGHT]
+        )
+        for row in section.rows:
+            add_row(table, *row)
+        print_table(table)
+    for note in section.notes:
+        typer.echo(note)

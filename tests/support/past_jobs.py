@@ -1,0 +1,59 @@
+"""A record with specifications in force and jobs received at given times."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from squash_api.definitions import Definitions
+from squash_api.derivation import Deriver
+from squash_api.record.jobs import current_revision
+from squash_api.record.record import Record
+from squash_api.schema import Schema
+from squash_api.vocabulary import Vocabulary
+from tests.support.builders import add_test_user, make_body, measured, store_job
+from tests.support.metrics_packages import write_metrics_package
+
+SCHEMA = Schema()
+
+
+class Past:
+    """An open record; jobs are added a minute apart, the first at `start_ns`."""
+
+    def __init__(self, record: Record, folder: Path, start_ns: int) -> None:
+        self.record = record
+        self.folder = folder
+        self.start_ns = start_ns
+        self.next_ns = start_ns
+        add_test_user(record)
+        vocabulary = Vocabulary(record, SCHEMA)
+        deriver = Deriver(record, vocabulary)
+        self.definitions = Definitions(record, SCHEMA, vocabulary, catch_up=deriver.catch_up)
+
+    def put_in_force(self, specs: str, **options: Any) -> None:
+        """Define a metrics package by YAML, as `SQUASH_SPECS` would."""
+        self.definitions.sync_yaml([self.write("in_force", specs, **options)])
+
+    def write(self, name: str, specs: str, **options: Any) -> Path:
+        """Write a metrics package and return its directory."""
+        return write_metrics_package(self.folder, name=name, specs=specs, **options)
+
+    def add(
+        self,
+        values: Mapping[str, Any],
+        *,
+        run: str | None = None,
+        unit: str | None = "marcsec",
+        **meta: Any,
+    ) -> int:
+        """Store a job with these values and return its id; it has the time of its receipt."""
+        if run is not None:
+            meta["run_id"] = run
+        measurements = [measured(name, value, unit) for name, value in values.items()]
+        moment = self.next_ns
+        self.next_ns += 60 * 10**9
+        body = make_body(*measurements, **meta)
+        with self.record.read() as connection:
+            revision = current_revision(connection)
+        return store_job(
+            self.record, received_ns=moment, asked_ns=moment, body=body, revision=revision
+        )
