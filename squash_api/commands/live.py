@@ -225,7 +225,7 @@ def _print_adoption(adoption: dict[str, Any]) -> None:
     lines = [
         "",
         f"{adoption['specification']}: {limit}, but {adoption['server_value']!r} on the server",
-        f"  {adoption['source']}: to adopt it, write {adoption['yaml']}",
+        f"  {adoption['source']}: to adopt it: {adoption['yaml']}",
     ]
     if adoption["base"] is not None:
         lines.append(f"  {adoption['base']}: the base that the value comes from now")

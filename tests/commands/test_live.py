@@ -115,7 +115,7 @@ def test_a_threshold_changed_by_hand_is_told_with_the_yaml_that_adopts_it(site: 
     ]
     text = site.live("diff").stdout
     assert "validate.AM1.minimum: <= 20.0 marcsec, but 25.5 on the server" in text
-    assert "limits.yaml:8: to adopt it, write threshold: {value: 25.5}" in text
+    assert "limits.yaml:8: to adopt it: threshold: {value: 25.5}" in text
 
 
 def test_the_yaml_that_is_shown_adopts_it(site: Site) -> None:
