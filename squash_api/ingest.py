@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -10,7 +11,7 @@ from squash_api.accounts import Account
 from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError
 from squash_api.record.record import Record
 from squash_api.record.storing import NewJob, Stale, Stored, store_jobs
-from squash_api.verify.assessment import Assessment, assess
+from squash_api.verify.assessment import Assessment, Skip, assess
 from squash_api.verify.job import Job, digest_identifiers, receive_job
 from squash_api.vocabulary import Vocabulary
 
@@ -19,16 +20,37 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested:
-    """An accepted job: where it is in the record, and what was left out of it.
+class Outcome:
+    """What a job comes to: how many values are `kept`, and what is left out of it.
 
-    `notes` are sentences for the reply: the time that was taken, tokens that are not JSON, another
-    job with the same measurements.
+    `absent`, `skipped`, `undeclared` and `new_units` are those of its `Assessment`. `notes` are
+    sentences for the reply: the time that was taken, tokens that are not JSON.
     """
 
+    kept: int
+    absent: Sequence[str] = ()
+    skipped: Sequence[Skip] = ()
+    undeclared: Sequence[str] = ()
+    new_units: Mapping[str, str | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """An accepted job: where it is in the record, and what it comes to."""
+
     stored: Stored
-    assessment: Assessment
-    notes: tuple[str, ...]
+    outcome: Outcome
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the reply, those about other jobs first."""
+        notes = []
+        if self.stored.is_repeat:
+            notes.append("received before; nothing was stored again")
+        if self.stored.same_measurements_as is not None:
+            notes.append(f"same measurements as job {self.stored.same_measurements_as}")
+        return (*notes, *self.outcome.notes)
 
 
 async def ingest_job(
@@ -44,33 +66,63 @@ async def ingest_job(
         If `is_strict` and a value would be skipped; nothing is stored.
     """
     received_ns = time.time_ns()
-    job = receive_job(body)
-    identifiers_digest = digest_identifiers(job)
-    asked_ns, time_note = job.time_ns(received_ns=received_ns)
     for _ in range(_MOST_ATTEMPTS):
-        # Read first: should the metrics change in between, the writer sends the job back.
-        revision = vocabulary.revision
-        assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
-        if is_strict and assessment.skipped:
-            raise _strict_error(assessment, job)
-        new = NewJob(
-            user_id=account.user_id,
-            user_epoch=account.epoch,
+        new, outcome = _judge(
+            body,
+            account=account,
+            vocabulary=vocabulary,
+            is_strict=is_strict,
             received_ns=received_ns,
-            asked_ns=asked_ns,
-            revision=revision,
-            identifiers_digest=identifiers_digest,
-            is_deliverable=bool(assessment.values),
-            body=body,
-            new_units=assessment.new_units,
         )
-        outcome = await record.write_batched(store_jobs, new)
-        if isinstance(outcome, Stale) or assessment.new_units:
+        stored = await record.write_batched(store_jobs, new)
+        if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(vocabulary.refresh)
-        if isinstance(outcome, Stored):
-            _log_left_out(outcome, assessment)
-            return Ingested(outcome, assessment, _notes(job, outcome, time_note))
+        if isinstance(stored, Stored):
+            _log_left_out(stored, outcome)
+            return Ingested(stored, outcome)
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
+
+
+def _judge(
+    body: bytes,
+    *,
+    account: Account,
+    vocabulary: Vocabulary,
+    is_strict: bool,
+    received_ns: int,
+) -> tuple[NewJob, Outcome]:
+    """Judge a job by the metrics as they are now.
+
+    The document is given up at once: those of all jobs that wait for the disk would push each
+    other out of the processor's cache, which costs more than to decode again what comes back.
+    """
+    job = receive_job(body)
+    asked_ns, time_note = job.time_ns(received_ns=received_ns)
+    # Read first: should the metrics change in between, the writer sends the job back.
+    revision = vocabulary.revision
+    assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+    if is_strict and assessment.skipped:
+        raise _strict_error(assessment, job)
+    new = NewJob(
+        user_id=account.user_id,
+        user_epoch=account.epoch,
+        received_ns=received_ns,
+        asked_ns=asked_ns,
+        revision=revision,
+        identifiers_digest=digest_identifiers(job),
+        is_deliverable=bool(assessment.values),
+        body=body,
+        new_units=assessment.new_units,
+    )
+    outcome = Outcome(
+        len(assessment.values),
+        assessment.absent,
+        assessment.skipped,
+        assessment.undeclared,
+        assessment.new_units,
+        _notes(job, time_note),
+    )
+    return new, outcome
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
@@ -88,26 +140,20 @@ def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
     )
 
 
-def _notes(job: Job, stored: Stored, time_note: str | None) -> tuple[str, ...]:
-    notes = []
-    if stored.is_repeat:
-        notes.append("received before; nothing was stored again")
-    if stored.same_measurements_as is not None:
-        notes.append(f"same measurements as job {stored.same_measurements_as}")
-    if time_note is not None:
-        notes.append(time_note)
+def _notes(job: Job, time_note: str | None) -> tuple[str, ...]:
+    notes = [] if time_note is None else [time_note]
     if job.bare_tokens:
         notes.append(f"{job.bare_tokens} bare NaN or Infinity in the body were read as null")
     return tuple(notes)
 
 
-def _log_left_out(stored: Stored, assessment: Assessment) -> None:
-    if assessment.absent or assessment.skipped:
+def _log_left_out(stored: Stored, outcome: Outcome) -> None:
+    if outcome.absent or outcome.skipped:
         _log.info(
             "job accepted with values left out",
             job=stored.job_id,
-            absent=assessment.absent,
-            skipped={skip.metric: skip.reason for skip in assessment.skipped},
+            absent=outcome.absent,
+            skipped={skip.metric: skip.reason for skip in outcome.skipped},
         )
-    if assessment.new_units:
-        _log.info("metrics met", job=stored.job_id, units=assessment.new_units)
+    if outcome.new_units:
+        _log.info("metrics met", job=stored.job_id, units=outcome.new_units)

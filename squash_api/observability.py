@@ -60,9 +60,9 @@ class Counters:
         if ingested.stored.is_repeat:
             self._repeated.inc()
             return
-        outcome = ingested.assessment
+        outcome = ingested.outcome
         self._stored.inc()
-        self._kept.inc(len(outcome.values))
+        self._kept.inc(outcome.kept)
         self._absent.inc(len(outcome.absent))
         self._skipped.inc(len(outcome.skipped))
 

@@ -87,7 +87,7 @@ async def test_a_metric_that_was_met_is_known_at_once(
     record: Record, account: Account, vocabulary: Vocabulary
 ) -> None:
     found = await take(record, account, vocabulary, make_body(measured("p.new", 1.0, "mag")))
-    assert found.assessment.new_units == {"p.new": "mag"}
+    assert found.outcome.new_units == {"p.new": "mag"}
     assert vocabulary.metrics["p.new"].unit == "mag"
 
 
@@ -140,7 +140,7 @@ async def test_a_second_service_judges_by_what_the_first_has_learned(
     await take(record, account, vocabulary, make_body(measured("p.a", 1, "mag")))
     assert "p.a" not in behind.metrics
     found = await take(record, account, behind, make_body(measured("p.a", 1, "m")))
-    assert [skip.metric for skip in found.assessment.skipped] == ["p.a"]
+    assert [skip.metric for skip in found.outcome.skipped] == ["p.a"]
 
 
 async def test_of_two_first_values_at_once_one_gives_the_unit(
@@ -148,8 +148,8 @@ async def test_of_two_first_values_at_once_one_gives_the_unit(
 ) -> None:
     bodies = [make_body(measured("p.a", 1, unit)) for unit in ("mag", "m") * 5]
     found = await asyncio.gather(*(take(record, account, vocabulary, body) for body in bodies))
-    kept = [len(item.assessment.values) for item in found]
-    skipped = [len(item.assessment.skipped) for item in found]
+    kept = [item.outcome.kept for item in found]
+    skipped = [len(item.outcome.skipped) for item in found]
     assert (sum(kept), sum(skipped)) == (5, 5)
 
 

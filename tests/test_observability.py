@@ -3,15 +3,13 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from squash_api.ingest import Ingested
+from squash_api.ingest import Ingested, Outcome
 from squash_api.observability import Counters
 from squash_api.record.delivery_states import Backlog
 from squash_api.record.storing import Stored
-from squash_api.verify.assessment import Assessment, Skip
+from squash_api.verify.assessment import Skip
 
-OUTCOME = Assessment(
-    values={"p.a": 1.0, "p.b": 2.0}, absent=["p.c"], skipped=[Skip("p.d", "text")] * 3
-)
+OUTCOME = Outcome(kept=2, absent=["p.c"], skipped=[Skip("p.d", "text")] * 3)
 
 
 def figures(counters: Counters, *backlogs: Backlog) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -25,7 +23,7 @@ def figures(counters: Counters, *backlogs: Backlog) -> dict[tuple[str, tuple[str
 
 
 def ingested(*, is_repeat: bool = False) -> Ingested:
-    return Ingested(Stored(1, 0, 0, is_repeat=is_repeat), OUTCOME, ())
+    return Ingested(Stored(1, 0, 0, is_repeat=is_repeat), OUTCOME)
 
 
 def backlog(

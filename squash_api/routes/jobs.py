@@ -119,7 +119,7 @@ def _is_strict(request: Request) -> bool:
 
 
 def _reply(ingested: Ingested, url: str) -> dict[str, Any]:
-    stored, outcome = ingested.stored, ingested.assessment
+    stored, outcome = ingested.stored, ingested.outcome
     left_out = [
         f"{len(names)} {word}"
         for word, names in (("absent", outcome.absent), ("skipped", outcome.skipped))
