@@ -2,46 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from squash_api.backtest import Backtest, Difference, Side
-from squash_api.verify.alert_history import StateChange
+from squash_api.commands.backtest_rows import (
+    Message,
+    is_cut,
+    limit_text,
+    messages,
+    number,
+    received_text,
+    specification_rows,
+)
 
 _MOST_ROWS = 60
 _MOST_PER_SPECIFICATION = 10
 _DEFAULT_CHANNEL = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class SpecificationRow:
-    """One specification in both editions; a limit is empty where an edition does not have it."""
-
-    name: str
-    change: str
-    old_limit: str
-    new_limit: str
-    old_flagged: int
-    new_flagged: int
-    judged: int
-
-    @property
-    def cells(self) -> list[str]:
-        """The row as text."""
-        limits = [limit for limit in (self.old_limit, self.new_limit) if limit]
-        limit = " → ".join(dict.fromkeys(limits))
-        old, new = self.old_flagged, self.new_flagged
-        counts = {"new": f"{new}", "removed": f"{old}"}.get(self.change, f"{old} → {new}")
-        return [self.name, self.change, limit, counts, str(self.judged)]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message: `sign` is + if the new edition alone sends it, - if the old one alone does."""
-
-    sign: str
-    change: StateChange
+_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_[]<>|#@~"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +33,6 @@ class Section:
     rows: list[list[str]]
     notes: list[str]
     is_long: bool = False
-
-
-def specification_rows(outcome: Backtest) -> list[SpecificationRow]:
-    """Return a row for each specification of either edition, by name."""
-    old, new = outcome.old.edition.specifications, outcome.new.edition.specifications
-    return [_row(name, outcome) for name in sorted(old.keys() | new.keys())]
-
-
-def _row(name: str, outcome: Backtest) -> SpecificationRow:
-    old, new = outcome.old, outcome.new
-    before, after = (side.edition.specifications.get(name) for side in (old, new))
-    change = "same" if before == after else "changed"
-    change = "new" if before is None else "removed" if after is None else change
-    return SpecificationRow(
-        name=name,
-        change=change,
-        old_limit=_limit(old, name),
-        new_limit=_limit(new, name),
-        old_flagged=old.tally(name).flagged.count,
-        new_flagged=new.tally(name).flagged.count,
-        judged=(old if change == "removed" else new).tally(name).judged.count,
-    )
-
-
-def messages(outcome: Backtest) -> list[Message]:
-    """Return the messages of both editions in the order of the jobs.
-
-    Where only the newest of an edition are kept, the others' older ones are left out too.
-    """
-    sides = (outcome.old, outcome.new)
-    cut = [side.changes[0].job_id for side in sides if _is_cut(side)]
-    old, new = (
-        dict.fromkeys(change for change in side.changes if change.job_id > max(cut, default=-1))
-        for side in sides
-    )
-    found = [Message(" " if change in old else "+", change) for change in new]
-    found += [Message("-", change) for change in old if change not in new]
-    return sorted(found, key=lambda item: (item.change.job_id, item.change.metric, item.sign))
 
 
 def sections(outcome: Backtest, *, is_all: bool) -> list[Section]:
@@ -159,7 +98,7 @@ def _side_json(side: Side) -> dict[str, Any]:
             name or _DEFAULT_CHANNEL: count for name, count in sorted(side.messages.items())
         },
         "changes": [
-            {**asdict(item), "received": _moment(item), "series": dict(item.series)}
+            {**asdict(item), "received": received_text(item), "series": dict(item.series)}
             for item in side.changes
         ],
     }
@@ -217,7 +156,7 @@ def _difference_cells(item: Difference, outcome: Backtest) -> list[str]:
         item.dataset,
         item.filter,
         number(item.value),
-        _limit(side, item.specification),
+        limit_text(side, item.specification),
     ]
 
 
@@ -253,7 +192,7 @@ def _of_messages(outcome: Backtest) -> Section:
     same = len(messages(outcome)) - total
     if same:
         notes.append(f"{same} messages are the same in both, and not listed.")
-    if any(map(_is_cut, (outcome.old, outcome.new))):
+    if any(map(is_cut, (outcome.old, outcome.new))):
         notes.append("Only the newest messages were compared.")
     rows = [_message_cells(item, outcome) for item in shown]
     return Section("Messages one by one (+ new, - gone)", columns, rows, notes, is_long=True)
@@ -265,7 +204,7 @@ def _message_cells(item: Message, outcome: Backtest) -> list[str]:
     unit = side.edition.unit(change.metric)
     return [
         item.sign,
-        _moment(change),
+        received_text(change),
         change.channel or _DEFAULT_CHANNEL,
         f"{change.previous} → {change.level}",
         change.metric,
@@ -291,35 +230,6 @@ def _of_unused(outcome: Backtest) -> Section:
     return Section("Not judged", ("metric", "reason", "values"), _first(rows), notes)
 
 
-def _limit(side: Side, name: str) -> str:
-    """Return a limit as it is judged, in the metric's unit, with its level."""
-    limit = side.edition.limits.get(name)
-    specification = side.edition.specifications.get(name)
-    if limit is None or specification is None:
-        return ""
-    unit = side.edition.unit(specification.metric)
-    words = [limit.operator, _plain(repr(limit.threshold)), unit, limit.level]
-    return " ".join(word for word in words if word)
-
-
-def number(value: float) -> str:
-    """Return six digits of a number, without an exponent."""
-    return _plain(f"{value:.6g}")
-
-
-def _plain(text: str) -> str:
-    plain = format(Decimal(text), "f")
-    return plain.removesuffix(".0")
-
-
-def _moment(change: StateChange) -> str:
-    return f"{datetime.fromtimestamp(change.received_ns // 10**9, UTC):%Y-%m-%d %H:%M}"
-
-
-def _is_cut(side: Side) -> bool:
-    return sum(side.messages.values()) > len(side.changes)
-
-
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
@@ -334,9 +244,6 @@ def _more(total: int, shown: int) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_[]<>|#@~"})
 
 
 def _escaped(text: str) -> str:

@@ -1,14 +1,18 @@
 """A record with specifications in force and jobs received at given times."""
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from squash_api.backtest import Backtest, backtest, jobs_to_judge
 from squash_api.definitions import Definitions
 from squash_api.derivation import Deriver
+from squash_api.editions import edition_in_force, edition_of
 from squash_api.record.jobs import current_revision
 from squash_api.record.record import Record
 from squash_api.schema import Schema
+from squash_api.verify.metrics_package import load_metrics_package
 from squash_api.vocabulary import Vocabulary
 from tests.support.builders import add_test_user, make_body, measured, store_job
 from tests.support.metrics_packages import write_metrics_package
@@ -24,6 +28,7 @@ class Past:
         self.folder = folder
         self.start_ns = start_ns
         self.next_ns = start_ns
+        self._numbers = count()
         add_test_user(record)
         vocabulary = Vocabulary(record, SCHEMA)
         deriver = Deriver(record, vocabulary)
@@ -56,4 +61,19 @@ class Past:
             revision = current_revision(connection)
         return store_job(
             self.record, received_ns=moment, asked_ns=moment, body=body, revision=revision
+        )
+
+    def play(
+        self, specs: str, *, since_ns: int = 0, dataset: str | None = None, **options: Any
+    ) -> Backtest:
+        """Judge the jobs by what is in force and by a metrics package written for this."""
+        package = load_metrics_package(self.write(f"new{next(self._numbers)}", specs, **options))
+        assert package.problems == ()
+        return backtest(
+            self.record,
+            jobs_to_judge(self.record, since_ns=since_ns),
+            old=edition_in_force(self.record, schema=SCHEMA),
+            new=edition_of(package, record=self.record, schema=SCHEMA),
+            schema=SCHEMA,
+            dataset=dataset,
         )
