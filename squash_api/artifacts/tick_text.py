@@ -7,7 +7,6 @@ from math import ceil, log10, ulp
 from squash_api.errors import SettingsError
 
 _FEW = 6
-_DENORMAL_DIGITS = 324
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -62,7 +61,7 @@ def precisions(limit: float) -> list[int]:
     Two more than the limit has. Where value and limit look the same then, the next number; with
     the last one, any two different values look different.
     """
-    enough = _DENORMAL_DIGITS if limit == 0 else max(0, ceil(-log10(ulp(limit) / 2)))
+    enough = max(0, ceil(-log10(max(ulp(limit) / 2, ulp(0.0)))))
     found = [min(len(plain(limit).partition(".")[2]) + 2, enough)]
     more = _FEW
     while found[-1] < enough:

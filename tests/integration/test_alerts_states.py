@@ -27,6 +27,9 @@ gt: {description: Operator., unit: s}
 ge: {description: Operator., unit: s}
 eq: {description: Operator., unit: s}
 ne: {description: Operator., unit: s}
+least: {description: The smallest number., unit: s}
+most: {description: The largest number., unit: s}
+zero: {description: Nothing., unit: s}
 """
 
 HOSTILE = """it's "so" {{ .ID }} }} <!channel> & 'C:\\\\x' \\\\'' Ω"""
@@ -121,6 +124,15 @@ threshold: {operator: "==", unit: s, value: 5}
 ---
 name: ne.limit
 threshold: {operator: "!=", unit: s, value: 5}
+---
+name: least.limit
+threshold: {operator: "<", unit: s, value: 5.0e-324}
+---
+name: most.limit
+threshold: {operator: ">", unit: s, value: -1.7976931348623157e+308}
+---
+name: zero.limit
+threshold: {operator: "==", unit: s, value: 0}
 """.replace("HOSTILE", '"' + HOSTILE.replace('"', r"\"") + '"')
 
 HOSTILE_TEXT = HOSTILE.replace("\\\\", "\\")
@@ -290,6 +302,25 @@ def test_every_operator_alerts_and_recovers(
     broken, well = bench.messages(tract, {f"validate.{name}": bad})
     assert words in broken.text
     assert well.text.startswith("*OK* ")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "shown"),
+    [
+        ("least", 0.0, 5e-324, f"{5e-324:.324f}"),
+        ("most", 0.0, -1.7976931348623157e308, f"{-1.7976931348623157e308:.0f}"),
+        ("zero", -0.0, -5e-324, f"{-5e-324:.324f}"),
+        ("zero", 0.0, 1e-9, "0.00000000100000000000"),
+    ],
+)
+def test_the_extremes_of_numbers_are_exact(
+    bench: Bench, name: str, good: float, bad: float, shown: str
+) -> None:
+    tract = new_tract()
+    for value in (good, bad):
+        bench.send({f"validate.{name}": value}, tract)
+    (told,) = bench.messages(tract, {f"validate.{name}": bad})
+    assert told.text.splitlines()[1].startswith(f"{name} = {shown} s, must be ")
 
 
 def test_text_from_outside_is_shown_as_it_is(bench: Bench) -> None:

@@ -14,7 +14,7 @@ _TOKEN = re.compile(
   | (?P<number>\d+\.\d+|\d+(?![\w.]))
   | (?P<duration>\d+[a-z]+)
   | (?P<word>[A-Za-z_]\w*)
-  | (?P<sign>==|!=|<=|>=|[-+=<>!|.,():])
+  | (?P<sign>==|!=|<=|>=|[-+/=<>!|.,():])
     """,
     re.VERBOSE | re.DOTALL,
 )
