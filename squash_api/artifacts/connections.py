@@ -1,12 +1,12 @@
 """The files that tell Chronograf where InfluxDB and Kapacitor are. Pure.
 
-They name no user and no password. Chronograf takes such files through a template with its
-environment and skips a file for which a variable is missing, so there is nothing of that kind.
+They hold no password. Chronograf takes such files through a Go template with its environment as
+data; user and password are looked up in it, in a way that gives empty text where there is none.
 """
 
 from typing import Any
 
-from squash_api.artifacts.resource_text import resource_text
+from squash_api.artifacts.resource_text import json_text, resource_text, without_template
 
 SOURCE_ID = 10000
 """The source's number in Chronograf's addresses: `/sources/10000/dashboards/...`."""
@@ -15,6 +15,10 @@ KAPACITOR_ID = 20000
 ORGANIZATION = "default"
 INFLUXDB_URL = "http://influxdb:8086"
 KAPACITOR_URL = "http://kapacitor:9092"
+USER_VARIABLE = "INFLUXDB_USERNAME"
+PASSWORD_VARIABLE = "INFLUXDB_PASSWORD"  # noqa: S105 - the name of a variable
+"""Environment variables of Chronograf with InfluxDB's user, where it asks for one."""
+
 _STEM = "squash"
 
 
@@ -40,11 +44,13 @@ def connection_files(
     source: dict[str, Any] = {
         "id": str(SOURCE_ID),
         "name": "SQuaSH",
-        "url": influxdb_url,
+        "url": without_template(influxdb_url),
+        "username": _from_environment(USER_VARIABLE),
+        "password": _from_environment(PASSWORD_VARIABLE),
         "type": "influx",
         "default": True,
-        "telegraf": database,
-        "defaultRP": retention_policy,
+        "telegraf": without_template(database),
+        "defaultRP": without_template(retention_policy),
         "organization": ORGANIZATION,
     }
     kapacitor: dict[str, Any] = {
@@ -57,6 +63,11 @@ def connection_files(
     }
     return {
         f"{_STEM}.org": resource_text(organization),
-        f"{_STEM}.src": resource_text(source),
+        f"{_STEM}.src": json_text(source),
         f"{_STEM}.kap": resource_text(kapacitor),
     }
+
+
+def _from_environment(variable: str) -> str:
+    # `.VARIABLE` would be shorter, but a file whose variable is missing is skipped then.
+    return f"{{{{index . `{variable}`}}}}"

@@ -42,7 +42,8 @@ _TOP_HEIGHT = 4
 _HEIGHT = 3
 _TILE_HEIGHT = 2
 _MAX_NAMED_LINES = 3
-_RANGES = {"day": "1d", "week": "7d", "30 days": "30d", "90 days": "90d", "year": "365d"}
+# Chronograf takes only the ranges of its own menu from an address.
+_RANGES = {"2 days": "2d", "7 days": "7d", "30 days": "30d"}
 
 
 def package_dashboard(

@@ -10,8 +10,10 @@ def json_text(document: dict[str, Any]) -> str:
 
 
 def resource_text(document: dict[str, Any]) -> str:
-    """Return JSON for the resource folder, whose files Chronograf takes for Go templates.
+    """Return JSON for the resource folder, whose files Chronograf takes for Go templates."""
+    return without_template(json_text(document))
 
-    What a template would begin with stands as a template that prints it.
-    """
-    return json_text(document).replace("{{", "{{`{{`}}")
+
+def without_template(text: str) -> str:
+    """Return text that a template prints as it was: what begins a template is printed by one."""
+    return text.replace("{{", "{{`{{`}}")

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 from squash_api.artifacts.connections import connection_files
@@ -41,7 +42,13 @@ def test_other_servers() -> None:
     assert (found["src"]["url"], found["kap"]["url"]) == ("http://i:1", "http://k:2")
 
 
-def test_the_files_need_no_environment_and_hold_no_credentials() -> None:
-    for text in connection_files(**PLACE).values():
-        assert "{{" not in text
-        assert not {"username", "password", "sharedSecret"} & set(json.loads(text))
+def test_user_and_password_come_from_the_environment_of_chronograf() -> None:
+    source = documents()["src"]
+    assert source["username"] == "{{index . `INFLUXDB_USERNAME`}}"
+    assert source["password"] == "{{index . `INFLUXDB_PASSWORD`}}"
+
+
+def test_no_other_text_is_a_template() -> None:
+    files = connection_files(database="{{.A}}", retention_policy="{{.B}}", influxdb_url="{{.C}}")
+    assert files["squash.src"].count("{{`{{`}}.") == 3
+    assert not re.search(r"\{\{\.", "".join(files.values()))

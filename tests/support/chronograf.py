@@ -17,11 +17,15 @@ START_TIMEOUT_S = 60.0
 
 
 class Chronograf:
-    """One Chronograf on a loopback port that reads its resources from a folder."""
+    """One Chronograf on a loopback port that reads its resources from a folder.
 
-    def __init__(self, root: Path, resources: Path) -> None:
+    `environment` is all that it has, beside a home.
+    """
+
+    def __init__(self, root: Path, resources: Path, **environment: str) -> None:
         self.root = root
         self.resources = resources
+        self.environment = environment
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +53,7 @@ class Chronograf:
                 stdout=log,
                 stderr=log,
                 cwd=self.root,
-                env={"HOME": str(self.root)},
+                env={"HOME": str(self.root), **self.environment},
             )
         try:
             self._wait()
@@ -70,11 +74,12 @@ class Chronograf:
             process.wait()
 
     def call(self, method: str, path: str, document: object = None) -> Any:
-        """Return the answer to a call of the API, which must succeed."""
-        body = {} if document is None else {"json": document}
-        reply = httpx.request(method, f"{self.url}{path}", timeout=30, trust_env=False, **body)  # type: ignore[arg-type]
+        """Return the answer to a call of the API, which must succeed; None if it is empty."""
+        reply = httpx.request(
+            method, f"{self.url}{path}", json=document, timeout=30, trust_env=False
+        )
         assert reply.is_success, f"{reply.status_code} {reply.text}"
-        return reply.json()
+        return reply.json() if reply.content else None
 
     def log(self) -> str:
         """Return what it has logged."""
