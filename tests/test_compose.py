@@ -61,6 +61,8 @@ IMAGE_VARIABLES = {
     "KAPACITOR_HTTP_LOG_ENABLED": "kapacitord: http.log-enabled",
     "KAPACITOR_REPORTING_ENABLED": "kapacitord: reporting.enabled",
     "RESOURCES_PATH": "chronograf --help",
+    "INFLUXDB_USERNAME": "chronograf --help; chronograf/squash.src",
+    "INFLUXDB_PASSWORD": "chronograf --help; chronograf/squash.src",
     "REPORTING_DISABLED": "chronograf --help",
 }
 """Who reads each variable of the three other images, and as what."""
@@ -270,6 +272,12 @@ def test_chronograf_names_its_variables() -> None:
         assert f"[${name}]" in page.stdout + page.stderr
 
 
+def test_the_connection_of_chronograf_looks_up_what_it_is_given() -> None:
+    text = (ROOT / "chronograf" / "squash.src").read_text("utf-8")
+    named = set(re.findall(r"index \. `(\w+)`", text))
+    assert named == {name for name, who in IMAGE_VARIABLES.items() if "squash.src" in who}
+
+
 def test_chronograf_has_no_connection_beside_its_files() -> None:
     assert not {"INFLUXDB_URL", "KAPACITOR_URL"} & set(_environments()["chronograf"])
 
@@ -329,7 +337,7 @@ def test_all_state_is_in_named_volumes() -> None:
     }
 
 
-def test_what_is_mounted_from_the_repository_cannot_be_written() -> None:
+def test_what_is_mounted_from_the_repository_is_there_and_cannot_be_written() -> None:
     mounts = [
         volume
         for service in _services().values()
@@ -338,7 +346,9 @@ def test_what_is_mounted_from_the_repository_cannot_be_written() -> None:
     ]
     assert len(mounts) == 3
     for mount in mounts:
-        assert mount.endswith(":ro"), mount
+        folder, _, mode = mount.split(":")
+        assert any((ROOT / folder).iterdir()), folder
+        assert mode == "ro"
 
 
 def test_the_service_uses_every_metrics_package_of_the_repository() -> None:
