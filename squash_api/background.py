@@ -1,4 +1,4 @@
-"""The threads beside the requests: one drainer a target, and one that derives."""
+"""The threads beside the requests: one drainer a target, one that derives, one that watches."""
 
 import threading
 
@@ -6,6 +6,7 @@ import structlog
 
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
+from squash_api.watch import Watch
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
@@ -21,10 +22,15 @@ class Background:
         One a target; none where another process delivers.
     deriver
         Derives the jobs; None where another process does.
+    watch
+        Watches what is late; None if nobody shall.
     """
 
-    def __init__(self, drainers: list[Drainer], deriver: Deriver | None) -> None:
+    def __init__(
+        self, drainers: list[Drainer], deriver: Deriver | None, watch: Watch | None = None
+    ) -> None:
         self._drainers = drainers
+        self._watch = watch
         self._new_job = threading.Event()
         self._stop = threading.Event()
         self._threads = [
@@ -41,6 +47,8 @@ class Background:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+        if self._watch is not None:
+            self._watch.start()
 
     def wake(self) -> None:
         """Say that a job has been stored."""
@@ -53,6 +61,9 @@ class Background:
         """End the threads after the work in hand."""
         self._stop.set()
         self._new_job.set()
+        if self._watch is not None:
+            # Before the drainers, whose connections it uses.
+            self._watch.stop()
         for drainer in self._drainers:
             drainer.stop()
         for thread in self._threads:

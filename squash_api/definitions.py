@@ -48,6 +48,11 @@ class Definitions:
         The names in InfluxDB, which metrics must not collide with.
     vocabulary
         Takes in every change of a metric.
+
+    Attributes
+    ----------
+    in_force
+        The definitions of any revision, parsed.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class Definitions:
         self._record = record
         self._schema = schema
         self._vocabulary = vocabulary
-        self._in_force = DefinitionsInForce(record, schema)
+        self.in_force = DefinitionsInForce(record, schema)
 
     def post_metrics(self, documents: Sequence[Any], account: Account) -> Change:
         """Declare metrics, all or none; those that are declared so already are left alone."""
@@ -108,14 +113,14 @@ class Definitions:
 
     def get_metric(self, name: str) -> Defined[Metric]:
         """Return a declared metric."""
-        found = self._in_force.at(None).metrics.get(name)
+        found = self.in_force.at(None).metrics.get(name)
         if found is None:
             raise _not_found("metric", name)
         return found
 
     def get_spec(self, name: str) -> Defined[Specification]:
         """Return a specification in force."""
-        found = self._in_force.at(None).specifications.get(name)
+        found = self.in_force.at(None).specifications.get(name)
         if found is None:
             raise _not_found("spec", name)
         return found
@@ -125,7 +130,7 @@ class Definitions:
     ) -> list[Defined[Metric]]:
         """Return at most `limit` declared metrics behind the name `after`, in order."""
         return _page(
-            self._in_force.at(None).metrics,
+            self.in_force.at(None).metrics,
             lambda metric: package is None or metric.package == package,
             after=after,
             limit=limit,
@@ -161,16 +166,16 @@ class Definitions:
             terms = [self._schema.term(key, value) for key, value in spec.metadata_query.items()]
             return all(term is not None and term in terms for term in wanted)
 
-        snapshot = self._in_force.at(None)
+        snapshot = self.in_force.at(None)
         return _page(snapshot.specifications, is_wanted, after=after, limit=limit)
 
     def metrics_in_force(self, revision: int | None) -> Mapping[str, Metric]:
         """Return the metrics that were declared as of a revision, or are now for None."""
-        return self._in_force.at(revision).declared
+        return self.in_force.at(revision).declared
 
     def specifications_in_force(self, revision: int | None) -> Mapping[str, list[Specification]]:
         """Return the specifications as of a revision, or as of now for None, by metric."""
-        return self._in_force.at(revision).by_metric
+        return self.in_force.at(revision).by_metric
 
     def sync_yaml(self, directories: Sequence[Path]) -> YamlChange:
         """Make the definitions of these metrics packages those of the record.

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )
+    watch: Literal["on", "off"] = Field(
+        "on", description="Write once a minute what is late and how metrics stand, or nothing."
+    )
     influx_url: str | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")

@@ -8,13 +8,16 @@ from structlog.testing import capture_logs
 
 from squash_api import background
 from squash_api.background import Background
+from squash_api.definitions_in_force import DefinitionsInForce
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.record.derived import derived_through
 from squash_api.record.record import Record
 from squash_api.schema import Schema
 from squash_api.vocabulary import Vocabulary
+from squash_api.watch import Watch
 from tests.support.builders import add_test_user, open_record, store_job
+from tests.support.observatory import FakeOutlet
 
 LONG_S = 20
 
@@ -128,6 +131,24 @@ def wait_for(condition: Callable[[], bool]) -> bool:
             return True
         pause.wait(0.01)
     return False
+
+
+def test_the_watch_runs_as_long_as_the_threads(tmp_path: Path) -> None:
+    record = open_record(tmp_path)
+    outlet = FakeOutlet()
+    watch = Watch(
+        record,
+        DefinitionsInForce(record, Schema()),
+        Schema(),
+        [outlet],
+        squash_url="https://squash.example",
+    )
+    threads = Background([], None, watch)
+    threads.start()
+    assert wait_for(lambda: bool(outlet.lines))
+    threads.stop()
+    assert not watch._thread.is_alive()
+    record.close()
 
 
 def test_all_threads_have_ended_when_stop_returns(begin: Callable[..., Background]) -> None:

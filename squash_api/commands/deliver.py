@@ -23,12 +23,14 @@ def deliver(
     expires.
     """
     from squash_api.background import Background  # noqa: PLC0415  imports astropy's neighbours
+    from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
     from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
     from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
     from squash_api.tags_in_force import check_tags  # noqa: PLC0415
+    from squash_api.watch import make_watch  # noqa: PLC0415
 
     configure_logs()
     settings = load_settings()
@@ -38,7 +40,10 @@ def deliver(
     try:
         check_tags(record, schema)
         # The index is left to the service.
-        background = Background(make_drainers(record, schema, settings, targets), None)
+        drainers = make_drainers(record, schema, settings, targets)
+        in_force = DefinitionsInForce(record, schema)
+        watch = make_watch(record, in_force, schema, settings, drainers)
+        background = Background(drainers, None, watch)
         spare_cycle_search()
         # A list, not an event: a handler may interrupt what holds the event's lock.
         received: list[int] = []

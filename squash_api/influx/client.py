@@ -24,6 +24,7 @@ from squash_api.influx.errors import (
     statement_error,
     write_error,
 )
+from squash_api.schema import RESERVED_PACKAGE_PREFIX
 from squash_api.settings import InfluxTarget
 
 CONNECT_TIMEOUT_S = 5.0
@@ -163,9 +164,15 @@ class InfluxClient:
         return str(version)
 
     def is_empty(self) -> bool:
-        """Tell whether the database holds no measurement; one that does not exist holds none."""
+        """Tell whether the database holds no job; one that does not exist holds none.
+
+        What the service says of itself does not count: it comes every minute.
+        """
         try:
-            return not self.query("SHOW MEASUREMENTS LIMIT 1")
+            # More than the service has of its own.
+            shown = self.query("SHOW MEASUREMENTS LIMIT 20")
+            names = [str(row[0]) for series in shown for row in series["values"]]
+            return all(name.startswith(RESERVED_PACKAGE_PREFIX) for name in names)
         except DatabaseMissingError:
             return True
 

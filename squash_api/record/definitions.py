@@ -129,6 +129,20 @@ def owner_of(connection: Connection, kind: Kind, name: str) -> int | None:
     ).scalar_one_or_none()
 
 
+def expected_since(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return since when (ns) each of these specifications says without a break what it expects."""
+    since: dict[str, int] = {}
+    query = _DEFINITION.where(definition.c.kind == "spec").order_by(definition.c.revision)
+    for chunk in _chunks(names):
+        for found in connection.execute(query.where(definition.c.name.in_(chunk))):
+            row = _row(found)
+            if row.document is None or row.document.get("expect") is None:
+                since.pop(row.name, None)
+            else:
+                since.setdefault(row.name, row.created_ns)
+    return since
+
+
 _DEFINITION = select(
     definition.c.revision,
     definition.c.kind,

@@ -177,6 +177,7 @@ job_context = Table(
     Column("fields", Text),
     Index(None, "version"),
     Index(None, "time_ns"),
+    Index(None, "received_ns"),
     Index(None, "tag_set_id", "time_ns"),
 )
 

@@ -10,6 +10,7 @@ from squash_api.record.definitions import (
     DefinitionRow,
     append_definitions,
     current,
+    expected_since,
     in_force,
     one,
     owner_of,
@@ -132,3 +133,34 @@ def test_the_document_is_stored_as_ascii_text(record: Record) -> None:
     assert text.isascii()
     assert "\0" not in text
     assert json.loads(text) == {"unit": "µ\0"}
+
+
+# What is expected
+
+
+def spec_row(name: str, created_ns: int, document: dict[str, Any] | None) -> DefinitionRow:
+    return DefinitionRow(
+        kind="spec", name=name, document=document, origin="api", user_id=1, created_ns=created_ns
+    )
+
+
+def test_the_clock_of_an_expectation_begins_with_it_and_goes_on_while_it_is_there(
+    connection: Connection,
+) -> None:
+    expecting = {"expect": {"every": "24h"}}
+    rows = [
+        spec_row("p.a.never", 1, {}),
+        spec_row("p.a.always", 2, expecting),
+        spec_row("p.a.later", 3, {}),
+        spec_row("p.a.again", 4, expecting),
+        spec_row("p.a.always", 5, expecting | {"tags": ["x"]}),
+        spec_row("p.a.later", 6, expecting),
+        spec_row("p.a.again", 7, None),
+        spec_row("p.a.again", 8, expecting),
+        spec_row("p.a.gone", 9, expecting),
+        spec_row("p.a.gone", 10, None),
+    ]
+    append_definitions(connection, rows)
+    names = {row.name for row in rows}
+    assert expected_since(connection, names) == {"p.a.always": 2, "p.a.later": 6, "p.a.again": 8}
+    assert expected_since(connection, ["p.a.later"]) == {"p.a.later": 6}

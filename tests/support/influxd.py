@@ -137,7 +137,8 @@ class Influxd:
     def points(self, database: str, measurement: str | None = None) -> list[dict[str, Any]]:
         """Return every point: measurement, tags, fields (floats and texts) and time in ns.
 
-        Of one measurement if it is given. Absent tags and fields are not in the dictionaries.
+        Of one measurement if it is given, else all but what the service says of itself. Absent tags
+        and fields are not in the dictionaries.
         """
         found = []
         names = [measurement] if measurement else self._measurements(database)
@@ -165,7 +166,8 @@ class Influxd:
 
     def _measurements(self, database: str) -> list[str]:
         shown = self.query("SHOW MEASUREMENTS", database=database)
-        return [row[0] for series in shown for row in series["values"]]
+        names = [row[0] for series in shown for row in series["values"]]
+        return [name for name in names if not name.startswith("squash_")]
 
     def _try_start(self) -> bool:
         """Start once; tell whether it answers before the time is over."""

@@ -39,6 +39,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_job_context_version", "job_context", ["version"])
     op.create_index("ix_job_context_time_ns", "job_context", ["time_ns"])
+    op.create_index("ix_job_context_received_ns", "job_context", ["received_ns"])
     op.create_index("ix_job_context_tag_set_id_time_ns", "job_context", ["tag_set_id", "time_ns"])
     # Jobs that are in the index already are derived again, in the background. What is there stays
     # in use until then, so that nobody waits.

@@ -1,0 +1,137 @@
+"""The service tells InfluxDB what is late and how metrics stand, and a restart changes nothing."""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.influxd import Influxd
+from tests.support.service import Service
+from tests.support.site import Site, job_document, wait_for
+from tests.support.yaml_packages import write_package
+
+SPECIFICATIONS = """
+    name: soon
+    metric: latency
+    threshold: {operator: "<=", unit: s, value: 60}
+    tags: [minimum]
+    alert: {per: [instrument]}
+    expect: {every: 24h, grace: 6h}
+    """
+LOADED_AGO_S = 40 * 3600
+POINT = {"instrument": "HSC", "specification": "demo.latency.soon"}
+
+
+@dataclass
+class Story:
+    """What was in InfluxDB after each start of one service, the last point of each series."""
+
+    at_first: list[dict[str, Any]] = field(default_factory=list)
+    after_a_job: list[dict[str, Any]] = field(default_factory=list)
+    after_a_restart: list[dict[str, Any]] = field(default_factory=list)
+    job_url: str = ""
+
+
+def said_after_a_start(site: Site, last: str) -> list[dict[str, Any]]:
+    """Start the service, and return all that it says of itself, once it has said the last of it.
+
+    It says it within a second or two, and again a minute later.
+    """
+    site.influxd.query(f'DROP DATABASE "{site.database}"')
+    site.influxd.create_database(site.database)
+    site.service.start()
+    wait_for(lambda: site.influxd.points(site.database, last))
+    newest: dict[str, dict[str, Any]] = {}
+    for name in ("squash_heartbeat", "squash_freshness", "squash_standing"):
+        for point in site.influxd.points(site.database, name):
+            newest[f"{name} {sorted(point['tags'].items())}"] = point
+    return list(newest.values())
+
+
+def age_definitions(site: Site) -> None:
+    with closing(sqlite3.connect(site.service.folder / "squash.db", timeout=60)) as record:
+        record.execute(f"UPDATE definition SET created_ns = created_ns - {LOADED_AGO_S * 10**9}")
+        record.commit()
+
+
+@pytest.fixture(scope="module")
+def story(influxd: Influxd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder: Path = tmp_path_factory.mktemp("service")
+    database = f"site_{uuid.uuid4().hex}"
+    specs = write_package(folder / "specs", {"latency.yaml": SPECIFICATIONS})
+    variables = {
+        "SQUASH_INFLUX_URL": influxd.url,
+        "SQUASH_INFLUX_DATABASE": database,
+        "SQUASH_SPECS": str(specs),
+    }
+    story = Story()
+    with Service(folder, **variables) as service, Site(service, influxd, database) as site:
+        service.stop()
+        age_definitions(site)
+        story.at_first = said_after_a_start(site, "squash_freshness")
+        document = job_document({"demo.latency": 90.0}, unit="s", instrument="HSC", run_id="R17")
+        (job_id,) = site.deliver(document)
+        story.job_url = f"{service.url}/job/{job_id}"
+        # It is in the index by then.
+        site.get("/stats")
+        service.stop()
+        story.after_a_job = said_after_a_start(site, "squash_standing")
+        service.stop()
+        story.after_a_restart = said_after_a_start(site, "squash_standing")
+        yield story
+
+
+def of(points: list[dict[str, Any]], measurement: str, **tags: str) -> dict[str, Any]:
+    """Return the fields of the one point with exactly these tags."""
+    (found,) = [
+        item for item in points if item["measurement"] == measurement and item["tags"] == tags
+    ]
+    fields: dict[str, Any] = found["fields"]
+    return fields
+
+
+def test_the_heart_beats_at_whole_minutes(story: Story) -> None:
+    (beat,) = [item for item in story.at_first if item["measurement"] == "squash_heartbeat"]
+    assert (beat["fields"], beat["time"] % (60 * 10**9)) == ({"up": 1.0}, 0)
+
+
+def test_what_never_came_is_late(story: Story) -> None:
+    found = of(story.at_first, "squash_freshness", specification="demo.latency.soon")
+    assert found["late_s"] == pytest.approx(10 * 3600, abs=120)
+    assert found["age_s"] == pytest.approx(LOADED_AGO_S, abs=120)
+    assert "squash_url" not in found
+
+
+def test_a_job_makes_it_fresh(story: Story) -> None:
+    whole = of(story.after_a_job, "squash_freshness", specification="demo.latency.soon")
+    found = of(story.after_a_job, "squash_freshness", **POINT)
+    for fields in (whole, found):
+        assert fields["late_s"] == pytest.approx(-30 * 3600, abs=120)
+        assert (fields["squash_url"], fields["run_id"]) == (story.job_url, "R17")
+
+
+def test_a_restart_keeps_the_clock(story: Story) -> None:
+    before = of(story.after_a_job, "squash_freshness", **POINT)
+    after = of(story.after_a_restart, "squash_freshness", **POINT)
+    assert after["since"] == before["since"]
+    assert after["age_s"] > before["age_s"]
+
+
+def test_what_is_broken_stands_so_after_a_restart_too(story: Story) -> None:
+    tags = {"instrument": "HSC", "metric": "demo.latency"}
+    found = of(story.after_a_job, "squash_standing", **tags)
+    assert found == {
+        "value": 90.0,
+        "margin": -0.5,
+        "limit": "demo.latency.soon",
+        "severity": 3.0,
+        "broken": "demo.latency.soon",
+        "run_id": "R17",
+        "squash_url": story.job_url,
+    }
+    assert of(story.after_a_restart, "squash_standing", **tags) == found
