@@ -6,12 +6,14 @@ make of their variables is asked of their binaries where they are installed.
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -424,6 +426,33 @@ def test_the_image_is_made_from_nothing_but_what_the_build_may_see() -> None:
     assert sorted(copied) == sorted(seen)
     assert all((ROOT / source).exists() for source in copied)
     assert not [rule for rule in seen if fnmatch(".env", rule)]
+
+
+def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
+    source = tmp_path / "build"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "squash_api", source / "squash_api", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--no-index", "--wheel-dir", str(tmp_path), str(source)),
+        ],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    # What a new migration is begun from is for developers alone.
+    wanted = {
+        path.relative_to(source).as_posix()
+        for path in (source / "squash_api").rglob("*")
+        if path.is_file() and path.suffix != ".mako"
+    }
+    assert packed == wanted
 
 
 def test_the_variables_of_the_image_are_settings() -> None:
