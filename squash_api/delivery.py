@@ -7,7 +7,7 @@ over only what InfluxDB refuses for good, which is kept with its reason.
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -34,7 +34,8 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.record import Record
-from squash_api.record.runs import runs_of, runs_through
+from squash_api.record.runs import Run, runs_of, runs_through
+from squash_api.schema import Context
 from squash_api.settings import InfluxTarget
 from squash_api.stored_job import document_of
 from squash_api.verify.assessment import assess
@@ -61,6 +62,14 @@ class _Batch:
 
     points: list[EncodedPoint] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What the points of a job are made of: finite values in the metrics' units, and the rest."""
+
+    values: Mapping[str, float]
+    context: Context
 
 
 class Drainer:
@@ -214,7 +223,7 @@ class Drainer:
             return 0
         through = rows[-1].job_id
         self._record.write(lambda connection: mark_taken(connection, self.name, through=through))
-        self._send(rows, through=through, redelivered=[])
+        self._send(rows, after=after, through=through, redelivered=[])
         return len(rows)
 
     def _send_again(self) -> int:
@@ -225,17 +234,18 @@ class Drainer:
         if not rows:
             return 0
         answered = [request for request in requests if request[0] <= rows[-1].job_id]
-        self._send(rows, through=None, redelivered=answered)
+        self._send(rows, after=None, through=None, redelivered=answered)
         return len(rows)
 
     def _send(
         self,
         rows: Sequence[JobRow],
         *,
+        after: int | None,
         through: int | None,
         redelivered: Sequence[tuple[int, int]],
     ) -> None:
-        batch = self._encode(rows)
+        batch = self._encode(self._read(rows, after=after), rows)
         rejected = deliver(self._client, [point.line for point in batch.points])
         quarantined = [
             Quarantined(
@@ -265,39 +275,52 @@ class Drainer:
             )
         )
 
-    def _encode(self, rows: Sequence[JobRow]) -> _Batch:
-        """Make the points of jobs; deleted ones have none."""
+    def _read(self, rows: Sequence[JobRow], *, after: int | None) -> dict[int, _Content]:
+        """Read what jobs hold, by id, and see to it that their runs are known.
+
+        Every document is given up before the next one is made, which is kinder to the processor.
+        `after` is the job before, where these are all that follow it.
+        """
         ids = [row.job_id for row in rows]
         with self._record.read() as connection:
             added = added_measurements(connection, ids)
             is_derived = runs_through(connection) >= ids[-1]
-        documents: dict[int, Job] = {}
-        if not is_derived:
-            # Decoded once for both; otherwise one at a time, which is kinder to the processor.
-            documents = {
-                row.job_id: document_of(row, added.get(row.job_id, []))
-                for row in rows
-                if row.body is not None
-            }
-            self._deriver.derive_runs_through(ids[-1], documents=documents)
         self._vocabulary.refresh()
+        contents: dict[int, _Content] = {}
+        runs: list[Run] = []
+        for row in rows:
+            if row.body is None:
+                continue
+            job = document_of(row, added.get(row.job_id, []))
+            content = self._content_of(job)
+            contents[row.job_id] = content
+            if not is_derived:
+                runs.append(self._deriver.run_of(row.job_id, job, content.context))
+        if not is_derived and after is not None:
+            self._deriver.store_runs(runs, after=after, through=ids[-1])
+        return contents
+
+    def _content_of(self, job: Job) -> _Content:
         schema = self._vocabulary.schema
+        outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
+        return _Content(outcome.values, schema.context(job.meta))
+
+    def _encode(self, contents: Mapping[int, _Content], rows: Sequence[JobRow]) -> _Batch:
+        """Make the points of jobs; deleted ones have none."""
         batch = _Batch()
         with self._record.read() as connection:
-            runs = runs_of(connection, ids)
+            runs = runs_of(connection, list(contents))
             for row in rows:
-                if row.body is None:
+                content, run = contents.get(row.job_id), runs.get(row.job_id)
+                if content is None:
                     continue
-                job = documents.pop(row.job_id, None)
-                job = job or document_of(row, added.get(row.job_id, []))
-                run = runs.get(row.job_id)
                 changes = self._changes.read(connection, run) if run else None
                 points = job_to_points(
                     job_id=row.job_id,
                     squash_url=f"{self._squash_url}/job/{row.job_id}",
                     time_ns=row.time_ns,
-                    values=assess(job, metrics=self._vocabulary.metrics, schema=schema).values,
-                    context=schema.context(job.meta),
+                    values=content.values,
+                    context=content.context,
                     code_changes=None if changes is None else changes.packages,
                 )
                 batch.points.extend(points)

@@ -72,7 +72,7 @@ class Deriver:
         """Derive the next batch of each that waits; False if nothing does."""
         with self._record.read() as connection:
             last = last_job_id(connection)
-        has_runs = self._runs_some(last, {})
+        has_runs = self._runs_some(last)
         with self._record.read() as connection:
             through = runs_through(connection)
         has_index = self._index_some(through)
@@ -80,27 +80,34 @@ class Deriver:
         has_changed = self.rederive_some()
         return has_runs or has_index or has_changed
 
-    def derive_runs_through(
-        self, job_id: int, *, documents: Mapping[int, Job] | None = None
-    ) -> None:
-        """Derive the runs of every job up to this one; delivery needs no more.
-
-        `documents` are those that are at hand already, by id, with what was added to them.
-        """
-        while self._runs_some(job_id, documents or {}):
+    def derive_runs_through(self, job_id: int) -> None:
+        """Derive the runs of every job up to this one; delivery needs no more."""
+        while self._runs_some(job_id):
             pass
 
-    def _runs_some(self, job_id: int, documents: Mapping[int, Job]) -> bool:
+    def store_runs(self, runs: Sequence[Run], *, after: int, through: int) -> None:
+        """Store the runs of all jobs after one up to another, made by `run_of`.
+
+        Should somebody else have stored some of them meanwhile, only the others are.
+        """
+        with self._runs_lock:
+            with self._record.read() as connection:
+                begun = runs_through(connection)
+            if after <= begun < through:
+                fresh = [run for run in runs if run.job_id > begun]
+                self._record.write(
+                    lambda connection: store_runs(connection, fresh, after=begun, through=through)
+                )
+        self.derive_runs_through(through)
+
+    def _runs_some(self, job_id: int) -> bool:
         with self._runs_lock:
             batch = self._read_batch(runs_through, job_id)
             if batch is None:
                 return False
             self._vocabulary.refresh()
             runs = [
-                self._run_of(
-                    row.job_id,
-                    documents.get(row.job_id) or document_of(row, batch.added.get(row.job_id, [])),
-                )
+                self._run_of(row, batch.added.get(row.job_id, []))
                 for row in batch.rows
                 if row.body is not None
             ]
@@ -135,13 +142,27 @@ class Deriver:
         with self._index_lock:
             with self._record.read() as connection:
                 ids = jobs_to_rederive(connection, limit=_BATCH)
-                rows = jobs_by_id(connection, ids, max_bytes=_BATCH_BYTES)
-                added = added_measurements(connection, [row.job_id for row in rows])
-            if not rows:
-                return False
+            return self._rederive(ids) > 0
+
+    def rederive(self, job_ids: Sequence[int]) -> None:
+        """Derive these jobs again, whose metrics have changed; others must not be among them."""
+        ids = sorted(job_ids)
+        while ids:
+            with self._index_lock:
+                done = self._rederive(ids[:_BATCH])
+            if not done:
+                return
+            ids = ids[done:]
+
+    def _rederive(self, job_ids: Sequence[int]) -> int:
+        """Derive as many of these jobs, from the first, as make a batch; return how many."""
+        with self._record.read() as connection:
+            rows = jobs_by_id(connection, job_ids, max_bytes=_BATCH_BYTES)
+            added = added_measurements(connection, [row.job_id for row in rows])
+        if rows:
             derived = self._derive(rows, added)
             self._record.write(lambda connection: replace_measurements(connection, derived))
-            return True
+        return len(rows)
 
     def _derive(
         self, rows: Sequence[JobRow], added: Mapping[int, list[dict[str, Any]]]
@@ -174,8 +195,13 @@ class Deriver:
         names = {item.metric for item in job.measurements}
         return {name: known[name] for name in sorted(names) if name in known}
 
-    def _run_of(self, job_id: int, job: Job) -> Run:
-        context = self._vocabulary.schema.context(job.meta)
+    def _run_of(self, row: JobRow, added: list[dict[str, Any]]) -> Run:
+        job = document_of(row, added)
+        return self.run_of(row.job_id, job, self._vocabulary.schema.context(job.meta))
+
+    def run_of(self, job_id: int, job: Job, context: Context) -> Run:
+        """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
+        known = self._vocabulary.metrics
         run_id = context.fields.get(RUN_ID)
         return Run(
             job_id,
@@ -184,7 +210,7 @@ class Deriver:
             run_id=run_id if isinstance(run_id, str) else None,
             dataset=dataset_of(job, context),
             packages=packages_of(job),
-            measurement_count=len(self._metrics_of(job)),
+            measurement_count=len({item.metric for item in job.measurements} & known.keys()),
         )
 
 
