@@ -263,3 +263,5 @@ def test_servers_that_read_the_committed_files_have_all_the_same(tmp_path: Path)
         for command in (["diff"], ["push", "--prune"]):
             result = run(app, ["live", *command, *servers, "--output", str(tmp_path), *chosen])
             assert result.exit_code == 0, result.output
+        (source,) = chronograf.call("GET", "/sources")["sources"]
+        assert (source["name"], source["telegraf"]) == ("SQuaSH", "squash")
