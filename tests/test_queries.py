@@ -11,9 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from influxdb_client.client.write.point import Point
 
-from squash_api import watch_names
+from squash_api.influx.watch_points import freshness_line, heartbeat_line, standing_line
 from tests.support.influxd import Influxd
 from tests.support.query_data import (
     CCDS,
@@ -52,52 +51,52 @@ def _blocks(language: str) -> Iterator[tuple[str, str]]:
             yield part.splitlines()[0], body.strip()
 
 
-def _point(measurement: str, time_ns: int, tags: dict[str, str], fields: dict[str, Any]) -> str:
-    point: Any = Point(measurement)  # type: ignore[no-untyped-call]
-    for key, text in tags.items():
-        point.tag(key, text)
-    for key, value in fields.items():
-        point.field(key, value)
-    line: str = point.to_line_protocol()
-    return f"{line} {time_ns}"
-
-
 def _watch_lines() -> list[str]:
     """Return what the service says of itself: one series late, one broken, one near its limit."""
+    now_ns = _now_ns()
     lines = []
     for name, late_s in (("r", 7200.0), ("g", -3600.0)):
-        tags = {watch_names.SPECIFICATION: "validate_drp.PA1.design", "dataset": "HSC_RC2"}
-        fields = {
-            watch_names.LATE_S: late_s,
-            watch_names.SINCE: "3 days",
-            "squash_url": f"{URL}219",
-        }
-        # A minute ago it was not late yet.
-        before = {**fields, watch_names.LATE_S: -60.0}
-        for age_ns, shown in ((2 * _MINUTE_NS, before), (_MINUTE_NS, fields)):
+        # A minute before it was not late yet.
+        for time_ns, shown_s in ((now_ns - 2 * _MINUTE_NS, -60.0), (now_ns - _MINUTE_NS, late_s)):
             lines.append(
-                _point(watch_names.FRESHNESS, _now_ns() - age_ns, tags | {"filter": name}, shown)
+                freshness_line(
+                    "validate_drp.PA1.design",
+                    (("dataset", "HSC_RC2"), ("filter", name)),
+                    late_s=shown_s,
+                    age_s=shown_s + 86_400,
+                    since="3 days",
+                    run_id="R1",
+                    squash_url=f"{URL}219",
+                    time_ns=time_ns,
+                )
             )
-    for metric, margin, severity in (("PA1", -0.5, 2.0), ("AM1", 0.1, 0.0), ("TE1", 0.75, 0.0)):
-        fields = {
-            watch_names.VALUE: 7.5,
-            watch_names.MARGIN: margin,
-            watch_names.SEVERITY: severity,
-            watch_names.BROKEN: f"validate_drp.{metric}.design" if severity else "",
-            "run_id": "R1",
-            "squash_url": f"{URL}219",
-        }
-        tags = {watch_names.METRIC: f"validate_drp.{metric}", "dataset": "HSC_RC2", "filter": "r"}
-        # It was worse, or better, an hour before.
-        mended = {**fields, watch_names.SEVERITY: 2.0 - severity, watch_names.MARGIN: -margin}
-        lines.append(_point(watch_names.STANDING, _now_ns() - HOUR_NS, tags, mended))
-        lines.append(_point(watch_names.STANDING, _now_ns() - _MINUTE_NS, tags, fields))
-    hour_ns = _now_ns() // HOUR_NS * HOUR_NS - 2 * HOUR_NS
-    lines += [
-        _point(watch_names.HEARTBEAT, hour_ns + minute * _MINUTE_NS, {}, {watch_names.UP: 1.0})
-        for minute in range(45)
-    ]
-    return lines
+    # It was worse, or better, an hour before; TE2 stands no more.
+    for metric, before, after in (
+        ("PA1", (0.5, 0), (-0.5, 2)),
+        ("AM1", (-0.1, 2), (0.1, 0)),
+        ("TE1", (-0.75, 2), (0.75, 0)),
+        ("TE2", (-0.9, 2), (None, 0)),
+    ):
+        lines.append(_standing(metric, *before, time_ns=now_ns - HOUR_NS))
+        lines.append(_standing(metric, *after, time_ns=now_ns - _MINUTE_NS))
+    hour_ns = now_ns // HOUR_NS * HOUR_NS - 2 * HOUR_NS
+    return lines + [heartbeat_line(hour_ns + minute * _MINUTE_NS) for minute in range(45)]
+
+
+def _standing(metric: str, margin: float | None, severity: int, *, time_ns: int) -> str:
+    name = f"validate_drp.{metric}"
+    return standing_line(
+        name,
+        (("dataset", "HSC_RC2"), ("filter", "r")),
+        value=None if margin is None else 7.5,
+        margin=margin,
+        limit=f"{name}.design",
+        severity=severity,
+        broken=[f"{name}.design"] if severity else [],
+        run_id="R1",
+        squash_url=f"{URL}219",
+        time_ns=time_ns,
+    )
 
 
 @pytest.fixture(scope="module")
