@@ -4,7 +4,6 @@ Nothing in them is secret: the address of Slack, and the channel of `DEFAULT_TOP
 Kapacitor's environment.
 """
 
-import json
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -44,8 +43,13 @@ def _handler(channel: str | None) -> str:
     topic = topic_of(channel)
     lines = [f"topic: {topic}", f"id: {topic}-slack", "kind: slack"]
     if channel is not None:
-        lines.append(f"options: {{channel: {json.dumps(channel)}}}")
+        lines.append(f'options: {{channel: "{_quoted(channel)}"}}')
     return "\n".join(lines) + "\n"
+
+
+def _quoted(channel: str) -> str:
+    """Return a channel, which holds no quote and no backslash, for YAML's double quotes."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in channel)
 
 
 def _hex(letter: str) -> str:

@@ -67,6 +67,7 @@ def test_the_default_handler_leaves_the_channel_to_the_environment() -> None:
     }
 
 
-def test_a_channel_of_any_letters_is_in_its_file() -> None:
-    (text,) = handler_files(["#dm-ålerts:ü"]).values()
-    assert yaml.safe_load(text)["options"] == {"channel": "#dm-ålerts:ü"}
+@pytest.mark.parametrize("channel", ["#dm-ålerts:ü", "#😀", "#a\ufeffb\ue000c", "#{a: b}"])
+def test_a_channel_of_any_letters_is_in_its_file(channel: str) -> None:
+    (text,) = handler_files([channel]).values()
+    assert yaml.safe_load(text)["options"] == {"channel": channel}

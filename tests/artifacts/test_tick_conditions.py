@@ -8,6 +8,7 @@ from squash_api.verify.metrics_package import MetricsPackage
 from tests.support.boundaries import (
     SCHEMA,
     jobs_of_one_specification,
+    made_package,
     own_package,
     sample_package,
     verdict_levels,
@@ -17,8 +18,12 @@ from tests.support.tick_reader import ReadTask, Seen, read_task
 NOW_NS = 1_790_000_000_000_000_000
 
 
-@pytest.fixture(scope="module", params=["own", "sample"])
-def package(request: pytest.FixtureRequest) -> MetricsPackage:
+@pytest.fixture(scope="module", params=["own", "made", "sample"])
+def package(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> MetricsPackage:
+    if request.param == "made":
+        return made_package(tmp_path_factory.mktemp("made") / "made")
     return own_package() if request.param == "own" else sample_package()
 
 

@@ -13,7 +13,7 @@ from squash_api.artifacts.tick import branch_key
 from squash_api.verify.alert_plan import watched_metrics
 from squash_api.verify.metrics_package import MetricsPackage
 from tests.support.alerting import Alerting, alerting
-from tests.support.boundaries import SCHEMA, Job, jobs_of_all, worst_of
+from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, worst_of
 from tests.support.programs import find_program
 from tests.support.site import wait_for
 from tests.support.yaml_packages import ROOT, shared
@@ -37,15 +37,20 @@ class Proof:
     statuses: set[str]
 
 
-@pytest.fixture(scope="module", params=["own", "sample"])
+@pytest.fixture(scope="module", params=["own", "made", "sample"])
 def proof(
     request: pytest.FixtureRequest, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proof]:
     assert influxd_binary
     find_program("kapacitord", hint="it is in no package")
-    own = request.param == "own"
-    directories = sorted((ROOT / "specs").iterdir()) if own else [shared("verify_metrics_sample")]
     folder: Path = tmp_path_factory.mktemp("alerts")
+    if request.param == "made":
+        made_package(folder / "made")
+        directories = [folder / "made"]
+    elif request.param == "own":
+        directories = sorted((ROOT / "specs").iterdir())
+    else:
+        directories = [shared("verify_metrics_sample")]
     with alerting(folder, directories, persist=False) as servers:
         yield prove(servers)
 

@@ -90,7 +90,7 @@ alert: {mute: {until: 2001-12-31, why: known}}
 ---
 name: loud.limit
 threshold: {operator: "<", unit: s, value: 10}
-alert: {channel: "#dm-alerts"}
+alert: {channel: "#dm_{å}😀"}
 ---
 name: brief.hour
 threshold: {operator: "<", unit: s, value: 10}
@@ -367,7 +367,7 @@ def test_a_channel_is_told_of_its_own(bench: Bench) -> None:
     tract = new_tract()
     bench.send({"validate.loud": 11.0}, tract)
     (told,) = bench.messages(tract, {"validate.loud": 11.0})
-    assert told.channel == "#dm-alerts"
+    assert told.channel == "#dm_{å}😀"
 
 
 def test_old_data_raise_nothing(bench: Bench) -> None:

@@ -3,16 +3,31 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from squash_api.schema import Schema
 from squash_api.verify.judging import judge_job, threshold_in
 from squash_api.verify.metrics_package import MetricsPackage, load_metrics_packages
-from squash_api.verify.specifications import LEVELS, Specification
+from squash_api.verify.specifications import LEVELS, OPERATORS, Specification
 from tests.support.yaml_packages import ROOT, shared
 
 SCHEMA = Schema()
+HARD = (8.0, 7.499999999999999, 3e-7, -5.5, 0.0, 1e22, 0.1)
+"""Limits that are not easily written."""
+
+QUERIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"filter_name": "r", "ci_dataset": "HSC RC2"},
+    {"visit": 903334, "airmass": 1.1},
+    {"note": """it's "so" {{ .ID }} \\' <!channel> & Ω""", "instrument": "'\\\\x"},
+    {"is_deep": True, "chips": [1, 2.0, "a b"]},
+    {"detector": 7.0, "run_id": "w_2026_50"},
+)
+"""Terms on tags and on fields, of texts, numbers, booleans and lists."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,30 @@ def own_package() -> MetricsPackage:
 def sample_package() -> MetricsPackage:
     """Return the 436 specifications of the shared data, or skip the test without them."""
     return _loaded(shared("verify_metrics_sample"))
+
+
+def made_package(directory: Path) -> MetricsPackage:
+    """Write and return a package with every operator, hard numbers and all kinds of terms."""
+    metrics = {f"m{number}": {"description": "Made.", "unit": "s"} for number in range(len(HARD))}
+    (directory / "metrics").mkdir(parents=True)
+    (directory / "metrics" / "made.yaml").write_text(yaml.safe_dump(metrics), encoding="utf-8")
+    levels = cycle(["minimum", "design", "stretch"])
+    documents = [
+        {
+            "name": f"m{number}.{word}_{place}",
+            "threshold": {"value": value, "unit": "s", "operator": sign},
+            "tags": [next(levels)],
+            "metadata_query": query,
+        }
+        for place, query in enumerate(QUERIES)
+        for number, value in enumerate(HARD)
+        for word, sign in zip(("lt", "le", "gt", "ge", "eq", "ne"), OPERATORS, strict=True)
+    ]
+    (directory / "specs" / "made").mkdir(parents=True)
+    (directory / "specs" / "made" / "all.yaml").write_text(
+        yaml.safe_dump_all(documents), encoding="utf-8"
+    )
+    return _loaded(directory)
 
 
 def around(limit: float) -> tuple[float, float, float]:
