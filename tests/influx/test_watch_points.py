@@ -10,7 +10,7 @@ HOSTILE = 'a b,c=d"e\\\n{{ .Name }}'
 LATE = freshness_line(
     "p.a.design",
     [("instrument", "HSC"), ("filter", "r")],
-    late_s=3600,
+    late_s=3600.0,
     age_s=90_000.5,
     since="2026-09-20 13:13 UTC",
     run_id="R17",
@@ -61,8 +61,8 @@ def test_a_late_series_has_its_tags_and_its_last_job() -> None:
     line = LATE
     assert line == (
         "squash_freshness,filter=r,instrument=HSC,specification=p.a.design "
-        'age_s=90000.5,late_s=3600,run_id="R17",since="2026-09-20 13:13 UTC",'
-        f'squash_url="https://squash.example/job/7" {MINUTE_NS}'
+        'run_id="R17",since="2026-09-20 13:13 UTC",squash_url="https://squash.example/job/7",'
+        f"age_s=90000.5,late_s=3600.0 {MINUTE_NS}"
     )
 
 
