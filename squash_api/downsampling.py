@@ -1,0 +1,91 @@
+"""Fewer points of long series, with the extremes among them. Pure."""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+FEWEST_POINTS = 2
+MOST_POINTS = 10_000
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value of a series, and the job that it is of."""
+
+    time_ns: int
+    value: float
+    job_id: int
+
+
+class Downsampler(Generic[Key]):
+    """Keeps at most so many points of each series, in memory that does not grow with the values.
+
+    A series of more values is cut into spans of time of equal length, of which each keeps its
+    smallest and its largest value, the first of them if there are several. The length is the
+    smallest power of two (in ns, spans counted from 1970) that gives few enough points: so the
+    points do not depend on the order in which values come, and most stay when others follow.
+
+    Parameters
+    ----------
+    points
+        Most points of a series, at least 2.
+    """
+
+    def __init__(self, points: int) -> None:
+        self._points = points
+        self._series: dict[Key, list[Point] | _Spans] = {}
+
+    def add(self, key: Key, time_ns: int, value: float, job_id: int) -> None:
+        """Take in a value of a series; it must be finite."""
+        found = self._series.get(key)
+        point = Point(time_ns, value, job_id)
+        if found is None:
+            self._series[key] = [point]
+        elif isinstance(found, _Spans):
+            found.add(point)
+        else:
+            found.append(point)
+            if len(found) > self._points:
+                self._series[key] = _Spans(found, most=self._points // 2)
+
+    def points(self) -> Iterator[tuple[Key, Point]]:
+        """Yield what is kept of each series, in the order of time."""
+        for key, found in self._series.items():
+            kept = found.points() if isinstance(found, _Spans) else found
+            for point in sorted(kept, key=lambda point: point.time_ns):
+                yield key, point
+
+
+class _Spans:
+    """The smallest and the largest value in each of at most so many spans of a series."""
+
+    def __init__(self, points: list[Point], *, most: int) -> None:
+        self._most = most
+        self._shift = 0
+        self._extremes: dict[int, tuple[Point, Point]] = {}
+        for point in points:
+            self.add(point)
+
+    def add(self, point: Point) -> None:
+        self._put(point.time_ns >> self._shift, point, point)
+        while len(self._extremes) > self._most:
+            self._shift += 1
+            narrow, self._extremes = self._extremes, {}
+            for span, extremes in narrow.items():
+                self._put(span >> 1, *extremes)
+
+    def points(self) -> list[Point]:
+        return [
+            point
+            for low, high in self._extremes.values()
+            for point in ((low,) if low is high else (low, high))
+        ]
+
+    def _put(self, span: int, low: Point, high: Point) -> None:
+        known = self._extremes.get(span)
+        if known is not None:
+            low = min(known[0], low, key=lambda point: (point.value, point.time_ns))
+            high = max(known[1], high, key=lambda point: (point.value, -point.time_ns))
+        self._extremes[span] = (low, high)

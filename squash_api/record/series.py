@@ -1,0 +1,296 @@
+"""Values of metrics with the contexts of their jobs, in the order of time, window by window.
+
+A window is so many jobs that follow each other in time. Its jobs are read first and then their
+values, each by an index that is made for it: how long a read takes does not depend on what the
+database takes for the better plan, and no read holds more than a window.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select
+
+from squash_api.record.tables import job_context, job_run, measurement, rederivation, tag_set
+
+MOST_JOBS = 4096
+"""So many jobs are in a window at most."""
+
+MOST_VALUES = 50_000
+"""A window ends before its jobs have more values than this, unless a single job has."""
+
+_CHUNK = 4096
+# A list in SQL is worth it as long as it is short.
+_MOST_SETS_IN_SQL = 500
+# To step to the next row costs so many times less than to look one up.
+_STEPS_OF_A_SEEK = 8
+_LATEST_NS = 2**63 - 1
+
+Fields = dict[str, str | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which values to read. What is empty or None makes no difference.
+
+    `metric_ids` are the metrics, in the order in which a job's values are wanted. Of each tag, of
+    `run_ids`, `version_tags` and `job_ids`, any will do. Both ends of the time count. `suits` says
+    whether a job's other metadata will do; jobs after the id `through` do not.
+    """
+
+    metric_ids: Sequence[int]
+    tags: Mapping[str, Collection[str]] = field(default_factory=dict)
+    run_ids: Collection[str] = ()
+    version_tags: Collection[str] = ()
+    job_ids: Collection[int] | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    through: int | None = None
+    suits: Callable[[Fields], bool] | None = None
+    has_fields: bool = False
+    has_absent: bool = False
+
+
+@dataclass(slots=True)
+class MeasuredJob:
+    """A job with values of the wanted metrics, by the metrics' ids; None is an absent value.
+
+    `fields` are empty unless they are wanted.
+    """
+
+    job_id: int
+    time_ns: int
+    tag_set_id: int
+    run_id: str | None
+    run_url: str | None
+    version_tag: str | None
+    fields: Fields
+    values: list[tuple[int, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Jobs in the order of time. All up to `through_ns` have been read; None if these were all."""
+
+    jobs: list[MeasuredJob]
+    through_ns: int | None
+
+
+class Plan:
+    """What has to be looked up once for all windows: the tags that match, and listed jobs."""
+
+    def __init__(self, connection: Connection, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.rank = {metric_id: rank for rank, metric_id in enumerate(wanted.metric_ids)}
+        self._tag_sets = _matching_sets(connection, wanted.tags) if wanted.tags else None
+        self._listed = _listed_jobs(connection, wanted)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can be found."""
+        nothing = (self._tag_sets, self._listed, self.wanted.metric_ids)
+        return any(item is not None and not item for item in nothing)
+
+    def count_jobs(self, connection: Connection) -> int:
+        """Return how many jobs will be looked at, for a sense of progress."""
+        if self.is_empty:
+            return 0
+        if self._listed is not None:
+            return len(self._listed)
+        query = select(func.count()).select_from(job_context).where(_IN_TIME)
+        return int(connection.execute(query, self._time(None)).scalar_one())
+
+    def window(self, connection: Connection, *, after_ns: int | None, jobs: int) -> Window:
+        """Read the next of at most `jobs` jobs whose time is after another."""
+        if self.is_empty:
+            return Window([], None)
+        rows, through_ns = self._contexts(connection, after_ns, min(jobs, MOST_JOBS))
+        rows, through_ns = self._within_bounds(connection, rows, through_ns)
+        suits, has_fields = self.wanted.suits, self.wanted.has_fields
+        needs_fields = has_fields or suits is not None
+        found: dict[int, MeasuredJob] = {}
+        for row in rows:
+            fields = orjson.loads(row.fields) if needs_fields else {}
+            if suits is None or suits(fields):
+                found[row.job_id] = MeasuredJob(
+                    row.job_id,
+                    row.time_ns,
+                    row.tag_set_id,
+                    row.run_id,
+                    row.run_url,
+                    row.version_tag,
+                    fields if has_fields else {},
+                    [],
+                )
+        for metric_id, job_id, value in self._values(connection, list(found)):
+            if job_id in found:
+                found[job_id].values.append((metric_id, value))
+        measured = [item for item in found.values() if item.values]
+        if len(self.rank) > 1:
+            for item in measured:
+                item.values.sort(key=lambda entry: self.rank[entry[0]])
+        return Window(measured, through_ns)
+
+    def _time(self, after_ns: int | None) -> dict[str, int]:
+        since_ns, until_ns = self.wanted.since_ns, self.wanted.until_ns
+        after = -1 if since_ns is None else since_ns - 1
+        return {
+            "after": after if after_ns is None else max(after, after_ns),
+            "until": _LATEST_NS if until_ns is None else min(until_ns, _LATEST_NS),
+        }
+
+    def _contexts(
+        self, connection: Connection, after_ns: int | None, jobs: int
+    ) -> tuple[list[Row[Any]], int | None]:
+        """Return the matching jobs of the next window, and where it ends."""
+        time = self._time(after_ns)
+        query: Select[Any] = _CONTEXTS
+        if self.wanted.has_fields or self.wanted.suits is not None:
+            query = query.add_columns(job_context.c.fields)
+        if self._listed is not None:
+            start = bisect_right(self._listed, (time["after"], _LATEST_NS))
+            chosen = self._listed[start : start + jobs]
+            through_ns = chosen[-1][0] if start + jobs < len(self._listed) else None
+            query = query.where(job_context.c.job_id.in_([job_id for _, job_id in chosen]))
+        else:
+            end = connection.execute(_END, {**time, "offset": jobs - 1}).scalar_one_or_none()
+            through_ns = None if end is None or end >= time["until"] else int(end)
+            if end is not None:
+                time["until"] = end
+        if self.wanted.through is not None:
+            query = query.where(job_context.c.job_id <= self.wanted.through)
+        if self.wanted.version_tags:
+            query = query.where(job_context.c.version_tag.in_(list(self.wanted.version_tags)))
+        sets = self._tag_sets
+        if sets is not None and len(sets) <= _MOST_SETS_IN_SQL:
+            query = query.where(job_context.c.tag_set_id.in_(sorted(sets)))
+        rows: list[Row[Any]] = list(connection.execute(query, time))
+        if sets is not None and len(sets) > _MOST_SETS_IN_SQL:
+            rows = [row for row in rows if row.tag_set_id in sets]
+        return rows, through_ns
+
+    def _within_bounds(
+        self, connection: Connection, rows: list[Row[Any]], through_ns: int | None
+    ) -> tuple[list[Row[Any]], int | None]:
+        """Let the window end earlier if its jobs may have too many values."""
+        most = len(self.rank)
+        if len(rows) * most <= MOST_VALUES:
+            return rows, through_ns
+        counts = {
+            row.job_id: row.measurement_count
+            for chunk in _chunks([row.job_id for row in rows])
+            for row in connection.execute(_COUNTS, {"jobs": chunk})
+        }
+        total = 0
+        for index, row in enumerate(rows):
+            total += min(counts.get(row.job_id, most), most)
+            if total > MOST_VALUES and index:
+                return rows[:index], rows[index - 1].time_ns
+        return rows, through_ns
+
+    def _values(
+        self, connection: Connection, job_ids: list[int]
+    ) -> Iterator[tuple[int, int, float | None]]:
+        """Yield metric, job and value; if it is quicker so, of other jobs too."""
+        if not job_ids:
+            return
+        first, last = min(job_ids), max(job_ids)
+        query = _VALUES if self.wanted.has_absent else _PRESENT_VALUES
+        if last - first < _STEPS_OF_A_SEEK * len(job_ids):
+            jobs = measurement.c.job_id.between(first, last)
+        else:
+            jobs = measurement.c.job_id.in_(job_ids)
+        for chunk in _chunks(list(self.rank)):
+            chosen = query.where(measurement.c.metric_id.in_(chunk), jobs)
+            rows: Any = connection.execute(chosen)
+            yield from rows
+
+
+def waiting_for_rederivation(connection: Connection, job_ids: Iterable[int]) -> list[int]:
+    """Return those of these jobs whose values may be in a unit that is no more."""
+    if connection.execute(_FIRST_WAITING).first() is None:
+        return []
+    return [
+        found
+        for chunk in _chunks(sorted(job_ids))
+        for found in connection.execute(_WAITING, {"jobs": chunk}).scalars()
+    ]
+
+
+_IN_TIME = job_context.c.time_ns.between(bindparam("after") + 1, bindparam("until"))
+_CONTEXTS = (
+    select(
+        job_context.c.job_id,
+        job_context.c.time_ns,
+        job_context.c.tag_set_id,
+        job_context.c.run_id,
+        job_context.c.run_url,
+        job_context.c.version_tag,
+    )
+    .where(_IN_TIME, job_context.c.tag_set_id.is_not(None))
+    .order_by(job_context.c.time_ns)
+)
+_END = (
+    select(job_context.c.time_ns)
+    .where(_IN_TIME)
+    .order_by(job_context.c.time_ns)
+    .limit(1)
+    .offset(bindparam("offset"))
+)
+_COUNTS = select(job_run.c.job_id, job_run.c.measurement_count).where(
+    job_run.c.job_id.in_(bindparam("jobs", expanding=True))
+)
+_VALUES = select(measurement.c.metric_id, measurement.c.job_id, measurement.c.value)
+_PRESENT_VALUES = _VALUES.where(measurement.c.value.is_not(None))
+_FIRST_WAITING = select(rederivation.c.job_id).limit(1)
+_WAITING = select(rederivation.c.job_id).where(
+    rederivation.c.job_id.in_(bindparam("jobs", expanding=True))
+)
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _matching_sets(connection: Connection, tags: Mapping[str, Collection[str]]) -> frozenset[int]:
+    """Return the sets of tags in which each of these tags has one of its values."""
+    query = select(tag_set.c.id, tag_set.c.document)
+    for name, values in tags.items():
+        # The document is JSON as orjson writes it, where a tag can only look like this. LIKE may
+        # take small letters for capitals, so that it finds too many.
+        texts = [orjson.dumps({name: value}).decode()[1:-1] for value in values]
+        query = query.where(
+            or_(*(tag_set.c.document.contains(text, autoescape=True) for text in texts))
+        )
+    found = set()
+    for row in connection.execute(query):
+        document = orjson.loads(row.document)
+        if all(document.get(name) in values for name, values in tags.items()):
+            found.add(row.id)
+    return frozenset(found)
+
+
+def _listed_jobs(connection: Connection, wanted: Wanted) -> list[tuple[int, int]] | None:
+    """Return time and id of the jobs that are named, or whose runs are; None if none are."""
+    ids = None if wanted.job_ids is None else set(wanted.job_ids)
+    if wanted.run_ids:
+        query = select(job_run.c.job_id).where(job_run.c.run_id.in_(list(wanted.run_ids)))
+        of_runs = set(connection.execute(query).scalars())
+        ids = of_runs if ids is None else ids & of_runs
+    if ids is None:
+        return None
+    query_of_times = select(job_context.c.time_ns, job_context.c.job_id).where(
+        job_context.c.job_id.in_(bindparam("jobs", expanding=True)),
+        job_context.c.tag_set_id.is_not(None),
+    )
+    since_ns = 0 if wanted.since_ns is None else wanted.since_ns
+    until_ns = _LATEST_NS if wanted.until_ns is None else wanted.until_ns
+    return sorted(
+        (row.time_ns, row.job_id)
+        for chunk in _chunks(sorted(ids))
+        for row in connection.execute(query_of_times, {"jobs": chunk})
+        if since_ns <= row.time_ns <= until_ns
+    )

@@ -1,0 +1,350 @@
+"""Values of metrics over time, with what is known of their jobs: what pages, reports, exports read.
+
+with the selection of a metric, a time, tags, ...
+series = Series(record, deriver, Selection(metrics=("camera.Temperature",)))
+for value in series.values(): ...
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from math import isfinite
+
+from sqlalchemy import Connection
+
+from squash_api.derivation import Deriver
+from squash_api.downsampling import Downsampler
+from squash_api.errors import Detail, InvalidInputError
+from squash_api.record.contexts import tags_of_sets
+from squash_api.record.derived import derived_through
+from squash_api.record.metrics import MetricRow, metrics_since
+from squash_api.record.record import Record
+from squash_api.record.series import (
+    MOST_JOBS,
+    Fields,
+    MeasuredJob,
+    Plan,
+    Wanted,
+    waiting_for_rederivation,
+)
+from squash_api.schema import split_metric_name
+from squash_api.verify.units import UnitError, canonical_unit, converter
+
+_FEWEST_JOBS = 64
+_MOST_REMEMBERED_SETS = 10_000
+
+Condition = Callable[[Fields], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which values are asked for; what is empty or None makes no difference.
+
+    Of several metrics, packages, runs, versions, jobs, or values of a tag any will do: a value is
+    selected if it is of a listed metric or package, and each of the others holds. Both ends of the
+    time (ns) count. `conditions` are on the metadata by InfluxDB's names (`meta.airmass`). Values
+    come in `unit`, or else in their metric's.
+
+    Without `has_fields` the other metadata of the jobs is not read. With `has_absent`, values that
+    were measured as null, NaN or infinite or were skipped come as None; else they are left out.
+    """
+
+    metrics: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    version_tags: tuple[str, ...] = ()
+    jobs: tuple[int, ...] | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    unit: str | None = None
+    has_fields: bool = False
+    has_absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a metric, in `unit` (None if no value has brought one), and what its job said.
+
+    `fields` are the other metadata by InfluxDB's names, empty unless they were asked for.
+    """
+
+    metric: str
+    value: float | None
+    unit: str | None
+    time_ns: int
+    job_id: int
+    run_id: str | None
+    run_url: str | None
+    version_tag: str | None
+    tags: Mapping[str, str]
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class JobValues:
+    """The values of one job; each is its metric, the unit, and the value."""
+
+    job: MeasuredJob
+    tags: Mapping[str, str]
+    values: list[tuple[str, str | None, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page ended: the time (ns) of a job, and one of its metrics by its id in the record.
+
+    Jobs never share a time, and a metric keeps its id.
+    """
+
+    time_ns: int
+    metric_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    row: MetricRow
+    unit: str | None
+    convert: Callable[[float], float] | None
+
+
+class Series:
+    """The selected values, in the order of time and then of the metrics' names.
+
+    Values that were posted before this was made are among them. They are read in windows, each in
+    a transaction of its own: however many there are, memory and record stay free.
+
+    Parameters
+    ----------
+    record, deriver
+        Where the jobs are, and who brings the index of them up to date.
+    selection
+        Which values.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such metric or package, or a metric does not convert to the unit.
+    """
+
+    def __init__(self, record: Record, deriver: Deriver, selection: Selection) -> None:
+        self._record = record
+        self._deriver = deriver
+        self._selection = selection
+        self._metrics: dict[int, _Metric] = {}
+        self._version = 0
+        self._tags: OrderedDict[int, Mapping[str, str]] = OrderedDict()
+        deriver.catch_up()
+        with record.read() as connection:
+            self._learn_metrics(connection)
+            self._through = derived_through(connection)
+            chosen = self._chosen_metrics()
+            self._plan = Plan(connection, self._wanted(chosen))
+
+    def count_jobs(self) -> int:
+        """Return how many jobs will be looked at, for a sense of progress."""
+        with self._record.read() as connection:
+            return self._plan.count_jobs(connection)
+
+    def jobs(
+        self, *, after_ns: int | None = None, first_window: int = MOST_JOBS
+    ) -> Iterator[list[JobValues]]:
+        """Yield jobs with their values, some at a time; a list may be empty.
+
+        Parameters
+        ----------
+        after_ns
+            Only jobs of later times.
+        first_window
+            How many jobs to look at first; every time it is twice as many.
+        """
+        size: int | None = first_window
+        at_ns = after_ns
+        while size is not None:
+            found, at_ns = self._window(self._plan, at_ns, size)
+            yield found
+            size = None if at_ns is None else min(2 * size, MOST_JOBS)
+
+    def values(self) -> Iterator[Value]:
+        """Yield all values."""
+        for jobs in self.jobs():
+            for item in jobs:
+                yield from _values_of(item)
+
+    def page(self, *, after: Cursor | None, limit: int) -> tuple[list[Value], Cursor | None]:
+        """Return at most `limit` values behind a cursor, and the cursor of the page behind them."""
+        found: list[Value] = []
+        last: Cursor | None = None
+        first_window = max(_FEWEST_JOBS, limit // max(1, len(self._plan.rank)) + 1)
+        after_ns = None if after is None else after.time_ns - 1
+        for jobs in self.jobs(after_ns=after_ns, first_window=first_window):
+            for item in jobs:
+                entries = zip(item.job.values, _values_of(item), strict=True)
+                for (metric_id, _), value in entries:
+                    if after is not None and self._is_through(item.job, metric_id, after):
+                        continue
+                    if len(found) == limit:
+                        return found, last
+                    found.append(value)
+                    last = Cursor(item.job.time_ns, metric_id)
+        return found, None
+
+    def downsampled(self, points: int) -> Iterator[Value]:
+        """Yield at most so many values of each metric and set of tags, the extremes among them."""
+        chosen = Downsampler[tuple[int, int]](points)
+        for jobs in self.jobs():
+            for item in jobs:
+                job = item.job
+                for (metric_id, _), (_, _, number) in zip(job.values, item.values, strict=True):
+                    if number is not None:
+                        chosen.add((metric_id, job.tag_set_id), job.time_ns, number, job.job_id)
+        wanted: dict[int, set[int]] = {}
+        for (metric_id, _), point in chosen.points():
+            wanted.setdefault(point.job_id, set()).add(metric_id)
+        yield from self._values_in(wanted)
+
+    def _values_in(self, wanted: Mapping[int, set[int]]) -> Iterator[Value]:
+        """Yield the values of these metrics in each of these jobs."""
+        only = replace(self._plan.wanted, job_ids=wanted.keys(), run_ids=())
+        with self._record.read() as connection:
+            plan = Plan(connection, only)
+        at_ns: int | None = -1
+        while at_ns is not None:
+            found, at_ns = self._window(plan, at_ns, MOST_JOBS)
+            for item in found:
+                metrics = wanted[item.job.job_id]
+                for (metric_id, _), value in zip(item.job.values, _values_of(item), strict=True):
+                    if metric_id in metrics:
+                        yield value
+
+    def _window(
+        self, plan: Plan, after_ns: int | None, size: int
+    ) -> tuple[list[JobValues], int | None]:
+        while True:
+            with self._record.read() as connection:
+                window = plan.window(connection, after_ns=after_ns, jobs=size)
+                stale = waiting_for_rederivation(connection, [job.job_id for job in window.jobs])
+                if not stale:
+                    self._learn_metrics(connection)
+                    self._learn_tags(connection, window.jobs)
+                    break
+            self._deriver.rederive(stale)
+        return [self._job_values(job) for job in window.jobs], window.through_ns
+
+    def _job_values(self, job: MeasuredJob) -> JobValues:
+        values: list[tuple[str, str | None, float | None]] = []
+        for metric_id, value in job.values:
+            metric = self._metrics[metric_id]
+            shown = value
+            if metric.convert is not None and value is not None:
+                shown = metric.convert(value)
+                # A logarithm may have no value there.
+                shown = shown if isfinite(shown) else None
+            values.append((metric.row.name, metric.unit, shown))
+        return JobValues(job, self._tags[job.tag_set_id], values)
+
+    def _learn_metrics(self, connection: Connection) -> None:
+        """Take in the units in force."""
+        for row in metrics_since(connection, self._version):
+            self._version = row.version
+            self._metrics[row.metric_id] = _Metric(row, row.unit, None)
+            target = self._selection.unit
+            if target is None or row.unit is None:
+                continue
+            try:
+                convert = converter(row.unit, target)
+            except UnitError:
+                convert = None
+            if convert is not None:
+                self._metrics[row.metric_id] = _Metric(row, canonical_unit(target), convert)
+
+    def _learn_tags(self, connection: Connection, jobs: Sequence[MeasuredJob]) -> None:
+        unknown = {job.tag_set_id for job in jobs} - self._tags.keys()
+        while len(self._tags) > _MOST_REMEMBERED_SETS:
+            self._tags.popitem(last=False)
+        unknown |= {job.tag_set_id for job in jobs} - self._tags.keys()
+        self._tags.update(tags_of_sets(connection, unknown))
+
+    def _chosen_metrics(self) -> list[MetricRow]:
+        """Return the metrics that are asked for, by name."""
+        names, packages = set(self._selection.metrics), set(self._selection.packages)
+        rows = {item.row.name: item.row for item in self._metrics.values()}
+        known_packages = {split_metric_name(name)[0] for name in rows}
+        _refuse_unknown("metric", names, rows)
+        _refuse_unknown("package", packages, known_packages)
+        chosen = [
+            row
+            for name, row in sorted(rows.items())
+            if not (names or packages) or name in names or split_metric_name(name)[0] in packages
+        ]
+        self._refuse_unit(chosen)
+        return chosen
+
+    def _refuse_unit(self, chosen: Sequence[MetricRow]) -> None:
+        target = self._selection.unit
+        if target is None:
+            return
+        try:
+            canonical_unit(target)
+        except UnitError as error:
+            raise _refusal("unit", [str(error)]) from None
+        problems = [
+            f"The metric {row.name} is in '{row.unit}', which does not convert to '{target}'"
+            if row.unit is not None
+            else f"The metric {row.name} has no unit yet"
+            for row in chosen
+            if self._metrics[row.metric_id].convert is None
+        ]
+        if problems:
+            raise _refusal("unit", problems)
+
+    def _wanted(self, chosen: Sequence[MetricRow]) -> Wanted:
+        selection = self._selection
+        conditions = selection.conditions
+        return Wanted(
+            metric_ids=[row.metric_id for row in chosen],
+            tags=selection.tags,
+            run_ids=selection.runs,
+            version_tags=selection.version_tags,
+            job_ids=selection.jobs,
+            since_ns=selection.since_ns,
+            until_ns=selection.until_ns,
+            through=self._through,
+            suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
+            has_fields=selection.has_fields,
+            has_absent=selection.has_absent,
+        )
+
+    def _is_through(self, job: MeasuredJob, metric_id: int, after: Cursor) -> bool:
+        """Tell whether an earlier page has shown a value."""
+        rank = self._plan.rank
+        last = rank.get(after.metric_id, -1)
+        return job.time_ns == after.time_ns and rank[metric_id] <= last
+
+
+def _values_of(item: JobValues) -> list[Value]:
+    job = item.job
+    shared = (job.time_ns, job.job_id, job.run_id, job.run_url, job.version_tag, item.tags)
+    return [Value(metric, value, unit, *shared, job.fields) for metric, unit, value in item.values]
+
+
+def _refuse_unknown(noun: str, asked: set[str], known: Mapping[str, object] | set[str]) -> None:
+    problems = []
+    for name in sorted(asked - set(known)):
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        problems.append(f"There is no {noun} {name}{hint}")
+    if problems:
+        raise _refusal(noun, problems)
+
+
+def _refusal(parameter: str, problems: Sequence[str]) -> InvalidInputError:
+    first = problems[0]
+    return InvalidInputError(
+        f"{first[0].upper()}{first[1:]}."
+        if first[-1] not in ".?"
+        else first[0].upper() + first[1:],
+        detail=[Detail(("query", parameter), problem) for problem in problems[:100]],
+    )
