@@ -41,6 +41,7 @@ from squash_api.routes import (
 from squash_api.routes.dependencies import Parts
 from squash_api.schema import Schema
 from squash_api.settings import Settings, require_secret
+from squash_api.standing import Standings
 from squash_api.tags_in_force import check_tags
 from squash_api.vocabulary import Vocabulary
 from squash_api.watch import make_watch
@@ -143,6 +144,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         names = [target.name for target in settings.targets]
         record.write(lambda connection: ensure_targets(connection, names))
         definitions.sync_yaml(settings.specs)
+        standings = Standings(record, definitions.in_force, schema)
         drainers = [
             Drainer(
                 target,
@@ -164,11 +166,8 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         deriver=deriver,
         definitions=definitions,
         accounts=Accounts(record, settings, secret=secret),
-        background=Background(
-            drainers,
-            deriver,
-            make_watch(record, definitions.in_force, schema, settings, drainers),
-        ),
+        standings=standings,
+        background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
     )
 

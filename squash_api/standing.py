@@ -122,13 +122,18 @@ class Standings:
         The specifications in force.
     schema
         The names in InfluxDB.
+
+    Attributes
+    ----------
+    latest
+        Where the last values are; kept up to date by `refresh`.
     """
 
     def __init__(self, record: Record, definitions: DefinitionsInForce, schema: Schema) -> None:
         self.latest = LatestValues(record)
-        self._record = record
-        self._definitions = definitions
-        self._schema = schema
+        self.record = record
+        self.definitions = definitions
+        self.schema = schema
         self._lock = threading.Lock()
         self._standings: dict[Key, Standing] = {}
         self._waiting: set[Key] = set()
@@ -156,7 +161,7 @@ class Standings:
         """
         with self._lock:
             self.latest.prepare(now_ns=now_ns, days=max(days, _READ_DAYS))
-            with self._record.read() as connection:
+            with self.record.read() as connection:
                 self._follow(connection, now_ns=now_ns)
                 yield connection
 
@@ -198,7 +203,7 @@ class Standings:
 
     def _learn_limits(self) -> set[str]:
         """Take in the specifications in force; return the metrics that have others than before."""
-        snapshot = self._definitions.at(None)
+        snapshot = self.definitions.at(None)
         if snapshot is self._snapshot:
             return set()
         before = {} if self._snapshot is None else self._snapshot.by_metric
@@ -206,7 +211,7 @@ class Standings:
         changed = {name for name in names if before.get(name) != snapshot.by_metric.get(name)}
         for name in changed:
             self._limits[name] = [
-                (item, query_terms(item, self._schema)) for item in snapshot.by_metric.get(name, ())
+                (item, query_terms(item, self.schema)) for item in snapshot.by_metric.get(name, ())
             ]
         self._snapshot = snapshot
         return changed

@@ -12,14 +12,11 @@ from typing import Protocol
 
 import structlog
 
-from squash_api.definitions_in_force import DefinitionsInForce
 from squash_api.freshness import ExpectedSeries, Freshness
 from squash_api.influx.client import Rejected
 from squash_api.influx.errors import InfluxError
 from squash_api.influx.watch_points import freshness_line, heartbeat_line, standing_line
 from squash_api.record.derived import oldest_unindexed_ns
-from squash_api.record.record import Record
-from squash_api.schema import Schema
 from squash_api.settings import Settings
 from squash_api.standing import Combination, Standing, Standings
 
@@ -72,8 +69,8 @@ class Watch:
 
     Parameters
     ----------
-    record, definitions, schema
-        What to watch.
+    standings
+        How things stand, which others may read and refresh too.
     outlets
         Where to say it.
     squash_url
@@ -84,18 +81,14 @@ class Watch:
 
     def __init__(
         self,
-        record: Record,
-        definitions: DefinitionsInForce,
-        schema: Schema,
+        standings: Standings,
         outlets: Sequence[Outlet],
         *,
         squash_url: str,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.standings = Standings(record, definitions, schema)
-        self._freshness = Freshness(definitions, schema, self.standings.latest)
-        self._record = record
-        self._definitions = definitions
+        self._standings = standings
+        self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
         self._outlets = outlets
         self._squash_url = squash_url
         self._clock = clock
@@ -141,20 +134,20 @@ class Watch:
 
     def _look(self, now_ns: int, minute_ns: int) -> "_Seen | None":
         """Read what is new; None while too much waits to be derived."""
-        with self._record.read() as connection:
+        with self._standings.record.read() as connection:
             waiting_ns = oldest_unindexed_ns(connection)
         as_of_ns = now_ns if waiting_ns is None else min(now_ns, waiting_ns)
         if now_ns - as_of_ns > LAG_NS:
             _log.warning("jobs wait to be derived: nobody watches what is late", since_ns=as_of_ns)
             return None
         days = self._freshness.days()
-        with self.standings.refreshed(now_ns=now_ns, days=days) as connection:
+        with self._standings.refreshed(now_ns=now_ns, days=days) as connection:
             series = self._freshness.series(connection, now_ns=as_of_ns)
         # A metric without limits cannot come near one.
-        limited = self._definitions.at(None).by_metric
+        limited = self._standings.definitions.at(None).by_metric
         standings = {
             (item.metric, item.tags): item
-            for item in self.standings.present()
+            for item in self._standings.present()
             if item.metric in limited
         }
         return _Seen(minute_ns, series, standings)
@@ -248,14 +241,8 @@ def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
     )
 
 
-def make_watch(
-    record: Record,
-    definitions: DefinitionsInForce,
-    schema: Schema,
-    settings: Settings,
-    outlets: Sequence[Outlet],
-) -> Watch | None:
+def make_watch(standings: Standings, settings: Settings, outlets: Sequence[Outlet]) -> Watch | None:
     """Return the watch that the settings ask for; None for none, or if it could tell nobody."""
     if settings.watch == "off" or not outlets:
         return None
-    return Watch(record, definitions, schema, outlets, squash_url=settings.url)
+    return Watch(standings, outlets, squash_url=settings.url)

@@ -14,6 +14,7 @@ from squash_api.derivation import Deriver
 from squash_api.record.derived import derived_through
 from squash_api.record.record import Record
 from squash_api.schema import Schema
+from squash_api.standing import Standings
 from squash_api.vocabulary import Vocabulary
 from squash_api.watch import Watch
 from tests.support.builders import add_test_user, open_record, store_job
@@ -136,13 +137,8 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 def test_the_watch_runs_as_long_as_the_threads(tmp_path: Path) -> None:
     record = open_record(tmp_path)
     outlet = FakeOutlet()
-    watch = Watch(
-        record,
-        DefinitionsInForce(record, Schema()),
-        Schema(),
-        [outlet],
-        squash_url="https://squash.example",
-    )
+    standings = Standings(record, DefinitionsInForce(record, Schema()), Schema())
+    watch = Watch(standings, [outlet], squash_url="https://squash.example")
     threads = Background([], None, watch)
     threads.start()
     assert wait_for(lambda: bool(outlet.lines))

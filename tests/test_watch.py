@@ -8,6 +8,7 @@ from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import Rejected
 from squash_api.record.metrics import declare_metrics
 from squash_api.schema import Schema
+from squash_api.standing import Standings
 from squash_api.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch, make_watch
 from tests.support.builders import make_body, make_settings, measured, open_record, store_job
 from tests.support.definitions import ADA, spec
@@ -34,14 +35,8 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
 
 
 def watching(site: Observatory, *outlets: FakeOutlet) -> Watch:
-    return Watch(
-        site.record,
-        site.definitions.in_force,
-        Schema(),
-        outlets,
-        squash_url=URL,
-        clock=lambda: site.now_ns,
-    )
+    standings = Standings(site.record, site.definitions.in_force, Schema())
+    return Watch(standings, outlets, squash_url=URL, clock=lambda: site.now_ns)
 
 
 @pytest.fixture
@@ -83,7 +78,7 @@ def test_it_beats_once_a_minute_at_the_whole_minute(
 def test_who_does_not_deliver_is_written_nothing(watch: Watch, outlet: FakeOutlet) -> None:
     outlet.is_in_charge = False
     watch.step()
-    assert (outlet.lines, watch.standings.latest.last_id) == ([], 0)
+    assert (outlet.lines, watch._standings.latest.last_id) == ([], 0)
     outlet.is_in_charge = True
     watch.step()
     assert len(outlet.lines) == 1
@@ -306,11 +301,6 @@ def test_a_restart_says_the_same(site: Observatory, watch: Watch, outlet: FakeOu
 def test_there_is_a_watch_unless_it_is_off_or_nobody_listens(
     tmp_path: Path, site: Observatory, setting: str, count: int, *, is_made: bool
 ) -> None:
-    made = make_watch(
-        site.record,
-        site.definitions.in_force,
-        Schema(),
-        make_settings(tmp_path, watch=setting),
-        [FakeOutlet()] * count,
-    )
+    settings = make_settings(tmp_path, watch=setting)
+    made = make_watch(site.standings, settings, [FakeOutlet()] * count)
     assert (made is not None) == is_made

@@ -29,6 +29,7 @@ def deliver(
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.standing import Standings  # noqa: PLC0415
     from squash_api.tags_in_force import check_tags  # noqa: PLC0415
     from squash_api.watch import make_watch  # noqa: PLC0415
 
@@ -41,9 +42,8 @@ def deliver(
         check_tags(record, schema)
         # The index is left to the service.
         drainers = make_drainers(record, schema, settings, targets)
-        in_force = DefinitionsInForce(record, schema)
-        watch = make_watch(record, in_force, schema, settings, drainers)
-        background = Background(drainers, None, watch)
+        standings = Standings(record, DefinitionsInForce(record, schema), schema)
+        background = Background(drainers, None, make_watch(standings, settings, drainers))
         spare_cycle_search()
         # A list, not an event: a handler may interrupt what holds the event's lock.
         received: list[int] = []

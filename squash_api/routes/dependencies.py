@@ -21,6 +21,7 @@ from squash_api.errors import (
 from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
+from squash_api.standing import Standings
 from squash_api.tokens import PasswordCredentials, parse_authorization
 from squash_api.verify.json_text import decode_json
 from squash_api.vocabulary import Vocabulary
@@ -39,6 +40,7 @@ class Parts:
     vocabulary: Vocabulary
     deriver: Deriver
     definitions: Definitions
+    standings: Standings
     accounts: Accounts
     background: Background
     counters: Counters
