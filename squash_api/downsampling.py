@@ -1,11 +1,15 @@
 """Fewer points of long series, with the extremes among them. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 FEWEST_POINTS = 2
 MOST_POINTS = 10_000
+
+# In ns, as a power of two: all the time there is.
+_LONGEST = 64
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -63,10 +67,14 @@ class _Spans:
 
     def __init__(self, points: list[Point], *, most: int) -> None:
         self._most = most
-        self._shift = 0
+        times = [point.time_ns for point in points]
+        # The longer the spans, the fewer have a value.
+        self._shift = bisect_left(
+            range(_LONGEST), -most, key=lambda shift: -len({time_ns >> shift for time_ns in times})
+        )
         self._extremes: dict[int, tuple[Point, Point]] = {}
         for point in points:
-            self.add(point)
+            self._put(point.time_ns >> self._shift, point, point)
 
     def add(self, point: Point) -> None:
         self._put(point.time_ns >> self._shift, point, point)
@@ -85,7 +93,13 @@ class _Spans:
 
     def _put(self, span: int, low: Point, high: Point) -> None:
         known = self._extremes.get(span)
-        if known is not None:
-            low = min(known[0], low, key=lambda point: (point.value, point.time_ns))
-            high = max(known[1], high, key=lambda point: (point.value, -point.time_ns))
-        self._extremes[span] = (low, high)
+        if known is None:
+            self._extremes[span] = (low, high)
+            return
+        lowest, highest = known
+        if low.value < lowest.value or (low.value == lowest.value and low.time_ns < lowest.time_ns):
+            self._extremes[span] = known = (low, highest)
+        if high.value > highest.value or (
+            high.value == highest.value and high.time_ns < highest.time_ns
+        ):
+            self._extremes[span] = (known[0], high)

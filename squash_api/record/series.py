@@ -112,15 +112,16 @@ class Plan:
         needs_fields = has_fields or suits is not None
         found: dict[int, MeasuredJob] = {}
         for row in rows:
-            fields = orjson.loads(row.fields) if needs_fields else {}
+            fields = orjson.loads(row[-1]) if needs_fields else {}
             if suits is None or suits(fields):
-                found[row.job_id] = MeasuredJob(
-                    row.job_id,
-                    row.time_ns,
-                    row.tag_set_id,
-                    row.run_id,
-                    row.run_url,
-                    row.version_tag,
+                job_id, time_ns, tag_set_id, run_id, run_url, version_tag = row[:_OWN]
+                found[job_id] = MeasuredJob(
+                    job_id,
+                    time_ns,
+                    tag_set_id,
+                    run_id,
+                    run_url,
+                    version_tag,
                     fields if has_fields else {},
                     [],
                 )
@@ -166,7 +167,7 @@ class Plan:
         sets = self._tag_sets
         if sets is not None and len(sets) <= _MOST_SETS_IN_SQL:
             query = query.where(job_context.c.tag_set_id.in_(sorted(sets)))
-        rows: list[Row[Any]] = list(connection.execute(query, time))
+        rows: list[Row[Any]] = list(connection.execute(query, time).all())
         if sets is not None and len(sets) > _MOST_SETS_IN_SQL:
             rows = [row for row in rows if row.tag_set_id in sets]
         return rows, through_ns
@@ -204,7 +205,7 @@ class Plan:
             jobs = measurement.c.job_id.in_(job_ids)
         for chunk in _chunks(list(self.rank)):
             chosen = query.where(measurement.c.metric_id.in_(chunk), jobs)
-            rows: Any = connection.execute(chosen)
+            rows: Any = connection.execute(chosen).all()
             yield from rows
 
 
@@ -219,6 +220,8 @@ def waiting_for_rederivation(connection: Connection, job_ids: Iterable[int]) -> 
     ]
 
 
+# What a context has beside its fields.
+_OWN = 6
 _IN_TIME = job_context.c.time_ns.between(bindparam("after") + 1, bindparam("until"))
 _CONTEXTS = (
     select(
