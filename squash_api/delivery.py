@@ -7,19 +7,17 @@ over only what InfluxDB refuses for good, which is kept with its reason.
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import httpx
 import structlog
 
-from squash_api.code_changes import CodeChangeReader
+from squash_api.batch_points import PointMaker
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import InfluxClient, Rejected, deliver
 from squash_api.influx.errors import InfluxError, InfluxMisconfiguredError, InfluxRefusedError
-from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.lease import Lease
 from squash_api.record.deliveries import (
     Quarantined,
@@ -32,14 +30,9 @@ from squash_api.record.deliveries import (
     pending_erasures,
     pending_redeliveries,
 )
-from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
+from squash_api.record.jobs import JobRow, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.record import Record
-from squash_api.record.runs import Run, runs_of, runs_through
-from squash_api.schema import Context
 from squash_api.settings import InfluxTarget
-from squash_api.stored_job import document_of
-from squash_api.verify.assessment import assess
-from squash_api.verify.job import Job
 from squash_api.vocabulary import Vocabulary
 
 _BATCH = 250
@@ -54,22 +47,6 @@ _REFUSED_WAIT_S = 30.0
 _LONGEST_SILENCE_S = 10.0
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Points that go out together, and the jobs that they are of."""
-
-    points: list[EncodedPoint] = field(default_factory=list)
-    owners: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What the points of a job are made of: finite values in the metrics' units, and the rest."""
-
-    values: Mapping[str, float]
-    context: Context
 
 
 class Drainer:
@@ -100,10 +77,7 @@ class Drainer:
         self.name = target.name
         self._client = InfluxClient(target, transport=transport)
         self._record = record
-        self._vocabulary = vocabulary
-        self._deriver = deriver
-        self._squash_url = squash_url
-        self._changes = CodeChangeReader()
+        self._points = PointMaker(record, vocabulary, deriver, squash_url=squash_url)
         self._lease = Lease(self.name, record)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -245,7 +219,7 @@ class Drainer:
         through: int | None,
         redelivered: Sequence[tuple[int, int]],
     ) -> None:
-        batch = self._encode(self._read(rows, after=after), rows)
+        batch = self._points.make(rows, after=after)
         rejected = deliver(self._client, [point.line for point in batch.points])
         quarantined = [
             Quarantined(
@@ -274,58 +248,6 @@ class Drainer:
                 now_ns=time.time_ns(),
             )
         )
-
-    def _read(self, rows: Sequence[JobRow], *, after: int | None) -> dict[int, _Content]:
-        """Read what jobs hold, by id, and see to it that their runs are known.
-
-        Every document is given up before the next one is made, which is kinder to the processor.
-        `after` is the job before, where these are all that follow it.
-        """
-        ids = [row.job_id for row in rows]
-        with self._record.read() as connection:
-            added = added_measurements(connection, ids)
-            is_derived = runs_through(connection) >= ids[-1]
-        self._vocabulary.refresh()
-        contents: dict[int, _Content] = {}
-        runs: list[Run] = []
-        for row in rows:
-            if row.body is None:
-                continue
-            job = document_of(row, added.get(row.job_id, []))
-            content = self._content_of(job)
-            contents[row.job_id] = content
-            if not is_derived:
-                runs.append(self._deriver.run_of(row.job_id, job, content.context))
-        if not is_derived and after is not None:
-            self._deriver.store_runs(runs, after=after, through=ids[-1])
-        return contents
-
-    def _content_of(self, job: Job) -> _Content:
-        schema = self._vocabulary.schema
-        outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
-        return _Content(outcome.values, schema.context(job.meta))
-
-    def _encode(self, contents: Mapping[int, _Content], rows: Sequence[JobRow]) -> _Batch:
-        """Make the points of jobs; deleted ones have none."""
-        batch = _Batch()
-        with self._record.read() as connection:
-            runs = runs_of(connection, list(contents))
-            for row in rows:
-                content, run = contents.get(row.job_id), runs.get(row.job_id)
-                if content is None:
-                    continue
-                changes = self._changes.read(connection, run) if run else None
-                points = job_to_points(
-                    job_id=row.job_id,
-                    squash_url=f"{self._squash_url}/job/{row.job_id}",
-                    time_ns=row.time_ns,
-                    values=content.values,
-                    context=content.context,
-                    code_changes=None if changes is None else changes.packages,
-                )
-                batch.points.extend(points)
-                batch.owners.extend([row.job_id] * len(points))
-        return batch
 
     def _note_trouble(self, error: InfluxError) -> float:
         trouble = str(error)
