@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from squash_api import delivery
+from squash_api import batch_points, delivery
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
@@ -537,7 +537,7 @@ def test_an_error_of_its_own_ends_nothing(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery, "job_to_points", fail)
+        patch.setattr(batch_points, "job_to_points", fail)
         assert step(drainer) > 0
     drain(drainer)
     assert len(influxdb.lines) == 1
