@@ -18,6 +18,7 @@ from squash_api.definitions import Definitions
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.garbage import spare_cycle_search
+from squash_api.job_states import JobStates
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
 from squash_api.pages import assets
@@ -169,6 +170,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         standings=standings,
         background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
+        states=JobStates(record, definitions.in_force, deriver, schema),
     )
 
 

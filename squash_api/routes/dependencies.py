@@ -18,6 +18,7 @@ from squash_api.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from squash_api.job_states import JobStates
 from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
@@ -44,6 +45,7 @@ class Parts:
     accounts: Accounts
     background: Background
     counters: Counters
+    states: JobStates
 
 
 # Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
