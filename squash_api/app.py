@@ -17,6 +17,7 @@ from squash_api.background import Background
 from squash_api.definitions import Definitions
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
+from squash_api.events import JobEvents
 from squash_api.garbage import spare_cycle_search
 from squash_api.job_states import JobStates
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
@@ -30,6 +31,7 @@ from squash_api.record.record import Record
 from squash_api.routes import (
     accounts,
     documentation,
+    events,
     health,
     jobs,
     measurements,
@@ -107,6 +109,7 @@ def create_app(
         status,
         runs,
         health,
+        events,
         documentation,
     ):
         app.include_router(module.router)
@@ -170,6 +173,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         standings=standings,
         background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
+        events=JobEvents(record, deriver),
         states=JobStates(record, definitions.in_force, deriver, schema),
     )
 

@@ -30,26 +30,13 @@ def serve(
 ) -> None:
     """Run the service until it is told to stop."""
     # The web framework takes most of a second to import, and only `serve` needs it.
-    import uvicorn  # noqa: PLC0415
-
-    from squash_api.app import create_app  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
+    from squash_api.serving import serve as serve_until_told  # noqa: PLC0415
 
     given = {"host": host, "port": port}
     configure_logs()
     settings = load_settings(**{key: value for key, value in given.items() if value is not None})
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        # Links come from SQUASH_URL alone, never from what a proxy says.
-        proxy_headers=False,
-        # An upload that never ends must not keep the service from stopping.
-        timeout_graceful_shutdown=10,
-    )
+    serve_until_told(settings)
 
 
 app.command()(deliver_command.deliver)

@@ -116,7 +116,7 @@ class ForbiddenError(SquashError):
 
 
 class BusyError(SquashError):
-    """Too many passwords are being checked; try again after `retry_after_s` seconds."""
+    """Too many ask for the same at a time; try again after `retry_after_s` seconds."""
 
     code = "busy"
     status_code = 429

@@ -11,9 +11,9 @@ from squash_api.observability import Counters
 _log = structlog.get_logger("squash_api.access")
 # A figure for each word that somebody makes up would never end.
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-# Probes and scrapes come every few seconds and would drown the rest.
+# Probes and scrapes come every few seconds and would drown the rest; who listens stays long.
 _SLOW_S = 1.0
-_QUIET = frozenset({"/healthz", "/readyz", "/prometheus"})
+_QUIET = frozenset({"/healthz", "/readyz", "/prometheus", "/events"})
 
 
 class NormalizingMiddleware:

@@ -32,12 +32,14 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the web server was asked to run, and how; it is ended at once."""
     seen: dict[str, Any] = {}
 
-    def serve(app: Any, **options: Any) -> None:
-        seen.update(options)
-        app.state.parts.accounts.close()
-        app.state.parts.record.close()
+    def run(server: Any) -> None:
+        seen.update(vars(server.config))
+        parts = server.config.app.state.parts
+        parts.accounts.close()
+        parts.record.close()
+        server.started = True
 
-    monkeypatch.setattr("uvicorn.run", serve)
+    monkeypatch.setattr("uvicorn.Server.run", run)
     return seen
 
 

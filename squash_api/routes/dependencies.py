@@ -19,6 +19,7 @@ from squash_api.errors import (
     UnsupportedMediaTypeError,
 )
 from squash_api.job_states import JobStates
+from squash_api.events import JobEvents
 from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
@@ -45,6 +46,7 @@ class Parts:
     accounts: Accounts
     background: Background
     counters: Counters
+    events: JobEvents
     states: JobStates
 
 

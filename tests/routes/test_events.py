@@ -1,0 +1,99 @@
+"""Server-sent events of the real service; in this process replies are read whole."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.calls import Calls, log_in
+from tests.support.service import Service
+from tests.support.site import job_document, wait_for
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def calls(client: httpx.Client) -> Calls:
+    untyped: Any = client
+    return log_in(untyped, "ada")
+
+
+def post(calls: Calls) -> int:
+    reply = calls("POST", "/job", job_document({"p.a": 1.0, "p.b": 2.0}))
+    return int(reply.json()["id"])
+
+
+def read_events(lines: Iterator[str], count: int) -> list[list[str]]:
+    found: list[list[str]] = []
+    event: list[str] = []
+    while len(found) < count:
+        line = next(lines)
+        if line and not line.startswith(":"):
+            event.append(line)
+        elif event:
+            found.append(event)
+            event = []
+    return found
+
+
+def test_a_job_is_told_of_within_a_second(client: httpx.Client, calls: Calls) -> None:
+    with client.stream("GET", "/events") as reply:
+        assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert reply.headers["cache-control"] == "no-store"
+        lines = reply.iter_lines()
+        assert next(lines).startswith(":")
+        # Until the record has been asked for the first time, a job is not one that is to come.
+        time.sleep(0.3)
+        job_id = post(calls)
+        posted = time.monotonic()
+        event = [f"id: {job_id}", "event: job", f'data: {{"job":{job_id},"metrics":2}}']
+        assert read_events(lines, 1) == [event]
+        assert time.monotonic() - posted < 5
+
+
+@pytest.mark.parametrize("how", ["query", "header"])
+def test_who_comes_back_is_told_of_the_jobs_since(
+    client: httpx.Client, calls: Calls, how: str
+) -> None:
+    first, second = post(calls), post(calls)
+    options: dict[str, Any] = (
+        {"params": {"after": first}}
+        if how == "query"
+        else {"headers": {"Last-Event-ID": str(first)}}
+    )
+    with client.stream("GET", "/events", **options) as reply:
+        (event,) = read_events(reply.iter_lines(), 1)
+    assert event[0] == f"id: {second}"
+
+
+@pytest.mark.parametrize("after", ["-1", "x", str(2**63)])
+def test_what_is_no_id_is_refused(client: httpx.Client, after: str) -> None:
+    assert client.get("/events", params={"after": after}).status_code == 422
+
+
+def test_who_listens_does_not_keep_the_service_from_stopping(
+    client: httpx.Client, service: Service
+) -> None:
+    before = len(service.log.read_text())
+    with client.stream("GET", "/events") as reply:
+        lines = reply.iter_lines()
+        assert next(lines).startswith(":")
+        service.stop()
+        assert [line for line in lines if line] == []
+    log = service.log.read_text()[before:]
+    assert "Application shutdown complete" in log
+    assert "graceful shutdown exceeded" not in log
+    service.start()
+    wait_for(lambda: client.get("/healthz").is_success)

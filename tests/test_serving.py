@@ -1,0 +1,18 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from squash_api.serving import serve
+from tests.support.builders import make_settings
+
+
+def test_a_port_that_is_taken_ends_it_with_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = make_settings(tmp_path, port=taken.getsockname()[1], host="127.0.0.1")
+        with pytest.raises(SystemExit) as exit_info:
+            serve(settings)
+    assert exit_info.value.code in (1, 3)
+    capsys.readouterr()
