@@ -122,7 +122,7 @@ def _message(expected: Expectation, metric: Metric) -> str:
         f"{{{{ $since := index .Fields {_text(SINCE)} }}}}"
         f"{{{{ $late := gt (index .Fields {go_string(LATE_S)}) 0.0 }}}}"
         '{{ $still := and $late (eq .Level "OK") }}'
-        + message.heading(metric, "{{ if $late }} is late{{ else }} has come again{{ end }}")
+        + message.heading(metric, "{{ if $late }} is late{{ else }} is no longer late{{ end }}")
         + "{{ if $late }}\n"
         + static(f"no value for {expected.specification} ")
         + f"for {age} {unit}, expected {static(allowed)}: {late} {unit} late"

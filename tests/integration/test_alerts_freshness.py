@@ -84,7 +84,7 @@ def test_a_late_value_is_told_once_and_so_is_its_coming(bench: Bench) -> None:
         "run 18, <https://squash.example/job/17|job>"
     )
     lines = well.text.splitlines()
-    assert lines[0] == "*OK* PA1 (validate) has come again: Photometric repeatability"
+    assert lines[0] == "*OK* PA1 (validate) is no longer late: Photometric repeatability"
     assert lines[1].startswith("late since 20")
 
 

@@ -75,11 +75,11 @@ def test_one_that_is_late_by_its_tags_is_told_in_place_of_it(told: list[str]) ->
     assert ": 10.0 h late" in late
     assert "tract 17" in late
     assert "run R1, <https://squash.example/job/1|job>" in late
-    assert well.startswith("*OK* PA1 (validate) has come again")
+    assert well.startswith("*OK* PA1 (validate) is no longer late")
     assert "tract" not in well
 
 
 def test_a_value_in_time_ends_it(told: list[str]) -> None:
-    assert told[2].startswith("*OK* PA1 (validate) has come again")
+    assert told[2].startswith("*OK* PA1 (validate) is no longer late")
     assert "tract 17" in told[2]
     assert told[2].count("*") == 2
