@@ -126,6 +126,13 @@ class BusyError(SquashError):
         self.retry_after_s = retry_after_s
 
 
+class NotAvailableError(SquashError):
+    """What is asked for needs a library that is not installed."""
+
+    code = "not_available"
+    status_code = 501
+
+
 class RecordUnavailableError(SquashError):
     """The record cannot be read or written at the moment."""
 

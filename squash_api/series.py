@@ -6,9 +6,10 @@ for value in series.values(): ...
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import compress
 from math import isfinite
 
 from sqlalchemy import Connection
@@ -85,7 +86,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class JobValues:
-    """The values of one job; each is its metric, the unit, and the value."""
+    """Values of one job: each its metric, the unit, and the value.
+
+    `job.values` are as the record holds them, by the metrics' ids, in the same order.
+    """
 
     job: MeasuredJob
     tags: Mapping[str, str]
@@ -149,75 +153,87 @@ class Series:
             return self._plan.count_jobs(connection)
 
     def jobs(
-        self, *, after_ns: int | None = None, first_window: int = MOST_JOBS
+        self, *, after: Cursor | None = None, limit: int | None = None
     ) -> Iterator[list[JobValues]]:
-        """Yield jobs with their values, some at a time; a list may be empty.
+        """Yield values by their jobs, some jobs at a time; a list may be empty.
 
         Parameters
         ----------
-        after_ns
-            Only jobs of later times.
-        first_window
-            How many jobs to look at first; every time it is twice as many.
+        after
+            Only values behind this one.
+        limit
+            At most so many values; fewer jobs are looked at than without it.
         """
-        size: int | None = first_window
-        at_ns = after_ns
-        while size is not None:
+        size = MOST_JOBS
+        if limit is not None:
+            size = max(_FEWEST_JOBS, limit // max(1, len(self._plan.rank)) + 1)
+        at_ns = None if after is None else after.time_ns - 1
+        left = limit
+        while True:
             found, at_ns = self._window(self._plan, at_ns, size)
+            if after is not None and found:
+                found, after = self._behind(found, after), None
+            if left is not None:
+                found, left = _first(found, left)
             yield found
-            size = None if at_ns is None else min(2 * size, MOST_JOBS)
+            if at_ns is None or left == 0:
+                return
+            size = min(2 * size, MOST_JOBS)
 
     def values(self) -> Iterator[Value]:
         """Yield all values."""
-        for jobs in self.jobs():
-            for item in jobs:
-                yield from _values_of(item)
+        return values_of(self.jobs())
 
     def page(self, *, after: Cursor | None, limit: int) -> tuple[list[Value], Cursor | None]:
         """Return at most `limit` values behind a cursor, and the cursor of the page behind them."""
         found: list[Value] = []
-        last: Cursor | None = None
-        first_window = max(_FEWEST_JOBS, limit // max(1, len(self._plan.rank)) + 1)
-        after_ns = None if after is None else after.time_ns - 1
-        for jobs in self.jobs(after_ns=after_ns, first_window=first_window):
-            for item in jobs:
-                entries = zip(item.job.values, _values_of(item), strict=True)
-                for (metric_id, _), value in entries:
-                    if after is not None and self._is_through(item.job, metric_id, after):
-                        continue
-                    if len(found) == limit:
-                        return found, last
-                    found.append(value)
-                    last = Cursor(item.job.time_ns, metric_id)
-        return found, None
+        cursors: list[Cursor] = []
+        for jobs in self.jobs(after=after, limit=limit + 1):
+            found.extend(values_of([jobs]))
+            cursors.extend(
+                Cursor(item.job.time_ns, metric_id)
+                for item in jobs
+                for metric_id, _ in item.job.values
+            )
+        return found[:limit], cursors[limit - 1] if len(found) > limit else None
 
     def downsampled(self, points: int) -> Iterator[Value]:
         """Yield at most so many values of each metric and set of tags, the extremes among them."""
+        return values_of(self.downsampled_jobs(points))
+
+    def downsampled_jobs(self, points: int) -> Iterator[list[JobValues]]:
+        """Yield what `downsampled` does by its jobs, some jobs at a time."""
         chosen = Downsampler[tuple[int, int]](points)
         for jobs in self.jobs():
             for item in jobs:
                 job = item.job
-                for (metric_id, _), (_, _, number) in zip(job.values, item.values, strict=True):
-                    if number is not None:
-                        chosen.add((metric_id, job.tag_set_id), job.time_ns, number, job.job_id)
+                for (metric_id, _), (_, _, value) in zip(job.values, item.values, strict=True):
+                    if value is not None:
+                        chosen.add((metric_id, job.tag_set_id), job.time_ns, value, job.job_id)
         wanted: dict[int, set[int]] = {}
         for (metric_id, _), point in chosen.points():
             wanted.setdefault(point.job_id, set()).add(metric_id)
-        yield from self._values_in(wanted)
-
-    def _values_in(self, wanted: Mapping[int, set[int]]) -> Iterator[Value]:
-        """Yield the values of these metrics in each of these jobs."""
         only = replace(self._plan.wanted, job_ids=wanted.keys(), run_ids=())
         with self._record.read() as connection:
             plan = Plan(connection, only)
         at_ns: int | None = -1
         while at_ns is not None:
             found, at_ns = self._window(plan, at_ns, MOST_JOBS)
-            for item in found:
-                metrics = wanted[item.job.job_id]
-                for (metric_id, _), value in zip(item.job.values, _values_of(item), strict=True):
-                    if metric_id in metrics:
-                        yield value
+            yield [
+                _only(item, [metric_id in metrics for metric_id, _ in item.job.values])
+                for item in found
+                if (metrics := wanted.get(item.job.job_id))
+            ]
+
+    def field_names(self) -> list[str]:
+        """Return the names of all other metadata that the jobs of the selection may have."""
+        names: set[str] = set()
+        at_ns: int | None = -1
+        while at_ns is not None:
+            with self._record.read() as connection:
+                found, at_ns = self._plan.field_names(connection, after_ns=at_ns)
+            names |= found
+        return sorted(names)
 
     def _window(
         self, plan: Plan, after_ns: int | None, size: int
@@ -317,17 +333,42 @@ class Series:
             has_absent=selection.has_absent,
         )
 
-    def _is_through(self, job: MeasuredJob, metric_id: int, after: Cursor) -> bool:
-        """Tell whether an earlier page has shown a value."""
+    def _behind(self, jobs: Sequence[JobValues], after: Cursor) -> list[JobValues]:
+        """Leave out what an earlier page has shown of the first job."""
+        if jobs[0].job.time_ns != after.time_ns:
+            return list(jobs)
         rank = self._plan.rank
         last = rank.get(after.metric_id, -1)
-        return job.time_ns == after.time_ns and rank[metric_id] <= last
+        left = _only(jobs[0], [rank[metric_id] > last for metric_id, _ in jobs[0].job.values])
+        return [*([left] if left.values else []), *jobs[1:]]
 
 
-def _values_of(item: JobValues) -> list[Value]:
-    job = item.job
-    shared = (job.time_ns, job.job_id, job.run_id, job.run_url, job.version_tag, item.tags)
-    return [Value(metric, value, unit, *shared, job.fields) for metric, unit, value in item.values]
+def values_of(lists: Iterable[Sequence[JobValues]]) -> Iterator[Value]:
+    """Yield the values of jobs one by one."""
+    for jobs in lists:
+        for item in jobs:
+            job = item.job
+            shared = (job.time_ns, job.job_id, job.run_id, job.run_url, job.version_tag, item.tags)
+            for metric, unit, value in item.values:
+                yield Value(metric, value, unit, *shared, job.fields)
+
+
+def _only(item: JobValues, chosen: Sequence[bool]) -> JobValues:
+    """Return only those values that are chosen."""
+    job = replace(item.job, values=list(compress(item.job.values, chosen)))
+    return JobValues(job, item.tags, list(compress(item.values, chosen)))
+
+
+def _first(jobs: Sequence[JobValues], count: int) -> tuple[list[JobValues], int]:
+    """Return the first so many values, and how many there is room for behind them."""
+    found: list[JobValues] = []
+    for item in jobs:
+        if count == 0:
+            break
+        room = min(count, len(item.values))
+        found.append(item if room == len(item.values) else _only(item, [True] * room))
+        count -= room
+    return found, count
 
 
 def _refuse_unknown(noun: str, asked: set[str], known: Mapping[str, object] | set[str]) -> None:

@@ -106,6 +106,47 @@ class Plan:
         """Read the next of at most `jobs` jobs whose time is after another."""
         if self.is_empty:
             return Window([], None)
+        found, through_ns = self._jobs(connection, after_ns, jobs)
+        for metric_id, job_id, value in self._values(connection, list(found)):
+            if job_id in found:
+                found[job_id].values.append((metric_id, value))
+        measured = [item for item in found.values() if item.values]
+        if len(self.rank) > 1:
+            for item in measured:
+                item.values.sort(key=lambda entry: self.rank[entry[0]])
+        return Window(measured, through_ns)
+
+    def entries(
+        self, connection: Connection, *, after_ns: int | None, jobs: int
+    ) -> tuple[dict[int, MeasuredJob], Iterator[tuple[int, int, float | None]], int | None]:
+        """Read what `window` does, but leave the values apart: for those who count them all.
+
+        Returns
+        -------
+        tuple
+            The jobs by id, without values; metric, job and value of each, in no order, and perhaps
+            of other jobs too; up to which time all has been read, None if this was all.
+        """
+        if self.is_empty:
+            return {}, iter(()), None
+        found, through_ns = self._jobs(connection, after_ns, jobs)
+        return found, self._values(connection, list(found)), through_ns
+
+    def field_names(
+        self, connection: Connection, *, after_ns: int | None
+    ) -> tuple[set[str], int | None]:
+        """Return the names of the next jobs' other metadata, and the time of the last job.
+
+        The time is None if there are no more jobs.
+        """
+        if self.is_empty:
+            return set(), None
+        rows, through_ns = self._contexts(connection, after_ns, MOST_JOBS)
+        return {name for row in rows for name in orjson.loads(row[-1])}, through_ns
+
+    def _jobs(
+        self, connection: Connection, after_ns: int | None, jobs: int
+    ) -> tuple[dict[int, MeasuredJob], int | None]:
         rows, through_ns = self._contexts(connection, after_ns, min(jobs, MOST_JOBS))
         rows, through_ns = self._within_bounds(connection, rows, through_ns)
         suits, has_fields = self.wanted.suits, self.wanted.has_fields
@@ -125,14 +166,7 @@ class Plan:
                     fields if has_fields else {},
                     [],
                 )
-        for metric_id, job_id, value in self._values(connection, list(found)):
-            if job_id in found:
-                found[job_id].values.append((metric_id, value))
-        measured = [item for item in found.values() if item.values]
-        if len(self.rank) > 1:
-            for item in measured:
-                item.values.sort(key=lambda entry: self.rank[entry[0]])
-        return Window(measured, through_ns)
+        return found, through_ns
 
     def _time(self, after_ns: int | None) -> dict[str, int]:
         since_ns, until_ns = self.wanted.since_ns, self.wanted.until_ns

@@ -1,16 +1,23 @@
 """Measurements of jobs."""
 
+import time
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import QueryParams
 
+from squash_api.downsampling import FEWEST_POINTS, MOST_POINTS
 from squash_api.errors import Detail, InvalidInputError, MissingFieldError
 from squash_api.jobs import list_measurements, measurement_objects, post_measurement
+from squash_api.measurement_formats import MEDIA_TYPES, answer_chunks, value_object
 from squash_api.routes.dependencies import (
+    MAX_PAGE,
     AccountDep,
     JsonObjectDep,
     Page,
-    PageDep,
+    Parts,
     PartsDep,
     is_count,
     next_link,
@@ -18,9 +25,46 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.json_reply import json_reply
+from squash_api.schema import TAGS
+from squash_api.selecting import FORMATS, MOST_JSON, cursor_text, read_question
+from squash_api.series import Series
 from squash_api.stored_job import load_job
 
 router = APIRouter(tags=["measurements"])
+
+_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+_NAMED = {
+    "metric": (_TEXTS, "Only values of this metric."),
+    "package": (_TEXTS, "Only metrics of this package."),
+    "run": (_TEXTS, "Only jobs of this run."),
+    "version_tag": (_TEXTS, "Only jobs of this release."),
+    "job": ({"type": "array", "items": {"type": "integer"}}, "Only this job."),
+    "since": ({"type": "string"}, "Only this time or later: an ISO date, or 90d for so long ago."),
+    "until": ({"type": "string"}, "Only this time or earlier, likewise."),
+    "unit": ({"type": "string"}, "Convert the values to this unit."),
+    "fields": ({"type": "string"}, "Metadata to give, by commas: meta.airmass,...; * for all."),
+    "absent": ({"type": "boolean"}, "Give absent values too, as null."),
+    "points": (
+        {"type": "integer", "minimum": FEWEST_POINTS, "maximum": MOST_POINTS},
+        "At most so many values of each metric and set of tags, the extremes among them.",
+    ),
+    "format": ({"type": "string", "enum": list(FORMATS)}, "How the values are given."),
+    "limit": (
+        {"type": "integer", "minimum": 1},
+        f"Most values; for JSON 100 unless given, and at most {MOST_JSON}.",
+    ),
+    "after": ({"type": "string"}, "Where the page before ended."),
+}
+_PARAMETERS = [
+    {"in": "query", "name": name, "required": False, "schema": schema, "description": text}
+    for name, (schema, text) in (
+        *_NAMED.items(),
+        *((name, (_TEXTS, "Only jobs with this tag.")) for name in TAGS),
+    )
+]
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
+}
 
 _TYPES: dict[str, tuple[Any, str]] = {
     "metric": (str, "must be text"),
@@ -30,9 +74,42 @@ _TYPES: dict[str, tuple[Any, str]] = {
 }
 
 
-@router.get("/measurements", responses=errors_of(422))
-def get_measurements(request: Request, parts: PartsDep, page: PageDep) -> Response:
-    """List measurements in order of arrival, in the metrics' units; absent ones are null."""
+@router.get(
+    "/measurements",
+    responses={**errors_of(422, 501), **_FILES},
+    openapi_extra={"parameters": _PARAMETERS},
+)
+def get_measurements(request: Request, parts: PartsDep) -> Response:
+    """Find measurements, in the order of time, as JSON, CSV or Parquet.
+
+    Any tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is given
+    repeatedly means any of its values. Without any parameter but `limit` and `after` it lists all
+    measurements in the order of arrival, in the metrics' units; absent ones are null.
+    """
+    asked = request.query_params.multi_items()
+    if {name for name, _ in asked} <= {"limit", "after"}:
+        return _all_measurements(request, parts)
+    question = read_question(asked, schema=parts.vocabulary.schema, now_ns=time.time_ns())
+    series = Series(parts.record, parts.deriver, question.selection)
+    if question.format == "json" and question.points is None:
+        found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
+        shown = [value_object(value, fields=question.fields) for value in found]
+        link = None if cursor is None else next_link(request, parts, after=cursor_text(cursor))
+        return json_reply({"measurements": shown, "next": link})
+    chunks = answer_chunks(series, question, schema=parts.vocabulary.schema)
+    # What fails at once is said so; later the answer could only break off.
+    first = next(chunks)
+    return StreamingResponse(
+        chain([first], chunks),
+        media_type=MEDIA_TYPES[question.format],
+        headers={"Content-Disposition": f'attachment; filename="measurements.{question.format}"'}
+        if question.format != "json"
+        else None,
+    )
+
+
+def _all_measurements(request: Request, parts: Parts) -> Response:
+    page = _page(request.query_params)
     parts.vocabulary.refresh()
     found, cursor = list_measurements(
         parts.record, parts.vocabulary, after=_cursor(page), limit=page.limit
@@ -83,6 +160,16 @@ def _check_types(document: dict[str, Any]) -> None:
             raise InvalidInputError(
                 f"`{key}` {must}.", detail=[Detail(("body", key), must, "type_error")]
             )
+
+
+def _page(asked: QueryParams) -> Page:
+    limit = asked.get("limit", "100")
+    if not is_count(limit) or not 1 <= int(limit) <= MAX_PAGE:
+        message = f"must be a whole number, 1 to {MAX_PAGE}"
+        raise InvalidInputError(
+            f"`limit` {message}.", detail=[Detail(("query", "limit"), message, "int_parsing")]
+        )
+    return Page(int(limit), asked.get("after"))
 
 
 def _cursor(page: Page) -> tuple[int, int]:

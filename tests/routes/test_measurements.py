@@ -1,8 +1,10 @@
+import sys
 from typing import Any
 
 import pytest
 
 from tests.support.calls import Calls
+from tests.support.paging import follow
 
 
 def new_job(calls: Calls, *measurements: dict[str, Any]) -> int:
@@ -136,3 +138,106 @@ def test_a_page_may_begin_inside_a_deleted_job(calls: Calls) -> None:
     calls("DELETE", f"/job/{jobs[0]}")
     found = calls("GET", link.removeprefix("http://127.0.0.1:8000")).json()["measurements"]
     assert [(item["job"], item["metric"]) for item in found] == [(jobs[1], "p.a")]
+
+
+# Finding measurements
+
+
+def found(calls: Calls, query: str) -> list[dict[str, Any]]:
+    pages = follow(calls, f"/measurements?{query}", "measurements")
+    return [item for page in pages for item in page]
+
+
+def test_what_is_found_has_the_keys_of_a_list_and_what_the_job_said(calls: Calls) -> None:
+    document = {
+        "measurements": [measured("p.a", 0.1, "mag")],
+        "meta": {
+            "filter_name": "r",
+            "airmass": 1.25,
+            "env": {"ci_id": "904", "date": "2026-01-01"},
+        },
+    }
+    assert calls("POST", "/job", document).status_code == 202
+    assert found(calls, "metric=p.a&fields=meta.airmass") == [
+        {
+            "metric": "p.a",
+            "value": 0.1,
+            "unit": "mag",
+            "job": 1,
+            "time": "2026-01-01T00:00:00.000000000Z",
+            "time_ns": 1767225600000000000,
+            "run_id": "904",
+            "run_url": None,
+            "version_tag": None,
+            "tags": {"filter": "r"},
+            "fields": {"meta.airmass": 1.25},
+        }
+    ]
+
+
+def test_a_job_is_found_as_soon_as_it_is_accepted(calls: Calls) -> None:
+    for number in range(3):
+        new_job(calls, measured("p.a", number))
+        assert [item["value"] for item in found(calls, "metric=p.a")][-1] == number
+
+
+def test_pages_of_what_is_found_go_to_the_end(calls: Calls) -> None:
+    for number in range(3):
+        new_job(calls, measured("p.a", number), measured("p.b", number))
+    pages = follow(calls, "/measurements?package=p&limit=4", "measurements")
+    assert [[item["value"] for item in page] for page in pages] == [[0, 0, 1, 1], [2, 2]]
+
+
+def test_values_come_in_the_unit_that_is_asked_for(calls: Calls) -> None:
+    new_job(calls, measured("p.a", 1500.0, "mmag"))
+    assert found(calls, "metric=p.a&unit=mag")[0]["value"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("metrc=p.a", "metrc"),
+        ("metric=p.z", "metric"),
+        ("package=z", "package"),
+        ("metric=p.a&unit=m", "unit"),
+        ("metric=p.a&unit=furlong", "unit"),
+        ("format=xml", "format"),
+        ("metric=p.a&limit=1001", "limit"),
+        ("metric=%00", "metric"),
+    ],
+)
+def test_what_cannot_be_answered_is_422_and_named(calls: Calls, query: str, name: str) -> None:
+    new_job(calls, measured("p.a", 1))
+    reply = calls("GET", f"/measurements?{query}")
+    assert (reply.status_code, reply.json()["detail"][0]["loc"]) == (422, ["query", name])
+
+
+def test_a_table_comes_as_a_file(calls: Calls) -> None:
+    new_job(calls, measured("p.a", 0.1))
+    reply = calls("GET", "/measurements?format=csv")
+    assert reply.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert reply.headers["Content-Disposition"] == 'attachment; filename="measurements.csv"'
+    head, row = reply.text.splitlines()
+    assert head.startswith("time,job,metric,value,unit,run_id,")
+    assert row.split(",")[1:5] == ["1", "p.a", "0.1", "mag"]
+
+
+def test_parquet_comes_as_a_file(calls: Calls) -> None:
+    new_job(calls, measured("p.a", 0.1))
+    reply = calls("GET", "/measurements?format=parquet")
+    assert reply.headers["Content-Type"] == "application/vnd.apache.parquet"
+    assert (reply.content[:4], reply.content[-4:]) == (b"PAR1", b"PAR1")
+
+
+def test_without_pyarrow_parquet_is_501(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    reply = calls("GET", "/measurements?format=parquet")
+    assert (reply.status_code, reply.json()["code"]) == (501, "not_available")
+
+
+def test_few_points_come_at_once(calls: Calls) -> None:
+    for number in range(6):
+        new_job(calls, measured("p.a", number))
+    body = calls("GET", "/measurements?metric=p.a&points=2").json()
+    assert [item["value"] for item in body["measurements"]] == [0, 5]
+    assert body["next"] is None
