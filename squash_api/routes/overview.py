@@ -27,6 +27,7 @@ ENDPOINTS = (
     "metrics",
     "packages",
     "register",
+    "runs",
     "spec",
     "specs",
     "stats",

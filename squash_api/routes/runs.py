@@ -1,16 +1,35 @@
-"""Runs of pipelines: their jobs, and what changed in the code since the run before."""
+"""Runs of pipelines: how they stand, their jobs, and what changed in the code before them."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from squash_api.code_changes import CodeChangeReader
-from squash_api.errors import NotFoundError
-from squash_api.jobs import job_object
+from squash_api.errors import Detail, InvalidInputError, NotFoundError
+from squash_api.jobs import date_text, job_object
+from squash_api.record.run_lists import NEWEST_NS
 from squash_api.record.runs import jobs_of_run
-from squash_api.routes.dependencies import MAX_PAGE, PartsDep
+from squash_api.routes.dependencies import (
+    MAX_PAGE,
+    Page,
+    PageDep,
+    Parts,
+    PartsDep,
+    id_cursor,
+    next_link,
+)
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.json_reply import json_reply
+from squash_api.routes.run_addresses import readings_of, run_path
+from squash_api.runs_overview import (
+    FILTERS,
+    RunDetail,
+    RunList,
+    RunMember,
+    RunsOverview,
+    RunSummary,
+)
 from squash_api.storable import tag_text
 from squash_api.stored_job import load_job
 
@@ -19,6 +38,91 @@ router = APIRouter(tags=["runs"])
 CiNameQuery = Annotated[
     str | None, Query(max_length=1000, description="The pipeline that the run is of.")
 ]
+
+
+SpecsQuery = Annotated[
+    Literal["receipt", "now"],
+    Query(description="Judge by the specifications at receipt, or by today's."),
+]
+
+
+def _tag_query(description: str) -> Any:
+    return Query(max_length=1000, description=description)
+
+
+@router.get("/runs", responses=errors_of(422))
+def get_runs(
+    request: Request,
+    parts: PartsDep,
+    *,
+    page: PageDep,
+    pipeline: Annotated[str | None, _tag_query("Only runs of this pipeline.")] = None,
+    dataset: Annotated[str | None, _tag_query("Only jobs with this dataset.")] = None,
+    filter: Annotated[str | None, _tag_query("Only jobs with this filter.")] = None,  # noqa: A002
+    specs: SpecsQuery = "receipt",
+) -> Response:
+    """List runs by pipeline and dataset with how they stand, the newest first.
+
+    A page may hold fewer runs than `limit` although `next` is not null. Jobs that are of no run are
+    listed one by one.
+    """
+    tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter}
+    found = list_runs(parts, tags, page, is_now=specs == "now")
+    link = None if found.after is None else next_link(request, parts, after=found.after)
+    url = parts.settings.url
+    return json_reply({"runs": [_summary_object(run, url) for run in found.runs], "next": link})
+
+
+# `path`: what pipelines and runs are called may hold slashes.
+@router.get("/runs/{pipeline:path}/{run_id:path}", responses=errors_of(404, 422))
+def get_run(
+    request: Request,
+    pipeline: str,  # noqa: ARG001 - both read from the address as it was sent
+    run_id: str,  # noqa: ARG001 - likewise
+    *,
+    parts: PartsDep,
+    page: PageDep,
+    specs: SpecsQuery = "receipt",
+) -> Response:
+    """Return a run with its jobs, how they stand, and what changed in the packages before it.
+
+    Both names are quoted, slashes too. `-` stands for no pipeline; a name that begins with `-` or
+    consists of dots has another `-` in front.
+    """
+    detail = read_run(request, page, is_now=specs == "now")
+    url = parts.settings.url
+    link = None
+    if detail.after is not None:
+        query = urlencode({"limit": page.limit, "specs": specs, "after": detail.after})
+        link = f"{url}{run_path(detail.pipeline, detail.run_id)}?{query}"
+    return json_reply({**_detail_object(detail, url), "next": link})
+
+
+def list_runs(parts: Parts, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
+    """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
+    parts.deriver.catch_up()
+    kept = {name: tag_text(text) or "" for name in FILTERS if (text := tags.get(name))}
+    return RunsOverview(parts.record, parts.states).list_runs(
+        tags=kept,
+        after=_time_cursor(page),
+        limit=page.limit,
+        is_now=is_now,
+    )
+
+
+def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
+    """Return the run that the address of a request names.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    """
+    parts: Parts = request.app.state.parts
+    parts.deriver.catch_up()
+    return RunsOverview(parts.record, parts.states).run(
+        readings_of(request.scope), after=id_cursor(page), limit=page.limit, is_now=is_now
+    )
 
 
 # `path`: what a run is called may hold slashes.
@@ -72,3 +176,63 @@ def get_code_changes(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -
 def _as_kept(ci_id: str, ci_name: str | None) -> tuple[str, str | None]:
     """Return a run and its pipeline as the record keeps what jobs call them."""
     return tag_text(ci_id) or "", None if ci_name is None else tag_text(ci_name) or ""
+
+
+def _time_cursor(page: Page) -> int | None:
+    """Return the time, in ns, before which a list goes on."""
+    text = page.after
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > NEWEST_NS:
+        raise InvalidInputError(
+            "The cursor `after` must be the one of a `next` link.",
+            detail=[Detail(("query", "after"), "must be a time in ns", "int_parsing")],
+        )
+    return int(text)
+
+
+def _summary_object(run: RunSummary, url: str) -> dict[str, Any]:
+    path = f"/job/{run.job_id}" if run.run_id is None else run_path(run.pipeline, run.run_id)
+    return {
+        "pipeline": run.pipeline,
+        "run_id": run.run_id,
+        "dataset": run.dataset,
+        "filters": run.filters,
+        "url": f"{url}{path}",
+        "run_url": run.run_url,
+        "version_tag": run.version_tag,
+        "date": date_text(run.time_ns),
+        "jobs": run.jobs,
+        "newest_job": run.job_id,
+        "measurements": run.measurements,
+        "complete": run.is_complete,
+        **run.state.to_json(),
+    }
+
+
+def _detail_object(run: RunDetail, url: str) -> dict[str, Any]:
+    return {
+        "pipeline": run.pipeline,
+        "run_id": run.run_id,
+        "run_url": run.newest.run_url,
+        "version_tag": run.newest.version_tag,
+        "date": date_text(run.newest.time_ns),
+        "number_of_jobs": run.jobs,
+        "complete": run.looked_at == run.jobs,
+        "measurements": run.measurements,
+        **run.state.to_json(),
+        "run_before": None if run.before is None else run.before.to_json(),
+        "last_passing": None if run.last_passing is None else run.last_passing.to_json(),
+        "jobs": [_member_object(member, url) for member in run.members],
+    }
+
+
+def _member_object(member: RunMember, url: str) -> dict[str, Any]:
+    return {
+        "id": member.job.job_id,
+        "url": f"{url}/job/{member.job.job_id}",
+        "date": date_text(member.job.time_ns),
+        "tags": dict(member.tags),
+        "measurements": member.job.measurement_count,
+        **member.state.to_json(),
+    }

@@ -9,7 +9,7 @@ from tests.support.calls import Calls
 KEYS_OF_OLD = {
     *("jenkins", "job", "jobs", "metric", "metrics", "spec", "specs", "measurement"),
     *("measurements", "register", "auth", "user", "users", "stats", "status", "version"),
-    *("code_changes", "datasets", "packages"),
+    *("code_changes", "datasets", "packages", "runs"),
 }
 
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from tests.support.calls import Calls
+from tests.support.paging import follow
 
 
 def post_run(
@@ -128,3 +129,149 @@ def test_a_run_is_found_by_the_name_it_was_posted_with(shared_calls: Calls, run:
     name = run.replace(" ", "%20").replace("/", "%2F").replace("\\", "%5C")
     reply = shared_calls("GET", f"/jenkins/{name}?ci_name=my%20pipe")
     assert (reply.status_code, reply.json()["id"]) == (200, job)
+
+
+# Runs and how they stand
+
+
+def declare(calls: Calls, name: str, limit: float) -> None:
+    calls("POST", f"/metric/{name}", {"unit": "m", "description": "What it is."})
+    threshold = {"value": limit, "unit": "m", "operator": "<"}
+    document = {"threshold": threshold, "tags": ["minimum"]}
+    assert calls("POST", f"/spec/{name}.minimum", document).status_code == 201
+
+
+def post(calls: Calls, value: float, *, metric: str = "runs.a", **env: Any) -> int:
+    reply = calls(
+        "POST",
+        "/job",
+        {
+            "measurements": [{"metric": metric, "value": value, "unit": "m"}],
+            "meta": {"env": env, "packages": env.pop("packages", {})},
+        },
+    )
+    assert reply.status_code == 202, reply.text
+    job: int = reply.json()["id"]
+    return job
+
+
+@pytest.fixture
+def nights(calls: Calls) -> Calls:
+    """Three runs, the second of which breaks a limit on one of two datasets."""
+    declare(calls, "runs.a", 5.0)
+    for run, day, values in (("1", 1, (1, 1)), ("2", 2, (9, 1)), ("3", 3, (1, 1))):
+        for dataset, value in zip("xy", values, strict=True):
+            post(
+                calls,
+                value,
+                run_id=run,
+                ci_name="nightly",
+                dataset=dataset,
+                date=f"2026-03-0{day}T0{'xy'.index(dataset)}:00:00Z",
+            )
+    return calls
+
+
+def test_runs_are_listed_with_their_worst_state(nights: Calls) -> None:
+    runs = nights("GET", "/runs").json()["runs"]
+    assert [(run["run_id"], run["dataset"], run["state"]) for run in runs] == [
+        ("3", "y", "passed"),
+        ("3", "x", "passed"),
+        ("2", "y", "passed"),
+        ("2", "x", "CRITICAL"),
+        ("1", "y", "passed"),
+        ("1", "x", "passed"),
+    ]
+    assert runs[3]["failed"] == {"INFO": 0, "WARNING": 0, "CRITICAL": 1}
+    assert runs[3]["url"].endswith("/runs/nightly/2")
+
+
+def test_runs_come_page_by_page(nights: Calls) -> None:
+    pages = follow(nights, "/runs?limit=4&pipeline=nightly", "runs")
+    assert [len(page) for page in pages] == [4, 2]
+    assert follow(nights, "/runs?limit=6", "runs")[0] == [*pages[0], *pages[1]]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("dataset=x&pipeline=nightly", ["3", "2", "1"]),
+        ("dataset=x&filter=", ["3", "2", "1"]),
+        ("filter=r", []),
+        ("pipeline=other", []),
+    ],
+)
+def test_runs_are_chosen_by_tags(nights: Calls, query: str, found: list[str]) -> None:
+    assert [run["run_id"] for run in nights("GET", f"/runs?{query}").json()["runs"]] == found
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 19, "9" * 30])
+def test_a_cursor_of_runs_is_a_time(shared_calls: Calls, after: str) -> None:
+    assert shared_calls("GET", f"/runs?after={after}").status_code == 422
+
+
+def test_a_run_has_its_jobs_and_what_it_is_compared_with(nights: Calls) -> None:
+    run = nights("GET", "/runs/nightly/3").json()
+    assert (run["pipeline"], run["run_id"], run["state"]) == ("nightly", "3", "passed")
+    assert (run["number_of_jobs"], run["complete"], run["measurements"]) == (2, True, 2)
+    assert [job["tags"]["dataset"] for job in run["jobs"]] == ["x", "y"]
+    assert (run["run_before"]["run_id"], run["last_passing"]["run_id"]) == ("2", "1")
+    assert run["next"] is None
+
+
+def test_the_jobs_of_a_run_come_page_by_page(nights: Calls) -> None:
+    pages = follow(nights, "/runs/nightly/2?limit=1", "jobs")
+    assert [[job["state"] for job in page] for page in pages] == [["CRITICAL"], ["passed"]]
+
+
+def test_changed_packages_have_a_link_that_compares(calls: Calls) -> None:
+    url = "https://github.com/lsst/afw.git"
+    for run, sha in (("1", "a1"), ("2", "b2")):
+        packages = {"afw": {"name": "afw", "git_sha": sha, "git_url": url}}
+        post(calls, 1.0, run_id=run, ci_name="ci", packages=packages)
+    (package,) = calls("GET", "/runs/ci/2").json()["run_before"]["packages"]
+    assert package == {
+        "name": "afw",
+        "before": "a1",
+        "after": "b2",
+        "git_url": url,
+        "new": False,
+        "gone": False,
+        "compare": "https://github.com/lsst/afw/compare/a1...b2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "run"),
+    [("my pipe", "RC2/w_1/DM-1"), ("a/b", ".."), (None, "-"), ("<b>", 'x"?#'), ("Ω", "/x")],
+)
+def test_a_run_is_at_the_address_that_the_list_gives(
+    calls: Calls, pipeline: str | None, run: str
+) -> None:
+    env = {} if pipeline is None else {"ci_name": pipeline}
+    job = post(calls, 1.0, run_id=run, **env)
+    (listed,) = calls("GET", "/runs").json()["runs"]
+    path = listed["url"].partition("//")[2].partition("/")[2]
+    found = calls("GET", f"/{path}").json()
+    assert [item["id"] for item in found["jobs"]] == [job]
+
+
+def test_an_unknown_run_is_not_found(shared_calls: Calls) -> None:
+    for path in ("/runs/a/b", "/runs/a%2Fb/c", "/runs/-/%00"):
+        assert shared_calls("GET", path).status_code == 404
+
+
+def test_todays_specifications_may_judge_runs(calls: Calls) -> None:
+    calls("POST", "/metric/runs.b", {"unit": "m", "description": "What it is."})
+    post(calls, 9.0, metric="runs.b", run_id="1", ci_name="ci")
+    declare(calls, "runs.b", 5.0)
+    states = [
+        calls("GET", path).json()
+        for path in ("/runs", "/runs?specs=now", "/runs/ci/1", "/runs/ci/1?specs=now")
+    ]
+    assert [(item.get("runs") or [item])[0]["state"] for item in states] == [
+        "no limit",
+        "CRITICAL",
+        "no limit",
+        "CRITICAL",
+    ]
