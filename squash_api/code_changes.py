@@ -11,6 +11,7 @@ from squash_api.record.runs import RunRow, load_package_set, runs_of
 
 _MOST_REMEMBERED = 1000
 _MOST_SETS = 50
+_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,16 @@ class CodeChanges:
 
 
 class CodeChangeReader:
-    """Compares runs, remembering what it has read. For one thread at a time."""
+    """Compares runs, remembering what it has read. For one thread at a time.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    remembers
+        So many runs and differences at most.
+    """
+
+    def __init__(self, *, remembers: int = _MOST_REMEMBERED) -> None:
+        self._most = remembers
         self._runs: dict[int, RunRow | None] = {}
         self._sets: dict[int, list[dict[str, Any]]] = {}
         self._differences: dict[tuple[int, int], tuple[PackageChange, ...]] = {}
@@ -41,9 +49,20 @@ class CodeChangeReader:
         sets = (previous.package_set_id, run.package_set_id)
         return CodeChanges(previous.run_id, self._difference(connection, sets))
 
+    def read_many(
+        self, connection: Connection, job_ids: Sequence[int]
+    ) -> dict[int, CodeChanges | None]:
+        """Return what `read` does for the runs of many jobs, by job."""
+        runs = _runs_of(connection, job_ids)
+        previous = {run.previous_job_id for run in runs.values()} - {None, *self._runs}
+        if len(self._runs) + len(previous) > self._most:
+            self._runs.clear()
+        self._runs.update(_runs_of(connection, sorted(item for item in previous if item)))
+        return {job_id: self.read(connection, run) for job_id, run in runs.items()}
+
     def _run(self, connection: Connection, job_id: int) -> RunRow | None:
         if job_id not in self._runs:
-            if len(self._runs) >= _MOST_REMEMBERED:
+            if len(self._runs) >= self._most:
                 self._runs.clear()
             self._runs[job_id] = runs_of(connection, [job_id]).get(job_id)
         return self._runs[job_id]
@@ -52,7 +71,7 @@ class CodeChangeReader:
         self, connection: Connection, sets: tuple[int, int]
     ) -> tuple[PackageChange, ...]:
         if sets not in self._differences:
-            if len(self._differences) >= _MOST_REMEMBERED:
+            if len(self._differences) >= self._most:
                 self._differences.clear()
             before, now = (self._packages(connection, number) for number in sets)
             self._differences[sets] = _difference(before, now)
@@ -65,6 +84,14 @@ class CodeChangeReader:
                 self._sets.clear()
             self._sets[number] = load_package_set(connection, number)
         return self._sets[number]
+
+
+def _runs_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, RunRow]:
+    return {
+        job_id: run
+        for start in range(0, len(job_ids), _CHUNK)
+        for job_id, run in runs_of(connection, job_ids[start : start + _CHUNK]).items()
+    }
 
 
 def _difference(

@@ -96,3 +96,12 @@ def test_a_reader_that_has_read_many_sets_still_reads_the_right_one(record: Reco
         assert found is not None
         assert found.packages is not None
         assert [item.git_sha for item in found.packages] == [str(job_id - 1)]
+
+
+def test_many_jobs_are_compared_as_each_by_itself(record: Record) -> None:
+    run(record, "A", package("afw"))
+    run(record, "B", package("afw", "2"))
+    run(record, "C", package("afw", "2"))
+    with record.read() as connection:
+        found = CodeChangeReader(remembers=1).read_many(connection, [1, 2, 3, 99])
+    assert found == {number: changes(record, number) for number in (1, 2, 3)}
