@@ -8,18 +8,16 @@ for value in series.values(): ...
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import compress
-from math import isfinite
 
 from sqlalchemy import Connection
 
 from squash_api.derivation import Deriver
 from squash_api.downsampling import Downsampler
-from squash_api.errors import Detail, InvalidInputError
+from squash_api.metric_units import MetricUnits
 from squash_api.record.contexts import tags_of_sets
 from squash_api.record.derived import derived_through
-from squash_api.record.metrics import MetricRow, metrics_since
+from squash_api.record.metrics import MetricRow
 from squash_api.record.record import Record
 from squash_api.record.series import (
     MOST_JOBS,
@@ -29,8 +27,6 @@ from squash_api.record.series import (
     Wanted,
     waiting_for_rederivation,
 )
-from squash_api.schema import split_metric_name
-from squash_api.verify.units import UnitError, canonical_unit, converter
 
 _FEWEST_JOBS = 64
 _MOST_REMEMBERED_SETS = 10_000
@@ -107,13 +103,6 @@ class Cursor:
     metric_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Metric:
-    row: MetricRow
-    unit: str | None
-    convert: Callable[[float], float] | None
-
-
 class Series:
     """The selected values, in the order of time and then of the metrics' names.
 
@@ -137,14 +126,13 @@ class Series:
         self._record = record
         self._deriver = deriver
         self._selection = selection
-        self._metrics: dict[int, _Metric] = {}
-        self._version = 0
+        self._metrics = MetricUnits(selection.unit)
         self._tags: OrderedDict[int, Mapping[str, str]] = OrderedDict()
         deriver.catch_up()
         with record.read() as connection:
-            self._learn_metrics(connection)
+            self._metrics.refresh(connection)
             self._through = derived_through(connection)
-            chosen = self._chosen_metrics()
+            chosen = self._metrics.choose(selection.metrics, selection.packages)
             self._plan = Plan(connection, self._wanted(chosen))
 
     def count_jobs(self) -> int:
@@ -243,38 +231,15 @@ class Series:
                 window = plan.window(connection, after_ns=after_ns, jobs=size)
                 stale = waiting_for_rederivation(connection, [job.job_id for job in window.jobs])
                 if not stale:
-                    self._learn_metrics(connection)
+                    self._metrics.refresh(connection)
                     self._learn_tags(connection, window.jobs)
                     break
             self._deriver.rederive(stale)
         return [self._job_values(job) for job in window.jobs], window.through_ns
 
     def _job_values(self, job: MeasuredJob) -> JobValues:
-        values: list[tuple[str, str | None, float | None]] = []
-        for metric_id, value in job.values:
-            metric = self._metrics[metric_id]
-            shown = value
-            if metric.convert is not None and value is not None:
-                shown = metric.convert(value)
-                # A logarithm may have no value there.
-                shown = shown if isfinite(shown) else None
-            values.append((metric.row.name, metric.unit, shown))
+        values = [self._metrics.shown(metric_id, value) for metric_id, value in job.values]
         return JobValues(job, self._tags[job.tag_set_id], values)
-
-    def _learn_metrics(self, connection: Connection) -> None:
-        """Take in the units in force."""
-        for row in metrics_since(connection, self._version):
-            self._version = row.version
-            self._metrics[row.metric_id] = _Metric(row, row.unit, None)
-            target = self._selection.unit
-            if target is None or row.unit is None:
-                continue
-            try:
-                convert = converter(row.unit, target)
-            except UnitError:
-                convert = None
-            if convert is not None:
-                self._metrics[row.metric_id] = _Metric(row, canonical_unit(target), convert)
 
     def _learn_tags(self, connection: Connection, jobs: Sequence[MeasuredJob]) -> None:
         unknown = {job.tag_set_id for job in jobs} - self._tags.keys()
@@ -282,39 +247,6 @@ class Series:
             self._tags.popitem(last=False)
         unknown |= {job.tag_set_id for job in jobs} - self._tags.keys()
         self._tags.update(tags_of_sets(connection, unknown))
-
-    def _chosen_metrics(self) -> list[MetricRow]:
-        """Return the metrics that are asked for, by name."""
-        names, packages = set(self._selection.metrics), set(self._selection.packages)
-        rows = {item.row.name: item.row for item in self._metrics.values()}
-        known_packages = {split_metric_name(name)[0] for name in rows}
-        _refuse_unknown("metric", names, rows)
-        _refuse_unknown("package", packages, known_packages)
-        chosen = [
-            row
-            for name, row in sorted(rows.items())
-            if not (names or packages) or name in names or split_metric_name(name)[0] in packages
-        ]
-        self._refuse_unit(chosen)
-        return chosen
-
-    def _refuse_unit(self, chosen: Sequence[MetricRow]) -> None:
-        target = self._selection.unit
-        if target is None:
-            return
-        try:
-            canonical_unit(target)
-        except UnitError as error:
-            raise _refusal("unit", [str(error)]) from None
-        problems = [
-            f"The metric {row.name} is in '{row.unit}', which does not convert to '{target}'"
-            if row.unit is not None
-            else f"The metric {row.name} has no unit yet"
-            for row in chosen
-            if self._metrics[row.metric_id].convert is None
-        ]
-        if problems:
-            raise _refusal("unit", problems)
 
     def _wanted(self, chosen: Sequence[MetricRow]) -> Wanted:
         selection = self._selection
@@ -369,23 +301,3 @@ def _first(jobs: Sequence[JobValues], count: int) -> tuple[list[JobValues], int]
         found.append(item if room == len(item.values) else _only(item, [True] * room))
         count -= room
     return found, count
-
-
-def _refuse_unknown(noun: str, asked: set[str], known: Mapping[str, object] | set[str]) -> None:
-    problems = []
-    for name in sorted(asked - set(known)):
-        near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        problems.append(f"There is no {noun} {name}{hint}")
-    if problems:
-        raise _refusal(noun, problems)
-
-
-def _refusal(parameter: str, problems: Sequence[str]) -> InvalidInputError:
-    first = problems[0]
-    return InvalidInputError(
-        f"{first[0].upper()}{first[1:]}."
-        if first[-1] not in ".?"
-        else first[0].upper() + first[1:],
-        detail=[Detail(("query", parameter), problem) for problem in problems[:100]],
-    )
