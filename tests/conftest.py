@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from playwright.sync_api import Browser
 
 from squash_api.settings import InfluxTarget
+from tests.support.chromium import find_chromium, running
 from tests.support.fake_chronograf import FakeChronograf
 from tests.support.fake_kapacitor import FakeKapacitor
 from tests.support.http_server import HttpServer
@@ -39,6 +41,25 @@ def influxd(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
     assert influxd_binary
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def chromium_binary() -> str:
+    """The binary; without it the test is skipped, or fails where CI demands it."""
+    binary = find_chromium()
+    if binary is not None:
+        return binary
+    message = "install Debian's package chromium"
+    if "chromium" in os.environ.get("SQUASH_TEST_REQUIRE", "").split(","):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_binary: str) -> Iterator[Browser]:
+    """A running Chromium; `watched_page` opens pages in it."""
+    with running(chromium_binary) as browser:
+        yield browser
 
 
 @pytest.fixture
