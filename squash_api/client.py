@@ -10,55 +10,28 @@ Source of the format: the job document of lsst.verify, and the requests that its
 """
 
 import json
-import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from squash_api.client_reading import Texts, as_data_frame, as_table, parameters, read_columns
+from squash_api.client_wire import SquashClientError as SquashClientError  # noqa: PLC0414 - likewise
+from squash_api.client_wire import Wire, checked
 from squash_api.verify.job_file import identified, job_parts, read_job_file
 from squash_api.verify.measurement import Blob as Blob  # noqa: PLC0414 - for users of this module
 from squash_api.verify.measurement import Datum as Datum  # noqa: PLC0414 - likewise
 from squash_api.verify.measurement import DocumentError, plain
 from squash_api.verify.measurement import Measurement as Measurement  # noqa: PLC0414 - likewise
 
-_TRY_AGAIN = (429, 502, 503, 504)
-_TRY_AGAIN_AFTER = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-_CONNECT_TIMEOUT_S = 30.0
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
 _FIRST_POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
 _JOB_ID = re.compile(r"`(\d+)`")
-
-
-class SquashClientError(Exception):
-    """The service refused a request, or could not be reached.
-
-    `status_code` and `code` are those of the service's answer, None without one. `detail` is the
-    service's list of `{loc, msg, type}`; the text of the error shows each on a line.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int | None = None,
-        code: str | None = None,
-        detail: Iterable[Any] = (),
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status_code = status_code
-        self.code = code
-        self.detail = [dict(line) for line in detail if isinstance(line, Mapping)]
-
-    def __str__(self) -> str:
-        return "\n  ".join([self.message, *map(_detail_text, self.detail)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +171,8 @@ class Squash:
 
     Parameters
     ----------
+    user, password
+        Who sends jobs. Reading needs neither.
     timeout, retries
         As in `Job.dispatch`.
     transport, sleep
@@ -207,8 +182,8 @@ class Squash:
     def __init__(
         self,
         api_url: str,
-        user: str,
-        password: str,
+        user: str | None = None,
+        password: str | None = None,
         *,
         timeout: float = 900.0,
         retries: int = 5,
@@ -217,24 +192,20 @@ class Squash:
     ) -> None:
         self._url = api_url
         self._credentials = {"username": user, "password": password}
-        self._retries = retries
-        self._sleep = sleep
         self._endpoints: dict[str, str] = {}
         self._token = ""
-        self._http = httpx.Client(
-            headers={"Accept": "application/json; version=1.0"},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT_S)),
-            transport=transport,
-        )
+        self._wire = Wire(timeout=timeout, retries=retries, transport=transport, sleep=sleep)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._wire.close()
 
     def log_in(self) -> None:
         """Ask for a new token; `send` does so where it needs one."""
+        if None in self._credentials.values():
+            raise SquashClientError("Sending needs a user and a password.")
         body = json.dumps(self._credentials).encode()
         answer = self._object("POST", self._endpoint("auth"), body=body)
         token = answer.get("access_token")
@@ -259,11 +230,11 @@ class Squash:
             url = url.copy_merge_params({"strict": "true"})
         if not self._token:
             self.log_in()
-        response = self._request("POST", url, body=body, token=self._token)
+        response = self._wire.request("POST", url, body=body, token=self._token)
         if response.status_code == 401:
             self.log_in()
-            response = self._request("POST", url, body=body, token=self._token)
-        return _to_reply(_checked(response), is_repeat=response.status_code == 200)
+            response = self._wire.request("POST", url, body=body, token=self._token)
+        return _to_reply(checked(response), is_repeat=response.status_code == 200)
 
     def wait(self, reply: Reply, timeout_s: float = 300.0) -> dict[str, Any]:
         """Ask for a job's status until it is SUCCESS or FAILURE, or the time is over.
@@ -280,16 +251,72 @@ class Squash:
             left_s = deadline - time.monotonic()
             if answer.get("status") in ("SUCCESS", "FAILURE") or left_s <= 0:
                 return answer
-            self._sleep(min(pause_s, left_s))
+            self._wire.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
 
     def report(self, job_id: int) -> list[dict[str, Any]]:
         """Return the verdicts on a job."""
         url = f"{self._endpoint('job').rstrip('/')}/{job_id}/report"
-        verdicts = _checked(self._request("GET", url))
+        verdicts = checked(self._wire.request("GET", url))
         if not isinstance(verdicts, list):
             raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
         return verdicts
+
+    def measurements(
+        self,
+        metric: Texts = (),
+        *,
+        as_pandas: bool = False,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+        unit: str | None = None,
+        fields: Texts = (),
+        points: int | None = None,
+        meta: Mapping[str, Any] | None = None,
+        **terms: Any,
+    ) -> Any:
+        """Return values of metrics, in the order of time, with what their jobs said.
+
+            >>> squash.measurements("validate_drp.AM1", filter="r", since="90d", unit="arcsec")
+
+        Every number is the one that the service holds, to the last bit. A list means any of its
+        entries. Without any words it returns everything.
+
+        Parameters
+        ----------
+        since, until
+            A date, in UTC if it names no zone, or how long ago (`90d`).
+        unit
+            To convert the values to; without, they are in their metrics' units.
+        fields
+            Metadata to have a column each, `meta.airmass` for instance; `*` for all.
+        points
+            Most values of each metric and set of tags; the extremes stay.
+        meta
+            Only jobs with this metadata; `{"airmass": "1..1.5"}` gives a range.
+        terms
+            `package`, `run`, `job`, `version_tag`, `absent`, `limit`, or any tag.
+
+        Returns
+        -------
+        QTable or DataFrame
+            `time` (UTC), `job`, `metric`, `value`, `unit`, `run_id`, `run_url`, `version_tag`, all
+            tags, and `fields`. In a QTable, `value` is a quantity if all values share a unit. An
+            absent number is NaN, an absent text is empty.
+
+        Raises
+        ------
+        SquashClientError
+            If the service refuses the question, or cannot be reached.
+        ImportError
+            If `as_pandas` is asked for without pandas.
+        """
+        given = {"metric": metric, "since": since, "until": until, "unit": unit, "fields": fields}
+        query = parameters({**given, "points": points, **terms}, meta or {})
+        url = httpx.URL(self._endpoint("measurements")).copy_merge_params(query)
+        make = as_data_frame() if as_pandas else as_table
+        with self._wire.stream(url) as chunks:
+            return make(read_columns(chunks))
 
     def _endpoint(self, name: str) -> str:
         if not self._endpoints:
@@ -304,73 +331,10 @@ class Squash:
     def _object(
         self, method: str, url: str, *, body: bytes | None = None, follow: bool = False
     ) -> dict[str, Any]:
-        answer = _checked(self._request(method, url, body=body, follow=follow))
+        answer = checked(self._wire.request(method, url, body=body, follow=follow))
         if not isinstance(answer, dict):
             raise SquashClientError(f"{method} {url}: the answer is not a JSON object")
         return answer
-
-    def _request(
-        self,
-        method: str,
-        url: str | httpx.URL,
-        *,
-        body: bytes | None = None,
-        token: str = "",
-        follow: bool = False,
-    ) -> httpx.Response:
-        """Send a request, again and again while an answer may still come."""
-        headers = {"Authorization": f"JWT {token}"} if token else {}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        for attempt in range(self._retries + 1):
-            is_last = attempt == self._retries
-            asked_s = 0.0
-            try:
-                response = self._http.request(
-                    method, url, content=body, headers=headers, follow_redirects=follow
-                )
-                if response.status_code not in _TRY_AGAIN or is_last:
-                    return response
-                asked_s = _retry_after_s(response)
-            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                if is_last or not isinstance(error, _TRY_AGAIN_AFTER):
-                    reason = str(error) or "no answer in time"
-                    raise SquashClientError(f"{method} {url}: {reason}") from error
-            pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
-            # Clients that were cut off together must not come back together.
-            self._sleep(max(pause_s * random.uniform(0.5, 1.0), asked_s))  # noqa: S311 - no secret
-        raise SquashClientError("the number of retries cannot be negative")
-
-
-def _checked(response: httpx.Response) -> Any:
-    """Return the JSON of an answer.
-
-    Raises
-    ------
-    SquashClientError
-        If it is a refusal, with the service's own words if there are any, or not JSON.
-    """
-    where = f"{response.request.method} {response.request.url}"
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if response.status_code not in (200, 201, 202):
-        said = answer if isinstance(answer, dict) else {}
-        message = said.get("message") or said.get("description")
-        shown = f"{where}: {response.status_code} {response.reason_phrase}"
-        if "Location" in response.headers:
-            shown += f", to {response.headers['Location']}"
-        detail = said.get("detail")
-        raise SquashClientError(
-            str(message or shown),
-            status_code=response.status_code,
-            code=said.get("code"),
-            detail=detail if isinstance(detail, list) else [],
-        )
-    if answer is None:
-        raise SquashClientError(f"{where}: the answer is not JSON: is this a SQuaSH service?")
-    return answer
 
 
 def _to_reply(answer: Any, *, is_repeat: bool) -> Reply:
@@ -385,15 +349,3 @@ def _to_reply(answer: Any, *, is_repeat: bool) -> Reply:
         is_repeat=is_repeat,
         **lists,
     )
-
-
-def _retry_after_s(response: httpx.Response) -> float:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), 2 * _LONGEST_PAUSE_S) if text.isdecimal() else 0.0
-
-
-def _detail_text(line: Mapping[str, Any]) -> str:
-    loc = line.get("loc")
-    steps = list(loc) if isinstance(loc, list | tuple) else []
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return f"{path.lstrip('.')}: {line.get('msg')}" if path else str(line.get("msg"))

@@ -61,25 +61,25 @@ def test_a_change_of_unit_is_taken_in(jobs: MeasuredJobs) -> None:
     found = units(jobs, "mag")
     jobs.record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
     refresh(jobs, found)
-    assert found.shown(*jobs.ids("p.a"), 1.0) == ("p.a", "mag", 1.0)
+    assert found.shown(jobs.ids("p.a")[0], 1.0) == ("p.a", "mag", 1.0)
 
 
 @pytest.mark.parametrize(
-    ("unit", "chosen", "packages", "parameter", "message"),
+    ("unit", "asked", "parameter", "message"),
     [
-        (None, ["q.aa"], [], "metric", "There is no metric q.aa; did you mean q.a?"),
-        (None, ["zzz"], [], "metric", "There is no metric zzz."),
-        (None, [], ["p", "x"], "package", "There is no package x."),
-        ("furlongs", [], [], "unit", "'furlongs' is no unit that astropy knows"),
-        ("mag", [], ["p", "q"], "unit", "The metric q.a is in 'arcsec', which does not convert to"),
-        ("mag", ["u.a"], [], "unit", "The metric u.a has no unit yet."),
+        (None, (["q.aa"], []), "metric", "There is no metric q.aa; did you mean q.a?"),
+        (None, (["zzz"], []), "metric", "There is no metric zzz."),
+        (None, ([], ["p", "x"]), "package", "There is no package x."),
+        ("furlongs", ([], []), "unit", "'furlongs' is no unit that astropy knows"),
+        ("mag", ([], ["p", "q"]), "unit", "The metric q.a is in 'arcsec', which does not convert"),
+        ("mag", (["u.a"], []), "unit", "The metric u.a has no unit yet."),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_parameter(
-    jobs: MeasuredJobs, unit: str | None, chosen: Any, packages: Any, parameter: str, message: str
+    jobs: MeasuredJobs, unit: str | None, asked: Any, parameter: str, message: str
 ) -> None:
     jobs.record.write(lambda connection: meet_metrics(connection, {"u.a": None}))
     with pytest.raises(InvalidInputError) as caught:
-        units(jobs, unit).choose(chosen, packages)
+        units(jobs, unit).choose(*asked)
     assert caught.value.message.startswith(message)
     assert caught.value.detail[0].loc == ("query", parameter)

@@ -1,0 +1,188 @@
+"""Requests of the client: sent again while an answer may still come, refusals as one error."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+_TRY_AGAIN = (429, 502, 503, 504)
+_TRY_AGAIN_AFTER = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+_CONNECT_TIMEOUT_S = 30.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+class SquashClientError(Exception):
+    """The service refused a request, or could not be reached.
+
+    `status_code` and `code` are those of the service's answer, None without one. `detail` is the
+    service's list of `{loc, msg, type}`; the text of the error shows each on a line.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        code: str | None = None,
+        detail: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code
+        self.detail = [dict(line) for line in detail if isinstance(line, Mapping)]
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *map(_detail_text, self.detail)])
+
+
+class Wire:
+    """The connection to a service.
+
+    Parameters
+    ----------
+    timeout
+        Seconds without an answer after which a request is given up.
+    retries
+        How often a request is repeated while the service cannot be reached or is too busy.
+    transport, sleep
+        The wire itself and the pause between repeated requests, for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        retries: int,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._retries = retries
+        self.sleep = sleep
+        self._http = httpx.Client(
+            headers={"Accept": "application/json; version=1.0"},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT_S)),
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        url: str | httpx.URL,
+        *,
+        body: bytes | None = None,
+        token: str = "",
+        follow: bool = False,
+    ) -> httpx.Response:
+        """Send a request, again and again while an answer may still come.
+
+        Raises
+        ------
+        SquashClientError
+            If none comes.
+        """
+        headers = {"Authorization": f"JWT {token}"} if token else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return self._send(method, url, body=body, headers=headers, follow=follow)
+
+    @contextmanager
+    def stream(self, url: str | httpx.URL) -> Iterator[Iterator[bytes]]:
+        """Ask for a file, and give it piece by piece.
+
+        Raises
+        ------
+        SquashClientError
+            If it is refused, or does not come to its end.
+        """
+        response = self._send("GET", url, is_streamed=True)
+        try:
+            if response.status_code != 200:
+                response.read()
+                checked(response)
+            yield response.iter_bytes()
+        except httpx.HTTPError as error:
+            reason = str(error) or "no answer in time"
+            raise SquashClientError(f"GET {url}: {reason}") from error
+        finally:
+            response.close()
+
+    def _send(
+        self,
+        method: str,
+        url: str | httpx.URL,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        follow: bool = False,
+        is_streamed: bool = False,
+    ) -> httpx.Response:
+        for attempt in range(self._retries + 1):
+            is_last = attempt == self._retries
+            asked_s = 0.0
+            try:
+                request = self._http.build_request(method, url, content=body, headers=headers)
+                response = self._http.send(request, follow_redirects=follow, stream=is_streamed)
+                if response.status_code not in _TRY_AGAIN or is_last:
+                    return response
+                response.close()
+                asked_s = _retry_after_s(response)
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                if is_last or not isinstance(error, _TRY_AGAIN_AFTER):
+                    reason = str(error) or "no answer in time"
+                    raise SquashClientError(f"{method} {url}: {reason}") from error
+            pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
+            # Clients that were cut off together must not come back together.
+            self.sleep(max(pause_s * random.uniform(0.5, 1.0), asked_s))  # noqa: S311 - no secret
+        raise SquashClientError("the number of retries cannot be negative")
+
+
+def checked(response: httpx.Response) -> Any:
+    """Return the JSON of an answer.
+
+    Raises
+    ------
+    SquashClientError
+        If it is a refusal, with the service's own words if there are any, or not JSON.
+    """
+    where = f"{response.request.method} {response.request.url}"
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if response.status_code not in (200, 201, 202):
+        said = answer if isinstance(answer, dict) else {}
+        message = said.get("message") or said.get("description")
+        shown = f"{where}: {response.status_code} {response.reason_phrase}"
+        if "Location" in response.headers:
+            shown += f", to {response.headers['Location']}"
+        detail = said.get("detail")
+        raise SquashClientError(
+            str(message or shown),
+            status_code=response.status_code,
+            code=said.get("code"),
+            detail=detail if isinstance(detail, list) else [],
+        )
+    if answer is None:
+        raise SquashClientError(f"{where}: the answer is not JSON: is this a SQuaSH service?")
+    return answer
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), 2 * _LONGEST_PAUSE_S) if text.isdecimal() else 0.0
+
+
+def _detail_text(line: Mapping[str, Any]) -> str:
+    loc = line.get("loc")
+    steps = list(loc) if isinstance(loc, list | tuple) else []
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return f"{path.lstrip('.')}: {line.get('msg')}" if path else str(line.get("msg"))
