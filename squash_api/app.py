@@ -22,7 +22,7 @@ from squash_api.garbage import spare_cycle_search
 from squash_api.job_states import JobStates
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
-from squash_api.pages import assets
+from squash_api.pages import assets, metric, plots
 from squash_api.pages.addresses import PAGES
 from squash_api.pages.failures import add_failure_handlers
 from squash_api.pages.negotiation import PageRoute
@@ -46,6 +46,7 @@ from squash_api.schema import Schema
 from squash_api.settings import Settings, require_secret
 from squash_api.standing import Standings
 from squash_api.tags_in_force import check_tags
+from squash_api.trends import Trends
 from squash_api.vocabulary import Vocabulary
 from squash_api.watch import make_watch
 
@@ -115,6 +116,7 @@ def create_app(
         app.include_router(module.router)
     app.router.routes.insert(0, _PlainRoute("/job", jobs.post_job, methods=["POST"]))
     app.include_router(assets.router)
+    app.include_router(metric.router)
     app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
     add_failure_handlers(app)
     app.add_middleware(ObservingMiddleware, counters=parts.counters)
@@ -173,6 +175,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         standings=standings,
         background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
+        trends=Trends(record, deriver, definitions.in_force, vocabulary),
         events=JobEvents(record, deriver),
         states=JobStates(record, definitions.in_force, deriver, schema),
     )
@@ -198,7 +201,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _warm_up() -> None:
-    """Do ahead what would make some request wait: importing astropy, for the first conversion."""
+    """Do ahead what would make some request wait: the first conversion, the first plot."""
     import astropy.units  # noqa: F401, PLC0415
 
+    plots.warm_up()
     spare_cycle_search()

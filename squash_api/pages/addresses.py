@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from squash_api.pages.metric import metric_page
+
 Page = Callable[..., Any] | Callable[..., Awaitable[Any]]
 
-PAGES: tuple[tuple[str, Page], ...] = ()
+PAGES: tuple[tuple[str, Page], ...] = (("/metric/{name:path}", metric_page),)
 """Addresses below the public root, and the functions that make the pages."""

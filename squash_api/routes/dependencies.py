@@ -25,6 +25,7 @@ from squash_api.record.record import Record
 from squash_api.settings import Settings
 from squash_api.standing import Standings
 from squash_api.tokens import PasswordCredentials, parse_authorization
+from squash_api.trends import Trends
 from squash_api.verify.json_text import decode_json
 from squash_api.vocabulary import Vocabulary
 
@@ -46,6 +47,7 @@ class Parts:
     accounts: Accounts
     background: Background
     counters: Counters
+    trends: Trends
     events: JobEvents
     states: JobStates
 

@@ -1,0 +1,371 @@
+"""Plots of a metric, from plain rows to the document that Bokeh draws in the browser. Pure.
+
+Making Bokeh's models takes a hundred times as long as what there is to say about the points. So the
+models are made once for each theme and kind of axis, and a plot is a copy of their JSON with its
+own data. Bokeh is imported inside the functions: it takes half a second.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import orjson
+
+ThemeName = Literal["light", "dark"]
+
+_MARKERS = ("circle", "square", "triangle", "diamond")
+_SIGNS = {"<": "<", "<=": "\u2264", ">": ">", ">=": "\u2265", "==": "=", "!=": "\u2260"}
+# As the variables of squash.css, which canvases cannot read.
+_COLOURS: Mapping[ThemeName, Mapping[str, str]] = {
+    "light": {
+        "ground": "#ffffff",
+        "text": "#1b2126",
+        "faint": "#55616d",
+        "line": "#cdd5dc",
+        "INFO": "#0b57a4",
+        "WARNING": "#8a5a00",
+        "CRITICAL": "#b3140c",
+    },
+    "dark": {
+        "ground": "#14181c",
+        "text": "#e8ecef",
+        "faint": "#a8b3bd",
+        "line": "#3a444e",
+        "INFO": "#8cc2fa",
+        "WARNING": "#f5c563",
+        "CRITICAL": "#ff9c94",
+    },
+}
+# After Okabe and Ito, for all kinds of sight; three to one and more against the ground.
+_PALETTES: Mapping[ThemeName, Sequence[str]] = {
+    "light": ("#0072b2", "#b85000", "#00805c", "#a8488a", "#5b57c2", "#7a6600", "#47525c"),
+    "dark": ("#56b4e9", "#ff9e4a", "#3dd6a3", "#e79ac7", "#a9a6ff", "#e8d84a", "#c9d1d9"),
+}
+_DASHES = ("solid", "dashed", "dotted", "dotdash")
+_LEVEL_DASHES = {"CRITICAL": "solid", "WARNING": "dashed", "INFO": "dotted"}
+_LEVELS = ("INFO", "WARNING", "CRITICAL")
+_FONT = "system-ui, sans-serif"
+# Above so many points, smaller ones.
+_MANY = 400
+_SMALL, _LARGE = 4, 7
+# A wish that has not come true is no alarm.
+_LARGER = (0, 0, 4, 6)
+# A limit is in the picture if the values still take this part of its height.
+_LEAST_PART = 1 / 12
+_HEIGHT = 440
+_OWN_COLUMNS = ("x", "y", "time", "job", "value", "run", "tags", "changes", "state")
+_COLUMNS = (*_OWN_COLUMNS, "line", "label", "colour", "marker", "size", "fill")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value, and what is said of it.
+
+    The `time` is in ms since 1970, and so is `x` where that is the time too.
+    `severity` is 0 if the value breaks no limit, else 1 for INFO, 2 for WARNING, 3 for CRITICAL.
+    """
+
+    x: float
+    y: float
+    time: float
+    job: int
+    value: str = ""
+    run: str = ""
+    tags: str = ""
+    changes: str = ""
+    state: str = ""
+    severity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points that belong together, in order.
+
+    Those of several series are not joined; those of the rest have no colour of their own.
+    """
+
+    label: str
+    points: Sequence[Point]
+    is_joined: bool = True
+    is_rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LimitLine:
+    """A limit, in the unit of the plot. `scope` says what it applies to, if not to everything."""
+
+    name: str
+    level: str
+    operator: str
+    threshold: float
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is to be drawn."""
+
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    limits: Sequence[LimitLine] = field(default=())
+    is_time: bool = True
+
+
+_NOTHING = Picture("", "", ())
+
+
+def draw(picture: Picture, theme: ThemeName) -> dict[str, Any]:
+    """Return the plot as `Bokeh.embed.embed_item` takes it.
+
+    Its models `points`, `joints` and `limits` are data sources: the values, with the number of
+    their line; the lines that join them; and the limits that are in reach.
+    """
+    item: dict[str, Any] = orjson.loads(_empty_plot(theme, is_time=picture.is_time))
+    models = dict(_named_models(item))
+    points = points_of(picture.lines, theme)
+    _fill(models["points"], points)
+    _fill(models["joints"], _joints_of(picture, theme))
+    _fill(models["limits"], _limits_of(picture, theme))
+    models["x label"]["text"] = picture.x_label
+    models["y label"]["text"] = picture.y_label
+    return item
+
+
+def warm_up() -> None:
+    """Make ahead what the first plots would wait for."""
+    for theme in _PALETTES:
+        _empty_plot(theme, is_time=True)
+
+
+def colour_of(line: Line, index: int, theme: ThemeName) -> str:
+    """Return the colour of a line by its place among the lines."""
+    palette = _PALETTES[theme]
+    return _COLOURS[theme]["faint"] if line.is_rest else palette[index % len(palette)]
+
+
+def dash_of(line: Line, index: int) -> str:
+    """Return how a line is drawn; empty if it is not."""
+    return _DASHES[index // len(_PALETTES["light"]) % len(_DASHES)] if line.is_joined else ""
+
+
+def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
+    """Return the points of lines as the columns of a data source."""
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    size = _SMALL if sum(len(line.points) for line in lines) > _MANY else _LARGE
+    for index, line in enumerate(lines):
+        colour = colour_of(line, index, theme)
+        for point in line.points:
+            columns["line"].append(index)
+            columns["label"].append(line.label)
+            columns["colour"].append(colour)
+            columns["marker"].append(_MARKERS[point.severity])
+            columns["size"].append(size + _LARGER[point.severity])
+            is_alarm = point.severity > 1
+            columns["fill"].append(
+                _COLOURS[theme][_LEVELS[point.severity - 1]] if is_alarm else colour
+            )
+        for name in _OWN_COLUMNS:
+            columns[name] += [getattr(point, name) for point in line.points]
+    return columns
+
+
+def limit_text(limit: LimitLine, unit: str = "") -> str:
+    """Return a limit as people read it: how bad it is to break it, its name, and what must hold."""
+    value = f"{_SIGNS.get(limit.operator, limit.operator)} {limit.threshold:.6g} {unit}".rstrip()
+    scope = f" ({limit.scope})" if limit.scope else ""
+    return f"{limit.level}: {limit.name} {value}{scope}"
+
+
+def limits_in_reach(picture: Picture) -> list[LimitLine]:
+    """Return the limits that fit into a picture in which the values stay legible, by height."""
+    limits = sorted(picture.limits, key=lambda item: item.threshold)
+    values = [point.y for line in picture.lines for point in line.points]
+    reach = (max(values) - min(values)) / _LEAST_PART if values else 0.0
+    if not reach:
+        return limits
+    low, high = max(values) - reach, min(values) + reach
+    return [item for item in limits if low <= item.threshold <= high]
+
+
+def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
+    lines = [
+        (index, line)
+        for index, line in enumerate(picture.lines)
+        if picture.is_time and line.is_joined
+    ]
+    return {
+        "line": [index for index, _ in lines],
+        "xs": [[point.x for point in line.points] for _, line in lines],
+        "ys": [[point.y for point in line.points] for _, line in lines],
+        "colour": [colour_of(line, index, theme) for index, line in lines],
+        "dash": [dash_of(line, index) for index, line in lines],
+    }
+
+
+def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
+    """Return the limits in reach as columns; where they are close, their texts stand beside."""
+    shown = limits_in_reach(picture)
+    ys = [point.y for line in picture.lines for point in line.points]
+    ys += [item.threshold for item in shown]
+    close = 0.07 * (max(ys) - min(ys)) if ys else 0.0
+    shifts: list[int] = []
+    for index, item in enumerate(shown):
+        before = shown[index - 1].threshold if index else None
+        is_close = before is not None and item.threshold - before < close
+        shifts.append(shifts[-1] + len(limit_text(shown[index - 1])) * 7 + 16 if is_close else 0)
+    is_upper = [item.operator in {"<", "<="} for item in shown]
+    return {
+        "y": [item.threshold for item in shown],
+        "text": [limit_text(item) for item in shown],
+        "colour": [_COLOURS[theme][item.level] for item in shown],
+        "dash": [_LEVEL_DASHES[item.level] for item in shown],
+        "shift": shifts,
+        "rise": [3 if upper else -3 for upper in is_upper],
+        "baseline": ["bottom" if upper else "top" for upper in is_upper],
+    }
+
+
+def _named_models(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Find the attributes of the models that have a name, in a document's JSON."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _named_models(item)
+    elif isinstance(node, dict):
+        if node.get("type") == "object" and "name" in node.get("attributes", {}):
+            yield node["attributes"]["name"], node["attributes"]
+        for item in node.values():
+            yield from _named_models(item)
+
+
+def _fill(source: dict[str, Any], columns: Mapping[str, Sequence[Any]]) -> None:
+    source["data"] = {"type": "map", "entries": list(columns.items())}
+
+
+@lru_cache(maxsize=4)
+def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
+    from bokeh.embed import json_item  # noqa: PLC0415
+    from bokeh.models import DataRange1d, PlainText  # noqa: PLC0415
+    from bokeh.plotting import figure  # noqa: PLC0415
+
+    plot = figure(
+        name="plot",
+        height=_HEIGHT,
+        sizing_mode="stretch_width",
+        x_axis_type="datetime" if is_time else "linear",
+        x_range=DataRange1d(name="x", range_padding=0.03),
+        y_range=DataRange1d(name="y", range_padding=0.08),
+        tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_drag="box_zoom",
+        active_scroll=None,
+        toolbar_location="above",
+    )
+    plot.toolbar.logo = None
+    # Plain, or two dollar signs in a name would be taken for mathematics.
+    plot.xaxis.axis_label = PlainText(text="", name="x label")
+    plot.yaxis.axis_label = PlainText(text="", name="y label")
+    _add_limits(plot, theme)
+    _add_values(plot, theme)
+    return orjson.dumps(json_item(plot, theme=_theme(theme)))
+
+
+def _add_values(plot: Any, theme: ThemeName) -> None:
+    """Add points, what joins them, and what is shown of them."""
+    from bokeh.models import ColumnDataSource, HoverTool, TapTool  # noqa: PLC0415
+
+    joints = ColumnDataSource(_joints_of(_NOTHING, theme), name="joints")
+    plot.multi_line(
+        "xs", "ys", source=joints, color="colour", alpha=0.55, width=1.5, line_dash="dash"
+    )
+    points = plot.scatter(
+        "x",
+        "y",
+        source=ColumnDataSource(points_of((), theme), name="points"),
+        marker="marker",
+        size="size",
+        fill_color="fill",
+        line_color="colour",
+        fill_alpha=0.9,
+    )
+    points.nonselection_glyph = None
+    tooltips = [
+        ("series", "@label"),
+        ("value", "@value"),
+        ("state", "@state"),
+        ("date", "@time{%F %T} UTC"),
+        ("run", "@run"),
+        ("job", "@job{0}"),
+        ("tags", "@tags"),
+        ("code changes", "@changes"),
+    ]
+    plot.add_tools(
+        HoverTool(
+            renderers=[points],
+            tooltips=tooltips,
+            formatters={"@time": "datetime"},
+            limit=2,
+            visible=False,
+        ),
+        TapTool(renderers=[points], visible=False),
+    )
+
+
+def _add_limits(plot: Any, theme: ThemeName) -> None:
+    """Add limits across the whole plot, which the y-axis reaches."""
+    from bokeh.core.properties import value  # noqa: PLC0415
+    from bokeh.models.annotations import LabelSet  # noqa: PLC0415
+    from bokeh.models.sources import ColumnDataSource  # noqa: PLC0415
+
+    limits = ColumnDataSource(_limits_of(_NOTHING, theme), name="limits")
+    plot.hspan(y="y", source=limits, line_color="colour", line_dash="dash", line_width=2)
+    plot.add_layout(
+        LabelSet(
+            x=6,
+            x_units="screen",
+            y="y",
+            x_offset="shift",
+            y_offset="rise",
+            text="text",
+            text_baseline="baseline",
+            text_color="colour",
+            text_font_size="12px",
+            text_font=value(_FONT),
+            background_fill_color=_COLOURS[theme]["ground"],
+            background_fill_alpha=0.75,
+            source=limits,
+            level="overlay",
+        )
+    )
+
+
+def _theme(name: ThemeName) -> Any:
+    from bokeh.themes import Theme  # noqa: PLC0415
+
+    colours = _COLOURS[name]
+    ground, text, faint, line = (colours[key] for key in ("ground", "text", "faint", "line"))
+    axis = {
+        "axis_label_text_color": text,
+        "axis_label_text_font": _FONT,
+        "axis_label_text_font_style": "normal",
+        "axis_label_text_font_size": "14px",
+        "major_label_text_color": text,
+        "major_label_text_font": _FONT,
+        "major_label_text_font_size": "12px",
+        "axis_line_color": faint,
+        "major_tick_line_color": faint,
+        "minor_tick_line_color": line,
+    }
+    return Theme(
+        json={
+            "attrs": {
+                "Plot": {
+                    "background_fill_color": ground,
+                    "border_fill_color": ground,
+                    "outline_line_color": line,
+                },
+                "Grid": {"grid_line_color": line, "grid_line_alpha": 0.6},
+                "Axis": axis,
+            }
+        }
+    )

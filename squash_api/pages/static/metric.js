@@ -1,0 +1,167 @@
+// The plot of a metric: fetched, drawn by Bokeh, and kept up to date as jobs come.
+"use strict";
+
+(() => {
+  const place = document.getElementById("plot");
+  const note = document.getElementById("plot-note");
+  const legend = document.getElementById("plot-legend");
+  const wantsDark = window.matchMedia("(prefers-color-scheme: dark)");
+  const wantsTouch = window.matchMedia("(pointer: coarse)").matches;
+  const hidden = new Set();
+  let plot = null;
+  let sources = {};
+  let whole = {};
+  let labels = [];
+  let newest = 0;
+
+  const say = (text) => {
+    if (note.textContent !== text) note.textContent = text;
+  };
+
+  const ask = async (changes) => {
+    const address = new URL(place.dataset.address, window.location.href);
+    address.searchParams.set("theme", wantsDark.matches ? "dark" : "light");
+    for (const [key, value] of Object.entries(changes)) address.searchParams.set(key, value);
+    const reply = await fetch(address, { headers: { Accept: "application/json" } });
+    if (reply.status === 204) return null;
+    const answer = await reply.json();
+    if (!reply.ok) throw new Error(answer.message);
+    return answer;
+  };
+
+  // The data of the sources of a document, by their names.
+  const dataOf = (node, found = {}) => {
+    if (node === null || typeof node !== "object") return found;
+    if (node.name === "ColumnDataSource") {
+      found[node.attributes.name] = Object.fromEntries(node.attributes.data.entries);
+      return found;
+    }
+    for (const part of Object.values(node)) dataOf(part, found);
+    return found;
+  };
+
+  const shown = (columns) => {
+    const kept = columns.line
+      .map((_, index) => index)
+      .filter((index) => !hidden.has(labels[columns.line[index]]));
+    return Object.fromEntries(
+      Object.entries(columns).map(([name, values]) => [name, kept.map((index) => values[index])]),
+    );
+  };
+
+  const fill = () => {
+    sources.points.data = shown(whole.points);
+    sources.joints.data = shown(whole.joints);
+    sources.limits.data = whole.limits;
+  };
+
+  const sampleOf = (line) => {
+    const name = "http://www.w3.org/2000/svg";
+    const sample = document.createElementNS(name, "svg");
+    sample.setAttribute("viewBox", "0 0 36 12");
+    sample.setAttribute("aria-hidden", "true");
+    const dashes = { dashed: "6 4", dotted: "2 3", dotdash: "2 3 6 3" };
+    if (line.dash) {
+      const stroke = document.createElementNS(name, "line");
+      const place = { x1: 0, y1: 6, x2: 36, y2: 6, stroke: line.colour, "stroke-width": 2 };
+      for (const [key, value] of Object.entries(place)) stroke.setAttribute(key, value);
+      if (dashes[line.dash]) stroke.setAttribute("stroke-dasharray", dashes[line.dash]);
+      sample.append(stroke);
+    }
+    const dot = document.createElementNS(name, "circle");
+    const centre = { cx: 18, cy: 6, r: 4, fill: line.colour };
+    for (const [key, value] of Object.entries(centre)) dot.setAttribute(key, value);
+    sample.append(dot);
+    return sample;
+  };
+
+  // A button for each line, which hides it and shows it again.
+  const fillLegend = (lines) => {
+    const focused = document.activeElement?.dataset?.line;
+    legend.replaceChildren(
+      ...lines.map((line) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.dataset.line = line.label;
+        button.setAttribute("aria-pressed", String(!hidden.has(line.label)));
+        button.append(sampleOf(line), line.label);
+        button.addEventListener("click", () => {
+          if (!hidden.delete(line.label)) hidden.add(line.label);
+          button.setAttribute("aria-pressed", String(!hidden.has(line.label)));
+          fill();
+        });
+        const entry = document.createElement("li");
+        entry.append(button);
+        return entry;
+      }),
+    );
+    legend.hidden = lines.length < 2;
+    if (focused !== undefined) {
+      [...legend.querySelectorAll("button")].find((one) => one.dataset.line === focused)?.focus();
+    }
+  };
+
+  const openJob = () => {
+    const [index] = sources.points.selected.indices;
+    if (index === undefined) return;
+    const job = Number(sources.points.data.job[index]);
+    if (Number.isSafeInteger(job)) window.location.assign(`${place.dataset.root}/job/${job}`);
+  };
+
+  const remove = () => {
+    if (plot !== null) {
+      const index = Bokeh.documents.indexOf(plot.model.document);
+      plot.remove();
+      if (index >= 0) Bokeh.documents.splice(index, 1);
+    }
+    plot = null;
+    place.replaceChildren();
+  };
+
+  const embed = async (item) => {
+    const views = await Bokeh.embed.embed_item(item, place);
+    plot = views.roots[0];
+    const drawn = plot.model.document;
+    sources = Object.fromEntries(
+      ["points", "joints", "limits"].map((name) => [name, drawn.get_model_by_name(name)]),
+    );
+    // A finger that scrolls the page must not draw boxes.
+    if (wantsTouch) plot.model.toolbar.active_drag = null;
+    sources.points.selected.properties.indices.change.connect(openJob);
+    if (hidden.size) fill();
+  };
+
+  // What is drawn already takes new data, so that it stays zoomed as it is.
+  const show = async (answer) => {
+    newest = answer.newest;
+    labels = answer.lines.map((line) => line.label);
+    whole = dataOf(answer.item.doc);
+    const count = whole.points.x.length;
+    if (count === 0) remove();
+    else if (plot === null) await embed(answer.item);
+    else fill();
+    fillLegend(answer.lines);
+    say(answer.note);
+    place.dataset.points = String(count);
+  };
+
+  const follow = async () => {
+    const answer = await ask({ newest });
+    if (answer === null) return;
+    await show(answer);
+    await squashReplace();
+  };
+
+  const begin = async () => {
+    try {
+      const answer = await ask({});
+      remove();
+      await show(answer);
+    } catch (error) {
+      say(`The plot cannot be drawn: ${error.message}`);
+    }
+  };
+
+  wantsDark.addEventListener("change", begin);
+  begin().then(() => squashLive(follow));
+})();

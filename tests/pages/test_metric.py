@@ -1,0 +1,259 @@
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from squash_api.pages.metric import RANGES
+from tests.support.calls import Calls
+from tests.support.definitions import metric, spec
+
+HOSTILE = "<script>alert(1)</script> \" ' \u202e $$x$$ {{ 7 * 7 }}"
+
+
+@pytest.fixture
+def site(calls: Calls) -> Calls:
+    """A service with the metric p.a, its limits, and a value of yesterday in each of g and r."""
+    declared = metric("p.a", description="How large a is.") | {
+        "reference": {"doc": "LPM-17", "page": 3, "url": "https://ls.st/lpm-17"}
+    }
+    assert calls("POST", "/metrics", {"metrics": [declared]}).status_code == 201
+    limits = [
+        spec("p.a.design", value=5.0),
+        spec("p.a.minimum", value=8.0, tags=["minimum"]),
+    ]
+    assert calls("POST", "/specs", {"specs": limits}).status_code == 201
+    post(calls, 4.0, filter_name="g", airmass=1.5)
+    post(calls, 9.0, filter_name="r", airmass=1.2, run_id="R17")
+    return calls
+
+
+def post(calls: Calls, value: Any, *, name: str = "p.a", days: float = 1.0, **meta: Any) -> int:
+    """Post a job of some days ago, and return its id."""
+    date = datetime.now(UTC) - timedelta(days=days)
+    document = {
+        "measurements": [{"metric": name, "value": value, "unit": "mmag"}],
+        "blobs": [],
+        "meta": {"instrument": "HSC", "env": {"date": date.isoformat()}, **meta},
+    }
+    reply = calls("POST", "/job", document, headers={"Accept": "application/json"})
+    assert reply.status_code == 202, reply.text
+    return int(reply.json()["id"])
+
+
+def page(site: Calls, address: str = "/metric/p.a") -> httpx.Response:
+    return site.client.get(address)
+
+
+def ask_plot(site: Calls, query: str = "", name: str = "p.a") -> httpx.Response:
+    address = f"/metric/{quote(name, safe='')}/plot?{query}"
+    return site.client.get(address, headers={"Accept": "*/*"})
+
+
+def plot(site: Calls, query: str = "", name: str = "p.a") -> dict[str, Any]:
+    reply = ask_plot(site, query, name)
+    assert reply.status_code == 200, reply.text
+    answer: dict[str, Any] = reply.json()
+    return answer
+
+
+def points(answer: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the data of the points of a plot."""
+    (found,) = [
+        model["attributes"]["data"]["entries"]
+        for model in _objects(answer["item"])
+        if model["attributes"].get("name") == "points"
+    ]
+    return dict(found)
+
+
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if isinstance(node, dict) and "attributes" in node:
+        yield node
+    for part in parts:
+        yield from _objects(part)
+
+
+def test_the_page_says_what_the_metric_is(site: Calls) -> None:
+    text = page(site).text
+    assert "How large a is." in text
+    assert '<a href="https://ls.st/lpm-17" rel="noopener noreferrer nofollow">LPM-17</a>' in text
+    assert "<dd>mmag</dd>" in text
+
+
+def test_programs_get_the_definition(site: Calls) -> None:
+    reply = site.client.get("/metric/p.a", headers={"Accept": "*/*"})
+    assert reply.json()["name"] == "p.a"
+
+
+def test_the_page_says_how_each_series_stands_the_worst_first(site: Calls) -> None:
+    text = page(site).text.split('id="standings"')[1].split('id="trend"')[0]
+    states = re.findall(r'class="state[^"]*">([^<]+)<', text)
+    assert states == ["CRITICAL", "passed"]
+    assert "filter=r" in text
+
+
+def test_values_are_listed_the_newest_first_with_their_jobs(site: Calls) -> None:
+    table = page(site).text.split('id="last"')[1]
+    assert re.findall(r'href="/job/(\d+)"', table) == ["2", "1"]
+    assert "R17" in table
+
+
+def test_a_metric_that_was_measured_only_has_a_page(site: Calls) -> None:
+    post(site, 1.0, name="new.b")
+    reply = page(site, "/metric/new.b")
+    assert reply.status_code == 200
+    assert "Nobody has declared this metric" in reply.text
+
+
+def test_a_metric_that_was_declared_only_has_a_page(site: Calls) -> None:
+    site("POST", "/metrics", {"metrics": [metric("p.z")]})
+    assert "There are no values yet." in page(site, "/metric/p.z").text
+    assert plot(site, name="p.z")["note"] == "There are no values here."
+
+
+def test_a_metric_that_nobody_knows_is_not_found(site: Calls) -> None:
+    reply = page(site, "/metric/p.nothing")
+    assert (reply.status_code, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert ask_plot(site, name="p.nothing").status_code == 404
+
+
+def test_the_view_is_in_the_address(site: Calls) -> None:
+    text = page(site, "/metric/p.a?filter=r&range=1y&x=meta.airmass").text
+    assert 'data-address="/metric/p.a/plot?range=1y&amp;x=meta.airmass&amp;filter=r"' in text
+    assert '<option value="r" selected>' in text
+    assert '<option value="meta.airmass" selected>' in text
+    assert 'href="?range=30d&amp;x=meta.airmass&amp;filter=r"' in text
+    assert re.search(r'aria-current="true">1y<', text)
+
+
+def test_all_numbers_can_be_the_axis(site: Calls) -> None:
+    post(site, 1.0, ccdnum=12, visit=99)
+    text = page(site).text
+    for name in ("ccdnum", "meta.airmass", "meta.visit"):
+        assert f'<option value="{name}">' in text
+
+
+@pytest.mark.parametrize(("days", "range_"), [(1, "90d"), (100, "1y"), (500, "2y"), (900, "all")])
+def test_without_a_range_the_newest_value_is_in_it(calls: Calls, days: int, range_: str) -> None:
+    post(calls, 1.0, days=days)
+    assert re.search(rf'aria-current="true">{range_}<', page(calls).text)
+
+
+@pytest.mark.parametrize("range_", RANGES)
+def test_a_range_says_how_old_values_are_at_most(site: Calls, range_: str) -> None:
+    for days in (20, 60, 300, 700, 1000):
+        post(site, 1.0, days=days)
+    ages = [1, 1, 20, 60, 300, 700, 1000]
+    limit = RANGES[range_]
+    wanted = [age for age in ages if limit is None or age < limit]
+    assert len(points(plot(site, f"range={range_}"))["y"]) == len(wanted)
+
+
+def test_any_tag_can_be_asked_for(site: Calls) -> None:
+    post(site, 3.0, tract=9813)
+    assert points(plot(site, "tract=9813"))["y"] == [3.0]
+    assert "any tract" in page(site, "/metric/p.a?tract=9813").text
+
+
+def test_what_cannot_be_asked_for_is_left_out(site: Calls) -> None:
+    assert page(site, "/metric/p.a?range=9z&filter=&nothing=1&theme=x").status_code == 200
+    assert len(points(plot(site, "range=9z"))["y"]) == 2
+
+
+def test_the_plot_has_a_line_for_each_filter(site: Calls) -> None:
+    answer = plot(site)
+    assert [line["label"] for line in answer["lines"]] == ["g", "r"]
+    assert points(answer)["marker"] == ["circle", "diamond"]
+    assert points(answer)["job"] == [1, 2]
+
+
+def test_the_plot_over_metadata(site: Calls) -> None:
+    post(site, 3.0)
+    answer = plot(site, "x=meta.airmass")
+    assert points(answer)["x"] == [1.5, 1.2]
+    assert "1 more do not say meta.airmass." in answer["note"]
+
+
+def test_the_plot_over_another_metric_names_its_unit(site: Calls) -> None:
+    answer = plot(site, "x=p.a")
+    assert points(answer)["x"] == [4.0, 9.0]
+    assert "p.a (mmag)" in str(answer["item"])
+
+
+def test_a_plot_that_is_known_is_not_made_again(site: Calls) -> None:
+    newest = plot(site)["newest"]
+    assert ask_plot(site, f"newest={newest}").status_code == 204
+    post(site, 3.0)
+    assert len(points(plot(site, f"newest={newest}"))["y"]) == 3
+
+
+def test_a_theme_that_there_is_not_is_refused(site: Calls) -> None:
+    assert ask_plot(site, "theme=pink").status_code == 422
+
+
+def test_below_a_root_all_addresses_begin_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from tests.support.calls import log_in
+    from tests.support.in_process import service
+
+    folder = tmp_path_factory.mktemp("rooted")
+    with service(folder, url="https://squash.example.org/api") as client:
+        client.headers["Accept"] = "text/html"
+        calls = log_in(client, "ada")
+        post(calls, 1.0)
+        text = page(calls).text
+    addresses = re.findall(r'(?:href|src|action|data-address)="(/[^"]*)"', text)
+    assert addresses
+    assert all(address.startswith("/api/") for address in addresses)
+
+
+@pytest.mark.parametrize(
+    "name", ["p.<script>alert(1)</script>", "p.a b?c#d", "p.\u202ex", "p." + "n" * 900]
+)
+def test_hostile_names_are_text(calls: Calls, name: str) -> None:
+    post(calls, 1.0, name=name)
+    reply = page(calls, f"/metric/{quote(name, safe='')}")
+    assert reply.status_code == 200
+    assert "<script>alert" not in reply.text
+    assert plot(calls, name=name)["newest"] == 1
+
+
+def test_hostile_metadata_is_text(site: Calls) -> None:
+    post(
+        site,
+        3.0,
+        filter_name=HOSTILE,
+        dataset="d" * 900,
+        run_id=HOSTILE,
+        ci_url="javascript:alert(1)",
+        operator="x" * 10_000,
+        ccdnum='"><img src=x onerror=alert(1)>',
+        packages={HOSTILE: {"git_sha": "1", "git_url": "javascript:alert(1)"}},
+    )
+    odd: dict[str, Any] = {HOSTILE: 3}
+    post(site, 3.0, **odd)
+    text = page(site).text
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert "javascript:" not in text
+    assert "49" not in re.findall(r"\{\{ (\d+)", text)
+    assert len(text) < 60_000
+
+
+def test_hostile_queries_are_text(site: Calls) -> None:
+    evil = quote('"><script>alert(1)</script>', safe="")
+    text = page(site, f"/metric/p.a?filter={evil}&x={evil}&tract={evil}&range={evil}").text
+    assert "<script>alert" not in text
+    assert plot(site, f"x={evil}&filter={evil}")["note"] == "There are no values here."
+
+
+def test_a_reference_that_is_no_link_is_text(calls: Calls) -> None:
+    declared = metric("p.a") | {"reference": {"doc": "<b>", "page": 1, "url": "javascript:x"}}
+    assert calls("POST", "/metrics", {"metrics": [declared]}).status_code == 201
+    text = page(calls).text
+    assert "javascript:" not in text.replace("text/javascript", "")
+    assert "&lt;b&gt;" in text
