@@ -151,17 +151,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         record.write(lambda connection: ensure_targets(connection, names))
         definitions.sync_yaml(settings.specs)
         standings = Standings(record, definitions.in_force, schema)
-        drainers = [
-            Drainer(
-                target,
-                record=record,
-                vocabulary=vocabulary,
-                deriver=deriver,
-                squash_url=settings.url,
-                transport=influx_transport,
-            )
-            for target in (settings.targets if settings.deliver == "inline" else ())
-        ]
+        drainers = _drainers(settings, record, vocabulary, deriver, influx_transport)
     except BaseException:
         record.close()
         raise
@@ -179,6 +169,26 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         events=JobEvents(record, deriver),
         states=JobStates(record, definitions.in_force, deriver, schema),
     )
+
+
+def _drainers(
+    settings: Settings,
+    record: Record,
+    vocabulary: Vocabulary,
+    deriver: Deriver,
+    transport: httpx.BaseTransport | None,
+) -> list[Drainer]:
+    return [
+        Drainer(
+            target,
+            record=record,
+            vocabulary=vocabulary,
+            deriver=deriver,
+            squash_url=settings.url,
+            transport=transport,
+        )
+        for target in (settings.targets if settings.deliver == "inline" else ())
+    ]
 
 
 @asynccontextmanager

@@ -8,44 +8,17 @@ own data. Bokeh is imported inside the functions: it takes half a second.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
-ThemeName = Literal["light", "dark"]
+from squash_api.pages.plot_looks import COLOURS, FONT, PALETTES, ThemeName, bokeh_theme
 
 _MARKERS = ("circle", "square", "triangle", "diamond")
 _SIGNS = {"<": "<", "<=": "\u2264", ">": ">", ">=": "\u2265", "==": "=", "!=": "\u2260"}
-# As the variables of squash.css, which canvases cannot read.
-_COLOURS: Mapping[ThemeName, Mapping[str, str]] = {
-    "light": {
-        "ground": "#ffffff",
-        "text": "#1b2126",
-        "faint": "#55616d",
-        "line": "#cdd5dc",
-        "INFO": "#0b57a4",
-        "WARNING": "#8a5a00",
-        "CRITICAL": "#b3140c",
-    },
-    "dark": {
-        "ground": "#14181c",
-        "text": "#e8ecef",
-        "faint": "#a8b3bd",
-        "line": "#3a444e",
-        "INFO": "#8cc2fa",
-        "WARNING": "#f5c563",
-        "CRITICAL": "#ff9c94",
-    },
-}
-# After Okabe and Ito, for all kinds of sight; three to one and more against the ground.
-_PALETTES: Mapping[ThemeName, Sequence[str]] = {
-    "light": ("#0072b2", "#b85000", "#00805c", "#a8488a", "#5b57c2", "#7a6600", "#47525c"),
-    "dark": ("#56b4e9", "#ff9e4a", "#3dd6a3", "#e79ac7", "#a9a6ff", "#e8d84a", "#c9d1d9"),
-}
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
 _LEVEL_DASHES = {"CRITICAL": "solid", "WARNING": "dashed", "INFO": "dotted"}
 _LEVELS = ("INFO", "WARNING", "CRITICAL")
-_FONT = "system-ui, sans-serif"
 # Above so many points, smaller ones.
 _MANY = 400
 _SMALL, _LARGE = 4, 7
@@ -135,19 +108,19 @@ def draw(picture: Picture, theme: ThemeName) -> dict[str, Any]:
 
 def warm_up() -> None:
     """Make ahead what the first plots would wait for."""
-    for theme in _PALETTES:
+    for theme in PALETTES:
         _empty_plot(theme, is_time=True)
 
 
 def colour_of(line: Line, index: int, theme: ThemeName) -> str:
     """Return the colour of a line by its place among the lines."""
-    palette = _PALETTES[theme]
-    return _COLOURS[theme]["faint"] if line.is_rest else palette[index % len(palette)]
+    palette = PALETTES[theme]
+    return COLOURS[theme]["faint"] if line.is_rest else palette[index % len(palette)]
 
 
 def dash_of(line: Line, index: int) -> str:
     """Return how a line is drawn; empty if it is not."""
-    return _DASHES[index // len(_PALETTES["light"]) % len(_DASHES)] if line.is_joined else ""
+    return _DASHES[index // len(PALETTES["light"]) % len(_DASHES)] if line.is_joined else ""
 
 
 def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
@@ -164,7 +137,7 @@ def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
             columns["size"].append(size + _LARGER[point.severity])
             is_alarm = point.severity > 1
             columns["fill"].append(
-                _COLOURS[theme][_LEVELS[point.severity - 1]] if is_alarm else colour
+                COLOURS[theme][_LEVELS[point.severity - 1]] if is_alarm else colour
             )
         for name in _OWN_COLUMNS:
             columns[name] += [getattr(point, name) for point in line.points]
@@ -219,7 +192,7 @@ def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
     return {
         "y": [item.threshold for item in shown],
         "text": [limit_text(item) for item in shown],
-        "colour": [_COLOURS[theme][item.level] for item in shown],
+        "colour": [COLOURS[theme][item.level] for item in shown],
         "dash": [_LEVEL_DASHES[item.level] for item in shown],
         "shift": shifts,
         "rise": [3 if upper else -3 for upper in is_upper],
@@ -267,7 +240,7 @@ def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
     plot.yaxis.axis_label = PlainText(text="", name="y label")
     _add_limits(plot, theme)
     _add_values(plot, theme)
-    return orjson.dumps(json_item(plot, theme=_theme(theme)))
+    return orjson.dumps(json_item(plot, theme=bokeh_theme(theme)))
 
 
 def _add_values(plot: Any, theme: ThemeName) -> None:
@@ -330,42 +303,10 @@ def _add_limits(plot: Any, theme: ThemeName) -> None:
             text_baseline="baseline",
             text_color="colour",
             text_font_size="12px",
-            text_font=value(_FONT),
-            background_fill_color=_COLOURS[theme]["ground"],
+            text_font=value(FONT),
+            background_fill_color=COLOURS[theme]["ground"],
             background_fill_alpha=0.75,
             source=limits,
             level="overlay",
         )
-    )
-
-
-def _theme(name: ThemeName) -> Any:
-    from bokeh.themes import Theme  # noqa: PLC0415
-
-    colours = _COLOURS[name]
-    ground, text, faint, line = (colours[key] for key in ("ground", "text", "faint", "line"))
-    axis = {
-        "axis_label_text_color": text,
-        "axis_label_text_font": _FONT,
-        "axis_label_text_font_style": "normal",
-        "axis_label_text_font_size": "14px",
-        "major_label_text_color": text,
-        "major_label_text_font": _FONT,
-        "major_label_text_font_size": "12px",
-        "axis_line_color": faint,
-        "major_tick_line_color": faint,
-        "minor_tick_line_color": line,
-    }
-    return Theme(
-        json={
-            "attrs": {
-                "Plot": {
-                    "background_fill_color": ground,
-                    "border_fill_color": ground,
-                    "outline_line_color": line,
-                },
-                "Grid": {"grid_line_color": line, "grid_line_alpha": 0.6},
-                "Axis": axis,
-            }
-        }
     )
