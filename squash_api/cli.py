@@ -8,6 +8,7 @@ from squash_api.commands import backtest as backtest_command
 from squash_api.commands import deliver as deliver_command
 from squash_api.commands import demo as demo_command
 from squash_api.commands import dispatch as dispatch_command
+from squash_api.commands import export as export_command
 from squash_api.commands import generate as generate_command
 from squash_api.commands import judge as judge_command
 from squash_api.commands import live, specs, specs_export, users
@@ -42,6 +43,7 @@ def serve(
 app.command()(deliver_command.deliver)
 app.command()(replay_command.replay)
 app.command()(dispatch_command.dispatch)
+app.command()(export_command.export)
 app.command()(judge_command.judge)
 app.command()(generate_command.generate)
 app.command()(demo_command.demo)

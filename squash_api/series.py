@@ -21,6 +21,7 @@ from squash_api.record.metrics import MetricRow
 from squash_api.record.record import Record
 from squash_api.record.series import (
     MOST_JOBS,
+    MOST_NS,
     Fields,
     MeasuredJob,
     Plan,
@@ -127,6 +128,8 @@ class Series:
         self._deriver = deriver
         self._selection = selection
         self._metrics = MetricUnits(selection.unit)
+        self._span: tuple[int, int] | None = None
+        self._read_ns = 0
         self._tags: OrderedDict[int, Mapping[str, str]] = OrderedDict()
         deriver.catch_up()
         with record.read() as connection:
@@ -135,10 +138,13 @@ class Series:
             chosen = self._metrics.choose(selection.metrics, selection.packages)
             self._plan = Plan(connection, self._wanted(chosen))
 
-    def count_jobs(self) -> int:
-        """Return how many jobs will be looked at, for a sense of progress."""
-        with self._record.read() as connection:
-            return self._plan.count_jobs(connection)
+    def progress(self) -> float:
+        """Return how much of the time has been read through, from 0 to 1."""
+        if self._span is None:
+            with self._record.read() as connection:
+                self._span = self._plan.span(connection)
+        first_ns, last_ns = self._span
+        return min(max((self._read_ns - first_ns) / max(1, last_ns - first_ns), 0.0), 1.0)
 
     def jobs(
         self, *, after: Cursor | None = None, limit: int | None = None
@@ -159,6 +165,7 @@ class Series:
         left = limit
         while True:
             found, at_ns = self._window(self._plan, at_ns, size)
+            self._read_ns = MOST_NS if at_ns is None else at_ns
             if after is not None and found:
                 found, after = self._behind(found, after), None
             if left is not None:

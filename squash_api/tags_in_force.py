@@ -13,7 +13,7 @@ from squash_api.record.deliveries import has_sent_any
 from squash_api.record.derived import rederive_all
 from squash_api.record.record import Record
 from squash_api.record.state import get_state, set_state
-from squash_api.schema import Schema
+from squash_api.schema import TAGS, Schema
 
 _KEY = "tags"
 
@@ -42,6 +42,18 @@ def check_tags(record: Record, schema: Schema) -> None:
             f"the settings say {', '.join(schema.tags)}. Set it back, or empty the databases and "
             "run: squash replay --into-empty"
         )
+
+
+def schema_of(record: Record, settings: Schema) -> Schema:
+    """Return the schema that the record is kept by; that of the settings if it is new.
+
+    For what only reads: the settings of a shell need not be those of the service.
+    """
+    with record.read() as connection:
+        kept = get_state(connection, _KEY)
+    if kept is None:
+        return settings
+    return Schema(tuple(name for name in json.loads(kept) if name not in TAGS))
 
 
 def put_tags(connection: Connection, schema: Schema) -> None:

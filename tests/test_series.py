@@ -135,10 +135,15 @@ def test_after_a_change_of_unit_no_value_is_in_the_old_one(jobs: MeasuredJobs) -
     assert [(item.value, item.unit) for item in series.values()] == [(1.5, "mag")] * 3
 
 
-def test_jobs_are_counted_for_a_sense_of_progress(jobs: MeasuredJobs) -> None:
-    for number in range(3):
-        jobs.add({"p.a": 1}, time_ns=number)
-    assert jobs.series(since_ns=1).count_jobs() == 2
+def test_progress_goes_from_nothing_to_all(
+    jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squash_api.series.MOST_JOBS", 1)
+    for number in range(5):
+        jobs.add({"p.a": 1}, time_ns=100 + number)
+    series = jobs.series(since_ns=100)
+    steps = [series.progress(), *(series.progress() for _ in series.jobs())]
+    assert (steps[:5], steps[-1]) == ([0.0, 0.0, 0.25, 0.5, 0.75], 1.0)
 
 
 def test_few_points_have_the_extremes_of_each_metric_and_set_of_tags(jobs: MeasuredJobs) -> None:

@@ -8,7 +8,7 @@ from squash_api.record.deliveries import ensure_targets, mark_taken
 from squash_api.record.derived import jobs_to_rederive, store_derived
 from squash_api.record.record import Record
 from squash_api.schema import Schema
-from squash_api.tags_in_force import check_tags, put_tags
+from squash_api.tags_in_force import check_tags, put_tags, schema_of
 from tests.support.builders import add_test_user, open_record, store_job
 
 SITE = Schema(("site",))
@@ -84,3 +84,14 @@ def test_with_the_same_list_no_job_is_derived_again(record: Record) -> None:
     record.write(lambda connection: store_derived(connection, [], after=0, through=1))
     record.write(lambda connection: put_tags(connection, SITE))
     assert jobs_to_derive_again(record) == []
+
+
+def test_who_only_reads_takes_the_records_list_and_changes_nothing(record: Record) -> None:
+    assert schema_of(record, Schema()) == SITE
+    check_tags(record, SITE)
+
+
+def test_a_new_record_is_read_by_the_settings(tmp_path: Path) -> None:
+    new = open_record(tmp_path / "new")
+    assert schema_of(new, SITE) == SITE
+    new.close()

@@ -6,7 +6,7 @@ go to standard output; errors, notes and progress bars to standard error.
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -71,6 +71,27 @@ def tracked(items: Sequence[Item], *, what: str) -> Iterator[Item]:
     # A result that goes to a file must not end up above a bar on standard error.
     with Progress(console=console, transient=True, redirect_stdout=is_on_stdout) as progress:
         yield from progress.track(items, description=what)
+
+
+def advancing(
+    items: Iterable[Item], *, what: str, share: Callable[[], float] | None = None
+) -> Iterator[Item]:
+    """Give items one by one, with a progress bar on standard error if a person is looking.
+
+    `share` says how much is done, from 0 to 1; without it the bar only shows that something is.
+    """
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task(what, total=1.0 if share else None)
+        for item in items:
+            if share is not None:
+                progress.update(task, completed=share())
+            yield item
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select
+from sqlalchemy import Connection, Row, Select, bindparam, or_, select
 
 from squash_api.record.tables import job_context, job_run, measurement, rederivation, tag_set
 
@@ -26,7 +26,8 @@ _CHUNK = 4096
 _MOST_SETS_IN_SQL = 500
 # To step to the next row costs so many times less than to look one up.
 _STEPS_OF_A_SEEK = 8
-_LATEST_NS = 2**63 - 1
+MOST_NS = 2**63 - 1
+"""The latest time there is."""
 
 Fields = dict[str, str | float]
 
@@ -93,14 +94,16 @@ class Plan:
         nothing = (self._tag_sets, self._listed, self.wanted.metric_ids)
         return any(item is not None and not item for item in nothing)
 
-    def count_jobs(self, connection: Connection) -> int:
-        """Return how many jobs will be looked at, for a sense of progress."""
+    def span(self, connection: Connection) -> tuple[int, int]:
+        """Return the times of the first and the last job that will be looked at."""
         if self.is_empty:
-            return 0
+            return 0, 0
         if self._listed is not None:
-            return len(self._listed)
-        query = select(func.count()).select_from(job_context).where(_IN_TIME)
-        return int(connection.execute(query, self._time(None)).scalar_one())
+            return self._listed[0][0], self._listed[-1][0]
+        time = self._time(None)
+        first = connection.execute(_END, {**time, "offset": 0}).scalar_one_or_none()
+        last = connection.execute(_LAST, time).scalar_one_or_none()
+        return first or 0, last or 0
 
     def window(self, connection: Connection, *, after_ns: int | None, jobs: int) -> Window:
         """Read the next of at most `jobs` jobs whose time is after another."""
@@ -173,7 +176,7 @@ class Plan:
         after = -1 if since_ns is None else since_ns - 1
         return {
             "after": after if after_ns is None else max(after, after_ns),
-            "until": _LATEST_NS if until_ns is None else min(until_ns, _LATEST_NS),
+            "until": MOST_NS if until_ns is None else min(until_ns, MOST_NS),
         }
 
     def _contexts(
@@ -185,7 +188,7 @@ class Plan:
         if self.wanted.has_fields or self.wanted.suits is not None:
             query = query.add_columns(job_context.c.fields)
         if self._listed is not None:
-            start = bisect_right(self._listed, (time["after"], _LATEST_NS))
+            start = bisect_right(self._listed, (time["after"], MOST_NS))
             chosen = self._listed[start : start + jobs]
             through_ns = chosen[-1][0] if start + jobs < len(self._listed) else None
             query = query.where(job_context.c.job_id.in_([job_id for _, job_id in chosen]))
@@ -276,6 +279,9 @@ _END = (
     .limit(1)
     .offset(bindparam("offset"))
 )
+_LAST = (
+    select(job_context.c.time_ns).where(_IN_TIME).order_by(job_context.c.time_ns.desc()).limit(1)
+)
 _COUNTS = select(job_run.c.job_id, job_run.c.measurement_count).where(
     job_run.c.job_id.in_(bindparam("jobs", expanding=True))
 )
@@ -324,7 +330,7 @@ def _listed_jobs(connection: Connection, wanted: Wanted) -> list[tuple[int, int]
         job_context.c.tag_set_id.is_not(None),
     )
     since_ns = 0 if wanted.since_ns is None else wanted.since_ns
-    until_ns = _LATEST_NS if wanted.until_ns is None else wanted.until_ns
+    until_ns = MOST_NS if wanted.until_ns is None else wanted.until_ns
     return sorted(
         (row.time_ns, row.job_id)
         for chunk in _chunks(sorted(ids))

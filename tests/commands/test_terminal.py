@@ -5,6 +5,7 @@ import typer
 
 from squash_api.commands.terminal import (
     add_row,
+    advancing,
     fail,
     make_table,
     print_error,
@@ -47,3 +48,20 @@ def test_square_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str])
 def test_where_nobody_looks_there_is_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(tracked([1, 2, 3], what="Sending")) == [1, 2, 3]
     assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_what_advances_shows_nothing_where_nobody_looks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert list(advancing(iter([1, 2]), what="Exporting", share=lambda: 0.5)) == [1, 2]
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_what_advances_is_shown_to_a_person(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert list(advancing([1, 2], what="Exporting", share=lambda: 0.5)) == [1, 2]
+    out, err = capsys.readouterr()
+    assert (out, "Exporting" in err, "50%" in err) == ("", True, True)

@@ -166,16 +166,22 @@ def test_windows_end_where_their_jobs_have_too_many_values(
     assert [len(item.values) for item in found] == [3] * len(range(100, 311, spread))
 
 
-def test_jobs_that_are_looked_at_are_counted(jobs: MeasuredJobs) -> None:
+def test_the_time_of_what_is_looked_at_is_known(jobs: MeasuredJobs) -> None:
     for number in range(5):
         jobs.add({"p.a": 1}, time_ns=10 + number, ci_id=str(number % 2))
     jobs.deriver.catch_up()
     with jobs.record.read() as connection:
-        counts = [
-            Plan(connection, Wanted(jobs.ids("p.a"), **more)).count_jobs(connection)
-            for more in ({}, {"since_ns": 13}, {"run_ids": ["0"]}, {"tags": {"filter": ["x"]}})
+        spans = [
+            Plan(connection, Wanted(jobs.ids("p.a"), **more)).span(connection)
+            for more in (
+                {},
+                {"since_ns": 12, "until_ns": 13},
+                {"run_ids": ["1"]},
+                {"tags": {"filter": ["x"]}},
+                {"since_ns": 99},
+            )
         ]
-    assert counts == [5, 2, 3, 0]
+    assert spans == [(10, 14), (12, 13), (11, 13), (0, 0), (0, 0)]
 
 
 def test_jobs_that_wait_to_be_derived_again_are_named(jobs: MeasuredJobs) -> None:
