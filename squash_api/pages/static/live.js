@@ -88,6 +88,7 @@
       return;
     }
     const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+    document.title = fresh.title;
     const focused = document.activeElement === null ? "" : document.activeElement.id;
     for (const old of document.querySelectorAll("[data-live][id]")) {
       const next = fresh.getElementById(old.id);

@@ -1,0 +1,130 @@
+"""The page of all specifications in force: what they ask, of which jobs, and who says so."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from fastapi import Request, Response
+
+from squash_api.board import Limit
+from squash_api.definitions_in_force import Defined
+from squash_api.pages.front import limit_text, page_number
+from squash_api.pages.rendering import query_text, render
+from squash_api.routes.dependencies import Parts
+from squash_api.schema import split_metric_name
+from squash_api.storable import tag_text
+from squash_api.verify.alert_keys import duration_text
+from squash_api.verify.specifications import Specification
+
+PER_PAGE = 200
+"""Specifications on one page."""
+
+_NAMES = ("package", "q")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A specification as the page shows it."""
+
+    content: Specification
+    test: str
+    query: list[str]
+    keys: list[str]
+    source: str | None
+    bases: tuple[str, ...]
+    author: str | None
+
+
+def specs_page(request: Request) -> Response:
+    """Show the specifications in force; what is asked for is in the query."""
+    parts: Parts = request.app.state.parts
+    asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
+    everything = list(parts.definitions.in_force.at(None).specifications.values())
+    found = [item for item in everything if _is_wanted(item, **asked)]
+    pages = max(ceil(len(found) / PER_PAGE), 1)
+    page = min(page_number(request.query_params.get("page")), pages)
+    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    by_metric: dict[str, list[_Line]] = {}
+    for line in _lines(parts, shown):
+        by_metric.setdefault(line.content.metric, []).append(line)
+
+    def address(**changes: str | None) -> str:
+        return query_text(asked, **changes)
+
+    return render(
+        request,
+        "specs.html",
+        here="/specs",
+        asked=asked,
+        packages=sorted({_package(item) for item in everything}),
+        total=len(everything),
+        found=len(found),
+        by_metric=by_metric,
+        page=page,
+        pages=pages,
+        address=address,
+    )
+
+
+def _package(defined: Defined[Specification]) -> str:
+    return split_metric_name(defined.content.metric)[0]
+
+
+def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str | None) -> bool:
+    """Tell whether a specification is of a package and says all words of `q` somewhere."""
+    if package not in (None, _package(defined)):
+        return False
+    if q is None:
+        return True
+    content = defined.content
+    said = [content.name, content.level, *content.tags, *query_terms_text(content)]
+    text = "\n".join([*said, defined.source or "", *alert_texts(content)]).lower()
+    return all(word in text for word in q.lower().split())
+
+
+def _lines(parts: Parts, shown: Iterable[Defined[Specification]]) -> Iterable[_Line]:
+    items = list(shown)
+    authors = parts.sources.authors(item.content.name for item in items if item.origin == "api")
+    for item in items:
+        content = item.content
+        limit = Limit(content.name, content.operator, content.threshold)
+        yield _Line(
+            content,
+            limit_text(limit),
+            query_terms_text(content),
+            alert_texts(content),
+            item.source,
+            parts.sources.bases(item),
+            authors.get(content.name),
+        )
+
+
+def query_terms_text(content: Specification) -> list[str]:
+    """Return what a job's metadata must say, term by term."""
+    return [f"{key} = {_plain(value)}" for key, value in content.metadata_query.items()]
+
+
+def _plain(value: Any) -> str:
+    text = tag_text(value)
+    return repr(value) if text is None else text
+
+
+def alert_texts(content: Specification) -> list[str]:
+    """Return what a specification says of its alerts and of late values, sentence by sentence."""
+    texts = []
+    if content.muted_through is not None and content.alert and content.alert.mute:
+        texts.append(f"muted through {content.muted_through}: {content.alert.mute.why}")
+    if content.channel:
+        texts.append(f"alerts go to {content.channel}")
+    if content.alert is not None and content.alert.per is not None:
+        texts.append(f"one alert per {', '.join(content.per) or 'metric'}")
+    if content.alert is not None and content.alert.max_age_s is not None:
+        texts.append(f"no alerts on data older than {duration_text(content.max_age_s)}")
+    if content.expect is not None:
+        grace = f", {duration_text(content.expect.grace_s)} late at most"
+        texts.append(
+            f"a value is expected every {duration_text(content.expect.every_s)}"
+            f"{grace if content.expect.grace_s else ''}"
+        )
+    return texts
