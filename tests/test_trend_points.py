@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from squash_api.trend_points import MOST_LINES, MOST_POINTS, Axis, TrendPoints, number_of
@@ -113,6 +114,19 @@ def test_values_over_metadata_are_in_its_order() -> None:
 def test_values_without_a_number_on_the_axis_are_counted(axis: Axis, other: Any) -> None:
     found = points_of([row(1, other=other)], axis=axis)
     assert (found.count, found.outside, found.choose(no_badness)) == (0, 1, [])
+
+
+@pytest.mark.parametrize("key", ['meta.a"b', "meta.\\", "meta.a.b", "meta.é", "meta.(x)"])
+def test_any_key_can_be_the_axis(key: str) -> None:
+    fields = {"meta.note.text": f'"{key}":7', "meta.b": 1.0, key: -2.5e-3, f"{key}.text": "9"}
+    found = points_of([row(1, other=orjson.dumps(fields).decode())], axis=Axis(key))
+    assert found.xs == {1: -2.5e-3}
+
+
+def test_a_key_in_a_text_is_none() -> None:
+    fields = {"meta.note.text": '"meta.x":7', 'meta."meta.x': 8}
+    found = points_of([row(1, other=orjson.dumps(fields).decode())], axis=Axis("meta.x"))
+    assert (found.xs, found.outside) == ({}, 1)
 
 
 def test_a_tag_that_is_a_number_can_be_the_axis() -> None:
