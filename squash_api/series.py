@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from squash_api.derivation import Deriver
 from squash_api.downsampling import Downsampler
+from squash_api.errors import RecordUnavailableError
 from squash_api.metric_units import MetricUnits
 from squash_api.record.contexts import tags_of_sets
 from squash_api.record.derived import derived_through
@@ -31,6 +32,8 @@ from squash_api.record.series import (
 
 _FEWEST_JOBS = 64
 _MOST_REMEMBERED_SETS = 10_000
+# Metrics may change again while their values are derived anew.
+_MOST_ATTEMPTS = 10
 
 Condition = Callable[[Fields], bool]
 
@@ -233,16 +236,16 @@ class Series:
     def _window(
         self, plan: Plan, after_ns: int | None, size: int
     ) -> tuple[list[JobValues], int | None]:
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             with self._record.read() as connection:
                 window = plan.window(connection, after_ns=after_ns, jobs=size)
                 stale = waiting_for_rederivation(connection, [job.job_id for job in window.jobs])
                 if not stale:
                     self._metrics.refresh(connection)
                     self._learn_tags(connection, window.jobs)
-                    break
+                    return [self._job_values(job) for job in window.jobs], window.through_ns
             self._deriver.rederive(stale)
-        return [self._job_values(job) for job in window.jobs], window.through_ns
+        raise RecordUnavailableError("Metrics are changing all the time at the moment. Try again.")
 
     def _job_values(self, job: MeasuredJob) -> JobValues:
         values = [self._metrics.shown(metric_id, value) for metric_id, value in job.values]

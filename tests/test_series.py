@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.errors import InvalidInputError
+from squash_api.errors import InvalidInputError, RecordUnavailableError
+from squash_api.record.derived import mark_for_rederivation
 from squash_api.record.metrics import declare_metrics
 from squash_api.record.requeue import requeue_metrics
 from squash_api.series import Cursor, Series
@@ -133,6 +134,17 @@ def test_after_a_change_of_unit_no_value_is_in_the_old_one(jobs: MeasuredJobs) -
 
     jobs.record.write(redeclare)
     assert [(item.value, item.unit) for item in series.values()] == [(1.5, "mag")] * 3
+
+
+def test_metrics_that_never_come_to_rest_are_told_of(
+    jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.add({"p.a": 1})
+    series = jobs.series()
+    jobs.record.write(lambda connection: mark_for_rederivation(connection, [1]))
+    monkeypatch.setattr(jobs.deriver, "rederive", lambda _: None)
+    with pytest.raises(RecordUnavailableError, match="Try again"):
+        list(series.values())
 
 
 def test_progress_goes_from_nothing_to_all(
