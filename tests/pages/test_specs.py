@@ -1,0 +1,146 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from squash_api.pages.specs import PER_PAGE, alert_texts, query_terms_text
+from squash_api.verify.specifications import specification_from_json
+from tests.pages.conftest import BROWSER
+from tests.support.calls import Calls
+from tests.support.definitions import spec
+from tests.support.in_process import service
+from tests.support.yaml_packages import write_package
+
+
+@pytest.fixture
+def yaml_browser(tmp_path: Path) -> Iterator[httpx.Client]:
+    files = {
+        "late.yaml": """\
+            id: base
+            threshold: {operator: "<=", unit: s}
+            tags: [nightly]
+            ---
+            name: latency.design
+            base: "#base"
+            threshold: {value: 60}
+            metadata_query: {instrument: LSSTCam}
+            alert: {channel: "#dm-alerts"}
+            ---
+            name: frac.minimum
+            threshold: {value: 5, unit: '%', operator: "<"}
+            tags: [minimum]
+            """
+    }
+    package = write_package(tmp_path / "demo", files)
+    with service(tmp_path, specs=(package,)) as client:
+        client.headers.update(BROWSER)
+        yield client
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r"<h3>([^<]*)</h3>", text)
+
+
+def define(calls: Calls, *specs: dict[str, Any]) -> None:
+    metric = {"name": "p.a", "unit": "mmag", "description": ""}
+    assert calls("POST", "/metrics", {"metrics": [metric]}).status_code == 201
+    reply = calls("POST", "/specs", {"specs": list(specs)})
+    assert reply.status_code == 201, reply.text
+
+
+def test_without_specifications_it_says_where_they_come_from(browser: httpx.Client) -> None:
+    assert "There is no specification" in browser.get("/specs").text
+
+
+def test_programs_still_get_the_list(browser: httpx.Client) -> None:
+    reply = browser.get("/specs", headers={"Accept": "*/*"})
+    assert reply.json() == {"specs": [], "next": None}
+
+
+def test_a_specification_from_yaml_has_its_line_and_its_bases(yaml_browser: httpx.Client) -> None:
+    text = yaml_browser.get("/specs").text
+    assert names(text) == ["minimum", "design"]
+    assert "<code>demo/specs/demo/late.yaml:5</code>" in text
+    assert "on top of <code>demo:late#base</code>" in text
+    assert "<code>instrument = LSSTCam</code>" in text
+    assert "≤ 60" in text
+    assert "alerts go to #dm-alerts" in text
+    assert "CRITICAL if broken" in text
+    assert 'href="/metric/demo.latency"' in text
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("q=LATENCY", ["design"]),
+        ("q=nightly", ["design"]),
+        ("q=critical", ["minimum"]),
+        ("q=late.yaml+dm-alerts", ["design"]),
+        ("q=nightly+critical", []),
+        ("package=demo", ["minimum", "design"]),
+        ("package=other", []),
+    ],
+)
+def test_what_is_asked_for_is_in_the_address(
+    yaml_browser: httpx.Client, query: str, shown: list[str]
+) -> None:
+    assert names(yaml_browser.get(f"/specs?{query}").text) == shown
+
+
+def test_a_specification_from_the_api_has_its_author(browser: httpx.Client, calls: Calls) -> None:
+    define(calls, spec("p.a.design"))
+    assert "the API, by ada" in browser.get("/specs").text
+
+
+def test_many_specifications_come_in_pages(browser: httpx.Client, calls: Calls) -> None:
+    define(calls, *(spec(f"p.a.s{number:03}") for number in range(PER_PAGE + 5)))
+    assert len(names(browser.get("/specs").text)) == PER_PAGE
+    assert len(names(browser.get("/specs?page=2").text)) == 5
+
+
+def test_hostile_texts_are_text(browser: httpx.Client, calls: Calls) -> None:
+    hostile = "<script>alert(1)</script>"
+    define(
+        calls,
+        spec(
+            "p.a.design",
+            tags=[hostile, "x" * 10_000],
+            metadata_query={"visit": hostile, "instrument": "\u202eevil"},
+            alert={"mute": {"until": "2099-01-01", "why": hostile}},
+        ),
+    )
+    text = browser.get("/specs", params={"q": "alert"}).text
+    assert names(text) == ["design"]
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_what_alerts_say_is_said_in_words() -> None:
+    content = specification_from_json(
+        spec(
+            "p.a.design",
+            alert={
+                "channel": "#dm",
+                "per": ["filter", "detector"],
+                "max_age": "2d",
+                "mute": {"until": "2099-01-01", "why": "reprocessing"},
+            },
+            expect={"every": "24h", "grace": "6h"},
+        )
+    )
+    assert alert_texts(content) == [
+        "muted through 2099-01-01: reprocessing",
+        "alerts go to #dm",
+        "one alert per filter, detector",
+        "no alerts on data older than 2d",
+        "a value is expected every 1d, 6h late at most",
+    ]
+
+
+def test_terms_are_written_as_they_are_compared() -> None:
+    query = {"visit": 42.0, "filter_name": "r", "flags": [1, 2]}
+    content = specification_from_json(spec("p.a.design", metadata_query=query))
+    assert query_terms_text(content) == ["visit = 42", "filter_name = r", "flags = [1,2]"]
