@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from squash_api.accounts import Accounts
 from squash_api.background import Background
+from squash_api.board_entries import Board
 from squash_api.definitions import Definitions
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
@@ -44,6 +45,7 @@ from squash_api.routes import (
 from squash_api.routes.dependencies import Parts
 from squash_api.schema import Schema
 from squash_api.settings import Settings, require_secret
+from squash_api.specification_sources import SpecificationSources
 from squash_api.standing import Standings
 from squash_api.tags_in_force import check_tags
 from squash_api.trends import Trends
@@ -163,6 +165,8 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         definitions=definitions,
         accounts=Accounts(record, settings, secret=secret),
         standings=standings,
+        board=Board(standings),
+        sources=SpecificationSources(record, settings.specs, schema),
         background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
         trends=Trends(record, deriver, definitions.in_force, vocabulary),

@@ -3,9 +3,15 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from squash_api.pages.front import front_page
 from squash_api.pages.metric import metric_page
+from squash_api.pages.specs import specs_page
 
 Page = Callable[..., Any] | Callable[..., Awaitable[Any]]
 
-PAGES: tuple[tuple[str, Page], ...] = (("/metric/{name:path}", metric_page),)
+PAGES: tuple[tuple[str, Page], ...] = (
+    ("/", front_page),
+    ("/specs", specs_page),
+    ("/metric/{name:path}", metric_page),
+)
 """Addresses below the public root, and the functions that make the pages."""

@@ -32,7 +32,7 @@ PER_PAGE = 50
 MOST_PACKAGES = 60
 """Packages in the summary; the others are in the filter."""
 
-_MOST_ROWS = 8
+_MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
 _FEW = 3
 _VALUES = ("dataset", "filter", "instrument")

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts import Account, Accounts
 from squash_api.background import Background
+from squash_api.board_entries import Board
 from squash_api.definitions import Definitions
 from squash_api.derivation import Deriver
 from squash_api.errors import (
@@ -23,6 +24,7 @@ from squash_api.events import JobEvents
 from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
+from squash_api.specification_sources import SpecificationSources
 from squash_api.standing import Standings
 from squash_api.tokens import PasswordCredentials, parse_authorization
 from squash_api.trends import Trends
@@ -44,6 +46,8 @@ class Parts:
     deriver: Deriver
     definitions: Definitions
     standings: Standings
+    board: Board
+    sources: SpecificationSources
     accounts: Accounts
     background: Background
     counters: Counters
