@@ -103,7 +103,7 @@ def is_wider_than_its_window(page: Page) -> bool:
 
 def axe_problems(page: Page) -> list[str]:
     """Return what axe-core finds serious or critical, each with the elements."""
-    results = Axe().run(page)
+    results = Axe().run(page, options={"resultTypes": ["violations"]})
     return [
         f"{item['id']}: {item['help']}: " + "; ".join(node["html"][:200] for node in item["nodes"])
         for item in results.response["violations"]
