@@ -4,6 +4,7 @@
     >>> from squash_api.client import Job, Measurement
     >>> job = Job([Measurement("camera.Temperature", 11.5 * u.deg_C)], meta={"filter": "r"})
     >>> job.dispatch(api_user="me", api_password="...", api_url="https://squash.example.org")
+    >>> table = Squash("https://squash.example.org").measurements("camera.Temperature", since="7d")
 
 Source of the format: the job document of lsst.verify, and the requests that its
 `Job.dispatch` makes. astropy is imported only where a quantity is asked for.

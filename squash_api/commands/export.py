@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
@@ -104,10 +105,10 @@ def export(
         *([("absent", "true")] if absent else []),
     ]
     chosen = format_ or _format_of(output)
-    if url is None:
-        chunks = _of_record(parameters, chosen, limit)
-    else:
-        chunks = _of_service(url, parameters, chosen, limit)
+    # A bar among the rows would be no help.
+    has_bar = output is not None or not sys.stdout.isatty()
+    read = _of_record if url is None else partial(_of_service, url)
+    chunks = read(parameters, chosen, limit, has_bar=has_bar)
     _write(chunks, output, chosen)
 
 
@@ -168,10 +169,11 @@ def _writing(output: Path | None) -> Iterator[BinaryIO]:
 
 
 def _of_record(
-    parameters: Sequence[tuple[str, str]], chosen: "Format", limit: int | None
+    parameters: Sequence[tuple[str, str]], chosen: "Format", limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
     # Heavy, and `squash --help` needs none of it.
     from squash_api.derivation import Deriver  # noqa: PLC0415
+    from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
     from squash_api.measurement_formats import answer_chunks  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
@@ -181,6 +183,7 @@ def _of_record(
     from squash_api.vocabulary import Vocabulary  # noqa: PLC0415
 
     settings = load_settings()
+    spare_cycle_search()
     try:
         record = Record.open(settings.database_url)
         try:
@@ -191,7 +194,8 @@ def _of_record(
             deriver = Deriver(record, Vocabulary(record, schema))
             series = Series(record, deriver, question.selection)
             chunks = answer_chunks(series, replace(question, format=chosen), schema=schema)
-            yield from advancing(chunks, what="exporting", share=series.progress)
+            share = series.progress
+            yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks
         finally:
             record.close()
     except InvalidInputError as error:
@@ -201,7 +205,12 @@ def _of_record(
 
 
 def _of_service(
-    url: str, parameters: Sequence[tuple[str, str]], chosen: "Format", limit: int | None
+    url: str,
+    parameters: Sequence[tuple[str, str]],
+    chosen: "Format",
+    limit: int | None,
+    *,
+    has_bar: bool,
 ) -> Generator[bytes]:
     import httpx  # noqa: PLC0415
 
@@ -214,10 +223,10 @@ def _of_service(
         is_paged = chosen == "json" and not any(name == "points" for name, _ in parameters)
         if is_paged:
             pages = _pages(wire, address.copy_merge_params([*query, ("limit", _PAGE)]), limit)
-            yield from advancing(pages, what="exporting")
+            yield from advancing(pages, what="exporting") if has_bar else pages
         else:
             with wire.stream(address.copy_merge_params([*query, *_limits(limit)])) as chunks:
-                yield from advancing(chunks, what="exporting")
+                yield from advancing(chunks, what="exporting") if has_bar else chunks
     except SquashClientError as error:
         fail(str(error), code=2 if error.status_code == 422 else 1)
     except httpx.InvalidURL as error:
