@@ -200,7 +200,7 @@ def _print_places(
 
     worse = run_id_of(history.days[history.regression.start][0])
     root, job_id = service.url, judged.job_id
-    _show("root", f"{root}/")
+    _show("pages", f"{root}/")
     _show("API", f"{root}/docs")
     _show("job", f"{root}/job/{job_id}")
     _show("verdicts", f"{root}/job/{job_id}/report")

@@ -121,7 +121,7 @@ def test_the_urls_are_of_the_service_that_ran(
     plain_run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     output = plain_run[1].stdout
-    root = shown(output, "root")
+    root = shown(output, "pages")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", root)
     assert shown(output, "verdicts") == f"{root}job/10/report"
     assert "squash.invalid" not in output
@@ -200,7 +200,7 @@ def test_told_to_stop_it_ends_its_processes_and_removes_its_folder(
         assert process.wait(TIMEOUT_S) == 0
     influx = re.search(r"(http://\S+)/query ", output)
     assert influx
-    for url in (shown(output, "root"), influx[1]):
+    for url in (shown(output, "pages"), influx[1]):
         with pytest.raises(httpx.ConnectError):
             httpx.get(url, trust_env=False)
     assert list(tmp_path.iterdir()) == []
