@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from xml.etree import ElementTree as ET
 
 import typer
 
@@ -47,7 +46,7 @@ def judge(
     violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
     if junit is not None:
         try:
-            junit.write_bytes(junit_xml(verdicts, level=level))
+            junit.write_bytes(junit_document(verdicts, level=level))
         except OSError as error:
             fail(f"{junit}: cannot be written: {error.strerror}")
     if as_json:
@@ -87,30 +86,27 @@ def judge_file(
     return verdicts, [skip for skip in outcome.skipped if skip.metric in measured]
 
 
-def junit_xml(verdicts: "list[Verdict]", *, level: str) -> bytes:
+def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
     """Return the verdicts as JUnit XML, one test case each.
 
     A failure is a violation of the level or worse, as for the exit code; a milder one is a case
     with a remark in its output.
     """
-    failures = sum(_is_violation(verdict, level) for verdict in verdicts)
-    skipped = sum(verdict.status == "not measured" for verdict in verdicts)
-    counts = {"tests": str(len(verdicts)), "failures": str(failures), "skipped": str(skipped)}
-    root = ET.Element("testsuites", counts)
-    suite = ET.SubElement(root, "testsuite", {"name": "squash judge", "errors": "0", **counts})
+    from squash_api.junit import Case, junit_xml  # noqa: PLC0415
+
+    cases = []
     for verdict in verdicts:
-        names = {"classname": verdict.metric, "name": verdict.specification, "time": "0"}
-        case = ET.SubElement(suite, "testcase", names)
+        names = (verdict.metric, verdict.specification)
         text = f"{verdict.level}: {_value(verdict)}, must be {_test(verdict)}"
         if _is_violation(verdict, level):
-            ET.SubElement(case, "failure", message=text, type=verdict.level)
+            cases.append(Case(*names, "failed", text, verdict.level))
         elif verdict.status == "not measured":
-            ET.SubElement(case, "skipped", message="not measured")
+            cases.append(Case(*names, "skipped", "not measured"))
         elif verdict.status == "failed":
-            ET.SubElement(case, "system-out").text = f"violated, but milder than {level}: {text}"
-    ET.indent(root)
-    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return document
+            cases.append(Case(*names, text=f"violated, but milder than {level}: {text}"))
+        else:
+            cases.append(Case(*names))
+    return junit_xml("squash judge", cases)
 
 
 def _read_job(path: Path) -> "Job":

@@ -1,0 +1,134 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.errors import InvalidInputError
+from tests.support.definitions import metric, spec
+from tests.support.observatory import DAY_NS, HOUR_NS
+from tests.support.reporting import URL, ReportedJobs
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[ReportedJobs]:
+    jobs = ReportedJobs(tmp_path)
+    yield jobs
+    jobs.record.close()
+
+
+def test_a_run_is_reported_on(jobs: ReportedJobs) -> None:
+    jobs.define(spec())
+    jobs.job(9.0, run_id="1", filter="r", dataset="RC2")
+    jobs.job(1.0, run_id="2", filter="r", dataset="RC2")
+    found = jobs.report(run="1")
+    assert (found.title, found.summary.state, found.violations) == ("Run 1", "WARNING", 1)
+    (row,) = found.rows
+    assert [(cell.column, cell.state) for cell in row.cells] == [(0, "WARNING")]
+    assert [(item.dataset, item.filter) for item in found.columns] == [("RC2", "r")]
+    assert [(item.value, item.run_id) for item in found.worst] == [(9.0, "1")]
+
+
+def test_a_release_is_compared_with_the_one_before(jobs: ReportedJobs) -> None:
+    jobs.define(spec())
+    jobs.job(1.0, version_tag="w_1", run_id="1", ago_ns=DAY_NS)
+    jobs.job(9.0, version_tag="w_2", run_id="2")
+    found = jobs.report(version_tag="w_2", compare_version_tag="w_1")
+    assert found.comparison is not None
+    assert (found.comparison.title, found.comparison.jobs) == ("Release w_1", 1)
+    assert found.comparison.headline == "1 newly broken; 0 as before."
+    assert found.rows[0].cells[0].change == "newly broken"
+
+
+def test_a_period_has_the_values_of_its_jobs(jobs: ReportedJobs) -> None:
+    jobs.define(spec())
+    jobs.job(9.0, ago_ns=30 * HOUR_NS)
+    jobs.job(9.0, ago_ns=20 * HOUR_NS)
+    jobs.job(1.0, ago_ns=HOUR_NS)
+    found = jobs.report(since="24h")
+    summary = found.summary
+    assert (summary.state, summary.jobs, summary.values, summary.failed) == ("passed", 2, 2, 1)
+    assert (found.since, found.until, found.made) == (
+        "2026-09-20T14:14:00Z",
+        None,
+        "2026-09-21T14:14:00Z",
+    )
+
+
+def test_a_job_that_was_just_posted_is_in_it(jobs: ReportedJobs) -> None:
+    jobs.job(1.0, ago_ns=-HOUR_NS)
+    assert jobs.report().summary.jobs == 1
+
+
+def test_filters_are_told(jobs: ReportedJobs) -> None:
+    jobs.job(1.0, filter="r")
+    found = jobs.report(run="1", filter="r", package="p")
+    assert (found.filters, found.url) == ({"filter": ["r"], "package": ["p"]}, URL)
+    assert found.asked == {"run": ["1"], "filter": ["r"], "package": ["p"]}
+
+
+def test_no_data_is_never_a_pass(jobs: ReportedJobs) -> None:
+    jobs.define(spec())
+    found = jobs.report(run="typo", package="p")
+    assert (found.summary.state, found.rows, found.violations) == ("no data", [], 0)
+    assert [item.metric for item in found.missing] == ["p.a"]
+
+
+def test_what_was_not_measured_is_named(jobs: ReportedJobs) -> None:
+    jobs.define_metrics(metric("q.a"), metric("p.c"))
+    jobs.define(
+        spec(),
+        spec("p.b.design"),
+        spec("q.a.design"),
+        spec("p.a.u", metadata_query={"filter_name": "u"}),
+    )
+    jobs.job(1.0, filter="r")
+    jobs.job(1.0, name="p.c")
+    found = jobs.report()
+    assert [item.metric for item in found.missing] == ["p.b"]
+    assert [item.package for item in found.silent_packages] == ["q"]
+    assert (found.idle, found.unlimited) == (["p.a.u"], ["p.c"])
+    assert found.summary.state == "incomplete"
+
+
+def test_limits_in_a_unit_that_no_longer_converts_are_named(jobs: ReportedJobs) -> None:
+    jobs.define(spec())
+    jobs.job(1.0)
+    jobs.change_unit("p.a", "arcsec")
+    found = jobs.report()
+    assert [item.specification for item in found.unusable] == ["p.a.design"]
+    assert found.summary.state == "nothing judged"
+
+
+def test_detectors_are_results_of_one_cell(jobs: ReportedJobs) -> None:
+    jobs.define(spec())
+    for number, value in enumerate((1.0, 9.0, 7.0)):
+        jobs.job(value, detector=number, filter="r")
+    found = jobs.report()
+    (cell,) = found.rows[0].cells
+    assert (cell.results, cell.broken, cell.shown.tags["detector"]) == (3, 2, "1")
+    assert found.summary.results == 3
+
+
+def test_instruments_are_columns_where_there_are_several(jobs: ReportedJobs) -> None:
+    jobs.job(1.0, instrument="HSC")
+    jobs.job(1.0, instrument="LSSTCam")
+    assert [column.label for column in jobs.report().columns] == ["HSC", "LSSTCam"]
+
+
+def test_instruments_of_the_other_run_count_too(jobs: ReportedJobs) -> None:
+    jobs.job(1.0, run_id="1", instrument="HSC")
+    jobs.job(1.0, run_id="2", instrument="LSSTCam")
+    assert [item.label for item in jobs.report(run="1", compare_run="2").columns] == ["HSC"]
+
+
+def test_unknown_packages_are_refused(jobs: ReportedJobs) -> None:
+    with pytest.raises(InvalidInputError, match="There is no package q"):
+        jobs.report(package="q")
+
+
+def test_todays_specifications_judge(jobs: ReportedJobs) -> None:
+    jobs.define(spec(value=10.0))
+    jobs.job(9.0)
+    assert jobs.report().summary.state == "passed"
+    jobs.redefine("p.a.design", spec(value=5.0))
+    assert jobs.report().summary.state == "WARNING"
