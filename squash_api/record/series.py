@@ -5,13 +5,13 @@ values, each by an index that is made for it: how long a read takes does not dep
 database takes for the better plan, and no read holds more than a window.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Select, bindparam, or_, select
+from sqlalchemy import BigInteger, Connection, Integer, Row, Select, bindparam, or_, select
 
 from squash_api.record.tables import job_context, job_run, measurement, rederivation, tag_set
 
@@ -173,9 +173,9 @@ class Plan:
 
     def _time(self, after_ns: int | None) -> dict[str, int]:
         since_ns, until_ns = self.wanted.since_ns, self.wanted.until_ns
-        after = -1 if since_ns is None else since_ns - 1
+        since = 0 if since_ns is None else since_ns
         return {
-            "after": after if after_ns is None else max(after, after_ns),
+            "first": since if after_ns is None else max(since, after_ns + 1),
             "until": MOST_NS if until_ns is None else min(until_ns, MOST_NS),
         }
 
@@ -188,7 +188,7 @@ class Plan:
         if self.wanted.has_fields or self.wanted.suits is not None:
             query = query.add_columns(job_context.c.fields)
         if self._listed is not None:
-            start = bisect_right(self._listed, (time["after"], MOST_NS))
+            start = bisect_left(self._listed, (time["first"], 0))
             chosen = self._listed[start : start + jobs]
             through_ns = chosen[-1][0] if start + jobs < len(self._listed) else None
             query = query.where(job_context.c.job_id.in_([job_id for _, job_id in chosen]))
@@ -259,7 +259,9 @@ def waiting_for_rederivation(connection: Connection, job_ids: Iterable[int]) -> 
 
 # What a context has beside its fields.
 _OWN = 6
-_IN_TIME = job_context.c.time_ns.between(bindparam("after") + 1, bindparam("until"))
+_IN_TIME = job_context.c.time_ns.between(
+    bindparam("first", type_=BigInteger), bindparam("until", type_=BigInteger)
+)
 _CONTEXTS = (
     select(
         job_context.c.job_id,
@@ -277,7 +279,7 @@ _END = (
     .where(_IN_TIME)
     .order_by(job_context.c.time_ns)
     .limit(1)
-    .offset(bindparam("offset"))
+    .offset(bindparam("offset", type_=Integer))
 )
 _LAST = (
     select(job_context.c.time_ns).where(_IN_TIME).order_by(job_context.c.time_ns.desc()).limit(1)
