@@ -1,26 +1,27 @@
 """The page of a metric: what it is, how it stands, and how it has gone, as a plot and a table."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.board import Row
+from squash_api.pages.front import late_text, limit_text
 from squash_api.pages.metric_words import (
     choices_of,
     combination_text,
     note_of,
     picture_of,
     shown_of,
-    state_word,
 )
 from squash_api.pages.plots import colour_of, dash_of, draw
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Parts, PartsDep
 from squash_api.routes.json_reply import json_reply
-from squash_api.standing import worst_first
+from squash_api.standing import Combination
 from squash_api.trend_points import TIME
 from squash_api.trends import Asked, Judged, Trends
 
@@ -59,6 +60,30 @@ class View:
         """Return the view as the query of an address."""
         x = None if self.x == TIME else self.x
         return {"range": self.range_ or None, "x": x, **self.tags}
+
+
+@dataclass(frozen=True, slots=True)
+class StandingRow:
+    """How one series stands, and what is said of it."""
+
+    row: Row
+    text: str
+    address: str
+    limit: str
+    late: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """How the series of a metric stand; `shared` are the tags that all have.
+
+    There are `more` than are shown; `late` are those that have no value of late.
+    """
+
+    rows: Sequence[StandingRow]
+    shared: str
+    more: int
+    late: Sequence[str]
 
 
 def view_of(request: Request, parts: Parts) -> View:
@@ -170,35 +195,33 @@ def _axes(x: str, numbers: list[str], metrics: list[str]) -> dict[str, list[str]
     }
 
 
-def _standings(parts: Parts, name: str, view: View) -> dict[str, object]:
-    """Return how a metric stands by combination, the worst first."""
-    parts.standings.refresh(now_ns=time.time_ns())
-    found = worst_first(
-        item
-        for item in parts.standings.present()
-        if item.metric == name
-        and all(view.tags.get(key, value) == value for key, value in item.tags)
-    )
-    shown = found[:_MOST_STANDINGS]
-    shared = set.intersection(*(set(item.tags) for item in shown)) if shown else set()
-    rows = [
-        {
-            "text": combination_text(pair for pair in item.tags if pair not in shared) or "all",
-            "address": query_text({**view.query(), **dict(item.tags)}),
-            "state": state_word(item.severity, is_limited=item.limit is not None),
-            "broken": ", ".join(full.rpartition(".")[2] for full in item.broken),
-            "value": item.value,
-            "limit": "" if item.limit is None else item.limit.rpartition(".")[2],
-            "margin": item.margin,
-            "time_ns": item.time_ns,
-            "job_id": item.job_id,
-        }
-        for item in shown
-    ]
-    return {
-        "rows": rows,
-        "shared": combination_text(pair for pair in shown[0].tags if pair in shared)
-        if shown
+def _standings(parts: Parts, name: str, view: View) -> Standings:
+    """Return how the series of a metric stand, the worst first, and what is late."""
+
+    def is_asked_for(tags: Combination) -> bool:
+        return all(view.tags.get(key, value) == value for key, value in tags)
+
+    entry = next((entry for entry in parts.board.entries() if entry.name == name), None)
+    rows = [row for row in entry.rows if is_asked_for(row.standing.tags)] if entry else []
+    shared = set.intersection(*(set(row.standing.tags) for row in rows)) if rows else set()
+    return Standings(
+        rows=[
+            StandingRow(
+                row,
+                combination_text(pair for pair in row.standing.tags if pair not in shared) or "all",
+                query_text({**view.query(), **dict(row.standing.tags)}),
+                "" if row.limit is None else limit_text(row.limit),
+                "" if row.late is None else late_text(row.late),
+            )
+            for row in rows[:_MOST_STANDINGS]
+        ],
+        shared=combination_text(pair for pair in rows[0].standing.tags if pair in shared)
+        if rows
         else "",
-        "more": len(found) - len(shown),
-    }
+        more=max(len(rows) - _MOST_STANDINGS, 0),
+        late=[
+            f"{combination_text(item.tags)}: {late_text(item)}" if item.tags else late_text(item)
+            for item in (entry.late if entry else ())
+            if is_asked_for(item.tags)
+        ],
+    )

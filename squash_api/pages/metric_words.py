@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from squash_api.code_changes import CodeChanges
+from squash_api.pages.front import combination_label
 from squash_api.pages.plots import LimitLine, Line, Picture, Point, limit_text, limits_in_reach
 from squash_api.pages.rendering import NOTHING, number_text
 from squash_api.schema import META_PREFIX, RUN_ID, RUN_URL
@@ -16,8 +17,6 @@ from squash_api.trends import Judged, Trend, TrendLine
 _LEVELS = ("INFO", "WARNING", "CRITICAL")
 _MOST_NAMES = 6
 _MOST_LETTERS = 120
-# What says by itself what it is.
-_PLAIN = frozenset({"instrument", "dataset", "filter", "pipeline"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +110,9 @@ def line_text(line: TrendLine) -> str:
 
 
 def combination_text(tags: Iterable[tuple[str, str]]) -> str:
-    """Return tags as people read them: those that say by themselves what they are, without name."""
-    return " · ".join(value if name in _PLAIN else f"{name} {value}" for name, value in tags)
+    """Return tags in a few words; empty if there are none."""
+    pairs = tuple(tags)
+    return combination_label(pairs) if pairs else ""
 
 
 def in_order(tags: Mapping[str, str]) -> Combination:

@@ -27,6 +27,8 @@ _LARGER = (0, 0, 4, 6)
 # A limit is in the picture if the values still take this part of its height.
 _LEAST_PART = 1 / 12
 _HEIGHT = 440
+# Around a single value.
+_DAYS_MS = 2 * 86_400_000
 _OWN_COLUMNS = ("x", "y", "time", "job", "value", "run", "tags", "changes", "state")
 _COLUMNS = (*_OWN_COLUMNS, "line", "label", "colour", "marker", "size", "fill")
 
@@ -227,8 +229,11 @@ def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
         height=_HEIGHT,
         sizing_mode="stretch_width",
         x_axis_type="datetime" if is_time else "linear",
-        x_range=DataRange1d(name="x", range_padding=0.03),
-        y_range=DataRange1d(name="y", range_padding=0.08),
+        x_range=DataRange1d(
+            name="x", range_padding=0.03, default_span=_DAYS_MS if is_time else 2.0
+        ),
+        # Room for the text of a limit at either end.
+        y_range=DataRange1d(name="y", range_padding=0.16),
         tools="pan,box_zoom,wheel_zoom,reset,save",
         active_drag="box_zoom",
         active_scroll=None,

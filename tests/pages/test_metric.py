@@ -1,4 +1,5 @@
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -257,3 +258,12 @@ def test_a_reference_that_is_no_link_is_text(calls: Calls) -> None:
     text = page(calls).text
     assert "javascript:" not in text.replace("text/javascript", "")
     assert "&lt;b&gt;" in text
+
+
+def test_what_is_late_is_said(site: Calls) -> None:
+    expected = spec("p.a.wanted", value=99.0, expect={"every": "1s", "grace": "1s"})
+    assert site("POST", "/specs", {"specs": [expected]}).status_code == 201
+    deadline = time.monotonic() + 30
+    while "state-late" not in (text := page(site).text) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "late: the last came on" in text
