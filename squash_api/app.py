@@ -23,7 +23,7 @@ from squash_api.garbage import spare_cycle_search
 from squash_api.job_states import JobStates
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
-from squash_api.pages import assets, metric, plots
+from squash_api.pages import assets, blob_plots, metric, plots
 from squash_api.pages.addresses import PAGES
 from squash_api.pages.failures import add_failure_handlers
 from squash_api.pages.negotiation import PageRoute
@@ -38,6 +38,7 @@ from squash_api.routes import (
     measurements,
     metrics,
     overview,
+    reports,
     runs,
     specifications,
     status,
@@ -111,6 +112,7 @@ def create_app(
         measurements,
         status,
         runs,
+        reports,
         health,
         events,
         documentation,
@@ -119,6 +121,7 @@ def create_app(
     app.router.routes.insert(0, _PlainRoute("/job", jobs.post_job, methods=["POST"]))
     app.include_router(assets.router)
     app.include_router(metric.router)
+    app.include_router(blob_plots.router)
     app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
     add_failure_handlers(app)
     app.add_middleware(ObservingMiddleware, counters=parts.counters)
@@ -169,9 +172,9 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         sources=SpecificationSources(record, settings.specs, schema),
         background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
+        states=JobStates(record, definitions.in_force, deriver, schema),
         trends=Trends(record, deriver, definitions.in_force, vocabulary),
         events=JobEvents(record, deriver),
-        states=JobStates(record, definitions.in_force, deriver, schema),
     )
 
 

@@ -1,0 +1,198 @@
+"""The page of a job: what it measured, how that was judged, and what may have changed it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
+
+from squash_api.derivation import packages_of
+from squash_api.jobs import measurement_objects
+from squash_api.last_passing import Comparison, Place, compare, place_of, run_before
+from squash_api.pages.blob_data import BlobData, Numbers, read_blob
+from squash_api.pages.blob_plots import chosen
+from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
+from squash_api.pages.rendering import query_text, render
+from squash_api.record.delivery_states import job_deliveries
+from squash_api.record.jobs import current_revision
+from squash_api.reports import job_report
+from squash_api.routes.dependencies import Parts
+from squash_api.routes.jobs import job_id_of
+from squash_api.routes.run_addresses import run_path
+from squash_api.schema import RUN_ID, RUN_URL, Context
+from squash_api.stored_job import load_job
+from squash_api.verify.alert_keys import LEVELS
+from squash_api.verify.assessment import assess
+from squash_api.verify.job import Job
+from squash_api.verify.judging import Verdict
+from squash_api.vocabulary import Vocabulary
+
+MOST_BLOBS = 100
+"""Of more blobs the rest is left to the JSON of the job."""
+
+_MOST_LINKS = 50
+_SIGNS = {"<=": "\u2264", ">=": "\u2265", "==": "=", "!=": "\u2260"}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBlob:
+    """A blob, and what of it is chosen to be drawn: an array, maybe over another."""
+
+    data: BlobData
+    y: Numbers | None
+    x: Numbers | None
+    is_open: bool
+
+
+async def job_page(request: Request) -> Response:
+    """Return the page of a job."""
+    job_id = await job_id_of(request.path_params["job_id"])
+    return await run_in_threadpool(_page, request, job_id)
+
+
+def _page(request: Request, job_id: int) -> Response:
+    parts: Parts = request.app.state.parts
+    parts.deriver.catch_up()
+    is_now = request.query_params.get("specs") == "now"
+    with parts.record.read() as connection:
+        row, job = load_job(connection, job_id)
+        names = [target.name for target in parts.settings.targets]
+        deliveries = job_deliveries(connection, row, targets=names)
+        revision = current_revision(connection) if is_now else row.revision
+    verdicts = job_report(
+        row, job, definitions=parts.definitions, vocabulary=parts.vocabulary, is_now=is_now
+    )
+    context = parts.vocabulary.schema.context(job.meta)
+    place = place_of(parts.record, parts.states, job_id, revision=revision)
+    with parts.record.read() as connection:
+        comparisons = _comparisons(connection, job_id, place)
+    blobs = _blobs(job, request.query_params)
+    return render(
+        request,
+        "job.html",
+        here="/runs",
+        job_id=job_id,
+        row=row,
+        is_now=is_now,
+        verdicts=sorted(verdicts, key=_worst_first),
+        counts=_counts(verdicts),
+        measurements=_measurements(job_id, job, verdicts, parts.vocabulary),
+        context=context,
+        run=_run(context),
+        place=place,
+        comparisons=comparisons,
+        packages=packages_of(job),
+        deliveries=deliveries,
+        **_metadata(job),
+        blobs=blobs,
+        more_blobs=len(job.blobs) - len(blobs),
+        partners_of=_partners_of,
+        signs=_SIGNS,
+        query_text=query_text,
+    )
+
+
+def _metadata(job: Job) -> dict[str, Any]:
+    rows = metadata_rows(job.meta)
+    return {
+        "rows": rows[:MOST_ROWS],
+        "has_more_rows": len(rows) > MOST_ROWS,
+        "links": links_in(rows)[:_MOST_LINKS],
+        "linked": linked,
+    }
+
+
+def _worst_first(verdict: Verdict) -> tuple[Any, ...]:
+    ranks = {"failed": -1 - LEVELS.index(verdict.level), "not measured": 0, "passed": 1}
+    margin = float("inf") if verdict.margin is None else verdict.margin
+    return ranks[verdict.status], margin, verdict.specification
+
+
+def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, int]]:
+    """Return how many verdicts there are of each kind, the worst first."""
+    words = [_word(verdict) for verdict in verdicts]
+    order = (*reversed(LEVELS), "not measured", "passed")
+    return [(word, words.count(word)) for word in order if word in words]
+
+
+def _word(verdict: Verdict) -> str:
+    return verdict.level if verdict.status == "failed" else verdict.status
+
+
+def _measurements(
+    job_id: int, job: Job, verdicts: Sequence[Verdict], vocabulary: Vocabulary
+) -> list[dict[str, Any]]:
+    """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
+    outcome = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+    absent, undeclared = set(outcome.absent), set(outcome.undeclared)
+    worst: dict[str, Verdict] = {}
+    for verdict in sorted(verdicts, key=_worst_first):
+        worst.setdefault(verdict.metric, verdict)
+    places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
+    found = []
+    for item in measurement_objects(job_id, job, vocabulary=vocabulary):
+        metric = item["metric"]
+        reason = item.get("skipped") or ("null, NaN or infinite" if metric in absent else "")
+        found.append(
+            {
+                "metric": metric,
+                "value": item["value"],
+                "unit": item["unit"],
+                "is_number": isinstance(item["value"], int | float) and not reason,
+                "state": _word(worst[metric]) if metric in worst else "no limit",
+                "reason": reason,
+                "is_undeclared": metric in undeclared,
+                "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],
+            }
+        )
+    return found
+
+
+def _run(context: Context) -> dict[str, Any] | None:
+    """Return what a job says of its run, and the path of its page; None if it says nothing."""
+    run_id = context.fields.get(RUN_ID)
+    if not isinstance(run_id, str):
+        return None
+    return {
+        "id": run_id,
+        "path": run_path(context.tags.get("pipeline"), run_id),
+        "url": context.fields.get(RUN_URL),
+    }
+
+
+def _comparisons(
+    connection: Connection, job_id: int, place: Place | None
+) -> list[tuple[str, Comparison]]:
+    """Return what a job is compared with, in words, and the differences."""
+    before = run_before(connection, job_id)
+    words = "the run before"
+    if before is None and place is not None and place.previous is not None:
+        before, words = place.previous.job_id, "the job before in this series"
+    passing = None if place is None or place.last_passing is None else place.last_passing.job_id
+    found = [
+        (words, compare(connection, job_id, before)),
+        ("the last that passed", compare(connection, job_id, passing)),
+    ]
+    return [(text, comparison) for text, comparison in found if comparison is not None]
+
+
+def _blobs(job: Job, query: Mapping[str, str]) -> list[ShownBlob]:
+    """Return the first blobs; the one that the address names is open, and shows what it asks."""
+    named = query.get("blob", "")
+    shown = []
+    for index, blob in enumerate(job.blobs[:MOST_BLOBS]):
+        data = read_blob(index, blob)
+        is_open = named == str(index)
+        view = chosen(data, query.get("y", ""), query.get("x", "")) if is_open else None
+        view = view or data.first_view()
+        y, x = view or (None, None)
+        shown.append(ShownBlob(data, y, x, is_open))
+    return shown
+
+
+def _partners_of(data: BlobData) -> str:
+    """Return what each array can be shown over, as JSON."""
+    return orjson.dumps([[item.key for item in data.partners(y)] for y in data.arrays]).decode()

@@ -1,0 +1,90 @@
+"""The pages of runs: which there were and how they stand, and one of them with its jobs."""
+
+from fastapi import Request, Response
+
+from squash_api.pages.rendering import query_text, render
+from squash_api.routes.dependencies import Page, Parts
+from squash_api.routes.run_addresses import run_path
+from squash_api.routes.runs import list_runs, read_run
+from squash_api.runs_overview import FILTERS, RunDetail, RunSummary
+from squash_api.verify.alert_keys import LEVELS
+
+_RUNS = 50
+_JOBS = 200
+_MOST_LETTERS = 1000
+
+
+def runs_page(request: Request) -> Response:
+    """Return a page of runs, the newest first."""
+    parts: Parts = request.app.state.parts
+    given = request.query_params
+    tags = {name: given.get(name, "")[:_MOST_LETTERS] for name in FILTERS}
+    is_now = given.get("specs") == "now"
+    after = given.get("after")
+    found = list_runs(parts, dict(tags), Page(_RUNS, after), is_now=is_now)
+    return render(
+        request,
+        "runs.html",
+        here="/runs",
+        runs=found.runs,
+        path_of=_path_of,
+        next=None if found.after is None else str(found.after),
+        after=after,
+        tags=tags,
+        is_now=is_now,
+        query={**tags, "specs": "now" if is_now else None},
+        query_text=query_text,
+    )
+
+
+def run_page(request: Request) -> Response:
+    """Return the page of a run: its jobs, how they stand, and what changed before it."""
+    given = request.query_params
+    is_now = given.get("specs") == "now"
+    run = read_run(request, Page(_JOBS, given.get("after")), is_now=is_now)
+    return render(
+        request,
+        "run.html",
+        here="/runs",
+        run=run,
+        path=run_path(run.pipeline, run.run_id),
+        is_now=is_now,
+        after=given.get("after"),
+        next=None if run.after is None else str(run.after),
+        query={"specs": "now" if is_now else None},
+        columns=_columns(run),
+        counts=_counts(run),
+        shared=_shared(run),
+        query_text=query_text,
+        run_path=run_path,
+    )
+
+
+def _path_of(run: RunSummary) -> str:
+    """Return where a run is shown, or the job that is of none."""
+    if run.run_id is None:
+        return f"/job/{run.job_id}"
+    return run_path(run.pipeline, run.run_id)
+
+
+def _shared(run: RunDetail) -> list[tuple[str, str]]:
+    """Return the tags that all jobs of the page have, but for the name of the pipeline."""
+    tags = [set(member.tags.items()) for member in run.members]
+    shared = set.intersection(*tags) if tags else set()
+    return sorted(pair for pair in shared if pair[0] != "pipeline")
+
+
+def _columns(run: RunDetail) -> list[str]:
+    """Return the tags in which the jobs of the page differ."""
+    shared = {*dict(_shared(run)), "pipeline"}
+    return sorted({name for member in run.members for name in member.tags} - shared)
+
+
+def _counts(run: RunDetail) -> list[str]:
+    """Return in words how many verdicts there are of each kind, the worst first."""
+    broken = zip(reversed(LEVELS), reversed(run.state.failed), strict=True)
+    return [
+        *(f"{count} {level}" for level, count in broken if count),
+        f"{run.state.passed} passed",
+        f"{run.state.not_measured} not measured",
+    ]

@@ -1,0 +1,305 @@
+"""The page of a job, from the service in this process."""
+
+import re
+from html import unescape
+from typing import Any
+
+import httpx
+import pytest
+
+from squash_api.pages.rendering import NOTHING
+from tests.support.calls import Calls
+from tests.support.definitions import metric, spec
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "javascript:alert(1)",
+    "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd",
+    "{{ 7 * 7 }}",
+    "x" * 10_000,
+]
+
+
+def post(calls: Calls, *measurements: dict[str, Any], **document: Any) -> int:
+    reply = calls("POST", "/job", {"measurements": list(measurements), **document})
+    assert reply.status_code == 202, reply.text
+    job: int = reply.json()["id"]
+    return job
+
+
+def measured(value: Any = 1.0, *, name: str = "p.a", **changes: Any) -> dict[str, Any]:
+    return {"metric": name, "value": value, "unit": "mmag", **changes}
+
+
+@pytest.fixture
+def limited(calls: Calls) -> Calls:
+    """The metric p.a, with three limits."""
+    calls("POST", "/metrics", {"metrics": [metric("p.a")]})
+    limits = [
+        spec(f"p.a.{tag}", value=value, tags=[tag])
+        for tag, value in (("minimum", 8.0), ("design", 5.0), ("stretch", 2.0))
+    ]
+    assert calls("POST", "/specs", {"specs": limits}).status_code == 201
+    return calls
+
+
+def page(browser: httpx.Client, path: str) -> str:
+    reply = browser.get(path)
+    assert (reply.status_code, reply.headers["content-type"][:9]) == (200, "text/html"), reply.text
+    return reply.text
+
+
+def row_of(text: str, heading: str, table: str) -> str:
+    """Return a row as its texts, found by what its heading holds, below the heading of a table."""
+    below = text[text.index(f'id="{table}"') :]
+    rows = re.findall(r"<tr>(.*?)</tr>", below, re.DOTALL)
+    row = next(item for item in rows if heading in item)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", row)).split())
+
+
+# Verdicts and measurements
+
+
+def test_verdicts_are_listed_the_worst_first(browser: httpx.Client, limited: Calls) -> None:
+    text = page(browser, f"/job/{post(limited, measured(6.0))}")
+    names = re.findall(r"</a>\.(\w+)</th>", text)
+    assert names == ["design", "stretch", "minimum"]
+    assert row_of(text, ".design", "verdicts") == "p.a .design WARNING 6 mmag < 5 mmag -20 %"
+    assert row_of(text, ".minimum", "verdicts") == "p.a .minimum passed 6 mmag < 8 mmag +25 %"
+
+
+def test_limits_at_receipt_or_todays_may_judge(browser: httpx.Client, limited: Calls) -> None:
+    job = post(limited, measured(6.0))
+    limited("PUT", "/spec/p.a.minimum", spec("p.a.minimum", value=5.5, tags=["minimum"]))
+    assert "state-critical" not in page(browser, f"/job/{job}")
+    text = page(browser, f"/job/{job}?specs=now")
+    assert row_of(text, ".minimum", "verdicts").startswith("p.a .minimum CRITICAL")
+    assert f'href="/job/{job}"' in text
+
+
+def test_measurements_have_units_states_and_reasons(browser: httpx.Client, limited: Calls) -> None:
+    job = post(
+        limited,
+        measured(0.006, unit="mag"),
+        measured(None, name="p.absent"),
+        measured(1.0, name="p.metre", unit="m"),
+        measured("text", name="p.text"),
+    )
+    text = page(browser, f"/job/{job}")
+    assert row_of(text, "/metric/p.a", "measurements") == f"p.a 6 mmag WARNING {NOTHING}"
+    assert "undeclared" in row_of(text, "p.metre", "measurements")
+    assert "not measured null, NaN or infinite" in row_of(text, "p.absent", "measurements")
+    skipped = row_of(text, "p.text", "measurements")
+    assert "skipped the value is text, not a number" in skipped
+
+
+def test_a_job_without_anything_is_shown(browser: httpx.Client, calls: Calls) -> None:
+    text = page(browser, f"/job/{post(calls)}")
+    for sentence in (
+        "No specification applies.",
+        "This job has no measurements.",
+        "This job has no metadata.",
+        "This job names no packages.",
+        "There is nothing before it to compare with.",
+        "No InfluxDB is configured",
+    ):
+        assert sentence in text
+    assert "bokeh" not in text
+
+
+def test_programs_get_the_json_that_they_always_got(browser: httpx.Client, calls: Calls) -> None:
+    job = post(calls, measured())
+    assert browser.get(f"/job/{job}", headers={"Accept": "*/*"}).json()["id"] == job
+    assert browser.get(f"/job/{job}?format=json").json()["id"] == job
+
+
+@pytest.mark.parametrize("job", ["7", "x", "9" * 30])
+def test_a_job_that_is_not_there_has_a_page_that_says_so(browser: httpx.Client, job: str) -> None:
+    reply = browser.get(f"/job/{job}")
+    assert reply.status_code == 404
+    assert f"There is no job {job}." in reply.text
+
+
+# Its series
+
+
+def run(number: int, value: float, sha: str = "", **changes: Any) -> dict[str, Any]:
+    env = {"ci_id": str(number), "ci_name": "drp", "date": f"2026-03-{number:02}T00:00:00Z"}
+    url = "https://github.com/lsst/afw.git"
+    packages = {"afw": {"name": "afw", "git_sha": sha, "git_url": url}} if sha else {}
+    return {
+        "measurements": [measured(value)],
+        "meta": {"env": env, "packages": packages, "filter_name": "r", **changes},
+    }
+
+
+def test_a_job_leads_to_its_neighbours_and_the_last_that_passed(
+    browser: httpx.Client, limited: Calls
+) -> None:
+    first, second, third, fourth = (
+        limited("POST", "/job", run(number, value, sha)).json()["id"]
+        for number, value, sha in ((1, 1.0, "a1"), (2, 9.0, "b2"), (3, 9.0, "c3"), (4, 1.0, "d4"))
+    )
+    text = page(browser, f"/job/{third}")
+    series = text[text.index('aria-label="Series"') : text.index('id="verdicts"')]
+    assert re.findall(r'href="/job/(\d+)"', series) == [str(second), str(fourth), str(first)]
+    assert "https://github.com/lsst/afw/compare/b2...c3" in text
+    assert "https://github.com/lsst/afw/compare/a1...c3" in text
+    assert 'href="/runs/drp/3"' in text
+
+
+def test_a_run_before_that_passed_is_named_once(browser: httpx.Client, limited: Calls) -> None:
+    for number, sha in ((1, "a1"), (2, "b2")):
+        job = limited("POST", "/job", run(number, 1.0, sha)).json()["id"]
+    text = page(browser, f"/job/{job}")
+    assert text.count("/compare/a1...b2") == 1
+    assert "That was also the last that passed." in text
+
+
+def test_where_none_passed_it_is_said(browser: httpx.Client, limited: Calls) -> None:
+    for number in (1, 2):
+        job = limited("POST", "/job", run(number, 9.0)).json()["id"]
+    assert "None of the 1 jobs before it" in page(browser, f"/job/{job}")
+
+
+def test_without_runs_the_job_before_in_the_series_is_compared_with(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    post(calls, measured(), meta={"filter_name": "r"})
+    job = post(calls, measured(), meta={"filter_name": "r"})
+    assert "Since the job before in this series" in page(browser, f"/job/{job}")
+
+
+# Metadata
+
+
+def test_metadata_are_nested_and_their_links_named(browser: httpx.Client, calls: Calls) -> None:
+    meta = {
+        "env": {"ci_url": "https://ci.example.org/7"},
+        "deep": {"er": {"note": "see https://x.example/y."}},
+    }
+    text = page(browser, f"/job/{post(calls, meta=meta)}")
+    assert 'class="depth-2"' in text
+    links = text[text.index('<ul class="links"') :].partition("</ul>")[0]
+    assert re.findall(r'href="([^"]*)"', links) == [
+        "https://ci.example.org/7",
+        "https://x.example/y",
+    ]
+
+
+def test_only_http_and_https_are_links(browser: httpx.Client, calls: Calls) -> None:
+    urls = ["javascript:alert(1)", "data:text/html,x", "ftp://x.example/a", "https://x.example/b"]
+    packages = {
+        f"p{number}": {"name": f"p{number}", "git_sha": "a", "git_url": url}
+        for number, url in enumerate(urls)
+    }
+    meta = {"env": {"ci_url": urls[0], "urls": urls}, "packages": packages}
+    text = page(browser, f"/job/{post(calls, meta=meta)}")
+    schemes = {url.partition(":")[0] for url in re.findall(r'href="([a-z]+:[^"]*)"', text)}
+    assert schemes == {"https"}
+
+
+def test_hostile_names_are_shown_as_text(browser: httpx.Client, calls: Calls) -> None:
+    packages = {text: {"name": text, "git_sha": text, "git_url": text} for text in HOSTILE}
+    meta = {
+        "env": {"run_id": HOSTILE[0], "ci_name": HOSTILE[1], "dataset": HOSTILE[3]},
+        "packages": packages,
+        **{f"{text}!": {text: text} for text in HOSTILE},
+    }
+    blobs = [
+        {
+            "identifier": text,
+            "name": text,
+            "data": {
+                f"{text}{kind}": {"value": value, "unit": text, "label": text, "description": text}
+                for kind, value in (("a", [1, 2, 3, 4, 5]), ("s", text))
+            },
+        }
+        for text in HOSTILE
+    ]
+    measurements = [
+        measured(1.0, name=f"p.{text}", unit="mmag", blob_refs=[text]) for text in HOSTILE
+    ]
+    measurements.append(measured(HOSTILE[0], name="p.text", unit=HOSTILE[1]))
+    text = page(browser, f"/job/{post(calls, *measurements, meta=meta, blobs=blobs)}")
+    for tag in re.findall(r"<[^>]*>", text):
+        assert not tag.startswith("<img")
+        assert " onerror=" not in tag.replace("&#34;", "").split('="')[0]
+    assert re.findall(r"<script[^>]*>", text) == re.findall(
+        r'<script src="/static[^>]*defer>', text
+    )
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "{{ 7 * 7 }}" in text
+    assert 'href="javascript' not in text
+
+
+def test_metadata_of_any_depth_and_size_are_shown(browser: httpx.Client, calls: Calls) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(200):
+        deep = {"o": deep}
+    meta = {"deep": deep, **{f"k{number}": number for number in range(3000)}}
+    assert "There is more in the JSON" in page(browser, f"/job/{post(calls, meta=meta)}")
+
+
+# Blobs
+
+
+def test_measurements_lead_to_their_blobs(browser: httpx.Client, calls: Calls) -> None:
+    blobs = [
+        {"identifier": "b0", "name": "other", "data": {}},
+        {"identifier": "b1", "name": "p.a", "data": {"rms": {"value": [3, 1, 2, 5, 4]}}},
+    ]
+    text = page(browser, f"/job/{post(calls, measured(blob_refs=['b1']), blobs=blobs)}")
+    assert 'href="#blob-1"' in row_of_markup(text, "/metric/p.a")
+    assert row_of(text, "rms", "blob-1") == "rms 5 values 1 3 5"
+    assert "It is empty." in text
+
+
+def row_of_markup(text: str, heading: str) -> str:
+    rows: list[str] = re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
+    return next(item for item in rows if heading in item)
+
+
+def test_the_address_opens_a_blob_and_chooses_what_is_drawn(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    data = {"a": [1, 2, 3, 4, 5], "b": [3, 1, 2, 5, 4]}
+    job = post(calls, blobs=[{"identifier": "b", "name": "p.a", "data": data}])
+    closed, opened = page(browser, f"/job/{job}"), page(browser, f"/job/{job}?blob=0&y=a&x=b")
+    assert '<details class="blob" id="blob-0">' in closed
+    assert '<details class="blob" id="blob-0" open>' in opened
+    assert re.findall(r'<option value="(\w+)" selected', opened) == ["a", "b"]
+    assert re.findall(r'<option value="(\w+)" selected', closed) == ["b", "a"]
+    assert '<option value="b" selected' in page(browser, f"/job/{job}?blob=0&y=nothing")
+
+
+def test_of_many_blobs_the_first_are_shown(browser: httpx.Client, calls: Calls) -> None:
+    blobs = [{"identifier": str(number), "name": "b", "data": {}} for number in range(103)]
+    job = post(calls, measured(blob_refs=["101"]), blobs=blobs)
+    text = page(browser, f"/job/{job}")
+    assert "3 more are in the" in text
+    assert 'href="#blob-101"' not in text
+
+
+# Delivery
+
+
+def test_the_delivery_to_each_target_is_shown(tmp_path: Any) -> None:
+    from pydantic import TypeAdapter
+
+    from squash_api.settings import InfluxTarget
+    from tests.pages.conftest import BROWSER
+    from tests.support.calls import log_in
+    from tests.support.in_process import service
+
+    targets = TypeAdapter(list[InfluxTarget]).validate_python(
+        [{"name": "summit", "url": "http://127.0.0.1:9"}]
+    )
+    with service(tmp_path, influx_targets=targets, deliver="off") as client:
+        calls = log_in(client, "ada")
+        job = post(calls, measured())
+        client.headers.update(BROWSER)
+        assert (
+            row_of(page(client, f"/job/{job}"), "summit", "delivery") == f"summit waiting {NOTHING}"
+        )

@@ -1,0 +1,169 @@
+"""The pages of jobs and runs in a real browser, of the real service."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.calls import Calls, log_in
+from tests.support.chromium import PHONE, axe_problems, is_wider_than_its_window, watched_page
+from tests.support.definitions import metric, spec
+from tests.support.service import Service
+
+HOSTILE = "<img src=x onerror=alert(1)> $$x$$ \u202e"
+LOOKS: list[dict[str, Any]] = [{}, {"color_scheme": "dark"}, {"viewport": PHONE}]
+DRAWN = "details[open] .blob-plot[data-drawn]"
+_CANVASES = "document.querySelectorAll('details[open] .blob-plot > *').length"
+
+
+@pytest.fixture(scope="module")
+def site(
+    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, Calls]]:
+    """A service with three runs of p.a; the last, job 3, breaks a limit, and has blobs."""
+    assert chromium
+    folder = tmp_path_factory.mktemp("job")
+    with Service(folder) as service, httpx.Client(base_url=service.url, trust_env=False) as client:
+        calls = log_in(client, "ada")
+        calls("POST", "/metrics", {"metrics": [metric("p.a")]})
+        limits = [spec("p.a.design", value=5.0), spec("p.a.minimum", value=8.0, tags=["minimum"])]
+        assert calls("POST", "/specs", {"specs": limits}).status_code == 201
+        for run, value in enumerate((1.0, 6.0, 9.0), 1):
+            post(calls, value, run=f"{run}/{HOSTILE}", sha=f"{run}" * 40)
+        yield service, calls
+
+
+def post(calls: Calls, value: float, *, run: str, sha: str) -> None:
+    """Post a job with a blob of every kind."""
+    packages = {
+        name: {"name": name, "git_sha": sha, "git_url": f"https://github.com/lsst/{name}.git"}
+        for name in ("afw", "meas_base")
+    }
+    radius = [0.5 * number for number in range(1, 21)]
+    data = {
+        "radius": {"value": radius, "unit": "arcmin", "label": HOSTILE},
+        "xi": {"value": [1 / item for item in radius], "unit": "", "label": "xi"},
+        "xi_err": {"value": [0.1] * 20, "unit": "", "label": "error"},
+        "rms": {"value": [float(number % 13) for number in range(300)], "unit": "mmag"},
+        "D": {"value": 5.0, "unit": "arcmin", "label": "Distance", "description": HOSTILE},
+    }
+    reply = calls(
+        "POST",
+        "/job",
+        {
+            "measurements": [
+                {"metric": "p.a", "value": value, "unit": "mmag", "blob_refs": ["b"]},
+                {"metric": "p.none", "value": None, "unit": "mmag"},
+            ],
+            "blobs": [
+                {"identifier": "b", "name": "p.a", "data": data},
+                {"identifier": "c", "name": HOSTILE, "data": {"text": {"value": HOSTILE}}},
+            ],
+            "meta": {
+                "env": {
+                    "ci_id": run,
+                    "ci_name": "drp",
+                    "ci_url": "https://ci.example.org/1",
+                    "date": f"2026-03-0{run[0]}T00:00:00Z",
+                    "dataset": "x",
+                },
+                "packages": packages,
+                "filter_name": "r",
+                "note": {"long": HOSTILE * 300, HOSTILE: [1, 2, 3]},
+            },
+        },
+    )
+    assert reply.status_code == 202, reply.text
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+@pytest.mark.parametrize("path", ["/job/3?blob=0", "/runs", "run"])
+def test_everybody_can_read_it(
+    site: tuple[Service, Calls], chromium: Browser, look: dict[str, Any], path: str
+) -> None:
+    with watched_page(chromium, site[0].url, **look) as page:
+        name = quote(f"3/{HOSTILE}".replace(" ", "_"), safe="")
+        page.goto(f"/runs/drp/{name}" if path == "run" else path)
+        if "blob" in path:
+            page.wait_for_selector(DRAWN)
+        assert not axe_problems(page)
+        assert not is_wider_than_its_window(page)
+
+
+@pytest.fixture
+def page(site: tuple[Service, Calls], chromium: Browser) -> Iterator[Page]:
+    with watched_page(chromium, site[0].url) as page:
+        yield page
+
+
+def axis_labels(page: Page) -> list[str]:
+    """Return what the axes of the newest plot say."""
+    found: list[str] = page.evaluate(
+        """() => {
+          const [plot] = Bokeh.documents.at(-1).roots();
+          return [...plot.below, ...plot.left].map((axis) => axis.axis_label.text);
+        }"""
+    )
+    return found
+
+
+def test_a_blob_is_drawn_when_it_is_opened(page: Page) -> None:
+    page.goto("/job/3")
+    page.get_by_role("link", name="p.a", exact=True).last.click()
+    page.wait_for_selector(DRAWN)
+    assert axis_labels(page) == [f"{HOSTILE.strip()} [arcmin]", "xi"]
+    expect(page.locator("#blob-note")).to_have_text("xi: 20 points, with error")
+
+
+def test_another_array_can_be_chosen_and_the_address_says_so(page: Page) -> None:
+    page.goto("/job/3?blob=0")
+    page.wait_for_selector(DRAWN)
+    page.get_by_label("show").select_option("rms")
+    expect(page.locator("#blob-note")).to_have_text("rms: 300 values")
+    assert axis_labels(page) == ["rms [mmag]", "Number"]
+    assert page.evaluate(_CANVASES) == 1
+    expect(page).to_have_url(re.compile(r"\?blob=0&y=rms&x=#blob-0$"))
+    page.reload()
+    page.wait_for_selector(DRAWN)
+    assert axis_labels(page) == ["rms [mmag]", "Number"]
+
+
+def test_only_arrays_that_belong_together_can_be_chosen(page: Page) -> None:
+    page.goto("/job/3?blob=0&y=rms")
+    page.wait_for_selector(DRAWN)
+    disabled = page.locator("details[open] select[name=x] option:disabled")
+    assert disabled.count() == 3
+    page.get_by_label("show").select_option("xi")
+    assert [item.get_attribute("value") for item in disabled.all()] == ["xi"]
+
+
+def test_plots_follow_the_colours_of_the_screen(page: Page) -> None:
+    page.goto("/job/3?blob=0")
+    page.wait_for_selector(DRAWN)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_selector("[data-drawn*='theme=dark']")
+    assert page.evaluate(_CANVASES) == 1
+
+
+def test_from_the_runs_one_comes_to_the_job_and_to_the_last_that_passed(page: Page) -> None:
+    page.goto("/runs")
+    page.locator("tbody a").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Run 3/")
+    assert page.get_by_text("Since the last run that passed").count()
+    page.get_by_role("link", name="3", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Job 3")
+    page.get_by_role("navigation", name="Series").get_by_role("link").last.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Job 1")
+
+
+def test_new_runs_appear_by_themselves(site: tuple[Service, Calls], page: Page) -> None:
+    page.goto("/runs?pipeline=live")
+    expect(page.get_by_text("There are no such runs yet.")).to_be_visible()
+    page.wait_for_timeout(300)
+    env = {"ci_id": "new", "ci_name": "live"}
+    site[1]("POST", "/job", {"measurements": [], "meta": {"env": env}})
+    expect(page.get_by_role("link", name="new", exact=True)).to_be_visible(timeout=5000)
