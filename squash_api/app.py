@@ -18,6 +18,7 @@ from squash_api.board_entries import Board
 from squash_api.definitions import Definitions
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
+from squash_api.errors import SquashError
 from squash_api.events import JobEvents
 from squash_api.garbage import spare_cycle_search
 from squash_api.job_states import JobStates
@@ -201,6 +202,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     parts.background.start()
     threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    first_look = threading.Thread(target=_look, args=(parts,), name="first-look", daemon=True)
+    first_look.start()
     _log.info(
         "serving",
         url=parts.settings.url,
@@ -211,8 +214,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         parts.background.stop()
+        first_look.join()
         parts.accounts.close()
         parts.record.close()
+
+
+def _look(parts: Parts) -> None:
+    """Look at how metrics stand: the first time takes seconds, where many jobs are of late."""
+    try:
+        parts.board.entries()
+    except SquashError as error:
+        _log.warning("nobody has looked at how metrics stand", reason=error.message)
 
 
 def _warm_up() -> None:
