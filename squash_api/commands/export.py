@@ -1,18 +1,17 @@
 """`squash export`: measurements as CSV, Parquet or JSON, from the record or from a service."""
 
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from squash_api.commands.output_file import writing
 from squash_api.commands.terminal import advancing, fail
 from squash_api.errors import InvalidInputError, SquashError
 from squash_api.settings import load_settings
@@ -116,7 +115,7 @@ def _write(chunks: Generator[bytes], output: Path | None, chosen: "Format") -> N
     if chosen == "parquet" and output is None and sys.stdout.isatty():
         fail("Parquet is nothing to read on a screen: give --output.")
     try:
-        with closing(chunks), _writing(output) as file:
+        with closing(chunks), writing(output) as file:
             for chunk in chunks:
                 file.write(chunk)
     except BrokenPipeError:
@@ -137,35 +136,6 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
 def _format_of(output: Path | None) -> "Format":
     endings: dict[str, Format] = {".json": "json", ".parquet": "parquet"}
     return "csv" if output is None else endings.get(output.suffix.lower(), "csv")
-
-
-@contextmanager
-def _writing(output: Path | None) -> Iterator[BinaryIO]:
-    """Give a file that takes its place, and its name, when it is whole and on the disk."""
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    if output.exists() and not output.is_file():
-        # A pipe or a device cannot be replaced.
-        with output.open("wb") as file:
-            yield file
-        return
-    place = output.resolve()
-    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(place.stat().st_mode if place.exists() else 0o666 & ~mask)
-        Path(name).replace(place)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _of_record(

@@ -1,8 +1,6 @@
 import csv
 import io
 import json
-import os
-import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,39 +197,6 @@ def test_an_address_that_is_none_is_refused(run: Run, address: str, code: int) -
 def test_a_folder_that_is_not_there_is_1(run: Run) -> None:
     outcome = run("export", "--output", "nowhere/a.csv")
     assert (outcome.code, outcome.err) == (1, "error: nowhere/a.csv: No such file or directory\n")
-
-
-def test_a_file_is_replaced_with_its_rights_or_left_alone(run: Run, tmp_path: Path) -> None:
-    place = tmp_path / "a.csv"
-    place.write_text("before")
-    place.chmod(0o640)
-    assert run("export", "--metric", "p.z", "--output", "a.csv").code == 2
-    assert place.read_text() == "before"
-    assert run("export", "--metric", "p.a", "--output", "a.csv").code == 0
-    assert place.read_text().startswith("time,job")
-    assert stat.S_IMODE(place.stat().st_mode) == 0o640
-
-
-def test_a_new_file_has_the_usual_rights(run: Run, tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        run("export", "--output", "a.csv")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a.csv").stat().st_mode) == 0o640
-
-
-def test_what_cannot_be_replaced_is_written_to(run: Run) -> None:
-    assert run("export", "--output", "/dev/null").code == 0
-    assert not Path("/dev/null").is_file()
-
-
-def test_a_link_stays_one(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "a.csv").symlink_to(tmp_path / "there" / "b.csv")
-    assert run("export", "--output", "a.csv").code == 0
-    assert (tmp_path / "a.csv").is_symlink()
-    assert (tmp_path / "there" / "b.csv").read_text().startswith("time,job")
 
 
 def test_the_tags_of_the_record_count_and_not_those_of_the_shell(
