@@ -1,9 +1,7 @@
 """Which values of a metric a plot shows: as many as can be told apart, the extremes among them."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import isfinite
 
 import orjson
@@ -44,17 +42,7 @@ class Axis:
         """Return where a value is on the axis, or None if its job does not say."""
         if self.is_tag:
             return number_of(tags.get(self.name))
-        if not self.is_field:
-            return number_of(row[4])
-        # A quote within a text has a backslash in front: what is found is a key.
-        found = _number_at(self.name).search(row[4])
-        return None if found is None else number_of(found[1])
-
-
-@lru_cache(maxsize=64)
-def _number_at(key: str) -> re.Pattern[str]:
-    """Return what finds the number of a key in a JSON object, many times as fast as reading it."""
-    return re.compile("[{,]" + re.escape(orjson.dumps(key).decode()) + r":([-+.0-9eE]+)")
+        return number_of(orjson.loads(row[4]).get(self.name) if self.is_field else row[4])
 
 
 def number_of(value: float | str | None) -> float | None:
