@@ -1,7 +1,8 @@
 """The front page: every package and metric and how it stands, the worst first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -20,6 +21,7 @@ from squash_api.board import (
     in_state,
     worst_first,
 )
+from squash_api.board_entries import Board
 from squash_api.freshness import ExpectedSeries
 from squash_api.pages.rendering import number_text, query_text, render
 from squash_api.pages.sparkline import sparkline
@@ -63,21 +65,8 @@ def front_page(request: Request) -> Response:
     found = worst_first(in_state(narrowed, wanted.state))
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(request.query_params.get("page")), pages)
-    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     most = _MOST_ROWS_OF_FEW if len(found) <= _FEW else _MOST_ROWS
-    lines = [_line(entry, most) for entry in shown]
-    trends = parts.board.trends(
-        (line.entry, row) for line in lines for row in (*line.rows, line.worst) if row is not None
-    )
-
-    def trend(line: _Line, row: Row) -> Markup:
-        values = [value for _, value in trends[line.entry.metric_id, row.standing.tags]]
-        limit = None if row.limit is None else row.limit.threshold
-        return sparkline(values, unit=line.entry.unit, limit=limit)
-
-    def address(**changes: str | None) -> str:
-        return query_text(asked, **changes)
-
+    lines = [_line(entry, most) for entry in found[(page - 1) * PER_PAGE : page * PER_PAGE]]
     packages = by_package(narrowed)
     return render(
         request,
@@ -94,12 +83,26 @@ def front_page(request: Request) -> Response:
         lines=lines,
         page=page,
         pages=pages,
-        address=address,
-        trend=trend,
+        address=partial(query_text, asked),
+        trend=_trends(parts.board, lines),
         label=combination_label,
         limit_text=limit_text,
         late_text=late_text,
     )
+
+
+def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Markup]:
+    """Return what draws the trend of a row."""
+    trends = board.trends(
+        (line.entry, row) for line in lines for row in (*line.rows, line.worst) if row is not None
+    )
+
+    def trend(entry: Entry, row: Row) -> Markup:
+        values = [value for _, value in trends[entry.metric_id, row.standing.tags]]
+        limit = None if row.limit is None else row.limit.threshold
+        return sparkline(values, unit=entry.unit, limit=limit)
+
+    return trend
 
 
 def _wanted(asked: Mapping[str, str | None]) -> Wanted:
