@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Connection, Integer, Row, Select, bindparam, or_, select
+from sqlalchemy import BigInteger, Connection, Integer, Row, Select, bindparam, select
 
-from squash_api.record.tables import job_context, job_run, measurement, rederivation, tag_set
+from squash_api.record.job_choice import listed_jobs, matching_sets
+from squash_api.record.tables import job_context, job_run, measurement, rederivation
 
 MOST_JOBS = 4096
 """So many jobs are in a window at most."""
@@ -85,8 +86,14 @@ class Plan:
     def __init__(self, connection: Connection, wanted: Wanted) -> None:
         self.wanted = wanted
         self.rank = {metric_id: rank for rank, metric_id in enumerate(wanted.metric_ids)}
-        self._tag_sets = _matching_sets(connection, wanted.tags) if wanted.tags else None
-        self._listed = _listed_jobs(connection, wanted)
+        self._tag_sets = matching_sets(connection, wanted.tags) if wanted.tags else None
+        self._listed = listed_jobs(
+            connection,
+            job_ids=wanted.job_ids,
+            run_ids=wanted.run_ids,
+            since_ns=wanted.since_ns,
+            until_ns=wanted.until_ns,
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -298,44 +305,3 @@ _WAITING = select(rederivation.c.job_id).where(
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
-
-
-def _matching_sets(connection: Connection, tags: Mapping[str, Collection[str]]) -> frozenset[int]:
-    """Return the sets of tags in which each of these tags has one of its values."""
-    query = select(tag_set.c.id, tag_set.c.document)
-    for name, values in tags.items():
-        # The document is JSON as orjson writes it, where a tag can only look like this. LIKE may
-        # take small letters for capitals, so that it finds too many.
-        texts = [orjson.dumps({name: value}).decode()[1:-1] for value in values]
-        query = query.where(
-            or_(*(tag_set.c.document.contains(text, autoescape=True) for text in texts))
-        )
-    found = set()
-    for row in connection.execute(query):
-        document = orjson.loads(row.document)
-        if all(document.get(name) in values for name, values in tags.items()):
-            found.add(row.id)
-    return frozenset(found)
-
-
-def _listed_jobs(connection: Connection, wanted: Wanted) -> list[tuple[int, int]] | None:
-    """Return time and id of the jobs that are named, or whose runs are; None if none are."""
-    ids = None if wanted.job_ids is None else set(wanted.job_ids)
-    if wanted.run_ids:
-        query = select(job_run.c.job_id).where(job_run.c.run_id.in_(list(wanted.run_ids)))
-        of_runs = set(connection.execute(query).scalars())
-        ids = of_runs if ids is None else ids & of_runs
-    if ids is None:
-        return None
-    query_of_times = select(job_context.c.time_ns, job_context.c.job_id).where(
-        job_context.c.job_id.in_(bindparam("jobs", expanding=True)),
-        job_context.c.tag_set_id.is_not(None),
-    )
-    since_ns = 0 if wanted.since_ns is None else wanted.since_ns
-    until_ns = MOST_NS if wanted.until_ns is None else wanted.until_ns
-    return sorted(
-        (row.time_ns, row.job_id)
-        for chunk in _chunks(sorted(ids))
-        for row in connection.execute(query_of_times, {"jobs": chunk})
-        if since_ns <= row.time_ns <= until_ns
-    )
