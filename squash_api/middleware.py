@@ -37,19 +37,28 @@ class NormalizingMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] == "http":
-            path = scope["path"]
-            root = self._root
-            short = path
-            if root and (path == root or path.startswith(f"{root}/")):
-                short = path[len(root) :]
-            short = short.rstrip("/") or "/"
-            if short != path:
-                scope = {**scope, "path": short, "raw_path": quote(short).encode()}
+            path, raw = _shortened(scope["path"], bytes(scope.get("raw_path") or b""), self._root)
+            if path != scope["path"]:
+                scope = {**scope, "path": path, "raw_path": raw}
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}
             if scope["method"] == "GET":
                 send = _saying_that_accept_matters(send)
         await self._app(scope, receive, send)
+
+
+def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
+    """Return a path without the root and trailing slashes, as it is meant and as it was sent.
+
+    A quoted slash at the end belongs to a name.
+    """
+    raw = raw.partition(b"?")[0] or quote(path).encode()
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+        start = quote(root).encode()
+        raw = raw[len(start) :] if raw.startswith(start) else quote(path).encode()
+    slashes = min(len(raw) - len(raw.rstrip(b"/")), len(path) - len(path.rstrip("/")))
+    return path[: len(path) - slashes] or "/", raw[: len(raw) - slashes] or b"/"
 
 
 def _saying_that_accept_matters(send: Send) -> Send:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -21,7 +22,7 @@ class Inner:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def normalized(path: str, *, root: str = "", method: str = "GET") -> Scope:
+async def normalized(sent: str, *, root: str = "", method: str = "GET") -> Scope:
     inner = Inner()
 
     async def receive() -> Message:
@@ -30,7 +31,8 @@ async def normalized(path: str, *, root: str = "", method: str = "GET") -> Scope
     async def send(_message: Message) -> None:
         pass
 
-    scope = {"type": "http", "path": path, "raw_path": path.encode(), "method": method}
+    raw = quote(sent, safe="/%").encode()
+    scope = {"type": "http", "path": unquote(sent), "raw_path": raw, "method": method}
     before = dict(scope)
     await NormalizingMiddleware(inner, root=root)(scope, receive, send)
     assert scope == before
@@ -64,6 +66,11 @@ async def test_the_root_and_trailing_slashes_are_taken_off(
 async def test_the_raw_path_stays_one_of_bytes() -> None:
     scope = await normalized("/metric/Ω é/")
     assert scope["raw_path"] == b"/metric/%CE%A9%20%C3%A9"
+
+
+async def test_a_quoted_slash_belongs_to_a_name() -> None:
+    scope = await normalized("/api/runs/a%2Fb/c%2F/", root="/api")
+    assert (scope["path"], scope["raw_path"]) == ("/runs/a/b/c/", b"/runs/a%2Fb/c%2F")
 
 
 @pytest.mark.parametrize(("method", "expected"), [("HEAD", "GET"), ("GET", "GET"), ("PUT", "PUT")])

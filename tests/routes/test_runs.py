@@ -243,7 +243,14 @@ def test_changed_packages_have_a_link_that_compares(calls: Calls) -> None:
 
 @pytest.mark.parametrize(
     ("pipeline", "run"),
-    [("my pipe", "RC2/w_1/DM-1"), ("a/b", ".."), (None, "-"), ("<b>", 'x"?#'), ("Ω", "/x")],
+    [
+        ("my pipe", "RC2/w_1/DM-1"),
+        ("a/b", ".."),
+        (None, "-"),
+        ("<b>", 'x"?#'),
+        ("Ω", "/x"),
+        ("x/", "y//"),
+    ],
 )
 def test_a_run_is_at_the_address_that_the_list_gives(
     calls: Calls, pipeline: str | None, run: str
