@@ -1,6 +1,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,7 +9,9 @@ import pytest
 
 from squash_api.freshness import ExpectedSeries
 from squash_api.pages.front import combination_label, late_text, page_number, span_text
-from tests.support.calls import Calls
+from tests.pages.conftest import BROWSER
+from tests.support.calls import Calls, log_in
+from tests.support.in_process import service
 from tests.support.site import job_document
 
 HOSTILE = "p.<script>alert(1)</script>"
@@ -174,8 +177,17 @@ def test_a_hostile_query_is_text(browser: httpx.Client, calls: Calls, name: str)
         assert "<script>alert" not in page.text
 
 
-def test_pages_are_below_the_public_root(browser: httpx.Client) -> None:
-    assert 'src="/static/live.js?v=' in browser.get("/").text
+def test_every_address_is_below_the_public_root(tmp_path: Path) -> None:
+    with service(tmp_path, url="https://example.org/squash") as client:
+        client.headers.update(BROWSER)
+        calls = log_in(client, "ada")
+        define(calls, "p.a")
+        limit(calls, "p.a.design")
+        dispatch(calls, {"p.a": 1.0})
+        text = client.get("/squash/").text + client.get("/squash/specs").text
+    addresses = re.findall(r'(?:href|src|action)="([^"]*)"', text)
+    outside = [item for item in addresses if not item.startswith(("/squash/", "?", "#"))]
+    assert not outside
 
 
 @pytest.mark.parametrize(
