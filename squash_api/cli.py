@@ -13,6 +13,7 @@ from squash_api.commands import generate as generate_command
 from squash_api.commands import judge as judge_command
 from squash_api.commands import live, specs, specs_export, users
 from squash_api.commands import replay as replay_command
+from squash_api.commands import report as report_command
 from squash_api.errors import SettingsError
 from squash_api.settings import load_settings
 
@@ -45,6 +46,7 @@ app.command()(replay_command.replay)
 app.command()(dispatch_command.dispatch)
 app.command()(export_command.export)
 app.command()(judge_command.judge)
+app.command()(report_command.report)
 app.command()(generate_command.generate)
 app.command()(demo_command.demo)
 specs.app.command("export")(specs_export.export)

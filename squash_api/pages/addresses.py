@@ -6,6 +6,7 @@ from typing import Any
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
 from squash_api.pages.metric import metric_page
+from squash_api.pages.report import report_page
 from squash_api.pages.runs import run_page, runs_page
 from squash_api.pages.specs import specs_page
 
@@ -18,5 +19,6 @@ PAGES: tuple[tuple[str, Page], ...] = (
     ("/runs", runs_page),
     ("/runs/{pipeline:path}/{run_id:path}", run_page),
     ("/metric/{name:path}", metric_page),
+    ("/report", report_page),
 )
 """Addresses below the public root, and the functions that make the pages."""

@@ -1,5 +1,7 @@
 """Which of the two faces of an address is meant: the page for people, or the JSON for programs."""
 
+from urllib.parse import parse_qs
+
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -54,14 +56,22 @@ def _weight(parameters: list[str]) -> float:
 
 
 class PageRoute(Route):
-    """A route that answers only those who prefer HTML; others are left to the route of the API."""
+    """A route that answers only those who prefer HTML; others are left to the route of the API.
+
+    A `format` in the query says more than the header: a link of a page may lead to a file.
+    """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match GET requests for HTML; name the route, by which requests are counted."""
         match, child = super().matches(scope)
-        if match is not Match.FULL or not prefers_html(_accept(scope)):
+        if match is not Match.FULL or not _means_html(scope):
             return Match.NONE, {}
         return match, {**child, "route": self}
+
+
+def _means_html(scope: Scope) -> bool:
+    asked = parse_qs(scope["query_string"].decode("latin-1")).get("format")
+    return asked[0] == "html" if asked else prefers_html(_accept(scope))
 
 
 def _accept(scope: Scope) -> str | None:

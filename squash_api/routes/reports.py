@@ -1,0 +1,142 @@
+"""Reports on runs, periods and releases, and badges that say how packages stand."""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from squash_api.badge import badge_svg, word_of
+from squash_api.errors import Detail, InvalidInputError
+from squash_api.period_report import PeriodReports
+from squash_api.report_document import Report
+from squash_api.report_scope import PARAMETERS, SINGLE, read_request
+from squash_api.report_texts import report_junit, report_markdown
+from squash_api.routes.dependencies import Parts, PartsDep
+from squash_api.routes.error_responses import errors_of
+from squash_api.storable import tag_text
+
+router = APIRouter(tags=["reports"])
+
+FORMATS = ("json", "html", "md", "xml")
+"""What a report may come as; HTML is made by the page at the same address."""
+
+BADGE_AGE_S = 60
+"""So long may a badge be kept."""
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_OPENAPI = [
+    {
+        "in": "query",
+        "name": name,
+        "required": False,
+        "schema": _TEXT if name in SINGLE else {"type": "array", "items": _TEXT},
+        "description": text,
+    }
+    for name, text in PARAMETERS.items()
+]
+_FORMAT = {
+    "in": "query",
+    "name": "format",
+    "required": False,
+    "schema": {**_TEXT, "enum": list(FORMATS)},
+    "description": "JSON, one self-contained HTML file, Markdown, or JUnit XML.",
+}
+
+TagQuery = Annotated[str | None, Query(max_length=1000)]
+
+
+@router.get("/report", responses=errors_of(422), openapi_extra={"parameters": [*_OPENAPI, _FORMAT]})
+def get_report(request: Request, parts: PartsDep) -> Response:
+    """Report on a run, a period or a release: what holds its limits, what not, what is missing.
+
+    The last value of each metric and combination of tags counts, judged by the specifications in
+    force now. Without a run, a release or a time it is about the last seven days.
+    """
+    asked = request.query_params.multi_items()
+    chosen = _format_of(asked)
+    report = make_report(parts, asked)
+    if chosen == "md":
+        return _file(report_markdown(report).encode(), "text/markdown; charset=utf-8", "md")
+    if chosen == "xml":
+        level = report.asked.get("level", ["INFO"])[0].upper()
+        return _file(report_junit(report, level=level), "application/xml", "xml")
+    return Response(orjson.dumps(report), media_type="application/json")
+
+
+def make_report(parts: Parts, asked: Sequence[tuple[str, str]]) -> Report:
+    """Return the report that the parameters of a request ask for.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are wrong.
+    """
+    now_ns = time.time_ns()
+    wanted = read_request([item for item in asked if item[0] != "format"], now_ns=now_ns)
+    reports = PeriodReports(
+        parts.record,
+        parts.deriver,
+        parts.definitions.in_force,
+        parts.vocabulary.schema,
+        url=parts.settings.url,
+    )
+    return reports.report(wanted, now_ns=now_ns)
+
+
+# `path`: names of packages may hold slashes.
+@router.get("/badge/{package:path}.svg", responses=errors_of(422))
+def get_badge(
+    package: str,
+    parts: PartsDep,
+    *,
+    dataset: TagQuery = None,
+    filter_: Annotated[str | None, Query(alias="filter", max_length=1000)] = None,
+    instrument: TagQuery = None,
+    pipeline: TagQuery = None,
+    label: Annotated[str | None, Query(max_length=60)] = None,
+) -> Response:
+    """Draw how a package stands: by the last value, of the last 30 days, of each of its metrics.
+
+    It says `passing`, how many violations there are of the worst level, or why nothing is judged.
+    Values of tags narrow it down, and `label` is written on its left in place of the package.
+    """
+    parts.deriver.catch_up()
+    parts.standings.refresh(now_ns=time.time_ns())
+    named = {"dataset": dataset, "filter": filter_, "instrument": instrument, "pipeline": pipeline}
+    where = {name: tag_text(text) or "" for name, text in named.items() if text}
+    word = word_of(
+        parts.standings.present(),
+        package=package,
+        where=where,
+        limits=parts.definitions.specifications_in_force(None),
+    )
+    return Response(
+        badge_svg(label or package, word),
+        media_type="image/svg+xml",
+        headers={
+            "Cache-Control": f"public, max-age={BADGE_AGE_S}",
+            "Content-Security-Policy": "default-src 'none'",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+def _format_of(asked: Sequence[tuple[str, str]]) -> str:
+    chosen = [text for name, text in asked if name == "format" and text]
+    if chosen and chosen[0] not in FORMATS:
+        message = f"A report comes as {', '.join(FORMATS)}"
+        raise InvalidInputError(f"{message}.", detail=[Detail(("query", "format"), message)])
+    return chosen[0] if chosen else "json"
+
+
+def _file(content: bytes, media_type: str, ending: str) -> Response:
+    return Response(
+        content,
+        media_type=media_type,
+        headers={
+            "Content-Disposition": f'inline; filename="squash-report.{ending}"',
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
