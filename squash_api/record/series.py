@@ -179,11 +179,11 @@ class Plan:
         return found, through_ns
 
     def _time(self, after_ns: int | None) -> dict[str, int]:
-        since_ns, until_ns = self.wanted.since_ns, self.wanted.until_ns
-        since = 0 if since_ns is None else since_ns
+        """Return the ends of the time that is left; databases know no integers beyond 64 bits."""
+        since_ns, until_ns = self.wanted.since_ns or 0, self.wanted.until_ns
         return {
-            "first": since if after_ns is None else max(since, after_ns + 1),
-            "until": MOST_NS if until_ns is None else min(until_ns, MOST_NS),
+            "first": min(max(since_ns, 0 if after_ns is None else after_ns + 1, 0), MOST_NS),
+            "until": MOST_NS if until_ns is None else min(max(until_ns, -1), MOST_NS),
         }
 
     def _contexts(

@@ -212,6 +212,28 @@ def test_what_cannot_be_answered_is_422_and_named(calls: Calls, query: str, name
     assert (reply.status_code, reply.json()["detail"][0]["loc"]) == (422, ["query", name])
 
 
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("since=9999-12-31", 0),
+        ("until=0001-01-01", 0),
+        ("since=0001-01-01&until=9999-12-31", 1),
+        ("after=9223372036854775807.9223372036854775807&format=json", 0),
+        ("after=0.0&format=json", 1),
+        ("job=999999999999999999&job=99999999999999999999", 0),
+        ("filter=%00&filter=" + "x" * 3000, 0),
+        ("&".join(f"run={number}" for number in range(3000)), 0),
+        ("&".join(f"filter={number}" for number in range(3000)), 0),
+        ("meta.a=1..2..3&meta.b=..&meta.c=1e999..", 0),
+        ("fields=" + ",".join(f"meta.k{number}" for number in range(3000)), 1),
+    ],
+)
+def test_odd_questions_are_answered(calls: Calls, query: str, count: int) -> None:
+    new_job(calls, measured("p.a", 1))
+    reply = calls("GET", f"/measurements?{query}")
+    assert (reply.status_code, len(reply.json()["measurements"])) == (200, count)
+
+
 def test_a_table_comes_as_a_file(calls: Calls) -> None:
     new_job(calls, measured("p.a", 0.1))
     reply = calls("GET", "/measurements?format=csv")
