@@ -1,14 +1,15 @@
-"""Measure and write `docs/performance.md`: `python -m benchmarks [R1] [R2] [R4]`."""
+"""Measure and write `docs/performance.md`: `python -m benchmarks [R1] [R2] [R4] [pages]`."""
 
 import sys
 
-from benchmarks import acceptance, end_to_end, outage
+from benchmarks import acceptance, end_to_end, outage, pages
 from benchmarks.report import write_page
 
 _MEASURES = {
     "R1": lambda: [acceptance.measure()],
     "R2": end_to_end.measure,
     "R4": outage.measure,
+    "pages": pages.measure,
 }
 
 

@@ -13,7 +13,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured ratio and its bar, if it has one. `is_ceiling`: it is not to be passed upwards."""
+    """A measured ratio, or what its name says, and its bar, if it has one.
+
+    `is_ceiling`: the bar is not to be passed upwards.
+    """
 
     name: str
     meaning: str
@@ -29,11 +32,15 @@ class Figure:
         return self.value <= self.bar if self.is_ceiling else self.value >= self.bar
 
     def row(self) -> str:
-        spread = "" if self.spread is None else f"{self.spread[0]:.2f} to {self.spread[1]:.2f}"
-        value = f"{self.value:.2f}" if self.spread else f"{self.value:.0f}"
+        spread = "" if self.spread is None else " to ".join(map(_shown, self.spread))
+        value = _shown(self.value) if self.spread else f"{self.value:.0f}"
         bar = "" if self.bar is None else f"{self.bar:g}"
         met = {True: "yes", False: "no", None: ""}[self.is_met]
         return f"| {self.name} | {self.meaning} | {value} | {spread} | {bar} | {met} |"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
 def progress(text: str) -> None:
@@ -56,6 +63,10 @@ same machine at the same time, taking turns; medians of five rounds after one th
 either side has stored is counted before a figure is taken. The load comes from one process beside
 the servers. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
 process that delivers inline; its drain rate is timed from the first batch that arrives.
+
+The figures of pages are over records of two years: one of 20,000 jobs with 100 measurements each,
+and beside it one with 200 jobs, or with one metric, so that both sides show as much. Milliseconds
+are of whole replies, medians of rounds of which each asks for seven metrics, one after the other.
 
 {table}
 

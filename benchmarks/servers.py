@@ -63,6 +63,13 @@ class Server:
         if self._probe:
             raise RuntimeError(f"{self._command} does not answer")
 
+    def peak_memory_mb(self) -> float:
+        """Return the most memory that the process has had."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+
     def stop(self, *, by_force: bool = False) -> None:
         if self._process is not None:
             (self._process.kill if by_force else self._process.terminate)()
