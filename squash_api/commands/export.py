@@ -155,7 +155,7 @@ def _of_record(
     settings = load_settings()
     spare_cycle_search()
     try:
-        record = Record.open(settings.database_url)
+        record = Record.open(settings.database_url, is_made=False)
         try:
             schema = schema_of(record, Schema(settings.tags))
             # Files have no pages, whatever their format.

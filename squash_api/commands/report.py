@@ -142,7 +142,7 @@ def _of_record(parameters: Sequence[tuple[str, str]]) -> "Report":
         request = read_request(parameters, now_ns=now_ns)
         settings = load_settings()
         schema = Schema(settings.tags)
-        record = Record.open(settings.database_url)
+        record = Record.open(settings.database_url, is_made=False)
         try:
             check_tags(record, schema)
             deriver = Deriver(record, Vocabulary(record, schema))

@@ -12,8 +12,13 @@ _BUSY_TIMEOUT_MS = 30_000
 _WRITE_OPTION = "squash_write"
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, is_made: bool = True) -> Engine:
     """Open the record and bring its tables to the present version.
+
+    Parameters
+    ----------
+    is_made
+        Whether a file that is not there is made.
 
     Raises
     ------
@@ -22,7 +27,10 @@ def open_database(url: str) -> Engine:
     """
     engine = _engine(url)
     try:
-        _make_folder(engine)
+        if is_made:
+            _make_folder(engine)
+        else:
+            _require_file(engine)
         _migrate(engine)
     except Exception as error:
         engine.dispose()
@@ -63,6 +71,12 @@ def _engine(url: str) -> Engine:
 def _make_folder(engine: Engine) -> None:
     if engine.url.get_backend_name() == "sqlite" and engine.url.database:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _require_file(engine: Engine) -> None:
+    database = engine.url.database
+    if engine.url.get_backend_name() == "sqlite" and database and not Path(database).is_file():
+        raise FileNotFoundError("there is no such file")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

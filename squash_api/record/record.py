@@ -27,15 +27,20 @@ class Record:
         self._writer = Writer(engine)
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, is_made: bool = True) -> Self:
         """Open the record at an SQLAlchemy URL and bring its tables to the present version.
+
+        Parameters
+        ----------
+        is_made
+            Whether a record that is not there is made: those who only read want none.
 
         Raises
         ------
         SettingsError
             If it cannot be opened or migrated.
         """
-        return cls(open_database(url))
+        return cls(open_database(url, is_made=is_made))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

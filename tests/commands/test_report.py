@@ -131,6 +131,15 @@ def test_a_file_that_cannot_be_written_is_exit_code_2(run: Run, tmp_path: Path) 
     assert (outcome.code, "No such file" in outcome.err) == (2, True)
 
 
+def test_a_record_that_is_not_there_is_not_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SQUASH_DATABASE_URL", f"sqlite:///{tmp_path / 'none' / 'squash.db'}")
+    outcome = report(run)
+    assert (outcome.code, "there is no such file" in outcome.err) == (2, True)
+    assert not (tmp_path / "none").exists()
+
+
 def test_every_wrong_option_is_named(run: Run) -> None:
     outcome = report(run, "--since", "x", "--compare-until", "y")
     assert ("'x' is no time" in outcome.err, "'y' is no time" in outcome.err) == (True, True)

@@ -34,6 +34,15 @@ def test_the_folder_of_a_new_record_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "squash.db").is_file()
 
 
+def test_a_record_that_is_only_read_is_not_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a' / 'squash.db'}"
+    with pytest.raises(SettingsError, match="there is no such file"):
+        open_database(url, is_made=False)
+    assert not (tmp_path / "a").exists()
+    open_database(url).dispose()
+    open_database(url, is_made=False).dispose()
+
+
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     open_database("sqlite:///~/data/squash.db").dispose()
