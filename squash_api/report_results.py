@@ -160,7 +160,23 @@ class Results:
                 sinks = self._sinks[metric_id]
             seen.add(job_id)
             limits = self._applying(sink, job) if sink.has_conditions else sink.limits
-            _count(sink.tally, job, value, limits)
+            # Not a function of its own: this is done for every value.
+            tally = sink.tally
+            tally.values += 1
+            if job.time_ns > tally.time_ns:
+                tally.time_ns, tally.job, tally.value, tally.limits = (
+                    job.time_ns,
+                    job,
+                    value,
+                    limits,
+                )
+            if value is None:
+                tally.absent += 1
+                continue
+            for limit in limits:
+                if not limit.holds(value, limit.threshold):
+                    tally.failed += 1
+                    break
         self.jobs += len(seen)
 
     def results(self) -> list[Result]:
@@ -199,19 +215,6 @@ class Results:
         found = [item for item in sink.limits if all(map(context.satisfies, item.field_terms))]
         self._limits.used.update(item.specification.name for item in found)
         return found
-
-
-def _count(tally: _Tally, job: MeasuredJob, value: float | None, limits: Sequence[Limit]) -> None:
-    tally.values += 1
-    if job.time_ns > tally.time_ns:
-        tally.time_ns, tally.job, tally.value, tally.limits = job.time_ns, job, value, limits
-    if value is None:
-        tally.absent += 1
-        return
-    for limit in limits:
-        if not limit.holds(value, limit.threshold):
-            tally.failed += 1
-            return
 
 
 def _result(tally: _Tally) -> Result:
