@@ -100,7 +100,7 @@ def settle(page: Page) -> None:
         if blob.get_attribute("open") is None:
             blob.locator("summary").click()
     for plot in page.locator("#plot, .blob-plot").all():
-        plot.locator("canvas").first.wait_for()
+        plot.and_(page.locator("[data-points], [data-drawn]")).wait_for()
 
 
 @pytest.mark.parametrize("index", range(len(HOSTILE)))

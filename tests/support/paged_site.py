@@ -33,7 +33,7 @@ _RUN_IT = f"document.documentElement.setAttribute('{INJECTED}', 'yes')"
 SCRIPT = f"</script></title><script>{_RUN_IT}</script>"
 IMAGE = f'"\'><img src=nowhere onerror="{_RUN_IT}">'
 LINK = f"javascript:{_RUN_IT}"
-BACKWARDS = "\u202eRTL\u202c \u05e9\u05dc\u05d5\u05dd"
+BACKWARDS = "\u202eRTL \u05e9\u05dc\u05d5\u05dd"
 LONG = "long" * 2500
 PATH = "a/../b?c=d&e#f%2F;"
 QUOTES = """ ' " ` &lt; {{ 7 * 7 }} $$x$$ @{job} \\ """
@@ -122,6 +122,11 @@ NAMES = (
     "report",
     "report of a run",
     "report as a file",
+    "overview, hostile query",
+    "metric, hostile query",
+    "runs, hostile query",
+    "specifications, hostile query",
+    "report, hostile query",
 )
 """What the pages are called that `fill` returns the addresses of."""
 
@@ -151,8 +156,17 @@ def fill(site: PagedSite) -> dict[str, str]:
         "/report",
         "/report?run=1000",
         "/report?since=30d&format=html",
+        f"/?{_hostile_query('q', 'tag', 'package', 'dataset', 'filter', 'instrument', 'state')}",
+        f"/metric/{PLAIN_METRIC}?{_hostile_query('x', 'range', 'instrument', 'filter', 'dataset')}",
+        f"/runs?{_hostile_query('pipeline', 'dataset', 'filter')}",
+        f"/specs?{_hostile_query('q', 'package')}",
+        f"/report?{_hostile_query('dataset', 'filter', 'instrument', 'tag')}",
     ]
     return dict(zip(NAMES, addresses, strict=True))
+
+
+def _hostile_query(*names: str) -> str:
+    return "&".join(f"{name}={quote(HOSTILE[0], safe='')}" for name in names)
 
 
 def define_hostile(site: PagedSite) -> None:
