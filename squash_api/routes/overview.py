@@ -27,6 +27,7 @@ ENDPOINTS = (
     "metrics",
     "packages",
     "register",
+    "report",
     "runs",
     "spec",
     "specs",
