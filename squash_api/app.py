@@ -14,14 +14,12 @@ from starlette.types import Scope
 
 from squash_api.accounts import Accounts
 from squash_api.background import Background
-from squash_api.board_entries import Board
 from squash_api.definitions import Definitions
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.errors import SquashError
 from squash_api.events import JobEvents
 from squash_api.garbage import spare_cycle_search
-from squash_api.job_states import JobStates
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
 from squash_api.pages import assets, blob_plots, metric, plots
@@ -48,11 +46,13 @@ from squash_api.routes.dependencies import Parts
 from squash_api.schema import Schema
 from squash_api.settings import Settings, require_secret
 from squash_api.specification_sources import SpecificationSources
-from squash_api.standing import Standings
+from squash_api.standings.board_entries import Board
+from squash_api.standings.job_states import JobStates
+from squash_api.standings.standing import Standings
+from squash_api.standings.watch import make_watch
 from squash_api.tags_in_force import check_tags
-from squash_api.trends import Trends
+from squash_api.values.trends import Trends
 from squash_api.vocabulary import Vocabulary
-from squash_api.watch import make_watch
 
 _log = structlog.get_logger(__name__)
 

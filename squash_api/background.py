@@ -6,7 +6,7 @@ import structlog
 
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
-from squash_api.watch import Watch
+from squash_api.standings.watch import Watch
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0

@@ -14,9 +14,9 @@ from squash_api.derivation import Deriver
 from squash_api.record.derived import derived_through
 from squash_api.record.record import Record
 from squash_api.schema import Schema
-from squash_api.standing import Standings
+from squash_api.standings.standing import Standings
+from squash_api.standings.watch import Watch
 from squash_api.vocabulary import Vocabulary
-from squash_api.watch import Watch
 from tests.support.builders import add_test_user, open_record, store_job
 from tests.support.observatory import FakeOutlet
 

@@ -29,9 +29,9 @@ def deliver(
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.standing import Standings  # noqa: PLC0415
+    from squash_api.standings.standing import Standings  # noqa: PLC0415
+    from squash_api.standings.watch import make_watch  # noqa: PLC0415
     from squash_api.tags_in_force import check_tags  # noqa: PLC0415
-    from squash_api.watch import make_watch  # noqa: PLC0415
 
     configure_logs()
     settings = load_settings()

@@ -18,7 +18,7 @@ from squash_api.settings import load_settings
 
 if TYPE_CHECKING:
     from squash_api.client_wire import Wire
-    from squash_api.selecting import Format
+    from squash_api.values.selecting import Format
 
 _PAGE = 1000
 _TIMEOUT_S = 900.0
@@ -144,12 +144,12 @@ def _of_record(
     # Heavy, and `squash --help` needs none of it.
     from squash_api.derivation import Deriver  # noqa: PLC0415
     from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
-    from squash_api.measurement_formats import answer_chunks  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.selecting import read_question  # noqa: PLC0415
-    from squash_api.series import Series  # noqa: PLC0415
     from squash_api.tags_in_force import schema_of  # noqa: PLC0415
+    from squash_api.values.measurement_formats import answer_chunks  # noqa: PLC0415
+    from squash_api.values.selecting import read_question  # noqa: PLC0415
+    from squash_api.values.series import Series  # noqa: PLC0415
     from squash_api.vocabulary import Vocabulary  # noqa: PLC0415
 
     settings = load_settings()

@@ -92,7 +92,7 @@ def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
     A failure is a violation of the level or worse, as for the exit code; a milder one is a case
     with a remark in its output.
     """
-    from squash_api.junit import Case, junit_xml  # noqa: PLC0415
+    from squash_api.reporting.junit import Case, junit_xml  # noqa: PLC0415
 
     cases = []
     for verdict in verdicts:

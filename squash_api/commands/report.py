@@ -13,7 +13,7 @@ from squash_api.errors import InvalidInputError, SquashError
 from squash_api.settings import load_settings
 
 if TYPE_CHECKING:
-    from squash_api.report_document import Report
+    from squash_api.reporting.document import Report
 
 Format = Literal["html", "json", "md", "xml"]
 
@@ -103,7 +103,7 @@ def report(
 
 
 def _outcome(made: "Report", output: Path | None, *, level: str, is_strict: bool) -> int:
-    from squash_api.report_document import fails  # noqa: PLC0415
+    from squash_api.reporting.document import fails  # noqa: PLC0415
 
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
@@ -130,9 +130,9 @@ def _of_record(parameters: Sequence[tuple[str, str]]) -> "Report":
     # Heavy, and `squash --help` needs none of it.
     from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
     from squash_api.derivation import Deriver  # noqa: PLC0415
-    from squash_api.period_report import PeriodReports  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.report_scope import read_request  # noqa: PLC0415
+    from squash_api.reporting.period_report import PeriodReports  # noqa: PLC0415
+    from squash_api.reporting.scope import read_request  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
     from squash_api.tags_in_force import check_tags  # noqa: PLC0415
     from squash_api.vocabulary import Vocabulary  # noqa: PLC0415
@@ -162,7 +162,7 @@ def _of_service(url: str, parameters: Sequence[tuple[str, str]]) -> "Report":
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
     from squash_api.client_wire import SquashClientError, Wire, checked  # noqa: PLC0415
-    from squash_api.report_document import Report  # noqa: PLC0415
+    from squash_api.reporting.document import Report  # noqa: PLC0415
 
     wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
     try:
@@ -189,7 +189,7 @@ def _rendered(made: "Report", chosen: Format, level: str) -> bytes:
         import orjson  # noqa: PLC0415
 
         return orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    from squash_api.report_texts import report_junit, report_markdown  # noqa: PLC0415
+    from squash_api.reporting.texts import report_junit, report_markdown  # noqa: PLC0415
 
     return report_markdown(made).encode() if chosen == "md" else report_junit(made, level=level)
 

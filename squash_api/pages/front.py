@@ -9,7 +9,10 @@ from typing import Any
 from fastapi import Request, Response
 from markupsafe import Markup
 
-from squash_api.board import (
+from squash_api.pages.rendering import number_text, query_text, render
+from squash_api.pages.sparkline import sparkline
+from squash_api.routes.dependencies import Parts
+from squash_api.standings.board import (
     STATES,
     Entry,
     Limit,
@@ -21,12 +24,9 @@ from squash_api.board import (
     in_state,
     worst_first,
 )
-from squash_api.board_entries import Board
-from squash_api.freshness import ExpectedSeries
-from squash_api.pages.rendering import number_text, query_text, render
-from squash_api.pages.sparkline import sparkline
-from squash_api.routes.dependencies import Parts
-from squash_api.standing import Combination
+from squash_api.standings.board_entries import Board
+from squash_api.standings.freshness import ExpectedSeries
+from squash_api.standings.standing import Combination
 
 PER_PAGE = 50
 """Metrics on one page."""

@@ -11,7 +11,6 @@ from starlette.concurrency import run_in_threadpool
 
 from squash_api.derivation import packages_of
 from squash_api.jobs import measurement_objects
-from squash_api.last_passing import Comparison, Place, compare, place_of, run_before
 from squash_api.pages.blob_data import BlobData, Numbers, read_blob
 from squash_api.pages.blob_plots import chosen
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
@@ -23,6 +22,7 @@ from squash_api.routes.dependencies import Parts
 from squash_api.routes.jobs import job_id_of
 from squash_api.routes.run_addresses import run_path
 from squash_api.schema import RUN_ID, RUN_URL, Context
+from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
 from squash_api.stored_job import load_job
 from squash_api.verify.alert_keys import LEVELS
 from squash_api.verify.assessment import assess

@@ -9,10 +9,10 @@ from squash_api.pages.front import combination_label
 from squash_api.pages.plots import LimitLine, Line, Picture, Point, limit_text, limits_in_reach
 from squash_api.pages.rendering import NOTHING, number_text
 from squash_api.schema import META_PREFIX, RUN_ID, RUN_URL
-from squash_api.standing import Combination, combination_of
-from squash_api.trend_limits import Limit
-from squash_api.trend_points import TIME
-from squash_api.trends import Judged, Trend, TrendLine
+from squash_api.standings.standing import Combination, combination_of
+from squash_api.values.trend_limits import Limit
+from squash_api.values.trend_points import TIME
+from squash_api.values.trends import Judged, Trend, TrendLine
 
 _LEVELS = ("INFO", "WARNING", "CRITICAL")
 _MOST_NAMES = 6

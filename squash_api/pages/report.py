@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 
-from squash_api import report_words
 from squash_api.pages.rendering import HEADERS, environment, render
 from squash_api.pages.report_tables import package_tables
-from squash_api.report_document import Report
-from squash_api.report_scope import PARAMETERS
+from squash_api.reporting import words as report_words
+from squash_api.reporting.document import Report
+from squash_api.reporting.scope import PARAMETERS
 from squash_api.routes.dependencies import Parts
 from squash_api.routes.reports import make_report
 from squash_api.verify.specifications import LEVELS

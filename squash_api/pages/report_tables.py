@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from squash_api.report_document import RANKS, Cell, Column, Report, Row
+from squash_api.reporting.document import RANKS, Cell, Column, Report, Row
 
 NOTHING = "\u2013"
 

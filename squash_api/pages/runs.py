@@ -6,7 +6,7 @@ from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Page, Parts
 from squash_api.routes.run_addresses import run_path
 from squash_api.routes.runs import list_runs, read_run
-from squash_api.runs_overview import FILTERS, RunDetail, RunSummary
+from squash_api.standings.runs_overview import FILTERS, RunDetail, RunSummary
 from squash_api.verify.alert_keys import LEVELS
 
 _RUNS = 50

@@ -10,7 +10,6 @@ from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts import Account, Accounts
 from squash_api.background import Background
-from squash_api.board_entries import Board
 from squash_api.definitions import Definitions
 from squash_api.derivation import Deriver
 from squash_api.errors import (
@@ -19,15 +18,16 @@ from squash_api.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from squash_api.job_states import JobStates
 from squash_api.events import JobEvents
 from squash_api.observability import Counters
 from squash_api.record.record import Record
 from squash_api.settings import Settings
 from squash_api.specification_sources import SpecificationSources
-from squash_api.standing import Standings
+from squash_api.standings.board_entries import Board
+from squash_api.standings.job_states import JobStates
+from squash_api.standings.standing import Standings
 from squash_api.tokens import PasswordCredentials, parse_authorization
-from squash_api.trends import Trends
+from squash_api.values.trends import Trends
 from squash_api.verify.json_text import decode_json
 from squash_api.vocabulary import Vocabulary
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from squash_api.badge import badge_svg, word_of
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.period_report import PeriodReports
-from squash_api.report_document import Report
-from squash_api.report_scope import PARAMETERS, SINGLE, read_request
-from squash_api.report_texts import report_junit, report_markdown
+from squash_api.reporting.badge import badge_svg, word_of
+from squash_api.reporting.document import Report
+from squash_api.reporting.period_report import PeriodReports
+from squash_api.reporting.scope import PARAMETERS, SINGLE, read_request
+from squash_api.reporting.texts import report_junit, report_markdown
 from squash_api.routes.dependencies import Parts, PartsDep
 from squash_api.routes.error_responses import errors_of
 from squash_api.storable import tag_text

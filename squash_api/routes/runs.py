@@ -22,7 +22,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.error_responses import errors_of
 from squash_api.routes.json_reply import json_reply
 from squash_api.routes.run_addresses import readings_of, run_path
-from squash_api.runs_overview import (
+from squash_api.standings.runs_overview import (
     FILTERS,
     RunDetail,
     RunList,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.watch import MINUTE_NS, Watch
+from squash_api.standings.watch import MINUTE_NS, Watch
 from tests.support.alert_bench import alert_bench, bench_files
 from tests.support.builders import open_record
 from tests.support.definitions import metric

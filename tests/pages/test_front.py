@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.freshness import ExpectedSeries
 from squash_api.pages.front import combination_label, late_text, page_number, span_text
+from squash_api.standings.freshness import ExpectedSeries
 from tests.pages.conftest import BROWSER
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service

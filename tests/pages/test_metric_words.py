@@ -18,8 +18,8 @@ from squash_api.pages.metric_words import (
 )
 from squash_api.record.contexts import JobContext
 from squash_api.schema import Context, Schema
-from squash_api.trend_limits import Limit, limits_of
-from squash_api.trends import Judged, Trend, TrendLine
+from squash_api.values.trend_limits import Limit, limits_of
+from squash_api.values.trends import Judged, Trend, TrendLine
 from squash_api.verify.specifications import specification_from_json
 from tests.support.definitions import spec
 

@@ -10,7 +10,7 @@ from squash_api.jobs import delete_job
 from squash_api.record.metrics import declare_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.schema import Schema
-from squash_api.series import Selection, Series, Value
+from squash_api.values.series import Selection, Series, Value
 from squash_api.vocabulary import Vocabulary
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 

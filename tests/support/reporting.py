@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from squash_api.period_report import PeriodReports
 from squash_api.record.metrics import declare_metrics
-from squash_api.report_document import Cell, Column, Report
-from squash_api.report_matrix import Key, Matrix, make_matrix
-from squash_api.report_results import Result
-from squash_api.report_scope import read_request
+from squash_api.reporting.document import Cell, Column, Report
+from squash_api.reporting.matrix import Key, Matrix, make_matrix
+from squash_api.reporting.period_report import PeriodReports
+from squash_api.reporting.results import Result
+from squash_api.reporting.scope import read_request
 from squash_api.schema import Schema
 from squash_api.verify.judging import Verdict, judge
 from squash_api.verify.specifications import specification_from_json

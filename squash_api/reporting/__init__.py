@@ -1,0 +1,1 @@
+"""Reports on a run, a period or a release: what holds, what is broken, what is missing."""

@@ -1,0 +1,1 @@
+"""How things stand now: metrics, jobs, runs, and what is late."""

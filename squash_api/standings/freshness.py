@@ -1,0 +1,284 @@
+"""How late values are that specifications expect: known from the record, whoever was awake.
+
+A value has arrived when its job was received, whatever date the job has.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from squash_api.definitions_in_force import DefinitionsInForce, Snapshot
+from squash_api.record.contexts import JobContext, contexts_of
+from squash_api.record.definitions import expected_since
+from squash_api.record.latest import jobs_with_value
+from squash_api.schema import RUN_ID, Schema, Term
+from squash_api.standings.latest_values import LatestValues
+from squash_api.standings.standing import Combination, combination_of
+from squash_api.verify.alert_plan import Expectation, expectation_of
+from squash_api.verify.specifications import Expect
+
+_SEEN_S = 30 * 86400
+_FAREWELL_S = 7 * 86400
+_NS = 10**9
+_JOBS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The last value that came for an expected series."""
+
+    received_ns: int
+    job_id: int
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedSeries:
+    """How late an expected series is.
+
+    `late_s` is above 0 when it is overdue. `since_ns` is when the last value came, or since when
+    one is expected that never came; then there is no job.
+    """
+
+    specification: str
+    tags: Combination
+    late_s: float
+    age_s: float
+    since_ns: int
+    job_id: int | None = None
+    run_id: str | None = None
+
+    @property
+    def since(self) -> str:
+        """When that was, in words."""
+        found = datetime.fromtimestamp(self.since_ns // _NS, UTC)
+        return f"{found:%Y-%m-%d %H:%M} UTC"
+
+
+def seen_s(expect: Expect) -> int:
+    """Return how long a combination of tags is expected after its last value, in seconds.
+
+    It is 30 days, or as long again as a value may take, for those that come more rarely.
+    """
+    return max(_SEEN_S, 2 * (expect.every_s + expect.grace_s))
+
+
+def remembered_s(expect: Expect) -> int:
+    """Return how long a combination of tags is spoken of after its last value, in seconds.
+
+    When it is not expected any more it is said to be in time for some days: then its alert ends.
+    """
+    return seen_s(expect) + _FAREWELL_S
+
+
+def expected_series(
+    expected: Expectation,
+    arrivals: Mapping[Combination, Arrival],
+    *,
+    loaded_ns: int,
+    now_ns: int,
+) -> list[ExpectedSeries]:
+    """Return how late each series of a specification is.
+
+    The specification itself, without tags, is one; it is late only while no combination of tags is
+    expected, so that nothing is told of twice.
+
+    Parameters
+    ----------
+    arrivals
+        The last value of each combination of tags, of jobs to which the specification applies.
+    loaded_ns
+        Since when a value is expected.
+    """
+    allowed_s = expected.expect.every_s + expected.expect.grace_s
+    found: dict[Combination, ExpectedSeries] = {}
+    is_any = False
+    for tags, arrival in arrivals.items():
+        age_s = _age_s(now_ns, arrival.received_ns)
+        if age_s > remembered_s(expected.expect):
+            continue
+        is_seen = age_s <= seen_s(expected.expect)
+        is_any = is_any or is_seen
+        found[tags] = ExpectedSeries(
+            expected.specification,
+            tags,
+            age_s - allowed_s if is_seen else -float(allowed_s),
+            age_s,
+            arrival.received_ns,
+            arrival.job_id,
+            arrival.run_id,
+        )
+    # Jobs that have none of the tags are what is spoken of without tags.
+    if () not in found or not is_any:
+        found[()] = _as_a_whole(
+            expected, arrivals, loaded_ns=loaded_ns, now_ns=now_ns, is_any=is_any
+        )
+    return list(found.values())
+
+
+def _as_a_whole(
+    expected: Expectation,
+    arrivals: Mapping[Combination, Arrival],
+    *,
+    loaded_ns: int,
+    now_ns: int,
+    is_any: bool,
+) -> ExpectedSeries:
+    """Return how late the specification itself is: by any value that came for it."""
+    allowed_s = expected.expect.every_s + expected.expect.grace_s
+    last = max(arrivals.values(), key=lambda item: item.received_ns, default=None)
+    if last is not None and (is_any or last.received_ns > loaded_ns):
+        since_ns, job_id, run_id = last.received_ns, last.job_id, last.run_id
+    else:
+        since_ns, job_id, run_id = loaded_ns, None, None
+    age_s = _age_s(now_ns, since_ns)
+    late_s = age_s - allowed_s
+    return ExpectedSeries(
+        expected.specification,
+        (),
+        min(late_s, 0.0) if is_any else late_s,
+        age_s,
+        since_ns,
+        job_id,
+        run_id,
+    )
+
+
+def _age_s(now_ns: int, then_ns: int) -> float:
+    return max(0, now_ns - then_ns) / _NS
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one specification: the last job of each combination, as of `changes`."""
+
+    expected: Expectation
+    changes: int = -1
+    jobs: dict[Combination, int] = field(default_factory=dict)
+    # For one that asks for more than tags: jobs up to this id have been looked at.
+    through: int = 0
+    rewrites: int = 0
+
+
+class Freshness:
+    """How late each expected series is. For one thread.
+
+    Parameters
+    ----------
+    definitions
+        The specifications in force.
+    schema
+        The names in InfluxDB.
+    latest
+        The newest values, which somebody else keeps up to date.
+    """
+
+    def __init__(
+        self, definitions: DefinitionsInForce, schema: Schema, latest: LatestValues
+    ) -> None:
+        self._definitions = definitions
+        self._schema = schema
+        self._latest = latest
+        self._snapshot: Snapshot | None = None
+        self._known: dict[str, _Known] = {}
+        self._loaded: dict[str, int] = {}
+        self._arrivals: dict[int, Arrival] = {}
+
+    def days(self) -> float:
+        """Return how many days back the newest values have to be known."""
+        expects = [
+            item.content.expect for item in self._definitions.at(None).specifications.values()
+        ]
+        return max((remembered_s(item) / 86400 for item in expects if item), default=0.0) + 1.0
+
+    def series(self, connection: Connection, *, now_ns: int) -> list[ExpectedSeries]:
+        """Return all expected series, by specification."""
+        self._learn_expectations(connection)
+        ids = {row.name: metric_id for metric_id, row in self._latest.metrics.items()}
+        for known in self._known.values():
+            metric_id = ids.get(known.expected.metric)
+            if metric_id is not None:
+                self._find_jobs(connection, known, metric_id)
+        self._learn_arrivals(connection)
+        return [
+            series
+            for name, known in sorted(self._known.items())
+            for series in expected_series(
+                known.expected,
+                {
+                    tags: self._arrivals[job_id]
+                    for tags, job_id in known.jobs.items()
+                    if job_id in self._arrivals
+                },
+                loaded_ns=self._loaded.get(name, now_ns),
+                now_ns=now_ns,
+            )
+        ]
+
+    def _learn_expectations(self, connection: Connection) -> None:
+        snapshot = self._definitions.at(None)
+        if snapshot is self._snapshot:
+            return
+        found = {
+            name: expectation_of(defined.content, self._schema)
+            for name, defined in snapshot.specifications.items()
+            if defined.content.expect is not None
+        }
+        self._loaded = expected_since(connection, found)
+        before = self._known
+        self._known = {
+            name: before[name]
+            if name in before and before[name].expected == expected
+            else _Known(expected)
+            for name, expected in found.items()
+        }
+        self._snapshot = snapshot
+
+    def _find_jobs(self, connection: Connection, known: _Known, metric_id: int) -> None:
+        """Find the last job with a value for each combination, if there may be another."""
+        changes, rewrites = self._latest.changes(metric_id), self._latest.rewrites
+        if (known.changes, known.rewrites) == (changes, rewrites):
+            return
+        if known.rewrites != rewrites:
+            known.through, known.jobs = 0, {}
+        known.changes, known.rewrites = changes, rewrites
+        terms, per = known.expected.terms, known.expected.per
+        if not all(term.is_tag for term in terms):
+            self._find_jobs_by_field(connection, known, metric_id)
+            return
+        known.jobs = {}
+        for tag_set_id, (_, job_id) in self._latest.of_metric(metric_id).items():
+            tags = self._latest.tags(tag_set_id)
+            if all(tags.get(term.name) == term.value for term in terms):
+                combination = combination_of(tags, per)
+                known.jobs[combination] = max(job_id, known.jobs.get(combination, 0))
+
+    def _find_jobs_by_field(self, connection: Connection, known: _Known, metric_id: int) -> None:
+        """Find them where each job has to be looked at, since its tags do not tell."""
+        after = max(known.through, self._latest.first_id)
+        while ids := jobs_with_value(
+            connection, metric_id, after=after, through=self._latest.last_id, limit=_JOBS
+        ):
+            after = ids[-1]
+            for job in contexts_of(connection, ids).values():
+                if _applies(known.expected.terms, job):
+                    combination = combination_of(job.context.tags, known.expected.per)
+                    known.jobs[combination] = job.job_id
+        known.through = after
+
+    def _learn_arrivals(self, connection: Connection) -> None:
+        """Look up when the jobs were received; of jobs that no series needs, forget it."""
+        wanted = {job_id for known in self._known.values() for job_id in known.jobs.values()}
+        before = self._arrivals
+        self._arrivals = {job_id: before[job_id] for job_id in wanted if job_id in before}
+        for job in contexts_of(connection, wanted - before.keys()).values():
+            run_id = job.context.fields.get(RUN_ID)
+            self._arrivals[job.job_id] = Arrival(
+                job.received_ns, job.job_id, run_id if isinstance(run_id, str) else None
+            )
+
+
+def _applies(terms: Iterable[Term], job: JobContext) -> bool:
+    return all(map(job.context.satisfies, terms))

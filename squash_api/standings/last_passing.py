@@ -1,0 +1,195 @@
+"""What came before a job or a run, and when all was last well: the places to compare with."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from squash_api.record.contexts import contexts_of
+from squash_api.record.record import Record
+from squash_api.record.runs import load_package_set, runs_of
+from squash_api.record.tag_series import SeriesJob, neighbours, tag_sets_where
+from squash_api.standings.job_states import JobState, JobStates, total
+from squash_api.standings.package_differences import PackageDifference, differences
+from squash_api.standings.standing import Combination, combination_of
+
+MOST_JOBS = 500
+"""So many jobs are looked at for one that passes."""
+
+_FIRST_LOOK = 20
+_GROWTH = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A job among those with the same combination of tags, in the order of the times.
+
+    `last_passing` is the newest job of the newest run before this job's that broke nothing of at
+    least WARNING, among the metrics that this job measured; a job without a run is one by itself.
+    `looked_at` counts the jobs that were judged to find it.
+    """
+
+    combination: Combination
+    previous: SeriesJob | None
+    next: SeriesJob | None
+    last_passing: SeriesJob | None
+    looked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of a pipeline, or of none. Its jobs have these datasets, the first one this time."""
+
+    pipeline: str | None
+    run_id: str
+    datasets: Collection[str | None]
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A job or run to compare with, and the packages that differ.
+
+    `packages` is None if one of both has not named its own.
+    """
+
+    job_id: int
+    run_id: str | None
+    packages: Sequence[PackageDifference] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as the API shows it."""
+        packages = None if self.packages is None else [item.to_json() for item in self.packages]
+        return {"job": self.job_id, "run_id": self.run_id, "packages": packages}
+
+
+def place_of(record: Record, states: JobStates, job_id: int, *, revision: int) -> Place | None:
+    """Return where a job stands in its series; None if it is not in the index.
+
+    Parameters
+    ----------
+    revision
+        That of the specifications by which all jobs are judged.
+    """
+    with record.read() as connection:
+        context = contexts_of(connection, [job_id]).get(job_id)
+        if context is None:
+            return None
+        combination = combination_of(context.context.tags)
+        run_id = context.context.fields.get("run_id")
+        sets = tag_sets_where(
+            connection,
+            {name: [text] for name, text in combination},
+            lambda tags: combination_of(tags) == combination,
+        )
+
+        def look(direction: Literal["earlier", "later"], limit: int) -> list[SeriesJob]:
+            return neighbours(connection, sets, context.time_ns, direction=direction, limit=limit)
+
+        following = look("later", 1)
+        earlier = look("earlier", MOST_JOBS)
+    last_passing, looked_at = _last_passing(
+        [item for item in earlier if item.run_id is None or item.run_id != run_id],
+        lambda ids: states.judged_by(revision, ids, like=job_id),
+    )
+    return Place(
+        combination,
+        earlier[0] if earlier else None,
+        following[0] if following else None,
+        last_passing,
+        looked_at,
+    )
+
+
+def last_passing_run(
+    record: Record,
+    states: JobStates,
+    run: Run,
+    *,
+    revision: int,
+) -> tuple[SeriesJob | None, int]:
+    """Return the newest job of the last run before one that passed, and how many were judged.
+
+    Runs are of the same pipeline, and only their jobs with the same datasets count.
+
+    Parameters
+    ----------
+    revision
+        That of the specifications by which all jobs are judged.
+    """
+    with record.read() as connection:
+        sets = tag_sets_where(
+            connection,
+            {} if run.pipeline is None else {"pipeline": [run.pipeline]},
+            lambda tags: (
+                tags.get("pipeline") == run.pipeline and tags.get("dataset") in run.datasets
+            ),
+        )
+        earlier = neighbours(connection, sets, run.time_ns, direction="earlier", limit=MOST_JOBS)
+    return _last_passing(
+        [item for item in earlier if item.run_id != run.run_id],
+        lambda ids: states.judged_by(revision, ids),
+    )
+
+
+def compare(connection: Connection, job_id: int, other: int | None) -> Comparison | None:
+    """Compare the packages of a job with those of another; None if there is no other."""
+    if other is None:
+        return None
+    runs = runs_of(connection, [job_id, other])
+    if job_id not in runs or other not in runs:
+        return None
+    sets = [runs[other].package_set_id, runs[job_id].package_set_id]
+    if None in sets:
+        return Comparison(other, runs[other].run_id, None)
+    before, after = (load_package_set(connection, number) for number in sets if number is not None)
+    found = () if sets[0] == sets[1] else differences(before, after)
+    return Comparison(other, runs[other].run_id, tuple(found))
+
+
+def run_before(connection: Connection, job_id: int) -> int | None:
+    """Return a job of the run of the same pipeline that was received before this job's."""
+    run = runs_of(connection, [job_id]).get(job_id)
+    return None if run is None else run.previous_job_id
+
+
+def _last_passing(
+    jobs: Sequence[SeriesJob], judge: Callable[[Sequence[int]], dict[int, JobState]]
+) -> tuple[SeriesJob | None, int]:
+    """Return the first job of the first run that passes, and how many jobs were judged for it.
+
+    The jobs come in order, the newest first. Those of a run need not follow each other: a run is
+    what is seen of it among all these jobs.
+    """
+    runs: dict[str | int, list[SeriesJob]] = {}
+    for item in jobs:
+        runs.setdefault(_run_of(item), []).append(item)
+    states: dict[int, JobState] = {}
+    looked_at = 0
+    for some in _growing(jobs):
+        states |= judge([item.job_id for item in some])
+        looked_at += len(some)
+        done = {item.job_id for item in jobs[:looked_at]}
+        for items in runs.values():
+            if any(item.job_id not in done for item in items):
+                # What is left of the run may break something.
+                break
+            if _state(items, states).is_passing:
+                return items[0], looked_at
+    return None, looked_at
+
+
+def _state(items: Sequence[SeriesJob], states: Mapping[int, JobState]) -> JobState:
+    return total(states[item.job_id] for item in items if item.job_id in states)
+
+
+def _run_of(item: SeriesJob) -> str | int:
+    return item.job_id if item.run_id is None else item.run_id
+
+
+def _growing(jobs: Sequence[SeriesJob]) -> Iterator[Sequence[SeriesJob]]:
+    start, size = 0, _FIRST_LOOK
+    while start < len(jobs):
+        yield jobs[start : start + size]
+        start, size = start + size, size * _GROWTH

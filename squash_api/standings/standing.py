@@ -1,0 +1,275 @@
+"""How things stand: the last value of each metric, by combination of tags, and what it breaks.
+
+A combination is what alerts are told apart by: the values of the tags `DEFAULT_PER`.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from squash_api.definitions_in_force import DefinitionsInForce, Snapshot
+from squash_api.record.contexts import JobContext, contexts_of
+from squash_api.record.latest import being_rederived, jobs_at, values_of
+from squash_api.record.metrics import MetricRow
+from squash_api.record.record import Record
+from squash_api.schema import RUN_ID, Context, Schema, Term
+from squash_api.standings.latest_values import LatestValues, Series
+from squash_api.verify.alert_keys import DEFAULT_PER, LEVELS
+from squash_api.verify.alert_plan import query_terms
+from squash_api.verify.judging import Verdict, judge
+from squash_api.verify.specifications import Specification
+from squash_api.verify.units import UnitError
+
+DAYS = 30
+"""A combination of tags counts while its last value is of so many days."""
+
+_DAY_NS = 86_400 * 10**9
+# Times may be a day ahead of their receipt.
+_READ_DAYS = DAYS + 1
+_JOBS = 500
+
+# The tags DEFAULT_PER that have a value, with it.
+Combination = tuple[tuple[str, str], ...]
+Key = tuple[int, Combination]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The last value of a metric, by the time of its points, for one combination of tags.
+
+    `value` is in `unit`, None if the metric has none. `limit` names the specification, of all that
+    apply, that the value is nearest to or furthest beyond, and `margin` is the distance as a part
+    of the limit; both are None if there is none. `severity` is 0 if nothing is broken, else 1 for
+    INFO, 2 for WARNING, 3 for CRITICAL; `broken` names the violated specifications, worst first.
+    """
+
+    metric: str
+    tags: Combination
+    value: float
+    unit: str | None
+    time_ns: int
+    job_id: int
+    run_id: str | None = None
+    limit: str | None = None
+    margin: float | None = None
+    severity: int = 0
+    broken: tuple[str, ...] = ()
+
+
+def combination_of(tags: Mapping[str, str], per: Iterable[str] = DEFAULT_PER) -> Combination:
+    """Return those of the tags `per` that have a value, with it."""
+    return tuple((name, tags[name]) for name in per if name in tags)
+
+
+# A specification, and the terms of its query.
+Limits = Sequence[tuple[Specification, tuple[Term, ...]]]
+
+
+def stand(
+    metric: MetricRow, tags: Combination, value: float, job: JobContext, limits: Limits
+) -> Standing:
+    """Judge a last value by the specifications of its metric that apply to its job."""
+    verdicts = _verdicts(value, metric.unit, job.context, limits)
+    failed = sorted(
+        (verdict for verdict in verdicts if verdict.status == "failed"),
+        key=lambda verdict: (-LEVELS.index(verdict.level), verdict.specification),
+    )
+    nearest = min(
+        ((item.margin, item.specification) for item in verdicts if item.margin is not None),
+        default=(None, None),
+    )
+    run_id = job.context.fields.get(RUN_ID)
+    return Standing(
+        metric.name,
+        tags,
+        value,
+        metric.unit,
+        job.time_ns,
+        job.job_id,
+        run_id=run_id if isinstance(run_id, str) else None,
+        limit=nearest[1],
+        margin=nearest[0],
+        severity=LEVELS.index(failed[0].level) + 1 if failed else 0,
+        broken=tuple(verdict.specification for verdict in failed),
+    )
+
+
+def _verdicts(value: float, unit: str | None, context: Context, limits: Limits) -> list[Verdict]:
+    verdicts = []
+    for specification, terms in limits:
+        if all(map(context.satisfies, terms)):
+            try:
+                verdicts.append(judge(specification, value=value, unit=unit or specification.unit))
+            except UnitError:
+                continue
+    return verdicts
+
+
+class Standings:
+    """How every metric stands. Safe to use from many threads.
+
+    It keeps what it knows, and reads only what is new since the last time.
+
+    Parameters
+    ----------
+    record
+        Where the jobs are; only those that are in the index are seen.
+    definitions
+        The specifications in force.
+    schema
+        The names in InfluxDB.
+
+    Attributes
+    ----------
+    latest
+        Where the last values are; kept up to date by `refresh`.
+    """
+
+    def __init__(self, record: Record, definitions: DefinitionsInForce, schema: Schema) -> None:
+        self.latest = LatestValues(record)
+        self.record = record
+        self.definitions = definitions
+        self.schema = schema
+        self._lock = threading.Lock()
+        self._standings: dict[Key, Standing] = {}
+        self._waiting: set[Key] = set()
+        # Sets of tags, by the combination that they hold.
+        self._sets: dict[Combination, set[int]] = {}
+        self._combinations: dict[int, Combination] = {}
+        self._snapshot: Snapshot | None = None
+        self._limits: dict[str, list[tuple[Specification, tuple[Term, ...]]]] = {}
+
+    def refresh(self, *, now_ns: int) -> None:
+        """Take in what is new. The first time takes seconds, where many jobs are of late."""
+        with self.refreshed(now_ns=now_ns):
+            pass
+
+    @contextmanager
+    def refreshed(self, *, now_ns: int, days: float = 0.0) -> Iterator[Connection]:
+        """Take in what is new, and give the connection that sees the record as it was read.
+
+        Parameters
+        ----------
+        now_ns
+            The present.
+        days
+            How far back `latest` is to know, if more than is needed here.
+        """
+        with self._lock:
+            self.latest.prepare(now_ns=now_ns, days=max(days, _READ_DAYS))
+            with self.record.read() as connection:
+                self._follow(connection, now_ns=now_ns)
+                yield connection
+
+    def present(self) -> list[Standing]:
+        """Return how things stood at the last `refresh`, in no order."""
+        with self._lock:
+            return list(self._standings.values())
+
+    def _follow(self, connection: Connection, *, now_ns: int) -> None:
+        is_first = self._snapshot is None
+        followed = self.latest.follow(connection, now_ns=now_ns)
+        if is_first:
+            followed.series.update(self._all_series())
+        self._waiting.update(self._key_of(series) for series in followed.series)
+        names = {self.latest.metrics[item].name for item in followed.metrics}
+        names |= self._learn_limits()
+        if names:
+            self._waiting.update(
+                key for key, standing in self._standings.items() if standing.metric in names
+            )
+        oldest_ns = now_ns - DAYS * _DAY_NS
+        self._judge(connection, oldest_ns=oldest_ns)
+        for key in [key for key, item in self._standings.items() if item.time_ns < oldest_ns]:
+            del self._standings[key]
+
+    def _all_series(self) -> Iterable[Series]:
+        for metric_id in self.latest.metrics:
+            for tag_set_id in self.latest.of_metric(metric_id):
+                yield metric_id, tag_set_id
+
+    def _key_of(self, series: Series) -> Key:
+        metric_id, tag_set_id = series
+        combination = self._combinations.get(tag_set_id)
+        if combination is None:
+            combination = combination_of(self.latest.tags(tag_set_id))
+            self._combinations[tag_set_id] = combination
+            self._sets.setdefault(combination, set()).add(tag_set_id)
+        return metric_id, combination
+
+    def _learn_limits(self) -> set[str]:
+        """Take in the specifications in force; return the metrics that have others than before."""
+        snapshot = self.definitions.at(None)
+        if snapshot is self._snapshot:
+            return set()
+        before = {} if self._snapshot is None else self._snapshot.by_metric
+        names = before.keys() | snapshot.by_metric.keys()
+        changed = {name for name in names if before.get(name) != snapshot.by_metric.get(name)}
+        for name in changed:
+            self._limits[name] = [
+                (item, query_terms(item, self.schema)) for item in snapshot.by_metric.get(name, ())
+            ]
+        self._snapshot = snapshot
+        return changed
+
+    def _judge(self, connection: Connection, *, oldest_ns: int) -> None:
+        """Judge what waits for it, but for values that are just being converted."""
+        newest = {key: self._newest_ns(key) for key in self._waiting}
+        times = [item for item in newest.values() if item is not None and item >= oldest_ns]
+        jobs = jobs_at(connection, times)
+        by_job: dict[int, list[Key]] = {}
+        for key, time_ns in newest.items():
+            if time_ns in jobs:
+                by_job.setdefault(jobs[time_ns], []).append(key)
+            else:
+                self._standings.pop(key, None)
+        self._waiting.clear()
+        ids = sorted(by_job)
+        # What jobs say of themselves takes much memory: some at a time.
+        for start in range(0, len(ids), _JOBS):
+            some = {job_id: by_job[job_id] for job_id in ids[start : start + _JOBS]}
+            self._judge_jobs(connection, some)
+
+    def _judge_jobs(self, connection: Connection, by_job: Mapping[int, list[Key]]) -> None:
+        changing = being_rederived(connection, by_job)
+        contexts = contexts_of(connection, by_job)
+        wanted: dict[int, list[int]] = {}
+        for job_id, keys in by_job.items():
+            if job_id in changing:
+                self._waiting.update(keys)
+            else:
+                for metric_id, _ in keys:
+                    wanted.setdefault(metric_id, []).append(job_id)
+        values = {
+            metric_id: values_of(connection, metric_id, job_ids)
+            for metric_id, job_ids in wanted.items()
+        }
+        for job_id in by_job.keys() - changing:
+            for key in by_job[job_id]:
+                metric = self.latest.metrics[key[0]]
+                limits = self._limits.get(metric.name, [])
+                after = stand(metric, key[1], values[key[0]][job_id], contexts[job_id], limits)
+                # The same object as long as nothing changes, which is quick to compare.
+                if self._standings.get(key) != after:
+                    self._standings[key] = after
+
+    def _newest_ns(self, key: Key) -> int | None:
+        metric_id, combination = key
+        times = (
+            self.latest.newest_ns((metric_id, item)) for item in self._sets.get(combination, ())
+        )
+        return max((item for item in times if item is not None), default=None)
+
+
+def worst_first(standings: Iterable[Standing]) -> list[Standing]:
+    """Return standings by severity, then by margin, the nearest to its limit first."""
+
+    def order(item: Standing) -> tuple[Any, ...]:
+        margin = float("inf") if item.margin is None else item.margin
+        return (-item.severity, margin, item.metric, item.tags)
+
+    return sorted(standings, key=order)

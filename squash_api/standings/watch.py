@@ -1,0 +1,248 @@
+"""The watch: once a minute, what the service says of itself goes to every InfluxDB.
+
+How late expected values are, how each metric stands, and that somebody watches at all. Delivery
+never waits for it, and nothing of it is queued: what could not be written is old a minute later.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from squash_api.influx.client import Rejected
+from squash_api.influx.errors import InfluxError
+from squash_api.influx.watch_points import freshness_line, heartbeat_line, standing_line
+from squash_api.record.derived import oldest_unindexed_ns
+from squash_api.settings import Settings
+from squash_api.standings.freshness import ExpectedSeries, Freshness
+from squash_api.standings.standing import Combination, Standing, Standings
+
+MINUTE_NS = 60 * 10**9
+AGAIN_NS = 6 * 3600 * 10**9
+"""A standing that does not change is written again after this, so that a day holds it."""
+
+LAG_NS = 5 * MINUTE_NS
+"""With jobs that wait for so long to be derived, nobody knows what is late: nothing is said."""
+
+_POLL_S = 1.0
+_PAUSE_S = 30.0
+_BATCH = 5000
+
+_log = structlog.get_logger(__name__)
+
+
+class Outlet(Protocol):
+    """Where the points go: a drainer, which knows whether it is the one that writes."""
+
+    name: str
+
+    def is_delivering(self) -> bool:
+        """Tell whether to write here."""
+
+    def write_beside(self, lines: Sequence[str]) -> list[Rejected]:
+        """Write lines, or raise an `InfluxError`."""
+
+
+_Key = tuple[str, Combination]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    standing: Standing
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is to be said of a minute."""
+
+    time_ns: int
+    series: Sequence[ExpectedSeries]
+    standings: Mapping[_Key, Standing]
+
+
+class Watch:
+    """Watches, between `start` and `stop` in a thread of its own.
+
+    Parameters
+    ----------
+    standings
+        How things stand, which others may read and refresh too.
+    outlets
+        Where to say it.
+    squash_url
+        Public root of the service, for the link of each point to its job.
+    clock
+        The present, in ns.
+    """
+
+    def __init__(
+        self,
+        standings: Standings,
+        outlets: Sequence[Outlet],
+        *,
+        squash_url: str,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._standings = standings
+        self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
+        self._outlets = outlets
+        self._squash_url = squash_url
+        self._clock = clock
+        self._said: dict[str, int] = {}
+        self._written: dict[str, dict[_Key, _Written]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after what is in hand."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_POLL_S):
+            try:
+                self.step()
+            except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
+                _log.exception("watching failed; it will be tried again")
+                self._stop.wait(_PAUSE_S)
+
+    def step(self) -> None:
+        """Say what is to be said of this minute, wherever it has not been said."""
+        now_ns = self._clock()
+        minute_ns = now_ns - now_ns % MINUTE_NS
+        due = [
+            outlet
+            for outlet in self._outlets
+            if self._said.get(outlet.name) != minute_ns and outlet.is_delivering()
+        ]
+        if not due:
+            return
+        # Whatever happens now, this minute is not tried again.
+        self._said.update((outlet.name, minute_ns) for outlet in due)
+        seen = self._look(now_ns, minute_ns)
+        if seen is not None:
+            for outlet in due:
+                self._say(outlet, seen)
+
+    def _look(self, now_ns: int, minute_ns: int) -> "_Seen | None":
+        """Read what is new; None while too much waits to be derived."""
+        with self._standings.record.read() as connection:
+            waiting_ns = oldest_unindexed_ns(connection)
+        as_of_ns = now_ns if waiting_ns is None else min(now_ns, waiting_ns)
+        if now_ns - as_of_ns > LAG_NS:
+            _log.warning("jobs wait to be derived: nobody watches what is late", since_ns=as_of_ns)
+            return None
+        days = self._freshness.days()
+        with self._standings.refreshed(now_ns=now_ns, days=days) as connection:
+            series = self._freshness.series(connection, now_ns=as_of_ns)
+        # A metric without limits cannot come near one.
+        limited = self._standings.definitions.at(None).by_metric
+        standings = {
+            (item.metric, item.tags): item
+            for item in self._standings.present()
+            if item.metric in limited
+        }
+        return _Seen(minute_ns, series, standings)
+
+    def _say(self, outlet: Outlet, seen: _Seen) -> None:
+        written = self._written.setdefault(outlet.name, {})
+        changed = {
+            key: standing
+            for key, standing in seen.standings.items()
+            if _is_due(written.get(key), standing, seen.time_ns)
+        }
+        gone = [item.standing for key, item in written.items() if key not in seen.standings]
+        try:
+            self._write(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
+            self._write(outlet, self._standing_lines(changed.values(), gone, seen.time_ns))
+        except InfluxError as error:
+            _log.info("not written; next minute again", target=outlet.name, reason=str(error))
+            return
+        for standing in gone:
+            del written[standing.metric, standing.tags]
+        written.update((key, _Written(item, seen.time_ns)) for key, item in changed.items())
+
+    def _write(self, outlet: Outlet, lines: Sequence[str]) -> None:
+        for start in range(0, len(lines), _BATCH):
+            for rejected in outlet.write_beside(lines[start : start + _BATCH]):
+                _log.error(
+                    "InfluxDB refused a point of the service's own",
+                    target=outlet.name,
+                    line=lines[start + rejected.index],
+                    reason=rejected.reason,
+                )
+
+    def _lateness(self, seen: _Seen) -> list[str]:
+        return [
+            freshness_line(
+                item.specification,
+                item.tags,
+                late_s=item.late_s,
+                age_s=item.age_s,
+                since=item.since,
+                run_id=item.run_id,
+                squash_url=None if item.job_id is None else self._link(item.job_id),
+                time_ns=seen.time_ns,
+            )
+            for item in seen.series
+        ]
+
+    def _standing_lines(
+        self, changed: Iterable[Standing], gone: Iterable[Standing], time_ns: int
+    ) -> list[str]:
+        lines = [
+            standing_line(
+                item.metric,
+                item.tags,
+                value=item.value,
+                margin=item.margin,
+                limit=item.limit,
+                severity=item.severity,
+                broken=item.broken,
+                run_id=item.run_id,
+                squash_url=self._link(item.job_id),
+                time_ns=time_ns,
+            )
+            for item in changed
+        ]
+        return lines + [
+            standing_line(
+                item.metric,
+                item.tags,
+                value=None,
+                margin=None,
+                limit=None,
+                severity=0,
+                broken=(),
+                run_id=None,
+                squash_url=None,
+                time_ns=time_ns,
+            )
+            for item in gone
+        ]
+
+    def _link(self, job_id: int) -> str:
+        return f"{self._squash_url}/job/{job_id}"
+
+
+def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
+    return (
+        written is None
+        or (written.standing is not standing and written.standing != standing)
+        or time_ns - written.time_ns >= AGAIN_NS
+    )
+
+
+def make_watch(standings: Standings, settings: Settings, outlets: Sequence[Outlet]) -> Watch | None:
+    """Return the watch that the settings ask for; None for none, or if it could tell nobody."""
+    if settings.watch == "off" or not outlets:
+        return None
+    return Watch(standings, outlets, squash_url=settings.url)

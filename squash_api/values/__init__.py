@@ -1,0 +1,1 @@
+"""Values of metrics over time: chosen, read from the record, thinned, written as files."""

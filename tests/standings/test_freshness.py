@@ -1,0 +1,231 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.schema import Schema
+from squash_api.standings.freshness import Arrival, ExpectedSeries, Freshness, expected_series
+from squash_api.standings.standing import Combination, Standings
+from squash_api.verify.alert_plan import Expectation, expectation_of
+from squash_api.verify.specifications import specification_from_json
+from tests.support.builders import open_record
+from tests.support.definitions import ADA, spec
+from tests.support.observatory import (
+    DAY_NS,
+    HOUR_NS,
+    NOW_NS,
+    Observatory,
+    expecting,
+    loaded_ago,
+)
+
+HSC = (("instrument", "HSC"),)
+DECAM = (("instrument", "DECam"),)
+
+
+# One specification; a value is expected every 24 hours, and may be 6 hours late
+
+
+def said(
+    arrivals: dict[Combination, float],
+    *,
+    loaded_ago: float = 1000.0,
+    expected: Expectation | None = None,
+) -> dict[Combination, ExpectedSeries]:
+    """Return what is said of values that came so many hours ago."""
+    expected = expected or expectation_of(specification_from_json(expecting()), Schema())
+    found = expected_series(
+        expected,
+        {
+            tags: Arrival(NOW_NS - int(hours * HOUR_NS), number)
+            for number, (tags, hours) in enumerate(arrivals.items(), start=1)
+        },
+        loaded_ns=NOW_NS - int(loaded_ago * HOUR_NS),
+        now_ns=NOW_NS,
+    )
+    assert len({item.tags for item in found}) == len(found)
+    return {item.tags: item for item in found}
+
+
+def late_hours(found: dict[Combination, ExpectedSeries]) -> dict[Combination, float]:
+    return {tags: round(item.late_s / 3600, 3) for tags, item in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("hours", "late"), [(0.0, -30.0), (29.999, -0.001), (30.0, 0.0), (30.001, 0.001), (50.0, 20.0)]
+)
+def test_what_never_came_is_late_after_its_time_and_grace(hours: float, late: float) -> None:
+    assert late_hours(said({}, loaded_ago=hours)) == {(): late}
+
+
+def test_what_never_came_has_no_job() -> None:
+    found = said({}, loaded_ago=48.0)[()]
+    assert (found.job_id, found.since_ns, found.age_s) == (None, NOW_NS - 48 * HOUR_NS, 48 * 3600.0)
+
+
+def test_a_combination_is_late_after_its_last_value() -> None:
+    found = said({HSC: 40.0, DECAM: 2.0})
+    assert late_hours(found) == {HSC: 10.0, DECAM: -28.0, (): -28.0}
+    assert (found[HSC].job_id, found[DECAM].job_id, found[()].job_id) == (1, 2, 2)
+
+
+def test_with_combinations_the_specification_itself_is_never_late() -> None:
+    assert late_hours(said({HSC: 40.0, DECAM: 50.0})) == {HSC: 10.0, DECAM: 20.0, (): 0.0}
+
+
+def test_after_thirty_days_a_combination_is_not_late_any_more() -> None:
+    assert late_hours(said({HSC: 31 * 24.0, DECAM: 2.0})) == {HSC: -30.0, DECAM: -28.0, (): -28.0}
+
+
+def test_after_some_days_more_nothing_is_said_of_it() -> None:
+    assert set(said({HSC: 38 * 24.0, DECAM: 2.0})) == {DECAM, ()}
+
+
+def test_without_any_combination_left_the_specification_itself_is_late() -> None:
+    found = said({HSC: 31 * 24.0}, loaded_ago=50 * 24.0)
+    assert late_hours(found) == {HSC: -30.0, (): 31 * 24.0 - 30.0}
+    assert found[()].job_id == 1
+
+
+def test_what_came_before_the_specification_does_not_start_its_clock() -> None:
+    found = said({HSC: 31 * 24.0}, loaded_ago=1.0)
+    assert (late_hours(found)[()], found[()].job_id) == (-29.0, None)
+
+
+def test_jobs_without_any_of_the_tags_are_spoken_of_once() -> None:
+    assert late_hours(said({(): 40.0})) == {(): 10.0}
+    assert late_hours(said({(): 40.0, HSC: 1.0})) == {(): 10.0, HSC: -29.0}
+    assert late_hours(said({(): 31 * 24.0}, loaded_ago=50 * 24.0)) == {(): 31 * 24.0 - 30.0}
+
+
+def test_what_comes_rarely_is_expected_as_long_again() -> None:
+    document = expecting(every="60d", expect={"every": "60d"})
+    rare = expectation_of(specification_from_json(document), Schema())
+    assert late_hours(said({HSC: 61 * 24.0}, expected=rare))[HSC] == 24.0
+    assert late_hours(said({HSC: 121 * 24.0}, expected=rare))[HSC] == -60 * 24.0
+
+
+def test_a_time_is_said_in_words() -> None:
+    found = ExpectedSeries("p.a.design", (), 1.0, 1.0, since_ns=1_790_000_040 * 10**9)
+    assert found.since == "2026-09-21 14:14 UTC"
+
+
+# All of them, from the record
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Observatory]:
+    """A record where `p.a.design` expects a value every 24 hours since two days."""
+    record = open_record(tmp_path)
+    site = Observatory(record)
+    site.define(expecting())
+    loaded_ago(record, 48 * HOUR_NS)
+    yield site
+    record.close()
+
+
+def test_without_expectations_nothing_is_said(site: Observatory) -> None:
+    site.redefine("p.a.design", spec())
+    assert site.late() == {}
+
+
+def test_a_series_that_never_came_is_late(site: Observatory) -> None:
+    assert site.late_hours() == {"": 18.0}
+
+
+def test_a_job_makes_it_fresh(site: Observatory) -> None:
+    site.late()
+    job = site.job(1.0, ago_ns=HOUR_NS, run_id="R17")
+    assert site.late_hours() == {"HSC": -29.0, "": -29.0}
+    assert (site.late()[HSC].job_id, site.late()[HSC].run_id) == (job, "R17")
+
+
+def test_every_combination_is_expected_by_itself(site: Observatory) -> None:
+    site.job(1.0, ago_ns=40 * HOUR_NS, filter="r")
+    site.job(1.0, ago_ns=2 * HOUR_NS, filter="i", status="new")
+    assert site.late_hours() == {"HSC r": 10.0, "HSC i": -28.0, "": -28.0}
+
+
+def test_a_job_of_the_past_that_comes_now_has_arrived(site: Observatory) -> None:
+    site.job(1.0, ago_ns=100 * DAY_NS, received_ago_ns=0)
+    assert site.late_hours()["HSC"] == -30.0
+
+
+@pytest.mark.parametrize(("value", "name"), [(None, "p.a"), (1.0, "p.b")])
+def test_a_job_without_the_value_has_not(site: Observatory, value: float | None, name: str) -> None:
+    site.job(value, name=name)
+    assert site.late_hours() == {"": 18.0}
+
+
+def test_a_job_to_which_the_specification_does_not_apply_has_not(site: Observatory) -> None:
+    site.redefine("p.a.design", expecting(metadata_query={"instrument": "DECam"}))
+    loaded_ago(site.record, 48 * HOUR_NS)
+    site.job(1.0)
+    assert site.late_hours() == {"": 18.0}
+    site.job(1.0, instrument="DECam")
+    assert site.late_hours() == {"DECam": -30.0, "": -30.0}
+
+
+def test_a_specification_may_ask_for_other_metadata_than_tags(site: Observatory) -> None:
+    site.redefine("p.a.design", expecting(metadata_query={"visit": 7}))
+    loaded_ago(site.record, 48 * HOUR_NS)
+    first = site.job(1.0, ago_ns=10 * HOUR_NS, visit=7)
+    site.job(1.0, visit=8)
+    assert site.late_hours() == {"HSC": -20.0, "": -20.0}
+    last = site.job(1.0, ago_ns=HOUR_NS, visit=7)
+    assert site.late()[HSC].job_id == last
+    site.delete(last)
+    assert site.late()[HSC].job_id == first
+
+
+def test_a_deleted_job_has_never_come(site: Observatory) -> None:
+    first = site.job(1.0, ago_ns=10 * HOUR_NS)
+    last = site.job(1.0)
+    assert site.late()[HSC].job_id == last
+    site.delete(last)
+    assert site.late_hours() == {"HSC": -20.0, "": -20.0}
+    site.delete(first)
+    assert site.late_hours() == {"": 18.0}
+
+
+def test_the_clock_begins_when_a_value_is_first_expected(site: Observatory) -> None:
+    site.redefine("p.a.design", spec())
+    site.redefine("p.a.design", expecting())
+    assert site.late()[()].age_s == 0.0
+
+
+def test_the_clock_goes_on_when_the_limit_changes(site: Observatory) -> None:
+    site.redefine("p.a.design", expecting(value=7.0))
+    assert site.late_hours() == {"": 18.0}
+
+
+def test_a_specification_that_is_taken_back_and_comes_again_begins_anew(
+    site: Observatory,
+) -> None:
+    site.definitions.delete_spec("p.a.design", ADA)
+    assert site.late() == {}
+    site.define(expecting())
+    assert site.late()[()].age_s == 0.0
+
+
+def test_a_rarer_expectation_looks_further_back(site: Observatory) -> None:
+    site.job(1.0, ago_ns=80 * DAY_NS)
+    site.job(1.0)
+    site.delete(2)
+    loaded_ago(site.record, 100 * DAY_NS)
+    assert site.late_hours() == {"": 100 * 24 - 30.0}
+    site.redefine("p.a.design", expecting(every="60d"))
+    loaded_ago(site.record, 100 * DAY_NS)
+    assert site.late_hours()["HSC"] == 20 * 24 - 6.0
+
+
+def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
+    site.job(1.0, ago_ns=40 * HOUR_NS, filter="r")
+    doomed = site.job(1.0, ago_ns=2 * HOUR_NS, filter="i")
+    before = site.late()
+    site.delete(doomed)
+    after = site.late()
+    assert before.keys() - after.keys() == {(*HSC, ("filter", "i"))}
+    site.standings = Standings(site.record, site.definitions.in_force, Schema())
+    site.freshness = Freshness(site.definitions.in_force, Schema(), site.standings.latest)
+    assert site.late() == after

@@ -1,0 +1,216 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squash_api.schema import Schema
+from squash_api.standings import last_passing
+from squash_api.standings.job_states import JobStates
+from squash_api.standings.last_passing import (
+    Comparison,
+    Place,
+    Run,
+    compare,
+    last_passing_run,
+    place_of,
+    run_before,
+)
+from squash_api.standings.package_differences import PackageDifference
+from tests.support.builders import open_record
+from tests.support.definitions import spec
+from tests.support.observatory import HOUR_NS, Observatory
+
+GOOD, BAD = 1.0, 9.0
+
+
+class Nightly(Observatory):
+    """Jobs come an hour apart. Values above 5 mmag are too high."""
+
+    hours = 1000
+
+    def night(self, value: float | None = GOOD, *, name: str = "p.a", **meta: Any) -> int:
+        self.hours -= 1
+        return self.job(value, name=name, ago_ns=self.hours * HOUR_NS, **meta)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Nightly]:
+    record = open_record(tmp_path)
+    made = Nightly(record)
+    made.define(spec("p.a.design", value=5.0), spec("p.b.design", value=5.0))
+    yield made
+    record.close()
+
+
+@pytest.fixture
+def states(site: Nightly) -> JobStates:
+    return JobStates(site.record, site.definitions.in_force, site.deriver, Schema())
+
+
+def place(site: Nightly, states: JobStates, job_id: int) -> Place:
+    found = place_of(site.record, states, job_id, revision=site.revision)
+    assert found is not None
+    return found
+
+
+def passing(site: Nightly, states: JobStates, job_id: int) -> int | None:
+    found = place(site, states, job_id).last_passing
+    return None if found is None else found.job_id
+
+
+# A job among its like
+
+
+def test_neighbours_have_the_same_combination_of_tags(site: Nightly, states: JobStates) -> None:
+    first = site.night(filter_name="r", status="a")
+    site.night(filter_name="i")
+    second = site.night(filter_name="r", status="b")
+    third = site.night(filter_name="r")
+    found = place(site, states, second)
+    assert found.combination == (("instrument", "HSC"), ("filter", "r"))
+    assert found.previous is not None
+    assert found.next is not None
+    assert (found.previous.job_id, found.next.job_id) == (first, third)
+
+
+def test_the_first_and_the_last_have_one_neighbour(site: Nightly, states: JobStates) -> None:
+    job = site.night()
+    found = place(site, states, job)
+    assert (found.previous, found.next, found.last_passing) == (None, None, None)
+
+
+def test_a_deleted_job_is_nowhere(site: Nightly, states: JobStates) -> None:
+    job = site.night()
+    site.delete(job)
+    assert place_of(site.record, states, job, revision=site.revision) is None
+
+
+# When all was last well
+
+
+def test_the_last_passing_job_is_the_newest_that_breaks_nothing(
+    site: Nightly, states: JobStates
+) -> None:
+    site.night(GOOD)
+    good = site.night(GOOD)
+    site.night(BAD)
+    assert passing(site, states, site.night(BAD)) == good
+
+
+def test_what_was_not_judged_did_not_pass(site: Nightly, states: JobStates) -> None:
+    good = site.night(GOOD)
+    site.night(None)
+    assert passing(site, states, site.night(BAD)) == good
+
+
+def test_jobs_that_measure_something_else_do_not_count(site: Nightly, states: JobStates) -> None:
+    good = site.night(GOOD)
+    site.night(BAD)
+    site.night(GOOD, name="p.b")
+    assert passing(site, states, site.night(BAD)) == good
+
+
+def test_a_run_passes_as_a_whole(site: Nightly, states: JobStates) -> None:
+    good = site.night(GOOD, run_id="1")
+    site.night(BAD, run_id="2")
+    site.night(GOOD, run_id="2")
+    assert passing(site, states, site.night(BAD, run_id="3")) == good
+
+
+def test_jobs_of_the_same_run_are_not_before_it(site: Nightly, states: JobStates) -> None:
+    good = site.night(GOOD, run_id="1")
+    site.night(GOOD, run_id="2")
+    assert passing(site, states, site.night(BAD, run_id="2")) == good
+
+
+def test_all_are_judged_by_one_edition(site: Nightly, states: JobStates) -> None:
+    good = site.night(0.5)
+    site.night(GOOD)
+    site.redefine("p.a.design", spec("p.a.design", value=0.7))
+    assert passing(site, states, site.night(BAD)) == good
+
+
+def test_it_is_looked_for_among_so_many(
+    site: Nightly, states: JobStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_passing, "MOST_JOBS", 3)
+    site.night(GOOD)
+    for _ in range(3):
+        site.night(BAD)
+    found = place(site, states, site.night(BAD))
+    assert (found.last_passing, found.looked_at) == (None, 3)
+
+
+def test_a_run_is_judged_whole_however_few_are_looked_at_first(
+    site: Nightly, states: JobStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_passing, "_FIRST_LOOK", 2)
+    good = site.night(GOOD, run_id="1")
+    site.night(BAD, run_id="2")
+    for _ in range(5):
+        site.night(GOOD, run_id="2")
+    assert passing(site, states, site.night(BAD, run_id="3")) == good
+
+
+# Runs
+
+
+def test_a_run_is_compared_with_runs_of_its_pipeline_and_datasets(
+    site: Nightly, states: JobStates
+) -> None:
+    good = site.night(GOOD, run_id="1", ci_name="drp", dataset="x")
+    site.night(GOOD, run_id="2", ci_name="ap", dataset="x")
+    site.night(GOOD, run_id="3", ci_name="drp", dataset="y")
+    site.night(BAD, run_id="4", ci_name="drp", dataset="x")
+    run = Run("drp", "5", {"x"}, site.now_ns)
+    found, looked_at = last_passing_run(site.record, states, run, revision=site.revision)
+    assert found is not None
+    assert (found.job_id, found.run_id, looked_at) == (good, "1", 2)
+
+
+def test_runs_of_no_pipeline_are_among_themselves(site: Nightly, states: JobStates) -> None:
+    good = site.night(GOOD, run_id="1")
+    site.night(GOOD, run_id="2", ci_name="drp")
+    run = Run(None, "3", {None}, site.now_ns)
+    found, _ = last_passing_run(site.record, states, run, revision=site.revision)
+    assert found is not None
+    assert found.job_id == good
+
+
+# Packages
+
+
+def packages(**shas: str) -> dict[str, Any]:
+    return {
+        name: {"name": name, "git_sha": sha, "git_url": f"https://github.com/lsst/{name}.git"}
+        for name, sha in shas.items()
+    }
+
+
+def test_packages_are_compared(site: Nightly) -> None:
+    first = site.night(run_id="1", packages=packages(afw="a1", obs="o1"))
+    second = site.night(run_id="2", packages=packages(afw="a2", obs="o1"))
+    with site.record.read() as connection:
+        found = compare(connection, second, first)
+        same = compare(connection, second, second)
+    url = "https://github.com/lsst/afw.git"
+    assert found == Comparison(first, "1", (PackageDifference("afw", "a1", "a2", url),))
+    assert same == Comparison(second, "2", ())
+
+
+def test_without_packages_nothing_is_known(site: Nightly) -> None:
+    first = site.night(run_id="1")
+    second = site.night(run_id="2", packages=packages(afw="a2"))
+    with site.record.read() as connection:
+        assert compare(connection, second, first) == Comparison(first, "1", None)
+        assert compare(connection, second, None) is None
+
+
+def test_the_run_before_is_that_of_the_code_changes(site: Nightly) -> None:
+    first = site.night(run_id="1", ci_name="drp")
+    second = site.night(run_id="2", ci_name="drp")
+    bare = site.night()
+    with site.record.read() as connection:
+        assert run_before(connection, second) == first
+        assert run_before(connection, bare) is None
