@@ -24,7 +24,7 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 	@$(BIN)/squash serve $(ARGS)
 
 test: $(DEV)  ## Run the tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows all that fails
 	@failed=; \

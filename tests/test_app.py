@@ -53,13 +53,15 @@ def test_a_refused_start_leaves_no_thread_behind(tmp_path: Path) -> None:
 
 
 def test_no_thread_is_left_at_the_end(tmp_path: Path) -> None:
+    # Fixtures of other tests may have threads of the same names.
+    before = set(threading.enumerate())
     settings = make_settings(tmp_path, influx_url="http://influx.invalid")
     app = create_app(settings, influx_transport=httpx.MockTransport(FakeInfluxDB()))
     with serving(app) as client:
         assert client.get("/healthz").status_code == 200
-        names = {thread.name for thread in threading.enumerate()}
+        names = {thread.name for thread in set(threading.enumerate()) - before}
         assert {"record-writer", "deriver", "drainer-default"} <= names
-    left = {thread.name for thread in threading.enumerate()}
+    left = {thread.name for thread in set(threading.enumerate()) - before}
     assert not left & {"record-writer", "deriver", "drainer-default"}
 
 
