@@ -34,6 +34,15 @@ def add_failure_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected_error)
 
 
+async def failure_reply(request: Request, error: Exception) -> Response:
+    """Return the answer to a failure, whatever it is."""
+    if isinstance(error, SquashError):
+        return await _squash_error(request, error)
+    if isinstance(error, ClientDisconnect):
+        return await _gone(request, error)
+    return await _unexpected_error(request, error)
+
+
 def _failure(
     request: Request,
     status_code: int,
