@@ -59,8 +59,8 @@ def write_page(figures: Sequence[Figure]) -> str:
     page = f"""# Performance
 
 Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
-same machine at the same time, taking turns; medians of five rounds after one that warms up. What
-either side has stored is counted before a figure is taken. The load comes from one process beside
+same machine at the same time, taking turns; medians of five rounds (R1: nine) after one that warms up.
+What either side has stored is counted before a figure is taken. The load comes from one process beside
 the servers. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
 process that delivers inline; its drain rate is timed from the first batch that arrives.
 
