@@ -1,36 +1,12 @@
 """Which jobs a question is about: those with some tags, and those that are named."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-import orjson
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import Connection, bindparam, select
 
-from squash_api.record.tables import job_context, job_run, tag_set
-from squash_api.storable import MAX_TEXT_BYTES
+from squash_api.record.tables import job_context, job_run
 
 _CHUNK = 4096
-# Databases bear no more than some hundred in one condition, nor long ones.
-_MOST_PATTERNS = 50
-
-
-def matching_sets(connection: Connection, tags: Mapping[str, Collection[str]]) -> frozenset[int]:
-    """Return the sets of tags in which each of these tags has one of its values."""
-    query = select(tag_set.c.id, tag_set.c.document)
-    for name, values in tags.items():
-        # The document is JSON as orjson writes it, where a tag can only look like this. LIKE may
-        # take small letters for capitals, so that it finds too many.
-        if len(values) > _MOST_PATTERNS or max(map(len, values), default=0) > MAX_TEXT_BYTES:
-            continue
-        texts = [orjson.dumps({name: value}).decode()[1:-1] for value in values]
-        query = query.where(
-            or_(*(tag_set.c.document.contains(text, autoescape=True) for text in texts))
-        )
-    found = set()
-    for row in connection.execute(query):
-        document = orjson.loads(row.document)
-        if all(document.get(name) in values for name, values in tags.items()):
-            found.add(row.id)
-    return frozenset(found)
 
 
 def listed_jobs(

@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 from sqlalchemy import BigInteger, Connection, Integer, Row, Select, bindparam, select
 
-from squash_api.record.job_choice import listed_jobs, matching_sets
+from squash_api.record.job_choice import listed_jobs
 from squash_api.record.tables import job_context, job_run, measurement, rederivation
+from squash_api.record.tag_series import tag_sets_where
 
 MOST_JOBS = 4096
 """So many jobs are in a window at most."""
@@ -86,7 +87,7 @@ class Plan:
     def __init__(self, connection: Connection, wanted: Wanted) -> None:
         self.wanted = wanted
         self.rank = {metric_id: rank for rank, metric_id in enumerate(wanted.metric_ids)}
-        self._tag_sets = matching_sets(connection, wanted.tags) if wanted.tags else None
+        self._tag_sets = frozenset(tag_sets_where(connection, wanted.tags)) if wanted.tags else None
         self._listed = listed_jobs(
             connection,
             job_ids=wanted.job_ids,

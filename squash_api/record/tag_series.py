@@ -8,8 +8,11 @@ import orjson
 from sqlalchemy import Connection, or_, select
 
 from squash_api.record.tables import job_context, tag_set
+from squash_api.storable import MAX_TEXT_BYTES
 
 _CHUNK = 500
+# Databases bear no more than some hundred in one condition, nor long ones.
+_MOST_PATTERNS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ def tag_sets_where(
     for name, values in tags.items():
         # The document is JSON as orjson writes it, where a tag can only look like this. LIKE may
         # take small letters for capitals, so that it finds too many.
+        if len(values) > _MOST_PATTERNS or max(map(len, values), default=0) > MAX_TEXT_BYTES:
+            continue
         texts = [orjson.dumps({name: value}).decode()[1:-1] for value in values]
         query = query.where(
             or_(*(tag_set.c.document.contains(text, autoescape=True) for text in texts))

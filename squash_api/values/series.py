@@ -195,12 +195,11 @@ class Series:
             )
         return found[:limit], cursors[limit - 1] if len(found) > limit else None
 
-    def downsampled(self, points: int) -> Iterator[Value]:
-        """Yield at most so many values of each metric and set of tags, the extremes among them."""
-        return values_of(self.downsampled_jobs(points))
-
     def downsampled_jobs(self, points: int) -> Iterator[list[JobValues]]:
-        """Yield what `downsampled` does by its jobs, some jobs at a time."""
+        """Yield the jobs of at most so many values of each metric and set of tags.
+
+        The extremes are among the values; some jobs come at a time, with those values alone.
+        """
         chosen = Downsampler[tuple[int, int]](points)
         for jobs in self.jobs():
             for item in jobs:

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.record.contexts import tags_of_sets
-from squash_api.record.job_choice import listed_jobs, matching_sets
+from squash_api.record.job_choice import listed_jobs
 from tests.support.measured_jobs import MeasuredJobs
 
 
@@ -20,32 +19,10 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
     jobs.record.close()
 
 
-def filters(jobs: MeasuredJobs, **tags: list[str]) -> set[str]:
-    with jobs.record.read() as connection:
-        sets = matching_sets(connection, tags)
-        return {found["filter"] for found in tags_of_sets(connection, sets).values()}
-
-
 def listed(jobs: MeasuredJobs, **changes: Any) -> list[tuple[int, int]] | None:
     named = {"job_ids": None, "run_ids": (), "since_ns": None, "until_ns": None} | changes
     with jobs.record.read() as connection:
         return listed_jobs(connection, **named)
-
-
-def test_tags_match_to_the_letter(jobs: MeasuredJobs) -> None:
-    assert filters(jobs, filter=["r"]) == {"r"}
-    assert filters(jobs, filter=['r"%']) == {'r"%'}
-    assert filters(jobs, filter=["%"]) == set()
-
-
-def test_of_values_any_will_do_and_of_tags_all_must_match(jobs: MeasuredJobs) -> None:
-    assert filters(jobs, filter=["r", "i", "z"], instrument=["HSC"]) == {"r", "i"}
-    assert filters(jobs, filter=["r"], instrument=["DECam"]) == set()
-
-
-def test_any_number_of_values_of_any_length_may_be_asked_for(jobs: MeasuredJobs) -> None:
-    assert filters(jobs, filter=["R", *(f"x{number}" for number in range(5000))]) == {"R"}
-    assert filters(jobs, filter=["R", "%" * 60_000]) == {"R"}
 
 
 def test_without_names_no_jobs_are_listed(jobs: MeasuredJobs) -> None:

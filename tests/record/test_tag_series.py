@@ -15,10 +15,10 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
     record.close()
 
 
-def matching(site: Observatory, **tags: str) -> list[dict[str, str]]:
+def matching(site: Observatory, **tags: str | list[str]) -> list[dict[str, str]]:
+    wanted = {name: [text] if isinstance(text, str) else text for name, text in tags.items()}
     with site.record.read() as connection:
-        found = tag_sets_where(connection, {name: [text] for name, text in tags.items()})
-    return list(found.values())
+        return list(tag_sets_where(connection, wanted).values())
 
 
 @pytest.mark.parametrize("text", ["r", 'a"b', "100%", "a_b", "Ω", "\u202eabc", "x\\y"])
@@ -31,6 +31,21 @@ def test_sets_are_found_by_the_whole_value_of_a_tag(site: Observatory, text: str
 def test_small_letters_are_no_capitals(site: Observatory) -> None:
     site.job(filter_name="R")
     assert matching(site, filter="r") == []
+
+
+def test_of_values_any_will_do_and_of_tags_all_must_match(site: Observatory) -> None:
+    for name in "riz":
+        site.job(filter_name=name, dataset="x")
+    found = matching(site, filter=["r", "i", "y"], dataset="x")
+    assert {item["filter"] for item in found} == {"r", "i"}
+    assert matching(site, filter="r", dataset="y") == []
+
+
+def test_any_number_of_values_of_any_length_may_be_asked_for(site: Observatory) -> None:
+    site.job(filter_name="R")
+    many = ["R", *(f"x{number}" for number in range(5000))]
+    assert [item["filter"] for item in matching(site, filter=many)] == ["R"]
+    assert [item["filter"] for item in matching(site, filter=["R", "%" * 60_000])] == ["R"]
 
 
 def test_more_may_be_asked_of_a_set(site: Observatory) -> None:

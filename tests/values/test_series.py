@@ -8,7 +8,7 @@ from squash_api.errors import InvalidInputError, RecordUnavailableError
 from squash_api.record.derived import mark_for_rederivation
 from squash_api.record.metrics import declare_metrics
 from squash_api.record.requeue import requeue_metrics
-from squash_api.values.series import Cursor, Series
+from squash_api.values.series import Cursor, Series, values_of
 from tests.support.measured_jobs import MeasuredJobs
 
 
@@ -163,7 +163,7 @@ def test_few_points_have_the_extremes_of_each_metric_and_set_of_tags(jobs: Measu
         value = {5: 99.0, 14: -99.0}.get(number, float(number % 3))
         jobs.add({"p.a": value, "p.b": -value}, time_ns=100 + number, filter="r")
     jobs.add({"p.a": 7.0}, time_ns=500, filter="i", airmass=2.0)
-    found = list(jobs.series(has_fields=True).downsampled(4))
+    found = list(values_of(jobs.series(has_fields=True).downsampled_jobs(4)))
     series = {
         (metric, name): [v.value for v in found if (v.metric, v.tags["filter"]) == (metric, name)]
         for metric in ("p.a", "p.b")
@@ -179,5 +179,5 @@ def test_few_points_have_the_extremes_of_each_metric_and_set_of_tags(jobs: Measu
 def test_points_are_those_of_the_selected_jobs_alone(jobs: MeasuredJobs) -> None:
     for number in range(6):
         jobs.add({"p.a": number}, ci_id=str(number % 2), time_ns=number)
-    found = jobs.series(runs=("1",), since_ns=2).downsampled(10)
+    found = values_of(jobs.series(runs=("1",), since_ns=2).downsampled_jobs(10))
     assert [item.job_id for item in found] == [4, 6]
