@@ -76,8 +76,8 @@ class Background:
             try:
                 while not self._stop.is_set() and deriver.derive_some():
                     # Nobody waits for this: drainers and readers derive what they need. So it
-                    # leaves most of the processor to jobs while they come, and while they go out.
-                    if self._new_job.is_set() or any(item.is_behind for item in self._drainers):
+                    # leaves most of the processor to jobs while they come.
+                    if self._new_job.is_set():
                         self._new_job.clear()
                         self._stop.wait(_PAUSE_S)
             except Exception:  # noqa: BLE001  the thread must outlive whatever one round does

@@ -85,8 +85,6 @@ class Drainer:
         self._unhurried_s = 0.0
         self._is_well = False
         self._heard = 0.0
-        # More waits than goes out at once, and it does go out.
-        self.is_behind = False
         record.write(lambda connection: ensure_targets(connection, [self.name]))
 
     def wake(self) -> None:
@@ -119,7 +117,6 @@ class Drainer:
             while not self._stop.is_set():
                 wait_s = self._step_or_wait()
                 if wait_s:
-                    self.is_behind = False
                     # An attempt costs: in an outage, jobs that keep coming must not hurry it.
                     unhurried_s = min(wait_s, self._unhurried_s)
                     self._stop.wait(unhurried_s)
@@ -149,7 +146,6 @@ class Drainer:
         self._failures, self._unhurried_s = 0, 0.0
         self._is_well = True
         if sent >= _BATCH:
-            self.is_behind = True
             return 0.0
         if sent:
             # Jobs that come one by one go out together: a request costs as much as fifty jobs.

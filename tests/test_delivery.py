@@ -548,18 +548,3 @@ def test_a_new_target_begins_with_the_first_job(record: Record, influxdb: FakeIn
     new_jobs(record, 3)
     drain(new_drainer(record, influxdb, "new"))
     assert len(influxdb.lines) == 3
-
-
-def test_a_drainer_is_behind_while_more_waits_than_goes_out_at_once(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
-) -> None:
-    new_jobs(record, delivery._BATCH + 1)
-    assert not drainer.is_behind
-    step(drainer)
-    assert drainer.is_behind
-    thread = threading.Thread(target=drainer.run)
-    thread.start()
-    wait_until(lambda: not drainer.is_behind)
-    drainer.stop()
-    thread.join(10)
-    assert len(influxdb.lines) == delivery._BATCH + 1
