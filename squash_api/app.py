@@ -17,7 +17,7 @@ from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.errors import SquashError
 from squash_api.events import JobEvents
-from squash_api.garbage import spare_cycle_search
+from squash_api.interpreter import spare_cycle_search
 from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
 from squash_api.observability import Counters
 from squash_api.pages import assets, blob_plots, metric, plots

@@ -11,11 +11,14 @@ from squash_api.accounts import Account
 from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError
 from squash_api.record.record import Record
 from squash_api.record.storing import NewJob, Stale, Stored, store_jobs
+from squash_api.record.storing_at_once import store_at_once
+from squash_api.record.writer import Shortened
 from squash_api.verify.assessment import Assessment, Skip, assess
 from squash_api.verify.job import Job, digest_identifiers, receive_job
 from squash_api.vocabulary import Vocabulary
 
 _MOST_ATTEMPTS = 20
+_STORE = Shortened(whole=store_jobs, short=store_at_once)
 _log = structlog.get_logger(__name__)
 
 
@@ -74,7 +77,7 @@ async def ingest_job(
             is_strict=is_strict,
             received_ns=received_ns,
         )
-        stored = await record.write_batched(store_jobs, new)
+        stored = await record.write_batched(_STORE, new)
         if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(vocabulary.refresh)
         if isinstance(stored, Stored):

@@ -6,6 +6,7 @@ import sys
 import uvicorn
 
 from squash_api.app import create_app
+from squash_api.interpreter import take_short_turns
 from squash_api.routes.dependencies import Parts
 from squash_api.settings import Settings
 
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
     SettingsError
         If a setting is missing or wrong, or the record does not fit the settings.
     """
+    take_short_turns()
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -21,6 +21,7 @@ from squash_api.record.jobs import get_job, last_job_id
 from squash_api.record.record import Record
 from squash_api.record.storing import NewJob, Stale
 from squash_api.record.users import disable
+from squash_api.record.writer import Shortened
 from squash_api.schema import Schema
 from squash_api.vocabulary import Vocabulary
 from tests.support.builders import add_test_user, make_body, measured, open_record
@@ -185,7 +186,8 @@ async def test_it_gives_up_where_the_metrics_never_hold_still(
     def store_none(_connection: Connection, items: Sequence[NewJob], /) -> list[Stale]:
         return [Stale() for _ in items]
 
-    monkeypatch.setattr(ingest, "store_jobs", store_none)
+    stored = Shortened(whole=store_none, short=lambda _connection, _items: None)
+    monkeypatch.setattr(ingest, "_STORE", stored)
     with pytest.raises(RecordUnavailableError, match="changing too fast"):
         await take(record, account, vocabulary, make_body(measured()))
 

@@ -25,7 +25,7 @@ def deliver(
     from squash_api.background import Background  # noqa: PLC0415  imports astropy's neighbours
     from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
     from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
-    from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
+    from squash_api.interpreter import spare_cycle_search  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415

@@ -143,7 +143,7 @@ def _of_record(
 ) -> Generator[bytes]:
     # Heavy, and `squash --help` needs none of it.
     from squash_api.derivation import Deriver  # noqa: PLC0415
-    from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
+    from squash_api.interpreter import spare_cycle_search  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
     from squash_api.tags_in_force import schema_of  # noqa: PLC0415

@@ -110,7 +110,7 @@ def _deliver(record: "Record", names: "Sequence[str]") -> None:
 
     from squash_api.background import Background  # noqa: PLC0415
     from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
-    from squash_api.garbage import spare_cycle_search  # noqa: PLC0415
+    from squash_api.interpreter import spare_cycle_search  # noqa: PLC0415
     from squash_api.record.delivery_states import backlogs  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
 

@@ -1,10 +1,53 @@
-"""Inserting many rows with as little between them and the driver as can be."""
+"""Statements compiled once, with as little between them and the driver as can be.
+
+SQLAlchemy's own way costs several times as much per row, and a job has hundreds of rows in the
+index of measurements (`benchmarks/`).
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy.sql.base import Executable
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement as a driver takes it.
+
+    `names` are those of its parameters, in the order in which values are given; `order` is where
+    the driver wants each, None if it wants them by name; `is_in_order` if that is as given.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    order: tuple[int, ...] | None
+    is_in_order: bool
+
+    def arguments(self, values: Sequence[Any]) -> Any:
+        """Return values, which are what the driver takes, as it wants them for one execution."""
+        if self.order is None:
+            return dict(zip(self.names, values, strict=True))
+        if self.is_in_order:
+            return tuple(values)
+        return tuple(values[index] for index in self.order)
+
+
+def prepare(
+    statement: Executable, names: Sequence[str], dialect: Dialect, **options: Any
+) -> Prepared:
+    """Compile a statement whose parameters have these names.
+
+    `options` are those of SQLAlchemy's `compile`.
+    """
+    compiled: Any = statement.compile(dialect=dialect, **options)  # type: ignore[attr-defined]
+    order = None
+    if compiled.positional:
+        places = {name: place for place, name in enumerate(names)}
+        order = tuple(places[name] for name in compiled.positiontup or ())
+    return Prepared(str(compiled), tuple(names), order, order == tuple(range(len(names))))
 
 
 def insert_rows(
@@ -13,28 +56,13 @@ def insert_rows(
     columns: tuple[str, ...],
     rows: Sequence[tuple[Any, ...]],
 ) -> None:
-    """Insert rows of values in the order of `columns`; the values are what the driver takes.
-
-    SQLAlchemy's own way costs several times as much per row, and a job has hundreds of rows in the
-    index of measurements (`benchmarks/`).
-    """
-    if not rows:
-        return
-    statement, order = _statement(table, columns, connection.dialect)
-    parameters: Any = rows
-    if order is None:
-        parameters = [dict(zip(columns, row, strict=True)) for row in rows]
-    elif order != tuple(range(len(columns))):
-        parameters = [tuple(row[index] for index in order) for row in rows]
-    connection.exec_driver_sql(statement, list(parameters))
+    """Insert rows of values in the order of `columns`; the values are what the driver takes."""
+    if rows:
+        statement = _insertion(table, columns, connection.dialect)
+        parameters = [statement.arguments(row) for row in rows]
+        connection.exec_driver_sql(statement.text, parameters)
 
 
 @lru_cache(maxsize=64)
-def _statement(
-    table: Table, columns: tuple[str, ...], dialect: Dialect
-) -> tuple[str, tuple[int, ...] | None]:
-    """Return the statement, and the order of its parameters (None if they go by name)."""
-    compiled = insert(table).inline().compile(dialect=dialect, column_keys=list(columns))
-    if not compiled.positional:
-        return str(compiled), None
-    return str(compiled), tuple(columns.index(name) for name in compiled.positiontup or ())
+def _insertion(table: Table, columns: tuple[str, ...], dialect: Dialect) -> Prepared:
+    return prepare(insert(table).inline(), columns, dialect, column_keys=list(columns))

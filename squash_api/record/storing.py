@@ -190,13 +190,13 @@ def _insert(connection: Connection, new: list[_Ready]) -> list[tuple[int, int]]:
     for ready in new:
         time_ns = ready.item.asked_ns
         if time_ns in taken:
-            insert_rows(connection, job, _COLUMNS, rows)
+            insert_rows(connection, job, COLUMNS, rows)
             rows = []
             time_ns = connection.execute(_NEXT_FREE, {"asked": time_ns}).scalar_one()
         taken.add(time_ns)
         times.append(time_ns)
-        rows.append(_row(ready, time_ns))
-    insert_rows(connection, job, _COLUMNS, rows)
+        rows.append(row_of(ready.item, time_ns=time_ns, digest=ready.digest))
+    insert_rows(connection, job, COLUMNS, rows)
     if not times:
         return []
     by_time = {row[0]: row[1] for row in connection.execute(_AT_TIMES, {"times": times})}
@@ -230,7 +230,7 @@ _NEXT_FREE = (
 )
 
 
-_COLUMNS = (
+COLUMNS = (
     "user_id",
     "received_ns",
     "asked_ns",
@@ -244,15 +244,15 @@ _COLUMNS = (
 )
 
 
-def _row(ready: _Ready, time_ns: int) -> tuple[object, ...]:
-    item = ready.item
+def row_of(item: NewJob, *, time_ns: int, digest: bytes | None = None) -> tuple[object, ...]:
+    """Return what is inserted for a job, in the order of `COLUMNS`."""
     return (
         item.user_id,
         item.received_ns,
         item.asked_ns,
         time_ns,
         item.revision,
-        ready.digest,
+        digest,
         item.identifiers_digest,
         item.is_deliverable,
         len(item.body),

@@ -7,26 +7,23 @@ waits for SQLite's lock but this thread.
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.database import writing
+from squash_api.record.database import by_statement, writing
 
 MAX_GROUP = 256
 """Most pieces of work in one transaction: bounds what one failed commit touches."""
 
-_GATHER_S = 0.001
-_MOST_GATHERINGS = 10
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item_contra = TypeVar("_Item_contra", contravariant=True)
@@ -46,6 +43,29 @@ class BatchWork(Protocol[_Item_contra, _Outcome_co]):
     ) -> "Sequence[_Outcome_co | Exception]":
         """Do the work on an open transaction, without ending it."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shortened(Generic[_Item, _Outcome]):
+    """Batch work that has a shorter way for what is usual.
+
+    Parameters
+    ----------
+    whole
+        Does the work, whatever the items are.
+    short
+        Does it by one statement on a connection that commits each by itself; or returns None, with
+        nothing done. What it raises is not reported: `whole` then decides.
+    """
+
+    whole: BatchWork[_Item, _Outcome]
+    short: "Callable[[Connection, Sequence[_Item]], Sequence[_Outcome] | None]"
+
+    def __call__(
+        self, connection: Connection, items: Sequence[_Item], /
+    ) -> "Sequence[_Outcome | Exception]":
+        """Do the work on an open transaction, without ending it."""
+        return self.whole(connection, items)
 
 
 @dataclass(slots=True)
@@ -137,11 +157,9 @@ class Writer:
             self._queue.put(waiting)
 
     def _run(self) -> None:
-        is_open, is_crowded = True, False
+        is_open = True
         while is_open:
             entry = self._queue.get()
-            if is_crowded:
-                self._gather()
             group: list[_Waiting] = []
             while entry is not None:
                 group.append(entry)
@@ -152,25 +170,39 @@ class Writer:
                 except queue.Empty:
                     break
             is_open = entry is not None
-            is_crowded = len(group) > 1
             if group:
                 _settle(group, self._commit(group))
 
-    def _gather(self) -> None:
-        """Wait until nothing more arrives, but not for long.
-
-        Where several waited last time, more are on their way. One commit can take them all along,
-        and the threads that bring them are not held up by this one meanwhile.
-        """
-        size = 0
-        for _ in range(_MOST_GATHERINGS):
-            time.sleep(_GATHER_S)
-            if self._queue.qsize() == size:
-                break
-            size = self._queue.qsize()
-
     def _commit(self, group: list[_Waiting]) -> list[Any]:
         """Return an outcome, or an exception, for each of the group."""
+        by_work: dict[Shortened[Any, Any], list[int]] = {}
+        for index, waiting in enumerate(group):
+            if isinstance(waiting.work, Shortened):
+                by_work.setdefault(waiting.work, []).append(index)
+        outcomes: dict[int, Any] = {}
+        for work, places in by_work.items():
+            usual = self._commit_short(work, [group[index].item for index in places])
+            if usual is not None:
+                outcomes.update(zip(places, usual, strict=True))
+        left = [index for index in range(len(group)) if index not in outcomes]
+        if left:
+            others = self._commit_whole([group[index] for index in left])
+            outcomes.update(zip(left, others, strict=True))
+        return [outcomes[index] for index in range(len(group))]
+
+    def _commit_short(
+        self, work: Shortened[Any, Any], items: Sequence[Any]
+    ) -> Sequence[Any] | None:
+        try:
+            with by_statement(self._engine.connect()) as connection:
+                found = work.short(connection, items)
+                connection.commit()
+                return found
+        except Exception as error:  # noqa: BLE001  the whole way decides about each item
+            _log.warning("the short way failed", error=str(error), work=len(items), exc_info=error)
+            return None
+
+    def _commit_whole(self, group: list[_Waiting]) -> list[Any]:
         try:
             with self._engine.connect() as connection, writing(connection).begin():
                 return _work_through(connection, group)

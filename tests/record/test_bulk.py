@@ -9,6 +9,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     create_engine,
     insert,
     select,
@@ -16,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from squash_api.record.bulk import insert_rows
+from squash_api.record.bulk import insert_rows, prepare
 
 TABLE = Table(
     "t",
@@ -87,3 +88,20 @@ def test_a_driver_that_takes_names_gets_names() -> None:
     assert "RETURNING" not in statement
     assert "%(first)s" in statement
     assert parameters == [{"first": "a", "second": 1}]
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("y", "x")])
+def test_values_go_where_a_prepared_statement_names_them(
+    connection: Connection, names: tuple[str, ...]
+) -> None:
+    statement = select(bindparam("x", type_=Integer), bindparam("y", type_=Integer))
+    prepared = prepare(statement, names, connection.dialect)
+    values = {"x": 1, "y": 2}
+    arguments = prepared.arguments([values[name] for name in names])
+    assert tuple(connection.exec_driver_sql(prepared.text, arguments).one()) == (1, 2)
+
+
+def test_values_go_by_name_where_the_driver_takes_names() -> None:
+    statement = select(bindparam("x", type_=Integer))
+    prepared = prepare(statement, ("x",), postgresql.dialect(paramstyle="pyformat"))  # type: ignore[no-untyped-call]
+    assert prepared.arguments([1]) == {"x": 1}

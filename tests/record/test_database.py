@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from squash_api.errors import SettingsError
-from squash_api.record.database import open_database, writing
+from squash_api.record.database import by_statement, open_database, writing
 
 
 def opened(path: Path) -> Engine:
@@ -122,3 +122,23 @@ def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
     assert "job" in inspect(engine).get_table_names()
     engine.dispose()
     assert [path.name for path in tmp_path.iterdir()] == ["100%"]
+
+
+def test_a_connection_by_statement_commits_each_by_itself(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "squash.db")
+    with by_statement(engine.connect()) as connection, engine.connect() as other:
+        connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
+        assert other.execute(text("SELECT value FROM state")).scalar_one() == "b"
+        connection.commit()
+    engine.dispose()
+
+
+def test_a_connection_that_was_by_statement_begins_transactions_again(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "squash.db")
+    with by_statement(engine.connect()) as connection:
+        connection.execute(text("SELECT 1"))
+    with engine.connect() as connection:
+        connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
+        connection.rollback()
+        assert connection.execute(text("SELECT value FROM state")).first() is None
+    engine.dispose()

@@ -15,7 +15,7 @@ from squash_api.errors import RecordUnavailableError
 from squash_api.record.database import open_database
 from squash_api.record.state import get_state, set_state
 from squash_api.record.tables import state
-from squash_api.record.writer import MAX_GROUP, Writer
+from squash_api.record.writer import MAX_GROUP, BatchWork, Shortened, Writer
 from tests.support.builders import make_settings
 
 
@@ -242,6 +242,61 @@ def test_a_loop_that_is_closed_meanwhile_does_not_stop_the_writer(
     assert keys(engine) == {"a", "b"}
 
 
+# Batch work with a shorter way
+
+
+def put_short(connection: Connection, items: Sequence[str]) -> list[str] | None:
+    """Do by one statement what `put_all` does, unless an item is `long`, or `!`."""
+    if "long" in items:
+        return None
+    rows = [{"key": item, "value": "short"} for item in items]
+    connection.execute(insert(state).values(rows * 2 if "!" in items else rows))
+    return [item.upper() for item in items]
+
+
+PUT = Shortened(whole=put_all, short=put_short)
+
+
+def value_of(engine: Engine, key: str) -> str | None:
+    with engine.connect() as connection:
+        return get_state(connection, key)
+
+
+async def test_what_is_usual_goes_the_short_way(writer: Writer, engine: Engine) -> None:
+    with held(writer):
+        tasks = [asyncio.create_task(writer.run_batched(PUT, item)) for item in "abc"]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+    assert [value_of(engine, item) for item in "abc"] == ["short"] * 3
+
+
+@pytest.mark.parametrize("unusual", ["long", "!"])
+async def test_a_batch_that_cannot_go_the_short_way_goes_the_whole(
+    writer: Writer, engine: Engine, unusual: str
+) -> None:
+    with held(writer):
+        items = ["a", unusual, "b"]
+        tasks = [asyncio.create_task(writer.run_batched(PUT, item)) for item in items]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [outcomes[0], outcomes[2]] == ["A", "B"]
+    assert value_of(engine, "a") != "short"
+
+
+async def test_what_waits_beside_the_short_way_is_done_too(writer: Writer, engine: Engine) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        with held(writer):
+            (before,) = submit(pool, writer, put("before"))
+            task = asyncio.create_task(writer.run_batched(PUT, "a"))
+            await asyncio.sleep(0)
+            (failing,) = submit(pool, writer, fail)
+        assert await task == "A"
+        assert before.result() == "before"
+        assert isinstance(failing.exception(), KeyError)
+    assert keys(engine) == {"before", "a"}
+    assert value_of(engine, "a") == "short"
+
+
 # Failing commits
 
 
@@ -314,11 +369,14 @@ def test_a_full_disk_is_reported_to_the_whole_group(full_engine: Engine) -> None
     assert all(isinstance(error, RecordUnavailableError) for error in errors)
 
 
-async def test_a_full_disk_is_reported_to_the_whole_batch(full_engine: Engine) -> None:
+@pytest.mark.parametrize("work", [put_all, PUT])
+async def test_a_full_disk_is_reported_to_the_whole_batch(
+    full_engine: Engine, work: BatchWork[str, str]
+) -> None:
     writer = Writer(full_engine)
     with held(writer):
         items = ["a", "x" * 100_000, "c"]
-        tasks = [asyncio.create_task(writer.run_batched(put_all, item)) for item in items]
+        tasks = [asyncio.create_task(writer.run_batched(work, item)) for item in items]
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     writer.close()

@@ -1,16 +1,18 @@
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from squash_api.garbage import spare_cycle_search
+from squash_api.interpreter import spare_cycle_search, take_short_turns
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    before = gc.get_threshold()
+    before, turn_s = gc.get_threshold(), sys.getswitchinterval()
     yield
     gc.set_threshold(*before)
+    sys.setswitchinterval(turn_s)
     gc.unfreeze()
 
 
@@ -23,3 +25,9 @@ def test_the_search_for_cycles_is_rare_but_not_off() -> None:
 def test_what_exists_is_left_out_of_the_search() -> None:
     spare_cycle_search()
     assert gc.get_freeze_count() > 0
+
+
+def test_a_thread_waits_no_longer_than_the_disk_takes() -> None:
+    sys.setswitchinterval(0.005)
+    take_short_turns()
+    assert sys.getswitchinterval() < 0.005
