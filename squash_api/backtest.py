@@ -12,10 +12,10 @@ from squash_api.editions import Edition
 from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
 from squash_api.record.record import Record
 from squash_api.schema import Schema
-from squash_api.stored_job import document_of
+from squash_api.stored_job import values_of
 from squash_api.verify.alert_history import AlertHistory, PastJob, StateChange
 from squash_api.verify.assessment import Assessment, assess
-from squash_api.verify.job import Job
+from squash_api.verify.job import JobValues
 
 MOST_DIFFERENCES = 100
 """How many differing jobs are kept per specification, the newest."""
@@ -133,7 +133,7 @@ def backtest(
     return playing.outcome
 
 
-def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job]]:
+def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, JobValues]]:
     waiting = list(ids)
     while waiting:
         with record.read() as connection:
@@ -144,7 +144,7 @@ def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job
         for row in rows:
             # One may have been deleted since the ids were read.
             if row.body is not None:
-                yield row, document_of(row, added.get(row.job_id, []))
+                yield row, values_of(row, added.get(row.job_id, []))
         waiting = [job_id for job_id in waiting if job_id > rows[-1].job_id]
 
 
@@ -161,7 +161,7 @@ class _Playing:
         self._wanted = {item.metric.name for item in outcome.new.edition.watched}
         self._numbers: dict[str | int, int] = {}
 
-    def play(self, row: JobRow, job: Job, dataset: str | None) -> None:
+    def play(self, row: JobRow, job: JobValues, dataset: str | None) -> None:
         """Judge a job by both, and keep what differs."""
         context = self._schema.context(job.meta)
         if dataset is not None and context.tags.get("dataset") != dataset:
@@ -182,7 +182,7 @@ class _Playing:
         ]
         self._compare(past, *flagged)
 
-    def _assess(self, job: Job, edition: Edition) -> Assessment:
+    def _assess(self, job: JobValues, edition: Edition) -> Assessment:
         return assess(job, metrics=edition.known, schema=self._schema)
 
     def _note_unused(self, found: Assessment) -> None:

@@ -10,9 +10,9 @@ from squash_api.record.jobs import JobRow, added_measurements
 from squash_api.record.record import Record
 from squash_api.record.runs import Run, runs_of, runs_through
 from squash_api.schema import Context
-from squash_api.stored_job import document_of
+from squash_api.stored_job import values_of
 from squash_api.verify.assessment import assess
-from squash_api.verify.job import Job
+from squash_api.verify.job import JobValues
 from squash_api.vocabulary import Vocabulary
 
 
@@ -75,7 +75,7 @@ class PointMaker:
         for row in rows:
             if row.body is None:
                 continue
-            job = document_of(row, added.get(row.job_id, []))
+            job = values_of(row, added.get(row.job_id, []))
             content = self._content_of(job)
             contents[row.job_id] = content
             if not is_derived:
@@ -84,7 +84,7 @@ class PointMaker:
             self._deriver.store_runs(runs, after=after, through=ids[-1])
         return contents
 
-    def _content_of(self, job: Job) -> _Content:
+    def _content_of(self, job: JobValues) -> _Content:
         schema = self._vocabulary.schema
         outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
         return _Content(outcome.values, schema.context(job.meta))

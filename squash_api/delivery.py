@@ -13,7 +13,8 @@ from contextlib import suppress
 import httpx
 import structlog
 
-from squash_api.batch_points import PointMaker
+from squash_api.batch_points import Batch, PointMaker
+from squash_api.batches_ahead import MOST_BYTES, MOST_JOBS, BatchesAhead
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import InfluxClient, Rejected, deliver
@@ -22,21 +23,17 @@ from squash_api.lease import Lease
 from squash_api.record.deliveries import (
     Quarantined,
     ensure_targets,
-    get_target,
     mark_erased,
     mark_sent,
-    mark_taken,
     mark_trouble,
     pending_erasures,
     pending_redeliveries,
 )
-from squash_api.record.jobs import JobRow, jobs_between, jobs_by_id, last_job_id
+from squash_api.record.jobs import jobs_by_id
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 from squash_api.vocabulary import Vocabulary
 
-_BATCH = 250
-_BATCH_BYTES = 8_000_000
 _IDLE_S = 0.25
 _GATHER_S = 0.03
 _STANDBY_S = 2.0
@@ -78,6 +75,7 @@ class Drainer:
         self._client = InfluxClient(target, transport=transport)
         self._record = record
         self._points = PointMaker(record, vocabulary, deriver, squash_url=squash_url)
+        self._new = BatchesAhead(self.name, record, self._points)
         self._lease = Lease(self.name, record)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -123,6 +121,7 @@ class Drainer:
                     self._wake.wait(wait_s - unhurried_s)
                     self._wake.clear()
         finally:
+            self._new.close()
             self._client.close()
             self._lease.end()
 
@@ -130,6 +129,7 @@ class Drainer:
         """Do one round; return how many seconds to wait before the next."""
         try:
             if not self._lease.is_held():
+                self._new.forget()
                 return _STANDBY_S
             self._listen()
             sent = self._step()
@@ -145,7 +145,7 @@ class Drainer:
             return self._next_wait()
         self._failures, self._unhurried_s = 0, 0.0
         self._is_well = True
-        if sent >= _BATCH:
+        if sent >= MOST_JOBS or self._new.is_ahead():
             return 0.0
         if sent:
             # Jobs that come one by one go out together: a request costs as much as fifty jobs.
@@ -170,10 +170,13 @@ class Drainer:
         """Send one batch of new jobs and one of those to be sent again; return how many.
 
         Points are deleted when there is less to send than that: an InfluxDB that cannot delete
-        shall not keep jobs from it.
+        shall not keep jobs from it. Either comes after what has been made before it was asked for.
         """
-        sent = self._send_new() + self._send_again()
-        return sent if sent >= _BATCH else sent + self._erase()
+        sent = self._send_new()
+        if self._new.is_ahead():
+            return sent
+        sent += self._send_again()
+        return sent if sent >= MOST_JOBS else sent + self._erase()
 
     def _erase(self) -> int:
         with self._record.read() as connection:
@@ -187,39 +190,44 @@ class Drainer:
         return len(ids)
 
     def _send_new(self) -> int:
-        with self._record.read() as connection:
-            after = get_target(connection, self.name).sent_through
-            last = last_job_id(connection)
-            rows = jobs_between(
-                connection, after=after, through=last, max_bytes=_BATCH_BYTES, limit=_BATCH
-            )
-        if not rows:
+        batch = self._new.take()
+        if batch is None:
             return 0
-        through = rows[-1].job_id
-        self._record.write(lambda connection: mark_taken(connection, self.name, through=through))
-        self._send(rows, after=after, through=through, redelivered=[])
-        return len(rows)
+        if batch.has_more and not self._has_requests():
+            self._new.go_ahead(batch)
+        try:
+            self._send(batch.points, through=batch.through, redelivered=[])
+        except BaseException:
+            self._new.forget()
+            raise
+        return batch.jobs
+
+    def _has_requests(self) -> bool:
+        with self._record.read() as connection:
+            return bool(
+                pending_redeliveries(connection, self.name, limit=1)
+                or pending_erasures(connection, self.name, limit=1)
+            )
 
     def _send_again(self) -> int:
         with self._record.read() as connection:
-            requests = pending_redeliveries(connection, self.name, limit=_BATCH)
+            requests = pending_redeliveries(connection, self.name, limit=MOST_JOBS)
             ids = [job_id for job_id, _ in requests]
-            rows = jobs_by_id(connection, ids, max_bytes=_BATCH_BYTES)
+            rows = jobs_by_id(connection, ids, max_bytes=MOST_BYTES)
         if not rows:
             return 0
         answered = [request for request in requests if request[0] <= rows[-1].job_id]
-        self._send(rows, after=None, through=None, redelivered=answered)
+        batch = self._points.make(rows, after=None)
+        self._send(batch, through=None, redelivered=answered)
         return len(rows)
 
     def _send(
         self,
-        rows: Sequence[JobRow],
+        batch: Batch,
         *,
-        after: int | None,
         through: int | None,
         redelivered: Sequence[tuple[int, int]],
     ) -> None:
-        batch = self._points.make(rows, after=after)
         rejected = deliver(self._client, [point.line for point in batch.points])
         quarantined = [
             Quarantined(

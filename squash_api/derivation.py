@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection
 
 from squash_api.record.contexts import JobContext
@@ -31,9 +30,10 @@ from squash_api.record.record import Record
 from squash_api.record.runs import Run, runs_through, store_runs
 from squash_api.schema import RUN_ID, TAG_SOURCES, Context
 from squash_api.storable import clean_text, tag_text
-from squash_api.stored_job import document_of
+from squash_api.stored_job import values_of
 from squash_api.verify.assessment import KnownMetric, assess
-from squash_api.verify.job import Job
+from squash_api.verify.job import JobValues
+from squash_api.verify.job_values import packages_in, packages_text
 from squash_api.vocabulary import Vocabulary
 
 # One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
@@ -173,7 +173,7 @@ class Deriver:
         ]
 
     def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
-        job = document_of(row, added)
+        job = values_of(row, added)
         metrics = self._metrics_of(job)
         outcome = assess(job, metrics=metrics, schema=self._vocabulary.schema)
         return Derived(
@@ -189,17 +189,17 @@ class Deriver:
             ),
         )
 
-    def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
+    def _metrics_of(self, job: JobValues) -> dict[str, KnownMetric]:
         """Return the metrics that a job measures, by name; those that cannot be stored are not."""
         known = self._vocabulary.metrics
         names = {item.metric for item in job.measurements}
         return {name: known[name] for name in sorted(names) if name in known}
 
     def _run_of(self, row: JobRow, added: list[dict[str, Any]]) -> Run:
-        job = document_of(row, added)
+        job = values_of(row, added)
         return self.run_of(row.job_id, job, self._vocabulary.schema.context(job.meta))
 
-    def run_of(self, job_id: int, job: Job, context: Context) -> Run:
+    def run_of(self, job_id: int, job: JobValues, context: Context) -> Run:
         """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
         known = self._vocabulary.metrics
         run_id = context.fields.get(RUN_ID)
@@ -229,7 +229,7 @@ def _store(
     return store(connection, derived, after=batch.after, through=batch.rows[-1].job_id)
 
 
-def dataset_of(job: Job, context: Context) -> str | None:
+def dataset_of(job: JobValues, context: Context) -> str | None:
     """Return the dataset that a job names, in the job's own words: spaces stay spaces.
 
     `context` is the job's metadata under InfluxDB's names.
@@ -243,19 +243,19 @@ def dataset_of(job: Job, context: Context) -> str | None:
     return tag
 
 
-def packages_of(job: Job) -> Sequence[Mapping[str, str | None]]:
+def packages_of(job: JobValues) -> Sequence[Mapping[str, str | None]]:
     """Return a job's packages by name, whether it lists them or keys them by name.
 
     Those without a name are left out; so is what is no text.
     """
-    packages = job.meta.get("packages")
+    text = packages_text(job.meta)
     # The jobs of a run have the same packages.
-    return _packages(orjson.dumps(packages)) if packages else ()
+    return () if text is None else _packages(text)
 
 
 @lru_cache(maxsize=64)
 def _packages(document: bytes) -> tuple[dict[str, str | None], ...]:
-    packages = orjson.loads(document)
+    packages = packages_in(document)
     if isinstance(packages, dict):
         packages = [
             {"name": name, **(entry if isinstance(entry, dict) else {})}

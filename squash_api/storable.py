@@ -5,6 +5,7 @@
 
 import json
 import re
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -52,12 +53,22 @@ def tag_text(value: Any) -> str | None:
     as compact JSON; spaces as `_`. Values that are equal have equal texts. Null, objects, numbers
     that are not finite and empty text have none.
     """
-    if not isinstance(value, str):
-        plain = _plain(value)
-        if plain is None or isinstance(plain, dict):
-            return None
-        value = json.dumps(plain, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
-    return clean_text(value).replace(" ", "_") or None
+    if isinstance(value, str):
+        is_short = len(value) <= MAX_TEXT_BYTES
+        return _text_tag(value) if is_short else _text_tag.__wrapped__(value)
+    plain = _plain(value)
+    if plain is None or isinstance(plain, dict):
+        return None
+    if type(plain) is int:
+        return str(plain)
+    text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    return _text_tag.__wrapped__(text)
+
+
+# Jobs have many of their texts from those before.
+@lru_cache(maxsize=8192)
+def _text_tag(text: str) -> str | None:
+    return clean_text(text).replace(" ", "_") or None
 
 
 def _plain(value: Any) -> Any:

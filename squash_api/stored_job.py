@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from squash_api.errors import NotFoundError
 from squash_api.record.jobs import JobRow, added_measurements, get_job
-from squash_api.verify.job import Job, decode_accepted_job, measured_of
+from squash_api.verify.job import Job, JobValues, decode_accepted_job, measured_of
+from squash_api.verify.job_values import decode_values
 
 MAX_ID = 2**63 - 1
 
@@ -36,6 +37,14 @@ def find_job(connection: Connection, job_id: int) -> JobRow:
     if row is None or row.body is None:
         raise NotFoundError(f"There is no job {job_id}.")
     return row
+
+
+def values_of(row: JobRow, added: list[dict[str, Any]]) -> JobValues:
+    """Return of a job that has not been deleted what `document_of` has of its values."""
+    job = decode_values(row.body or b"{}")
+    return (
+        replace(job, measurements=[*job.measurements, *map(measured_of, added)]) if added else job
+    )
 
 
 def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:

@@ -1,14 +1,16 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Connection
 
-from squash_api import batch_points, delivery
+from squash_api import batch_points, batches_ahead, delivery
 from squash_api.delivery import Drainer
 from squash_api.derivation import Deriver
 from squash_api.errors import RecordUnavailableError
@@ -24,7 +26,9 @@ from squash_api.record.deliveries import (
 from squash_api.record.delivery_states import JobDelivery, backlogs, job_deliveries
 from squash_api.record.derived import derived_through
 from squash_api.record.jobs import bury_job, get_job
+from squash_api.record.metrics import declare_metrics
 from squash_api.record.record import Record
+from squash_api.record.requeue import requeue_metrics
 from squash_api.record.runs import runs_through
 from squash_api.schema import Schema
 from squash_api.settings import InfluxTarget
@@ -274,10 +278,127 @@ def test_a_job_without_values_is_passed_over(
 def test_a_batch_has_a_bound(
     record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "_BATCH", 2)
+    batches_of(2, monkeypatch)
     new_jobs(record, 5)
     drain(drainer)
     assert [len(batch) for batch in influxdb.batches] == [2, 2, 1]
+    assert target(record).sent_through == 5
+
+
+def batches_of(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (batches_ahead, delivery):
+        monkeypatch.setattr(module, "MOST_JOBS", jobs)
+
+
+# What happens while the next batch has been made already
+
+
+def while_one_is_ahead(
+    influxdb: FakeInfluxDB, drainer: Drainer, happens: Callable[[], object]
+) -> None:
+    """Do something while the first batch is written and the second one has been made."""
+
+    def judge(_lines: list[str]) -> Answer | None:
+        influxdb.judge = lambda _: None
+        ahead = drainer._new._ahead
+        assert ahead is not None
+        wait([ahead])
+        answer = happens()
+        return answer if isinstance(answer, Exception) else None
+
+    influxdb.judge = judge
+
+
+def values_of(influxdb: FakeInfluxDB, time_ns: int) -> list[str]:
+    """Return the values that were sent for a time, in order."""
+    return [
+        line.partition(" a=")[2].split(",")[0] or line.partition(",a=")[2].split(" ")[0]
+        for line in influxdb.lines
+        if line.endswith(f" {time_ns}")
+    ]
+
+
+def test_a_unit_that_changes_is_that_of_the_last_value_sent(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches_of(1, monkeypatch)
+    new_jobs(record, 4)
+
+    def change() -> None:
+        def work(connection: Connection) -> None:
+            declare_metrics(connection, {"p.a": "mag"})
+            requeue_metrics(connection, ["p.a"], request=7)
+
+        record.write(work)
+
+    while_one_is_ahead(influxdb, drainer, change)
+    drain(drainer)
+    assert waiting(record) == 0
+    assert [values_of(influxdb, 1_000 + number)[-1] for number in range(4)] == ["0.0015"] * 4
+    assert values_of(influxdb, 1_001) == ["1.5", "0.0015"]
+
+
+def test_a_job_deleted_meanwhile_is_deleted_after_it_was_sent(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches_ahead, "MOST_BYTES", 1)
+    jobs = new_jobs(record, 4)
+    written: list[int] = []
+
+    def delete_second() -> None:
+        delete(record, jobs[1], 1_001)
+        influxdb.when_asked = lambda _: written.append(len(values_of(influxdb, 1_001)))
+
+    while_one_is_ahead(influxdb, drainer, delete_second)
+    drain(drainer)
+    assert influxdb.statements == ['DELETE FROM "p" WHERE time = 1001']
+    assert (written, len(values_of(influxdb, 1_001))) == ([1], 1)
+    assert waiting(record) == 0
+
+
+def test_what_was_made_before_a_failure_is_made_anew(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches_of(1, monkeypatch)
+    new_jobs(record, 3)
+
+    def fail() -> Exception:
+        record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
+        return httpx.ConnectError("gone")
+
+    while_one_is_ahead(influxdb, drainer, fail)
+    assert step(drainer) > 0
+    assert not drainer._new.is_ahead()
+    drain(drainer)
+    assert [values_of(influxdb, 1_000 + number) for number in range(3)] == [["0.0015"]] * 3
+
+
+def test_what_was_made_before_the_lease_was_lost_is_not_sent(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches_of(1, monkeypatch)
+    new_jobs(record, 3)
+    assert step(drainer) == 0.0
+    assert drainer._new.is_ahead()
+    standby = new_drainer(record, influxdb)
+    later = time.time_ns() + 10**12
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    drain(standby)
+    assert step(drainer) == delivery._STANDBY_S
+    assert not drainer._new.is_ahead()
+    assert len(influxdb.lines) == 3
+
+
+def test_while_something_waits_to_be_deleted_nothing_is_made_ahead(
+    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches_of(1, monkeypatch)
+    jobs = new_jobs(record, 4)
+    influxdb.query_answer = refusal(400, "DELETE is not supported")
+    delete(record, jobs[3], 1_003)
+    while step(drainer) == 0.0:
+        assert not drainer._new.is_ahead()
+    assert len(influxdb.lines) == 3
 
 
 def test_what_is_asked_for_again_is_sent_again_and_leaves_quarantine(

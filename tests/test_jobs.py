@@ -106,7 +106,7 @@ def test_an_added_measurement_is_sent_to_targets_that_had_the_job(
     record: Record, vocabulary: Vocabulary
 ) -> None:
     job = new_job(record, measured())
-    record.write(lambda c: mark_taken(c, "base", through=job))
+    record.write(lambda c: mark_taken(c, "base", after=0, through=job))
     record.write(
         lambda c: mark_sent(c, "base", through=job, redelivered=[], quarantined=[], now_ns=1)
     )

@@ -41,7 +41,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 def send_all(record: Record) -> None:
     record.write(lambda connection: ensure_targets(connection, ["base"]))
-    record.write(lambda connection: mark_taken(connection, "base", through=4))
+    record.write(lambda connection: mark_taken(connection, "base", after=0, through=4))
     record.write(
         lambda connection: mark_sent(
             connection, "base", through=4, redelivered=[], quarantined=[], now_ns=0

@@ -25,7 +25,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 
 def begin_sending(record: Record) -> None:
-    record.write(lambda connection: mark_taken(connection, "base", through=1))
+    record.write(lambda connection: mark_taken(connection, "base", after=0, through=1))
 
 
 def test_the_same_list_is_accepted_at_every_start(record: Record) -> None:

@@ -1,19 +1,20 @@
 """Points as line protocol: one per verification package of a job. Pure.
 
-`influxdb_client.Point` escapes; this module only spares it what repeats: the metadata, which all
-points of a job share, is encoded once per job, and each metric name once per process.
+`influxdb_client.Point` escapes; this module only spares it what repeats: names, tags and texts of
+earlier jobs, the metadata that all points of a job share, and the order of its metrics.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import add
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from squash_api import schema
-from squash_api.storable import MAX_FIELD_TEXT_BYTES, clean_text, is_link
+from squash_api.storable import MAX_FIELD_TEXT_BYTES, MAX_TEXT_BYTES, clean_text, is_link
 
 # Room for the words that stand for the changes that do not fit.
 _MAX_CHANGES_BYTES = MAX_FIELD_TEXT_BYTES - 100
@@ -21,6 +22,8 @@ _URL_SAFE = ":/?#@!$&'*+,;=%~"
 _MARKUP = str.maketrans("", "", "[]<>")
 # Names of 1 kB by the million must not fill the memory.
 _CACHED_NAMES = 8192
+_CACHED_JOBS = 128
+_MOST_CACHED_TOGETHER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +94,14 @@ def job_to_points(
     shared = _shared_text(context.tags, fields)
     # One call for all numbers is several times faster than a repr each, and as exact.
     numbers = orjson.dumps(list(values.values()))[1:-1].decode().split(",")
-    texts: dict[str, list[str]] = {}
-    for name, number in zip(values, numbers, strict=True):
-        measurement, assignment = _encoded_name(name)
-        texts.setdefault(measurement, []).append(assignment + number)
+    names = tuple(values)
+    parts = _parts(names) if len(names) <= _MOST_CACHED_TOGETHER else _parts.__wrapped__(names)
     return [
         EncodedPoint(
-            measurement,
-            f"{_encoded_measurement(measurement)}{shared},{','.join(assignments)} {time_ns:d}",
+            part.measurement,
+            f"{part.start}{shared},{','.join(part.assigned(numbers))} {time_ns:d}",
         )
-        for measurement, assignments in texts.items()
+        for part in parts
     ]
 
 
@@ -136,21 +137,67 @@ def _change_text(change: PackageChange) -> str:
 
 def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> str:
     """Return what follows the measurement in every line of a job: tags, space, first fields."""
-    point = _point("m")
-    for key, text in tags.items():
-        point.tag(key, text)
-    for key, value in fields.items():
-        point.field(key, value)
-    line: str = point.to_line_protocol()
-    return line[len("m") :]
+    texts = [_encoded_tag(key, tags[key]) for key in sorted(tags)]
+    assignments = [_encoded_field(key, fields[key]) for key in sorted(fields)]
+    return f"{''.join(texts)} {','.join(assignments)}"
 
 
 @lru_cache(maxsize=_CACHED_NAMES)
-def _encoded_name(metric: str) -> tuple[str, str]:
-    """Return the measurement of a metric, and its escaped field key with the equals sign."""
-    measurement, key = schema.split_metric_name(metric)
+def _encoded_tag(key: str, text: str) -> str:
+    """Return a comma, the escaped key, an equals sign and the escaped text."""
+    line: str = _point("m").tag(key, text).field("f", 1.0).to_line_protocol()
+    return line[len("m") : -len(" f=1")]
+
+
+def _encoded_field(key: str, value: str | float) -> str:
+    if isinstance(value, str):
+        is_short = len(value) <= MAX_TEXT_BYTES
+        encode = _encoded_text if is_short else _encoded_text.__wrapped__
+        return encode(key, value)
+    return f"{_encoded_key(key)}={value!r}".removesuffix(".0")
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def _encoded_text(key: str, text: str) -> str:
+    line: str = _point("m").field(key, text).to_line_protocol()
+    return line[len("m ") :]
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def _encoded_key(key: str) -> str:
     line: str = _point("m").field(key, 1.0).to_line_protocol()
-    return measurement, line[len("m ") : -len("1")]
+    return line[len("m ") : -len("=1")]
+
+
+@dataclass(slots=True)
+class _Part:
+    """The values of one measurement: `start` of its line, and for each the key and where it is."""
+
+    measurement: str
+    start: str
+    keys: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+    def assigned(self, numbers: Sequence[str]) -> Iterable[str]:
+        """Return the assignments of these numbers, which are those of the whole job."""
+        if len(self.places) < len(numbers):
+            numbers = [numbers[place] for place in self.places]
+        return map(add, self.keys, numbers)
+
+
+# The jobs of a pipeline measure the same metrics, in the same order.
+@lru_cache(maxsize=_CACHED_JOBS)
+def _parts(names: tuple[str, ...]) -> list[_Part]:
+    """Sort the metrics of a job by measurement, in order of first appearance."""
+    parts: dict[str, _Part] = {}
+    for place, name in enumerate(names):
+        measurement, key = schema.split_metric_name(name)
+        part = parts.get(measurement)
+        if part is None:
+            part = parts[measurement] = _Part(measurement, _encoded_measurement(measurement))
+        part.keys.append(f"{_encoded_key(key)}=")
+        part.places.append(place)
+    return list(parts.values())
 
 
 @lru_cache(maxsize=_CACHED_NAMES)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, case, delete, func, insert, literal, or_, select, update
 
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
@@ -99,13 +99,21 @@ def release_lease(connection: Connection, name: str, *, owner: str) -> None:
     )
 
 
-def mark_taken(connection: Connection, name: str, *, through: int) -> None:
-    """Note that the jobs up to this one have been taken in hand."""
-    connection.execute(
+def mark_taken(connection: Connection, name: str, *, after: int, through: int) -> bool:
+    """Note that the jobs after one up to another have been taken in hand.
+
+    False if the target has been reset since it was at the job `after`; then nothing is noted.
+    """
+    taken = connection.execute(
         update(target)
-        .where(target.c.name == name, target.c.taken_through < through)
-        .values(taken_through=through)
+        .where(target.c.name == name, target.c.taken_through >= after)
+        .values(
+            taken_through=case(
+                (target.c.taken_through < through, through), else_=target.c.taken_through
+            )
+        )
     )
+    return taken.rowcount == 1
 
 
 def mark_sent(

@@ -1,13 +1,13 @@
 """What a job's measurements come to: the values kept, and what is left out and why."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from squash_api.schema import Schema
 from squash_api.storable import finite
-from squash_api.verify.job import Job, Measured
+from squash_api.verify.job import JobValues, Quantity
 from squash_api.verify.units import UnitError, canonical_unit, converter
 
 
@@ -44,7 +44,7 @@ class Assessment:
     new_units: dict[str, str | None] = field(default_factory=dict)
 
 
-def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
+def assess(job: JobValues, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
     """Sort a job's measurements into kept, absent, skipped and undeclared."""
     usual = _usual_values(job.measurements, metrics)
     if usual is not None:
@@ -64,7 +64,7 @@ def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> A
 
 
 def _usual_values(
-    measurements: list[Measured], metrics: Mapping[str, KnownMetric]
+    measurements: Sequence[Quantity], metrics: Mapping[str, KnownMetric]
 ) -> dict[str, float] | None:
     """Return the values if all are what nearly all are, else None.
 
@@ -87,7 +87,7 @@ def _usual_values(
 
 
 def _skip_replaced(
-    measurements: list[Measured], latest: dict[str, Measured], outcome: Assessment
+    measurements: Sequence[Quantity], latest: dict[str, Quantity], outcome: Assessment
 ) -> None:
     outcome.skipped.extend(
         Skip(item.metric, "replaced by a later measurement of the same metric")

@@ -5,7 +5,7 @@ list-shaped `packages`, absent `env`, null units, unknown keys).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -33,33 +33,45 @@ _CONTAINERS = frozenset({b"{", b"[", b"n"})
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class Measured(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A measurement as a job document holds it; other keys that it may have mean nothing."""
+class Quantity(msgspec.Struct, gc=False):
+    """The value of a metric as a job document holds it."""
 
     metric: str
     value: float | _Int64 | str | bool | None = None
     unit: str | None = None
+
+
+class Measured(Quantity, gc=False, forbid_unknown_fields=True):
+    """A measurement as a job document holds it; other keys that it may have mean nothing."""
+
     identifier: str | None = None
     blob_refs: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobValues:
+    """What of a checked job document its points are made of."""
+
+    measurements: Sequence[Quantity] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """The environment of the job; empty if it names none."""
+        return self.meta.get("env") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Job(JobValues):
     """A checked job document.
 
     `bare_tokens` counts the `NaN` and `Infinity` of the body, which are not JSON and were read as
     null.
     """
 
-    measurements: list[Measured] = field(default_factory=list)
+    measurements: Sequence[Measured] = field(default_factory=list)
     blobs: list[dict[str, Any]] = field(default_factory=list)
-    meta: dict[str, Any] = field(default_factory=dict)
     bare_tokens: int = 0
-
-    @property
-    def env(self) -> dict[str, Any]:
-        """The environment of the job; empty if it names none."""
-        return self.meta.get("env") or {}
 
     def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
         """Return the job's time in ns since 1970, and a note if it is the time of receipt.
@@ -114,7 +126,7 @@ def decode_job(body: bytes) -> Job:
     problems = [
         *_measurements_problems(document["measurements"]),
         *_blobs_problems(document["blobs"]),
-        *_meta_problems(document["meta"]),
+        *meta_problems(document["meta"]),
     ]
     if problems:
         raise InvalidInputError(
@@ -190,7 +202,7 @@ def _receive_usual(body: bytes) -> Job | None:
     if bytes(receipt.packages)[:1] not in _CONTAINERS:
         return None
     kept = {"env": receipt.env, "date": receipt.date}
-    return Job(parts.measurements or [], [], kept)
+    return Job(parts.measurements or [], kept)
 
 
 def _decode_usual(body: bytes) -> Job | None:
@@ -204,9 +216,9 @@ def _decode_usual(body: bytes) -> Job | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     blobs, meta = document.blobs or [], document.meta or {}
-    if any(_meta_problems(meta)) or not _is_writable(blobs, meta):
+    if any(meta_problems(meta)) or not is_writable(blobs, meta):
         return None
-    return Job(document.measurements or [], blobs, meta)
+    return Job(document.measurements or [], meta, blobs)
 
 
 def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
@@ -227,7 +239,7 @@ def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
 
 def _job_of(document: dict[str, Any], bare_tokens: int) -> Job:
     measurements = [measured_of(item) for item in document["measurements"]]
-    return Job(measurements, document["blobs"], document["meta"], bare_tokens)
+    return Job(measurements, document["meta"], document["blobs"], bare_tokens)
 
 
 def measured_of(item: Mapping[str, Any]) -> Measured:
@@ -276,7 +288,7 @@ def _or_empty(part: Any, empty: Any) -> Any:
     return empty if part is None else part
 
 
-def _is_writable(*parts: Any) -> bool:
+def is_writable(*parts: Any) -> bool:
     """Tell whether parts can be written again: not nested too deep, no integer beyond 64 bits.
 
     Writing them is the cheapest way to tell.
@@ -289,7 +301,7 @@ def _is_writable(*parts: Any) -> bool:
 
 
 def _check_depth(document: dict[str, Any]) -> None:
-    if not _is_writable(*document.values()):
+    if not is_writable(*document.values()):
         loc = ("body", *too_deep_path(document))
         raise InvalidInputError(
             f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
@@ -329,7 +341,8 @@ def _blobs_problems(blobs: Any) -> Iterator[Detail]:
             yield Detail(("body", "blobs", index), "must be an object", "object_type")
 
 
-def _meta_problems(meta: Any) -> Iterator[Detail]:
+def meta_problems(meta: Any) -> Iterator[Detail]:
+    """Yield what is wrong with a job's metadata."""
     if not isinstance(meta, dict):
         yield Detail(("body", "meta"), "must be an object", "object_type")
         return

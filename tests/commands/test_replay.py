@@ -38,7 +38,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
             body=make_body(measured("p.a", float(number))),
             new_units={"p.a": "mmag"},
         )
-    record.write(lambda connection: mark_taken(connection, "default", through=3))
+    record.write(lambda connection: mark_taken(connection, "default", after=0, through=3))
     record.write(
         lambda connection: mark_sent(
             connection, "default", through=3, redelivered=[], quarantined=[], now_ns=1

@@ -1,5 +1,6 @@
 import math
 import sys
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -61,6 +62,34 @@ def test_a_job_without_values_has_no_point() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     meta = {"env": {"b": 1, "a": "x"}, "filter": "r"}
     assert encode({"p.M": 0.1}, meta) == encode({"p.M": 0.1}, meta)
+
+
+def test_another_order_of_the_same_metrics_is_another_order_of_their_values() -> None:
+    values = {"p.a": 1.5, "q.b": 2.5, "p.c": 3.5}
+    for names in permutations(values):
+        points = encode({name: values[name] for name in names})
+        found = {
+            f"{point.measurement}.{key}": float(number)
+            for point in points
+            for key, _, number in (
+                assignment.partition("=") for assignment in point.line.split(" ")[1].split(",")
+            )
+            if key in {"a", "b", "c"}
+        }
+        assert found == values
+
+
+@pytest.mark.parametrize("count", [1, 1000, 1001, 3000])
+def test_a_job_may_have_any_number_of_metrics(count: int) -> None:
+    (point,) = encode({f"p.m{number}": float(number) for number in range(count)})
+    assert f",m{count - 1}={count - 1}.0 " in point.line
+
+
+def test_a_text_may_be_longer_than_what_is_remembered() -> None:
+    text = "x, y" * 10_000
+    (point,) = encode({"p.a": 1.0}, {"note": text, "short": "x, y"})
+    assert f'meta.note.text="{text.replace(" ", "_")}"' in point.line
+    assert 'meta.short.text="x,_y"' in point.line
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def send(
 ) -> None:
     """Send jobs to base, as the drainer does."""
     if through is not None:
-        mark_taken(connection, "base", through=through)
+        mark_taken(connection, "base", after=0, through=through)
     finish(connection, through=through, redelivered=redelivered, refused=refused)
 
 
@@ -158,7 +158,7 @@ def test_each_target_has_a_lease_of_its_own(connection: Connection) -> None:
 
 
 def test_what_is_taken_and_sent_is_noted_for_one_target(connection: Connection) -> None:
-    mark_taken(connection, "base", through=3)
+    mark_taken(connection, "base", after=0, through=3)
     assert progress(connection) == (3, 0)
     finish(connection, through=3)
     assert progress(connection) == (3, 3)
@@ -263,7 +263,7 @@ def test_several_targets_can_be_asked_for_from_any_iterable(record: Record) -> N
         ids = range(1, 1501)
         assert request_redelivery(connection, ids, targets=names, request=1) == 1500
         for name in ("a", "b"):
-            mark_taken(connection, name, through=1500)
+            mark_taken(connection, name, after=0, through=1500)
             mark_sent(connection, name, through=1500, redelivered=[], quarantined=[], now_ns=0)
             assert len(pending_redeliveries(connection, name, limit=9999)) == 1500
 
@@ -335,7 +335,7 @@ def test_a_reset_leaves_other_targets_alone(connection: Connection) -> None:
 def test_jobs_that_are_being_sent_do_not_move_a_target_that_is_reset(
     connection: Connection,
 ) -> None:
-    mark_taken(connection, "base", through=4)
+    mark_taken(connection, "base", after=0, through=4)
     reset_target(connection, "base")
     finish(connection, through=4)
     assert progress(connection) == (0, 0)

@@ -32,7 +32,7 @@ def connection(record: Record) -> Iterator[Connection]:
 
 
 def send(connection: Connection, through: int, *, refused: tuple[int, ...] = ()) -> None:
-    mark_taken(connection, "base", through=through)
+    mark_taken(connection, "base", after=0, through=through)
     mark_sent(
         connection,
         "base",
@@ -71,7 +71,7 @@ def test_a_new_job_is_pending_at_every_target(connection: Connection) -> None:
 
 
 def test_a_job_in_hand_is_started(connection: Connection) -> None:
-    mark_taken(connection, "base", through=1)
+    mark_taken(connection, "base", after=0, through=1)
     assert (state(connection, 1), state(connection, 2)) == ("STARTED", "PENDING")
 
 

@@ -77,7 +77,7 @@ def test_a_held_up_target_degrades_with_the_reason_and_since_when(
 def test_quarantined_points_are_shown(waiting: Calls, record: Record) -> None:
     waiting("POST", "/job", JOB)
     refused = [Quarantined(1, "p", "p a=1 1", "field type conflict")]
-    record.write(lambda c: mark_taken(c, "base", through=1))
+    record.write(lambda c: mark_taken(c, "base", after=0, through=1))
     record.write(
         lambda c: mark_sent(c, "base", through=1, redelivered=[], quarantined=refused, now_ns=1)
     )

@@ -48,7 +48,11 @@ def post(calls: Calls, document: Any = None) -> int:
 def send(record: Record, job: int, *targets: str, reason: str | None = None) -> None:
     refused = [Quarantined(job, "p", "p v=1 1", reason)] if reason else []
     for name in targets:
-        record.write(lambda connection, name=name: mark_taken(connection, name, through=job))  # type: ignore[misc]
+        record.write(
+            lambda connection, name=name: mark_taken(  # type: ignore[misc]
+                connection, name, after=0, through=job
+            )
+        )
         record.write(
             lambda connection, name=name: mark_sent(  # type: ignore[misc]
                 connection, name, through=job, redelivered=[], quarantined=refused, now_ns=1
@@ -66,7 +70,7 @@ def test_a_new_job_is_pending_then_started_then_done(waiting: Calls, record: Rec
     body = status(waiting, job)
     assert (body["status"], body["status_code"]) == ("PENDING", 202)
     assert body["targets"] == {"summit": "PENDING", "base": "PENDING"}
-    record.write(lambda connection: mark_taken(connection, "base", through=job))
+    record.write(lambda connection: mark_taken(connection, "base", after=0, through=job))
     assert status(waiting, job)["targets"] == {"summit": "PENDING", "base": "STARTED"}
     assert status(waiting, job)["status"] == "STARTED"
     send(record, job, "base")

@@ -19,7 +19,8 @@ class FakeInfluxDB:
     """Keeps what it acknowledges; use it as `httpx.MockTransport(fake)`.
 
     Writes are answered with what `answers` holds, one by one, then by what `judge` says of the
-    lines of each (None takes them all); queries with `query_answer`, or else `series`.
+    lines of each (None takes them all); queries with `query_answer`, or else `series`, after
+    `when_asked` has been told of them.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class FakeInfluxDB:
         self.headers: list[httpx.Headers] = []
         self.series: list[dict[str, Any]] = []
         self.query_answer: httpx.Response | None = None
+        self.when_asked: Callable[[str], object] = lambda _: None
         self.is_up = True
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -40,6 +42,7 @@ class FakeInfluxDB:
             return httpx.Response(204, headers={"X-Influxdb-Version": "1.8.10"})
         if request.url.path == "/query":
             self.statements.append(parse_qs(request.read().decode())["q"][0])
+            self.when_asked(self.statements[-1])
             result = {"statement_id": 0, "series": self.series}
             return self.query_answer or httpx.Response(200, json={"results": [result]})
         self.headers.append(request.headers)
