@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 from playwright.sync_api import Browser
 
 from squash_api.settings import InfluxTarget
@@ -21,6 +22,10 @@ from tests.support.live_servers import (
     empty_kapacitord,
     without_dashboards,
 )
+
+# How long a machine takes is no fact about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -180,7 +180,7 @@ _JOBS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(_JOBS, min_size=1, max_size=4), max_size=6))
 def test_what_is_stored_at_once_is_what_a_look_at_each_would_have_stored(
     batches: Sequence[Sequence[NewJob]],

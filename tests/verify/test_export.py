@@ -53,7 +53,7 @@ def test_alerts_survive_their_export(tmp_path: Path) -> None:
     query=st.dictionaries(TRICKY, TRICKY | st.integers(-9, 9) | st.booleans() | st.lists(TRICKY)),
     threshold=st.floats(allow_nan=False, allow_infinity=False),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_definition_survives_its_export(
     tmp_path_factory: pytest.TempPathFactory,
     *,
