@@ -21,7 +21,7 @@ def spare_cycle_search() -> None:
 def take_short_turns() -> None:
     """Let a thread that waits for the interpreter have it sooner than by default, which is 5 ms.
 
-    A group of jobs is on the disk in half of that, and the writer has to tell who waits for it;
-    where others deliver, requests wait for the interpreter too (`benchmarks/`).
+    A group of jobs is on the disk in half of that, and the writer has to tell who waits for it. So
+    do requests, and replies of InfluxDB, while points are made (`benchmarks/`).
     """
     sys.setswitchinterval(_TURN_S)
