@@ -64,21 +64,25 @@ class _Outage:
         self._influx = influx
         self._service = service
         self._token = token
-        self._sent = 0
         self._accepted = 0
+        self._since_ns = 0
 
-    def accept(self, jobs: int = _JOBS) -> Outcome:
-        bodies = [make_body(self._sent + index) for index in range(jobs)]
-        self._sent += jobs
+    def accept(self) -> Outcome:
+        bodies = [make_body(self._accepted + index) for index in range(_JOBS)]
         requests = make_requests("/job", bodies, token=self._token)
+        self._since_ns = time.time_ns()
         outcome = run_load(self._service.port, requests, connections=_CONNECTIONS)
-        assert outcome.statuses == {202: jobs}, outcome.statuses
-        self._accepted += jobs
+        assert outcome.statuses == {202: _JOBS}, outcome.statuses
+        self._accepted += _JOBS
         return outcome
+
+    def _arrived(self) -> int:
+        """Return how many of the jobs accepted last are in InfluxDB."""
+        return count_jobs(self._influx, since_ns=self._since_ns)
 
     def wait(self) -> float:
         """Wait until InfluxDB has every accepted job; return when that was."""
-        while count_jobs(self._influx) < self._accepted:
+        while self._arrived() < _JOBS:
             time.sleep(0.02)
         arrived = time.perf_counter()
         assert count_values(self._influx) == self._accepted * MEASUREMENTS
@@ -93,14 +97,13 @@ class _Outage:
         # Let the index be derived, as it is in an outage that lasts.
         httpx.get(f"{self._service.url}/stats", trust_env=False, timeout=300)
         self._influx.start()
-        before = self._accepted - _JOBS
         # The clock runs from the first batch that arrives: how long the service waits between two
         # attempts is not its speed.
-        while (first := count_jobs(self._influx)) <= before:
+        while not (first := self._arrived()):
             time.sleep(0.005)
         started = time.perf_counter()
         seconds = self.wait() - started
-        drained = (self._accepted - first) / max(seconds, 1e-3)
+        drained = (_JOBS - first) / max(seconds, 1e-3)
         progress(f"R4 round {number}: down {down.rate:.0f}, up {up.rate:.0f}, drain {drained:.0f}")
         return down.rate, up.rate, drained
 

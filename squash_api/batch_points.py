@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from squash_api.code_changes import CodeChangeReader
 from squash_api.derivation import Deriver
 from squash_api.influx.points import EncodedPoint, job_to_points
-from squash_api.record.jobs import JobRow, added_measurements
+from squash_api.record.jobs import JobRow, added_measurements, job_rows
 from squash_api.record.record import Record
 from squash_api.record.runs import Run, runs_of, runs_through
 from squash_api.schema import Context
@@ -26,8 +26,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What the points of a job are made of: finite values in the metrics' units, and the rest."""
+    """What the points of a job are made of: its time, finite values in the metrics' units, tags."""
 
+    time_ns: int
     values: Mapping[str, float]
     context: Context
 
@@ -52,60 +53,58 @@ class PointMaker:
         self._squash_url = squash_url
         self._changes = CodeChangeReader()
 
-    def make(self, rows: Sequence[JobRow], *, after: int | None) -> Batch:
+    def make(self, job_ids: Sequence[int], *, after: int | None) -> Batch:
         """Make the points of jobs, in the metrics' units of now; deleted jobs have none.
 
-        `after` is the job before, where these are all that follow it: then their runs are derived
-        on the way, if nobody has done so.
+        The ids ascend. `after` is the job before, where these are all that follow it: then their
+        runs are derived on the way, if nobody has done so.
         """
-        return self._encode(self._read(rows, after=after), rows)
+        return self._encode(self._read(job_ids, after=after))
 
-    def _read(self, rows: Sequence[JobRow], *, after: int | None) -> dict[int, _Content]:
+    def _read(self, job_ids: Sequence[int], *, after: int | None) -> dict[int, _Content]:
         """Read what jobs hold, by id, and see to it that their runs are known.
 
-        Every document is given up before the next one is made, which is kinder to the processor.
+        Every document is read and given up before the next, which is kinder to the processor.
         """
-        ids = [row.job_id for row in rows]
-        with self._record.read() as connection:
-            added = added_measurements(connection, ids)
-            is_derived = runs_through(connection) >= ids[-1]
-        self._vocabulary.refresh()
         contents: dict[int, _Content] = {}
         runs: list[Run] = []
-        for row in rows:
-            if row.body is None:
-                continue
-            job = values_of(row, added.get(row.job_id, []))
-            content = self._content_of(job)
-            contents[row.job_id] = content
-            if not is_derived:
-                runs.append(self._deriver.run_of(row.job_id, job, content.context))
+        with self._record.read() as connection:
+            added = added_measurements(connection, job_ids)
+            is_derived = runs_through(connection) >= job_ids[-1]
+            # After that, so that every metric that is met is known.
+            self._vocabulary.refresh()
+            for row in job_rows(connection, job_ids):
+                if row.body is None:
+                    continue
+                job = values_of(row, added.get(row.job_id, []))
+                content = self._content_of(row, job)
+                contents[row.job_id] = content
+                if not is_derived:
+                    runs.append(self._deriver.run_of(row.job_id, job, content.context))
         if not is_derived and after is not None:
-            self._deriver.store_runs(runs, after=after, through=ids[-1])
+            self._deriver.store_runs(runs, after=after, through=job_ids[-1])
         return contents
 
-    def _content_of(self, job: JobValues) -> _Content:
+    def _content_of(self, row: JobRow, job: JobValues) -> _Content:
         schema = self._vocabulary.schema
         outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
-        return _Content(outcome.values, schema.context(job.meta))
+        return _Content(row.time_ns, outcome.values, schema.context(job.meta))
 
-    def _encode(self, contents: Mapping[int, _Content], rows: Sequence[JobRow]) -> Batch:
+    def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
             runs = runs_of(connection, list(contents))
-            for row in rows:
-                content, run = contents.get(row.job_id), runs.get(row.job_id)
-                if content is None:
-                    continue
+            for job_id, content in contents.items():
+                run = runs.get(job_id)
                 changes = self._changes.read(connection, run) if run else None
                 points = job_to_points(
-                    job_id=row.job_id,
-                    squash_url=f"{self._squash_url}/job/{row.job_id}",
-                    time_ns=row.time_ns,
+                    job_id=job_id,
+                    squash_url=f"{self._squash_url}/job/{job_id}",
+                    time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
                     code_changes=None if changes is None else changes.packages,
                 )
                 batch.points.extend(points)
-                batch.owners.extend([row.job_id] * len(points))
+                batch.owners.extend([job_id] * len(points))
         return batch

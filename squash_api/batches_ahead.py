@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from squash_api.batch_points import Batch, PointMaker
 from squash_api.record.deliveries import get_target, mark_taken
-from squash_api.record.jobs import jobs_between, last_job_id
+from squash_api.record.jobs import ids_between, last_job_id
 from squash_api.record.record import Record
 
 MOST_JOBS = 250
@@ -77,17 +77,17 @@ class BatchesAhead:
     def _make(self, after: int) -> NewBatch | None:
         with self._record.read() as connection:
             last = last_job_id(connection)
-            rows = jobs_between(
+            job_ids = ids_between(
                 connection, after=after, through=last, max_bytes=MOST_BYTES, limit=MOST_JOBS
             )
-        if not rows:
+        if not job_ids:
             return None
-        through = rows[-1].job_id
+        through = job_ids[-1]
         # Before the metrics are looked at: the jobs are sent again should those change later on.
         is_on_course = self._record.write(
             lambda connection: mark_taken(connection, self._target, after=after, through=through)
         )
         if not is_on_course:
             return None
-        points = self._points.make(rows, after=after)
-        return NewBatch(points, len(rows), through, has_more=through < last)
+        points = self._points.make(job_ids, after=after)
+        return NewBatch(points, len(job_ids), through, has_more=through < last)

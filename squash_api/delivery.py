@@ -29,7 +29,7 @@ from squash_api.record.deliveries import (
     pending_erasures,
     pending_redeliveries,
 )
-from squash_api.record.jobs import jobs_by_id
+from squash_api.record.jobs import ids_that_fit
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 from squash_api.vocabulary import Vocabulary
@@ -212,14 +212,14 @@ class Drainer:
     def _send_again(self) -> int:
         with self._record.read() as connection:
             requests = pending_redeliveries(connection, self.name, limit=MOST_JOBS)
-            ids = [job_id for job_id, _ in requests]
-            rows = jobs_by_id(connection, ids, max_bytes=MOST_BYTES)
-        if not rows:
+            asked = [job_id for job_id, _ in requests]
+            job_ids = ids_that_fit(connection, asked, max_bytes=MOST_BYTES)
+        if not job_ids:
             return 0
-        answered = [request for request in requests if request[0] <= rows[-1].job_id]
-        batch = self._points.make(rows, after=None)
+        answered = [request for request in requests if request[0] <= job_ids[-1]]
+        batch = self._points.make(job_ids, after=None)
         self._send(batch, through=None, redelivered=answered)
-        return len(rows)
+        return len(job_ids)
 
     def _send(
         self,

@@ -5,7 +5,7 @@ import pytest
 
 from squash_api.batch_points import PointMaker
 from squash_api.derivation import Deriver
-from squash_api.record.jobs import bury_job, jobs_between
+from squash_api.record.jobs import bury_job, ids_between
 from squash_api.record.record import Record
 from squash_api.record.runs import runs_through
 from squash_api.schema import Schema
@@ -43,8 +43,8 @@ def maker(record: Record, deriver: Deriver) -> PointMaker:
 
 def made(maker: PointMaker, record: Record, *, after: int | None) -> list[tuple[int, str]]:
     with record.read() as connection:
-        rows = jobs_between(connection, after=after or 0, through=9, max_bytes=10**6, limit=9)
-    batch = maker.make(rows, after=after)
+        ids = ids_between(connection, after=after or 0, through=9, max_bytes=10**6, limit=9)
+    batch = maker.make(ids, after=after)
     return [
         (owner, point.measurement) for owner, point in zip(batch.owners, batch.points, strict=True)
     ]

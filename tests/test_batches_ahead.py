@@ -9,7 +9,6 @@ from squash_api.batch_points import Batch, PointMaker
 from squash_api.batches_ahead import BatchesAhead, NewBatch
 from squash_api.derivation import Deriver
 from squash_api.record.deliveries import ensure_targets, get_target, mark_sent, reset_target
-from squash_api.record.jobs import JobRow
 from squash_api.record.record import Record
 from squash_api.schema import Schema
 from squash_api.vocabulary import Vocabulary
@@ -118,8 +117,8 @@ def test_the_next_batch_is_made_while_this_one_is_in_hand(
     made = threading.Event()
     make = points.make
 
-    def make_and_tell(rows: Sequence[JobRow], *, after: int | None) -> Batch:
-        batch = make(rows, after=after)
+    def make_and_tell(job_ids: Sequence[int], *, after: int | None) -> Batch:
+        batch = make(job_ids, after=after)
         made.set()
         return batch
 

@@ -1,10 +1,10 @@
 """Jobs in the record: reading them back, adding to them, and deleting them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from squash_api.record.tables import added_measurement, definition, job
 
@@ -37,48 +37,60 @@ def get_job(connection: Connection, job_id: int) -> JobRow | None:
 def jobs_between(
     connection: Connection, *, after: int, through: int, max_bytes: int, limit: int
 ) -> list[JobRow]:
-    """Return jobs after one id and through another, by id, deleted ones too.
-
-    At most `limit`, and no more than fit `max_bytes` of bodies, but always one if there is one.
-    """
-    sizes = connection.execute(
-        select(job.c.id, job.c.size)
-        .where(job.c.id > after, job.c.id <= through)
-        .order_by(job.c.id)
-        .limit(limit)
-    ).all()
-    return _within(connection, [(row.id, row.size) for row in sizes], max_bytes=max_bytes)
+    """Return the jobs of `ids_between`."""
+    ids = ids_between(connection, after=after, through=through, max_bytes=max_bytes, limit=limit)
+    return list(job_rows(connection, ids))
 
 
 def jobs_by_id(connection: Connection, job_ids: Iterable[int], *, max_bytes: int) -> list[JobRow]:
     """Return the jobs of these ids, by id, as far as they fit `max_bytes`, but always one."""
+    return list(job_rows(connection, ids_that_fit(connection, job_ids, max_bytes=max_bytes)))
+
+
+def ids_between(
+    connection: Connection, *, after: int, through: int, max_bytes: int, limit: int
+) -> list[int]:
+    """Return ids of jobs after one and through another, ascending, deleted ones too.
+
+    At most `limit`, and no more than fit `max_bytes` of bodies, but always one if there is one.
+    """
     sizes = connection.execute(
-        select(job.c.id, job.c.size).where(job.c.id.in_(list(job_ids))).order_by(job.c.id)
-    ).all()
-    return _within(connection, [(row.id, row.size) for row in sizes], max_bytes=max_bytes)
+        _SIZES.where(job.c.id > after, job.c.id <= through).order_by(job.c.id).limit(limit)
+    )
+    return _that_fit(sizes, max_bytes)
 
 
-def _within(
-    connection: Connection, sizes: list[tuple[int, int]], *, max_bytes: int
-) -> list[JobRow]:
-    total, last = 0, 0
+def ids_that_fit(connection: Connection, job_ids: Iterable[int], *, max_bytes: int) -> list[int]:
+    """Return those of these ids that there are, ascending, as far as bodies fit `max_bytes`.
+
+    Always one if there is one.
+    """
+    sizes = connection.execute(_SIZES.where(job.c.id.in_(list(job_ids))).order_by(job.c.id))
+    return _that_fit(sizes, max_bytes)
+
+
+def _that_fit(sizes: Iterable[Row[int, int]], max_bytes: int) -> list[int]:
+    total = 0
     wanted: list[int] = []
     for job_id, size in sizes:
         total += size
         if wanted and total > max_bytes:
             break
         wanted.append(job_id)
-        last = job_id
-    if not wanted:
-        return []
-    where = (
-        job.c.id.between(wanted[0], last)
-        if last - wanted[0] < 2 * len(wanted)
-        else job.c.id.in_(wanted)
-    )
-    rows = connection.execute(_JOB.where(where).order_by(job.c.id))
-    chosen = set(wanted)
-    return [JobRow(*row) for row in rows if row.id in chosen]
+    return wanted
+
+
+def job_rows(connection: Connection, job_ids: Sequence[int]) -> Iterator[JobRow]:
+    """Yield the jobs of these ids, which ascend, one by one: none is kept in memory."""
+    if not job_ids:
+        return
+    first, last = job_ids[0], job_ids[-1]
+    is_dense = last - first < 2 * len(job_ids)
+    where = job.c.id.between(first, last) if is_dense else job.c.id.in_(job_ids)
+    chosen = set(job_ids)
+    for row in connection.execute(_JOB.where(where).order_by(job.c.id)):
+        if row.id in chosen:
+            yield JobRow(*row)
 
 
 def last_job_id(connection: Connection) -> int:
@@ -163,6 +175,7 @@ def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: i
 
 
 _REVISION = select(func.coalesce(func.max(definition.c.revision), 0))
+_SIZES = select(job.c.id, job.c.size)
 _LAST_JOB = select(func.coalesce(func.max(job.c.id), 0))
 _JOB = select(
     job.c.id,
