@@ -8,7 +8,7 @@ from squash_api.derivation import Deriver
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.record.jobs import JobRow, added_measurements, job_rows
 from squash_api.record.record import Record
-from squash_api.record.runs import Run, runs_of, runs_through
+from squash_api.record.runs import Run, runs_through
 from squash_api.schema import Context
 from squash_api.stored_job import values_of
 from squash_api.verify.assessment import assess
@@ -93,10 +93,9 @@ class PointMaker:
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
-            runs = runs_of(connection, list(contents))
+            changed = self._changes.read_many(connection, list(contents))
             for job_id, content in contents.items():
-                run = runs.get(job_id)
-                changes = self._changes.read(connection, run) if run else None
+                changes = changed.get(job_id)
                 points = job_to_points(
                     job_id=job_id,
                     squash_url=f"{self._squash_url}/job/{job_id}",

@@ -1,13 +1,13 @@
 """What changed in the packages between a run and the one before it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
 from squash_api.influx.points import PackageChange
-from squash_api.record.runs import RunRow, load_package_set, runs_of
+from squash_api.record.runs import RunRow, load_package_sets, runs_of
 
 _MOST_REMEMBERED = 1000
 _MOST_SETS = 50
@@ -58,7 +58,23 @@ class CodeChangeReader:
         if len(self._runs) + len(previous) > self._most:
             self._runs.clear()
         self._runs.update(_runs_of(connection, sorted(item for item in previous if item)))
+        self._read_sets(connection, runs.values())
         return {job_id: self.read(connection, run) for job_id, run in runs.items()}
+
+    def _read_sets(self, connection: Connection, runs: Iterable[RunRow]) -> None:
+        """Read what these runs have to be compared by, unless it is more than is remembered."""
+        pairs = {
+            (previous.package_set_id, run.package_set_id)
+            for run in runs
+            if run.previous_job_id is not None and (previous := self._runs.get(run.previous_job_id))
+        }
+        unknown = {number for pair in pairs - self._differences.keys() for number in pair}
+        wanted = [number for number in unknown - self._sets.keys() if number is not None]
+        if not wanted or len(unknown) > _MOST_SETS:
+            return
+        if len(self._sets) + len(wanted) > _MOST_SETS:
+            self._sets.clear()
+        self._sets.update(load_package_sets(connection, wanted))
 
     def _run(self, connection: Connection, job_id: int) -> RunRow | None:
         if job_id not in self._runs:
@@ -82,7 +98,7 @@ class CodeChangeReader:
         if number not in self._sets:
             if len(self._sets) >= _MOST_SETS:
                 self._sets.clear()
-            self._sets[number] = load_package_set(connection, number)
+            self._sets.update(load_package_sets(connection, [number]))
         return self._sets[number]
 
 

@@ -105,3 +105,15 @@ def test_many_jobs_are_compared_as_each_by_itself(record: Record) -> None:
     with record.read() as connection:
         found = CodeChangeReader(remembers=1).read_many(connection, [1, 2, 3, 99])
     assert found == {number: changes(record, number) for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 49, 130])
+def test_many_sets_are_compared_as_each_by_itself(record: Record, at_once: int) -> None:
+    for number in range(130):
+        run(record, f"R{number}", *([] if number % 9 == 8 else [package("afw", str(number // 2))]))
+    reader = CodeChangeReader(remembers=60)
+    found: dict[int, CodeChanges | None] = {}
+    for first in range(1, 131, at_once):
+        with record.read() as connection:
+            found |= reader.read_many(connection, range(first, min(first + at_once, 131)))
+    assert found == {number: changes(record, number) for number in range(1, 131)}

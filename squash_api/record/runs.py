@@ -111,13 +111,16 @@ def count_measurements(connection: Connection) -> int:
     )
 
 
-def load_package_set(connection: Connection, package_set_id: int) -> list[dict[str, Any]]:
-    """Return the packages of a set, by name."""
-    document = connection.execute(
-        select(package_set.c.document).where(package_set.c.id == package_set_id)
-    ).scalar_one()
-    packages: list[dict[str, Any]] = orjson.loads(document)
-    return packages
+def load_package_sets(
+    connection: Connection, package_set_ids: Sequence[int]
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the packages of these sets, each by name."""
+    rows = connection.execute(
+        select(package_set.c.id, package_set.c.document).where(
+            package_set.c.id.in_(package_set_ids)
+        )
+    )
+    return {row.id: orjson.loads(row.document) for row in rows}
 
 
 _RUN_COLUMNS = (

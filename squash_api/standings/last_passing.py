@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from squash_api.record.contexts import contexts_of
 from squash_api.record.record import Record
-from squash_api.record.runs import load_package_set, runs_of
+from squash_api.record.runs import load_package_sets, runs_of
 from squash_api.record.tag_series import SeriesJob, neighbours, tag_sets_where
 from squash_api.standings.job_states import JobState, JobStates, total
 from squash_api.standings.package_differences import PackageDifference, differences
@@ -140,11 +140,11 @@ def compare(connection: Connection, job_id: int, other: int | None) -> Compariso
     runs = runs_of(connection, [job_id, other])
     if job_id not in runs or other not in runs:
         return None
-    sets = [runs[other].package_set_id, runs[job_id].package_set_id]
-    if None in sets:
+    before, after = runs[other].package_set_id, runs[job_id].package_set_id
+    if before is None or after is None:
         return Comparison(other, runs[other].run_id, None)
-    before, after = (load_package_set(connection, number) for number in sets if number is not None)
-    found = () if sets[0] == sets[1] else differences(before, after)
+    sets = load_package_sets(connection, [before, after])
+    found = () if before == after else differences(sets[before], sets[after])
     return Comparison(other, runs[other].run_id, tuple(found))
 
 

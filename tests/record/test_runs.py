@@ -12,7 +12,7 @@ from squash_api.record.runs import (
     count_measurements,
     datasets,
     jobs_of_run,
-    load_package_set,
+    load_package_sets,
     runs_of,
     runs_through,
     store_runs,
@@ -204,7 +204,9 @@ def test_a_set_of_packages_is_stored_once(jobs: Record) -> None:
     with jobs.read() as connection:
         sets = [row.package_set_id for row in runs_of(connection, range(1, 6)).values()]
         assert connection.execute(select(func.count()).select_from(package_set)).scalar_one() == 2
-        assert load_package_set(connection, sets[3] or 0) == [other]
+        first, second = sets[0] or 0, sets[3] or 0
+        found = load_package_sets(connection, [first, second, 99])
+    assert found == {first: [AFW], second: [other]}
     assert sets[0] == sets[1] == sets[2] != sets[3]
     assert sets[4] is None
 
