@@ -22,7 +22,7 @@ from benchmarks.servers import (
     service_variables,
 )
 
-_ROUNDS = 5
+_ROUNDS = 9
 _JOBS = 3000
 _CONNECTIONS = 64
 

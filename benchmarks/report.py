@@ -59,10 +59,11 @@ def write_page(figures: Sequence[Figure]) -> str:
     page = f"""# Performance
 
 Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
-same machine at the same time, taking turns; medians of five rounds (R1: nine) after one that warms
-up. What either side has stored is counted before a figure is taken. The load comes from one process
-beside the servers. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it;
-R4 one process that delivers inline; its drain rate is timed from the first batch that arrives.
+same machine at the same time, taking turns; medians of five rounds (R1 and R4: nine) after one that
+warms up. What either side has stored is counted before a figure is taken. The load comes from one
+process beside the servers. R1 ends with the last 202; the index of measurements is derived after
+that. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
+process that delivers inline; its drain rate is timed from the first batch that arrives.
 
 The figures of pages are over records of two years: one of 20,000 jobs with 100 measurements each,
 and beside it one with 200 jobs, or with one metric, so that both sides show as much. Milliseconds
