@@ -22,13 +22,10 @@ def deliver(
     For a service with SQUASH_DELIVER=off, or as a standby: it takes over when the lease of another
     expires.
     """
+    from squash_api import interpreter  # noqa: PLC0415
     from squash_api.background import Background  # noqa: PLC0415  imports astropy's neighbours
     from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
     from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
-    from squash_api.interpreter import (  # noqa: PLC0415
-        spare_cycle_search,
-        take_short_turns,
-    )
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema import Schema  # noqa: PLC0415
@@ -47,8 +44,8 @@ def deliver(
         drainers = make_drainers(record, schema, settings, targets)
         standings = Standings(record, DefinitionsInForce(record, schema), schema)
         background = Background(drainers, None, make_watch(standings, settings, drainers))
-        spare_cycle_search()
-        take_short_turns()
+        interpreter.spare_cycle_search()
+        interpreter.take_short_turns()
         # A list, not an event: a handler may interrupt what holds the event's lock.
         received: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -54,8 +54,8 @@ class Shortened(Generic[_Item, _Outcome]):
     whole
         Does the work, whatever the items are.
     short
-        Does it by one statement on a connection that commits each by itself; or returns None, with
-        nothing done. What it raises is not reported: `whole` then decides.
+        Does it by one statement that writes, on a connection that commits each by itself; or
+        returns None, with nothing done. What it raises is not reported: `whole` then decides.
     """
 
     whole: BatchWork[_Item, _Outcome]

@@ -1,6 +1,6 @@
 """Reading an accepted job for its values: what its points and its run are made of, and no more.
 
-It costs half of reading all of it (`benchmarks/`), and is done several times for every job.
+It costs little more than half of reading all of it, and is done several times for every job.
 """
 
 from typing import Any
