@@ -25,7 +25,9 @@ from sqlalchemy import (
     select,
     values,
 )
+from sqlalchemy.exc import DBAPIError
 
+from squash_api.errors import RecordUnavailableError
 from squash_api.record.bulk import Prepared, prepare
 from squash_api.record.storing import COLUMNS, NewJob, Stored, row_of
 from squash_api.record.tables import definition, job, user
@@ -44,6 +46,11 @@ def store_at_once(connection: Connection, items: Sequence[NewJob], /) -> list[St
     -------
     list or None
         None if `store_jobs` has to look at each job; then nothing is stored.
+
+    Raises
+    ------
+    RecordUnavailableError
+        If the jobs are stored and their ids cannot be read.
     """
     accounts = dict.fromkeys((item.user_id, item.user_epoch) for item in items)
     digests = [digest for item in items if (digest := item.identifiers_digest) is not None]
@@ -70,8 +77,13 @@ def store_at_once(connection: Connection, items: Sequence[NewJob], /) -> list[St
     if stored.rowcount != len(items):
         return None
     found = _ids_at(size, connection.dialect)
-    rows = connection.exec_driver_sql(found.text, found.arguments(_filled(times, size)))
-    ids = {row[0]: row[1] for row in rows}
+    try:
+        rows = connection.exec_driver_sql(found.text, found.arguments(_filled(times, size)))
+        ids = {row[0]: row[1] for row in rows}
+    except DBAPIError as error:
+        raise RecordUnavailableError(
+            "The record cannot be read at the moment; the job has been stored. Try again."
+        ) from error
     return [Stored(ids[item.asked_ns], item.received_ns, item.asked_ns) for item in items]
 
 

@@ -55,7 +55,8 @@ class Shortened(Generic[_Item, _Outcome]):
         Does the work, whatever the items are.
     short
         Does it by one statement that writes, on a connection that commits each by itself; or
-        returns None, with nothing done. What it raises is not reported: `whole` then decides.
+        returns None, with nothing done. A `RecordUnavailableError` goes to every caller, and the
+        work is not done again; for all else that it raises, nothing being done, `whole` decides.
     """
 
     whole: BatchWork[_Item, _Outcome]
@@ -198,6 +199,9 @@ class Writer:
                 found = work.short(connection, items)
                 connection.commit()
                 return found
+        except RecordUnavailableError as error:
+            _log.error("done, with no outcome", error=str(error), work=len(items), exc_info=error)
+            return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
             _log.warning("the short way failed", error=str(error), work=len(items), exc_info=error)
             return None

@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
+from squash_api.errors import RecordUnavailableError
+from squash_api.record import storing_at_once
+from squash_api.record.bulk import Prepared
 from squash_api.record.database import by_statement
 from squash_api.record.definitions import DefinitionRow, append_definitions
 from squash_api.record.jobs import bury_job, get_job
@@ -85,6 +88,16 @@ def test_jobs_without_identifiers_are_stored(record: Record) -> None:
     items = [make_new_job(asked_ns=1), make_new_job(asked_ns=2), usual(1)]
     assert store(record, *items) is not None
     assert store(record, make_new_job(asked_ns=3)) is not None
+
+
+def test_jobs_whose_ids_cannot_be_read_are_stored_once_and_nobody_is_promised_anything(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nonsense = Prepared("SELECT nonsense", (), (), is_in_order=True)
+    monkeypatch.setattr(storing_at_once, "_ids_at", lambda *_: nonsense)
+    with pytest.raises(RecordUnavailableError, match="has been stored"):
+        store(record, usual(1))
+    assert count_jobs(record) == 1
 
 
 # What is not as usual

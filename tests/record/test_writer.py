@@ -251,6 +251,8 @@ def put_short(connection: Connection, items: Sequence[str]) -> list[str] | None:
         return None
     rows = [{"key": item, "value": "short"} for item in items]
     connection.execute(insert(state).values(rows * 2 if "!" in items else rows))
+    if "torn" in items:
+        raise RecordUnavailableError("Who knows.")
     return [item.upper() for item in items]
 
 
@@ -281,6 +283,19 @@ async def test_a_batch_that_cannot_go_the_short_way_goes_the_whole(
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [outcomes[0], outcomes[2]] == ["A", "B"]
     assert value_of(engine, "a") != "short"
+
+
+async def test_what_was_done_the_short_way_is_not_done_again(
+    writer: Writer, engine: Engine
+) -> None:
+    with held(writer):
+        tasks = [asyncio.create_task(writer.run_batched(PUT, item)) for item in ("a", "torn")]
+        await asyncio.sleep(0)
+    one, other = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(one, RecordUnavailableError)
+    assert isinstance(other, RecordUnavailableError)
+    assert one is not other
+    assert value_of(engine, "a") == "short"
 
 
 async def test_what_waits_beside_the_short_way_is_done_too(writer: Writer, engine: Engine) -> None:
