@@ -21,19 +21,18 @@ import orjson
 from sqlalchemy import Connection
 
 from benchmarks.report import progress
-from squash_api.accounts import Account
-from squash_api.definitions import Definitions
-from squash_api.derivation import packages_of
-from squash_api.record.contexts import JobContext
-from squash_api.record.derived import Derived, store_derived
+from squash_api.accounts.accounts import Account
+from squash_api.definitions.definitions import Definitions
+from squash_api.index.derived import Derived, JobContext, store_derived
+from squash_api.index.deriver import packages_of
+from squash_api.index.runs import Run, store_runs
+from squash_api.ingest.document import Job, digest_job
 from squash_api.record.jobs import current_revision
+from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.record.runs import Run, store_runs
 from squash_api.record.storing import NewJob, Stored, store_jobs
 from squash_api.record.users import add_user
-from squash_api.schema import Context, Schema
-from squash_api.verify.job import Job
-from squash_api.vocabulary import Vocabulary
+from squash_api.schema.names import Context, Schema
 
 DAYS = 730
 DATASETS = ("RC2", "DC2", "ci_hsc")
@@ -187,6 +186,7 @@ def _new_job(time_ns: int, document: dict[str, Any], revision: int) -> NewJob:
         identifiers_digest=None,
         is_deliverable=True,
         body=orjson.dumps(document),
+        digest_of=digest_job,
     )
 
 

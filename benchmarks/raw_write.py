@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from squash_api.influx.points import job_to_points
-from squash_api.schema import Schema
-from squash_api.verify.job import decode_job
+from squash_api.ingest.document import decode_job
+from squash_api.schema.names import Schema
 
 
 def make_writes(bodies: Sequence[bytes], *, database: str, first_time_ns: int) -> list[bytes]:

@@ -10,48 +10,47 @@ import httpx
 import structlog
 from fastapi import FastAPI
 
-from squash_api.accounts import Accounts
-from squash_api.background import Background
-from squash_api.definitions import Definitions
-from squash_api.delivery import Drainer
-from squash_api.derivation import Deriver
+from squash_api.accounts.accounts import Accounts
+from squash_api.definitions.definitions import Definitions
+from squash_api.definitions.from_yaml import SpecificationSources
+from squash_api.delivery.background import Background
+from squash_api.delivery.drainer import Drainer
+from squash_api.delivery.events import JobEvents
 from squash_api.errors import SquashError
-from squash_api.events import JobEvents
-from squash_api.interpreter import spare_cycle_search
-from squash_api.middleware import NormalizingMiddleware, ObservingMiddleware
-from squash_api.observability import Counters
-from squash_api.pages import assets, blob_plots, metric, plots
+from squash_api.index.deriver import Deriver
+from squash_api.index.tags_in_force import check_tags
+from squash_api.pages import assets, blobs, metric, plots
 from squash_api.pages.addresses import PAGES
-from squash_api.pages.failures import add_failure_handlers
-from squash_api.pages.negotiation import PageRoute
-from squash_api.pages.short_way import ShortWay
+from squash_api.pages.rendering import failure_page
 from squash_api.record.deliveries import ensure_targets
+from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.routes import (
     accounts,
-    documentation,
     events,
     health,
     jobs,
     measurements,
     metrics,
-    overview,
     reports,
+    root,
     runs,
     specifications,
     status,
 )
+from squash_api.routes.counters import Counters
 from squash_api.routes.dependencies import Parts
-from squash_api.schema import Schema
+from squash_api.routes.failures import add_failure_handlers
+from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
+from squash_api.routes.negotiation import PageRoute
+from squash_api.schema.names import Schema
 from squash_api.settings import Settings, require_secret
-from squash_api.specification_sources import SpecificationSources
-from squash_api.standings.board_entries import Board
+from squash_api.site import spare_cycle_search
+from squash_api.standings.board import Board
 from squash_api.standings.job_states import JobStates
 from squash_api.standings.standing import Standings
 from squash_api.standings.watch import make_watch
-from squash_api.tags_in_force import check_tags
-from squash_api.values.trends import Trends
-from squash_api.vocabulary import Vocabulary
+from squash_api.trends.trends import Trends
 
 _log = structlog.get_logger(__name__)
 
@@ -106,7 +105,7 @@ def create_app(
     for module in (
         jobs,
         accounts,
-        overview,
+        root,
         metrics,
         specifications,
         measurements,
@@ -115,14 +114,14 @@ def create_app(
         reports,
         health,
         events,
-        documentation,
     ):
         app.include_router(module.router)
+    app.include_router(root.documentation_router)
     app.include_router(assets.router)
     app.include_router(metric.router)
-    app.include_router(blob_plots.router)
+    app.include_router(blobs.router)
     app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
-    add_failure_handlers(app)
+    add_failure_handlers(app, page=failure_page)
     app.add_middleware(ObservingMiddleware, counters=parts.counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=parts.counters)

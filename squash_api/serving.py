@@ -6,9 +6,9 @@ import sys
 import uvicorn
 
 from squash_api.app import create_app
-from squash_api.interpreter import take_short_turns
 from squash_api.routes.dependencies import Parts
 from squash_api.settings import Settings
+from squash_api.site import take_short_turns
 
 # An upload that never ends must not keep the service from stopping.
 _STOP_S = 10

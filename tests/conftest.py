@@ -9,8 +9,11 @@ import pytest
 import structlog
 from hypothesis import settings
 from playwright.sync_api import Browser
+from sqlalchemy import Connection
 
+from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
+from tests.support.builders import add_test_user, open_record
 from tests.support.chromium import find_chromium, running
 from tests.support.fake_chronograf import FakeChronograf
 from tests.support.fake_kapacitor import FakeKapacitor
@@ -26,6 +29,23 @@ from tests.support.live_servers import (
 # How long a machine takes is no fact about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    """An open record with two users, ada (1) and bob (2)."""
+    record = open_record(tmp_path)
+    add_test_user(record, "ada")
+    add_test_user(record, "bob")
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def connection(record: Record) -> Iterator[Connection]:
+    """A transaction that sees its own changes and is undone at the end."""
+    with record._engine.connect() as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")

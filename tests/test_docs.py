@@ -13,17 +13,19 @@ import click
 import pytest
 import typer
 
-from squash_api import errors, schema
+from squash_api import errors
 from squash_api.cli import app as cli_app
 from squash_api.influx.points import job_to_points
+from squash_api.ingest.assessment import Assessment, assess
+from squash_api.ingest.document import Job, decode_job
+from squash_api.judging.kinds.threshold import OPERATORS, THRESHOLD_KEYS
+from squash_api.judging.specifications import LEVELS, Alert, Expect, Mute
+from squash_api.metrics_packages.drafts import CONTENT_KEYS
+from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.record.tables import metadata
+from squash_api.schema import names as schema
 from squash_api.settings import InfluxTarget, Settings
-from squash_api.verify.assessment import Assessment, KnownMetric, assess
-from squash_api.verify.drafts import CONTENT_KEYS
-from squash_api.verify.job import Job, decode_job
-from squash_api.verify.metrics_package import load_metrics_packages
-from squash_api.verify.specifications import LEVELS, Alert, Expect, Mute
-from squash_api.verify.thresholds import OPERATORS, THRESHOLD_KEYS
+from squash_api.verify.metrics import KnownMetric
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

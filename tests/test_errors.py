@@ -2,13 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from squash_api.errors import (
-    BusyError,
-    Detail,
-    InvalidInputError,
-    SquashError,
-    UnauthorizedError,
-)
+from squash_api.errors import BusyError, Detail, InvalidInputError, SquashError, UnauthorizedError
 
 
 def all_errors(root: type[SquashError] = SquashError) -> Iterator[type[SquashError]]:

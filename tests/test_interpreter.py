@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from squash_api.interpreter import spare_cycle_search, take_short_turns
+from squash_api.site import spare_cycle_search, take_short_turns
 
 
 @pytest.fixture(autouse=True)

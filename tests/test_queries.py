@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.influx.watch_points import freshness_line, heartbeat_line, standing_line
+from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
 from tests.support.influxd import Influxd
 from tests.support.query_data import (
     CCDS,

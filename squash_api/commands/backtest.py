@@ -7,24 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from squash_api.commands.terminal import (
-    add_row,
-    fail,
-    make_table,
-    print_json,
-    print_table,
-    tracked,
-)
+from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table, tracked
 from squash_api.errors import SquashError
 from squash_api.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from squash_api.backtest import Backtest
-    from squash_api.commands.backtest_report import Section
-    from squash_api.editions import Edition
+    from squash_api.metrics_packages.loading import MetricsPackage
     from squash_api.record.record import Record
-    from squash_api.schema import Schema
-    from squash_api.verify.metrics_package import MetricsPackage
+    from squash_api.reports.backtest import Backtest, Edition
+    from squash_api.reports.backtest_report import Section
+    from squash_api.schema.names import Schema
 
 _RIGHT = {"runs flagged", "of runs", "value", "job", "now", "proposed", "values"}
 
@@ -79,12 +71,11 @@ def _run(
     dataset: str | None,
 ) -> "Backtest":
     # Heavy, and `squash --help` does not need it.
-    from squash_api.backtest import backtest as judge_by_both  # noqa: PLC0415
-    from squash_api.backtest import jobs_to_judge  # noqa: PLC0415
-    from squash_api.editions import edition_of  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.storable import tag_text  # noqa: PLC0415
+    from squash_api.reports.backtest import backtest as judge_by_both  # noqa: PLC0415
+    from squash_api.reports.backtest import edition_of, jobs_to_judge  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
+    from squash_api.schema.text import tag_text  # noqa: PLC0415
 
     try:
         settings = load_settings()
@@ -107,7 +98,7 @@ def _run(
 
 
 def _load_new(directories: list[Path], schema: "Schema") -> "MetricsPackage":
-    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
 
     package = load_metrics_packages(directories, schema=schema)
     if package.problems:
@@ -124,8 +115,8 @@ def _old_edition(
     schema: "Schema",
     metrics: list[str],
 ) -> "Edition":
-    from squash_api.editions import edition_in_force, edition_of  # noqa: PLC0415
-    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
+    from squash_api.reports.backtest import edition_in_force, edition_of  # noqa: PLC0415
 
     if not directories:
         in_force = edition_in_force(record, schema=schema, metrics=metrics)
@@ -141,8 +132,8 @@ def _old_edition(
 
 
 def _since_ns(text: str) -> int:
-    from squash_api.verify.alert_keys import parse_duration  # noqa: PLC0415
-    from squash_api.verify.job import parse_time_ns  # noqa: PLC0415
+    from squash_api.ingest.document import parse_time_ns  # noqa: PLC0415
+    from squash_api.judging.alert_keys import parse_duration  # noqa: PLC0415
 
     time_ns = parse_time_ns(text)
     if time_ns is not None:
@@ -156,12 +147,7 @@ def _since_ns(text: str) -> int:
 def _print(
     outcome: "Backtest", since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
 ) -> None:
-    from squash_api.commands.backtest_report import (  # noqa: PLC0415
-        sections,
-        summary,
-        to_json,
-        to_markdown,
-    )
+    from squash_api.reports.backtest_report import sections, summary, to_json, to_markdown  # noqa: PLC0415
 
     if as_json:
         print_json(to_json(outcome))

@@ -22,16 +22,16 @@ def deliver(
     For a service with SQUASH_DELIVER=off, or as a standby: it takes over when the lease of another
     expires.
     """
-    from squash_api import interpreter  # noqa: PLC0415
-    from squash_api.background import Background  # noqa: PLC0415  imports astropy's neighbours
-    from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
-    from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api import site as interpreter  # noqa: PLC0415
+    from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
+    from squash_api.delivery.background import Background  # noqa: PLC0415  imports astropy's neighbours
+    from squash_api.delivery.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
     from squash_api.standings.standing import Standings  # noqa: PLC0415
     from squash_api.standings.watch import make_watch  # noqa: PLC0415
-    from squash_api.tags_in_force import check_tags  # noqa: PLC0415
 
     configure_logs()
     settings = load_settings()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from squash_api.demo.dispatching import Judged
     from squash_api.demo.history import History
     from squash_api.demo.influxdb import Influx
+    from squash_api.demo.processes import Stop
     from squash_api.demo.running import Service, User
-    from squash_api.demo.stopping import Stop
 
 _SEED = 17
 _STYLES = {
@@ -72,8 +72,11 @@ def demo(
     """
     # Heavy, and `squash --help` does not need them.
     from squash_api.client import SquashClientError  # noqa: PLC0415
-    from squash_api.demo.processes import DemoError  # noqa: PLC0415
-    from squash_api.demo.stopping import Stopped, stopped_by_signals  # noqa: PLC0415
+    from squash_api.demo.processes import (  # noqa: PLC0415
+        DemoError,
+        Stopped,
+        stopped_by_signals,
+    )
 
     is_good = False
     with stopped_by_signals() as stop:
@@ -124,11 +127,7 @@ def _play(
 
 
 def _open_influx(stack: ExitStack, *, folder: Path, stop: "Stop") -> "Influx | None":
-    from squash_api.demo.influxdb import (  # noqa: PLC0415
-        find_influxd,
-        given_influx,
-        private_influxd,
-    )
+    from squash_api.demo.influxdb import find_influxd, given_influx, private_influxd  # noqa: PLC0415
 
     given = given_influx(os.environ)
     if given is not None:
@@ -148,12 +147,7 @@ def _dispatch(
 ) -> "tuple[Judged, list[str]]":
     """Send the history and the fresh job; a service that has died shows the end of its log."""
     from squash_api.client import SquashClientError  # noqa: PLC0415
-    from squash_api.demo.dispatching import (  # noqa: PLC0415
-        connect,
-        delivery_problems,
-        judge,
-        send_days,
-    )
+    from squash_api.demo.dispatching import connect, delivery_problems, judge, send_days  # noqa: PLC0415
 
     start = time.monotonic()
     days = f"{len(history.days)} day{'s' if len(history.days) > 1 else ''}"
@@ -256,7 +250,7 @@ def _stay_up(service: "Service", influx: "Influx | None", *, stop: "Stop") -> No
     DemoError
         If a process ends by itself.
     """
-    from squash_api.demo.stopping import Stopped  # noqa: PLC0415
+    from squash_api.demo.processes import Stopped  # noqa: PLC0415
 
     children = [service.child, *([influx.child] if influx and influx.child else [])]
     try:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from squash_api.commands.output_file import writing
-from squash_api.commands.terminal import advancing, fail
+from squash_api.commands.terminal import advancing, fail, writing
 from squash_api.errors import InvalidInputError, SquashError
 from squash_api.settings import load_settings
 
 if TYPE_CHECKING:
-    from squash_api.client_wire import Wire
-    from squash_api.values.selecting import Format
+    from squash_api.client.wire import Wire
+    from squash_api.trends.question import Format
 
 _PAGE = 1000
 _TIMEOUT_S = 900.0
@@ -142,15 +141,15 @@ def _of_record(
     parameters: Sequence[tuple[str, str]], chosen: "Format", limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
     # Heavy, and `squash --help` needs none of it.
-    from squash_api.derivation import Deriver  # noqa: PLC0415
-    from squash_api.interpreter import spare_cycle_search  # noqa: PLC0415
+    from squash_api.index.deriver import Deriver  # noqa: PLC0415
+    from squash_api.index.tags_in_force import schema_of  # noqa: PLC0415
+    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.tags_in_force import schema_of  # noqa: PLC0415
-    from squash_api.values.measurement_formats import answer_chunks  # noqa: PLC0415
-    from squash_api.values.selecting import read_question  # noqa: PLC0415
-    from squash_api.values.series import Series  # noqa: PLC0415
-    from squash_api.vocabulary import Vocabulary  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
+    from squash_api.site import spare_cycle_search  # noqa: PLC0415
+    from squash_api.trends.formats import answer_chunks  # noqa: PLC0415
+    from squash_api.trends.question import read_question  # noqa: PLC0415
+    from squash_api.trends.series import Series  # noqa: PLC0415
 
     settings = load_settings()
     spare_cycle_search()
@@ -184,7 +183,7 @@ def _of_service(
 ) -> Generator[bytes]:
     import httpx  # noqa: PLC0415
 
-    from squash_api.client_wire import SquashClientError, Wire  # noqa: PLC0415
+    from squash_api.client.wire import SquashClientError, Wire  # noqa: PLC0415
 
     wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
     try:
@@ -209,7 +208,7 @@ def _pages(wire: "Wire", first: Any, limit: int | None) -> Iterator[bytes]:
     """Yield the pages of a service as one document."""
     import orjson  # noqa: PLC0415
 
-    from squash_api.client_wire import checked  # noqa: PLC0415
+    from squash_api.client.wire import checked  # noqa: PLC0415
 
     url, left, separator = first, limit, b'{"measurements":['
     while url is not None and left != 0:

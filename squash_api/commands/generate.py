@@ -11,9 +11,9 @@ from squash_api.commands.terminal import fail
 from squash_api.errors import SquashError
 
 if TYPE_CHECKING:
-    from squash_api.artifacts.tree import Drift
-    from squash_api.schema import Schema
-    from squash_api.verify.metrics_package import MetricsPackage
+    from squash_api.generate.files import Drift
+    from squash_api.metrics_packages.loading import MetricsPackage
+    from squash_api.schema.names import Schema
 
 Specs = Annotated[
     list[Path] | None,
@@ -84,8 +84,8 @@ class Inputs:
     def make(self) -> dict[str, str]:
         """Return the files, or end the command with what forbids to write them."""
         # Heavy, and `squash --help` does not need it.
-        from squash_api.artifacts.making import make_files  # noqa: PLC0415
-        from squash_api.artifacts.tree import file_problems  # noqa: PLC0415
+        from squash_api.generate.files import file_problems  # noqa: PLC0415
+        from squash_api.generate.outputs import make_files  # noqa: PLC0415
 
         try:
             files = make_files(self.package, schema=self.schema, **self.place)
@@ -103,8 +103,8 @@ def read_inputs(
     """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
     from datetime import date  # noqa: PLC0415
 
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
 
     directories = list(specs or find_packages(Path("specs")))
     if not directories:
@@ -130,7 +130,7 @@ def find_packages(folder: Path) -> list[Path]:
 
 
 def _find(files: Mapping[str, str], output: Path) -> "Drift":
-    from squash_api.artifacts.tree import TreeError, find_drift  # noqa: PLC0415
+    from squash_api.generate.files import TreeError, find_drift  # noqa: PLC0415
 
     try:
         return find_drift(files, output)
@@ -139,7 +139,7 @@ def _find(files: Mapping[str, str], output: Path) -> "Drift":
 
 
 def _write(files: Mapping[str, str], output: Path) -> "Drift":
-    from squash_api.artifacts.tree import TreeError, write_files  # noqa: PLC0415
+    from squash_api.generate.files import TreeError, write_files  # noqa: PLC0415
 
     try:
         return write_files(files, output)
@@ -148,7 +148,7 @@ def _write(files: Mapping[str, str], output: Path) -> "Drift":
 
 
 def _export(inputs: Inputs, folder: Path) -> None:
-    from squash_api.artifacts.dashboard import export_files  # noqa: PLC0415
+    from squash_api.generate.chronograf.dashboards import export_files  # noqa: PLC0415
 
     files = export_files(inputs.package, schema=inputs.schema, **inputs.place)
     try:

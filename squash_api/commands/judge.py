@@ -9,10 +9,10 @@ from squash_api.commands.terminal import add_row, fail, make_table, print_json, 
 from squash_api.errors import SquashError
 
 if TYPE_CHECKING:
-    from squash_api.verify.assessment import Skip
-    from squash_api.verify.job import Job
-    from squash_api.verify.judging import Verdict
-    from squash_api.verify.metrics_package import MetricsPackage
+    from squash_api.ingest.assessment import Skip
+    from squash_api.ingest.document import Job
+    from squash_api.judging.verdicts import Verdict
+    from squash_api.metrics_packages.loading import MetricsPackage
 
 _STYLES = {"passed": "green", "failed": "bold red", "not measured": "yellow"}
 
@@ -66,9 +66,10 @@ def judge_file(
 
     A specification counts if it has all the tags.
     """
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.verify.assessment import KnownMetric, assess  # noqa: PLC0415
-    from squash_api.verify.judging import judge_job  # noqa: PLC0415
+    from squash_api.ingest.assessment import assess  # noqa: PLC0415
+    from squash_api.judging.verdicts import judge_job  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
+    from squash_api.verify.metrics import KnownMetric  # noqa: PLC0415
 
     schema = Schema()
     known = {
@@ -92,7 +93,7 @@ def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
     A failure is a violation of the level or worse, as for the exit code; a milder one is a case
     with a remark in its output.
     """
-    from squash_api.reporting.junit import Case, junit_xml  # noqa: PLC0415
+    from squash_api.reports.texts import Case, junit_xml  # noqa: PLC0415
 
     cases = []
     for verdict in verdicts:
@@ -110,8 +111,8 @@ def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
 
 
 def _read_job(path: Path) -> "Job":
-    from squash_api.verify.job import decode_job  # noqa: PLC0415
-    from squash_api.verify.json_text import path_text  # noqa: PLC0415
+    from squash_api.ingest.document import decode_job  # noqa: PLC0415
+    from squash_api.ingest.json_text import path_text  # noqa: PLC0415
 
     try:
         return decode_job(path.read_bytes())
@@ -126,7 +127,7 @@ def _load_specs(directories: list[Path]) -> "MetricsPackage":
     """Load the packages; one with problems is unusable, since a limit in it may be missing."""
     from datetime import date  # noqa: PLC0415
 
-    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
 
     try:
         # That a mute has ended is no reason to judge nothing.
@@ -139,7 +140,7 @@ def _load_specs(directories: list[Path]) -> "MetricsPackage":
 
 
 def _is_violation(verdict: "Verdict", level: str) -> bool:
-    from squash_api.verify.specifications import LEVELS  # noqa: PLC0415
+    from squash_api.judging.specifications import LEVELS  # noqa: PLC0415
 
     return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
 

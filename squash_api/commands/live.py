@@ -20,13 +20,13 @@ from squash_api.commands.generate import (
 from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
 
 if TYPE_CHECKING:
-    from squash_api.artifacts.live import Comparison
-    from squash_api.artifacts.live_chronograf import Chronograf
-    from squash_api.artifacts.live_kapacitor import Kapacitor
-    from squash_api.artifacts.live_objects import Kind, LiveObject
-    from squash_api.artifacts.live_push import Step
-    from squash_api.artifacts.live_thresholds import HandChange
-    from squash_api.verify.resolution import Resolved
+    from squash_api.generate.live.chronograf import Chronograf
+    from squash_api.generate.live.comparison import Comparison
+    from squash_api.generate.live.kapacitor import Kapacitor
+    from squash_api.generate.live.objects import Kind, LiveObject
+    from squash_api.generate.live.push import Step
+    from squash_api.generate.live.thresholds import HandChange
+    from squash_api.metrics_packages.resolution import Resolved
 
 app = typer.Typer(
     help="Compare running Kapacitors and Chronografs with the specifications, and update them.",
@@ -98,7 +98,7 @@ def push(
 
     Exit code: 0, 1 if a server refuses something, 2 if one cannot be reached.
     """
-    from squash_api.artifacts.live_push import push as push_all  # noqa: PLC0415
+    from squash_api.generate.live.push import push as push_all  # noqa: PLC0415
 
     inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     steps = []
@@ -127,9 +127,9 @@ class _Servers:
     chronograf: "Chronograf | None"
 
     def compare(self, inputs: Inputs, output: Path) -> "Comparison":
-        from squash_api.artifacts.live import compare  # noqa: PLC0415
-        from squash_api.artifacts.live_objects import TOPICS  # noqa: PLC0415
-        from squash_api.artifacts.tree import TreeError  # noqa: PLC0415
+        from squash_api.generate.files import TreeError  # noqa: PLC0415
+        from squash_api.generate.live.comparison import compare  # noqa: PLC0415
+        from squash_api.generate.live.objects import TOPICS  # noqa: PLC0415
 
         live: list[LiveObject] = []
         kinds: list[Kind] = []
@@ -148,9 +148,9 @@ class _Servers:
 @contextmanager
 def _connected(kapacitor: str | None, chronograf: str | None) -> Iterator[_Servers]:
     """Connect to the servers that have an address; their failures end the command."""
-    from squash_api.artifacts.live_chronograf import Chronograf  # noqa: PLC0415
-    from squash_api.artifacts.live_http import LiveError  # noqa: PLC0415
-    from squash_api.artifacts.live_kapacitor import Kapacitor  # noqa: PLC0415
+    from squash_api.generate.live.chronograf import Chronograf  # noqa: PLC0415
+    from squash_api.generate.live.http import LiveError  # noqa: PLC0415
+    from squash_api.generate.live.kapacitor import Kapacitor  # noqa: PLC0415
     from squash_api.settings import load_settings  # noqa: PLC0415
 
     if kapacitor is None or chronograf is None:
@@ -174,10 +174,10 @@ def _connected(kapacitor: str | None, chronograf: str | None) -> Iterator[_Serve
 
 def _adoptions(inputs: Inputs, comparison: "Comparison") -> list[dict[str, Any]]:
     """Return the thresholds changed on the server, and where to write what adopts each."""
-    from squash_api.artifacts.live_objects import Task  # noqa: PLC0415
-    from squash_api.artifacts.live_thresholds import hand_changes, metric_alone  # noqa: PLC0415
-    from squash_api.artifacts.making import task_of  # noqa: PLC0415
-    from squash_api.verify.metrics_package import MetricsPackage, resolve_packages  # noqa: PLC0415
+    from squash_api.generate.live.objects import Task  # noqa: PLC0415
+    from squash_api.generate.live.thresholds import hand_changes, metric_alone  # noqa: PLC0415
+    from squash_api.generate.outputs import task_of  # noqa: PLC0415
+    from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages  # noqa: PLC0415
 
     def make(package: MetricsPackage) -> str:
         return task_of(package, schema=inputs.schema, **inputs.place)

@@ -11,8 +11,8 @@ from squash_api.settings import InfluxTarget, Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from squash_api.delivery.replay import Selection
     from squash_api.record.record import Record
-    from squash_api.replay import Selection
 
 _POLL_S = 0.2
 
@@ -43,8 +43,8 @@ def replay(
     Points that are there already are overwritten with the same values. Stopping this command loses
     nothing: what is asked for stays in the record until it is delivered.
     """
-    from squash_api.drainers import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
-    from squash_api.influx.errors import InfluxError  # noqa: PLC0415
+    from squash_api.delivery.drainers import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
+    from squash_api.influx.client import InfluxError  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
 
     settings = load_settings()
@@ -65,7 +65,7 @@ def replay(
 
 
 def _select(job_ids: "Sequence[int]", since: str | None, until: str | None) -> "Selection":
-    from squash_api.replay import Selection  # noqa: PLC0415
+    from squash_api.delivery.replay import Selection  # noqa: PLC0415
 
     if job_ids and (since or until):
         raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
@@ -79,9 +79,9 @@ def _ask(
     selection: "Selection | None",
 ) -> None:
     """Ask in the record for the selected jobs; without a selection for a refill."""
-    from squash_api.replay import begin_refill, request_replay  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.tags_in_force import check_tags  # noqa: PLC0415
+    from squash_api.delivery.replay import begin_refill, request_replay  # noqa: PLC0415
+    from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
 
     schema = Schema(settings.tags)
     if selection is None:
@@ -94,7 +94,7 @@ def _ask(
 
 
 def _time_ns(text: str | None) -> int | None:
-    from squash_api.verify.job import parse_time_ns  # noqa: PLC0415
+    from squash_api.ingest.document import parse_time_ns  # noqa: PLC0415
 
     if text is None:
         return None
@@ -108,11 +108,11 @@ def _deliver(record: "Record", names: "Sequence[str]") -> None:
     """Deliver, or watch the running service deliver, until nothing waits; show the progress."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    from squash_api.background import Background  # noqa: PLC0415
-    from squash_api.drainers import chosen_targets, make_drainers  # noqa: PLC0415
-    from squash_api.interpreter import spare_cycle_search  # noqa: PLC0415
-    from squash_api.record.delivery_states import backlogs  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.delivery.background import Background  # noqa: PLC0415
+    from squash_api.delivery.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.record.deliveries import backlogs  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
+    from squash_api.site import spare_cycle_search  # noqa: PLC0415
 
     settings = load_settings()
     targets = chosen_targets(settings, names)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from squash_api.commands.output_file import writing
-from squash_api.commands.terminal import fail
+from squash_api.commands.terminal import fail, writing
 from squash_api.errors import InvalidInputError, SquashError
 from squash_api.settings import load_settings
 
 if TYPE_CHECKING:
-    from squash_api.reporting.document import Report
+    from squash_api.reports.document import Report
 
 Format = Literal["html", "json", "md", "xml"]
 
@@ -103,7 +102,7 @@ def report(
 
 
 def _outcome(made: "Report", output: Path | None, *, level: str, is_strict: bool) -> int:
-    from squash_api.reporting.document import fails  # noqa: PLC0415
+    from squash_api.reports.document import fails  # noqa: PLC0415
 
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
@@ -128,14 +127,14 @@ def _format_of(output: Path | None) -> Format:
 
 def _of_record(parameters: Sequence[tuple[str, str]]) -> "Report":
     # Heavy, and `squash --help` needs none of it.
-    from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
-    from squash_api.derivation import Deriver  # noqa: PLC0415
+    from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
+    from squash_api.index.deriver import Deriver  # noqa: PLC0415
+    from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
+    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.reporting.period_report import PeriodReports  # noqa: PLC0415
-    from squash_api.reporting.scope import read_request  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
-    from squash_api.tags_in_force import check_tags  # noqa: PLC0415
-    from squash_api.vocabulary import Vocabulary  # noqa: PLC0415
+    from squash_api.reports.report import PeriodReports  # noqa: PLC0415
+    from squash_api.reports.scope import read_request  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
 
     now_ns = time.time_ns()
     try:
@@ -161,8 +160,8 @@ def _of_service(url: str, parameters: Sequence[tuple[str, str]]) -> "Report":
     import httpx  # noqa: PLC0415
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
-    from squash_api.client_wire import SquashClientError, Wire, checked  # noqa: PLC0415
-    from squash_api.reporting.document import Report  # noqa: PLC0415
+    from squash_api.client.wire import SquashClientError, Wire, checked  # noqa: PLC0415
+    from squash_api.reports.document import Report  # noqa: PLC0415
 
     wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
     try:
@@ -189,7 +188,7 @@ def _rendered(made: "Report", chosen: Format, level: str) -> bytes:
         import orjson  # noqa: PLC0415
 
         return orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    from squash_api.reporting.texts import report_junit, report_markdown  # noqa: PLC0415
+    from squash_api.reports.texts import report_junit, report_markdown  # noqa: PLC0415
 
     return report_markdown(made).encode() if chosen == "md" else report_junit(made, level=level)
 

@@ -9,8 +9,8 @@ from squash_api.commands.terminal import add_row, fail, make_table, print_json, 
 from squash_api.errors import SquashError
 
 if TYPE_CHECKING:
-    from squash_api.verify.metrics_package import MetricsPackage
-    from squash_api.verify.specifications import Specification
+    from squash_api.judging.specifications import Specification
+    from squash_api.metrics_packages.loading import MetricsPackage
 
 app = typer.Typer(help="Check and list metrics and specifications.", no_args_is_help=True)
 
@@ -105,7 +105,7 @@ def show(
 
 
 def _load(directories: list[Path]) -> "MetricsPackage":
-    from squash_api.verify.metrics_package import load_metrics_packages  # noqa: PLC0415
+    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
 
     try:
         return load_metrics_packages(directories)

@@ -11,9 +11,9 @@ from squash_api.errors import SquashError
 from squash_api.settings import load_settings
 
 if TYPE_CHECKING:
-    from squash_api.definitions_in_force import Snapshot
+    from squash_api.definitions.in_force import Snapshot
+    from squash_api.judging.specifications import Specification
     from squash_api.verify.metrics import Metric
-    from squash_api.verify.specifications import Specification
 
 
 def export(
@@ -37,7 +37,7 @@ def export(
     Exit code: 0, 1 if there is nothing to write or a file is in the way, 2 if it cannot be done.
     """
     # Heavy, and `squash --help` does not need it.
-    from squash_api.verify.export import metrics_package_to_files  # noqa: PLC0415
+    from squash_api.metrics_packages.export import metrics_package_to_files  # noqa: PLC0415
 
     metrics, specifications = _pick(_read(), package, is_everything=everything)
     if not metrics and not specifications:
@@ -56,9 +56,9 @@ def export(
 
 def _read() -> "Snapshot":
     """Return what is defined now in the record that the settings name."""
-    from squash_api.definitions_in_force import DefinitionsInForce  # noqa: PLC0415
+    from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.schema import Schema  # noqa: PLC0415
+    from squash_api.schema.names import Schema  # noqa: PLC0415
 
     try:
         settings = load_settings()

@@ -14,7 +14,7 @@ from squash_api.errors import InvalidInputError, SquashError
 from squash_api.settings import load_settings
 
 if TYPE_CHECKING:
-    from squash_api.accounts import Accounts
+    from squash_api.accounts.accounts import Accounts
     from squash_api.record.users import UserRow
 
 _PAGE = 500
@@ -95,7 +95,7 @@ def disable(
 def _accounts() -> Iterator["Accounts"]:
     """Give the accounts of the record in the settings; a failure inside ends the command."""
     # Heavy, and `squash --help` needs neither.
-    from squash_api.accounts import Accounts  # noqa: PLC0415
+    from squash_api.accounts.accounts import Accounts  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
 
     try:

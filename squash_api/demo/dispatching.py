@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 
 from squash_api.client import Job, Squash
-from squash_api.demo.processes import DemoError
+from squash_api.demo.processes import DemoError, Stop
 from squash_api.demo.running import User
-from squash_api.demo.stopping import Stop
 
 _CONNECTIONS = 3
 _TIMEOUT_S = 60.0

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from squash_api.demo.processes import HOST, Child, DemoError, free_port
-from squash_api.demo.stopping import Stop
+from squash_api.demo.processes import HOST, Child, DemoError, Stop, free_port
 
 DATABASE = "squash_demo"
 _START_TIMEOUT_S = 30.0

@@ -10,8 +10,7 @@ from pathlib import Path
 import httpx
 
 import squash_api
-from squash_api.demo.processes import HOST, Child, DemoError, free_port, is_free
-from squash_api.demo.stopping import Stop
+from squash_api.demo.processes import HOST, Child, DemoError, Stop, free_port, is_free
 
 USER = "demo"
 _USUAL_PORT = 8000

@@ -14,6 +14,7 @@ from squash_api.pages.sparkline import sparkline
 from squash_api.routes.dependencies import Parts
 from squash_api.standings.board import (
     STATES,
+    Board,
     Entry,
     Limit,
     Row,
@@ -24,7 +25,6 @@ from squash_api.standings.board import (
     in_state,
     worst_first,
 )
-from squash_api.standings.board_entries import Board
 from squash_api.standings.freshness import ExpectedSeries
 from squash_api.standings.standing import Combination
 

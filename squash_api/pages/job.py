@@ -9,26 +9,25 @@ from fastapi import Request, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.derivation import packages_of
-from squash_api.jobs import measurement_objects
-from squash_api.pages.blob_data import BlobData, Numbers, read_blob
-from squash_api.pages.blob_plots import chosen
+from squash_api.index.deriver import packages_of
+from squash_api.index.jobs import measurement_objects
+from squash_api.ingest.assessment import assess
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import load_job
+from squash_api.judging.alert_keys import LEVELS
+from squash_api.judging.verdicts import Verdict
+from squash_api.pages.blobs import BlobData, Numbers, chosen, read_blob
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
 from squash_api.pages.rendering import query_text, render
-from squash_api.record.delivery_states import job_deliveries
+from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
-from squash_api.reports import job_report
+from squash_api.record.metrics import Vocabulary
 from squash_api.routes.dependencies import Parts
 from squash_api.routes.jobs import job_id_of
-from squash_api.routes.run_addresses import run_path
-from squash_api.schema import RUN_ID, RUN_URL, Context
+from squash_api.routes.runs import run_path
+from squash_api.schema.names import RUN_ID, RUN_URL, Context
+from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
-from squash_api.stored_job import load_job
-from squash_api.verify.alert_keys import LEVELS
-from squash_api.verify.assessment import assess
-from squash_api.verify.job import Job
-from squash_api.verify.judging import Verdict
-from squash_api.vocabulary import Vocabulary
 
 MOST_BLOBS = 100
 """Of more blobs the rest is left to the JSON of the job."""

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from squash_api.pages.rendering import link_markup
-from squash_api.storable import is_link
+from squash_api.schema.text import is_link
 
 MOST_ROWS = 1000
 """Of more metadata the rest is left to the JSON of the job."""

@@ -19,11 +19,11 @@ from squash_api.pages.metric_words import (
 from squash_api.pages.plots import colour_of, dash_of, draw
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Parts, PartsDep
-from squash_api.routes.json_reply import json_reply
+from squash_api.routes.replies import json_reply
 from squash_api.standings.board import Row
 from squash_api.standings.standing import Combination
-from squash_api.values.trend_points import TIME
-from squash_api.values.trends import Asked, Judged, Trends
+from squash_api.trends.points import TIME
+from squash_api.trends.trends import Asked, Judged, Trends
 
 # What it gives is drawn by our own script and changes with it; the values are at /measurements.
 router = APIRouter(include_in_schema=False)

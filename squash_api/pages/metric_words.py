@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from squash_api.code_changes import CodeChanges
+from squash_api.index.code_changes import CodeChanges
+from squash_api.judging.limits import Limit
 from squash_api.pages.front import combination_label
 from squash_api.pages.plots import LimitLine, Line, Picture, Point, limit_text, limits_in_reach
 from squash_api.pages.rendering import NOTHING, number_text
-from squash_api.schema import META_PREFIX, RUN_ID, RUN_URL
+from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL
 from squash_api.standings.standing import Combination, combination_of
-from squash_api.values.trend_limits import Limit
-from squash_api.values.trend_points import TIME
-from squash_api.values.trends import Judged, Trend, TrendLine
+from squash_api.trends.points import TIME
+from squash_api.trends.trends import Judged, Trend, TrendLine
 
 _LEVELS = ("INFO", "WARNING", "CRITICAL")
 _MOST_NAMES = 6

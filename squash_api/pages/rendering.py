@@ -1,8 +1,9 @@
 """Pages from templates: one environment, one set of headers, and how values are written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from squash_api.errors import Detail
 from squash_api.routes.dependencies import Parts
-from squash_api.storable import is_link
+from squash_api.schema.text import is_link
 
 # Bokeh puts styles of its own into what it draws; scripts come from here alone.
 POLICY = (
@@ -61,6 +63,20 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     )
     return Response(
         text, status_code=status_code, headers=HEADERS, media_type="text/html; charset=utf-8"
+    )
+
+
+def failure_page(
+    request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
+) -> Response:
+    """Return the page that says what failed, and where in the request."""
+    return render(
+        request,
+        "failure.html",
+        status_code=status_code,
+        phrase=HTTPStatus(status_code).phrase,
+        message=message,
+        detail=detail,
     )
 
 

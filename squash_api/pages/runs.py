@@ -2,12 +2,11 @@
 
 from fastapi import Request, Response
 
+from squash_api.judging.alert_keys import LEVELS
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Page, Parts
-from squash_api.routes.run_addresses import run_path
-from squash_api.routes.runs import list_runs, read_run
-from squash_api.standings.runs_overview import FILTERS, RunDetail, RunSummary
-from squash_api.verify.alert_keys import LEVELS
+from squash_api.routes.runs import list_runs, read_run, run_path
+from squash_api.standings.runs import FILTERS, RunDetail, RunSummary
 
 _RUNS = 50
 _JOBS = 200

@@ -7,15 +7,15 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from squash_api.definitions_in_force import Defined
+from squash_api.definitions.in_force import Defined
+from squash_api.judging.alert_keys import duration_text
+from squash_api.judging.specifications import Specification
 from squash_api.pages.front import limit_text, page_number
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Parts
-from squash_api.schema import split_metric_name
+from squash_api.schema.names import split_metric_name
+from squash_api.schema.text import tag_text
 from squash_api.standings.board import Limit
-from squash_api.storable import tag_text
-from squash_api.verify.alert_keys import duration_text
-from squash_api.verify.specifications import Specification
 
 PER_PAGE = 200
 """Specifications on one page."""

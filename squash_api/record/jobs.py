@@ -1,12 +1,17 @@
-"""Jobs in the record: reading them back, adding to them, and deleting them."""
+"""Jobs in the record: reading them back, adding to them, and deleting them.
+
+The newest jobs, for those who want to hear of each.
+
+Counts over the whole record.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from squash_api.record.tables import added_measurement, definition, job
+from squash_api.record.tables import added_measurement, definition, job, job_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +192,53 @@ _JOB = select(
     job.c.body,
     job.c.deleted_ns,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class JobNews:
+    """A job that has come, and how many metrics it measures."""
+
+    job_id: int
+    metrics: int
+
+
+def news_between(connection: Connection, *, after: int, through: int, limit: int) -> list[JobNews]:
+    """Return the last jobs after one id and through another, by id; deleted ones are left out.
+
+    The runs of the jobs are derived already; one that is not has no metrics yet.
+    """
+    wanted = {"after": after, "through": through, "limit": limit}
+    rows = connection.execute(_NEWS, wanted).all()
+    return [JobNews(*row) for row in reversed(rows)]
+
+
+_NEWS = (
+    select(job.c.id, func.coalesce(job_run.c.measurement_count, 0))
+    .select_from(job.join(job_run, job_run.c.job_id == job.c.id, isouter=True))
+    .where(
+        job.c.id > bindparam("after"),
+        job.c.id <= bindparam("through"),
+        job.c.deleted_ns.is_(None),
+    )
+    .order_by(job.c.id.desc())
+    .limit(bindparam("limit"))
+)
+
+
+def last_job_received_ns(connection: Connection) -> int | None:
+    """Return when the newest job was received, or None if there is no job."""
+    return connection.execute(
+        select(job.c.received_ns)
+        .where(job.c.deleted_ns.is_(None))
+        .order_by(job.c.id.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def number_of_jobs(connection: Connection) -> int:
+    """Return how many jobs there are, deleted ones left out."""
+    total = connection.execute(select(func.count()).select_from(job)).scalar_one()
+    deleted = connection.execute(
+        select(func.count()).select_from(job).where(job.c.deleted_ns.is_not(None))
+    ).scalar_one()
+    return int(total - deleted)

@@ -1,11 +1,20 @@
-"""The metrics that have been declared or measured, and the unit in force for each."""
+"""The metrics that have been declared or measured, and the unit in force for each.
 
+The metrics in force, in memory: what every value of every job is looked up in.
+"""
+
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from squash_api.record.jobs import current_revision
+from squash_api.record.record import Record
 from squash_api.record.tables import metric
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import KnownMetric
 
 _CHUNK = 10_000
 _VERSION = select(func.coalesce(func.max(metric.c.version), 0))
@@ -106,3 +115,35 @@ def _put(connection: Connection, units: Mapping[str, str | None], *, is_declared
             ),
             changed,
         )
+
+
+class Vocabulary:
+    """The record's metrics, as of the last `refresh`. Reading needs no lock.
+
+    Parameters
+    ----------
+    record
+        Where the metrics are.
+    schema
+        A metric whose name this schema refuses is left out, so that its values are skipped.
+    """
+
+    def __init__(self, record: Record, schema: Schema) -> None:
+        self.schema = schema
+        self._record = record
+        self._metrics: dict[str, KnownMetric] = {}
+        self.metrics = MappingProxyType(self._metrics)
+        self.revision = 0
+        self._version = 0
+        self._lock = threading.Lock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what has changed in the record since the last time."""
+        with self._lock, self._record.read() as connection:
+            revision = current_revision(connection)
+            for row in metrics_since(connection, self._version):
+                self._version = row.version
+                if self.schema.name_problem(row.name) is None:
+                    self._metrics[row.name] = KnownMetric(row.unit, row.is_declared)
+            self.revision = revision

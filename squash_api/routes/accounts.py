@@ -12,8 +12,7 @@ from squash_api.errors import (
     UnauthorizedError,
 )
 from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, PartsDep, next_link
-from squash_api.routes.error_responses import errors_of
-from squash_api.routes.json_reply import json_reply
+from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["accounts"])
 

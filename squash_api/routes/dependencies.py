@@ -8,28 +8,23 @@ import orjson
 from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.accounts import Account, Accounts
-from squash_api.background import Background
-from squash_api.definitions import Definitions
-from squash_api.derivation import Deriver
-from squash_api.errors import (
-    Detail,
-    InvalidInputError,
-    TooLargeError,
-    UnsupportedMediaTypeError,
-)
-from squash_api.events import JobEvents
-from squash_api.observability import Counters
+from squash_api.accounts.accounts import Account, Accounts
+from squash_api.accounts.tokens import PasswordCredentials, parse_authorization
+from squash_api.definitions.definitions import Definitions
+from squash_api.definitions.from_yaml import SpecificationSources
+from squash_api.delivery.background import Background
+from squash_api.delivery.events import JobEvents
+from squash_api.errors import Detail, InvalidInputError, TooLargeError, UnsupportedMediaTypeError
+from squash_api.index.deriver import Deriver
+from squash_api.ingest.json_text import decode_json
+from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
+from squash_api.routes.counters import Counters
 from squash_api.settings import Settings
-from squash_api.specification_sources import SpecificationSources
-from squash_api.standings.board_entries import Board
+from squash_api.standings.board import Board
 from squash_api.standings.job_states import JobStates
 from squash_api.standings.standing import Standings
-from squash_api.tokens import PasswordCredentials, parse_authorization
-from squash_api.values.trends import Trends
-from squash_api.verify.json_text import decode_json
-from squash_api.vocabulary import Vocabulary
+from squash_api.trends.trends import Trends
 
 MAX_PAGE = 1000
 MAX_SMALL_BODY_BYTES = 1_000_000

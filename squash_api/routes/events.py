@@ -7,9 +7,9 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from squash_api.record.news import JobNews
+from squash_api.record.jobs import JobNews
 from squash_api.routes.dependencies import PartsDep, is_count
-from squash_api.routes.error_responses import errors_of
+from squash_api.routes.replies import errors_of
 
 router = APIRouter(tags=["events"])
 

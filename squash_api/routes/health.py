@@ -7,11 +7,10 @@ from fastapi import APIRouter, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.delivery_states import Backlog, backlogs
+from squash_api.record.deliveries import Backlog, backlogs
 from squash_api.record.jobs import last_job_id
 from squash_api.routes.dependencies import Parts, PartsDep
-from squash_api.routes.error_responses import errors_of
-from squash_api.routes.json_reply import json_reply
+from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["health"])
 

@@ -6,10 +6,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from squash_api.errors import Detail, InvalidInputError, NotFoundError
-from squash_api.ingest import Ingested, ingest_job
-from squash_api.jobs import delete_job, find_blob, job_object
+from squash_api.index.jobs import delete_job, find_blob, job_object
+from squash_api.ingest.ingest import Ingested, ingest_job
+from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.record.jobs import job_ids
-from squash_api.reports import job_report
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
@@ -20,9 +20,8 @@ from squash_api.routes.dependencies import (
     next_link,
     read_body,
 )
-from squash_api.routes.error_responses import errors_of
-from squash_api.routes.json_reply import json_reply
-from squash_api.stored_job import MAX_ID, load_job
+from squash_api.routes.replies import errors_of, json_reply
+from squash_api.standings.job_states import job_report
 
 router = APIRouter(tags=["jobs"])
 

@@ -9,7 +9,8 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import QueryParams
 
 from squash_api.errors import Detail, InvalidInputError, MissingFieldError
-from squash_api.jobs import list_measurements, measurement_objects, post_measurement
+from squash_api.index.jobs import list_measurements, measurement_objects, post_measurement
+from squash_api.ingest.stored_job import load_job
 from squash_api.routes.dependencies import (
     MAX_PAGE,
     AccountDep,
@@ -20,15 +21,13 @@ from squash_api.routes.dependencies import (
     is_count,
     next_link,
 )
-from squash_api.routes.error_responses import errors_of
 from squash_api.routes.jobs import JobIdDep
-from squash_api.routes.json_reply import json_reply
-from squash_api.schema import TAGS
-from squash_api.stored_job import load_job
-from squash_api.values.downsampling import FEWEST_POINTS, MOST_POINTS
-from squash_api.values.measurement_formats import MEDIA_TYPES, answer_chunks, value_object
-from squash_api.values.selecting import FORMATS, MOST_JSON, cursor_text, read_question
-from squash_api.values.series import Series
+from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.names import TAGS
+from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
+from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
+from squash_api.trends.question import FORMATS, MOST_JSON, cursor_text, read_question
+from squash_api.trends.series import Series
 
 router = APIRouter(tags=["measurements"])
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from squash_api.definitions_in_force import Defined
-from squash_api.routes.definition_replies import (
+from squash_api.definitions.in_force import Defined
+from squash_api.routes.definitions import (
     Changed,
     ChangedList,
     Message,
@@ -18,8 +18,7 @@ from squash_api.routes.definition_replies import (
     same_again,
 )
 from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, PartsDep, next_link
-from squash_api.routes.error_responses import errors_of
-from squash_api.routes.json_reply import json_reply
+from squash_api.routes.replies import errors_of, json_reply
 from squash_api.verify.metrics import Metric
 
 router = APIRouter(tags=["metrics"])

@@ -8,14 +8,14 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.reporting.badge import badge_svg, word_of
-from squash_api.reporting.document import Report
-from squash_api.reporting.period_report import PeriodReports
-from squash_api.reporting.scope import PARAMETERS, SINGLE, read_request
-from squash_api.reporting.texts import report_junit, report_markdown
+from squash_api.reports.badge import badge_svg, word_of
+from squash_api.reports.document import Report
+from squash_api.reports.report import PeriodReports
+from squash_api.reports.scope import PARAMETERS, SINGLE, read_request
+from squash_api.reports.texts import report_junit, report_markdown
 from squash_api.routes.dependencies import Parts, PartsDep
-from squash_api.routes.error_responses import errors_of
-from squash_api.storable import tag_text
+from squash_api.routes.replies import errors_of
+from squash_api.schema.text import tag_text
 
 router = APIRouter(tags=["reports"])
 

@@ -1,15 +1,19 @@
-"""Runs of pipelines: how they stand, their jobs, and what changed in the code before them."""
+"""The address of a run, whatever it and its pipeline are called. Pure.
 
+Runs of pipelines: how they stand, their jobs, and what changed in the code before them.
+"""
+
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from squash_api.code_changes import CodeChangeReader
 from squash_api.errors import Detail, InvalidInputError, NotFoundError
-from squash_api.jobs import date_text, job_object
-from squash_api.record.run_lists import NEWEST_NS
-from squash_api.record.runs import jobs_of_run
+from squash_api.index.code_changes import CodeChangeReader
+from squash_api.index.jobs import date_text, job_object
+from squash_api.index.runs import NEWEST_NS, jobs_of_run
+from squash_api.ingest.stored_job import load_job
 from squash_api.routes.dependencies import (
     MAX_PAGE,
     Page,
@@ -19,10 +23,9 @@ from squash_api.routes.dependencies import (
     id_cursor,
     next_link,
 )
-from squash_api.routes.error_responses import errors_of
-from squash_api.routes.json_reply import json_reply
-from squash_api.routes.run_addresses import readings_of, run_path
-from squash_api.standings.runs_overview import (
+from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.text import tag_text
+from squash_api.standings.runs import (
     FILTERS,
     RunDetail,
     RunList,
@@ -30,8 +33,53 @@ from squash_api.standings.runs_overview import (
     RunsOverview,
     RunSummary,
 )
-from squash_api.storable import tag_text
-from squash_api.stored_job import load_job
+
+_NO_PIPELINE = "-"
+_DOTS = frozenset({".", ".."})
+_START = "/runs/"
+
+
+def run_path(pipeline: str | None, run_id: str) -> str:
+    """Return the path of a run, below the public root.
+
+    Both names are quoted. `-` stands for no pipeline. Browsers would take a name of dots for a
+    folder, so that one, and one that begins with `-`, has another `-` in front.
+    """
+    first = _NO_PIPELINE if pipeline is None else _segment(pipeline)
+    return f"{_START}{first}/{_segment(run_id)}"
+
+
+def readings_of(scope: Mapping[str, Any]) -> list[tuple[str | None, str]]:
+    """Return the pipelines and runs that the address of a request may mean, the likeliest first.
+
+    A server on the way may have undone the quoting of slashes: then every slash may be the one
+    between both names.
+    """
+    raw = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("ascii", "replace")
+    quoted = raw[raw.find(_START) + len(_START) :].split("/") if _START in raw else []
+    found = []
+    if len(quoted) == 2:
+        found.append((unquote(quoted[0]), unquote(quoted[1])))
+    parts = str(scope["path"]).removeprefix(_START).split("/")
+    found.extend(
+        ("/".join(parts[:index]), "/".join(parts[index:])) for index in range(1, len(parts))
+    )
+    return list(dict.fromkeys((_pipeline_of(first), _name_of(last)) for first, last in found))
+
+
+def _segment(name: str) -> str:
+    guarded = f"-{name}" if name in _DOTS or name.startswith("-") else name
+    return quote(guarded, safe="")
+
+
+def _name_of(segment: str) -> str:
+    """Return a name as the record keeps what jobs call it."""
+    return tag_text(segment.removeprefix("-")) or ""
+
+
+def _pipeline_of(segment: str) -> str | None:
+    return None if segment == _NO_PIPELINE else _name_of(segment)
+
 
 router = APIRouter(tags=["runs"])
 

@@ -4,13 +4,12 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from squash_api.record.delivery_states import JobDelivery, job_deliveries
+from squash_api.ingest.assessment import assess
+from squash_api.ingest.stored_job import load_job
+from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.routes.dependencies import PartsDep
-from squash_api.routes.error_responses import errors_of
 from squash_api.routes.jobs import JobIdDep
-from squash_api.routes.json_reply import json_reply
-from squash_api.stored_job import load_job
-from squash_api.verify.assessment import assess
+from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["jobs"])
 

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from squash_api.definitions_in_force import DefinitionsInForce, Snapshot
-from squash_api.record.contexts import JobContext, contexts_of
+from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
+from squash_api.index.derived import JobContext, contexts_of
+from squash_api.index.latest import jobs_with_value
+from squash_api.judging.alert_plan import Expectation, expectation_of
+from squash_api.judging.specifications import Expect
 from squash_api.record.definitions import expected_since
-from squash_api.record.latest import jobs_with_value
-from squash_api.schema import RUN_ID, Schema, Term
+from squash_api.schema.names import RUN_ID, Schema, Term
 from squash_api.standings.latest_values import LatestValues
 from squash_api.standings.standing import Combination, combination_of
-from squash_api.verify.alert_plan import Expectation, expectation_of
-from squash_api.verify.specifications import Expect
 
 _SEEN_S = 30 * 86400
 _FAREWELL_S = 7 * 86400

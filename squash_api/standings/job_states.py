@@ -2,6 +2,8 @@
 
 The verdicts are those of a job's report, but they come from the index of measurements and from what
 was derived of the jobs' metadata: no document is read.
+
+Verdicts on stored jobs.
 """
 
 import threading
@@ -9,19 +11,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from squash_api.definitions_in_force import DefinitionsInForce, Snapshot
-from squash_api.derivation import Deriver
-from squash_api.record.contexts import contexts_of
-from squash_api.record.job_values import revisions_of, values_in, versions_of
-from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import MetricRow, metrics_since
+from squash_api.definitions.definitions import Definitions
+from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
+from squash_api.index.derived import contexts_of
+from squash_api.index.deriver import Deriver
+from squash_api.index.job_values import revisions_of, values_in, versions_of
+from squash_api.index.windows import waiting_for_rederivation
+from squash_api.ingest.assessment import assess
+from squash_api.ingest.document import Job
+from squash_api.judging.alert_keys import LEVELS
+from squash_api.judging.alert_plan import query_terms
+from squash_api.judging.specifications import OPERATORS, Specification
+from squash_api.judging.verdicts import Verdict, judge_job, threshold_in
+from squash_api.record.jobs import JobRow, current_revision
+from squash_api.record.metrics import MetricRow, Vocabulary, metrics_since
 from squash_api.record.record import Record
-from squash_api.record.series import waiting_for_rederivation
-from squash_api.schema import Context, Schema, Term
-from squash_api.verify.alert_keys import LEVELS
-from squash_api.verify.alert_plan import query_terms
-from squash_api.verify.judging import threshold_in
-from squash_api.verify.specifications import OPERATORS, Specification
+from squash_api.schema.names import Context, Schema, Term
+from squash_api.verify.metrics import KnownMetric
 from squash_api.verify.units import UnitError
 
 WARNING = LEVELS.index("WARNING") + 1
@@ -256,3 +262,31 @@ class JobStates:
                 self._known[job_id, revision] = (versions[job_id], state)
             while len(self._known) > _MOST_REMEMBERED:
                 self._known.popitem(last=False)
+
+
+def job_report(
+    row: JobRow,
+    job: Job,
+    *,
+    definitions: Definitions,
+    vocabulary: Vocabulary,
+    is_now: bool,
+) -> list[Verdict]:
+    """Judge a job by the specifications in force at its receipt, or by today's; sorted by name."""
+    revision = None if is_now else row.revision
+    vocabulary.refresh()
+    schema = vocabulary.schema
+    declared = definitions.metrics_in_force(revision)
+    metrics = {
+        item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
+        if item.metric in declared
+        else vocabulary.metrics.get(item.metric)
+        for item in job.measurements
+    }
+    known = {name: metric for name, metric in metrics.items() if metric is not None}
+    outcome = assess(job, metrics=known, schema=schema)
+    in_force = definitions.specifications_in_force(revision)
+    values = {name: outcome.values.get(name) for name in known}
+    units = {name: metric.unit or "" for name, metric in known.items()}
+    specifications = [spec for name in known for spec in in_force.get(name, ())]
+    return judge_job(values, units, specifications, schema.context(job.meta), schema)

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from squash_api.record.contexts import contexts_of
+from squash_api.index.code_changes import PackageDifference, differences
+from squash_api.index.derived import contexts_of
+from squash_api.index.runs import load_package_sets, runs_of
+from squash_api.index.windows import SeriesJob, neighbours, tag_sets_where
 from squash_api.record.record import Record
-from squash_api.record.runs import load_package_sets, runs_of
-from squash_api.record.tag_series import SeriesJob, neighbours, tag_sets_where
 from squash_api.standings.job_states import JobState, JobStates, total
-from squash_api.standings.package_differences import PackageDifference, differences
 from squash_api.standings.standing import Combination, combination_of
 
 MOST_JOBS = 500

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Connection
 
-from squash_api.record.contexts import ChangedJob, changed_jobs, newest_version, tags_of_sets
-from squash_api.record.latest import (
+from squash_api.index.derived import ChangedJob, changed_jobs, newest_version, tags_of_sets
+from squash_api.index.latest import (
     Latest,
     first_job_since,
     last_indexed_job,

@@ -11,17 +11,17 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from squash_api.definitions_in_force import DefinitionsInForce, Snapshot
-from squash_api.record.contexts import JobContext, contexts_of
-from squash_api.record.latest import being_rederived, jobs_at, values_of
+from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
+from squash_api.index.derived import JobContext, contexts_of
+from squash_api.index.latest import being_rederived, jobs_at, values_of
+from squash_api.judging.alert_keys import DEFAULT_PER, LEVELS
+from squash_api.judging.alert_plan import query_terms
+from squash_api.judging.specifications import Specification
+from squash_api.judging.verdicts import Verdict, judge
 from squash_api.record.metrics import MetricRow
 from squash_api.record.record import Record
-from squash_api.schema import RUN_ID, Context, Schema, Term
+from squash_api.schema.names import RUN_ID, Context, Schema, Term
 from squash_api.standings.latest_values import LatestValues, Series
-from squash_api.verify.alert_keys import DEFAULT_PER, LEVELS
-from squash_api.verify.alert_plan import query_terms
-from squash_api.verify.judging import Verdict, judge
-from squash_api.verify.specifications import Specification
 from squash_api.verify.units import UnitError
 
 DAYS = 30

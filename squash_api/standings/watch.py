@@ -12,10 +12,9 @@ from typing import Protocol
 
 import structlog
 
-from squash_api.influx.client import Rejected
-from squash_api.influx.errors import InfluxError
-from squash_api.influx.watch_points import freshness_line, heartbeat_line, standing_line
-from squash_api.record.derived import oldest_unindexed_ns
+from squash_api.index.derived import oldest_unindexed_ns
+from squash_api.influx.client import InfluxError, Rejected
+from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
 from squash_api.settings import Settings
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings

@@ -1,1 +1,1 @@
-"""The vocabulary of lsst.verify: names, jobs, metrics, specifications, units and judging."""
+"""The vocabulary of lsst.verify: metrics, units, measurements and the files of jobs. Pure."""

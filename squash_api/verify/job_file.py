@@ -1,7 +1,7 @@
 """Job documents on disk, as pipelines leave them: bare NaN included, nothing judged.
 
 Only the standard library is imported with this module; see `squash_api.verify.measurement`. What
-the service makes of a document is decided in `squash_api.verify.job`.
+the service makes of a document is decided in `squash_api.ingest.document`.
 """
 
 import json

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.schema import Schema
+from squash_api.schema.names import Schema
 from squash_api.verify.units import UnitError, canonical_unit
 
 REFERENCE_KEYS = ("doc", "page", "url")
@@ -61,6 +61,14 @@ class Metric:
             "tags": list(self.tags),
             "reference": dict(self.reference),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMetric:
+    """A metric that has been declared or measured. `unit` is None until a value brings one."""
+
+    unit: str | None
+    is_declared: bool
 
 
 def metric_from_json(

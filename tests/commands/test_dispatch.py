@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from squash_api.commands import environments
+from squash_api.commands import dispatch as environments
 from squash_api.commands.dispatch import Changes, dispatch
 from tests.support.fake_service import FakeService, reply_json
 from tests.support.http_server import HttpServer

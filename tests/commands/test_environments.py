@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from squash_api.commands.environments import environment_of, is_ci
+from squash_api.commands.dispatch import environment_of, is_ci
 
 NOW = datetime(2026, 11, 22, 12, 3, 4, 567890, tzinfo=UTC)
 

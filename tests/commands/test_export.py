@@ -11,9 +11,9 @@ import pytest
 from pyarrow.parquet import read_table
 from structlog.testing import capture_logs
 
-from squash_api.record.series import waiting_for_rederivation
-from squash_api.schema import Schema
-from squash_api.tags_in_force import check_tags
+from squash_api.index.tags_in_force import check_tags
+from squash_api.index.windows import waiting_for_rederivation
+from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.http_server import HttpServer
 from tests.support.in_process import HOST, service

@@ -3,15 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.record.deliveries import (
-    ensure_targets,
-    mark_sent,
-    mark_taken,
-    pending_redeliveries,
-)
+from squash_api.index.tags_in_force import check_tags
+from squash_api.record.deliveries import ensure_targets, mark_sent, mark_taken, pending_redeliveries
 from squash_api.record.record import Record
-from squash_api.schema import Schema
-from squash_api.tags_in_force import check_tags
+from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 from tests.support.command_line import Run, make_run, set_environment
 from tests.support.fake_influxdb import FakeInfluxDB, refusal

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.schema import Schema
-from squash_api.tags_in_force import check_tags
+from squash_api.index.tags_in_force import check_tags
+from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.definitions import metric, spec
 from tests.support.http_server import HttpServer

@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from squash_api.commands.specs_export import export
-from squash_api.verify.metrics_package import load_metrics_package
+from squash_api.metrics_packages.loading import load_metrics_package
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, World, metric, spec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from squash_api.accounts import Accounts
+from squash_api.accounts.accounts import Accounts
 from squash_api.commands import users
 from squash_api.errors import UnauthorizedError
 from tests.support.builders import SECRET, make_settings, open_record

@@ -5,9 +5,8 @@ import pytest
 
 from squash_api.client import Job, Measurement, Squash
 from squash_api.demo.dispatching import Judged, connect, delivery_problems, judge, send_days
-from squash_api.demo.processes import DemoError
+from squash_api.demo.processes import DemoError, Stop, Stopped
 from squash_api.demo.running import User
-from squash_api.demo.stopping import Stop, Stopped
 from tests.support.fake_service import ROOT, FakeService, reply_json
 from tests.support.http_server import HttpServer
 

@@ -9,9 +9,9 @@ import pytest
 from squash_api.client import Job
 from squash_api.commands.judge import judge_file
 from squash_api.demo.history import FILTERS, History, make_history, run_id_of
-from squash_api.schema import Schema
-from squash_api.verify.job import decode_job
-from squash_api.verify.metrics_package import MetricsPackage, load_metrics_packages
+from squash_api.ingest.document import decode_job
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.schema.names import Schema
 
 NOW = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
 SPECS = Path(__file__).parents[2] / "specs"

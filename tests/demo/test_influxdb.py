@@ -4,8 +4,7 @@ import httpx
 import pytest
 
 from squash_api.demo.influxdb import DATABASE, find_influxd, given_influx, private_influxd
-from squash_api.demo.processes import DemoError
-from squash_api.demo.stopping import Stop
+from squash_api.demo.processes import DemoError, Stop
 
 URL = "http://influx.example:8086"
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.demo.processes import HOST, Child, DemoError, free_port, is_free
-from squash_api.demo.stopping import Stop, Stopped
+from squash_api.demo.processes import HOST, Child, DemoError, Stop, Stopped, free_port, is_free
 
 SLEEP = "import time; time.sleep(600)"
 DEAF = (

@@ -5,14 +5,8 @@ import httpx
 import pytest
 
 import squash_api
-from squash_api.demo.processes import HOST, DemoError, free_port
-from squash_api.demo.running import (
-    find_specs,
-    register_user,
-    running_service,
-    service_variables,
-)
-from squash_api.demo.stopping import Stop
+from squash_api.demo.processes import HOST, DemoError, Stop, free_port
+from squash_api.demo.running import find_specs, register_user, running_service, service_variables
 
 
 def make_package(folder: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 from datetime import date, timedelta
 from random import Random
 
-from squash_api.demo.software import CULPRIT, daily_packages, version_tag
+from squash_api.demo.history import CULPRIT, daily_packages, version_tag
 
 DATES = [date(2026, 10, 1) + timedelta(days=index) for index in range(40)]
 DAYS = list(daily_packages(Random(5), dates=DATES, culprit_changes={20, 24}))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from squash_api.demo.stopping import Stop, Stopped, stopped_by_signals
+from squash_api.demo.processes import Stop, Stopped, stopped_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

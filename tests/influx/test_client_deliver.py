@@ -4,7 +4,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from squash_api.influx import errors
+from squash_api.influx import client as errors
 from squash_api.influx.client import InfluxClient, Rejected, deliver
 from squash_api.settings import InfluxTarget
 from tests.support.influx_wire import (

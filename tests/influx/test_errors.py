@@ -1,7 +1,7 @@
 import pytest
 
-from squash_api.influx import errors
-from squash_api.influx.errors import BatchRejectedError, InfluxError
+from squash_api.influx import client as errors
+from squash_api.influx.client import BatchRejectedError, InfluxError
 
 
 @pytest.mark.parametrize(

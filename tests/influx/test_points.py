@@ -6,16 +6,11 @@ from typing import Any
 import pytest
 from influxdb_client.client.write.point import Point
 
-from squash_api import schema
 from squash_api.influx.client import InfluxClient, deliver
-from squash_api.influx.points import (
-    EncodedPoint,
-    PackageChange,
-    changes_text,
-    job_to_points,
-)
+from squash_api.influx.points import EncodedPoint, PackageChange, changes_text, job_to_points
+from squash_api.schema import names as schema
+from squash_api.schema.text import MAX_FIELD_TEXT_BYTES
 from squash_api.settings import InfluxTarget
-from squash_api.storable import MAX_FIELD_TEXT_BYTES
 from tests.support.influxd import Influxd
 
 TIME_NS = 1_790_000_000_123_456_789

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from squash_api.influx.client import InfluxClient, deliver
 from squash_api.influx.points import job_to_points
-from squash_api.schema import Schema, split_metric_name
+from squash_api.schema.names import Schema, split_metric_name
 from squash_api.settings import InfluxTarget
 from tests.support.influxd import Influxd
 

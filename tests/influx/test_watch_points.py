@@ -1,7 +1,7 @@
 import uuid
 
 from squash_api.influx.client import InfluxClient, deliver
-from squash_api.influx.watch_points import freshness_line, heartbeat_line, standing_line
+from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
 from squash_api.settings import InfluxTarget
 from tests.support.influxd import Influxd
 

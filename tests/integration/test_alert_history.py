@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from squash_api.influx.points import job_to_points
-from squash_api.schema import Schema
-from squash_api.verify.alert_history import WELL, AlertHistory, PastJob
-from squash_api.verify.alert_plan import watched_metrics
-from squash_api.verify.metrics_package import load_metrics_package
+from squash_api.judging.alert_history import WELL, AlertHistory, PastJob
+from squash_api.judging.alert_plan import watched_metrics
+from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.schema.names import Schema
 from tests.support.alert_bench import LONG_AGO, Bench, alert_bench, bench_files
 from tests.support.metrics_packages import write_metrics_package
 from tests.support.programs import find_program

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from squash_api.artifacts.tick import branch_key
-from squash_api.verify.alert_plan import watched_metrics
-from squash_api.verify.metrics_package import MetricsPackage
+from squash_api.generate.kapacitor.tasks import branch_key
+from squash_api.judging.alert_plan import watched_metrics
+from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.alerting import Alerting, alerting
 from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, worst_of
 from tests.support.programs import find_program

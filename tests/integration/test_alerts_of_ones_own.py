@@ -52,7 +52,7 @@ def test_the_messages_shown_have_the_words_of_the_tasks() -> None:
 
 @pytest.mark.parametrize("topic", ["metrics-channel-dm-alerts", "metrics-user-ada"])
 def test_the_topics_shown_are_those_made(topic: str) -> None:
-    from squash_api.artifacts.channels import topic_of
+    from squash_api.generate.kapacitor.channels import topic_of
 
     page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     assert f"`{topic}`" in page

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from squash_api.artifacts.dashboard import chronograf_files, export_files
-from squash_api.artifacts.tree import with_marks
-from squash_api.schema import Schema
-from squash_api.verify.metrics_package import load_metrics_packages
+from squash_api.generate.chronograf.dashboards import chronograf_files, export_files
+from squash_api.generate.files import with_marks
+from squash_api.metrics_packages.loading import load_metrics_packages
+from squash_api.schema.names import Schema
 from tests.support.chronograf import Chronograf, queries_of, rendered
 from tests.support.influxd import ADMIN, ADMIN_PASSWORD, Influxd
 from tests.support.metrics_packages import METRICS, write_metrics_package

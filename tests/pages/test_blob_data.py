@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.pages.blob_data import BlobData, Summary, is_in_order, read_blob
+from squash_api.pages.blobs import BlobData, Summary, is_in_order, read_blob
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "jobs" / "cfht_r.verify.json"
 

@@ -4,8 +4,7 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.pages.blob_data import read_blob
-from squash_api.pages.blob_plots import bins_of, chosen, draw, thinned
+from squash_api.pages.blobs import bins_of, chosen, draw, read_blob, thinned
 from tests.support.calls import Calls
 
 NAMES = [1.0, 2.0, 3.0, 4.0, 5.0]

@@ -2,8 +2,11 @@ from typing import Any
 
 import pytest
 
-from squash_api.code_changes import CodeChanges
+from squash_api.index.code_changes import CodeChanges
+from squash_api.index.derived import JobContext
 from squash_api.influx.points import PackageChange
+from squash_api.judging.limits import Limit, limits_of
+from squash_api.judging.specifications import specification_from_json
 from squash_api.pages.metric_words import (
     changes_text,
     choices_of,
@@ -16,11 +19,8 @@ from squash_api.pages.metric_words import (
     shown_of,
     state_word,
 )
-from squash_api.record.contexts import JobContext
-from squash_api.schema import Context, Schema
-from squash_api.values.trend_limits import Limit, limits_of
-from squash_api.values.trends import Judged, Trend, TrendLine
-from squash_api.verify.specifications import specification_from_json
+from squash_api.schema.names import Context, Schema
+from squash_api.trends.trends import Judged, Trend, TrendLine
 from tests.support.definitions import spec
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.pages import rendering
-from squash_api.pages.plot_looks import COLOURS, PALETTES, ThemeName, bokeh_theme
+from squash_api.pages.plots import COLOURS, PALETTES, ThemeName, bokeh_theme
 
 STYLES = (Path(rendering.__file__).parent / "static" / "squash.css").read_text("utf-8")
 THEMES: tuple[ThemeName, ...] = ("light", "dark")

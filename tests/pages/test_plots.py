@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from squash_api.pages.plot_looks import ThemeName
 from squash_api.pages.plots import (
     LimitLine,
     Line,
     Picture,
     Point,
+    ThemeName,
     colour_of,
     dash_of,
     draw,

@@ -1,8 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from squash_api.pages.report_tables import Group, PackageTable, package_tables
-from squash_api.reporting.document import Report
+from squash_api.pages.report import Group, PackageTable, package_tables
+from squash_api.reports.document import Report
 from tests.support.definitions import metric, spec
 from tests.support.reporting import ReportedJobs
 

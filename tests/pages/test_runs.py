@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from squash_api.pages.rendering import NOTHING
-from squash_api.routes.run_addresses import run_path
+from squash_api.routes.runs import run_path
 from tests.support.calls import Calls
 from tests.support.definitions import metric, spec
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from squash_api.judging.specifications import specification_from_json
 from squash_api.pages.specs import PER_PAGE, alert_texts, query_terms_text
-from squash_api.verify.specifications import specification_from_json
 from tests.pages.conftest import BROWSER
 from tests.support.calls import Calls
 from tests.support.definitions import spec

@@ -7,13 +7,12 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
-from squash_api.derivation import Deriver
+from squash_api.index.derived import contexts_of, jobs_to_rederive, oldest_unindexed_ns
+from squash_api.index.deriver import Deriver
 from squash_api.record import database
-from squash_api.record.contexts import contexts_of
-from squash_api.record.derived import jobs_to_rederive, oldest_unindexed_ns
+from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.schema import Schema
-from squash_api.vocabulary import Vocabulary
+from squash_api.schema.names import Schema
 from tests.support.builders import make_body, measured
 
 BODY = make_body(measured("p.a", 5.0), instrument="HSC", visit=7)

@@ -4,16 +4,19 @@ import pytest
 from sqlalchemy import Connection
 
 from squash_api.record.deliveries import (
+    Backlog,
     Erasure,
+    JobDelivery,
     Quarantined,
+    backlogs,
     ensure_targets,
+    job_deliveries,
     mark_sent,
     mark_taken,
     mark_trouble,
     request_erasure,
     request_redelivery,
 )
-from squash_api.record.delivery_states import Backlog, JobDelivery, backlogs, job_deliveries
 from squash_api.record.jobs import get_job
 from squash_api.record.record import Record
 from tests.support.builders import store_job

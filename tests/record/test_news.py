@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.record.jobs import bury_job
-from squash_api.record.news import JobNews, news_between
+from squash_api.record.jobs import JobNews, bury_job, news_between
 from squash_api.record.record import Record
 from tests.support.builders import add_test_user, open_record, store_job
 

@@ -1,5 +1,4 @@
-from squash_api.record.jobs import bury_job
-from squash_api.record.overview import last_job_received_ns, number_of_jobs
+from squash_api.record.jobs import bury_job, last_job_received_ns, number_of_jobs
 from squash_api.record.record import Record
 from tests.support.builders import store_job
 

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from squash_api.routes.error_responses import ErrorBody, errors_of
+from squash_api.routes.replies import ErrorBody, errors_of
 
 
 def test_each_status_has_the_one_body() -> None:

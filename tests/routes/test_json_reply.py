@@ -1,6 +1,6 @@
 import json
 
-from squash_api.routes.json_reply import json_reply
+from squash_api.routes.replies import json_reply
 
 
 def test_a_float_is_written_so_that_it_reads_back_the_same() -> None:

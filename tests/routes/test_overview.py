@@ -3,7 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.routes.overview import ENDPOINTS
+from squash_api.routes.root import ENDPOINTS
 from tests.support.calls import Calls
 
 KEYS_OF_OLD = {

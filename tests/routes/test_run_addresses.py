@@ -1,7 +1,7 @@
 import pytest
 from starlette.types import Scope
 
-from squash_api.routes.run_addresses import readings_of, run_path
+from squash_api.routes.runs import readings_of, run_path
 
 NAMES = ["drp", "a/b", "/", "a//b/", ".", "..", "-", "--", "-x", "Ω%2F", "a?b#c", '"<b>', "…"]
 

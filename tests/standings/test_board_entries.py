@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.standings.board import Entry, Wanted
-from squash_api.standings.board_entries import POINTS, Board
+from squash_api.standings.board import POINTS, Board, Entry, Wanted
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, Observatory, expecting, loaded_ago

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.schema import Schema
+from squash_api.judging.alert_plan import Expectation, expectation_of
+from squash_api.judging.specifications import specification_from_json
+from squash_api.schema.names import Schema
 from squash_api.standings.freshness import Arrival, ExpectedSeries, Freshness, expected_series
 from squash_api.standings.standing import Combination, Standings
-from squash_api.verify.alert_plan import Expectation, expectation_of
-from squash_api.verify.specifications import specification_from_json
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import (

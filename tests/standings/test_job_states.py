@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from squash_api.reports import job_report
-from squash_api.schema import Schema
-from squash_api.standings.job_states import JobState, JobStates, total
-from squash_api.stored_job import load_job
+from squash_api.ingest.stored_job import load_job
+from squash_api.schema.names import Schema
+from squash_api.standings.job_states import JobState, JobStates, job_report, total
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import Observatory
@@ -98,7 +97,7 @@ def test_a_change_of_the_unit_changes_no_verdict(site: Observatory, states: JobS
 
 
 def test_a_job_that_is_measured_again_is_judged_again(site: Observatory, states: JobStates) -> None:
-    from squash_api.jobs import post_measurement
+    from squash_api.index.jobs import post_measurement
 
     site.define(limit("design", 5.0))
     job = site.job(9.0)

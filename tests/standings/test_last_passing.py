@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.schema import Schema
+from squash_api.index.code_changes import PackageDifference
+from squash_api.schema.names import Schema
 from squash_api.standings import last_passing
 from squash_api.standings.job_states import JobStates
 from squash_api.standings.last_passing import (
@@ -16,7 +17,6 @@ from squash_api.standings.last_passing import (
     place_of,
     run_before,
 )
-from squash_api.standings.package_differences import PackageDifference
 from tests.support.builders import open_record
 from tests.support.definitions import spec
 from tests.support.observatory import HOUR_NS, Observatory

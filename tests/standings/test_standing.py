@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from squash_api.record.contexts import JobContext
+from squash_api.index.derived import JobContext, requeue_metrics
+from squash_api.judging.alert_plan import query_terms
+from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.record.metrics import MetricRow, declare_metrics
-from squash_api.record.requeue import requeue_metrics
-from squash_api.schema import Context, Schema
+from squash_api.schema.names import Context, Schema
 from squash_api.standings.standing import Standing, Standings, combination_of, stand, worst_first
-from squash_api.verify.alert_plan import query_terms
-from squash_api.verify.specifications import Specification, specification_from_json
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.influx.points import job_to_points
-from squash_api.schema import Schema
-from squash_api.verify.metrics_package import load_metrics_package
+from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.schema.names import Schema
 from tests.support.alerting import generated
 from tests.support.kapacitord import Kapacitord, write_load_directory
 from tests.support.metrics_packages import write_metrics_package

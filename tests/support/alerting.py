@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from squash_api.artifacts.tick import kapacitor_files
-from squash_api.schema import Schema
-from squash_api.verify.metrics_package import MetricsPackage, load_metrics_packages
+from squash_api.generate.kapacitor.tasks import kapacitor_files
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.schema.names import Schema
 from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord, write_load_directory
 from tests.support.service import Service

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from squash_api.schema import Schema
-from squash_api.verify.judging import judge_job, threshold_in
-from squash_api.verify.metrics_package import MetricsPackage, load_metrics_packages
-from squash_api.verify.specifications import LEVELS, OPERATORS, Specification
+from squash_api.judging.specifications import LEVELS, OPERATORS, Specification
+from squash_api.judging.verdicts import judge_job, threshold_in
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.schema.names import Schema
 from tests.support.yaml_packages import ROOT, shared
 
 SCHEMA = Schema()

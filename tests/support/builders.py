@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from squash_api.ingest.document import digest_job
 from squash_api.record.record import Record
 from squash_api.record.storing import NewJob, Stored, store_jobs
 from squash_api.record.users import add_user
@@ -63,6 +64,7 @@ def make_new_job(**changes: Any) -> NewJob:
         identifiers_digest=None,
         is_deliverable=True,
         body=b"{}",
+        digest_of=digest_job,
     )
     return replace(job, **changes)
 

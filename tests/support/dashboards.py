@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from squash_api.artifacts.dashboard import chronograf_files
+from squash_api.generate.chronograf.dashboards import chronograf_files
 from squash_api.influx.points import PackageChange, job_to_points
-from squash_api.schema import Schema
-from squash_api.verify.metrics_package import load_metrics_package
+from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.schema.names import Schema
 from tests.support.metrics_packages import METRICS, SPECS, write_metrics_package
 
 SCHEMA = Schema()

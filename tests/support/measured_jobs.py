@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from squash_api.accounts import Account
-from squash_api.derivation import Deriver
-from squash_api.jobs import delete_job
-from squash_api.record.metrics import declare_metrics, metric_ids
+from squash_api.accounts.accounts import Account
+from squash_api.index.deriver import Deriver
+from squash_api.index.jobs import delete_job
+from squash_api.record.metrics import Vocabulary, declare_metrics, metric_ids
 from squash_api.record.record import Record
-from squash_api.schema import Schema
-from squash_api.values.series import Selection, Series, Value
-from squash_api.vocabulary import Vocabulary
+from squash_api.schema.names import Schema
+from squash_api.trends.series import Selection, Series, Value
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 
 UNITS = {"p.a": "mmag", "p.b": "mmag", "q.a": "arcsec"}

@@ -5,12 +5,11 @@ from typing import Any
 
 from sqlalchemy import update
 
-from squash_api.influx.client import Rejected
-from squash_api.influx.errors import InfluxUnavailableError
-from squash_api.jobs import delete_job
+from squash_api.index.jobs import delete_job
+from squash_api.influx.client import InfluxUnavailableError, Rejected
 from squash_api.record.record import Record
 from squash_api.record.tables import definition
-from squash_api.schema import Schema
+from squash_api.schema.names import Schema
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings
 from tests.support.builders import make_body, measured, store_job

@@ -5,15 +5,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from squash_api.backtest import Backtest, backtest, jobs_to_judge
-from squash_api.definitions import Definitions
-from squash_api.derivation import Deriver
-from squash_api.editions import edition_in_force, edition_of
+from squash_api.definitions.definitions import Definitions
+from squash_api.index.deriver import Deriver
+from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.jobs import current_revision
+from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.schema import Schema
-from squash_api.verify.metrics_package import load_metrics_package
-from squash_api.vocabulary import Vocabulary
+from squash_api.reports.backtest import (
+    Backtest,
+    backtest,
+    edition_in_force,
+    edition_of,
+    jobs_to_judge,
+)
+from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, store_job
 from tests.support.metrics_packages import write_metrics_package
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from squash_api.influx.points import PackageChange, job_to_points
-from squash_api.schema import Schema
-from squash_api.verify.assessment import KnownMetric, assess
-from squash_api.verify.job import decode_job
+from squash_api.ingest.assessment import assess
+from squash_api.ingest.document import decode_job
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import KnownMetric
 from tests.support.builders import make_body, measured
 
 DAY_NS = 86_400 * 10**9

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from squash_api.judging.specifications import specification_from_json
+from squash_api.judging.verdicts import Verdict, judge
 from squash_api.record.metrics import declare_metrics
-from squash_api.reporting.document import Cell, Column, Report
-from squash_api.reporting.matrix import Key, Matrix, make_matrix
-from squash_api.reporting.period_report import PeriodReports
-from squash_api.reporting.results import Result
-from squash_api.reporting.scope import read_request
-from squash_api.schema import Schema
-from squash_api.verify.judging import Verdict, judge
-from squash_api.verify.specifications import specification_from_json
+from squash_api.reports.document import Cell, Column, Report
+from squash_api.reports.matrix import Key, Matrix, make_matrix
+from squash_api.reports.report import PeriodReports
+from squash_api.reports.results import Result
+from squash_api.reports.scope import read_request
+from squash_api.schema.names import Schema
 from tests.support.builders import open_record
 from tests.support.definitions import spec
 from tests.support.observatory import Observatory

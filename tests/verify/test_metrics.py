@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from squash_api.errors import InvalidInputError
-from squash_api.schema import Schema
+from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Source, metric_from_json
 
 LATENCY = {

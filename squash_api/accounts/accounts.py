@@ -1,0 +1,303 @@
+"""Accounts: who somebody is, what they may do, and how they prove it."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from squash_api.accounts.passwords import (
+    Passwords,
+    clean_credential,
+    clean_new_name,
+    clean_new_password,
+)
+from squash_api.accounts.tokens import Tokens, parse_authorization
+from squash_api.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    NameTakenError,
+    NotFoundError,
+    RecordUnavailableError,
+    UnauthorizedError,
+)
+from squash_api.record import users
+from squash_api.record.record import Record
+from squash_api.record.users import UserRow
+from squash_api.settings import Settings
+
+ROLES = ("user", "admin")
+"""A user changes and deletes only what is theirs; an admin everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user who has proved to be it. Void once the record has another `epoch`."""
+
+    user_id: int
+    name: str
+    role: str
+    epoch: int
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything may be changed, not only what is the user's own."""
+        return self.role == "admin"
+
+
+class Accounts:
+    """Registering, logging in, and administering users.
+
+    Parameters
+    ----------
+    record
+        Where users are kept.
+    settings
+        Registration and the life of tokens.
+    secret
+        The key that signs tokens, from `require_secret`.
+    passwords
+        Hashes and checks passwords; made here unless given.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        settings: Settings,
+        *,
+        secret: str,
+        passwords: Passwords | None = None,
+    ) -> None:
+        self._record = record
+        self._settings = settings
+        self._tokens = Tokens(secret, minutes=settings.token_minutes)
+        self._passwords = Passwords() if passwords is None else passwords
+
+    def close(self) -> None:
+        """End the threads that check passwords. The record stays open."""
+        self._passwords.close()
+
+    async def register(self, name: str, password: str, *, key: str | None) -> Account:
+        """Add a user who asks for it; `key` is what came as the registration key.
+
+        This tells whether a name is taken: there is no other way to choose one.
+
+        Raises
+        ------
+        ForbiddenError
+            If registration is closed, or the key is wrong.
+        InvalidInputError
+            If name or password cannot be had.
+        NameTakenError
+            If the name is or was somebody's.
+        BusyError
+            If too many passwords wait.
+        """
+        self._check_registration(key)
+        name = clean_new_name(name)
+        password = clean_new_password(password)
+        if await asyncio.to_thread(self._find, name) is not None:
+            raise NameTakenError(f"User `{name}` already exists.")
+        password_hash = await self._passwords.hash(password)
+        return await asyncio.to_thread(self._add, name, password_hash, role="user")
+
+    async def check_password(self, name: str, password: str) -> Account:
+        """Return the account whose name and password these are.
+
+        An unknown user, a disabled one and a wrong password get the same answer after the same
+        work.
+
+        Raises
+        ------
+        UnauthorizedError
+            If they are nobody's.
+        InvalidInputError
+            If name or password hold what none can hold.
+        BusyError
+            If too many passwords wait.
+        """
+        name = clean_credential(name, field="username")
+        password = clean_credential(password, field="password")
+        row = await asyncio.to_thread(self._find, name)
+        stored_hash = None if row is None or row.is_disabled else row.password_hash
+        is_right, new_hash = await self._passwords.verify(
+            password, name=name, stored_hash=stored_hash
+        )
+        if row is None or stored_hash is None or not is_right:
+            raise UnauthorizedError("Invalid credentials", error="Bad Request")
+        if new_hash is not None:
+            # The next login tries again.
+            with suppress(RecordUnavailableError):
+                await asyncio.to_thread(self._rehash, row, new_hash)
+        return _account(row)
+
+    def issue_token(self, account: Account) -> str:
+        """Return a new token for somebody who has proved to be it."""
+        return self._tokens.issue(
+            user_id=account.user_id, name=account.name, role=account.role, epoch=account.epoch
+        )
+
+    def read_token(self, token: str) -> Account:
+        """Check a token by itself, without the record, and return whose it says it is.
+
+        Raises
+        ------
+        UnauthorizedError
+            Saying what is wrong with it.
+        """
+        claims = self._tokens.read(token)
+        return Account(claims.user_id, claims.name, claims.role, claims.epoch)
+
+    def check_account(self, account: Account) -> Account:
+        """Return the account as the record has it now. Blocks while it reads.
+
+        Raises
+        ------
+        UnauthorizedError
+            If the user is disabled, or password or role have changed since.
+        """
+        with self._record.read() as connection:
+            row = users.get_user(connection, account.user_id)
+        if row is None or row.is_disabled or row.epoch != account.epoch:
+            raise UnauthorizedError("User does not exist", error="Invalid JWT")
+        return _account(row)
+
+    parse_authorization = staticmethod(parse_authorization)
+
+    def get(self, name: str) -> Account:
+        """Return an enabled user.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of this name.
+        """
+        row = self._find(_known_name(name))
+        if row is None or row.is_disabled:
+            raise NotFoundError(f"There is no user `{name}`.")
+        return _account(row)
+
+    def add(self, name: str, password: str, *, role: str = "user") -> Account:
+        """Add a user, whatever the settings say of registration.
+
+        Raises
+        ------
+        InvalidInputError
+            If name, password or role cannot be had.
+        NameTakenError
+            If the name is or was somebody's.
+        """
+        name, password = clean_new_name(name), clean_new_password(password)
+        _check_role(role)
+        return self._add(name, self._passwords.hash_now(password), role=role)
+
+    def set_password(self, name: str, password: str) -> None:
+        """Give an enabled user another password, and end the user's tokens.
+
+        Raises
+        ------
+        InvalidInputError
+            If the password cannot be had.
+        NotFoundError
+            If there is no such user, or a disabled one.
+        """
+        name, password = _known_name(name), clean_new_password(password)
+        password_hash = self._passwords.hash_now(password)
+
+        def work(connection: Connection) -> None:
+            users.set_password(connection, name, password_hash=password_hash)
+
+        self._record.write(work)
+
+    def set_role(self, name: str, role: str) -> None:
+        """Give an enabled user another role, and end the user's tokens.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such role.
+        NotFoundError
+            If there is no such user, or a disabled one.
+        """
+        _check_role(role)
+        name = _known_name(name)
+        self._record.write(lambda connection: users.set_role(connection, name, role=role))
+
+    def disable(self, name: str) -> None:
+        """Disable an enabled user for good and end the user's tokens. The name stays taken.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such user, or a disabled one.
+        """
+        name = _known_name(name)
+        self._record.write(lambda connection: users.disable(connection, name))
+
+    def list(
+        self, *, after: str = "", limit: int, is_disabled: bool | None = None
+    ) -> Sequence[UserRow]:
+        """Return at most `limit` users by name, from the first name behind `after`.
+
+        `is_disabled` picks the users of one kind; None takes all.
+        """
+        with self._record.read() as connection:
+            return users.list_users(connection, after=after, limit=limit, is_disabled=is_disabled)
+
+    def _check_registration(self, key: str | None) -> None:
+        settings = self._settings
+        if settings.registration == "closed":
+            raise ForbiddenError("Registration is closed; ask an administrator for an account.")
+        if settings.registration == "key":
+            expected = settings.registration_key
+            given = (key or "").encode(errors="surrogatepass")
+            if expected is None or not hmac.compare_digest(
+                given, expected.get_secret_value().encode()
+            ):
+                raise ForbiddenError("Registration needs the right `key`.")
+
+    def _find(self, name: str) -> UserRow | None:
+        with self._record.read() as connection:
+            return users.find_user(connection, name)
+
+    def _add(self, name: str, password_hash: str, *, role: str) -> Account:
+        created_ns = time.time_ns()
+
+        def work(connection: Connection) -> UserRow:
+            return users.add_user(
+                connection,
+                name=name,
+                password_hash=password_hash,
+                role=role,
+                created_ns=created_ns,
+            )
+
+        return _account(self._record.write(work))
+
+    def _rehash(self, row: UserRow, new_hash: str) -> None:
+        def work(connection: Connection) -> None:
+            users.update_hash(
+                connection, row.user_id, old_hash=row.password_hash, new_hash=new_hash
+            )
+
+        self._record.write(work)
+
+
+def _account(row: UserRow) -> Account:
+    return Account(row.user_id, row.name, row.role, row.epoch)
+
+
+def _known_name(name: str) -> str:
+    """Return the name as stored, if there can be a user of that name."""
+    try:
+        return clean_credential(name, field="username")
+    except InvalidInputError:
+        raise NotFoundError("There is no user of that name.") from None
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise InvalidInputError(f"There is no role `{role}`: it is one of {', '.join(ROLES)}.")

@@ -1,1 +1,0 @@
-"""Kapacitor tasks and Chronograf dashboards: made from specifications, kept, compared."""

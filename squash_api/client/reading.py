@@ -1,0 +1,147 @@
+"""Reading measurements: the question as parameters, and the answer as a table.
+
+astropy, numpy and pandas are imported only where a table is made.
+"""
+
+import csv
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from squash_api.client.wire import SquashClientError
+
+Texts = str | Iterable[str]
+Query = list[tuple[str, str | int | float | bool | None]]
+
+_NUMBERS = ("value",)
+_INTEGERS = ("job",)
+
+
+def parameters(given: Mapping[str, Any], meta: Mapping[str, Any]) -> Query:
+    """Return the parameters of a question; `meta` holds those on other metadata, by key."""
+    query: Query = [("format", "csv")]
+    for name, value in given.items():
+        texts = _texts(value)
+        if name == "fields" and texts:
+            texts = [",".join(texts)]
+        query += [(name, text) for text in texts]
+    return query + [(f"meta.{key}", text) for key, value in meta.items() for text in _texts(value)]
+
+
+def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
+    """Return the columns of a CSV file by name, as arrays of numpy; each number is exact.
+
+    Raises
+    ------
+    SquashClientError
+        If it is not the answer of a service.
+    """
+    rows = csv.reader(_lines(chunks))
+    names = next(rows, [])
+    if names[:3] != ["time", "job", "metric"]:
+        raise SquashClientError("The answer is no table of measurements: is this a SQuaSH service?")
+    columns = [_column(name) for name in names]
+    for row in rows:
+        for column, text in zip(columns, row, strict=True):
+            column.append(text)
+    return {name: column.finish() for name, column in zip(names, columns, strict=True)}
+
+
+def as_table(columns: Mapping[str, Any]) -> Any:
+    """Return columns as a QTable; the values are a quantity if they share a unit."""
+    from astropy.table import QTable  # noqa: PLC0415
+    from astropy.units import Quantity  # noqa: PLC0415
+
+    shown = dict(columns)
+    units = set(columns["unit"].tolist())
+    if len(units) == 1:
+        shown["value"] = Quantity(columns["value"], units.pop(), subok=True, copy=False)
+    return QTable(shown)
+
+
+def as_data_frame() -> Callable[[Mapping[str, Any]], Any]:
+    """Return what makes a DataFrame of columns.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+    """
+    try:
+        from pandas import DataFrame  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ImportError:
+        raise ImportError("as_pandas needs pandas: install it, or do without as_pandas") from None
+    return lambda columns: DataFrame(dict(columns))
+
+
+class _Numbers:
+    """A column of numbers; what is absent is NaN."""
+
+    def __init__(self, kind: str) -> None:
+        self._read: Callable[[str], Any] = int if kind == "q" else float
+        self._found: array[Any] = array(kind)
+
+    def append(self, text: str) -> None:
+        self._found.append(self._read(text or "nan"))
+
+    def finish(self) -> Any:
+        import numpy as np  # noqa: PLC0415
+
+        return np.array(self._found)
+
+
+class _Words:
+    """A column of text, most of which repeats."""
+
+    def __init__(self, dtype: str) -> None:
+        self._dtype = dtype
+        self._places = array("q")
+        self._words: dict[str, int] = {}
+
+    def append(self, text: str) -> None:
+        self._places.append(self._words.setdefault(text, len(self._words)))
+
+    def finish(self) -> Any:
+        import numpy as np  # noqa: PLC0415
+
+        words = [*self._words]
+        if self._dtype != "str":
+            # numpy knows no zones; these times are in UTC.
+            words = [word.removesuffix("Z") for word in words]
+        return np.array(words, dtype=self._dtype)[np.array(self._places, dtype=np.int64)]
+
+
+def _column(name: str) -> _Numbers | _Words:
+    if name in _INTEGERS:
+        return _Numbers("q")
+    if name in _NUMBERS or (name.startswith("meta.") and not name.endswith(".text")):
+        return _Numbers("d")
+    return _Words("datetime64[ns]" if name == "time" else "str")
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield lines with their ends; nothing but a newline ends one."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield f"{line.decode()}\n"
+    if rest:
+        yield rest.decode()
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        value = [value]
+    return [_text(item) for item in value]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    return str(value)

@@ -1,0 +1,348 @@
+"""A small client of SQuaSH, for people without the LSST stack; it needs only httpx and astropy.
+
+    >>> import astropy.units as u
+    >>> from squash_api.client import Job, Measurement
+    >>> job = Job([Measurement("camera.Temperature", 11.5 * u.deg_C)], meta={"filter": "r"})
+    >>> job.dispatch(api_user="me", api_password="...", api_url="https://squash.example.org")
+    >>> table = Squash("https://squash.example.org").measurements("camera.Temperature", since="7d")
+
+Source of the format: the job document of lsst.verify, and the requests that its
+`Job.dispatch` makes. astropy is imported only where a quantity is asked for.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from squash_api.client.reading import Texts, as_data_frame, as_table, parameters, read_columns
+from squash_api.client.wire import SquashClientError, Wire, checked
+from squash_api.verify.job_file import identified, job_parts, read_job_file
+from squash_api.verify.measurement import Blob, DocumentError, Measurement, plain
+
+_FIRST_POLL_S = 0.2
+_LONGEST_POLL_S = 5.0
+_JOB_ID = re.compile(r"`(\d+)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The service's answer to a job that it has stored.
+
+    `absent` names the metrics measured as null, NaN or infinite; `skipped` holds `{metric, reason}`
+    of each value left out; `undeclared` metrics are stored like the others. `is_repeat` tells that
+    the service had this very job already. `job_id` is None only if the service names none.
+    """
+
+    job_id: int | None
+    status_url: str
+    message: str
+    absent: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    undeclared: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_repeat: bool = False
+
+
+class Job:
+    """Measurements and metadata that belong together, as lsst.verify defines them.
+
+    `measurements` is a dictionary by metric: a later measurement of a metric replaces the earlier.
+    """
+
+    def __init__(
+        self, measurements: Iterable[Measurement] = (), *, meta: Mapping[str, Any] | None = None
+    ) -> None:
+        self.measurements: dict[str, Measurement] = {}
+        self.meta = dict(meta or {})
+        for measurement in measurements:
+            self.add(measurement)
+
+    def add(self, measurement: Measurement) -> None:
+        """Add a measurement, in place of one of the same metric."""
+        self.measurements[measurement.metric] = measurement
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what dispatch sends: `measurements`, `blobs` and `meta`, for JSON.
+
+        Raises
+        ------
+        TypeError
+            If the metadata, a note or a datum holds what JSON cannot.
+        """
+        measurements = list(self.measurements.values())
+        blobs = {blob.identifier: blob for item in measurements for blob in item.linked_blobs()}
+        notes = {
+            f"{item.metric}.{key}": note
+            for item in measurements
+            for key, note in item.notes.items()
+        }
+        return {
+            "measurements": [item.to_json() for item in measurements],
+            "blobs": [blob.to_json() for blob in blobs.values()],
+            "meta": plain({**self.meta, **notes}, "meta"),
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """Read a job document; its `metrics` and `specs` are ignored.
+
+        Raises
+        ------
+        ValueError
+            If it is not a job.
+        """
+        parts = job_parts(document)
+        blobs = {blob.identifier: blob for blob in map(Blob.from_json, parts["blobs"])}
+        job = cls([Measurement.from_json(item, blobs) for item in parts["measurements"]])
+        for key, value in parts["meta"].items():
+            package, _, rest = key.partition(".")
+            metric, _, note = rest.partition(".")
+            measurement = job.measurements.get(f"{package}.{metric}")
+            if measurement is not None and note:
+                measurement.notes[note] = value
+            else:
+                job.meta[key] = value
+        return job
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a file that `write` or lsst.verify wrote; a bare NaN in it is read as null.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be read or is not a job, with the file's name.
+        """
+        document, _ = read_job_file(path)
+        try:
+            return cls.from_json(document)
+        except DocumentError as error:
+            raise DocumentError(f"{path}: {error}") from None
+
+    def write(self, path: str | Path) -> None:
+        """Write the job to a file that lsst.verify can read too."""
+        # lsst.verify does not read a file without these two.
+        document = {**self.to_json(), "metrics": [], "specs": []}
+        text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="ascii")
+
+    def dispatch(
+        self,
+        *,
+        api_user: str,
+        api_password: str,
+        api_url: str,
+        timeout: float = 900.0,
+        strict: bool = False,
+        retries: int = 5,
+    ) -> Reply:
+        """Send the job; sending it again is safe, the service knows it by its identifiers.
+
+        Parameters
+        ----------
+        timeout
+            Seconds without an answer after which a request is given up.
+        strict
+            Have the service refuse the job if it would leave out any value but an absent one.
+        retries
+            How often a request is repeated while the service cannot be reached or is too busy.
+
+        Raises
+        ------
+        SquashClientError
+            If the service refuses it or cannot be reached.
+        """
+        with Squash(api_url, api_user, api_password, timeout=timeout, retries=retries) as squash:
+            return squash.send(self, strict=strict)
+
+
+class Squash:
+    """A SQuaSH service and a user of it; asks for the service's map and for a token once.
+
+    Parameters
+    ----------
+    user, password
+        Who sends jobs. Reading needs neither.
+    timeout, retries
+        As in `Job.dispatch`.
+    transport, sleep
+        The wire and the pause between repeated requests, for tests.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        user: str | None = None,
+        password: str | None = None,
+        *,
+        timeout: float = 900.0,
+        retries: int = 5,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = api_url
+        self._credentials = {"username": user, "password": password}
+        self._endpoints: dict[str, str] = {}
+        self._token = ""
+        self._wire = Wire(timeout=timeout, retries=retries, transport=transport, sleep=sleep)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wire.close()
+
+    def log_in(self) -> None:
+        """Ask for a new token; `send` does so where it needs one."""
+        if None in self._credentials.values():
+            raise SquashClientError("Sending needs a user and a password.")
+        body = json.dumps(self._credentials).encode()
+        answer = self._object("POST", self._endpoint("auth"), body=body)
+        token = answer.get("access_token")
+        if not isinstance(token, str) or not token:
+            raise SquashClientError(f"{self._url}: the answer to the log-in holds no access_token")
+        self._token = token
+
+    def send(self, job: Job | Mapping[str, Any], *, strict: bool = False) -> Reply:
+        """Send a job, or the document of one; measurements without identifier get one.
+
+        Raises
+        ------
+        SquashClientError
+            If the service refuses it or cannot be reached.
+        ValueError, TypeError
+            If it is no job, or holds what JSON cannot.
+        """
+        document = job.to_json() if isinstance(job, Job) else identified(job)
+        body = json.dumps(document, allow_nan=False).encode()
+        url = httpx.URL(self._endpoint("job"))
+        if strict:
+            url = url.copy_merge_params({"strict": "true"})
+        if not self._token:
+            self.log_in()
+        response = self._wire.request("POST", url, body=body, token=self._token)
+        if response.status_code == 401:
+            self.log_in()
+            response = self._wire.request("POST", url, body=body, token=self._token)
+        return _to_reply(checked(response), is_repeat=response.status_code == 200)
+
+    def wait(self, reply: Reply, timeout_s: float = 300.0) -> dict[str, Any]:
+        """Ask for a job's status until it is SUCCESS or FAILURE, or the time is over.
+
+        Returns
+        -------
+        dict
+            The last answer: `status`, `message`, `targets` and more.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = _FIRST_POLL_S
+        while True:
+            answer = self._object("GET", reply.status_url)
+            left_s = deadline - time.monotonic()
+            if answer.get("status") in ("SUCCESS", "FAILURE") or left_s <= 0:
+                return answer
+            self._wire.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
+
+    def report(self, job_id: int) -> list[dict[str, Any]]:
+        """Return the verdicts on a job."""
+        url = f"{self._endpoint('job').rstrip('/')}/{job_id}/report"
+        verdicts = checked(self._wire.request("GET", url))
+        if not isinstance(verdicts, list):
+            raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
+        return verdicts
+
+    def measurements(
+        self,
+        metric: Texts = (),
+        *,
+        as_pandas: bool = False,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+        unit: str | None = None,
+        fields: Texts = (),
+        points: int | None = None,
+        meta: Mapping[str, Any] | None = None,
+        **terms: Any,
+    ) -> Any:
+        """Return values of metrics, in the order of time, with what their jobs said.
+
+            >>> squash.measurements("validate_drp.AM1", filter="r", since="90d", unit="arcsec")
+
+        Every number is the one that the service holds, to the last bit. A list means any of its
+        entries. Without any words it returns everything.
+
+        Parameters
+        ----------
+        since, until
+            A date, in UTC if it names no zone, or how long ago (`90d`).
+        unit
+            To convert the values to; without, they are in their metrics' units.
+        fields
+            Metadata to have a column each, `meta.airmass` for instance; `*` for all.
+        points
+            Most values of each metric and set of tags; the extremes stay.
+        meta
+            Only jobs with this metadata; `{"airmass": "1..1.5"}` gives a range.
+        terms
+            `package`, `run`, `job`, `version_tag`, `absent`, `limit`, or any tag.
+
+        Returns
+        -------
+        QTable or DataFrame
+            `time` (UTC), `job`, `metric`, `value`, `unit`, `run_id`, `run_url`, `version_tag`, all
+            tags, and `fields`. In a QTable, `value` is a quantity if all values share a unit. An
+            absent number is NaN, an absent text is empty.
+
+        Raises
+        ------
+        SquashClientError
+            If the service refuses the question, or cannot be reached.
+        ImportError
+            If `as_pandas` is asked for without pandas.
+        """
+        given = {"metric": metric, "since": since, "until": until, "unit": unit, "fields": fields}
+        query = parameters({**given, "points": points, **terms}, meta or {})
+        url = httpx.URL(self._endpoint("measurements")).copy_merge_params(query)
+        make = as_data_frame() if as_pandas else as_table
+        with self._wire.stream(url) as chunks:
+            return make(read_columns(chunks))
+
+    def _endpoint(self, name: str) -> str:
+        if not self._endpoints:
+            self._endpoints = self._object("GET", self._url, follow=True)
+        url = self._endpoints.get(name)
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise SquashClientError(
+                f"{self._url} is not the root of a SQuaSH service: it lists no URL of '{name}'"
+            )
+        return url
+
+    def _object(
+        self, method: str, url: str, *, body: bytes | None = None, follow: bool = False
+    ) -> dict[str, Any]:
+        answer = checked(self._wire.request(method, url, body=body, follow=follow))
+        if not isinstance(answer, dict):
+            raise SquashClientError(f"{method} {url}: the answer is not a JSON object")
+        return answer
+
+
+def _to_reply(answer: Any, *, is_repeat: bool) -> Reply:
+    said: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    message = str(said.get("message", ""))
+    found = _JOB_ID.search(message)
+    lists = {name: said.get(name) or [] for name in ("absent", "skipped", "undeclared", "notes")}
+    return Reply(
+        job_id=said.get("id") or (int(found[1]) if found else None),
+        status_url=str(said.get("status", "")),
+        message=message,
+        is_repeat=is_repeat,
+        **lists,
+    )

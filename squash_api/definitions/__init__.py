@@ -1,0 +1,1 @@
+"""Definitions of metrics and specifications: in force, changed through the API or from YAML."""

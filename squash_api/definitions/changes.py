@@ -1,0 +1,316 @@
+"""What is proposed to be defined, as read from a request.
+
+Changes of definitions: checking what is proposed against the record, and storing it.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
+from squash_api.index.derived import requeue_metrics
+from squash_api.judging.specifications import Specification, specification_from_json
+from squash_api.record.definitions import (
+    DefinitionRow,
+    Kind,
+    Origin,
+    append_definitions,
+    current,
+    definitions_at,
+    newest_revisions,
+)
+from squash_api.record.metrics import declare_metrics, known_units, withdraw_metrics
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import Metric, metric_from_json
+from squash_api.verify.units import converter
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A definition that somebody wants; `loc` is its place in the request."""
+
+    content: Metric | Specification
+    loc: tuple[str | int, ...] = ("body",)
+
+    @property
+    def kind(self) -> Kind:
+        """What is defined."""
+        return "metric" if isinstance(self.content, Metric) else "spec"
+
+    @property
+    def name(self) -> str:
+        """The name that is defined."""
+        return self.content.name
+
+    def is_in(self, row: DefinitionRow) -> bool:
+        """Tell whether the record says the very same."""
+        return self.text == _text(row.document)
+
+    @property
+    def text(self) -> str:
+        """The whole definition, the same for the same."""
+        return _text(self.content.to_json())
+
+
+def read_proposals(kind: Kind, documents: Sequence[Any], *, schema: Schema) -> list[Proposal]:
+    """Read a list of definitions; one that is there twice counts once.
+
+    Raises
+    ------
+    InvalidInputError
+        With every problem of every item in its `detail`.
+    """
+    found: dict[str, Proposal] = {}
+    details: list[Detail] = []
+    for index, document in enumerate(documents):
+        loc = ("body", f"{kind}s", index)
+        try:
+            proposal = read_proposal(kind, document, loc=loc, schema=schema)
+        except InvalidInputError as error:
+            details.extend(error.detail)
+            continue
+        first = found.setdefault(proposal.name, proposal)
+        if first.text != proposal.text:
+            message = f"item {first.loc[-1]} defines '{proposal.name}' differently"
+            details.append(Detail((*loc, "name"), message))
+    if details:
+        raise invalid_proposals(details)
+    return list(found.values())
+
+
+def read_proposal(
+    kind: Kind,
+    document: Any,
+    *,
+    schema: Schema,
+    loc: tuple[str | int, ...] = ("body",),
+    name: str | None = None,
+) -> Proposal:
+    """Read one definition; `name` is the one in the address.
+
+    Raises
+    ------
+    InvalidInputError
+        With every problem in its `detail`, below `loc`.
+    """
+    read = metric_from_json if kind == "metric" else specification_from_json
+    try:
+        return Proposal(read(document, name=name, schema=schema), loc)
+    except InvalidInputError as error:
+        details = [Detail((*loc, *item.loc), item.msg, item.type) for item in error.detail]
+        raise InvalidInputError(error.message, detail=details) from None
+
+
+def invalid_proposals(details: Sequence[Detail]) -> InvalidInputError:
+    """Return the error that names the first of these problems and holds them all."""
+    first = details[0]
+    place = ".".join(map(str, first.loc[1:]))
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return InvalidInputError(f"Nothing was stored: {place}: {first.msg}{more}", detail=details)
+
+
+def _text(document: Any) -> str:
+    # As text, since for Python 1 and true are the same.
+    return json.dumps(document, sort_keys=True)
+
+
+NOUNS: dict[Kind, str] = {"metric": "metric", "spec": "specification"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has become of proposals.
+
+    `stored` are the names that were stored, `unchanged` counts those that were there already.
+    `requeued_jobs` counts the jobs that are derived and sent again; `notes` are sentences.
+    """
+
+    stored: tuple[str, ...]
+    unchanged: int
+    requeued_jobs: int
+    notes: tuple[str, ...]
+
+
+def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Proposal]:
+    """Return those proposals, all of one kind, whose names are free.
+
+    Raises
+    ------
+    ReadOnlyError, NameTakenError
+        If a name is defined differently, by YAML or in the API; `detail` has all of them.
+    """
+    if not proposals:
+        return []
+    noun = NOUNS[proposals[0].kind]
+    known = current(connection, proposals[0].kind, names=[proposal.name for proposal in proposals])
+    other = [
+        proposal
+        for proposal in proposals
+        if proposal.name in known and not proposal.is_in(known[proposal.name])
+    ]
+    from_yaml = [proposal for proposal in other if known[proposal.name].origin == "yaml"]
+    if from_yaml:
+        raise ReadOnlyError(
+            f"The {noun} {_names(from_yaml)} comes from YAML: change it there.",
+            detail=[
+                Detail(item.loc, f"'{item.name}' is defined at {known[item.name].source}")
+                for item in from_yaml
+            ],
+        )
+    if other:
+        raise NameTakenError(
+            f"The {noun} {_names(other)} exists already, with another definition: use PUT to "
+            "change it.",
+            detail=[Detail(item.loc, f"'{item.name}' exists already") for item in other],
+        )
+    return [proposal for proposal in proposals if proposal.name not in known]
+
+
+def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
+    """Check that the metrics of specifications are declared, in units that the limits fit.
+
+    Raises
+    ------
+    InvalidInputError
+        With every specification that does not in its `detail`.
+    """
+    wanted = [
+        (proposal, proposal.content)
+        for proposal in proposals
+        if isinstance(proposal.content, Specification)
+    ]
+    metrics = current(connection, "metric", names={content.metric for _, content in wanted})
+    details: list[Detail] = []
+    for proposal, content in wanted:
+        metric = metrics.get(content.metric)
+        if metric is None or metric.document is None:
+            message = f"the metric '{content.metric}' is not declared: declare it first"
+            details.append(Detail((*proposal.loc, "name"), message))
+        elif converter(content.unit, metric.document["unit"]) is None:
+            message = (
+                f"'{content.unit}' does not convert to '{metric.document['unit']}', the unit of "
+                f"the metric '{content.metric}'"
+            )
+            details.append(Detail((*proposal.loc, "threshold", "unit"), message))
+    if details:
+        raise invalid_proposals(details)
+
+
+def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, list[str]]:
+    """Return the specifications that would not fit the proposed units of their metrics.
+
+    They stand in lists by the metric's name.
+    """
+    units = _changed_units(connection, proposals)
+    revisions = newest_revisions(connection, "spec") if units else {}
+    wanted = [revision for name, revision in revisions.items() if name.rpartition(".")[0] in units]
+    found: dict[str, list[str]] = {}
+    for row in definitions_at(connection, wanted):
+        metric = row.name.rpartition(".")[0]
+        if row.document and converter(row.document["threshold"]["unit"], units[metric]) is None:
+            found.setdefault(metric, []).append(row.name)
+    return {metric: sorted(names) for metric, names in found.items()}
+
+
+def check_metrics(connection: Connection, proposals: Iterable[Proposal]) -> None:
+    """Check that the specifications that exist fit the units of metrics.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming every specification that does not.
+    """
+    proposals = list(proposals)
+    bad = misfits(connection, proposals)
+    details = [
+        Detail(
+            (*item.loc, "unit"),
+            f"the limits of {', '.join(bad[item.name])} do not convert to '{item.content.unit}'",
+        )
+        for item in proposals
+        if item.name in bad
+    ]
+    if details:
+        raise invalid_proposals(details)
+
+
+def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) -> list[str]:
+    """Return a sentence for each metric whose values so far do not convert to its new unit."""
+    units = _changed_units(connection, proposals)
+    before = known_units(connection, units)
+    return [
+        f"`{name}` was in '{before[name]}', which does not convert to '{unit}': values that were "
+        "sent in it are skipped from now on, and their points in InfluxDB stay as they are."
+        for name, unit in units.items()
+        if before.get(name) is not None and converter(before[name] or "", unit) is None
+    ]
+
+
+def store(
+    connection: Connection,
+    proposals: Sequence[Proposal],
+    *,
+    origin: Origin,
+    user_id: int | None = None,
+    withdrawn: Iterable[tuple[Kind, str]] = (),
+) -> int:
+    """Store proposals that have been checked, and take definitions away.
+
+    A metric that is declared, or gets another unit, has its jobs derived and sent again.
+
+    Returns
+    -------
+    int
+        How many jobs those are.
+    """
+    changed = _changed_units(connection, proposals)
+    gone = list(withdrawn)
+    wanted = [(item.kind, item.name, item.content) for item in proposals]
+    rows = [
+        _row(kind, name, content, origin=origin, user_id=user_id)
+        for kind, name, content in [*wanted, *((kind, name, None) for kind, name in gone)]
+    ]
+    revision = append_definitions(connection, rows)
+    declare_metrics(connection, changed)
+    withdraw_metrics(connection, [name for kind, name in gone if kind == "metric"])
+    return requeue_metrics(connection, changed, request=revision)
+
+
+def _row(
+    kind: Kind,
+    name: str,
+    content: Metric | Specification | None,
+    *,
+    origin: Origin,
+    user_id: int | None,
+) -> DefinitionRow:
+    source = None if content is None else content.source
+    return DefinitionRow(
+        kind=kind,
+        name=name,
+        document=None if content is None else content.to_json(),
+        origin=origin,
+        source=None if source is None else str(source),
+        user_id=user_id,
+        created_ns=time.time_ns(),
+    )
+
+
+def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
+    """Return the units of those metrics that are not declared, or declared in another unit."""
+    units = {item.name: item.content.unit for item in proposals if item.kind == "metric"}
+    known = current(connection, "metric", names=units)
+    return {
+        name: unit
+        for name, unit in units.items()
+        if name not in known or (known[name].document or {}).get("unit") != unit
+    }
+
+
+def _names(proposals: Sequence[Proposal]) -> str:
+    shown = ", ".join(f"`{proposal.name}`" for proposal in proposals[:3])
+    return shown if len(proposals) <= 3 else f"{shown} (and {len(proposals) - 3} more)"

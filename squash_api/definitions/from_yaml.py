@@ -1,0 +1,196 @@
+"""Metrics packages in YAML become definitions of the record, which the API cannot change.
+
+Where the specifications in force come from: the chain of bases in YAML, or a user of the API.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection
+
+from squash_api.definitions.changes import Proposal, incompatible_units, misfits, store
+from squash_api.definitions.in_force import Defined
+from squash_api.errors import SettingsError
+from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.record.definitions import DefinitionRow, Kind, current
+from squash_api.record.record import Record
+from squash_api.record.users import get_user
+from squash_api.schema.names import Schema
+
+_KINDS: tuple[Kind, ...] = ("metric", "spec")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class YamlChange:
+    """What YAML has changed in the record.
+
+    `taken_over` are those of the `stored` names that the API had defined; `requeued_jobs` counts
+    the jobs that are derived and sent again.
+    """
+
+    stored: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    taken_over: tuple[str, ...] = ()
+    requeued_jobs: int = 0
+
+
+def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) -> YamlChange:
+    """Store what differs between these metrics packages and the record, in one transaction.
+
+    What YAML defined before and does not now is withdrawn; what the API defines is left alone,
+    but for the names that YAML defines.
+
+    Raises
+    ------
+    SettingsError
+        With every problem in the packages; nothing is stored.
+    """
+    proposals = _proposals(_load(directories, schema))
+
+    def work(connection: Connection) -> YamlChange:
+        return _store_changes(connection, proposals)
+
+    change = record.write(work)
+    if change != YamlChange():
+        _log.info(
+            "definitions from YAML have changed",
+            directories=[str(directory) for directory in directories],
+            stored=len(change.stored),
+            withdrawn=change.withdrawn,
+            requeued_jobs=change.requeued_jobs,
+        )
+    return change
+
+
+def _load(directories: Sequence[Path], schema: Schema) -> MetricsPackage:
+    # A mute that ended is for `squash specs check` to say: the service must be able to restart.
+    package = load_metrics_packages(directories, schema=schema, today=date.min)
+    if package.problems:
+        lines = "\n".join(str(problem) for problem in package.problems)
+        raise SettingsError(f"SQUASH_SPECS: mend these, then start again:\n{lines}")
+    return package
+
+
+def _proposals(package: MetricsPackage) -> list[Proposal]:
+    metrics = [Proposal(metric) for metric in package.metrics.values()]
+    return metrics + [Proposal(found) for found in package.specifications.values()]
+
+
+def _store_changes(connection: Connection, proposals: Sequence[Proposal]) -> YamlChange:
+    known = {kind: current(connection, kind) for kind in _KINDS}
+    new = [item for item in proposals if not _is_stored(item, known[item.kind].get(item.name))]
+    names = {kind: {item.name for item in proposals if item.kind == kind} for kind in _KINDS}
+    withdrawn = [
+        (kind, name)
+        for kind in _KINDS
+        for name, row in known[kind].items()
+        if row.origin == "yaml" and name not in names[kind]
+    ]
+    taken_over = [item.name for item in new if _is_from_api(known[item.kind].get(item.name))]
+    if not new and not withdrawn:
+        return YamlChange()
+    _warn(connection, new, taken_over)
+    count = store(connection, new, origin="yaml", withdrawn=withdrawn)
+    return YamlChange(
+        tuple(item.name for item in new),
+        tuple(name for _, name in withdrawn),
+        tuple(taken_over),
+        count,
+    )
+
+
+def _is_stored(proposal: Proposal, row: DefinitionRow | None) -> bool:
+    return (
+        row is not None
+        and row.origin == "yaml"
+        and row.source == str(proposal.content.source)
+        and proposal.is_in(row)
+    )
+
+
+def _is_from_api(row: DefinitionRow | None) -> bool:
+    return row is not None and row.origin == "api"
+
+
+def _warn(connection: Connection, new: Iterable[Proposal], taken_over: Iterable[str]) -> None:
+    """Log what YAML overrules: it has the last word, but nobody shall search for the reason."""
+    new = list(new)
+    for name in taken_over:
+        _log.warning("a definition from the API is overruled by YAML", name=name)
+    stored = {item.name for item in new}
+    for metric, specifications in misfits(connection, new).items():
+        left = [name for name in specifications if name not in stored]
+        if left:
+            _log.warning(
+                "specifications do not convert to the metric's unit and judge nothing",
+                metric=metric,
+                specifications=left,
+            )
+    for sentence in incompatible_units(connection, new):
+        _log.warning(sentence)
+
+
+class SpecificationSources:
+    """Knows what specifications were made from. Safe to use from many threads.
+
+    The files are read when they are asked for first. The record does not keep the bases; so of a
+    specification that has changed in its file since the start, there are none.
+
+    Parameters
+    ----------
+    record
+        Where the definitions are.
+    directories
+        The metrics packages.
+    schema
+        The names in InfluxDB.
+    """
+
+    def __init__(self, record: Record, directories: Sequence[Path], schema: Schema) -> None:
+        self._record = record
+        self._directories = directories
+        self._schema = schema
+        self._lock = threading.Lock()
+        self._loaded: Mapping[str, Specification] | None = None
+
+    def bases(self, defined: Defined[Specification]) -> tuple[str, ...]:
+        """Return what a specification was merged from, the nearest last."""
+        if defined.origin != "yaml":
+            return ()
+        found = self._from_files().get(defined.content.name)
+        is_it = found == defined.content and str(found.source) == defined.source if found else False
+        return found.bases if found is not None and is_it else ()
+
+    def authors(self, names: Iterable[str]) -> dict[str, str]:
+        """Return who wrote the specifications from the API, as they are now."""
+        wanted = list(names)
+        if not wanted:
+            return {}
+        with self._record.read() as connection:
+            rows = current(connection, "spec", names=wanted)
+            ids = {name: row.user_id for name, row in rows.items() if row.user_id is not None}
+            users = {user_id: get_user(connection, user_id) for user_id in set(ids.values())}
+        found = {name: users[user_id] for name, user_id in ids.items()}
+        return {name: user.name for name, user in found.items() if user is not None}
+
+    def _from_files(self) -> Mapping[str, Specification]:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> Mapping[str, Specification]:
+        if not self._directories:
+            return {}
+        try:
+            return load_metrics_packages(self._directories, schema=self._schema).specifications
+        except (SettingsError, OSError) as error:
+            # They were there when the service started.
+            _log.warning("the metrics packages cannot be read any more", reason=str(error))
+            return {}

@@ -1,0 +1,82 @@
+"""Sending stored jobs again: by time, by job, by target, or all of them into empty databases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from squash_api.errors import NotFoundError, SettingsError
+from squash_api.index.tags_in_force import put_tags
+from squash_api.influx.client import InfluxClient
+from squash_api.ingest.stored_job import MAX_ID
+from squash_api.record.deliveries import ensure_targets, request_redelivery, reset_target
+from squash_api.record.jobs import job_ids_in_time
+from squash_api.record.record import Record
+from squash_api.schema.names import Schema
+from squash_api.settings import InfluxTarget
+
+_NO_SUCH_JOB = "One of these jobs does not exist, or has been deleted."
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs to send again: those of these ids, or of these times (ns, ends included)."""
+
+    job_ids: tuple[int, ...] = ()
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+
+def request_replay(
+    record: Record, selection: Selection, *, targets: Sequence[InfluxTarget], now_ns: int
+) -> int:
+    """Ask for jobs to be sent again to the targets; return how many jobs that is.
+
+    Raises
+    ------
+    NotFoundError
+        If a job that was named does not exist.
+    """
+    names = [target.name for target in targets]
+    if any(not 0 < job_id <= MAX_ID for job_id in selection.job_ids):
+        raise NotFoundError(_NO_SUCH_JOB)
+
+    def work(connection: Connection) -> int:
+        ensure_targets(connection, names)
+        ids = selection.job_ids or job_ids_in_time(
+            connection, since_ns=selection.since_ns, until_ns=selection.until_ns
+        )
+        count = request_redelivery(connection, ids, targets=names, request=now_ns)
+        if selection.job_ids and count != len(set(selection.job_ids)):
+            raise NotFoundError(_NO_SUCH_JOB)
+        return count
+
+    return record.write(work)
+
+
+def begin_refill(record: Record, *, targets: Sequence[InfluxTarget], schema: Schema) -> None:
+    """Begin every target anew with the first job, and take the present list of tags in force.
+
+    Raises
+    ------
+    SettingsError
+        If one of the databases is not empty.
+    InfluxError
+        If one of them cannot be asked.
+    """
+    for target in targets:
+        with InfluxClient(target) as client:
+            if not client.is_empty():
+                raise SettingsError(
+                    f"The database {target.database} of target {target.name} is not empty. "
+                    "Drop it first, or use another."
+                )
+
+    def work(connection: Connection) -> None:
+        names = [target.name for target in targets]
+        ensure_targets(connection, names)
+        for name in names:
+            reset_target(connection, name)
+        put_tags(connection, schema)
+
+    record.write(work)

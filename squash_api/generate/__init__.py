@@ -1,0 +1,1 @@
+"""From specifications to files: Kapacitor tasks and Chronograf dashboards, kept and compared."""

@@ -1,0 +1,1 @@
+"""Chronograf's dashboards and connections, from specifications. Pure."""

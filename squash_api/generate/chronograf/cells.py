@@ -1,0 +1,245 @@
+"""The cells of Chronograf's dashboards, and their places on its grid. Pure.
+
+Chronograf checks little of what a file says, and shows nothing where it understands nothing: what
+stands here is what version 1.10 was seen to draw.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from squash_api.generate.chronograf.limits import level_steps
+from squash_api.judging.alert_plan import Limit
+
+COLUMNS = 12
+"""Width of the grid."""
+
+FINE = ("rainforest", "#4ED8A0")
+NEUTRAL = ("castle", "#292933")
+"""The background of cells."""
+
+LEVEL_COLORS = {
+    "CRITICAL": ("fire", "#DC4E58"),
+    "WARNING": ("pineapple", "#FFB94A"),
+    "INFO": ("pool", "#22ADF6"),
+}
+# Lines are coloured along this scale in the order of their names: the values come first, the
+# limits last.
+_SCALE = ("#22ADF6", "#FFD255", "#F95F53")
+_SCALE_NAME = "squash"
+_BASE_VALUE = "-1000000000000000000"
+_TIME_FORMAT = "YYYY-MM-DD HH:mm"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell and its place, in units of the grid."""
+
+    body: dict[str, Any]
+    x: int
+    y: int
+    w: int
+    h: int
+
+    def moved(self, x: int, y: int) -> "Cell":
+        """Return the cell farther to the right and down."""
+        return replace(self, x=self.x + x, y=self.y + y)
+
+    def to_json(self, number: int) -> dict[str, Any]:
+        """Return the cell as Chronograf reads it; the number tells it from others."""
+        place = {"x": self.x, "y": self.y, "w": self.w, "h": self.h}
+        return {**self.body, **place, "i": f"cell-{number}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a dashboard holds."""
+
+    cells: Sequence[Cell]
+    templates: Sequence[dict[str, Any]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys of the dashboard that hold it, as Chronograf reads them."""
+        return {
+            "cells": [cell.to_json(number) for number, cell in enumerate(self.cells)],
+            "templates": list(self.templates),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its label in the reply, and its heading, empty to hide it."""
+
+    label: str
+    heading: str
+
+
+def note(text: str) -> dict[str, Any]:
+    """Return a cell that shows Markdown."""
+    return _cell("", "note", [""], note=text)
+
+
+def line_graph(
+    name: str, queries: Sequence[str], *, label: str, suffix: str, about: str
+) -> dict[str, Any]:
+    """Return a graph of lines.
+
+    Parameters
+    ----------
+    label
+        What stands along the axis of the values.
+    suffix
+        What stands after each value in the legend.
+    about
+        Markdown that is shown on demand.
+    """
+    colors = [
+        {"id": str(place), "type": "scale", "hex": hex_, "name": _SCALE_NAME, "value": str(place)}
+        for place, hex_ in enumerate(_SCALE)
+    ]
+    return _cell(name, "line", queries, note=about, axes=_axes(label, suffix), colors=colors)
+
+
+def single_stat(
+    name: str,
+    query: str,
+    *,
+    suffix: str,
+    digits: int,
+    colors: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return a tile with the last value of a query that has one series."""
+    cell = _cell(name, "single-stat", [query], axes=_axes("", suffix), colors=colors)
+    return {**cell, "decimalPlaces": {"isEnforced": True, "digits": digits}}
+
+
+def table(
+    name: str,
+    query: str,
+    columns: Sequence[Column],
+    *,
+    sort_by: str,
+    digits: int,
+    colors: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return a table, its columns in the given order, sorted ascending by a label.
+
+    Parameters
+    ----------
+    digits
+        Decimal places of all numbers in the table.
+    colors
+        Those of all numbers but the time.
+    """
+    options = [
+        {
+            "internalName": column.label,
+            "displayName": column.heading,
+            "visible": bool(column.heading),
+        }
+        for column in columns
+    ]
+    (sorting,) = (option for option in options if option["internalName"] == sort_by)
+    cell = _cell(name, "table", [query], colors=colors)
+    return {
+        **cell,
+        "tableOptions": {
+            "verticalTimeAxis": True,
+            "sortBy": sorting,
+            "wrapping": "truncate",
+            "fixFirstColumn": False,
+        },
+        "fieldOptions": options,
+        "timeFormat": _TIME_FORMAT,
+        "decimalPlaces": {"isEnforced": True, "digits": digits},
+    }
+
+
+def limit_colors(limits: Sequence[Limit]) -> list[dict[str, str]]:
+    """Return the colours of a value by the levels of the limits that it breaks."""
+    if not limits:
+        return stepped_colors(NEUTRAL)
+    (_, lowest), *steps = [
+        (start, FINE if level is None else LEVEL_COLORS[level])
+        for start, level in level_steps(limits)
+    ]
+    return stepped_colors(lowest, *steps)
+
+
+def stepped_colors(
+    lowest: tuple[str, str], *steps: tuple[float, tuple[str, str]]
+) -> list[dict[str, str]]:
+    """Return the colour of the lowest values, and those from the value on that a step begins at."""
+    return [
+        _color("base", _BASE_VALUE, lowest),
+        *(
+            _color(f"step-{number}", repr(start), color)
+            for number, (start, color) in enumerate(steps, start=1)
+        ),
+    ]
+
+
+def stacked(blocks: Iterable[Sequence[Cell]], *, top: int) -> list[Cell]:
+    """Put blocks of cells below each other, those of half the width in pairs.
+
+    Chronograf moves cells up into any gap above them. So a block that waits for the second half
+    of its row lets wider ones pass, and only the last row may have a gap.
+
+    Parameters
+    ----------
+    blocks
+        Each a rectangle without gaps, its upper left corner at 0, 0; those of half the width are
+        equally high.
+    top
+        Where the first block begins.
+    """
+    placed: list[Cell] = []
+    waiting: Sequence[Cell] | None = None
+    for block in blocks:
+        if max(cell.x + cell.w for cell in block) > COLUMNS // 2:
+            row = block
+        elif waiting is None:
+            waiting = block
+            continue
+        else:
+            row = [*waiting, *(cell.moved(COLUMNS // 2, 0) for cell in block)]
+            waiting = None
+        placed.extend(cell.moved(0, top) for cell in row)
+        top += max(cell.y + cell.h for cell in row)
+    return [*placed, *(cell.moved(0, top) for cell in waiting or ())]
+
+
+def _cell(
+    name: str,
+    kind: str,
+    queries: Sequence[str],
+    *,
+    note: str = "",
+    axes: dict[str, Any] | None = None,
+    colors: Sequence[dict[str, str]] = (),
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": kind,
+        # A source of "" is the one that the viewer has chosen.
+        "queries": [
+            {"query": query, "queryConfig": None, "source": "", "type": "influxql"}
+            for query in queries
+        ],
+        "axes": axes or _axes("", ""),
+        "colors": list(colors),
+        "legend": {},
+        "note": note,
+        "noteVisibility": "default",
+    }
+
+
+def _axes(label: str, suffix: str) -> dict[str, Any]:
+    plain = {"bounds": ["", ""], "label": "", "prefix": "", "suffix": "", "base": "10"}
+    plain["scale"] = "linear"
+    return {"x": plain, "y": {**plain, "label": label, "suffix": suffix}, "y2": plain}
+
+
+def _color(identity: str, value: str, color: tuple[str, str]) -> dict[str, str]:
+    name, hex_ = color
+    return {"id": identity, "type": "background", "hex": hex_, "name": name, "value": value}

@@ -1,0 +1,112 @@
+"""Chronograf's dashboards of a metrics package, as files. Pure."""
+
+from hashlib import sha256
+from typing import Any
+
+from squash_api.generate.chronograf.cells import Content
+from squash_api.generate.chronograf.connections import (
+    ORGANIZATION,
+    connection_files,
+    json_text,
+    resource_text,
+)
+from squash_api.generate.chronograf.overview import overview_dashboard
+from squash_api.generate.chronograf.package import package_dashboard
+from squash_api.judging.alert_plan import watched_metrics
+from squash_api.metrics_packages.loading import MetricsPackage
+from squash_api.schema.names import Schema
+
+FOLDER = "chronograf"
+OVERVIEW_STEM = "squash-overview"
+OVERVIEW_ID = 1000
+_OVERVIEW_NAME = "SQuaSH overview"
+_CHRONOGRAF_VERSION = "1.10.9"
+# Dashboards made in the UI count from 1, and theirs win.
+_FIRST_ID = 10**9
+
+
+def chronograf_files(
+    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+) -> dict[str, str]:
+    """Return the files of Chronograf's resource folder by their path.
+
+    A dashboard for each verification package that has specifications, one over all of them, and
+    the files that tell where InfluxDB and Kapacitor are.
+
+    Parameters
+    ----------
+    package
+        Without problems.
+    """
+    dashboards = _dashboards(
+        package, schema=schema, database=database, retention_policy=retention_policy
+    )
+    texts = {f"{stem}.dashboard": resource_text(document) for stem, document in dashboards.items()}
+    texts |= connection_files(database=database, retention_policy=retention_policy)
+    return {f"{FOLDER}/{name}": text for name, text in texts.items()}
+
+
+def export_files(
+    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+) -> dict[str, str]:
+    """Return the same dashboards by file name, as "Import Dashboard" of the UI takes them."""
+    dashboards = _dashboards(
+        package,
+        schema=schema,
+        database=database,
+        retention_policy=retention_policy,
+        with_links=False,
+    )
+    meta = {"chronografVersion": _CHRONOGRAF_VERSION, "sources": {}}
+    return {
+        f"{stem}.json": json_text({"meta": meta, "dashboard": document})
+        for stem, document in dashboards.items()
+    }
+
+
+def dashboard_ids(names: list[str]) -> dict[str, int]:
+    """Return a number for each package's dashboard, which other packages hardly ever change."""
+    numbers: dict[str, int] = {}
+    for name in sorted(names):
+        number = _FIRST_ID + int.from_bytes(sha256(name.encode()).digest()[:4]) % _FIRST_ID
+        while number in numbers.values():
+            number += 1
+        numbers[name] = number
+    return numbers
+
+
+def _dashboards(
+    package: MetricsPackage,
+    *,
+    schema: Schema,
+    database: str,
+    retention_policy: str,
+    with_links: bool = True,
+) -> dict[str, dict[str, Any]]:
+    watched = watched_metrics(package, schema)
+    names = sorted({item.metric.package for item in watched})
+    numbers = dashboard_ids(names)
+    overview = overview_dashboard(
+        numbers if with_links else {}, database=database, retention_policy=retention_policy
+    )
+    found = {OVERVIEW_STEM: _document(_OVERVIEW_NAME, OVERVIEW_ID, overview)}
+    for name in names:
+        content = package_dashboard(
+            name,
+            [metric for metric in package.metrics.values() if metric.package == name],
+            [item for item in watched if item.metric.package == name],
+            database=database,
+            retention_policy=retention_policy,
+        )
+        # A colon sorts after the space of the overview's name.
+        found[name] = _document(f"SQuaSH: {name}", numbers[name], content)
+    return found
+
+
+def _document(name: str, number: int, content: Content) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "name": name,
+        "organization": ORGANIZATION,
+        **content.to_json(),
+    }

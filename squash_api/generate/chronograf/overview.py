@@ -1,0 +1,236 @@
+"""The dashboard over all packages: what is broken, what is late, how near the limits are. Pure.
+
+All of it is what the service says of itself, on a schedule, under the names in `watch_names.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from squash_api.generate.chronograf import cells
+from squash_api.generate.chronograf.cells import (
+    FINE,
+    LEVEL_COLORS,
+    NEUTRAL,
+    Cell,
+    Column,
+    Content,
+    stepped_colors,
+)
+from squash_api.generate.chronograf.connections import SOURCE_ID
+from squash_api.generate.chronograf.queries import Place, identifier, select
+from squash_api.generate.files import MARK
+from squash_api.judging.alert_keys import DEFAULT_PER
+from squash_api.judging.specifications import LEVELS
+from squash_api.schema import names as schema
+from squash_api.schema import watch as watch_names
+
+# The service repeats each standing after 6 h at the latest, and the others every minute.
+_STANDING_TIMES = "time > now() - 1d"
+_FRESHNESS_TIMES = "time > now() - 1h"
+_BEATS_MINUTES = 10
+_PACKAGE_RANGE = "?lower=now()%20-%2030d"
+_HOUR_S = 3600
+_OFTEN = 4
+_CLOSE_PERCENT = 10.0
+# InfluxQL knows no CASE: of the severities 0 to 3, each polynomial is 1 at its own and 0 elsewhere.
+_SEVERITY = identifier(watch_names.SEVERITY)
+_IS_LEVEL = {
+    "INFO": f"{_SEVERITY} * ({_SEVERITY} - 2) * ({_SEVERITY} - 3) / 2",
+    "WARNING": f"{_SEVERITY} * ({_SEVERITY} - 1) * (3 - {_SEVERITY}) / 2",
+    "CRITICAL": f"{_SEVERITY} * ({_SEVERITY} - 1) * ({_SEVERITY} - 2) / 6",
+}
+
+
+def overview_dashboard(
+    packages: Mapping[str, int], *, database: str, retention_policy: str
+) -> Content:
+    """Return the cells of the dashboard; it has no template variables.
+
+    Parameters
+    ----------
+    packages
+        The number in Chronograf of each package's dashboard; empty where it is not known.
+    """
+    standing = Place(database, retention_policy, watch_names.STANDING)
+    freshness = Place(database, retention_policy, watch_names.FRESHNESS)
+    heartbeat = Place(database, retention_policy, watch_names.HEARTBEAT)
+    tiles = [
+        *(_level_tile(level, standing) for level in reversed(LEVELS)),
+        _late_tile(freshness),
+        _heartbeat_tile(heartbeat),
+    ]
+    top = [
+        *(Cell(tile, 2 * index, 0, 2, 2) for index, tile in enumerate(tiles)),
+        Cell(cells.note(_note(packages)), 10, 0, 2, 6),
+        Cell(_broken_table(standing), 0, 2, 10, 4),
+    ]
+    below = [
+        [Cell(_late_table(freshness), 0, 0, 12, 3)],
+        [Cell(_margin_table(standing), 0, 0, 12, 5)],
+    ]
+    return Content([*top, *cells.stacked(below, top=6)])
+
+
+def _note(packages: Mapping[str, int]) -> str:
+    links = "\n".join(
+        f"- [{escape(name)}](/sources/{SOURCE_ID}/dashboards/{number}{_PACKAGE_RANGE})"
+        for name, number in packages.items()
+    )
+    return (
+        f"# SQuaSH\n\n{links}\n\n"
+        f"The last value of each metric, by {', '.join(DEFAULT_PER)}, within a day.\n\n"
+        f"**Level** 3 is critical, 2 warning, 1 info. **Margin**: the distance to the limit in "
+        f"percent of it, negative beyond it. **Late by**: the worst; negative while nothing is "
+        f"late. **Beats** red: the service is down, and all else here is old.\n\n"
+        f"*Made by {MARK}.*"
+    )
+
+
+def _last_of(place: Place, first: str, others: Iterable[str], times: str) -> str:
+    """Return the subquery of the last point of each series."""
+    columns = [f"last({identifier(first)}) AS {identifier(first)}", *map(identifier, others)]
+    return f"({select(columns, place, times, end='GROUP BY *')})"
+
+
+def _level_tile(level: str, standing: Place) -> dict[str, Any]:
+    counted = _last_of(standing, watch_names.SEVERITY, (), _STANDING_TIMES)
+    is_level = select([f"{_IS_LEVEL[level]} AS {identifier('is')}"], counted)
+    query = select([f'sum("is") AS {identifier(level)}'], f"({is_level})")
+    colors = stepped_colors(FINE, (0.5, LEVEL_COLORS[level]))
+    return cells.single_stat(f"{level} now", query, suffix="", digits=0, colors=colors)
+
+
+def _late_tile(freshness: Place) -> dict[str, Any]:
+    last = _last_of(freshness, watch_names.LATE_S, (), _FRESHNESS_TIMES)
+    query = select([f"max({identifier(watch_names.LATE_S)}) / {_HOUR_S} AS late"], last)
+    colors = stepped_colors(FINE, (1e-9, LEVEL_COLORS["CRITICAL"]))
+    return cells.single_stat("Late by", query, suffix=" h", digits=1, colors=colors)
+
+
+def _heartbeat_tile(heartbeat: Place) -> dict[str, Any]:
+    query = select(
+        [f"count({identifier(watch_names.UP)}) AS {identifier(watch_names.UP)}"],
+        heartbeat,
+        "time > now() - 30d AND time < now()",
+        end=f"GROUP BY time({_BEATS_MINUTES}m, now()) FILL(0) ORDER BY time DESC LIMIT 1",
+    )
+    colors = stepped_colors(LEVEL_COLORS["CRITICAL"], (1.0, FINE))
+    return cells.single_stat(
+        f"Beats in {_BEATS_MINUTES} min", query, suffix="", digits=0, colors=colors
+    )
+
+
+def _broken_table(standing: Place) -> dict[str, Any]:
+    fields = (watch_names.MARGIN, watch_names.BROKEN, schema.RUN_ID, schema.SQUASH_URL)
+    last = _last_of(standing, watch_names.SEVERITY, fields, _STANDING_TIMES)
+    columns = {
+        watch_names.SEVERITY: "level",
+        "percent": "margin [%]",
+        watch_names.METRIC: "metric",
+        watch_names.BROKEN: "broken",
+        **_common_columns(),
+    }
+    selected = [
+        f"{identifier(watch_names.MARGIN)} * 100 AS {identifier('percent')}",
+        *(identifier(name) for name in columns if name != "percent"),
+        f"0 - {_SEVERITY} AS {identifier('order')}",
+    ]
+    # The margins are negative, so these colour the levels alone.
+    steps = [(rank - 0.5, LEVEL_COLORS[level]) for rank, level in enumerate(LEVELS, start=1)]
+    return _table(
+        "Broken now, the worst first",
+        select(selected, last, f"{_SEVERITY} > 0"),
+        columns,
+        standing,
+        sort_by="order",
+        colors=stepped_colors(NEUTRAL, *steps),
+    )
+
+
+def _late_table(freshness: Place) -> dict[str, Any]:
+    late = identifier(watch_names.LATE_S)
+    fields = (watch_names.SINCE, schema.RUN_ID, schema.SQUASH_URL)
+    last = _last_of(freshness, watch_names.LATE_S, fields, _FRESHNESS_TIMES)
+    columns = {
+        "hours": "late by [h]",
+        watch_names.SPECIFICATION: "specification",
+        watch_names.SINCE: "since",
+        **_common_columns(),
+    }
+    selected = [
+        f"{late} / {_HOUR_S} AS {identifier('hours')}",
+        *(identifier(name) for name in columns if name != "hours"),
+        f"0 - {late} AS {identifier('order')}",
+    ]
+    return _table(
+        "Late now, the latest first",
+        select(selected, last, f"{late} > 0"),
+        columns,
+        freshness,
+        sort_by="order",
+        colors=stepped_colors(NEUTRAL),
+    )
+
+
+def _margin_table(standing: Place) -> dict[str, Any]:
+    fields = (watch_names.LIMIT, schema.RUN_ID, schema.SQUASH_URL)
+    last = _last_of(standing, watch_names.MARGIN, fields, _STANDING_TIMES)
+    columns = {
+        "percent": "margin [%]",
+        watch_names.METRIC: "metric",
+        watch_names.LIMIT: "nearest limit",
+        **_common_columns(),
+    }
+    selected = [
+        f"{identifier(watch_names.MARGIN)} * 100 AS {identifier('percent')}",
+        *(identifier(name) for name in columns if name != "percent"),
+    ]
+    return _table(
+        "How close to the limits, the closest first",
+        select(selected, last),
+        columns,
+        standing,
+        sort_by="percent",
+        colors=stepped_colors(
+            LEVEL_COLORS["CRITICAL"], (0.0, LEVEL_COLORS["WARNING"]), (_CLOSE_PERCENT, FINE)
+        ),
+    )
+
+
+def _common_columns() -> dict[str, str]:
+    """Return what every table ends with, the rarer tags last."""
+    often, rare = DEFAULT_PER[:_OFTEN], DEFAULT_PER[_OFTEN:]
+    return {
+        **{tag: tag for tag in often},
+        schema.RUN_ID: "run",
+        schema.SQUASH_URL: "job page",
+        **{tag: tag for tag in rare},
+    }
+
+
+def _table(
+    name: str,
+    query: str,
+    columns: Mapping[str, str],
+    place: Place,
+    *,
+    sort_by: str,
+    colors: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    hidden = {sort_by, "time"} - set(columns)
+    labels = [
+        *((key, heading) for key, heading in columns.items()),
+        *((key, "") for key in sorted(hidden)),
+    ]
+    return cells.table(
+        name,
+        query,
+        [
+            Column(key if key == "time" else f"{place.measurement}.{key}", heading)
+            for key, heading in labels
+        ],
+        sort_by=f"{place.measurement}.{sort_by}",
+        digits=1,
+        colors=colors,
+    )

@@ -1,0 +1,284 @@
+"""The template variables of a dashboard: which values it shows. Pure.
+
+Chronograf's lists of tag values have no choice for all, and a point may lack a tag. So one more
+variable, `show`, says which of the others count; its values refer to them.
+
+The dashboard of a verification package: metrics with their limits, the last runs. Pure.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import combinations
+from typing import Any
+
+from squash_api.generate.chronograf import cells
+from squash_api.generate.chronograf.cells import Cell, Column, Content
+from squash_api.generate.chronograf.limits import (
+    MAX_GROUPS,
+    MAX_LINES,
+    Group,
+    LimitLine,
+    digits_for,
+    groups_of,
+    limit_lines,
+    limit_text,
+)
+from squash_api.generate.chronograf.queries import (
+    GRAPH_TIMES,
+    LAST_DAYS,
+    LAST_TIMES,
+    Place,
+    condition,
+    either,
+    identifier,
+    plus,
+    select,
+)
+from squash_api.generate.files import MARK
+from squash_api.judging.alert_plan import WatchedMetric
+from squash_api.schema import names as schema
+from squash_api.verify.metrics import Metric
+
+TAGS = ("dataset", "filter", "instrument")
+"""The tags that values are chosen by."""
+
+SHOWN = ":show:"
+"""Stands in a query for the condition that the viewer has chosen."""
+
+EVERYTHING = "everything"
+# A regular expression that empty text satisfies is true of points without the tag, too.
+_ANY = f"{identifier(TAGS[0])} =~ /.*/"
+
+
+def template_variables(place: Place) -> list[dict[str, Any]]:
+    """Return `show` and a list of the values of each tag; everything is shown at first."""
+    choices = {EVERYTHING: _ANY}
+    for count in range(1, len(TAGS) + 1):
+        for tags in combinations(TAGS, count):
+            choices["only " + " + ".join(tags)] = " AND ".join(
+                f"{identifier(tag)} = :{tag}:" for tag in tags
+            )
+    show = {
+        "id": "show",
+        "tempVar": SHOWN,
+        "type": "map",
+        "label": "",
+        "values": [
+            {"type": "map", "key": key, "value": value, "selected": key == EVERYTHING}
+            for key, value in choices.items()
+        ],
+    }
+    return [show, *(_tag_values(tag, place) for tag in TAGS)]
+
+
+def _tag_values(tag: str, place: Place) -> dict[str, Any]:
+    return {
+        "id": tag,
+        "tempVar": f":{tag}:",
+        "type": "tagValues",
+        "label": "",
+        # Chronograf fills the list when the dashboard is opened.
+        "values": [],
+        "sourceID": "dynamic",
+        "query": {
+            "influxql": "SHOW TAG VALUES ON :database: FROM :measurement: WITH KEY=:tagKey:",
+            "db": place.database,
+            "rp": place.retention_policy,
+            "measurement": place.measurement,
+            "tagKey": tag,
+            "fieldKey": "",
+        },
+    }
+
+
+MAX_METRICS = 120
+"""Metrics on one dashboard: those with specifications first, then the others, by name."""
+
+_LINE_TAGS = ("dataset", "filter")
+_RUNS = 100
+_TOP_HEIGHT = 4
+_HEIGHT = 3
+_TILE_HEIGHT = 2
+_MAX_NAMED_LINES = 3
+# Chronograf takes only the ranges of its own menu from an address.
+_RANGES = {"2 days": "2d", "7 days": "7d", "30 days": "30d"}
+
+
+def package_dashboard(
+    name: str,
+    metrics: Sequence[Metric],
+    watched: Sequence[WatchedMetric],
+    *,
+    database: str,
+    retention_policy: str,
+) -> Content:
+    """Return the cells and template variables of a package's dashboard.
+
+    Parameters
+    ----------
+    name
+        The verification package.
+    metrics
+        All metrics of the package.
+    watched
+        Those that have specifications.
+    """
+    place = Place(database, retention_policy, name)
+    by_name = {item.metric.name: item for item in watched}
+    ordered = sorted(metrics, key=lambda metric: (metric.name not in by_name, metric.name))
+    shown = ordered[:MAX_METRICS]
+    top = [
+        Cell(cells.note(_note(name, len(shown), len(ordered))), 0, 0, 3, _TOP_HEIGHT),
+        Cell(_runs_table(place), 3, 0, 9, _TOP_HEIGHT),
+    ]
+    blocks = [
+        _metric_block(by_name.get(metric.name, WatchedMetric(metric, (), ())), place)
+        for metric in shown
+    ]
+    return Content([*top, *cells.stacked(blocks, top=_TOP_HEIGHT)], template_variables(place))
+
+
+def _note(name: str, shown: int, total: int) -> str:
+    ranges = " · ".join(
+        f"[{words}](?lower=now()%20-%20{length})" for words, length in _RANGES.items()
+    )
+    left_out = f" {total - shown} metrics without specifications are not shown." * (total > shown)
+    return (
+        f"# {escape(name)}\n\n"
+        f"**Range:** {ranges}\n\n"
+        f"**Graphs**: means by dataset and filter. Limits are lines, {MAX_LINES} at most: `•••` "
+        f"critical, `••` warning, `•` info.\n\n"
+        f"**Tiles**: the last value in {LAST_DAYS} days. Red breaks a critical limit, yellow a "
+        f"warning, blue an info.\n\n"
+        f"**Variables** (top right): `show` says which of the other lists count.{left_out}\n\n"
+        f"*Made by {MARK}: edit the specifications.*"
+    )
+
+
+def _runs_table(place: Place) -> dict[str, Any]:
+    columns = {
+        schema.RUN_ID: "run",
+        "dataset": "dataset",
+        "filter": "filter",
+        schema.RUN_URL: "run page",
+        schema.SQUASH_URL: "job page",
+        schema.CODE_CHANGES_COUNTS: "changes",
+        "instrument": "instrument",
+        "pipeline": "pipeline",
+        schema.CODE_CHANGES: "code changes since the run before",
+    }
+    # Tables sort upwards at first, so the latest are first by their negative times.
+    order = f"0 - {identifier(schema.TIMESTAMP)} AS {identifier('order')}"
+    query = select(
+        [*map(identifier, columns), order],
+        place,
+        LAST_TIMES,
+        SHOWN,
+        end=f"ORDER BY time DESC LIMIT {_RUNS}",
+    )
+    headings = [Column(f"{place.measurement}.{name}", heading) for name, heading in columns.items()]
+    hidden = Column(f"{place.measurement}.order", "")
+    return cells.table(
+        f"Last jobs, {_RUNS} at most",
+        query,
+        [Column("time", "time"), *headings, hidden],
+        sort_by=hidden.label,
+        digits=0,
+        colors=cells.stepped_colors(cells.NEUTRAL),
+    )
+
+
+def _metric_block(watched: WatchedMetric, place: Place) -> list[Cell]:
+    """Return a graph with its tiles, on half the width where there is one tile."""
+    groups = groups_of(watched) or [Group((), ())]
+    tiles = [_tile(watched.metric, group, place) for group in groups[:MAX_GROUPS]]
+    graph = _graph(watched, len(groups), place)
+    if len(tiles) == 1:
+        return [Cell(tiles[0], 0, 0, 2, _HEIGHT), Cell(graph, 2, 0, 4, _HEIGHT)]
+    half = cells.COLUMNS // 2
+    across = [len(tiles)] if len(tiles) <= 3 else [(len(tiles) + 1) // 2, len(tiles) // 2]
+    height = _HEIGHT if len(across) == 1 else _TILE_HEIGHT
+    places = [
+        (half // count * column, height * row, half // count)
+        for row, count in enumerate(across)
+        for column in range(count)
+    ]
+    square = [
+        Cell(tile, x, y, width, height) for tile, (x, y, width) in zip(tiles, places, strict=True)
+    ]
+    return [*square, Cell(graph, half, 0, half, height * len(across))]
+
+
+def _tile(metric: Metric, group: Group, place: Place) -> dict[str, Any]:
+    key = schema.split_metric_name(metric.name)[1]
+    column = f"last({identifier(key)}) AS {identifier(key)}"
+    query = select([column], place, LAST_TIMES, SHOWN, condition(group.terms))
+    return cells.single_stat(
+        f"{key} {group.name}".strip(),
+        query,
+        suffix=_suffix(metric.unit),
+        digits=digits_for(group.limits),
+        colors=cells.limit_colors(group.limits),
+    )
+
+
+def _graph(watched: WatchedMetric, groups: int, place: Place) -> dict[str, Any]:
+    metric = watched.metric
+    key = schema.split_metric_name(metric.name)[1]
+    lines = limit_lines(watched)
+    tags = ", ".join(map(identifier, _LINE_TAGS))
+    values = select(
+        [f"mean({identifier(key)}) AS {identifier(key)}"],
+        place,
+        GRAPH_TIMES,
+        SHOWN,
+        end=f"GROUP BY time(:interval:), {tags} FILL(none)",
+    )
+    return cells.line_graph(
+        _graph_name(key, lines, groups),
+        [values, *_line_queries(key, lines[:MAX_LINES], place)],
+        label=f"{key} [{metric.unit}]" if metric.unit else key,
+        suffix=_suffix(metric.unit),
+        about=_about(watched, lines),
+    )
+
+
+def _graph_name(key: str, lines: Sequence[LimitLine], groups: int) -> str:
+    """Return the name of a graph: with its limits, or with what it leaves out."""
+    parts = [key]
+    if len(lines) <= _MAX_NAMED_LINES:
+        parts.extend(line.name for line in lines)
+    elif len(lines) > MAX_LINES:
+        parts.append(f"{MAX_LINES} of {len(lines)} limits")
+    else:
+        parts.append(f"{len(lines)} limits")
+    if groups > MAX_GROUPS:
+        parts.append(f"{MAX_GROUPS} of {groups} tiles")
+    return "   ".join(parts)
+
+
+def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[str]:
+    """Return a query for all lines that are drawn where the same points are."""
+    columns: dict[str, list[str]] = {}
+    for line in lines:
+        # A constant is drawn where there are values; InfluxQL has no other.
+        text = f"mean({identifier(key)}) * 0 {plus(line.threshold)} AS {identifier(line.name)}"
+        columns.setdefault(either(line.groups), []).append(text)
+    return [
+        select(texts, place, GRAPH_TIMES, SHOWN, where, end="GROUP BY time(:interval:) FILL(none)")
+        for where, texts in columns.items()
+    ]
+
+
+def _about(watched: WatchedMetric, lines: Sequence[LimitLine]) -> str:
+    metric = watched.metric
+    limits = [
+        f"- {line.level}: {limit_text(line.operator, line.threshold)}{_suffix(metric.unit)}"
+        f" ({', '.join(line.labels)})"
+        for line in lines
+    ]
+    return "\n".join([escape(metric.description, quote=False), "", *limits])
+
+
+def _suffix(unit: str) -> str:
+    return f" {unit}" if unit else ""

@@ -1,0 +1,84 @@
+"""InfluxQL as Chronograf's cells hold it: names, values and conditions as text. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from squash_api.generate.kapacitor.text import number
+from squash_api.schema.names import Term
+
+GRAPH_TIMES = "time > :dashboardTime: AND time < :upperDashboardTime:"
+"""The range that the viewer chose; Chronograf replaces both names."""
+
+LAST_DAYS = 30
+LAST_TIMES = f"time > :upperDashboardTime: - {LAST_DAYS}d AND time < :upperDashboardTime:"
+"""The last days of that range, however short it is: Chronograf opens with 15 minutes, in which a
+nightly run has no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where points are: database, retention policy, measurement."""
+
+    database: str
+    retention_policy: str
+    measurement: str
+
+    def __str__(self) -> str:
+        names = (self.database, self.retention_policy, self.measurement)
+        return ".".join(identifier(name) for name in names)
+
+
+def identifier(name: str) -> str:
+    """Return a name in double quotes."""
+    return f'"{_escaped(name, quote=chr(34))}"'
+
+
+def literal(text: str) -> str:
+    """Return a text in single quotes."""
+    return f"'{_escaped(text, quote=chr(39))}'"
+
+
+def plus(value: float) -> str:
+    """Return `+` or `-` and the number without its sign: InfluxQL knows no `+-`."""
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+
+
+def condition(terms: Iterable[Term]) -> str:
+    """Return the condition that points hold a value under each of the names; empty for none."""
+    return " AND ".join(
+        f"{identifier(term.name)} = "
+        f"{literal(term.value) if isinstance(term.value, str) else number(term.value)}"
+        for term in terms
+    )
+
+
+def either(groups: Sequence[Iterable[Term]]) -> str:
+    """Return the condition that points hold one of several groups; empty if one is empty."""
+    conditions = sorted({condition(terms) for terms in groups})
+    if not all(conditions):
+        return ""
+    if len(conditions) == 1:
+        return conditions[0]
+    return " OR ".join(f"({text})" for text in conditions)
+
+
+def select(columns: Iterable[str], place: Place | str, *conditions: str, end: str = "") -> str:
+    """Return a SELECT statement; empty conditions are left out.
+
+    Parameters
+    ----------
+    place
+        A place, or the text of a subquery with its parentheses.
+    conditions
+        All must hold; each that has an `OR` outside parentheses is put into some.
+    end
+        What follows the conditions, such as `GROUP BY *`.
+    """
+    wanted = " AND ".join(f"({text})" if " OR " in text else text for text in conditions if text)
+    where = f" WHERE {wanted}" if wanted else ""
+    words = ("SELECT", ", ".join(columns), f"FROM {place}{where}", end)
+    return " ".join(word for word in words if word)
+
+
+def _escaped(text: str, *, quote: str) -> str:
+    return text.replace("\\", "\\\\").replace(quote, f"\\{quote}").replace("\n", "\\n")

@@ -1,0 +1,1 @@
+"""Kapacitor's tasks and handlers, from specifications. Pure."""

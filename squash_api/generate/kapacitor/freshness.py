@@ -1,0 +1,136 @@
+"""The tasks that tell of what does not come: late values, and a service that is silent. Pure.
+
+The service itself says on a schedule how late each expected series is; its heartbeat tells that it
+still does.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from squash_api.generate.kapacitor import messages as message
+from squash_api.generate.kapacitor.channels import DEFAULT_TOPIC, topic_of
+from squash_api.generate.kapacitor.nodes import (
+    AlertBranch,
+    age_term,
+    head,
+    task_text,
+    text_field,
+    unless_muted,
+)
+from squash_api.generate.kapacitor.text import go_string, number, reference, static, string
+from squash_api.judging.alert_keys import duration_text
+from squash_api.judging.alert_plan import Expectation
+from squash_api.schema.names import SQUASH_URL
+from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION
+from squash_api.verify.metrics import Metric
+
+DEAD_AFTER_S = 300
+"""The service writes its heartbeat every minute; so long without one, it is dead."""
+
+# What the service says of an hour ago is said again by now.
+_MAX_AGE_S = 3600
+_AGE = "squash.age_"
+_LATE = "squash.late_"
+_UNITS = ((2 * 86400, 86400.0, "d"), (7200, 3600.0, "h"), (0, 60.0, "min"))
+
+
+def freshness_task(
+    expectations: Iterable[Expectation],
+    metrics: Mapping[str, Metric],
+    files: Iterable[str],
+    place: tuple[str, str],
+) -> str:
+    """Return the task that alerts on values that are overdue, and tells when they come again.
+
+    `place` is the database and the retention policy that the service writes to.
+    """
+    where = f"isPresent({reference(LATE_S)}) AND isPresent({reference(AGE_S)})"
+    return task_text(
+        title="Values that are late.",
+        files=files,
+        place=place,
+        measurement=FRESHNESS,
+        where=f"{where} AND {age_term(_MAX_AGE_S)}",
+        branches=[_branch(item, metrics[item.metric]) for item in expectations],
+    )
+
+
+def heartbeat_task(place: tuple[str, str]) -> str:
+    """Return the task that alerts when the service is silent, or was never heard."""
+    minutes = DEAD_AFTER_S // 60
+    said = (
+        f'{{{{ if eq .Level "OK" }}}}*OK* SQuaSH is heard again, silent since {message.since()}'
+        f"{{{{ else }}}}*{{{{ .Level }}}}* SQuaSH is silent: no heartbeat for {minutes} minutes\n"
+        "Nobody notices late values now. Does the service run, and does it reach InfluxDB?"
+        "{{ end }}"
+    )
+    return f"""{head("A service that is silent.", (), place)}
+stream
+    |from()
+        .measurement({string(HEARTBEAT)})
+    |deadman(0.0, {minutes}m)
+        .id({string(HEARTBEAT)})
+        .message({string(said)})
+        .details('')
+        .stateChangesOnly()
+        .topic({string(DEFAULT_TOPIC)})
+"""
+
+
+def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
+    _, seconds, unit = _unit(expected)
+    overdue = unless_muted(f"{reference(LATE_S)} > 0.0", expected.muted_through)
+    return AlertBranch(
+        note=expected.specification,
+        where=f"{reference(SPECIFICATION)} == {string(expected.specification)}",
+        per=expected.per,
+        shown_tags=message.shown_tags(expected.per),
+        shown_fields=(*message.SHOWN_FIELDS, SINCE),
+        made_fields={
+            _AGE + unit: f"{reference(AGE_S)} / {number(seconds)}",
+            _LATE + unit: f"{reference(LATE_S)} / {number(seconds)}",
+        },
+        id_part=f"{FRESHNESS}/{expected.specification}",
+        message=_message(expected, metric),
+        ending=message.whereabouts(expected.per),
+        conditions={expected.level: [overdue]},
+        topic=topic_of(expected.channel),
+    )
+
+
+def _unit(expected: Expectation) -> tuple[int, float, str]:
+    """Return the unit in which ages are said, and its seconds."""
+    allowed = expected.expect.every_s + expected.expect.grace_s
+    return next(unit for unit in _UNITS if allowed >= unit[0])
+
+
+def _message(expected: Expectation, metric: Metric) -> str:
+    unit = _unit(expected)[2]
+    every = f"every {duration_text(expected.expect.every_s)}"
+    grace = expected.expect.grace_s
+    allowed = f"{every}, and {duration_text(grace)} grace" if grace else every
+    age, late = (
+        f'{{{{ printf "%.1f" (index .Fields {go_string(n)}) }}}}'
+        for n in (_AGE + unit, _LATE + unit)
+    )
+    last = f"{{{{ if index .Fields {_text(SQUASH_URL)} }}}}last value{{{{ else }}}}none since"
+    muted = (
+        static(f"\nmuted through {expected.muted_through}")
+        if expected.muted_through is not None
+        else ""
+    )
+    return (
+        f"{{{{ $since := index .Fields {_text(SINCE)} }}}}"
+        f"{{{{ $late := gt (index .Fields {go_string(LATE_S)}) 0.0 }}}}"
+        '{{ $still := and $late (eq .Level "OK") }}'
+        + message.heading(metric, "{{ if $late }} is late{{ else }} is no longer late{{ end }}")
+        + "{{ if $late }}\n"
+        + static(f"no value for {expected.specification} ")
+        + f"for {age} {unit}, expected {static(allowed)}: {late} {unit} late"
+        + f"{{{{ if $since }}}}\n{last}{{{{ end }}}} {{{{ $since }}}}{{{{ end }}}}"
+        + f"{{{{ if $still }}}}{muted}{{{{ end }}}}"
+        + f"{{{{ else }}}}\nlate since {message.since()}{{{{ end }}}}"
+    )
+
+
+def _text(name: str) -> str:
+    return go_string(text_field(name))

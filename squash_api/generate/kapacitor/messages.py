@@ -1,0 +1,183 @@
+"""What an alert says: the template of its message, which Kapacitor fills in. Pure.
+
+The templates are Go's `text/template`. What comes from outside is shown as it is, never as Slack's
+markup: the task makes fields of it that Slack may read.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+from squash_api.generate.kapacitor.nodes import text_field
+from squash_api.generate.kapacitor.text import go_string, number, plain, precisions, static
+from squash_api.judging.alert_plan import Limit
+from squash_api.judging.specifications import LEVELS
+from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_ID, SQUASH_URL, split_metric_name
+from squash_api.verify.metrics import Metric
+
+VIOLATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+"""By the operator of a specification, the one by which a value violates it."""
+
+SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
+"""Fields with text that every message shows where there is a value."""
+
+MOST_LISTED = 3
+CONTEXT = ("dataset", "filter", "pipeline")
+"""Tags that every message names where there is a value, whatever it is about."""
+
+_GO = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+_TIME = "2006-01-02 15:04 UTC"
+_CLAUSE_END = re.compile(r"[:;](?=\s|\Z)|\.(?=\s|\Z)|\s\(")
+_LONG = 100
+_LINE = "{{ $line }}"
+
+
+def shown_tags(per: Sequence[str]) -> tuple[str, ...]:
+    """Return the tags that a message names: those that alerts are told apart by, and `CONTEXT`."""
+    return tuple(dict.fromkeys((*per, *CONTEXT)))
+
+
+def after_field(day: date) -> str:
+    """Return the name of the field, made in the task, that tells whether a mute has ended."""
+    return f"squash.after_{day.isoformat()}"
+
+
+def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
+    """Return the template of a branch's message, up to the `whereabouts`."""
+    name = split_metric_name(metric.name)[1]
+    levels = [level for level in reversed(LEVELS) if any(item.level == level for item in limits)]
+    listed = "".join(
+        f"{{{{ else if eq .Level {go_string(level)} }}}}"
+        + _violated(name, metric.unit, [limit for limit in limits if limit.level == level])
+        for level in levels
+    )
+    muted = [limit for limit in limits if limit.muted_through is not None]
+    decimals = max(precisions(limit.threshold)[0] for limit in limits)
+    recovered = f'\n{static(name)} = {{{{ printf "%.{decimals}f" $v }}}}{_unit(metric.unit)}'
+    return (
+        _opening(name)
+        + _still_broken(muted)
+        + heading(metric)
+        + f'{{{{ if ne (printf "%T" $v) "float64" }}}}\n{static(name)} = {{{{ $v }}}}'
+        + _unit(metric.unit)
+        + listed
+        + (f"{{{{ else if $still }}}}{_violated(name, metric.unit, muted)}" if muted else "")
+        + f"{{{{ else }}}}{recovered}, broken since {since()}{{{{ end }}}}"
+    )
+
+
+def heading(metric: Metric, more: str = "") -> str:
+    """Return the first line: level and metric in words; `more` is a template after the name."""
+    package, name = split_metric_name(metric.name)
+    clause = first_clause(metric.description)
+    return (
+        "*{{ if $still }}MUTED{{ else }}{{ .Level }}{{ end }}* "
+        + static(f"{metric.display_name or name} ({package})")
+        + more
+        + static(f": {clause}" if clause else "")
+    )
+
+
+def since() -> str:
+    """Return the template of the time, in UTC, at which the state began that ends now."""
+    return f"{{{{ (.Time.Add (.Time.Sub (.Time.Add .Duration))).UTC.Format {go_string(_TIME)} }}}}"
+
+
+def whereabouts(per: Sequence[str]) -> str:
+    """Return the last lines: the tags that have a value, the links to the run and to the job."""
+    tags = "".join(
+        f"{{{{ with index .Fields {_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
+        '{{ $line = ", " }}{{ end }}'
+        for tag in shown_tags(per)
+    )
+    run = (
+        f"{{{{ $run := index .Fields {_text(RUN_ID)} }}}}"
+        f"{{{{ $url := index .Fields {_text(RUN_URL)} }}}}"
+        f"{{{{ if $url }}}}{_LINE}<{{{{ $url }}}}|run{{{{ if $run }}}} {{{{ $run }}}}{{{{ end }}}}>"
+        '{{ $line = ", " }}'
+        f"{{{{ else if $run }}}}{_LINE}run {{{{ $run }}}}"
+        '{{ $line = ", " }}{{ end }}'
+    )
+    job = (
+        f"{{{{ $job := index .Fields {go_string(SQUASH_ID)} }}}}"
+        f"{{{{ with index .Fields {_text(SQUASH_URL)} }}}}{_LINE}<{{{{ . }}}}|job"
+        '{{ if eq (printf "%T" $job) "float64" }}{{ printf " %.0f" $job }}{{ end }}>{{ end }}'
+    )
+    return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}'
+
+
+def first_clause(description: str) -> str:
+    """Return the first clause of a description, as one line that is not long."""
+    text = " ".join(description.split())
+    end = _CLAUSE_END.search(text)
+    text = text[: end.start()] if end else text
+    if len(text) > _LONG:
+        text = text.partition(", ")[0]
+    if len(text) > _LONG:
+        text = text[:_LONG].rpartition(" ")[0] + " ..."
+    return text
+
+
+def _opening(name: str) -> str:
+    return f"{{{{ $v := index .Fields {go_string(name)} }}}}{{{{ $still := false }}}}"
+
+
+def _still_broken(muted: Iterable[Limit]) -> str:
+    """Set `$still` where all is well only because what is broken is muted."""
+    terms = "".join(
+        f"{{{{ if {_GO[VIOLATED[limit.operator]]} $v {number(limit.threshold)} }}}}"
+        "{{ $still = true }}{{ end }}"
+        for limit in muted
+    )
+    is_well = '{{ if and (eq .Level "OK") (eq (printf "%T" $v) "float64") }}'
+    return f"{is_well}{terms}{{{{ end }}}}" if terms else ""
+
+
+def _violated(name: str, unit: str, limits: Sequence[Limit]) -> str:
+    """List the specifications of a level that are violated, the first of them in words."""
+    if len(limits) <= MOST_LISTED:
+        return "".join(
+            f"{{{{ if {_is_violated(limit)} }}}}{_line(name, unit, limit)}{{{{ end }}}}"
+            for limit in limits
+        )
+    entries = "".join(
+        f"{{{{ if {_is_violated(limit)} }}}}{{{{ if lt (len $listed) {MOST_LISTED} }}}}"
+        f"{_line(name, unit, limit)}"
+        '{{ $listed = print $listed "." }}{{ else }}{{ $more = print $more "." }}{{ end }}{{ end }}'
+        for limit in limits
+    )
+    more = "{{ if $more }}\nand {{ len $more }} more{{ end }}"
+    return f'{{{{ $listed := "" }}}}{{{{ $more := "" }}}}{entries}{more}'
+
+
+def _is_violated(limit: Limit) -> str:
+    comparison = f"{_GO[VIOLATED[limit.operator]]} $v {number(limit.threshold)}"
+    if limit.muted_through is None:
+        return comparison
+    # Listed under MUTED while it is muted, under its level after that.
+    after = f"index .Fields {go_string(after_field(limit.muted_through))}"
+    return f"and (or $still ({after})) ({comparison})"
+
+
+def _line(name: str, unit: str, limit: Limit) -> str:
+    """Say one violation: value, unit, limit; with more decimals where they would look the same."""
+    first, *others = precisions(limit.threshold)
+    value = f'{{{{ $s := printf "%.{first}f" $v }}}}'
+    fewer = first
+    for decimals in others:
+        same = f"{limit.threshold:.{fewer}f}".removeprefix("-")
+        alike = f"{go_string(same)} {go_string('-' + same)}"
+        value += f'{{{{ if eq $s {alike} }}}}{{{{ $s = printf "%.{decimals}f" $v }}}}{{{{ end }}}}'
+        fewer = decimals
+    muted = "" if limit.muted_through is None else f", muted through {limit.muted_through}"
+    words = f", must be {limit.operator} {plain(limit.threshold)} ({limit.label}"
+    still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
+    return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
+
+
+def _text(name: str) -> str:
+    return go_string(text_field(name))
+
+
+def _unit(unit: str) -> str:
+    return static(f" {unit}" if unit else "")

@@ -1,0 +1,129 @@
+"""Kapacitor's load directory: a task per metric, the watch over late values, handlers. Pure."""
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+
+from squash_api.generate.kapacitor.channels import handler_files, topic_of
+from squash_api.generate.kapacitor.freshness import freshness_task, heartbeat_task
+from squash_api.generate.kapacitor.messages import (
+    SHOWN_FIELDS,
+    VIOLATED,
+    after_field,
+    alert_message,
+    shown_tags,
+    whereabouts,
+)
+from squash_api.generate.kapacitor.nodes import (
+    AlertBranch,
+    after_term,
+    age_term,
+    task_text,
+    term_text,
+    unless_muted,
+)
+from squash_api.generate.kapacitor.text import number, reference
+from squash_api.judging.alert_plan import (
+    Branch,
+    Limit,
+    WatchedMetric,
+    expectations,
+    watched_metrics,
+)
+from squash_api.metrics_packages.loading import MetricsPackage
+from squash_api.schema.names import Schema, split_metric_name
+
+
+def kapacitor_files(
+    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+) -> dict[str, str]:
+    """Return the tasks and handlers by their paths in the output, sorted.
+
+    The same definitions give the same bytes, whatever the time and the place.
+
+    Parameters
+    ----------
+    package
+        Without problems.
+    schema
+        The names in InfluxDB.
+    database, retention_policy
+        Those whose points the tasks see.
+
+    Raises
+    ------
+    SettingsError
+        If TICKscript cannot write the name of the database or of the retention policy.
+    """
+    watched = watched_metrics(package, schema)
+    expected = expectations(package, schema)
+    place = (database, retention_policy)
+    files = {
+        f"kapacitor/tasks/{item.metric.name}.tick": metric_task(item, place) for item in watched
+    }
+    if expected:
+        origins = {
+            source.file
+            for item in expected
+            if (source := package.specifications[item.specification].source)
+        }
+        files["kapacitor/tasks/squash.freshness.tick"] = freshness_task(
+            expected, package.metrics, origins, place
+        )
+    files["kapacitor/tasks/squash.heartbeat.tick"] = heartbeat_task(place)
+    channels = {branch.channel for item in watched for branch in item.branches}
+    files |= handler_files({None, *channels, *(item.channel for item in expected)})
+    return dict(sorted(files.items()))
+
+
+def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
+    """Return the task of a metric, with a branch for each set of jobs that limits apply to.
+
+    `place` is the database and the retention policy whose points it sees.
+    """
+    measurement, key = split_metric_name(watched.metric.name)
+    oldest_s = max(branch.max_age_s for branch in watched.branches)
+    return task_text(
+        title=f"Alerts on {watched.metric.name}.",
+        files=watched.files,
+        place=place,
+        measurement=measurement,
+        where=f"isPresent({reference(key)}) AND {age_term(oldest_s)}",
+        branches=[_alert_branch(watched, branch, oldest_s=oldest_s) for branch in watched.branches],
+    )
+
+
+def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> AlertBranch:
+    key = split_metric_name(watched.metric.name)[1]
+    where = [term_text(term) for term in branch.terms]
+    if branch.max_age_s < oldest_s:
+        where.append(age_term(branch.max_age_s))
+    conditions: dict[str, list[str]] = {}
+    for limit in branch.limits:
+        conditions.setdefault(limit.level, []).append(_condition(key, limit))
+    days = sorted({day for limit in branch.limits if (day := limit.muted_through)})
+    return AlertBranch(
+        note=" ".join(limit.label for limit in branch.limits),
+        where=" AND ".join(where),
+        per=branch.per,
+        shown_tags=shown_tags(branch.per),
+        shown_fields=SHOWN_FIELDS,
+        made_fields={after_field(day): after_term(day) for day in days},
+        id_part=f"{watched.metric.name}/{branch_key(branch)}",
+        message=alert_message(watched.metric, branch.limits),
+        ending=whereabouts(branch.per),
+        conditions=conditions,
+        topic=topic_of(branch.channel),
+    )
+
+
+def branch_key(branch: Branch) -> str:
+    """Return a short text for a branch, which stays the same while others come and go."""
+    terms: Sequence[object] = [(term.name, term.value) for term in branch.terms]
+    parts = [terms, branch.per, branch.channel, branch.max_age_s]
+    return sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _condition(key: str, limit: Limit) -> str:
+    comparison = f"{reference(key)} {VIOLATED[limit.operator]} {number(limit.threshold)}"
+    return unless_muted(comparison, limit.muted_through)

@@ -1,0 +1,1 @@
+"""Running servers, compared with what the specifications generate, and updated."""

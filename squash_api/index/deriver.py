@@ -1,0 +1,267 @@
+"""Deriving from the jobs, in batches, what is looked up in them: runs, packages, measurements.
+
+Nothing that a client was promised rests on this; whatever is not yet derived is derived on read.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from squash_api.index.derived import (
+    Derived,
+    JobContext,
+    derived_through,
+    jobs_to_rederive,
+    replace_measurements,
+    store_derived,
+)
+from squash_api.index.runs import Run, runs_through, store_runs
+from squash_api.ingest.assessment import assess
+from squash_api.ingest.document import JobValues
+from squash_api.ingest.stored_job import values_of
+from squash_api.ingest.values import packages_in, packages_text
+from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
+from squash_api.record.metrics import Vocabulary
+from squash_api.record.record import Record
+from squash_api.schema.names import RUN_ID, TAG_SOURCES, Context
+from squash_api.schema.text import clean_text, tag_text
+from squash_api.verify.metrics import KnownMetric
+
+# One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
+_BATCH = 250
+_BATCH_BYTES = 8_000_000
+_PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
+
+
+class Deriver:
+    """Derives jobs in the order of their ids. Safe to use from many threads.
+
+    Parameters
+    ----------
+    record
+        Where the jobs are.
+    vocabulary
+        The metrics in force.
+    """
+
+    def __init__(self, record: Record, vocabulary: Vocabulary) -> None:
+        self._record = record
+        self._vocabulary = vocabulary
+        # Delivery waits for the runs, and must never wait for the index.
+        self._runs_lock = threading.Lock()
+        self._index_lock = threading.Lock()
+
+    def catch_up(self) -> None:
+        """Derive everything from every job that is in the record now."""
+        with self._record.read() as connection:
+            last = last_job_id(connection)
+        self.derive_runs_through(last)
+        while self._index_some(last):
+            pass
+
+    def derive_some(self) -> bool:
+        """Derive the next batch of each that waits; False if nothing does."""
+        with self._record.read() as connection:
+            last = last_job_id(connection)
+        has_runs = self._runs_some(last)
+        with self._record.read() as connection:
+            through = runs_through(connection)
+        has_index = self._index_some(through)
+        # However many jobs come, those whose metrics have changed have their turn too.
+        has_changed = self.rederive_some()
+        return has_runs or has_index or has_changed
+
+    def derive_runs_through(self, job_id: int) -> None:
+        """Derive the runs of every job up to this one; delivery needs no more."""
+        while self._runs_some(job_id):
+            pass
+
+    def store_runs(self, runs: Sequence[Run], *, after: int, through: int) -> None:
+        """Store the runs of all jobs after one up to another, made by `run_of`.
+
+        Should somebody else have stored some of them meanwhile, only the others are.
+        """
+        with self._runs_lock:
+            with self._record.read() as connection:
+                begun = runs_through(connection)
+            if after <= begun < through:
+                fresh = [run for run in runs if run.job_id > begun]
+                self._record.write(
+                    lambda connection: store_runs(connection, fresh, after=begun, through=through)
+                )
+        self.derive_runs_through(through)
+
+    def _runs_some(self, job_id: int) -> bool:
+        with self._runs_lock:
+            batch = self._read_batch(runs_through, job_id)
+            if batch is None:
+                return False
+            self._vocabulary.refresh()
+            runs = [
+                self._run_of(row, batch.added.get(row.job_id, []))
+                for row in batch.rows
+                if row.body is not None
+            ]
+            self._record.write(partial(_store, store_runs, runs, batch))
+            return True
+
+    def _index_some(self, job_id: int) -> bool:
+        with self._index_lock:
+            batch = self._read_batch(derived_through, job_id)
+            if batch is None:
+                return False
+            derived = self._derive(batch.rows, batch.added)
+            self._record.write(partial(_store, store_derived, derived, batch))
+            return True
+
+    def _read_batch(self, progress: Callable[[Connection], int], job_id: int) -> "_Batch | None":
+        """Return the next jobs up to one that are not derived, or None if all are."""
+        with self._record.read() as connection:
+            after = progress(connection)
+            rows = (
+                jobs_between(
+                    connection, after=after, through=job_id, max_bytes=_BATCH_BYTES, limit=_BATCH
+                )
+                if after < job_id
+                else []
+            )
+            added = added_measurements(connection, [row.job_id for row in rows])
+        return _Batch(after, rows, added) if rows else None
+
+    def rederive_some(self) -> bool:
+        """Derive some of those jobs again whose metrics have changed; False if there are none."""
+        with self._index_lock:
+            with self._record.read() as connection:
+                ids = jobs_to_rederive(connection, limit=_BATCH)
+            return self._rederive(ids) > 0
+
+    def rederive(self, job_ids: Sequence[int]) -> None:
+        """Derive these jobs again, whose metrics have changed; others must not be among them."""
+        ids = sorted(job_ids)
+        while ids:
+            with self._index_lock:
+                done = self._rederive(ids[:_BATCH])
+            if not done:
+                return
+            ids = ids[done:]
+
+    def _rederive(self, job_ids: Sequence[int]) -> int:
+        """Derive as many of these jobs, from the first, as make a batch; return how many."""
+        with self._record.read() as connection:
+            rows = jobs_by_id(connection, job_ids, max_bytes=_BATCH_BYTES)
+            added = added_measurements(connection, [row.job_id for row in rows])
+        if rows:
+            derived = self._derive(rows, added)
+            self._record.write(lambda connection: replace_measurements(connection, derived))
+        return len(rows)
+
+    def _derive(
+        self, rows: Sequence[JobRow], added: Mapping[int, list[dict[str, Any]]]
+    ) -> list[Derived]:
+        self._vocabulary.refresh()
+        return [
+            self._derive_one(row, added.get(row.job_id, [])) for row in rows if row.body is not None
+        ]
+
+    def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
+        job = values_of(row, added)
+        metrics = self._metrics_of(job)
+        outcome = assess(job, metrics=metrics, schema=self._vocabulary.schema)
+        return Derived(
+            row.job_id,
+            values={name: outcome.values.get(name) for name in metrics},
+            units={name: known.unit for name, known in metrics.items()},
+            added=len(added),
+            context=JobContext(
+                row.job_id,
+                row.time_ns,
+                row.received_ns,
+                self._vocabulary.schema.context(job.meta),
+            ),
+        )
+
+    def _metrics_of(self, job: JobValues) -> dict[str, KnownMetric]:
+        """Return the metrics that a job measures, by name; those that cannot be stored are not."""
+        known = self._vocabulary.metrics
+        names = {item.metric for item in job.measurements}
+        return {name: known[name] for name in sorted(names) if name in known}
+
+    def _run_of(self, row: JobRow, added: list[dict[str, Any]]) -> Run:
+        job = values_of(row, added)
+        return self.run_of(row.job_id, job, self._vocabulary.schema.context(job.meta))
+
+    def run_of(self, job_id: int, job: JobValues, context: Context) -> Run:
+        """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
+        known = self._vocabulary.metrics
+        run_id = context.fields.get(RUN_ID)
+        return Run(
+            job_id,
+            env_name=context.tags.get("env_name"),
+            pipeline=context.tags.get("pipeline"),
+            run_id=run_id if isinstance(run_id, str) else None,
+            dataset=dataset_of(job, context),
+            packages=packages_of(job),
+            measurement_count=len({item.metric for item in job.measurements} & known.keys()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Jobs that are derived together: those that follow the job `after`."""
+
+    after: int
+    rows: list[JobRow]
+    added: dict[int, list[dict[str, Any]]]
+
+
+def _store(
+    store: Callable[..., bool], derived: Sequence[Any], batch: _Batch, connection: Connection
+) -> bool:
+    return store(connection, derived, after=batch.after, through=batch.rows[-1].job_id)
+
+
+def dataset_of(job: JobValues, context: Context) -> str | None:
+    """Return the dataset that a job names, in the job's own words: spaces stay spaces.
+
+    `context` is the job's metadata under InfluxDB's names.
+    """
+    tag = context.tags.get("dataset")
+    for scope in (job.meta, job.env):
+        for key in TAG_SOURCES["dataset"]:
+            value = scope.get(key)
+            if isinstance(value, str) and tag_text(value) == tag:
+                return clean_text(value) or None
+    return tag
+
+
+def packages_of(job: JobValues) -> Sequence[Mapping[str, str | None]]:
+    """Return a job's packages by name, whether it lists them or keys them by name.
+
+    Those without a name are left out; so is what is no text.
+    """
+    text = packages_text(job.meta)
+    # The jobs of a run have the same packages.
+    return () if text is None else _packages(text)
+
+
+@lru_cache(maxsize=64)
+def _packages(document: bytes) -> tuple[dict[str, str | None], ...]:
+    packages = packages_in(document)
+    if isinstance(packages, dict):
+        packages = [
+            {"name": name, **(entry if isinstance(entry, dict) else {})}
+            for name, entry in packages.items()
+        ]
+    found: dict[str, dict[str, str | None]] = {}
+    for entry in packages:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            found[name] = {
+                key: entry[key] if isinstance(entry.get(key), str) else None
+                for key in _PACKAGE_KEYS
+            }
+    return tuple(found[name] for name in sorted(found))

@@ -1,0 +1,324 @@
+"""The runs that jobs are of, and the packages of each: what delivery needs to know of them.
+
+Derived from the jobs in the order of their ids.
+
+Jobs with the runs that they are of, the newest first: for lists of runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
+
+from squash_api.record.bulk import insert_rows
+from squash_api.record.state import get_state, set_state
+from squash_api.record.tables import job, job_context, job_run, package_set
+
+_RUNS_THROUGH = "runs_through"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one job says of its run. `measurement_count` counts the metrics that can be stored."""
+
+    job_id: int
+    env_name: str | None
+    pipeline: str | None
+    run_id: str | None
+    dataset: str | None
+    packages: Sequence[Mapping[str, Any]]
+    measurement_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A job's run. `previous_job_id` is a job of the run before, of the same pipeline."""
+
+    job_id: int
+    env_name: str | None
+    pipeline: str | None
+    run_id: str | None
+    dataset: str | None
+    package_set_id: int | None
+    previous_job_id: int | None
+
+
+def runs_through(connection: Connection) -> int:
+    """Return the id up to which the run of every job is known."""
+    return int(get_state(connection, _RUNS_THROUGH) or 0)
+
+
+def store_runs(connection: Connection, runs: Sequence[Run], *, after: int, through: int) -> bool:
+    """Store the runs of jobs, in the order of their ids.
+
+    Returns False, with nothing stored, if somebody else has stored runs after `after` meanwhile.
+    """
+    if runs_through(connection) != after:
+        return False
+    _insert_runs(connection, runs)
+    set_state(connection, _RUNS_THROUGH, str(through))
+    return True
+
+
+def runs_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, RunRow]:
+    """Return the runs of those jobs that have been derived."""
+    rows = connection.execute(_RUN.where(job_run.c.job_id.in_(job_ids)))
+    return {row.job_id: RunRow(*row) for row in rows}
+
+
+def jobs_of_run(
+    connection: Connection,
+    run_id: str,
+    *,
+    pipeline: str | None = None,
+    env_name: str | None = None,
+    limit: int = 1,
+) -> list[RunRow]:
+    """Return the first jobs of a run that have not been deleted, in order of arrival."""
+    query = _RUN.join(job, job.c.id == job_run.c.job_id).where(
+        job_run.c.run_id == run_id, job.c.deleted_ns.is_(None)
+    )
+    if pipeline is not None:
+        query = query.where(job_run.c.pipeline == pipeline)
+    if env_name is not None:
+        query = query.where(job_run.c.env_name == env_name)
+    rows = connection.execute(query.order_by(job_run.c.job_id).limit(limit))
+    return [RunRow(*row) for row in rows]
+
+
+def datasets(connection: Connection, *, after: str, limit: int) -> list[str]:
+    """Return the distinct datasets of jobs, in order."""
+    rows = connection.execute(
+        select(job_run.c.dataset)
+        .join(job, job.c.id == job_run.c.job_id)
+        .where(job_run.c.dataset > after, job.c.deleted_ns.is_(None))
+        .distinct()
+        .order_by(job_run.c.dataset)
+        .limit(limit)
+    )
+    return [row.dataset for row in rows]
+
+
+def count_measurements(connection: Connection) -> int:
+    """Return how many measurements the jobs hold, deleted jobs left out."""
+    return int(
+        connection.execute(
+            select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
+            .join(job, job.c.id == job_run.c.job_id)
+            .where(job.c.deleted_ns.is_(None))
+        ).scalar_one()
+    )
+
+
+def load_package_sets(
+    connection: Connection, package_set_ids: Sequence[int]
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the packages of these sets, each by name."""
+    rows = connection.execute(
+        select(package_set.c.id, package_set.c.document).where(
+            package_set.c.id.in_(package_set_ids)
+        )
+    )
+    return {row.id: orjson.loads(row.document) for row in rows}
+
+
+_RUN_COLUMNS = (
+    "job_id",
+    "env_name",
+    "pipeline",
+    "run_id",
+    "dataset",
+    "package_set_id",
+    "previous_job_id",
+    "measurement_count",
+)
+_RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
+
+
+def _insert_runs(connection: Connection, jobs: Sequence[Run]) -> None:
+    """Store the runs of jobs, which come in the order of their ids."""
+    sets = _package_sets(connection, jobs)
+    previous: dict[tuple[str, str], int | None] = {}
+    latest: dict[str, int] = {}
+    rows: list[tuple[Any, ...]] = []
+    for item, package_set_id in zip(jobs, sets, strict=True):
+        before: int | None = None
+        if item.pipeline is not None and item.run_id is not None:
+            run = (item.pipeline, item.run_id)
+            if run not in previous:
+                previous[run] = _job_before(connection, *run, latest=latest.get(item.pipeline))
+            before = previous[run]
+            latest[item.pipeline] = item.job_id
+        rows.append(
+            (
+                item.job_id,
+                item.env_name,
+                item.pipeline,
+                item.run_id,
+                item.dataset,
+                package_set_id,
+                before,
+                item.measurement_count,
+            )
+        )
+    insert_rows(connection, job_run, _RUN_COLUMNS, rows)
+
+
+def _package_sets(connection: Connection, jobs: Sequence[Run]) -> list[int | None]:
+    """Return the id of each job's set of packages; a set is stored once, however many have it."""
+    documents: dict[bytes, str] = {}
+    digests: list[bytes | None] = []
+    for item in jobs:
+        digest = None
+        if item.packages:
+            document = orjson.dumps(item.packages)
+            digest = blake2b(document, digest_size=16).digest()
+            documents[digest] = document.decode()
+        digests.append(digest)
+    if not documents:
+        return [None for _ in jobs]
+    query = select(package_set.c.digest, package_set.c.id).where(
+        package_set.c.digest.in_(list(documents))
+    )
+    known = {row.digest: row.id for row in connection.execute(query)}
+    new = [{"digest": key, "document": text} for key, text in documents.items() if key not in known]
+    if new:
+        connection.execute(insert(package_set), new)
+        known = {row.digest: row.id for row in connection.execute(query)}
+    return [None if digest is None else known[digest] for digest in digests]
+
+
+def _job_before(
+    connection: Connection, pipeline: str, run_id: str, *, latest: int | None
+) -> int | None:
+    """Return a job of the run of the same pipeline that was received before this one's.
+
+    `latest` is the pipeline's newest job among those that are being stored.
+    """
+    same_run = connection.execute(
+        select(job_run.c.previous_job_id)
+        .where(job_run.c.pipeline == pipeline, job_run.c.run_id == run_id)
+        .order_by(job_run.c.job_id)
+        .limit(1)
+    ).first()
+    if same_run is not None:
+        previous: int | None = same_run.previous_job_id
+        return previous
+    if latest is not None:
+        return latest
+    return connection.execute(
+        select(job_run.c.job_id)
+        .join(job, job.c.id == job_run.c.job_id)
+        .where(
+            job_run.c.pipeline == pipeline,
+            job_run.c.run_id.is_not(None),
+            job.c.deleted_ns.is_(None),
+        )
+        .order_by(job_run.c.job_id.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+NEWEST_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """A job, its time (ns since 1970), and the run that it is of."""
+
+    job_id: int
+    time_ns: int
+    tag_set_id: int
+    pipeline: str | None
+    run_id: str | None
+    measurement_count: int
+    run_url: str | None
+    version_tag: str | None
+
+
+def jobs_back(
+    connection: Connection, *, before_ns: int, jobs: int
+) -> tuple[list[RunJob], int | None]:
+    """Return the last of at most `jobs` jobs before a time, and where the next ones begin.
+
+    The second is None when there are no more.
+    """
+    limits = {"before": before_ns, "offset": jobs - 1}
+    end = connection.execute(_END, limits).scalar_one_or_none()
+    since = -1 if end is None else int(end)
+    rows = connection.execute(
+        _NEWEST_FIRST.where(_CONTEXT.time_ns >= since, _CONTEXT.time_ns < before_ns)
+    )
+    return [RunJob(*row) for row in rows], None if end is None else since
+
+
+def jobs_in_run(
+    connection: Connection, pipeline: str | None, run_id: str, *, limit: int
+) -> list[RunJob]:
+    """Return the newest jobs of a run of a pipeline, or of a run of none."""
+    rows = connection.execute(_NEWEST_FIRST.where(*_of_run(pipeline, run_id)).limit(limit))
+    return [RunJob(*row) for row in rows]
+
+
+def count_in_run(connection: Connection, pipeline: str | None, run_id: str) -> int:
+    """Return how many jobs a run has."""
+    query = select(func.count()).select_from(_JOINED)
+    where = (*_of_run(pipeline, run_id), _CONTEXT.tag_set_id.is_not(None))
+    return int(connection.execute(query.where(*where)).scalar_one())
+
+
+def jobs_of_run_page(
+    connection: Connection, pipeline: str | None, run_id: str, *, after: int, limit: int
+) -> list[RunJob]:
+    """Return jobs of a run after the id of one, in the order of their ids."""
+    query = (
+        _JOBS.where(*_of_run(pipeline, run_id), job_run.c.job_id > after)
+        .order_by(job_run.c.job_id)
+        .limit(limit)
+    )
+    return [RunJob(*row) for row in connection.execute(query)]
+
+
+def runs_with_job(
+    connection: Connection, candidates: Sequence[tuple[str | None, str]]
+) -> list[tuple[str | None, str]]:
+    """Return those pipelines and runs that have a job, in the order in which they are given."""
+    found = []
+    for pipeline, run_id in candidates:
+        query = _JOBS.where(*_of_run(pipeline, run_id)).limit(1)
+        if connection.execute(query).first() is not None:
+            found.append((pipeline, run_id))
+    return found
+
+
+def _of_run(pipeline: str | None, run_id: str) -> tuple[ColumnElement[bool], ...]:
+    return job_run.c.pipeline == pipeline, job_run.c.run_id == run_id
+
+
+_CONTEXT: Any = job_context.c
+_JOINED = job_context.join(job_run, job_run.c.job_id == job_context.c.job_id)
+_JOBS = (
+    select(
+        job_context.c.job_id,
+        job_context.c.time_ns,
+        job_context.c.tag_set_id,
+        job_run.c.pipeline,
+        job_run.c.run_id,
+        job_run.c.measurement_count,
+        job_context.c.run_url,
+        job_context.c.version_tag,
+    )
+    .select_from(_JOINED)
+    .where(job_context.c.tag_set_id.is_not(None))
+)
+_NEWEST_FIRST = _JOBS.order_by(job_context.c.time_ns.desc())
+_END = (
+    select(job_context.c.time_ns)
+    .where(job_context.c.time_ns < bindparam("before"))
+    .order_by(job_context.c.time_ns.desc())
+    .limit(1)
+    .offset(bindparam("offset"))
+)

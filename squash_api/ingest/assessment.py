@@ -1,0 +1,138 @@
+"""What a job's measurements come to: the values kept, and what is left out and why."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from squash_api.ingest.document import JobValues, Quantity
+from squash_api.schema.names import Schema
+from squash_api.schema.text import finite
+from squash_api.verify.metrics import KnownMetric
+from squash_api.verify.units import UnitError, canonical_unit, converter
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A measurement that is left out, and why."""
+
+    metric: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Assessment:
+    """The outcome for one job, metrics in the order of the document.
+
+    `values` are finite and in the metric's unit. `absent` names the metrics measured as null, NaN
+    or infinite. `undeclared` metrics are kept like the others. `new_units` holds what this job is
+    the first to say: metrics not known before, and units of metrics that had none (None if it
+    brings none either).
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    skipped: list[Skip] = field(default_factory=list)
+    undeclared: list[str] = field(default_factory=list)
+    new_units: dict[str, str | None] = field(default_factory=dict)
+
+
+def assess(job: JobValues, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
+    """Sort a job's measurements into kept, absent, skipped and undeclared."""
+    usual = _usual_values(job.measurements, metrics)
+    if usual is not None:
+        return Assessment(usual)
+    outcome = Assessment()
+    latest = {item.metric: item for item in job.measurements}
+    if len(latest) != len(job.measurements):
+        _skip_replaced(job.measurements, latest, outcome)
+    for name, item in latest.items():
+        known = metrics.get(name) or _meet(name, outcome, schema)
+        if known is None:
+            continue
+        if not known.is_declared:
+            outcome.undeclared.append(name)
+        _take(name, item.value, item.unit, known, outcome)
+    return outcome
+
+
+def _usual_values(
+    measurements: Sequence[Quantity], metrics: Mapping[str, KnownMetric]
+) -> dict[str, float] | None:
+    """Return the values if all are what nearly all are, else None.
+
+    That is: finite numbers, each of another declared metric, and in its unit.
+    """
+    values: dict[str, float] = {}
+    for item in measurements:
+        name, value = item.metric, item.value
+        known = metrics.get(name)
+        if (
+            known is None
+            or not known.is_declared
+            or type(value) is not float
+            or item.unit != known.unit
+            or value - value != 0.0
+        ):
+            return None
+        values[name] = value
+    return values if len(values) == len(measurements) else None
+
+
+def _skip_replaced(
+    measurements: Sequence[Quantity], latest: dict[str, Quantity], outcome: Assessment
+) -> None:
+    outcome.skipped.extend(
+        Skip(item.metric, "replaced by a later measurement of the same metric")
+        for item in measurements
+        if latest[item.metric] is not item
+    )
+
+
+def _meet(name: str, outcome: Assessment, schema: Schema) -> KnownMetric | None:
+    """Note a metric that was never seen; None if its name cannot be stored."""
+    problem = schema.name_problem(name)
+    if problem is not None:
+        outcome.skipped.append(Skip(name, problem))
+        return None
+    outcome.new_units[name] = None
+    return KnownMetric(unit=None, is_declared=False)
+
+
+def _take(name: str, value: Any, unit: Any, known: KnownMetric, outcome: Assessment) -> None:
+    if value is None:
+        outcome.absent.append(name)
+        return
+    if isinstance(value, str | bool):
+        kind = "text" if isinstance(value, str) else "a boolean"
+        outcome.skipped.append(Skip(name, f"the value is {kind}, not a number"))
+        return
+    number = finite(value)
+    if number is None:
+        outcome.absent.append(name)
+        return
+    if unit is not None and unit != known.unit:
+        convert = _conversion(unit, known.unit)
+        if isinstance(convert, str):
+            outcome.skipped.append(Skip(name, convert))
+            return
+        number = finite(convert(number))
+        if number is None:
+            outcome.absent.append(name)
+            return
+        if known.unit is None:
+            outcome.new_units[name] = canonical_unit(unit)
+    outcome.values[name] = number
+
+
+@lru_cache(maxsize=4096)
+def _conversion(unit: str, target: str | None) -> Callable[[float], float] | str:
+    """Return the conversion into the metric's unit, or why there is none."""
+    try:
+        convert = converter(unit, canonical_unit(unit) if target is None else target)
+    except UnitError as error:
+        return str(error)
+    if convert is None:
+        shown = [f"'{name}'" if name else "dimensionless" for name in (unit, target)]
+        return f"unit {shown[0]} does not convert to the metric's unit, {shown[1]}"
+    return convert

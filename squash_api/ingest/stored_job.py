@@ -1,0 +1,55 @@
+"""A job read back from the record: its document as received, and what was added to it."""
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from squash_api.errors import NotFoundError
+from squash_api.ingest.document import Job, JobValues, decode_accepted_job, measured_of
+from squash_api.ingest.values import decode_values
+from squash_api.record.jobs import JobRow, added_measurements, get_job
+
+MAX_ID = 2**63 - 1
+
+
+def load_job(connection: Connection, job_id: int) -> tuple[JobRow, Job]:
+    """Return a job's row and its document.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such job, or it has been deleted.
+    """
+    row = find_job(connection, job_id)
+    return row, document_of(row, added_measurements(connection, [job_id]).get(job_id, []))
+
+
+def find_job(connection: Connection, job_id: int) -> JobRow:
+    """Return a job's row.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such job, or it has been deleted.
+    """
+    row = get_job(connection, job_id) if 0 <= job_id <= MAX_ID else None
+    if row is None or row.body is None:
+        raise NotFoundError(f"There is no job {job_id}.")
+    return row
+
+
+def values_of(row: JobRow, added: list[dict[str, Any]]) -> JobValues:
+    """Return of a job that has not been deleted what `document_of` has of its values."""
+    job = decode_values(row.body or b"{}")
+    return (
+        replace(job, measurements=[*job.measurements, *map(measured_of, added)]) if added else job
+    )
+
+
+def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
+    """Return the document of a job that has not been deleted; what was added comes last."""
+    job = decode_accepted_job(row.body or b"{}")
+    return (
+        replace(job, measurements=[*job.measurements, *map(measured_of, added)]) if added else job
+    )

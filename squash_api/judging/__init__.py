@@ -1,0 +1,1 @@
+"""Judging: specifications, levels, limits, verdicts and their words, and the alert plan. Pure."""

@@ -1,0 +1,140 @@
+"""What alerts would have said of past jobs: the rules of the generated tasks, played in Python.
+
+Jobs must come in the order in which they were delivered, that of their ids. Nothing is known of the
+time before the first, so every series begins well.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from squash_api.judging.alert_plan import Branch, Limit, WatchedMetric
+from squash_api.judging.specifications import OPERATORS
+from squash_api.schema.names import RUN_ID, Context
+
+WELL = "OK"
+"""The state of a series that breaks no limit, as Kapacitor calls it."""
+
+_NS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class PastJob:
+    """A job as its alerts saw it: `values` are finite, by metric, in the metrics' units."""
+
+    job_id: int
+    received_ns: int
+    time_ns: int
+    context: Context
+    values: Mapping[str, float]
+
+    @property
+    def run_id(self) -> str:
+        """The run it belongs to; empty if it does not say."""
+        return str(self.context.fields.get(RUN_ID, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A value of a job beside the limits of a branch that applies; `broken` are those it breaks."""
+
+    metric: str
+    branch: Branch
+    value: float
+    broken: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A message: a series of a metric has got worse or better.
+
+    `series` are the tags that tell it from others, of those that `per` names and the job has;
+    `broken` are the specifications of the new level, none if it is `WELL`.
+    """
+
+    job_id: int
+    run_id: str
+    received_ns: int
+    metric: str
+    channel: str | None
+    series: tuple[tuple[str, str], ...]
+    previous: str
+    level: str
+    value: float
+    broken: tuple[str, ...]
+
+
+class AlertHistory:
+    """Judges jobs, and keeps the state of each series that is not well.
+
+    Parameters
+    ----------
+    watched
+        The metrics with their branches.
+    """
+
+    def __init__(self, watched: Iterable[WatchedMetric]) -> None:
+        self._branches = {item.metric.name: item.branches for item in watched}
+        self._ends_ns = {
+            limit.specification: _end_ns(limit.muted_through)
+            for branches in self._branches.values()
+            for branch in branches
+            for limit in branch.limits
+            if limit.muted_through is not None
+        }
+        self._levels: dict[tuple[str, int, tuple[str | None, ...]], str] = {}
+
+    def play(self, job: PastJob) -> Iterator[tuple[Judged, StateChange | None]]:
+        """Yield each branch that applies to the job, and the message that it gives.
+
+        What is broken does not depend on mutes and ages; messages do.
+        """
+        for metric, value in job.values.items():
+            for number, branch in enumerate(self._branches.get(metric, ())):
+                if not all(map(job.context.satisfies, branch.terms)):
+                    continue
+                judged = Judged(metric, branch, value, _broken(branch.limits, value))
+                yield judged, self._change(job, judged, number)
+
+    def _change(self, job: PastJob, judged: Judged, number: int) -> StateChange | None:
+        branch = judged.branch
+        if job.time_ns <= job.received_ns - branch.max_age_s * _NS:
+            return None
+        told = [
+            limit
+            for limit in judged.broken
+            if job.received_ns >= self._ends_ns.get(limit.specification, 0)
+        ]
+        # The limits are sorted by level, the worst first.
+        level = told[0].level if told else WELL
+        tags = job.context.tags
+        key = (judged.metric, number, tuple(tags.get(name) for name in branch.per))
+        previous = self._levels.get(key, WELL)
+        if level == previous:
+            return None
+        if level == WELL:
+            del self._levels[key]
+        else:
+            self._levels[key] = level
+        return StateChange(
+            job_id=job.job_id,
+            run_id=job.run_id,
+            received_ns=job.received_ns,
+            metric=judged.metric,
+            channel=branch.channel,
+            series=tuple((name, tags[name]) for name in branch.per if name in tags),
+            previous=previous,
+            level=level,
+            value=judged.value,
+            broken=tuple(limit.specification for limit in told if limit.level == level),
+        )
+
+
+def _broken(limits: tuple[Limit, ...], value: float) -> tuple[Limit, ...]:
+    return tuple(limit for limit in limits if not OPERATORS[limit.operator](value, limit.threshold))
+
+
+def _end_ns(day: date) -> int:
+    """Return the midnight after a day, in UTC."""
+    midnight = datetime.combine(day, time(), UTC) + timedelta(days=1)
+    return int(midnight.timestamp()) * _NS

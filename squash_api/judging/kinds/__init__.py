@@ -1,0 +1,1 @@
+"""The kinds of specification, one module for each `type`."""

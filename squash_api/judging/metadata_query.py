@@ -1,0 +1,64 @@
+"""The metadata query of a specification: which jobs it applies to."""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import Fault, is_unicode
+
+_MAX_DEPTH = 10
+_LARGEST = 1 << 63
+
+
+def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, Any]:
+    """Return the terms of a query, holding only what JSON can hold.
+
+    A term that no job can ever match is a fault; it stays in the query all the same. Null and
+    other empty values stand for an empty query, as they do in lsst.verify.
+    """
+    if not value and not isinstance(value, bytes):
+        return {}
+    if not isinstance(value, dict):
+        faults.append(Fault(("metadata_query",), "a metadata query is a mapping of key to value"))
+        return {}
+    terms: dict[str, Any] = {}
+    for key, wanted in value.items():
+        loc = ("metadata_query", _shown(key))
+        if not isinstance(key, str) or not is_unicode(key):
+            faults.append(Fault(loc, f"the key {key!a} is not text: put it in quotes"))
+        plain, problem = _plain(wanted, _MAX_DEPTH)
+        terms[_shown(key)] = plain
+        if problem is None and schema.term(_shown(key), plain) is None:
+            problem = "no job can match null, an object, an empty text or NaN: take the term away"
+        if problem is not None:
+            faults.append(Fault(loc, f"'{loc[1]}: {plain!r}': {problem}"[:300]))
+    return terms
+
+
+def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
+    """Return a value as JSON can hold it, and what is wrong with it."""
+    if isinstance(value, str) and not is_unicode(value):
+        return "", "not text that can be encoded"
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        return None, "larger than a 64-bit number: put it in quotes"
+    if value is None or isinstance(value, str | int | float):
+        return value, None
+    if isinstance(value, date):
+        return value.isoformat(), "a day without quotes is no text: put it in quotes"
+    if depth and isinstance(value, list):
+        pairs = [_plain(item, depth - 1) for item in value]
+        return [plain for plain, _ in pairs], _first(problem for _, problem in pairs)
+    if depth and isinstance(value, dict):
+        held = {_shown(key): _plain(item, depth - 1)[0] for key, item in value.items()}
+        return held, None
+    return None, "neither a text nor a number nor a list of them: write one of these"
+
+
+def _shown(key: Any) -> str:
+    """Return the text of a key, whatever it is."""
+    return key if isinstance(key, str) and is_unicode(key) else ascii(key)
+
+
+def _first(problems: Iterable[str | None]) -> str | None:
+    return next((problem for problem in problems if problem is not None), None)

@@ -1,0 +1,228 @@
+"""Names inside specification documents: what they stand for, given where they are written.
+
+A partial is called `package:path#id`, a specification `package.metric.name`.
+
+Documents of a specification file before their bases are resolved.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from squash_api.metrics_packages.documents import Document, Report
+
+
+def partial_name(text: str, *, package: str, path: str) -> str:
+    """Return the full name of a partial, as an `id` or a `base` with a `#` gives it.
+
+    Parameters
+    ----------
+    package, path
+        Where the text is written: they stand in for what it leaves out.
+
+    Raises
+    ------
+    ValueError
+        If the text is no such name.
+    """
+    text = text.removesuffix("\n")
+    hash_at = text.rfind("#", 0, len(text) - 1) if "#" in text else -1
+    place, name = (text[:hash_at], text[hash_at + 1 :]) if hash_at >= 0 else ("", text)
+    if not name or name.split() != [name] or (place and place.split() != [place]):
+        raise ValueError(f"{text!r} is no partial's name: write '#id' or 'path#id', without blanks")
+    if hash_at < 0 and "#" in text:
+        raise ValueError(f"{text!r} ends in '#': write the partial's id after it")
+    named_package, colon, named_path = place.rpartition(":")
+    if not colon or not named_package:
+        named_package, named_path = package, place
+    return f"{named_package}:{named_path or path}#{name}"
+
+
+def split_specification(text: str, *, metric: str | None, package: str) -> tuple[str | None, str]:
+    """Return metric and last part of a specification's name, from all that is known of it.
+
+    The metric is None if neither the name nor `metric` says it.
+
+    Raises
+    ------
+    ValueError
+        If a name has too many parts, or two of them disagree.
+    """
+    *above, last = text.split(".")
+    if len(above) > 2:
+        raise ValueError(f"'{text}' has more than three parts: write package.metric.name")
+    above_metric = [] if metric is None else metric.split(".")
+    if len(above_metric) > 2:
+        raise ValueError(f"the metric '{metric}' has more than two parts: write package.metric")
+    packages = [parts[0] for parts in (above, above_metric) if len(parts) == 2]
+    wrong = next((other for other in packages if other != package), None)
+    if wrong is not None:
+        raise ValueError(
+            f"the package '{wrong}' is not '{package}', the directory this stands in: move the "
+            f"document, or write '{package}'"
+        )
+    metrics = [parts[-1] for parts in (above, above_metric) if parts]
+    if len(set(metrics)) > 1:
+        raise ValueError(
+            f"the name '{text}' and the metric '{metric}' disagree: write the metric once"
+        )
+    return (metrics[0] if metrics else None), last
+
+
+def base_name(text: str, *, package: str, path: str) -> str:
+    """Return the full name of a base, a partial if it holds a `#`, else a specification.
+
+    Raises
+    ------
+    ValueError
+        If the text can be neither.
+    """
+    if "#" in text:
+        return partial_name(text, package=package, path=path)
+    parts = text.split(".")
+    if len(parts) == 3 and parts[0] != package:
+        raise ValueError(f"the base '{text}' is of another package: only a partial of one can be")
+    metric, last = split_specification(text, metric=None, package=package)
+    if metric is None:
+        raise ValueError(
+            f"the base '{text}' names nothing: write '#{text}' for a partial of this file, "
+            f"'path#{text}' for one of another, metric.{text} for a specification"
+        )
+    return f"{package}.{metric}.{last}"
+
+
+CONTENT_KEYS = ("threshold", "tags", "metadata_query", "alert", "expect")
+"""The keys that mean something; others are inherited without effect, so they are left out."""
+
+# lsst.verify passes the keys of a document on as arguments, and these are taken.
+_TAKEN_KEYS = frozenset({"cls", "self", "operator_str"})
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A partial or a specification, with the full names of its bases.
+
+    `name` is `package:path#id` of a partial. A specification whose metric comes from a base has
+    the empty name until that is known.
+    """
+
+    document: Document
+    package: str
+    is_partial: bool
+    name: str
+    bases: list[str] = field(default_factory=list)
+    own_metric: str | None = None
+    sound: bool = True
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The keys written in this document, without what bases give."""
+        value = self.document.value
+        return {key: value[key] for key in CONTENT_KEYS if key in value}
+
+    @property
+    def says_metric(self) -> bool:
+        """Whether the document has a metric of its own, be it null."""
+        return self.own_metric is not None or "metric" in self.document.value
+
+
+def read_draft(document: Document, *, package: str, path: str, report: Report) -> Draft | None:
+    """Return what a document of a specification file defines, or report why it defines nothing.
+
+    Parameters
+    ----------
+    package
+        The name of the directory under `specs/`.
+    path
+        The file's path below that directory, without extension.
+    """
+    value = document.value
+    if not isinstance(value, dict):
+        what = "is empty" if value is None else "is not a mapping"
+        report(document.source(), f"the document {what}: write one, or take away its ---")
+        return None
+    for key in value:
+        if not isinstance(key, str):
+            report(document.source(), f"the key {key!r} is not text: put it in quotes")
+        elif key in _TAKEN_KEYS:
+            report(document.source(key), f"lsst.verify cannot load the key '{key}': rename it")
+    is_partial = "id" in value
+    draft = Draft(document, package, is_partial, "")
+    draft.bases = _read_bases(draft, path, report)
+    draft.own_metric = _read_metric(draft, report)
+    named = _name_partial(draft, path, report) if is_partial else _name_specification(draft, report)
+    return draft if named else None
+
+
+def name_with_metric(draft: Draft, metric: str, report: Report) -> bool:
+    """Complete a specification's name with the metric that a base gives."""
+    document = draft.document
+    try:
+        own, last = split_specification(
+            document.value["name"], metric=metric, package=draft.package
+        )
+    except ValueError as error:
+        report(document.source("name"), f"from a base: {error}")
+        return False
+    draft.name = f"{draft.package}.{own}.{last}"
+    return True
+
+
+def _name_partial(draft: Draft, path: str, report: Report) -> bool:
+    written = draft.document.value["id"]
+    if not isinstance(written, str):
+        report(draft.document.source("id"), f"the id {written!r} is not text: put it in quotes")
+        return False
+    try:
+        draft.name = partial_name(written, package=draft.package, path=path)
+    except ValueError as error:
+        report(draft.document.source("id"), str(error))
+        return False
+    return True
+
+
+def _name_specification(draft: Draft, report: Report) -> bool:
+    document = draft.document
+    written = document.value.get("name")
+    if not isinstance(written, str):
+        what = (
+            f"the name {written!r} is not text" if "name" in document.value else "there is no name"
+        )
+        report(
+            document.source("name"), f"{what}: write name: for a specification, id: for a partial"
+        )
+        return False
+    try:
+        metric, last = split_specification(written, metric=draft.own_metric, package=draft.package)
+    except ValueError as error:
+        report(document.source("name"), str(error))
+        return False
+    if metric is not None:
+        draft.own_metric = metric
+        draft.name = f"{draft.package}.{metric}.{last}"
+    return True
+
+
+def _read_metric(draft: Draft, report: Report) -> str | None:
+    metric = draft.document.value.get("metric")
+    if metric is None or isinstance(metric, str):
+        return metric
+    report(draft.document.source("metric"), f"the metric {metric!r} is not text: put it in quotes")
+    draft.sound = False
+    return None
+
+
+def _read_bases(draft: Draft, path: str, report: Report) -> list[str]:
+    value = draft.document.value
+    if "base" not in value:
+        return []
+    written = value["base"] if isinstance(value["base"], list) else [value["base"]]
+    bases = []
+    for text in written:
+        try:
+            if not isinstance(text, str):
+                raise ValueError(f"the base {text!r} is not text: write base: '#id'")  # noqa: TRY301, TRY004
+            bases.append(base_name(text, package=draft.package, path=path))
+        except ValueError as error:
+            report(draft.document.source("base"), str(error))
+            draft.sound = False
+    return bases

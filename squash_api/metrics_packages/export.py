@@ -1,0 +1,88 @@
+"""Definitions as the files of a metrics package, which lsst.verify loads too."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from squash_api.judging.specifications import Specification
+from squash_api.verify.metrics import Metric
+
+# PyYAML writes these line breaks of Unicode into quotes that fold them.
+_FOLDED = re.compile("[\x85\u2028\u2029]")
+_KEPT_DIRECTORY = "Nothing is defined here; the file keeps the directory.\n"
+
+
+def metrics_package_to_files(
+    metrics: Iterable[Metric], specifications: Iterable[Specification]
+) -> dict[str, str]:
+    """Write definitions as YAML: flat documents without bases, a file for each metric's limits.
+
+    Returns
+    -------
+    dict
+        Text by path. `load_metrics_package` gives equal definitions back from them.
+    """
+    packages: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for metric in sorted(metrics, key=lambda metric: metric.name):
+        bare_name = metric.name.removeprefix(f"{metric.package}.")
+        packages[metric.package][bare_name] = _metric_document(metric, bare_name)
+    limits: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for specification in sorted(specifications, key=lambda specification: specification.name):
+        package, _, metric_name = specification.metric.partition(".")
+        document = _specification_document(specification, metric_name)
+        limits[f"specs/{package}/{metric_name}.yaml"].append(document)
+    files = {f"metrics/{package}.yaml": _yaml([document]) for package, document in packages.items()}
+    files.update({path: _yaml(documents) for path, documents in limits.items()})
+    for directory in ("metrics", "specs"):
+        if not any(path.startswith(f"{directory}/") for path in files):
+            files[f"{directory}/README"] = _KEPT_DIRECTORY
+    return files
+
+
+def _metric_document(metric: Metric, bare_name: str) -> dict[str, Any]:
+    reference = {key: value for key, value in metric.reference.items() if value is not None}
+    if metric.display_name != bare_name:
+        reference["display_name"] = metric.display_name
+    return {
+        "description": metric.description,
+        "unit": metric.unit,
+        "tags": list(metric.tags),
+        "reference": reference,
+    }
+
+
+def _specification_document(specification: Specification, metric_name: str) -> dict[str, Any]:
+    written = specification.to_json()
+    del written["type"]
+    document: dict[str, Any] = {
+        "name": specification.name.rpartition(".")[2],
+        "metric": metric_name,
+    }
+    return {**document, **{key: value for key, value in written.items() if key != "name"}}
+
+
+class _Dumper(yaml.SafeDumper):
+    """A dumper whose text comes back as it was."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _FOLDED.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _yaml(documents: list[dict[str, Any]]) -> str:
+    text: str = yaml.dump_all(
+        documents,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        explicit_start=True,
+    )
+    return text

@@ -1,0 +1,279 @@
+"""A metrics package: a directory of metric and specification definitions in YAML.
+
+`metrics/<package>.yaml` maps metric names to definitions; the files below `specs/<package>/` hold
+any number of specifications and partials. Whatever lsst.verify loads means the same here; whatever
+it refuses, and what would fail later, is a problem with its place.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from squash_api.errors import SettingsError
+from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.documents import Document, read_documents
+from squash_api.metrics_packages.drafts import Draft, read_draft
+from squash_api.metrics_packages.resolution import Resolved, resolve
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
+from squash_api.verify.units import converter
+
+_METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
+_MAX_GUESSES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a metrics package: where, and what to do about it."""
+
+    source: Source | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message if self.source is None else f"{self.source}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPackage:
+    """The definitions of a metrics package by name, and all that is wrong with it."""
+
+    directory: Path
+    metrics: dict[str, Metric]
+    specifications: dict[str, Specification]
+    problems: tuple[Problem, ...]
+
+
+def load_metrics_package(
+    directory: Path,
+    *,
+    schema: Schema = Schema(),  # noqa: B008 - immutable
+    today: date | None = None,
+) -> MetricsPackage:
+    """Load one metrics package; bad content never raises, it becomes problems.
+
+    Parameters
+    ----------
+    directory
+        The package's directory. Sources are relative to its parent.
+    today
+        The day from which on a mute that ended is a problem; by default the present day in UTC.
+
+    Raises
+    ------
+    SettingsError
+        If the directory has no `metrics/` or no `specs/`.
+    """
+    return load_metrics_packages([directory], schema=schema, today=today)
+
+
+def load_metrics_packages(
+    directories: Sequence[Path],
+    *,
+    schema: Schema = Schema(),  # noqa: B008 - immutable
+    today: date | None = None,
+) -> MetricsPackage:
+    """Load several metrics packages as one; a name that two of them define is a problem.
+
+    Specifications may limit the metrics of any of them; bases stay within one. The `directory` of
+    the result is the nearest one above all.
+
+    Raises
+    ------
+    SettingsError
+        If a directory has no `metrics/` or no `specs/`.
+    """
+    loading = _Loading(schema, today or datetime.now(UTC).date())
+    for directory in directories:
+        for name in ("metrics", "specs"):
+            if not (directory / name).is_dir():
+                raise SettingsError(
+                    f"{directory} is no metrics package: it has no directory '{name}'"
+                )
+    for directory in directories:
+        loading.read_metrics(directory)
+    for directory in directories:
+        loading.read_specifications(directory)
+    above = os.path.commonpath([path.absolute() for path in directories or [Path()]])
+    problems = sorted(loading.problems, key=lambda found: (*_place(found), found.message))
+    return MetricsPackage(Path(above), loading.metrics, loading.specifications, tuple(problems))
+
+
+def resolve_packages(
+    directories: Sequence[Path],
+    *,
+    schema: Schema = Schema(),  # noqa: B008 - immutable
+) -> dict[str, Resolved]:
+    """Return the specifications of metrics packages by name, with the documents they come from.
+
+    Problems are left out; `load_metrics_packages` tells them.
+    """
+    loading = _Loading(schema, date.min)
+    for directory in directories:
+        loading.read_metrics(directory)
+        loading.read_specifications(directory)
+    return loading.resolved
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    return (problem.source.file, problem.source.line) if problem.source else ("", 0)
+
+
+@dataclass(slots=True)
+class _Loading:
+    """The definitions and problems met so far."""
+
+    schema: Schema
+    today: date
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    specifications: dict[str, Specification] = field(default_factory=dict)
+    problems: dict[Problem, None] = field(default_factory=dict)
+    declared: dict[str, Source] = field(default_factory=dict)
+    guesses: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, Resolved] = field(default_factory=dict)
+
+    def report(self, source: Source, message: str) -> None:
+        self.problems[Problem(source, message)] = None
+
+    def read_metrics(self, directory: Path) -> None:
+        for path in sorted((directory / "metrics").glob("*.yaml")):
+            if path.name.startswith(".") or path.is_dir():
+                continue
+            file = _file(directory, path)
+            documents = read_documents(path, file=file, report=self.report)
+            for document in documents[1:]:
+                self.report(document.source(), "a metrics file has one document: take --- away")
+            if documents:
+                self._read_metrics_file(documents[0], path.stem)
+            elif not any(
+                problem.source and problem.source.file == file for problem in self.problems
+            ):
+                self.report(Source(file, 1), "the file is empty: define a metric, or delete it")
+
+    def _read_metrics_file(self, document: Document, package: str) -> None:
+        if not isinstance(document.value, dict):
+            self.report(document.source(), "not a mapping of metric names: write name: {unit: ...}")
+            return
+        for key, definition in document.value.items():
+            source = document.source(key)
+            name = f"{package}.{key}"
+            if isinstance(key, str) and key.count(".") == 1:
+                above, _, bare = key.partition(".")
+                name = f"{package}.{bare}"
+                if above != package:
+                    message = (
+                        f"'{key}' is not of '{package}', whose file this is: move or rename it"
+                    )
+                    self.report(source, message)
+                    continue
+            elif not isinstance(key, str):
+                self.report(source, f"the name {key!r} is not text: put it in quotes")
+                continue
+            self._read_metric(document, key, name, definition)
+
+    def _read_metric(self, document: Document, key: str, name: str, definition: Any) -> None:
+        source = document.source(key)
+        if name in self.declared:
+            first = self.declared[name]
+            self.report(source, f"'{name}' is defined at {first} already: rename or delete one")
+            return
+        self.declared[name] = source
+        problem = metric_name_problem(name, self.schema)
+        if problem is not None:
+            self.report(source, problem)
+        if not isinstance(definition, dict):
+            self.report(source, "not a mapping: write description: and unit:")
+            return
+        sound = self._check_keys(document, key, definition)
+        known = {inner: definition.get(inner) for inner in _METRIC_KEYS[:-1]}
+        metric, faults = parse_metric(known, name=name, source=source)
+        for fault in faults:
+            self.report(document.source(key, *fault.loc), fault.message)
+        if metric is not None and sound:
+            self.metrics[name] = metric
+
+    def _check_keys(self, document: Document, key: str, definition: dict[Any, Any]) -> bool:
+        """Report keys that lsst.verify misses or refuses in a metric; tell if there are none."""
+        before = len(self.problems)
+        for missing in ("description", "unit"):
+            if definition.get(missing) is None:
+                what = "is null" if missing in definition else "is missing"
+                remedy = "write '' for a dimensionless one" if missing == "unit" else "write one"
+                self.report(document.source(key, missing), f"the {missing} {what}: {remedy}")
+        for unknown in definition:
+            if unknown not in _METRIC_KEYS:
+                advice = "write it under reference:" if unknown == "display_name" else "delete it"
+                message = f"lsst.verify refuses the key {unknown!r} in a metric: {advice}"
+                self.report(document.source(key, unknown), message)
+        return len(self.problems) == before
+
+    def read_specifications(self, directory: Path) -> None:
+        drafts: list[Draft] = []
+        for path in sorted((directory / "specs").iterdir()):
+            if path.is_dir():
+                drafts.extend(self._read_package(directory, path))
+        found = resolve(drafts, schema=self.schema, today=self.today, report=self.report)
+        for resolved in found:
+            self._add(resolved)
+
+    def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
+        files = list(_yaml_files(path))
+        if files and (LEGAL_NAME.match(path.name) is None or "." in path.name):
+            message = f"'{path.name}' is no package's name: use letters, digits, '_' and '-'"
+            self.report(Source(_file(directory, path), 1), message)
+        for file in files:
+            documents = read_documents(file, file=_file(directory, file), report=self.report)
+            path_id = file.relative_to(path).with_suffix("").as_posix()
+            for document in documents:
+                draft = read_draft(document, package=path.name, path=path_id, report=self.report)
+                if draft is not None:
+                    yield draft
+
+    def _add(self, resolved: Resolved) -> None:
+        specification = resolved.specification
+        self.resolved.setdefault(specification.name, resolved)
+        first = self.specifications.setdefault(specification.name, specification)
+        if first is not specification:
+            message = f"'{specification.name}' is defined at {first.source} already: rename it"
+            self.report(resolved.locate("name"), message)
+        metric = self.metrics.get(specification.metric)
+        if metric is None:
+            if specification.metric not in self.declared:
+                message = f"the metric '{specification.metric}' is not defined: "
+                self.report(resolved.locate("name"), message + self._guess(specification.metric))
+        elif converter(specification.unit, metric.unit) is None:
+            self.report(
+                resolved.locate("threshold", "unit"),
+                f"the unit '{specification.unit}' of {specification.name} does not convert to "
+                f"'{metric.unit}', the unit of its metric: write a unit that does",
+            )
+
+    def _guess(self, name: str) -> str:
+        if name not in self.guesses:
+            near = (
+                get_close_matches(name, [*self.declared], n=2)
+                if len(self.guesses) < _MAX_GUESSES
+                else []
+            )
+            meant = " or ".join(f"'{other}'" for other in near)
+            self.guesses[name] = f"write {meant}" if near else "define it in metrics/"
+        return self.guesses[name]
+
+
+def _yaml_files(directory: Path) -> Iterator[Path]:
+    """Return the files that lsst.verify reads below a package's directory, in order."""
+    found = [
+        Path(root, name)
+        for root, _, names in os.walk(directory)
+        for name in names
+        if Path(name).suffix in (".yaml", ".yml")
+    ]
+    yield from sorted(found)
+
+
+def _file(directory: Path, path: Path) -> str:
+    """Return the path of a file as sources have it: from the package's own name on."""
+    return (Path(directory.name) / path.relative_to(directory)).as_posix()

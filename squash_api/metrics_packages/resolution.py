@@ -1,0 +1,277 @@
+"""The bases of specifications: finding them, ordering them, merging their documents.
+
+A document starts empty, takes each base, itself resolved, from left to right, then its own keys.
+Mappings merge key by key, lists are appended, anything else is replaced by the newer value.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from difflib import get_close_matches
+from typing import Any
+
+from squash_api.judging.kinds.threshold import parse_parts
+from squash_api.judging.metadata_query import parse_query
+from squash_api.judging.specifications import (
+    Specification,
+    parse_alert,
+    parse_expect,
+    parse_specification,
+)
+from squash_api.metrics_packages.documents import Report
+from squash_api.metrics_packages.drafts import Draft, name_with_metric
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import LEGAL_NAME, Fault, Source, parse_tags
+
+MAX_ITEMS = 10_000
+"""Longest list that merging may make: every base appended to itself doubles one."""
+
+_MAX_GUESSES = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resolved:
+    """A specification and the documents it was made from."""
+
+    specification: Specification
+    draft: Draft
+    layers: tuple[Draft, ...]
+
+    def locate(self, *loc: str | int) -> Source:
+        """Return the line that has the last word on a key, in the document or in a base."""
+        return _locate(self.draft, self.layers, loc)
+
+    def says(self, *loc: str | int) -> bool:
+        """Tell whether the document itself has a key, be it in a base as well or not."""
+        return self.draft.document.has(loc)
+
+
+def resolve(
+    drafts: Sequence[Draft], *, schema: Schema, today: date | None, report: Report
+) -> list[Resolved]:
+    """Resolve the documents of a metrics package, in their order; report what fails, and why."""
+    resolver = _Resolver(schema, today, report)
+    resolver.run(drafts)
+    return resolver.resolved
+
+
+def merge(base: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with a newer one merged onto it; neither is changed.
+
+    Raises
+    ------
+    ValueError
+        If a list grows beyond `MAX_ITEMS`.
+    """
+    merged = dict(base)
+    for key, value in newer.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = merge(old, value)
+        elif isinstance(old, list) and isinstance(value, list):
+            if len(old) + len(value) > MAX_ITEMS:
+                raise ValueError(f"'{key}' grows beyond {MAX_ITEMS} items: name each base once")
+            merged[key] = old + value
+        else:
+            merged[key] = value
+    return merged
+
+
+@dataclass(slots=True)
+class _Resolver:
+    schema: Schema
+    today: date | None
+    report: Report
+    resolved: list[Resolved] = field(default_factory=list)
+    partials: dict[str, Draft] = field(default_factory=dict)
+    specifications: dict[str, Draft] = field(default_factory=dict)
+    bases: dict[Draft, list[Draft]] = field(default_factory=dict)
+    contributions: dict[Draft, dict[str, Any]] = field(default_factory=dict)
+    guesses: dict[str, str] = field(default_factory=dict)
+
+    def run(self, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            if draft.is_partial:
+                self._enter(draft, self.partials, "id")
+        self._inherit_metrics(drafts)
+        for draft in drafts:
+            if draft.name and not draft.is_partial:
+                self._enter(draft, self.specifications, "name")
+        self.bases = {draft: self._find_bases(draft) for draft in drafts}
+        order, cycles = _in_order(drafts, self._bases_of)
+        for cycle in cycles:
+            self._report_cycle(cycle)
+        for draft in order:
+            if draft.sound and all(base in self.contributions for base in self.bases[draft]):
+                self._finish(draft)
+        self._check_unused()
+        position = {draft: place for place, draft in enumerate(drafts)}
+        self.resolved.sort(key=lambda found: position[found.draft])
+
+    def _enter(self, draft: Draft, index: dict[str, Draft], key: str) -> None:
+        first = index.setdefault(draft.name, draft)
+        if first is not draft:
+            where = first.document.source(key)
+            message = f"'{draft.name}' is defined at {where} already: rename or delete one"
+            self.report(draft.document.source(key), message)
+
+    def _inherit_metrics(self, drafts: Sequence[Draft]) -> None:
+        """Name the specifications whose metric comes from a base, the last one that says one."""
+        said: dict[Draft, str | None] = {}
+        for draft in _in_order(drafts, self._partial_bases)[0]:
+            if draft.says_metric:
+                said[draft] = draft.own_metric
+                continue
+            for name in draft.bases:
+                partial = self.partials.get(name)
+                if "#" not in name:
+                    said[draft] = name.split(".")[1]
+                elif partial in said:
+                    said[draft] = said[partial]
+        for draft in drafts:
+            metric = said.get(draft)
+            if not draft.is_partial and not draft.name and draft.sound and metric is not None:
+                draft.sound = name_with_metric(draft, metric, self.report)
+
+    def _partial_bases(self, draft: Draft) -> Iterator[Draft]:
+        return (self.partials[name] for name in draft.bases if name in self.partials)
+
+    def _bases_of(self, draft: Draft) -> list[Draft]:
+        return self.bases[draft]
+
+    def _find_bases(self, draft: Draft) -> list[Draft]:
+        bases = []
+        for name in draft.bases:
+            index = self.partials if "#" in name else self.specifications
+            if name in index:
+                bases.append(index[name])
+                continue
+            draft.sound = False
+            message = f"the base '{name}' is not found: {self._guess(name, index)}"
+            self.report(draft.document.source("base"), message)
+        return bases
+
+    def _guess(self, name: str, index: dict[str, Draft]) -> str:
+        if name not in self.guesses:
+            near = (
+                get_close_matches(name, [*index], n=2) if len(self.guesses) < _MAX_GUESSES else []
+            )
+            meant = " or ".join(f"'{other}'" for other in near)
+            self.guesses[name] = f"write {meant}" if near else "define it, or write another"
+        return self.guesses[name]
+
+    def _report_cycle(self, cycle: list[Draft]) -> None:
+        path = " -> ".join(draft.name for draft in (*cycle, cycle[0]))
+        message = f"the bases form a cycle: {path}; take one of them away"
+        if len(cycle) == 1:
+            message = f"'{cycle[0].name}' is its own base: take that base away"
+        self.report(cycle[0].document.source("base"), message)
+        for draft in cycle:
+            draft.sound = False
+
+    def _finish(self, draft: Draft) -> None:
+        """Merge a document with its bases, which are."""
+        if not draft.is_partial and not draft.name:
+            message = "there is no metric: write metric: here, or take a base that has one"
+            self.report(draft.document.source("name"), message)
+            return
+        merged: dict[str, Any] = {}
+        try:
+            for base in self.bases[draft]:
+                merged = merge(merged, self.contributions[base])
+            merged = merge(merged, draft.content)
+        except ValueError as error:
+            self.report(draft.document.source("base"), str(error))
+            return
+        self.contributions[draft] = merged
+        if not draft.is_partial:
+            self._parse(draft, merged)
+
+    def _parse(self, draft: Draft, merged: dict[str, Any]) -> None:
+        layers = _layers(draft, self._bases_of)
+        parts = draft.name.removeprefix(f"{draft.package}.").split(".")
+        if not all(LEGAL_NAME.match(part) for part in parts):
+            message = f"'{draft.name}' holds more than letters, digits, '_' and '-', or too little"
+            self.report(draft.document.source("name"), f"{message}: choose another name")
+        specification, faults = parse_specification(
+            merged,
+            name=draft.name,
+            source=draft.document.source(),
+            bases=tuple(layer.name for layer in layers),
+            schema=self.schema,
+            today=self.today,
+        )
+        self._report_faults(draft, layers, faults)
+        if specification is None:
+            return
+        # lsst.verify hands a specification on as it serialises it, a partial as it is written.
+        self.contributions[draft] = {
+            **merged,
+            "threshold": specification.to_json()["threshold"],
+            "tags": list(specification.tags),
+            "metadata_query": specification.metadata_query,
+        }
+        if self.specifications[draft.name] is draft:
+            self.resolved.append(Resolved(specification, draft, layers))
+
+    def _report_faults(self, draft: Draft, layers: tuple[Draft, ...], faults: list[Fault]) -> None:
+        for fault in faults:
+            self.report(_locate(draft, layers, fault.loc), fault.message)
+
+    def _check_unused(self) -> None:
+        """Check the keys of partials that no specification has for a base, as far as they go."""
+        used = {layer for found in self.resolved for layer in found.layers}
+        for partial in self.partials.values():
+            if partial in used:
+                continue
+            faults: list[Fault] = []
+            content = partial.content
+            threshold = content.get("threshold")
+            parse_parts(threshold if isinstance(threshold, dict) else {}, faults)
+            parse_tags(content.get("tags"), faults)
+            parse_query(content.get("metadata_query"), self.schema, faults)
+            parse_alert(content.get("alert"), self.schema, faults, today=self.today)
+            parse_expect(content.get("expect"), faults)
+            self._report_faults(partial, (), faults)
+
+
+def _locate(draft: Draft, layers: tuple[Draft, ...], loc: tuple[str | int, ...]) -> Source:
+    for layer in (draft, *reversed(layers)):
+        if layer.document.has(loc):
+            return layer.document.source(*loc)
+    return draft.document.source(*loc)
+
+
+def _layers(draft: Draft, bases_of: Callable[[Draft], Iterable[Draft]]) -> tuple[Draft, ...]:
+    """Return all that a document was merged from, each once, the nearest last."""
+    order, _ = _in_order([draft], bases_of)
+    return tuple(order[:-1])
+
+
+def _in_order(
+    drafts: Sequence[Draft], bases_of: Callable[[Draft], Iterable[Draft]]
+) -> tuple[list[Draft], list[list[Draft]]]:
+    """Return the documents with bases before what is built on them, and the cycles among them."""
+    order: list[Draft] = []
+    cycles: list[list[Draft]] = []
+    place: dict[Draft, int] = {}  # on the path from the first: its place there; done: -1
+    for first in drafts:
+        if first in place:
+            continue
+        path = [first]
+        place[first] = 0
+        ahead = [iter(bases_of(first))]
+        while path:
+            base = next(ahead[-1], None)
+            if base is None:
+                done = path.pop()
+                ahead.pop()
+                place[done] = -1
+                order.append(done)
+            elif base not in place:
+                place[base] = len(path)
+                path.append(base)
+                ahead.append(iter(bases_of(base)))
+            elif place[base] >= 0:
+                cycles.append(path[place[base] :])
+    return order, cycles

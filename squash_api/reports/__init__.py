@@ -1,0 +1,1 @@
+"""Reports on runs, periods and releases; comparisons, badges, backtests."""

@@ -1,0 +1,332 @@
+"""Editions of the specifications, ready to judge jobs: those in force, those of a change.
+
+What other specifications would have said: the record's jobs judged by two editions of them.
+
+Jobs are read in batches, in the order in which they were delivered. What is kept of them is
+bounded: counts, and of differences and messages the newest.
+"""
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from squash_api.definitions.in_force import DefinitionsInForce
+from squash_api.ingest.assessment import Assessment, assess
+from squash_api.ingest.document import JobValues
+from squash_api.ingest.stored_job import values_of
+from squash_api.judging.alert_history import AlertHistory, PastJob, StateChange
+from squash_api.judging.alert_plan import Limit, WatchedMetric, watched_metrics
+from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.loading import MetricsPackage
+from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
+from squash_api.record.metrics import Vocabulary
+from squash_api.record.record import Record
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import KnownMetric, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """Specifications that alert, with what is needed to judge by them.
+
+    `known` are all metrics that jobs may have, with their units.
+    """
+
+    specifications: Mapping[str, Specification]
+    watched: tuple[WatchedMetric, ...]
+    known: Mapping[str, KnownMetric]
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The limits by the specifications' names."""
+        return {
+            limit.specification: limit
+            for item in self.watched
+            for branch in item.branches
+            for limit in branch.limits
+        }
+
+    def unit(self, metric: str) -> str:
+        """Return the unit that a metric's values are in."""
+        known = self.known.get(metric)
+        return (known.unit or "") if known else ""
+
+
+def edition_of(
+    package: MetricsPackage,
+    *,
+    record: Record,
+    schema: Schema,
+    metrics: Collection[str] = (),
+) -> Edition:
+    """Return the edition that a metrics package would be.
+
+    Parameters
+    ----------
+    package
+        Without problems.
+    record
+        What knows the units of metrics that the package does not define.
+    metrics
+        Only specifications on these metrics or verification packages; empty: on all.
+    """
+    return _edition(
+        package.specifications, package.metrics, Vocabulary(record, schema).metrics, schema, metrics
+    )
+
+
+def edition_in_force(record: Record, *, schema: Schema, metrics: Collection[str] = ()) -> Edition:
+    """Return the specifications from YAML that the record has in force; the others never alert.
+
+    Parameters
+    ----------
+    metrics
+        Only specifications on these metrics or verification packages; empty: on all.
+    """
+    snapshot = DefinitionsInForce(record, schema).at(None)
+    specifications = {
+        name: defined.content
+        for name, defined in snapshot.specifications.items()
+        if defined.origin == "yaml"
+    }
+    return _edition(
+        specifications, snapshot.declared, Vocabulary(record, schema).metrics, schema, metrics
+    )
+
+
+def _edition(
+    specifications: Mapping[str, Specification],
+    declared: Mapping[str, Metric],
+    vocabulary: Mapping[str, KnownMetric],
+    schema: Schema,
+    wanted: Collection[str],
+) -> Edition:
+    # A stored metric that cannot be read any more is logged by who reads it.
+    chosen = {
+        name: item
+        for name, item in specifications.items()
+        if item.metric in declared
+        and (not wanted or item.metric in wanted or item.metric.partition(".")[0] in wanted)
+    }
+    known = {
+        **vocabulary,
+        **{name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()},
+    }
+    package = MetricsPackage(Path(), dict(declared), chosen, ())
+    return Edition(chosen, tuple(watched_metrics(package, schema)), known)
+
+
+MOST_DIFFERENCES = 100
+"""How many differing jobs are kept per specification, the newest."""
+
+MOST_CHANGES = 1000
+"""How many messages of an edition are kept, the newest."""
+
+_BATCH = 100
+_MAX_BATCH_BYTES = 8_000_000
+_MOST_REASONS = 1000
+_REPLACED = "replaced by"
+
+
+@dataclass(slots=True)
+class Runs:
+    """Runs that something is true of: a bit each, so that many specifications cost little."""
+
+    count: int = 0
+    _bits: bytearray = field(default_factory=bytearray)
+
+    def add(self, number: int) -> None:
+        """Note a run by its number."""
+        byte, bit = number >> 3, 1 << (number & 7)
+        if byte >= len(self._bits):
+            self._bits.extend(bytes(byte + 1 - len(self._bits)))
+        if not self._bits[byte] & bit:
+            self._bits[byte] |= bit
+            self.count += 1
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of how many runs a specification judged a value, and how many it flagged."""
+
+    judged: Runs = field(default_factory=Runs)
+    flagged: Runs = field(default_factory=Runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A job that one edition flags and the other does not.
+
+    `is_flagged` is what the new one says; `value` is in the unit of the edition that flags.
+    """
+
+    specification: str
+    is_flagged: bool
+    run_id: str
+    job_id: int
+    dataset: str
+    filter: str
+    value: float
+
+
+@dataclass(slots=True)
+class Side:
+    """What one edition said. The messages are counted by channel, with "" for the default one."""
+
+    edition: Edition
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    messages: Counter[str] = field(default_factory=Counter)
+    changes: deque[StateChange] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
+
+    def tally(self, specification: str) -> Tally:
+        """Return a specification's tally, which may be empty."""
+        return self.tallies.setdefault(specification, Tally())
+
+
+@dataclass(slots=True)
+class Backtest:
+    """What both editions said; a job without `run_id` is a run by itself.
+
+    `differing` counts all differences, `differences` holds the newest; both by specification.
+    `unused` counts values that the new edition asks for and cannot judge, by metric and reason.
+    """
+
+    old: Side
+    new: Side
+    jobs: int = 0
+    runs: int = 0
+    differing: Counter[str] = field(default_factory=Counter)
+    differences: dict[str, deque[Difference]] = field(default_factory=dict)
+    unused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def jobs_to_judge(record: Record, *, since_ns: int) -> list[list[int]]:
+    """Return the ids of the jobs of this time or later, in batches; deleted ones are left out."""
+    with record.read() as connection:
+        ids = job_ids_in_time(connection, since_ns=since_ns, until_ns=None)
+    return [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+
+
+def backtest(
+    record: Record,
+    batches: Iterable[Sequence[int]],
+    *,
+    old: Edition,
+    new: Edition,
+    schema: Schema,
+    dataset: str | None = None,
+) -> Backtest:
+    """Judge jobs by two editions of the specifications.
+
+    Parameters
+    ----------
+    batches
+        The jobs' ids, ascending, as `jobs_to_judge` gives them.
+    dataset
+        Only jobs whose tag `dataset` is this one.
+    """
+    playing = _Playing(Backtest(Side(old), Side(new)), schema)
+    for ids in batches:
+        for row, job in _documents(record, ids):
+            playing.play(row, job, dataset)
+    return playing.outcome
+
+
+def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, JobValues]]:
+    waiting = list(ids)
+    while waiting:
+        with record.read() as connection:
+            rows = jobs_by_id(connection, waiting, max_bytes=_MAX_BATCH_BYTES)
+            added = added_measurements(connection, [row.job_id for row in rows])
+        if not rows:
+            return
+        for row in rows:
+            # One may have been deleted since the ids were read.
+            if row.body is not None:
+                yield row, values_of(row, added.get(row.job_id, []))
+        waiting = [job_id for job_id in waiting if job_id > rows[-1].job_id]
+
+
+class _Playing:
+    """Plays one job after the other through both editions."""
+
+    def __init__(self, outcome: Backtest, schema: Schema) -> None:
+        self.outcome = outcome
+        self._schema = schema
+        self._histories = [
+            AlertHistory(side.edition.watched) for side in (outcome.old, outcome.new)
+        ]
+        self._has_same_units = outcome.old.edition.known == outcome.new.edition.known
+        self._wanted = {item.metric.name for item in outcome.new.edition.watched}
+        self._numbers: dict[str | int, int] = {}
+
+    def play(self, row: JobRow, job: JobValues, dataset: str | None) -> None:
+        """Judge a job by both, and keep what differs."""
+        context = self._schema.context(job.meta)
+        if dataset is not None and context.tags.get("dataset") != dataset:
+            return
+        past = PastJob(row.job_id, row.received_ns, row.time_ns, context, {})
+        run = self._numbers.setdefault(past.run_id or row.job_id, len(self._numbers))
+        outcome = self.outcome
+        outcome.jobs += 1
+        outcome.runs = len(self._numbers)
+        new = self._assess(job, outcome.new.edition)
+        old = new if self._has_same_units else self._assess(job, outcome.old.edition)
+        self._note_unused(new)
+        flagged = [
+            _play_side(side, history, replace(past, values=found.values), run)
+            for side, history, found in zip(
+                (outcome.old, outcome.new), self._histories, (old, new), strict=True
+            )
+        ]
+        self._compare(past, *flagged)
+
+    def _assess(self, job: JobValues, edition: Edition) -> Assessment:
+        return assess(job, metrics=edition.known, schema=self._schema)
+
+    def _note_unused(self, found: Assessment) -> None:
+        unused = self.outcome.unused
+        reasons = [(name, "null, NaN or infinite") for name in found.absent]
+        reasons += [
+            (skip.metric, skip.reason)
+            for skip in found.skipped
+            if not skip.reason.startswith(_REPLACED)
+        ]
+        for key in reasons:
+            # Reasons quote what clients send, so there is no end to them.
+            if key[0] in self._wanted and (key in unused or len(unused) < _MOST_REASONS):
+                unused[key] += 1
+
+    def _compare(self, past: PastJob, old: Mapping[str, float], new: Mapping[str, float]) -> None:
+        outcome = self.outcome
+        for name in sorted(old.keys() ^ new.keys()):
+            outcome.differing[name] += 1
+            kept = outcome.differences.setdefault(name, deque(maxlen=MOST_DIFFERENCES))
+            tags = past.context.tags
+            kept.append(
+                Difference(
+                    specification=name,
+                    is_flagged=name in new,
+                    run_id=past.run_id,
+                    job_id=past.job_id,
+                    dataset=tags.get("dataset", ""),
+                    filter=tags.get("filter", ""),
+                    value=new[name] if name in new else old[name],
+                )
+            )
+
+
+def _play_side(side: Side, history: AlertHistory, past: PastJob, run: int) -> dict[str, float]:
+    """Return the values that break a limit, by specification; note all in the side."""
+    flagged: dict[str, float] = {}
+    for judged, change in history.play(past):
+        for limit in judged.branch.limits:
+            side.tally(limit.specification).judged.add(run)
+        for limit in judged.broken:
+            side.tally(limit.specification).flagged.add(run)
+            flagged[limit.specification] = judged.value
+        if change is not None:
+            side.messages[change.channel or ""] += 1
+            side.changes.append(change)
+    return flagged

@@ -1,0 +1,109 @@
+"""A badge that says how a verification package stands, as SVG for a README. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from squash_api.judging.specifications import Specification
+from squash_api.schema.names import split_metric_name
+from squash_api.schema.text import clean_text
+from squash_api.standings.standing import Standing
+
+_LONGEST = 60
+_HEIGHT = 20
+_PADDING = 6.0
+# Widths of the characters of Verdana at 11 px; what is not named is of a middle width.
+_NARROW, _MIDDLE, _WIDE = 4.3, 6.9, 9.6
+_WIDTHS = {
+    **dict.fromkeys("ijl.,:;|!'I[]()ftr/\\- ", _NARROW),
+    **dict.fromkeys("mwMWQGOD@%", _WIDE),
+}
+# White on these has a contrast of 4.5 to 1 and more.
+_GREEN, _BLUE, _YELLOW, _RED, _GREY = "#1a7440", "#0b57a4", "#8a5a00", "#b3140c", "#59636e"
+_LEFT = "#3b434b"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a badge says on its right, and in which colour."""
+
+    text: str
+    colour: str
+
+
+def word_of(
+    standings: Iterable[Standing],
+    *,
+    package: str,
+    where: Mapping[str, str],
+    limits: Mapping[str, Sequence[Specification]],
+) -> Word:
+    """Return what there is to say of a package.
+
+    Parameters
+    ----------
+    standings
+        How metrics stand.
+    where
+        Values that tags must have.
+    limits
+        The specifications in force, by metric.
+    """
+    found = [
+        item
+        for item in standings
+        if split_metric_name(item.metric)[0] == package
+        and all(dict(item.tags).get(name) == value for name, value in where.items())
+    ]
+    if not found:
+        return Word("no data", _GREY)
+    counts = [sum(item.severity == severity for item in found) for severity in range(4)]
+    if counts[3]:
+        return Word(f"{counts[3]} critical", _RED)
+    if counts[2]:
+        return Word(f"{counts[2]} warning{'' if counts[2] == 1 else 's'}", _YELLOW)
+    if counts[1]:
+        return Word(f"{counts[1]} info", _BLUE)
+    if any(_is_judged(item, limits.get(item.metric, ())) for item in found):
+        return Word("passing", _GREEN)
+    return Word("no limits", _GREY)
+
+
+def badge_svg(label: str, word: Word) -> str:
+    """Return the badge; it names itself to those who cannot see it, and loads nothing."""
+    shown = _shortened(clean_text(label)) or "squash"
+    left, right = (text_width(text) + 2 * _PADDING for text in (shown, word.text))
+    width = left + right
+    title = escape(f"{shown}: {word.text}", {'"': "&quot;"})
+    texts = "".join(
+        f'<text x="{start + _PADDING:.1f}" y="14" textLength="{text_width(text):.1f}" '
+        f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
+        for start, text in ((0.0, shown), (left, word.text))
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.1f}" height="{_HEIGHT}" '
+        f'role="img" aria-label="{title}">'
+        f"<title>{title}</title>"
+        f'<clipPath id="r"><rect width="{width:.1f}" height="{_HEIGHT}" rx="3"/></clipPath>'
+        f'<g clip-path="url(#r)"><rect width="{left:.1f}" height="{_HEIGHT}" fill="{_LEFT}"/>'
+        f'<rect x="{left:.1f}" width="{right:.1f}" height="{_HEIGHT}" fill="{word.colour}"/></g>'
+        f'<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">{texts}</g>'
+        "</svg>\n"
+    )
+
+
+def text_width(text: str) -> float:
+    """Return about how wide a text is, in px; the badge makes it exactly that."""
+    return sum(_WIDTHS.get(character, _MIDDLE) for character in text)
+
+
+def _is_judged(standing: Standing, specifications: Sequence[Specification]) -> bool:
+    # Some limits give no margin, so that a standing does not name them when they hold.
+    return standing.limit is not None or any(
+        item.operator in ("==", "!=") or item.threshold == 0 for item in specifications
+    )
+
+
+def _shortened(text: str) -> str:
+    plain = "".join(character for character in text if character.isprintable())
+    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}\u2026"

@@ -1,0 +1,168 @@
+"""The report on a run, a period or a release: `/report` and `squash report`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from squash_api.definitions.in_force import DefinitionsInForce
+from squash_api.errors import RecordUnavailableError
+from squash_api.index.deriver import Deriver
+from squash_api.record.record import Record
+from squash_api.reports.choice import Choice, choose, gaps_of
+from squash_api.reports.comparison import changes_of, compare
+from squash_api.reports.document import RANKS, VIOLATED, Comparison, Kind, Report, Unusable
+from squash_api.reports.limits import Limits
+from squash_api.reports.matrix import (
+    Key,
+    Matrix,
+    instruments_of,
+    make_matrix,
+    near_of,
+    rows_of,
+    summary_of,
+    worst_of,
+)
+from squash_api.reports.reading import read_metrics, read_results
+from squash_api.reports.results import Result
+from squash_api.reports.scope import Request, Scope, filters_of, title_of
+from squash_api.schema.names import Schema
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What was measured in a scope, and what it was judged by."""
+
+    results: list[Result]
+    jobs: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a report is put together from."""
+
+    choice: Choice
+    judged: _Judged
+    matrix: Matrix
+    changes: dict[Key, Kind]
+    comparison: Comparison | None
+
+
+class PeriodReports:
+    """Makes reports from the index of measurements. Safe to use from many threads.
+
+    The last value of each metric and combination of tags counts, judged by the specifications that
+    are in force now.
+
+    Parameters
+    ----------
+    record, deriver
+        Where the jobs are, and who brings the index of them up to date.
+    definitions
+        The specifications in force.
+    schema
+        The names in InfluxDB.
+    url
+        Public root of the service.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        deriver: Deriver,
+        definitions: DefinitionsInForce,
+        schema: Schema,
+        *,
+        url: str,
+    ) -> None:
+        self._record = record
+        self._deriver = deriver
+        self._definitions = definitions
+        self._schema = schema
+        self._url = url
+
+    def report(self, request: Request, *, now_ns: int) -> Report:
+        """Return the report that is asked for; jobs that were posted before are in it.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such metric or package, or more is asked for than fits a report.
+        """
+        self._deriver.catch_up()
+        metrics = {row.name for row in read_metrics(self._record).rows.values()}
+        scope = request.scope
+        choice = choose(self._definitions.at(None), metrics, scope)
+        judged = self._judge(choice, scope)
+        other = None if request.other is None else self._judge(choice, request.other)
+        both = [*judged.results, *(other.results if other else ())]
+        has_instruments = len(instruments_of(both)) > 1
+        matrix = make_matrix(judged.results, has_instruments=has_instruments)
+        changes: dict[Key, Kind] = {}
+        comparison: Comparison | None = None
+        if other is not None and request.other is not None:
+            before = make_matrix(other.results, has_instruments=has_instruments)
+            changes = changes_of(before, matrix)
+            comparison = compare(
+                before,
+                matrix,
+                changes,
+                title=title_of(request.other, now_ns=now_ns),
+                jobs=other.jobs,
+            )
+        made = _Made(choice, judged, matrix, changes, comparison)
+        return self._put_together(request, made, now_ns)
+
+    def _put_together(self, request: Request, made: _Made, now_ns: int) -> Report:
+        choice, judged = made.choice, made.judged
+        scope = request.scope
+        rows = rows_of(made.matrix, made.changes)
+        found = {item.metric for item in judged.results}
+        gaps = gaps_of(choice, found, judged.limits, scope, self._schema)
+        return Report(
+            title=title_of(scope, now_ns=now_ns),
+            filters={name: list(values) for name, values in filters_of(scope).items()},
+            url=self._url,
+            made=_moment(now_ns),
+            since=None if scope.since_ns is None else _moment(scope.since_ns),
+            until=None if scope.until_ns is None else _moment(scope.until_ns),
+            asked={name: list(values) for name, values in request.given.items()},
+            summary=summary_of(judged.results, jobs=judged.jobs, missing=len(gaps.missing)),
+            columns=made.matrix.columns,
+            rows=rows,
+            violations=_violations(judged.results),
+            worst=worst_of(judged.results),
+            near=near_of(judged.results),
+            missing=gaps.missing,
+            silent_packages=gaps.silent,
+            idle=gaps.idle,
+            unusable=[Unusable(*item) for item in sorted(judged.limits.unusable.items())],
+            unlimited=sorted(found - {row.metric for row in rows}),
+            comparison=made.comparison,
+        )
+
+    def _judge(self, choice: Choice, scope: Scope) -> _Judged:
+        for _ in range(_TRIES):
+            metrics = read_metrics(self._record)
+            limits = Limits(choice.specifications, self._schema)
+            results = read_results(
+                self._record,
+                self._deriver,
+                metrics=metrics,
+                names=choice.metrics,
+                limits=limits,
+                scope=scope,
+            )
+            if results is not None:
+                return _Judged(results.results(), results.jobs, limits)
+        raise RecordUnavailableError("Units of metrics are being changed. Try again.")
+
+
+def _violations(results: Sequence[Result]) -> int:
+    return sum(RANKS[item.state] >= VIOLATED for item in results)
+
+
+def _moment(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

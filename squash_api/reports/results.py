@@ -1,0 +1,240 @@
+"""The results of a report: the last value of each metric and combination of tags, judged. Pure.
+
+How many values there were, and how many of them broke a limit, is counted beside it. What is kept
+grows with the combinations, never with the values.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from squash_api.errors import InvalidInputError
+from squash_api.index.windows import MeasuredJob
+from squash_api.judging.specifications import LEVELS
+from squash_api.judging.verdicts import Verdict, judge
+from squash_api.record.metrics import MetricRow
+from squash_api.reports.document import State
+from squash_api.reports.limits import Limit, Limits
+from squash_api.schema.names import Context
+from squash_api.standings.standing import Combination, combination_of
+
+MOST_RESULTS = 100_000
+"""A report of more metrics and combinations of tags is refused."""
+
+_MOST_SINKS = 200_000
+Entries = Iterable[tuple[int, int, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The last value of a metric for one combination of tags, and the verdicts on it.
+
+    `value` is in `unit`; None if it was measured as null, NaN or infinite, or was skipped. Of
+    `values` in the selection `failed` broke a limit, and `absent` were none.
+    """
+
+    metric: str
+    unit: str | None
+    tags: Combination
+    value: float | None
+    time_ns: int
+    job_id: int
+    run_id: str | None
+    run_url: str | None
+    verdicts: tuple[Verdict, ...]
+    values: int
+    failed: int
+    absent: int
+
+    @property
+    def state(self) -> State:
+        """The worst that is broken, or why nothing is."""
+        if self.value is None:
+            return "not measured"
+        worst = max((LEVELS.index(item.level) for item in self.broken), default=None)
+        if worst is not None:
+            return ("INFO", "WARNING", "CRITICAL")[worst]
+        return "passed" if self.verdicts else "no limit"
+
+    @property
+    def broken(self) -> tuple[Verdict, ...]:
+        """The verdicts on what is broken, the worst first."""
+        found = [item for item in self.verdicts if item.status == "failed"]
+        return tuple(sorted(found, key=_severity))
+
+    @property
+    def nearest(self) -> Verdict | None:
+        """The verdict to tell of: the worst one, or that of the nearest limit."""
+        by_margin = sorted(self.verdicts, key=lambda item: (_margin(item), item.specification))
+        return next(iter((*self.broken, *by_margin)), None)
+
+
+def _severity(verdict: Verdict) -> tuple[int, float, str]:
+    return (-LEVELS.index(verdict.level), _margin(verdict), verdict.specification)
+
+
+def _margin(verdict: Verdict) -> float:
+    return float("inf") if verdict.margin is None else verdict.margin
+
+
+class _Tally:
+    __slots__ = (
+        "absent",
+        "failed",
+        "job",
+        "limits",
+        "metric",
+        "tags",
+        "time_ns",
+        "value",
+        "values",
+    )
+
+    def __init__(self, metric: MetricRow, tags: Combination) -> None:
+        self.metric = metric
+        self.tags = tags
+        self.time_ns = -1
+        self.value: float | None = None
+        self.job: MeasuredJob | None = None
+        self.limits: Sequence[Limit] = ()
+        self.values = self.failed = self.absent = 0
+
+
+class _Sink:
+    """Where values of a metric with one set of tags go."""
+
+    __slots__ = ("has_conditions", "limits", "tally")
+
+    def __init__(self, tally: _Tally, limits: list[Limit]) -> None:
+        self.tally = tally
+        self.limits = limits
+        self.has_conditions = any(limit.field_terms for limit in limits)
+
+
+class Results:
+    """Takes in values, in any order, and gives the results.
+
+    Parameters
+    ----------
+    metrics
+        Those that values are of, by their ids.
+    limits
+        What to judge by.
+    """
+
+    def __init__(self, metrics: Mapping[int, MetricRow], limits: Limits) -> None:
+        self.jobs = 0
+        self._metrics = metrics
+        self._limits = limits
+        self._tallies: dict[tuple[int, Combination], _Tally] = {}
+        self._sinks: dict[int, dict[int, _Sink]] = {}
+        self._sink_count = 0
+        self._combinations: dict[int, Combination] = {}
+
+    def take(
+        self,
+        jobs: Mapping[int, MeasuredJob],
+        entries: Entries,
+        tags_of: Mapping[int, Mapping[str, str]],
+    ) -> None:
+        """Take in values: metric and job, by their ids, and the value or None.
+
+        Parameters
+        ----------
+        jobs
+            What is known of the jobs; values of others are passed over.
+        tags_of
+            The tags of each set that the jobs have.
+        """
+        seen: set[int] = set()
+        current, sinks = -1, dict[int, _Sink]()
+        for metric_id, job_id, value in entries:
+            job = jobs.get(job_id)
+            if job is None:
+                continue
+            if metric_id != current:
+                current = metric_id
+                sinks = self._sinks.setdefault(metric_id, {})
+            sink = sinks.get(job.tag_set_id)
+            if sink is None:
+                sink = self._make_sink(metric_id, job.tag_set_id, tags_of[job.tag_set_id])
+                sinks = self._sinks[metric_id]
+            seen.add(job_id)
+            limits = self._applying(sink, job) if sink.has_conditions else sink.limits
+            # Not a function of its own: this is done for every value.
+            tally = sink.tally
+            tally.values += 1
+            if job.time_ns > tally.time_ns:
+                tally.time_ns, tally.job, tally.value, tally.limits = (
+                    job.time_ns,
+                    job,
+                    value,
+                    limits,
+                )
+            if value is None:
+                tally.absent += 1
+                continue
+            for limit in limits:
+                if not limit.holds(value, limit.threshold):
+                    tally.failed += 1
+                    break
+        self.jobs += len(seen)
+
+    def results(self) -> list[Result]:
+        """Return the results, by metric and tags."""
+        found = [_result(tally) for tally in self._tallies.values()]
+        return sorted(found, key=lambda item: (item.metric, item.tags))
+
+    def _make_sink(self, metric_id: int, tag_set_id: int, tags: Mapping[str, str]) -> _Sink:
+        if self._sink_count >= _MOST_SINKS:
+            self._sinks = {metric_id: {}}
+            self._combinations.clear()
+            self._sink_count = 0
+        combination = self._combinations.get(tag_set_id)
+        if combination is None:
+            combination = self._combinations[tag_set_id] = combination_of(tags)
+        metric = self._metrics[metric_id]
+        tally = self._tallies.get((metric_id, combination))
+        if tally is None:
+            if len(self._tallies) >= MOST_RESULTS:
+                raise InvalidInputError(
+                    f"The report would have more than {MOST_RESULTS} metrics and combinations of "
+                    "tags: ask for less, for instance for one package or dataset."
+                )
+            tally = self._tallies[metric_id, combination] = _Tally(metric, combination)
+        sink = _Sink(tally, self._limits.of(metric.name, metric.unit, tags))
+        self._sinks[metric_id][tag_set_id] = sink
+        self._sink_count += 1
+        return sink
+
+    def _applying(self, sink: _Sink, job: MeasuredJob) -> list[Limit]:
+        """Return the limits whose terms on other metadata hold too."""
+        own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
+        context = Context(
+            fields={**job.fields, **{key: text for key, text in own.items() if text is not None}}
+        )
+        found = [item for item in sink.limits if all(map(context.satisfies, item.field_terms))]
+        self._limits.used.update(item.specification.name for item in found)
+        return found
+
+
+def _result(tally: _Tally) -> Result:
+    job, unit = tally.job, tally.metric.unit
+    assert job is not None  # noqa: S101 - a tally begins with a value
+    verdicts = (
+        judge(item.specification, value=tally.value, unit=unit or item.specification.unit)
+        for item in tally.limits
+    )
+    return Result(
+        metric=tally.metric.name,
+        unit=unit,
+        tags=tally.tags,
+        value=tally.value,
+        time_ns=tally.time_ns,
+        job_id=job.job_id,
+        run_id=job.run_id,
+        run_url=job.run_url,
+        verdicts=tuple(verdicts),
+        values=tally.values,
+        failed=tally.failed,
+        absent=tally.absent,
+    )

@@ -1,0 +1,281 @@
+"""Numbers, limits and tags of a report as people read them. Pure.
+
+JUnit XML, as CI systems show it: verdicts on a job, results of a report. Pure.
+
+A report as Markdown, for a message or an issue, and as JUnit XML, for CI. Pure.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree as ET
+
+from squash_api.judging.specifications import LEVELS
+from squash_api.reports.document import Cell, Change, Finding, Report, Row
+
+NOTHING = "\u2013"
+"""A dash, in place of what is not there."""
+
+_LONGEST = 60
+# They turn what follows around, beyond the name that they are in.
+_TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SIGNS = {"<=": "\u2264", ">=": "\u2265", "!=": "\u2260", "==": "="}
+
+
+def number_text(number: float | None, beside: float | None = None) -> str:
+    """Return a number with so many digits that it can be told from another one, six at least."""
+    if number is None:
+        return NOTHING
+    is_close = beside is not None and number != beside and f"{number:.6g}" == f"{beside:.6g}"
+    return repr(number) if is_close else f"{number:.6g}"
+
+
+def value_text(finding: Finding) -> str:
+    """Return a value with its unit."""
+    return _with_unit(number_text(finding.value, finding.threshold), finding)
+
+
+def limit_text(finding: Finding) -> str:
+    """Return what must hold, such as `≤ 15 marcsec`."""
+    if finding.operator is None or finding.threshold is None:
+        return NOTHING
+    threshold = _with_unit(number_text(finding.threshold, finding.value), finding)
+    return f"{_SIGNS.get(finding.operator, finding.operator)} {threshold}"
+
+
+def margin_text(margin: float | None) -> str:
+    """Return a margin as per cent of the limit, with its sign."""
+    return NOTHING if margin is None else f"{100 * margin:+.3g} %"
+
+
+def tags_text(tags: Mapping[str, str]) -> str:
+    """Return tags as people read them."""
+    return ", ".join(f"{name} {name_text(value)}" for name, value in tags.items()) or NOTHING
+
+
+def name_text(name: str) -> str:
+    """Return a name that somebody made up, not too long, and without what turns text around."""
+    plain = _TURNING.sub("", name)
+    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}\u2026"
+
+
+def minute_text(moment: str | None) -> str:
+    """Return a moment of a report as day and minute."""
+    return NOTHING if moment is None else moment[:16].replace("T", " ")
+
+
+def _with_unit(text: str, finding: Finding) -> str:
+    return f"{text} {finding.unit}" if finding.unit and text != NOTHING else text
+
+
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test case. `text` says why it failed or was skipped, or what is remarkable about it.
+
+    `kind` is the type of a failure.
+    """
+
+    group: str
+    name: str
+    outcome: Literal["passed", "failed", "skipped"] = "passed"
+    text: str = ""
+    kind: str = ""
+
+
+def junit_xml(suite: str, cases: Sequence[Case]) -> bytes:
+    """Return a suite of test cases as a document; characters that XML has not are replaced."""
+    outcomes = [case.outcome for case in cases]
+    counts = {
+        "tests": str(len(cases)),
+        "failures": str(outcomes.count("failed")),
+        "skipped": str(outcomes.count("skipped")),
+    }
+    root = ET.Element("testsuites", counts)
+    inner = ET.SubElement(root, "testsuite", {"name": _plain(suite), "errors": "0", **counts})
+    for case in cases:
+        names = {"classname": _plain(case.group), "name": _plain(case.name), "time": "0"}
+        element = ET.SubElement(inner, "testcase", names)
+        text = _plain(case.text)
+        if case.outcome == "failed":
+            ET.SubElement(element, "failure", message=text, type=_plain(case.kind))
+        elif case.outcome == "skipped":
+            ET.SubElement(element, "skipped", message=text)
+        elif text:
+            ET.SubElement(element, "system-out").text = text
+    ET.indent(root)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _plain(text: str) -> str:
+    return _NO_XML.sub("\ufffd", text)
+
+
+_MOST_ROWS = 50
+# What is markup inside a line. Underscores inside of words are none; addresses become links.
+_MARKUP = re.compile(
+    r"([\\`*<>\[\]|~$&#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
+)
+_BLANKS = re.compile(r"\s+")
+
+
+def report_markdown(report: Report) -> str:
+    """Return a report as Markdown, with nothing in it that a name could turn into markup."""
+    parts = [
+        f"# {_escaped(name_text(report.title))}",
+        f"**{_escaped(report.summary.headline)}**",
+        _facts(report),
+    ]
+    for heading, table in _sections(report):
+        parts.extend([f"## {heading}", table])
+    made = f"Made {minute_text(report.made)} UTC by SQuaSH, {_escaped(report.url)}"
+    return "\n\n".join([*parts, made]) + "\n"
+
+
+def report_junit(report: Report, *, level: str) -> bytes:
+    """Return a report as JUnit XML: a case for each cell of the matrix.
+
+    A violation milder than `level` is no failure, but a remark; what was not measured is skipped.
+    """
+    cases = [_case(report, row, cell, level=level) for row in report.rows for cell in row.cells]
+    cases += [
+        Case(item.metric, "no value", "skipped", f"no value for {', '.join(item.specifications)}")
+        for item in report.missing
+    ]
+    if not cases:
+        cases = [Case("report", report.title, "failed", report.summary.headline, "no data")]
+    return junit_xml(f"squash report: {report.title}", cases)
+
+
+def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
+    name = name_text(report.columns[cell.column].label)
+    shown = cell.shown
+    told = f"{cell.state}: {shown.specification}: {value_text(shown)}, must be {limit_text(shown)}"
+    if cell.results > 1:
+        told += f" ({tags_text(shown.tags)}; {cell.broken} of {cell.results} broken)"
+    if cell.state == "not measured":
+        return Case(row.metric, name, "skipped", "not measured")
+    if cell.state not in LEVELS:
+        return Case(row.metric, name)
+    if LEVELS.index(cell.state) < LEVELS.index(level):
+        return Case(row.metric, name, "passed", f"violated, but milder than {level}: {told}")
+    return Case(row.metric, name, "failed", told, cell.state)
+
+
+def _facts(report: Report) -> str:
+    summary = report.summary
+    facts = [
+        f"{summary.jobs} jobs, {summary.values} values, of which {summary.failed} broke a limit",
+        *(f"{name}: {', '.join(values)}" for name, values in report.filters.items()),
+    ]
+    return "\n".join(f"- {_escaped(fact)}" for fact in facts)
+
+
+def _sections(report: Report) -> Iterator[tuple[str, str]]:
+    if report.worst:
+        yield "Broken limits", _findings(report.worst, report.violations)
+    if report.comparison is not None:
+        found = report.comparison
+        heading = f"Compared with {_escaped(found.title)}"
+        text = _escaped(found.headline)
+        yield heading, f"{text}\n\n{_changes(found.changes)}" if found.changes else text
+    if report.rows:
+        yield "Metrics by dataset and filter", _matrix(report)
+    if report.near:
+        yield "Near their limits", _findings(report.near, len(report.near))
+    if report.missing or report.silent_packages:
+        yield "Not measured", _missing(report)
+    for heading, names in (
+        ("Limits that applied to nothing", report.idle),
+        ("Limits that cannot judge", [f"{i.specification}: {i.reason}" for i in report.unusable]),
+        ("Measured, without limits", report.unlimited),
+    ):
+        if names:
+            yield heading, _listed(names)
+
+
+def _findings(findings: Sequence[Finding], total: int) -> str:
+    head = ("level", "specification", "value", "must be", "margin", "where", "job", "in the period")
+    rows = [
+        (
+            item.state,
+            item.specification or item.metric,
+            value_text(item),
+            limit_text(item),
+            margin_text(item.margin),
+            tags_text(item.tags),
+            str(item.job_id),
+            f"{item.failed} of {item.values}",
+        )
+        for item in findings[:_MOST_ROWS]
+    ]
+    return _table(head, rows) + _rest(total - len(rows))
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    head = ("what", "metric", "where", "before", "now", "margin before", "margin now")
+    rows = [
+        (
+            item.kind,
+            item.metric,
+            name_text(item.column),
+            f"{item.state_before or ''} {number_text(item.value_before)}",
+            f"{item.state or ''} {number_text(item.value)}",
+            margin_text(item.margin_before),
+            margin_text(item.margin),
+        )
+        for item in changes[:_MOST_ROWS]
+    ]
+    return _table(head, rows) + _rest(len(changes) - len(rows))
+
+
+def _matrix(report: Report) -> str:
+    head = ("metric", *(name_text(column.label) for column in report.columns))
+    rows = []
+    for row in report.rows:
+        cells = {cell.column: cell for cell in row.cells}
+        texts = [_cell(cells.get(index)) for index in range(len(report.columns))]
+        rows.append((row.metric, *texts))
+    return _table(head, rows)
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    count = f" ({cell.broken} of {cell.results})" if cell.broken and cell.results > 1 else ""
+    return f"{cell.state}{count} {number_text(cell.shown.value)}"
+
+
+def _missing(report: Report) -> str:
+    lines = [f"{item.metric}: {', '.join(item.specifications)}" for item in report.missing]
+    lines += [
+        f"{item.package}: nothing; it has {item.metrics} metrics with limits"
+        for item in report.silent_packages
+    ]
+    return _listed(lines)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    shown = [f"- {_escaped(line)}" for line in lines[:_MOST_ROWS]]
+    return "\n".join(shown) + _rest(len(lines) - len(shown))
+
+
+def _rest(number: int) -> str:
+    return f"\n\nand {number} more" if number > 0 else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [_line(head), "|---" * len(head) + "|", *map(_line, rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "".join(f"| {_escaped(cell)} " for cell in cells) + "|"
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(r"\\\1", _BLANKS.sub(" ", text))

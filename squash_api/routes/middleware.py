@@ -1,0 +1,178 @@
+"""What every request passes: brought into one form, its time taken, its reply counted.
+
+The way of the one request that comes by the thousand: posting a job.
+
+What a web framework does around a function costs as much here as a fifth of taking a job in
+(`benchmarks/`). This leaves it out, with the same replies.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import structlog
+from fastapi import Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from squash_api.routes.counters import Counters
+from squash_api.routes.failures import failure_reply
+
+_log = structlog.get_logger("squash_api.access")
+# A figure for each word that somebody makes up would never end.
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+# Probes and scrapes come every few seconds and would drown the rest; who listens stays long.
+_SLOW_S = 1.0
+_QUIET = frozenset({"/healthz", "/readyz", "/prometheus", "/events"})
+
+
+class NormalizingMiddleware:
+    """Brings a request into the form that the routes know.
+
+    Takes off the path of the public root, if a proxy has left it on, and a trailing slash. HEAD is
+    answered like GET; the server leaves the body out.
+
+    Parameters
+    ----------
+    app
+        What comes after.
+    root
+        Path of the public root, for instance `/api`; empty if there is none.
+    """
+
+    def __init__(self, app: ASGIApp, *, root: str) -> None:
+        self._app = app
+        self._root = root
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http":
+            path, raw = _shortened(scope["path"], bytes(scope.get("raw_path") or b""), self._root)
+            if path != scope["path"]:
+                scope = {**scope, "path": path, "raw_path": raw}
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}
+            if scope["method"] == "GET":
+                send = _saying_that_accept_matters(send)
+        await self._app(scope, receive, send)
+
+
+def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
+    """Return a path without the root and trailing slashes, as it is meant and as it was sent.
+
+    A quoted slash at the end belongs to a name.
+    """
+    raw = raw.partition(b"?")[0] or quote(path).encode()
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+        start = quote(root).encode()
+        raw = raw[len(start) :] if raw.startswith(start) else quote(path).encode()
+    slashes = min(len(raw) - len(raw.rstrip(b"/")), len(path) - len(path.rstrip("/")))
+    return path[: len(path) - slashes] or "/", raw[: len(raw) - slashes] or b"/"
+
+
+def _saying_that_accept_matters(send: Send) -> Send:
+    """Tell caches that pages and JSON share their addresses."""
+
+    async def send_with_vary(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"vary", b"Accept")]
+        await send(message)
+
+    return send_with_vary
+
+
+class ObservingMiddleware:
+    """Counts each request under its route, and logs those that fail or are slow.
+
+    Parameters
+    ----------
+    app
+        What comes after.
+    counters
+        Where to count.
+    """
+
+    def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
+        self._app = app
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_observed)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._counters.count_request(method=method, route=route, status=status, seconds=seconds)
+            # What went well is counted, and is in the record; a log line for each would cost as
+            # much as judging the job.
+            is_remarkable = status >= 400 or seconds >= _SLOW_S
+            if route not in _QUIET:
+                (_log.info if is_remarkable else _log.debug)(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(seconds * 1000, 2),
+                )
+
+
+class ShortWay:
+    """Answers POST requests at one address; all others go on.
+
+    Other spellings of the address go on too, and are answered by the route of the framework.
+
+    Parameters
+    ----------
+    app
+        What comes after.
+    path
+        The address, exactly as it is asked for.
+    answer
+        What answers. It checks who asks and what is sent by itself.
+    counters
+        Where to count.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        path: str,
+        answer: Callable[[Request], Awaitable[Response]],
+        counters: Counters,
+    ) -> None:
+        self._app = app
+        self.path = path
+        self._answer = answer
+        self._observed = ObservingMiddleware(self._reply, counters=counters)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
+            # By this requests are counted.
+            scope["route"] = self
+            await self._observed(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _reply(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is answered and logged
+            response = await failure_reply(request, error)
+        await response(scope, receive, send)

@@ -1,0 +1,147 @@
+"""The API described for people, made from the OpenAPI document; it loads nothing from outside.
+
+The root map, and what the record holds as a whole.
+"""
+
+from datetime import UTC, datetime
+from html import escape
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from squash_api.index.runs import count_measurements, datasets
+from squash_api.record.jobs import last_job_received_ns, number_of_jobs
+from squash_api.routes.dependencies import PageDep, PartsDep, next_link
+from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.names import split_metric_name
+
+documentation_router = APIRouter(include_in_schema=False)
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>SQuaSH API</title>
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+</head><body><h1>SQuaSH API</h1>
+<p>The machine-readable form is <a href="{openapi}">openapi.json</a>.</p>
+"""
+
+
+@documentation_router.get("/docs")
+async def get_docs(request: Request) -> HTMLResponse:
+    """Describe every endpoint on one page."""
+    document = request.app.openapi()
+    root = request.app.state.parts.settings.url
+    sections = [_HEAD.replace("{openapi}", escape(f"{root}/openapi.json"))]
+    for path, methods in document["paths"].items():
+        sections.extend(_section(path, method, operation) for method, operation in methods.items())
+    return HTMLResponse(
+        "".join([*sections, "</body></html>\n"]),
+        headers={"Content-Security-Policy": "default-src 'none'"},
+    )
+
+
+def _section(path: str, method: str, operation: dict[str, Any]) -> str:
+    paragraphs = escape(operation.get("description", "")).split("\n\n")
+    parameters = "".join(
+        f"<li><code>{escape(item['name'])}</code> ({escape(item['in'])})"
+        f"{' ' + escape(item['description']) if 'description' in item else ''}</li>"
+        for item in operation.get("parameters", ())
+    )
+    statuses = ", ".join(escape(status) for status in operation["responses"])
+    return (
+        f"<section><h2>{method.upper()} {escape(path)}</h2>"
+        + "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+        + (f"<ul>{parameters}</ul>" if parameters else "")
+        + f"<p>Replies: {statuses}</p></section>\n"
+    )
+
+
+router = APIRouter(tags=["overview"])
+
+ENDPOINTS = (
+    "auth",
+    "code_changes",
+    "datasets",
+    "jenkins",
+    "job",
+    "jobs",
+    "measurement",
+    "measurements",
+    "metric",
+    "metrics",
+    "packages",
+    "register",
+    "report",
+    "runs",
+    "spec",
+    "specs",
+    "stats",
+    "status",
+    "user",
+    "users",
+    "version",
+)
+"""Names of the root map; clients find `auth` and `job` there."""
+
+
+@router.get("/")
+async def get_root(parts: PartsDep) -> Response:
+    """Return the absolute URL of every endpoint, by name; clients begin here."""
+    return json_reply({name: f"{parts.settings.url}/{name}" for name in ENDPOINTS})
+
+
+@router.get("/version")
+async def get_version() -> Response:
+    """Return the version of the API, and that of this software."""
+    return json_reply({"version": "1.0", "release": version("squash-api")})
+
+
+@router.get("/stats")
+def get_stats(parts: PartsDep) -> Response:
+    """Return how much the record holds."""
+    parts.deriver.catch_up()
+    with parts.record.read() as connection:
+        received_ns = last_job_received_ns(connection)
+        jobs = number_of_jobs(connection)
+        measurements = count_measurements(connection)
+    date = ""
+    if received_ns is not None:
+        date = datetime.fromtimestamp(received_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return json_reply(
+        {
+            "stats": {
+                "last_job_date": date,
+                "number_of_jobs": jobs,
+                "number_of_metrics": len(parts.vocabulary.metrics),
+                "number_of_measurements": measurements,
+            }
+        }
+    )
+
+
+@router.get("/datasets", responses=errors_of(422))
+def get_datasets(request: Request, parts: PartsDep, page: PageDep) -> Response:
+    """List the datasets that jobs have named, in order."""
+    parts.deriver.catch_up()
+    with parts.record.read() as connection:
+        found = datasets(connection, after=page.after or "", limit=page.limit + 1)
+    link = (
+        next_link(request, parts, after=found[page.limit - 1]) if len(found) > page.limit else None
+    )
+    return json_reply({"datasets": found[: page.limit], "next": link})
+
+
+@router.get("/packages", responses=errors_of(422))
+def get_packages(request: Request, parts: PartsDep, page: PageDep) -> Response:
+    """List the verification packages that have metrics, in order."""
+    parts.vocabulary.refresh()
+    # Copied at once: another thread may add to them meanwhile.
+    metrics = list(parts.vocabulary.metrics)
+    names = sorted({split_metric_name(name)[0] for name in metrics})
+    found = [name for name in names if name > (page.after or "")]
+    link = (
+        next_link(request, parts, after=found[page.limit - 1]) if len(found) > page.limit else None
+    )
+    return json_reply({"packages": found[: page.limit], "next": link})

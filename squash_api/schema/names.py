@@ -1,0 +1,335 @@
+"""The names in InfluxDB: tags, fields, aliases, and which metadata value goes where.
+
+The only owner of these names. The writer of points, the judge of specifications and the makers of
+alerts and dashboards all ask here, so that they cannot disagree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+from squash_api.errors import SettingsError
+from squash_api.schema.text import (
+    MAX_FIELD_TEXT_BYTES,
+    MAX_TEXT_BYTES,
+    clean_text,
+    finite,
+    is_link,
+    tag_text,
+)
+
+TAGS = (
+    "env_name",
+    "instrument",
+    "dataset",
+    "dataset_name",
+    "dataset_repo_url",
+    "filter",
+    "physical_filter",
+    "pipeline",
+    "status",
+    "ccdnum",
+    "detector",
+    "tract",
+    "patch",
+    "band",
+    "skymap",
+    "camera_name",
+)
+"""Tags of every point, in this order; `SQUASH_TAGS` adds to them, specifications never do."""
+
+TAG_SOURCES: dict[str, tuple[str, ...]] = {
+    "filter": ("filter_name", "physical_filter", "filter"),
+    "dataset": ("ci_dataset", "dataset"),
+    "pipeline": ("ci_name", "pipeline"),
+}
+"""Metadata keys that feed a tag, best first; any other tag is fed by the key of its own name."""
+
+FIELD_SOURCES: dict[str, tuple[str, ...]] = {
+    "run_id": ("ci_id", "run_id"),
+    "run_url": ("ci_url", "run_id_url", "run_url"),
+    "version_tag": ("version_tag",),
+}
+"""Metadata keys that feed the text fields of the contract, best first."""
+
+RUN_ID = "run_id"
+RUN_URL = "run_url"
+SQUASH_ID = "squash_id"
+SQUASH_URL = "squash_url"
+TIMESTAMP = "timestamp"
+CODE_CHANGES = "code_changes"
+CODE_CHANGES_COUNTS = "code_changes_counts"
+
+CONTRACT_FIELDS = frozenset(
+    {*FIELD_SOURCES, SQUASH_ID, SQUASH_URL, TIMESTAMP, CODE_CHANGES, CODE_CHANGES_COUNTS}
+)
+META_PREFIX = "meta."
+TEXT_SUFFIX = ".text"
+RESERVED_PACKAGE_PREFIX = "squash"
+
+_NOT_METADATA = frozenset({"date", "ci_label", "packages"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """A metadata value that was changed or left out on its way to InfluxDB, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of a `metadata_query`, as it is compared: with a tag, or with a field."""
+
+    name: str
+    value: str | float
+    is_tag: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A job's metadata under InfluxDB's names: what its points carry beside the values."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str | float] = field(default_factory=dict)
+    cleanings: list[Cleaning] = field(default_factory=list)
+
+    def satisfies(self, term: Term) -> bool:
+        """Tell whether the metadata has the term's value under the term's name."""
+        found = self.tags.get(term.name) if term.is_tag else self.fields.get(term.name)
+        return found is not None and found == term.value
+
+
+def split_metric_name(name: str) -> tuple[str, str]:
+    """Split a metric name at its first dot into InfluxDB's measurement and field key.
+
+    A name without a dot gives an empty measurement.
+    """
+    measurement, dot, key = name.partition(".")
+    return (measurement, key) if dot else ("", name)
+
+
+def _extra_tag_problem(name: str) -> str | None:
+    """Return why `SQUASH_TAGS` cannot name this tag, or None if it can."""
+    if name == "time" or name in CONTRACT_FIELDS or name.startswith((META_PREFIX, "_")):
+        return f"'{name}' is the name of a field, or reserved"
+    if not name or clean_text(name) != name or " " in name:
+        return f"'{name}' is not a plain word"
+    if any(name in keys and name != tag for tag, keys in TAG_SOURCES.items()):
+        return f"'{name}' feeds another tag already"
+    if name in _NOT_METADATA or len(name.encode()) > MAX_TEXT_BYTES:
+        return f"'{name[:40]}' never reaches InfluxDB"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The names in force: the fixed ones and the tags that `SQUASH_TAGS` adds.
+
+    Raises
+    ------
+    SettingsError
+        If an added tag has an impossible name.
+    """
+
+    extra_tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = field(init=False)
+    _names: tuple[str, ...] = field(init=False)
+    _feeds: dict[str, tuple[tuple[str, int], ...]] = field(init=False)
+    _mapped: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        problems = [problem for problem in map(_extra_tag_problem, self.extra_tags) if problem]
+        if problems:
+            raise SettingsError(f"SQUASH_TAGS: {'; '.join(problems)}")
+        tags = tuple(dict.fromkeys((*TAGS, *self.extra_tags)))
+        names = (*tags, *FIELD_SOURCES)
+        feeds: dict[str, tuple[tuple[str, int], ...]] = {}
+        for name in names:
+            keys = TAG_SOURCES.get(name) or FIELD_SOURCES.get(name) or (name,)
+            for rank, key in enumerate(keys):
+                feeds[key] = (*feeds.get(key, ()), (name, rank))
+        # physical_filter feeds two tags; a query for it means its own.
+        mapped = {key: key if key in names else fed[0][0] for key, fed in feeds.items()}
+        object.__setattr__(self, "tags", tags)
+        object.__setattr__(self, "_names", names)
+        object.__setattr__(self, "_feeds", feeds)
+        object.__setattr__(self, "_mapped", mapped)
+
+    def name_problem(self, metric: str) -> str | None:
+        """Return why a metric of this name cannot be a field in InfluxDB, or None if it can."""
+        measurement, key = split_metric_name(metric)
+        if not measurement:
+            return "the name has no package: write package.metric"
+        if not key:
+            return "the name ends after its package: write package.metric"
+        if measurement.startswith("#"):
+            return "a package cannot begin with '#': InfluxDB would read a comment"
+        if measurement.startswith(RESERVED_PACKAGE_PREFIX):
+            return f"package names that begin with '{RESERVED_PACKAGE_PREFIX}' are reserved"
+        if clean_text(measurement) != measurement or clean_text(key) != key:
+            return (
+                "the name holds what InfluxDB cannot: a control character, '#!~', or a backslash "
+                "at the end or before a comma, equals sign, space or quote"
+            )
+        if measurement in {"_fieldKeys", "_measurements", "_name", "_series", "_tagKeys", "_tags"}:
+            return f"InfluxDB keeps '{measurement}' for itself"
+        if len(metric.encode()) > MAX_TEXT_BYTES:
+            return f"the name is longer than {MAX_TEXT_BYTES} bytes"
+        if key == "time" or key in CONTRACT_FIELDS or key in self.tags:
+            return f"'{key}' is the name of a tag or field that every point has"
+        if key.startswith(META_PREFIX):
+            return f"names that begin with '{META_PREFIX}' are for metadata"
+        return None
+
+    def term(self, key: str, value: Any) -> Term | None:
+        """Return how a term of a `metadata_query` is compared, or None if nothing can match it."""
+        if key in _NOT_METADATA or isinstance(value, dict):
+            return None
+        name = self._mapped.get(key)
+        name, stored, _ = _as_field(key, value) if name is None else (name, *_as_text(name, value))
+        return None if stored is None else Term(name, stored, is_tag=name in self.tags)
+
+    def context(self, meta: Mapping[str, Any]) -> Context:
+        """Map a job's metadata to tags and fields.
+
+        A tag is looked for at the top level, then in `env`, then in the other objects; within
+        each in the order of its sources. What feeds no tag and no field of the contract becomes
+        `meta.<key>` for a finite number and `meta.<key>.text` for text, booleans and lists, where
+        the key is the innermost one, with its parent in front where another value has taken that
+        name.
+        """
+        scopes: _Scopes = ([], [], [])
+        _collect(meta, (), 0, scopes)
+        context = Context()
+        fed: dict[str, list[_Candidate]] = {}
+        others: list[_Leaf] = []
+        for scope, leaves in enumerate(scopes):
+            for leaf in leaves:
+                feeds = self._feeds.get(leaf[1])
+                if feeds is None:
+                    others.append(leaf)
+                    continue
+                for name, rank in feeds:
+                    fed.setdefault(name, []).append((scope, rank, leaf))
+        for name in self._names:
+            if name in fed:
+                self._choose(name, fed[name], context)
+        for leaf in others:
+            _take_other(leaf, context)
+        return context
+
+    def _choose(self, name: str, candidates: "list[_Candidate]", context: Context) -> None:
+        """Fill one tag or field of the contract from the best of its sources; note the others."""
+        if len(candidates) > 1:
+            candidates.sort(key=itemgetter(0, 1))
+        target: dict[str, Any] = context.fields if name in FIELD_SOURCES else context.tags
+        for _, _, (_, key, value) in candidates:
+            if value is None:
+                continue
+            text, reason = _as_text(name, value)
+            if reason is None and name not in target:
+                target[name] = text
+                _note_change(key, value, text, context)
+            elif reason is None and text != target[name]:
+                reason = f"another key feeds '{name}': left out"
+            if reason is not None and self._mapped[key] == name:
+                context.cleanings.append(Cleaning(key, reason))
+
+
+# The path to a value of the metadata, its key, and the value.
+_Leaf = tuple[tuple[str, ...], str, Any]
+# A value that may fill a tag: its scope, and its rank among the sources.
+_Candidate = tuple[int, int, _Leaf]
+# Those at the top level, those directly in `env`, and those elsewhere.
+_Scopes = tuple[list[_Leaf], list[_Leaf], list[_Leaf]]
+
+
+def _collect(node: Mapping[str, Any], path: tuple[str, ...], scope: int, scopes: _Scopes) -> None:
+    """Sort the values of an object, and of those inside it, into `scopes`."""
+    found = scopes[scope]
+    for key, value in node.items():
+        if key in _NOT_METADATA:
+            continue
+        if isinstance(value, dict):
+            inner = 1 if scope == 0 and key == "env" else 2
+            _collect(value, (*path, key), inner, scopes)
+        else:
+            found.append((path, key, value))
+
+
+def _as_text(name: str, value: Any) -> tuple[str | None, str | None]:
+    """Return a value as a tag or text field of the contract, or None and why it cannot be one."""
+    text = tag_text(value)
+    if text is None:
+        return None, "empty: left out"
+    if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
+        return None, f"longer than {MAX_TEXT_BYTES} bytes: left out"
+    if name == RUN_URL and not is_link(text):
+        return None, "not an http or https URL: left out"
+    return text, None
+
+
+def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None]:
+    """Return the name and the value of other metadata, or None in its place and why."""
+    clean_key = clean_text(key)
+    stored: str | float | None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        name, stored = f"{META_PREFIX}{clean_key}", finite(value)
+        if stored is None:
+            return name, None, "not a finite number: left out"
+        if clean_key.endswith(TEXT_SUFFIX):
+            return name, None, f"a number whose key ends in '{TEXT_SUFFIX}': left out"
+    else:
+        name, stored = f"{META_PREFIX}{clean_key}{TEXT_SUFFIX}", tag_text(value)
+        if stored is None:
+            return name, None, "empty: left out"
+        if len(stored) * 4 > MAX_FIELD_TEXT_BYTES and len(stored.encode()) > MAX_FIELD_TEXT_BYTES:
+            return name, None, f"longer than {MAX_FIELD_TEXT_BYTES} bytes: left out"
+    if not clean_key:
+        return name, None, "an empty key: left out"
+    if len(clean_key) * 4 > MAX_TEXT_BYTES and len(clean_key.encode()) > MAX_TEXT_BYTES:
+        return name, None, f"a key longer than {MAX_TEXT_BYTES} bytes: left out"
+    return name, stored, None
+
+
+def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
+    if isinstance(value, str) and value != stored and value.replace(" ", "_") != stored:
+        reason = "characters that InfluxDB cannot hold were taken out"
+        context.cleanings.append(Cleaning(key, reason))
+
+
+def _take_other(leaf: _Leaf, context: Context) -> None:
+    """Store a value as `meta.<key>` or `meta.<key>.text`."""
+    path, key, value = leaf
+    if value is None:
+        return
+    name, stored, reason = _as_field(key, value)
+    if stored is not None and name in context.fields:
+        name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
+        if not name:
+            stored, reason = None, "other keys have taken its names in InfluxDB: left out"
+    if stored is None:
+        context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
+        return
+    _note_change(key, value, stored, context)
+    context.fields[name] = stored
+
+
+def _free_name(path: tuple[str, ...], name: str, *, is_text: bool, context: Context) -> str:
+    """Return the name with its parents in front, the nearest or all; empty if that is taken too."""
+    key = name.removeprefix(META_PREFIX)
+    for parents in (path[-1:], path):
+        longer = ".".join([*map(clean_text, parents), key])
+        # A number `text` below an object `a` must not be named like the text `a`.
+        is_of_type = is_text or not longer.endswith(TEXT_SUFFIX)
+        longer = META_PREFIX + longer
+        if (
+            is_of_type
+            and longer not in context.fields
+            and len(longer.encode()) <= 2 * MAX_TEXT_BYTES
+        ):
+            return longer
+    return ""

@@ -1,0 +1,206 @@
+"""Which values of a metric a plot shows: as many as can be told apart, the extremes among them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import orjson
+
+from squash_api.index.latest import TrendRow
+from squash_api.schema.names import META_PREFIX
+from squash_api.standings.standing import Combination, combination_of
+from squash_api.trends.downsampling import Downsampler, Point
+
+TIME = "time"
+MOST_LINES = 21
+"""If there are more series, those of all detectors and places on the sky are shown together."""
+
+_COARSE = ("instrument", "dataset", "filter", "pipeline")
+
+MOST_POINTS = 2000
+"""So many points are shown of the series that have a line, and as many of the rest."""
+
+# So many values of a series are kept in memory at most.
+_MOST_OF_A_SERIES = 20_000
+# Steps along an axis that is not the time.
+_STEPS = 2**60
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What values are shown over: `time`, or the name of a tag, a field or another metric."""
+
+    name: str = TIME
+    is_tag: bool = False
+
+    @property
+    def is_field(self) -> bool:
+        """Whether it is other metadata of the jobs."""
+        return self.name.startswith(META_PREFIX)
+
+    def place(self, row: TrendRow, tags: Mapping[str, str]) -> float | None:
+        """Return where a value is on the axis, or None if its job does not say."""
+        if self.is_tag:
+            return number_of(tags.get(self.name))
+        return number_of(orjson.loads(row[4]).get(self.name) if self.is_field else row[4])
+
+
+def number_of(value: float | str | None) -> float | None:
+    """Return a number, or what a tag says as one; None if it is no finite number."""
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and isfinite(number) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenLine:
+    """Points in the order of the axis, of one series or of several; of the rest, without tags."""
+
+    tags: Combination
+    points: Sequence[Point]
+    series: int = 1
+    is_rest: bool = False
+
+
+class TrendPoints:
+    """Takes in the values of a metric, and chooses what is shown of them.
+
+    Parameters
+    ----------
+    axis
+        What the values are shown over.
+    tags
+        The sets of tags of the values' jobs, by their ids in the record.
+    """
+
+    def __init__(self, axis: Axis, tags: Mapping[int, Mapping[str, str]]) -> None:
+        self._axis = axis
+        self._tags = tags
+        # Time, value and job.
+        self._series: dict[Combination, list[tuple[int, float, int]]] = {}
+        self._combinations: dict[int, Combination] = {}
+        self.xs: dict[int, float] = {}
+        """Where jobs are on the axis; empty where that is the time."""
+        self.count = 0
+        """How many values there are, those without a place left out."""
+        self.outside = 0
+        """How many values have no place on the axis."""
+
+    @property
+    def common(self) -> Combination:
+        """The tags that all series have."""
+        sets = [set(combination) for combination in self._series]
+        shared = set.intersection(*sets) if sets else set()
+        return tuple(item for item in next(iter(self._series), ()) if item in shared)
+
+    def take(self, rows: Iterable[TrendRow]) -> None:
+        """Take in values."""
+        is_time = self._axis.name == TIME
+        for row in rows:
+            job_id, time_ns, tag_set_id, value, _ = row
+            tags = self._tags.get(tag_set_id)
+            if tags is None:
+                # Younger than the list of them.
+                continue
+            if not is_time:
+                x = self._axis.place(row, tags)
+                if x is None:
+                    self.outside += 1
+                    continue
+                self.xs[job_id] = x
+            key = self._combinations.get(tag_set_id)
+            if key is None:
+                key = self._combinations[tag_set_id] = combination_of(tags)
+                self._series.setdefault(key, [])
+            self._series[key].append((time_ns, value, job_id))
+            self.count += 1
+        for key, points in self._series.items():
+            if len(points) > _MOST_OF_A_SERIES:
+                kept = _thinned(points, most=_MOST_OF_A_SERIES // 4)
+                self._series[key] = [(point.time_ns, point.value, point.job_id) for point in kept]
+
+    def choose(self, badness: Callable[[float], float]) -> list[ChosenLine]:
+        """Return what is shown, in the order of the tags.
+
+        Parameters
+        ----------
+        badness
+            Says of a value how bad it is; the worst have lines of their own.
+        """
+        groups = self._groups()
+        points = {
+            name: [point for key in keys for point in self._series[key]]
+            for name, keys in groups.items()
+        }
+        ranked = sorted(points, key=lambda name: (-_worst(points[name], badness), name))
+        own, rest = ranked[:MOST_LINES], ranked[MOST_LINES:]
+        lines = [
+            ChosenLine(
+                name,
+                self._fewer(points[name], most=max(2, MOST_POINTS // len(own))),
+                series=len(groups[name]),
+            )
+            for name in sorted(own, key=_in_order)
+        ]
+        if rest:
+            others = [point for name in rest for point in points[name]]
+            count = sum(len(groups[name]) for name in rest)
+            chosen = self._fewer(others, most=MOST_POINTS)
+            lines.append(ChosenLine((), chosen, series=count, is_rest=True))
+        return lines
+
+    def _groups(self) -> dict[Combination, list[Combination]]:
+        """Return which series are shown together, by those of their tags that differ."""
+        shared = set(self.common)
+        is_coarse = len(self._series) > MOST_LINES
+        groups: dict[Combination, list[Combination]] = {}
+        for key in self._series:
+            name = tuple(
+                item for item in key if item not in shared and (item[0] in _COARSE or not is_coarse)
+            )
+            groups.setdefault(name, []).append(key)
+        return groups
+
+    def _fewer(self, points: Sequence[tuple[int, float, int]], *, most: int) -> list[Point]:
+        """Return at most so many points, in the order of the axis."""
+        if self._axis.name == TIME:
+            return _thinned(points, most=most)
+        times = {job_id: time_ns for time_ns, _, job_id in points}
+        kept = _thinned(self._placed(points), most=most)
+        return [Point(times[item.job_id], item.value, item.job_id) for item in kept]
+
+    def _placed(self, points: Sequence[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
+        """Return points with whole numbers, in the order of the axis, in place of their times."""
+        xs = [self.xs[job_id] for _, _, job_id in points]
+        low, width = min(xs), max(xs) - min(xs)
+        if not isfinite(width):
+            # Further apart than numbers can say: one after the other.
+            order = sorted(points, key=lambda point: self.xs[point[2]])
+            return [(index, value, job_id) for index, (_, value, job_id) in enumerate(order)]
+        return [
+            (int((x - low) / (width or 1.0) * _STEPS), value, job_id)
+            for x, (_, value, job_id) in zip(xs, points, strict=True)
+        ]
+
+
+def _thinned(points: Iterable[tuple[int, float, int]], *, most: int) -> list[Point]:
+    chosen = Downsampler[None](most)
+    for time_ns, value, job_id in points:
+        chosen.add(None, time_ns, value, job_id)
+    return [point for _, point in chosen.points()]
+
+
+def _worst(points: Sequence[tuple[int, float, int]], badness: Callable[[float], float]) -> float:
+    values = [value for _, value, _ in points]
+    return max(badness(min(values)), badness(max(values)))
+
+
+def _in_order(tags: Combination) -> list[tuple[str, bool, float, str]]:
+    """Order tags so that 9 comes before 10."""
+    ordered = []
+    for name, value in tags:
+        number = number_of(value)
+        ordered.append((name, number is None, number or 0.0, value))
+    return ordered

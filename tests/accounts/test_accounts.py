@@ -1,0 +1,323 @@
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from squash_api.accounts.accounts import Account, Accounts
+from squash_api.accounts.passwords import Passwords
+from squash_api.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    NameTakenError,
+    NotFoundError,
+    RecordUnavailableError,
+    UnauthorizedError,
+)
+from squash_api.record.record import Record
+from tests.support.builders import SECRET, make_settings, open_record
+from tests.support.hashing import PlainHasher
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def hasher() -> PlainHasher:
+    return PlainHasher()
+
+
+@pytest.fixture
+def accounts(record: Record, hasher: PlainHasher, tmp_path: Path) -> Iterator[Accounts]:
+    passwords = Passwords(hasher)
+    accounts = Accounts(record, make_settings(tmp_path), secret=SECRET, passwords=passwords)
+    yield accounts
+    accounts.close()
+
+
+def other_accounts(record: Record, tmp_path: Path, **settings: Any) -> Accounts:
+    passwords = Passwords(PlainHasher())
+    return Accounts(record, make_settings(tmp_path, **settings), secret=SECRET, passwords=passwords)
+
+
+async def refusal(accounts: Accounts, name: str, password: str) -> tuple[str, str, int, bool]:
+    with pytest.raises(UnauthorizedError) as caught:
+        await accounts.check_password(name, password)
+    error = caught.value
+    return error.message, error.error, error.status_code, error.challenge
+
+
+async def test_who_registers_is_a_user_and_can_log_in(accounts: Accounts) -> None:
+    registered = await accounts.register("mole", "desert", key=None)
+    assert (registered.name, registered.role, registered.is_admin) == ("mole", "user", False)
+    assert await accounts.check_password("mole", "desert") == registered
+
+
+async def test_twelve_parallel_registrations_of_a_name_make_one_user(
+    record: Record, tmp_path: Path
+) -> None:
+    accounts = Accounts(
+        record,
+        make_settings(tmp_path),
+        secret=SECRET,
+        passwords=Passwords(PlainHasher(), max_waiting=12),
+    )
+    outcomes = await asyncio.gather(
+        *(accounts.register("mole", "desert", key=None) for _ in range(12)), return_exceptions=True
+    )
+    accounts.close()
+    assert sum(isinstance(outcome, Account) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, NameTakenError) for outcome in outcomes) == 11
+
+
+def test_two_processes_cannot_add_the_same_name(accounts: Accounts, tmp_path: Path) -> None:
+    second_record = open_record(tmp_path)
+    second = other_accounts(second_record, tmp_path)
+    outcomes: list[object] = []
+
+    def add(to: Accounts) -> None:
+        try:
+            outcomes.append(to.add("mole", "desert"))
+        except NameTakenError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=add, args=(to,)) for to in (accounts, second) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    second.close()
+    second_record.close()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        "Account",
+        *["NameTakenError"] * 5,
+    ]
+
+
+async def test_the_name_of_a_disabled_user_cannot_be_registered(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    accounts.disable("mole")
+    with pytest.raises(NameTakenError):
+        await accounts.register("mole", "tunnel", key=None)
+
+
+async def test_closed_registration_is_forbidden(record: Record, tmp_path: Path) -> None:
+    accounts = other_accounts(record, tmp_path, registration="closed")
+    with pytest.raises(ForbiddenError, match="closed"):
+        await accounts.register("mole", "desert", key=None)
+    assert accounts.list(limit=1) == []
+
+
+@pytest.mark.parametrize("key", [None, "", "Sesame", "sesame2", "s\ud800", "Σ"])
+async def test_registration_by_key_refuses_another_key(
+    record: Record, tmp_path: Path, key: str | None
+) -> None:
+    accounts = other_accounts(
+        record, tmp_path, registration="key", registration_key=SecretStr("sesame")
+    )
+    with pytest.raises(ForbiddenError, match="key"):
+        await accounts.register("mole", "desert", key=key)
+    assert accounts.list(limit=1) == []
+
+
+async def test_registration_by_key_takes_the_key(record: Record, tmp_path: Path) -> None:
+    accounts = other_accounts(
+        record, tmp_path, registration="key", registration_key=SecretStr("sésame")
+    )
+    assert (await accounts.register("mole", "desert", key="sésame")).name == "mole"
+    accounts.close()
+
+
+async def test_a_name_that_cannot_be_had_is_refused(accounts: Accounts) -> None:
+    with pytest.raises(InvalidInputError, match="user name"):
+        await accounts.register("mo\nle", "desert", key=None)
+    with pytest.raises(InvalidInputError, match="user name"):
+        accounts.add("mo\nle", "desert")
+    assert accounts.list(limit=1) == []
+
+
+async def test_a_password_that_cannot_be_had_is_refused(accounts: Accounts) -> None:
+    with pytest.raises(InvalidInputError, match="password"):
+        await accounts.register("mole", "short", key=None)
+    with pytest.raises(InvalidInputError, match="password"):
+        accounts.add("mole", "short")
+    assert accounts.list(limit=1) == []
+
+
+async def test_a_short_new_password_is_refused_and_the_old_one_stays(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    with pytest.raises(InvalidInputError):
+        accounts.set_password("mole", "short")
+    assert (await accounts.check_password("mole", "desert")).epoch == 1
+
+
+@pytest.mark.parametrize(("name", "password"), [("mole", "\ud800"), ("\ud800", "desert")])
+async def test_what_cannot_be_encoded_is_invalid_input_at_login_too(
+    accounts: Accounts, hasher: PlainHasher, name: str, password: str
+) -> None:
+    with pytest.raises(InvalidInputError):
+        await accounts.check_password(name, password)
+    assert hasher.checked == []
+
+
+async def test_composed_and_decomposed_letters_are_the_same(accounts: Accounts) -> None:
+    registered = await accounts.register("Ame\u0301lie", "de\u0301sert", key=None)
+    assert await accounts.check_password("Am\u00e9lie", "d\u00e9sert") == registered
+    assert registered.name == "Am\u00e9lie"
+
+
+async def test_unknown_wrong_and_disabled_get_the_same_answer(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    accounts.add("gone", "desert")
+    accounts.disable("gone")
+    unknown = await refusal(accounts, "nobody", "desert")
+    assert unknown == ("Invalid credentials", "Bad Request", 401, False)
+    assert await refusal(accounts, "mole", "wrong!") == unknown
+    assert await refusal(accounts, "gone", "desert") == unknown
+    assert await refusal(accounts, "n" * 129, "desert") == unknown
+
+
+async def test_unknown_wrong_and_disabled_cost_one_check_each(
+    accounts: Accounts, hasher: PlainHasher
+) -> None:
+    accounts.add("mole", "desert")
+    accounts.add("gone", "desert")
+    accounts.disable("gone")
+    await refusal(accounts, "nobody", "desert")
+    await refusal(accounts, "mole", "wrong!")
+    await refusal(accounts, "gone", "desert")
+    await refusal(accounts, "gone", "desert")
+    assert hasher.checked == ["dummy", "v1:desert", "dummy", "dummy"]
+
+
+async def test_a_remembered_password_is_only_good_for_its_user(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    accounts.add("vole", "meadow")
+    await accounts.check_password("mole", "desert")
+    await refusal(accounts, "vole", "desert")
+
+
+async def test_a_changed_password_counts_at_once(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    await accounts.check_password("mole", "desert")
+    accounts.set_password("mole", "tunnel")
+    await refusal(accounts, "mole", "desert")
+    assert (await accounts.check_password("mole", "tunnel")).name == "mole"
+
+
+async def test_a_disabled_user_is_refused_at_once_though_remembered(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    await accounts.check_password("mole", "desert")
+    accounts.disable("mole")
+    await refusal(accounts, "mole", "desert")
+
+
+async def test_an_outdated_hash_is_replaced_at_login_and_tokens_stay(
+    accounts: Accounts, hasher: PlainHasher
+) -> None:
+    added = accounts.add("mole", "desert")
+    hasher.prefix = "v2:"
+    assert await accounts.check_password("mole", "desert") == added
+    assert accounts.list(limit=1)[0].password_hash == "v2:desert"
+    assert accounts.check_account(added) == added
+
+
+async def test_login_works_while_the_record_takes_no_writes(
+    accounts: Accounts, record: Record, hasher: PlainHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = accounts.add("mole", "desert")
+    hasher.prefix = "v2:"
+
+    def fail(_: object) -> None:
+        raise RecordUnavailableError("no space left")
+
+    monkeypatch.setattr(record, "write", fail)
+    assert await accounts.check_password("mole", "desert") == added
+
+
+def test_a_token_tells_whose_it_is(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert", role="admin")
+    assert accounts.read_token(accounts.issue_token(added)) == added
+    assert accounts.check_account(added) == added
+
+
+def test_two_tokens_of_one_account_differ(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert")
+    assert accounts.issue_token(added) != accounts.issue_token(added)
+
+
+def ended(accounts: Accounts, account: Account) -> tuple[str, str]:
+    with pytest.raises(UnauthorizedError) as caught:
+        accounts.check_account(accounts.read_token(accounts.issue_token(account)))
+    return caught.value.message, caught.value.error
+
+
+def test_a_new_password_ends_tokens(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert")
+    accounts.set_password("mole", "desert")
+    assert ended(accounts, added) == ("User does not exist", "Invalid JWT")
+
+
+def test_a_new_role_ends_tokens(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert", role="admin")
+    accounts.set_role("mole", "user")
+    assert ended(accounts, added) == ("User does not exist", "Invalid JWT")
+
+
+def test_disabling_ends_tokens(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert")
+    accounts.disable("mole")
+    assert ended(accounts, added) == ("User does not exist", "Invalid JWT")
+
+
+def test_a_token_of_a_user_of_another_record_is_void(accounts: Accounts) -> None:
+    stranger = Account(99, "mole", "admin", 1)
+    assert ended(accounts, stranger) == ("User does not exist", "Invalid JWT")
+
+
+def test_get_finds_enabled_users_only(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert")
+    assert accounts.get("mole") == added
+    accounts.disable("mole")
+    with pytest.raises(NotFoundError):
+        accounts.get("mole")
+
+
+@pytest.mark.parametrize("name", ["nobody", "\ud800", "a\0b", "n" * 5_000])
+def test_names_that_nobody_has_are_not_found(accounts: Accounts, name: str) -> None:
+    with pytest.raises(NotFoundError):
+        accounts.get(name)
+    with pytest.raises(NotFoundError):
+        accounts.disable(name)
+    with pytest.raises(NotFoundError):
+        accounts.set_role(name, "admin")
+    with pytest.raises(NotFoundError):
+        accounts.set_password(name, "desert")
+
+
+def test_there_are_two_roles(accounts: Accounts) -> None:
+    with pytest.raises(InvalidInputError, match="one of user, admin"):
+        accounts.add("mole", "desert", role="king")
+    accounts.add("mole", "desert")
+    with pytest.raises(InvalidInputError):
+        accounts.set_role("mole", "king")
+    assert accounts.get("mole").role == "user"
+
+
+async def test_real_hashes_are_argon2id_at_the_cost_that_owasp_asks(
+    record: Record, tmp_path: Path
+) -> None:
+    accounts = Accounts(record, make_settings(tmp_path), secret=SECRET)
+    registered = await accounts.register("mole", "désert", key=None)
+    assert accounts.list(limit=1)[0].password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert await accounts.check_password("mole", "désert") == registered
+    await refusal(accounts, "mole", "desert")
+    await refusal(accounts, "nobody", "desert")
+    accounts.close()

@@ -1,0 +1,325 @@
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from squash_api.accounts import passwords as module
+from squash_api.accounts.passwords import (
+    MAX_BYTES,
+    MAX_NAME,
+    Argon2Hasher,
+    Passwords,
+    clean_credential,
+    clean_new_name,
+    clean_new_password,
+)
+from squash_api.errors import BusyError, InvalidInputError
+from tests.support.hashing import Clock, PlainHasher
+
+
+@pytest.fixture
+def hasher() -> PlainHasher:
+    return PlainHasher()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def passwords(hasher: PlainHasher, clock: Clock) -> Iterator[Passwords]:
+    passwords = Passwords(hasher, threads=2, max_waiting=3, clock=clock)
+    yield passwords
+    hasher.go.set()
+    passwords.close()
+
+
+async def check(
+    passwords: Passwords,
+    password: str = "desert",
+    *,
+    name: str = "mole",
+    stored_hash: str | None = "v1:desert",
+) -> bool:
+    is_right, _ = await passwords.verify(password, name=name, stored_hash=stored_hash)
+    return is_right
+
+
+def cheap_argon2(passes: int = 1) -> Argon2Hasher:
+    return Argon2Hasher(memory_kib=64, passes=passes)
+
+
+@pytest.mark.parametrize("name", ["m", "é" * MAX_NAME, "Jo Mole", "jo+ci@lsst.org", "a:b", "土竜"])
+def test_a_name_that_can_be_had_stays_as_it_is(name: str) -> None:
+    assert clean_new_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "empty"),
+        ("é" * (MAX_NAME + 1), "longer than 128 characters"),
+        (" mole", "blank"),
+        ("mole ", "blank"),
+        ("\u00a0mole", "blank"),
+        ("mo\nle", "printed"),
+        ("mo\u200ble", "printed"),
+        ("mo\0le", "NUL"),
+        ("mo\ud800le", "encoded"),
+        ("mo/le", "URL"),
+        ("..", "URL"),
+        ("x" * 100_000, "longer than 1024 bytes"),
+    ],
+)
+def test_a_name_that_cannot_be_had_says_why(name: str, problem: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"user name .*{problem}") as caught:
+        clean_new_name(name)
+    assert [detail.loc for detail in caught.value.detail] == [("body", "username")]
+    assert caught.value.status_code == 422
+
+
+@pytest.mark.parametrize("password", ["desert", "x" * MAX_BYTES, " blank ", "\t\n\x01!ü€"])
+def test_a_password_that_can_be_had_stays_as_it_is(password: str) -> None:
+    assert clean_new_password(password) == password
+
+
+@pytest.mark.parametrize(
+    ("password", "problem"),
+    [
+        ("", "shorter than 6"),
+        ("dune!", "shorter than 6"),
+        ("dese\0rt", "NUL"),
+        ("desert\ud800", "encoded"),
+        (f"desert{chr(0xFFFD)}", "encoded"),
+        ("x" * (MAX_BYTES + 1), "longer than 1024 bytes"),
+        ("\ufdfa" * 300, "longer than 1024 bytes"),
+    ],
+)
+def test_a_password_that_cannot_be_had_says_why(password: str, problem: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"password .*{problem}") as caught:
+        clean_new_password(password)
+    assert [detail.loc for detail in caught.value.detail] == [("body", "password")]
+
+
+def test_short_passwords_may_still_be_checked() -> None:
+    assert clean_credential("x", field="password") == "x"
+
+
+def test_letters_are_composed() -> None:
+    assert clean_credential("de\u0301sert", field="password") == "d\u00e9sert"
+
+
+def test_argon2_knows_its_own_hashes_by_the_password() -> None:
+    hasher = cheap_argon2()
+    stored_hash = hasher.hash("désert")
+    assert hasher.verify("désert", stored_hash) == (True, None)
+    assert hasher.verify("desert", stored_hash) == (False, None)
+
+
+def test_argon2_salts() -> None:
+    hasher = cheap_argon2()
+    assert hasher.hash("desert") != hasher.hash("desert")
+
+
+def test_argon2_costs_by_default_what_owasp_asks() -> None:
+    assert Argon2Hasher().hash("desert").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_the_dummy_hash_has_the_parameters_of_a_new_hash_and_no_password() -> None:
+    hasher = cheap_argon2(passes=3)
+    parameters = hasher.hash("desert").split("$")[:4]
+    assert hasher.dummy_hash.split("$")[:4] == parameters
+    assert [len(part) for part in hasher.dummy_hash.split("$")] == [
+        len(part) for part in hasher.hash("desert").split("$")
+    ]
+    assert hasher.verify("", hasher.dummy_hash) == (False, None)
+
+
+def test_an_outdated_hash_gets_a_new_one_if_the_password_is_right() -> None:
+    old, new = cheap_argon2(passes=1), cheap_argon2(passes=2)
+    stored_hash = old.hash("desert")
+    is_right, new_hash = new.verify("desert", stored_hash)
+    assert is_right
+    assert new_hash is not None
+    assert "t=2" in new_hash
+    assert new.verify("desert", new_hash) == (True, None)
+    assert new.verify("wrong!", stored_hash) == (False, None)
+
+
+@pytest.mark.parametrize("stored_hash", ["", "!", "$argon2id$nonsense", "$2b$12$abc"])
+def test_a_stored_text_that_is_no_hash_fits_no_password(stored_hash: str) -> None:
+    assert cheap_argon2().verify(stored_hash, stored_hash) == (False, None)
+
+
+async def test_without_a_stored_hash_the_dummy_is_checked(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    assert not await check(passwords, stored_hash=None)
+    assert hasher.checked == ["dummy"]
+
+
+async def test_a_right_password_is_believed_for_a_minute(
+    passwords: Passwords, hasher: PlainHasher, clock: Clock
+) -> None:
+    assert await check(passwords)
+    clock.now += 59.9
+    assert await check(passwords)
+    assert len(hasher.checked) == 1
+    clock.now += 0.1
+    assert await check(passwords)
+    assert len(hasher.checked) == 2
+
+
+async def test_a_wrong_password_is_checked_each_time(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    assert not await check(passwords, "wrong!")
+    assert not await check(passwords, "wrong!")
+    assert len(hasher.checked) == 2
+
+
+async def test_another_name_password_or_hash_is_not_believed(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    assert await check(passwords)
+    assert await check(passwords, name="vole")
+    assert not await check(passwords, "wrong!")
+    assert not await check(passwords, stored_hash="v1:tunnel")
+    assert len(hasher.checked) == 4
+
+
+async def test_what_is_believed_is_bounded_and_the_oldest_goes_first(
+    passwords: Passwords, hasher: PlainHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 2)
+    for name in ("a", "b", "c"):
+        await check(passwords, name=name)
+    assert len(passwords._remembered) == 2
+    await check(passwords, name="c")
+    await check(passwords, name="b")
+    assert len(hasher.checked) == 3
+    await check(passwords, name="a")
+    assert len(hasher.checked) == 4
+
+
+async def test_nothing_readable_is_remembered(passwords: Passwords) -> None:
+    await check(passwords)
+    (digest,) = passwords._remembered
+    assert len(digest) == 32
+    other = Passwords(PlainHasher())
+    await check(other)
+    other.close()
+    assert digest not in other._remembered
+
+
+async def test_too_many_waiting_checks_are_busy(passwords: Passwords, hasher: PlainHasher) -> None:
+    hasher.go.clear()
+    checks = [asyncio.create_task(check(passwords, name=f"user {i}")) for i in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(BusyError) as caught:
+        await check(passwords)
+    with pytest.raises(BusyError):
+        await passwords.hash("desert")
+    assert (caught.value.status_code, caught.value.retry_after_s > 0) == (429, True)
+    hasher.go.set()
+    assert await asyncio.gather(*checks) == [True] * 5
+
+
+async def test_the_line_is_free_again_after_a_flood(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    for round_ in range(3):
+        hasher.go.clear()
+        flood = [asyncio.create_task(check(passwords, f"wrong {round_} {i}")) for i in range(9)]
+        await asyncio.sleep(0)
+        hasher.go.set()
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [bool] * 5 + [BusyError] * 4
+    assert await passwords.hash("desert") == "v1:desert"
+
+
+async def test_a_believed_password_needs_no_place_in_the_line(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    assert await check(passwords)
+    hasher.go.clear()
+    flood = [asyncio.create_task(check(passwords, f"wrong {i}")) for i in range(5)]
+    await asyncio.sleep(0)
+    assert await check(passwords)
+    hasher.go.set()
+    assert await asyncio.gather(*flood) == [False] * 5
+
+
+async def test_equal_checks_at_the_same_time_share_one(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    hasher.go.clear()
+    right = [asyncio.create_task(check(passwords)) for _ in range(40)]
+    wrong = [asyncio.create_task(check(passwords, "wrong!")) for _ in range(40)]
+    await asyncio.sleep(0)
+    hasher.go.set()
+    assert await asyncio.gather(*right) == [True] * 40
+    assert await asyncio.gather(*wrong) == [False] * 40
+    assert len(hasher.checked) == 2
+
+
+async def test_a_client_that_goes_away_does_not_cancel_the_check_it_shares(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    hasher.go.clear()
+    before = [asyncio.create_task(check(passwords, name=name)) for name in ("a", "b")]
+    # Both threads are taken: the shared check waits, and a waiting one could be cancelled.
+    first, second = (asyncio.create_task(check(passwords)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    hasher.go.set()
+    assert await second
+    assert await asyncio.gather(*before) == [True, True]
+
+
+async def test_a_hash_nobody_waits_for_gives_its_place_back(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    hasher.go.clear()
+    checks = [asyncio.create_task(check(passwords, name=name)) for name in ("a", "b")]
+    hashes = [asyncio.create_task(passwords.hash("desert")) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in hashes:
+        task.cancel()
+    await asyncio.gather(*hashes, return_exceptions=True)
+    last = asyncio.create_task(check(passwords, name="c"))
+    await asyncio.sleep(0)
+    hasher.go.set()
+    assert await last
+    assert await asyncio.gather(*checks) == [True, True]
+
+
+async def test_the_event_loop_runs_on_while_a_password_is_checked(
+    passwords: Passwords, hasher: PlainHasher
+) -> None:
+    hasher.go.clear()
+    login = asyncio.create_task(check(passwords))
+    assert await asyncio.to_thread(hasher.started.wait, 30)
+    assert not login.done()
+    hasher.go.set()
+    assert await login
+
+
+async def test_a_hasher_that_breaks_breaks_one_check_only(
+    passwords: Passwords, hasher: PlainHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_password: str, _stored_hash: str) -> tuple[bool, str | None]:
+        raise MemoryError
+
+    monkeypatch.setattr(hasher, "verify", fail)
+    with pytest.raises(MemoryError):
+        await check(passwords)
+    monkeypatch.undo()
+    assert await check(passwords)
+
+
+def test_hash_now_hashes_in_this_thread(passwords: Passwords) -> None:
+    assert passwords.hash_now("desert") == "v1:desert"

@@ -1,0 +1,152 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.definitions.definitions import Definitions
+from squash_api.errors import NotFoundError, ReadOnlyError, SettingsError
+from squash_api.verify.metrics import KnownMetric
+from tests.support.builders import open_record
+from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    record = open_record(tmp_path)
+    yield World(record)
+    record.close()
+
+
+def write_package(folder: Path, *, unit: str = "mmag", value: float = 5.0, extra: str = "") -> Path:
+    """Write a metrics package with metric p.a and specification p.a.design."""
+    (folder / "metrics").mkdir(parents=True, exist_ok=True)
+    (folder / "specs" / "p").mkdir(parents=True, exist_ok=True)
+    (folder / "metrics" / "p.yaml").write_text(f"a:\n  description: What it is.\n  unit: {unit}\n")
+    (folder / "specs" / "p" / "p.yaml").write_text(
+        "---\nname: a.design\nmetric: a\nthreshold:\n"
+        f"  {{value: {value}, unit: mmag, operator: '<'}}\n{extra}"
+    )
+    return folder
+
+
+OTHER = "---\nname: a.other\nmetric: a\nthreshold:\n  {value: 1, unit: mmag, operator: '<'}\n"
+
+
+def test_yaml_becomes_definitions_with_their_places(world: World, tmp_path: Path) -> None:
+    change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    assert change.stored == ("p.a", "p.a.design")
+    found = world.definitions.get_metric("p.a")
+    assert (found.origin, found.source) == ("yaml", "srd/metrics/p.yaml:1")
+
+
+def test_yaml_metrics_are_in_the_vocabulary(world: World, tmp_path: Path) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    assert world.vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=True)
+
+
+def test_the_same_yaml_again_stores_nothing(world: World, tmp_path: Path) -> None:
+    package = write_package(tmp_path / "srd")
+    world.definitions.sync_yaml([package])
+    before = world.revision
+    change = world.definitions.sync_yaml([package])
+    assert (change.stored, change.withdrawn, world.revision) == ((), (), before)
+
+
+def test_no_yaml_at_all_stores_nothing(world: World) -> None:
+    world.definitions.sync_yaml([])
+    assert world.revision == 0
+
+
+def test_changed_yaml_stores_what_differs(world: World, tmp_path: Path) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    change = world.definitions.sync_yaml([write_package(tmp_path / "srd", value=6.0)])
+    assert change.stored == ("p.a.design",)
+    assert world.definitions.get_spec("p.a.design").content.threshold == 6.0
+
+
+def test_what_vanishes_from_yaml_is_withdrawn(world: World, tmp_path: Path) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd", extra=OTHER)])
+    change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    assert change.withdrawn == ("p.a.other",)
+    with pytest.raises(NotFoundError):
+        world.definitions.get_spec("p.a.other")
+
+
+def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path: Path) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    world.definitions.sync_yaml([])
+    assert world.definitions.list_metrics(limit=10) == []
+    assert world.vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=False)
+
+
+def test_what_the_api_defines_survives_a_change_of_yaml(world: World, tmp_path: Path) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    world.definitions.post_spec("p.a.mine", spec("p.a.mine"), ADA)
+    world.definitions.sync_yaml([])
+    assert world.definitions.get_spec("p.a.mine").origin == "api"
+
+
+def test_yaml_takes_over_a_name_of_the_api(world: World, tmp_path: Path) -> None:
+    world.definitions.post_metric("p.a", metric(description="What it is."), ADA)
+    change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    assert change.taken_over == ("p.a",)
+    assert world.definitions.get_metric("p.a").origin == "yaml"
+
+
+def test_yaml_that_breaks_a_specification_of_the_api_is_taken(world: World, tmp_path: Path) -> None:
+    world.definitions.post_metric("p.a", metric(unit="s"), ADA)
+    world.definitions.post_spec("p.a.mine", spec("p.a.mine", unit="s"), ADA)
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    assert world.definitions.get_metric("p.a").content.unit == "mmag"
+    assert world.definitions.get_spec("p.a.mine").content.unit == "s"
+
+
+def test_a_unit_from_yaml_requeues_jobs(world: World, tmp_path: Path) -> None:
+    world.measure("mag")
+    change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    assert (change.requeued_jobs, world.requeued()) == (1, [1])
+
+
+def test_problems_in_yaml_are_all_named_and_nothing_is_stored(world: World, tmp_path: Path) -> None:
+    package = write_package(tmp_path / "srd", unit="furlongs", extra=OTHER.replace("1", "x"))
+    with pytest.raises(SettingsError) as caught:
+        world.definitions.sync_yaml([package])
+    assert "srd/metrics/p.yaml:3" in caught.value.message
+    assert "srd/specs/p/p.yaml:10" in caught.value.message
+    assert world.revision == 0
+
+
+def test_a_mute_that_has_ended_does_not_stop_the_service(world: World, tmp_path: Path) -> None:
+    mute = "alert: {mute: {until: 2001-01-01, why: reprocessing}}\n"
+    package = write_package(tmp_path / "srd", extra=OTHER + mute)
+    assert "p.a.other" in world.definitions.sync_yaml([package]).stored
+
+
+@pytest.fixture
+def yaml_defined(world: World, tmp_path: Path) -> Definitions:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    return world.definitions
+
+
+def test_what_is_from_yaml_cannot_be_posted_differently(yaml_defined: Definitions) -> None:
+    with pytest.raises(ReadOnlyError, match="YAML"):
+        yaml_defined.post_metric("p.a", metric(unit="mag"), ROOT)
+
+
+def test_what_is_from_yaml_cannot_be_put(yaml_defined: Definitions) -> None:
+    with pytest.raises(ReadOnlyError, match=r"srd/specs/p/p\.yaml:2"):
+        yaml_defined.put_spec("p.a.design", spec(value=9.0), ROOT)
+
+
+def test_what_is_from_yaml_cannot_be_deleted(yaml_defined: Definitions) -> None:
+    with pytest.raises(ReadOnlyError):
+        yaml_defined.delete_metric("p.a", ROOT)
+
+
+def test_what_is_from_yaml_may_be_sent_as_it_is(yaml_defined: Definitions) -> None:
+    document = yaml_defined.get_spec("p.a.design").content.to_json()
+    assert yaml_defined.put_spec("p.a.design", document, BOB).unchanged == 1
+
+
+def test_a_specification_may_be_posted_for_a_metric_of_yaml(yaml_defined: Definitions) -> None:
+    assert yaml_defined.post_specs([spec("p.a.mine")], ADA).stored == ("p.a.mine",)

@@ -1,0 +1,148 @@
+from math import inf, nextafter
+from pathlib import Path
+
+import pytest
+
+from squash_api.generate.chronograf.limits import (
+    Group,
+    digits_for,
+    groups_of,
+    level_steps,
+    limit_lines,
+    limit_text,
+)
+from squash_api.judging.alert_plan import Limit, WatchedMetric, watched_metrics
+from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.schema.names import Schema, Term
+from tests.support.metrics_packages import write_metrics_package
+
+
+def limit(operator: str, threshold: float, level: str = "WARNING", label: str = "a") -> Limit:
+    return Limit(f"p.m.{label}", level, operator, threshold)
+
+
+def level_of(steps: list[tuple[float, str | None]], value: float) -> str | None:
+    return [level for start, level in steps if value >= start][-1]
+
+
+def watched(tmp_path: Path, *specs: str) -> WatchedMetric:
+    texts = (f"---\n{text}\n" for text in specs)
+    package = load_metrics_package(write_metrics_package(tmp_path, specs="".join(texts)))
+    assert package.problems == ()
+    (metric,) = watched_metrics(package, Schema())
+    return metric
+
+
+def spec(name: str, value: float, *, operator: str = "<=", more: str = "") -> str:
+    threshold = f"threshold: {{value: {value}, unit: marcsec, operator: '{operator}'}}"
+    return f"name: AM1.{name}\n{threshold}\n{more}"
+
+
+R = "metadata_query: {filter_name: r}"
+G = "metadata_query: {filter_name: g}"
+
+
+@pytest.mark.parametrize(
+    ("operator", "below", "at", "above"),
+    [
+        ("<=", None, None, "WARNING"),
+        ("<", None, "WARNING", "WARNING"),
+        (">=", "WARNING", None, None),
+        (">", "WARNING", "WARNING", None),
+        ("==", "WARNING", None, "WARNING"),
+        ("!=", None, "WARNING", None),
+    ],
+)
+def test_steps_are_exact_for_every_operator(
+    operator: str, below: str | None, at: str | None, above: str | None
+) -> None:
+    steps = level_steps([limit(operator, 8.0)])
+    values = (nextafter(8.0, -inf), 8.0, nextafter(8.0, inf))
+    assert [level_of(steps, value) for value in values] == [below, at, above]
+
+
+def test_the_worst_level_broken_counts() -> None:
+    steps = level_steps(
+        [limit("<=", 20, "CRITICAL"), limit("<=", 10, "WARNING"), limit("<=", 5, "INFO")]
+    )
+    assert [level for _, level in steps] == [None, "INFO", "WARNING", "CRITICAL"]
+
+
+def test_limits_on_both_sides() -> None:
+    steps = level_steps([limit("<=", 15, "CRITICAL"), limit(">=", 5, "CRITICAL")])
+    assert [level_of(steps, value) for value in (4.9, 5, 15, 15.1)] == [
+        "CRITICAL",
+        None,
+        None,
+        "CRITICAL",
+    ]
+
+
+def test_nothing_is_broken_without_limits() -> None:
+    assert level_steps([]) == [(-inf, None)]
+
+
+def test_limits_of_one_value_are_one_line(tmp_path: Path) -> None:
+    metric = watched(tmp_path, spec("x", 8, more=R), spec("y", 8, more=G), spec("z", 9))
+    assert [line.labels for line in limit_lines(metric)] == [("z",), ("x", "y")]
+
+
+def test_a_line_names_its_level_the_labels_and_the_limit(tmp_path: Path) -> None:
+    metric = watched(tmp_path, spec("minimum", 20, more="tags: [minimum]"))
+    assert limit_lines(metric)[0].name == "••• minimum ≤ 20"
+
+
+def test_a_line_of_many_limits_counts_those_it_does_not_name(tmp_path: Path) -> None:
+    metric = watched(tmp_path, *(spec(name, 8) for name in "abcde"))
+    assert limit_lines(metric)[0].name == "•• a, b, c and 2 more ≤ 8"
+
+
+def test_a_line_has_the_worst_of_its_levels_and_names_that_first(tmp_path: Path) -> None:
+    metric = watched(tmp_path, spec("a", 8), spec("z", 8, more="tags: [minimum]"))
+    assert limit_lines(metric)[0].name == "••• z, a ≤ 8"
+
+
+def test_the_worst_lines_come_first(tmp_path: Path) -> None:
+    metric = watched(
+        tmp_path,
+        spec("stretch", 5, more="tags: [stretch]"),
+        spec("minimum", 20, more="tags: [minimum]"),
+        spec("design", 10, more="tags: [design]"),
+    )
+    levels = [line.level for line in limit_lines(metric)]
+    assert levels == ["CRITICAL", "WARNING", "INFO"]
+
+
+def test_a_line_is_where_any_of_its_limits_applies(tmp_path: Path) -> None:
+    metric = watched(tmp_path, spec("x", 8, more=R), spec("y", 8, more=G))
+    groups = limit_lines(metric)[0].groups
+    assert [[term.value for term in terms] for terms in groups] == [["g"], ["r"]]
+
+
+def test_a_limit_for_all_counts_in_every_group(tmp_path: Path) -> None:
+    metric = watched(tmp_path, spec("x", 8, more=R), spec("all", 9))
+    groups = groups_of(metric)
+    assert [(group.name, [item.label for item in group.limits]) for group in groups] == [
+        ("", ["all"]),
+        ("r", ["all", "x"]),
+    ]
+
+
+def test_the_name_of_a_group_leaves_links_out_where_others_tell_enough() -> None:
+    link = Term("dataset_repo_url", "https://example.org/cfht.git", is_tag=True)
+    assert Group((link, Term("meta.visit", 5.0, is_tag=False)), ()).name == "5"
+    assert Group((link,), ()).name == link.value
+
+
+@pytest.mark.parametrize(
+    ("operator", "threshold", "text"), [("<=", 20.0, "≤ 20"), ("!=", 5e-8, "≠ 0.00000005")]
+)
+def test_a_limit_is_written_as_people_do(operator: str, threshold: float, text: str) -> None:
+    assert limit_text(operator, threshold) == text
+
+
+@pytest.mark.parametrize(
+    ("threshold", "digits"), [(20.0, 2), (0.0, 2), (0.5, 3), (3e-5, 7), (1e-300, 12)]
+)
+def test_values_near_a_limit_have_three_figures(threshold: float, digits: int) -> None:
+    assert digits_for([limit("<=", threshold)]) == digits

@@ -1,0 +1,266 @@
+"""The dashboard of a package; its queries are asked of a real InfluxDB."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squash_api.generate.chronograf import package as package_dashboard
+from squash_api.generate.chronograf.limits import MAX_GROUPS, MAX_LINES
+from squash_api.influx.client import InfluxClient
+from squash_api.influx.points import PackageChange
+from squash_api.settings import InfluxTarget
+from tests.support.chronograf import queries_of, rendered
+from tests.support.dashboards import dashboards, job_lines
+from tests.support.influxd import Influxd
+from tests.support.metrics_packages import METRICS
+
+DAY_NS = 86_400 * 10**9
+HSC = {"ci_dataset": "hsc", "instrument": "HSC"}
+CFHT = {"ci_dataset": "cfht", "instrument": "CFHT"}
+AFW = PackageChange("afw", "abc", "https://example.org/afw")
+
+
+def lines(now_ns: int) -> list[str]:
+    """Return five jobs, a day apart; the last has no filter, and of PA1 only two have values."""
+    jobs: list[tuple[dict[str, float], dict[str, Any]]] = [
+        ({"validate.AM1": 4.0, "validate.PA1": 4.5}, {**HSC, "filter_name": "r"}),
+        ({"validate.AM1": 12.0, "validate.PA1": 9.0}, {**HSC, "filter_name": "g"}),
+        ({"validate.AM1": 25.0}, {**CFHT, "filter_name": "r"}),
+        ({"validate.AM1": 6.0}, {**CFHT, "filter_name": "g"}),
+        ({"validate.AM1": 21.0}, {"instrument": "CFHT"}),
+    ]
+    found = []
+    for number, (values, meta) in enumerate(jobs, start=1):
+        run = {"ci_id": f"R{number}", "ci_url": f"https://ci.example.org/{number}", **meta}
+        moment = now_ns - (len(jobs) - number) * DAY_NS - DAY_NS // 2
+        found += job_lines(number, moment, values, changes=(AFW,) * (number == 3), **run)
+    return found
+
+
+class Asked:
+    """The dashboard of the package `validate`, its queries answered by an InfluxDB."""
+
+    def __init__(self, document: dict[str, Any], influxd: Influxd) -> None:
+        self.document = document
+        self.influxd = influxd
+
+    def cell(self, name: str, kind: str) -> dict[str, Any]:
+        found: dict[str, Any]
+        (found,) = (
+            cell
+            for cell in self.document["cells"]
+            if cell["type"] == kind and cell["name"].startswith(name)
+        )
+        return found
+
+    def ask(self, cell: dict[str, Any], number: int = 0, **how: Any) -> list[dict[str, Any]]:
+        query = cell["queries"][number]["query"]
+        return self.influxd.query(rendered(query, self.document, **how))
+
+    def last(self, name: str, **how: Any) -> float:
+        (series,) = self.ask(self.cell(name, "single-stat"), **how)
+        ((_, value),) = series["values"]
+        return float(value)
+
+
+@pytest.fixture
+def asked(influxd: Influxd, influx_target: InfluxTarget, tmp_path: Path) -> Iterator[Asked]:
+    with InfluxClient(influx_target) as client:
+        client.create_database()
+        client.write(lines(time.time_ns()))
+    document = dashboards(tmp_path, database=influx_target.database)["validate"]
+    yield Asked(document, influxd)
+    influxd.query(f'DROP DATABASE "{influx_target.database}"')
+
+
+def test_every_query_has_an_answer(asked: Asked) -> None:
+    answers = {
+        cell["name"]: asked.influxd.query(rendered(query, asked.document))
+        for cell, query in queries_of(asked.document)
+    }
+    assert answers
+    assert all(answers.values()), [name for name, answer in answers.items() if not answer]
+
+
+def test_values_are_drawn_by_dataset_and_filter(asked: Asked) -> None:
+    found = asked.ask(asked.cell("AM1", "line"))
+    assert {(item["tags"]["dataset"], item["tags"]["filter"]) for item in found} == {
+        ("hsc", "r"),
+        ("hsc", "g"),
+        ("cfht", "r"),
+        ("cfht", "g"),
+        ("", ""),
+    }
+    assert sorted(row[1] for item in found for row in item["values"]) == [4, 6, 12, 21, 25]
+
+
+def test_limits_are_drawn_as_constants_where_there_are_values(asked: Asked) -> None:
+    (found,) = asked.ask(asked.cell("AM1", "line"), 1)
+    assert found["columns"][1:] == ["••• minimum ≤ 20", "•• design ≤ 10", "• stretch ≤ 5"]
+    assert [row[1:] for row in found["values"]] == [[20, 10, 5]] * 5
+
+
+def test_a_limit_of_one_filter_is_drawn_where_that_filter_has_values(asked: Asked) -> None:
+    graph = asked.cell("PA1", "line")
+    (everywhere,), (in_r,) = asked.ask(graph, 1), asked.ask(graph, 2)
+    assert [row[1] for row in everywhere["values"]] == [8.5, 8.5]
+    assert (in_r["columns"][1], [row[1] for row in in_r["values"]]) == ("•• design_r ≤ 5", [5])
+
+
+def test_a_tile_has_the_last_value(asked: Asked) -> None:
+    assert asked.last("AM1") == 21.0
+
+
+def test_a_tile_has_the_last_value_however_short_the_range(asked: Asked) -> None:
+    assert asked.last("AM1", lower="now() - 15m") == 21.0
+
+
+def test_a_tile_has_the_last_value_before_the_end_of_the_range(asked: Asked) -> None:
+    assert asked.last("AM1", upper="now() - 40h") == 25.0
+
+
+def test_each_filter_with_limits_of_its_own_has_a_tile(asked: Asked) -> None:
+    tiles = [cell for cell in asked.document["cells"] if cell["type"] == "single-stat"]
+    assert [cell["name"] for cell in tiles] == ["PA1", "PA1 r", "AM1"]
+    assert asked.last("PA1 r") == 4.5
+
+
+@pytest.mark.parametrize(
+    ("chosen", "value"),
+    [
+        ({"show": "only dataset", "dataset": "cfht"}, 6.0),
+        ({"show": "only filter", "filter": "r"}, 25.0),
+        ({"show": "only dataset + filter", "dataset": "hsc", "filter": "r"}, 4.0),
+        ({"show": "only instrument", "instrument": "CFHT"}, 21.0),
+        ({"show": "everything", "dataset": "hsc"}, 21.0),
+    ],
+)
+def test_the_variables_choose_values(asked: Asked, chosen: dict[str, str], value: float) -> None:
+    assert asked.last("AM1", chosen=chosen) == value
+
+
+def test_the_table_has_the_last_jobs_with_their_runs_and_links(asked: Asked) -> None:
+    (found,) = asked.ask(asked.cell("Last jobs", "table"))
+    rows = [dict(zip(found["columns"], row, strict=True)) for row in found["values"]]
+    assert [row["run_id"] for row in rows] == ["R5", "R4", "R3", "R2", "R1"]
+    assert (rows[2]["run_url"], rows[2]["squash_url"]) == (
+        "https://ci.example.org/3",
+        "https://squash.example.org/job/3",
+    )
+    assert (rows[2]["code_changes_counts"], rows[2]["code_changes"]) == (
+        1,
+        "[afw](https://example.org/afw/commit/abc)",
+    )
+
+
+def test_the_table_shows_the_latest_job_first(asked: Asked) -> None:
+    cell = asked.cell("Last jobs", "table")
+    (found,) = asked.ask(cell)
+    label = cell["tableOptions"]["sortBy"]["internalName"].removeprefix("validate.")
+    order = [row[found["columns"].index(label)] for row in found["values"]]
+    assert order == sorted(order)
+
+
+def test_the_columns_of_the_table_are_those_of_its_query(asked: Asked) -> None:
+    cell = asked.cell("Last jobs", "table")
+    (found,) = asked.ask(cell)
+    labels = [item["internalName"].removeprefix("validate.") for item in cell["fieldOptions"]]
+    assert labels == found["columns"]
+
+
+def test_a_list_of_values_is_what_influxdb_has(asked: Asked) -> None:
+    (template,) = (item for item in asked.document["templates"] if item["id"] == "dataset")
+    query = template["query"]
+    text = query["influxql"]
+    names = {":database:": "db", ":measurement:": "measurement", ":tagKey:": "tagKey"}
+    for name, key in names.items():
+        text = text.replace(name, f'"{query[key]}"')
+    (found,) = asked.influxd.query(text)
+    assert [value for _, value in found["values"]] == ["cfht", "hsc"]
+
+
+def spec(name: str, value: int, more: str = "") -> str:
+    threshold = f"threshold: {{value: {value}, unit: mmag, operator: '<='}}"
+    return f"---\nname: PA1.{name}\n{threshold}\n{more}\n"
+
+
+def graph_of(tmp_path: Path, specs: str) -> dict[str, Any]:
+    graph: dict[str, Any]
+    (graph,) = (
+        cell
+        for cell in dashboards(tmp_path, specs=specs)["validate"]["cells"]
+        if cell["type"] == "line" and cell["name"].startswith("PA1")
+    )
+    return graph
+
+
+def test_a_graph_of_many_limits_says_how_many_it_draws(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, "".join(spec(f"s{number}", number) for number in range(1, 10)))
+    assert f"{MAX_LINES} of 9 limits" in graph["name"]
+    assert graph["queries"][1]["query"].count(" AS ") == MAX_LINES
+
+
+def test_a_graph_tells_all_its_limits_on_demand(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, "".join(spec(f"s{number}", number) for number in range(1, 10)))
+    assert graph["note"].startswith("Repeatability of brightness.")
+    assert graph["note"].count("\n- WARNING: ≤ ") == 9
+
+
+def test_a_metric_of_many_filters_says_how_many_tiles_it_has(tmp_path: Path) -> None:
+    filters = "abcdefgh"
+    specs = "".join(spec(name, 8, f"metadata_query: {{filter_name: {name}}}") for name in filters)
+    assert f"{MAX_GROUPS} of {len(filters)} tiles" in graph_of(tmp_path, specs)["name"]
+
+
+@pytest.mark.parametrize("count", range(1, MAX_GROUPS + 1))
+def test_tiles_and_graph_fill_a_rectangle(tmp_path: Path, count: int) -> None:
+    specs = "".join(
+        spec(name, 8, f"metadata_query: {{filter_name: {name}}}") for name in "abcdef"[:count]
+    )
+    metrics = "PA1: {description: A., unit: mmag}"
+    cells = dashboards(tmp_path, metrics=metrics, specs=specs)["validate"]["cells"][2:]
+    width = max(cell["x"] + cell["w"] for cell in cells) - min(cell["x"] for cell in cells)
+    height = max(cell["y"] + cell["h"] for cell in cells) - min(cell["y"] for cell in cells)
+    assert len(cells) == count + 1
+    assert sum(cell["w"] * cell["h"] for cell in cells) == width * height
+
+
+def test_the_unit_is_on_the_axis(tmp_path: Path) -> None:
+    axis = graph_of(tmp_path, spec("a", 1))["axes"]["y"]
+    assert (axis["label"], axis["suffix"]) == ("PA1 [mmag]", " mmag")
+
+
+def test_a_dimensionless_metric_has_no_unit(tmp_path: Path) -> None:
+    metrics = "TE1: {description: A shape., unit: ''}"
+    specs = "name: TE1.a\nthreshold: {value: 0.00003, unit: '', operator: '<='}\n"
+    cells = dashboards(tmp_path, metrics=metrics, specs=specs)["validate"]["cells"]
+    (graph,) = (cell for cell in cells if cell["type"] == "line")
+    (tile,) = (cell for cell in cells if cell["type"] == "single-stat")
+    assert (graph["axes"]["y"]["label"], graph["axes"]["y"]["suffix"]) == ("TE1", "")
+    assert tile["decimalPlaces"] == {"isEnforced": True, "digits": 7}
+
+
+def test_a_metric_without_specification_comes_last_and_without_limits(tmp_path: Path) -> None:
+    metrics = METRICS + "AA0: {description: Free., unit: mmag}\n"
+    document = dashboards(tmp_path, metrics=metrics)["validate"]
+    graphs = [cell for cell in document["cells"] if cell["type"] == "line"]
+    assert graphs[-1]["name"] == "AA0"
+    assert len(graphs[-1]["queries"]) == 1
+
+
+def test_beyond_the_most_metrics_the_note_counts_those_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(package_dashboard, "MAX_METRICS", 3)
+    metrics = METRICS + "".join(f"A{n}: {{description: Free., unit: mmag}}\n" for n in range(5))
+    cells = dashboards(tmp_path, metrics=metrics)["validate"]["cells"]
+    assert len([cell for cell in cells if cell["type"] == "line"]) == 3
+    assert "4 metrics without specifications are not shown" in cells[0]["note"]
+
+
+def test_the_note_sets_the_range_of_the_page_it_is_on(tmp_path: Path) -> None:
+    note = dashboards(tmp_path)["validate"]["cells"][0]["note"]
+    assert "[30 days](?lower=now()%20-%2030d)" in note

@@ -1,0 +1,108 @@
+"""The templates as text; what Kapacitor makes of them is in tests/integration/test_alerts*.py."""
+
+from datetime import date
+
+import pytest
+
+from squash_api.generate.kapacitor.messages import (
+    after_field,
+    alert_message,
+    first_clause,
+    heading,
+    shown_tags,
+    since,
+    whereabouts,
+)
+from squash_api.judging.alert_plan import Limit
+from squash_api.verify.metrics import Metric
+
+
+def metric(description: str = "Repeatability.", unit: str = "mmag", display: str = "") -> Metric:
+    return Metric("drp.PA1", "drp", description, unit, (), {}, display)
+
+
+def limit(label: str = "design", level: str = "WARNING", **changes: object) -> Limit:
+    values = {"operator": "<=", "threshold": 5.0, "muted_through": None, **changes}
+    return Limit(f"drp.PA1.{label}", level, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("description", "clause"),
+    [
+        ("Photometric repeatability: how far they scatter.", "Photometric repeatability"),
+        ("One; two", "One"),
+        ("One. Two.", "One"),
+        ("The part (in percent) of it", "The part"),
+        ("More than 1.5 mmag of\n  scatter.", "More than 1.5 mmag of scatter"),
+        ("Of a, b and c", "Of a, b and c"),
+        ("A long one, " + "word " * 30, "A long one"),
+        ("word " * 30, "word " * 20 + "..."),
+        ("", ""),
+    ],
+)
+def test_a_description_is_told_by_its_first_clause(description: str, clause: str) -> None:
+    assert first_clause(description) == clause
+
+
+def test_a_heading_names_the_metric_in_words() -> None:
+    text = heading(metric(display="Photometric scatter"))
+    assert text.endswith("* Photometric scatter (drp): Repeatability")
+
+
+def test_a_heading_without_description_is_the_name() -> None:
+    assert heading(metric("")).endswith("* PA1 (drp)")
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("mmag", " mmag"), ("", ""), ("%", " %")])
+def test_a_unit_follows_its_value(unit: str, shown: str) -> None:
+    message = alert_message(metric(unit=unit), [limit()])
+    assert f"PA1 = {{{{ $s }}}}{shown}, must be &lt;= 5 (design)" in message
+
+
+def test_each_level_lists_its_own_limits() -> None:
+    message = alert_message(
+        metric(), [limit("minimum", "CRITICAL", threshold=8.0), limit("design", "WARNING")]
+    )
+    critical, _, warning = message.partition('eq .Level "WARNING"')
+    assert "(minimum)" in critical
+    assert "(design)" not in critical
+    assert "(design)" in warning
+
+
+def test_three_limits_need_no_count_and_four_do() -> None:
+    limits = [limit(f"l{number}") for number in range(4)]
+    assert "$more" not in alert_message(metric(), limits[:3])
+    assert "and {{ len $more }} more" in alert_message(metric(), limits)
+
+
+def test_a_muted_limit_is_listed_when_its_mute_is_over() -> None:
+    message = alert_message(metric(), [limit(muted_through=date(2026, 12, 15))])
+    assert after_field(date(2026, 12, 15)) == "squash.after_2026-12-15"
+    assert '(or $still (index .Fields "squash.after_2026-12-15"))' in message
+
+
+def test_without_mutes_nothing_is_said_of_them() -> None:
+    assert "squash.after" not in alert_message(metric(), [limit()])
+
+
+def test_a_message_names_dataset_filter_and_pipeline_whatever_it_is_about() -> None:
+    assert shown_tags(["camera_name", "filter"]) == (
+        "camera_name",
+        "filter",
+        "dataset",
+        "pipeline",
+    )
+    assert "}}camera_name {{" in whereabouts(["camera_name"])
+
+
+def test_a_time_is_in_utc() -> None:
+    assert '.UTC.Format "2006-01-02 15:04 UTC"' in since()
+
+
+def test_templates_are_balanced() -> None:
+    limits = [
+        limit(f"l{number}", "CRITICAL", muted_through=date(2026, 1, 1)) for number in range(5)
+    ]
+    message = alert_message(metric("{{ Odd }}"), limits) + whereabouts(["dataset"])
+    opened = sum(message.count(f"{{{{ {word} ") for word in ("if", "with"))
+    assert opened == message.count("{{ end }}")

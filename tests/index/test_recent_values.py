@@ -1,0 +1,70 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from squash_api.index.deriver import Deriver
+from squash_api.index.latest import last_job_with_value, recent_values, tag_sets_of
+from squash_api.record.metrics import Vocabulary, meet_metrics, metric_ids
+from squash_api.record.record import Record
+from squash_api.record.tables import tag_set
+from squash_api.schema.names import Schema
+from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    """Four values of `p.a`, the times not in the order of the ids, and jobs without one."""
+    record = open_record(tmp_path)
+    add_test_user(record)
+    record.write(lambda connection: meet_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
+    for value, asked_ns, band in [
+        (1.0, 4_000, "r"),
+        (2.0, 3_000, "r"),
+        (3.0, 2_000, "g"),
+        (4.0, 1_000, "r"),
+        (None, 9_000, "r"),
+    ]:
+        body = make_body(measured("p.a", value), measured("p.b", None), filter_name=band)
+        store_job(record, body=body, asked_ns=asked_ns)
+    Deriver(record, Vocabulary(record, Schema())).catch_up()
+    yield record
+    record.close()
+
+
+def values(record: Record, *bands: str, limit: int = 9) -> list[float]:
+    with record.read() as connection:
+        sets = connection.execute(select(tag_set)).all()
+        wanted = [row.id for row in sets if any(f'"{band}"' in row.document for band in bands)]
+        metric_id = metric_ids(connection, ["p.a"])["p.a"]
+        found = recent_values(connection, metric_id, wanted, limit=limit)
+    return [value for _, value in found]
+
+
+def last_job(record: Record, name: str) -> int | None:
+    with record.read() as connection:
+        return last_job_with_value(connection, metric_ids(connection, [name])[name])
+
+
+def test_values_are_those_of_the_tags_in_the_order_of_time(record: Record) -> None:
+    assert values(record, "r") == [4.0, 2.0, 1.0]
+
+
+def test_values_of_several_sets_of_tags_are_one_series(record: Record) -> None:
+    assert values(record, "r", "g") == [4.0, 3.0, 2.0, 1.0]
+
+
+def test_of_more_than_wanted_it_is_the_newest(record: Record) -> None:
+    assert values(record, "r", "g", limit=2) == [2.0, 1.0]
+
+
+def test_the_last_job_is_the_last_with_a_value(record: Record) -> None:
+    assert last_job(record, "p.a") == 4
+    assert last_job(record, "p.b") is None
+
+
+def test_a_job_that_is_not_there_has_no_tags(record: Record) -> None:
+    with record.read() as connection:
+        assert len(tag_sets_of(connection, [1, 3])) == 2
+        assert tag_sets_of(connection, [99]) == set()

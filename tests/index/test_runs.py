@@ -1,0 +1,228 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from squash_api.index.derived import derived_through
+from squash_api.index.runs import (
+    Run,
+    count_measurements,
+    datasets,
+    jobs_of_run,
+    load_package_sets,
+    runs_of,
+    runs_through,
+    store_runs,
+)
+from squash_api.record.jobs import bury_job
+from squash_api.record.record import Record
+from squash_api.record.tables import package_set
+from tests.support.builders import store_job
+
+AFW = {"name": "afw", "git_sha": "1", "git_url": None, "git_branch": None, "eups_version": None}
+
+
+def run(
+    job_id: int, run_id: str | None = None, pipeline: str | None = "drp", **changes: Any
+) -> Run:
+    fields: dict[str, Any] = {"env_name": "jenkins", "dataset": "cfht", "packages": []}
+    return Run(job_id, pipeline=pipeline, run_id=run_id, **(fields | changes))
+
+
+def store(record: Record, *runs: Run) -> bool:
+    """Store in one batch the runs that follow the last one."""
+    with record.read() as connection:
+        after = runs_through(connection)
+    through = max(item.job_id for item in runs)
+    return record.write(
+        lambda connection: store_runs(connection, runs, after=after, through=through)
+    )
+
+
+def previous(record: Record, *job_ids: int) -> list[int | None]:
+    with record.read() as connection:
+        runs = runs_of(connection, job_ids)
+    return [runs[job_id].previous_job_id for job_id in job_ids]
+
+
+def bury(record: Record, job_id: int) -> None:
+    record.write(lambda connection: bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9))
+
+
+@pytest.fixture
+def jobs(record: Record) -> Record:
+    """A record with jobs 1 to 6."""
+    for _ in range(6):
+        store_job(record)
+    return record
+
+
+# How far
+
+
+def test_at_first_no_run_is_known(record: Record) -> None:
+    with record.read() as connection:
+        assert runs_through(connection) == 0
+        assert runs_of(connection, [1]) == {}
+
+
+def test_runs_that_are_stored_are_counted_through(jobs: Record) -> None:
+    assert store(jobs, run(1), run(2))
+    with jobs.read() as connection:
+        assert runs_through(connection) == 2
+
+
+def test_runs_go_ahead_of_the_index(jobs: Record) -> None:
+    store(jobs, run(1), run(2))
+    with jobs.read() as connection:
+        assert derived_through(connection) == 0
+
+
+def test_deleted_jobs_are_passed_over(jobs: Record) -> None:
+    bury(jobs, 2)
+    assert jobs.write(lambda connection: store_runs(connection, [], after=0, through=2))
+    with jobs.read() as connection:
+        assert runs_through(connection) == 2
+
+
+def test_of_two_derivers_at_once_the_second_stores_nothing(jobs: Record) -> None:
+    def store_first(run_id: str) -> bool:
+        return jobs.write(
+            lambda connection: store_runs(connection, [run(1, run_id)], after=0, through=1)
+        )
+
+    assert store_first("A")
+    assert not store_first("B")
+    with jobs.read() as connection:
+        assert runs_of(connection, [1])[1].run_id == "A"
+
+
+def test_a_job_that_was_deleted_meanwhile_is_in_no_list_of_jobs(jobs: Record) -> None:
+    bury(jobs, 1)
+    assert store(jobs, run(1, "R", measurement_count=3), run(2, "R", measurement_count=4))
+    with jobs.read() as connection:
+        assert [row.job_id for row in jobs_of_run(connection, "R", limit=9)] == [2]
+        assert count_measurements(connection) == 4
+
+
+# Runs
+
+
+def test_a_run_is_found_as_it_was_stored(jobs: Record) -> None:
+    store(jobs, run(1, "R"))
+    with jobs.read() as connection:
+        row = runs_of(connection, [1])[1]
+    assert (row.env_name, row.pipeline, row.run_id, row.dataset) == ("jenkins", "drp", "R", "cfht")
+    assert (row.package_set_id, row.previous_job_id) == (None, None)
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+@pytest.mark.parametrize(
+    ("runs", "before"),
+    [
+        (["A", "B", "C"], [None, 1, 2]),
+        (["A", "A", "A"], [None, None, None]),
+        (["A", "B", "B", "B"], [None, 1, 1, 1]),
+        (["A", "B", "A", "B", "C"], [None, 1, None, 1, 4]),
+        (["A", "A", "B", "A", "C"], [None, None, 2, None, 4]),
+        (["A", None, "B"], [None, None, 1]),
+        ([None, None, "B"], [None, None, None]),
+    ],
+)
+def test_the_previous_run_is_the_latest_received_before_the_run_began(
+    jobs: Record, runs: Sequence[str | None], before: Sequence[int | None], *, is_one_batch: bool
+) -> None:
+    items = [run(number, run_id) for number, run_id in enumerate(runs, start=1)]
+    for batch in [items] if is_one_batch else [[item] for item in items]:
+        assert store(jobs, *batch)
+    assert previous(jobs, *range(1, len(runs) + 1)) == before
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_only_runs_of_the_same_pipeline_are_previous(jobs: Record, *, is_one_batch: bool) -> None:
+    items = [
+        run(1, "5", "one"),
+        run(2, "5", "two"),
+        run(3, "6", "one"),
+        run(4, "6", "two"),
+        run(5, "7", None),
+    ]
+    for batch in [items] if is_one_batch else [[item] for item in items]:
+        assert store(jobs, *batch)
+    assert previous(jobs, 1, 2, 3, 4, 5) == [None, None, 1, 2, None]
+
+
+def test_a_deleted_job_is_no_previous_run_of_later_ones(jobs: Record) -> None:
+    store(jobs, run(1, "A"), run(2, "B"))
+    bury(jobs, 2)
+    store(jobs, run(3, "C"))
+    assert previous(jobs, 3) == [1]
+
+
+def test_the_previous_run_is_kept_when_it_is_deleted_later(jobs: Record) -> None:
+    store(jobs, run(1, "A"), run(2, "B"))
+    bury(jobs, 1)
+    assert previous(jobs, 2) == [1]
+
+
+def test_the_jobs_of_a_run_come_in_order_of_arrival(jobs: Record) -> None:
+    store(
+        jobs,
+        run(1, "R"),
+        run(2, "S"),
+        run(3, "R", "other"),
+        run(4, "R", env_name="ldf"),
+        run(5, "R"),
+    )
+    bury(jobs, 5)
+    with jobs.read() as connection:
+        found = [
+            [row.job_id for row in jobs_of_run(connection, "R", limit=9, **chosen)]
+            for chosen in ({}, {"pipeline": "drp"}, {"env_name": "jenkins"}, {"pipeline": "x"})
+        ]
+        assert len(jobs_of_run(connection, "R")) == 1
+    assert found == [[1, 3, 4], [1, 4], [1, 3], []]
+
+
+def test_datasets_are_distinct_in_order_and_in_pages(jobs: Record) -> None:
+    names = ["b", "a", "b", None, "c", "d"]
+    store(jobs, *(run(number, dataset=name) for number, name in enumerate(names, start=1)))
+    bury(jobs, 6)
+    with jobs.read() as connection:
+        assert datasets(connection, after="", limit=9) == ["a", "b", "c"]
+        assert datasets(connection, after="a", limit=1) == ["b"]
+
+
+# Packages
+
+
+def test_a_set_of_packages_is_stored_once(jobs: Record) -> None:
+    other = {**AFW, "git_sha": "2"}
+    store(jobs, run(1, packages=[AFW]), run(2, packages=[AFW]))
+    store(jobs, run(3, packages=[AFW]), run(4, packages=[other]), run(5))
+    with jobs.read() as connection:
+        sets = [row.package_set_id for row in runs_of(connection, range(1, 6)).values()]
+        assert connection.execute(select(func.count()).select_from(package_set)).scalar_one() == 2
+        first, second = sets[0] or 0, sets[3] or 0
+        found = load_package_sets(connection, [first, second, 99])
+    assert found == {first: [AFW], second: [other]}
+    assert sets[0] == sets[1] == sets[2] != sets[3]
+    assert sets[4] is None
+
+
+# Measurements
+
+
+def test_measurements_are_counted_without_those_of_deleted_jobs(jobs: Record) -> None:
+    store(jobs, run(1, measurement_count=2), run(2, measurement_count=1))
+    with jobs.read() as connection:
+        assert count_measurements(connection) == 3
+    bury(jobs, 1)
+    with jobs.read() as connection:
+        assert count_measurements(connection) == 1
+
+
+def test_a_record_without_jobs_holds_no_measurements(record: Record) -> None:
+    with record.read() as connection:
+        assert count_measurements(connection) == 0

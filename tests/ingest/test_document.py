@@ -1,0 +1,416 @@
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squash_api.errors import Detail, InvalidInputError, MalformedJsonError
+from squash_api.ingest.document import (
+    Job,
+    decode_accepted_job,
+    decode_job,
+    digest_identifiers,
+    digest_job,
+    measured_of,
+    parse_time_ns,
+    receive_job,
+)
+from tests.support.json_documents import values
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "jobs"
+DAY_NS = 86_400 * 10**9
+NOW_NS = 1_790_000_000_123_456_789
+
+
+def decode(document: Any) -> Job:
+    return decode_job(json.dumps(document).encode())
+
+
+def problems(document: Any) -> tuple[Detail, ...]:
+    with pytest.raises(InvalidInputError) as caught:
+        decode(document)
+    return caught.value.detail
+
+
+def dated(date: Any, *, where: str = "env") -> Job:
+    return Job(meta={"env": {"date": date}} if where == "env" else {"date": date})
+
+
+def measured(**changes: Any) -> dict[str, Any]:
+    return {"metric": "p.a", "value": 1.0, "unit": "", "identifier": "1" * 32} | changes
+
+
+def digest(*measurements: dict[str, Any], **parts: Any) -> bytes:
+    document = {"measurements": list(measurements) or [measured()], **parts}
+    return digest_job(json.dumps(document).encode())
+
+
+def identifiers(*measurements: dict[str, Any]) -> bytes | None:
+    return digest_identifiers(Job([measured_of(item) for item in measurements]))
+
+
+# The document
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"measurements": None, "blobs": None, "meta": None},
+        {"measurements": [], "blobs": [], "meta": {}},
+        {"metrics": [], "specs": [], "_job_number": 768, "unknown": {}},
+        {"meta": {"packages": {}}},
+        {"meta": {"packages": []}},
+        {"meta": {"packages": None, "env": None}},
+        {"meta": {"packages": [{"name": "afw"}]}},
+        {"meta": {"env": {}}},
+        {"measurements": [{"metric": "p.a"}]},
+        {"measurements": [{"metric": "p.a", "value": None, "unit": None, "identifier": None}]},
+        {"measurements": [{"metric": "p.a", "value": "text"}, {"metric": "p.b", "value": True}]},
+        {"measurements": [measured(metric="p." + "a" * 128, note="x", blob_refs=None)]},
+        {"measurements": [measured(value=5)]},
+        {"blobs": [{}]},
+    ],
+)
+def test_a_document_is_a_job(document: dict[str, Any]) -> None:
+    expected = [measured_of(item) for item in document.get("measurements") or []]
+    assert decode(document).measurements == expected
+
+
+def test_a_single_measurement_counts_as_a_list_of_one() -> None:
+    assert decode({"measurements": measured()}).measurements == [measured_of(measured())]
+
+
+@pytest.mark.parametrize(
+    ("document", "loc"),
+    [
+        ([], ()),
+        ("job", ()),
+        (None, ()),
+        ({"measurements": "x"}, ("measurements",)),
+        ({"measurements": 0}, ("measurements",)),
+        ({"measurements": [1]}, ("measurements", 0)),
+        ({"measurements": [measured(), {}]}, ("measurements", 1, "metric")),
+        ({"measurements": [measured(metric=5)]}, ("measurements", 0, "metric")),
+        ({"measurements": [measured(metric=None)]}, ("measurements", 0, "metric")),
+        ({"measurements": [measured(value=[1])]}, ("measurements", 0, "value")),
+        ({"measurements": [measured(value={})]}, ("measurements", 0, "value")),
+        ({"measurements": [measured(unit=1)]}, ("measurements", 0, "unit")),
+        ({"measurements": [measured(identifier=1)]}, ("measurements", 0, "identifier")),
+        ({"blobs": {}}, ("blobs",)),
+        ({"blobs": [None]}, ("blobs", 0)),
+        ({"meta": []}, ("meta",)),
+        ({"meta": {"env": "x"}}, ("meta", "env")),
+        ({"meta": {"packages": "x"}}, ("meta", "packages")),
+    ],
+)
+def test_what_is_no_job_is_refused_with_the_place(document: Any, loc: tuple[Any, ...]) -> None:
+    assert [item.loc for item in problems(document)] == [("body", *loc)]
+
+
+def test_every_wrong_part_is_named() -> None:
+    document = {"measurements": [{}, measured(unit=1, value=[])], "blobs": 1, "meta": 2}
+    assert [item.loc[1:] for item in problems(document)] == [
+        ("measurements", 0, "metric"),
+        ("measurements", 1, "value"),
+        ("measurements", 1, "unit"),
+        ("blobs",),
+        ("meta",),
+    ]
+
+
+def test_the_message_shows_the_first_place_as_a_json_path() -> None:
+    with pytest.raises(InvalidInputError, match=r"\$\.measurements\[0\]\.metric is missing"):
+        decode({"measurements": [{}]})
+
+
+def test_bare_tokens_are_read_as_null_and_counted() -> None:
+    job = decode_job(
+        b'{"measurements": [{"metric": "p.a", "value": NaN}], "meta": {"x": Infinity}}'
+    )
+    assert (job.measurements[0].value, job.meta["x"], job.bare_tokens) == (None, None, 2)
+
+
+@given(values)
+def test_any_json_is_a_job_or_refused(document: Any) -> None:
+    with suppress(InvalidInputError):
+        decode(document)
+
+
+@pytest.mark.parametrize("env", [None, {}])
+def test_a_job_without_environment_has_an_empty_one(env: Any) -> None:
+    assert Job(meta={"env": env}).env == {}
+
+
+@pytest.mark.parametrize("name", ["cfht_r.verify.json", "ldf.payload.json"])
+def test_a_real_job_is_decoded_whole(name: str) -> None:
+    if not (DATA / name).is_file():
+        pytest.skip(f"no {name} beside the repository")
+    body = (DATA / name).read_bytes()
+    job, document = decode_job(body), json.loads(body, parse_constant=lambda _: None)
+    assert (job.measurements, job.blobs, job.meta) == (
+        [measured_of(item) for item in document["measurements"]],
+        document.get("blobs", []),
+        document["meta"],
+    )
+
+
+# Its time
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:00.000000001Z", 1),
+        ("2024-01-01", 1_704_067_200 * 10**9),
+        ("2024-01-01Z", 1_704_067_200 * 10**9),
+        ("20240101", 1_704_067_200 * 10**9),
+        ("2024-01-01T10", 1_704_103_200 * 10**9),
+        ("2024-01-01T10:11", 1_704_103_860 * 10**9),
+        ("2024-01-01T10:11:12", 1_704_103_872 * 10**9),
+        ("2024-01-01 10:11:12z", 1_704_103_872 * 10**9),
+        ("20240101T101112Z", 1_704_103_872 * 10**9),
+        (" 2024-01-01T10:11:12Z ", 1_704_103_872 * 10**9),
+        ("2024-01-01T10:11:12+00:00", 1_704_103_872 * 10**9),
+        ("2024-01-01T10:11:12+05:30", 1_704_084_072 * 10**9),
+        ("2024-01-01T10:11:12-0100", 1_704_107_472 * 10**9),
+        ("2024-01-01T10:11:12+01", 1_704_100_272 * 10**9),
+        ("2024-01-01T10:11:12.5", 1_704_103_872_500_000_000),
+        ("2024-01-01T10:11:12,5", 1_704_103_872_500_000_000),
+        ("2024-01-01T10:11:12.123456+00:00", 1_704_103_872_123_456_000),
+        ("2024-01-01T10:11:12.123456789Z", 1_704_103_872_123_456_789),
+        ("2024-01-01T10:11:12.123456789999Z", 1_704_103_872_123_456_789),
+        ("1969-12-31T23:59:59.5Z", -500_000_000),
+        ("0001-01-01T00:00:00+23:59", -62_135_683_140 * 10**9),
+    ],
+)
+def test_a_date_is_this_time(text: str, time_ns: int) -> None:
+    assert parse_time_ns(text) == time_ns
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "today", "1704103872", "2024", "2024-01", "2024-13-01", "2024-02-30", "2024-01-01T"),
+        *("2024-01-01T25:00", "2024-01-01T10:11:60Z", "2024-01-01T10:11:12+24:00", "01/02/2024"),
+        *("2024-01-01.5", "2024-01-01T10.5", "2024-01-01T10:11.5", "2024-01-01T10:11:12.Z"),
+        *("\u0662\u0660\u0662\u0664-01-01", "2024-01-01T10:11:12Z junk", "0000-01-01"),
+    ],
+)
+def test_what_is_no_date_has_no_time(text: str) -> None:
+    assert parse_time_ns(text) is None
+
+
+@given(st.text(alphabet="0123456789-:TZ+., x", max_size=32))
+def test_any_text_is_a_date_or_none(text: str) -> None:
+    assert isinstance(parse_time_ns(text), int | None)
+
+
+@pytest.mark.parametrize("where", ["env", "meta"])
+def test_the_time_of_a_job_is_its_date(where: str) -> None:
+    job = dated("2024-01-01T10:11:12.123456789Z", where=where)
+    assert job.time_ns(received_ns=NOW_NS) == (1_704_103_872_123_456_789, None)
+
+
+def test_the_date_of_env_comes_before_that_of_meta() -> None:
+    job = Job(meta={"date": "2020-01-01", "env": {"date": "2024-01-01"}})
+    assert job.time_ns(received_ns=NOW_NS)[0] == parse_time_ns("2024-01-01")
+
+
+def test_a_date_of_null_is_none() -> None:
+    job = Job(meta={"date": "2020-01-01", "env": {"date": None}})
+    assert job.time_ns(received_ns=NOW_NS)[0] == parse_time_ns("2020-01-01")
+
+
+def test_the_beginning_of_1970_is_early_enough() -> None:
+    assert dated("1970-01-01").time_ns(received_ns=NOW_NS) == (0, None)
+
+
+def test_a_day_ahead_is_late_enough() -> None:
+    job = dated("2024-01-02T00:00:00.000000005Z")
+    received_ns = 1_704_067_200 * 10**9 + 5
+    assert job.time_ns(received_ns=received_ns) == (received_ns + DAY_NS, None)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("1969-12-31T23:59:59.999999999Z", "2024-01-02T00:00:00.000000006Z", "9999-12-31"),
+        *("yesterday", "", 1_704_103_872, True, ["2024-01-01"]),
+    ],
+)
+def test_another_date_gives_way_to_the_receipt_and_the_reply_says_so(date: Any) -> None:
+    received_ns = 1_704_067_200 * 10**9 + 5
+    time_ns, note = dated(date).time_ns(received_ns=received_ns)
+    assert time_ns == received_ns
+    assert note
+    assert "the time of receipt was taken" in note
+
+
+def test_without_a_date_the_time_is_that_of_the_receipt_and_the_reply_says_so() -> None:
+    assert Job().time_ns(received_ns=NOW_NS) == (
+        NOW_NS,
+        "no env.date: the time of receipt was taken",
+    )
+
+
+# Its digests
+
+
+def test_the_same_job_with_another_date_has_the_same_digest() -> None:
+    one, other = ({"env": {"date": date, "x": 1}} for date in ("2024-01-01", "2024-01-02"))
+    assert digest(meta=one) == digest(meta=other)
+
+
+def test_the_order_of_keys_does_not_matter_to_the_digest() -> None:
+    assert digest(meta={"a": 1, "b": 2}) == digest(meta={"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        digest(measured(value=2.0)),
+        digest(meta={"date": "2024-01-01"}),
+        digest(meta={"env": {"x": 1}}),
+        digest(blobs=[{"name": "x"}]),
+        digest(measured(identifier="2" * 32)),
+    ],
+)
+def test_another_content_has_another_digest(other: bytes) -> None:
+    assert other != digest()
+
+
+def test_the_identifiers_have_a_digest_of_their_own() -> None:
+    assert identifiers(measured()) == identifiers(measured(value=2.0))
+    assert identifiers(measured()) != identifiers(measured(identifier="2" * 32))
+
+
+def test_the_order_of_measurements_does_not_matter_to_the_identifiers() -> None:
+    one, two = measured(), measured(metric="p.b", identifier="2" * 32)
+    assert identifiers(one, two) == identifiers(two, one)
+
+
+@pytest.mark.parametrize("identifier", [None, ""])
+def test_without_every_identifier_there_is_no_digest(identifier: str | None) -> None:
+    assert identifiers(measured(), measured(identifier=identifier)) is None
+
+
+def test_a_job_without_measurements_has_no_digest_of_identifiers() -> None:
+    assert identifiers() is None
+
+
+NESTING = [("[", "]"), ('{"a":', "}")]
+DEEP_PLACES = [
+    ('{"meta": {"note": ', "}}", ("meta", "note")),
+    ('{"blobs": [{"data": ', "}]}", ("blobs", 0, "data")),
+    ('{"measurements": [{"metric": "p.a", "note": ', "}]}", ("measurements", 0, "note")),
+    ('{"measurements": [{"metric": "p.a", "blob_refs": ', "}]}", ("measurements", 0, "blob_refs")),
+]
+
+
+@pytest.mark.parametrize("brackets", NESTING)
+@pytest.mark.parametrize(("before", "after", "place"), DEEP_PLACES)
+def test_a_job_that_is_nested_too_deep_is_refused_with_the_place(
+    brackets: tuple[str, str], before: str, after: str, place: tuple[str | int, ...]
+) -> None:
+    deep = brackets[0] * 300 + "1" + brackets[1] * 300
+    with pytest.raises(InvalidInputError, match="nested deeper") as caught:
+        decode_job(f"{before}{deep}{after}".encode())
+    assert caught.value.detail[0].loc[1 : 1 + len(place)] == place
+
+
+@pytest.mark.parametrize("brackets", NESTING)
+@pytest.mark.parametrize(("before", "after"), [place[:2] for place in DEEP_PLACES])
+def test_every_job_that_is_accepted_has_a_digest(
+    brackets: tuple[str, str], before: str, after: str
+) -> None:
+    accepted = 0
+    for depth in range(240, 262):
+        deep = brackets[0] * depth + "1" + brackets[1] * depth
+        with suppress(InvalidInputError):
+            body = f"{before}{deep}{after}".encode()
+            decode_job(body)
+            assert digest_job(body)
+            accepted += 1
+    assert 0 < accepted < 22
+
+
+# Read twice: with the types that nearly every job has, and again where it has others
+
+
+@given(values)
+def test_an_accepted_job_reads_the_same_afterwards(document: Any) -> None:
+    body = json.dumps(document).encode()
+    with suppress(InvalidInputError):
+        assert repr(decode_job(body)) == repr(decode_accepted_job(body))
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"measurements": [measured(note="x")]},
+        {"measurements": [measured(blob_refs=["b", 3])]},
+        {"unknown": 1},
+    ],
+)
+def test_what_has_no_meaning_changes_nothing(unusual: dict[str, Any]) -> None:
+    usual = {"measurements": [measured(blob_refs=["b"])], "meta": {"visit": 5}}
+    job, same = decode({**usual, **unusual}), decode(usual)
+    assert (job.meta, digest_identifiers(job)) == (same.meta, digest_identifiers(same))
+
+
+def test_wrong_text_where_no_key_has_a_meaning_is_refused() -> None:
+    with pytest.raises(MalformedJsonError):
+        decode_job(b'{"measurements": [{"metric": "p.a", "note": "\xff"}], "unknown": nope}')
+
+
+def outcome_of(read: Callable[[bytes], Job], body: bytes) -> Any:
+    try:
+        job = read(body)
+    except InvalidInputError as error:
+        return error.detail
+    return job.measurements, job.env, job.meta.get("date"), job.bare_tokens
+
+
+@given(values)
+def test_receiving_accepts_what_decoding_does(document: Any) -> None:
+    body = json.dumps(document).encode()
+    assert outcome_of(receive_job, body) == outcome_of(decode_job, body)
+
+
+HARD_PLACES = ['{{"meta": {{"a": {}, "env": {{"b": 1}}}}}}', '{{"meta": {{"packages": {}}}}}']
+HARD_VALUES = [
+    '"\\ud800"',
+    '"\u00e9"',
+    "1e999",
+    "NaN",
+    "9" * 30,
+    "9" * 5000,
+    "01",
+    "[1,]",
+    '"\x01"',
+    "[" * 200 + "]" * 200,
+    "[" * 300 + "]" * 300,
+    '{"a": ' * 300 + "1" + "}" * 300,
+]
+
+
+@pytest.mark.parametrize("place", HARD_PLACES)
+@pytest.mark.parametrize("value", HARD_VALUES)
+def test_what_is_received_can_be_read_ever_after(place: str, value: str) -> None:
+    body = place.format(value).encode()
+    with suppress(InvalidInputError, MalformedJsonError):
+        receive_job(body)
+        digest_job(body)
+        json.dumps(decode_accepted_job(body).meta, allow_nan=False)
+
+
+@pytest.mark.parametrize("value", ["01", "[1,]", '"\x01"', "[" * 300 + "]" * 300])
+def test_what_cannot_be_read_is_not_received(value: str) -> None:
+    with pytest.raises((InvalidInputError, MalformedJsonError)):
+        receive_job(HARD_PLACES[0].format(value).encode())

@@ -1,0 +1,204 @@
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from squash_api.accounts.accounts import Account
+from squash_api.errors import (
+    InvalidInputError,
+    MalformedJsonError,
+    RecordUnavailableError,
+    SkippedInStrictModeError,
+    UnauthorizedError,
+)
+from squash_api.ingest import ingest
+from squash_api.ingest.ingest import Ingested, ingest_job
+from squash_api.record.jobs import get_job, last_job_id
+from squash_api.record.metrics import Vocabulary
+from squash_api.record.record import Record
+from squash_api.record.storing import NewJob, Stale
+from squash_api.record.users import disable
+from squash_api.record.writer import Shortened
+from squash_api.schema.names import Schema
+from tests.support.builders import add_test_user, make_body, measured, open_record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def account(record: Record) -> Account:
+    return Account(add_test_user(record), "ada", "user", 1)
+
+
+@pytest.fixture
+def vocabulary(record: Record) -> Vocabulary:
+    return Vocabulary(record, Schema())
+
+
+async def take(
+    record: Record,
+    account: Account,
+    vocabulary: Vocabulary,
+    body: bytes,
+    *,
+    is_strict: bool = False,
+) -> Ingested:
+    return await ingest_job(
+        body, account=account, record=record, vocabulary=vocabulary, is_strict=is_strict
+    )
+
+
+def stored_jobs(record: Record) -> int:
+    with record.read() as connection:
+        return last_job_id(connection)
+
+
+async def test_the_bytes_are_kept_as_received(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    body = b' {"measurements" : [ ], "unknown": 1e3 }\n'
+    found = await take(record, account, vocabulary, body)
+    with record.read() as connection:
+        row = get_job(connection, found.stored.job_id)
+    assert row is not None
+    assert row.body == body
+
+
+async def test_the_job_is_on_the_disk_when_it_is_accepted(
+    record: Record, account: Account, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    found = await take(record, account, vocabulary, make_body(measured()))
+    other = open_record(tmp_path)
+    try:
+        assert stored_jobs(other) == found.stored.job_id
+    finally:
+        other.close()
+
+
+async def test_a_metric_that_was_met_is_known_at_once(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    found = await take(record, account, vocabulary, make_body(measured("p.new", 1.0, "mag")))
+    assert found.outcome.new_units == {"p.new": "mag"}
+    assert vocabulary.metrics["p.new"].unit == "mag"
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"{", MalformedJsonError),
+        (b"[]", InvalidInputError),
+        (b'{"measurements": 1}', InvalidInputError),
+        (b'{"meta": ' + b'{"a":' * 400 + b"1" + b"}" * 401, InvalidInputError),
+    ],
+)
+async def test_of_what_is_no_job_nothing_is_stored(
+    record: Record,
+    account: Account,
+    vocabulary: Vocabulary,
+    body: bytes,
+    error: type[Exception],
+) -> None:
+    with pytest.raises(error):
+        await take(record, account, vocabulary, body)
+    assert stored_jobs(record) == 0
+
+
+async def test_strict_mode_names_each_place_and_meets_no_metric(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    body = make_body(
+        measured("p.a", 1), measured("p.b", "x"), measured("p.a", 2), measured("p.a", "y")
+    )
+    with pytest.raises(SkippedInStrictModeError, match="4 of 4 measurements would be") as caught:
+        await take(record, account, vocabulary, body, is_strict=True)
+    assert [item.loc[-1] for item in caught.value.detail] == [0, 2, 3, 1]
+    assert (stored_jobs(record), dict(vocabulary.metrics)) == (0, {})
+
+
+async def test_a_user_who_was_disabled_meanwhile_stores_nothing(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    record.write(lambda connection: disable(connection, "ada"))
+    with pytest.raises(UnauthorizedError, match="User does not exist"):
+        await take(record, account, vocabulary, make_body(measured()))
+    assert stored_jobs(record) == 0
+
+
+async def test_a_second_service_judges_by_what_the_first_has_learned(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    behind = Vocabulary(record, Schema())
+    await take(record, account, vocabulary, make_body(measured("p.a", 1, "mag")))
+    assert "p.a" not in behind.metrics
+    found = await take(record, account, behind, make_body(measured("p.a", 1, "m")))
+    assert [skip.metric for skip in found.outcome.skipped] == ["p.a"]
+
+
+async def test_of_two_first_values_at_once_one_gives_the_unit(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    bodies = [make_body(measured("p.a", 1, unit)) for unit in ("mag", "m") * 5]
+    found = await asyncio.gather(*(take(record, account, vocabulary, body) for body in bodies))
+    kept = [item.outcome.kept for item in found]
+    skipped = [len(item.outcome.skipped) for item in found]
+    assert (sum(kept), sum(skipped)) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, "no env.date: the time of receipt was taken"),
+        ({"env": {"date": "soon"}}, "env.date is not an ISO 8601 date"),
+    ],
+)
+async def test_a_time_that_was_not_asked_for_is_noted(
+    record: Record, account: Account, vocabulary: Vocabulary, changes: Any, note: str
+) -> None:
+    found = await take(record, account, vocabulary, make_body(measured(), **changes))
+    assert note in found.notes[0]
+    assert found.stored.time_ns == found.stored.received_ns
+
+
+async def test_bare_tokens_are_noted(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    body = json.dumps({"measurements": [measured("p.a", float("nan"))]}).encode()
+    found = await take(record, account, vocabulary, body)
+    assert "1 bare NaN or Infinity in the body were read as null" in found.notes
+
+
+async def test_it_gives_up_where_the_metrics_never_hold_still(
+    record: Record,
+    account: Account,
+    vocabulary: Vocabulary,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def store_none(_connection: Connection, items: Sequence[NewJob], /) -> list[Stale]:
+        return [Stale() for _ in items]
+
+    stored = Shortened(whole=store_none, short=lambda _connection, _items: None)
+    monkeypatch.setattr(ingest, "_STORE", stored)
+    with pytest.raises(RecordUnavailableError, match="changing too fast"):
+        await take(record, account, vocabulary, make_body(measured()))
+
+
+async def test_a_job_is_deliverable_if_it_has_a_value(
+    record: Record, account: Account, vocabulary: Vocabulary
+) -> None:
+    jobs = [
+        await take(record, account, vocabulary, make_body(measured("p.a", value)))
+        for value in (1.0, None)
+    ]
+    with record.read() as connection:
+        rows = [get_job(connection, job.stored.job_id) for job in jobs]
+    assert [row.is_deliverable for row in rows if row] == [True, False]

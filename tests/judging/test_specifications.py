@@ -1,0 +1,209 @@
+from datetime import date
+from typing import Any
+
+import pytest
+
+from squash_api.errors import InvalidInputError
+from squash_api.judging.specifications import (
+    LEVELS,
+    OPERATORS,
+    Alert,
+    Expect,
+    Mute,
+    parse_specification,
+    specification_from_json,
+)
+from squash_api.schema.names import Schema
+
+HARD: dict[str, Any] = {
+    "name": "demo.latency.hard",
+    "threshold": {"value": 60, "unit": "second", "operator": "<"},
+    "tags": ["minimum", "gate"],
+    "metadata_query": {"instrument": "HSC", "visits": [1, 2]},
+    "type": "threshold",
+    "alert": {
+        "level": "warning",
+        "channel": "#dm-alerts",
+        "per": ["instrument", "filter"],
+        "max_age": "7d",
+        "mute": {"until": "2026-12-15", "why": "reprocessing"},
+    },
+    "expect": {"every": "24h", "grace": "90m"},
+}
+
+
+def places(change: dict[str, Any], **known: Any) -> list[tuple[str | int, ...]]:
+    with pytest.raises(InvalidInputError) as caught:
+        specification_from_json({**HARD, **change}, **known)
+    return [detail.loc for detail in caught.value.detail]
+
+
+def level_of(tags: list[str], **alert: Any) -> str:
+    return specification_from_json({**HARD, "tags": tags, "alert": alert}).level
+
+
+def threshold(**change: Any) -> dict[str, Any]:
+    return {"threshold": {**HARD["threshold"], **change}}
+
+
+def test_the_metric_is_the_name_without_its_last_part() -> None:
+    assert specification_from_json(HARD).metric == "demo.latency"
+
+
+def test_a_threshold_keeps_the_unit_it_is_written_in() -> None:
+    specification = specification_from_json(HARD)
+    assert (specification.operator, specification.threshold, specification.unit) == ("<", 60.0, "s")
+
+
+def test_a_specification_survives_its_json() -> None:
+    specification = specification_from_json(HARD)
+    assert specification_from_json(specification.to_json()) == specification
+
+
+def test_alert_and_expect_are_read() -> None:
+    specification = specification_from_json(HARD)
+    assert specification.alert == Alert(
+        "WARNING",
+        "#dm-alerts",
+        ("instrument", "filter"),
+        604800,
+        Mute(date(2026, 12, 15), "reprocessing"),
+    )
+    assert specification.expect == Expect(every_s=86400, grace_s=5400)
+
+
+def test_without_grace_nothing_may_be_late() -> None:
+    document = {**HARD, "expect": {"every": "2w"}}
+    assert specification_from_json(document).expect == Expect(every_s=1209600, grace_s=0)
+
+
+def test_a_threshold_may_be_written_as_text() -> None:
+    assert specification_from_json({**HARD, **threshold(value="1e-6")}).threshold == 1e-6
+
+
+def test_a_query_may_be_null_or_absent() -> None:
+    assert specification_from_json({**HARD, "metadata_query": None}).metadata_query == {}
+
+
+@pytest.mark.parametrize(
+    ("tags", "level"),
+    [
+        (["minimum"], "CRITICAL"),
+        (["design"], "WARNING"),
+        (["stretch"], "INFO"),
+        (["stretch", "minimum", "design"], "CRITICAL"),
+        (["release"], "WARNING"),
+        ([], "WARNING"),
+    ],
+)
+def test_tags_say_how_bad_a_violation_is(tags: list[str], level: str) -> None:
+    assert level_of(tags) == level
+
+
+def test_alert_overrides_the_level_of_the_tags() -> None:
+    assert level_of(["minimum"], level="info") == "INFO"
+
+
+def test_levels_go_from_mild_to_bad() -> None:
+    assert LEVELS == ("INFO", "WARNING", "CRITICAL")
+
+
+def test_the_six_comparisons_have_the_measurement_on_the_left() -> None:
+    assert {name for name, compare in OPERATORS.items() if compare(1.0, 2.0)} == {"<", "<=", "!="}
+
+
+@pytest.mark.parametrize("part", ["value", "unit", "operator"])
+def test_each_part_of_a_threshold_is_needed(part: str) -> None:
+    parts = {key: value for key, value in HARD["threshold"].items() if key != part}
+    assert places({"threshold": parts}) == [("threshold", part)]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("value", None),
+        ("value", "many"),
+        ("value", [5]),
+        ("value", float("nan")),
+        ("value", float("inf")),
+        ("value", "5 kg"),
+        ("unit", None),
+        ("unit", "furlongs"),
+        ("unit", True),
+        ("unit", "mag(AB)"),
+        ("operator", "=>"),
+        ("operator", ["<"]),
+        ("operator", None),
+    ],
+)
+def test_a_bad_part_of_a_threshold_is_named(part: str, value: object) -> None:
+    assert places(threshold(**{part: value})) == [("threshold", part)]
+
+
+@pytest.mark.parametrize("value", [None, {}, "", float("nan"), {"deep": 1}, 10**400, "\ud800"])
+def test_a_term_that_no_job_can_match_is_refused(value: object) -> None:
+    assert places({"metadata_query": {"dataset": value}}) == [("metadata_query", "dataset")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "loc"),
+    [
+        ({"colour": "red"}, ("alert", "colour")),
+        ({"level": "fatal"}, ("alert", "level")),
+        ({"channel": "dm alerts"}, ("alert", "channel")),
+        ({"channel": None}, ("alert", "channel")),
+        ({"per": ["visit"]}, ("alert", "per")),
+        ({"per": {"filter": 1}}, ("alert", "per")),
+        ({"max_age": 7}, ("alert", "max_age")),
+        ({"max_age": "0d"}, ("alert", "max_age")),
+        ({"max_age": "11000d"}, ("alert", "max_age")),
+        ({"mute": "always"}, ("alert", "mute")),
+        ({"mute": {"until": "2026-12-15"}}, ("alert", "mute")),
+        ({"mute": {"until": "2026-02-30", "why": "x"}}, ("alert", "mute", "until")),
+        ({"mute": {"until": "2026-12-15", "why": " "}}, ("alert", "mute", "why")),
+    ],
+)
+def test_a_malformed_alert_is_named(keys: dict[str, Any], loc: tuple[str, ...]) -> None:
+    assert places({"alert": keys}) == [loc]
+
+
+@pytest.mark.parametrize(
+    ("keys", "loc"),
+    [
+        ({"grace": "1h"}, ("expect",)),
+        ({"every": "daily"}, ("expect", "every")),
+        ({"every": "1d", "often": 1}, ("expect", "often")),
+    ],
+)
+def test_a_malformed_expect_is_named(keys: dict[str, Any], loc: tuple[str, ...]) -> None:
+    assert places({"expect": keys}) == [loc]
+
+
+def test_null_takes_back_what_a_base_says_of_alerts() -> None:
+    document = {**HARD, "alert": {"level": None, "mute": None}, "expect": None}
+    specification = specification_from_json(document)
+    assert (specification.alert, specification.expect) == (Alert(), None)
+
+
+def test_alerts_may_be_per_added_tag() -> None:
+    document = {**HARD, "alert": {"per": "site"}}
+    specification = specification_from_json(document, schema=Schema(extra_tags=("site",)))
+    assert specification.alert == Alert(per=("site",))
+
+
+@pytest.mark.parametrize(("today", "faults"), [(15, 0), (16, 1)])
+def test_a_mute_lasts_through_its_last_day(today: int, faults: int) -> None:
+    _, found = parse_specification(HARD, name=HARD["name"], today=date(2026, 12, today))
+    assert [fault.loc for fault in found] == [("alert", "mute", "until")] * faults
+
+
+@pytest.mark.parametrize(
+    "name", ["demo.hard", "hard", "a.b.c.d", "demo.latency.", "demo.a b.c", "squash.a.b"]
+)
+def test_an_illegal_name_is_refused(name: str) -> None:
+    assert places({"name": name}) == [("name",)]
+
+
+def test_all_problems_are_named_at_once() -> None:
+    change = {"name": 5, "threshold": None, "tags": [5], "metadata_query": [1], "type": "range"}
+    assert set(places(change)) == {(key,) for key in change}

@@ -1,0 +1,308 @@
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from squash_api.errors import SettingsError
+from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.loading import (
+    MetricsPackage,
+    Problem,
+    load_metrics_package,
+    load_metrics_packages,
+    resolve_packages,
+)
+from squash_api.schema.names import Schema
+from tests.support.yaml_packages import ROOT, shared, write_package
+
+SOUND = "name: latency.hard\nthreshold: {value: 60, unit: s, operator: '<'}\n"
+TODAY = date(2026, 11, 22)
+
+
+def load(tmp_path: Path, files: dict[str, str], **known: str) -> MetricsPackage:
+    return load_metrics_package(write_package(tmp_path / "pkg", files, **known), today=TODAY)
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    return [str(problem) for problem in load(tmp_path, {"a.yaml": text}).problems]
+
+
+def metric_problems(tmp_path: Path, text: str) -> list[str]:
+    return [str(problem) for problem in load(tmp_path, {}, metrics=text).problems]
+
+
+def as_row(specification: Specification) -> dict[str, object]:
+    return {
+        "metadata_query": specification.metadata_query,
+        "metric": specification.metric,
+        "name": specification.name,
+        "operator": specification.operator,
+        "tags": list(specification.tags),
+        "threshold": specification.threshold,
+        "unit": specification.unit,
+    }
+
+
+def test_the_sample_of_verify_metrics_resolves_as_lsst_verify_resolves_it() -> None:
+    package = load_metrics_package(shared("verify_metrics_sample"))
+    expected = json.loads(shared("verify_metrics_sample.resolved.json").read_text())
+    found = [as_row(specification) for _, specification in sorted(package.specifications.items())]
+    assert found == expected
+
+
+def test_the_sample_of_verify_metrics_has_no_problem() -> None:
+    package = load_metrics_package(shared("verify_metrics_sample"))
+    assert (len(package.metrics), package.problems) == (938, ())
+
+
+def test_a_problem_reads_as_place_and_message(tmp_path: Path) -> None:
+    (problem,) = load(tmp_path, {"a.yaml": SOUND.replace("'<'", "=>")}).problems
+    assert str(problem) == (
+        "pkg/specs/demo/a.yaml:2: '=>' is no operator: write one of < <= > >= == !="
+    )
+
+
+def test_a_problem_without_a_place_reads_as_its_message() -> None:
+    assert str(Problem(None, "write it")) == "write it"
+
+
+@pytest.mark.parametrize("missing", ["metrics", "specs"])
+def test_a_directory_without_metrics_or_specs_is_no_package(tmp_path: Path, missing: str) -> None:
+    package = write_package(tmp_path / "pkg", {})
+    for path in (package / missing).iterdir():
+        path.unlink()
+    (package / missing).rmdir()
+    with pytest.raises(SettingsError, match=missing):
+        load_metrics_package(package)
+
+
+def test_files_with_only_comments_and_loose_files_define_nothing(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "pkg", {"a.yml": "# to do\n", "b.txt": "{"})
+    (package / "specs" / "loose.yaml").write_text("{")
+    assert load_metrics_package(package).problems == ()
+
+
+def test_both_endings_and_all_depths_are_read(tmp_path: Path) -> None:
+    files = {"a.yml": SOUND, "deep/er/b.yaml": SOUND.replace("hard", "soft")}
+    found = load(tmp_path, files)
+    assert list(found.specifications) == ["demo.latency.hard", "demo.latency.soft"]
+
+
+def test_every_definition_knows_its_line(tmp_path: Path) -> None:
+    package = load(tmp_path, {"a.yaml": f"# limits\n---\n{SOUND}"})
+    assert str(package.specifications["demo.latency.hard"].source) == "pkg/specs/demo/a.yaml:3"
+    assert str(package.metrics["demo.frac"].source) == "pkg/metrics/demo.yaml:2"
+
+
+def test_a_metric_may_be_named_with_its_package(tmp_path: Path) -> None:
+    package = load(tmp_path, {}, metrics="demo.x: {description: d, unit: ''}\n")
+    assert list(package.metrics) == ["demo.x"]
+
+
+def test_metric_tags_may_be_a_set_with_merge_keys(tmp_path: Path) -> None:
+    text = """\
+        x: {description: d, unit: '', tags: &all !!set {a, b}}
+        y: {description: d, unit: '', tags: !!set {<<: *all, c: null}}
+        z: {description: d, unit: '', tags: 'a, b'}
+        """
+    metrics = load(tmp_path, {}, metrics=text).metrics
+    assert [metric.tags for metric in metrics.values()] == [("a", "b"), ("a", "b", "c"), ("a, b",)]
+
+
+def test_of_equal_keys_the_last_wins_without_a_problem(tmp_path: Path) -> None:
+    text = "x: {description: d, unit: s, unit: h}\n"
+    assert load(tmp_path, {}, metrics=text).metrics["demo.x"].unit == "h"
+    assert load_metrics_package(tmp_path / "pkg").problems == ()
+
+
+def test_a_display_name_is_kept_in_the_reference(tmp_path: Path) -> None:
+    text = "x: {description: d, unit: s, reference: {display_name: Ex}}\n"
+    assert load(tmp_path, {}, metrics=text).metrics["demo.x"].display_name == "Ex"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "demo.yaml:1: the file is empty"),
+        ("[]", "demo.yaml:1: not a mapping of metric names"),
+        ("x:\n", "demo.yaml:1: not a mapping: write description"),
+        ("x: {unit: s}\n", "demo.yaml:1: the description is missing"),
+        ("x: {description: null, unit: s}\n", "demo.yaml:1: the description is null"),
+        ("x: {description: d}\n", "the unit is missing: write ''"),
+        ("x:\n  description: d\n  unit: null\n", "demo.yaml:3: the unit is null: write ''"),
+        ("x:\n  unit: seconds\n  description: d\n", "demo.yaml:2: 'seconds' is no unit"),
+        ("x: {description: d, unit: s, colour: red}\n", "refuses the key 'colour'"),
+        ("x: {description: d, unit: s, display_name: X}\n", "write it under reference"),
+        ("x: {description: d, unit: s, reference: LPM-17}\n", "a reference is a mapping"),
+        ("x: {description: d, unit: s, tags: 5}\n", "tags are a text or a list"),
+        ("5: {description: d, unit: s}\n", "the name 5 is not text"),
+        ("other.x: {description: d, unit: s}\n", "'other.x' is not of 'demo'"),
+        ("a.b.c: {description: d, unit: s}\n", "write package.metric"),
+        ("two words: {description: d, unit: s}\n", "choose another name"),
+        ("time: {description: d, unit: s}\n", "'time' is the name of a tag or field"),
+        ("x: &x {description: d, unit: s}\n---\ny: *x\n", "not YAML"),
+        ("x: {description: d, unit: s}\n---\ny: {}\n", "demo.yaml:3: a metrics file has one"),
+    ],
+)
+def test_what_is_wrong_in_a_metrics_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (problem,) = metric_problems(tmp_path, text)
+    assert message in problem
+
+
+def test_one_metric_written_twice_is_a_problem(tmp_path: Path) -> None:
+    text = "x: {description: d, unit: s}\ndemo.x: {description: d, unit: s}\n"
+    (problem,) = metric_problems(tmp_path, text)
+    assert problem == (
+        "pkg/metrics/demo.yaml:2: 'demo.x' is defined at pkg/metrics/demo.yaml:1 already: "
+        "rename or delete one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("latency.hard", "latincy.hard"),
+            "a.yaml:1: the metric 'demo.latincy' is not defined: write 'demo.latency'",
+        ),
+        (("unit: s", "unit: mag"), "a.yaml:2: the unit 'mag' of demo.latency.hard does not"),
+        (("unit: s", "unit: secs"), "a.yaml:2: 'secs' is no unit that astropy knows; write s"),
+        (("latency.hard", "latency.very hard"), "a.yaml:1: 'demo.latency.very hard' holds more"),
+        (("60", ".nan"), "a.yaml:2: the threshold's value nan is not finite"),
+        (("60", "[60]"), "a.yaml:2: the threshold's value [60] is not a number"),
+        (("value: 60, ", ""), "a.yaml:2: the threshold has no value: write one"),
+    ],
+)
+def test_what_is_wrong_in_a_specification_is_named(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    (problem,) = problems(tmp_path, SOUND.replace(*change))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: None': no job can match"),
+        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: '2026-01-01'': a day without quotes"),
+        ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
+        ("metadata_query: [a]\n", ":3: a metadata query is a mapping"),
+        ("tags: null\n", ":3: tags are a text or a list"),
+        ("tags: [2026]\n", ":3: the tag 2026 is not text"),
+        ("alert:\n  levle: critical\n", ":4: 'alert' has no key 'levle'"),
+        ("alert:\n  channel: #dm\n", ":4: None is no channel"),
+        ("alert: {per: [visit]}\n", ":3: 'visit' is no tag of the points"),
+        ("alert: {mute: {until: 2026-11-21, why: x}}\n", ":3: the mute ended on 2026-11-21"),
+        ("expect: {every: 1:30}\n", ":3: 90 is no duration"),
+        ("operator_str: x\n", ":3: lsst.verify cannot load the key 'operator_str'"),
+        ("5: x\n", ":1: the key 5 is not text"),
+    ],
+)
+def test_what_is_wrong_beside_the_threshold_is_named(tmp_path: Path, text: str, place: str) -> None:
+    (problem,) = problems(tmp_path, SOUND + text)
+    assert place in problem
+
+
+def test_a_specification_with_a_small_problem_is_still_there(tmp_path: Path) -> None:
+    package = load(tmp_path, {"a.yaml": SOUND + "alert: {per: [visit]}\n"})
+    assert list(package.specifications) == ["demo.latency.hard"]
+
+
+def test_the_last_day_of_a_mute_is_no_problem(tmp_path: Path) -> None:
+    assert problems(tmp_path, SOUND + "alert: {mute: {until: 2026-11-22, why: x}}\n") == []
+
+
+def test_problems_are_all_reported_in_order_of_place(tmp_path: Path) -> None:
+    files = {"b.yaml": "{", "a.yaml": f"---\n---\n{SOUND}---\nname: x\nbase: '#y'\n"}
+    package = load(tmp_path, files, metrics="x: {unit: q}\n")
+    places = [str(problem.source) for problem in package.problems]
+    assert places == [
+        "pkg/metrics/demo.yaml:1",
+        "pkg/metrics/demo.yaml:1",
+        "pkg/specs/demo/a.yaml:2",
+        "pkg/specs/demo/a.yaml:3",
+        "pkg/specs/demo/a.yaml:7",
+        "pkg/specs/demo/b.yaml:1",
+    ]
+
+
+def test_a_package_directory_has_a_legal_name(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "pkg", {})
+    (package / "specs" / "de.mo").mkdir()
+    (package / "specs" / "de.mo" / "a.yaml").write_text("# nothing\n")
+    (problem,) = load_metrics_package(package).problems
+    assert "'de.mo' is no package's name" in str(problem)
+
+
+def test_two_packages_are_merged(tmp_path: Path) -> None:
+    first = write_package(tmp_path / "one", {})
+    second = write_package(
+        tmp_path / "two", {"a.yaml": SOUND}, metrics="x: {description: d, unit: s}"
+    )
+    package = load_metrics_packages([second, first])
+    assert package.problems == ()
+    assert set(package.specifications) == {"demo.latency.hard"}
+    assert "demo.x" in package.metrics
+
+
+def test_one_name_in_two_packages_is_a_problem(tmp_path: Path) -> None:
+    directories = [write_package(tmp_path / name, {"a.yaml": SOUND}) for name in ("one", "two")]
+    found = [str(problem) for problem in load_metrics_packages(directories).problems]
+    assert [line.split(" is ")[0] for line in found] == [
+        "two/metrics/demo.yaml:1: 'demo.latency'",
+        "two/metrics/demo.yaml:2: 'demo.frac'",
+        "two/metrics/demo.yaml:3: 'demo.frac2'",
+        "two/specs/demo/a.yaml:1: 'demo.latency.hard'",
+    ]
+
+
+def test_no_directories_give_an_empty_package() -> None:
+    package = load_metrics_packages([])
+    assert (package.metrics, package.specifications, package.problems) == ({}, {}, ())
+
+
+@pytest.mark.parametrize("name", ["srd", "camera"])
+def test_the_packages_of_the_project_have_no_problem(name: str) -> None:
+    assert load_metrics_package(ROOT / "specs" / name).problems == ()
+
+
+def test_an_added_tag_forbids_a_metric_of_its_name(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "pkg", {})
+    (problem,) = load_metrics_package(package, schema=Schema(extra_tags=("frac",))).problems
+    assert "'demo.frac': 'frac' is the name of a tag" in str(problem)
+
+
+BUILT = """\
+id: limit
+threshold:
+  value: 5
+  unit: s
+---
+name: latency.hard
+base: '#limit'
+threshold: {operator: <}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "line", "own"),
+    [
+        (("threshold", "value"), 3, False),
+        (("threshold", "operator"), 8, True),
+        (("tags",), 6, False),
+    ],
+)
+def test_the_line_of_a_key_is_the_one_with_the_last_word(
+    tmp_path: Path, keys: tuple[str, ...], line: int, *, own: bool
+) -> None:
+    package = write_package(tmp_path / "pkg", {"a.yaml": BUILT})
+    found = resolve_packages([package])["demo.latency.hard"]
+    assert str(found.locate(*keys)) == f"pkg/specs/demo/a.yaml:{line}"
+    assert found.says(*keys) is own
+
+
+def test_resolved_specifications_are_those_of_the_packages() -> None:
+    directories = [ROOT / "specs" / "srd", ROOT / "specs" / "camera"]
+    resolved = {name: item.specification for name, item in resolve_packages(directories).items()}
+    assert resolved == load_metrics_packages(directories).specifications

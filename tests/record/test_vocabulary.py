@@ -1,0 +1,76 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.record.definitions import DefinitionRow, append_definitions
+from squash_api.record.metrics import Vocabulary, declare_metrics, meet_metrics, withdraw_metrics
+from squash_api.record.record import Record
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import KnownMetric
+from tests.support.builders import open_record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    yield record
+    record.close()
+
+
+def meet(record: Record, **units: str | None) -> None:
+    named = {f"p.{name}": unit for name, unit in units.items()}
+    record.write(lambda connection: meet_metrics(connection, named))
+
+
+def test_an_empty_record_has_no_metrics(record: Record) -> None:
+    vocabulary = Vocabulary(record, Schema())
+    assert (dict(vocabulary.metrics), vocabulary.revision) == ({}, 0)
+
+
+def test_metrics_of_the_record_are_there_from_the_beginning(record: Record) -> None:
+    meet(record, a="mag", b=None)
+    assert dict(Vocabulary(record, Schema()).metrics) == {
+        "p.a": KnownMetric("mag", is_declared=False),
+        "p.b": KnownMetric(None, is_declared=False),
+    }
+
+
+def test_what_is_new_comes_with_the_next_refresh(record: Record) -> None:
+    vocabulary = Vocabulary(record, Schema())
+    meet(record, a="mag")
+    assert not vocabulary.metrics
+    vocabulary.refresh()
+    assert set(vocabulary.metrics) == {"p.a"}
+
+
+def test_what_has_changed_comes_with_the_next_refresh(record: Record) -> None:
+    meet(record, a="mag", b=None)
+    vocabulary = Vocabulary(record, Schema())
+    record.write(lambda connection: declare_metrics(connection, {"p.a": "mmag"}))
+    vocabulary.refresh()
+    assert vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=True)
+    record.write(lambda connection: withdraw_metrics(connection, ["p.a"]))
+    vocabulary.refresh()
+    assert vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=False)
+    assert vocabulary.metrics["p.b"] == KnownMetric(None, is_declared=False)
+
+
+def test_the_revision_is_that_of_the_definitions(record: Record) -> None:
+    vocabulary = Vocabulary(record, Schema())
+    row = DefinitionRow(kind="metric", name="p.a", document={}, origin="api", created_ns=0)
+    record.write(lambda connection: append_definitions(connection, [row, row]))
+    vocabulary.refresh()
+    assert vocabulary.revision == 2
+
+
+def test_a_metric_whose_name_has_become_a_tag_is_left_out(record: Record) -> None:
+    meet(record, site="mag", a="mag")
+    assert set(Vocabulary(record, Schema(("site",))).metrics) == {"p.a"}
+
+
+def test_the_metrics_cannot_be_changed_by_who_reads_them(record: Record) -> None:
+    with pytest.raises(TypeError):
+        Vocabulary(record, Schema()).metrics["p.a"] = KnownMetric(  # type: ignore[index]
+            None, is_declared=False
+        )

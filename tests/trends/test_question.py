@@ -1,0 +1,203 @@
+from typing import Any
+
+import pytest
+
+from squash_api.errors import InvalidInputError
+from squash_api.schema.names import Schema
+from squash_api.trends.question import Question, column_of, cursor_text, parse_cursor, read_question
+from squash_api.trends.series import Cursor, Selection
+
+NOW_NS = 1_000_000 * 10**9
+DAY_NS = 86_400 * 10**9
+
+
+def read(*parameters: tuple[str, str], schema: Schema | None = None) -> Question:
+    return read_question(parameters, schema=schema or Schema(), now_ns=NOW_NS)
+
+
+def selected(*parameters: tuple[str, str]) -> Selection:
+    return read(*parameters).selection
+
+
+def refused(*parameters: tuple[str, str]) -> list[tuple[Any, str]]:
+    with pytest.raises(InvalidInputError) as caught:
+        read(*parameters)
+    return [(detail.loc[1], detail.msg) for detail in caught.value.detail]
+
+
+def test_no_parameters_ask_for_the_first_page_of_everything() -> None:
+    assert read() == Question(Selection(), limit=100)
+
+
+def test_repeated_parameters_mean_any_of_them() -> None:
+    found = selected(("metric", "p.a"), ("package", "q"), ("metric", "p.b"), ("run", "R 1"))
+    assert (found.metrics, found.packages, found.runs) == (("p.a", "p.b"), ("q",), ("R_1",))
+
+
+def test_a_tag_is_named_by_itself_or_by_what_feeds_it() -> None:
+    found = selected(("filter", "HSC R"), ("filter_name", "i"), ("ci_dataset", "RC2"))
+    assert found.tags == {"filter": ("HSC_R", "i"), "dataset": ("RC2",)}
+
+
+def test_a_physical_filter_is_its_own_tag() -> None:
+    assert selected(("physical_filter", "r")).tags == {"physical_filter": ("r",)}
+
+
+def test_an_added_tag_is_a_parameter() -> None:
+    question = read(("site", "summit"), schema=Schema(("site",)))
+    assert question.selection.tags == {"site": ("summit",)}
+
+
+def test_an_added_tag_that_is_called_like_a_parameter_gets_a_prefix() -> None:
+    question = read(("job", "7"), ("tag.job", "x"), schema=Schema(("job",)))
+    assert (question.selection.jobs, question.selection.tags) == ((7,), {"job": ("x",)})
+    assert (column_of("job"), column_of("value"), column_of("filter")) == (
+        "tag.job",
+        "tag.value",
+        "filter",
+    )
+
+
+def test_ids_of_jobs_are_numbers_and_impossible_ones_are_of_no_job() -> None:
+    assert selected(("job", "7"), ("job", "9" * 30)).jobs == (7,)
+    assert selected(("job", "9" * 30)).jobs == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-02", DAY_NS),
+        ("1970-01-01T00:00:01.5Z", 1_500_000_000),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("2d", NOW_NS - 2 * DAY_NS),
+        ("90s", NOW_NS - 90 * 10**9),
+    ],
+)
+def test_a_time_is_a_date_or_how_long_ago_it_was(text: str, expected: int) -> None:
+    found = selected(("since", text))
+    assert (found.since_ns, selected(("until", text)).until_ns) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "expected"),
+    [
+        ("1.5", {"meta.k": 1.5}, True),
+        ("1.50", {"meta.k": 1.5}, True),
+        ("1.5", {"meta.k": 1.25}, False),
+        ("1.5", {"meta.k.text": "1.5"}, True),
+        ("1.5", {}, False),
+        ("1..2", {"meta.k": 1.0}, True),
+        ("1..2", {"meta.k": 2.0}, True),
+        ("1..2", {"meta.k": 2.1}, False),
+        ("..2", {"meta.k": -1e9}, True),
+        ("2..", {"meta.k": 1e9}, True),
+        ("2..", {"meta.k": 1.0}, False),
+        ("-2..-1", {"meta.k": -1.5}, True),
+        ("a..b", {"meta.k.text": "a..b"}, True),
+        ("good seeing", {"meta.k.text": "good_seeing"}, True),
+        ("good", {"meta.k.text": "bad"}, False),
+        ("nan", {"meta.k": 1.0}, False),
+    ],
+)
+def test_metadata_is_compared_as_number_range_or_text(
+    text: str, fields: dict[str, str | float], *, expected: bool
+) -> None:
+    (condition,) = selected(("meta.k", text)).conditions
+    assert condition(fields) is expected
+
+
+def test_text_metadata_may_be_named_as_in_influxdb() -> None:
+    (condition,) = selected(("meta.k.text", "7")).conditions
+    assert [
+        condition({name: value}) for name, value in (("meta.k.text", "7"), ("meta.k", 7.0))
+    ] == [
+        True,
+        False,
+    ]
+
+
+def test_of_repeated_metadata_any_will_do_and_of_several_keys_all_must() -> None:
+    one, other = selected(("meta.a", "1"), ("meta.b", "5"), ("meta.a", "2..3")).conditions
+    assert [one({"meta.a": number}) for number in (1.0, 2.5, 4.0)] == [True, True, False]
+    assert other({"meta.b": 5.0})
+
+
+def test_fields_are_named_by_commas_or_all_at_once() -> None:
+    question = read(("fields", "meta.airmass,meta.note.text"), ("fields", "*"))
+    assert question.fields == ("meta.airmass", "meta.note.text", "*")
+    assert question.selection.has_fields
+
+
+@pytest.mark.parametrize(("format_", "limit"), [("json", 100), ("csv", None), ("parquet", None)])
+def test_only_json_comes_in_pages_by_itself(format_: str, limit: int | None) -> None:
+    assert read(("format", format_)).limit == limit
+    assert read(("format", format_), ("limit", "7")).limit == 7
+
+
+def test_points_come_all_at_once() -> None:
+    question = read(("points", "500"))
+    assert (question.points, question.limit) == (500, None)
+
+
+def test_the_unit_and_absent_values_are_asked_for() -> None:
+    found = selected(("unit", "mag"), ("absent", "true"))
+    assert (found.unit, found.has_absent) == ("mag", True)
+
+
+def test_a_dimensionless_unit_is_an_empty_text() -> None:
+    assert selected(("unit", "")).unit == ""
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (("metrc", "p.a"), "There is no parameter `metrc`; did you mean `metric`?"),
+        (("airmass", "1"), "There is no parameter `airmass`; metadata is `meta.airmass`"),
+        (("tag.nothing", "1"), "There is no parameter `tag.nothing`; metadata is"),
+        (("filter", ""), "`filter` is empty"),
+        (("metric", ""), "`metric` is empty"),
+        (("meta.k", ""), "`meta.k` is empty"),
+        (("meta.", "1"), "`meta.` needs a key"),
+        (("job", "x"), "'x' is no id of a job"),
+        (("job", "-1"), "'-1' is no id of a job"),
+        (("since", "yesterday"), "'yesterday' is neither an ISO 8601 date"),
+        (("until", "5 parsecs"), "'5 parsecs' is neither an ISO 8601 date"),
+        (("absent", "perhaps"), "`absent` must be true or false"),
+        (("points", "1"), "`points` must be a whole number, 2 to 10000"),
+        (("points", "many"), "`points` must be a whole number, 2 to 10000"),
+        (("limit", "0"), "`limit` must be a whole number, 1 to 1000"),
+        (("limit", "1001"), "`limit` must be a whole number, 1 to 1000"),
+        (("format", "xml"), "There is no format 'xml': choose among json, csv, parquet"),
+        (("after", "7"), "The cursor `after` must be the one of a `next` link"),
+        (("after", "9" * 19 + ".1"), "The cursor `after` must be the one of a `next` link"),
+        (("after", "٣.1"), "The cursor `after` must be the one of a `next` link"),
+        (("fields", "airmass"), "'airmass' is no metadata: write meta.airmass"),
+        (("fields", ""), "'' is no metadata"),
+    ],
+)
+def test_what_is_wrong_is_named(parameter: tuple[str, str], message: str) -> None:
+    ((name, found),) = refused(parameter)
+    assert name == parameter[0]
+    assert found.startswith(message)
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    found = refused(("sinc", "x"), ("job", "x"), ("unit", "m"), ("unit", "s"))
+    assert sorted(name for name, _ in found) == ["job", "sinc", "unit"]
+
+
+def test_a_page_of_points_is_refused() -> None:
+    assert refused(("points", "10"), ("limit", "5"))[0][0] == "points"
+
+
+def test_a_time_that_ends_before_it_begins_is_refused() -> None:
+    assert refused(("since", "1d"), ("until", "2d")) == [("since", "`since` is later than `until`")]
+
+
+def test_a_file_may_have_any_limit() -> None:
+    assert read(("format", "csv"), ("limit", "1000000")).limit == 1_000_000
+
+
+def test_a_cursor_is_read_back() -> None:
+    cursor = Cursor(1_790_000_000_000_000_001, 17)
+    assert parse_cursor(cursor_text(cursor)) == cursor
