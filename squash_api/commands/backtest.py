@@ -14,7 +14,7 @@ from squash_api.settings import Settings, load_settings
 if TYPE_CHECKING:
     from squash_api.metrics_packages.loading import MetricsPackage
     from squash_api.record.record import Record
-    from squash_api.reports.backtest import Backtest, Edition
+    from squash_api.reports.backtest import Backtest, SpecificationSet
     from squash_api.reports.backtest_report import Section
     from squash_api.schema.names import Schema
 
@@ -73,7 +73,7 @@ def _run(
     # Heavy, and `squash --help` does not need it.
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.reports.backtest import backtest as judge_by_both  # noqa: PLC0415
-    from squash_api.reports.backtest import edition_of, jobs_to_judge  # noqa: PLC0415
+    from squash_api.reports.backtest import jobs_to_judge, set_of_package  # noqa: PLC0415
     from squash_api.schema.names import Schema  # noqa: PLC0415
     from squash_api.schema.text import tag_text  # noqa: PLC0415
 
@@ -86,8 +86,8 @@ def _run(
             return judge_by_both(
                 record,
                 tracked(jobs_to_judge(record, since_ns=since_ns), what="judging"),
-                old=_old_edition(old, settings, record, schema, metrics),
-                new=edition_of(package, record=record, schema=schema, metrics=metrics),
+                old=_old_set(old, settings, record, schema, metrics),
+                new=set_of_package(package, record=record, schema=schema, metrics=metrics),
                 schema=schema,
                 dataset=None if dataset is None else tag_text(dataset),
             )
@@ -108,18 +108,18 @@ def _load_new(directories: list[Path], schema: "Schema") -> "MetricsPackage":
     return package
 
 
-def _old_edition(
+def _old_set(
     directories: list[Path],
     settings: Settings,
     record: "Record",
     schema: "Schema",
     metrics: list[str],
-) -> "Edition":
+) -> "SpecificationSet":
     from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
-    from squash_api.reports.backtest import edition_in_force, edition_of  # noqa: PLC0415
+    from squash_api.reports.backtest import set_in_force, set_of_package  # noqa: PLC0415
 
     if not directories:
-        in_force = edition_in_force(record, schema=schema, metrics=metrics)
+        in_force = set_in_force(record, schema=schema, metrics=metrics)
         if in_force.specifications or not settings.specs:
             return in_force
     chosen = directories or list(settings.specs)
@@ -128,12 +128,12 @@ def _old_edition(
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
         fail(f"the specifications to compare with have problems:\n{lines}")
-    return edition_of(package, record=record, schema=schema, metrics=metrics)
+    return set_of_package(package, record=record, schema=schema, metrics=metrics)
 
 
 def _since_ns(text: str) -> int:
     from squash_api.ingest.document import parse_time_ns  # noqa: PLC0415
-    from squash_api.judging.alert_keys import parse_duration  # noqa: PLC0415
+    from squash_api.judging.alerts import parse_duration  # noqa: PLC0415
 
     time_ns = parse_time_ns(text)
     if time_ns is not None:

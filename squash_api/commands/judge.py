@@ -11,7 +11,7 @@ from squash_api.errors import SquashError
 if TYPE_CHECKING:
     from squash_api.ingest.assessment import Skip
     from squash_api.ingest.document import Job
-    from squash_api.judging.verdicts import Verdict
+    from squash_api.judging.limits import Verdict
     from squash_api.metrics_packages.loading import MetricsPackage
 
 _STYLES = {"passed": "green", "failed": "bold red", "not measured": "yellow"}
@@ -67,7 +67,7 @@ def judge_file(
     A specification counts if it has all the tags.
     """
     from squash_api.ingest.assessment import assess  # noqa: PLC0415
-    from squash_api.judging.verdicts import judge_job  # noqa: PLC0415
+    from squash_api.judging.limits import judge_job  # noqa: PLC0415
     from squash_api.schema.names import Schema  # noqa: PLC0415
     from squash_api.verify.metrics import KnownMetric  # noqa: PLC0415
 
@@ -97,7 +97,7 @@ def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
 
     cases = []
     for verdict in verdicts:
-        names = (verdict.metric, verdict.specification)
+        names = (verdict.metric, verdict.name)
         text = f"{verdict.level}: {_value(verdict)}, must be {_test(verdict)}"
         if _is_violation(verdict, level):
             cases.append(Case(*names, "failed", text, verdict.level))
@@ -140,9 +140,9 @@ def _load_specs(directories: list[Path]) -> "MetricsPackage":
 
 
 def _is_violation(verdict: "Verdict", level: str) -> bool:
-    from squash_api.judging.specifications import LEVELS  # noqa: PLC0415
+    from squash_api.judging.alerts import severity_of  # noqa: PLC0415
 
-    return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
+    return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
 
 
 def _print_verdicts(verdicts: "list[Verdict]") -> None:
@@ -150,25 +150,26 @@ def _print_verdicts(verdicts: "list[Verdict]") -> None:
     table = make_table("status", "specification", *right, "level", right=right)
     for verdict in verdicts:
         margin = "" if verdict.margin is None else f"{verdict.margin:+.1%}"
-        cells = (verdict.specification, _value(verdict), _test(verdict), margin, verdict.level)
+        cells = (verdict.name, _value(verdict), _test(verdict), margin, verdict.level)
         add_row(table, verdict.status, *cells, style=_STYLES[verdict.status])
     if verdicts:
         print_table(table)
 
 
 def _value(verdict: "Verdict") -> str:
-    return "" if verdict.value is None else _quantity(verdict.value, verdict)
+    return (
+        ""
+        if verdict.value is None
+        else _with_unit(verdict.limit.criterion.value_text(verdict.value), verdict)
+    )
 
 
 def _test(verdict: "Verdict") -> str:
-    return f"{verdict.operator} {_quantity(verdict.threshold, verdict)}"
+    return _with_unit(verdict.limit.criterion.words_beside(verdict.value, is_ascii=True), verdict)
 
 
-def _quantity(number: float, verdict: "Verdict") -> str:
-    """Return a number with as many digits as it takes to tell value and threshold apart."""
-    pair = (verdict.value or 0.0, verdict.threshold)
-    is_close = pair[0] != pair[1] and f"{pair[0]:.6g}" == f"{pair[1]:.6g}"
-    return f"{repr(number) if is_close else format(number, '.6g')} {verdict.unit}".rstrip()
+def _with_unit(text: str, verdict: "Verdict") -> str:
+    return f"{text} {verdict.unit}".rstrip()
 
 
 def _summary(verdicts: "list[Verdict]", violations: int, level: str) -> str:

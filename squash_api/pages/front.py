@@ -4,19 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Any
 
 from fastapi import Request, Response
 from markupsafe import Markup
 
-from squash_api.pages.rendering import number_text, query_text, render
+from squash_api.judging.wording import number_text
+from squash_api.pages.rendering import query_text, render
 from squash_api.pages.sparkline import sparkline
 from squash_api.routes.dependencies import Parts
 from squash_api.standings.board import (
     STATES,
     Board,
     Entry,
-    Limit,
     Row,
     Wanted,
     by_package,
@@ -86,7 +85,7 @@ def front_page(request: Request) -> Response:
         address=partial(query_text, asked),
         trend=_trends(parts.board, lines),
         label=combination_label,
-        limit_text=limit_text,
+        number_text=number_text,
         late_text=late_text,
     )
 
@@ -99,7 +98,8 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
 
     def trend(entry: Entry, row: Row) -> Markup:
         values = [value for _, value in trends[entry.metric_id, row.standing.tags]]
-        limit = None if row.limit is None else row.limit.threshold
+        bounds = () if row.verdict is None else row.verdict.limit.criterion.bounds
+        limit = bounds[0].number if bounds else None
         return sparkline(values, unit=entry.unit, limit=limit)
 
     return trend
@@ -137,12 +137,6 @@ def combination_label(tags: Combination) -> str:
     """Return the tags that a row is of in a few words."""
     words = [value if name in _SPEAKING else f"{name} {value}" for name, value in tags]
     return " · ".join(words) or "no tags"
-
-
-def limit_text(limit: Limit) -> str:
-    """Return a limit with its comparison: what holds."""
-    signs: dict[str, Any] = {"<=": "\u2264", ">=": "\u2265", "==": "=", "!=": "\u2260"}
-    return f"{signs.get(limit.operator, limit.operator)} {number_text(limit.threshold)}"
 
 
 def late_text(series: ExpectedSeries) -> str:

@@ -6,9 +6,11 @@ from difflib import get_close_matches
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.judging.specifications import LEVELS, Specification
+from squash_api.judging.alerts import severity_of
+from squash_api.judging.metadata_query import query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.reports.document import Missing, SilentPackage
-from squash_api.reports.limits import Limits
+from squash_api.reports.results import Limits
 from squash_api.reports.scope import Scope
 from squash_api.schema.names import Schema, split_metric_name
 
@@ -40,7 +42,7 @@ def choose(snapshot: Snapshot, measured: Collection[str], scope: Scope) -> Choic
     _refuse_unknown("metric", scope.metrics, known)
     _refuse_unknown("package", scope.packages, {split_metric_name(name)[0] for name in known})
     wanted = set(scope.tags)
-    mildest = LEVELS.index(scope.level)
+    mildest = severity_of(scope.level)
     metrics, specifications = set(), {}
     for name in known:
         if not _is_named(name, scope):
@@ -50,7 +52,7 @@ def choose(snapshot: Snapshot, measured: Collection[str], scope: Scope) -> Choic
         found = [
             item
             for item in snapshot.by_metric.get(name, ())
-            if LEVELS.index(item.level) >= mildest and wanted <= tags | set(item.tags)
+            if severity_of(item.level) >= mildest and wanted <= tags | set(item.tags)
         ]
         if found or wanted <= tags:
             metrics.add(name)
@@ -117,11 +119,8 @@ def gaps_of(
 def _may_apply(specification: Specification, scope: Scope, schema: Schema) -> bool:
     """Tell whether jobs of a scope can have what the specification's query asks for."""
     where = dict(scope.where)
-    terms = [schema.term(key, value) for key, value in specification.metadata_query.items()]
-    return not any(
-        term is not None and term.name in where and term.value not in where[term.name]
-        for term in terms
-    )
+    terms = query_terms(specification.metadata_query, schema) or ()
+    return not any(term.name in where and term.value not in where[term.name] for term in terms)
 
 
 def _refuse_unknown(noun: str, asked: Iterable[str], known: Collection[str]) -> None:

@@ -10,8 +10,7 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.windows import MOST_JOBS, Plan, Wanted, waiting_for_rederivation
 from squash_api.record.metrics import MetricRow, metrics_since
 from squash_api.record.record import Record
-from squash_api.reports.limits import Limits
-from squash_api.reports.results import Results
+from squash_api.reports.results import Limits, Results
 from squash_api.reports.scope import Scope
 
 _MOST_REMEMBERED_SETS = 10_000

@@ -11,7 +11,6 @@ from squash_api.record.record import Record
 from squash_api.reports.choice import Choice, choose, gaps_of
 from squash_api.reports.comparison import changes_of, compare
 from squash_api.reports.document import RANKS, VIOLATED, Comparison, Kind, Report, Unusable
-from squash_api.reports.limits import Limits
 from squash_api.reports.matrix import (
     Key,
     Matrix,
@@ -23,7 +22,7 @@ from squash_api.reports.matrix import (
     worst_of,
 )
 from squash_api.reports.reading import read_metrics, read_results
-from squash_api.reports.results import Result
+from squash_api.reports.results import Limits, Result
 from squash_api.reports.scope import Request, Scope, filters_of, title_of
 from squash_api.schema.names import Schema
 

@@ -6,21 +6,23 @@ grows with the combinations, never with the values.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from squash_api.errors import InvalidInputError
 from squash_api.index.windows import MeasuredJob
-from squash_api.judging.specifications import LEVELS
-from squash_api.judging.verdicts import Verdict, judge
+from squash_api.judging.limits import Limit, Verdict, judge, limits_of, state_word
+from squash_api.judging.metadata_query import applies, query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.record.metrics import MetricRow
 from squash_api.reports.document import State
-from squash_api.reports.limits import Limit, Limits
-from squash_api.schema.names import Context
+from squash_api.schema.names import META_PREFIX, Context, Schema
 from squash_api.standings.standing import Combination, combination_of
 
 MOST_RESULTS = 100_000
 """A report of more metrics and combinations of tags is refused."""
 
 _MOST_SINKS = 200_000
+_WORST_FIRST = attrgetter("order")
 Entries = Iterable[tuple[int, int, float | None]]
 
 
@@ -50,30 +52,86 @@ class Result:
         """The worst that is broken, or why nothing is."""
         if self.value is None:
             return "not measured"
-        worst = max((LEVELS.index(item.level) for item in self.broken), default=None)
-        if worst is not None:
-            return ("INFO", "WARNING", "CRITICAL")[worst]
-        return "passed" if self.verdicts else "no limit"
+        severity = self.broken[0].limit.severity if self.broken else 0
+        return state_word(severity, is_limited=bool(self.verdicts))
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
         """The verdicts on what is broken, the worst first."""
         found = [item for item in self.verdicts if item.status == "failed"]
-        return tuple(sorted(found, key=_severity))
+        return tuple(sorted(found, key=_WORST_FIRST))
 
     @property
     def nearest(self) -> Verdict | None:
         """The verdict to tell of: the worst one, or that of the nearest limit."""
-        by_margin = sorted(self.verdicts, key=lambda item: (_margin(item), item.specification))
-        return next(iter((*self.broken, *by_margin)), None)
+        return min(self.verdicts, key=_WORST_FIRST, default=None)
 
 
-def _severity(verdict: Verdict) -> tuple[int, float, str]:
-    return (-LEVELS.index(verdict.level), _margin(verdict), verdict.specification)
+class Limits:
+    """The limits to judge by, and which of them have judged something.
+
+    Parameters
+    ----------
+    specifications
+        By metric.
+    schema
+        The names in InfluxDB, by which terms of queries are compared.
+
+    Attributes
+    ----------
+    used
+        Names of the specifications that applied to a job.
+    unusable
+        Why a specification cannot judge, by its name.
+    """
+
+    def __init__(
+        self, specifications: Mapping[str, Sequence[Specification]], schema: Schema
+    ) -> None:
+        self.used: set[str] = set()
+        self.unusable: dict[str, str] = {}
+        self._specifications = specifications
+        self._schema = schema
+        self._limits: dict[tuple[str, str | None], list[_SplitLimit]] = {}
+
+    @property
+    def needs_fields(self) -> bool:
+        """Whether a query asks for what is neither a tag nor a field of the contract."""
+        return any(
+            not term.is_tag and term.name.startswith(META_PREFIX)
+            for found in self._specifications.values()
+            for item in found
+            for term in query_terms(item.metadata_query, self._schema) or ()
+        )
+
+    def of(self, metric: str, unit: str | None, tags: Mapping[str, str]) -> "list[_SplitLimit]":
+        """Return the limits of a metric whose terms on tags hold."""
+        context = Context(tags=dict(tags))
+        found = [item for item in self._all(metric, unit) if applies(item.tag_terms, context)]
+        self.used.update(item.limit.name for item in found if not item.field_terms)
+        return found
+
+    def _all(self, metric: str, unit: str | None) -> "list[_SplitLimit]":
+        known = self._limits.get((metric, unit))
+        if known is None:
+            specifications = self._specifications.get(metric, ())
+            limits = limits_of(specifications, unit=unit, schema=self._schema)
+            self.unusable |= {item.name: item.problem for item in limits if item.problem}
+            known = [_SplitLimit(item) for item in limits if not item.problem]
+            self._limits[metric, unit] = known
+        return known
 
 
-def _margin(verdict: Verdict) -> float:
-    return float("inf") if verdict.margin is None else verdict.margin
+class _SplitLimit:
+    """A limit with its terms by what they are on, ready to be asked for every value."""
+
+    __slots__ = ("field_terms", "holds", "limit", "tag_terms")
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.holds = limit.holds
+        self.tag_terms = [term for term in limit.terms if term.is_tag]
+        self.field_terms = [term for term in limit.terms if not term.is_tag]
 
 
 class _Tally:
@@ -95,7 +153,7 @@ class _Tally:
         self.time_ns = -1
         self.value: float | None = None
         self.job: MeasuredJob | None = None
-        self.limits: Sequence[Limit] = ()
+        self.limits: Sequence[_SplitLimit] = ()
         self.values = self.failed = self.absent = 0
 
 
@@ -104,7 +162,7 @@ class _Sink:
 
     __slots__ = ("has_conditions", "limits", "tally")
 
-    def __init__(self, tally: _Tally, limits: list[Limit]) -> None:
+    def __init__(self, tally: _Tally, limits: list[_SplitLimit]) -> None:
         self.tally = tally
         self.limits = limits
         self.has_conditions = any(limit.field_terms for limit in limits)
@@ -174,7 +232,7 @@ class Results:
                 tally.absent += 1
                 continue
             for limit in limits:
-                if not limit.holds(value, limit.threshold):
+                if not limit.holds(value):
                     tally.failed += 1
                     break
         self.jobs += len(seen)
@@ -206,24 +264,21 @@ class Results:
         self._sink_count += 1
         return sink
 
-    def _applying(self, sink: _Sink, job: MeasuredJob) -> list[Limit]:
+    def _applying(self, sink: _Sink, job: MeasuredJob) -> list[_SplitLimit]:
         """Return the limits whose terms on other metadata hold too."""
         own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
         context = Context(
             fields={**job.fields, **{key: text for key, text in own.items() if text is not None}}
         )
-        found = [item for item in sink.limits if all(map(context.satisfies, item.field_terms))]
-        self._limits.used.update(item.specification.name for item in found)
+        found = [item for item in sink.limits if applies(item.field_terms, context)]
+        self._limits.used.update(item.limit.name for item in found)
         return found
 
 
 def _result(tally: _Tally) -> Result:
     job, unit = tally.job, tally.metric.unit
     assert job is not None  # noqa: S101 - a tally begins with a value
-    verdicts = (
-        judge(item.specification, value=tally.value, unit=unit or item.specification.unit)
-        for item in tally.limits
-    )
+    verdicts = (judge(item.limit, tally.value) for item in tally.limits)
     return Result(
         metric=tally.metric.name,
         unit=unit,

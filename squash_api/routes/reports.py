@@ -106,12 +106,7 @@ def get_badge(
     parts.standings.refresh(now_ns=time.time_ns())
     named = {"dataset": dataset, "filter": filter_, "instrument": instrument, "pipeline": pipeline}
     where = {name: tag_text(text) or "" for name, text in named.items() if text}
-    word = word_of(
-        parts.standings.present(),
-        package=package,
-        where=where,
-        limits=parts.definitions.specifications_in_force(None),
-    )
+    word = word_of(parts.standings.present(), package=package, where=where)
     return Response(
         badge_svg(label or package, word),
         media_type="image/svg+xml",

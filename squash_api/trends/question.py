@@ -9,7 +9,7 @@ from typing import Literal, cast
 from squash_api.errors import Detail, InvalidInputError
 from squash_api.index.windows import Fields
 from squash_api.ingest.document import parse_time_ns
-from squash_api.judging.alert_keys import parse_duration
+from squash_api.judging.alerts import parse_duration
 from squash_api.schema.names import META_PREFIX, TAG_SOURCES, TEXT_SUFFIX, Schema
 from squash_api.schema.text import finite, tag_text
 from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS

@@ -8,7 +8,7 @@ from squash_api.errors import InvalidInputError
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.reports.choice import Choice, Gaps, choose, gaps_of
 from squash_api.reports.document import Missing, SilentPackage
-from squash_api.reports.limits import Limits
+from squash_api.reports.results import Limits
 from squash_api.reports.scope import Scope
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import metric_from_json

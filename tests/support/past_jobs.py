@@ -14,9 +14,9 @@ from squash_api.record.record import Record
 from squash_api.reports.backtest import (
     Backtest,
     backtest,
-    edition_in_force,
-    edition_of,
     jobs_to_judge,
+    set_in_force,
+    set_of_package,
 )
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, store_job
@@ -77,8 +77,8 @@ class Past:
         return backtest(
             self.record,
             jobs_to_judge(self.record, since_ns=since_ns),
-            old=edition_in_force(self.record, schema=SCHEMA),
-            new=edition_of(package, record=self.record, schema=SCHEMA),
+            old=set_in_force(self.record, schema=SCHEMA),
+            new=set_of_package(package, record=self.record, schema=SCHEMA),
             schema=SCHEMA,
             dataset=dataset,
         )

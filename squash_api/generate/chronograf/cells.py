@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from squash_api.generate.chronograf.limits import level_steps
-from squash_api.judging.alert_plan import Limit
+from squash_api.judging.limits import Limit
 
 COLUMNS = 12
 """Width of the grid."""

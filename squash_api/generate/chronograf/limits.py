@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, nextafter
 
-from squash_api.generate.kapacitor.text import plain
-from squash_api.judging.alert_plan import Branch, Limit, WatchedMetric
-from squash_api.judging.specifications import LEVELS, OPERATORS
+from squash_api.judging.alert_plan import Branch, WatchedMetric
+from squash_api.judging.alerts import LEVELS, Level, level_of, severity_of
+from squash_api.judging.kinds.criterion import Bound
+from squash_api.judging.limits import Limit, LimitJudge
+from squash_api.judging.wording import plain_number
 from squash_api.schema.names import Term
 from squash_api.schema.text import is_link
 
@@ -17,7 +19,6 @@ MAX_GROUPS = 6
 """Tiles with the last value that one metric has."""
 
 _MAX_LABELS = 3
-_SIGNS = {"<": "<", "<=": "≤", ">": ">", ">=": "≥", "==": "=", "!=": "≠"}
 # Lines are coloured along a scale in the order of their names, so these must follow all names of
 # metrics, and the worst must come last.
 _RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
@@ -25,15 +26,14 @@ _RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
 
 @dataclass(frozen=True, slots=True)
 class LimitLine:
-    """Limits with one operator and value, drawn as one line.
+    """Limits with one bound, drawn as one line.
 
     `groups` are the terms of each of their branches: the line is drawn where the points have one
     of them.
     """
 
-    level: str
-    operator: str
-    threshold: float
+    level: Level
+    bound: Bound
     labels: tuple[str, ...]
     groups: tuple[tuple[Term, ...], ...]
 
@@ -43,7 +43,12 @@ class LimitLine:
         shown = ", ".join(self.labels[:_MAX_LABELS])
         more = len(self.labels) - _MAX_LABELS
         rest = f" and {more} more" if more > 0 else ""
-        return f"{_RANKS[self.level]} {shown}{rest} {limit_text(self.operator, self.threshold)}"
+        return f"{_RANKS[self.level]} {shown}{rest} {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The bound as people write it, such as `≤ 20`."""
+        return self.bound.words(plain_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +62,30 @@ class Group:
     def name(self) -> str:
         """The values of the terms; links are left out where others tell enough."""
         texts = [
-            plain(term.value) if isinstance(term.value, float) else term.value
+            plain_number(term.value) if isinstance(term.value, float) else term.value
             for term in self.terms
         ]
         telling = [text for text in texts if not is_link(text)]
         return " ".join(telling or texts)
 
 
-def limit_text(operator: str, threshold: float) -> str:
-    """Return a limit as people write it, such as `≤ 20`."""
-    return f"{_SIGNS[operator]} {plain(threshold)}"
-
-
 def limit_lines(metric: WatchedMetric) -> list[LimitLine]:
     """Return the lines of all limits, the worst first, among equals the widest and lowest first."""
-    found: dict[tuple[str, float], list[tuple[Limit, Branch]]] = {}
+    found: dict[Bound, list[tuple[Limit, Branch]]] = {}
     for branch in metric.branches:
         for limit in branch.limits:
-            found.setdefault((limit.operator, limit.threshold), []).append((limit, branch))
+            for bound in limit.criterion.bounds:
+                found.setdefault(bound, []).append((limit, branch))
     lines = []
-    for (operator, threshold), pairs in found.items():
-        level = max((limit.level for limit, _ in pairs), key=LEVELS.index)
+    for bound, pairs in found.items():
+        level = max((limit.level for limit, _ in pairs), key=severity_of)
         labels = sorted({limit.label for limit, _ in pairs if limit.level == level})
         others = sorted({limit.label for limit, _ in pairs} - set(labels))
         groups = sorted({branch.terms for _, branch in pairs}, key=_terms_order)
-        lines.append(LimitLine(level, operator, threshold, (*labels, *others), tuple(groups)))
-    lines.sort(
-        key=lambda line: (
-            -LEVELS.index(line.level),
-            () not in line.groups,
-            line.threshold,
-            line.operator,
-        )
+        lines.append(LimitLine(level, bound, (*labels, *others), tuple(groups)))
+    return sorted(
+        lines, key=lambda line: (-severity_of(line.level), () not in line.groups, line.bound)
     )
-    return lines
 
 
 def groups_of(metric: WatchedMetric) -> list[Group]:
@@ -119,11 +114,13 @@ def level_steps(limits: Sequence[Limit]) -> list[tuple[float, str | None]]:
     The first begins at minus infinity; None means that no limit is broken. Exact: a step is at the
     limit itself, or at the next larger float where the limit still holds at its value.
     """
-    values = {limit.threshold for limit in limits}
+    values = {bound.number for limit in limits for bound in limit.criterion.bounds}
+    judge = LimitJudge(limits)
     starts = sorted({-inf, *values, *(nextafter(value, inf) for value in values)})
     steps: list[tuple[float, str | None]] = []
     for start in starts:
-        level = _worst(limits, start)
+        severity = judge.badness(start)
+        level = level_of(severity) if severity else None
         if not steps or steps[-1][1] != level:
             steps.append((start, level))
     return steps
@@ -131,16 +128,11 @@ def level_steps(limits: Sequence[Limit]) -> list[tuple[float, str | None]]:
 
 def digits_for(limits: Iterable[Limit]) -> int:
     """Return how many decimal places show values near these limits to three figures, 2 at least."""
-    sizes = [abs(limit.threshold) for limit in limits if limit.threshold]
+    sizes = [abs(number) for limit in limits for number in limit.criterion.numbers if number]
     digits = 2
     while sizes and digits < 12 and min(sizes) * 10**digits < 100:
         digits += 1
     return digits
-
-
-def _worst(limits: Iterable[Limit], value: float) -> str | None:
-    broken = [item.level for item in limits if not OPERATORS[item.operator](value, item.threshold)]
-    return max(broken, key=LEVELS.index, default=None)
 
 
 def _terms_order(terms: tuple[Term, ...]) -> tuple[int, list[tuple[str, str]]]:

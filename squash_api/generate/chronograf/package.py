@@ -21,7 +21,6 @@ from squash_api.generate.chronograf.limits import (
     digits_for,
     groups_of,
     limit_lines,
-    limit_text,
 )
 from squash_api.generate.chronograf.queries import (
     GRAPH_TIMES,
@@ -262,7 +261,7 @@ def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[st
     columns: dict[str, list[str]] = {}
     for line in lines:
         # A constant is drawn where there are values; InfluxQL has no other.
-        text = f"mean({identifier(key)}) * 0 {plus(line.threshold)} AS {identifier(line.name)}"
+        text = f"mean({identifier(key)}) * 0 {plus(line.bound.number)} AS {identifier(line.name)}"
         columns.setdefault(either(line.groups), []).append(text)
     return [
         select(texts, place, GRAPH_TIMES, SHOWN, where, end="GROUP BY time(:interval:) FILL(none)")
@@ -273,8 +272,7 @@ def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[st
 def _about(watched: WatchedMetric, lines: Sequence[LimitLine]) -> str:
     metric = watched.metric
     limits = [
-        f"- {line.level}: {limit_text(line.operator, line.threshold)}{_suffix(metric.unit)}"
-        f" ({', '.join(line.labels)})"
+        f"- {line.level}: {line.text}{_suffix(metric.unit)} ({', '.join(line.labels)})"
         for line in lines
     ]
     return "\n".join([escape(metric.description, quote=False), "", *limits])
