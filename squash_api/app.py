@@ -13,8 +13,7 @@ from fastapi import FastAPI
 from squash_api.accounts.accounts import Accounts
 from squash_api.definitions.definitions import Definitions
 from squash_api.definitions.from_yaml import SpecificationSources
-from squash_api.delivery.background import Background
-from squash_api.delivery.drainer import Drainer
+from squash_api.delivery.background import Background, Deriving, make_outlets
 from squash_api.delivery.events import JobEvents
 from squash_api.errors import SquashError
 from squash_api.index.deriver import Deriver
@@ -141,10 +140,20 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         record.write(lambda connection: ensure_targets(connection, names))
         definitions.sync_yaml(settings.specs)
         standings = Standings(record, definitions.in_force, schema)
-        drainers = _drainers(settings, record, vocabulary, deriver, influx_transport)
+        targets = settings.targets if settings.deliver == "inline" else ()
+        outlets = make_outlets(
+            targets,
+            record,
+            vocabulary,
+            deriver,
+            squash_url=settings.url,
+            transport=influx_transport,
+        )
     except BaseException:
         record.close()
         raise
+    events = JobEvents(record, deriver)
+    watch = make_watch(standings, settings, outlets)
     return Parts(
         settings=settings,
         record=record,
@@ -155,32 +164,12 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         standings=standings,
         board=Board(standings),
         sources=SpecificationSources(record, settings.specs, schema),
-        background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
+        background=Background([*outlets, Deriving(deriver), events, watch]),
         counters=Counters(),
         states=JobStates(record, definitions.in_force, deriver, schema),
         trends=Trends(record, deriver, definitions.in_force, vocabulary),
-        events=JobEvents(record, deriver),
+        events=events,
     )
-
-
-def _drainers(
-    settings: Settings,
-    record: Record,
-    vocabulary: Vocabulary,
-    deriver: Deriver,
-    transport: httpx.BaseTransport | None,
-) -> list[Drainer]:
-    return [
-        Drainer(
-            target,
-            record=record,
-            vocabulary=vocabulary,
-            deriver=deriver,
-            squash_url=settings.url,
-            transport=transport,
-        )
-        for target in (settings.targets if settings.deliver == "inline" else ())
-    ]
 
 
 @asynccontextmanager

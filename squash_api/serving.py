@@ -15,7 +15,7 @@ _STOP_S = 10
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but those who listen to news go before it waits for the requests under way."""
+    """uvicorn, but those who listen to events go before it waits for the requests under way."""
 
     def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
         super().__init__(config)
@@ -23,7 +23,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in good order."""
-        self._parts.events.close()
+        self._parts.events.let_go()
         await super().shutdown(sockets)
 
 

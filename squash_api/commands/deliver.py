@@ -24,10 +24,11 @@ def deliver(
     """
     from squash_api import site as interpreter  # noqa: PLC0415
     from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
-    from squash_api.delivery.background import Background  # noqa: PLC0415  imports astropy's neighbours
-    from squash_api.delivery.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.delivery.background import Background, chosen_targets, make_outlets  # noqa: PLC0415
+    from squash_api.index.deriver import Deriver  # noqa: PLC0415
     from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
+    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema.names import Schema  # noqa: PLC0415
     from squash_api.standings.standing import Standings  # noqa: PLC0415
@@ -41,15 +42,14 @@ def deliver(
     try:
         check_tags(record, schema)
         # The index is left to the service.
-        drainers = make_drainers(record, schema, settings, targets)
+        vocabulary = Vocabulary(record, schema)
+        deriver = Deriver(record, vocabulary)
+        outlets = make_outlets(targets, record, vocabulary, deriver, squash_url=settings.url)
         standings = Standings(record, DefinitionsInForce(record, schema), schema)
-        background = Background(drainers, None, make_watch(standings, settings, drainers))
+        background = Background([*outlets, make_watch(standings, settings, outlets)])
         interpreter.spare_cycle_search()
         interpreter.take_short_turns()
-        # A list, not an event: a handler may interrupt what holds the event's lock.
-        received: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _frame: received.append(number))
+        received = _received_signals()
         background.start()
         structlog.get_logger(__name__).info("delivering", targets=[item.name for item in targets])
         while not received:
@@ -57,3 +57,12 @@ def deliver(
         background.stop()
     finally:
         record.close()
+
+
+def _received_signals() -> list[int]:
+    """Return the list to which every signal to end will be added."""
+    # A list, not an event: a handler may interrupt what holds the event's lock.
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: received.append(number))
+    return received

@@ -43,7 +43,7 @@ def replay(
     Points that are there already are overwritten with the same values. Stopping this command loses
     nothing: what is asked for stays in the record until it is delivered.
     """
-    from squash_api.delivery.drainers import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
+    from squash_api.delivery.background import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
     from squash_api.influx.client import InfluxError  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
 
@@ -106,40 +106,50 @@ def _time_ns(text: str | None) -> int | None:
 
 def _deliver(record: "Record", names: "Sequence[str]") -> None:
     """Deliver, or watch the running service deliver, until nothing waits; show the progress."""
-    from rich.progress import Progress  # noqa: PLC0415
-
-    from squash_api.delivery.background import Background  # noqa: PLC0415
-    from squash_api.delivery.drainers import chosen_targets, make_drainers  # noqa: PLC0415
-    from squash_api.record.deliveries import backlogs  # noqa: PLC0415
+    from squash_api.delivery.background import Background, chosen_targets, make_outlets  # noqa: PLC0415
+    from squash_api.index.deriver import Deriver  # noqa: PLC0415
+    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
     from squash_api.schema.names import Schema  # noqa: PLC0415
     from squash_api.site import spare_cycle_search  # noqa: PLC0415
 
     settings = load_settings()
     targets = chosen_targets(settings, names)
-    background = Background(make_drainers(record, Schema(settings.tags), settings, targets), None)
+    vocabulary = Vocabulary(record, Schema(settings.tags))
+    deriver = Deriver(record, vocabulary)
+    background = Background(
+        make_outlets(targets, record, vocabulary, deriver, squash_url=settings.url)
+    )
     spare_cycle_search()
     background.start()
     try:
-        with Progress() as progress:
-            bar = progress.add_task("delivering", total=None)
-            total = 0
-            while True:
-                with record.read() as connection:
-                    found = backlogs(connection, targets=names)
-                waiting = sum(item.waiting for item in found)
-                total = max(total, waiting)
-                trouble = next((item.trouble for item in found if item.trouble), None)
-                progress.update(
-                    bar,
-                    total=total,
-                    completed=total - waiting,
-                    description=f"held up: {trouble}" if trouble else "delivering",
-                )
-                if not waiting:
-                    break
-                time.sleep(_POLL_S)
-        quarantined = sum(item.quarantined for item in found)
-        if quarantined:
-            typer.echo(f"{quarantined} points are in quarantine: see GET /status/<job>", err=True)
+        quarantined = _show_progress(record, names)
     finally:
         background.stop()
+    if quarantined:
+        typer.echo(f"{quarantined} points are in quarantine: see GET /status/<job>", err=True)
+
+
+def _show_progress(record: "Record", names: "Sequence[str]") -> int:
+    """Show how many jobs wait until none does; return how many points are in quarantine."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from squash_api.record.deliveries import backlogs  # noqa: PLC0415
+
+    with Progress() as progress:
+        bar = progress.add_task("delivering", total=None)
+        total = 0
+        while True:
+            with record.read() as connection:
+                found = backlogs(connection, targets=names)
+            waiting = sum(item.waiting for item in found)
+            total = max(total, waiting)
+            trouble = next((item.trouble for item in found if item.trouble), None)
+            progress.update(
+                bar,
+                total=total,
+                completed=total - waiting,
+                description=f"held up: {trouble}" if trouble else "delivering",
+            )
+            if not waiting:
+                return sum(item.quarantined for item in found)
+            time.sleep(_POLL_S)

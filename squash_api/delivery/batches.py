@@ -1,7 +1,4 @@
-"""The points of many jobs at once, with what is known of the code that made them.
-
-The jobs that a target has not had, batch by batch; the next is made while one is sent.
-"""
+"""The points of jobs, batch by batch; those of the next jobs are made while a batch is sent."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,6 +16,9 @@ from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
+
+MOST_JOBS = 250
+MOST_BYTES = 8_000_000
 
 
 @dataclass(slots=True)
@@ -114,10 +114,6 @@ class PointMaker:
         return batch
 
 
-MOST_JOBS = 250
-MOST_BYTES = 8_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class NewBatch:
     """Points of the next `jobs` jobs, the last of which is `through`; `has_more` follow."""
@@ -128,8 +124,8 @@ class NewBatch:
     has_more: bool
 
 
-class BatchesAhead:
-    """Makes batches of new jobs for a target, in order. For one thread at a time.
+class ReadAhead:
+    """Makes batches of the jobs that a target has not had, in order. For one thread at a time.
 
     Parameters
     ----------

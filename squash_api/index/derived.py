@@ -437,7 +437,7 @@ def _rederive(connection: Connection, affected: Select[tuple[int]]) -> None:
 
 
 def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request: int) -> None:
-    # Another number in any case: a drainer that is sending the job in the old unit strikes off
+    # Another number in any case: an outlet that is sending the job in the old unit strikes off
     # the request it knows, not this one.
     number = literal(request, BigInteger)
     raised = case((redelivery.c.request < number, number), else_=redelivery.c.request + 1)

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -8,40 +9,39 @@ from structlog.testing import capture_logs
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery import background
-from squash_api.delivery.background import Background
-from squash_api.delivery.drainer import Drainer
+from squash_api.delivery.background import Background, Deriving, chosen_targets, make_outlets
+from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.errors import SettingsError
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
+from squash_api.record.deliveries import target_names
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
+from squash_api.settings import InfluxTarget, Settings
 from squash_api.standings.standing import Standings
 from squash_api.standings.watch import Watch
-from tests.support.builders import add_test_user, open_record, store_job
+from tests.support.builders import add_test_user, make_settings, open_record, store_job
 from tests.support.observatory import FakeOutlet
 
 LONG_S = 20
 
 
-class FakeDrainer:
-    """Runs until it is stopped, and counts how often it was woken."""
+class FakeReader(Reader):
+    """Counts its rounds, and notes when it is closed."""
 
-    def __init__(self) -> None:
-        self.name = "base"
-        self.woken = 0
-        self.running = threading.Event()
-        self.stopped = threading.Event()
+    def __init__(self, *, waits_for_jobs: bool = True) -> None:
+        super().__init__("base", BackOff(1.0, 1.0), failure="no luck")
+        self.waits_for_jobs = waits_for_jobs
+        self.rounds = 0
+        self.closed_after: int | None = None
 
-    def run(self) -> None:
-        self.running.set()
-        self.stopped.wait(LONG_S)
-        self.running.clear()
+    def step(self) -> Wait:
+        self.rounds += 1
+        return Wait(0.0, 3600.0)
 
-    def wake(self) -> None:
-        self.woken += 1
-
-    def stop(self) -> None:
-        self.stopped.set()
+    def close(self) -> None:
+        self.closed_after = self.rounds
 
 
 class FakeDeriver:
@@ -68,11 +68,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def begin() -> Iterator[Callable[..., Background]]:
-    """Start threads, which are stopped at the end."""
+    """Start readers, which are stopped at the end."""
     begun: list[Background] = []
 
-    def begin(drainers: Any, deriver: Any) -> Background:
-        begun.append(Background(cast("list[Drainer]", drainers), cast("Deriver", deriver)))
+    def begin(*readers: Reader) -> Background:
+        begun.append(Background(readers))
         begun[-1].start()
         return begun[-1]
 
@@ -82,42 +82,84 @@ def begin() -> Iterator[Callable[..., Background]]:
             item.stop()
 
 
-def test_every_drainer_runs_in_a_thread_until_it_is_stopped(
+def wait_until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# Threads
+
+
+def test_every_reader_runs_in_a_thread_until_it_is_stopped(
     begin: Callable[..., Background],
 ) -> None:
-    drainers = [FakeDrainer(), FakeDrainer()]
-    threads = begin(drainers, FakeDeriver())
-    assert all(drainer.running.wait(LONG_S) for drainer in drainers)
+    readers = [FakeReader(), FakeReader()]
+    threads = begin(*readers)
+    wait_until(lambda: all(reader.rounds for reader in readers))
     threads.stop()
-    assert not any(drainer.running.is_set() for drainer in drainers)
+    assert not any(thread.is_alive() for thread in threads._threads)
 
 
-def test_a_stored_job_wakes_every_drainer(begin: Callable[..., Background]) -> None:
-    drainers = [FakeDrainer(), FakeDrainer()]
-    begin(drainers, FakeDeriver()).wake()
-    assert [drainer.woken for drainer in drainers] == [1, 1]
+def test_what_a_reader_holds_is_closed_after_the_last_round_of_all(
+    begin: Callable[..., Background],
+) -> None:
+    readers = [FakeReader(), FakeReader()]
+    threads = begin(*readers)
+    assert [reader.closed_after for reader in readers] == [None, None]
+    threads.stop()
+    assert [reader.closed_after for reader in readers] == [reader.rounds for reader in readers]
+
+
+def test_a_stored_job_wakes_every_reader_that_waits_for_jobs(
+    begin: Callable[..., Background],
+) -> None:
+    readers = [FakeReader(), FakeReader(), FakeReader(waits_for_jobs=False)]
+    threads = begin(*readers)
+    wait_until(lambda: [reader.rounds for reader in readers] == [1, 1, 1])
+    threads.wake()
+    wait_until(lambda: [reader.rounds for reader in readers] == [2, 2, 1])
+
+
+def test_the_watch_runs_as_long_as_the_threads(
+    begin: Callable[..., Background], record: Record
+) -> None:
+    outlet = FakeOutlet()
+    standings = Standings(record, DefinitionsInForce(record, Schema()), Schema())
+    threads = begin(Watch(standings, [outlet], squash_url="https://squash.example"))
+    wait_until(lambda: outlet.lines)
+    threads.stop()
+
+
+# Deriving
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    add_test_user(record)
+    yield record
+    record.close()
 
 
 def test_deriving_goes_on_after_a_failure_until_nothing_waits(
     begin: Callable[..., Background],
 ) -> None:
     deriver = FakeDeriver()
-    begin([], deriver)
+    begin(Deriving(cast("Deriver", deriver)))
     assert deriver.is_done.wait(LONG_S)
     assert deriver.calls >= 4
 
 
 def test_jobs_are_derived_though_nobody_asks(
-    begin: Callable[..., Background], tmp_path: Path
+    begin: Callable[..., Background], record: Record
 ) -> None:
-    record = open_record(tmp_path)
-    add_test_user(record)
-    threads = begin([], Deriver(record, Vocabulary(record, Schema())))
+    threads = begin(Deriving(Deriver(record, Vocabulary(record, Schema()))))
     store_job(record)
     threads.wake()
-    assert wait_for(lambda: through(record) == 1)
+    wait_until(lambda: through(record) == 1)
     threads.stop()
-    record.close()
 
 
 def through(record: Record) -> int:
@@ -125,29 +167,62 @@ def through(record: Record) -> int:
         return derived_through(connection)
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    pause = threading.Event()
-    for _ in range(LONG_S * 100):
-        if condition():
-            return True
-        pause.wait(0.01)
-    return False
+def test_it_pauses_while_jobs_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    deriver = FakeDeriver()
+    deriver.calls = 1
+    deriving = Deriving(cast("Deriver", deriver))
+    pauses: list[float] = []
+    monkeypatch.setattr(deriving, "pause", pauses.append)
+    deriving.wake()
+    deriving.step()
+    assert pauses == [background._POLL_S, background._PAUSE_S]
 
 
-def test_the_watch_runs_as_long_as_the_threads(tmp_path: Path) -> None:
-    record = open_record(tmp_path)
-    outlet = FakeOutlet()
-    standings = Standings(record, DefinitionsInForce(record, Schema()), Schema())
-    watch = Watch(standings, [outlet], squash_url="https://squash.example")
-    threads = Background([], None, watch)
-    threads.start()
-    assert wait_for(lambda: bool(outlet.lines))
-    threads.stop()
-    assert not watch._thread.is_alive()
-    record.close()
+# Targets
 
 
-def test_all_threads_have_ended_when_stop_returns(begin: Callable[..., Background]) -> None:
-    threads = begin([FakeDrainer()], FakeDeriver())
-    threads.stop()
-    assert not any(thread.is_alive() for thread in threads._threads)
+def two_targets(tmp_path: Path, **changes: Any) -> Settings:
+    further = (InfluxTarget(name="base", url="http://b"),)
+    return make_settings(tmp_path, influx_url="http://a", influx_targets=further, **changes)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        ([], ["default", "base"]),
+        (["base"], ["base"]),
+        (["base", "default"], ["base", "default"]),
+        (["base", "base"], ["base"]),
+    ],
+)
+def test_targets_are_chosen_by_name(tmp_path: Path, names: list[str], chosen: list[str]) -> None:
+    assert [item.name for item in chosen_targets(two_targets(tmp_path), names)] == chosen
+
+
+def test_an_unknown_target_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no target summit; there are: base, default"):
+        chosen_targets(two_targets(tmp_path), ["summit"])
+
+
+def test_without_influxdb_nothing_can_be_chosen(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SQUASH_INFLUX_URL"):
+        chosen_targets(make_settings(tmp_path), [])
+
+
+def test_there_is_an_outlet_for_each_target_and_the_record_knows_it(
+    tmp_path: Path, record: Record
+) -> None:
+    vocabulary = Vocabulary(record, Schema())
+    deriver = Deriver(record, vocabulary)
+    outlets = make_outlets(
+        two_targets(tmp_path).targets,
+        record,
+        vocabulary,
+        deriver,
+        squash_url="https://squash.example",
+    )
+    assert [outlet.name for outlet in outlets] == ["default", "base"]
+    with record.read() as connection:
+        assert target_names(connection) == ["base", "default"]
+    for outlet in outlets:
+        outlet.close()
