@@ -15,6 +15,7 @@ from squash_api.definitions.definitions import Definitions
 from squash_api.definitions.from_yaml import SpecificationSources
 from squash_api.delivery.background import Background, Deriving, make_outlets
 from squash_api.delivery.events import JobEvents
+from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.errors import SquashError
 from squash_api.index.deriver import Deriver
 from squash_api.index.tags_in_force import check_tags
@@ -140,15 +141,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         record.write(lambda connection: ensure_targets(connection, names))
         definitions.sync_yaml(settings.specs)
         standings = Standings(record, definitions.in_force, schema)
-        targets = settings.targets if settings.deliver == "inline" else ()
-        outlets = make_outlets(
-            targets,
-            record,
-            vocabulary,
-            deriver,
-            squash_url=settings.url,
-            transport=influx_transport,
-        )
+        outlets = _outlets(settings, record, vocabulary, deriver, influx_transport)
     except BaseException:
         record.close()
         raise
@@ -169,6 +162,23 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         states=JobStates(record, definitions.in_force, deriver, schema),
         trends=Trends(record, deriver, definitions.in_force, vocabulary),
         events=events,
+    )
+
+
+def _outlets(
+    settings: Settings,
+    record: Record,
+    vocabulary: Vocabulary,
+    deriver: Deriver,
+    transport: httpx.BaseTransport | None,
+) -> list[InfluxOutlet]:
+    return make_outlets(
+        settings.targets if settings.deliver == "inline" else (),
+        record,
+        vocabulary,
+        deriver,
+        squash_url=settings.url,
+        transport=transport,
     )
 
 
