@@ -1,67 +1,21 @@
 """What runs beside the requests: an outlet for each target, the deriver, and further readers.
 
-`_OUTLETS` is the table of outlets: another one is a file like `delivery/influxdb.py` and a line.
+`OUTLETS` is the table of outlets: another one is a file like `delivery/influxdb.py` and a line.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import httpx
-
-from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.reader import BackOff, Reader, Wait
-from squash_api.errors import SettingsError
 from squash_api.index.deriver import Deriver
-from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
-from squash_api.settings import InfluxTarget, Settings
+from squash_api.settings import InfluxTarget
 
 _POLL_S = 1.0
 _PAUSE_S = 2.0
 
 # What sends to a target, by the class of its settings.
-_OUTLETS = {InfluxTarget: InfluxOutlet}
-
-
-def chosen_targets(settings: Settings, names: Sequence[str]) -> list[InfluxTarget]:
-    """Return the targets of these names, or all if none is named.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such target, or none at all.
-    """
-    known = {target.name: target for target in settings.targets}
-    if not known:
-        raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured.")
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise SettingsError(
-            f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
-        )
-    return [known[name] for name in dict.fromkeys(names or known)]
-
-
-def make_outlets(
-    targets: Sequence[InfluxTarget],
-    record: Record,
-    vocabulary: Vocabulary,
-    deriver: Deriver,
-    *,
-    squash_url: str,
-    transport: httpx.BaseTransport | None = None,
-) -> list[InfluxOutlet]:
-    """Make an outlet for each target; `transport` is in place of the network, for tests."""
-    return [
-        _OUTLETS[type(target)](
-            target,
-            record,
-            PointMaker(record, vocabulary, deriver, squash_url=squash_url),
-            transport=transport,
-        )
-        for target in targets
-    ]
+OUTLETS = {InfluxTarget: InfluxOutlet}
 
 
 class Deriving(Reader):

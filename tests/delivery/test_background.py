@@ -9,19 +9,16 @@ from structlog.testing import capture_logs
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery import background
-from squash_api.delivery.background import Background, Deriving, chosen_targets, make_outlets
+from squash_api.delivery.background import Background, Deriving
 from squash_api.delivery.reader import BackOff, Reader, Wait
-from squash_api.errors import SettingsError
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
-from squash_api.record.deliveries import target_names
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.settings import InfluxTarget, Settings
 from squash_api.standings.standing import Standings
 from squash_api.standings.watch import Watch
-from tests.support.builders import add_test_user, make_settings, open_record, store_job
+from tests.support.builders import add_test_user, open_record, store_job
 from tests.support.observatory import FakeOutlet
 
 LONG_S = 20
@@ -176,53 +173,3 @@ def test_it_pauses_while_jobs_come(monkeypatch: pytest.MonkeyPatch) -> None:
     deriving.wake()
     deriving.step()
     assert pauses == [background._POLL_S, background._PAUSE_S]
-
-
-# Targets
-
-
-def two_targets(tmp_path: Path, **changes: Any) -> Settings:
-    further = (InfluxTarget(name="base", url="http://b"),)
-    return make_settings(tmp_path, influx_url="http://a", influx_targets=further, **changes)
-
-
-@pytest.mark.parametrize(
-    ("names", "chosen"),
-    [
-        ([], ["default", "base"]),
-        (["base"], ["base"]),
-        (["base", "default"], ["base", "default"]),
-        (["base", "base"], ["base"]),
-    ],
-)
-def test_targets_are_chosen_by_name(tmp_path: Path, names: list[str], chosen: list[str]) -> None:
-    assert [item.name for item in chosen_targets(two_targets(tmp_path), names)] == chosen
-
-
-def test_an_unknown_target_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no target summit; there are: base, default"):
-        chosen_targets(two_targets(tmp_path), ["summit"])
-
-
-def test_without_influxdb_nothing_can_be_chosen(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="SQUASH_INFLUX_URL"):
-        chosen_targets(make_settings(tmp_path), [])
-
-
-def test_there_is_an_outlet_for_each_target_and_the_record_knows_it(
-    tmp_path: Path, record: Record
-) -> None:
-    vocabulary = Vocabulary(record, Schema())
-    deriver = Deriver(record, vocabulary)
-    outlets = make_outlets(
-        two_targets(tmp_path).targets,
-        record,
-        vocabulary,
-        deriver,
-        squash_url="https://squash.example",
-    )
-    assert [outlet.name for outlet in outlets] == ["default", "base"]
-    with record.read() as connection:
-        assert target_names(connection) == ["base", "default"]
-    for outlet in outlets:
-        outlet.close()
