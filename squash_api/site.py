@@ -84,19 +84,24 @@ class Site:
     def start(self) -> None:
         """Bring the record in line with the settings, and open all that a service needs.
 
+        If that fails, what has been opened is closed.
+
         Raises
         ------
         SettingsError
             If a setting is missing or wrong, or the record does not fit the settings.
         """
-        require_secret(self.settings)
-        self.check_tags()
         names = [target.name for target in self.settings.targets]
-        self.record.write(lambda connection: ensure_targets(connection, names))
-        self.definitions.sync_yaml(self.settings.specs)
-        for name, part in vars(Site).items():
-            if isinstance(part, cached_property):
-                getattr(self, name)
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            require_secret(self.settings)
+            self.check_tags()
+            self.record.write(lambda connection: ensure_targets(connection, names))
+            self.definitions.sync_yaml(self.settings.specs)
+            for name, part in vars(Site).items():
+                if isinstance(part, cached_property):
+                    getattr(self, name)
+            on_failure.pop_all()
 
     def check_tags(self) -> None:
         """Refuse to go on with other tags than the points in InfluxDB have.

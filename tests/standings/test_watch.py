@@ -8,9 +8,10 @@ from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import Rejected
 from squash_api.record.metrics import declare_metrics
 from squash_api.schema.names import Schema
+from squash_api.site import Site
 from squash_api.standings.standing import Standings
-from squash_api.standings.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch, make_watch
-from tests.support.builders import make_body, make_settings, measured, open_record, store_job
+from squash_api.standings.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch
+from tests.support.builders import make_body, make_settings, measured, store_job
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import (
     HOUR_NS,
@@ -28,9 +29,8 @@ THIS_MINUTE_NS = NOW_NS - NOW_NS % MINUTE_NS
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 def watching(site: Observatory, *outlets: FakeOutlet) -> Watch:
@@ -296,8 +296,8 @@ def test_a_restart_says_the_same(site: Observatory, watch: Watch, outlet: FakeOu
     ("setting", "count", "is_made"), [("on", 1, True), ("off", 1, False), ("on", 0, False)]
 )
 def test_there_is_a_watch_unless_it_is_off_or_nobody_listens(
-    tmp_path: Path, site: Observatory, setting: str, count: int, *, is_made: bool
+    tmp_path: Path, setting: str, count: int, *, is_made: bool
 ) -> None:
-    settings = make_settings(tmp_path, watch=setting)
-    made = make_watch(site.standings, settings, [FakeOutlet()] * count)
+    with Site(make_settings(tmp_path, watch=setting)) as site:
+        made = site.watch([FakeOutlet()] * count)
     assert (made is not None) == is_made
