@@ -111,8 +111,7 @@ def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
 
 
 def _read_job(path: Path) -> "Job":
-    from squash_api.ingest.document import decode_job  # noqa: PLC0415
-    from squash_api.ingest.json_text import path_text  # noqa: PLC0415
+    from squash_api.ingest.document import decode_job, path_text  # noqa: PLC0415
 
     try:
         return decode_job(path.read_bytes())

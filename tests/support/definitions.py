@@ -7,14 +7,14 @@ from sqlalchemy import Connection, insert, select
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
 from squash_api.index.deriver import Deriver
-from squash_api.ingest.document import digest_job
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, store_jobs
+from squash_api.record.storing import NewJob
 from squash_api.record.tables import redelivery, user
 from squash_api.schema.names import Schema
+from tests.support.builders import STORE
 
 ADA = Account(1, "ada", "user", 1)
 BOB = Account(2, "bob", "user", 1)
@@ -60,10 +60,9 @@ class World:
                     identifiers_digest=None,
                     is_deliverable=True,
                     body=body.encode(),
-                    digest_of=digest_job,
                     new_units={} if "p.a" in self.vocabulary.metrics else {"p.a": unit},
                 )
-                store_jobs(connection, [job])
+                STORE.whole(connection, [job])
 
         self.record.write(work)
 
