@@ -45,10 +45,14 @@ class Ways:
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     folders = [tmp_path_factory.mktemp(name) for name in ("short", "whole")]
     with service(folders[0]) as short, service(folders[1]) as whole:
-        both = [log_in(client, "ada") for client in (short, whole)]
-        for calls in both:
+        ways = Ways(
+            log_in(short, "ada"),
+            log_in(whole, "ada"),
+            *(folder / "squash.db" for folder in folders),
+        )
+        for calls in (ways.short, ways.whole):
             assert calls("POST", "/metrics", {"metrics": METRICS}).status_code == 201
-        yield Ways(*both, *(folder / "squash.db" for folder in folders))
+        yield ways
 
 
 @contextmanager
@@ -146,7 +150,7 @@ usual_measurements = st.lists(
         optional={"identifier": identifiers, "blob_refs": st.just([]) | values},
     ),
     max_size=3,
-    unique_by=lambda item: item["metric"],
+    unique_by=lambda item: str(item["metric"]),
 )
 usual_jobs = st.fixed_dictionaries(
     {
