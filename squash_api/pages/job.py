@@ -25,7 +25,7 @@ from squash_api.record.metrics import Vocabulary
 from squash_api.routes.dependencies import Parts
 from squash_api.routes.jobs import job_id_of
 from squash_api.routes.runs import run_path
-from squash_api.schema.names import RUN_ID, RUN_URL, Context
+from squash_api.schema.names import HEADLINE_TAGS, RUN_ID, RUN_URL, Context
 from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
 
@@ -80,6 +80,7 @@ def _page(request: Request, job_id: int) -> Response:
         counts=_counts(verdicts),
         measurements=_measurements(job_id, job, verdicts, parts.vocabulary),
         context=context,
+        headline_tags=HEADLINE_TAGS,
         run=_run(context),
         place=place,
         comparisons=comparisons,

@@ -17,9 +17,10 @@ from squash_api.judging.specifications import LEVELS
 from squash_api.pages.rendering import HEADERS, environment, render
 from squash_api.reports import texts as report_words
 from squash_api.reports.document import RANKS, Cell, Column, Report, Row
-from squash_api.reports.scope import PARAMETERS
 from squash_api.routes.dependencies import Parts
 from squash_api.routes.reports import make_report
+from squash_api.schema.names import VALUE_TAGS
+from squash_api.trends.parameters import ASKED, PARAMETERS
 
 NOTHING = "\u2013"
 
@@ -112,7 +113,8 @@ def report_page(request: Request) -> Response:
         here="/report",
         **_values(report, base=parts.settings.url_path),
         levels=LEVELS,
-        hints=PARAMETERS,
+        hints={name: PARAMETERS[name].description("report") for name in ASKED["report"]},
+        value_tags=VALUE_TAGS,
     )
 
 

@@ -24,9 +24,9 @@ from squash_api.routes.dependencies import (
     next_link,
 )
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.standings.runs import (
-    FILTERS,
     RunDetail,
     RunList,
     RunMember,
@@ -149,7 +149,7 @@ def get_run(
 def list_runs(parts: Parts, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
     """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
     parts.deriver.catch_up()
-    kept = {name: tag_text(text) or "" for name in FILTERS if (text := tags.get(name))}
+    kept = {name: tag_text(text) or "" for name in RUN_TAGS if (text := tags.get(name))}
     return RunsOverview(parts.record, parts.states).list_runs(
         tags=kept,
         after=_time_cursor(page),

@@ -12,8 +12,8 @@ from squash_api.reports.document import Cell, Column, Report
 from squash_api.reports.matrix import Key, Matrix, make_matrix
 from squash_api.reports.report import PeriodReports
 from squash_api.reports.results import Result
-from squash_api.reports.scope import read_request
 from squash_api.schema.names import Schema
+from squash_api.trends.question import read_report_question
 from tests.support.builders import open_record
 from tests.support.definitions import spec
 from tests.support.observatory import Observatory
@@ -95,5 +95,5 @@ class ReportedJobs(Observatory):
     def report(self, *parameters: tuple[str, str], **given: str) -> Report:
         """Return the report that parameters ask for."""
         asked: Iterable[tuple[str, str]] = [*parameters, *given.items()]
-        request = read_request(asked, now_ns=self.now_ns)
+        request = read_report_question(asked, now_ns=self.now_ns)
         return self.reports.report(request, now_ns=self.now_ns)
