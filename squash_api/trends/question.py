@@ -235,27 +235,30 @@ class _Reader:
         }
 
     def question(self) -> Question:
+        """Return the question; the order of reading is that in which problems are named."""
         self._check_names()
-        question = Question(
-            **self._parts(ASKED["measurements"]),
-            tags=self._tags(),
-            conditions=tuple(
-                self._condition(name, texts)
-                for name, texts in self.asked.items()
-                if name.startswith(META_PREFIX)
-            ),
-        )
-        since_ns, until_ns = question.since_ns, question.until_ns
+        parts = self._parts("fields", "points", "format", "limit", "after")
+        is_paged = parts["limit"] is not None or parts["after"] is not None
+        if parts["points"] is not None and is_paged:
+            self._refuse("points", "`points` gives all at once: it does not go with a page")
+        if parts["limit"] is None and parts["format"] == "json" and parts["points"] is None:
+            parts["limit"] = _DEFAULT_JSON
+        parts |= self._parts("since", "until")
+        since_ns, until_ns = parts["since_ns"], parts["until_ns"]
         if since_ns is not None and until_ns is not None and since_ns > until_ns:
             self._refuse("since", "`since` is later than `until`")
-        is_paged = question.limit is not None or question.after is not None
-        if question.points is not None and is_paged:
-            self._refuse("points", "`points` gives all at once: it does not go with a page")
-        if question.limit is None and question.format == "json" and question.points is None:
-            return replace(question, limit=_DEFAULT_JSON)
-        return question
+        parts |= self._parts("metric", "package")
+        parts["tags"] = self._tags()
+        parts |= self._parts("run", "version_tag", "job")
+        parts["conditions"] = tuple(
+            self._condition(name, texts)
+            for name, texts in self.asked.items()
+            if name.startswith(META_PREFIX)
+        )
+        rest = [name for name in ASKED["measurements"] if PARAMETERS[name].gives not in parts]
+        return Question(**parts, **self._parts(*rest))
 
-    def _parts(self, names: Iterable[str]) -> dict[str, Any]:
+    def _parts(self, *names: str) -> dict[str, Any]:
         """Return the parts of a question that these parameters give."""
         rows = [PARAMETERS[name] for name in names]
         return {row.gives: self._readers[row.kind](row) for row in rows if row.gives != "tags"}
@@ -423,12 +426,12 @@ class _ReportReader(_Reader):
     def question(self) -> Question:
         names = [name for name in ASKED["report"] if not name.startswith(COMPARED)]
         tags = {name: self._kept(name) for name in HEADLINE_TAGS if name in self.asked}
-        return Question(**self._parts(names), tags=tags)
+        return Question(**self._parts(*names), tags=tags)
 
     def other(self, about: Question) -> Question:
         """Return what is compared with `about`: the same but for runs, releases and times."""
         names = [name for name in ASKED["report"] if name.startswith(COMPARED)]
-        return replace(about, **self._parts(names))
+        return replace(about, **self._parts(*names))
 
     def _check(self, name: str, texts: Sequence[str]) -> None:
         if len(texts) > 1 and not PARAMETERS[name].is_repeated:

@@ -7,7 +7,8 @@ import pytest
 from squash_api.errors import InvalidInputError, RecordUnavailableError
 from squash_api.index.derived import mark_for_rederivation, requeue_metrics
 from squash_api.record.metrics import declare_metrics
-from squash_api.trends.series import Cursor, Series, values_of
+from squash_api.trends.question import Cursor
+from squash_api.trends.series import Series, values_of
 from tests.support.measured_jobs import MeasuredJobs
 
 
