@@ -6,7 +6,6 @@ from datetime import date
 from typing import Any
 
 from squash_api.judging.alerts import (
-    DEFAULT_PER,
     Alert,
     Expect,
     Level,
@@ -17,7 +16,7 @@ from squash_api.judging.alerts import (
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.kinds.registry import KINDS, THRESHOLD, kind_of
 from squash_api.judging.metadata_query import parse_query
-from squash_api.schema.names import Schema
+from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
     LEGAL_NAME,
     Fault,
@@ -63,7 +62,7 @@ class Specification:
     def per(self) -> tuple[str, ...]:
         """The tags whose values are alerted on one by one."""
         named = None if self.alert is None else self.alert.per
-        return DEFAULT_PER if named is None else named
+        return SERIES_TAGS if named is None else named
 
     @property
     def channel(self) -> str | None:

@@ -3,16 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from squash_api.judging.alerts import LEVELS, severity_of
+from squash_api.judging.alerts import LEVELS, Level, severity_of
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.kinds.registry import shown_criterion
 
-State = Literal["passed", "INFO", "WARNING", "CRITICAL", "not measured", "no limit"]
+State = Level | Literal["passed", "not measured", "no limit"]
 """How a result stands: the worst level that is broken, or why nothing is."""
 
-Overall = Literal[
-    "passed", "incomplete", "INFO", "WARNING", "CRITICAL", "nothing judged", "no data"
-]
+Overall = Level | Literal["passed", "incomplete", "nothing judged", "no data"]
 
 Kind = Literal[
     "newly broken",

@@ -1,6 +1,6 @@
 """How things stand: the last value of each metric, by combination of tags, and what it breaks.
 
-A combination is what alerts are told apart by: the values of the tags `DEFAULT_PER`.
+A combination is what alerts are told apart by: the values of the tags `SERIES_TAGS`.
 """
 
 import threading
@@ -14,12 +14,11 @@ from sqlalchemy import Connection
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.derived import JobContext, contexts_of
 from squash_api.index.latest import being_rederived, jobs_at, values_of
-from squash_api.judging.alerts import DEFAULT_PER
 from squash_api.judging.limits import Limit, Verdict, judge, limits_of
 from squash_api.judging.metadata_query import applies
 from squash_api.record.metrics import MetricRow
 from squash_api.record.record import Record
-from squash_api.schema.names import RUN_ID, Schema
+from squash_api.schema.names import RUN_ID, SERIES_TAGS, Schema
 from squash_api.standings.latest_values import LatestValues, Series
 
 DAYS = 30
@@ -30,7 +29,7 @@ _DAY_NS = 86_400 * 10**9
 _READ_DAYS = DAYS + 1
 _JOBS = 500
 
-# The tags DEFAULT_PER that have a value, with it.
+# The tags SERIES_TAGS that have a value, with it.
 Combination = tuple[tuple[str, str], ...]
 Key = tuple[int, Combination]
 
@@ -61,7 +60,7 @@ class Standing:
     verdict: Verdict | None = field(default=None, hash=False)
 
 
-def combination_of(tags: Mapping[str, str], per: Iterable[str] = DEFAULT_PER) -> Combination:
+def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) -> Combination:
     """Return those of the tags `per` that have a value, with it."""
     return tuple((name, tags[name]) for name in per if name in tags)
 

@@ -13,16 +13,20 @@ from squash_api.generate.kapacitor.text import go_string, precisions, static
 from squash_api.judging.alerts import WORST_FIRST
 from squash_api.judging.limits import Limit
 from squash_api.judging.wording import plain_number
-from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_ID, SQUASH_URL, split_metric_name
+from squash_api.schema.names import (
+    MESSAGE_TAGS,
+    RUN_ID,
+    RUN_URL,
+    SQUASH_ID,
+    SQUASH_URL,
+    split_metric_name,
+)
 from squash_api.verify.metrics import Metric
 
 SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
 """Fields with text that every message shows where there is a value."""
 
 MOST_LISTED = 3
-CONTEXT = ("dataset", "filter", "pipeline")
-"""Tags that every message names where there is a value, whatever it is about."""
-
 _TIME = "2006-01-02 15:04 UTC"
 _CLAUSE_END = re.compile(r"[:;](?=\s|\Z)|\.(?=\s|\Z)|\s\(")
 _LONG = 100
@@ -30,8 +34,8 @@ _LINE = "{{ $line }}"
 
 
 def shown_tags(per: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags that a message names: those that alerts are told apart by, and `CONTEXT`."""
-    return tuple(dict.fromkeys((*per, *CONTEXT)))
+    """Return the tags that a message names: those that tell alerts apart, and `MESSAGE_TAGS`."""
+    return tuple(dict.fromkeys((*per, *MESSAGE_TAGS)))
 
 
 def after_field(day: date) -> str:
