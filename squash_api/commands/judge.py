@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from squash_api.commands.terminal import add_row, fail, make_table, print_json, 
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job, path_text
-from squash_api.judging.alerts import severity_of
+from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.reports.texts import Case, junit_xml
@@ -28,7 +28,7 @@ def judge(
         typer.Option(help="Directory of a metrics package; may be given several times."),
     ],
     level: Annotated[
-        Literal["INFO", "WARNING", "CRITICAL"],
+        Level,
         typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
     ] = "WARNING",
     tag: Annotated[

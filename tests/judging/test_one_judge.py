@@ -11,13 +11,9 @@ SIGNS = {"<", "<=", ">", ">=", "==", "!="}
 GO = {"lt", "le", "gt", "ge", "eq", "ne"}
 COMPARISONS = GO | {f"__{name}__" for name in GO}
 LEVELS = {"INFO", "WARNING", "CRITICAL"}
-# Beside an ampersand, < and > are letters of a markup.
 EXEMPT = {
     # What a report says is flat, for programs; here it is given back to the judge.
     ("reports/document.py", "reads .threshold"),
-    # Options of commands, whose choices typer reads from the annotation.
-    ("commands/judge.py", "lists levels"),
-    ("commands/report.py", "lists levels"),
     # The states of a metric, where being late stands between two levels.
     ("standings/board.py", "lists levels"),
 }
@@ -44,6 +40,7 @@ def named_in(node: ast.AST) -> set[object]:
 def judges(node: ast.AST) -> Iterator[str]:
     """Say what a node does that is the judge's."""
     named = named_in(node)
+    # Beside an ampersand, < and > are letters of a markup.
     is_signs = len(SIGNS & named) > 1 and not named & {"&"}
     if is_signs or len(GO & named) > 1:
         yield "names comparisons"
