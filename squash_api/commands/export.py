@@ -2,26 +2,26 @@
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import orjson
 import typer
 
-from squash_api.commands.terminal import advancing, fail, writing
-from squash_api.errors import InvalidInputError, SquashError
+from squash_api.client.wire import Wire, checked
+from squash_api.commands.results import asking, write
+from squash_api.commands.terminal import advancing, fail, failing
 from squash_api.settings import load_settings
-
-if TYPE_CHECKING:
-    from squash_api.client.wire import Wire
-    from squash_api.trends.question import Format
+from squash_api.site import Site, spare_cycle_search
+from squash_api.trends.formats import answer_chunks
+from squash_api.trends.question import Format, read_question
+from squash_api.trends.series import Series
 
 _PAGE = 1000
-_TIMEOUT_S = 900.0
-_RETRIES = 5
 
 _Texts = list[str] | None
 _Metric = Annotated[_Texts, typer.Option(help="Only this metric.")]
@@ -103,25 +103,14 @@ def export(
         *([("absent", "true")] if absent else []),
     ]
     chosen = format_ or _format_of(output)
+    if chosen == "parquet" and output is None and sys.stdout.isatty():
+        fail("Parquet is nothing to read on a screen: give --output.")
     # A bar among the rows would be no help.
     has_bar = output is not None or not sys.stdout.isatty()
     read = _of_record if url is None else partial(_of_service, url)
     chunks = read(parameters, chosen, limit, has_bar=has_bar)
-    _write(chunks, output, chosen)
-
-
-def _write(chunks: Generator[bytes], output: Path | None, chosen: "Format") -> None:
-    if chosen == "parquet" and output is None and sys.stdout.isatty():
-        fail("Parquet is nothing to read on a screen: give --output.")
-    try:
-        with closing(chunks), writing(output) as file:
-            for chunk in chunks:
-                file.write(chunk)
-    except BrokenPipeError:
-        # Whoever reads has seen enough.
-        raise
-    except OSError as error:
-        fail(f"{output or 'standard output'}: {error.strerror or error}", code=1)
+    with closing(chunks):
+        write(chunks, output, code=1)
 
 
 def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
@@ -132,62 +121,38 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
         yield name, value
 
 
-def _format_of(output: Path | None) -> "Format":
+def _format_of(output: Path | None) -> Format:
     endings: dict[str, Format] = {".json": "json", ".parquet": "parquet"}
     return "csv" if output is None else endings.get(output.suffix.lower(), "csv")
 
 
 def _of_record(
-    parameters: Sequence[tuple[str, str]], chosen: "Format", limit: int | None, *, has_bar: bool
+    parameters: Sequence[tuple[str, str]], chosen: Format, limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
-    # Heavy, and `squash --help` needs none of it.
-    from squash_api.index.deriver import Deriver  # noqa: PLC0415
-    from squash_api.index.tags_in_force import schema_of  # noqa: PLC0415
-    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
-    from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-    from squash_api.site import spare_cycle_search  # noqa: PLC0415
-    from squash_api.trends.formats import answer_chunks  # noqa: PLC0415
-    from squash_api.trends.question import read_question  # noqa: PLC0415
-    from squash_api.trends.series import Series  # noqa: PLC0415
-
-    settings = load_settings()
     spare_cycle_search()
-    try:
-        record = Record.open(settings.database_url, is_made=False)
-        try:
-            schema = schema_of(record, Schema(settings.tags))
-            # Files have no pages, whatever their format.
-            asked = [*parameters, ("format", "csv"), *_limits(limit)]
-            question = read_question(asked, schema=schema, now_ns=time.time_ns())
-            deriver = Deriver(record, Vocabulary(record, schema))
-            series = Series(record, deriver, question.selection)
-            chunks = answer_chunks(series, replace(question, format=chosen), schema=schema)
-            share = series.progress
-            yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks
-        finally:
-            record.close()
-    except InvalidInputError as error:
-        fail(_with_detail(error))
-    except SquashError as error:
-        fail(error.message, code=1)
+    with (
+        failing(code=1, code_of_input=2),
+        Site(load_settings(), is_made=False, tags_of="record") as site,
+    ):
+        # Files have no pages, whatever their format.
+        asked = [*parameters, ("format", "csv"), *_limits(limit)]
+        question = read_question(asked, schema=site.schema, now_ns=time.time_ns())
+        series = Series(site.record, site.deriver, question.selection)
+        chunks = answer_chunks(series, replace(question, format=chosen), schema=site.schema)
+        share = series.progress
+        yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks
 
 
 def _of_service(
     url: str,
     parameters: Sequence[tuple[str, str]],
-    chosen: "Format",
+    chosen: Format,
     limit: int | None,
     *,
     has_bar: bool,
 ) -> Generator[bytes]:
-    import httpx  # noqa: PLC0415
 
-    from squash_api.client.wire import SquashClientError, Wire  # noqa: PLC0415
-
-    wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
-    try:
-        address = httpx.URL(f"{url.rstrip('/')}/measurements")
+    with asking(url, "measurements", code=1) as (wire, address):
         query: list[Any] = [*parameters, ("format", chosen)]
         is_paged = chosen == "json" and not any(name == "points" for name, _ in parameters)
         if is_paged:
@@ -196,20 +161,10 @@ def _of_service(
         else:
             with wire.stream(address.copy_merge_params([*query, *_limits(limit)])) as chunks:
                 yield from advancing(chunks, what="exporting") if has_bar else chunks
-    except SquashClientError as error:
-        fail(str(error), code=2 if error.status_code == 422 else 1)
-    except httpx.InvalidURL as error:
-        fail(f"--url {url}: {error}")
-    finally:
-        wire.close()
 
 
-def _pages(wire: "Wire", first: Any, limit: int | None) -> Iterator[bytes]:
+def _pages(wire: Wire, first: Any, limit: int | None) -> Iterator[bytes]:
     """Yield the pages of a service as one document."""
-    import orjson  # noqa: PLC0415
-
-    from squash_api.client.wire import checked  # noqa: PLC0415
-
     url, left, separator = first, limit, b'{"measurements":['
     while url is not None and left != 0:
         page = checked(wire.request("GET", url))
@@ -224,9 +179,3 @@ def _pages(wire: "Wire", first: Any, limit: int | None) -> Iterator[bytes]:
 
 def _limits(limit: int | None) -> list[tuple[str, str]]:
     return [] if limit is None else [("limit", str(limit))]
-
-
-def _with_detail(error: InvalidInputError) -> str:
-    """Return all that is wrong, one thing on a line."""
-    others: Iterable[str] = (detail.msg for detail in error.detail[1:])
-    return "\n  ".join([error.message, *others])

@@ -3,21 +3,22 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import orjson
 import typer
+from pydantic import TypeAdapter, ValidationError
 
-from squash_api.commands.terminal import fail, writing
-from squash_api.errors import InvalidInputError, SquashError
+from squash_api.client.wire import checked
+from squash_api.commands.results import asking, write
+from squash_api.commands.terminal import fail, failing
+from squash_api.reports.document import Report, fails
+from squash_api.reports.scope import read_request
+from squash_api.reports.texts import report_junit, report_markdown
 from squash_api.settings import load_settings
-
-if TYPE_CHECKING:
-    from squash_api.reports.document import Report
+from squash_api.site import Site
 
 Format = Literal["html", "json", "md", "xml"]
-
-_TIMEOUT_S = 900.0
-_RETRIES = 5
 
 _Texts = list[str] | None
 _Run = Annotated[_Texts, typer.Option(help="Only jobs of this run.")]
@@ -97,12 +98,11 @@ def report(
     asked += [(name, text) for name, text in times.items() if text is not None]
     chosen = format_ or _format_of(output)
     made = _of_record(asked) if url is None else _of_service(url, asked)
-    _write(_rendered(made, chosen, level), output)
+    write([_rendered(made, chosen, level)], output, code=2)
     raise typer.Exit(_outcome(made, output, level=level, is_strict=strict))
 
 
-def _outcome(made: "Report", output: Path | None, *, level: str, is_strict: bool) -> int:
-    from squash_api.reports.document import fails  # noqa: PLC0415
+def _outcome(made: Report, output: Path | None, *, level: str, is_strict: bool) -> int:
 
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
@@ -125,80 +125,33 @@ def _format_of(output: Path | None) -> Format:
     return found
 
 
-def _of_record(parameters: Sequence[tuple[str, str]]) -> "Report":
-    # Heavy, and `squash --help` needs none of it.
-    from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
-    from squash_api.index.deriver import Deriver  # noqa: PLC0415
-    from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
-    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
-    from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.reports.report import PeriodReports  # noqa: PLC0415
-    from squash_api.reports.scope import read_request  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-
+def _of_record(parameters: Sequence[tuple[str, str]]) -> Report:
     now_ns = time.time_ns()
-    try:
+    with failing():
         request = read_request(parameters, now_ns=now_ns)
-        settings = load_settings()
-        schema = Schema(settings.tags)
-        record = Record.open(settings.database_url, is_made=False)
-        try:
-            check_tags(record, schema)
-            deriver = Deriver(record, Vocabulary(record, schema))
-            definitions = DefinitionsInForce(record, schema)
-            reports = PeriodReports(record, deriver, definitions, schema, url=settings.url)
-            return reports.report(request, now_ns=now_ns)
-        finally:
-            record.close()
-    except InvalidInputError as error:
-        fail("\n  ".join([error.message, *(item.msg for item in error.detail[1:])]))
-    except SquashError as error:
-        fail(error.message)
+        with Site(load_settings(), is_made=False) as site:
+            site.check_tags()
+            return site.reports.report(request, now_ns=now_ns)
 
 
-def _of_service(url: str, parameters: Sequence[tuple[str, str]]) -> "Report":
-    import httpx  # noqa: PLC0415
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+def _of_service(url: str, parameters: Sequence[tuple[str, str]]) -> Report:
 
-    from squash_api.client.wire import SquashClientError, Wire, checked  # noqa: PLC0415
-    from squash_api.reports.document import Report  # noqa: PLC0415
-
-    wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
-    try:
-        address = httpx.URL(f"{url.rstrip('/')}/report")
+    with asking(url, "report", code=2) as (wire, address):
         query: list[Any] = [*parameters, ("format", "json")]
         answer = checked(wire.request("GET", address.copy_merge_params(query)))
+    try:
         return TypeAdapter(Report).validate_python(answer)
-    except SquashClientError as error:
-        fail(str(error))
     except ValidationError:
         fail(f"{url}: the answer is not a report: is this a SQuaSH service of this version?")
-    except httpx.InvalidURL as error:
-        fail(f"--url {url}: {error}")
-    finally:
-        wire.close()
 
 
-def _rendered(made: "Report", chosen: Format, level: str) -> bytes:
+def _rendered(made: Report, chosen: Format, level: str) -> bytes:
     if chosen == "html":
+        # The web framework comes with it.
         from squash_api.pages.report import report_file  # noqa: PLC0415
 
         return report_file(made).encode()
     if chosen == "json":
-        import orjson  # noqa: PLC0415
-
         return orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    from squash_api.reports.texts import report_junit, report_markdown  # noqa: PLC0415
 
     return report_markdown(made).encode() if chosen == "md" else report_junit(made, level=level)
-
-
-def _write(content: bytes, output: Path | None) -> None:
-    try:
-        with writing(output) as file:
-            file.write(content)
-    except BrokenPipeError:
-        # Whoever reads has seen enough.
-        raise
-    except OSError as error:
-        fail(f"{output or 'standard output'}: {error.strerror or error}")

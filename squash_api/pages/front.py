@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from squash_api.pages.rendering import number_text, query_text, render
 from squash_api.pages.sparkline import sparkline
-from squash_api.routes.dependencies import Parts
+from squash_api.site import Site
 from squash_api.standings.board import (
     STATES,
     Board,
@@ -56,12 +56,12 @@ class _Line:
 
 def front_page(request: Request) -> Response:
     """Show how every metric stands; what is asked for is in the query."""
-    parts: Parts = request.app.state.parts
-    parts.deriver.catch_up()
+    site: Site = request.app.state.site
+    site.deriver.catch_up()
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
     wanted = _wanted(asked)
-    everything = parts.board.entries()
-    narrowed = parts.board.narrowed(everything, wanted)
+    everything = site.board.entries()
+    narrowed = site.board.narrowed(everything, wanted)
     found = worst_first(in_state(narrowed, wanted.state))
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(request.query_params.get("page")), pages)
@@ -84,7 +84,7 @@ def front_page(request: Request) -> Response:
         page=page,
         pages=pages,
         address=partial(query_text, asked),
-        trend=_trends(parts.board, lines),
+        trend=_trends(site.board, lines),
         label=combination_label,
         limit_text=limit_text,
         late_text=late_text,

@@ -22,10 +22,10 @@ from squash_api.pages.rendering import query_text, render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Vocabulary
-from squash_api.routes.dependencies import Parts
 from squash_api.routes.jobs import job_id_of
 from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
+from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
 
@@ -53,20 +53,20 @@ async def job_page(request: Request) -> Response:
 
 
 def _page(request: Request, job_id: int) -> Response:
-    parts: Parts = request.app.state.parts
-    parts.deriver.catch_up()
+    site: Site = request.app.state.site
+    site.deriver.catch_up()
     is_now = request.query_params.get("specs") == "now"
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         row, job = load_job(connection, job_id)
-        names = [target.name for target in parts.settings.targets]
+        names = [target.name for target in site.settings.targets]
         deliveries = job_deliveries(connection, row, targets=names)
         revision = current_revision(connection) if is_now else row.revision
     verdicts = job_report(
-        row, job, definitions=parts.definitions, vocabulary=parts.vocabulary, is_now=is_now
+        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=is_now
     )
-    context = parts.vocabulary.schema.context(job.meta)
-    place = place_of(parts.record, parts.states, job_id, revision=revision)
-    with parts.record.read() as connection:
+    context = site.vocabulary.schema.context(job.meta)
+    place = place_of(site.record, site.states, job_id, revision=revision)
+    with site.record.read() as connection:
         comparisons = _comparisons(connection, job_id, place)
     blobs = _blobs(job, request.query_params)
     return render(
@@ -78,7 +78,7 @@ def _page(request: Request, job_id: int) -> Response:
         is_now=is_now,
         verdicts=sorted(verdicts, key=_worst_first),
         counts=_counts(verdicts),
-        measurements=_measurements(job_id, job, verdicts, parts.vocabulary),
+        measurements=_measurements(job_id, job, verdicts, site.vocabulary),
         context=context,
         run=_run(context),
         place=place,

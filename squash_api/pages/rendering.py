@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
-from squash_api.routes.dependencies import Parts
 from squash_api.schema.text import is_link
+from squash_api.site import Site
 
 # Bokeh puts styles of its own into what it draws; scripts come from here alone.
 POLICY = (
@@ -50,8 +50,8 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         What the template asks for, beside `root`, the path that all addresses begin with, and
         `static`, which gives the address of a file to load.
     """
-    parts: Parts = request.app.state.parts
-    root = parts.settings.url_path
+    site: Site = request.app.state.site
+    root = site.settings.url_path
     text = (
         environment()
         .get_template(template)

@@ -13,14 +13,14 @@ from squash_api.record.jobs import job_ids
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
-    Parts,
-    PartsDep,
+    SiteDep,
     claimed_account,
     id_cursor,
     next_link,
     read_body,
 )
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
 router = APIRouter(tags=["jobs"])
@@ -86,21 +86,21 @@ async def post_job(request: Request) -> Response:
     (kept all the same). The same job again is answered with 200 and the first id.
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
-    parts: Parts = request.app.state.parts
-    account = await claimed_account(request, parts)
+    site: Site = request.app.state.site
+    account = await claimed_account(request, site)
     is_strict = _is_strict(request)
-    body = await read_body(request, max_bytes=parts.settings.max_body_bytes)
+    body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(
         body,
         account=account,
-        record=parts.record,
-        vocabulary=parts.vocabulary,
+        record=site.record,
+        vocabulary=site.vocabulary,
         is_strict=is_strict,
     )
-    parts.background.wake()
-    parts.counters.count_job(ingested)
+    site.background.wake()
+    request.app.state.counters.count_job(ingested)
     return json_reply(
-        _reply(ingested, parts.settings.url),
+        _reply(ingested, site.settings.url),
         status_code=200 if ingested.stored.is_repeat else 202,
     )
 
@@ -125,11 +125,11 @@ def _reply(ingested: Ingested, url: str) -> dict[str, Any]:
         if names
     ]
     # Old clients take the id from between the first two back-ticks.
-    parts = [f"Request for creating Job `{stored.job_id}` received", *ingested.notes]
+    said = [f"Request for creating Job `{stored.job_id}` received", *ingested.notes]
     if left_out:
-        parts.append(f"left out: {', '.join(left_out)}")
+        said.append(f"left out: {', '.join(left_out)}")
     return {
-        "message": "; ".join(parts),
+        "message": "; ".join(said),
         "status": f"{url}/status/{stored.job_id}",
         "id": stored.job_id,
         "absent": outcome.absent,
@@ -140,37 +140,37 @@ def _reply(ingested: Ingested, url: str) -> dict[str, Any]:
 
 
 @router.get("/jobs", responses=errors_of(422))
-def get_jobs(request: Request, parts: PartsDep, page: PageDep) -> Response:
+def get_jobs(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the ids of jobs, ascending."""
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         ids = job_ids(connection, after=id_cursor(page), limit=page.limit + 1)
     more = len(ids) > page.limit
     ids = ids[: page.limit]
-    link = next_link(request, parts, after=ids[-1]) if more else None
+    link = next_link(request, site, after=ids[-1]) if more else None
     return json_reply({"ids": ids, "next": link})
 
 
 @router.get("/job/{job_id}", responses=errors_of(404))
-def get_job(job_id: JobIdDep, parts: PartsDep) -> Response:
+def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
     """Return a job: its measurements in the metrics' units, and its metadata."""
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         row, job = load_job(connection, job_id)
-    parts.vocabulary.refresh()
-    return json_reply(job_object(row, job, vocabulary=parts.vocabulary))
+    site.vocabulary.refresh()
+    return json_reply(job_object(row, job, vocabulary=site.vocabulary))
 
 
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
-def delete_job_(job_id: JobIdDep, parts: PartsDep, account: AccountDep) -> Response:
+def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Response:
     """Delete a job, and its points from every InfluxDB. For its owner and admins."""
-    delete_job(parts.record, job_id, account=account)
-    parts.background.wake()
+    delete_job(site.record, job_id, account=account)
+    site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 
 
 @router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
-def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep) -> Response:
+def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
     """List a job's blobs: identifier, name, the keys of the data, and where to read them."""
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         _, job = load_job(connection, job_id)
     start = id_cursor(page)
     end = start + page.limit
@@ -179,43 +179,43 @@ def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep
             "identifier": blob.get("identifier"),
             "name": blob.get("name"),
             "keys": list(blob["data"]) if isinstance(blob.get("data"), dict) else [],
-            "url": _blob_url(parts, job_id, blob.get("identifier")),
+            "url": _blob_url(site, job_id, blob.get("identifier")),
         }
         for blob in job.blobs[start:end]
     ]
-    link = next_link(request, parts, after=end) if end < len(job.blobs) else None
+    link = next_link(request, site, after=end) if end < len(job.blobs) else None
     return json_reply({"blobs": shown, "next": link})
 
 
 # `path`: identifiers are any text, with slashes too.
 @router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
-def get_blob(job_id: JobIdDep, identifier: str, parts: PartsDep) -> Response:
+def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         _, job = load_job(connection, job_id)
     return json_reply(find_blob(job, identifier))
 
 
-def _blob_url(parts: Parts, job_id: int, identifier: Any) -> str | None:
+def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
     """Return where to read a blob; None if it has no identifier to ask for it by."""
     if not isinstance(identifier, str):
         return None
-    return f"{parts.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
+    return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
 
 @router.get("/job/{job_id}/report", responses=errors_of(404, 422))
 def get_job_report(
     job_id: JobIdDep,
-    parts: PartsDep,
+    site: SiteDep,
     specs: Annotated[
         Literal["receipt", "now"],
         Query(description="Judge by the specifications at receipt, or by today's."),
     ] = "receipt",
 ) -> Response:
     """Judge a job: a verdict for each specification that applies to it, by name."""
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         row, job = load_job(connection, job_id)
     verdicts = job_report(
-        row, job, definitions=parts.definitions, vocabulary=parts.vocabulary, is_now=specs == "now"
+        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=specs == "now"
     )
     return json_reply([verdict.to_json() for verdict in verdicts])

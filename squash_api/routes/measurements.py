@@ -16,14 +16,14 @@ from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
     Page,
-    Parts,
-    PartsDep,
+    SiteDep,
     is_count,
     next_link,
 )
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import TAGS
+from squash_api.site import Site
 from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
 from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
 from squash_api.trends.question import FORMATS, MOST_JSON, cursor_text, read_question
@@ -78,7 +78,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     responses={**errors_of(422, 501), **_FILES},
     openapi_extra={"parameters": _PARAMETERS},
 )
-def get_measurements(request: Request, parts: PartsDep) -> Response:
+def get_measurements(request: Request, site: SiteDep) -> Response:
     """Find measurements, in the order of time, as JSON, CSV or Parquet.
 
     Any tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is given
@@ -87,15 +87,15 @@ def get_measurements(request: Request, parts: PartsDep) -> Response:
     """
     asked = request.query_params.multi_items()
     if {name for name, _ in asked} <= {"limit", "after"}:
-        return _all_measurements(request, parts)
-    question = read_question(asked, schema=parts.vocabulary.schema, now_ns=time.time_ns())
-    series = Series(parts.record, parts.deriver, question.selection)
+        return _all_measurements(request, site)
+    question = read_question(asked, schema=site.vocabulary.schema, now_ns=time.time_ns())
+    series = Series(site.record, site.deriver, question.selection)
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]
-        link = None if cursor is None else next_link(request, parts, after=cursor_text(cursor))
+        link = None if cursor is None else next_link(request, site, after=cursor_text(cursor))
         return json_reply({"measurements": shown, "next": link})
-    chunks = answer_chunks(series, question, schema=parts.vocabulary.schema)
+    chunks = answer_chunks(series, question, schema=site.vocabulary.schema)
     # What fails at once is said so; later the answer could only break off.
     first = next(chunks)
     return StreamingResponse(
@@ -107,23 +107,23 @@ def get_measurements(request: Request, parts: PartsDep) -> Response:
     )
 
 
-def _all_measurements(request: Request, parts: Parts) -> Response:
+def _all_measurements(request: Request, site: Site) -> Response:
     page = _page(request.query_params)
-    parts.vocabulary.refresh()
+    site.vocabulary.refresh()
     found, cursor = list_measurements(
-        parts.record, parts.vocabulary, after=_cursor(page), limit=page.limit
+        site.record, site.vocabulary, after=_cursor(page), limit=page.limit
     )
-    link = None if cursor is None else next_link(request, parts, after=f"{cursor[0]}.{cursor[1]}")
+    link = None if cursor is None else next_link(request, site, after=f"{cursor[0]}.{cursor[1]}")
     return json_reply({"measurements": found, "next": link})
 
 
 @router.get("/measurement/{job_id}", responses=errors_of(404))
-def get_measurement(job_id: JobIdDep, parts: PartsDep) -> Response:
+def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
     """List the measurements of one job."""
-    with parts.record.read() as connection:
+    with site.record.read() as connection:
         _, job = load_job(connection, job_id)
-    parts.vocabulary.refresh()
-    found = list(measurement_objects(job_id, job, vocabulary=parts.vocabulary))
+    site.vocabulary.refresh()
+    found = list(measurement_objects(job_id, job, vocabulary=site.vocabulary))
     return json_reply({"measurements": found})
 
 
@@ -133,7 +133,7 @@ def get_measurement(job_id: JobIdDep, parts: PartsDep) -> Response:
     responses=errors_of(400, 401, 403, 404, 413, 415, 422),
 )
 def post_measurement_(
-    job_id: JobIdDep, parts: PartsDep, account: AccountDep, document: JsonObjectDep
+    job_id: JobIdDep, site: SiteDep, account: AccountDep, document: JsonObjectDep
 ) -> Response:
     """Add a measurement to a job; it reaches InfluxDB like the others.
 
@@ -141,9 +141,9 @@ def post_measurement_(
     """
     _check_types(document)
     shown = post_measurement(
-        parts.record, parts.vocabulary, job_id=job_id, document=document, account=account
+        site.record, site.vocabulary, job_id=job_id, document=document, account=account
     )
-    parts.background.wake()
+    site.background.wake()
     return json_reply(shown, status_code=201)
 
 

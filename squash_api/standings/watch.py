@@ -15,7 +15,6 @@ import structlog
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
-from squash_api.settings import Settings
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings
 
@@ -238,10 +237,3 @@ def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
         or (written.standing is not standing and written.standing != standing)
         or time_ns - written.time_ns >= AGAIN_NS
     )
-
-
-def make_watch(standings: Standings, settings: Settings, outlets: Sequence[Outlet]) -> Watch | None:
-    """Return the watch that the settings ask for; None for none, or if it could tell nobody."""
-    if settings.watch == "off" or not outlets:
-        return None
-    return Watch(standings, outlets, squash_url=settings.url)

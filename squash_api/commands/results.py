@@ -1,0 +1,89 @@
+"""Results for a file: asked of a service, and written whole or not at all."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from squash_api.client.wire import SquashClientError, Wire
+from squash_api.commands.terminal import fail
+
+_TIMEOUT_S = 900.0
+_RETRIES = 5
+
+
+@contextmanager
+def asking(url: str, path: str, *, code: int) -> Iterator[tuple[Wire, httpx.URL]]:
+    """Give the way to a service, and the address of a path there; a failure ends the command.
+
+    Parameters
+    ----------
+    url
+        Root of the service.
+    path
+        Without a leading slash.
+    code
+        Exit code for a failure; for a question that cannot be answered it is always 2.
+    """
+    wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
+    try:
+        yield wire, httpx.URL(f"{url.rstrip('/')}/{path}")
+    except SquashClientError as error:
+        fail(str(error), code=2 if error.status_code == 422 else code)
+    except httpx.InvalidURL as error:
+        fail(f"--url {url}: {error}")
+    finally:
+        wire.close()
+
+
+def write(chunks: Iterable[bytes], output: Path | None, *, code: int) -> None:
+    """Write to a file, or without one to standard output; a failure ends the command."""
+    try:
+        with writing(output) as file:
+            for chunk in chunks:
+                file.write(chunk)
+    except BrokenPipeError:
+        # Whoever reads has seen enough.
+        raise
+    except OSError as error:
+        fail(f"{output or 'standard output'}: {error.strerror or error}", code=code)
+
+
+@contextmanager
+def writing(output: Path | None) -> Iterator[BinaryIO]:
+    """Give a file that takes its place when it is whole and on the disk; without, standard output.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before stays.
+    """
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if output.exists() and not output.is_file():
+        # A pipe or a device cannot be replaced.
+        with output.open("wb") as file:
+            yield file
+        return
+    place = output.resolve()
+    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(place.stat().st_mode if place.exists() else 0o666 & ~mask)
+        Path(name).replace(place)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
