@@ -58,21 +58,23 @@ def write_page(figures: Sequence[Figure]) -> str:
     )
     page = f"""# Performance
 
-Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
-same machine at the same time, taking turns; medians of five rounds (R1 and R4: nine) after one that
-warms up. What either side has stored is counted before a figure is taken. The load comes from one
-process beside the servers. R1 ends with the last 202; the index of measurements is derived after
-that. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
-process that delivers inline; its drain rate is timed from the first batch that arrives.
+`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same bodies on the same
+machine, taking turns within one run. Each figure is the median of five rounds (R1 and R4: nine) after one warm-up
+round. Before a figure counts, the benchmark checks that each side has stored everything. One process next to the
+servers makes the load.
 
-The figures of pages are over records of two years: one of 20,000 jobs with 100 measurements each,
-and beside it one with 200 jobs, or with one metric, so that both sides show as much. Milliseconds
-are of whole replies, medians of rounds of which each asks for seven metrics, one after the other.
+- R1 ends with the last 202. The index of measurements is derived after that.
+- R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it.
+- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that arrives.
+
+The figures for pages compare two records that cover two years and show the same amount. One has 20,000 jobs with 100
+measurements each. The other has only 200 jobs, or only one metric. Milliseconds are for whole replies: the median of
+rounds, each of which requests seven metrics one after the other.
 
 {table}
 
-Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()}, \
-{os.cpu_count()} cores ({platform.machine()}), all of it on these.
+Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a machine with \
+{os.cpu_count()} cores ({platform.machine()}), which ran everything.
 """
     PAGE.write_text(page)
     return table
