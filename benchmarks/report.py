@@ -58,18 +58,20 @@ def write_page(figures: Sequence[Figure]) -> str:
     )
     page = f"""# Performance
 
-`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same bodies on the same
-machine, taking turns within one run. Each figure is the median of five rounds (R1 and R4: nine) after one warm-up
-round. Before a figure counts, the benchmark checks that each side has stored everything. One process next to the
-servers makes the load.
+`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same
+bodies on the same machine, taking turns within one run. Each figure is the median of five rounds
+(R1 and R4: nine) after one warm-up round. Before a figure counts, the benchmark checks that each
+side has stored everything. One process next to the servers makes the load.
 
 - R1 ends with the last 202. The index of measurements is derived after that.
 - R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it.
-- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that arrives.
+- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that
+  arrives.
 
-The figures for pages compare two records that cover two years and show the same amount. One has 20,000 jobs with 100
-measurements each. The other has only 200 jobs, or only one metric. Milliseconds are for whole replies: the median of
-rounds, each of which requests seven metrics one after the other.
+The figures for pages compare two records that cover two years and show the same amount. One has
+20,000 jobs with 100 measurements each. The other has only 200 jobs, or only one metric.
+Milliseconds are for whole replies: the median of rounds, each of which requests seven metrics one
+after the other.
 
 {table}
 
