@@ -14,9 +14,14 @@ from pathlib import Path
 
 from benchmarks import (
     acceptance,
+    commands,
+    crowding,
     end_to_end,
+    heavy,
     outage,
     pages,
+    sequence,
+    ten_million,
 )
 from benchmarks.checkout import ROOT, Checkout
 from benchmarks.report import Figure, compare, keep, make_table, progress, write_page
@@ -24,7 +29,13 @@ from benchmarks.report import Figure, compare, keep, make_table, progress, write
 _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "R1": acceptance.measure,
     "R2": end_to_end.measure,
+    "R3": sequence.measure,
     "R4": outage.measure,
+    "R5": crowding.measure,
+    "R6": heavy.measure,
+    "R7": ten_million.measure,
+    "R8": commands.measure_generating,
+    "R9": commands.measure_starting,
     "pages": pages.measure,
 }
 

@@ -35,8 +35,6 @@ from benchmarks.servers import (
 DATASETS = ("RC2", "DC2", "ci_hsc")
 FILTERS = ("g", "r", "i", "z", "y")
 METRICS_OF_A_PACKAGE = 25
-# Jobs of a run: each dataset in each filter.
-_RUN = len(DATASETS) * len(FILTERS)
 _CONNECTIONS = 64
 _UNITS = ("mmag", "marcsec", "", "%", "s")
 # Counts up with every change of what is made here.
@@ -45,11 +43,15 @@ _RECIPE = 1
 
 @dataclass(frozen=True)
 class Size:
-    """How much a record holds: jobs with so many measurements each, over so many days."""
+    """How much a record holds: jobs with so many measurements each, over so many days.
+
+    `series` is how many jobs make a run, each of another dataset or filter.
+    """
 
     jobs: int
     measurements: int
     days: float = 730
+    series: int = len(DATASETS) * len(FILTERS)
 
     @property
     def total(self) -> int:
@@ -74,8 +76,8 @@ def big_service(checkout: Checkout, folder: Path, size: Size) -> Server:
 
 
 def _kept_record(checkout: Checkout, size: Size) -> Path:
-    name = f"{checkout.version}-{_RECIPE}-{size.jobs}x{size.measurements}-{size.days:g}d.db"
-    path = make_folder("records") / name
+    shape = f"{size.jobs}x{size.measurements}-{size.days:g}d-{size.series}"
+    path = make_folder("records") / f"{checkout.version}-{_RECIPE}-{shape}.db"
     # Young enough for the last days of it to be the last days.
     if not path.exists() or time.time() - path.stat().st_mtime > 86_400:
         with TemporaryDirectory(dir=path.parent) as folder:
@@ -128,13 +130,13 @@ def make_jobs(size: Size, *, first: int = 0) -> Iterator[bytes]:
     step = timedelta(days=size.days) / size.jobs
     for number in range(size.jobs):
         date = now - (size.jobs - 1 - number) * step
-        yield orjson.dumps(_make_job(first + number, size.measurements, date))
+        yield orjson.dumps(_make_job(first + number, size, date))
 
 
-def _make_job(number: int, measurements: int, date: datetime) -> dict[str, Any]:
+def _make_job(number: int, size: Size, date: datetime) -> dict[str, Any]:
     """Return a job; the same number gives the same values."""
     chance = random.Random(number)
-    run, place = divmod(number, _RUN)
+    run, place = divmod(number, size.series)
     return {
         "measurements": [
             {
@@ -143,7 +145,7 @@ def _make_job(number: int, measurements: int, date: datetime) -> dict[str, Any]:
                 "unit": metric_unit(index),
                 "identifier": f"{chance.getrandbits(128):032x}",
             }
-            for index in range(measurements)
+            for index in range(size.measurements)
         ],
         "blobs": [],
         "meta": {

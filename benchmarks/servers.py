@@ -30,7 +30,8 @@ def free_port() -> int:
 class Server:
     """A process, started with `start` and ended by its id.
 
-    `probe` is asked for until there is an answer; without it nobody waits.
+    `probe` is asked for until there is an answer, `answered_s` after the start; without it nobody
+    waits.
     """
 
     def __init__(
@@ -41,13 +42,13 @@ class Server:
         self._probe = probe
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self.answered_s = 0.0
 
     @property
     def port(self) -> int:
         return httpx.URL(self.url).port or 80
 
-    def start(self) -> float:
-        """Start it and return how long the first answer took, in s."""
+    def start(self) -> None:
         started = time.perf_counter()
         self._process = subprocess.Popen(
             self._command,
@@ -63,7 +64,7 @@ class Server:
             if time.perf_counter() > started + 60:
                 raise RuntimeError(f"{self._command} does not answer")
             time.sleep(0.002)
-        return time.perf_counter() - started
+        self.answered_s = time.perf_counter() - started
 
     def _answers(self) -> bool:
         # By hand, as the time of the start is a figure, and to make a client takes long.

@@ -15,6 +15,8 @@ from benchmarks.load import split_reply
 
 _CONNECTIONS = 16
 _LONGEST_S = 120
+# Servers close connections that nobody uses, 5 s after the last reply at the soonest.
+_STALE_S = 3
 
 
 class _Connection(asyncio.Protocol):
@@ -22,6 +24,11 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._reply: asyncio.Future[int] | None = None
         self._transport: asyncio.Transport | None = None
+        self._used = time.monotonic()
+
+    @property
+    def is_stale(self) -> bool:
+        return time.monotonic() > self._used + _STALE_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -47,7 +54,9 @@ class _Connection(asyncio.Protocol):
         self._reply = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         async with asyncio.timeout(_LONGEST_S):
-            return await self._reply
+            status = await self._reply
+        self._used = time.monotonic()
+        return status
 
 
 def run_steadily(port: int, requests: Sequence[bytes], *, rate: float, status: int) -> list[float]:
@@ -66,6 +75,8 @@ def run_steadily(port: int, requests: Sequence[bytes], *, rate: float, status: i
 
         async def ask(request: bytes) -> float:
             started = time.perf_counter()
+            while idle and idle[-1].is_stale:
+                idle.pop().close()
             connection = idle.pop() if idle else await connect()
             found = await connection.ask(request)
             assert found == status, found
