@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
 import orjson
 
 from benchmarks.checkout import Checkout, make_folder
@@ -100,11 +101,26 @@ def _make_record(checkout: Checkout, folder: Path, size: Size) -> None:
         stats = stored(service)
         assert stats["number_of_jobs"] == size.jobs, stats
         assert stats["number_of_measurements"] == size.total, stats
+        # A few are absent.
+        values = _count_values(service, metric_name(size.measurements - 1))
+        assert 0.99 * size.jobs - 1 <= values <= size.jobs, values
     database = folder / "squash.db"
     progress(
         f"accepted in {accepted - started:.0f} s, derived {time.perf_counter() - accepted:.0f} s "
         f"later; {database.stat().st_size / 1e6:.0f} MB"
     )
+
+
+def _count_values(service: Server, metric: str) -> int:
+    """Return how many values of a metric are in the index."""
+    reply = httpx.get(
+        f"{service.url}/measurements",
+        params={"metric": metric, "format": "csv"},
+        trust_env=False,
+        timeout=300,
+    )
+    assert reply.status_code == 200, reply.text
+    return len(reply.content.splitlines()) - 1
 
 
 def _define(service: Server, token: str, measurements: int) -> None:

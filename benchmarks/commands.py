@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from benchmarks.checkout import ROOT, Checkout, bare_environment
 from benchmarks.many_specs import make_specs
@@ -124,7 +124,13 @@ def _help(checkout: Checkout) -> Figure:
 
 def _seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
     started = time.perf_counter()
+    # A pipe, for without one the end is looked for in steps of up to 50 ms.
     subprocess.run(
-        command, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=_LONGEST_S
+        command,
+        cwd=gettempdir(),
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=_LONGEST_S,
     )
     return time.perf_counter() - started

@@ -130,6 +130,8 @@ def _addresses() -> Iterator[str]:
         yield f"/job/{job_id}"
         yield f"/job/{job_id}/report"
         yield "/runs"
+        yield "/specs"
+        yield "/report"
         yield f"/runs/big_drp/{number}"
         yield f"/measurements?metric={name}&limit=100"
 

@@ -113,15 +113,26 @@ def write_page(figures: Sequence[Figure]) -> str:
     page = f"""# Performance
 
 Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
-same machine at the same time, taking turns; medians of five rounds (R1 and R4: nine) after one that
-warms up. What either side has stored is counted before a figure is taken. The load comes from one
-process beside the servers. R1 ends with the last 202; the index of measurements is derived after
-that. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
-process that delivers inline; its drain rate is timed from the first batch that arrives.
+same machine at the same time, taking turns; medians of five rounds or more after one that warms up.
+What either side has stored is counted before a figure is taken. The service is reached from outside
+alone: by its command and over HTTP. `make bench ARGS="R5 R8"` measures some of the figures and
+writes nothing; `--help` says how two checkouts are compared.
 
-The figures of pages are over records of two years: one of 20,000 jobs with 100 measurements each,
-and beside it one with 200 jobs, or with one metric, so that both sides show as much. Milliseconds
-are of whole replies, medians of rounds of which each asks for seven metrics, one after the other.
+- R1 ends with the last 202; the index of measurements is derived after that.
+- R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it.
+- R3 asks for the root, a token and the job, one after the other, over connections that stay open.
+- R4 is one process that delivers inline; its drain rate is timed from the first batch that arrives.
+- R5 sends each job at its time, however late the replies are; the others are in a process of their
+  own. The readers ask for all kinds of pages over 2 million measurements.
+- R6: a stall is how much longer than usual the longest of the replies to `/healthz` took, asked for
+  every 2 ms; memory is what the process has more of after 10,000 jobs than before.
+- R7: both sides show as much; the front page is asked for just after a job.
+- R8 and R9 are whole processes, imports and all. The service starts with a record that is there.
+
+The other figures of pages are over records of two years: one of 20,000 jobs with 100 measurements
+each, and beside it one with 200 jobs, or with one metric, so that both sides show as much.
+Milliseconds are of whole replies, medians of rounds of which each asks for seven metrics, one after
+the other.
 
 {table}
 
