@@ -112,32 +112,31 @@ def write_page(figures: Sequence[Figure]) -> str:
     table = make_table(figures)
     page = f"""# Performance
 
-Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
-same machine at the same time, taking turns; medians of five rounds or more after one that warms up.
-What either side has stored is counted before a figure is taken. The service is reached from outside
-alone: by its command and over HTTP. `make bench ARGS="R5 R8"` measures some of the figures and
-writes nothing; `--help` says how two checkouts are compared.
+`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same bodies on the same
+machine, taking turns within one run. Each figure is the median of five rounds or more after one warm-up round. Before
+a figure counts, the benchmark checks that each side has stored everything. The service is reached from outside alone:
+by its command and over HTTP. `make bench ARGS="R5 R8"` measures some of the figures and writes nothing; `ARGS=--help`
+says how to compare two checkouts.
 
-- R1 ends with the last 202; the index of measurements is derived after that.
-- R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it.
-- R3 asks for the root, a token and the job, one after the other, over connections that stay open.
-- R4 is one process that delivers inline; its drain rate is timed from the first batch that arrives.
-- R5 sends each job at its time, however late the replies are; the others are in a process of their
-  own. The readers ask for all kinds of pages over 2 million measurements.
-- R6: a stall is how much longer than usual the longest of the replies to `/healthz` took, asked for
-  every 2 ms; memory is what the process has more of after 10,000 jobs than before.
-- R7: both sides show as much; the front page is asked for just after a job.
-- R8 and R9 are whole processes, imports and all. The service starts with a record that is there.
+- R1 ends with the last 202. The index of measurements is derived after that.
+- R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it.
+- R3 requests the root, a token and the job, one after the other, over connections that stay open.
+- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that arrives.
+- R5 sends each job at its time, however late the replies are. The other clients run in a process of their own. The
+  readers request all kinds of pages over 2 million measurements.
+- R6: a stall is how much longer than usual the slowest reply to `/healthz` took, requested every 2 ms. Memory is what
+  the process has more of after 10,000 jobs than before.
+- R7: both records show the same amount; the front page is requested just after a job.
+- R8 and R9 are whole processes, imports included. The service starts with a record that exists.
 
-The other figures of pages are over records of two years: one of 20,000 jobs with 100 measurements
-each, and beside it one with 200 jobs, or with one metric, so that both sides show as much.
-Milliseconds are of whole replies, medians of rounds of which each asks for seven metrics, one after
-the other.
+The other figures for pages compare two records that cover two years and show the same amount. One has 20,000 jobs with
+100 measurements each. The other has only 200 jobs, or only one metric. Milliseconds are for whole replies: the median
+of rounds, each of which requests seven metrics one after the other.
 
 {table}
 
-Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()}, \
-{os.cpu_count()} cores ({platform.machine()}), all of it on these.
+Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a machine with \
+{os.cpu_count()} cores ({platform.machine()}), which ran everything.
 """
     PAGE.write_text(page)
     return table
