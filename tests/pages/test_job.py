@@ -160,9 +160,7 @@ def test_a_run_before_that_passed_is_named_once(browser: httpx.Client, limited: 
 def test_where_none_passed_it_is_said(browser: httpx.Client, limited: Calls) -> None:
     for number in (1, 2):
         job = limited("POST", "/job", run(number, 9.0)).json()["id"]
-    assert "No earlier run of this series passed. Jobs searched: 1." in page(
-        browser, f"/job/{job}"
-    )
+    assert "No earlier run of this series passed. Jobs searched: 1." in page(browser, f"/job/{job}")
 
 
 def test_without_runs_the_job_before_in_the_series_is_compared_with(
