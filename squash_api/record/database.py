@@ -4,9 +4,12 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 
 from squash_api.errors import SettingsError
+
+VERSION = "0002"
+"""The newest of `migrations/versions`."""
 
 _BUSY_TIMEOUT_MS = 30_000
 _BEGIN_OPTION = "squash_begin"
@@ -112,12 +115,16 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        is_known = inspect(connection).has_table("alembic_version")
+        query = text("SELECT version_num FROM alembic_version")
+        if is_known and connection.execute(query).scalar() == VERSION:
+            return
     # Alembic takes a third of a second to import.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command, config  # noqa: PLC0415
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    alembic = config.Config()
+    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.connect() as connection, writing(connection).begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, "head")
