@@ -59,9 +59,9 @@ def test_no_thread_is_left_at_the_end(tmp_path: Path) -> None:
     with serving(app) as client:
         assert client.get("/healthz").status_code == 200
         names = {thread.name for thread in set(threading.enumerate()) - before}
-        assert {"record-writer", "deriver", "drainer-default"} <= names
+        assert {"record-writer", "reader-deriver", "reader-default", "reader-events"} <= names
     left = {thread.name for thread in set(threading.enumerate()) - before}
-    assert not left & {"record-writer", "deriver", "drainer-default"}
+    assert not left & {"record-writer", "reader-deriver", "reader-default", "reader-events"}
 
 
 def deliveries(tmp_path: Path, **settings: Any) -> list[str]:
@@ -92,7 +92,7 @@ def test_other_tags_than_those_of_the_points_are_refused(tmp_path: Path) -> None
         create_app(make_settings(tmp_path, tags=("visit",)))
 
 
-def test_each_target_has_its_drainer(tmp_path: Path) -> None:
+def test_each_target_has_its_outlet(tmp_path: Path) -> None:
     targets = tuple(InfluxTarget(name=name, url="http://influx.invalid") for name in "ab")
     assert len(deliveries(tmp_path, influx_targets=targets)) == 2
 

@@ -121,15 +121,14 @@ def test_without_influxdb_nothing_can_be_chosen(tmp_path: Path) -> None:
         make_settings(tmp_path).choose_targets([])
 
 
-def test_there_is_a_drainer_for_each_target_and_the_record_knows_it(tmp_path: Path) -> None:
+def test_there_is_an_outlet_for_each_target_and_the_record_knows_it(tmp_path: Path) -> None:
     with two_targets(tmp_path) as site:
-        drainers = site.drainers(site.settings.targets)
-        assert [drainer.name for drainer in drainers] == ["default", "base"]
+        outlets = site.outlets(site.settings.targets)
+        assert [outlet.name for outlet in outlets] == ["default", "base"]
         with site.record.read() as connection:
             assert target_names(connection) == ["base", "default"]
-        for drainer in drainers:
-            drainer.stop()
-            drainer.run()
+        for outlet in outlets:
+            outlet.close()
 
 
 # How Python is set

@@ -98,7 +98,6 @@ def _run(
 
 
 def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
-
     package = load_metrics_packages(directories, schema=schema)
     if package.problems:
         for problem in package.problems:
@@ -122,7 +121,6 @@ def _old_edition(directories: list[Path], site: Site, metrics: list[str]) -> Edi
 
 
 def _since_ns(text: str) -> int:
-
     time_ns = parse_time_ns(text)
     if time_ns is not None:
         return time_ns
@@ -135,7 +133,6 @@ def _since_ns(text: str) -> int:
 def _print(
     outcome: Backtest, since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
 ) -> None:
-
     if as_json:
         print_json(to_json(outcome))
         return

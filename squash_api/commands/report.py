@@ -103,7 +103,6 @@ def report(
 
 
 def _outcome(made: Report, output: Path | None, *, level: str, is_strict: bool) -> int:
-
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
     return 1 if fails(made, level=level, is_strict=is_strict) else 0
@@ -135,7 +134,6 @@ def _of_record(parameters: Sequence[tuple[str, str]]) -> Report:
 
 
 def _of_service(url: str, parameters: Sequence[tuple[str, str]]) -> Report:
-
     with asking(url, "report", code=2) as (wire, address):
         query: list[Any] = [*parameters, ("format", "json")]
         answer = checked(wire.request("GET", address.copy_merge_params(query)))
