@@ -16,10 +16,10 @@ from squash_api.index.runs import NEWEST_NS, jobs_of_run
 from squash_api.ingest.stored_job import load_job
 from squash_api.routes.dependencies import MAX_PAGE, Page, PageDep, SiteDep, id_cursor, next_link
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.standings.runs import (
-    FILTERS,
     RunDetail,
     RunList,
     RunMember,
@@ -144,7 +144,7 @@ def get_run(
 def list_runs(site: Site, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
     """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
     site.deriver.catch_up()
-    kept = {name: tag_text(text) or "" for name in FILTERS if (text := tags.get(name))}
+    kept = {name: tag_text(text) or "" for name in RUN_TAGS if (text := tags.get(name))}
     return RunsOverview(site.record, site.states).list_runs(
         tags=kept,
         after=_time_cursor(page),
