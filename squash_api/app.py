@@ -33,6 +33,7 @@ from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddlew
 from squash_api.routes.negotiation import PageRoute
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
+from squash_api.verify.units import astropy_units
 
 # Routes are tried in this order; most requests post a job.
 _ROUTERS = (
@@ -146,7 +147,6 @@ def _look(site: Site) -> None:
 
 def _warm_up() -> None:
     """Do ahead what would make some request wait: the first conversion, the first plot."""
-    import astropy.units  # noqa: F401, PLC0415
-
+    astropy_units()
     plots.warm_up()
     spare_cycle_search()

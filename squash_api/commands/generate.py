@@ -122,7 +122,6 @@ def find_packages(folder: Path) -> list[Path]:
 
 
 def _find(files: Mapping[str, str], output: Path) -> Drift:
-
     try:
         return find_drift(files, output)
     except TreeError as error:
@@ -130,7 +129,6 @@ def _find(files: Mapping[str, str], output: Path) -> Drift:
 
 
 def _write(files: Mapping[str, str], output: Path) -> Drift:
-
     try:
         return write_files(files, output)
     except TreeError as error:
@@ -138,7 +136,6 @@ def _write(files: Mapping[str, str], output: Path) -> Drift:
 
 
 def _export(inputs: Inputs, folder: Path) -> None:
-
     files = export_files(inputs.package, schema=inputs.schema, **inputs.place)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,6 @@ def advancing(
 
 
 def _console(*, stderr: bool = False) -> Console:
-
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_OF_A_FILE

@@ -30,11 +30,11 @@ class FailurePage(Protocol):
 def add_failure_handlers(app: FastAPI, *, page: FailurePage) -> None:
     """Answer every failure with the one body, or with a page where people look."""
     app.state.failure_page = page
-    app.add_exception_handler(SquashError, _squash_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected_error)
+    app.exception_handler(SquashError)(_squash_error)
+    app.exception_handler(RequestValidationError)(_validation_error)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(ClientDisconnect)(_gone)
+    app.exception_handler(Exception)(_unexpected_error)
 
 
 async def failure_reply(request: Request, error: Exception) -> Response:
@@ -74,8 +74,7 @@ def _failure(
     return reply
 
 
-async def _squash_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SquashError)  # noqa: S101  for mypy
+async def _squash_error(request: Request, error: SquashError) -> Response:
     extra: dict[str, str] = {}
     headers: dict[str, str] = {}
     if isinstance(error, UnauthorizedError):
@@ -95,8 +94,7 @@ async def _squash_error(request: Request, error: Exception) -> Response:
     )
 
 
-async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101  for mypy
+async def _validation_error(request: Request, error: RequestValidationError) -> Response:
     detail = tuple(Detail(tuple(item["loc"]), item["msg"], item["type"]) for item in error.errors())
     where = ".".join(str(part) for part in detail[0].loc)
     return _failure(
@@ -108,8 +106,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     )
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  for mypy
+async def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.scope["path"]
     headers = dict(error.headers or {})
     if error.status_code == 405:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from squash_api.generate.live.chronograf import Chronograf
 from squash_api.generate.live.comparison import Comparison, Difference, is_from_file
@@ -44,7 +44,8 @@ def push(
     UnreachableError
         If a server goes away meanwhile.
     """
-    pushing = _Pushing(comparison, kapacitor, chronograf)
+    # Of a server that was not compared there are no differences.
+    pushing = _Pushing(comparison, cast("Kapacitor", kapacitor), cast("Chronograf", chronograf))
     # A task that raises its first alert should find the handlers.
     order = {"handler": 0, "task": 1, "dashboard": 2}
     for difference in sorted(comparison.differences, key=lambda item: order[item.kind]):
@@ -64,8 +65,8 @@ def push(
 @dataclass(frozen=True, slots=True)
 class _Pushing:
     comparison: Comparison
-    kapacitor: Kapacitor | None
-    chronograf: Chronograf | None
+    kapacitor: Kapacitor
+    chronograf: Chronograf
 
     def mend(self, difference: Difference) -> Step:
         right = self.comparison.generated.get(difference.key)
@@ -85,7 +86,6 @@ class _Pushing:
         return Step(*difference.key, outcomes[difference.server])
 
     def _mend_task(self, right: LiveObject | None, there: LiveObject | None) -> None:
-        assert self.kapacitor is not None  # noqa: S101 - for the type checker
         if isinstance(right, Task):
             if isinstance(there, Task):
                 self.kapacitor.update_task(there, right.script)
@@ -95,14 +95,12 @@ class _Pushing:
             self.kapacitor.delete_task(there.name)
 
     def _mend_handler(self, right: LiveObject | None, there: LiveObject | None) -> None:
-        assert self.kapacitor is not None  # noqa: S101 - for the type checker
         if isinstance(right, Handler):
             self.kapacitor.put_handler(right, is_new=there is None)
         elif isinstance(there, Handler):
             self.kapacitor.delete_handler(there)
 
     def _mend_dashboard(self, right: LiveObject | None, there: LiveObject | None) -> None:
-        assert self.chronograf is not None  # noqa: S101 - for the type checker
         if isinstance(there, Dashboard) and is_from_file(there, self.comparison.generated):
             raise LiveError(
                 "the server reads it from a file: update its folder of resources instead"
