@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from squash_api.generate.files import MARK, file_problems
-from squash_api.generate.outputs import make_files, task_of
+from squash_api.generate.files import file_problems, make_files, task_of
+from squash_api.generate.output import MARK
 from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.schema.names import Schema
 from tests.support.metrics_packages import write_metrics_package
