@@ -1,4 +1,4 @@
-"""The service: its parts put together, and the one body that all failures share."""
+"""The service: a site with routes and pages, and its threads while it runs."""
 
 import threading
 from collections.abc import AsyncIterator
@@ -33,6 +33,25 @@ from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddlew
 from squash_api.routes.negotiation import PageRoute
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
+
+# Routes are tried in this order; most requests post a job.
+_ROUTERS = (
+    jobs.router,
+    accounts.router,
+    root.router,
+    metrics.router,
+    specifications.router,
+    measurements.router,
+    status.router,
+    runs.router,
+    reports.router,
+    health.router,
+    events.router,
+    root.documentation_router,
+    assets.router,
+    metric.router,
+    blobs.router,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -73,11 +92,7 @@ def create_app(
         If a setting is missing or wrong, or the record does not fit the settings.
     """
     site = Site(settings, influx_transport=influx_transport)
-    try:
-        site.start()
-    except BaseException:
-        site.close()
-        raise
+    site.start()
     counters = Counters()
     app = _Service(
         title="SQuaSH",
@@ -90,25 +105,8 @@ def create_app(
     )
     app.state.site = site
     app.state.counters = counters
-    # Routes are tried in this order; most requests post a job.
-    for module in (
-        jobs,
-        accounts,
-        root,
-        metrics,
-        specifications,
-        measurements,
-        status,
-        runs,
-        reports,
-        health,
-        events,
-    ):
-        app.include_router(module.router)
-    app.include_router(root.documentation_router)
-    app.include_router(assets.router)
-    app.include_router(metric.router)
-    app.include_router(blobs.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
     add_failure_handlers(app, page=failure_page)
     app.add_middleware(ObservingMiddleware, counters=counters)

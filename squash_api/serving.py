@@ -58,7 +58,7 @@ def run(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but those who listen to news go before it waits for the requests under way."""
+    """uvicorn, but those who listen to events go before it waits for the requests under way."""
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
@@ -66,5 +66,5 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in good order."""
-        self._site.events.close()
+        self._site.events.let_go()
         await super().shutdown(sockets)

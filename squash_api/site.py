@@ -16,9 +16,10 @@ import httpx
 from squash_api.accounts.accounts import Accounts
 from squash_api.definitions.definitions import Definitions
 from squash_api.definitions.from_yaml import SpecificationSources
-from squash_api.delivery.background import Background
-from squash_api.delivery.drainer import Drainer
+from squash_api.delivery.background import OUTLETS, Background, Deriving
+from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.events import JobEvents
+from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.index.deriver import Deriver
 from squash_api.index.tags_in_force import check_tags, schema_of
 from squash_api.record.deliveries import ensure_targets
@@ -83,19 +84,24 @@ class Site:
     def start(self) -> None:
         """Bring the record in line with the settings, and open all that a service needs.
 
+        If that fails, what has been opened is closed.
+
         Raises
         ------
         SettingsError
             If a setting is missing or wrong, or the record does not fit the settings.
         """
-        require_secret(self.settings)
-        self.check_tags()
         names = [target.name for target in self.settings.targets]
-        self.record.write(lambda connection: ensure_targets(connection, names))
-        self.definitions.sync_yaml(self.settings.specs)
-        for name, part in vars(Site).items():
-            if isinstance(part, cached_property):
-                getattr(self, name)
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            require_secret(self.settings)
+            self.check_tags()
+            self.record.write(lambda connection: ensure_targets(connection, names))
+            self.definitions.sync_yaml(self.settings.specs)
+            for name, part in vars(Site).items():
+                if isinstance(part, cached_property):
+                    getattr(self, name)
+            on_failure.pop_all()
 
     def check_tags(self) -> None:
         """Refuse to go on with other tags than the points in InfluxDB have.
@@ -184,25 +190,25 @@ class Site:
 
     @cached_property
     def events(self) -> JobEvents:
-        """News of jobs, for those who listen."""
+        """Jobs as they come, for those who listen."""
         return JobEvents(self.record, self.deriver)
 
     @cached_property
     def background(self) -> Background:
         """What runs beside the requests of the service."""
         targets = self.settings.targets if self.settings.deliver == "inline" else ()
-        drainers = self.drainers(targets)
-        return Background(drainers, self.deriver, self.watch(drainers))
+        outlets = self.outlets(targets)
+        return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
 
-    def drainers(self, targets: Sequence[InfluxTarget]) -> list[Drainer]:
-        """Return new drainers, one for each target."""
+    def outlets(self, targets: Sequence[InfluxTarget]) -> list[InfluxOutlet]:
+        """Return new outlets, one for each target."""
         return [
-            Drainer(
+            OUTLETS[type(target)](
                 target,
-                record=self.record,
-                vocabulary=self.vocabulary,
-                deriver=self.deriver,
-                squash_url=self.settings.url,
+                self.record,
+                PointMaker(
+                    self.record, self.vocabulary, self.deriver, squash_url=self.settings.url
+                ),
                 transport=self._influx_transport,
             )
             for target in targets

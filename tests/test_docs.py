@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import pytest
-import typer
 
 from squash_api import errors
-from squash_api.cli import app as cli_app
+from squash_api.cli import COMMANDS, load
 from squash_api.influx.points import job_to_points
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, decode_job
@@ -112,17 +110,7 @@ def _routes() -> set[str]:
 
 def _commands() -> dict[str, click.Command]:
     """Return the commands of `squash` by their full names."""
-    found: dict[str, click.Command] = {}
-
-    def walk(command: Any, name: str) -> None:
-        if hasattr(command, "commands"):
-            for word, inner in command.commands.items():
-                walk(inner, f"{name} {word}")
-        else:
-            found[name] = command
-
-    walk(typer.main.get_command(cli_app), "squash")
-    return found
+    return {f"squash {path}": load(path) for path in COMMANDS}
 
 
 def _option_names(command: click.Command) -> set[str]:

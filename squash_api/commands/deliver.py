@@ -30,9 +30,9 @@ def deliver(
     targets = settings.choose_targets(target or [])
     with Site(settings) as site:
         site.check_tags()
-        drainers = site.drainers(targets)
+        outlets = site.outlets(targets)
         # The index is left to the service.
-        background = Background(drainers, None, site.watch(drainers))
+        background = Background([*outlets, site.watch(outlets)])
         spare_cycle_search()
         take_short_turns()
         # A list, not an event: a handler may interrupt what holds the event's lock.

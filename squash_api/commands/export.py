@@ -61,14 +61,11 @@ def export(
         *_pairs("--tag", tag),
         *((f"meta.{name}", text) for name, text in _pairs("--meta", meta)),
     ]
-    chosen = format_ or _format_of(output)
-    if chosen == "parquet" and output is None and sys.stdout.isatty():
-        fail("Parquet is nothing to read on a screen: give --output.")
+    chosen = _chosen_format(format_, output)
     # A bar among the rows would be no help.
     has_bar = output is not None or not sys.stdout.isatty()
     read = _of_record if url is None else partial(_of_service, url)
-    chunks = read(asked, chosen, limit, has_bar=has_bar)
-    with closing(chunks):
+    with closing(read(asked, chosen, limit, has_bar=has_bar)) as chunks:
         write(chunks, output, code=1)
 
 
@@ -80,9 +77,13 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
         yield name, value
 
 
-def _format_of(output: Path | None) -> Format:
+def _chosen_format(given: Format | None, output: Path | None) -> Format:
     endings: dict[str, Format] = {".json": "json", ".parquet": "parquet"}
-    return "csv" if output is None else endings.get(output.suffix.lower(), "csv")
+    ending = "" if output is None else output.suffix.lower()
+    chosen = given or endings.get(ending, "csv")
+    if chosen == "parquet" and output is None and sys.stdout.isatty():
+        fail("Parquet is nothing to read on a screen: give --output.")
+    return chosen
 
 
 def _of_record(

@@ -9,8 +9,7 @@ import typer
 from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
-from squash_api.ingest.document import Job, decode_job
-from squash_api.ingest.json_text import path_text
+from squash_api.ingest.document import Job, decode_job, path_text
 from squash_api.judging.specifications import LEVELS
 from squash_api.judging.verdicts import Verdict, judge_job
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages

@@ -91,7 +91,7 @@ def _time_ns(text: str | None) -> int | None:
 def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
     """Deliver, or watch the running service deliver, until nothing waits; show the progress."""
     names = [item.name for item in targets]
-    background = Background(site.drainers(targets), None)
+    background = Background(site.outlets(targets))
     spare_cycle_search()
     background.start()
     try:

@@ -1,7 +1,4 @@
-"""The points of many jobs at once, with what is known of the code that made them.
-
-The jobs that a target has not had, batch by batch; the next is made while one is sent.
-"""
+"""The points of jobs, batch by batch; those of the next jobs are made while a batch is sent."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,13 +9,16 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.runs import Run, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
-from squash_api.ingest.document import JobValues
-from squash_api.ingest.stored_job import values_of
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
+
+MOST_JOBS = 250
+MOST_BYTES = 8_000_000
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class PointMaker:
             for row in job_rows(connection, job_ids):
                 if row.body is None:
                     continue
-                job = values_of(row, added.get(row.job_id, []))
+                job = document_of(row, added.get(row.job_id, []))
                 content = self._content_of(row, job)
                 contents[row.job_id] = content
                 if not is_derived:
@@ -90,7 +90,7 @@ class PointMaker:
             self._deriver.store_runs(runs, after=after, through=job_ids[-1])
         return contents
 
-    def _content_of(self, row: JobRow, job: JobValues) -> _Content:
+    def _content_of(self, row: JobRow, job: Job) -> _Content:
         schema = self._vocabulary.schema
         outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))
@@ -114,10 +114,6 @@ class PointMaker:
         return batch
 
 
-MOST_JOBS = 250
-MOST_BYTES = 8_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class NewBatch:
     """Points of the next `jobs` jobs, the last of which is `through`; `has_more` follow."""
@@ -128,8 +124,8 @@ class NewBatch:
     has_more: bool
 
 
-class BatchesAhead:
-    """Makes batches of new jobs for a target, in order. For one thread at a time.
+class ReadAhead:
+    """Makes batches of the jobs that a target has not had, in order. For one thread at a time.
 
     Parameters
     ----------

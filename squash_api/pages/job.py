@@ -9,7 +9,6 @@ from fastapi import Request, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.index.deriver import packages_of
 from squash_api.index.jobs import measurement_objects
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
@@ -83,7 +82,7 @@ def _page(request: Request, job_id: int) -> Response:
         run=_run(context),
         place=place,
         comparisons=comparisons,
-        packages=packages_of(job),
+        packages=job.packages,
         deliveries=deliveries,
         **_metadata(job),
         blobs=blobs,

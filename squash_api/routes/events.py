@@ -1,4 +1,4 @@
-"""News of jobs, as server-sent events."""
+"""New jobs, as server-sent events."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from squash_api.record.jobs import JobNews
+from squash_api.record.jobs import JobEvent
 from squash_api.routes.dependencies import SiteDep, is_count
 from squash_api.routes.replies import errors_of
 
@@ -43,8 +43,8 @@ async def get_events(
     )
 
 
-async def _lines(news: AsyncIterator[JobNews | None]) -> AsyncIterator[bytes]:
-    async for item in news:
+async def _lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
+    async for item in found:
         if item is None:
             yield b": no news\n\n"
         else:

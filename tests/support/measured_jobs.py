@@ -5,27 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.accounts.accounts import Account
-from squash_api.index.deriver import Deriver
 from squash_api.index.jobs import delete_job
-from squash_api.record.metrics import Vocabulary, declare_metrics, metric_ids
-from squash_api.record.record import Record
-from squash_api.schema.names import Schema
+from squash_api.record.metrics import declare_metrics, metric_ids
+from squash_api.site import Site
 from squash_api.trends.question import Question
 from squash_api.trends.series import Series, Value
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 
 UNITS = {"p.a": "mmag", "p.b": "mmag", "q.a": "arcsec"}
 
 
-class MeasuredJobs:
-    """A record in which the metrics of `UNITS` are declared; `ada` is its user."""
+class MeasuredJobs(Site):
+    """A site where the metrics of `UNITS` are declared; `ada` is its user."""
 
     def __init__(self, folder: Path) -> None:
-        self.record: Record = open_record(folder)
+        super().__init__(make_settings(folder))
         add_test_user(self.record)
         self.record.write(lambda connection: declare_metrics(connection, UNITS))
-        self.vocabulary = Vocabulary(self.record, Schema())
-        self.deriver = Deriver(self.record, self.vocabulary)
 
     def add(
         self,

@@ -25,9 +25,8 @@ HOSTILE = 'a "quoted", b; \u202eright to left\u202c <script>= =1+1'
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    jobs = MeasuredJobs(tmp_path)
-    yield jobs
-    jobs.record.close()
+    with MeasuredJobs(tmp_path) as jobs:
+        yield jobs
 
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
