@@ -23,7 +23,8 @@ from sqlalchemy import Connection
 from benchmarks.report import progress
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
-from squash_api.index.derived import Derived, JobContext, store_derived
+from squash_api.index.contexts import JobContext
+from squash_api.index.derived import Derived, store_derived
 from squash_api.index.deriver import packages_of
 from squash_api.index.runs import Run, store_runs
 from squash_api.ingest.document import Job, digest_job

@@ -19,7 +19,7 @@ def make_writes(bodies: Sequence[bytes], *, database: str, first_time_ns: int) -
             time_ns=first_time_ns + number,
             values={item.metric: float(item.value or 0.0) for item in job.measurements},
             context=schema.context(job.meta),
-            code_changes=(),
+            code_changes=("", 0),
         )
         lines = "\n".join(point.line for point in points).encode()
         head = (

@@ -18,6 +18,7 @@ from squash_api.delivery.drainer import Drainer
 from squash_api.delivery.events import JobEvents
 from squash_api.errors import SquashError
 from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
 from squash_api.index.tags_in_force import check_tags
 from squash_api.pages import assets, blobs, metric, plots
 from squash_api.pages.addresses import PAGES
@@ -136,11 +137,12 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         check_tags(record, schema)
         vocabulary = Vocabulary(record, schema)
         deriver = Deriver(record, vocabulary)
+        reader = Reader(record, deriver, vocabulary)
         definitions = Definitions(record, schema, vocabulary, catch_up=deriver.catch_up)
         names = [target.name for target in settings.targets]
         record.write(lambda connection: ensure_targets(connection, names))
         definitions.sync_yaml(settings.specs)
-        standings = Standings(record, definitions.in_force, schema)
+        standings = Standings(reader, definitions.in_force)
         drainers = _drainers(settings, record, vocabulary, deriver, influx_transport)
     except BaseException:
         record.close()
@@ -150,6 +152,7 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         record=record,
         vocabulary=vocabulary,
         deriver=deriver,
+        reader=reader,
         definitions=definitions,
         accounts=Accounts(record, settings, secret=secret),
         standings=standings,
@@ -157,8 +160,8 @@ def _open(settings: Settings, influx_transport: httpx.BaseTransport | None) -> P
         sources=SpecificationSources(record, settings.specs, schema),
         background=Background(drainers, deriver, make_watch(standings, settings, drainers)),
         counters=Counters(),
-        states=JobStates(record, definitions.in_force, deriver, schema),
-        trends=Trends(record, deriver, definitions.in_force, vocabulary),
+        states=JobStates(reader, definitions.in_force),
+        trends=Trends(reader, definitions.in_force),
         events=JobEvents(record, deriver),
     )
 

@@ -26,6 +26,7 @@ def deliver(
     from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
     from squash_api.delivery.background import Background  # noqa: PLC0415  imports astropy's neighbours
     from squash_api.delivery.drainers import chosen_targets, make_drainers  # noqa: PLC0415
+    from squash_api.index.reader import Reader  # noqa: PLC0415
     from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
     from squash_api.logs import configure_logs  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
@@ -42,14 +43,11 @@ def deliver(
         check_tags(record, schema)
         # The index is left to the service.
         drainers = make_drainers(record, schema, settings, targets)
-        standings = Standings(record, DefinitionsInForce(record, schema), schema)
+        standings = Standings(Reader.of_record(record, schema), DefinitionsInForce(record, schema))
         background = Background(drainers, None, make_watch(standings, settings, drainers))
         interpreter.spare_cycle_search()
         interpreter.take_short_turns()
-        # A list, not an event: a handler may interrupt what holds the event's lock.
-        received: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _frame: received.append(number))
+        received = _signals()
         background.start()
         structlog.get_logger(__name__).info("delivering", targets=[item.name for item in targets])
         while not received:
@@ -57,3 +55,12 @@ def deliver(
         background.stop()
     finally:
         record.close()
+
+
+def _signals() -> list[int]:
+    """Return a list to which SIGTERM and SIGINT are added when they come."""
+    # A list, not an event: a handler may interrupt what holds the event's lock.
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: received.append(number))
+    return received

@@ -141,9 +141,8 @@ def _of_record(
     parameters: Sequence[tuple[str, str]], chosen: "Format", limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
     # Heavy, and `squash --help` needs none of it.
-    from squash_api.index.deriver import Deriver  # noqa: PLC0415
+    from squash_api.index.reader import Reader  # noqa: PLC0415
     from squash_api.index.tags_in_force import schema_of  # noqa: PLC0415
-    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.schema.names import Schema  # noqa: PLC0415
     from squash_api.site import spare_cycle_search  # noqa: PLC0415
@@ -160,8 +159,8 @@ def _of_record(
             # Files have no pages, whatever their format.
             asked = [*parameters, ("format", "csv"), *_limits(limit)]
             question = read_question(asked, schema=schema, now_ns=time.time_ns())
-            deriver = Deriver(record, Vocabulary(record, schema))
-            series = Series(record, deriver, question.selection)
+            reader = Reader.of_record(record, schema)
+            series = Series(reader, question.selection)
             chunks = answer_chunks(series, replace(question, format=chosen), schema=schema)
             share = series.progress
             yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks

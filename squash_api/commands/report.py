@@ -128,9 +128,8 @@ def _format_of(output: Path | None) -> Format:
 def _of_record(parameters: Sequence[tuple[str, str]]) -> "Report":
     # Heavy, and `squash --help` needs none of it.
     from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
-    from squash_api.index.deriver import Deriver  # noqa: PLC0415
+    from squash_api.index.reader import Reader  # noqa: PLC0415
     from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
-    from squash_api.record.metrics import Vocabulary  # noqa: PLC0415
     from squash_api.record.record import Record  # noqa: PLC0415
     from squash_api.reports.report import PeriodReports  # noqa: PLC0415
     from squash_api.reports.scope import read_request  # noqa: PLC0415
@@ -144,9 +143,9 @@ def _of_record(parameters: Sequence[tuple[str, str]]) -> "Report":
         record = Record.open(settings.database_url, is_made=False)
         try:
             check_tags(record, schema)
-            deriver = Deriver(record, Vocabulary(record, schema))
+            reader = Reader.of_record(record, schema)
             definitions = DefinitionsInForce(record, schema)
-            reports = PeriodReports(record, deriver, definitions, schema, url=settings.url)
+            reports = PeriodReports(reader, definitions, url=settings.url)
             return reports.report(request, now_ns=now_ns)
         finally:
             record.close()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from squash_api.index.code_changes import CodeChangeReader
+from squash_api.index.code_changes import CodeChangeReader, CodeChanges, changes_text
 from squash_api.index.deriver import Deriver
-from squash_api.index.runs import Run, runs_through
+from squash_api.index.runs import Run, Runs, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import JobValues
@@ -98,20 +98,26 @@ class PointMaker:
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
-            changed = self._changes.read_many(connection, list(contents))
+            changed = self._changes.since_run_before(Runs(connection), list(contents))
             for job_id, content in contents.items():
-                changes = changed.get(job_id)
                 points = job_to_points(
                     job_id=job_id,
                     squash_url=f"{self._squash_url}/job/{job_id}",
                     time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
-                    code_changes=None if changes is None else changes.packages,
+                    code_changes=_told(changed.get(job_id)),
                 )
                 batch.points.extend(points)
                 batch.owners.extend([job_id] * len(points))
         return batch
+
+
+def _told(changes: CodeChanges | None) -> tuple[str, int] | None:
+    """Return what points say of changes; None if they are not known."""
+    if changes is None or changes.packages is None:
+        return None
+    return changes_text(changes.packages), len(changes.packages)
 
 
 MOST_JOBS = 250

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection
-
 from squash_api.errors import NotFoundError
 from squash_api.ingest.document import Job, JobValues, decode_accepted_job, measured_of
 from squash_api.ingest.values import decode_values
 from squash_api.record.jobs import JobRow, added_measurements, get_job
+from squash_api.record.record import Connection
 
 MAX_ID = 2**63 - 1
 

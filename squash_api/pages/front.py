@@ -57,7 +57,7 @@ class _Line:
 def front_page(request: Request) -> Response:
     """Show how every metric stands; what is asked for is in the query."""
     parts: Parts = request.app.state.parts
-    parts.deriver.catch_up()
+    parts.reader.catch_up()
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
     wanted = _wanted(asked)
     everything = parts.board.entries()

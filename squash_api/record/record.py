@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
+import sqlalchemy
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.database import open_database
 from squash_api.record.writer import BatchWork, Writer
+
+Connection = sqlalchemy.Connection
+"""What the record is read and written through. Who is neither `record` nor `index` passes it on."""
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")

@@ -16,6 +16,7 @@ from squash_api.delivery.background import Background
 from squash_api.delivery.events import JobEvents
 from squash_api.errors import Detail, InvalidInputError, TooLargeError, UnsupportedMediaTypeError
 from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
 from squash_api.ingest.json_text import decode_json
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
@@ -39,6 +40,7 @@ class Parts:
     record: Record
     vocabulary: Vocabulary
     deriver: Deriver
+    reader: Reader
     definitions: Definitions
     standings: Standings
     board: Board

@@ -9,8 +9,10 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import QueryParams
 
 from squash_api.errors import Detail, InvalidInputError, MissingFieldError
-from squash_api.index.jobs import list_measurements, measurement_objects, post_measurement
-from squash_api.ingest.stored_job import load_job
+from squash_api.index.jobs import post_measurement
+from squash_api.index.reader import Reader
+from squash_api.ingest.stored_job import document_of, load_job
+from squash_api.record.jobs import added_measurements, jobs_between, last_job_id
 from squash_api.routes.dependencies import (
     MAX_PAGE,
     AccountDep,
@@ -21,7 +23,7 @@ from squash_api.routes.dependencies import (
     is_count,
     next_link,
 )
-from squash_api.routes.jobs import JobIdDep
+from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import TAGS
 from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
@@ -31,6 +33,7 @@ from squash_api.trends.series import Series
 
 router = APIRouter(tags=["measurements"])
 
+_PAGE_BYTES = 32_000_000
 _TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 _NAMED = {
     "metric": (_TEXTS, "Only values of this metric."),
@@ -89,7 +92,7 @@ def get_measurements(request: Request, parts: PartsDep) -> Response:
     if {name for name, _ in asked} <= {"limit", "after"}:
         return _all_measurements(request, parts)
     question = read_question(asked, schema=parts.vocabulary.schema, now_ns=time.time_ns())
-    series = Series(parts.record, parts.deriver, question.selection)
+    series = Series(parts.reader, question.selection)
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]
@@ -110,9 +113,7 @@ def get_measurements(request: Request, parts: PartsDep) -> Response:
 def _all_measurements(request: Request, parts: Parts) -> Response:
     page = _page(request.query_params)
     parts.vocabulary.refresh()
-    found, cursor = list_measurements(
-        parts.record, parts.vocabulary, after=_cursor(page), limit=page.limit
-    )
+    found, cursor = list_measurements(parts.reader, after=_cursor(page), limit=page.limit)
     link = None if cursor is None else next_link(request, parts, after=f"{cursor[0]}.{cursor[1]}")
     return json_reply({"measurements": found, "next": link})
 
@@ -120,8 +121,8 @@ def _all_measurements(request: Request, parts: Parts) -> Response:
 @router.get("/measurement/{job_id}", responses=errors_of(404))
 def get_measurement(job_id: JobIdDep, parts: PartsDep) -> Response:
     """List the measurements of one job."""
-    with parts.record.read() as connection:
-        _, job = load_job(connection, job_id)
+    with parts.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
     parts.vocabulary.refresh()
     found = list(measurement_objects(job_id, job, vocabulary=parts.vocabulary))
     return json_reply({"measurements": found})
@@ -140,11 +141,45 @@ def post_measurement_(
     `metric`, `value` and `unit` are required, `identifier` is not. For the job's owner and admins.
     """
     _check_types(document)
-    shown = post_measurement(
+    job = post_measurement(
         parts.record, parts.vocabulary, job_id=job_id, document=document, account=account
     )
     parts.background.wake()
+    (shown,) = measurement_objects(job_id, job, vocabulary=parts.vocabulary)
     return json_reply(shown, status_code=201)
+
+
+def list_measurements(
+    reader: Reader, *, after: tuple[int, int], limit: int
+) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    """Return measurements of all jobs in order of arrival, and the cursor of the next page.
+
+    A cursor is the id of a job, and how many of its measurements have been seen.
+    """
+    found: list[dict[str, Any]] = []
+    last, seen = after[0] - 1, after[1]
+    while True:
+        with reader.view() as view:
+            through = view.ask(last_job_id)
+            rows = view.ask(
+                jobs_between, after=last, through=through, max_bytes=_PAGE_BYTES, limit=50
+            )
+            added = view.ask(added_measurements, [row.job_id for row in rows])
+        if not rows:
+            return found, None
+        for row in rows:
+            last = row.job_id
+            if row.body is None:
+                continue
+            job = document_of(row, added.get(row.job_id, []))
+            shown = list(measurement_objects(row.job_id, job, vocabulary=reader.vocabulary))
+            start = seen if row.job_id == after[0] else 0
+            room = limit - len(found)
+            found.extend(shown[start : start + room])
+            if len(shown) > start + room:
+                return found, (row.job_id, start + room)
+            if len(found) == limit:
+                return found, (row.job_id + 1, 0)
 
 
 def _check_types(document: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 The one body of all failures, as the OpenAPI document describes it.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -37,3 +38,8 @@ class ErrorBody(BaseModel):
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for these statuses."""
     return {status_code: {"model": ErrorBody} for status_code in status_codes}
+
+
+def date_text(time_ns: int) -> str:
+    """Return a time as clients of the original read it: seconds, in UTC."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -76,10 +76,8 @@ def make_report(parts: Parts, asked: Sequence[tuple[str, str]]) -> Report:
     now_ns = time.time_ns()
     wanted = read_request([item for item in asked if item[0] != "format"], now_ns=now_ns)
     reports = PeriodReports(
-        parts.record,
-        parts.deriver,
+        parts.reader,
         parts.definitions.in_force,
-        parts.vocabulary.schema,
         url=parts.settings.url,
     )
     return reports.report(wanted, now_ns=now_ns)
@@ -102,7 +100,7 @@ def get_badge(
     It says `passing`, how many violations there are of the worst level, or why nothing is judged.
     Values of tags narrow it down, and `label` is written on its left in place of the package.
     """
-    parts.deriver.catch_up()
+    parts.reader.catch_up()
     parts.standings.refresh(now_ns=time.time_ns())
     named = {"dataset": dataset, "filter": filter_, "instrument": instrument, "pipeline": pipeline}
     where = {name: tag_text(text) or "" for name, text in named.items() if text}

@@ -12,6 +12,7 @@ from squash_api.delivery.background import Background
 from squash_api.delivery.drainer import Drainer
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -137,7 +138,8 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 def test_the_watch_runs_as_long_as_the_threads(tmp_path: Path) -> None:
     record = open_record(tmp_path)
     outlet = FakeOutlet()
-    standings = Standings(record, DefinitionsInForce(record, Schema()), Schema())
+    reader = Reader.of_record(record, Schema())
+    standings = Standings(reader, DefinitionsInForce(record, Schema()))
     watch = Watch(standings, [outlet], squash_url="https://squash.example")
     threads = Background([], None, watch)
     threads.start()

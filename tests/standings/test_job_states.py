@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import event
 
 from squash_api.ingest.stored_job import load_job
-from squash_api.schema.names import Schema
 from squash_api.standings.job_states import JobState, JobStates, job_report, total
 from tests.support.builders import open_record
 from tests.support.definitions import ADA, spec
@@ -22,7 +21,7 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
 
 @pytest.fixture
 def states(site: Observatory) -> JobStates:
-    return JobStates(site.record, site.definitions.in_force, site.deriver, Schema())
+    return JobStates(site.reader, site.definitions.in_force)
 
 
 def limit(last: str, value: float = 5.0, **changes: Any) -> dict[str, Any]:

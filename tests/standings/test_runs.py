@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from squash_api.errors import NotFoundError
-from squash_api.schema.names import Schema
 from squash_api.standings import runs as runs_overview
 from squash_api.standings.job_states import JobStates
 from squash_api.standings.runs import RunsOverview, RunSummary
@@ -38,8 +37,8 @@ def site(tmp_path: Path) -> Iterator[Ci]:
 
 @pytest.fixture
 def overview(site: Ci) -> RunsOverview:
-    states = JobStates(site.record, site.definitions.in_force, site.deriver, Schema())
-    return RunsOverview(site.record, states)
+    states = JobStates(site.reader, site.definitions.in_force)
+    return RunsOverview(site.reader, states)
 
 
 def listed(overview: RunsOverview, *, limit: int = 50, **tags: str) -> list[RunSummary]:

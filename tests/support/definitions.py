@@ -7,6 +7,7 @@ from sqlalchemy import Connection, insert, select
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
 from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
 from squash_api.ingest.document import digest_job
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.jobs import current_revision
@@ -29,6 +30,7 @@ class World:
         self.record = record
         self.vocabulary = Vocabulary(record, Schema())
         self.deriver = Deriver(record, self.vocabulary)
+        self.reader = Reader(record, self.deriver, self.vocabulary)
         self.definitions = Definitions(
             record, Schema(), self.vocabulary, catch_up=self.deriver.catch_up
         )

@@ -7,6 +7,7 @@ from typing import Any
 from squash_api.accounts.accounts import Account
 from squash_api.index.deriver import Deriver
 from squash_api.index.jobs import delete_job
+from squash_api.index.reader import Reader
 from squash_api.record.metrics import Vocabulary, declare_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -25,6 +26,7 @@ class MeasuredJobs:
         self.record.write(lambda connection: declare_metrics(connection, UNITS))
         self.vocabulary = Vocabulary(self.record, Schema())
         self.deriver = Deriver(self.record, self.vocabulary)
+        self.reader = Reader(self.record, self.deriver, self.vocabulary)
 
     def add(
         self,
@@ -55,7 +57,7 @@ class MeasuredJobs:
 
     def series(self, **selection: Any) -> Series:
         """Return the series of a selection, whose fields are given."""
-        return Series(self.record, self.deriver, Selection(**selection))
+        return Series(self.reader, Selection(**selection))
 
     def values(self, **selection: Any) -> list[Value]:
         """Return the values of a selection."""

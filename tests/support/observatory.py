@@ -28,7 +28,7 @@ class Observatory(World):
         super().__init__(record)
         self.now_ns = now_ns
         self.define_metrics(metric("p.a"), metric("p.b"))
-        self.standings = Standings(record, self.definitions.in_force, Schema())
+        self.standings = Standings(self.reader, self.definitions.in_force)
         self.freshness = Freshness(self.definitions.in_force, Schema(), self.standings.latest)
 
     def define_metrics(self, *documents: dict[str, Any]) -> None:
@@ -86,8 +86,8 @@ class Observatory(World):
     def late(self) -> dict[Combination, ExpectedSeries]:
         """Return the expected series of the one specification that expects something."""
         days = self.freshness.days()
-        with self.standings.refreshed(now_ns=self.now_ns, days=days) as connection:
-            found = self.freshness.series(connection, now_ns=self.now_ns)
+        with self.standings.refreshed(now_ns=self.now_ns, days=days) as view:
+            found = self.freshness.series(view, now_ns=self.now_ns)
         assert len({item.specification for item in found}) <= 1
         return {item.tags: item for item in found}
 

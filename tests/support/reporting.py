@@ -13,7 +13,6 @@ from squash_api.reports.matrix import Key, Matrix, make_matrix
 from squash_api.reports.report import PeriodReports
 from squash_api.reports.results import Result
 from squash_api.reports.scope import read_request
-from squash_api.schema.names import Schema
 from tests.support.builders import open_record
 from tests.support.definitions import spec
 from tests.support.observatory import Observatory
@@ -84,9 +83,7 @@ class ReportedJobs(Observatory):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(open_record(folder))
-        self.reports = PeriodReports(
-            self.record, self.deriver, self.definitions.in_force, Schema(), url=URL
-        )
+        self.reports = PeriodReports(self.reader, self.definitions.in_force, url=URL)
 
     def change_unit(self, name: str, unit: str) -> None:
         """Give a metric another unit, whatever its specifications say."""

@@ -32,7 +32,7 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
     question = read_question(parameters.items(), schema=Schema(), now_ns=10**18)
-    series = Series(jobs.record, jobs.deriver, question.selection)
+    series = Series(jobs.reader, question.selection)
     return b"".join(answer_chunks(series, question, schema=Schema()))
 
 
@@ -164,7 +164,7 @@ def test_long_answers_come_in_pieces(jobs: MeasuredJobs, monkeypatch: pytest.Mon
     assert [float(row["value"]) for row in rows_of_csv(jobs)] == expected
     assert [row["value"] for row in rows_of_parquet(jobs)] == expected
     question = read_question([("format", "csv")], schema=Schema(), now_ns=0)
-    series = Series(jobs.record, jobs.deriver, question.selection)
+    series = Series(jobs.reader, question.selection)
     assert len(list(answer_chunks(series, question, schema=Schema()))) == 7
 
 

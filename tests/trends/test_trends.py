@@ -20,7 +20,7 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
 
 
 def trends_of(site: Observatory) -> Trends:
-    return Trends(site.record, site.deriver, site.definitions.in_force, site.vocabulary)
+    return Trends(site.reader, site.definitions.in_force)
 
 
 def read(site: Observatory, **asked: Any) -> Trend:
