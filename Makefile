@@ -2,7 +2,7 @@
 # ARGS passes options on:  make demo ARGS=--once    make test ARGS="-k replay -x"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench openapi requirements clean
+.PHONY: help demo run test check bench openapi pictures requirements clean
 
 ARGS ?=
 VENV := .venv
@@ -47,6 +47,9 @@ bench: $(DEV)  ## Measure, and write docs/performance.md
 
 openapi: $(MAIN)  ## Write docs/openapi.json from the code
 	@$(BIN)/python -m squash_api.openapi docs/openapi.json
+
+pictures: $(DEV)  ## Make docs/images/ from the demo, with real InfluxDB, Kapacitor and Chromium
+	@$(BIN)/python -m tests.support.pictures docs/images
 
 requirements:  ## Pin requirements/*.in anew, with hashes
 	@rm -rf build/lock

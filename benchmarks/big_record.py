@@ -25,13 +25,12 @@ from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import Derived, store_derived
-from squash_api.index.deriver import packages_of
 from squash_api.index.runs import Run, store_runs
 from squash_api.ingest.document import Job, digest_job
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, Stored, store_jobs
+from squash_api.record.storing import JobStore, NewJob, Stored
 from squash_api.record.users import add_user
 from squash_api.schema.names import Context, Schema
 
@@ -164,7 +163,7 @@ def _store(
 ) -> None:
     """Store jobs, their runs and all that is derived from them, as the service does."""
     revision = current_revision(connection)
-    stored = store_jobs(connection, [_new_job(*item, revision) for item in batch])
+    stored = JobStore(digest_job).whole(connection, [_new_job(*item, revision) for item in batch])
     ids = [item.job_id for item in stored if isinstance(item, Stored)]
     assert len(ids) == len(batch), stored
     runs, derived = [], []
@@ -187,7 +186,6 @@ def _new_job(time_ns: int, document: dict[str, Any], revision: int) -> NewJob:
         identifiers_digest=None,
         is_deliverable=True,
         body=orjson.dumps(document),
-        digest_of=digest_job,
     )
 
 
@@ -199,7 +197,7 @@ def _run(job_id: int, document: dict[str, Any], context: Context) -> Run:
         pipeline=context.tags["pipeline"],
         run_id=str(run_id),
         dataset=context.tags["dataset"],
-        packages=packages_of(Job(meta=document["meta"])),
+        packages=Job(meta=document["meta"]).packages,
         measurement_count=len(document["measurements"]),
     )
 

@@ -22,8 +22,7 @@ def openapi_text() -> str:
         )
         app = create_app(settings)
         document = app.openapi()
-        app.state.parts.accounts.close()
-        app.state.parts.record.close()
+        app.state.site.close()
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Settings: environment variables (and `.env`), one field each; the description is the help."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -126,6 +127,24 @@ class Settings(BaseSettings):
             token=self.influx_token,
         )
         return (default, *self.influx_targets)
+
+    def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
+        """Return the targets of these names, or all if none is named.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such target, or none at all.
+        """
+        known = {target.name: target for target in self.targets}
+        if not known:
+            raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured.")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise SettingsError(
+                f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
+            )
+        return [known[name] for name in dict.fromkeys(names or known)]
 
     @property
     def url_path(self) -> str:

@@ -1,9 +1,224 @@
-"""How Python itself is set: a rare search for cycles, and short turns for threads."""
+"""One installation: its settings, and what they open, each part once and when it is asked for.
+
+The service, the commands and the tests are made from it. Below it is how Python itself is set where
+there is much to do.
+"""
 
 import gc
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Literal, Self
+
+import httpx
+
+from squash_api.accounts.accounts import Accounts
+from squash_api.definitions.definitions import Definitions
+from squash_api.definitions.from_yaml import SpecificationSources
+from squash_api.delivery.background import OUTLETS, Background, Deriving
+from squash_api.delivery.batches import PointMaker
+from squash_api.delivery.events import JobEvents
+from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
+from squash_api.index.tags_in_force import check_tags, schema_of
+from squash_api.record.deliveries import ensure_targets
+from squash_api.record.metrics import Vocabulary
+from squash_api.record.record import Record
+from squash_api.reports.report import PeriodReports
+from squash_api.schema.names import Schema
+from squash_api.settings import InfluxTarget, Settings, require_secret
+from squash_api.standings.board import Board
+from squash_api.standings.job_states import JobStates
+from squash_api.standings.standing import Standings
+from squash_api.standings.watch import Outlet, Watch
+from squash_api.trends.trends import Trends
 
 _TURN_S = 0.001
+
+
+class Site:
+    """What is open of an installation; as a context it is closed at the end.
+
+    A part is made by the first who asks for it, and nothing guards against two who ask at once: a
+    command asks from one thread, and the service has all parts made (`start`) before it has
+    threads. The parts themselves may be used from many.
+
+    Parameters
+    ----------
+    settings
+        What the environment says.
+    is_made
+        Whether a record that is not there is made: those who only read want none.
+    tags_of
+        Whose list of tags counts. With `record` it is the one that the points were written with,
+        for what only reads: the settings of a shell need not be those of the service.
+    influx_transport
+        In place of the network to InfluxDB, for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_made: bool = True,
+        tags_of: Literal["settings", "record"] = "settings",
+        influx_transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.settings = settings
+        self._is_made = is_made
+        self._tags_of = tags_of
+        self._influx_transport = influx_transport
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what has been opened, the last first. Threads of delivery must have ended."""
+        self._opened.close()
+
+    def start(self) -> None:
+        """Bring the record in line with the settings, and open all that a service needs.
+
+        If that fails, what has been opened is closed.
+
+        Raises
+        ------
+        SettingsError
+            If a setting is missing or wrong, or the record does not fit the settings.
+        """
+        names = [target.name for target in self.settings.targets]
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            require_secret(self.settings)
+            self.check_tags()
+            self.record.write(lambda connection: ensure_targets(connection, names))
+            self.definitions.sync_yaml(self.settings.specs)
+            for name, part in vars(Site).items():
+                if isinstance(part, cached_property):
+                    getattr(self, name)
+            on_failure.pop_all()
+
+    def check_tags(self) -> None:
+        """Refuse to go on with other tags than the points in InfluxDB have.
+
+        Raises
+        ------
+        SettingsError
+            If they have others than the settings say.
+        """
+        schema = self.schema
+        check_tags(self.record, schema)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The names in InfluxDB."""
+        schema = Schema(self.settings.tags)
+        return schema_of(self.record, schema) if self._tags_of == "record" else schema
+
+    @cached_property
+    def record(self) -> Record:
+        """The record."""
+        record = Record.open(self.settings.database_url, is_made=self._is_made)
+        self._opened.callback(record.close)
+        return record
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Who may do what."""
+        secret = require_secret(self.settings)
+        accounts = Accounts(self.record, self.settings, secret=secret)
+        self._opened.callback(accounts.close)
+        return accounts
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The metrics that the record knows."""
+        return Vocabulary(self.record, self.schema)
+
+    @cached_property
+    def deriver(self) -> Deriver:
+        """Makes the index of measurements."""
+        return Deriver(self.record, self.vocabulary)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads the record and its index."""
+        return Reader(self.record, self.deriver, self.vocabulary)
+
+    @cached_property
+    def definitions(self) -> Definitions:
+        """Metrics and specifications: those in force, and changing them."""
+        return Definitions(
+            self.record, self.schema, self.vocabulary, catch_up=self.deriver.catch_up
+        )
+
+    @cached_property
+    def sources(self) -> SpecificationSources:
+        """Where the specifications in force come from."""
+        return SpecificationSources(self.record, self.settings.specs, self.schema)
+
+    @cached_property
+    def trends(self) -> Trends:
+        """Values over time."""
+        return Trends(self.reader, self.definitions.in_force)
+
+    @cached_property
+    def standings(self) -> Standings:
+        """How the values of late stand."""
+        return Standings(self.reader, self.definitions.in_force)
+
+    @cached_property
+    def board(self) -> Board:
+        """How every metric stands."""
+        return Board(self.standings)
+
+    @cached_property
+    def states(self) -> JobStates:
+        """How jobs stand."""
+        return JobStates(self.reader, self.definitions.in_force)
+
+    @cached_property
+    def reports(self) -> PeriodReports:
+        """Reports on runs, periods and releases."""
+        return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
+
+    @cached_property
+    def events(self) -> JobEvents:
+        """Jobs as they come, for those who listen."""
+        return JobEvents(self.record, self.deriver)
+
+    @cached_property
+    def background(self) -> Background:
+        """What runs beside the requests of the service."""
+        targets = self.settings.targets if self.settings.deliver == "inline" else ()
+        outlets = self.outlets(targets)
+        return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
+
+    def outlets(self, targets: Sequence[InfluxTarget]) -> list[InfluxOutlet]:
+        """Return new outlets, one for each target."""
+        return [
+            OUTLETS[type(target)](
+                target,
+                self.record,
+                PointMaker(
+                    self.record, self.vocabulary, self.deriver, squash_url=self.settings.url
+                ),
+                transport=self._influx_transport,
+            )
+            for target in targets
+        ]
+
+    def watch(self, outlets: Sequence[Outlet]) -> Watch | None:
+        """Return a new watch; None if the settings want none, or if it could tell nobody."""
+        if self.settings.watch == "off" or not outlets:
+            return None
+        return Watch(self.standings, outlets, squash_url=self.settings.url)
 
 
 def spare_cycle_search() -> None:

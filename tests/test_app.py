@@ -26,8 +26,7 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
     """An application that has been made and not been started."""
     app = create_app(make_settings(tmp_path))
     yield app
-    app.state.parts.accounts.close()
-    app.state.parts.record.close()
+    app.state.site.close()
 
 
 @pytest.mark.parametrize("secret", [None, "", "x" * 31, "Ω" * 15])
@@ -60,9 +59,9 @@ def test_no_thread_is_left_at_the_end(tmp_path: Path) -> None:
     with serving(app) as client:
         assert client.get("/healthz").status_code == 200
         names = {thread.name for thread in set(threading.enumerate()) - before}
-        assert {"record-writer", "deriver", "drainer-default"} <= names
+        assert {"record-writer", "reader-deriver", "reader-default", "reader-events"} <= names
     left = {thread.name for thread in set(threading.enumerate()) - before}
-    assert not left & {"record-writer", "deriver", "drainer-default"}
+    assert not left & {"record-writer", "reader-deriver", "reader-default", "reader-events"}
 
 
 def deliveries(tmp_path: Path, **settings: Any) -> list[str]:
@@ -93,7 +92,7 @@ def test_other_tags_than_those_of_the_points_are_refused(tmp_path: Path) -> None
         create_app(make_settings(tmp_path, tags=("visit",)))
 
 
-def test_each_target_has_its_drainer(tmp_path: Path) -> None:
+def test_each_target_has_its_outlet(tmp_path: Path) -> None:
     targets = tuple(InfluxTarget(name=name, url="http://influx.invalid") for name in "ab")
     assert len(deliveries(tmp_path, influx_targets=targets)) == 2
 
@@ -120,7 +119,7 @@ def test_an_unexpected_error_is_logged_with_its_path_and_cause(
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(app.state.parts.deriver, "catch_up", fail)
+    monkeypatch.setattr(app.state.site.deriver, "catch_up", fail)
 
     async def get() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -169,7 +168,7 @@ def test_a_client_that_goes_away_is_no_error_of_ours(app: FastAPI) -> None:
 
 
 def _token_of_a_new_user(app: FastAPI) -> bytes:
-    accounts = app.state.parts.accounts
+    accounts = app.state.site.accounts
 
     async def register() -> str:
         account = await accounts.register("ada", "a password of tests", key=None)

@@ -5,16 +5,15 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import pytest
-import typer
 
 from squash_api import errors
-from squash_api.cli import app as cli_app
+from squash_api.cli import COMMANDS, load
 from squash_api.influx.points import job_to_points
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, decode_job
@@ -29,6 +28,44 @@ from squash_api.verify.metrics import KnownMetric
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+WORDS = [
+    "metric",
+    "measurement",
+    "specification",
+    "limit",
+    "verdict",
+    "standing",
+    "series",
+    "combination",
+    "run",
+    "target",
+    "outlet",
+    "cursor",
+    "job",
+    "value",
+    "absent",
+    "skipped",
+    "undeclared",
+    "blob",
+    "dataset",
+    "definition",
+    "revision",
+    "threshold",
+    "level",
+    "margin",
+    "state",
+    "late",
+    "alert",
+    "mute",
+    "report",
+    "record",
+    "index",
+    "lease",
+    "quarantine",
+    "replay",
+    "site",
+]
+"""What `docs/glossary.md` promises to explain."""
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -73,17 +110,7 @@ def _routes() -> set[str]:
 
 def _commands() -> dict[str, click.Command]:
     """Return the commands of `squash` by their full names."""
-    found: dict[str, click.Command] = {}
-
-    def walk(command: Any, name: str) -> None:
-        if hasattr(command, "commands"):
-            for word, inner in command.commands.items():
-                walk(inner, f"{name} {word}")
-        else:
-            found[name] = command
-
-    walk(typer.main.get_command(cli_app), "squash")
-    return found
+    return {f"squash {path}": load(path) for path in COMMANDS}
 
 
 def _option_names(command: click.Command) -> set[str]:
@@ -318,6 +345,23 @@ def _anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, spelled as GitHub does."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_glossary_has_the_words_that_the_code_uses() -> None:
+    words = set(re.findall(r"^\| ([a-z, ]+) \|", _read("glossary.md"), re.MULTILINE)) - {"word"}
+    assert set(WORDS) - words == set()
+    assert len(words) >= 30
+
+
+def test_what_the_glossary_names_in_the_code_exists() -> None:
+    places = re.findall(r"`([a-z_.]+):(\w+)` \|$", _read("glossary.md"), re.MULTILINE)
+    assert len(places) >= 15
+    missing = [
+        f"{module}:{name}"
+        for module, name in places
+        if not hasattr(import_module(f"squash_api.{module}"), name)
+    ]
+    assert not missing
 
 
 def test_every_json_block_is_json() -> None:

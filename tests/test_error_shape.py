@@ -90,7 +90,7 @@ def test_every_error_class_has_the_one_body(
     def fail() -> None:
         raise _instance(kind)
 
-    monkeypatch.setattr(app.state.parts.deriver, "catch_up", fail)
+    monkeypatch.setattr(app.state.site.deriver, "catch_up", fail)
     body = assert_one_body(client.get("/stats"), kind.status_code, kind.code)
     if "detail" in body and kind.status_code not in {401, 429}:
         assert body["detail"] == [
@@ -109,7 +109,7 @@ def test_an_unexpected_error_has_the_one_body_and_does_not_tell_its_words(
     def fail() -> None:
         raise ZeroDivisionError("secret words")
 
-    monkeypatch.setattr(app.state.parts.deriver, "catch_up", fail)
+    monkeypatch.setattr(app.state.site.deriver, "catch_up", fail)
     reply = client.get("/stats")
     assert_one_body(reply, 500, "internal_error")
     assert "secret" not in reply.text
@@ -121,7 +121,7 @@ def test_busy_says_when_to_come_back(
     def fail(_name: str, _password: str) -> None:
         raise errors.BusyError("Later.", retry_after_s=3)
 
-    monkeypatch.setattr(app.state.parts.accounts, "check_password", fail)
+    monkeypatch.setattr(app.state.site.accounts, "check_password", fail)
     reply = client.post("/auth", json={"username": "a", "password": "b"})
     assert_one_body(reply, 429, "busy")
     assert reply.headers["Retry-After"] == "3"
@@ -548,7 +548,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     app = create_app(make_settings(tmp_path_factory.mktemp("broken")))
     with serving(app) as client:
         calls = log_in(client, "ada")
-        app.state.parts.record.write(
+        app.state.site.record.write(
             lambda connection: connection.exec_driver_sql("ALTER TABLE job RENAME TO lost")
         )
         yield calls

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.serving import serve
+from squash_api.serving import run
 from tests.support.builders import make_settings
 
 
@@ -13,6 +13,6 @@ def test_a_port_that_is_taken_ends_it_with_3(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = make_settings(tmp_path, port=taken.getsockname()[1], host="127.0.0.1")
         with pytest.raises(SystemExit) as exit_info:
-            serve(settings)
+            run(settings)
     assert exit_info.value.code == 3
     capsys.readouterr()

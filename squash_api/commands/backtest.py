@@ -3,20 +3,34 @@
 import time
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table, tracked
-from squash_api.errors import SquashError
-from squash_api.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from squash_api.metrics_packages.loading import MetricsPackage
-    from squash_api.record.record import Record
-    from squash_api.reports.backtest import Backtest, Edition
-    from squash_api.reports.backtest_report import Section
-    from squash_api.schema.names import Schema
+from squash_api.commands.terminal import (
+    add_row,
+    fail,
+    failing,
+    make_table,
+    print_json,
+    print_table,
+    tracked,
+)
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.reports.backtest import (
+    Backtest,
+    Edition,
+    edition_in_force,
+    edition_of,
+    jobs_to_judge,
+)
+from squash_api.reports.backtest import backtest as judge_by_both
+from squash_api.reports.backtest_report import Section, sections, summary, to_json, to_markdown
+from squash_api.schema.names import Schema
+from squash_api.schema.text import tag_text
+from squash_api.settings import load_settings
+from squash_api.site import Site
+from squash_api.trends.question import parse_moment
 
 _RIGHT = {"runs flagged", "of runs", "value", "job", "now", "proposed", "values"}
 
@@ -69,36 +83,20 @@ def _run(
     since_ns: int,
     metrics: list[str],
     dataset: str | None,
-) -> "Backtest":
-    # Heavy, and `squash --help` does not need it.
-    from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.reports.backtest import backtest as judge_by_both  # noqa: PLC0415
-    from squash_api.reports.backtest import edition_of, jobs_to_judge  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-    from squash_api.schema.text import tag_text  # noqa: PLC0415
-
-    try:
-        settings = load_settings()
-        schema = Schema(settings.tags)
-        package = _load_new(directories, schema)
-        record = Record.open(settings.database_url)
-        try:
-            return judge_by_both(
-                record,
-                tracked(jobs_to_judge(record, since_ns=since_ns), what="judging"),
-                old=_old_edition(old, settings, record, schema, metrics),
-                new=edition_of(package, record=record, schema=schema, metrics=metrics),
-                schema=schema,
-                dataset=None if dataset is None else tag_text(dataset),
-            )
-        finally:
-            record.close()
-    except SquashError as error:
-        fail(error.message)
+) -> Backtest:
+    with failing(), Site(load_settings()) as site:
+        package = _load_new(directories, site.schema)
+        return judge_by_both(
+            site.record,
+            tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
+            old=_old_edition(old, site, metrics),
+            new=edition_of(package, record=site.record, schema=site.schema, metrics=metrics),
+            schema=site.schema,
+            dataset=None if dataset is None else tag_text(dataset),
+        )
 
 
-def _load_new(directories: list[Path], schema: "Schema") -> "MetricsPackage":
-    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
+def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
 
     package = load_metrics_packages(directories, schema=schema)
     if package.problems:
@@ -108,46 +106,30 @@ def _load_new(directories: list[Path], schema: "Schema") -> "MetricsPackage":
     return package
 
 
-def _old_edition(
-    directories: list[Path],
-    settings: Settings,
-    record: "Record",
-    schema: "Schema",
-    metrics: list[str],
-) -> "Edition":
-    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
-    from squash_api.reports.backtest import edition_in_force, edition_of  # noqa: PLC0415
-
+def _old_edition(directories: list[Path], site: Site, metrics: list[str]) -> Edition:
     if not directories:
-        in_force = edition_in_force(record, schema=schema, metrics=metrics)
-        if in_force.specifications or not settings.specs:
+        in_force = edition_in_force(site.record, schema=site.schema, metrics=metrics)
+        if in_force.specifications or not site.settings.specs:
             return in_force
-    chosen = directories or list(settings.specs)
+    chosen = directories or list(site.settings.specs)
     # A mute that has ended is no problem of what was.
-    package = load_metrics_packages(chosen, schema=schema, today=date.min)
+    package = load_metrics_packages(chosen, schema=site.schema, today=date.min)
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
         fail(f"the specifications to compare with have problems:\n{lines}")
-    return edition_of(package, record=record, schema=schema, metrics=metrics)
+    return edition_of(package, record=site.record, schema=site.schema, metrics=metrics)
 
 
 def _since_ns(text: str) -> int:
-    from squash_api.ingest.document import parse_time_ns  # noqa: PLC0415
-    from squash_api.judging.alert_keys import parse_duration  # noqa: PLC0415
-
-    time_ns = parse_time_ns(text)
-    if time_ns is not None:
-        return time_ns
-    try:
-        return time.time_ns() - parse_duration(text) * 10**9
-    except ValueError:
+    since_ns = parse_moment(text, now_ns=time.time_ns())
+    if since_ns is None:
         fail(f"'{text}' is neither a duration like 90d nor a date like 2026-11-01")
+    return since_ns
 
 
 def _print(
-    outcome: "Backtest", since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
+    outcome: Backtest, since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
 ) -> None:
-    from squash_api.reports.backtest_report import sections, summary, to_json, to_markdown  # noqa: PLC0415
 
     if as_json:
         print_json(to_json(outcome))
@@ -162,7 +144,7 @@ def _print(
         _print_section(section)
 
 
-def _print_section(section: "Section") -> None:
+def _print_section(section: Section) -> None:
     typer.echo(f"\n{section.title}")
     if section.rows:
         table = make_table(

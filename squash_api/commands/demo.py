@@ -6,14 +6,16 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from squash_api.client import SquashClientError
 from squash_api.commands.terminal import (
     add_row,
     fail,
@@ -22,15 +24,11 @@ from squash_api.commands.terminal import (
     print_table,
     tracked,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from squash_api.demo.dispatching import Judged
-    from squash_api.demo.history import History
-    from squash_api.demo.influxdb import Influx
-    from squash_api.demo.processes import Stop
-    from squash_api.demo.running import Service, User
+from squash_api.demo.dispatching import Judged, connect, delivery_problems, judge, send_days
+from squash_api.demo.history import History, make_history, run_id_of
+from squash_api.demo.influxdb import Influx, find_influxd, given_influx, private_influxd
+from squash_api.demo.processes import DemoError, Stop, Stopped, stopped_by_signals
+from squash_api.demo.running import Service, User, find_specs, register_user, running_service
 
 _SEED = 17
 _STYLES = {
@@ -70,14 +68,6 @@ def demo(
 
     Exit code: 0 all went well, 1 something failed, 130 stopped before the verdicts.
     """
-    # Heavy, and `squash --help` does not need them.
-    from squash_api.client import SquashClientError  # noqa: PLC0415
-    from squash_api.demo.processes import (  # noqa: PLC0415
-        DemoError,
-        Stopped,
-        stopped_by_signals,
-    )
-
     is_good = False
     with stopped_by_signals() as stop:
         try:
@@ -90,13 +80,8 @@ def demo(
     raise typer.Exit(0 if is_good else 1)
 
 
-def _play(
-    *, once: bool, port: int | None, days: int, specs: "Sequence[Path]", stop: "Stop"
-) -> bool:
+def _play(*, once: bool, port: int | None, days: int, specs: Sequence[Path], stop: Stop) -> bool:
     """Do it all; tell whether all went well. Every process has ended when this returns."""
-    from squash_api.demo.history import make_history  # noqa: PLC0415
-    from squash_api.demo.running import find_specs, register_user, running_service  # noqa: PLC0415
-
     packages = find_specs(folder=Path.cwd(), given=specs)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="squash-demo-")))
@@ -126,8 +111,7 @@ def _play(
     return not problems
 
 
-def _open_influx(stack: ExitStack, *, folder: Path, stop: "Stop") -> "Influx | None":
-    from squash_api.demo.influxdb import find_influxd, given_influx, private_influxd  # noqa: PLC0415
+def _open_influx(stack: ExitStack, *, folder: Path, stop: Stop) -> Influx | None:
 
     given = given_influx(os.environ)
     if given is not None:
@@ -143,12 +127,9 @@ def _open_influx(stack: ExitStack, *, folder: Path, stop: "Stop") -> "Influx | N
 
 
 def _dispatch(
-    history: "History", service: "Service", user: "User", *, stop: "Stop"
-) -> "tuple[Judged, list[str]]":
+    history: History, service: Service, user: User, *, stop: Stop
+) -> tuple[Judged, list[str]]:
     """Send the history and the fresh job; a service that has died shows the end of its log."""
-    from squash_api.client import SquashClientError  # noqa: PLC0415
-    from squash_api.demo.dispatching import connect, delivery_problems, judge, send_days  # noqa: PLC0415
-
     start = time.monotonic()
     days = f"{len(history.days)} day{'s' if len(history.days) > 1 else ''}"
     try:
@@ -188,9 +169,8 @@ def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
 
 
 def _print_places(
-    history: "History", judged: "Judged", *, service: "Service", influx: "Influx | None"
+    history: History, judged: Judged, *, service: Service, influx: Influx | None
 ) -> None:
-    from squash_api.demo.history import run_id_of  # noqa: PLC0415
 
     worse = run_id_of(history.days[history.regression.start][0])
     root, job_id = service.url, judged.job_id
@@ -204,7 +184,7 @@ def _print_places(
         _show("InfluxDB", query_command(influx))
 
 
-def query_command(influx: "Influx") -> str:
+def query_command(influx: Influx) -> str:
     """Return a line for a shell that asks InfluxDB for values; it holds no password."""
     words = ["curl", "-G", f"{influx.url}/query"]
     words += ["--data-urlencode", f"db={influx.database}", "--data-urlencode", f"q={_QUERY}"]
@@ -216,13 +196,11 @@ def query_command(influx: "Influx") -> str:
     return line
 
 
-def _print_user(user: "User") -> None:
+def _print_user(user: User) -> None:
     _show("user", f"{user.name}, with the password {user.password}")
 
 
-def _print_next_steps(
-    history: "History", *, service: "Service", user: "User", folder: Path
-) -> None:
+def _print_next_steps(history: History, *, service: Service, user: User, folder: Path) -> None:
     another = folder / "another.verify.json"
     history.spare.write(another)
     typer.echo("\nDispatch another job:")
@@ -242,7 +220,7 @@ def _own_command() -> str:
     return shlex.quote(str(beside.relative_to(Path.cwd()) if is_near else beside))
 
 
-def _stay_up(service: "Service", influx: "Influx | None", *, stop: "Stop") -> None:
+def _stay_up(service: Service, influx: Influx | None, *, stop: Stop) -> None:
     """Wait to be told to stop.
 
     Raises
@@ -250,8 +228,6 @@ def _stay_up(service: "Service", influx: "Influx | None", *, stop: "Stop") -> No
     DemoError
         If a process ends by itself.
     """
-    from squash_api.demo.processes import Stopped  # noqa: PLC0415
-
     children = [service.child, *([influx.child] if influx and influx.child else [])]
     try:
         while True:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from squash_api.client import Reply, Squash, SquashClientError
 from squash_api.commands.terminal import fail, print_error, print_json, tracked
+from squash_api.verify.job_file import read_job_file
+from squash_api.verify.measurement import DocumentError
 
 _SIGNS_OF_CI = (
     "CI",
@@ -78,9 +81,6 @@ def _person() -> str:
         return f"uid{os.getuid()}"
 
 
-if TYPE_CHECKING:
-    from squash_api.client import Reply, Squash
-
 _Files = Annotated[
     list[Path],
     typer.Argument(metavar="FILE", help="Job files as lsst.verify writes them; each is a job."),
@@ -113,7 +113,7 @@ class Outcome:
     """What became of a file: a reply, and the final status if it was waited for, or an error."""
 
     file: str
-    reply: "Reply | None" = None
+    reply: Reply | None = None
     status: dict[str, Any] | None = None
     error: Exception | None = None
     notes: list[str] = field(default_factory=list)
@@ -179,9 +179,6 @@ def dispatch(
 
     Exit code: 0 all accepted (and, with --wait, delivered), 1 some not, 2 wrong usage.
     """
-    # Heavy, and `squash --help` does not need it.
-    from squash_api.client import Squash  # noqa: PLC0415
-
     now = datetime.now(UTC)
     changes = Changes(
         env=environment_of(environment, os.environ, now=now) if environment else None,
@@ -231,11 +228,9 @@ def _password() -> str:
 
 
 def _send_all(
-    squash: "Squash", files: Sequence[Path], *, changes: Changes, strict: bool
+    squash: Squash, files: Sequence[Path], *, changes: Changes, strict: bool
 ) -> Iterator[Outcome]:
     """Send the files one by one; when the service is gone for good, the rest are not tried."""
-    from squash_api.client import SquashClientError  # noqa: PLC0415
-
     gone: SquashClientError | None = None
     try:
         squash.log_in()
@@ -254,11 +249,7 @@ def _send_all(
         yield outcome
 
 
-def _send(
-    squash: "Squash", path: Path, outcome: Outcome, *, changes: Changes, strict: bool
-) -> None:
-    from squash_api.verify.job_file import read_job_file  # noqa: PLC0415
-    from squash_api.verify.measurement import DocumentError  # noqa: PLC0415
+def _send(squash: Squash, path: Path, outcome: Outcome, *, changes: Changes, strict: bool) -> None:
 
     try:
         document, nulls = read_job_file(path)
@@ -273,8 +264,7 @@ def _send(
     outcome.reply = squash.send(changed, strict=strict)
 
 
-def _wait(squash: "Squash", outcome: Outcome, *, timeout_s: float) -> None:
-    from squash_api.client import SquashClientError  # noqa: PLC0415
+def _wait(squash: Squash, outcome: Outcome, *, timeout_s: float) -> None:
 
     if outcome.reply is None:
         return

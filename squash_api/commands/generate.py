@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from squash_api.commands.terminal import fail
 from squash_api.errors import SquashError
-
-if TYPE_CHECKING:
-    from squash_api.generate.files import Drift
-    from squash_api.metrics_packages.loading import MetricsPackage
-    from squash_api.schema.names import Schema
+from squash_api.generate.chronograf.dashboards import export_files
+from squash_api.generate.files import Drift, TreeError, file_problems, find_drift, write_files
+from squash_api.generate.outputs import make_files
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.schema.names import Schema
 
 Specs = Annotated[
     list[Path] | None,
@@ -77,16 +78,12 @@ class Inputs:
     """All that decides about the generated files."""
 
     directories: list[Path]
-    package: "MetricsPackage"
-    schema: "Schema"
+    package: MetricsPackage
+    schema: Schema
     place: Mapping[str, str]
 
     def make(self) -> dict[str, str]:
         """Return the files, or end the command with what forbids to write them."""
-        # Heavy, and `squash --help` does not need it.
-        from squash_api.generate.files import file_problems  # noqa: PLC0415
-        from squash_api.generate.outputs import make_files  # noqa: PLC0415
-
         try:
             files = make_files(self.package, schema=self.schema, **self.place)
         except SquashError as error:
@@ -101,11 +98,6 @@ def read_inputs(
     specs: list[Path] | None, *, database: str, retention_policy: str, tags: list[str] | None
 ) -> Inputs:
     """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
-    from datetime import date  # noqa: PLC0415
-
-    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-
     directories = list(specs or find_packages(Path("specs")))
     if not directories:
         fail("there is no metrics package in ./specs: name its directory with --specs")
@@ -129,8 +121,7 @@ def find_packages(folder: Path) -> list[Path]:
     return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
-def _find(files: Mapping[str, str], output: Path) -> "Drift":
-    from squash_api.generate.files import TreeError, find_drift  # noqa: PLC0415
+def _find(files: Mapping[str, str], output: Path) -> Drift:
 
     try:
         return find_drift(files, output)
@@ -138,8 +129,7 @@ def _find(files: Mapping[str, str], output: Path) -> "Drift":
         fail(str(error))
 
 
-def _write(files: Mapping[str, str], output: Path) -> "Drift":
-    from squash_api.generate.files import TreeError, write_files  # noqa: PLC0415
+def _write(files: Mapping[str, str], output: Path) -> Drift:
 
     try:
         return write_files(files, output)
@@ -148,7 +138,6 @@ def _write(files: Mapping[str, str], output: Path) -> "Drift":
 
 
 def _export(inputs: Inputs, folder: Path) -> None:
-    from squash_api.generate.chronograf.dashboards import export_files  # noqa: PLC0415
 
     files = export_files(inputs.package, schema=inputs.schema, **inputs.place)
     try:

@@ -1,18 +1,21 @@
 """`squash judge`: the verdicts on a job file, without any service."""
 
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
 from squash_api.errors import SquashError
-
-if TYPE_CHECKING:
-    from squash_api.ingest.assessment import Skip
-    from squash_api.ingest.document import Job
-    from squash_api.judging.verdicts import Verdict
-    from squash_api.metrics_packages.loading import MetricsPackage
+from squash_api.ingest.assessment import Skip, assess
+from squash_api.ingest.document import Job, decode_job, path_text
+from squash_api.judging.specifications import LEVELS
+from squash_api.judging.verdicts import Verdict, judge_job
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.reports.texts import Case, junit_xml
+from squash_api.schema.names import Schema
+from squash_api.verify.metrics import KnownMetric
 
 _STYLES = {"passed": "green", "failed": "bold red", "not measured": "yellow"}
 
@@ -60,17 +63,12 @@ def judge(
 
 
 def judge_file(
-    job: "Job", package: "MetricsPackage", *, tags: list[str]
-) -> "tuple[list[Verdict], list[Skip]]":
+    job: Job, package: MetricsPackage, *, tags: list[str]
+) -> tuple[list[Verdict], list[Skip]]:
     """Return the verdicts on a job, and its values that could not be used.
 
     A specification counts if it has all the tags.
     """
-    from squash_api.ingest.assessment import assess  # noqa: PLC0415
-    from squash_api.judging.verdicts import judge_job  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-    from squash_api.verify.metrics import KnownMetric  # noqa: PLC0415
-
     schema = Schema()
     known = {
         name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
@@ -87,14 +85,12 @@ def judge_file(
     return verdicts, [skip for skip in outcome.skipped if skip.metric in measured]
 
 
-def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
+def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
     """Return the verdicts as JUnit XML, one test case each.
 
     A failure is a violation of the level or worse, as for the exit code; a milder one is a case
     with a remark in its output.
     """
-    from squash_api.reports.texts import Case, junit_xml  # noqa: PLC0415
-
     cases = []
     for verdict in verdicts:
         names = (verdict.metric, verdict.specification)
@@ -110,9 +106,7 @@ def junit_document(verdicts: "list[Verdict]", *, level: str) -> bytes:
     return junit_xml("squash judge", cases)
 
 
-def _read_job(path: Path) -> "Job":
-    from squash_api.ingest.document import decode_job  # noqa: PLC0415
-    from squash_api.ingest.json_text import path_text  # noqa: PLC0415
+def _read_job(path: Path) -> Job:
 
     try:
         return decode_job(path.read_bytes())
@@ -123,12 +117,8 @@ def _read_job(path: Path) -> "Job":
         fail("\n".join([f"{path}: {error.message}", *places]))
 
 
-def _load_specs(directories: list[Path]) -> "MetricsPackage":
+def _load_specs(directories: list[Path]) -> MetricsPackage:
     """Load the packages; one with problems is unusable, since a limit in it may be missing."""
-    from datetime import date  # noqa: PLC0415
-
-    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
-
     try:
         # That a mute has ended is no reason to judge nothing.
         package = load_metrics_packages(directories, today=date.min)
@@ -139,13 +129,12 @@ def _load_specs(directories: list[Path]) -> "MetricsPackage":
     return package
 
 
-def _is_violation(verdict: "Verdict", level: str) -> bool:
-    from squash_api.judging.specifications import LEVELS  # noqa: PLC0415
+def _is_violation(verdict: Verdict, level: str) -> bool:
 
     return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
 
 
-def _print_verdicts(verdicts: "list[Verdict]") -> None:
+def _print_verdicts(verdicts: list[Verdict]) -> None:
     right = ("value", "test", "margin")
     table = make_table("status", "specification", *right, "level", right=right)
     for verdict in verdicts:
@@ -156,22 +145,22 @@ def _print_verdicts(verdicts: "list[Verdict]") -> None:
         print_table(table)
 
 
-def _value(verdict: "Verdict") -> str:
+def _value(verdict: Verdict) -> str:
     return "" if verdict.value is None else _quantity(verdict.value, verdict)
 
 
-def _test(verdict: "Verdict") -> str:
+def _test(verdict: Verdict) -> str:
     return f"{verdict.operator} {_quantity(verdict.threshold, verdict)}"
 
 
-def _quantity(number: float, verdict: "Verdict") -> str:
+def _quantity(number: float, verdict: Verdict) -> str:
     """Return a number with as many digits as it takes to tell value and threshold apart."""
     pair = (verdict.value or 0.0, verdict.threshold)
     is_close = pair[0] != pair[1] and f"{pair[0]:.6g}" == f"{pair[1]:.6g}"
     return f"{repr(number) if is_close else format(number, '.6g')} {verdict.unit}".rstrip()
 
 
-def _summary(verdicts: "list[Verdict]", violations: int, level: str) -> str:
+def _summary(verdicts: list[Verdict], violations: int, level: str) -> str:
     if not verdicts:
         return "No specification applies to this job."
     counts = [

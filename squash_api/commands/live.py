@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,20 +18,19 @@ from squash_api.commands.generate import (
     read_inputs,
 )
 from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
-
-if TYPE_CHECKING:
-    from squash_api.generate.live.chronograf import Chronograf
-    from squash_api.generate.live.comparison import Comparison
-    from squash_api.generate.live.kapacitor import Kapacitor
-    from squash_api.generate.live.objects import Kind, LiveObject
-    from squash_api.generate.live.push import Step
-    from squash_api.generate.live.thresholds import HandChange
-    from squash_api.metrics_packages.resolution import Resolved
-
-app = typer.Typer(
-    help="Compare running Kapacitors and Chronografs with the specifications, and update them.",
-    no_args_is_help=True,
-)
+from squash_api.generate.files import TreeError
+from squash_api.generate.live.chronograf import Chronograf
+from squash_api.generate.live.comparison import Comparison, compare
+from squash_api.generate.live.http import LiveError
+from squash_api.generate.live.kapacitor import Kapacitor
+from squash_api.generate.live.objects import TOPICS, Kind, LiveObject, Task
+from squash_api.generate.live.push import Step
+from squash_api.generate.live.push import push as push_all
+from squash_api.generate.live.thresholds import HandChange, hand_changes, metric_alone
+from squash_api.generate.outputs import task_of
+from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
+from squash_api.metrics_packages.resolution import Resolved
+from squash_api.settings import load_settings
 
 _KapacitorUrl = Annotated[
     str | None, typer.Option("--kapacitor", help="Instead of SQUASH_KAPACITOR_URL.")
@@ -42,7 +41,6 @@ _ChronografUrl = Annotated[
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
 def diff(
     *,
     kapacitor: _KapacitorUrl = None,
@@ -76,7 +74,6 @@ def diff(
     raise typer.Exit(1 if comparison.differences else 0)
 
 
-@app.command()
 def push(
     *,
     kapacitor: _KapacitorUrl = None,
@@ -98,8 +95,6 @@ def push(
 
     Exit code: 0, 1 if a server refuses something, 2 if one cannot be reached.
     """
-    from squash_api.generate.live.push import push as push_all  # noqa: PLC0415
-
     inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     steps = []
     with _connected(kapacitor, chronograf) as servers:
@@ -123,13 +118,10 @@ def push(
 
 @dataclass(frozen=True, slots=True)
 class _Servers:
-    kapacitor: "Kapacitor | None"
-    chronograf: "Chronograf | None"
+    kapacitor: Kapacitor | None
+    chronograf: Chronograf | None
 
-    def compare(self, inputs: Inputs, output: Path) -> "Comparison":
-        from squash_api.generate.files import TreeError  # noqa: PLC0415
-        from squash_api.generate.live.comparison import compare  # noqa: PLC0415
-        from squash_api.generate.live.objects import TOPICS  # noqa: PLC0415
+    def compare(self, inputs: Inputs, output: Path) -> Comparison:
 
         live: list[LiveObject] = []
         kinds: list[Kind] = []
@@ -148,11 +140,6 @@ class _Servers:
 @contextmanager
 def _connected(kapacitor: str | None, chronograf: str | None) -> Iterator[_Servers]:
     """Connect to the servers that have an address; their failures end the command."""
-    from squash_api.generate.live.chronograf import Chronograf  # noqa: PLC0415
-    from squash_api.generate.live.http import LiveError  # noqa: PLC0415
-    from squash_api.generate.live.kapacitor import Kapacitor  # noqa: PLC0415
-    from squash_api.settings import load_settings  # noqa: PLC0415
-
     if kapacitor is None or chronograf is None:
         settings = load_settings()
         kapacitor = kapacitor or settings.kapacitor_url
@@ -172,12 +159,8 @@ def _connected(kapacitor: str | None, chronograf: str | None) -> Iterator[_Serve
             fail(str(error))
 
 
-def _adoptions(inputs: Inputs, comparison: "Comparison") -> list[dict[str, Any]]:
+def _adoptions(inputs: Inputs, comparison: Comparison) -> list[dict[str, Any]]:
     """Return the thresholds changed on the server, and where to write what adopts each."""
-    from squash_api.generate.live.objects import Task  # noqa: PLC0415
-    from squash_api.generate.live.thresholds import hand_changes, metric_alone  # noqa: PLC0415
-    from squash_api.generate.outputs import task_of  # noqa: PLC0415
-    from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages  # noqa: PLC0415
 
     def make(package: MetricsPackage) -> str:
         return task_of(package, schema=inputs.schema, **inputs.place)
@@ -192,7 +175,7 @@ def _adoptions(inputs: Inputs, comparison: "Comparison") -> list[dict[str, Any]]
     return [_adoption(change, resolved[change.specification.name]) for change in changes]
 
 
-def _adoption(change: "HandChange", resolved: "Resolved") -> dict[str, Any]:
+def _adoption(change: HandChange, resolved: Resolved) -> dict[str, Any]:
     specification = change.specification
     written = resolved.locate("threshold", "value")
     # Others may be built on the same base, so the value is not for changing there.
@@ -209,7 +192,7 @@ def _adoption(change: "HandChange", resolved: "Resolved") -> dict[str, Any]:
     }
 
 
-def _print_differences(comparison: "Comparison") -> None:
+def _print_differences(comparison: Comparison) -> None:
     if not comparison.differences:
         typer.echo(f"{len(comparison.generated)} objects, all the same")
         return
@@ -232,6 +215,6 @@ def _print_adoption(adoption: dict[str, Any]) -> None:
     typer.echo("\n".join(lines))
 
 
-def _step_text(step: "Step") -> str:
+def _step_text(step: Step) -> str:
     words = f": {step.words}" if step.words else ""
     return f"{step.outcome:<8} {step.kind} {step.name}{words}"

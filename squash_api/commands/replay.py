@@ -1,18 +1,21 @@
 """`squash replay`: send stored jobs to InfluxDB again."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
+from squash_api.commands.terminal import fail
+from squash_api.delivery.background import Background
+from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
-from squash_api.settings import InfluxTarget, Settings, load_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from squash_api.delivery.replay import Selection
-    from squash_api.record.record import Record
+from squash_api.influx.client import InfluxError
+from squash_api.ingest.document import parse_time_ns
+from squash_api.record.deliveries import backlogs
+from squash_api.settings import InfluxTarget, load_settings
+from squash_api.site import Site, spare_cycle_search
 
 _POLL_S = 0.2
 
@@ -43,58 +46,39 @@ def replay(
     Points that are there already are overwritten with the same values. Stopping this command loses
     nothing: what is asked for stays in the record until it is delivered.
     """
-    from squash_api.delivery.drainers import chosen_targets  # noqa: PLC0415  imports the client of InfluxDB
-    from squash_api.influx.client import InfluxError  # noqa: PLC0415
-    from squash_api.record.record import Record  # noqa: PLC0415
-
     settings = load_settings()
-    targets = chosen_targets(settings, target or [])
+    targets = settings.choose_targets(target or [])
     if into_empty and (job or since or until or target):
         raise SettingsError("--into-empty refills every target with every job: give nothing else.")
     selection = _select(job or [], since, until)
-    record = Record.open(settings.database_url)
-    try:
-        _ask(record, settings, targets, None if into_empty else selection)
-        if wait:
-            _deliver(record, [item.name for item in targets])
-    except (SquashError, InfluxError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        record.close()
+    with Site(settings) as site:
+        try:
+            _ask(site, targets, None if into_empty else selection)
+            if wait:
+                _deliver(site, targets)
+        except (SquashError, InfluxError) as error:
+            fail(str(error), code=1)
 
 
-def _select(job_ids: "Sequence[int]", since: str | None, until: str | None) -> "Selection":
-    from squash_api.delivery.replay import Selection  # noqa: PLC0415
+def _select(job_ids: Sequence[int], since: str | None, until: str | None) -> Selection:
 
     if job_ids and (since or until):
         raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
     return Selection(tuple(job_ids), _time_ns(since), _time_ns(until))
 
 
-def _ask(
-    record: "Record",
-    settings: Settings,
-    targets: "Sequence[InfluxTarget]",
-    selection: "Selection | None",
-) -> None:
+def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | None) -> None:
     """Ask in the record for the selected jobs; without a selection for a refill."""
-    from squash_api.delivery.replay import begin_refill, request_replay  # noqa: PLC0415
-    from squash_api.index.tags_in_force import check_tags  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-
-    schema = Schema(settings.tags)
     if selection is None:
-        begin_refill(record, targets=targets, schema=schema)
+        begin_refill(site.record, targets=targets, schema=site.schema)
         return
-    check_tags(record, schema)
-    count = request_replay(record, selection, targets=targets, now_ns=time.time_ns())
+    site.check_tags()
+    count = request_replay(site.record, selection, targets=targets, now_ns=time.time_ns())
     noun = "job" if count == 1 else "jobs"
     typer.echo(f"{count} {noun} to send to {', '.join(item.name for item in targets)}")
 
 
 def _time_ns(text: str | None) -> int | None:
-    from squash_api.ingest.document import parse_time_ns  # noqa: PLC0415
 
     if text is None:
         return None
@@ -104,19 +88,10 @@ def _time_ns(text: str | None) -> int | None:
     return time_ns
 
 
-def _deliver(record: "Record", names: "Sequence[str]") -> None:
+def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
     """Deliver, or watch the running service deliver, until nothing waits; show the progress."""
-    from rich.progress import Progress  # noqa: PLC0415
-
-    from squash_api.delivery.background import Background  # noqa: PLC0415
-    from squash_api.delivery.drainers import chosen_targets, make_drainers  # noqa: PLC0415
-    from squash_api.record.deliveries import backlogs  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-    from squash_api.site import spare_cycle_search  # noqa: PLC0415
-
-    settings = load_settings()
-    targets = chosen_targets(settings, names)
-    background = Background(make_drainers(record, Schema(settings.tags), settings, targets), None)
+    names = [item.name for item in targets]
+    background = Background(site.outlets(targets))
     spare_cycle_search()
     background.start()
     try:
@@ -124,7 +99,7 @@ def _deliver(record: "Record", names: "Sequence[str]") -> None:
             bar = progress.add_task("delivering", total=None)
             total = 0
             while True:
-                with record.read() as connection:
+                with site.record.read() as connection:
                     found = backlogs(connection, targets=names)
                 waiting = sum(item.waiting for item in found)
                 total = max(total, waiting)

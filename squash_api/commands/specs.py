@@ -1,18 +1,14 @@
 """`squash specs`: check and look through metrics packages."""
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
-from squash_api.errors import SquashError
-
-if TYPE_CHECKING:
-    from squash_api.judging.specifications import Specification
-    from squash_api.metrics_packages.loading import MetricsPackage
-
-app = typer.Typer(help="Check and list metrics and specifications.", no_args_is_help=True)
+from squash_api.commands.terminal import add_row, fail, failing, make_table, print_json, print_table
+from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 
 _Directories = Annotated[
     list[Path], typer.Argument(metavar="DIR", help="Directories of metrics packages.")
@@ -20,7 +16,6 @@ _Directories = Annotated[
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
 def check(directories: _Directories, *, as_json: _AsJson = False) -> None:
     """Name all problems in metrics packages, each with file and line.
 
@@ -38,7 +33,6 @@ def check(directories: _Directories, *, as_json: _AsJson = False) -> None:
     raise typer.Exit(1 if package.problems else 0)
 
 
-@app.command("list")
 def list_specifications(directories: _Directories, *, as_json: _AsJson = False) -> None:
     """List all specifications with what their bases give them, sorted by name.
 
@@ -58,7 +52,6 @@ def list_specifications(directories: _Directories, *, as_json: _AsJson = False) 
         fail(f"{len(package.problems)} problems: run squash specs check", code=1)
 
 
-@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Full name, package.metric.specification.")],
     *,
@@ -104,16 +97,12 @@ def show(
         typer.echo(f"  {label:<11} {text.replace(chr(10), chr(10) + ' ' * 14)}")
 
 
-def _load(directories: list[Path]) -> "MetricsPackage":
-    from squash_api.metrics_packages.loading import load_metrics_packages  # noqa: PLC0415
-
-    try:
+def _load(directories: list[Path]) -> MetricsPackage:
+    with failing():
         return load_metrics_packages(directories)
-    except SquashError as error:
-        fail(error.message)
 
 
-def _summary(specification: "Specification") -> dict[str, Any]:
+def _summary(specification: Specification) -> dict[str, Any]:
     """Return a resolved specification with the keys in alphabetical order."""
     return {
         "metadata_query": dict(sorted(specification.metadata_query.items())),
@@ -135,11 +124,11 @@ def _problem_json(problem: Any) -> dict[str, Any]:
     }
 
 
-def _test(specification: "Specification") -> str:
+def _test(specification: Specification) -> str:
     return f"{specification.operator} {specification.threshold!r} {specification.unit}".rstrip()
 
 
-def _query_text(specification: "Specification") -> str:
+def _query_text(specification: Specification) -> str:
     terms = [f"{key} = {value}" for key, value in specification.metadata_query.items()]
     return "\n".join(terms) or "every job"
 
@@ -148,8 +137,7 @@ def _keys_text(part: dict[str, Any] | None) -> str:
     return "\n".join(f"{key}: {value}" for key, value in (part or {}).items()) or "as by default"
 
 
-def _not_found(name: str, package: "MetricsPackage") -> str:
-    from difflib import get_close_matches  # noqa: PLC0415
+def _not_found(name: str, package: MetricsPackage) -> str:
 
     near = get_close_matches(name, [*package.specifications], n=3)
     meant = f": did you mean {', '.join(near)}?" if near else ""

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import fail
-from squash_api.errors import SquashError
+from squash_api.commands.terminal import fail, failing
+from squash_api.definitions.in_force import Snapshot
+from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.export import metrics_package_to_files
 from squash_api.settings import load_settings
-
-if TYPE_CHECKING:
-    from squash_api.definitions.in_force import Snapshot
-    from squash_api.judging.specifications import Specification
-    from squash_api.verify.metrics import Metric
+from squash_api.site import Site
+from squash_api.verify.metrics import Metric
 
 
 def export(
@@ -37,7 +36,6 @@ def export(
     Exit code: 0, 1 if there is nothing to write or a file is in the way, 2 if it cannot be done.
     """
     # Heavy, and `squash --help` does not need it.
-    from squash_api.metrics_packages.export import metrics_package_to_files  # noqa: PLC0415
 
     metrics, specifications = _pick(_read(), package, is_everything=everything)
     if not metrics and not specifications:
@@ -54,26 +52,15 @@ def export(
     typer.echo(f"{len(metrics)} metrics, {len(specifications)} specifications")
 
 
-def _read() -> "Snapshot":
+def _read() -> Snapshot:
     """Return what is defined now in the record that the settings name."""
-    from squash_api.definitions.in_force import DefinitionsInForce  # noqa: PLC0415
-    from squash_api.record.record import Record  # noqa: PLC0415
-    from squash_api.schema.names import Schema  # noqa: PLC0415
-
-    try:
-        settings = load_settings()
-        record = Record.open(settings.database_url)
-        try:
-            return DefinitionsInForce(record, Schema(settings.tags)).at(None)
-        finally:
-            record.close()
-    except SquashError as error:
-        fail(error.message)
+    with failing(), Site(load_settings()) as site:
+        return site.definitions.in_force.at(None)
 
 
 def _pick(
-    snapshot: "Snapshot", package: str | None, *, is_everything: bool
-) -> tuple[list["Metric"], list["Specification"]]:
+    snapshot: Snapshot, package: str | None, *, is_everything: bool
+) -> tuple[list[Metric], list[Specification]]:
     """Return what is to be written. What no metrics package can hold is left out, and named."""
     metrics = [
         defined.content

@@ -1,61 +1,23 @@
-"""Files that commands write: whole or not at all.
-
-What the commands print, and how they end.
+"""What the commands print, and how they end.
 
 They exit with 0 as wished, 1 for a finding or a refusal, 2 for input that cannot be used. Results
 go to standard output; errors, notes and progress bars to standard error.
 """
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
-
-@contextmanager
-def writing(output: Path | None) -> Iterator[BinaryIO]:
-    """Give a file that takes its place when it is whole and on the disk; without, standard output.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what was there before stays.
-    """
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    if output.exists() and not output.is_file():
-        # A pipe or a device cannot be replaced.
-        with output.open("wb") as file:
-            yield file
-        return
-    place = output.resolve()
-    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(place.stat().st_mode if place.exists() else 0o666 & ~mask)
-        Path(name).replace(place)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from squash_api.errors import InvalidInputError, SquashError
 
 Item = TypeVar("Item")
 
@@ -73,31 +35,45 @@ def fail(message: str, *, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
+@contextmanager
+def failing(*, code: int = 2, code_of_input: int | None = None) -> Iterator[None]:
+    """End the command with all that a failure of the project's own says, one thing on a line.
+
+    Parameters
+    ----------
+    code
+        The exit code.
+    code_of_input
+        That for input that cannot be used, if it is another one.
+    """
+    try:
+        yield
+    except SquashError as error:
+        if code_of_input is not None and isinstance(error, InvalidInputError):
+            code = code_of_input
+        fail("\n  ".join([error.message, *(item.msg for item in error.detail[1:])]), code=code)
+
+
 def print_json(document: Any) -> None:
     """Print a document for a script."""
     typer.echo(json.dumps(document, indent=2))
 
 
-def print_table(table: "Table") -> None:
+def print_table(table: Table) -> None:
     """Print a table; where no person reads it, no line is folded to the width of a screen."""
     _console().print(table)
 
 
-def make_table(*columns: str, right: Sequence[str] = ()) -> "Table":
+def make_table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table; the columns named in `right` are aligned there."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
 
 
-def add_row(table: "Table", *cells: str, style: str | None = None) -> None:
+def add_row(table: Table, *cells: str, style: str | None = None) -> None:
     """Add a row of plain text; square brackets in it are no markup."""
-    from rich.text import Text  # noqa: PLC0415
-
     table.add_row(*map(Text, cells), style=style)
 
 
@@ -108,7 +84,6 @@ def tracked(items: Sequence[Item], *, what: str) -> Iterator[Item]:
     if len(items) < 2 or not console.is_terminal:
         yield from items
         return
-    from rich.progress import Progress  # noqa: PLC0415
 
     # A result that goes to a file must not end up above a bar on standard error.
     with Progress(console=console, transient=True, redirect_stdout=is_on_stdout) as progress:
@@ -126,7 +101,6 @@ def advancing(
     if not console.is_terminal:
         yield from items
         return
-    from rich.progress import Progress  # noqa: PLC0415
 
     with Progress(console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(what, total=1.0 if share else None)
@@ -136,8 +110,7 @@ def advancing(
             yield item
 
 
-def _console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console  # noqa: PLC0415
+def _console(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:

@@ -5,21 +5,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
-from squash_api.errors import InvalidInputError, SquashError
+from squash_api.accounts.accounts import Accounts
+from squash_api.commands.terminal import add_row, failing, make_table, print_json, print_table
+from squash_api.errors import InvalidInputError
+from squash_api.record.users import UserRow
 from squash_api.settings import load_settings
-
-if TYPE_CHECKING:
-    from squash_api.accounts.accounts import Accounts
-    from squash_api.record.users import UserRow
+from squash_api.site import Site
 
 _PAGE = 500
-
-app = typer.Typer(help="Add, list and change accounts.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(help="User name.")]
 _PasswordStdin = Annotated[
@@ -27,7 +24,6 @@ _PasswordStdin = Annotated[
 ]
 
 
-@app.command()
 def add(
     name: _Name,
     *,
@@ -41,7 +37,6 @@ def add(
     typer.echo(f"Added {account.role} {account.name}.")
 
 
-@app.command("list")
 def list_accounts(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
@@ -58,7 +53,6 @@ def list_accounts(
     print_table(table)
 
 
-@app.command()
 def role(
     name: _Name, new_role: Annotated[Literal["user", "admin"], typer.Argument(metavar="ROLE")]
 ) -> None:
@@ -68,7 +62,6 @@ def role(
     typer.echo(f"{name} is now {new_role}.")
 
 
-@app.command()
 def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
     """Give somebody another password. Tokens given out before end."""
     with _accounts() as accounts:
@@ -77,7 +70,6 @@ def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
     typer.echo(f"{name} has a new password.")
 
 
-@app.command()
 def disable(
     name: _Name, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
@@ -92,34 +84,21 @@ def disable(
 
 
 @contextmanager
-def _accounts() -> Iterator["Accounts"]:
+def _accounts() -> Iterator[Accounts]:
     """Give the accounts of the record in the settings; a failure inside ends the command."""
-    # Heavy, and `squash --help` needs neither.
-    from squash_api.accounts.accounts import Accounts  # noqa: PLC0415
-    from squash_api.record.record import Record  # noqa: PLC0415
-
-    try:
-        settings = load_settings()
-        record = Record.open(settings.database_url)
-        # No token is made or read here, so a key that nobody knows will do.
-        accounts = Accounts(record, settings, secret=secrets.token_hex(32))
-        try:
-            yield accounts
-        finally:
-            accounts.close()
-            record.close()
-    except SquashError as error:
-        fail(error.message, code=1)
+    # No token is made or read here, so a key that nobody knows will do.
+    with failing(code=1), Site(load_settings(secret=secrets.token_hex(32))) as site:
+        yield site.accounts
 
 
-def _all_users(accounts: "Accounts") -> list["UserRow"]:
+def _all_users(accounts: Accounts) -> list[UserRow]:
     rows: list[UserRow] = []
     while page := accounts.list(after=rows[-1].name if rows else "", limit=_PAGE):
         rows.extend(page)
     return rows
 
 
-def _as_json(row: "UserRow") -> dict[str, str | bool]:
+def _as_json(row: UserRow) -> dict[str, str | bool]:
     return {
         "name": row.name,
         "role": row.role,
@@ -128,7 +107,7 @@ def _as_json(row: "UserRow") -> dict[str, str | bool]:
     }
 
 
-def _created(row: "UserRow") -> datetime:
+def _created(row: UserRow) -> datetime:
     return datetime.fromtimestamp(row.created_ns // 1_000_000_000, UTC)
 
 

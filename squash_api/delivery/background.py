@@ -1,95 +1,79 @@
-"""The threads beside the requests: one drainer a target, one that derives, one that watches."""
+"""What runs beside the requests: an outlet for each target, the deriver, and further readers.
+
+`OUTLETS` is the table of outlets: another one is a file like `delivery/influxdb.py` and a line.
+"""
 
 import threading
-from typing import Protocol
+from collections.abc import Iterable
 
-import structlog
-
-from squash_api.delivery.drainer import Drainer
+from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.index.deriver import Deriver
+from squash_api.settings import InfluxTarget
 
-_log = structlog.get_logger(__name__)
 _POLL_S = 1.0
 _PAUSE_S = 2.0
 
+# What sends to a target, by the class of its settings.
+OUTLETS = {InfluxTarget: InfluxOutlet}
 
-class Watch(Protocol):
-    """What watches beside delivery, in a thread of its own."""
 
-    def start(self) -> None:
-        """Start it."""
+class Deriving(Reader):
+    """Derives what nobody has asked for yet; how far it has come is in the index itself."""
 
-    def stop(self) -> None:
-        """End it after the work in hand."""
+    def __init__(self, deriver: Deriver) -> None:
+        super().__init__(
+            "deriver",
+            BackOff(_POLL_S, _POLL_S),
+            failure="deriving failed; it will be tried again",
+        )
+        self._deriver = deriver
+
+    def step(self) -> Wait:
+        """Derive until nothing waits, a little after the first job that did."""
+        self.pause(_POLL_S)
+        while not self.is_stopping() and self._deriver.derive_some():
+            # Nobody waits for this: outlets and pages derive what they need. So it leaves most
+            # of the processor to jobs while they come.
+            if self.was_woken():
+                self.pause(_PAUSE_S)
+        return Wait(0.0, _POLL_S)
 
 
 class Background:
-    """Runs the drainers, and derives what no reader has asked for yet.
+    """Runs readers, each in a thread of its own.
 
     Parameters
     ----------
-    drainers
-        One a target; none where another process delivers.
-    deriver
-        Derives the jobs; None where another process does.
-    watch
-        Watches what is late; None if nobody shall.
+    readers
+        In the order in which they start; they stop in the opposite one. None stands for one that
+        the settings leave out.
     """
 
-    def __init__(
-        self, drainers: list[Drainer], deriver: Deriver | None, watch: Watch | None = None
-    ) -> None:
-        self._drainers = drainers
-        self._watch = watch
-        self._new_job = threading.Event()
-        self._stop = threading.Event()
+    def __init__(self, readers: Iterable[Reader | None]) -> None:
+        self._readers = [reader for reader in readers if reader is not None]
+        self._waiting_for_jobs = [reader for reader in self._readers if reader.waits_for_jobs]
         self._threads = [
-            threading.Thread(target=drainer.run, name=f"drainer-{drainer.name}", daemon=True)
-            for drainer in drainers
+            threading.Thread(target=reader.run, name=f"reader-{reader.name}", daemon=True)
+            for reader in self._readers
         ]
-        if deriver is not None:
-            derive = threading.Thread(
-                target=self._derive, args=(deriver,), name="deriver", daemon=True
-            )
-            self._threads.append(derive)
 
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
-        if self._watch is not None:
-            self._watch.start()
 
     def wake(self) -> None:
         """Say that a job has been stored."""
-        if not self._new_job.is_set():
-            self._new_job.set()
-        for drainer in self._drainers:
-            drainer.wake()
+        for reader in self._waiting_for_jobs:
+            reader.wake()
 
     def stop(self) -> None:
-        """End the threads after the work in hand."""
-        self._stop.set()
-        self._new_job.set()
-        if self._watch is not None:
-            # Before the drainers, whose connections it uses.
-            self._watch.stop()
-        for drainer in self._drainers:
-            drainer.stop()
+        """End the threads after the round in hand."""
+        for reader in reversed(self._readers):
+            reader.stop()
         for thread in self._threads:
             thread.join()
-
-    def _derive(self, deriver: Deriver) -> None:
-        while not self._stop.is_set():
-            self._new_job.wait(_POLL_S)
-            self._stop.wait(_POLL_S)
-            try:
-                while not self._stop.is_set() and deriver.derive_some():
-                    # Nobody waits for this: drainers and readers derive what they need. So it
-                    # leaves most of the processor to jobs while they come.
-                    if self._new_job.is_set():
-                        self._new_job.clear()
-                        self._stop.wait(_PAUSE_S)
-            except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
-                _log.exception("deriving failed; it will be tried again")
-            self._new_job.clear()
+        # Only now: the watch writes through the connections of the outlets.
+        for reader in self._readers:
+            reader.close()

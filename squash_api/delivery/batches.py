@@ -1,24 +1,24 @@
-"""The points of many jobs at once, with what is known of the code that made them.
-
-The jobs that a target has not had, batch by batch; the next is made while one is sent.
-"""
+"""The points of jobs, batch by batch; those of the next jobs are made while a batch is sent."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from squash_api.index.code_changes import CodeChangeReader, CodeChanges, changes_text
+from squash_api.index.code_changes import CodeChangeReader
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import Run, Runs, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
-from squash_api.ingest.document import JobValues
-from squash_api.ingest.stored_job import values_of
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
+
+MOST_JOBS = 250
+MOST_BYTES = 8_000_000
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class PointMaker:
             for row in job_rows(connection, job_ids):
                 if row.body is None:
                     continue
-                job = values_of(row, added.get(row.job_id, []))
+                job = document_of(row, added.get(row.job_id, []))
                 content = self._content_of(row, job)
                 contents[row.job_id] = content
                 if not is_derived:
@@ -90,7 +90,7 @@ class PointMaker:
             self._deriver.store_runs(runs, after=after, through=job_ids[-1])
         return contents
 
-    def _content_of(self, row: JobRow, job: JobValues) -> _Content:
+    def _content_of(self, row: JobRow, job: Job) -> _Content:
         schema = self._vocabulary.schema
         outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))
@@ -100,28 +100,18 @@ class PointMaker:
         with self._record.read() as connection:
             changed = self._changes.since_run_before(Runs(connection), list(contents))
             for job_id, content in contents.items():
+                changes = changed.get(job_id)
                 points = job_to_points(
                     job_id=job_id,
                     squash_url=f"{self._squash_url}/job/{job_id}",
                     time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
-                    code_changes=_told(changed.get(job_id)),
+                    code_changes=None if changes is None else changes.told,
                 )
                 batch.points.extend(points)
                 batch.owners.extend([job_id] * len(points))
         return batch
-
-
-def _told(changes: CodeChanges | None) -> tuple[str, int] | None:
-    """Return what points say of changes; None if they are not known."""
-    if changes is None or changes.packages is None:
-        return None
-    return changes_text(changes.packages), len(changes.packages)
-
-
-MOST_JOBS = 250
-MOST_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +124,8 @@ class NewBatch:
     has_more: bool
 
 
-class BatchesAhead:
-    """Makes batches of new jobs for a target, in order. For one thread at a time.
+class ReadAhead:
+    """Makes batches of the jobs that a target has not had, in order. For one thread at a time.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""News of jobs as they come, for any number of listeners: the record is asked twice a second.
+"""Events: jobs as they come, for any number of listeners; the record is asked twice a second.
 
 Asked is the record, not the part of this process that stores jobs: others may store them too. While
 nobody listens nothing is asked.
@@ -8,11 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
-import structlog
-
+from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
-from squash_api.record.jobs import JobNews, last_job_id, news_between
+from squash_api.record.jobs import JobEvent, events_between, last_job_id
 from squash_api.record.record import Record
 
 MOST_LISTENERS = 500
@@ -25,11 +24,14 @@ _POLL_S = 0.5
 _HEARTBEAT_S = 15.0
 _RETRY_S = 30
 
-_log = structlog.get_logger(__name__)
+# Who begins to listen ends it.
+_UNTIL_SOMEBODY_LISTENS = Wait(0.0, 60.0)
 
 
-class JobEvents:
-    """Tells listeners of new jobs. For one event loop.
+class JobEvents(Reader):
+    """Tells listeners of new jobs. All listeners are in one event loop, its rounds in a thread.
+
+    Its cursor is in memory: where the first listener began. Those who come back know their own.
 
     Parameters
     ----------
@@ -40,8 +42,10 @@ class JobEvents:
     poll_s
         Time between two questions to the record, in seconds.
     heartbeat_s
-        Time after which a listener hears that there is no news, in seconds.
+        Time after which a listener hears that nothing has come, in seconds.
     """
+
+    waits_for_jobs = False
 
     def __init__(
         self,
@@ -51,16 +55,22 @@ class JobEvents:
         poll_s: float = _POLL_S,
         heartbeat_s: float = _HEARTBEAT_S,
     ) -> None:
+        super().__init__(
+            "events",
+            BackOff(poll_s, poll_s, least_s=poll_s),
+            failure="no news of jobs; it will be tried again",
+        )
         self._record = record
         self._deriver = deriver
         self._poll_s = poll_s
         self._heartbeat_s = heartbeat_s
+        # From here on, all is changed in the event loop alone.
         self._listeners = 0
-        self._poller: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._came = asyncio.Event()
         self._is_closed = False
-        # News of the jobs after `_floor` and through `_last`, deleted jobs left out.
-        self._recent: deque[JobNews] = deque()
+        # Events of the jobs after `_floor` and through `_last`, deleted jobs left out.
+        self._recent: deque[JobEvent] = deque()
         self._floor = 0
         self._last = 0
 
@@ -75,13 +85,13 @@ class JobEvents:
         if self._listeners >= MOST_LISTENERS:
             raise BusyError("Too many listen already. Try again.", retry_after_s=_RETRY_S)
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Let all listeners go, those to come as well. To be called in the event loop."""
         self._is_closed = True
-        self._wake()
+        self._tell()
 
-    async def listen(self, *, after: int | None = None) -> AsyncGenerator[JobNews | None, None]:
-        """Give news of each job that comes, by id, and None now and then where there is none.
+    async def listen(self, *, after: int | None = None) -> AsyncGenerator[JobEvent | None, None]:
+        """Give each job that comes, by id, and None now and then where none does.
 
         Parameters
         ----------
@@ -94,71 +104,67 @@ class JobEvents:
             yield None
             cursor = await asyncio.to_thread(self._newest) if after is None else after
             while not self._is_closed:
-                news, last = self._news, self._last
+                came, last = self._came, self._last
                 for item in await self._between(cursor, last):
                     yield item
                 cursor = max(cursor, last)
-                if not await _is_set(news, self._heartbeat_s):
+                if not await _is_set(came, self._heartbeat_s):
                     yield None
         finally:
-            self._leave()
+            self._listeners -= 1
+
+    def step(self) -> Wait:
+        """Read what has come since the last round, and hand it to the listeners."""
+        loop = self._loop
+        if self._listeners == 0 or loop is None:
+            return _UNTIL_SOMEBODY_LISTENS
+        last, newest = self._last, self._newest()
+        if newest > last:
+            found = self._read(last, newest) if last else []
+            loop.call_soon_threadsafe(self._take, found, last, newest)
+        return Wait(self._poll_s, self._poll_s)
 
     def _enter(self) -> None:
         self._listeners += 1
-        if self._poller is None:
+        if self._listeners == 1:
             self._recent.clear()
             self._floor = self._last = 0
-            self._poller = asyncio.create_task(self._poll())
+            self._loop = asyncio.get_running_loop()
+            self.wake()
 
-    def _leave(self) -> None:
-        self._listeners -= 1
-        if self._listeners == 0 and self._poller is not None:
-            self._poller.cancel()
-            self._poller = None
-
-    async def _between(self, after: int, through: int) -> list[JobNews]:
+    async def _between(self, after: int, through: int) -> list[JobEvent]:
         if after >= through:
             return []
         if after >= self._floor:
             return [item for item in self._recent if item.job_id > after]
         return await asyncio.to_thread(self._read, after, through)
 
-    async def _poll(self) -> None:
-        while True:
-            try:
-                newest = await asyncio.to_thread(self._newest)
-                if newest > self._last == 0:
-                    self._floor = self._last = newest
-                    self._wake()
-                elif newest > self._last:
-                    self._take(await asyncio.to_thread(self._read, self._last, newest), newest)
-            except Exception:  # noqa: BLE001  listeners wait for the record to come back
-                _log.exception("no news of jobs; it will be tried again")
-            await asyncio.sleep(self._poll_s)
-
-    def _take(self, found: list[JobNews], newest: int) -> None:
-        if newest - self._last > MOST_MISSED:
+    def _take(self, found: list[JobEvent], last: int, newest: int) -> None:
+        """Remember the events of the jobs after `last`, unless somebody has begun anew since."""
+        if last != self._last:
+            return
+        if last == 0 or newest - last > MOST_MISSED:
             self._recent.clear()
-            self._floor = self._last
+            self._floor = last or newest
         self._recent.extend(found)
         self._last = newest
         while len(self._recent) > MOST_MISSED:
             self._floor = self._recent.popleft().job_id
-        self._wake()
+        self._tell()
 
-    def _wake(self) -> None:
-        self._news.set()
+    def _tell(self) -> None:
+        self._came.set()
         if not self._is_closed:
-            self._news = asyncio.Event()
+            self._came = asyncio.Event()
 
     def _newest(self) -> int:
         with self._record.read() as connection:
             return last_job_id(connection)
 
-    def _read(self, after: int, through: int) -> list[JobNews]:
+    def _read(self, after: int, through: int) -> list[JobEvent]:
         self._deriver.derive_runs_through(through)
         with self._record.read() as connection:
-            return news_between(connection, after=after, through=through, limit=MOST_MISSED)
+            return events_between(connection, after=after, through=through, limit=MOST_MISSED)
 
 
 async def _is_set(event: asyncio.Event, timeout_s: float) -> bool:

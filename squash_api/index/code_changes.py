@@ -80,6 +80,11 @@ class CodeChanges:
     previous_run_id: str | None
     packages: tuple[PackageChange, ...] | None
 
+    @property
+    def told(self) -> tuple[str, int] | None:
+        """What points tell of them: a text, and how many there are; None if they are not known."""
+        return None if self.packages is None else (changes_text(self.packages), len(self.packages))
+
 
 class CodeChangeReader:
     """Compares runs, remembering what it has read. For one thread at a time.

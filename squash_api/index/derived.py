@@ -26,7 +26,7 @@ from sqlalchemy import (
 from squash_api.index.contexts import JobContext, forget_context, store_contexts
 from squash_api.record.bulk import in_chunks, insert_rows
 from squash_api.record.metrics import known_units, metric_ids
-from squash_api.record.state import get_state, set_state
+from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import (
     added_measurement,
     job,
@@ -290,7 +290,7 @@ def _rederive(connection: Connection, affected: Select[tuple[int]]) -> None:
 
 
 def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request: int) -> None:
-    # Another number in any case: a drainer that is sending the job in the old unit strikes off
+    # Another number in any case: an outlet that is sending the job in the old unit strikes off
     # the request it knows, not this one.
     number = literal(request, BigInteger)
     raised = case((redelivery.c.request < number, number), else_=redelivery.c.request + 1)

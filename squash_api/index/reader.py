@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.code_changes import CodeChangeReader, CodeChanges
@@ -27,7 +27,6 @@ from squash_api.index.values import Values
 from squash_api.index.windows import Windows
 from squash_api.record.metrics import KnownMetrics, Vocabulary
 from squash_api.record.record import Connection, Record
-from squash_api.schema.names import Schema
 
 _Found = TypeVar("_Found")
 _Arguments = ParamSpec("_Arguments")
@@ -54,12 +53,6 @@ class Reader:
         self._deriver = deriver
         self._tag_sets: TagSets = {}
         self._changes = _Changes()
-
-    @classmethod
-    def of_record(cls, record: Record, schema: Schema) -> Self:
-        """Return a reader that has metrics and a deriver of its own."""
-        vocabulary = Vocabulary(record, schema)
-        return cls(record, Deriver(record, vocabulary), vocabulary)
 
     def catch_up(self) -> None:
         """Derive what is not derived yet: every job that is in the record now is in the index."""

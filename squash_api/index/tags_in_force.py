@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from squash_api.errors import SettingsError
 from squash_api.index.derived import rederive_all
 from squash_api.record.deliveries import has_sent_any
-from squash_api.record.record import Connection, Record
-from squash_api.record.state import get_state, set_state
+from squash_api.record.record import Connection, Record, get_state, set_state
 from squash_api.schema.names import TAGS, Schema
 
 _KEY = "tags"

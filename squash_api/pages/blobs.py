@@ -16,7 +16,7 @@ from fastapi import APIRouter, Response
 from squash_api.errors import NotFoundError
 from squash_api.ingest.stored_job import load_job
 from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme
-from squash_api.routes.dependencies import PartsDep
+from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import json_reply
 from squash_api.schema.text import finite
@@ -221,7 +221,7 @@ _HEIGHT = 340
 @router.get("/job/{job_id}/plot")
 def get_blob_plot(
     job_id: JobIdDep,
-    parts: PartsDep,
+    site: SiteDep,
     *,
     blob: int = 0,
     y: str = "",
@@ -229,7 +229,7 @@ def get_blob_plot(
     theme: ThemeName = "light",
 ) -> Response:
     """Return a plot of an array of a blob, over another or as a histogram, as Bokeh draws it."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
     if not 0 <= blob < len(job.blobs):
         raise NotFoundError(f"Job {job_id} has no blob number {blob}.")

@@ -8,7 +8,6 @@ import orjson
 from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.index.deriver import packages_of
 from squash_api.index.reader import View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
@@ -21,10 +20,10 @@ from squash_api.pages.rendering import query_text, render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Vocabulary
-from squash_api.routes.dependencies import Parts
 from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
+from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
 
@@ -52,20 +51,20 @@ async def job_page(request: Request) -> Response:
 
 
 def _page(request: Request, job_id: int) -> Response:
-    parts: Parts = request.app.state.parts
-    parts.reader.catch_up()
+    site: Site = request.app.state.site
+    site.reader.catch_up()
     is_now = request.query_params.get("specs") == "now"
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
-        names = [target.name for target in parts.settings.targets]
+        names = [target.name for target in site.settings.targets]
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
     verdicts = job_report(
-        row, job, definitions=parts.definitions, vocabulary=parts.vocabulary, is_now=is_now
+        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=is_now
     )
-    context = parts.vocabulary.schema.context(job.meta)
-    place = place_of(parts.reader, parts.states, job_id, revision=revision)
-    with parts.reader.view() as view:
+    context = site.vocabulary.schema.context(job.meta)
+    place = place_of(site.reader, site.states, job_id, revision=revision)
+    with site.reader.view() as view:
         comparisons = _comparisons(view, job_id, place)
     blobs = _blobs(job, request.query_params)
     return render(
@@ -77,12 +76,12 @@ def _page(request: Request, job_id: int) -> Response:
         is_now=is_now,
         verdicts=sorted(verdicts, key=_worst_first),
         counts=_counts(verdicts),
-        measurements=_measurements(job_id, job, verdicts, parts.vocabulary),
+        measurements=_measurements(job_id, job, verdicts, site.vocabulary),
         context=context,
         run=_run(context),
         place=place,
         comparisons=comparisons,
-        packages=packages_of(job),
+        packages=job.packages,
         deliveries=deliveries,
         **_metadata(job),
         blobs=blobs,

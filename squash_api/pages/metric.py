@@ -18,8 +18,10 @@ from squash_api.pages.metric_words import (
 )
 from squash_api.pages.plots import colour_of, dash_of, draw
 from squash_api.pages.rendering import query_text, render
-from squash_api.routes.dependencies import Parts, PartsDep
+from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import json_reply
+from squash_api.schema.names import VALUE_TAGS
+from squash_api.site import Site
 from squash_api.standings.board import Row
 from squash_api.standings.standing import Combination
 from squash_api.trends.points import TIME
@@ -37,9 +39,6 @@ RANGES: Mapping[str, int | None] = {
     "all": None,
 }
 """How far back a plot goes, in days."""
-
-FILTERS = ("dataset", "filter", "instrument")
-"""The tags that can be chosen on the page; in its address any tag can be."""
 
 _DEFAULT_RANGES = ("90d", "1y", "2y", "all")
 _LAST = 50
@@ -86,7 +85,7 @@ class Standings:
     late: Sequence[str]
 
 
-def view_of(request: Request, parts: Parts) -> View:
+def view_of(request: Request, site: Site) -> View:
     """Return what the address of a page or a plot asks for; what it cannot ask for is left out."""
     given = request.query_params
     range_ = given.get("range", "")
@@ -95,7 +94,7 @@ def view_of(request: Request, parts: Parts) -> View:
         given.get("x", "")[:_MOST_LETTERS] or TIME,
         {
             name: given[name][:_MOST_LETTERS]
-            for name in parts.vocabulary.schema.tags
+            for name in site.vocabulary.schema.tags
             if given.get(name) and name not in {"range", "x", "theme", "newest"}
         },
     )
@@ -104,15 +103,15 @@ def view_of(request: Request, parts: Parts) -> View:
 def metric_page(request: Request) -> Response:
     """Return the page of a metric that is declared or was measured."""
     name: str = request.path_params["name"]
-    parts: Parts = request.app.state.parts
-    trends = parts.trends
-    view = view_of(request, parts)
+    site: Site = request.app.state.site
+    trends = site.trends
+    view = view_of(request, site)
     unit = trends.unit(name)
     last = trends.last(name, view.tags, limit=_LAST)
     view = View(view.range_ or _default_range(last), view.x, view.tags)
     numbers, metrics = trends.axes(name, last)
     found = trends.choices(name)
-    defined = parts.definitions.in_force.at(None).metrics.get(name)
+    defined = site.definitions.in_force.at(None).metrics.get(name)
     query = view.query()
     return render(
         request,
@@ -127,11 +126,11 @@ def metric_page(request: Request) -> Response:
         others=[
             (key, value, query_text({**query, key: None}))
             for key, value in view.tags.items()
-            if key not in FILTERS
+            if key not in VALUE_TAGS
         ],
-        choices=choices_of(found, FILTERS, view.tags),
+        choices=choices_of(found, VALUE_TAGS, view.tags),
         axes=_axes(view.x, numbers, metrics),
-        standings=_standings(parts, name, view),
+        standings=_standings(site, name, view),
         address=urlencode({key: value for key, value in query.items() if value}),
         query_text=query_text,
         last=[shown_of(item) for item in last],
@@ -142,13 +141,13 @@ def metric_page(request: Request) -> Response:
 def get_metric_plot(
     request: Request,
     name: str,
-    parts: PartsDep,
+    site: SiteDep,
     theme: Literal["light", "dark"] = "light",
     newest: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
     """Return the plot of a metric as Bokeh draws it, unless the newest value is known already."""
-    view = view_of(request, parts)
-    trends: Trends = parts.trends
+    view = view_of(request, site)
+    trends: Trends = site.trends
     unit = trends.unit(name)
     job_id = trends.newest_job(name)
     if newest == job_id:
@@ -156,7 +155,7 @@ def get_metric_plot(
     days = RANGES.get(view.range_)
     since_ns = None if days is None else time.time_ns() - days * _DAY_NS
     trend = trends.read(name, Asked(view.tags, since_ns, view.x))
-    known = parts.vocabulary.metrics.get(view.x)
+    known = site.vocabulary.metrics.get(view.x)
     x_unit = None if known is None else known.unit
     picture = picture_of(trend, name=name, unit=unit, x=view.x, x_unit=x_unit)
     return json_reply(
@@ -195,13 +194,13 @@ def _axes(x: str, numbers: list[str], metrics: list[str]) -> dict[str, list[str]
     }
 
 
-def _standings(parts: Parts, name: str, view: View) -> Standings:
+def _standings(site: Site, name: str, view: View) -> Standings:
     """Return how the series of a metric stand, the worst first, and what is late."""
 
     def is_asked_for(tags: Combination) -> bool:
         return all(view.tags.get(key, value) == value for key, value in tags)
 
-    entry = next((entry for entry in parts.board.entries() if entry.name == name), None)
+    entry = next((entry for entry in site.board.entries() if entry.name == name), None)
     rows = [row for row in entry.rows if is_asked_for(row.standing.tags)] if entry else []
     shared = set.intersection(*(set(row.standing.tags) for row in rows)) if rows else set()
     return Standings(

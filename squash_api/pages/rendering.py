@@ -14,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
-from squash_api.routes.dependencies import Parts
+from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import is_link
+from squash_api.site import Site
 
 # Bokeh puts styles of its own into what it draws; scripts come from here alone.
 POLICY = (
@@ -50,8 +51,8 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         What the template asks for, beside `root`, the path that all addresses begin with, and
         `static`, which gives the address of a file to load.
     """
-    parts: Parts = request.app.state.parts
-    root = parts.settings.url_path
+    site: Site = request.app.state.site
+    root = site.settings.url_path
     text = (
         environment()
         .get_template(template)
@@ -97,6 +98,7 @@ def environment() -> Environment:
         link=link_markup,
         path=path_text,
     )
+    made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS)
     return made
 
 

@@ -17,9 +17,9 @@ from squash_api.judging.specifications import LEVELS
 from squash_api.pages.rendering import HEADERS, environment, render
 from squash_api.reports import texts as report_words
 from squash_api.reports.document import RANKS, Cell, Column, Report, Row
-from squash_api.reports.scope import PARAMETERS
-from squash_api.routes.dependencies import Parts
 from squash_api.routes.reports import make_report
+from squash_api.site import Site
+from squash_api.trends.parameters import ASKED, PARAMETERS
 
 NOTHING = "\u2013"
 
@@ -94,8 +94,8 @@ _BETWEEN_RULES = re.compile(r"/\*.*?\*/|^\s+|\n", re.MULTILINE | re.DOTALL)
 def report_page(request: Request) -> Response:
     """Return the page of a report, or with `format=html` the report as one file."""
     asked = request.query_params.multi_items()
-    parts: Parts = request.app.state.parts
-    report = make_report(parts, asked)
+    site: Site = request.app.state.site
+    report = make_report(site, asked)
     if request.query_params.get("format") == "html":
         return Response(
             report_file(report),
@@ -110,9 +110,9 @@ def report_page(request: Request) -> Response:
         request,
         "report.html",
         here="/report",
-        **_values(report, base=parts.settings.url_path),
+        **_values(report, base=site.settings.url_path),
         levels=LEVELS,
-        hints=PARAMETERS,
+        hints={name: PARAMETERS[name].description("report") for name in ASKED["report"]},
     )
 
 

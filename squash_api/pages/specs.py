@@ -12,9 +12,9 @@ from squash_api.judging.alert_keys import duration_text
 from squash_api.judging.specifications import Specification
 from squash_api.pages.front import limit_text, page_number
 from squash_api.pages.rendering import query_text, render
-from squash_api.routes.dependencies import Parts
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
+from squash_api.site import Site
 from squash_api.standings.board import Limit
 
 PER_PAGE = 200
@@ -38,15 +38,15 @@ class _Line:
 
 def specs_page(request: Request) -> Response:
     """Show the specifications in force; what is asked for is in the query."""
-    parts: Parts = request.app.state.parts
+    site: Site = request.app.state.site
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
-    everything = list(parts.definitions.in_force.at(None).specifications.values())
+    everything = list(site.definitions.in_force.at(None).specifications.values())
     found = [item for item in everything if _is_wanted(item, **asked)]
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(request.query_params.get("page")), pages)
     shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     by_metric: dict[str, list[_Line]] = {}
-    for line in _lines(parts, shown):
+    for line in _lines(site, shown):
         by_metric.setdefault(line.content.metric, []).append(line)
 
     def address(**changes: str | None) -> str:
@@ -83,9 +83,9 @@ def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str |
     return all(word in text for word in q.lower().split())
 
 
-def _lines(parts: Parts, shown: Iterable[Defined[Specification]]) -> Iterable[_Line]:
+def _lines(site: Site, shown: Iterable[Defined[Specification]]) -> Iterable[_Line]:
     items = list(shown)
-    authors = parts.sources.authors(item.content.name for item in items if item.origin == "api")
+    authors = site.sources.authors(item.content.name for item in items if item.origin == "api")
     for item in items:
         content = item.content
         limit = Limit(content.name, content.operator, content.threshold)
@@ -95,7 +95,7 @@ def _lines(parts: Parts, shown: Iterable[Defined[Specification]]) -> Iterable[_L
             query_terms_text(content),
             alert_texts(content),
             item.source,
-            parts.sources.bases(item),
+            site.sources.bases(item),
             authors.get(content.name),
         )
 

@@ -195,24 +195,26 @@ _JOB = select(
 
 
 @dataclass(frozen=True, slots=True)
-class JobNews:
+class JobEvent:
     """A job that has come, and how many metrics it measures."""
 
     job_id: int
     metrics: int
 
 
-def news_between(connection: Connection, *, after: int, through: int, limit: int) -> list[JobNews]:
+def events_between(
+    connection: Connection, *, after: int, through: int, limit: int
+) -> list[JobEvent]:
     """Return the last jobs after one id and through another, by id; deleted ones are left out.
 
     The runs of the jobs are derived already; one that is not has no metrics yet.
     """
     wanted = {"after": after, "through": through, "limit": limit}
-    rows = connection.execute(_NEWS, wanted).all()
-    return [JobNews(*row) for row in reversed(rows)]
+    rows = connection.execute(_EVENTS, wanted).all()
+    return [JobEvent(*row) for row in reversed(rows)]
 
 
-_NEWS = (
+_EVENTS = (
     select(job.c.id, func.coalesce(job_run.c.measurement_count, 0))
     .select_from(job.join(job_run, job_run.c.job_id == job.c.id, isouter=True))
     .where(

@@ -10,7 +10,6 @@ from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
 from squash_api.index.windows import MOST_JOBS, Wanted
 from squash_api.record.metrics import MetricRow
-from squash_api.reports.choice import Choice, choose, gaps_of
 from squash_api.reports.comparison import changes_of, compare
 from squash_api.reports.document import RANKS, VIOLATED, Comparison, Kind, Report, Unusable
 from squash_api.reports.limits import Limits
@@ -25,14 +24,15 @@ from squash_api.reports.matrix import (
     worst_of,
 )
 from squash_api.reports.results import Result, Results
-from squash_api.reports.scope import Request, Scope, filters_of, title_of
+from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
+from squash_api.trends.question import Question, ReportQuestion
 
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What was measured in a scope, and what it was judged by."""
+    """What was measured of what is asked for, and what it was judged by."""
 
     results: list[Result]
     jobs: int
@@ -43,7 +43,7 @@ class _Judged:
 class _Made:
     """What a report is put together from."""
 
-    choice: Choice
+    subject: Subject
     judged: _Judged
     matrix: Matrix
     changes: dict[Key, Kind]
@@ -72,7 +72,7 @@ class PeriodReports:
         self._schema = reader.vocabulary.schema
         self._url = url
 
-    def report(self, request: Request, *, now_ns: int) -> Report:
+    def report(self, question: ReportQuestion, *, now_ns: int) -> Report:
         """Return the report that is asked for; jobs that were posted before are in it.
 
         Raises
@@ -83,42 +83,40 @@ class PeriodReports:
         self._reader.catch_up()
         with self._reader.view() as view:
             metrics = {row.name for row in view.metrics.by_id.values()}
-        scope = request.scope
-        choice = choose(self._definitions.at(None), metrics, scope)
-        judged = self._judge(choice, scope)
-        other = None if request.other is None else self._judge(choice, request.other)
+        subject = subject_of(self._definitions.at(None), metrics, question.about)
+        judged = self._judge(subject, question.about)
+        other = None if question.other is None else self._judge(subject, question.other)
         both = [*judged.results, *(other.results if other else ())]
         has_instruments = len(instruments_of(both)) > 1
         matrix = make_matrix(judged.results, has_instruments=has_instruments)
         changes: dict[Key, Kind] = {}
         comparison: Comparison | None = None
-        if other is not None and request.other is not None:
+        if other is not None and question.other is not None:
             before = make_matrix(other.results, has_instruments=has_instruments)
             changes = changes_of(before, matrix)
             comparison = compare(
                 before,
                 matrix,
                 changes,
-                title=title_of(request.other, now_ns=now_ns),
+                title=title_of(question.other, now_ns=now_ns),
                 jobs=other.jobs,
             )
-        made = _Made(choice, judged, matrix, changes, comparison)
-        return self._put_together(request, made, now_ns)
+        made = _Made(subject, judged, matrix, changes, comparison)
+        return self._put_together(question, made, now_ns)
 
-    def _put_together(self, request: Request, made: _Made, now_ns: int) -> Report:
-        choice, judged = made.choice, made.judged
-        scope = request.scope
+    def _put_together(self, question: ReportQuestion, made: _Made, now_ns: int) -> Report:
+        subject, judged, about = made.subject, made.judged, question.about
         rows = rows_of(made.matrix, made.changes)
         found = {item.metric for item in judged.results}
-        gaps = gaps_of(choice, found, judged.limits, scope, self._schema)
+        gaps = gaps_of(subject, found, judged.limits, about, self._schema)
         return Report(
-            title=title_of(scope, now_ns=now_ns),
-            filters={name: list(values) for name, values in filters_of(scope).items()},
+            title=title_of(about, now_ns=now_ns),
+            filters={name: list(values) for name, values in filters_of(about).items()},
             url=self._url,
             made=_moment(now_ns),
-            since=None if scope.since_ns is None else _moment(scope.since_ns),
-            until=None if scope.until_ns is None else _moment(scope.until_ns),
-            asked={name: list(values) for name, values in request.given.items()},
+            since=None if about.since_ns is None else _moment(about.since_ns),
+            until=None if about.until_ns is None else _moment(about.until_ns),
+            asked={name: list(values) for name, values in question.given.items()},
             summary=summary_of(judged.results, jobs=judged.jobs, missing=len(gaps.missing)),
             columns=made.matrix.columns,
             rows=rows,
@@ -133,19 +131,21 @@ class PeriodReports:
             comparison=made.comparison,
         )
 
-    def _judge(self, choice: Choice, scope: Scope) -> _Judged:
+    def _judge(self, subject: Subject, question: Question) -> _Judged:
         for _ in range(_TRIES):
-            limits = Limits(choice.specifications, self._schema)
-            results = read_results(self._reader, names=choice.metrics, limits=limits, scope=scope)
+            limits = Limits(subject.specifications, self._schema)
+            results = read_results(
+                self._reader, names=subject.metrics, limits=limits, question=question
+            )
             if results is not None:
                 return _Judged(results.results(), results.jobs, limits)
         raise RecordUnavailableError("Units of metrics are being changed. Try again.")
 
 
 def read_results(
-    reader: Reader, *, names: Collection[str], limits: Limits, scope: Scope
+    reader: Reader, *, names: Collection[str], limits: Limits, question: Question
 ) -> Results | None:
-    """Judge all values of a scope; the index is up to date already.
+    """Judge all values that are asked for; the index is up to date already.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def read_results(
     """
     with reader.view() as view:
         chosen = {number: row for number, row in view.metrics.by_id.items() if row.name in names}
-        wanted = _wanted(chosen, limits, scope, through=view.ask(derived_through))
+        wanted = _wanted(chosen, limits, question, through=view.ask(derived_through))
         plan = view.windows.plan(wanted)
     results = Results(chosen, limits)
     at_ns: int | None = -1
@@ -188,15 +188,15 @@ def read_results(
 
 
 def _wanted(
-    chosen: Mapping[int, MetricRow], limits: Limits, scope: Scope, *, through: int
+    chosen: Mapping[int, MetricRow], limits: Limits, question: Question, *, through: int
 ) -> Wanted:
     return Wanted(
         metric_ids=sorted(chosen),
-        tags=dict(scope.where),
-        run_ids=scope.runs,
-        version_tags=scope.version_tags,
-        since_ns=scope.since_ns,
-        until_ns=scope.until_ns,
+        tags=question.tags,
+        run_ids=question.runs,
+        version_tags=question.version_tags,
+        since_ns=question.since_ns,
+        until_ns=question.until_ns,
         through=through,
         has_fields=limits.needs_fields,
         has_absent=True,

@@ -11,63 +11,63 @@ from squash_api.errors import (
     MissingFieldError,
     UnauthorizedError,
 )
-from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, PartsDep, next_link
+from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, SiteDep, next_link
 from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["accounts"])
 
 
 @router.post("/register", status_code=201, responses=errors_of(400, 403, 413, 415, 422, 429))
-async def post_register(parts: PartsDep, document: JsonObjectDep) -> Response:
+async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
     """Register a user, where `SQUASH_REGISTRATION` allows it.
 
     `username` and `password` are required, and `key` where registration asks for one.
     """
     name, password = (_text(document, key) for key in ("username", "password"))
     key = _text(document, "key") if document.get("key") is not None else None
-    account = await parts.accounts.register(name, password, key=key)
+    account = await site.accounts.register(name, password, key=key)
     return json_reply({"message": f"User `{account.name}` created."}, status_code=201)
 
 
 @router.post("/auth", responses=errors_of(400, 401, 413, 415, 422, 429))
-async def post_auth(parts: PartsDep, document: JsonObjectDep) -> Response:
+async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
     """Exchange name and password for a token: `Authorization: JWT <access_token>`."""
     name, password = document.get("username"), document.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
         # lsst.verify sends null for what it was not given.
         raise UnauthorizedError("Invalid credentials", error="Bad Request")
-    account = await parts.accounts.check_password(name, password)
-    return json_reply({"access_token": parts.accounts.issue_token(account)})
+    account = await site.accounts.check_password(name, password)
+    return json_reply({"access_token": site.accounts.issue_token(account)})
 
 
 @router.get("/users", responses=errors_of(401, 422))
-def get_users(request: Request, parts: PartsDep, page: PageDep, _account: AccountDep) -> Response:
+def get_users(request: Request, site: SiteDep, page: PageDep, _account: AccountDep) -> Response:
     """List the names of users that are not disabled, in order."""
-    rows = parts.accounts.list(after=page.after or "", limit=page.limit + 1, is_disabled=False)
+    rows = site.accounts.list(after=page.after or "", limit=page.limit + 1, is_disabled=False)
     names = [row.name for row in rows]
     more = len(names) > page.limit
     names = names[: page.limit]
-    link = next_link(request, parts, after=names[-1]) if more else None
+    link = next_link(request, site, after=names[-1]) if more else None
     return json_reply({"users": names, "next": link})
 
 
 @router.get("/user/{name}", responses=errors_of(401, 404))
-def get_user(name: str, parts: PartsDep, _account: AccountDep) -> Response:
+def get_user(name: str, site: SiteDep, _account: AccountDep) -> Response:
     """Return a user that is not disabled."""
-    return json_reply({"username": parts.accounts.get(name).name})
+    return json_reply({"username": site.accounts.get(name).name})
 
 
 @router.delete("/user/{name}", responses=errors_of(401, 403, 404))
-def delete_user(name: str, parts: PartsDep, account: AccountDep) -> Response:
+def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
     """Disable a user: their tokens end, and the name is never given to another.
 
     For the user and for admins.
     """
     # Names have several spellings in Unicode; ids have one.
-    user = parts.accounts.get(name)
+    user = site.accounts.get(name)
     if account.user_id != user.user_id and not account.is_admin:
         raise ForbiddenError("Only the user and admins may do this.")
-    parts.accounts.disable(user.name)
+    site.accounts.disable(user.name)
     return json_reply({"message": f"User `{user.name}` disabled."})
 
 

@@ -1,4 +1,4 @@
-"""What routes take as arguments: the parts of the running service, the caller, a page."""
+"""What routes take as arguments: the site that the service runs, the caller, a page."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,80 +8,32 @@ import orjson
 from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.accounts.accounts import Account, Accounts
-from squash_api.accounts.tokens import PasswordCredentials, parse_authorization
-from squash_api.definitions.definitions import Definitions
-from squash_api.definitions.from_yaml import SpecificationSources
-from squash_api.delivery.background import Background
-from squash_api.delivery.events import JobEvents
+from squash_api.accounts.accounts import Account
 from squash_api.errors import Detail, InvalidInputError, TooLargeError, UnsupportedMediaTypeError
-from squash_api.index.deriver import Deriver
-from squash_api.index.reader import Reader
-from squash_api.ingest.json_text import decode_json
-from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
-from squash_api.routes.counters import Counters
-from squash_api.settings import Settings
-from squash_api.standings.board import Board
-from squash_api.standings.job_states import JobStates
-from squash_api.standings.standing import Standings
-from squash_api.trends.trends import Trends
+from squash_api.ingest.document import decode_json
+from squash_api.site import Site
 
 MAX_PAGE = 1000
 MAX_SMALL_BODY_BYTES = 1_000_000
 """Largest body of anything that is not a job."""
 
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the routes of one running service share; made in `app.py`, kept on `app.state.parts`."""
-
-    settings: Settings
-    record: Record
-    vocabulary: Vocabulary
-    deriver: Deriver
-    reader: Reader
-    definitions: Definitions
-    standings: Standings
-    board: Board
-    sources: SpecificationSources
-    accounts: Accounts
-    background: Background
-    counters: Counters
-    trends: Trends
-    events: JobEvents
-    states: JobStates
+_BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 
 
 # Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
-async def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
+async def _site(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
 
 
-PartsDep = Annotated[Parts, Depends(_parts)]
+SiteDep = Annotated[Site, Depends(_site)]
 
 
-async def claimed_account(request: Request, parts: Parts) -> Account:
-    """Return the caller by token signature alone, or by password for HTTP Basic.
-
-    For the route that stores jobs: the writer checks in its transaction that the user is still
-    enabled, so that a job costs no query for it.
-
-    Raises
-    ------
-    UnauthorizedError
-        If there is no token, or no valid one.
-    """
-    credentials = parse_authorization(request.headers.get("authorization"))
-    if isinstance(credentials, PasswordCredentials):
-        return await parts.accounts.check_password(credentials.name, credentials.password)
-    return parts.accounts.read_token(credentials.token)
-
-
-async def _account(request: Request, parts: PartsDep) -> Account:
-    account = await claimed_account(request, parts)
-    return await run_in_threadpool(parts.accounts.check_account, account)
+async def _account(request: Request, site: SiteDep) -> Account:
+    account = await site.accounts.claim(request.headers.get("authorization"))
+    return await run_in_threadpool(site.accounts.check_account, account)
 
 
 AccountDep = Annotated[Account, Depends(_account)]
@@ -136,12 +88,31 @@ def is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 
-def next_link(request: Request, parts: Parts, *, after: str | int) -> str:
+def next_link(request: Request, site: Site, *, after: str | int) -> str:
     """Return the absolute URL of the page that begins after an entry."""
     # Not from `request.url`, which the Host header of the caller is a part of.
     kept = [(key, text) for key, text in request.query_params.multi_items() if key != "after"]
     query = urlencode([*kept, ("after", after)])
-    return f"{parts.settings.url}{quote(request.scope['path'])}?{query}"
+    return f"{site.settings.url}{quote(request.scope['path'])}?{query}"
+
+
+def read_flag(request: Request, name: str) -> bool:
+    """Return what the query says of a flag; without it, that is no.
+
+    Raises
+    ------
+    InvalidInputError
+        If it says neither yes nor no.
+    """
+    if not request.scope["query_string"]:
+        return False
+    text = request.query_params.get(name, "false").lower()
+    if text not in _BOOLEANS:
+        raise InvalidInputError(
+            f"query.{name}: must be true or false.",
+            detail=[Detail(("query", name), "must be true or false", "bool_parsing")],
+        )
+    return _BOOLEANS[text]
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
@@ -159,16 +130,16 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         raise UnsupportedMediaTypeError(
             "Send JSON, with the header Content-Type: application/json."
         )
-    too_large = TooLargeError(f"The body is larger than {max_bytes} bytes.")
+    too_large = f"The body is larger than {max_bytes} bytes."
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
+        raise TooLargeError(too_large)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > max_bytes:
-            raise too_large
+            raise TooLargeError(too_large)
         chunks.append(chunk)
     return b"".join(chunks)
 

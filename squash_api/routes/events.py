@@ -1,4 +1,4 @@
-"""News of jobs, as server-sent events."""
+"""New jobs, as server-sent events."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -7,8 +7,8 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from squash_api.record.jobs import JobNews
-from squash_api.routes.dependencies import PartsDep, is_count
+from squash_api.record.jobs import JobEvent
+from squash_api.routes.dependencies import SiteDep, is_count
 from squash_api.routes.replies import errors_of
 
 router = APIRouter(tags=["events"])
@@ -21,7 +21,7 @@ _TEXT = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
     "/events", response_class=StreamingResponse, responses={200: _TEXT, **errors_of(422, 429)}
 )
 async def get_events(
-    parts: PartsDep,
+    site: SiteDep,
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="The last job that is known already.")
     ] = None,
@@ -35,16 +35,16 @@ async def get_events(
     `{"job": <id>, "metrics": <how many it measures>}`. Who comes back is told of the jobs since,
     of the newest 1000 at most. A comment comes every 15 seconds.
     """
-    parts.events.check_room()
+    site.events.check_room()
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
     return StreamingResponse(
-        _lines(parts.events.listen(after=after)), media_type="text/event-stream", headers=_HEADERS
+        _lines(site.events.listen(after=after)), media_type="text/event-stream", headers=_HEADERS
     )
 
 
-async def _lines(news: AsyncIterator[JobNews | None]) -> AsyncIterator[bytes]:
-    async for item in news:
+async def _lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
+    async for item in found:
         if item is None:
             yield b": no news\n\n"
         else:

@@ -3,14 +3,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.deliveries import Backlog, backlogs
 from squash_api.record.jobs import last_job_id
-from squash_api.routes.dependencies import Parts, PartsDep
+from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.site import Site
 
 router = APIRouter(tags=["health"])
 
@@ -22,14 +23,14 @@ async def get_healthz() -> Response:
 
 
 @router.get("/readyz", responses=errors_of(503))
-def get_readyz(parts: PartsDep) -> Response:
+def get_readyz(site: SiteDep) -> Response:
     """Say whether jobs are accepted, and which dependency is down.
 
     503 only if the record is down. With an InfluxDB down jobs are still accepted and kept, so the
     answer stays 200, `degraded`, and says since when and why.
     """
     try:
-        found = _backlogs(parts)
+        found = _backlogs(site)
     except RecordUnavailableError as error:
         return json_reply(
             {
@@ -54,16 +55,17 @@ def get_readyz(parts: PartsDep) -> Response:
 
 
 @router.get("/prometheus", response_class=Response, responses=errors_of(503))
-def get_prometheus(parts: PartsDep) -> Response:
+def get_prometheus(request: Request, site: SiteDep) -> Response:
     """Return the service's figures in Prometheus' text format."""
-    return Response(parts.counters.expose(_backlogs(parts)), media_type=CONTENT_TYPE_LATEST)
+    figures: bytes = request.app.state.counters.expose(_backlogs(site))
+    return Response(figures, media_type=CONTENT_TYPE_LATEST)
 
 
-def _backlogs(parts: Parts) -> list[Backlog]:
-    with parts.record.read() as connection:
+def _backlogs(site: Site) -> list[Backlog]:
+    with site.record.read() as connection:
         # Without targets nothing else would touch the record, and tell whether it is there.
         last_job_id(connection)
-        return backlogs(connection, targets=[target.name for target in parts.settings.targets])
+        return backlogs(connection, targets=[target.name for target in site.settings.targets])
 
 
 def _target_state(item: Backlog) -> dict[str, Any]:

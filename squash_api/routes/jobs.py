@@ -6,36 +6,30 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from squash_api.errors import Detail, InvalidInputError, NotFoundError
-from squash_api.index.deriver import dataset_of, packages_of
+from squash_api.errors import NotFoundError
+from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import Ingested, ingest_job
+from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.record.jobs import JobRow, job_ids
 from squash_api.record.metrics import Vocabulary
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
-    Parts,
-    PartsDep,
-    claimed_account,
+    SiteDep,
     id_cursor,
     next_link,
     read_body,
+    read_flag,
 )
 from squash_api.routes.replies import date_text, errors_of, json_reply
+from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
 router = APIRouter(tags=["jobs"])
 
-_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "": True} | {
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-}
 _JOB_DOCUMENTATION = {
     "parameters": [
         {
@@ -91,91 +85,76 @@ async def post_job(request: Request) -> Response:
     (kept all the same). The same job again is answered with 200 and the first id.
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
-    parts: Parts = request.app.state.parts
-    account = await claimed_account(request, parts)
-    is_strict = _is_strict(request)
-    body = await read_body(request, max_bytes=parts.settings.max_body_bytes)
+    site: Site = request.app.state.site
+    account = await site.accounts.claim(request.headers.get("authorization"))
+    is_strict = read_flag(request, "strict")
+    body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(
         body,
+        wire=WIRES[VERIFY],
         account=account,
-        record=parts.record,
-        vocabulary=parts.vocabulary,
+        record=site.record,
+        vocabulary=site.vocabulary,
         is_strict=is_strict,
     )
-    parts.background.wake()
-    parts.counters.count_job(ingested)
-    return json_reply(
-        _reply(ingested, parts.settings.url),
-        status_code=200 if ingested.stored.is_repeat else 202,
-    )
-
-
-def _is_strict(request: Request) -> bool:
-    if not request.scope["query_string"]:
-        return False
-    text = request.query_params.get("strict", "false").lower()
-    if text not in _BOOLEANS:
-        raise InvalidInputError(
-            "query.strict: must be true or false.",
-            detail=[Detail(("query", "strict"), "must be true or false", "bool_parsing")],
-        )
-    return _BOOLEANS[text]
-
-
-def _reply(ingested: Ingested, url: str) -> dict[str, Any]:
+    site.background.wake()
+    request.app.state.counters.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
-    left_out = [
-        f"{len(names)} {word}"
-        for word, names in (("absent", outcome.absent), ("skipped", outcome.skipped))
-        if names
-    ]
+    notes = list(outcome.notes)
+    if stored.same_measurements_as is not None:
+        notes.insert(0, f"same measurements as job {stored.same_measurements_as}")
+    if stored.is_repeat:
+        notes.insert(0, "received before; nothing was stored again")
     # Old clients take the id from between the first two back-ticks.
-    parts = [f"Request for creating Job `{stored.job_id}` received", *ingested.notes]
+    sentences = [f"Request for creating Job `{stored.job_id}` received", *notes]
+    counts = {"absent": len(outcome.absent), "skipped": len(outcome.skipped)}
+    left_out = [f"{count} {word}" for word, count in counts.items() if count]
     if left_out:
-        parts.append(f"left out: {', '.join(left_out)}")
-    return {
-        "message": "; ".join(parts),
-        "status": f"{url}/status/{stored.job_id}",
+        sentences.append(f"left out: {', '.join(left_out)}")
+    content = {
+        "message": "; ".join(sentences),
+        "status": f"{site.settings.url}/status/{stored.job_id}",
         "id": stored.job_id,
         "absent": outcome.absent,
-        "skipped": [{"metric": skip.metric, "reason": skip.reason} for skip in outcome.skipped],
+        "skipped": outcome.skipped,
         "undeclared": outcome.undeclared,
-        "notes": ingested.notes,
+        "notes": notes,
     }
+    return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
 @router.get("/jobs", responses=errors_of(422))
-def get_jobs(request: Request, parts: PartsDep, page: PageDep) -> Response:
+def get_jobs(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the ids of jobs, ascending."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         ids = view.ask(job_ids, after=id_cursor(page), limit=page.limit + 1)
     more = len(ids) > page.limit
     ids = ids[: page.limit]
-    link = next_link(request, parts, after=ids[-1]) if more else None
+    link = next_link(request, site, after=ids[-1]) if more else None
     return json_reply({"ids": ids, "next": link})
 
 
 @router.get("/job/{job_id}", responses=errors_of(404))
-def get_job(job_id: JobIdDep, parts: PartsDep) -> Response:
+def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
     """Return a job: its measurements in the metrics' units, and its metadata."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
-    parts.vocabulary.refresh()
-    return json_reply(job_object(row, job, vocabulary=parts.vocabulary))
+    site.vocabulary.refresh()
+    return json_reply(job_object(row, job, vocabulary=site.vocabulary))
 
 
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
-def delete_job_(job_id: JobIdDep, parts: PartsDep, account: AccountDep) -> Response:
+def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Response:
     """Delete a job, and its points from every InfluxDB. For its owner and admins."""
-    delete_job(parts.record, job_id, account=account)
-    parts.background.wake()
+    delete_job(site.record, job_id, account=account)
+    site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 
 
 @router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
-def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep) -> Response:
+def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
     """List a job's blobs: identifier, name, the keys of the data, and where to read them."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
     start = id_cursor(page)
     end = start + page.limit
@@ -184,51 +163,51 @@ def get_blobs(request: Request, job_id: JobIdDep, parts: PartsDep, page: PageDep
             "identifier": blob.get("identifier"),
             "name": blob.get("name"),
             "keys": list(blob["data"]) if isinstance(blob.get("data"), dict) else [],
-            "url": _blob_url(parts, job_id, blob.get("identifier")),
+            "url": _blob_url(site, job_id, blob.get("identifier")),
         }
         for blob in job.blobs[start:end]
     ]
-    link = next_link(request, parts, after=end) if end < len(job.blobs) else None
+    link = next_link(request, site, after=end) if end < len(job.blobs) else None
     return json_reply({"blobs": shown, "next": link})
 
 
 # `path`: identifiers are any text, with slashes too.
 @router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
-def get_blob(job_id: JobIdDep, identifier: str, parts: PartsDep) -> Response:
+def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
     return json_reply(find_blob(job, identifier))
 
 
-def _blob_url(parts: Parts, job_id: int, identifier: Any) -> str | None:
+def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
     """Return where to read a blob; None if it has no identifier to ask for it by."""
     if not isinstance(identifier, str):
         return None
-    return f"{parts.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
+    return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
 
 @router.get("/job/{job_id}/report", responses=errors_of(404, 422))
 def get_job_report(
     job_id: JobIdDep,
-    parts: PartsDep,
+    site: SiteDep,
     specs: Annotated[
         Literal["receipt", "now"],
         Query(description="Judge by the specifications at receipt, or by today's."),
     ] = "receipt",
 ) -> Response:
     """Judge a job: a verdict for each specification that applies to it, by name."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
     verdicts = job_report(
-        row, job, definitions=parts.definitions, vocabulary=parts.vocabulary, is_now=specs == "now"
+        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=specs == "now"
     )
     return json_reply([verdict.to_json() for verdict in verdicts])
 
 
 def job_object(row: JobRow, job: Job, *, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return a job as the API shows it; dates are in UTC."""
-    meta = {**job.meta, "packages": list(packages_of(job))}
+    meta = {**job.meta, "packages": list(job.packages)}
     return {
         "id": row.job_id,
         "date_created": date_text(row.time_ns),

@@ -18,52 +18,21 @@ from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
     Page,
-    Parts,
-    PartsDep,
+    SiteDep,
     is_count,
     next_link,
 )
 from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.replies import errors_of, json_reply
-from squash_api.schema.names import TAGS
-from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
+from squash_api.site import Site
 from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
-from squash_api.trends.question import FORMATS, MOST_JSON, cursor_text, read_question
+from squash_api.trends.parameters import MOST_JSON, openapi_parameters
+from squash_api.trends.question import cursor_text, read_question
 from squash_api.trends.series import Series
 
 router = APIRouter(tags=["measurements"])
 
 _PAGE_BYTES = 32_000_000
-_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
-_NAMED = {
-    "metric": (_TEXTS, "Only values of this metric."),
-    "package": (_TEXTS, "Only metrics of this package."),
-    "run": (_TEXTS, "Only jobs of this run."),
-    "version_tag": (_TEXTS, "Only jobs of this release."),
-    "job": ({"type": "array", "items": {"type": "integer"}}, "Only this job."),
-    "since": ({"type": "string"}, "Only this time or later: an ISO date, or 90d for so long ago."),
-    "until": ({"type": "string"}, "Only this time or earlier, likewise."),
-    "unit": ({"type": "string"}, "Convert the values to this unit."),
-    "fields": ({"type": "string"}, "Metadata to give, by commas: meta.airmass,...; * for all."),
-    "absent": ({"type": "boolean"}, "Give absent values too, as null."),
-    "points": (
-        {"type": "integer", "minimum": FEWEST_POINTS, "maximum": MOST_POINTS},
-        "At most so many values of each metric and set of tags, the extremes among them.",
-    ),
-    "format": ({"type": "string", "enum": list(FORMATS)}, "How the values are given."),
-    "limit": (
-        {"type": "integer", "minimum": 1},
-        f"Most values; for JSON 100 unless given, and at most {MOST_JSON}.",
-    ),
-    "after": ({"type": "string"}, "Where the page before ended."),
-}
-_PARAMETERS = [
-    {"in": "query", "name": name, "required": False, "schema": schema, "description": text}
-    for name, (schema, text) in (
-        *_NAMED.items(),
-        *((name, (_TEXTS, "Only jobs with this tag.")) for name in TAGS),
-    )
-]
 _FILES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
 }
@@ -79,9 +48,9 @@ _TYPES: dict[str, tuple[Any, str]] = {
 @router.get(
     "/measurements",
     responses={**errors_of(422, 501), **_FILES},
-    openapi_extra={"parameters": _PARAMETERS},
+    openapi_extra={"parameters": openapi_parameters("measurements")},
 )
-def get_measurements(request: Request, parts: PartsDep) -> Response:
+def get_measurements(request: Request, site: SiteDep) -> Response:
     """Find measurements, in the order of time, as JSON, CSV or Parquet.
 
     Any tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is given
@@ -90,15 +59,15 @@ def get_measurements(request: Request, parts: PartsDep) -> Response:
     """
     asked = request.query_params.multi_items()
     if {name for name, _ in asked} <= {"limit", "after"}:
-        return _all_measurements(request, parts)
-    question = read_question(asked, schema=parts.vocabulary.schema, now_ns=time.time_ns())
-    series = Series(parts.reader, question.selection)
+        return _all_measurements(request, site)
+    question = read_question(asked, schema=site.vocabulary.schema, now_ns=time.time_ns())
+    series = Series(site.reader, question)
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]
-        link = None if cursor is None else next_link(request, parts, after=cursor_text(cursor))
+        link = None if cursor is None else next_link(request, site, after=cursor_text(cursor))
         return json_reply({"measurements": shown, "next": link})
-    chunks = answer_chunks(series, question, schema=parts.vocabulary.schema)
+    chunks = answer_chunks(series, question, schema=site.vocabulary.schema)
     # What fails at once is said so; later the answer could only break off.
     first = next(chunks)
     return StreamingResponse(
@@ -110,21 +79,21 @@ def get_measurements(request: Request, parts: PartsDep) -> Response:
     )
 
 
-def _all_measurements(request: Request, parts: Parts) -> Response:
+def _all_measurements(request: Request, site: Site) -> Response:
     page = _page(request.query_params)
-    parts.vocabulary.refresh()
-    found, cursor = list_measurements(parts.reader, after=_cursor(page), limit=page.limit)
-    link = None if cursor is None else next_link(request, parts, after=f"{cursor[0]}.{cursor[1]}")
+    site.vocabulary.refresh()
+    found, cursor = list_measurements(site.reader, after=_cursor(page), limit=page.limit)
+    link = None if cursor is None else next_link(request, site, after=f"{cursor[0]}.{cursor[1]}")
     return json_reply({"measurements": found, "next": link})
 
 
 @router.get("/measurement/{job_id}", responses=errors_of(404))
-def get_measurement(job_id: JobIdDep, parts: PartsDep) -> Response:
+def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
     """List the measurements of one job."""
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
-    parts.vocabulary.refresh()
-    found = list(measurement_objects(job_id, job, vocabulary=parts.vocabulary))
+    site.vocabulary.refresh()
+    found = list(measurement_objects(job_id, job, vocabulary=site.vocabulary))
     return json_reply({"measurements": found})
 
 
@@ -134,7 +103,7 @@ def get_measurement(job_id: JobIdDep, parts: PartsDep) -> Response:
     responses=errors_of(400, 401, 403, 404, 413, 415, 422),
 )
 def post_measurement_(
-    job_id: JobIdDep, parts: PartsDep, account: AccountDep, document: JsonObjectDep
+    job_id: JobIdDep, site: SiteDep, account: AccountDep, document: JsonObjectDep
 ) -> Response:
     """Add a measurement to a job; it reaches InfluxDB like the others.
 
@@ -142,10 +111,10 @@ def post_measurement_(
     """
     _check_types(document)
     job = post_measurement(
-        parts.record, parts.vocabulary, job_id=job_id, document=document, account=account
+        site.record, site.vocabulary, job_id=job_id, document=document, account=account
     )
-    parts.background.wake()
-    (shown,) = measurement_objects(job_id, job, vocabulary=parts.vocabulary)
+    site.background.wake()
+    (shown,) = measurement_objects(job_id, job, vocabulary=site.vocabulary)
     return json_reply(shown, status_code=201)
 
 

@@ -17,7 +17,7 @@ from squash_api.routes.definitions import (
     require_key,
     same_again,
 )
-from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, PartsDep, next_link
+from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, SiteDep, next_link
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.verify.metrics import Metric
 
@@ -75,17 +75,17 @@ _ONE_BODY = body_of({**_METRIC_SCHEMA, "required": ["description"]})
 @router.get("/metrics", response_model=MetricPage, responses=errors_of(422))
 def get_metrics(
     request: Request,
-    parts: PartsDep,
+    site: SiteDep,
     page: PageDep,
     *,
     package: Annotated[str | None, Query(description="Only metrics of this package.")] = None,
 ) -> Response:
     """List the declared metrics, in the order of their names."""
-    found = parts.definitions.list_metrics(package=package, after=page.after, limit=page.limit + 1)
+    found = site.definitions.list_metrics(package=package, after=page.after, limit=page.limit + 1)
     shown = found[: page.limit]
     link = None
     if len(found) > page.limit:
-        link = next_link(request, parts, after=shown[-1].content.name)
+        link = next_link(request, site, after=shown[-1].content.name)
     return json_reply({"metrics": [_metric_object(defined) for defined in shown], "next": link})
 
 
@@ -96,24 +96,24 @@ def get_metrics(
     responses={**same_again(ChangedList), **errors_of(400, 401, 409, 413, 415, 422)},
     openapi_extra=body_of(_LIST_SCHEMA),
 )
-def post_metrics(parts: PartsDep, account: AccountDep, document: JsonObjectDep) -> Response:
+def post_metrics(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Declare metrics, all or none.
 
     Those that are declared so already are left alone; if all are, the reply is 200. A metric that
     was measured before it was declared, perhaps in another unit, has its jobs sent to InfluxDB
     again.
     """
-    change = parts.definitions.post_metrics(list_of(document, "metrics"), account)
-    parts.background.wake()
+    change = site.definitions.post_metrics(list_of(document, "metrics"), account)
+    site.background.wake()
     return json_reply(
         changed_list(change, noun="metric"), status_code=201 if change.stored else 200
     )
 
 
 @router.get("/metric/{name}", response_model=MetricObject, responses=errors_of(404))
-def get_metric(name: str, parts: PartsDep) -> Response:
+def get_metric(name: str, site: SiteDep) -> Response:
     """Return a declared metric."""
-    return json_reply(_metric_object(parts.definitions.get_metric(name)))
+    return json_reply(_metric_object(site.definitions.get_metric(name)))
 
 
 @router.post(
@@ -123,20 +123,18 @@ def get_metric(name: str, parts: PartsDep) -> Response:
     responses={**same_again(ChangedMetric), **errors_of(400, 401, 409, 413, 415, 422)},
     openapi_extra=_ONE_BODY,
 )
-def post_metric(
-    name: str, parts: PartsDep, account: AccountDep, document: JsonObjectDep
-) -> Response:
+def post_metric(name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Declare a metric, named `package.metric`. `description` is required.
 
     Without `unit` it is dimensionless. If it is declared so already the reply is 200; if it is
     declared differently, 400: use PUT.
     """
     require_key(document, "description")
-    change = parts.definitions.post_metric(name, document, account)
-    parts.background.wake()
+    change = site.definitions.post_metric(name, document, account)
+    site.background.wake()
     return json_reply(
         {
-            **_metric_object(parts.definitions.get_metric(name)),
+            **_metric_object(site.definitions.get_metric(name)),
             **changed_one(change, name=name, verb="created"),
         },
         status_code=201 if change.stored else 200,
@@ -149,9 +147,7 @@ def post_metric(
     responses=errors_of(400, 401, 403, 404, 409, 413, 415, 422),
     openapi_extra=_ONE_BODY,
 )
-def put_metric(
-    name: str, parts: PartsDep, account: AccountDep, document: JsonObjectDep
-) -> Response:
+def put_metric(name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Replace the whole definition of a metric. For its owner and admins.
 
     What the body leaves out is left out: without `unit` the metric becomes dimensionless, without
@@ -160,23 +156,23 @@ def put_metric(
     unit that the limit of one of its specifications does not convert to is refused.
     """
     require_key(document, "description")
-    change = parts.definitions.put_metric(name, document, account)
-    parts.background.wake()
+    change = site.definitions.put_metric(name, document, account)
+    site.background.wake()
     return json_reply(
         {
-            **_metric_object(parts.definitions.get_metric(name)),
+            **_metric_object(site.definitions.get_metric(name)),
             **changed_one(change, name=name, verb="changed"),
         }
     )
 
 
 @router.delete("/metric/{name}", response_model=Message, responses=errors_of(401, 403, 404, 409))
-def delete_metric(name: str, parts: PartsDep, account: AccountDep) -> Response:
+def delete_metric(name: str, site: SiteDep, account: AccountDep) -> Response:
     """Withdraw a metric. For its owner and admins.
 
     Its measurements and specifications stay, and new values are converted to its last unit.
     """
-    parts.definitions.delete_metric(name, account)
+    site.definitions.delete_metric(name, account)
     return json_reply({"message": f"`{name}` deleted; its measurements and specifications stay."})
 
 

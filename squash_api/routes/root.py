@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
-from squash_api.routes.dependencies import PageDep, PartsDep, next_link
+from squash_api.routes.dependencies import PageDep, SiteDep, next_link
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
 
@@ -31,7 +31,7 @@ _HEAD = """<!doctype html>
 async def get_docs(request: Request) -> HTMLResponse:
     """Describe every endpoint on one page."""
     document = request.app.openapi()
-    root = request.app.state.parts.settings.url
+    root = request.app.state.site.settings.url
     sections = [_HEAD.replace("{openapi}", escape(f"{root}/openapi.json"))]
     for path, methods in document["paths"].items():
         sections.extend(_section(path, method, operation) for method, operation in methods.items())
@@ -86,9 +86,9 @@ ENDPOINTS = (
 
 
 @router.get("/")
-async def get_root(parts: PartsDep) -> Response:
+async def get_root(site: SiteDep) -> Response:
     """Return the absolute URL of every endpoint, by name; clients begin here."""
-    return json_reply({name: f"{parts.settings.url}/{name}" for name in ENDPOINTS})
+    return json_reply({name: f"{site.settings.url}/{name}" for name in ENDPOINTS})
 
 
 @router.get("/version")
@@ -98,10 +98,10 @@ async def get_version() -> Response:
 
 
 @router.get("/stats")
-def get_stats(parts: PartsDep) -> Response:
+def get_stats(site: SiteDep) -> Response:
     """Return how much the record holds."""
-    parts.reader.catch_up()
-    with parts.reader.view() as view:
+    site.reader.catch_up()
+    with site.reader.view() as view:
         received_ns = view.ask(last_job_received_ns)
         jobs = view.ask(number_of_jobs)
         measurements = view.runs.count_measurements()
@@ -113,7 +113,7 @@ def get_stats(parts: PartsDep) -> Response:
             "stats": {
                 "last_job_date": date,
                 "number_of_jobs": jobs,
-                "number_of_metrics": len(parts.vocabulary.metrics),
+                "number_of_metrics": len(site.vocabulary.metrics),
                 "number_of_measurements": measurements,
             }
         }
@@ -121,26 +121,26 @@ def get_stats(parts: PartsDep) -> Response:
 
 
 @router.get("/datasets", responses=errors_of(422))
-def get_datasets(request: Request, parts: PartsDep, page: PageDep) -> Response:
+def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the datasets that jobs have named, in order."""
-    parts.reader.catch_up()
-    with parts.reader.view() as view:
+    site.reader.catch_up()
+    with site.reader.view() as view:
         found = view.runs.datasets(after=page.after or "", limit=page.limit + 1)
     link = (
-        next_link(request, parts, after=found[page.limit - 1]) if len(found) > page.limit else None
+        next_link(request, site, after=found[page.limit - 1]) if len(found) > page.limit else None
     )
     return json_reply({"datasets": found[: page.limit], "next": link})
 
 
 @router.get("/packages", responses=errors_of(422))
-def get_packages(request: Request, parts: PartsDep, page: PageDep) -> Response:
+def get_packages(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the verification packages that have metrics, in order."""
-    parts.vocabulary.refresh()
+    site.vocabulary.refresh()
     # Copied at once: another thread may add to them meanwhile.
-    metrics = list(parts.vocabulary.metrics)
+    metrics = list(site.vocabulary.metrics)
     names = sorted({split_metric_name(name)[0] for name in metrics})
     found = [name for name in names if name > (page.after or "")]
     link = (
-        next_link(request, parts, after=found[page.limit - 1]) if len(found) > page.limit else None
+        next_link(request, site, after=found[page.limit - 1]) if len(found) > page.limit else None
     )
     return json_reply({"packages": found[: page.limit], "next": link})

@@ -12,20 +12,13 @@ from fastapi import APIRouter, Query, Request, Response
 from squash_api.errors import Detail, InvalidInputError, NotFoundError
 from squash_api.index.runs import NEWEST_NS
 from squash_api.ingest.stored_job import load_job
-from squash_api.routes.dependencies import (
-    MAX_PAGE,
-    Page,
-    PageDep,
-    Parts,
-    PartsDep,
-    id_cursor,
-    next_link,
-)
+from squash_api.routes.dependencies import MAX_PAGE, Page, PageDep, SiteDep, id_cursor, next_link
 from squash_api.routes.jobs import job_object
 from squash_api.routes.replies import date_text, errors_of, json_reply
+from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
+from squash_api.site import Site
 from squash_api.standings.runs import (
-    FILTERS,
     RunDetail,
     RunList,
     RunMember,
@@ -100,7 +93,7 @@ def _tag_query(description: str) -> Any:
 @router.get("/runs", responses=errors_of(422))
 def get_runs(
     request: Request,
-    parts: PartsDep,
+    site: SiteDep,
     *,
     page: PageDep,
     pipeline: Annotated[str | None, _tag_query("Only runs of this pipeline.")] = None,
@@ -114,9 +107,9 @@ def get_runs(
     listed one by one.
     """
     tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter}
-    found = list_runs(parts, tags, page, is_now=specs == "now")
-    link = None if found.after is None else next_link(request, parts, after=found.after)
-    url = parts.settings.url
+    found = list_runs(site, tags, page, is_now=specs == "now")
+    link = None if found.after is None else next_link(request, site, after=found.after)
+    url = site.settings.url
     return json_reply({"runs": [_summary_object(run, url) for run in found.runs], "next": link})
 
 
@@ -127,7 +120,7 @@ def get_run(
     pipeline: str,  # noqa: ARG001 - both read from the address as it was sent
     run_id: str,  # noqa: ARG001 - likewise
     *,
-    parts: PartsDep,
+    site: SiteDep,
     page: PageDep,
     specs: SpecsQuery = "receipt",
 ) -> Response:
@@ -137,7 +130,7 @@ def get_run(
     consists of dots has another `-` in front.
     """
     detail = read_run(request, page, is_now=specs == "now")
-    url = parts.settings.url
+    url = site.settings.url
     link = None
     if detail.after is not None:
         query = urlencode({"limit": page.limit, "specs": specs, "after": detail.after})
@@ -145,11 +138,11 @@ def get_run(
     return json_reply({**_detail_object(detail, url), "next": link})
 
 
-def list_runs(parts: Parts, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
+def list_runs(site: Site, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
     """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
-    parts.reader.catch_up()
-    kept = {name: tag_text(text) or "" for name in FILTERS if (text := tags.get(name))}
-    return RunsOverview(parts.reader, parts.states).list_runs(
+    site.reader.catch_up()
+    kept = {name: tag_text(text) or "" for name in RUN_TAGS if (text := tags.get(name))}
+    return RunsOverview(site.reader, site.states).list_runs(
         tags=kept,
         after=_time_cursor(page),
         limit=page.limit,
@@ -165,39 +158,39 @@ def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
     NotFoundError
         If there is none.
     """
-    parts: Parts = request.app.state.parts
-    parts.reader.catch_up()
-    return RunsOverview(parts.reader, parts.states).run(
+    site: Site = request.app.state.site
+    site.reader.catch_up()
+    return RunsOverview(site.reader, site.states).run(
         readings_of(request.scope), after=id_cursor(page), limit=page.limit, is_now=is_now
     )
 
 
 # `path`: what a run is called may hold slashes.
 @router.get("/jenkins/{ci_id:path}", responses=errors_of(404, 422))
-def get_jenkins(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -> Response:
+def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
-    parts.reader.catch_up()
-    parts.vocabulary.refresh()
+    site.reader.catch_up()
+    site.vocabulary.refresh()
     run_id, pipeline = _as_kept(ci_id, ci_name)
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         runs = view.runs.first_jobs(run_id, pipeline=pipeline, env_name="jenkins", limit=MAX_PAGE)
         if not runs:
             raise NotFoundError(f"There is no job of the Jenkins run {ci_id}.")
         row, job = view.ask(load_job, runs[0].job_id)
-    shown = job_object(row, job, vocabulary=parts.vocabulary)
+    shown = job_object(row, job, vocabulary=site.vocabulary)
     return json_reply({**shown, "jobs": [run.job_id for run in runs]})
 
 
 @router.get("/code_changes/{ci_id:path}", responses=errors_of(422))
-def get_code_changes(ci_id: str, parts: PartsDep, ci_name: CiNameQuery = None) -> Response:
+def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the packages that differ from the run before, of the same pipeline.
 
     `packages` lists name, git_sha and git_url of those changed or new, `removed` those that are
     gone; `counts` is how many there are of both. An unknown run has nulls and empty lists.
     """
-    parts.reader.catch_up()
+    site.reader.catch_up()
     run_id, pipeline = _as_kept(ci_id, ci_name)
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         runs = view.runs.first_jobs(run_id, pipeline=pipeline, limit=MAX_PAGE)
         run = next((run for run in runs if run.package_set_id is not None), None)
         run = run or (runs[0] if runs else None)

@@ -17,7 +17,7 @@ from squash_api.routes.definitions import (
     list_of,
     same_again,
 )
-from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, PartsDep, next_link
+from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, SiteDep, next_link
 from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["specifications"])
@@ -91,7 +91,7 @@ _LIST_SCHEMA = {
 @router.get("/specs", response_model=SpecPage, responses=errors_of(422))
 def get_specs(
     request: Request,
-    parts: PartsDep,
+    site: SiteDep,
     page: PageDep,
     *,
     metric: Annotated[str | None, Query(description="Only those of this metric.")] = None,
@@ -104,7 +104,7 @@ def get_specs(
     tag: Annotated[str | None, Query(description="Only those with this tag.")] = None,
 ) -> Response:
     """List the specifications in force, in the order of their names."""
-    found = parts.definitions.list_specs(
+    found = site.definitions.list_specs(
         metric=metric,
         dataset_name=dataset_name,
         filter_name=filter_name,
@@ -115,7 +115,7 @@ def get_specs(
     shown = found[: page.limit]
     link = None
     if len(found) > page.limit:
-        link = next_link(request, parts, after=shown[-1].content.name)
+        link = next_link(request, site, after=shown[-1].content.name)
     return json_reply({"specs": [_spec_object(defined) for defined in shown], "next": link})
 
 
@@ -126,22 +126,22 @@ def get_specs(
     responses={**same_again(ChangedList), **errors_of(400, 401, 409, 413, 415, 422)},
     openapi_extra=body_of(_LIST_SCHEMA),
 )
-def post_specs(parts: PartsDep, account: AccountDep, document: JsonObjectDep) -> Response:
+def post_specs(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Define specifications, all or none.
 
     Each is named `package.metric.name`, after a declared metric. Those that exist so already are
     left alone; if all do, the reply is 200. Jobs are judged by what was in force when they came.
     """
-    change = parts.definitions.post_specs(list_of(document, "specs"), account)
+    change = site.definitions.post_specs(list_of(document, "specs"), account)
     return json_reply(
         changed_list(change, noun="specification"), status_code=201 if change.stored else 200
     )
 
 
 @router.get("/spec/{name}", response_model=SpecObject, responses=errors_of(404))
-def get_spec(name: str, parts: PartsDep) -> Response:
+def get_spec(name: str, site: SiteDep) -> Response:
     """Return a specification in force."""
-    return json_reply(_spec_object(parts.definitions.get_spec(name)))
+    return json_reply(_spec_object(site.definitions.get_spec(name)))
 
 
 @router.post(
@@ -151,15 +151,15 @@ def get_spec(name: str, parts: PartsDep) -> Response:
     responses={**same_again(ChangedSpec), **errors_of(400, 401, 404, 409, 413, 415, 422)},
     openapi_extra=body_of(_SPEC_SCHEMA),
 )
-def post_spec(name: str, parts: PartsDep, account: AccountDep, document: JsonObjectDep) -> Response:
+def post_spec(name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Define a specification, named `package.metric.name` after a declared metric.
 
     If it exists so already the reply is 200; if it exists with another definition, 400: use PUT.
     """
-    change = parts.definitions.post_spec(name, document, account)
+    change = site.definitions.post_spec(name, document, account)
     return json_reply(
         {
-            **_spec_object(parts.definitions.get_spec(name)),
+            **_spec_object(site.definitions.get_spec(name)),
             **changed_one(change, name=name, verb="created"),
         },
         status_code=201 if change.stored else 200,
@@ -172,25 +172,25 @@ def post_spec(name: str, parts: PartsDep, account: AccountDep, document: JsonObj
     responses=errors_of(400, 401, 403, 404, 409, 413, 415, 422),
     openapi_extra=body_of(_SPEC_SCHEMA),
 )
-def put_spec(name: str, parts: PartsDep, account: AccountDep, document: JsonObjectDep) -> Response:
+def put_spec(name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
     """Replace the whole definition of a specification. For its owner and admins.
 
     What the body leaves out is left out. Jobs that came before are judged as before, unless
     `?specs=now` asks otherwise.
     """
-    change = parts.definitions.put_spec(name, document, account)
+    change = site.definitions.put_spec(name, document, account)
     return json_reply(
         {
-            **_spec_object(parts.definitions.get_spec(name)),
+            **_spec_object(site.definitions.get_spec(name)),
             **changed_one(change, name=name, verb="changed"),
         }
     )
 
 
 @router.delete("/spec/{name}", response_model=Message, responses=errors_of(401, 403, 404, 409))
-def delete_spec(name: str, parts: PartsDep, account: AccountDep) -> Response:
+def delete_spec(name: str, site: SiteDep, account: AccountDep) -> Response:
     """Take a specification out of force. For its owner and admins."""
-    parts.definitions.delete_spec(name, account)
+    site.definitions.delete_spec(name, account)
     return json_reply({"message": f"`{name}` deleted."})
 
 

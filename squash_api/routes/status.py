@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.stored_job import load_job
 from squash_api.record.deliveries import JobDelivery, job_deliveries
-from squash_api.routes.dependencies import PartsDep
+from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import errors_of, json_reply
 
@@ -23,20 +23,20 @@ _MESSAGES = {
 
 
 @router.get("/status/{job_id}", responses=errors_of(404))
-def get_status(job_id: JobIdDep, parts: PartsDep) -> Response:
+def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     """Say whether a job has reached InfluxDB, and what was left out of it or cleaned.
 
     `status` is SUCCESS when every target has the job (at once when there is none, or nothing to
     deliver), FAILURE when a target refused a line for good, with its words in `message`, else
     PENDING, then STARTED.
     """
-    with parts.reader.view() as view:
+    with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
-        names = [target.name for target in parts.settings.targets]
+        names = [target.name for target in site.settings.targets]
         deliveries = view.ask(job_deliveries, row, targets=names)
-    parts.vocabulary.refresh()
-    schema = parts.vocabulary.schema
-    outcome = assess(job, metrics=parts.vocabulary.metrics, schema=schema)
+    site.vocabulary.refresh()
+    schema = site.vocabulary.schema
+    outcome = assess(job, metrics=site.vocabulary.metrics, schema=schema)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {

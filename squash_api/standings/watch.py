@@ -4,7 +4,6 @@ How late expected values are, how each metric stands, and that somebody watches 
 never waits for it, and nothing of it is queued: what could not be written is old a minute later.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Protocol
 
 import structlog
 
+from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
-from squash_api.settings import Settings
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings
 
@@ -26,7 +25,7 @@ AGAIN_NS = 6 * 3600 * 10**9
 LAG_NS = 5 * MINUTE_NS
 """With jobs that wait for so long to be derived, nobody knows what is late: nothing is said."""
 
-_POLL_S = 1.0
+_POLL = Wait(1.0, 1.0)
 _PAUSE_S = 30.0
 _BATCH = 5000
 
@@ -34,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Outlet(Protocol):
-    """Where the points go: a drainer, which knows whether it is the one that writes."""
+    """Where the points go; it knows whether it is the one that writes."""
 
     name: str
 
@@ -63,8 +62,8 @@ class _Seen:
     standings: Mapping[_Key, Standing]
 
 
-class Watch:
-    """Watches, between `start` and `stop` in a thread of its own.
+class Watch(Reader):
+    """Watches, in rounds: a clock rather than jobs tells it when.
 
     Parameters
     ----------
@@ -78,6 +77,8 @@ class Watch:
         The present, in ns.
     """
 
+    waits_for_jobs = False
+
     def __init__(
         self,
         standings: Standings,
@@ -86,6 +87,11 @@ class Watch:
         squash_url: str,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
+        super().__init__(
+            "watch",
+            BackOff(_PAUSE_S, _PAUSE_S, least_s=_PAUSE_S),
+            failure="watching failed; it will be tried again",
+        )
         self._standings = standings
         self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
         self._outlets = outlets
@@ -93,27 +99,8 @@ class Watch:
         self._clock = clock
         self._said: dict[str, int] = {}
         self._written: dict[str, dict[_Key, _Written]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after what is in hand."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_POLL_S):
-            try:
-                self.step()
-            except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
-                _log.exception("watching failed; it will be tried again")
-                self._stop.wait(_PAUSE_S)
-
-    def step(self) -> None:
+    def step(self) -> Wait:
         """Say what is to be said of this minute, wherever it has not been said."""
         now_ns = self._clock()
         minute_ns = now_ns - now_ns % MINUTE_NS
@@ -123,13 +110,14 @@ class Watch:
             if self._said.get(outlet.name) != minute_ns and outlet.is_delivering()
         ]
         if not due:
-            return
+            return _POLL
         # Whatever happens now, this minute is not tried again.
         self._said.update((outlet.name, minute_ns) for outlet in due)
         seen = self._look(now_ns, minute_ns)
         if seen is not None:
             for outlet in due:
                 self._say(outlet, seen)
+        return _POLL
 
     def _look(self, now_ns: int, minute_ns: int) -> "_Seen | None":
         """Read what is new; None while too much waits to be derived."""
@@ -238,10 +226,3 @@ def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
         or (written.standing is not standing and written.standing != standing)
         or time_ns - written.time_ns >= AGAIN_NS
     )
-
-
-def make_watch(standings: Standings, settings: Settings, outlets: Sequence[Outlet]) -> Watch | None:
-    """Return the watch that the settings ask for; None for none, or if it could tell nobody."""
-    if settings.watch == "off" or not outlets:
-        return None
-    return Watch(standings, outlets, squash_url=settings.url)

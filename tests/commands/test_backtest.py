@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import open_record
 from tests.support.command_line import Run, make_run, set_environment
 from tests.support.definitions import ADA, metric, spec
 from tests.support.metrics_packages import SPECS
@@ -24,13 +23,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Past]:
     """A record, which the environment names, with a job that the proposed limit flags."""
     set_environment(monkeypatch, tmp_path)
-    record = open_record(tmp_path)
-    made = Past(record, tmp_path, YEAR_2026_NS)
-    made.put_in_force(SPECS)
-    made.add({AM1: 9.0}, run="R1", dataset="HSC RC2")
-    made.write("new", PROPOSED)
-    yield made
-    record.close()
+    with Past(tmp_path, YEAR_2026_NS) as made:
+        made.put_in_force(SPECS)
+        made.add({AM1: 9.0}, run="R1", dataset="HSC RC2")
+        made.write("new", PROPOSED)
+        yield made
 
 
 @pytest.mark.usefixtures("past")
@@ -114,13 +111,11 @@ def test_another_directory_may_be_the_old_one(run: Run, past: Past) -> None:
 def test_without_yaml_in_the_record_the_setting_says_what_is_old(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = open_record(tmp_path)
-    past = Past(record, tmp_path, YEAR_2026_NS)
-    past.definitions.post_metrics([metric("p.a")], ADA)
-    past.definitions.post_specs([spec("p.a.design")], ADA)
-    past.write("set", SPECS)
-    past.write("new", PROPOSED)
-    record.close()
+    with Past(tmp_path, YEAR_2026_NS) as past:
+        past.definitions.post_metrics([metric("p.a")], ADA)
+        past.definitions.post_specs([spec("p.a.design")], ADA)
+        past.write("set", SPECS)
+        past.write("new", PROPOSED)
     set_environment(monkeypatch, tmp_path)
     assert "judged by 0 specifications as they are and by 4" in run("specs", "backtest", "new").out
     set_environment(monkeypatch, tmp_path, SQUASH_SPECS="set")

@@ -31,7 +31,7 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
         name = "ri"[number % 2]
         jobs.add({"p.a": value, "q.a": 7}, time_ns=number, filter=name, airmass=1 + number / 10)
     yield jobs
-    jobs.record.close()
+    jobs.close()
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_pair_needs_its_equals_sign(run: Run, option: str) -> None:
 
 
 def test_a_service_that_is_not_there_is_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("squash_api.commands.export._RETRIES", 0)
+    monkeypatch.setattr("squash_api.commands.results._RETRIES", 0)
     outcome = run("export", "--url", "http://127.0.0.1:9")
     assert (outcome.code, outcome.out) == (1, "")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.commands.terminal import writing
+from squash_api.commands.results import writing
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def jobs(tmp_path: Path) -> Iterator[ReportedJobs]:
     jobs.job(9.0, run_id="bad", filter="r", ago_ns=2)
     jobs.job(9.0, run_id="unlimited", filter="r", name="q.a", ago_ns=1)
     yield jobs
-    jobs.record.close()
+    jobs.close()
 
 
 @pytest.fixture

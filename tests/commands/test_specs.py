@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from squash_api.commands.specs import app
+from squash_api.cli import app
 from tests.support.metrics_packages import SPECS, write_metrics_package
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -18,7 +18,7 @@ base: "#none"
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, ["specs", *map(str, arguments)])
 
 
 def test_a_sound_package_is_counted(tmp_path: Path) -> None:

@@ -7,17 +7,15 @@ from typer.testing import CliRunner, Result
 
 from squash_api.commands.specs_export import export
 from squash_api.metrics_packages.loading import load_metrics_package
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, World, metric, spec
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A record that the environment names, with two metrics, two specifications."""
-    record = open_record(tmp_path)
-    monkeypatch.setenv("SQUASH_DATABASE_URL", f"sqlite:///{tmp_path / 'squash.db'}")
+    made = World(tmp_path)
+    monkeypatch.setenv("SQUASH_DATABASE_URL", made.settings.database_url)
     monkeypatch.chdir(tmp_path)
-    made = World(record)
     made.definitions.post_metrics([metric("p.a", tags=["x"]), metric("q.b", "")], ADA)
     made.definitions.post_specs(
         [
@@ -27,7 +25,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         ADA,
     )
     yield made
-    record.close()
+    made.close()
 
 
 def run(*arguments: str) -> Result:

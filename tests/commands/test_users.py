@@ -7,9 +7,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from squash_api.accounts.accounts import Accounts
+from squash_api.cli import app
 from squash_api.commands import users
 from squash_api.errors import UnauthorizedError
-from tests.support.builders import SECRET, make_settings, open_record
+from squash_api.site import Site
+from tests.support.builders import make_settings
 
 
 @pytest.fixture
@@ -19,17 +21,13 @@ def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accoun
         if name.upper().startswith("SQUASH_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    settings = make_settings(tmp_path)
-    monkeypatch.setenv("SQUASH_DATABASE_URL", settings.database_url)
-    record = open_record(tmp_path)
-    accounts = Accounts(record, settings, secret=SECRET)
-    yield accounts
-    accounts.close()
-    record.close()
+    with Site(make_settings(tmp_path)) as site:
+        monkeypatch.setenv("SQUASH_DATABASE_URL", site.settings.database_url)
+        yield site.accounts
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
-    return CliRunner().invoke(users.app, arguments, input=stdin)
+    return CliRunner().invoke(app, ["user", *arguments], input=stdin)
 
 
 async def test_a_user_added_while_the_service_runs_can_log_in(accounts: Accounts) -> None:

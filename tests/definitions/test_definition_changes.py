@@ -8,15 +8,13 @@ from squash_api.errors import InvalidInputError
 from squash_api.index.derived import jobs_to_rederive
 from squash_api.index.deriver import Deriver
 from squash_api.schema.names import Schema
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, World, metric, spec
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    record = open_record(tmp_path)
-    yield World(record)
-    record.close()
+    with World(tmp_path) as site:
+        yield site
 
 
 @pytest.fixture

@@ -7,15 +7,13 @@ from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
 from squash_api.errors import ForbiddenError, NameTakenError, NotFoundError
 from squash_api.verify.metrics import KnownMetric
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    record = open_record(tmp_path)
-    yield World(record)
-    record.close()
+    with World(tmp_path) as site:
+        yield site
 
 
 @pytest.fixture

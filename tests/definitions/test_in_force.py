@@ -7,15 +7,13 @@ import pytest
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.record.definitions import DefinitionRow, append_definitions
 from squash_api.schema.names import Schema
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, World, metric, spec
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    record = open_record(tmp_path)
-    yield World(record)
-    record.close()
+    with World(tmp_path) as site:
+        yield site
 
 
 def test_reports_find_what_was_in_force_at_a_revision(world: World) -> None:

@@ -4,9 +4,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.definitions.from_yaml import SpecificationSources
-from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, BOB, World, metric, spec
 from tests.support.metrics_packages import SPECS, write_metrics_package
 
@@ -14,15 +12,9 @@ BASES = ("validate:limits#limit",)
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    yield record
-    record.close()
-
-
-@pytest.fixture
-def world(record: Record) -> World:
-    return World(record)
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
 
 
 def test_the_bases_in_yaml_are_known(world: World, tmp_path: Path) -> None:

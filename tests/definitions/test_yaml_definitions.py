@@ -6,15 +6,13 @@ import pytest
 from squash_api.definitions.definitions import Definitions
 from squash_api.errors import NotFoundError, ReadOnlyError, SettingsError
 from squash_api.verify.metrics import KnownMetric
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    record = open_record(tmp_path)
-    yield World(record)
-    record.close()
+    with World(tmp_path) as site:
+        yield site
 
 
 def write_package(folder: Path, *, unit: str = "mmag", value: float = 5.0, extra: str = "") -> Path:

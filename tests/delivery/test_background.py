@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -6,43 +7,36 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery import background
-from squash_api.delivery.background import Background
-from squash_api.delivery.drainer import Drainer
+from squash_api.delivery.background import Background, Deriving
+from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
-from squash_api.index.reader import Reader
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.standings.standing import Standings
-from squash_api.standings.watch import Watch
-from tests.support.builders import add_test_user, open_record, store_job
+from squash_api.site import Site
+from tests.support.builders import add_test_user, make_settings, open_record, store_job
 from tests.support.observatory import FakeOutlet
 
 LONG_S = 20
 
 
-class FakeDrainer:
-    """Runs until it is stopped, and counts how often it was woken."""
+class FakeReader(Reader):
+    """Counts its rounds, and notes when it is closed."""
 
-    def __init__(self) -> None:
-        self.name = "base"
-        self.woken = 0
-        self.running = threading.Event()
-        self.stopped = threading.Event()
+    def __init__(self, *, waits_for_jobs: bool = True) -> None:
+        super().__init__("base", BackOff(1.0, 1.0), failure="no luck")
+        self.waits_for_jobs = waits_for_jobs
+        self.rounds = 0
+        self.closed_after: int | None = None
 
-    def run(self) -> None:
-        self.running.set()
-        self.stopped.wait(LONG_S)
-        self.running.clear()
+    def step(self) -> Wait:
+        self.rounds += 1
+        return Wait(0.0, 3600.0)
 
-    def wake(self) -> None:
-        self.woken += 1
-
-    def stop(self) -> None:
-        self.stopped.set()
+    def close(self) -> None:
+        self.closed_after = self.rounds
 
 
 class FakeDeriver:
@@ -69,11 +63,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def begin() -> Iterator[Callable[..., Background]]:
-    """Start threads, which are stopped at the end."""
+    """Start readers, which are stopped at the end."""
     begun: list[Background] = []
 
-    def begin(drainers: Any, deriver: Any) -> Background:
-        begun.append(Background(cast("list[Drainer]", drainers), cast("Deriver", deriver)))
+    def begin(*readers: Reader) -> Background:
+        begun.append(Background(readers))
         begun[-1].start()
         return begun[-1]
 
@@ -83,42 +77,84 @@ def begin() -> Iterator[Callable[..., Background]]:
             item.stop()
 
 
-def test_every_drainer_runs_in_a_thread_until_it_is_stopped(
+def wait_until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# Threads
+
+
+def test_every_reader_runs_in_a_thread_until_it_is_stopped(
     begin: Callable[..., Background],
 ) -> None:
-    drainers = [FakeDrainer(), FakeDrainer()]
-    threads = begin(drainers, FakeDeriver())
-    assert all(drainer.running.wait(LONG_S) for drainer in drainers)
+    readers = [FakeReader(), FakeReader()]
+    threads = begin(*readers)
+    wait_until(lambda: all(reader.rounds for reader in readers))
     threads.stop()
-    assert not any(drainer.running.is_set() for drainer in drainers)
+    assert not any(thread.is_alive() for thread in threads._threads)
 
 
-def test_a_stored_job_wakes_every_drainer(begin: Callable[..., Background]) -> None:
-    drainers = [FakeDrainer(), FakeDrainer()]
-    begin(drainers, FakeDeriver()).wake()
-    assert [drainer.woken for drainer in drainers] == [1, 1]
+def test_what_a_reader_holds_is_closed_after_the_last_round_of_all(
+    begin: Callable[..., Background],
+) -> None:
+    readers = [FakeReader(), FakeReader()]
+    threads = begin(*readers)
+    assert [reader.closed_after for reader in readers] == [None, None]
+    threads.stop()
+    assert [reader.closed_after for reader in readers] == [reader.rounds for reader in readers]
+
+
+def test_a_stored_job_wakes_every_reader_that_waits_for_jobs(
+    begin: Callable[..., Background],
+) -> None:
+    readers = [FakeReader(), FakeReader(), FakeReader(waits_for_jobs=False)]
+    threads = begin(*readers)
+    wait_until(lambda: [reader.rounds for reader in readers] == [1, 1, 1])
+    threads.wake()
+    wait_until(lambda: [reader.rounds for reader in readers] == [2, 2, 1])
+
+
+def test_the_watch_runs_as_long_as_the_threads(
+    begin: Callable[..., Background], tmp_path: Path
+) -> None:
+    outlet = FakeOutlet()
+    with Site(make_settings(tmp_path)) as site:
+        threads = begin(site.watch([outlet]))
+        wait_until(lambda: outlet.lines)
+        threads.stop()
+
+
+# Deriving
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    add_test_user(record)
+    yield record
+    record.close()
 
 
 def test_deriving_goes_on_after_a_failure_until_nothing_waits(
     begin: Callable[..., Background],
 ) -> None:
     deriver = FakeDeriver()
-    begin([], deriver)
+    begin(Deriving(cast("Deriver", deriver)))
     assert deriver.is_done.wait(LONG_S)
     assert deriver.calls >= 4
 
 
 def test_jobs_are_derived_though_nobody_asks(
-    begin: Callable[..., Background], tmp_path: Path
+    begin: Callable[..., Background], record: Record
 ) -> None:
-    record = open_record(tmp_path)
-    add_test_user(record)
-    threads = begin([], Deriver(record, Vocabulary(record, Schema())))
+    threads = begin(Deriving(Deriver(record, Vocabulary(record, Schema()))))
     store_job(record)
     threads.wake()
-    assert wait_for(lambda: through(record) == 1)
+    wait_until(lambda: through(record) == 1)
     threads.stop()
-    record.close()
 
 
 def through(record: Record) -> int:
@@ -126,30 +162,12 @@ def through(record: Record) -> int:
         return derived_through(connection)
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    pause = threading.Event()
-    for _ in range(LONG_S * 100):
-        if condition():
-            return True
-        pause.wait(0.01)
-    return False
-
-
-def test_the_watch_runs_as_long_as_the_threads(tmp_path: Path) -> None:
-    record = open_record(tmp_path)
-    outlet = FakeOutlet()
-    reader = Reader.of_record(record, Schema())
-    standings = Standings(reader, DefinitionsInForce(record, Schema()))
-    watch = Watch(standings, [outlet], squash_url="https://squash.example")
-    threads = Background([], None, watch)
-    threads.start()
-    assert wait_for(lambda: bool(outlet.lines))
-    threads.stop()
-    assert not watch._thread.is_alive()
-    record.close()
-
-
-def test_all_threads_have_ended_when_stop_returns(begin: Callable[..., Background]) -> None:
-    threads = begin([FakeDrainer()], FakeDeriver())
-    threads.stop()
-    assert not any(thread.is_alive() for thread in threads._threads)
+def test_it_pauses_while_jobs_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    deriver = FakeDeriver()
+    deriver.calls = 1
+    deriving = Deriving(cast("Deriver", deriver))
+    pauses: list[float] = []
+    monkeypatch.setattr(deriving, "pause", pauses.append)
+    deriving.wake()
+    deriving.step()
+    assert pauses == [background._POLL_S, background._PAUSE_S]

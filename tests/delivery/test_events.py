@@ -1,4 +1,4 @@
-"""News of jobs, for listeners in one event loop."""
+"""Events of jobs, for listeners in one event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -9,10 +9,11 @@ from unittest.mock import patch
 import pytest
 
 from squash_api.delivery import events
+from squash_api.delivery.background import Background
 from squash_api.delivery.events import JobEvents
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
-from squash_api.record.jobs import JobNews, bury_job
+from squash_api.record.jobs import JobEvent, bury_job
 from squash_api.record.metrics import Vocabulary, meet_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -28,9 +29,15 @@ def record(tmp_path: Path) -> Iterator[Record]:
     record.close()
 
 
-def job_events(record: Record) -> JobEvents:
+@pytest.fixture
+def job_events(record: Record) -> Iterator[JobEvents]:
+    """Events whose rounds are done in a thread."""
     deriver = Deriver(record, Vocabulary(record, Schema()))
-    return JobEvents(record, deriver, poll_s=0.01, heartbeat_s=0.02)
+    job_events = JobEvents(record, deriver, poll_s=0.01, heartbeat_s=0.02)
+    background = Background([job_events])
+    background.start()
+    yield job_events
+    background.stop()
 
 
 def add_job(record: Record, *names: str) -> int:
@@ -39,17 +46,17 @@ def add_job(record: Record, *names: str) -> int:
 
 @asynccontextmanager
 async def listening(
-    news: JobEvents, after: int | None = None
-) -> AsyncIterator[AsyncIterator[JobNews | None]]:
+    job_events: JobEvents, after: int | None = None
+) -> AsyncIterator[AsyncIterator[JobEvent | None]]:
     """Listen, and return once it is certain that a job which comes now is told of."""
-    async with aclosing(news.listen(after=after)) as heard:
+    async with aclosing(job_events.listen(after=after)) as heard:
         for _ in range(2 if after is None else 1):
             assert await anext(heard) is None
         yield heard
 
 
-async def take(heard: AsyncIterator[JobNews | None], count: int) -> list[JobNews]:
-    found: list[JobNews] = []
+async def take(heard: AsyncIterator[JobEvent | None], count: int) -> list[JobEvent]:
+    found: list[JobEvent] = []
     async with asyncio.timeout(30):
         while len(found) < count:
             item = await anext(heard)
@@ -58,97 +65,123 @@ async def take(heard: AsyncIterator[JobNews | None], count: int) -> list[JobNews
     return found
 
 
-async def test_every_listener_hears_of_every_job_that_comes(record: Record) -> None:
+async def test_every_listener_hears_of_every_job_that_comes(
+    record: Record, job_events: JobEvents
+) -> None:
     add_job(record, "p.a")
-    news = job_events(record)
-    async with listening(news) as one, listening(news) as other:
+    async with listening(job_events) as one, listening(job_events) as other:
         first = await asyncio.to_thread(add_job, record, "p.a", "p.b")
         second = await asyncio.to_thread(add_job, record)
-        expected = [JobNews(first, 2), JobNews(second, 0)]
+        expected = [JobEvent(first, 2), JobEvent(second, 0)]
         assert await take(one, 2) == expected
         assert await take(other, 2) == expected
 
 
-async def test_the_first_job_of_all_is_told_of(record: Record) -> None:
-    async with listening(job_events(record)) as heard:
+async def test_the_first_job_of_all_is_told_of(record: Record, job_events: JobEvents) -> None:
+    async with listening(job_events) as heard:
         job_id = await asyncio.to_thread(add_job, record, "p.a")
-        assert await take(heard, 1) == [JobNews(job_id, 1)]
+        assert await take(heard, 1) == [JobEvent(job_id, 1)]
 
 
-async def test_who_comes_back_hears_of_what_was_missed_but_deleted_jobs(record: Record) -> None:
+async def test_who_comes_back_hears_of_what_was_missed_but_deleted_jobs(
+    record: Record, job_events: JobEvents
+) -> None:
     ids = [add_job(record, "p.a") for _ in range(4)]
     record.write(
         lambda connection: bury_job(connection, job_id=ids[2], user_id=1, deleted_ns=3_000)
     )
-    async with listening(job_events(record), after=ids[0]) as heard:
-        assert await take(heard, 2) == [JobNews(ids[1], 1), JobNews(ids[3], 1)]
+    async with listening(job_events, after=ids[0]) as heard:
+        assert await take(heard, 2) == [JobEvent(ids[1], 1), JobEvent(ids[3], 1)]
 
 
-async def test_who_comes_back_late_hears_of_the_newest_only(record: Record) -> None:
+async def test_who_comes_back_late_hears_of_the_newest_only(
+    record: Record, job_events: JobEvents
+) -> None:
     ids = [add_job(record, "p.a") for _ in range(5)]
     with patch.object(events, "MOST_MISSED", 2):
-        async with listening(job_events(record), after=0) as heard:
-            assert await take(heard, 2) == [JobNews(ids[3], 1), JobNews(ids[4], 1)]
+        async with listening(job_events, after=0) as heard:
+            assert await take(heard, 2) == [JobEvent(ids[3], 1), JobEvent(ids[4], 1)]
 
 
-async def test_a_slow_listener_is_told_of_what_is_still_remembered(record: Record) -> None:
-    news = job_events(record)
+async def test_a_slow_listener_is_told_of_what_is_still_remembered(
+    record: Record, job_events: JobEvents
+) -> None:
     with patch.object(events, "MOST_MISSED", 2):
-        async with listening(news, after=0) as slow, listening(news) as quick:
+        async with listening(job_events, after=0) as slow, listening(job_events) as quick:
             ids = []
             for _ in range(6):
                 ids.append(await asyncio.to_thread(add_job, record, "p.a"))
                 await take(quick, 1)
-            assert await take(slow, 2) == [JobNews(ids[4], 1), JobNews(ids[5], 1)]
+            assert await take(slow, 2) == [JobEvent(ids[4], 1), JobEvent(ids[5], 1)]
 
 
-async def test_a_listener_without_news_hears_that_there_is_none(record: Record) -> None:
-    async with listening(job_events(record)) as heard:
+async def test_a_listener_hears_that_there_is_no_event(job_events: JobEvents) -> None:
+    async with listening(job_events) as heard:
         assert [await anext(heard), await anext(heard)] == [None, None]
 
 
-async def test_closing_lets_those_who_wait_go_and_those_who_come(record: Record) -> None:
-    news = job_events(record)
-
-    async def hear() -> list[JobNews | None]:
-        return [item async for item in news.listen()]
+async def test_closing_lets_those_who_wait_go_and_those_who_come(
+    job_events: JobEvents,
+) -> None:
+    async def hear() -> list[JobEvent | None]:
+        return [item async for item in job_events.listen()]
 
     waiting = asyncio.create_task(hear())
     await asyncio.sleep(0.05)
-    news.close()
+    job_events.let_go()
     assert set(await asyncio.wait_for(waiting, 30)) == {None}
     assert await asyncio.wait_for(hear(), 30) == [None]
 
 
-async def test_nothing_is_asked_once_nobody_listens(record: Record) -> None:
-    news = job_events(record)
-    async with listening(news):
-        assert news._poller is not None
-    assert news._poller is None
+async def test_nothing_is_asked_unless_somebody_listens(job_events: JobEvents) -> None:
+    asked: list[int] = []
+
+    def newest() -> int:
+        asked.append(1)
+        return JobEvents._newest(job_events)
+
+    with patch.object(job_events, "_newest", newest):
+        await asyncio.sleep(0.05)
+        assert not asked
+        async with listening(job_events):
+            assert asked
+        await asyncio.sleep(0.05)
+        asked.clear()
+        await asyncio.sleep(0.05)
+        assert not asked
 
 
-async def test_there_is_room_for_a_bounded_number(record: Record) -> None:
-    news = job_events(record)
+async def test_who_listens_after_all_others_left_hears_of_every_job(
+    record: Record, job_events: JobEvents
+) -> None:
+    async with listening(job_events) as heard:
+        job_id = await asyncio.to_thread(add_job, record, "p.a")
+        assert await take(heard, 1) == [JobEvent(job_id, 1)]
+    missed = await asyncio.to_thread(add_job, record, "p.a")
+    async with listening(job_events, after=job_id) as heard:
+        assert await take(heard, 1) == [JobEvent(missed, 1)]
+
+
+async def test_there_is_room_for_a_bounded_number(job_events: JobEvents) -> None:
     with patch.object(events, "MOST_LISTENERS", 1):
-        async with listening(news):
+        async with listening(job_events):
             with pytest.raises(BusyError):
-                news.check_room()
-        news.check_room()
+                job_events.check_room()
+        job_events.check_room()
 
 
 async def test_a_record_that_fails_is_asked_again(
-    record: Record, capsys: pytest.CaptureFixture[str]
+    record: Record, job_events: JobEvents, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    news = job_events(record)
     answers = iter([RuntimeError("away")])
 
     def newest() -> int:
         for failure in answers:
             raise failure
-        return JobEvents._newest(news)
+        return JobEvents._newest(job_events)
 
-    with patch.object(news, "_newest", newest):
+    with patch.object(job_events, "_newest", newest):
         add_job(record, "p.a")
-        async with listening(news, after=0) as heard:
-            assert await take(heard, 1) == [JobNews(1, 1)]
+        async with listening(job_events, after=0) as heard:
+            assert await take(heard, 1) == [JobEvent(1, 1)]
     assert "it will be tried again" in capsys.readouterr().out

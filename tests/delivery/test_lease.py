@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.delivery import lease
-from squash_api.delivery.lease import LEASE_NS, Lease
+from squash_api.delivery import outlet
+from squash_api.delivery.outlet import LEASE_NS, Lease
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.deliveries import TargetRow, ensure_targets, get_target, take_lease
 from squash_api.record.record import Record
@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.fixture
 def begin(record: Record, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Lease]]:
     """Start a lease whose heart beats fast, and end it with the test."""
-    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.005)
+    monkeypatch.setattr(outlet, "HEARTBEAT_S", 0.005)
     begun: list[Lease] = []
 
     def begin() -> Lease:
@@ -151,7 +151,7 @@ def test_the_heart_beats_on_after_a_failure(
 
     begin().is_held()
     with monkeypatch.context() as patch:
-        patch.setattr(lease, "take_lease", fail)
+        patch.setattr(outlet, "take_lease", fail)
         wait_until(lambda: failures)
     first = row(record)
     wait_until(lambda: row(record).lease_until_ns > first.lease_until_ns)

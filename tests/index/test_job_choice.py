@@ -16,7 +16,7 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
         jobs.add({}, time_ns=40 - 10 * number, filter=name, ci_id="aabb"[number], instrument="HSC")
     jobs.deriver.catch_up()
     yield jobs
-    jobs.record.close()
+    jobs.close()
 
 
 def listed(jobs: MeasuredJobs, **changes: Any) -> list[tuple[int, int]] | None:

@@ -6,15 +6,13 @@ import pytest
 from squash_api.index.contexts import Contexts
 from squash_api.index.values import Values
 from squash_api.record.metrics import metric_ids
-from tests.support.builders import open_record
 from tests.support.observatory import Observatory
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 def values(site: Observatory, names: list[str], jobs: list[int]) -> set[tuple[str, int, object]]:

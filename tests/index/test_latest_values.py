@@ -6,7 +6,6 @@ import pytest
 from squash_api.index import latest as latest_values
 from squash_api.index.latest import Followed, LatestValues
 from squash_api.record.metrics import metric_ids
-from tests.support.builders import open_record
 from tests.support.observatory import DAY_NS, NOW_NS, Observatory
 
 
@@ -36,9 +35,8 @@ class Follower:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 def test_what_is_there_is_known_at_the_first_time(site: Observatory) -> None:

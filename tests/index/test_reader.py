@@ -56,6 +56,7 @@ def test_a_view_stays_as_it_is_while_the_record_changes(jobs: MeasuredJobs) -> N
 
 
 def test_metrics_are_those_of_the_view_although_nobody_has_refreshed(jobs: MeasuredJobs) -> None:
+    assert "p.new" not in jobs.vocabulary.metrics
     jobs.record.write(lambda connection: declare_metrics(connection, {"p.new": "s"}))
     assert "p.new" not in jobs.vocabulary.metrics
     with jobs.reader.view() as view:

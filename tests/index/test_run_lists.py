@@ -4,15 +4,13 @@ from pathlib import Path
 import pytest
 
 from squash_api.index.runs import NEWEST_NS, Runs
-from tests.support.builders import open_record
 from tests.support.observatory import HOUR_NS, Observatory
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 def back(site: Observatory, *, jobs: int) -> list[list[int]]:

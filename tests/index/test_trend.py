@@ -7,22 +7,22 @@ import pytest
 from squash_api.index import values as trend
 from squash_api.index.values import Values
 from squash_api.record.metrics import metric_ids
-from tests.support.builders import make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.observatory import NOW_NS, Observatory
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
     """Five values of p.a: 1 to 5, in g, r, g, r, g, with p.b in the last."""
-    record = open_record(tmp_path)
-    site = Observatory(record)
-    for number in range(1, 5):
-        site.job(float(number), filter="gr"[(number - 1) % 2], airmass=number)
-    body = make_body(measured("p.a", 5.0), measured("p.b", 50.0), instrument="HSC", filter="g")
-    store_job(record, body=body, asked_ns=NOW_NS, received_ns=NOW_NS, revision=site.revision)
-    site.derive()
-    yield site
-    record.close()
+    with Observatory(tmp_path) as site:
+        for number in range(1, 5):
+            site.job(float(number), filter="gr"[(number - 1) % 2], airmass=number)
+        body = make_body(measured("p.a", 5.0), measured("p.b", 50.0), instrument="HSC", filter="g")
+        store_job(
+            site.record, body=body, asked_ns=NOW_NS, received_ns=NOW_NS, revision=site.revision
+        )
+        site.derive()
+        yield site
 
 
 def rows(site: Observatory, **asked: Any) -> list[tuple[float, Any]]:

@@ -8,7 +8,6 @@ import pytest
 
 from squash_api.standings.watch import MINUTE_NS, Watch
 from tests.support.alert_bench import alert_bench, bench_files
-from tests.support.builders import open_record
 from tests.support.definitions import metric
 from tests.support.observatory import HOUR_NS, FakeOutlet, Observatory, expecting, loaded_ago
 from tests.support.programs import find_program
@@ -30,11 +29,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     find_program("kapacitord", hint="it is in no package")
     folder: Path = tmp_path_factory.mktemp("bench")
     files = bench_files(folder / "specs", metrics=METRICS, specs=SPECS)
-    record = open_record(folder)
-    site = Observatory(record, now_ns=time.time_ns())
+    site = Observatory(folder, now_ns=time.time_ns())
     site.define_metrics(metric("validate.PA1"))
     site.define(expecting("validate.PA1.minimum", alert={"per": ["instrument", "tract"]}))
-    loaded_ago(record, 48 * HOUR_NS, now_ns=site.now_ns)
+    loaded_ago(site.record, 48 * HOUR_NS, now_ns=site.now_ns)
     outlet = FakeOutlet()
     watch = Watch(
         site.standings, [outlet], squash_url="https://squash.example", clock=lambda: site.now_ns
@@ -60,7 +58,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
         site.job(name="validate.PA1", tract="17", run_id="R2")
         steps.append(tell(1))
         yield steps
-    record.close()
+    site.close()
 
 
 def test_what_never_came_is_told_once(told: list[str]) -> None:

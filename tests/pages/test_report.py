@@ -134,7 +134,7 @@ def mailed(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     jobs.job(1.0, run_id="safe", run_url="https://ci.example.org/1")
     found = report_file(jobs.report(since="1d", compare_run="none"))
-    jobs.record.close()
+    jobs.close()
     return found
 
 

@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.job(1.0, dataset="dataset_0", filter="r", run_id="1", ago_ns=10)
     place = folder / "report.html"
     place.write_text(report_file(jobs.report(run="2", compare_run="1")), encoding="utf-8")
-    jobs.record.close()
+    jobs.close()
     return place
 
 

@@ -17,7 +17,7 @@ def made(folder: Path) -> Report:
     jobs.job(9.0, dataset="RC2", filter="y", name="q.a")
     jobs.job(1.0, name="q.a")
     found = jobs.report()
-    jobs.record.close()
+    jobs.close()
     return found
 
 

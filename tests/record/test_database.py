@@ -98,10 +98,9 @@ def test_a_password_in_the_url_is_not_shown(tmp_path: Path) -> None:
 
 def test_a_writing_transaction_takes_the_lock_at_its_beginning(tmp_path: Path) -> None:
     engine = opened(tmp_path / "squash.db")
-    with engine.connect() as one, writing(one).begin(), engine.connect() as other:
-        other.exec_driver_sql("PRAGMA busy_timeout = 0")
-        other.rollback()
-        with pytest.raises(Exception, match="locked"), writing(other).begin():
+    with writing(engine).begin(), writing(engine).connect() as other:
+        other.connection.cursor().execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(Exception, match="locked"), other.begin():
             pass
     engine.dispose()
 
@@ -111,7 +110,7 @@ def test_a_reading_transaction_sees_one_state(tmp_path: Path) -> None:
     count = text("SELECT count(*) FROM state")
     with engine.connect() as reader, reader.begin():
         before = reader.execute(count).scalar_one()
-        with engine.connect() as writer, writing(writer).begin():
+        with writing(engine).begin() as writer:
             writer.execute(text("INSERT INTO state VALUES ('a', 'b')"))
         assert reader.execute(count).scalar_one() == before
     engine.dispose()
@@ -126,7 +125,7 @@ def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
 
 def test_a_connection_by_statement_commits_each_by_itself(tmp_path: Path) -> None:
     engine = opened(tmp_path / "squash.db")
-    with by_statement(engine.connect()) as connection, engine.connect() as other:
+    with by_statement(engine).begin() as connection, engine.connect() as other:
         connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
         assert other.execute(text("SELECT value FROM state")).scalar_one() == "b"
         connection.commit()
@@ -135,7 +134,7 @@ def test_a_connection_by_statement_commits_each_by_itself(tmp_path: Path) -> Non
 
 def test_a_connection_that_was_by_statement_begins_transactions_again(tmp_path: Path) -> None:
     engine = opened(tmp_path / "squash.db")
-    with by_statement(engine.connect()) as connection:
+    with by_statement(engine).connect() as connection:
         connection.execute(text("SELECT 1"))
     with engine.connect() as connection:
         connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))

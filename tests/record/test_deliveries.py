@@ -46,7 +46,7 @@ def send(
     redelivered: list[tuple[int, int]] | None = None,
     refused: list[int] | None = None,
 ) -> None:
-    """Send jobs to base, as the drainer does."""
+    """Send jobs to base, as an outlet does."""
     if through is not None:
         mark_taken(connection, "base", after=0, through=through)
     finish(connection, through=through, redelivered=redelivered, refused=refused)

@@ -8,7 +8,7 @@ from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.reports import backtest as module
 from squash_api.reports.backtest import Backtest, Runs, backtest, edition_in_force, jobs_to_judge
 from squash_api.schema.names import Schema
-from tests.support.builders import measured, open_record
+from tests.support.builders import measured
 from tests.support.metrics_packages import SPECS
 from tests.support.past_jobs import Past
 
@@ -21,11 +21,9 @@ DESIGN = "validate.AM1.design"
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
     """A record whose specifications limit AM1 to 20, 10 and 5 marcsec."""
-    record = open_record(tmp_path)
-    made = Past(record, tmp_path, START_NS)
-    made.put_in_force(SPECS)
-    yield made
-    record.close()
+    with Past(tmp_path, START_NS) as made:
+        made.put_in_force(SPECS)
+        yield made
 
 
 def design_of(value: float, extra: str = "", *, name: str = "AM1.design") -> str:

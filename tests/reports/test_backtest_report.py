@@ -7,7 +7,6 @@ import pytest
 from squash_api.reports import backtest_report
 from squash_api.reports.backtest import Backtest
 from squash_api.reports.backtest_report import Section, sections, summary, to_json, to_markdown
-from tests.support.builders import open_record
 from tests.support.metrics_packages import SPECS
 from tests.support.past_jobs import Past
 
@@ -20,11 +19,9 @@ PROPOSED = (SPECS[: SPECS.index("---\nname: PA1")].replace("{value: 10}", "{valu
 
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
-    record = open_record(tmp_path)
-    made = Past(record, tmp_path, start_ns=1_793_491_200 * 10**9)
-    made.put_in_force(SPECS)
-    yield made
-    record.close()
+    with Past(tmp_path, start_ns=1_793_491_200 * 10**9) as made:
+        made.put_in_force(SPECS)
+        yield made
 
 
 def play(past: Past, specs: str = PROPOSED) -> Backtest:

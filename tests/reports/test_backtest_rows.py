@@ -5,7 +5,6 @@ import pytest
 
 from squash_api.reports import backtest as backtest_module
 from squash_api.reports.backtest_report import is_cut, messages, number, specification_rows
-from tests.support.builders import open_record
 from tests.support.metrics_packages import SPECS
 from tests.support.past_jobs import Past
 
@@ -16,11 +15,9 @@ PROPOSED = SPECS.replace("{value: 10}", "{value: 8}").replace("name: stretch", "
 
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
-    record = open_record(tmp_path)
-    made = Past(record, tmp_path, start_ns=1_793_491_200 * 10**9)
-    made.put_in_force(SPECS)
-    yield made
-    record.close()
+    with Past(tmp_path, start_ns=1_793_491_200 * 10**9) as made:
+        made.put_in_force(SPECS)
+        yield made
 
 
 def test_another_unit_of_a_metric_shows_the_limit_in_both(past: Past) -> None:

@@ -80,4 +80,4 @@ def test_json_reads_back_as_the_same_report(tmp_path: Path) -> None:
     found = jobs.report(since="2d", compare_since="20d", compare_until="2d")
     assert found.comparison is not None
     assert TypeAdapter(Report).validate_json(orjson.dumps(found)) == found
-    jobs.record.close()
+    jobs.close()

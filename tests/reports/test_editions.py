@@ -7,7 +7,6 @@ from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.metrics import meet_metrics
 from squash_api.reports.backtest import edition_in_force, edition_of
 from squash_api.schema.names import Schema
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, metric, spec
 from tests.support.metrics_packages import SPECS
 from tests.support.past_jobs import Past
@@ -17,9 +16,8 @@ SCHEMA = Schema()
 
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
-    record = open_record(tmp_path)
-    yield Past(record, tmp_path, start_ns=10**18)
-    record.close()
+    with Past(tmp_path, start_ns=10**18) as past:
+        yield past
 
 
 def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:

@@ -11,9 +11,8 @@ from tests.support.reporting import URL, ReportedJobs
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[ReportedJobs]:
-    jobs = ReportedJobs(tmp_path)
-    yield jobs
-    jobs.record.close()
+    with ReportedJobs(tmp_path) as jobs:
+        yield jobs
 
 
 def test_a_run_is_reported_on(jobs: ReportedJobs) -> None:

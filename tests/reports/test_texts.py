@@ -37,7 +37,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         jobs.job(value, name=name, **meta)
     jobs.job(1.0, ago_ns=3 * 86_400 * 10**9, filter="r", detector="1")
     found = jobs.report(since="1d", compare_since="9d", compare_until="1d")
-    jobs.record.close()
+    jobs.close()
     return found
 
 
@@ -79,7 +79,7 @@ def test_no_data_is_a_failure(tmp_path: Path) -> None:
     found = jobs.report(run="none")
     assert cases(found) == {"report Run none": "failure"}
     assert "No data" in report_markdown(found)
-    jobs.record.close()
+    jobs.close()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_markdown_of_hostile_names_holds_no_markup(tmp_path: Path) -> None:
     for markup in ("<", "[", "`", "@", "www.", "http:", "_c"):
         assert re.search(rf"(?<!\\){re.escape(markup)}", text.replace("www\\.", "")) is None, markup
     assert "\u202e" not in text
-    jobs.record.close()
+    jobs.close()
 
 
 def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
@@ -124,4 +124,4 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
     for number in range(52):
         jobs.job(1.0, detector=number)
     assert "and 2 more" in report_markdown(jobs.report(since="1d"))
-    jobs.record.close()
+    jobs.close()

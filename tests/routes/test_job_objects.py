@@ -14,12 +14,12 @@ from squash_api.record.record import Record
 from squash_api.routes.jobs import find_blob, measurement_objects
 from squash_api.routes.measurements import list_measurements
 from squash_api.routes.replies import date_text
-from squash_api.schema.names import Schema
+from squash_api.site import Site
 from tests.support.builders import (
     add_test_user,
     make_body,
+    make_settings,
     measured,
-    open_record,
     store_job,
 )
 
@@ -27,16 +27,20 @@ ADA = Account(1, "ada", "user", 1)
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
-    yield record
-    record.close()
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(make_settings(tmp_path)) as site:
+        add_test_user(site.record)
+        yield site
 
 
 @pytest.fixture
-def reader(record: Record) -> Reader:
-    return Reader.of_record(record, Schema())
+def record(site: Site) -> Record:
+    return site.record
+
+
+@pytest.fixture
+def reader(site: Site) -> Reader:
+    return site.reader
 
 
 @pytest.fixture

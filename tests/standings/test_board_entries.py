@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from squash_api.standings.board import POINTS, Board, Entry, Wanted
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, Observatory, expecting, loaded_ago
 
@@ -15,9 +14,8 @@ DECAM = (("instrument", "DECam"),)
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 @pytest.fixture
@@ -34,8 +32,8 @@ def states(board: Board) -> dict[str, tuple[str, ...]]:
     return {name: entry.states for name, entry in entries(board).items()}
 
 
-def values(board: Board, name: str = "p.a", **wanted: Any) -> list[float]:
-    entry = entries(board, **wanted).get(name)
+def values(board: Board, name: str = "p.a", tag: str | None = None, **tags: str) -> list[float]:
+    entry = entries(board, values=tags, tag=tag).get(name)
     return [] if entry is None else [row.standing.value for row in entry.rows]
 
 

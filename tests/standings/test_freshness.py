@@ -8,7 +8,6 @@ from squash_api.judging.specifications import specification_from_json
 from squash_api.schema.names import Schema
 from squash_api.standings.freshness import Arrival, ExpectedSeries, Freshness, expected_series
 from squash_api.standings.standing import Combination, Standings
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import (
     DAY_NS,
@@ -116,12 +115,10 @@ def test_a_time_is_said_in_words() -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
     """A record where `p.a.design` expects a value every 24 hours since two days."""
-    record = open_record(tmp_path)
-    site = Observatory(record)
-    site.define(expecting())
-    loaded_ago(record, 48 * HOUR_NS)
-    yield site
-    record.close()
+    with Observatory(tmp_path) as site:
+        site.define(expecting())
+        loaded_ago(site.record, 48 * HOUR_NS)
+        yield site
 
 
 def test_without_expectations_nothing_is_said(site: Observatory) -> None:

@@ -7,21 +7,19 @@ from sqlalchemy import event
 
 from squash_api.ingest.stored_job import load_job
 from squash_api.standings.job_states import JobState, JobStates, job_report, total
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import Observatory
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 @pytest.fixture
 def states(site: Observatory) -> JobStates:
-    return JobStates(site.reader, site.definitions.in_force)
+    return site.states
 
 
 def limit(last: str, value: float = 5.0, **changes: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from squash_api.standings.last_passing import (
     place_of,
     run_before,
 )
-from tests.support.builders import open_record
 from tests.support.definitions import spec
 from tests.support.observatory import HOUR_NS, Observatory
 
@@ -35,16 +34,14 @@ class Nightly(Observatory):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Nightly]:
-    record = open_record(tmp_path)
-    made = Nightly(record)
-    made.define(spec("p.a.design", value=5.0), spec("p.b.design", value=5.0))
-    yield made
-    record.close()
+    with Nightly(tmp_path) as site:
+        site.define(spec("p.a.design", value=5.0), spec("p.b.design", value=5.0))
+        yield site
 
 
 @pytest.fixture
 def states(site: Nightly) -> JobStates:
-    return JobStates(site.reader, site.definitions.in_force)
+    return site.states
 
 
 def place(site: Nightly, states: JobStates, job_id: int) -> Place:

@@ -6,15 +6,14 @@ import pytest
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.verdicts import Verdict
 from squash_api.standings.job_states import job_report
-from tests.support.builders import make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, World, metric, spec
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    record = open_record(tmp_path)
-    yield World(record)
-    record.close()
+    with World(tmp_path) as site:
+        yield site
 
 
 def new_job(world: World, value: float | None = 3.0, unit: str | None = "mmag") -> int:

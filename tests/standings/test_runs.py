@@ -6,9 +6,7 @@ import pytest
 
 from squash_api.errors import NotFoundError
 from squash_api.standings import runs as runs_overview
-from squash_api.standings.job_states import JobStates
 from squash_api.standings.runs import RunsOverview, RunSummary
-from tests.support.builders import open_record
 from tests.support.definitions import spec
 from tests.support.observatory import HOUR_NS, Observatory
 
@@ -28,17 +26,14 @@ class Ci(Observatory):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Ci]:
-    record = open_record(tmp_path)
-    made = Ci(record)
-    made.define(spec("p.a.design", value=5.0))
-    yield made
-    record.close()
+    with Ci(tmp_path) as site:
+        site.define(spec("p.a.design", value=5.0))
+        yield site
 
 
 @pytest.fixture
 def overview(site: Ci) -> RunsOverview:
-    states = JobStates(site.reader, site.definitions.in_force)
-    return RunsOverview(site.reader, states)
+    return RunsOverview(site.reader, site.states)
 
 
 def listed(overview: RunsOverview, *, limit: int = 50, **tags: str) -> list[RunSummary]:

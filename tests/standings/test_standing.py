@@ -11,7 +11,6 @@ from squash_api.judging.specifications import Specification, specification_from_
 from squash_api.record.metrics import MetricRow, declare_metrics
 from squash_api.schema.names import Context, Schema
 from squash_api.standings.standing import Standing, Standings, combination_of, stand, worst_first
-from tests.support.builders import open_record
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory
 
@@ -21,9 +20,8 @@ METRIC = MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 # One standing

@@ -7,9 +7,10 @@ from structlog.testing import capture_logs
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import Rejected
 from squash_api.record.metrics import declare_metrics
+from squash_api.site import Site
 from squash_api.standings.standing import Standings
-from squash_api.standings.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch, make_watch
-from tests.support.builders import make_body, make_settings, measured, open_record, store_job
+from squash_api.standings.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch
+from tests.support.builders import make_body, make_settings, measured, store_job
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import (
     HOUR_NS,
@@ -19,7 +20,6 @@ from tests.support.observatory import (
     expecting,
     loaded_ago,
 )
-from tests.support.site import wait_for
 
 URL = "https://squash.example"
 # The whole minute before the present.
@@ -28,9 +28,8 @@ THIS_MINUTE_NS = NOW_NS - NOW_NS % MINUTE_NS
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 def watching(site: Observatory, *outlets: FakeOutlet) -> Watch:
@@ -260,7 +259,7 @@ def test_a_refused_point_is_logged(watch: Watch, outlet: FakeOutlet) -> None:
     assert [entry["reason"] for entry in logs] == ["field type conflict"]
 
 
-def test_after_a_failure_it_goes_on(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failure_it_goes_on(watch: Watch) -> None:
     class Failing(FakeOutlet):
         calls = 0
 
@@ -270,15 +269,13 @@ def test_after_a_failure_it_goes_on(watch: Watch, monkeypatch: pytest.MonkeyPatc
                 raise RecordUnavailableError("locked")
             return True
 
-    monkeypatch.setattr("squash_api.standings.watch._POLL_S", 0.01)
-    monkeypatch.setattr("squash_api.standings.watch._PAUSE_S", 0.01)
     outlet = Failing()
     watch._outlets = [outlet]
     with capture_logs() as logs:
-        watch.start()
-        wait_for(lambda: bool(outlet.lines))
-        watch.stop()
+        waits = [watch.round().least_s for _ in range(3)]
+    assert waits == [30.0, 30.0, 1.0]
     assert [entry["log_level"] for entry in logs] == ["error", "error"]
+    assert outlet.lines
 
 
 def test_a_restart_says_the_same(site: Observatory, watch: Watch, outlet: FakeOutlet) -> None:
@@ -298,8 +295,8 @@ def test_a_restart_says_the_same(site: Observatory, watch: Watch, outlet: FakeOu
     ("setting", "count", "is_made"), [("on", 1, True), ("off", 1, False), ("on", 0, False)]
 )
 def test_there_is_a_watch_unless_it_is_off_or_nobody_listens(
-    tmp_path: Path, site: Observatory, setting: str, count: int, *, is_made: bool
+    tmp_path: Path, setting: str, count: int, *, is_made: bool
 ) -> None:
-    settings = make_settings(tmp_path, watch=setting)
-    made = make_watch(site.standings, settings, [FakeOutlet()] * count)
+    with Site(make_settings(tmp_path, watch=setting)) as site:
+        made = site.watch([FakeOutlet()] * count)
     assert (made is not None) == is_made

@@ -53,10 +53,14 @@ def at_the_time_of_the_record() -> Iterator[None]:
 @contextmanager
 def service_of_1_2_1(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
     """Run the service on a copy of the record in a folder; `settings` are other than usual ones."""
-    packed = (FOLDER / "squash.sqlite.xz").read_bytes()
-    (folder / "squash.db").write_bytes(lzma.decompress(packed))
+    (folder / "squash.db").write_bytes(_record())
     with service(folder, **(_SETTINGS | settings)) as client:
         yield client
+
+
+@cache
+def _record() -> bytes:
+    return lzma.decompress((FOLDER / "squash.sqlite.xz").read_bytes())
 
 
 def is_harmless(asked: Sequence[Asked]) -> bool:

@@ -1,39 +1,29 @@
 """A record with users, and what is needed to define metrics and specifications in it."""
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from squash_api.accounts.accounts import Account
-from squash_api.definitions.definitions import Definitions
-from squash_api.index.deriver import Deriver
-from squash_api.index.reader import Reader
-from squash_api.ingest.document import digest_job
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, store_jobs
+from squash_api.record.storing import NewJob
 from squash_api.record.tables import redelivery, user
-from squash_api.schema.names import Schema
+from squash_api.site import Site
+from tests.support.builders import STORE, make_settings
 
 ADA = Account(1, "ada", "user", 1)
 BOB = Account(2, "bob", "user", 1)
 ROOT = Account(3, "root", "admin", 1)
 
 
-class World:
-    """A record with three users, and what works on it."""
+class World(Site):
+    """A site with three users; its record is in a folder."""
 
-    def __init__(self, record: Record) -> None:
-        record.write(_add_users)
-        self.record = record
-        self.vocabulary = Vocabulary(record, Schema())
-        self.deriver = Deriver(record, self.vocabulary)
-        self.reader = Reader(record, self.deriver, self.vocabulary)
-        self.definitions = Definitions(
-            record, Schema(), self.vocabulary, catch_up=self.deriver.catch_up
-        )
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        super().__init__(make_settings(folder, **settings))
+        self.record.write(_add_users)
 
     @property
     def revision(self) -> int:
@@ -62,10 +52,9 @@ class World:
                     identifiers_digest=None,
                     is_deliverable=True,
                     body=body.encode(),
-                    digest_of=digest_job,
                     new_units={} if "p.a" in self.vocabulary.metrics else {"p.a": unit},
                 )
-                store_jobs(connection, [job])
+                STORE.whole(connection, [job])
 
         self.record.write(work)
 

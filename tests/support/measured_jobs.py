@@ -5,28 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.accounts.accounts import Account
-from squash_api.index.deriver import Deriver
 from squash_api.index.jobs import delete_job
-from squash_api.index.reader import Reader
-from squash_api.record.metrics import Vocabulary, declare_metrics, metric_ids
-from squash_api.record.record import Record
-from squash_api.schema.names import Schema
-from squash_api.trends.series import Selection, Series, Value
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from squash_api.record.metrics import declare_metrics, metric_ids
+from squash_api.site import Site
+from squash_api.trends.question import Question
+from squash_api.trends.series import Series, Value
+from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 
 UNITS = {"p.a": "mmag", "p.b": "mmag", "q.a": "arcsec"}
 
 
-class MeasuredJobs:
-    """A record in which the metrics of `UNITS` are declared; `ada` is its user."""
+class MeasuredJobs(Site):
+    """A site where the metrics of `UNITS` are declared; `ada` is its user."""
 
     def __init__(self, folder: Path) -> None:
-        self.record: Record = open_record(folder)
+        super().__init__(make_settings(folder))
         add_test_user(self.record)
         self.record.write(lambda connection: declare_metrics(connection, UNITS))
-        self.vocabulary = Vocabulary(self.record, Schema())
-        self.deriver = Deriver(self.record, self.vocabulary)
-        self.reader = Reader(self.record, self.deriver, self.vocabulary)
 
     def add(
         self,
@@ -55,14 +50,14 @@ class MeasuredJobs:
             found = metric_ids(connection, names)
         return [found[name] for name in names]
 
-    def series(self, **selection: Any) -> Series:
-        """Return the series of a selection, whose fields are given."""
-        return Series(self.reader, Selection(**selection))
+    def series(self, **question: Any) -> Series:
+        """Return the answer to a question, whose parts are given."""
+        return Series(self.reader, Question(**question))
 
-    def values(self, **selection: Any) -> list[Value]:
-        """Return the values of a selection."""
-        return list(self.series(**selection).values())
+    def values(self, **question: Any) -> list[Value]:
+        """Return the values that a question asks for."""
+        return list(self.series(**question).values())
 
-    def found(self, **selection: Any) -> list[tuple[str, float | None, int]]:
-        """Return metric, value and job of a selection's values."""
-        return [(item.metric, item.value, item.job_id) for item in self.values(**selection)]
+    def found(self, **question: Any) -> list[tuple[str, float | None, int]]:
+        """Return metric, value and job of the values that a question asks for."""
+        return [(item.metric, item.value, item.job_id) for item in self.values(**question)]

@@ -1,6 +1,7 @@
 """A record to which jobs come one by one, and what watches it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
@@ -9,9 +10,8 @@ from squash_api.index.jobs import delete_job
 from squash_api.influx.client import InfluxUnavailableError, Rejected
 from squash_api.record.record import Record
 from squash_api.record.tables import definition
-from squash_api.schema.names import Schema
 from squash_api.standings.freshness import ExpectedSeries, Freshness
-from squash_api.standings.standing import Combination, Standing, Standings
+from squash_api.standings.standing import Combination, Standing
 from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, ROOT, World, metric, spec
 
@@ -24,12 +24,11 @@ NOW_NS = 1_790_000_040 * 10**9
 class Observatory(World):
     """The metrics p.a and p.b are declared, in mmag; `now_ns` is the present."""
 
-    def __init__(self, record: Record, *, now_ns: int = NOW_NS) -> None:
-        super().__init__(record)
+    def __init__(self, folder: Path, *, now_ns: int = NOW_NS, **settings: Any) -> None:
+        super().__init__(folder, **settings)
         self.now_ns = now_ns
         self.define_metrics(metric("p.a"), metric("p.b"))
-        self.standings = Standings(self.reader, self.definitions.in_force)
-        self.freshness = Freshness(self.definitions.in_force, Schema(), self.standings.latest)
+        self.freshness = Freshness(self.definitions.in_force, self.schema, self.standings.latest)
 
     def define_metrics(self, *documents: dict[str, Any]) -> None:
         """Declare metrics."""

@@ -5,12 +5,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from squash_api.definitions.definitions import Definitions
-from squash_api.index.deriver import Deriver
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
 from squash_api.reports.backtest import (
     Backtest,
     backtest,
@@ -19,25 +15,23 @@ from squash_api.reports.backtest import (
     jobs_to_judge,
 )
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, store_job
+from squash_api.site import Site
+from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 from tests.support.metrics_packages import write_metrics_package
 
 SCHEMA = Schema()
 
 
-class Past:
-    """An open record; jobs are added a minute apart, the first at `start_ns`."""
+class Past(Site):
+    """A site to which jobs are added a minute apart, the first at `start_ns`."""
 
-    def __init__(self, record: Record, folder: Path, start_ns: int) -> None:
-        self.record = record
+    def __init__(self, folder: Path, start_ns: int) -> None:
+        super().__init__(make_settings(folder))
         self.folder = folder
         self.start_ns = start_ns
         self.next_ns = start_ns
         self._numbers = count()
-        add_test_user(record)
-        vocabulary = Vocabulary(record, SCHEMA)
-        deriver = Deriver(record, vocabulary)
-        self.definitions = Definitions(record, SCHEMA, vocabulary, catch_up=deriver.catch_up)
+        add_test_user(self.record)
 
     def put_in_force(self, specs: str, **options: Any) -> None:
         """Define a metrics package by YAML, as `SQUASH_SPECS` would."""

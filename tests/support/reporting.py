@@ -10,10 +10,8 @@ from squash_api.judging.verdicts import Verdict, judge
 from squash_api.record.metrics import declare_metrics
 from squash_api.reports.document import Cell, Column, Report
 from squash_api.reports.matrix import Key, Matrix, make_matrix
-from squash_api.reports.report import PeriodReports
 from squash_api.reports.results import Result
-from squash_api.reports.scope import read_request
-from tests.support.builders import open_record
+from squash_api.trends.question import read_report_question
 from tests.support.definitions import spec
 from tests.support.observatory import Observatory
 
@@ -82,8 +80,7 @@ class ReportedJobs(Observatory):
     """An observatory of which reports are made."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(open_record(folder))
-        self.reports = PeriodReports(self.reader, self.definitions.in_force, url=URL)
+        super().__init__(folder, url=URL)
 
     def change_unit(self, name: str, unit: str) -> None:
         """Give a metric another unit, whatever its specifications say."""
@@ -92,5 +89,5 @@ class ReportedJobs(Observatory):
     def report(self, *parameters: tuple[str, str], **given: str) -> Report:
         """Return the report that parameters ask for."""
         asked: Iterable[tuple[str, str]] = [*parameters, *given.items()]
-        request = read_request(asked, now_ns=self.now_ns)
+        request = read_report_question(asked, now_ns=self.now_ns)
         return self.reports.report(request, now_ns=self.now_ns)

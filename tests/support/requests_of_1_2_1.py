@@ -1,9 +1,12 @@
 """The requests whose answers are kept in `tests/data/record_1_2_1/answers`, by name.
 
-Several in a row are asked one after the other, of a record of their own.
+Several in a row are asked one after the other, of a record of their own if one of them changes it.
+Pages are not asked for what a change of a unit leaves to be derived in the background: they show it
+some seconds later.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +86,8 @@ _JOB = {
     },
 }
 _SPEC = {"threshold": {"operator": "<=", "value": 2, "unit": "arcsec"}, "tags": ["minimum"]}
+_BASIC = b64encode(b"ada:a password of tests").decode()
+_FORGED = "eyJhbGciOiJIUzI1NiIsInR5cCI6InNxdWFzaCtqd3QifQ.eyJzdWIiOiIyIn0.c2lnbmF0dXJl"
 _METRIC = {"unit": "mbar", "description": "Pressure", "tags": ["air"], "unknown": 1}
 _CREDENTIALS = {"username": "ada", "password": "a password of tests"}
 
@@ -153,6 +158,12 @@ _MEASUREMENTS = {
     "measurements-csv-hostile": _get("/measurements?package=hostile&format=csv&fields=*"),
     "measurements-parquet": _get("/measurements?package=survey&format=parquet&limit=6"),
     "measurements-of-unknown": _get("/measurements?metric=validate_drp.AM0&packages=x&since=soon"),
+    "measurements-of-unknown-metric": _get("/measurements?metric=validate_drp.AM0&package=check"),
+    "measurements-with-wrong-texts": _get(
+        "/measurements?absent=maybe&points=1&limit=0&after=x&job=x&fields=meta.&meta.=1&meta.a="
+        "&since=1d&until=2d&format=xls&filter="
+    ),
+    "measurements-within-a-job": _get("/measurements?run=995&limit=3&after=1795317078100000000.2"),
     "measurements-in-wrong-unit": _get("/measurements?metric=validate_drp.AM1&unit=kg"),
     "measurements-with-wrong-cursor": _get("/measurements?after=first"),
 }
@@ -177,7 +188,8 @@ _RUNS = {
     "runs-of-dataset": _get("/runs?dataset=HSC_RC2&limit=2&after=1795144364500000000"),
     "run": _get("/runs/validate_drp/1000"),
     "run-now": _get("/runs/survey/701?specs=now"),
-    "run-in-pages": _get("/runs/checks/again?limit=2&after=55"),
+    "run-in-pages": _get("/runs/checks/again?limit=2")
+    + _get("/runs/checks/again?limit=2&after=55"),
     "run-without-pipeline": _get("/runs/-/late_run"),
     "run-with-dash": _get("/runs/checks/--odd"),
     "run-with-strange-name": _get(f"/runs/{_QUOTED_PLACE}/{_QUOTED_PLACE}"),
@@ -199,6 +211,9 @@ _REPORTS = {
     "report-of-package": _get("/report?since=60d&package=checks&tag=operators"),
     "report-of-metric": _get("/report?since=60d&metric=survey.Seeing&dataset=sky"),
     "report-of-nothing": _get("/report?run=none"),
+    "report-compared-with-nothing": _get("/report?run=1000&compare_run=none"),
+    "report-compared-with-itself": _get("/report?run=999&compare_run=999&metric=validate_drp.PA1"),
+    "report-compared-with-more": _get("/report?since=3d&compare_since=60d&filter=r&package=checks"),
     "report-markdown": _get(
         "/report?since=60d&format=md&compare_since=60d&compare_until=2026-11-20"
     ),
@@ -234,6 +249,8 @@ _PAGES = {
     "metric-plot": _get("/metric/validate_drp.PA1/plot?range=all"),
     "metric-plot-over-number": _get("/metric/validate_drp.AM1/plot?x=meta.airmass&theme=dark"),
     "metric-plot-over-metric": _get("/metric/checks.Queried/plot?x=checks.Muted&detector=41"),
+    "metric-plot-over-words": _get("/metric/validate_drp.AM1/plot?x=filter"),
+    "metric-plot-over-nothing": _get("/metric/validate_drp.AM1/plot?x=meta.nothing"),
     "metric-plot-not-new": _get("/metric/validate_drp.PA1/plot?newest=32"),
     "job-page": _page("/job/31"),
     "job-page-broken": _page("/job/38"),
@@ -285,6 +302,11 @@ _ACCOUNTS = {
     "users-without-token": _get("/users"),
     "users-with-wrong-token": _with("Authorization", "JWT abc", "GET", "/users"),
     "users-with-wrong-scheme": _with("Authorization", "Digest abc", "GET", "/users"),
+    "users-with-password": _with("Authorization", f"Basic {_BASIC}", "GET", "/users"),
+    "users-with-wrong-basic": _with("Authorization", "Basic abc", "GET", "/users"),
+    "users-with-forged-token": _with("Authorization", f"Bearer {_FORGED}", "GET", "/users"),
+    "users-with-half-a-token": _with("Authorization", "JWT", "GET", "/users"),
+    "users-with-two-tokens": _with("Authorization", "JWT a b", "GET", "/users"),
     "register": _send("POST", "/register", {"username": "new", "password": "secret"}, by="")
     + _get("/users", by="root"),
     "register-closed": _send("POST", "/register", _CREDENTIALS, by="", registration="closed"),
@@ -318,6 +340,16 @@ _JOB_CHANGES = {
     "post-job-that-is-none": _send(
         "POST", "/job", {"measurements": [{"value": "x"}, 3], "blobs": 1, "meta": []}
     ),
+    "post-job-of-wrong-types": _send(
+        "POST",
+        "/job",
+        {
+            "measurements": [{"metric": 1}, {"metric": "a.b", "value": [], "unit": 1}],
+            "blobs": [1],
+            "meta": {"env": 1, "packages": "x"},
+        },
+    ),
+    "post-job-that-is-too-deep": _raw("POST", "/job", f'{{"meta": {"[" * 300}{"]" * 300}}}'),
     "post-job-that-is-no-json": _raw("POST", "/job", '{"measurements":\n [1,}'),
     "post-job-as-text": _raw("POST", "/job", "{}", kind="text/plain"),
     "post-job-too-large": _send("POST", "/job", {"meta": {"a": "x" * 2000}}, max_body_bytes=1000),
@@ -333,6 +365,9 @@ _JOB_CHANGES = {
     + _get("/job/31/report"),
     "post-measurement-without-unit": _send(
         "POST", "/measurement/31", {"metric": "checks.Below", "value": 1}
+    ),
+    "post-measurement-of-wrong-types": _send(
+        "POST", "/measurement/31", {"metric": 1, "value": "x", "unit": 2, "identifier": 3}
     ),
     "post-measurement-in-wrong-unit": _send("POST", "/measurement/31", {**_MET, "unit": "kg"}),
     "post-measurement-to-anothers": _send("POST", "/measurement/13", _MET),
@@ -355,10 +390,19 @@ _DEFINITION_CHANGES = {
         "/metrics",
         {"metrics": [{"name": "air", "unit": "m"}, {"name": "a.b", "unit": "hm/"}]},
     ),
+    "post-metrics-with-wrong-keys": _send(
+        "POST",
+        "/metrics",
+        {
+            "metrics": [
+                {"name": "squash.a", "unit": 1, "description": 2, "tags": 3, "reference": 4},
+                {"name": "air.run_id", "unit": "m", "reference": {"page": "x", "url": 5}},
+            ]
+        },
+    ),
     "put-metric": _send("PUT", "/metric/survey.Seeing", {"description": "S", "unit": "marcsec"})
     + _get("/measurements?metric=survey.Seeing&limit=2")
-    + _get("/job/19/report?specs=now")
-    + _page("/metric/survey.Seeing"),
+    + _get("/job/19/report?specs=now"),
     "put-metric-in-wrong-unit": _send(
         "PUT", "/metric/survey.Seeing", {"description": "S", "unit": "s"}
     ),
@@ -387,6 +431,46 @@ _DEFINITION_CHANGES = {
             ]
         },
     ),
+    "post-specs-with-wrong-keys": _send(
+        "POST",
+        "/specs",
+        {
+            "specs": [
+                {
+                    "name": "survey.Seeing.a",
+                    "threshold": {"operator": "=", "value": "1e400", "unit": "hm/"},
+                    "tags": 1,
+                    "metadata_query": {"date": "x", "packages": None},
+                    "alert": {
+                        "level": "bad",
+                        "channel": "dm",
+                        "per": ["x"],
+                        "max_age": "1",
+                        "mute": {},
+                    },
+                    "expect": {"every": 5},
+                }
+            ]
+        },
+    ),
+    "post-spec-with-all-keys": _send(
+        "POST",
+        "/spec/survey.Seeing.all",
+        {
+            **_SPEC,
+            "metadata_query": {"instrument": "LATISS", "physical_filter": "g~z"},
+            "alert": {
+                "level": "info",
+                "channel": "@ada",
+                "per": "instrument",
+                "max_age": "2w",
+                "mute": {"until": "2026-12-15", "why": "new"},
+            },
+            "expect": {"every": "1h", "grace": "5m"},
+        },
+    )
+    + _page("/specs?q=seeing.all")
+    + _page("/?package=survey&state=late"),
     "put-spec": _send("PUT", "/spec/survey.Seeing.design", _SPEC, by="grace")
     + _get("/spec/survey.Seeing.design")
     + _page("/specs?package=survey")

@@ -137,7 +137,7 @@ class Site:
 
 
 def expire_leases(site: Site) -> None:
-    """Let the time go by in which nobody takes over from a drainer that was killed."""
+    """Let the time go by in which nobody takes over from an outlet that was killed."""
     with closing(sqlite3.connect(site.service.folder / "squash.db", timeout=60)) as record:
         record.execute("UPDATE target SET lease_until_ns = 0")
         record.commit()

@@ -12,9 +12,8 @@ from tests.support.measured_jobs import MeasuredJobs
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    jobs = MeasuredJobs(tmp_path)
-    yield jobs
-    jobs.record.close()
+    with MeasuredJobs(tmp_path) as jobs:
+        yield jobs
 
 
 def units(jobs: MeasuredJobs, unit: str | None = None) -> MetricUnits:

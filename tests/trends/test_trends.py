@@ -7,20 +7,19 @@ import pytest
 from squash_api.errors import NotFoundError
 from squash_api.index.derived import mark_for_rederivation
 from squash_api.trends.trends import Asked, Trend, Trends
-from tests.support.builders import make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Observatory]:
-    record = open_record(tmp_path)
-    yield Observatory(record)
-    record.close()
+    with Observatory(tmp_path) as site:
+        yield site
 
 
 def trends_of(site: Observatory) -> Trends:
-    return Trends(site.reader, site.definitions.in_force)
+    return site.trends
 
 
 def read(site: Observatory, **asked: Any) -> Trend:

@@ -1,7 +1,11 @@
-"""Which metrics and specifications a report is about, and what of them was not measured. Pure."""
+"""What a report is about: metrics and specifications, its title, and what is missing. Pure.
+
+A question says it; here it meets the definitions in force.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from squash_api.definitions.in_force import Snapshot
@@ -9,20 +13,20 @@ from squash_api.errors import Detail, InvalidInputError
 from squash_api.judging.specifications import LEVELS, Specification
 from squash_api.reports.document import Missing, SilentPackage
 from squash_api.reports.limits import Limits
-from squash_api.reports.scope import Scope
 from squash_api.schema.names import Schema, split_metric_name
+from squash_api.trends.question import Question
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Subject:
     """The names of the metrics, and the specifications to judge by."""
 
     metrics: frozenset[str]
     specifications: Mapping[str, list[Specification]]
 
 
-def choose(snapshot: Snapshot, measured: Collection[str], scope: Scope) -> Choice:
-    """Return what a scope names.
+def subject_of(snapshot: Snapshot, measured: Collection[str], question: Question) -> Subject:
+    """Return what a question names.
 
     Parameters
     ----------
@@ -37,13 +41,13 @@ def choose(snapshot: Snapshot, measured: Collection[str], scope: Scope) -> Choic
         If there is no such metric or package.
     """
     known = {*measured, *snapshot.declared, *snapshot.by_metric}
-    _refuse_unknown("metric", scope.metrics, known)
-    _refuse_unknown("package", scope.packages, {split_metric_name(name)[0] for name in known})
-    wanted = set(scope.tags)
-    mildest = LEVELS.index(scope.level)
+    _refuse_unknown("metric", question.metrics, known)
+    _refuse_unknown("package", question.packages, {split_metric_name(name)[0] for name in known})
+    wanted = set(question.labels)
+    mildest = LEVELS.index(question.level)
     metrics, specifications = set(), {}
     for name in known:
-        if not _is_named(name, scope):
+        if not _is_named(name, question):
             continue
         declared = snapshot.declared.get(name)
         tags = set() if declared is None else set(declared.tags)
@@ -56,13 +60,13 @@ def choose(snapshot: Snapshot, measured: Collection[str], scope: Scope) -> Choic
             metrics.add(name)
             if found:
                 specifications[name] = found
-    return Choice(frozenset(metrics), specifications)
+    return Subject(frozenset(metrics), specifications)
 
 
-def _is_named(metric: str, scope: Scope) -> bool:
-    if not (scope.metrics or scope.packages):
+def _is_named(metric: str, question: Question) -> bool:
+    if not (question.metrics or question.packages):
         return True
-    return metric in scope.metrics or split_metric_name(metric)[0] in scope.packages
+    return metric in question.metrics or split_metric_name(metric)[0] in question.packages
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Gaps:
 
 
 def gaps_of(
-    choice: Choice, found: Collection[str], limits: Limits, scope: Scope, schema: Schema
+    subject: Subject, found: Collection[str], limits: Limits, question: Question, schema: Schema
 ) -> Gaps:
     """Return what the specifications ask for and the selection does not have.
 
@@ -90,12 +94,12 @@ def gaps_of(
         What the results were judged by.
     """
     asked = {
-        name: [item.name for item in items if _may_apply(item, scope, schema)]
-        for name, items in sorted(choice.specifications.items())
+        name: [item.name for item in items if _may_apply(item, question, schema)]
+        for name, items in sorted(subject.specifications.items())
     }
     asked = {name: specifications for name, specifications in asked.items() if specifications}
-    packages = {split_metric_name(name)[0] for name in found} | set(scope.packages)
-    packages |= {split_metric_name(name)[0] for name in scope.metrics}
+    packages = {split_metric_name(name)[0] for name in found} | set(question.packages)
+    packages |= {split_metric_name(name)[0] for name in question.metrics}
     missing, silent = [], dict[str, int]()
     for name, specifications in asked.items():
         package = split_metric_name(name)[0]
@@ -114,14 +118,51 @@ def gaps_of(
     return Gaps(missing, [SilentPackage(*item) for item in sorted(silent.items())], sorted(idle))
 
 
-def _may_apply(specification: Specification, scope: Scope, schema: Schema) -> bool:
-    """Tell whether jobs of a scope can have what the specification's query asks for."""
-    where = dict(scope.where)
+def _may_apply(specification: Specification, question: Question, schema: Schema) -> bool:
+    """Tell whether jobs that are asked for can have what the specification's query asks for."""
     terms = [schema.term(key, value) for key, value in specification.metadata_query.items()]
     return not any(
-        term is not None and term.name in where and term.value not in where[term.name]
+        term is not None and term.value not in question.tags.get(term.name, (term.value,))
         for term in terms
     )
+
+
+def title_of(question: Question, *, now_ns: int) -> str:
+    """Return what a report is about, in words; the filters are left to `filters_of`.
+
+    A period without an end is said to end at `now_ns`.
+    """
+    parts = []
+    for noun, names in (("release", question.version_tags), ("run", question.runs)):
+        if names:
+            parts.append(f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}")
+    pipelines = question.tags.get("pipeline", ())
+    if pipelines:
+        parts.append(f"pipeline {', '.join(pipelines)}")
+    if question.since_ns is not None:
+        end_ns = now_ns if question.until_ns is None else question.until_ns
+        parts.append(f"{_moment(question.since_ns)} to {_moment(end_ns)} UTC")
+    elif question.until_ns is not None:
+        parts.append(f"until {_moment(question.until_ns)} UTC")
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:] if text else "Everything"
+
+
+def filters_of(question: Question) -> dict[str, tuple[str, ...]]:
+    """Return what narrows a report beside run, release and time, by the name of its parameter."""
+    named = {
+        **{name: values for name, values in question.tags.items() if name != "pipeline"},
+        "package": question.packages,
+        "metric": question.metrics,
+        "tag": question.labels,
+        "level": () if question.level == LEVELS[0] else (question.level,),
+    }
+    return {name: values for name, values in named.items() if values}
+
+
+def _moment(time_ns: int) -> str:
+    """Return a time as day and minute."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _refuse_unknown(noun: str, asked: Iterable[str], known: Collection[str]) -> None:

@@ -6,15 +6,17 @@ import pytest
 from squash_api.definitions.in_force import Snapshot
 from squash_api.errors import InvalidInputError
 from squash_api.judging.specifications import Specification, specification_from_json
-from squash_api.reports.choice import Choice, Gaps, choose, gaps_of
 from squash_api.reports.document import Missing, SilentPackage
 from squash_api.reports.limits import Limits
-from squash_api.reports.scope import Scope
+from squash_api.reports.subject import Gaps, Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.schema.names import Schema
+from squash_api.trends.question import Question, read_report_question
 from squash_api.verify.metrics import metric_from_json
 from tests.support.definitions import metric, spec
 
 SCHEMA = Schema()
+# 2026-11-22 12:00 UTC
+NOW_NS = 1_795_348_800 * 10**9
 METRICS = (
     metric("p.a", tags=["chromatic"]),
     metric("p.b"),
@@ -37,12 +39,12 @@ def snapshot(*documents: dict[str, Any]) -> Snapshot:
     return Snapshot({}, {}, declared, by_metric)
 
 
-def chosen(**scope: Any) -> Choice:
-    return choose(snapshot(*SPECS), {"p.a", "r.undeclared"}, Scope(**scope))
+def chosen(**asked: Any) -> Subject:
+    return subject_of(snapshot(*SPECS), {"p.a", "r.undeclared"}, Question(**asked))
 
 
-def names(choice: Choice) -> set[str]:
-    return {item.name for found in choice.specifications.values() for item in found}
+def names(subject: Subject) -> set[str]:
+    return {item.name for found in subject.specifications.values() for item in found}
 
 
 def test_without_filters_everything_is_chosen() -> None:
@@ -56,13 +58,13 @@ def test_metrics_and_packages_are_added_up() -> None:
 
 
 def test_a_tag_is_of_the_metric_or_of_the_specification() -> None:
-    found = chosen(tags=("chromatic",))
+    found = chosen(labels=("chromatic",))
     assert found.metrics == {"p.a", "p.b"}
     assert names(found) == {"p.a.design", "p.a.minimum", "p.b.stretch"}
 
 
 def test_of_several_tags_all_are_asked_for() -> None:
-    assert names(chosen(tags=("chromatic", "design"))) == {"p.a.design"}
+    assert names(chosen(labels=("chromatic", "design"))) == {"p.a.design"}
 
 
 def test_the_level_leaves_out_milder_specifications_and_keeps_the_metrics() -> None:
@@ -71,26 +73,26 @@ def test_the_level_leaves_out_milder_specifications_and_keeps_the_metrics() -> N
 
 
 @pytest.mark.parametrize(
-    ("scope", "message"),
+    ("asked", "message"),
     [
         ({"metrics": ("p.aa",)}, "There is no metric p.aa; did you mean p.a?"),
         ({"packages": ("nothing",)}, "There is no package nothing."),
     ],
 )
-def test_what_does_not_exist_is_refused(scope: dict[str, Any], message: str) -> None:
+def test_what_does_not_exist_is_refused(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        chosen(**scope)
+        chosen(**asked)
     assert caught.value.message == message
 
 
 # What was not measured
 
 
-def gaps(found: Iterable[str], used: Iterable[str] = (), **scope: Any) -> Gaps:
-    choice = chosen(**scope)
-    limits = Limits(choice.specifications, SCHEMA)
+def gaps(found: Iterable[str], used: Iterable[str] = (), **asked: Any) -> Gaps:
+    subject = chosen(**asked)
+    limits = Limits(subject.specifications, SCHEMA)
     limits.used.update(used)
-    return gaps_of(choice, set(found), limits, Scope(**scope), SCHEMA)
+    return gaps_of(subject, set(found), limits, Question(**asked), SCHEMA)
 
 
 def test_metrics_with_limits_that_have_no_value_are_missing() -> None:
@@ -117,8 +119,47 @@ def test_specifications_that_applied_to_nothing_are_idle() -> None:
 
 
 def test_limits_for_another_filter_than_was_asked_for_are_not_missed() -> None:
-    where = (("filter", ("g",)),)
-    found = gaps(
-        {"p.a", "p.b", "q.a"}, used=["p.a.design", "p.b.stretch", "q.a.design"], where=where
-    )
+    tags = {"filter": ("g",)}
+    found = gaps({"p.a", "p.b", "q.a"}, used=["p.a.design", "p.b.stretch", "q.a.design"], tags=tags)
     assert found.idle == []
+
+
+# In words
+
+
+def about(**given: str) -> Question:
+    return read_report_question(given.items(), now_ns=NOW_NS).about
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        ({"run": "42", "pipeline": "drp"}, "Run 42, pipeline drp"),
+        ({"version_tag": "w_47"}, "Release w_47"),
+        (
+            {"since": "2026-11-20", "until": "2026-11-21"},
+            "2026-11-20 00:00 to 2026-11-21 23:59 UTC",
+        ),
+        ({"run": "1", "since": "2026-11-20"}, "Run 1, 2026-11-20 00:00 to 2026-11-22 12:00 UTC"),
+        ({"run": "1", "until": "2026-11-20"}, "Run 1, until 2026-11-20 23:59 UTC"),
+    ],
+)
+def test_title_says_what_it_is_about(given: dict[str, str], title: str) -> None:
+    assert title_of(about(**given), now_ns=NOW_NS) == title
+
+
+def test_several_runs_are_named() -> None:
+    assert title_of(Question(runs=("1", "2")), now_ns=NOW_NS) == "Runs 1, 2"
+
+
+def test_a_question_without_bounds_is_everything() -> None:
+    assert title_of(Question(), now_ns=NOW_NS) == "Everything"
+
+
+def test_filters_are_named_beside_the_title() -> None:
+    given: dict[str, Any] = {"run": "1", "package": "p", "filter": "r", "level": "CRITICAL"}
+    assert filters_of(about(**given)) == {
+        "filter": ("r",),
+        "package": ("p",),
+        "level": ("CRITICAL",),
+    }

@@ -10,10 +10,13 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
-from squash_api.delivery import batches as batch_points
-from squash_api.delivery import batches as batches_ahead
-from squash_api.delivery import drainer as delivery
-from squash_api.delivery.drainer import Drainer
+from squash_api.delivery import batches
+from squash_api.delivery import influxdb as influxdb_outlet
+from squash_api.delivery import outlet as outlets
+from squash_api.delivery.batches import PointMaker
+from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.outlet import GATHER
+from squash_api.delivery.reader import NO_WAIT
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.derived import derived_through, requeue_metrics
 from squash_api.index.deriver import Deriver
@@ -55,18 +58,17 @@ def influxdb() -> FakeInfluxDB:
 
 
 @pytest.fixture
-def drainer(record: Record, influxdb: FakeInfluxDB) -> Drainer:
-    return new_drainer(record, influxdb)
+def outlet(record: Record, influxdb: FakeInfluxDB) -> InfluxOutlet:
+    return new_outlet(record, influxdb)
 
 
-def new_drainer(record: Record, influxdb: FakeInfluxDB, name: str = "default") -> Drainer:
+def new_outlet(record: Record, influxdb: FakeInfluxDB, name: str = "default") -> InfluxOutlet:
     vocabulary = Vocabulary(record, Schema())
-    return Drainer(
+    deriver = Deriver(record, vocabulary)
+    return InfluxOutlet(
         InfluxTarget(name=name, url="http://influx.invalid", token=SecretStr("t0k")),
-        record=record,
-        vocabulary=vocabulary,
-        deriver=Deriver(record, vocabulary),
-        squash_url="https://squash.example/api",
+        record,
+        PointMaker(record, vocabulary, deriver, squash_url="https://squash.example/api"),
         transport=httpx.MockTransport(influxdb),
     )
 
@@ -84,13 +86,14 @@ def new_jobs(record: Record, count: int = 1, *, value: float | None = 1.5) -> li
     ]
 
 
-def step(drainer: Drainer) -> float:
-    return drainer._step_or_wait()
+def step(outlet: InfluxOutlet) -> float:
+    """Do one round; return the longest wait before the next, in s."""
+    return outlet.round().longest_s
 
 
-def drain(drainer: Drainer) -> None:
+def drain(outlet: InfluxOutlet) -> None:
     """Do rounds until there is nothing to do."""
-    while step(drainer) == 0.0:
+    while outlet.round() in (NO_WAIT, GATHER):
         pass
 
 
@@ -114,20 +117,20 @@ def state(record: Record, job: int, name: str = "default") -> JobDelivery:
 
 
 def test_jobs_waiting_go_out_in_one_request_in_their_order(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     jobs = new_jobs(record, 3)
-    drain(drainer)
+    drain(outlet)
     ((first, *rest),) = influxdb.batches
     assert [line.rpartition(" ")[2] for line in (first, *rest)] == ["1000", "1001", "1002"]
     assert [state(record, job).state for job in jobs] == ["SUCCESS"] * 3
 
 
 def test_a_point_says_what_the_record_says(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record)
-    drain(drainer)
+    drain(outlet)
     (line,) = influxdb.lines
     assert line.startswith("p,instrument=HSC ")
     for part in ("a=1.5", "squash_id=1", 'squash_url="https://squash.example/api/job/1"'):
@@ -135,17 +138,17 @@ def test_a_point_says_what_the_record_says(
 
 
 def test_credentials_go_with_every_write(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record)
-    drain(drainer)
+    drain(outlet)
     assert [headers["Authorization"] for headers in influxdb.headers] == ["Token t0k"]
 
 
 def test_with_nothing_to_do_influxdb_is_left_alone_and_the_round_waits(
-    influxdb: FakeInfluxDB, drainer: Drainer
+    influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
-    assert step(drainer) > 0
+    assert step(outlet) > 0
     assert influxdb.batches == []
 
 
@@ -163,43 +166,45 @@ def test_with_nothing_to_do_influxdb_is_left_alone_and_the_round_waits(
     ],
 )
 def test_what_may_pass_is_tried_again_and_nothing_is_lost_or_quarantined(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, answer: Answer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, answer: Answer
 ) -> None:
     (job,) = new_jobs(record)
     influxdb.answers = [answer]
-    assert 0 < step(drainer) <= 0.25
+    assert 0 < step(outlet) <= 0.25
     assert state(record, job).state == "STARTED"
     assert target(record).trouble is not None
-    drain(drainer)
+    drain(outlet)
     assert state(record, job).state == "SUCCESS"
     assert (len(influxdb.lines), target(record).trouble) == (1, None)
 
 
 def test_the_wait_grows_with_jitter_to_a_bound_and_ends_with_success(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record)
     influxdb.is_up = False
-    waits = [step(drainer) for _ in range(12)]
+    waits = [step(outlet) for _ in range(12)]
     for number, wait_s in enumerate(waits):
-        longest = min(delivery._LONGEST_WAIT_S, delivery._FIRST_WAIT_S * 2**number)
+        longest = min(outlets.LONGEST_WAIT_S, outlets.FIRST_WAIT_S * 2**number)
         assert longest / 2 <= wait_s <= longest
     assert len(set(waits)) == len(waits)
     influxdb.is_up = True
-    drain(drainer)
+    drain(outlet)
     influxdb.is_up = False
     new = store_job(record, asked_ns=5, body=make_body(measured()))
-    assert step(drainer) <= 0.25
+    assert step(outlet) <= 0.25
     assert state(record, new).state in {"PENDING", "STARTED"}
 
 
-def test_trouble_says_since_when(record: Record, influxdb: FakeInfluxDB, drainer: Drainer) -> None:
+def test_trouble_says_since_when(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
+) -> None:
     new_jobs(record)
     influxdb.is_up = False
     before = time.time_ns()
-    step(drainer)
+    step(outlet)
     first = target(record)
-    step(drainer)
+    step(outlet)
     again = target(record)
     assert first.trouble is not None
     assert "connection refused" in first.trouble
@@ -210,25 +215,25 @@ def test_trouble_says_since_when(record: Record, influxdb: FakeInfluxDB, drainer
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_pause_and_show(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, status: int
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, status: int
 ) -> None:
     (job,) = new_jobs(record)
     influxdb.answers = [refusal(status, "authorization failed")]
-    assert step(drainer) == delivery._REFUSED_WAIT_S
+    assert step(outlet) == outlets.REFUSED.longest_s
     assert "authorization failed" in (target(record).trouble or "")
     assert state(record, job).state == "STARTED"
-    drain(drainer)
+    drain(outlet)
     assert state(record, job).state == "SUCCESS"
 
 
 def test_a_bad_line_is_quarantined_with_its_words_and_the_others_arrive(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     jobs = new_jobs(record, 7)
     influxdb.judge = lambda lines: (
         refusal(400, CONFLICT) if any(line.endswith(" 1004") for line in lines) else None
     )
-    drain(drainer)
+    drain(outlet)
     assert {line.rpartition(" ")[2] for line in influxdb.lines} == {
         str(1000 + number) for number in range(7) if number != 4
     }
@@ -239,56 +244,56 @@ def test_a_bad_line_is_quarantined_with_its_words_and_the_others_arrive(
 
 
 def test_a_quarantined_line_does_not_hold_up_later_jobs(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     (bad,) = new_jobs(record)
     influxdb.answers = [refusal(400, CONFLICT)]
-    drain(drainer)
+    drain(outlet)
     good = store_job(record, asked_ns=5, body=make_body(measured()))
-    drain(drainer)
+    drain(outlet)
     assert (state(record, bad).state, state(record, good).state) == ("FAILURE", "SUCCESS")
 
 
 def test_a_batch_that_is_too_large_is_split(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record, 5)
     influxdb.judge = lambda lines: refusal(413, "too large") if len(lines) > 2 else None
-    drain(drainer)
+    drain(outlet)
     assert len(influxdb.lines) == 5
     assert max(map(len, influxdb.batches)) <= 2
 
 
 def test_a_missing_database_is_created(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record)
     influxdb.answers = [refusal(404, 'database not found: "squash"')]
-    drain(drainer)
+    drain(outlet)
     assert influxdb.statements == ['CREATE DATABASE "squash"']
     assert len(influxdb.lines) == 1
 
 
 def test_a_job_without_values_is_passed_over(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record, 2, value=None)
-    drain(drainer)
+    drain(outlet)
     assert (influxdb.batches, target(record).sent_through) == ([], 2)
 
 
 def test_a_batch_has_a_bound(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches_of(2, monkeypatch)
     new_jobs(record, 5)
-    drain(drainer)
+    drain(outlet)
     assert [len(batch) for batch in influxdb.batches] == [2, 2, 1]
     assert target(record).sent_through == 5
 
 
 def batches_of(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (batches_ahead, delivery):
+    for module in (batches, influxdb_outlet):
         monkeypatch.setattr(module, "MOST_JOBS", jobs)
 
 
@@ -296,13 +301,13 @@ def batches_of(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def while_one_is_ahead(
-    influxdb: FakeInfluxDB, drainer: Drainer, happens: Callable[[], object]
+    influxdb: FakeInfluxDB, outlet: InfluxOutlet, happens: Callable[[], object]
 ) -> None:
     """Do something while the first batch is written and the second one has been made."""
 
     def judge(_lines: list[str]) -> Answer | None:
         influxdb.judge = lambda _: None
-        ahead = drainer._new._ahead
+        ahead = outlet._new._ahead
         assert ahead is not None
         wait([ahead])
         answer = happens()
@@ -321,7 +326,7 @@ def values_of(influxdb: FakeInfluxDB, time_ns: int) -> list[str]:
 
 
 def test_a_unit_that_changes_is_that_of_the_last_value_sent(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches_of(1, monkeypatch)
     new_jobs(record, 4)
@@ -333,17 +338,17 @@ def test_a_unit_that_changes_is_that_of_the_last_value_sent(
 
         record.write(work)
 
-    while_one_is_ahead(influxdb, drainer, change)
-    drain(drainer)
+    while_one_is_ahead(influxdb, outlet, change)
+    drain(outlet)
     assert waiting(record) == 0
     assert [values_of(influxdb, 1_000 + number)[-1] for number in range(4)] == ["0.0015"] * 4
     assert values_of(influxdb, 1_001) == ["1.5", "0.0015"]
 
 
 def test_a_job_deleted_meanwhile_is_deleted_after_it_was_sent(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches_ahead, "MOST_BYTES", 1)
+    monkeypatch.setattr(batches, "MOST_BYTES", 1)
     jobs = new_jobs(record, 4)
     written: list[int] = []
 
@@ -351,15 +356,15 @@ def test_a_job_deleted_meanwhile_is_deleted_after_it_was_sent(
         delete(record, jobs[1], 1_001)
         influxdb.when_asked = lambda _: written.append(len(values_of(influxdb, 1_001)))
 
-    while_one_is_ahead(influxdb, drainer, delete_second)
-    drain(drainer)
+    while_one_is_ahead(influxdb, outlet, delete_second)
+    drain(outlet)
     assert influxdb.statements == ['DELETE FROM "p" WHERE time = 1001']
     assert (written, len(values_of(influxdb, 1_001))) == ([1], 1)
     assert waiting(record) == 0
 
 
 def test_what_was_made_before_a_failure_is_made_anew(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches_of(1, monkeypatch)
     new_jobs(record, 3)
@@ -368,60 +373,60 @@ def test_what_was_made_before_a_failure_is_made_anew(
         record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
         return httpx.ConnectError("gone")
 
-    while_one_is_ahead(influxdb, drainer, fail)
-    assert step(drainer) > 0
-    assert not drainer._new.is_ahead()
-    drain(drainer)
+    while_one_is_ahead(influxdb, outlet, fail)
+    assert step(outlet) > 0
+    assert not outlet._new.is_ahead()
+    drain(outlet)
     assert [values_of(influxdb, 1_000 + number) for number in range(3)] == [["0.0015"]] * 3
 
 
 def test_what_was_made_before_the_lease_was_lost_is_not_sent(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches_of(1, monkeypatch)
     new_jobs(record, 3)
-    assert step(drainer) == 0.0
-    assert drainer._new.is_ahead()
-    standby = new_drainer(record, influxdb)
+    assert step(outlet) == 0.0
+    assert outlet._new.is_ahead()
+    standby = new_outlet(record, influxdb)
     later = time.time_ns() + 10**12
     monkeypatch.setattr(time, "time_ns", lambda: later)
     drain(standby)
-    assert step(drainer) == delivery._STANDBY_S
-    assert not drainer._new.is_ahead()
+    assert step(outlet) == outlets.STANDBY.longest_s
+    assert not outlet._new.is_ahead()
     assert len(influxdb.lines) == 3
 
 
 def test_while_something_waits_to_be_deleted_nothing_is_made_ahead(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches_of(1, monkeypatch)
     jobs = new_jobs(record, 4)
     influxdb.query_answer = refusal(400, "DELETE is not supported")
     delete(record, jobs[3], 1_003)
-    while step(drainer) == 0.0:
-        assert not drainer._new.is_ahead()
+    while step(outlet) == 0.0:
+        assert not outlet._new.is_ahead()
     assert len(influxdb.lines) == 3
 
 
 def test_what_is_asked_for_again_is_sent_again_and_leaves_quarantine(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     (job,) = new_jobs(record)
     influxdb.answers = [refusal(400, CONFLICT)]
-    drain(drainer)
+    drain(outlet)
     assert state(record, job).state == "FAILURE"
     record.write(lambda c: request_redelivery(c, [job], targets=["default"], request=1))
     assert (state(record, job).state, waiting(record)) == ("PENDING", 1)
-    drain(drainer)
+    drain(outlet)
     assert (state(record, job).state, waiting(record)) == ("SUCCESS", 0)
     assert len(influxdb.lines) == 1
 
 
 def test_a_request_that_comes_while_its_job_is_sent_again_is_served_too(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     (job,) = new_jobs(record)
-    drain(drainer)
+    drain(outlet)
     record.write(lambda c: request_redelivery(c, [job], targets=["default"], request=1))
 
     def ask_once_more(_: list[str]) -> None:
@@ -429,7 +434,7 @@ def test_a_request_that_comes_while_its_job_is_sent_again_is_served_too(
         record.write(lambda c: request_redelivery(c, [job], targets=["default"], request=2))
 
     influxdb.judge = ask_once_more
-    drain(drainer)
+    drain(outlet)
     assert (len(influxdb.lines), waiting(record)) == (3, 0)
 
 
@@ -440,48 +445,48 @@ def delete(record: Record, job: int, time_ns: int) -> None:
 
 
 def test_the_points_of_a_deleted_job_are_deleted_by_their_time(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     jobs = new_jobs(record, 2)
-    drain(drainer)
+    drain(outlet)
     delete(record, jobs[1], 1_001)
-    drain(drainer)
+    drain(outlet)
     assert influxdb.statements == ['DELETE FROM "p" WHERE time = 1001']
     assert waiting(record) == 0
 
 
 def test_a_job_deleted_before_it_was_sent_is_never_sent(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     jobs = new_jobs(record, 2)
     delete(record, jobs[0], 1_000)
-    drain(drainer)
+    drain(outlet)
     assert [line.rpartition(" ")[2] for line in influxdb.lines] == ["1001"]
 
 
 def test_a_deletion_waits_for_influxdb_and_trouble_ends_with_it(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     (job,) = new_jobs(record)
-    drain(drainer)
+    drain(outlet)
     delete(record, job, 1_000)
     influxdb.is_up = False
-    step(drainer)
+    step(outlet)
     assert (waiting(record), target(record).trouble is None) == (1, False)
     influxdb.is_up = True
-    drain(drainer)
+    drain(outlet)
     assert (waiting(record), target(record).trouble) == (0, None)
 
 
 def test_an_influxdb_that_cannot_delete_gets_its_jobs_all_the_same(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record, 1)
-    drain(drainer)
+    drain(outlet)
     delete(record, 1, 1_000)
     influxdb.query_answer = refusal(400, "DELETE is not supported")
     store_job(record, asked_ns=5_000, body=make_body(measured("p.a", 2.5)))
-    step(drainer)
+    step(outlet)
     assert len(influxdb.lines) == 2
     assert "DELETE is not supported" in (target(record).trouble or "")
 
@@ -489,10 +494,10 @@ def test_an_influxdb_that_cannot_delete_gets_its_jobs_all_the_same(
 def test_a_target_that_is_down_holds_up_no_other(record: Record) -> None:
     up, down = FakeInfluxDB(), FakeInfluxDB()
     down.is_up = False
-    drainers = [new_drainer(record, up, "up"), new_drainer(record, down, "down")]
+    both = [new_outlet(record, up, "up"), new_outlet(record, down, "down")]
     (job,) = new_jobs(record)
-    for drainer in drainers:
-        drain(drainer)
+    for outlet in both:
+        drain(outlet)
     assert state(record, job, "up").state == "SUCCESS"
     assert state(record, job, "down").state in {"PENDING", "STARTED"}
 
@@ -501,36 +506,36 @@ def test_a_target_that_is_down_holds_up_no_other(record: Record) -> None:
 
 
 def test_who_delivers_is_known_once_influxdb_has_answered(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
-    assert not drainer.is_delivering()
-    step(drainer)
-    standby = new_drainer(record, influxdb)
+    assert not outlet.is_delivering()
+    step(outlet)
+    standby = new_outlet(record, influxdb)
     step(standby)
-    assert (drainer.is_delivering(), standby.is_delivering()) == (True, False)
-    drainer.stop()
-    assert not drainer.is_delivering()
+    assert (outlet.is_delivering(), standby.is_delivering()) == (True, False)
+    outlet.stop()
+    assert not outlet.is_delivering()
 
 
 def test_who_has_trouble_does_not_deliver(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
-    step(drainer)
+    step(outlet)
     new_jobs(record)
     influxdb.is_up = False
-    step(drainer)
-    assert not drainer.is_delivering()
+    step(outlet)
+    assert not outlet.is_delivering()
 
 
 def test_a_failure_to_write_beside_is_no_trouble_of_delivery(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
-    step(drainer)
+    step(outlet)
     influxdb.answers = [refusal(503, "busy")]
     with pytest.raises(InfluxError):
-        drainer.write_beside(["squash_heartbeat up=1 60"])
-    assert (drainer.is_delivering(), target(record).trouble) == (True, None)
-    assert drainer.write_beside(["squash_heartbeat up=1 60"]) == []
+        outlet.write_beside(["squash_heartbeat up=1 60"])
+    assert (outlet.is_delivering(), target(record).trouble) == (True, None)
+    assert outlet.write_beside(["squash_heartbeat up=1 60"]) == []
     assert influxdb.lines == ["squash_heartbeat up=1 60"]
 
 
@@ -538,47 +543,47 @@ def test_a_failure_to_write_beside_is_no_trouble_of_delivery(
 
 
 def test_a_standby_waits_while_another_holds_the_lease(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
-    standby = new_drainer(record, influxdb)
+    standby = new_outlet(record, influxdb)
     new_jobs(record)
-    drain(drainer)
+    drain(outlet)
     store_job(record, asked_ns=5, body=make_body(measured()))
     assert step(standby) >= 1
     assert len(influxdb.lines) == 1
 
 
 def test_a_standby_takes_an_expired_lease(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standby = new_drainer(record, influxdb)
-    drain(drainer)
+    standby = new_outlet(record, influxdb)
+    drain(outlet)
     later = time.time_ns() + 10**12
     monkeypatch.setattr(time, "time_ns", lambda: later)
     new_jobs(record)
     drain(standby)
     assert len(influxdb.lines) == 1
-    assert not drainer._lease.is_held()
+    assert not outlet._lease.is_held()
 
 
-def test_a_drainer_that_lost_its_lease_sends_nothing_more(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+def test_an_outlet_that_lost_its_lease_sends_nothing_more(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standby = new_drainer(record, influxdb)
-    drain(drainer)
+    standby = new_outlet(record, influxdb)
+    drain(outlet)
     later = time.time_ns() + 10**12
     monkeypatch.setattr(time, "time_ns", lambda: later)
     drain(standby)
     (job,) = new_jobs(record)
-    assert step(drainer) == delivery._STANDBY_S
+    assert step(outlet) == outlets.STANDBY.longest_s
     assert (influxdb.lines, state(record, job).state) == ([], "PENDING")
 
 
 def test_what_is_sent_need_not_be_in_the_index(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     new_jobs(record, 3)
-    drain(drainer)
+    drain(outlet)
     with record.read() as connection:
         assert (runs_through(connection), derived_through(connection)) == (3, 0)
     assert len(influxdb.lines) == 3
@@ -586,14 +591,14 @@ def test_what_is_sent_need_not_be_in_the_index(
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_point_has_code_changes_where_both_runs_named_their_packages(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, *, is_known: bool
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, *, is_known: bool
 ) -> None:
     for number in range(2):
         env = {"ci_name": "drp", "ci_id": str(number)}
         packages = {"afw": {"git_sha": "a1"}} if is_known or number == 0 else {}
         body = make_body(measured(), env=env, packages=packages)
         store_job(record, asked_ns=number, body=body, new_units={"p.a": "mmag"})
-    drain(drainer)
+    drain(outlet)
     assert [("code_changes" in line) for line in influxdb.lines] == [False, is_known]
 
 
@@ -601,11 +606,11 @@ def test_a_point_has_code_changes_where_both_runs_named_their_packages(
 
 
 @pytest.fixture
-def running(drainer: Drainer) -> Iterator[Drainer]:
-    thread = threading.Thread(target=drainer.run)
+def running(outlet: InfluxOutlet) -> Iterator[InfluxOutlet]:
+    thread = threading.Thread(target=outlet.run)
     thread.start()
-    yield drainer
-    drainer.stop()
+    yield outlet
+    outlet.stop()
     thread.join(10)
     assert not thread.is_alive()
 
@@ -618,24 +623,24 @@ def wait_until(condition: Callable[[], Any]) -> None:
 
 
 def test_jobs_are_sent_while_it_runs(
-    record: Record, influxdb: FakeInfluxDB, running: Drainer
+    record: Record, influxdb: FakeInfluxDB, running: InfluxOutlet
 ) -> None:
     new_jobs(record)
     running.wake()
     wait_until(lambda: influxdb.lines)
 
 
-def test_the_lease_is_given_back_at_the_end(record: Record, drainer: Drainer) -> None:
-    thread = threading.Thread(target=drainer.run)
+def test_the_lease_is_given_back_at_the_end(record: Record, outlet: InfluxOutlet) -> None:
+    thread = threading.Thread(target=outlet.run)
     thread.start()
     wait_until(lambda: target(record).lease_owner)
-    drainer.stop()
+    outlet.stop()
     thread.join(10)
     assert target(record).lease_owner is None
 
 
 def test_a_record_that_fails_in_the_middle_of_trouble_ends_nothing(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_jobs(record)
     influxdb.is_up = False
@@ -644,15 +649,15 @@ def test_a_record_that_fails_in_the_middle_of_trouble_ends_nothing(
         raise RecordUnavailableError("The disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery, "mark_trouble", fail)
-        assert step(drainer) > 0
+        patch.setattr(outlets, "mark_trouble", fail)
+        assert step(outlet) > 0
     influxdb.is_up = True
-    drain(drainer)
+    drain(outlet)
     assert len(influxdb.lines) == 1
 
 
 def test_an_error_of_its_own_ends_nothing(
-    record: Record, influxdb: FakeInfluxDB, drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_jobs(record)
 
@@ -660,14 +665,14 @@ def test_an_error_of_its_own_ends_nothing(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch_points, "job_to_points", fail)
-        assert step(drainer) > 0
-    drain(drainer)
+        patch.setattr(batches, "job_to_points", fail)
+        assert step(outlet) > 0
+    drain(outlet)
     assert len(influxdb.lines) == 1
 
 
 def test_a_new_target_begins_with_the_first_job(record: Record, influxdb: FakeInfluxDB) -> None:
     record.write(lambda connection: ensure_targets(connection, ["old"]))
     new_jobs(record, 3)
-    drain(new_drainer(record, influxdb, "new"))
+    drain(new_outlet(record, influxdb, "new"))
     assert len(influxdb.lines) == 3

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.record.jobs import JobNews, bury_job, news_between
+from squash_api.record.jobs import JobEvent, bury_job, events_between
 from squash_api.record.record import Record
 from tests.support.builders import add_test_user, open_record, store_job
 
@@ -20,11 +20,11 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 def ids(record: Record, *, after: int = 0, through: int = 5, limit: int = 9) -> list[int]:
     with record.read() as connection:
-        found = news_between(connection, after=after, through=through, limit=limit)
+        found = events_between(connection, after=after, through=through, limit=limit)
     return [item.job_id for item in found]
 
 
-def test_jobs_between_two_ids_are_news(record: Record) -> None:
+def test_jobs_between_two_ids_are_events(record: Record) -> None:
     assert ids(record, after=1, through=4) == [2, 3, 4]
 
 
@@ -32,11 +32,11 @@ def test_of_more_than_wanted_it_is_the_newest(record: Record) -> None:
     assert ids(record, limit=2) == [4, 5]
 
 
-def test_a_deleted_job_is_no_news(record: Record) -> None:
+def test_a_deleted_job_is_no_event(record: Record) -> None:
     record.write(lambda connection: bury_job(connection, job_id=3, user_id=1, deleted_ns=1))
     assert ids(record) == [1, 2, 4, 5]
 
 
 def test_a_job_whose_run_is_not_derived_measures_nothing_yet(record: Record) -> None:
     with record.read() as connection:
-        assert news_between(connection, after=4, through=5, limit=1) == [JobNews(5, 0)]
+        assert events_between(connection, after=4, through=5, limit=1) == [JobEvent(5, 0)]

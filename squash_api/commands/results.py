@@ -1,0 +1,144 @@
+"""Results for a file: a question as options, asked of a service, written whole or not at all."""
+
+import inspect
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import httpx
+import typer
+
+from squash_api.client.wire import SquashClientError, Wire
+from squash_api.commands.terminal import fail
+from squash_api.trends.parameters import AGO, OPTIONS, PARAMETERS, Parameter, Place
+
+Output = Annotated[
+    Path | None, typer.Option(help="File to write, whole or not at all; without, standard output.")
+]
+Url = Annotated[str | None, typer.Option(help="Root of a service to ask, not the record.")]
+Asked = Sequence[tuple[str, str]]
+"""A question as the query of an address has it: names, each with its text."""
+
+Command = Callable[..., None]
+
+_TIMEOUT_S = 900.0
+_RETRIES = 5
+
+
+def with_question(place: Place) -> Callable[[Command], Command]:
+    """Give a command the options of a place, in front of its own; `asked` is what they say."""
+    rows = [PARAMETERS[name] for name in OPTIONS[place]]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            asked = [(row.name, text) for row in rows for text in _texts(given.pop(row.name))]
+            command(asked=asked, **given)
+
+        signature = inspect.signature(command)
+        own = [item for item in signature.parameters.values() if item.name != "asked"]
+        parameters = [*(_option(row, place) for row in rows), *own]
+        # typer makes the options of these.
+        vars(run)["__signature__"] = signature.replace(parameters=parameters)
+        run.__annotations__ = {item.name: item.annotation for item in parameters}
+        return run
+
+    return decorate
+
+
+def _option(row: Parameter, place: Place) -> inspect.Parameter:
+    option = typer.Option(f"--{row.name.replace('_', '-')}", help=row.option.format(ago=AGO[place]))
+    kinds: dict[str, Any] = {"truth": bool, "count": int | None}
+    kind = kinds.get(row.kind, list[str] | None if row.is_repeated else str | None)
+    return inspect.Parameter(
+        row.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False if row.kind == "truth" else None,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _texts(value: Any) -> Sequence[str]:
+    """Return what an option was given as the texts of its parameter."""
+    if value is None or value is False:
+        return ()
+    return (
+        value if isinstance(value, list) else [str(value).lower() if value is True else str(value)]
+    )
+
+
+@contextmanager
+def asking(url: str, path: str, *, code: int) -> Iterator[tuple[Wire, httpx.URL]]:
+    """Give the way to a service, and the address of a path there; a failure ends the command.
+
+    Parameters
+    ----------
+    url
+        Root of the service.
+    path
+        Without a leading slash.
+    code
+        Exit code for a failure; for a question that cannot be answered it is always 2.
+    """
+    wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
+    try:
+        yield wire, httpx.URL(f"{url.rstrip('/')}/{path}")
+    except SquashClientError as error:
+        fail(str(error), code=2 if error.status_code == 422 else code)
+    except httpx.InvalidURL as error:
+        fail(f"--url {url}: {error}")
+    finally:
+        wire.close()
+
+
+def write(chunks: Iterable[bytes], output: Path | None, *, code: int) -> None:
+    """Write to a file, or without one to standard output; a failure ends the command."""
+    try:
+        with writing(output) as file:
+            for chunk in chunks:
+                file.write(chunk)
+    except BrokenPipeError:
+        # Whoever reads has seen enough.
+        raise
+    except OSError as error:
+        fail(f"{output or 'standard output'}: {error.strerror or error}", code=code)
+
+
+@contextmanager
+def writing(output: Path | None) -> Iterator[BinaryIO]:
+    """Give a file that takes its place when it is whole and on the disk; without, standard output.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before stays.
+    """
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if output.exists() and not output.is_file():
+        # A pipe or a device cannot be replaced.
+        with output.open("wb") as file:
+            yield file
+        return
+    place = output.resolve()
+    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(place.stat().st_mode if place.exists() else 0o666 & ~mask)
+        Path(name).replace(place)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

@@ -1,0 +1,202 @@
+"""InfluxDB as an outlet: the points of every job, sent again and deleted when somebody asks.
+
+It passes over only what InfluxDB refuses for good, which is kept with its reason.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import httpx
+import structlog
+
+from squash_api.delivery.batches import MOST_BYTES, MOST_JOBS, Batch, PointMaker, ReadAhead
+from squash_api.delivery.outlet import GATHER, IDLE, HeldUpError, Outlet
+from squash_api.delivery.reader import NO_WAIT, Wait
+from squash_api.influx.client import (
+    InfluxClient,
+    InfluxError,
+    InfluxMisconfiguredError,
+    InfluxRefusedError,
+    Rejected,
+    deliver,
+)
+from squash_api.record.deliveries import (
+    Quarantined,
+    mark_erased,
+    mark_sent,
+    pending_erasures,
+    pending_redeliveries,
+)
+from squash_api.record.jobs import ids_that_fit
+from squash_api.record.record import Record
+from squash_api.settings import InfluxTarget
+
+_LONGEST_SILENCE_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class InfluxOutlet(Outlet):
+    """Sends the points of jobs to one InfluxDB.
+
+    Parameters
+    ----------
+    target
+        The InfluxDB.
+    record
+        Where the jobs come from.
+    points
+        Makes their points. Nobody else may use it.
+    transport
+        In place of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        target: InfluxTarget,
+        record: Record,
+        points: PointMaker,
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(target.name, record)
+        self._client = InfluxClient(target, transport=transport)
+        self._points = points
+        self._new = ReadAhead(target.name, record, points)
+        self._heard = 0.0
+
+    def write_beside(self, lines: Sequence[str]) -> list[Rejected]:
+        """Write lines that are of no job, now or never; may be called from any thread.
+
+        Raises
+        ------
+        InfluxError
+            If it fails; delivery goes on as if nothing had been.
+        """
+        return deliver(self._client, lines)
+
+    def send_some(self) -> Wait:
+        """Send one batch of new jobs and one of those to be sent again."""
+        try:
+            self._listen()
+            sent = self._send()
+        except InfluxError as error:
+            is_refusal = isinstance(error, InfluxRefusedError | InfluxMisconfiguredError)
+            raise HeldUpError(str(error), needs_operator=is_refusal) from error
+        if sent >= MOST_JOBS or self._new.is_ahead():
+            return NO_WAIT
+        return GATHER if sent else IDLE
+
+    def forget(self) -> None:
+        """Drop the batch that has been made ahead."""
+        self._new.forget()
+
+    def close(self) -> None:
+        """Close the connections, and end the thread that makes batches ahead."""
+        self._new.close()
+        self._client.close()
+
+    def _listen(self) -> None:
+        """Ask InfluxDB for a sign of life after trouble, or when nothing was sent for long.
+
+        It costs far less than making points for an InfluxDB that is away.
+        """
+        now = time.monotonic()
+        if self.is_well and now - self._heard < _LONGEST_SILENCE_S:
+            return
+        # What stands in front of it may know no ping: then the next write tells.
+        with suppress(InfluxRefusedError, InfluxMisconfiguredError):
+            self._client.ping()
+        self._heard = now
+
+    def _send(self) -> int:
+        """Send one batch of new jobs and one of those to be sent again; return how many.
+
+        Points are deleted when there is less to send than that: an InfluxDB that cannot delete
+        shall not keep jobs from it. Either comes after what has been made before it was asked for.
+        """
+        sent = self._send_new()
+        if self._new.is_ahead():
+            return sent
+        sent += self._send_again()
+        return sent if sent >= MOST_JOBS else sent + self._erase()
+
+    def _send_new(self) -> int:
+        batch = self._new.take()
+        if batch is None:
+            return 0
+        if batch.has_more and not self._has_requests():
+            self._new.go_ahead(batch)
+        try:
+            self._write(batch.points, through=batch.through, redelivered=[])
+        except BaseException:
+            self._new.forget()
+            raise
+        return batch.jobs
+
+    def _has_requests(self) -> bool:
+        with self._record.read() as connection:
+            return bool(
+                pending_redeliveries(connection, self.name, limit=1)
+                or pending_erasures(connection, self.name, limit=1)
+            )
+
+    def _send_again(self) -> int:
+        with self._record.read() as connection:
+            requests = pending_redeliveries(connection, self.name, limit=MOST_JOBS)
+            asked = [job_id for job_id, _ in requests]
+            job_ids = ids_that_fit(connection, asked, max_bytes=MOST_BYTES)
+        if not job_ids:
+            return 0
+        answered = [request for request in requests if request[0] <= job_ids[-1]]
+        batch = self._points.make(job_ids, after=None)
+        self._write(batch, through=None, redelivered=answered)
+        return len(job_ids)
+
+    def _erase(self) -> int:
+        with self._record.read() as connection:
+            erasures = pending_erasures(connection, self.name, limit=100)
+        for item in erasures:
+            for measurement in item.measurements:
+                self._client.delete_points(measurement, item.time_ns)
+        ids = [item.job_id for item in erasures]
+        if ids:
+            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=ids))
+        return len(ids)
+
+    def _write(
+        self,
+        batch: Batch,
+        *,
+        through: int | None,
+        redelivered: Sequence[tuple[int, int]],
+    ) -> None:
+        rejected = deliver(self._client, [point.line for point in batch.points])
+        quarantined = [
+            Quarantined(
+                batch.owners[item.index],
+                batch.points[item.index].measurement,
+                batch.points[item.index].line,
+                item.reason,
+            )
+            for item in rejected
+        ]
+        for item in quarantined:
+            _log.error(
+                "InfluxDB refused a point for good; it is kept in quarantine",
+                target=self.name,
+                job=item.job_id,
+                measurement=item.measurement,
+                reason=item.reason,
+            )
+        self._record.write(
+            lambda connection: mark_sent(
+                connection,
+                self.name,
+                through=through,
+                redelivered=redelivered,
+                quarantined=quarantined,
+                now_ns=time.time_ns(),
+            )
+        )

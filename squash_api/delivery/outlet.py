@@ -1,0 +1,222 @@
+"""An outlet: a reader that sends jobs to a target, in their order, at least once.
+
+The row of its name in the record holds its cursor (what it has sent), its lease (of all outlets of
+this name, in whatever process, the one that holds it sends), and its trouble (why nothing goes out,
+as `/readyz` shows it). What is sent, and how, is a class of its own, for instance that of
+`delivery/influxdb.py`.
+"""
+
+import threading
+import time
+from abc import abstractmethod
+from uuid import uuid4
+
+import structlog
+
+from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.errors import RecordUnavailableError
+from squash_api.record.deliveries import (
+    ensure_targets,
+    get_target,
+    mark_erased,
+    mark_trouble,
+    release_lease,
+    take_lease,
+)
+from squash_api.record.record import Record
+
+# Its holder renews it while it lives: another takes over soon after it has died.
+LEASE_NS = 20 * 10**9
+HEARTBEAT_S = 5.0
+
+FIRST_WAIT_S = 0.25
+# An attempt costs: in an outage, jobs that keep coming must not hurry it.
+_LEAST_WAIT_S = 1.0
+LONGEST_WAIT_S = 5.0
+REFUSED = Wait(30.0, 30.0)
+STANDBY = Wait(0.0, 2.0)
+IDLE = Wait(0.0, 0.25)
+# Jobs that come one by one go out together: a request costs as much as fifty jobs.
+GATHER = Wait(0.03, 0.03)
+
+_log = structlog.get_logger(__name__)
+
+
+class HeldUpError(Exception):
+    """Nothing goes out at the moment, and why.
+
+    Parameters
+    ----------
+    reason
+        The target's words, or what became of the attempt.
+    needs_operator
+        Whether it will not pass by itself.
+    """
+
+    def __init__(self, reason: str, *, needs_operator: bool) -> None:
+        super().__init__(reason)
+        self.needs_operator = needs_operator
+
+
+class Outlet(Reader):
+    """Sends to one target, while it holds the lease of it.
+
+    Parameters
+    ----------
+    name
+        Name of the target; the record gets to know it.
+    record
+        Where the jobs are, and the row of the target.
+    """
+
+    def __init__(self, name: str, record: Record) -> None:
+        super().__init__(
+            name,
+            BackOff(FIRST_WAIT_S, LONGEST_WAIT_S, least_s=_LEAST_WAIT_S, jitter=0.5),
+            failure="delivery failed; it will be tried again",
+            target=name,
+        )
+        self.is_well = False
+        self._record = record
+        self._lease = Lease(name, record)
+        record.write(lambda connection: ensure_targets(connection, [name]))
+
+    @abstractmethod
+    def send_some(self) -> Wait:
+        """Send what comes next, and note in the record that it was sent.
+
+        Returns `NO_WAIT` if more waits to be sent, `GATHER` after the last, `IDLE` if there was
+        nothing.
+
+        Raises
+        ------
+        HeldUpError
+            If the target takes nothing at the moment.
+        """
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop what has been prepared to be sent: another may send it now."""
+
+    def run(self) -> None:
+        """Send until `stop`."""
+        self._lease.start()
+        try:
+            super().run()
+        finally:
+            self.forget()
+            self._lease.end()
+
+    def step(self) -> Wait:
+        """Send one batch, if nobody else does."""
+        if not self._lease.is_held():
+            self.forget()
+            return STANDBY
+        wait = self.send_some()
+        if wait == IDLE and not self.is_well:
+            # Nothing had to be sent to see that it answers.
+            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=[]))
+        self.is_well = True
+        return wait
+
+    def is_delivering(self) -> bool:
+        """Tell whether this is the one that sends, and its target was well of late."""
+        return self.is_well and not self.is_stopping() and self._lease.is_held()
+
+    def failed(self, error: Exception) -> Wait:
+        """Note in the record and in the log what holds up delivery."""
+        if not isinstance(error, HeldUpError):
+            return super().failed(error)
+        trouble = str(error)
+        log = _log.error if self._back_off.failures == 0 else _log.info
+        self.is_well = False
+        wait = self._back_off.wait()
+        if error.needs_operator:
+            # Asking often would only fill the target's log.
+            wait = REFUSED
+        log(
+            "delivery is held up",
+            target=self.name,
+            reason=trouble,
+            wait_s=round(wait.longest_s, 1),
+        )
+        try:
+            self._record.write(
+                lambda connection: mark_trouble(
+                    connection, self.name, trouble=trouble, now_ns=time.time_ns()
+                )
+            )
+        except RecordUnavailableError:
+            _log.warning("trouble not noted in the record", target=self.name)
+        return wait
+
+
+class Lease:
+    """The right to send to a target. Between `start` and `end` a thread renews it while it is held.
+
+    Parameters
+    ----------
+    target
+        Name of the target, which the record knows.
+    record
+        Where the lease is kept.
+    """
+
+    def __init__(self, target: str, record: Record) -> None:
+        self._target = target
+        self._record = record
+        self._owner = uuid4().hex
+        self._until_ns = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{target}", daemon=True)
+
+    def start(self) -> None:
+        """Renew the lease from now on, however long a batch takes."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Give the lease back, so that a standby need not wait for it to expire."""
+        self._over.set()
+        self._thread.join()
+        self._until_ns = 0
+        try:
+            self._record.write(
+                lambda connection: release_lease(connection, self._target, owner=self._owner)
+            )
+        except RecordUnavailableError:
+            _log.warning("lease not released; it will expire", target=self._target)
+
+    def is_held(self) -> bool:
+        """Take the lease, or tell that it is held already; False if another outlet holds it."""
+        now_ns = time.time_ns()
+        # Asked of the clock: a process that was stopped for a while may have lost it unawares.
+        if now_ns < self._until_ns:
+            return True
+        with self._record.read() as connection:
+            row = get_target(connection, self._target)
+        # A standby asks often: it shall not write each time.
+        if row.lease_owner not in (None, self._owner) and row.lease_until_ns >= now_ns:
+            self._until_ns = 0
+            return False
+        return self._take()
+
+    def _take(self) -> bool:
+        now_ns = time.time_ns()
+        until_ns = now_ns + LEASE_NS
+        is_taken = self._record.write(
+            lambda connection: take_lease(
+                connection, self._target, owner=self._owner, now_ns=now_ns, until_ns=until_ns
+            )
+        )
+        self._until_ns = until_ns if is_taken else 0
+        return is_taken
+
+    def _keep(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            try:
+                if self._until_ns:
+                    self._take()
+            except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
+                _log.warning(
+                    "lease not renewed; it will be tried again", target=self._target, exc_info=True
+                )

@@ -1,0 +1,131 @@
+"""A reader: a thread that goes through the jobs of the record in rounds, from where it stands.
+
+Each has a name, a cursor that its own rounds keep, waits between the rounds, and a back-off for
+rounds that fail. `delivery/background.py` runs them.
+"""
+
+import random
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+class Wait(NamedTuple):
+    """How long to wait before the next round, in seconds.
+
+    `least_s` in any case; from then on somebody who wakes the reader ends it; `longest_s` in all.
+    """
+
+    least_s: float
+    longest_s: float
+
+
+NO_WAIT = Wait(0.0, 0.0)
+
+
+@dataclass(slots=True)
+class BackOff:
+    """Waits after failures, in seconds: each twice the one before, up to `longest_s`.
+
+    A random part, at most the share `jitter`, is taken off. `least_s` of a wait are waited in any
+    case.
+    """
+
+    first_s: float
+    longest_s: float
+    least_s: float = 0.0
+    jitter: float = 0.0
+    failures: int = field(default=0, init=False)
+
+    def wait(self) -> Wait:
+        """Count a failure; return the wait for it."""
+        longest_s = min(self.longest_s, self.first_s * 2.0**self.failures)
+        self.failures = min(self.failures + 1, 16)
+        wait_s = longest_s * random.uniform(1.0 - self.jitter, 1.0)  # noqa: S311  not a secret
+        return Wait(min(wait_s, self.least_s), wait_s)
+
+
+class Reader(ABC):
+    """Does rounds until told to stop.
+
+    Parameters
+    ----------
+    name
+        Of the reader, and of its thread.
+    back_off
+        Waits after rounds that fail.
+    failure
+        What the log says of such a round.
+    labels
+        What the log says beside it.
+    """
+
+    waits_for_jobs = True
+    """Whether a stored job shall wake it."""
+
+    def __init__(self, name: str, back_off: BackOff, *, failure: str, **labels: str) -> None:
+        self.name = name
+        self._back_off = back_off
+        self._failure = failure
+        self._labels = labels
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+
+    @abstractmethod
+    def step(self) -> Wait:
+        """Do one round; return the wait before the next. Whatever it raises is a failed round."""
+
+    def run(self) -> None:
+        """Do rounds until `stop`."""
+        while not self._stopped.is_set():
+            wait = self.round()
+            if wait != NO_WAIT:
+                self._stopped.wait(wait.least_s)
+                self._woken.wait(wait.longest_s - wait.least_s)
+                self._woken.clear()
+
+    def round(self) -> Wait:
+        """Do one round, whatever comes of it; return the wait before the next."""
+        try:
+            wait = self.step()
+        except Exception as error:  # noqa: BLE001  the thread must outlive whatever one round does
+            return self.failed(error)
+        self._back_off.failures = 0
+        return wait
+
+    def failed(self, _error: Exception) -> Wait:
+        """Note that a round has failed; return the wait before the next."""
+        _log.exception(self._failure, **self._labels)
+        return self._back_off.wait()
+
+    def wake(self) -> None:
+        """Say that there may be something to do. May be called from any thread."""
+        if not self._woken.is_set():
+            self._woken.set()
+
+    def was_woken(self) -> bool:
+        """Tell whether somebody has woken it during this round; then that is forgotten."""
+        is_woken = self._woken.is_set()
+        self._woken.clear()
+        return is_woken
+
+    def pause(self, seconds: float) -> None:
+        """Wait in the middle of a round, unless it is to stop."""
+        self._stopped.wait(seconds)
+
+    def stop(self) -> None:
+        """End `run` after the round in hand. May be called from any thread."""
+        self._stopped.set()
+        self._woken.set()
+
+    def is_stopping(self) -> bool:
+        """Tell whether `stop` has been called."""
+        return self._stopped.is_set()
+
+    def close(self) -> None:  # noqa: B027  most have nothing to close
+        """Close what it holds open, once `run` has ended."""

@@ -1,0 +1,163 @@
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from squash_api.errors import SettingsError
+from squash_api.index.tags_in_force import check_tags
+from squash_api.record.deliveries import target_names
+from squash_api.schema.names import Schema
+from squash_api.settings import InfluxTarget
+from squash_api.site import Site, spare_cycle_search, take_short_turns
+from tests.support.builders import make_settings
+from tests.support.fake_influxdb import FakeInfluxDB
+
+PARTS = [name for name, part in vars(Site).items() if isinstance(part, cached_property)]
+
+
+def two_targets(tmp_path: Path, **changes: Any) -> Site:
+    further = (InfluxTarget(name="base", url="http://b.invalid"),)
+    settings = make_settings(
+        tmp_path, influx_url="http://a.invalid", influx_targets=further, **changes
+    )
+    return Site(settings, influx_transport=httpx.MockTransport(FakeInfluxDB()))
+
+
+# What is opened, and when
+
+
+def test_nothing_is_opened_that_nobody_asks_for(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with Site(make_settings(tmp_path)) as site:
+        assert site.schema.tags
+    assert (list(tmp_path.iterdir()), threading.active_count()) == ([], before)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_part_can_be_the_first_and_is_opened_once(tmp_path: Path, name: str) -> None:
+    with two_targets(tmp_path) as site:
+        assert getattr(site, name) is getattr(site, name)
+
+
+def test_after_the_start_nothing_is_left_to_be_opened_by_two_threads(tmp_path: Path) -> None:
+    with two_targets(tmp_path) as site:
+        site.start()
+        assert set(PARTS) <= vars(site).keys()
+
+
+def test_a_closed_site_has_no_threads(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with two_targets(tmp_path) as site:
+        site.start()
+        assert set(threading.enumerate()) != before
+    assert set(threading.enumerate()) == before
+
+
+def test_a_command_needs_no_secret_unless_it_asks_for_accounts(tmp_path: Path) -> None:
+    with Site(make_settings(tmp_path, secret=SecretStr("short"))) as site:
+        assert not site.vocabulary.metrics
+        with pytest.raises(SettingsError, match="SQUASH_SECRET"):
+            site.accounts  # noqa: B018  asking opens it
+        with pytest.raises(SettingsError, match="SQUASH_SECRET"):
+            site.start()
+
+
+# The record
+
+
+def test_those_who_only_read_make_no_record(tmp_path: Path) -> None:
+    with Site(make_settings(tmp_path), is_made=False) as site, pytest.raises(SettingsError):
+        site.start()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_setting_makes_no_record(tmp_path: Path) -> None:
+    with Site(make_settings(tmp_path, tags=("run_id",))) as site, pytest.raises(SettingsError):
+        site.start()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("tags_of", "is_there"), [("settings", False), ("record", True)])
+def test_the_tags_are_those_of_the_settings_or_of_the_record(
+    tmp_path: Path, tags_of: Any, *, is_there: bool
+) -> None:
+    with Site(make_settings(tmp_path, tags=("site",))) as site:
+        check_tags(site.record, Schema(("visit",)))
+    with Site(make_settings(tmp_path, tags=("site",)), tags_of=tags_of) as site:
+        assert ("visit" in site.schema.tags) == is_there
+
+
+# Delivery
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        ([], ["default", "base"]),
+        (["base"], ["base"]),
+        (["base", "default"], ["base", "default"]),
+        (["base", "base"], ["base"]),
+    ],
+)
+def test_targets_are_chosen_by_name(tmp_path: Path, names: list[str], chosen: list[str]) -> None:
+    settings = two_targets(tmp_path).settings
+    assert [item.name for item in settings.choose_targets(names)] == chosen
+
+
+def test_an_unknown_target_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no target summit; there are: base, default"):
+        two_targets(tmp_path).settings.choose_targets(["summit"])
+
+
+def test_without_influxdb_nothing_can_be_chosen(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SQUASH_INFLUX_URL"):
+        make_settings(tmp_path).choose_targets([])
+
+
+def test_there_is_an_outlet_for_each_target_and_the_record_knows_it(tmp_path: Path) -> None:
+    with two_targets(tmp_path) as site:
+        outlets = site.outlets(site.settings.targets)
+        assert [outlet.name for outlet in outlets] == ["default", "base"]
+        with site.record.read() as connection:
+            assert target_names(connection) == ["base", "default"]
+        for outlet in outlets:
+            outlet.close()
+
+
+# How Python is set
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    before, turn_s = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.set_threshold(*before)
+    sys.setswitchinterval(turn_s)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("as_before")
+def test_the_search_for_cycles_is_rare_but_not_off() -> None:
+    spare_cycle_search()
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] > 10_000
+
+
+@pytest.mark.usefixtures("as_before")
+def test_what_exists_is_left_out_of_the_search() -> None:
+    spare_cycle_search()
+    assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_thread_waits_no_longer_than_the_disk_takes() -> None:
+    sys.setswitchinterval(0.005)
+    take_short_turns()
+    assert sys.getswitchinterval() < 0.005
