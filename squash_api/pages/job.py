@@ -163,13 +163,13 @@ def _run(context: Context) -> dict[str, Any] | None:
 def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str, Comparison]]:
     """Return what a job is compared with, in words, and the differences."""
     before = run_before(view, job_id)
-    words = "the run before"
+    words = "the previous run"
     if before is None and place is not None and place.previous is not None:
-        before, words = place.previous.job_id, "the job before in this series"
+        before, words = place.previous.job_id, "the previous job in this series"
     passing = None if place is None or place.last_passing is None else place.last_passing.job_id
     found = [
         (words, compare(view, job_id, before)),
-        ("the last that passed", compare(view, job_id, passing)),
+        ("the last one that passed", compare(view, job_id, passing)),
     ]
     return [(text, comparison) for text, comparison in found if comparison is not None]
 
