@@ -97,7 +97,7 @@ def _of_record(
         # Files have no pages, whatever their format.
         parameters = [*asked, ("format", "csv"), *_limits(limit)]
         question = read_question(parameters, schema=site.schema, now_ns=time.time_ns())
-        series = Series(site.record, site.deriver, question)
+        series = Series(site.reader, question)
         chunks = answer_chunks(series, replace(question, format=chosen), schema=site.schema)
         share = series.progress
         yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks
@@ -111,7 +111,6 @@ def _of_service(
     *,
     has_bar: bool,
 ) -> Generator[bytes]:
-
     with asking(url, "measurements", code=1) as (wire, address):
         query: list[Any] = [*asked, ("format", chosen)]
         is_paged = chosen == "json" and not any(name == "points" for name, _ in asked)

@@ -9,11 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection
-
 from squash_api.definitions.in_force import Snapshot
-from squash_api.index.derived import contexts_of
-from squash_api.index.latest import last_job_with_value, recent_values, tag_sets_of, values_of
+from squash_api.index.reader import View
 from squash_api.judging.limits import Verdict, limits_of, state_word
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import SERIES_TAGS
@@ -239,10 +236,10 @@ class Board:
             standings: dict[str, list[Standing]] = {}
             for item in self._standings.present():
                 standings.setdefault(item.metric, []).append(item)
-            with self._standings.record.read() as connection:
+            with self._standings.reader.view() as view:
                 for metric_id, metric in list(self._standings.latest.metrics.items()):
                     self._look_at(
-                        connection,
+                        view,
                         metric_id,
                         metric,
                         snapshot,
@@ -275,17 +272,17 @@ class Board:
                 if known is None or known[0] != self._version(metric_id):
                     unknown.setdefault(metric_id, []).append(standing)
             if unknown:
-                with self._standings.record.read() as connection:
+                with self._standings.reader.view() as view:
                     for metric_id, standings in unknown.items():
-                        self._read_trends(connection, metric_id, standings)
+                        self._read_trends(view, metric_id, standings)
             return {key: self._trends[key][1] for key in asked}
 
     def _refresh(self) -> dict[str, list[ExpectedSeries]]:
         """Take in what is new; return the overdue series by metric."""
         now_ns = self._clock()
         days = self._freshness.days()
-        with self._standings.refreshed(now_ns=now_ns, days=days) as connection:
-            series = self._freshness.series(connection, now_ns=now_ns)
+        with self._standings.refreshed(now_ns=now_ns, days=days) as view:
+            series = self._freshness.series(view, now_ns=now_ns)
         late: dict[str, list[ExpectedSeries]] = {}
         for item in series:
             if item.late_s > 0:
@@ -298,7 +295,7 @@ class Board:
 
     def _look_at(
         self,
-        connection: Connection,
+        view: View,
         metric_id: int,
         metric: MetricRow,
         snapshot: Snapshot,
@@ -312,7 +309,7 @@ class Board:
             same = before.snapshot is snapshot and before.standings == standings
             if same and _are_same(before.late, late):
                 return
-        rows = self._rows(connection, metric_id, metric, snapshot, standings)
+        rows = self._rows(view, metric_id, metric, snapshot, standings)
         rows, left = _with_late(rows, late)
         declared = snapshot.declared.get(metric.name)
         entry = Entry(
@@ -328,14 +325,14 @@ class Board:
 
     def _rows(
         self,
-        connection: Connection,
+        view: View,
         metric_id: int,
         metric: MetricRow,
         snapshot: Snapshot,
         standings: Sequence[Standing],
     ) -> list[Row]:
         if not standings:
-            old = self._old_standing(connection, metric_id, metric, snapshot)
+            old = self._old_standing(view, metric_id, metric, snapshot)
             return [] if old is None else [Row(old, OLD)]
         return [
             Row(item, state_word(item.severity, is_limited=item.verdict is not None))
@@ -344,17 +341,17 @@ class Board:
 
     def _old_standing(
         self,
-        connection: Connection,
+        view: View,
         metric_id: int,
         metric: MetricRow,
         snapshot: Snapshot,
     ) -> Standing | None:
         """Return how the last value stood of a metric that has none of late."""
-        job_id = last_job_with_value(connection, metric_id)
+        job_id = view.values.last_job_with(metric_id)
         if job_id is None:
             return None
-        job = contexts_of(connection, [job_id])[job_id]
-        value = values_of(connection, metric_id, [job_id])[job_id]
+        job = view.contexts.of([job_id])[job_id]
+        value = view.values.of_metric(metric_id, [job_id])[job_id]
         limits = limits_of(
             snapshot.by_metric.get(metric.name, ()),
             unit=metric.unit,
@@ -376,9 +373,7 @@ class Board:
             if wanted.items() <= tags.items():
                 yield combination_of(tags)
 
-    def _read_trends(
-        self, connection: Connection, metric_id: int, standings: Sequence[Standing]
-    ) -> None:
+    def _read_trends(self, view: View, metric_id: int, standings: Sequence[Standing]) -> None:
         latest = self._standings.latest
         version = self._version(metric_id)
         sets: dict[Combination, list[int]] = {item.tags: [] for item in standings}
@@ -388,8 +383,8 @@ class Board:
                 sets[tags].append(tag_set_id)
         for item in standings:
             # What is old is in no set of late.
-            ids = sets[item.tags] or tag_sets_of(connection, [item.job_id])
-            found = recent_values(connection, metric_id, ids, limit=POINTS)
+            ids = sets[item.tags] or view.contexts.tag_sets_of([item.job_id])
+            found = view.values.recent(metric_id, ids, limit=POINTS)
             self._trends[metric_id, item.tags] = version, tuple(found)
 
 

@@ -3,7 +3,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from squash_api.index.derived import JobContext
+from squash_api.index.contexts import JobContext
 from squash_api.judging.limits import Limit, judge
 from squash_api.record.metrics import MetricRow
 from squash_api.reports.badge import Word, badge_svg, text_width, word_of
@@ -59,7 +59,7 @@ def test_without_limits_nothing_passes() -> None:
 @pytest.mark.parametrize("made", [limit("==", 1.0), limit(">", 0.0)])
 def test_limits_that_give_no_margin_judge_too(made: Limit) -> None:
     job = JobContext(7, 5, 6, Context())
-    row = MetricRow(1, "p.a", "mmag", is_declared=True, version=1)
+    row = MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)
     found = stand(row, (), 1.0, job, [made])
     assert (found.margin, text(found)) == (None, "passing")
 
