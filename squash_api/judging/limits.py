@@ -204,11 +204,12 @@ class LimitJudge:
     Parameters
     ----------
     limits
-        Those of the metric, the worst first.
+        Those of the metric.
     """
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        self._limits = [limit for limit in limits if not limit.problem]
+        usable = (limit for limit in limits if not limit.problem)
+        self._limits = sorted(usable, key=lambda limit: -limit.severity)
         self._tests = [(limit.holds, limit.severity) for limit in self._limits]
         self._counts = [0] * len(self._limits)
         self._count = 0

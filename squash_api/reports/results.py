@@ -92,7 +92,7 @@ class Limits:
         self.unusable: dict[str, str] = {}
         self._specifications = specifications
         self._schema = schema
-        self._limits: dict[tuple[str, str | None], list[_SplitLimit]] = {}
+        self._limits: dict[tuple[str, str | None], list[Limit]] = {}
 
     @property
     def needs_fields(self) -> bool:
@@ -104,34 +104,26 @@ class Limits:
             for term in query_terms(item.metadata_query, self._schema) or ()
         )
 
-    def of(self, metric: str, unit: str | None, tags: Mapping[str, str]) -> "list[_SplitLimit]":
+    def of(self, metric: str, unit: str | None, tags: Mapping[str, str]) -> list[Limit]:
         """Return the limits of a metric whose terms on tags hold."""
         context = Context(tags=dict(tags))
-        found = [item for item in self._all(metric, unit) if applies(item.tag_terms, context)]
-        self.used.update(item.limit.name for item in found if not item.field_terms)
+        found = [
+            item
+            for item in self._all(metric, unit)
+            if applies((term for term in item.terms if term.is_tag), context)
+        ]
+        self.used.update(item.name for item in found if all(term.is_tag for term in item.terms))
         return found
 
-    def _all(self, metric: str, unit: str | None) -> "list[_SplitLimit]":
+    def _all(self, metric: str, unit: str | None) -> list[Limit]:
         known = self._limits.get((metric, unit))
         if known is None:
             specifications = self._specifications.get(metric, ())
             limits = limits_of(specifications, unit=unit, schema=self._schema)
             self.unusable |= {item.name: item.problem for item in limits if item.problem}
-            known = [_SplitLimit(item) for item in limits if not item.problem]
+            known = [item for item in limits if not item.problem]
             self._limits[metric, unit] = known
         return known
-
-
-class _SplitLimit:
-    """A limit with its terms by what they are on, ready to be asked for every value."""
-
-    __slots__ = ("field_terms", "holds", "limit", "tag_terms")
-
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.holds = limit.holds
-        self.tag_terms = [term for term in limit.terms if term.is_tag]
-        self.field_terms = [term for term in limit.terms if not term.is_tag]
 
 
 class _Tally:
@@ -153,19 +145,21 @@ class _Tally:
         self.time_ns = -1
         self.value: float | None = None
         self.job: MeasuredJob | None = None
-        self.limits: Sequence[_SplitLimit] = ()
+        self.limits: Sequence[Limit] = ()
         self.values = self.failed = self.absent = 0
 
 
 class _Sink:
     """Where values of a metric with one set of tags go."""
 
-    __slots__ = ("has_conditions", "limits", "tally")
+    __slots__ = ("has_conditions", "limits", "tags", "tally", "tests")
 
-    def __init__(self, tally: _Tally, limits: list[_SplitLimit]) -> None:
+    def __init__(self, tally: _Tally, limits: list[Limit], tags: Mapping[str, str]) -> None:
         self.tally = tally
         self.limits = limits
-        self.has_conditions = any(limit.field_terms for limit in limits)
+        self.tests = [limit.holds for limit in limits]
+        self.has_conditions = not all(term.is_tag for limit in limits for term in limit.terms)
+        self.tags = dict(tags) if self.has_conditions else {}
 
 
 class Results:
@@ -217,7 +211,10 @@ class Results:
                 sink = self._make_sink(metric_id, job.tag_set_id, tags_of[job.tag_set_id])
                 sinks = self._sinks[metric_id]
             seen.add(job_id)
-            limits = self._applying(sink, job) if sink.has_conditions else sink.limits
+            limits, tests = sink.limits, sink.tests
+            if sink.has_conditions:
+                limits = self._applying(sink, job)
+                tests = [limit.holds for limit in limits]
             # Not a function of its own: this is done for every value.
             tally = sink.tally
             tally.values += 1
@@ -231,8 +228,8 @@ class Results:
             if value is None:
                 tally.absent += 1
                 continue
-            for limit in limits:
-                if not limit.holds(value):
+            for holds in tests:
+                if not holds(value):
                     tally.failed += 1
                     break
         self.jobs += len(seen)
@@ -259,26 +256,27 @@ class Results:
                     "tags: ask for less, for instance for one package or dataset."
                 )
             tally = self._tallies[metric_id, combination] = _Tally(metric, combination)
-        sink = _Sink(tally, self._limits.of(metric.name, metric.unit, tags))
+        sink = _Sink(tally, self._limits.of(metric.name, metric.unit, tags), tags)
         self._sinks[metric_id][tag_set_id] = sink
         self._sink_count += 1
         return sink
 
-    def _applying(self, sink: _Sink, job: MeasuredJob) -> list[_SplitLimit]:
+    def _applying(self, sink: _Sink, job: MeasuredJob) -> list[Limit]:
         """Return the limits whose terms on other metadata hold too."""
         own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
         context = Context(
-            fields={**job.fields, **{key: text for key, text in own.items() if text is not None}}
+            tags=sink.tags,
+            fields={**job.fields, **{key: text for key, text in own.items() if text is not None}},
         )
-        found = [item for item in sink.limits if applies(item.field_terms, context)]
-        self._limits.used.update(item.limit.name for item in found)
+        found = [item for item in sink.limits if applies(item.terms, context)]
+        self._limits.used.update(item.name for item in found)
         return found
 
 
 def _result(tally: _Tally) -> Result:
     job, unit = tally.job, tally.metric.unit
     assert job is not None  # noqa: S101 - a tally begins with a value
-    verdicts = (judge(item.limit, tally.value) for item in tally.limits)
+    verdicts = (judge(limit, tally.value) for limit in tally.limits)
     return Result(
         metric=tally.metric.name,
         unit=unit,

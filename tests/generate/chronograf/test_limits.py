@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.generate.chronograf.limits import (
+from squash_api.generate.chronograf.cells import level_steps
+from squash_api.generate.chronograf.package import (
     Group,
     digits_for,
     groups_of,
-    level_steps,
     limit_lines,
 )
 from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
@@ -68,6 +68,11 @@ def test_the_worst_level_broken_counts() -> None:
         [limit("<=", 20, "CRITICAL"), limit("<=", 10, "WARNING"), limit("<=", 5, "INFO")]
     )
     assert [level for _, level in steps] == [None, "INFO", "WARNING", "CRITICAL"]
+
+
+def test_the_worst_level_broken_counts_in_whatever_order_they_come() -> None:
+    steps = level_steps([limit("<=", 5, "INFO"), limit("<=", 5, "CRITICAL")])
+    assert [level for _, level in steps] == [None, "CRITICAL"]
 
 
 def test_limits_on_both_sides() -> None:
