@@ -1,6 +1,6 @@
 """The board: how every metric stands, the worst first, and what narrows it down.
 
-The board kept up to date: only metrics of which something has changed are looked at anew.
+It is kept up to date: only metrics of which something has changed are looked at anew.
 """
 
 import threading

@@ -55,7 +55,8 @@ class Standing:
     margin: float | None = None
     severity: int = 0
     broken: tuple[str, ...] = ()
-    verdict: Verdict | None = field(default=None, hash=False)
+    # Not compared: who writes standings down has not to be told of a limit that says the same.
+    verdict: Verdict | None = field(default=None, compare=False)
 
 
 def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) -> Combination:
@@ -246,7 +247,8 @@ class Standings:
                 limits = self._limits_of(metric)
                 after = stand(metric, key[1], values[key[0]][job_id], contexts[job_id], limits)
                 # The same object as long as nothing changes, which is quick to compare.
-                if self._standings.get(key) != after:
+                before = self._standings.get(key)
+                if before is None or before != after or before.verdict != after.verdict:
                     self._standings[key] = after
 
     def _newest_ns(self, key: Key) -> int | None:
