@@ -200,7 +200,7 @@ def _standings(site: Site, name: str, view: View) -> Standings:
     def is_asked_for(tags: Combination) -> bool:
         return all(view.tags.get(key, value) == value for key, value in tags)
 
-    entry = next((entry for entry in site.board.entries() if entry.name == name), None)
+    entry = site.board.entry(name)
     rows = [row for row in entry.rows if is_asked_for(row.standing.tags)] if entry else []
     shared = set.intersection(*(set(row.standing.tags) for row in rows)) if rows else set()
     return Standings(
