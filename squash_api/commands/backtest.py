@@ -97,7 +97,6 @@ def _run(
 
 
 def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
-
     package = load_metrics_packages(directories, schema=schema)
     if package.problems:
         for problem in package.problems:
@@ -130,7 +129,6 @@ def _since_ns(text: str) -> int:
 def _print(
     outcome: Backtest, since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
 ) -> None:
-
     if as_json:
         print_json(to_json(outcome))
         return

@@ -111,7 +111,6 @@ def _of_service(
     *,
     has_bar: bool,
 ) -> Generator[bytes]:
-
     with asking(url, "measurements", code=1) as (wire, address):
         query: list[Any] = [*asked, ("format", chosen)]
         is_paged = chosen == "json" and not any(name == "points" for name, _ in asked)

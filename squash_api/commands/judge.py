@@ -107,7 +107,6 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
 
 
 def _read_job(path: Path) -> Job:
-
     try:
         return decode_job(path.read_bytes())
     except OSError as error:
@@ -130,7 +129,6 @@ def _load_specs(directories: list[Path]) -> MetricsPackage:
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:
-
     return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
 
 

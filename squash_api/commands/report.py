@@ -58,7 +58,6 @@ def report(
 
 
 def _outcome(made: Report, output: Path | None, *, level: str, is_strict: bool) -> int:
-
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
     return 1 if fails(made, level=level, is_strict=is_strict) else 0
@@ -90,7 +89,6 @@ def _of_record(asked: Asked) -> Report:
 
 
 def _of_service(url: str, asked: Asked) -> Report:
-
     with asking(url, "report", code=2) as (wire, address):
         query: list[Any] = [*asked, ("format", "json")]
         answer = checked(wire.request("GET", address.copy_merge_params(query)))

@@ -7,6 +7,7 @@ rounds that fail. `delivery/background.py` runs them.
 import random
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,6 +75,8 @@ class Reader(ABC):
         self._failure = failure
         self._labels = labels
         self._woken = threading.Event()
+        self.wake: Callable[[], None] = self._woken.set
+        """Says that there may be something to do. May be called from any thread."""
         self._stopped = threading.Event()
 
     @abstractmethod
@@ -102,11 +105,6 @@ class Reader(ABC):
         """Note that a round has failed; return the wait before the next."""
         _log.exception(self._failure, **self._labels)
         return self._back_off.wait()
-
-    def wake(self) -> None:
-        """Say that there may be something to do. May be called from any thread."""
-        if not self._woken.is_set():
-            self._woken.set()
 
     def was_woken(self) -> bool:
         """Tell whether somebody has woken it during this round; then that is forgotten."""

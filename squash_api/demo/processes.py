@@ -103,7 +103,7 @@ class Child:
         self.name = name
         self._log = folder / f"{name.replace(' ', '-')}.log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - no shell, and our own arguments
+            self._process = subprocess.Popen(
                 command,
                 cwd=folder,
                 env=dict(variables),

@@ -131,7 +131,7 @@ def specification_from_json(
     *,
     name: str | None = None,
     source: Source | None = None,
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
 ) -> Specification:
     """Read a definition that was posted to the API.
 
@@ -181,7 +181,7 @@ def parse_specification(
     name: str,
     source: Source | None = None,
     bases: tuple[str, ...] = (),
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
     today: date | None = None,
 ) -> tuple[Specification | None, list[Fault]]:
     """Read one resolved document, whatever its origin.

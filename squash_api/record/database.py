@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
+
+VERSION = "0002"
+"""The newest of `migrations/versions`."""
 
 
 class _EngineModule(Protocol):
@@ -76,12 +79,16 @@ def by_statement(engine: Engine) -> Engine:
 
 
 def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        is_known = inspect(connection).has_table("alembic_version")
+        query = text("SELECT version_num FROM alembic_version")
+        if is_known and connection.execute(query).scalar() == VERSION:
+            return
     # Alembic takes a third of a second to import.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command, config  # noqa: PLC0415
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    alembic = config.Config()
+    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with writing(engine).begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, "head")

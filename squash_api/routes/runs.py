@@ -86,8 +86,8 @@ SpecsQuery = Annotated[
 ]
 
 
-def _tag_query(description: str) -> Any:
-    return Query(max_length=1000, description=description)
+def _tag_query(description: str, *, alias: str | None = None) -> Any:
+    return Query(alias=alias, max_length=1000, description=description)
 
 
 @router.get("/runs", responses=errors_of(422))
@@ -98,7 +98,9 @@ def get_runs(
     page: PageDep,
     pipeline: Annotated[str | None, _tag_query("Only runs of this pipeline.")] = None,
     dataset: Annotated[str | None, _tag_query("Only jobs with this dataset.")] = None,
-    filter: Annotated[str | None, _tag_query("Only jobs with this filter.")] = None,  # noqa: A002
+    filter_: Annotated[
+        str | None, _tag_query("Only jobs with this filter.", alias="filter")
+    ] = None,
     specs: SpecsQuery = "receipt",
 ) -> Response:
     """List runs by pipeline and dataset with how they stand, the newest first.
@@ -106,7 +108,7 @@ def get_runs(
     A page may hold fewer runs than `limit` although `next` is not null. Jobs that are of no run are
     listed one by one.
     """
-    tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter}
+    tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter_}
     found = list_runs(site, tags, page, is_now=specs == "now")
     link = None if found.after is None else next_link(request, site, after=found.after)
     url = site.settings.url

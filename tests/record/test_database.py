@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from squash_api.errors import SettingsError
-from squash_api.record.database import by_statement, open_database, writing
+from squash_api.record import database
+from squash_api.record.database import VERSION, by_statement, open_database, writing
 
 
 def opened(path: Path) -> Engine:
@@ -41,6 +44,20 @@ def test_a_record_that_is_only_read_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
     open_database(url).dispose()
     open_database(url, is_made=False).dispose()
+
+
+def test_the_version_is_that_of_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [VERSION]
+
+
+def test_a_record_of_this_version_is_not_migrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path / "squash.db").dispose()
+    monkeypatch.setattr("alembic.command.upgrade", lambda *_: pytest.fail("migrated"))
+    opened(tmp_path / "squash.db").dispose()
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
