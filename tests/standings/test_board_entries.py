@@ -42,7 +42,7 @@ def test_what_is_declared_and_has_no_value_was_never_seen(board: Board) -> None:
 
 
 def test_what_is_measured_and_not_declared_is_there(site: Observatory, board: Board) -> None:
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     site.define_metrics(metric("p.c"))
     site.job(1.0, name="p.c")
     site.definitions.delete_metric("p.c", ADA)
