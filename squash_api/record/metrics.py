@@ -1,6 +1,6 @@
 """The metrics that have been declared or measured, with the unit in force for each.
 
-`Vocabulary` holds them in memory: every value of every job is looked up there, and so is whatever
+`Metrics` holds them in memory: every value of every job is looked up there, and so is whatever
 pages, reports and exports show.
 """
 
@@ -50,7 +50,7 @@ class KnownMetrics:
     by_name: Mapping[str, MetricRow] = field(default_factory=lambda: MappingProxyType({}))
 
 
-class Vocabulary:
+class Metrics:
     """The record's metrics, as of the last `refresh`. Reading needs no lock.
 
     Parameters
@@ -69,7 +69,7 @@ class Vocabulary:
         self.refresh()
 
     @property
-    def metrics(self) -> Mapping[str, MetricRow]:
+    def known(self) -> Mapping[str, MetricRow]:
         """Those whose values can be stored, by name."""
         return self._known.by_name
 
