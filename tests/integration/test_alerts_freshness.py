@@ -8,7 +8,6 @@ import pytest
 
 from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION, UP
 from tests.support.alert_bench import Bench, alert_bench, bench_files, is_about, new_tract
-from tests.support.programs import find_program
 from tests.support.slack import Told
 
 METRICS = """
@@ -37,7 +36,6 @@ PERIOD_S = 1
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    find_program("kapacitord", hint="it is in no package")
     folder: Path = tmp_path_factory.mktemp("bench")
     files = bench_files(folder / "specs", metrics=METRICS, specs=SPECS)
     beat = files["kapacitor/tasks/squash.heartbeat.tick"]

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from squash_api.generate.live.http import JsonServer, LiveError, UnreachableError
-from tests.support.ports import free_port
+from tests.support.server import free_port
 
 VERSION = {"X-Kapacitor-Version": "1.5.7"}
 
