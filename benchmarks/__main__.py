@@ -1,25 +1,79 @@
-"""Measure and write `docs/performance.md`: `python -m benchmarks [R1] [R2] [R4] [pages]`."""
+"""Measure and write `docs/performance.md`: `python -m benchmarks`; some figures: `... R5 R8`.
 
-import sys
+Of a comparison, one run each, and as often as there is time for, by turns:
 
-from benchmarks import acceptance, end_to_end, outage, pages
-from benchmarks.report import write_page
+    python -m benchmarks --checkout ../old --json before.json
+    python -m benchmarks --json after.json
+    python -m benchmarks --compare before.json after.json
+"""
 
-_MEASURES = {
-    "R1": lambda: [acceptance.measure()],
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import (
+    acceptance,
+    commands,
+    crowding,
+    end_to_end,
+    heavy,
+    outage,
+    pages,
+    sequence,
+    ten_million,
+)
+from benchmarks.checkout import ROOT, Checkout
+from benchmarks.report import Figure, compare, keep, make_table, progress, write_page
+
+_MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
+    "R1": acceptance.measure,
     "R2": end_to_end.measure,
+    "R3": sequence.measure,
     "R4": outage.measure,
+    "R5": crowding.measure,
+    "R6": heavy.measure,
+    "R7": ten_million.measure,
+    "R8": commands.measure_generating,
+    "R9": commands.measure_starting,
     "pages": pages.measure,
 }
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(_MEASURES)
-    figures = [figure for name in chosen for figure in _MEASURES[name]()]
-    if len(chosen) == len(_MEASURES):
-        print(write_page(figures))
-    else:
-        print(*(figure.row() for figure in figures), sep="\n")
+    arguments = _arguments()
+    if arguments.compare:
+        print(compare(*arguments.compare))
+        return
+    checkout = Checkout(arguments.checkout.resolve())
+    figures: list[Figure] = []
+    for name in arguments.figures or _MEASURES:
+        started = time.perf_counter()
+        measured = _MEASURES[name](checkout)
+        progress(f"{name} took {time.perf_counter() - started:.0f} s")
+        figures += measured
+        if arguments.json:
+            keep(measured, arguments.json)
+    is_all = not arguments.figures and not arguments.json and checkout.root == ROOT
+    print(write_page(figures) if is_all else make_table(figures))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Without arguments, writes docs/performance.md."
+    )
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(_MEASURES))
+    parser.add_argument(
+        "--checkout", type=Path, default=ROOT, help="folder whose code is measured, with its .venv"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON")
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar="FILE", help="show kept figures before and after"
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.figures) - _MEASURES.keys():
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    return arguments
 
 
 main()

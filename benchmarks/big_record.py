@@ -1,48 +1,62 @@
-"""A record of two years and millions of measurements, made in a minute.
+"""A record of years and millions of measurements, as a service makes it that is sent all of it.
 
-    python -m benchmarks.big_record big.db [JOBS [MEASUREMENTS]]
-
-Everything in it is what the service would have written: bodies that it would accept, and runs,
-contexts and an index of measurements that are stored by its own functions. Only the judging of
-each value is left out, which would take most of the time. Metrics are declared, and each has a
-specification that a value breaks now and then.
+Every job comes over HTTP, with its date in `env.date`, so the record holds what the service has
+accepted, judged and derived itself. Metrics are declared, and each has a specification that a value
+breaks now and then. Once made, a record is kept in `build/benchmarks/records`; a service is given a
+copy of it.
 """
 
 import math
 import random
-import sys
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
 import orjson
-from sqlalchemy import Connection
 
+from benchmarks.checkout import Checkout, make_folder
+from benchmarks.load import make_request, run_load
 from benchmarks.report import progress
-from squash_api.accounts.accounts import Account
-from squash_api.definitions.definitions import Definitions
-from squash_api.index.derived import Derived, JobContext, store_derived
-from squash_api.index.deriver import packages_of
-from squash_api.index.runs import Run, store_runs
-from squash_api.ingest.document import Job, digest_job
-from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, Stored, store_jobs
-from squash_api.record.users import add_user
-from squash_api.schema.names import Context, Schema
+from benchmarks.servers import (
+    Server,
+    declare,
+    log_in,
+    running,
+    service_server,
+    service_variables,
+    stored,
+)
 
-DAYS = 730
 DATASETS = ("RC2", "DC2", "ci_hsc")
 FILTERS = ("g", "r", "i", "z", "y")
 METRICS_OF_A_PACKAGE = 25
-_DAY_NS = 86_400 * 10**9
-# Jobs of a run: each dataset in each filter.
-_RUN = len(DATASETS) * len(FILTERS)
-_BATCH = 500
+_CONNECTIONS = 64
 _UNITS = ("mmag", "marcsec", "", "%", "s")
+# Counts up with every change of what is made here.
+_RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a record holds: jobs with so many measurements each, over so many days.
+
+    `series` is how many jobs make a run, each of another dataset or filter.
+    """
+
+    jobs: int
+    measurements: int
+    days: float = 730
+    series: int = len(DATASETS) * len(FILTERS)
+
+    @property
+    def total(self) -> int:
+        return self.jobs * self.measurements
 
 
 def metric_name(index: int) -> str:
@@ -55,42 +69,65 @@ def metric_unit(index: int) -> str:
     return _UNITS[index % len(_UNITS)]
 
 
-def make_big_record(
-    path: Path, jobs: int = 20_000, measurements: int = 100, *, end_ns: int | None = None
-) -> None:
-    """Make a record in a new file; the last job is of `end_ns`, or of now."""
-    end_ns = time.time_ns() if end_ns is None else end_ns
-    record = Record.open(f"sqlite:///{path}")
-    schema = Schema()
-    try:
-        row = record.write(
-            lambda connection: add_user(
-                connection, name="bench", password_hash="-", role="admin", created_ns=0
-            )
-        )
-        _define(record, schema, Account(row.user_id, "bench", "admin", 1), measurements)
-        for start in range(0, jobs, _BATCH):
-            numbers = range(start, min(start + _BATCH, jobs))
-            batch = [
-                _make_job(
-                    number, measurements, end_ns - (jobs - 1 - number) * DAYS * _DAY_NS // jobs
-                )
-                for number in numbers
-            ]
-            record.write(partial(_store, batch=batch, schema=schema))
-            if start % 5000 == 0:
-                progress(f"{numbers.stop} of {jobs} jobs")
-    finally:
-        record.close()
+def big_service(checkout: Checkout, folder: Path, size: Size) -> Server:
+    """Return a service over a copy of a record, which is made if it has not been before."""
+    folder.mkdir()
+    shutil.copyfile(_kept_record(checkout, size), folder / "squash.db")
+    return service_server(checkout, service_variables(folder, influx=None, deliver="off"))
 
 
-def _define(record: Record, schema: Schema, account: Account, measurements: int) -> None:
-    definitions = Definitions(record, schema, Vocabulary(record, schema))
+def _kept_record(checkout: Checkout, size: Size) -> Path:
+    shape = f"{size.jobs}x{size.measurements}-{size.days:g}d-{size.series}"
+    path = make_folder("records") / f"{checkout.version}-{_RECIPE}-{shape}.db"
+    # Young enough for the last days of it to be the last days.
+    if not path.exists() or time.time() - path.stat().st_mtime > 86_400:
+        with TemporaryDirectory(dir=path.parent) as folder:
+            _make_record(checkout, Path(folder), size)
+            shutil.move(Path(folder) / "squash.db", path)
+    return path
+
+
+def _make_record(checkout: Checkout, folder: Path, size: Size) -> None:
+    progress(f"a record of {size.jobs} jobs with {size.measurements} measurements each")
+    started = time.perf_counter()
+    service = service_server(checkout, service_variables(folder, influx=None, deliver="off"))
+    with running(service):
+        token = log_in(service)
+        _define(service, token, size.measurements)
+        requests = (make_request("/job", body, token=token) for body in make_jobs(size))
+        outcome = run_load(service.port, requests, connections=_CONNECTIONS)
+        assert outcome.statuses == {202: size.jobs}, outcome.statuses
+        accepted = time.perf_counter()
+        stats = stored(service)
+        assert stats["number_of_jobs"] == size.jobs, stats
+        assert stats["number_of_measurements"] == size.total, stats
+        # A few are absent.
+        values = _count_values(service, metric_name(size.measurements - 1))
+        assert 0.99 * size.jobs - 1 <= values <= size.jobs, values
+    database = folder / "squash.db"
+    progress(
+        f"accepted in {accepted - started:.0f} s, derived {time.perf_counter() - accepted:.0f} s "
+        f"later; {database.stat().st_size / 1e6:.0f} MB"
+    )
+
+
+def _count_values(service: Server, metric: str) -> int:
+    """Return how many values of a metric are in the index."""
+    reply = httpx.get(
+        f"{service.url}/measurements",
+        params={"metric": metric, "format": "csv"},
+        trust_env=False,
+        timeout=300,
+    )
+    assert reply.status_code == 200, reply.text
+    return len(reply.content.splitlines()) - 1
+
+
+def _define(service: Server, token: str, measurements: int) -> None:
     metrics = [
         {"name": metric_name(index), "unit": metric_unit(index), "description": "Made up."}
         for index in range(measurements)
     ]
-    definitions.post_metrics(metrics, account)
     limits = [
         {
             "name": f"{metric_name(index)}.design",
@@ -99,14 +136,24 @@ def _define(record: Record, schema: Schema, account: Account, measurements: int)
         }
         for index in range(measurements)
     ]
-    definitions.post_specs(limits, account)
+    declare(service, "metrics", metrics, token=token)
+    declare(service, "specs", limits, token=token)
 
 
-def _make_job(number: int, measurements: int, time_ns: int) -> tuple[int, dict[str, Any]]:
-    """Return the time of job `number` and its document; the same number gives the same values."""
+def make_jobs(size: Size, *, first: int = 0) -> Iterator[bytes]:
+    """Give jobs in the order of their dates, the last of now; all are different."""
+    now = datetime.now(UTC)
+    step = timedelta(days=size.days) / size.jobs
+    for number in range(size.jobs):
+        date = now - (size.jobs - 1 - number) * step
+        yield orjson.dumps(_make_job(first + number, size, date))
+
+
+def _make_job(number: int, size: Size, date: datetime) -> dict[str, Any]:
+    """Return a job; the same number gives the same values."""
     chance = random.Random(number)
-    run, place = divmod(number, _RUN)
-    document = {
+    run, place = divmod(number, size.series)
+    return {
         "measurements": [
             {
                 "metric": metric_name(index),
@@ -114,7 +161,7 @@ def _make_job(number: int, measurements: int, time_ns: int) -> tuple[int, dict[s
                 "unit": metric_unit(index),
                 "identifier": f"{chance.getrandbits(128):032x}",
             }
-            for index in range(measurements)
+            for index in range(size.measurements)
         ],
         "blobs": [],
         "meta": {
@@ -131,11 +178,11 @@ def _make_job(number: int, measurements: int, time_ns: int) -> tuple[int, dict[s
                 "ci_dataset": DATASETS[place // len(FILTERS)],
                 "ci_url": f"https://ci.example.org/job/{run}/",
                 "version_tag": f"w_{run // 7}",
+                "date": date.isoformat(),
             },
             "packages": _packages(run),
         },
     }
-    return time_ns, document
 
 
 def _value(chance: random.Random, number: int, index: int) -> float | None:
@@ -156,67 +203,3 @@ def _packages(run: int) -> list[dict[str, str]]:
         }
         for index in range(10)
     ]
-
-
-def _store(
-    connection: Connection, *, batch: Sequence[tuple[int, dict[str, Any]]], schema: Schema
-) -> None:
-    """Store jobs, their runs and all that is derived from them, as the service does."""
-    revision = current_revision(connection)
-    stored = store_jobs(connection, [_new_job(*item, revision) for item in batch])
-    ids = [item.job_id for item in stored if isinstance(item, Stored)]
-    assert len(ids) == len(batch), stored
-    runs, derived = [], []
-    for job_id, (time_ns, document) in zip(ids, batch, strict=True):
-        context = schema.context(document["meta"])
-        runs.append(_run(job_id, document, context))
-        derived.append(_derived(job_id, time_ns, document, context))
-    after, through = ids[0] - 1, ids[-1]
-    assert store_runs(connection, runs, after=after, through=through)
-    assert store_derived(connection, derived, after=after, through=through)
-
-
-def _new_job(time_ns: int, document: dict[str, Any], revision: int) -> NewJob:
-    return NewJob(
-        user_id=1,
-        user_epoch=1,
-        received_ns=time_ns,
-        asked_ns=time_ns,
-        revision=revision,
-        identifiers_digest=None,
-        is_deliverable=True,
-        body=orjson.dumps(document),
-        digest_of=digest_job,
-    )
-
-
-def _run(job_id: int, document: dict[str, Any], context: Context) -> Run:
-    run_id = context.fields["run_id"]
-    return Run(
-        job_id,
-        env_name=context.tags["env_name"],
-        pipeline=context.tags["pipeline"],
-        run_id=str(run_id),
-        dataset=context.tags["dataset"],
-        packages=packages_of(Job(meta=document["meta"])),
-        measurement_count=len(document["measurements"]),
-    )
-
-
-def _derived(job_id: int, time_ns: int, document: dict[str, Any], context: Context) -> Derived:
-    return Derived(
-        job_id,
-        values={item["metric"]: item["value"] for item in document["measurements"]},
-        context=JobContext(job_id, time_ns, time_ns, context),
-    )
-
-
-def _arguments() -> Iterator[Any]:
-    if not 1 < len(sys.argv) < 5:
-        raise SystemExit(__doc__)
-    yield Path(sys.argv[1])
-    yield from map(int, sys.argv[2:])
-
-
-if __name__ == "__main__":
-    make_big_record(*_arguments())

@@ -1,4 +1,4 @@
-"""The yardstick of R1: a FastAPI service that sends the body back."""
+"""The yardstick of R1 and R9: a FastAPI service that sends the body back."""
 
 import sys
 
@@ -11,6 +11,11 @@ app = FastAPI()
 @app.post("/echo")
 async def echo(request: Request) -> Response:
     return Response(await request.body(), media_type="application/json")
+
+
+@app.get("/ping")
+async def ping() -> dict[str, str]:
+    return {"status": "ok"}
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ over four connections is shown beside it.
 
 import time
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import httpx
 
 from benchmarks.bodies import MEASUREMENTS, make_body
+from benchmarks.checkout import Checkout
 from benchmarks.load import make_requests, run_load
-from benchmarks.raw_write import make_writes
+from benchmarks.raw_write import make_writes, record_points
 from benchmarks.report import Figure, progress
 from benchmarks.servers import (
     count_jobs,
@@ -24,6 +24,7 @@ from benchmarks.servers import (
     running,
     service_server,
     service_variables,
+    stored,
 )
 
 _ROUNDS = 5
@@ -31,11 +32,13 @@ _JOBS = 3000
 _CONNECTIONS = 64
 
 
-def measure() -> list[Figure]:
+def measure(checkout: Checkout) -> list[Figure]:
     with TemporaryDirectory() as folder:
+        points = record_points(checkout, Path(folder, "points"), jobs=(_ROUNDS + 1) * _JOBS)
         influx = influx_server(Path(folder))
-        variables = service_variables(Path(folder), influx=influx, deliver="off")
-        service, deliver = service_server(variables), deliver_server(variables)
+        variables = service_variables(Path(folder), influx=influx.url, deliver="off")
+        service = service_server(checkout, variables)
+        deliver = deliver_server(checkout, variables)
         with running(influx, service, deliver):
             token = prepare(service)
             ratios: dict[int, list[float]] = {1: [], 4: []}
@@ -53,7 +56,7 @@ def measure() -> list[Figure]:
                     their_rate = _raw_rate(
                         influx.url,
                         influx.port,
-                        bodies,
+                        points[number * _JOBS : (number + 1) * _JOBS],
                         database=f"raw{number}_{connections}",
                         connections=connections,
                     )
@@ -64,37 +67,34 @@ def measure() -> list[Figure]:
                             f"over {connections}"
                         )
                 # What is derived after delivery shall not run into the next round.
-                httpx.get(f"{service.url}/stats", trust_env=False, timeout=300)
+                stored(service)
     meaning = "values/s visible in InfluxDB, end to end / raw `/write`, one request per job, over "
     return [
         Figure(
             "R2",
             f"{meaning}one connection",
-            median(ratios[1]),
+            ratios[1],
             bar=0.70,
-            spread=(min(ratios[1]), max(ratios[1])),
         ),
         Figure(
             "R2 (4)",
             f"{meaning}four connections",
-            median(ratios[4]),
+            ratios[4],
             bar=None,
-            spread=(min(ratios[4]), max(ratios[4])),
         ),
     ]
 
 
 def _raw_rate(
-    url: str, port: int, bodies: list[bytes], *, database: str, connections: int
+    url: str, port: int, points: list[bytes], *, database: str, connections: int
 ) -> float:
     httpx.post(f"{url}/query", data={"q": f'CREATE DATABASE "{database}"'}, trust_env=False)
-    writes = make_writes(bodies, database=database, first_time_ns=time.time_ns())
-    raw = run_load(port, writes, connections=connections)
-    assert raw.statuses == {204: len(bodies)}, raw.statuses
+    raw = run_load(port, make_writes(points, database=database), connections=connections)
+    assert raw.statuses == {204: len(points)}, raw.statuses
     reply = httpx.get(
         f"{url}/query",
         params={"db": database, "q": 'SELECT count("metric_000") FROM "bench_drp"'},
         trust_env=False,
     ).json()
-    assert reply["results"][0]["series"][0]["values"][0][1] == len(bodies)
+    assert reply["results"][0]["series"][0]["values"][0][1] == len(points)
     return raw.rate * MEASUREMENTS

@@ -3,12 +3,10 @@
 import threading
 import time
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
-import httpx
-
 from benchmarks.bodies import MEASUREMENTS, make_body
+from benchmarks.checkout import Checkout
 from benchmarks.load import Outcome, make_requests, run_load
 from benchmarks.report import Figure, progress
 from benchmarks.servers import (
@@ -20,6 +18,7 @@ from benchmarks.servers import (
     running,
     service_server,
     service_variables,
+    stored,
 )
 
 _ROUNDS = 9
@@ -27,10 +26,11 @@ _JOBS = 3000
 _CONNECTIONS = 64
 
 
-def measure() -> list[Figure]:
+def measure(checkout: Checkout) -> list[Figure]:
     with TemporaryDirectory() as folder:
         influx = influx_server(Path(folder))
-        service = service_server(service_variables(Path(folder), influx=influx, deliver="inline"))
+        variables = service_variables(Path(folder), influx=influx.url, deliver="inline")
+        service = service_server(checkout, variables)
         with running(influx, service):
             token = prepare(service)
             bench = _Outage(influx, service, token)
@@ -44,18 +44,16 @@ def measure() -> list[Figure]:
         Figure(
             "R4 accept",
             "accept rate with InfluxDB down / up",
-            median(accepting),
+            accepting,
             bar=0.9,
-            spread=(min(accepting), max(accepting)),
         ),
         Figure(
             "R4 drain",
             "drain rate after it is back / accept rate",
-            median(draining),
+            draining,
             bar=2,
-            spread=(min(draining), max(draining)),
         ),
-        Figure("R4 lost", "accepted jobs lost after SIGKILL", lost, bar=0, is_ceiling=True),
+        Figure("R4 lost", "accepted jobs lost after SIGKILL", [lost], bar=0, is_ceiling=True),
     ]
 
 
@@ -95,7 +93,7 @@ class _Outage:
         self._influx.stop()
         down = self.accept()
         # Let the index be derived, as it is in an outage that lasts.
-        httpx.get(f"{self._service.url}/stats", trust_env=False, timeout=300)
+        stored(self._service)
         self._influx.start()
         # The clock runs from the first batch that arrives: how long the service waits between two
         # attempts is not its speed.

@@ -4,35 +4,36 @@ The ratios are with the time that the same page takes over 20 thousand measureme
 much: as many metrics where it is about many, as many values where it is about those of one.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import httpx
 
-from benchmarks.big_record import FILTERS, make_big_record, metric_name
+from benchmarks.asking import HTML, JSON, asking, time_pairs
+from benchmarks.big_record import FILTERS, Size, big_service, metric_name
+from benchmarks.checkout import Checkout, make_folder
 from benchmarks.report import Figure, progress
-from benchmarks.servers import Server, running, service_server, service_variables
+from benchmarks.servers import Server, running
 
 _ROUNDS = 5
 _REQUESTS = 7
-_MANY_JOBS, _FEW_JOBS = 20_000, 200
+_EXPORTS = 3
 _MEASUREMENTS = 100
+MANY = Size(20_000, _MEASUREMENTS)
+_FEW_JOBS = Size(200, _MEASUREMENTS)
+_ONE_METRIC = Size(20_000, 1)
 _BAR_RATIO = 1.3
 _BAR_MS = 300
 _BAR_MB = 400
-_HTML = "text/html,*/*;q=0.8"
-_JSON = "application/json"
 
 
-def measure() -> list[Figure]:
-    with TemporaryDirectory() as folder:
-        big = _service(Path(folder, "big"), _MANY_JOBS, _MEASUREMENTS)
-        few_jobs = _service(Path(folder, "few_jobs"), _FEW_JOBS, _MEASUREMENTS)
-        one_metric = _service(Path(folder, "one_metric"), _MANY_JOBS, 1)
+def measure(checkout: Checkout) -> list[Figure]:
+    with TemporaryDirectory(dir=make_folder("scratch")) as folder:
+        big = big_service(checkout, Path(folder, "big"), MANY)
+        few_jobs = big_service(checkout, Path(folder, "few_jobs"), _FEW_JOBS)
+        one_metric = big_service(checkout, Path(folder, "one_metric"), _ONE_METRIC)
         with running(big, few_jobs, one_metric):
             figures = [
                 *_figures(big, few_jobs, "/", "all metrics as they stand", lambda _: "/"),
@@ -40,7 +41,7 @@ def measure() -> list[Figure]:
                     big, one_metric, "/metric", "a metric's page, two years", _metric_page, last=1
                 ),
                 *_figures(
-                    big, one_metric, "plot", "its plot, two years", _plot, last=1, accept=_JSON
+                    big, one_metric, "plot", "its plot, two years", _plot, last=1, accept=JSON
                 ),
                 *_figures(
                     big,
@@ -48,11 +49,10 @@ def measure() -> list[Figure]:
                     "/measurements",
                     "filtered values",
                     _values,
-                    accept=_JSON,
+                    accept=JSON,
                 ),
             ]
-        with running(big):
-            return [*figures, _export(big)]
+        return [*figures, _exports(big)]
 
 
 def _metric_page(number: int) -> str:
@@ -70,13 +70,6 @@ def _values(number: int) -> str:
     )
 
 
-def _service(folder: Path, jobs: int, measurements: int) -> Server:
-    folder.mkdir()
-    progress(f"{jobs} jobs with {measurements} measurements each")
-    make_big_record(folder / "squash.db", jobs, measurements)
-    return service_server(service_variables(folder, influx=None, deliver="off"))
-
-
 def _figures(
     big: Server,
     small: Server,
@@ -85,21 +78,18 @@ def _figures(
     address: Callable[[int], str],
     *,
     last: int = _MEASUREMENTS,
-    accept: str = _HTML,
+    accept: str = HTML,
 ) -> list[Figure]:
     """Return the ratio of the two records, and the time with the big one.
 
     `last` metrics are in both.
     """
     ratios, times_ms = [], []
-    with _asking(big, accept) as ask_big, _asking(small, accept) as ask_small:
+    with asking(big, accept) as ask_big, asking(small, accept) as ask_small:
         for number in range(_ROUNDS + 1):
             numbers = range(number * _REQUESTS, (number + 1) * _REQUESTS)
-            pairs = [
-                (ask_big(shared), ask_small(shared))
-                for shared in (address(index % last) for index in numbers)
-            ]
-            with_many, with_few = map(median, zip(*pairs, strict=True))
+            addresses = [address(index % last) for index in numbers]
+            with_many, with_few = time_pairs(ask_big, ask_small, addresses)
             # Somebody may open any metric's page, also one that nobody has before.
             unseen = [ask_big(address(index % _MEASUREMENTS)) for index in numbers]
             # The first round warms both up.
@@ -111,53 +101,42 @@ def _figures(
         Figure(
             f"{name} ratio",
             f"{meaning}: time with 2 million measurements in the record / with 20 thousand",
-            median(ratios),
+            ratios,
             bar=_BAR_RATIO,
-            spread=(min(ratios), max(ratios)),
             is_ceiling=True,
         ),
         Figure(
             f"{name} ms",
             f"{meaning}: ms, with 2 million measurements in the record",
-            median(times_ms),
+            times_ms,
             bar=_BAR_MS,
-            spread=(min(times_ms), max(times_ms)),
             is_ceiling=True,
         ),
     ]
 
 
-@contextmanager
-def _asking(service: Server, accept: str) -> Iterator[Callable[[str], float]]:
-    """Give a function that asks for an address and returns how long that took, in s."""
-    with httpx.Client(
-        base_url=service.url, headers={"Accept": accept}, trust_env=False, timeout=300
-    ) as client:
-
-        def ask(address: str) -> float:
-            started = time.perf_counter()
-            reply = client.get(address)
-            seconds = time.perf_counter() - started
-            assert reply.status_code == 200, reply.text
-            assert reply.headers["Content-Type"].split(";")[0] in accept
-            return seconds
-
-        yield ask
-
-
-def _export(service: Server) -> Figure:
+def _exports(service: Server) -> Figure:
     """Return how much memory a service takes that has just started and gives away everything."""
+    peaks = []
+    for number in range(_EXPORTS):
+        with running(service):
+            peaks.append(_export(service))
+        progress(f"export {number + 1}: {peaks[-1]:.0f} MB")
+    return Figure(
+        "export MB",
+        "memory of the service at most, in MB, from its start through the export of 2 million "
+        "measurements as CSV",
+        peaks,
+        bar=_BAR_MB,
+        is_ceiling=True,
+    )
+
+
+def _export(service: Server) -> float:
     with httpx.stream(
         "GET", f"{service.url}/measurements?format=csv", trust_env=False, timeout=600
     ) as reply:
         lines = sum(chunk.count(b"\n") for chunk in reply.iter_bytes())
     # A few are absent.
-    assert lines > 0.99 * _MANY_JOBS * _MEASUREMENTS, lines
-    return Figure(
-        "export MB",
-        "memory of the service at most, in MB, from its start through the export of 2 million "
-        "measurements as CSV",
-        service.peak_memory_mb(),
-        bar=_BAR_MB,
-        is_ceiling=True,
-    )
+    assert lines > 0.99 * MANY.total, lines
+    return service.peak_memory_mb()

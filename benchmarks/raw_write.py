@@ -1,30 +1,54 @@
-"""The yardstick of R2: the same points posted to `/write`, one request per job."""
+"""The yardstick of R2: the same points posted to `/write`, one request per job.
 
+The points are those that the service makes. It is let to write them once, beforehand, to what
+keeps them in a file.
+"""
+
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from squash_api.influx.points import job_to_points
-from squash_api.ingest.document import decode_job
-from squash_api.schema.names import Schema
+from benchmarks.bodies import PACKAGE, make_body
+from benchmarks.checkout import Checkout
+from benchmarks.load import make_request, run_load
+from benchmarks.servers import (
+    prepare,
+    recorder_server,
+    running,
+    service_server,
+    service_variables,
+)
+
+_CONNECTIONS = 64
 
 
-def make_writes(bodies: Sequence[bytes], *, database: str, first_time_ns: int) -> list[bytes]:
-    """Return write requests with the points that the service makes of these jobs."""
-    schema = Schema()
-    requests = []
-    for number, body in enumerate(bodies):
-        job = decode_job(body)
-        points = job_to_points(
-            job_id=number + 1,
-            squash_url=f"http://127.0.0.1/job/{number + 1}",
-            time_ns=first_time_ns + number,
-            values={item.metric: float(item.value or 0.0) for item in job.measurements},
-            context=schema.context(job.meta),
-            code_changes=(),
-        )
-        lines = "\n".join(point.line for point in points).encode()
-        head = (
-            f"POST /write?db={database}&precision=ns HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            f"Content-Length: {len(lines)}\r\n\r\n"
-        )
-        requests.append(head.encode() + lines)
-    return requests
+def record_points(checkout: Checkout, folder: Path, *, jobs: int) -> list[bytes]:
+    """Return the point that a service makes of each of so many jobs, as a line."""
+    folder.mkdir()
+    path = folder / "lines"
+    path.touch()
+    recorder = recorder_server(path)
+    variables = service_variables(folder, influx=recorder.url, deliver="inline")
+    service = service_server(checkout, variables)
+    with running(recorder, service):
+        token = prepare(service)
+        requests = (make_request("/job", make_body(number), token=token) for number in range(jobs))
+        outcome = run_load(service.port, requests, connections=_CONNECTIONS)
+        assert outcome.statuses == {202: jobs}, outcome.statuses
+        deadline = time.monotonic() + 120
+        while len(lines := _lines(path)) < jobs and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert len(lines) == jobs, f"{len(lines)} points of {jobs} jobs"
+    return lines
+
+
+def _lines(path: Path) -> list[bytes]:
+    # Changes of code and what the service says of itself are other measurements.
+    start = f"{PACKAGE},".encode()
+    return [line for line in path.read_bytes().split(b"\n") if line.startswith(start)]
+
+
+def make_writes(lines: Sequence[bytes], *, database: str) -> list[bytes]:
+    """Return write requests of one point each."""
+    head = f"POST /write?db={database}&precision=ns HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    return [f"{head}Content-Length: {len(line)}\r\n\r\n".encode() + line for line in lines]

@@ -1,29 +1,40 @@
-"""Figures, and the page they are written to."""
+"""Figures, the page they are written to, and the files they are kept in to be compared."""
 
+import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+from benchmarks.checkout import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured ratio, or what its name says, and its bar, if it has one.
+    """A measured ratio, or what its name says: what each round gave, and its bar, if it has one.
 
-    `is_ceiling`: the bar is not to be passed upwards.
+    `is_ceiling`: the less the better; the bar is not to be passed upwards.
     """
 
     name: str
     meaning: str
-    value: float
+    rounds: Sequence[float]
     bar: float | None
-    spread: tuple[float, float] | None = None
     is_ceiling: bool = False
+
+    @property
+    def value(self) -> float:
+        return median(self.rounds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return min(self.rounds), max(self.rounds)
 
     @property
     def is_met(self) -> bool | None:
@@ -32,8 +43,9 @@ class Figure:
         return self.value <= self.bar if self.is_ceiling else self.value >= self.bar
 
     def row(self) -> str:
-        spread = "" if self.spread is None else " to ".join(map(_shown, self.spread))
-        value = _shown(self.value) if self.spread else f"{self.value:.0f}"
+        has_spread = len(self.rounds) > 1
+        spread = " to ".join(map(_shown, self.spread)) if has_spread else ""
+        value = _shown(self.value) if has_spread else f"{self.value:.0f}"
         bar = "" if self.bar is None else f"{self.bar:g}"
         met = {True: "yes", False: "no", None: ""}[self.is_met]
         return f"| {self.name} | {self.meaning} | {value} | {spread} | {bar} | {met} |"
@@ -47,32 +59,97 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def keep(figures: Iterable[Figure], path: Path) -> None:
+    """Append figures to a file, one per line, as JSON."""
+    with path.open("a") as file:
+        file.writelines(f"{json.dumps(asdict(figure))}\n" for figure in figures)
+
+
+def kept(path: Path) -> dict[str, Figure]:
+    """Return the figures of a file by name; of one that was measured again, all rounds."""
+    figures: dict[str, Figure] = {}
+    for line in path.read_text().splitlines():
+        figure = Figure(**json.loads(line))
+        before = figures.get(figure.name)
+        rounds = [*(before.rounds if before else ()), *figure.rounds]
+        figures[figure.name] = Figure(**{**asdict(figure), "rounds": rounds})
+    return figures
+
+
+def compare(before: Path, after: Path) -> str:
+    """Return a table of the figures that two files have.
+
+    Worse is a figure whose median went the wrong way by more than its range was wide before.
+    """
+    old, new = kept(before), kept(after)
+    rows = [_compared(old[name], new[name]) for name in old if name in new]
+    return "\n".join(
+        [
+            "| figure | before | range | after | range | worse by more than its range |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *rows,
+        ]
+    )
+
+
+def _compared(old: Figure, new: Figure) -> str:
+    by = new.value - old.value if new.is_ceiling else old.value - new.value
+    width = old.spread[1] - old.spread[0]
+    cells = [
+        old.name,
+        *(
+            text
+            for figure in (old, new)
+            for text in (_shown(figure.value), " to ".join(map(_shown, figure.spread)))
+        ),
+        "yes" if by > width else "no",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def write_page(figures: Sequence[Figure]) -> str:
     """Write the figures to `docs/performance.md` and return the table."""
-    table = "\n".join(
+    table = make_table(figures)
+    page = f"""# Performance
+
+`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same
+bodies on the same machine, taking turns within one run. Each figure is the median of five rounds or
+more after one warm-up round. Before a figure counts, the benchmark checks that each side has stored
+everything. It uses the service only from outside: through its command and over HTTP. `make bench
+ARGS="R5 R8"` measures only these figures and writes nothing; `ARGS=--help` says how to compare two
+checkouts.
+
+- R1 ends with the last 202. The index of measurements is derived after that.
+- R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it.
+- R3 requests the root, a token and the job, one after the other, over connections that stay open.
+- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that
+  arrives.
+- R5 sends each job at its scheduled time, however late the replies are. The other clients run in
+  their own process. The readers request all kinds of pages over 2 million measurements.
+- R6 requests `/healthz` every 2 ms. A stall is how much longer than usual the slowest reply took.
+  Memory is how much the process has grown after 10,000 jobs.
+- R7: both records show the same amount; the front page is requested just after a job.
+- R8 and R9 time whole processes, including imports. The service starts with an existing record.
+
+The other figures for pages compare two records that cover two years and show the same amount. One
+has 20,000 jobs with 100 measurements each. The other has only 200 jobs, or only one metric.
+Milliseconds are for whole replies: the median of rounds, each of which requests seven metrics one
+after the other.
+
+{table}
+
+Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()} on a machine with \
+{os.cpu_count()} cores ({platform.machine()}), which ran everything.
+"""
+    PAGE.write_text(page)
+    return table
+
+
+def make_table(figures: Sequence[Figure]) -> str:
+    return "\n".join(
         [
             "| figure | what | median | range | bar | met |",
             "| --- | --- | --- | --- | --- | --- |",
             *(figure.row() for figure in figures),
         ]
     )
-    page = f"""# Performance
-
-Written by `make bench`; do not edit. Ratios within one run, both sides with the same bodies, on the
-same machine at the same time, taking turns; medians of five rounds (R1 and R4: nine) after one that
-warms up. What either side has stored is counted before a figure is taken. The load comes from one
-process beside the servers. R1 ends with the last 202; the index of measurements is derived after
-that. R2 runs `squash serve` with `SQUASH_DELIVER=off` and `squash deliver` beside it; R4 one
-process that delivers inline; its drain rate is timed from the first batch that arrives.
-
-The figures of pages are over records of two years: one of 20,000 jobs with 100 measurements each,
-and beside it one with 200 jobs, or with one metric, so that both sides show as much. Milliseconds
-are of whole replies, medians of rounds of which each asks for seven metrics, one after the other.
-
-{table}
-
-Measured on {datetime.now(UTC):%Y-%m-%d} with Python {platform.python_version()}, \
-{os.cpu_count()} cores ({platform.machine()}), all of it on these.
-"""
-    PAGE.write_text(page)
-    return table

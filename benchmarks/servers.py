@@ -1,21 +1,22 @@
 """The servers that the benchmarks start: the service, its yardstick, and an influxd."""
 
 import contextlib
-import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
 
 import httpx
 
 from benchmarks.bodies import MEASUREMENTS, PACKAGE, metric_name
-from squash_api.demo.influxdb import find_influxd
+from benchmarks.checkout import ROOT, Checkout, bare_environment
 
-ROOT = Path(__file__).resolve().parent.parent
-_CREDENTIALS = {"username": "bench", "password": "a password of benchmarks"}
+CREDENTIALS = {"username": "bench", "password": "a password of benchmarks"}
 _SECRET = "a secret of benchmarks, longer than 32 bytes"
 
 
@@ -27,47 +28,64 @@ def free_port() -> int:
 
 
 class Server:
-    """A process, started with `start` and ended by its id."""
+    """A process, started with `start` and ended by its id.
 
-    def __init__(self, command: list[str], *, url: str, probe: str, **environment: str) -> None:
+    `probe` is asked for until there is an answer, `answered_s` after the start; without it nobody
+    waits.
+    """
+
+    def __init__(
+        self, command: list[str], *, url: str, probe: str, environment: Mapping[str, str]
+    ) -> None:
         self.url = url
         self._command = command
-        self._probe = f"{url}{probe}" if probe else ""
-        self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("SQUASH_")},
-            "PYTHONPATH": str(ROOT),
-            **environment,
-        }
+        self._probe = probe
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self.answered_s = 0.0
 
     @property
     def port(self) -> int:
         return httpx.URL(self.url).port or 80
 
     def start(self) -> None:
+        started = time.perf_counter()
         self._process = subprocess.Popen(
             self._command,
-            cwd=ROOT,
+            # No .env is there.
+            cwd=gettempdir(),
             env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
-        while self._probe and time.monotonic() < deadline:
+        while self._probe and not self._answers():
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self._command} has ended by itself")
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(self._probe, trust_env=False)
-                return
-            time.sleep(0.05)
-        if self._probe:
-            raise RuntimeError(f"{self._command} does not answer")
+            if time.perf_counter() > started + 60:
+                raise RuntimeError(f"{self._command} does not answer")
+            time.sleep(0.002)
+        self.answered_s = time.perf_counter() - started
+
+    def _answers(self) -> bool:
+        # By hand, as the time of the start is a figure, and to make a client takes long.
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as it:
+            it.settimeout(60)
+            it.sendall(f"GET {self._probe} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            return bool(it.recv(1))
+        return False
+
+    def memory_mb(self) -> float:
+        """Return how much memory the process has."""
+        return self._status_mb("VmRSS:")
 
     def peak_memory_mb(self) -> float:
         """Return the most memory that the process has had."""
+        return self._status_mb("VmHWM:")
+
+    def _status_mb(self, key: str) -> float:
         assert self._process is not None
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        line = next(line for line in status.splitlines() if line.startswith(key))
         return int(line.split()[1]) / 1024
 
     def stop(self, *, by_force: bool = False) -> None:
@@ -89,15 +107,25 @@ def running(*servers: Server) -> Iterator[None]:
 
 
 def echo_server() -> Server:
+    return _own_server("benchmarks.echo")
+
+
+def recorder_server(path: Path) -> Server:
+    """Return what keeps the points that it is sent in a file, in place of an InfluxDB."""
+    return _own_server("benchmarks.recorder", str(path))
+
+
+def _own_server(module: str, *arguments: str) -> Server:
     port = free_port()
     return Server(
-        [sys.executable, "-m", "benchmarks.echo", str(port)],
+        [sys.executable, "-m", module, str(port), *arguments],
         url=f"http://127.0.0.1:{port}",
-        probe="/openapi.json",
+        probe="/ping",
+        environment={**bare_environment(), "PYTHONPATH": str(ROOT)},
     )
 
 
-def service_variables(folder: Path, *, influx: Server | None, deliver: str) -> dict[str, str]:
+def service_variables(folder: Path, *, influx: str | None, deliver: str) -> dict[str, str]:
     port = free_port()
     variables = {
         "SQUASH_SECRET": _SECRET,
@@ -108,29 +136,32 @@ def service_variables(folder: Path, *, influx: Server | None, deliver: str) -> d
         "SQUASH_DELIVER": deliver,
     }
     if influx is not None:
-        variables["SQUASH_INFLUX_URL"] = influx.url
+        variables["SQUASH_INFLUX_URL"] = influx
     return variables
 
 
-def service_server(variables: dict[str, str]) -> Server:
+def service_server(checkout: Checkout, variables: Mapping[str, str]) -> Server:
     return Server(
-        [sys.executable, "-m", "squash_api", "serve"],
+        [str(checkout.squash), "serve"],
         url=variables["SQUASH_URL"],
         probe="/healthz",
-        **variables,
+        environment={**checkout.environment, **variables},
     )
 
 
-def deliver_server(variables: dict[str, str]) -> Server:
+def deliver_server(checkout: Checkout, variables: Mapping[str, str]) -> Server:
     return Server(
-        [sys.executable, "-m", "squash_api", "deliver"], url="http://x", probe="", **variables
+        [str(checkout.squash), "deliver"],
+        url=variables["SQUASH_URL"],
+        probe="",
+        environment={**checkout.environment, **variables},
     )
 
 
 def influx_server(folder: Path) -> Server:
-    binary, reason = find_influxd()
+    binary = shutil.which("influxd")
     if binary is None:
-        raise SystemExit(f"make bench needs influxd: {reason}")
+        raise SystemExit("make bench needs influxd on PATH: Debian's package influxdb")
     http, rpc = free_port(), free_port()
     config = folder / "influxdb.conf"
     config.write_text(
@@ -149,23 +180,51 @@ bind-address = "127.0.0.1:{rpc}"
   store-enabled = false
 """
     )
-    return Server([binary, "-config", str(config)], url=f"http://127.0.0.1:{http}", probe="/ping")
+    return Server(
+        [binary, "-config", str(config)],
+        url=f"http://127.0.0.1:{http}",
+        probe="/ping",
+        environment=bare_environment(),
+    )
+
+
+def log_in(service: Server) -> str:
+    """Register, if nobody has yet, and return a token."""
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
+        client.post("/register", json=CREDENTIALS)
+        token: str = client.post("/auth", json=CREDENTIALS).json()["access_token"]
+    return token
 
 
 def prepare(service: Server) -> str:
-    """Register, declare the metrics of the jobs, and return a token."""
-    with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
-        client.post("/register", json=_CREDENTIALS)
-        token: str = client.post("/auth", json=_CREDENTIALS).json()["access_token"]
-        metrics = [
-            {"name": metric_name(index), "description": "made up", "unit": "mmag"}
-            for index in range(MEASUREMENTS)
-        ]
-        reply = client.post(
-            "/metrics", json={"metrics": metrics}, headers={"Authorization": f"JWT {token}"}
-        )
-        assert reply.status_code in {200, 201}, reply.text
+    """Log in, declare the metrics of the jobs, and return a token."""
+    token = log_in(service)
+    metrics = [
+        {"name": metric_name(index), "description": "made up", "unit": "mmag"}
+        for index in range(MEASUREMENTS)
+    ]
+    declare(service, "metrics", metrics, token=token)
     return token
+
+
+def declare(service: Server, kind: str, documents: list[dict[str, Any]], *, token: str) -> None:
+    """Post metrics or specifications, which `kind` says."""
+    reply = httpx.post(
+        f"{service.url}/{kind}",
+        json={kind: documents},
+        headers={"Authorization": f"JWT {token}"},
+        trust_env=False,
+        timeout=60,
+    )
+    assert reply.status_code in {200, 201}, reply.text
+
+
+def stored(service: Server) -> dict[str, Any]:
+    """Return how much is in the record, once all of it has been derived."""
+    stats: dict[str, Any] = httpx.get(f"{service.url}/stats", trust_env=False, timeout=600).json()[
+        "stats"
+    ]
+    return stats
 
 
 def count_jobs(influx: Server, *, since_ns: int) -> int:

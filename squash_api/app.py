@@ -28,11 +28,12 @@ from squash_api.routes import (
     status,
 )
 from squash_api.routes.counters import Counters
-from squash_api.routes.failures import add_failure_handlers
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
 from squash_api.routes.negotiation import PageRoute
+from squash_api.routes.replies import add_failure_handlers
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
+from squash_api.verify.units import astropy_units
 
 # Routes are tried in this order; most requests post a job.
 _ROUTERS = (
@@ -146,7 +147,6 @@ def _look(site: Site) -> None:
 
 def _warm_up() -> None:
     """Do ahead what would make some request wait: the first conversion, the first plot."""
-    import astropy.units  # noqa: F401, PLC0415
-
+    astropy_units()
     plots.warm_up()
     spare_cycle_search()

@@ -6,43 +6,14 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
-from tests.support.json_documents import hostile_text, metas, numbers, objects, values
+from tests.support.json_documents import jobs, objects, values, wild_jobs
 
 JSON = {"Content-Type": "application/json"}
 SKIPPED = "skipped"
 
-names = (
-    st.sampled_from(["p.a", "p.b", "q.c.d", "p.run_id", "p.filter", "squash.a", "nodot", "p.time"])
-    | hostile_text
-    | hostile_text.map("p.{}".format)
-)
-units = st.sampled_from(["", "mag", "mmag", "m", "furlong", "arcsec/s", "1e3 m"]) | hostile_text
-measurements = st.fixed_dictionaries(
-    {"metric": names},
-    optional={
-        "value": numbers | st.none() | st.booleans() | hostile_text,
-        "unit": units | st.none(),
-        "identifier": st.sampled_from(["i1", "i2"]) | hostile_text | st.none(),
-        "blob_refs": values,
-        "extra": values,
-    },
-)
-blobs = st.fixed_dictionaries({}, optional={"identifier": values, "name": values, "data": values})
-plausible = st.fixed_dictionaries(
-    {},
-    optional={
-        "measurements": st.lists(measurements, max_size=5),
-        "blobs": st.lists(blobs, max_size=3),
-        "meta": metas
-        | st.builds(lambda meta, packages: {**meta, "packages": packages}, metas, values),
-        "anything": values,
-    },
-)
-wild = st.fixed_dictionaries({}, optional={"measurements": values, "blobs": values, "meta": values})
 FAST = settings(
     max_examples=80,
     deadline=None,
@@ -66,7 +37,7 @@ def assert_error_body(reply: Any) -> None:
     assert body["status_code"] == reply.status_code
 
 
-@given(document=wild | objects | values)
+@given(document=wild_jobs | objects | values)
 @FAST
 def test_any_json_is_accepted_or_refused_in_the_one_form(
     shared_calls: Calls, document: Any
@@ -77,7 +48,7 @@ def test_any_json_is_accepted_or_refused_in_the_one_form(
         assert_error_body(reply)
 
 
-@given(document=plausible)
+@given(document=jobs)
 @FAST
 def test_every_measurement_of_an_accepted_job_is_kept_absent_or_skipped(
     shared_calls: Calls, document: dict[str, Any]
@@ -94,7 +65,7 @@ def test_every_measurement_of_an_accepted_job_is_kept_absent_or_skipped(
     assert len(kept) + len(body["absent"]) + len(body["skipped"]) == len(posted)
 
 
-@given(document=plausible)
+@given(document=jobs)
 @FAST
 def test_an_accepted_job_can_be_read_in_every_way(
     shared_calls: Calls, document: dict[str, Any]
@@ -117,7 +88,7 @@ def test_an_accepted_job_can_be_read_in_every_way(
         assert shared_calls("GET", path).status_code == 200, path
 
 
-@given(document=plausible)
+@given(document=jobs)
 @FAST
 def test_strict_mode_refuses_exactly_what_would_be_skipped(
     shared_calls: Calls, document: dict[str, Any]

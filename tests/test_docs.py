@@ -175,7 +175,7 @@ def test_every_route_has_a_section_and_every_section_a_route() -> None:
 def test_every_route_of_the_api_names_its_parameters() -> None:
     document = json.loads(_read("openapi.json"))
     page = _read("http-api.md")
-    everywhere = _section(page, "### Pages")
+    everywhere = _section(page, "### Paging")
     missing = [
         f"{method} {path}: {parameter['name']}"
         for path, methods in document["paths"].items()

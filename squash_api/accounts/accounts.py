@@ -15,7 +15,7 @@ from squash_api.accounts.passwords import (
     clean_new_name,
     clean_new_password,
 )
-from squash_api.accounts.tokens import Tokens, parse_authorization
+from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -104,6 +104,23 @@ class Accounts:
         password_hash = await self._passwords.hash(password)
         return await asyncio.to_thread(self._add, name, password_hash, role="user")
 
+    async def claim(self, header: str | None) -> Account:
+        """Return whose an `Authorization` header says it is.
+
+        A token is checked by itself, without the record: whether its user is still enabled is for
+        `check_account`, or for the writer in the transaction that stores something.
+
+        Raises
+        ------
+        UnauthorizedError
+            If there is no token, or no valid one; or a name and a password that are nobody's.
+        """
+        credentials = parse_authorization(header)
+        if isinstance(credentials, PasswordCredentials):
+            return await self.check_password(credentials.name, credentials.password)
+        claims = self._tokens.read(credentials)
+        return Account(claims.user_id, claims.name, claims.role, claims.epoch)
+
     async def check_password(self, name: str, password: str) -> Account:
         """Return the account whose name and password these are.
 
@@ -140,17 +157,6 @@ class Accounts:
             user_id=account.user_id, name=account.name, role=account.role, epoch=account.epoch
         )
 
-    def read_token(self, token: str) -> Account:
-        """Check a token by itself, without the record, and return whose it says it is.
-
-        Raises
-        ------
-        UnauthorizedError
-            Saying what is wrong with it.
-        """
-        claims = self._tokens.read(token)
-        return Account(claims.user_id, claims.name, claims.role, claims.epoch)
-
     def check_account(self, account: Account) -> Account:
         """Return the account as the record has it now. Blocks while it reads.
 
@@ -164,8 +170,6 @@ class Accounts:
         if row is None or row.is_disabled or row.epoch != account.epoch:
             raise UnauthorizedError("User does not exist", error="Invalid JWT")
         return _account(row)
-
-    parse_authorization = staticmethod(parse_authorization)
 
     def get(self, name: str) -> Account:
         """Return an enabled user.

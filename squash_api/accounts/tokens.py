@@ -37,13 +37,6 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenCredentials:
-    """The header held a token, not read yet."""
-
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
 class PasswordCredentials:
     """The header held a name and a password, not checked yet."""
 
@@ -139,8 +132,8 @@ class Tokens:
         return _claims(decoded["payload"])
 
 
-def parse_authorization(header: str | None) -> TokenCredentials | PasswordCredentials:
-    """Return what an `Authorization` header holds: `JWT` or `Bearer` a token, `Basic` a password.
+def parse_authorization(header: str | None) -> str | PasswordCredentials:
+    """Return the token of an `Authorization` header, or for `Basic` the name and password.
 
     Raises
     ------
@@ -161,7 +154,7 @@ def parse_authorization(header: str | None) -> TokenCredentials | PasswordCreden
         _refuse("Token missing", error="Invalid JWT header")
     if len(parts) > 2:
         _refuse("Token contains spaces", error="Invalid JWT header")
-    return _parse_basic(parts[1]) if scheme == "basic" else TokenCredentials(parts[1])
+    return _parse_basic(parts[1]) if scheme == "basic" else parts[1]
 
 
 def _parse_basic(text: str) -> PasswordCredentials:

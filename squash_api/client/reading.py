@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from squash_api.client.wire import SquashClientError
+from squash_api.verify.units import astropy_units
 
 Texts = str | Iterable[str]
 Query = list[tuple[str, str | int | float | bool | None]]
@@ -37,6 +38,8 @@ def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
     SquashClientError
         If it is not the answer of a service.
     """
+    import numpy as np  # noqa: PLC0415
+
     rows = csv.reader(_lines(chunks))
     names = next(rows, [])
     if names[:3] != ["time", "job", "metric"]:
@@ -45,18 +48,19 @@ def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
     for row in rows:
         for column, text in zip(columns, row, strict=True):
             column.append(text)
-    return {name: column.finish() for name, column in zip(names, columns, strict=True)}
+    return {name: column.finish(np) for name, column in zip(names, columns, strict=True)}
 
 
 def as_table(columns: Mapping[str, Any]) -> Any:
     """Return columns as a QTable; the values are a quantity if they share a unit."""
     from astropy.table import QTable  # noqa: PLC0415
-    from astropy.units import Quantity  # noqa: PLC0415
 
     shown = dict(columns)
     units = set(columns["unit"].tolist())
     if len(units) == 1:
-        shown["value"] = Quantity(columns["value"], units.pop(), subok=True, copy=False)
+        shown["value"] = astropy_units().Quantity(
+            columns["value"], units.pop(), subok=True, copy=False
+        )
     return QTable(shown)
 
 
@@ -85,10 +89,8 @@ class _Numbers:
     def append(self, text: str) -> None:
         self._found.append(self._read(text or "nan"))
 
-    def finish(self) -> Any:
-        import numpy as np  # noqa: PLC0415
-
-        return np.array(self._found)
+    def finish(self, numpy: Any) -> Any:
+        return numpy.array(self._found)
 
 
 class _Words:
@@ -102,14 +104,12 @@ class _Words:
     def append(self, text: str) -> None:
         self._places.append(self._words.setdefault(text, len(self._words)))
 
-    def finish(self) -> Any:
-        import numpy as np  # noqa: PLC0415
-
+    def finish(self, numpy: Any) -> Any:
         words = [*self._words]
         if self._dtype != "str":
             # numpy knows no zones; these times are in UTC.
             words = [word.removesuffix("Z") for word in words]
-        return np.array(words, dtype=self._dtype)[np.array(self._places, dtype=np.int64)]
+        return numpy.array(words, dtype=self._dtype)[numpy.array(self._places, dtype=numpy.int64)]
 
 
 def _column(name: str) -> _Numbers | _Words:

@@ -16,8 +16,6 @@ from squash_api.commands.terminal import (
     print_table,
     tracked,
 )
-from squash_api.ingest.document import parse_time_ns
-from squash_api.judging.alert_keys import parse_duration
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.reports.backtest import (
     Backtest,
@@ -32,6 +30,7 @@ from squash_api.schema.names import Schema
 from squash_api.schema.text import tag_text
 from squash_api.settings import load_settings
 from squash_api.site import Site
+from squash_api.trends.question import parse_moment
 
 _RIGHT = {"runs flagged", "of runs", "value", "job", "now", "proposed", "values"}
 
@@ -98,7 +97,6 @@ def _run(
 
 
 def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
-
     package = load_metrics_packages(directories, schema=schema)
     if package.problems:
         for problem in package.problems:
@@ -122,20 +120,15 @@ def _old_edition(directories: list[Path], site: Site, metrics: list[str]) -> Edi
 
 
 def _since_ns(text: str) -> int:
-
-    time_ns = parse_time_ns(text)
-    if time_ns is not None:
-        return time_ns
-    try:
-        return time.time_ns() - parse_duration(text) * 10**9
-    except ValueError:
+    since_ns = parse_moment(text, now_ns=time.time_ns())
+    if since_ns is None:
         fail(f"'{text}' is neither a duration like 90d nor a date like 2026-11-01")
+    return since_ns
 
 
 def _print(
     outcome: Backtest, since_ns: int, *, is_all: bool, as_markdown: bool, as_json: bool
 ) -> None:
-
     if as_json:
         print_json(to_json(outcome))
         return

@@ -112,7 +112,6 @@ def _play(*, once: bool, port: int | None, days: int, specs: Sequence[Path], sto
 
 
 def _open_influx(stack: ExitStack, *, folder: Path, stop: Stop) -> Influx | None:
-
     given = given_influx(os.environ)
     if given is not None:
         _show("InfluxDB", f"{given.url}, database {given.database} (SQUASH_INFLUX_URL)")
@@ -171,7 +170,6 @@ def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
 def _print_places(
     history: History, judged: Judged, *, service: Service, influx: Influx | None
 ) -> None:
-
     worse = run_id_of(history.days[history.regression.start][0])
     root, job_id = service.url, judged.job_id
     _show("pages", f"{root}/")

@@ -250,7 +250,6 @@ def _send_all(
 
 
 def _send(squash: Squash, path: Path, outcome: Outcome, *, changes: Changes, strict: bool) -> None:
-
     try:
         document, nulls = read_job_file(path)
     except DocumentError as error:
@@ -265,7 +264,6 @@ def _send(squash: Squash, path: Path, outcome: Outcome, *, changes: Changes, str
 
 
 def _wait(squash: Squash, outcome: Outcome, *, timeout_s: float) -> None:
-
     if outcome.reply is None:
         return
     try:

@@ -13,76 +13,41 @@ import orjson
 import typer
 
 from squash_api.client.wire import Wire, checked
-from squash_api.commands.results import asking, write
+from squash_api.commands.results import Asked, Output, Url, asking, with_question, write
 from squash_api.commands.terminal import advancing, fail, failing
 from squash_api.settings import load_settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.trends.formats import answer_chunks
-from squash_api.trends.question import Format, read_question
+from squash_api.trends.parameters import Format
+from squash_api.trends.question import read_question
 from squash_api.trends.series import Series
 
 _PAGE = 1000
 
-_Texts = list[str] | None
-_Metric = Annotated[_Texts, typer.Option(help="Only this metric.")]
-_Package = Annotated[_Texts, typer.Option(help="Only metrics of this package.")]
-_Dataset = Annotated[_Texts, typer.Option(help="Only jobs of this dataset.")]
-_Filter = Annotated[_Texts, typer.Option("--filter", help="Only jobs of this filter.")]
-_Instrument = Annotated[_Texts, typer.Option(help="Only jobs of this instrument.")]
-_Tag = Annotated[_Texts, typer.Option(metavar="NAME=VALUE", help="Only jobs with this tag.")]
+_Tag = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only jobs with this tag.")
+]
 _Meta = Annotated[
-    _Texts,
+    list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only jobs with this metadata; 1..1.5 is a range."),
-]
-_Run = Annotated[_Texts, typer.Option(help="Only jobs of this run.")]
-_VersionTag = Annotated[_Texts, typer.Option(help="Only jobs of this release.")]
-_Job = Annotated[_Texts, typer.Option(help="Only this job, by its id.")]
-_Since = Annotated[
-    str | None, typer.Option(help="Only this time or later: a date, or how long ago (90d).")
-]
-_Until = Annotated[str | None, typer.Option(help="Only this time or earlier, likewise.")]
-_Unit = Annotated[str | None, typer.Option(help="Convert the values to this unit.")]
-_Fields = Annotated[
-    _Texts, typer.Option(help="Metadata to give, by commas: meta.airmass; * for all.")
-]
-_Absent = Annotated[bool, typer.Option("--absent", help="Give absent values too.")]
-_Points = Annotated[
-    int | None,
-    typer.Option(help="Most values of each metric and set of tags; the extremes stay."),
 ]
 _Limit = Annotated[int | None, typer.Option(min=1, help="Most values.")]
 _Format = Annotated[
     Literal["csv", "parquet", "json"] | None,
     typer.Option("--format", help="Without, what the name of the file ends in, or csv."),
 ]
-_Output = Annotated[
-    Path | None, typer.Option(help="File to write, whole or not at all; without, standard output.")
-]
-_Url = Annotated[str | None, typer.Option(help="Root of a service to ask, not the record.")]
 
 
+@with_question("measurements")
 def export(
     *,
-    metric: _Metric = None,
-    package: _Package = None,
-    dataset: _Dataset = None,
-    filter_: _Filter = None,
-    instrument: _Instrument = None,
+    asked: Asked,
     tag: _Tag = None,
     meta: _Meta = None,
-    run: _Run = None,
-    version_tag: _VersionTag = None,
-    job: _Job = None,
-    since: _Since = None,
-    until: _Until = None,
-    unit: _Unit = None,
-    fields: _Fields = None,
-    absent: _Absent = False,
-    points: _Points = None,
     limit: _Limit = None,
     format_: _Format = None,
-    output: _Output = None,
-    url: _Url = None,
+    output: Output = None,
+    url: Url = None,
 ) -> None:
     """Write measurements with what their jobs said, in the order of time.
 
@@ -91,22 +56,16 @@ def export(
 
     Exit code: 0, 1 if it cannot be done now, 2 for a question that cannot be answered.
     """
-    lists = {"metric": metric, "package": package, "dataset": dataset, "filter": filter_}
-    lists |= {"instrument": instrument, "run": run, "version_tag": version_tag, "job": job}
-    single = {"since": since, "until": until, "unit": unit, "points": points}
-    parameters = [
-        *((name, text) for name, texts in lists.items() for text in texts or ()),
-        *(("fields", text) for text in fields or ()),
+    asked = [
+        *asked,
         *_pairs("--tag", tag),
         *((f"meta.{name}", text) for name, text in _pairs("--meta", meta)),
-        *((name, str(value)) for name, value in single.items() if value is not None),
-        *([("absent", "true")] if absent else []),
     ]
     chosen = _chosen_format(format_, output)
     # A bar among the rows would be no help.
     has_bar = output is not None or not sys.stdout.isatty()
     read = _of_record if url is None else partial(_of_service, url)
-    with closing(read(parameters, chosen, limit, has_bar=has_bar)) as chunks:
+    with closing(read(asked, chosen, limit, has_bar=has_bar)) as chunks:
         write(chunks, output, code=1)
 
 
@@ -128,7 +87,7 @@ def _chosen_format(given: Format | None, output: Path | None) -> Format:
 
 
 def _of_record(
-    parameters: Sequence[tuple[str, str]], chosen: Format, limit: int | None, *, has_bar: bool
+    asked: Asked, chosen: Format, limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
     spare_cycle_search()
     with (
@@ -136,9 +95,9 @@ def _of_record(
         Site(load_settings(), is_made=False, tags_of="record") as site,
     ):
         # Files have no pages, whatever their format.
-        asked = [*parameters, ("format", "csv"), *_limits(limit)]
-        question = read_question(asked, schema=site.schema, now_ns=time.time_ns())
-        series = Series(site.record, site.deriver, question.selection)
+        parameters = [*asked, ("format", "csv"), *_limits(limit)]
+        question = read_question(parameters, schema=site.schema, now_ns=time.time_ns())
+        series = Series(site.record, site.deriver, question)
         chunks = answer_chunks(series, replace(question, format=chosen), schema=site.schema)
         share = series.progress
         yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks
@@ -146,16 +105,15 @@ def _of_record(
 
 def _of_service(
     url: str,
-    parameters: Sequence[tuple[str, str]],
+    asked: Asked,
     chosen: Format,
     limit: int | None,
     *,
     has_bar: bool,
 ) -> Generator[bytes]:
-
     with asking(url, "measurements", code=1) as (wire, address):
-        query: list[Any] = [*parameters, ("format", chosen)]
-        is_paged = chosen == "json" and not any(name == "points" for name, _ in parameters)
+        query: list[Any] = [*asked, ("format", chosen)]
+        is_paged = chosen == "json" and not any(name == "points" for name, _ in asked)
         if is_paged:
             pages = _pages(wire, address.copy_merge_params([*query, ("limit", _PAGE)]), limit)
             yield from advancing(pages, what="exporting") if has_bar else pages

@@ -9,8 +9,7 @@ import typer
 from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
-from squash_api.ingest.document import Job, decode_job
-from squash_api.ingest.json_text import path_text
+from squash_api.ingest.document import Job, decode_job, path_text
 from squash_api.judging.specifications import LEVELS
 from squash_api.judging.verdicts import Verdict, judge_job
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
@@ -108,7 +107,6 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
 
 
 def _read_job(path: Path) -> Job:
-
     try:
         return decode_job(path.read_bytes())
     except OSError as error:
@@ -131,7 +129,6 @@ def _load_specs(directories: list[Path]) -> MetricsPackage:
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:
-
     return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
 
 

@@ -61,7 +61,6 @@ def replay(
 
 
 def _select(job_ids: Sequence[int], since: str | None, until: str | None) -> Selection:
-
     if job_ids and (since or until):
         raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
     return Selection(tuple(job_ids), _time_ns(since), _time_ns(until))
@@ -79,7 +78,6 @@ def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | Non
 
 
 def _time_ns(text: str | None) -> int | None:
-
     if text is None:
         return None
     time_ns = parse_time_ns(text)

@@ -1,7 +1,6 @@
 """`squash report`: how a run, a period or a release stands, as a file to mail or to keep."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,36 +9,16 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from squash_api.client.wire import checked
-from squash_api.commands.results import asking, write
+from squash_api.commands.results import Asked, Output, Url, asking, with_question, write
 from squash_api.commands.terminal import fail, failing
 from squash_api.reports.document import Report, fails
-from squash_api.reports.scope import read_request
 from squash_api.reports.texts import report_junit, report_markdown
 from squash_api.settings import load_settings
 from squash_api.site import Site
+from squash_api.trends.question import read_report_question
 
 Format = Literal["html", "json", "md", "xml"]
 
-_Texts = list[str] | None
-_Run = Annotated[_Texts, typer.Option(help="Only jobs of this run.")]
-_Pipeline = Annotated[_Texts, typer.Option(help="Only jobs of this pipeline.")]
-_VersionTag = Annotated[_Texts, typer.Option(help="Only jobs of this release.")]
-_Since = Annotated[
-    str | None, typer.Option(help="Only this time or later: a date, or how long ago (24h).")
-]
-_Until = Annotated[str | None, typer.Option(help="Only this time or earlier, likewise.")]
-_Package = Annotated[_Texts, typer.Option(help="Only metrics of this package.")]
-_Metric = Annotated[_Texts, typer.Option(help="Only this metric.")]
-_Dataset = Annotated[_Texts, typer.Option(help="Only jobs of this dataset.")]
-_Filter = Annotated[_Texts, typer.Option("--filter", help="Only jobs of this filter.")]
-_Instrument = Annotated[_Texts, typer.Option(help="Only jobs of this instrument.")]
-_Tag = Annotated[
-    _Texts, typer.Option(help="Only metrics and specifications with this tag; of several, all.")
-]
-_CompareRun = Annotated[_Texts, typer.Option(help="Compare with this run.")]
-_CompareVersionTag = Annotated[_Texts, typer.Option(help="Compare with this release.")]
-_CompareSince = Annotated[str | None, typer.Option(help="Compare with this time or later.")]
-_CompareUntil = Annotated[str | None, typer.Option(help="Compare with this time or earlier.")]
 _Level = Annotated[
     Literal["INFO", "WARNING", "CRITICAL"],
     typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
@@ -47,38 +26,21 @@ _Level = Annotated[
 _Strict = Annotated[
     bool, typer.Option("--strict", help="Exit code 1 too if something was not measured.")
 ]
-_Output = Annotated[
-    Path | None, typer.Option(help="File to write, whole or not at all; without, standard output.")
-]
 _Format = Annotated[
     Format | None,
     typer.Option("--format", help="Without, what the name of the file ends in, or md."),
 ]
-_Url = Annotated[str | None, typer.Option(help="Root of a service to ask, not the record.")]
 
 
+@with_question("report")
 def report(
     *,
-    run: _Run = None,
-    pipeline: _Pipeline = None,
-    version_tag: _VersionTag = None,
-    since: _Since = None,
-    until: _Until = None,
-    package: _Package = None,
-    metric: _Metric = None,
-    dataset: _Dataset = None,
-    filter_: _Filter = None,
-    instrument: _Instrument = None,
-    tag: _Tag = None,
-    compare_run: _CompareRun = None,
-    compare_version_tag: _CompareVersionTag = None,
-    compare_since: _CompareSince = None,
-    compare_until: _CompareUntil = None,
+    asked: Asked,
     level: _Level = "WARNING",
     strict: _Strict = False,
-    output: _Output = None,
+    output: Output = None,
     format_: _Format = None,
-    url: _Url = None,
+    url: Url = None,
 ) -> None:
     """Report on a run, a period or a release: HTML, JSON, Markdown or JUnit XML.
 
@@ -89,13 +51,6 @@ def report(
     Exit code: 0 no violation of the level or worse, 1 at least one, or nothing was judged, 2 the
     report cannot be made.
     """
-    lists = {"run": run, "pipeline": pipeline, "version_tag": version_tag, "package": package}
-    lists |= {"metric": metric, "dataset": dataset, "filter": filter_, "instrument": instrument}
-    lists |= {"tag": tag, "compare_run": compare_run, "compare_version_tag": compare_version_tag}
-    times = {"since": since, "until": until}
-    times |= {"compare_since": compare_since, "compare_until": compare_until}
-    asked = [(name, text) for name, texts in lists.items() for text in texts or ()]
-    asked += [(name, text) for name, text in times.items() if text is not None]
     chosen = format_ or _format_of(output)
     made = _of_record(asked) if url is None else _of_service(url, asked)
     write([_rendered(made, chosen, level)], output, code=2)
@@ -103,7 +58,6 @@ def report(
 
 
 def _outcome(made: Report, output: Path | None, *, level: str, is_strict: bool) -> int:
-
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
     return 1 if fails(made, level=level, is_strict=is_strict) else 0
@@ -125,19 +79,18 @@ def _format_of(output: Path | None) -> Format:
     return found
 
 
-def _of_record(parameters: Sequence[tuple[str, str]]) -> Report:
+def _of_record(asked: Asked) -> Report:
     now_ns = time.time_ns()
     with failing():
-        request = read_request(parameters, now_ns=now_ns)
+        question = read_report_question(asked, now_ns=now_ns)
         with Site(load_settings(), is_made=False) as site:
             site.check_tags()
-            return site.reports.report(request, now_ns=now_ns)
+            return site.reports.report(question, now_ns=now_ns)
 
 
-def _of_service(url: str, parameters: Sequence[tuple[str, str]]) -> Report:
-
+def _of_service(url: str, asked: Asked) -> Report:
     with asking(url, "report", code=2) as (wire, address):
-        query: list[Any] = [*parameters, ("format", "json")]
+        query: list[Any] = [*asked, ("format", "json")]
         answer = checked(wire.request("GET", address.copy_merge_params(query)))
     try:
         return TypeAdapter(Report).validate_python(answer)

@@ -1,20 +1,55 @@
-"""Results for a file: asked of a service, and written whole or not at all."""
+"""Results for a file: a question as options, asked of a service, written whole or not at all."""
 
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import httpx
+import typer
 
 from squash_api.client.wire import SquashClientError, Wire
-from squash_api.commands.terminal import fail
+from squash_api.commands.terminal import Command, fail, options_as
+from squash_api.trends.parameters import AGO, OPTIONS, PARAMETERS, Parameter, Place
+
+Output = Annotated[
+    Path | None, typer.Option(help="File to write, whole or not at all; without, standard output.")
+]
+Url = Annotated[str | None, typer.Option(help="Root of a service to ask, not the record.")]
+Asked = Sequence[tuple[str, str]]
+"""A question as the query of an address has it: names, each with its text."""
 
 _TIMEOUT_S = 900.0
 _RETRIES = 5
+
+
+def with_question(place: Place) -> Callable[[Command], Command]:
+    """Give a command the options of a place, in front of its own; `asked` is what they say."""
+    rows = [PARAMETERS[name] for name in OPTIONS[place]]
+    return options_as(
+        "asked",
+        {row.name: _option(row, place) for row in rows},
+        gather=lambda given: [(name, text) for name in given for text in _texts(given[name])],
+    )
+
+
+def _option(row: Parameter, place: Place) -> Any:
+    kinds: dict[str, Any] = {"truth": bool, "count": int | None}
+    kind = kinds.get(row.kind, list[str] | None if row.is_repeated else str | None)
+    words = row.option.format(ago=AGO[place])
+    return Annotated[kind, typer.Option(f"--{row.name.replace('_', '-')}", help=words)]
+
+
+def _texts(value: Any) -> Sequence[str]:
+    """Return what an option was given as the texts of its parameter."""
+    if value is None or value is False:
+        return ()
+    return (
+        value if isinstance(value, list) else [str(value).lower() if value is True else str(value)]
+    )
 
 
 @contextmanager

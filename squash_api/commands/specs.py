@@ -138,7 +138,6 @@ def _keys_text(part: dict[str, Any] | None) -> str:
 
 
 def _not_found(name: str, package: MetricsPackage) -> str:
-
     near = get_close_matches(name, [*package.specifications], n=3)
     meant = f": did you mean {', '.join(near)}?" if near else ""
     return f"there is no specification {name}{meant}"

@@ -9,8 +9,8 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.runs import Run, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
-from squash_api.ingest.document import JobValues
-from squash_api.ingest.stored_job import values_of
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
 from squash_api.record.metrics import Vocabulary
@@ -81,7 +81,7 @@ class PointMaker:
             for row in job_rows(connection, job_ids):
                 if row.body is None:
                     continue
-                job = values_of(row, added.get(row.job_id, []))
+                job = document_of(row, added.get(row.job_id, []))
                 content = self._content_of(row, job)
                 contents[row.job_id] = content
                 if not is_derived:
@@ -90,7 +90,7 @@ class PointMaker:
             self._deriver.store_runs(runs, after=after, through=job_ids[-1])
         return contents
 
-    def _content_of(self, row: JobRow, job: JobValues) -> _Content:
+    def _content_of(self, row: JobRow, job: Job) -> _Content:
         schema = self._vocabulary.schema
         outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))

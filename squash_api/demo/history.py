@@ -17,6 +17,7 @@ from math import cos, tau
 from random import Random
 
 from squash_api.client import Job, Measurement
+from squash_api.verify.units import astropy_units
 
 _NAMES = (
     "afw",
@@ -224,12 +225,11 @@ class _Walks:
 
     def measurements(self, index: int) -> list[Measurement]:
         """Return the measurements of a day, by the index of the day."""
-        from astropy.units import Quantity  # noqa: PLC0415 - slow to import
-
+        quantity = astropy_units().Quantity
         random = _random(self._seed, f"{self._name}/day {index}")
         values = self._values(index, random)
         return [
-            Measurement(name, Quantity(value, unit), identifier=f"{random.getrandbits(128):032x}")
+            Measurement(name, quantity(value, unit), identifier=f"{random.getrandbits(128):032x}")
             for name, (value, unit) in values.items()
         ]
 
@@ -297,4 +297,4 @@ def _random(seed: int, what: str) -> Random:
 
     A text as the seed gives the same numbers in every process and on every machine.
     """
-    return Random(f"{seed}/{what}")  # noqa: S311 - made-up values, no secret
+    return Random(f"{seed}/{what}")

@@ -100,7 +100,7 @@ class Child:
         self.name = name
         self.log = folder / f"{name.replace(' ', '-')}.log"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - no shell, and our own arguments
+            self._process = subprocess.Popen(
                 command,
                 cwd=folder,
                 env=dict(variables),

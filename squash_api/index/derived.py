@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from squash_api.record.bulk import insert_rows
 from squash_api.record.metrics import known_units, metric_ids
-from squash_api.record.state import get_state, set_state
+from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import (
     added_measurement,
     job,

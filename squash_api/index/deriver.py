@@ -6,7 +6,7 @@ Nothing that a client was promised rests on this; whatever is not yet derived is
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -21,9 +21,8 @@ from squash_api.index.derived import (
 )
 from squash_api.index.runs import Run, runs_through, store_runs
 from squash_api.ingest.assessment import assess
-from squash_api.ingest.document import JobValues
-from squash_api.ingest.stored_job import values_of
-from squash_api.ingest.values import packages_in, packages_text
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
@@ -34,7 +33,6 @@ from squash_api.verify.metrics import KnownMetric
 # One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
 _BATCH = 250
 _BATCH_BYTES = 8_000_000
-_PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 
 
 class Deriver:
@@ -168,7 +166,7 @@ class Deriver:
         ]
 
     def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
-        job = values_of(row, added)
+        job = document_of(row, added)
         metrics = self._metrics_of(job)
         outcome = assess(job, metrics=metrics, schema=self._vocabulary.schema)
         return Derived(
@@ -184,17 +182,17 @@ class Deriver:
             ),
         )
 
-    def _metrics_of(self, job: JobValues) -> dict[str, KnownMetric]:
+    def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
         """Return the metrics that a job measures, by name; those that cannot be stored are not."""
         known = self._vocabulary.metrics
         names = {item.metric for item in job.measurements}
         return {name: known[name] for name in sorted(names) if name in known}
 
     def _run_of(self, row: JobRow, added: list[dict[str, Any]]) -> Run:
-        job = values_of(row, added)
+        job = document_of(row, added)
         return self.run_of(row.job_id, job, self._vocabulary.schema.context(job.meta))
 
-    def run_of(self, job_id: int, job: JobValues, context: Context) -> Run:
+    def run_of(self, job_id: int, job: Job, context: Context) -> Run:
         """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
         known = self._vocabulary.metrics
         run_id = context.fields.get(RUN_ID)
@@ -204,7 +202,7 @@ class Deriver:
             pipeline=context.tags.get("pipeline"),
             run_id=run_id if isinstance(run_id, str) else None,
             dataset=dataset_of(job, context),
-            packages=packages_of(job),
+            packages=job.packages,
             measurement_count=len({item.metric for item in job.measurements} & known.keys()),
         )
 
@@ -224,7 +222,7 @@ def _store(
     return store(connection, derived, after=batch.after, through=batch.rows[-1].job_id)
 
 
-def dataset_of(job: JobValues, context: Context) -> str | None:
+def dataset_of(job: Job, context: Context) -> str | None:
     """Return the dataset that a job names, in the job's own words: spaces stay spaces.
 
     `context` is the job's metadata under InfluxDB's names.
@@ -236,32 +234,3 @@ def dataset_of(job: JobValues, context: Context) -> str | None:
             if isinstance(value, str) and tag_text(value) == tag:
                 return clean_text(value) or None
     return tag
-
-
-def packages_of(job: JobValues) -> Sequence[Mapping[str, str | None]]:
-    """Return a job's packages by name, whether it lists them or keys them by name.
-
-    Those without a name are left out; so is what is no text.
-    """
-    text = packages_text(job.meta)
-    # The jobs of a run have the same packages.
-    return () if text is None else _packages(text)
-
-
-@lru_cache(maxsize=64)
-def _packages(document: bytes) -> tuple[dict[str, str | None], ...]:
-    packages = packages_in(document)
-    if isinstance(packages, dict):
-        packages = [
-            {"name": name, **(entry if isinstance(entry, dict) else {})}
-            for name, entry in packages.items()
-        ]
-    found: dict[str, dict[str, str | None]] = {}
-    for entry in packages:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if isinstance(name, str) and name:
-            found[name] = {
-                key: entry[key] if isinstance(entry.get(key), str) else None
-                for key in _PACKAGE_KEYS
-            }
-    return tuple(found[name] for name in sorted(found))

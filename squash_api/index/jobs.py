@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from squash_api.accounts.accounts import Account
 from squash_api.errors import Detail, ForbiddenError, InvalidInputError, NotFoundError
 from squash_api.index.derived import forget_derived, mark_for_rederivation
-from squash_api.index.deriver import dataset_of, packages_of
+from squash_api.index.deriver import dataset_of
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, Measured, measured_of
 from squash_api.ingest.stored_job import document_of, find_job, load_job
@@ -35,7 +35,7 @@ _PAGE_BYTES = 32_000_000
 
 def job_object(row: JobRow, job: Job, *, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return a job as the API shows it; dates are in UTC."""
-    meta = {**job.meta, "packages": list(packages_of(job))}
+    meta = {**job.meta, "packages": list(job.packages)}
     return {
         "id": row.job_id,
         "date_created": date_text(row.time_ns),

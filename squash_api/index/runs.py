@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
 
 from squash_api.record.bulk import insert_rows
-from squash_api.record.state import get_state, set_state
+from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import job, job_context, job_run, package_set
 
 _RUNS_THROUGH = "runs_through"

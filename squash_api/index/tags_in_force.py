@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 from squash_api.errors import SettingsError
 from squash_api.index.derived import rederive_all
 from squash_api.record.deliveries import has_sent_any
-from squash_api.record.record import Record
-from squash_api.record.state import get_state, set_state
+from squash_api.record.record import Record, get_state, set_state
 from squash_api.schema.names import TAGS, Schema
 
 _KEY = "tags"

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
-from squash_api.ingest.document import JobValues, Quantity
+from squash_api.ingest.document import Job, Measured
 from squash_api.schema.names import Schema
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import KnownMetric
@@ -37,34 +36,18 @@ class Assessment:
     new_units: dict[str, str | None] = field(default_factory=dict)
 
 
-def assess(job: JobValues, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
+def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
     """Sort a job's measurements into kept, absent, skipped and undeclared."""
-    usual = _usual_values(job.measurements, metrics)
-    if usual is not None:
-        return Assessment(usual)
-    outcome = Assessment()
-    latest = {item.metric: item for item in job.measurements}
-    if len(latest) != len(job.measurements):
-        _skip_replaced(job.measurements, latest, outcome)
-    for name, item in latest.items():
-        known = metrics.get(name) or _meet(name, outcome, schema)
-        if known is None:
-            continue
-        if not known.is_declared:
-            outcome.undeclared.append(name)
-        _take(name, item.value, item.unit, known, outcome)
-    return outcome
+    return _assess_short(job, metrics) or _assess_whole(job, metrics, schema)
 
 
-def _usual_values(
-    measurements: Sequence[Quantity], metrics: Mapping[str, KnownMetric]
-) -> dict[str, float] | None:
-    """Return the values if all are what nearly all are, else None.
+def _assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | None:
+    """Keep all the measurements if they are what nearly all are; None if one is not.
 
     That is: finite numbers, each of another declared metric, and in its unit.
     """
     values: dict[str, float] = {}
-    for item in measurements:
+    for item in job.measurements:
         name, value = item.metric, item.value
         known = metrics.get(name)
         if (
@@ -76,11 +59,26 @@ def _usual_values(
         ):
             return None
         values[name] = value
-    return values if len(values) == len(measurements) else None
+    return Assessment(values) if len(values) == len(job.measurements) else None
+
+
+def _assess_whole(job: Job, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
+    outcome = Assessment()
+    latest = {item.metric: item for item in job.measurements}
+    if len(latest) != len(job.measurements):
+        _skip_replaced(job.measurements, latest, outcome)
+    for name, item in latest.items():
+        known = metrics.get(name) or _meet(name, outcome, schema)
+        if known is None:
+            continue
+        if not known.is_declared:
+            outcome.undeclared.append(name)
+        _take(item, known, outcome)
+    return outcome
 
 
 def _skip_replaced(
-    measurements: Sequence[Quantity], latest: dict[str, Quantity], outcome: Assessment
+    measurements: Sequence[Measured], latest: dict[str, Measured], outcome: Assessment
 ) -> None:
     outcome.skipped.extend(
         Skip(item.metric, "replaced by a later measurement of the same metric")
@@ -99,7 +97,9 @@ def _meet(name: str, outcome: Assessment, schema: Schema) -> KnownMetric | None:
     return KnownMetric(unit=None, is_declared=False)
 
 
-def _take(name: str, value: Any, unit: Any, known: KnownMetric, outcome: Assessment) -> None:
+def _take(item: Measured, known: KnownMetric, outcome: Assessment) -> None:
+    """Sort in one measurement."""
+    name, value, unit = item.metric, item.value, item.unit
     if value is None:
         outcome.absent.append(name)
         return

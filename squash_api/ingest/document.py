@@ -1,21 +1,30 @@
-"""The job document: what `lsst.verify.Job.dispatch` posts, decoded and checked.
+"""The one document that every job becomes: its JSON, read and checked, its time and its digests.
 
-Source: lsst.verify `Job.json`; the tolerances are those that clients have relied on (absent or
-list-shaped `packages`, absent `env`, null units, unknown keys).
+It is what `lsst.verify.Job.dispatch` posts; the tolerances are those that clients have relied on
+(absent or list-shaped `packages`, absent `env`, null units, unknown keys, bare NaN). Source:
+lsst.verify, `Job.json`.
+
+There are two ways to read it. The short way is one typed decoder for the keys and types that nearly
+every job has; it leaves packages and blobs as the text that they are, and answers None where
+anything might need a second look. The whole way reads everything and says what is wrong, and where.
+Where the short way has an answer it is that of the whole way.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any
 
 import msgspec
 import orjson
 
-from squash_api.errors import Detail, InvalidInputError
-from squash_api.ingest.json_text import MAX_DEPTH, decode_json, path_text, too_deep_path
+from squash_api.errors import Detail, InvalidInputError, MalformedJsonError
+
+MAX_DEPTH = 250
+"""Deepest nesting accepted; orjson cannot write what is deeper than 254."""
 
 _DAY_NS = 86_400 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,53 +34,80 @@ _DATE = re.compile(
     r"\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII | re.IGNORECASE,
 )
-
-
-_NO_BLOBS = frozenset({b"null", b"[]"})
+_PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 # What the value of `packages` may begin with; null is as good as none.
 _CONTAINERS = frozenset({b"{", b"[", b"n"})
+_NULL = msgspec.Raw(b"null")
+_MOST_DIGITS = 400
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class Quantity(msgspec.Struct, gc=False):
-    """The value of a metric as a job document holds it."""
+class Measured(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A measurement as a job document holds it; other keys that it may have mean nothing."""
 
     metric: str
     value: float | _Int64 | str | bool | None = None
     unit: str | None = None
-
-
-class Measured(Quantity, gc=False, forbid_unknown_fields=True):
-    """A measurement as a job document holds it; other keys that it may have mean nothing."""
-
     identifier: str | None = None
     blob_refs: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobValues:
-    """What of a checked job document its points are made of."""
+class Job:
+    """A job document.
 
-    measurements: Sequence[Quantity] = field(default_factory=list)
-    meta: dict[str, Any] = field(default_factory=dict)
+    Parameters
+    ----------
+    measurements
+        In the order of the document.
+    meta
+        The metadata as posted, but that its `packages` may still be the text that they are.
+    blobs
+        Objects, whose values may still be text as well.
+    bare_tokens
+        How many `NaN` and `Infinity` of the body, which are not JSON, were read as null.
+    """
+
+    __slots__ = ("_blobs", "bare_tokens", "measurements", "meta")
+
+    def __init__(
+        self,
+        measurements: Sequence[Measured] = (),
+        meta: Mapping[str, Any] | None = None,
+        blobs: Sequence[Mapping[str, Any]] = (),
+        *,
+        bare_tokens: int = 0,
+    ) -> None:
+        self.measurements = measurements
+        self.meta = {} if meta is None else meta
+        self.bare_tokens = bare_tokens
+        self._blobs = blobs
 
     @property
-    def env(self) -> dict[str, Any]:
+    def env(self) -> Mapping[str, Any]:
         """The environment of the job; empty if it names none."""
         return self.meta.get("env") or {}
 
+    @property
+    def packages(self) -> Sequence[Mapping[str, str | None]]:
+        """Its packages by name, whether it lists them or keys them by name.
 
-@dataclass(frozen=True, slots=True)
-class Job(JobValues):
-    """A checked job document.
+        Those without a name are left out; so is what is no text.
+        """
+        packages = self.meta.get("packages")
+        text = bytes(packages) if isinstance(packages, msgspec.Raw) else orjson.dumps(packages)
+        # The jobs of a run have the same packages.
+        return _packages(text)
 
-    `bare_tokens` counts the `NaN` and `Infinity` of the body, which are not JSON and were read as
-    null.
-    """
+    @property
+    def blobs(self) -> list[dict[str, Any]]:
+        """Its blobs as posted."""
+        return [{key: _read(value) for key, value in blob.items()} for blob in self._blobs]
 
-    measurements: Sequence[Measured] = field(default_factory=list)
-    blobs: list[dict[str, Any]] = field(default_factory=list)
-    bare_tokens: int = 0
+    def adding(self, measurements: Sequence[Measured]) -> "Job":
+        """Return the job with further measurements behind its own."""
+        own = [*self.measurements, *measurements]
+        return Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens)
 
     def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
         """Return the job's time in ns since 1970, and a note if it is the time of receipt.
@@ -93,20 +129,16 @@ class Job(JobValues):
             )
         return time_ns, None
 
+    def identifiers_digest(self) -> bytes | None:
+        """Return 16 bytes that tell equal sets of measurements, by their identifiers.
 
-def parse_time_ns(text: str) -> int | None:
-    """Return an ISO 8601 date in ns since 1970, or None; without zone it is in UTC."""
-    match = _DATE.fullmatch(text.strip())
-    if match is None:
-        return None
-    zone = (match["zone"] or "Z").upper()
-    try:
-        moment = datetime.fromisoformat(re.split("[.,]", match["main"])[0]).replace(tzinfo=UTC)
-        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
-    except ValueError:
-        return None
-    seconds = (moment - _EPOCH - (offset or timedelta())) // timedelta(seconds=1)
-    return seconds * 10**9 + int((match["fraction"] or "0")[:9].ljust(9, "0"))
+        None if there is no measurement, or one without identifier.
+        """
+        identifiers = [item.identifier or "" for item in self.measurements]
+        if not identifiers or not all(identifiers):
+            return None
+        names = "\n".join(sorted(identifiers)).encode()
+        return blake2b(names, digest_size=16).digest()
 
 
 def decode_job(body: bytes) -> Job:
@@ -119,153 +151,12 @@ def decode_job(body: bytes) -> Job:
     InvalidInputError
         If it is JSON but not a job, with the JSON path of every wrong part.
     """
-    job = _decode_usual(body)
-    if job is not None:
-        return job
-    document, bare_tokens = _read_document(body)
-    problems = [
-        *_measurements_problems(document["measurements"]),
-        *_blobs_problems(document["blobs"]),
-        *meta_problems(document["meta"]),
-    ]
-    if problems:
-        raise InvalidInputError(
-            f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
-            detail=problems,
-        )
-    _check_depth(document)
-    return _job_of(document, bare_tokens)
+    return _decode_short(body, is_accepted=False) or _decode_whole(body)
 
 
-def decode_accepted_job(body: bytes) -> Job:
+def reread_job(body: bytes) -> Job:
     """Decode the body of a job that `decode_job` has accepted before; nothing is checked again."""
-    return _decode_usual(body) or _job_of(*_read_document(body))
-
-
-class _Document(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    measurements: list[Measured] | None = None
-    blobs: list[dict[str, Any]] | None = None
-    meta: dict[str, Any] | None = None
-
-
-class _Parts(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    measurements: list[Measured] | None = None
-    blobs: msgspec.Raw = msgspec.Raw(b"null")
-    meta: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Receipt(msgspec.Struct, gc=False):
-    """What of the metadata the taking in of a job needs; the rest is passed over."""
-
-    env: dict[str, Any] | None = None
-    date: Any = None
-    packages: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_DECODER = msgspec.json.Decoder(_Document)
-_PARTS_DECODER = msgspec.json.Decoder(_Parts)
-_RECEIPT_DECODER = msgspec.json.Decoder(_Receipt)
-
-
-def receive_job(body: bytes) -> Job:
-    """Check the body of a job as `decode_job` does, and return what taking it in needs.
-
-    The blobs are left out, and so is the metadata but for `date` and `env`: to make them and throw
-    them away costs as much as all measurements (`benchmarks/`).
-
-    Raises
-    ------
-    MalformedJsonError, InvalidInputError
-        As `decode_job`.
-    """
-    return _receive_usual(body) or decode_job(body)
-
-
-def _receive_usual(body: bytes) -> Job | None:
-    """Return the job if nothing about it needs a second look, else None.
-
-    What is passed over is checked to be JSON, but for its encoding, so only ASCII will do. Whoever
-    has few brackets cannot be nested too deep.
-    """
-    if not body.isascii():
-        return None
-    try:
-        parts = _PARTS_DECODER.decode(body)
-        if bytes(parts.blobs) not in _NO_BLOBS:
-            return None
-        meta = bytes(parts.meta)
-        if meta.count(b"{") + meta.count(b"[") > MAX_DEPTH:
-            return None
-        receipt = _RECEIPT_DECODER.decode(meta) if meta != b"null" else _Receipt()
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if bytes(receipt.packages)[:1] not in _CONTAINERS:
-        return None
-    kept = {"env": receipt.env, "date": receipt.date}
-    return Job(parts.measurements or [], kept)
-
-
-def _decode_usual(body: bytes) -> Job | None:
-    """Decode a job with the keys and types that nearly every one has; None if it has others.
-
-    It costs half of decoding and then checking. Keys without a meaning are looked at elsewhere:
-    here they would be skipped over, whatever is in them.
-    """
-    try:
-        document = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    blobs, meta = document.blobs or [], document.meta or {}
-    if any(meta_problems(meta)) or not is_writable(blobs, meta):
-        return None
-    return Job(document.measurements or [], meta, blobs)
-
-
-def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
-    """Return measurements, blobs and meta, whatever they are, and the number of bare tokens."""
-    document, bare_tokens = decode_json(body)
-    if not isinstance(document, dict):
-        raise InvalidInputError(
-            "The job must be a JSON object with measurements, blobs and meta.",
-            detail=[Detail(("body",), "must be an object", "object_type")],
-        )
-    measurements = _or_empty(document.get("measurements"), [])
-    if isinstance(measurements, dict):
-        measurements = [measurements]
-    blobs = _or_empty(document.get("blobs"), [])
-    meta = _or_empty(document.get("meta"), {})
-    return {"measurements": measurements, "blobs": blobs, "meta": meta}, bare_tokens
-
-
-def _job_of(document: dict[str, Any], bare_tokens: int) -> Job:
-    measurements = [measured_of(item) for item in document["measurements"]]
-    return Job(measurements, document["meta"], document["blobs"], bare_tokens)
-
-
-def measured_of(item: Mapping[str, Any]) -> Measured:
-    """Return a measurement of a checked document."""
-    references = item.get("blob_refs")
-    return Measured(
-        item["metric"],
-        item.get("value"),
-        item.get("unit"),
-        item.get("identifier"),
-        [reference for reference in references if isinstance(reference, str)]
-        if isinstance(references, list)
-        else None,
-    )
-
-
-def digest_identifiers(job: Job) -> bytes | None:
-    """Return 16 bytes that tell equal sets of measurements, by their identifiers.
-
-    None if there is no measurement, or one without identifier.
-    """
-    identifiers = [item.identifier or "" for item in job.measurements]
-    if not identifiers or not all(identifiers):
-        return None
-    names = "\n".join(sorted(identifiers)).encode()
-    return blake2b(names, digest_size=16).digest()
+    return _decode_short(body, is_accepted=True) or _job_of(*_read_document(body))
 
 
 def digest_job(body: bytes) -> bytes:
@@ -284,29 +175,163 @@ def digest_job(body: bytes) -> bytes:
     return blake2b(text, digest_size=16).digest()
 
 
-def _or_empty(part: Any, empty: Any) -> Any:
-    return empty if part is None else part
+def measured_of(item: Mapping[str, Any]) -> Measured:
+    """Return a measurement of a checked document."""
+    references = item.get("blob_refs")
+    return Measured(
+        item["metric"],
+        item.get("value"),
+        item.get("unit"),
+        item.get("identifier"),
+        [reference for reference in references if isinstance(reference, str)]
+        if isinstance(references, list)
+        else None,
+    )
 
 
-def is_writable(*parts: Any) -> bool:
-    """Tell whether parts can be written again: not nested too deep, no integer beyond 64 bits.
+def parse_time_ns(text: str) -> int | None:
+    """Return an ISO 8601 date in ns since 1970, or None; without zone it is in UTC."""
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        return None
+    zone = (match["zone"] or "Z").upper()
+    try:
+        moment = datetime.fromisoformat(re.split("[.,]", match["main"])[0]).replace(tzinfo=UTC)
+        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
+    except ValueError:
+        return None
+    seconds = (moment - _EPOCH - (offset or timedelta())) // timedelta(seconds=1)
+    return seconds * 10**9 + int((match["fraction"] or "0")[:9].ljust(9, "0"))
 
-    Writing them is the cheapest way to tell.
+
+def decode_json(body: bytes) -> tuple[Any, int]:
+    """Decode JSON, strictly first, then once more for what old pipelines write.
+
+    Return it, and how many bare `NaN` and `Infinity` were read as null. Lone surrogates become
+    U+FFFD: no database holds them. Integers beyond 64 bits become floats.
+
+    Raises
+    ------
+    MalformedJsonError
+        With line and column.
+    InvalidInputError
+        If the nesting is beyond what can be decoded.
     """
     try:
-        orjson.dumps(parts)
-    except orjson.JSONEncodeError:
+        return orjson.loads(body), 0
+    except orjson.JSONDecodeError:
+        return _decode_tolerantly(body)
+
+
+def path_text(loc: tuple[str | int, ...]) -> str:
+    """Return a place in the body as a JSON path: `$.measurements[3].metric`."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc[1:]]
+    return "$" + "".join(parts)
+
+
+# The short way
+
+
+class _Document(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    measurements: list[Measured] | None = None
+    blobs: list[dict[str, msgspec.Raw]] | None = None
+    meta: dict[str, msgspec.Raw] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Document)
+
+
+def _decode_short(body: bytes, *, is_accepted: bool) -> Job | None:
+    """Decode a job with the keys and types that nearly every one has; None if it has others.
+
+    Packages and blobs stay text: who takes a job in, or makes its points, needs none of them, and
+    to make them costs as much as all measurements (`benchmarks/`).
+    """
+    try:
+        document = _DECODER.decode(body)
+        if not is_accepted and not _is_plain(document, body):
+            return None
+        # By the decoder of the whole way: of some numbers others make different things.
+        meta = {
+            key: text if key == "packages" else orjson.loads(bytes(text))
+            for key, text in (document.meta or {}).items()
+        }
+    except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(meta.get("env"), dict | None):
+        return None
+    return Job(document.measurements or [], meta, document.blobs or [])
+
+
+def _is_plain(document: _Document, body: bytes) -> bool:
+    """Tell whether what stays text needs no second look.
+
+    It has been checked to be JSON, but for its encoding and its depth: text with few brackets
+    cannot be nested too deep.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If the body is not UTF-8.
+    """
+    if not body.isascii():
+        body.decode()
+    meta = document.meta or {}
+    packages = meta.get("packages", _NULL)
+    if bytes(packages)[:1] not in _CONTAINERS:
         return False
-    return True
+    texts = [*meta.values(), *(text for blob in document.blobs or () for text in blob.values())]
+    return not any(
+        len(text) > MAX_DEPTH and text.count(b"{") + text.count(b"[") >= MAX_DEPTH
+        for text in map(bytes, texts)
+    )
 
 
-def _check_depth(document: dict[str, Any]) -> None:
-    if not is_writable(*document.values()):
-        loc = ("body", *too_deep_path(document))
+# The whole way
+
+
+def _decode_whole(body: bytes) -> Job:
+    """Decode and check a job, whatever it holds; raises as `decode_job` does."""
+    document, bare_tokens = _read_document(body)
+    problems = [
+        *_measurements_problems(document["measurements"]),
+        *_blobs_problems(document["blobs"]),
+        *_meta_problems(document["meta"]),
+    ]
+    if problems:
+        raise InvalidInputError(
+            f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
+            detail=problems,
+        )
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        loc = ("body", *_too_deep_path(document))
         raise InvalidInputError(
             f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
             detail=[Detail(loc, f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
+        ) from None
+    return _job_of(document, bare_tokens)
+
+
+def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
+    """Return measurements, blobs and meta, whatever they are, and the number of bare tokens."""
+    document, bare_tokens = decode_json(body)
+    if not isinstance(document, dict):
+        raise InvalidInputError(
+            "The job must be a JSON object with measurements, blobs and meta.",
+            detail=[Detail(("body",), "must be an object", "object_type")],
         )
+    empty: dict[str, Any] = {"measurements": [], "blobs": [], "meta": {}}
+    parts = {key: value for key in empty if (value := document.get(key)) is not None}
+    if isinstance(parts.get("measurements"), dict):
+        parts["measurements"] = [parts["measurements"]]
+    return empty | parts, bare_tokens
+
+
+def _job_of(document: dict[str, Any], bare_tokens: int) -> Job:
+    measurements = [measured_of(item) for item in document["measurements"]]
+    return Job(measurements, document["meta"], document["blobs"], bare_tokens=bare_tokens)
 
 
 def _measurements_problems(measurements: Any) -> Iterator[Detail]:
@@ -341,8 +366,7 @@ def _blobs_problems(blobs: Any) -> Iterator[Detail]:
             yield Detail(("body", "blobs", index), "must be an object", "object_type")
 
 
-def meta_problems(meta: Any) -> Iterator[Detail]:
-    """Yield what is wrong with a job's metadata."""
+def _meta_problems(meta: Any) -> Iterator[Detail]:
     if not isinstance(meta, dict):
         yield Detail(("body", "meta"), "must be an object", "object_type")
         return
@@ -350,3 +374,98 @@ def meta_problems(meta: Any) -> Iterator[Detail]:
         yield Detail(("body", "meta", "env"), "must be an object", "object_type")
     if not isinstance(meta.get("packages"), dict | list | None):
         yield Detail(("body", "meta", "packages"), "must be an object or a list", "object_type")
+
+
+def _too_deep_path(document: Any, *, shown: int = 4) -> tuple[str | int, ...]:
+    """Return the first `shown` steps to a place that is nested deeper than `MAX_DEPTH` levels.
+
+    The walk keeps its own stack: the document is deeper than Python may recurse.
+    """
+    stack: list[tuple[Any, int, tuple[str | int, ...]]] = [(document, 0, ())]
+    while stack:
+        node, depth, path = stack.pop()
+        if depth > MAX_DEPTH:
+            return path
+        items = (
+            node.items()
+            if isinstance(node, dict)
+            else enumerate(node)
+            if isinstance(node, list)
+            else ()
+        )
+        stack.extend((value, depth + 1, (*path, key)[:shown]) for key, value in items)
+    return ()
+
+
+def _decode_tolerantly(body: bytes) -> tuple[Any, int]:
+    """Decode what orjson refuses: bare NaN, numbers beyond a double, lone surrogates."""
+    bare: list[str] = []
+    try:
+        text = body.decode("utf-8-sig")
+        document = json.loads(text, parse_constant=bare.append, parse_int=_integer)
+        return _storable(document, 0), len(bare)
+    except UnicodeDecodeError as error:
+        message, at = f"The body is not UTF-8: {error.reason}", error.start
+    except json.JSONDecodeError as error:
+        message = f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        at = error.pos
+    except RecursionError:
+        raise InvalidInputError(
+            f"The body is nested deeper than {MAX_DEPTH} levels.",
+            detail=[Detail(("body",), f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
+        ) from None
+    raise MalformedJsonError(f"{message}.", detail=[Detail(("body", at), message, "json_invalid")])
+
+
+def _integer(digits: str) -> int | float:
+    """Read an integer; Python refuses those of thousands of digits, which no float holds either."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
+
+
+def _storable(node: Any, depth: int) -> Any:
+    """Return the node with text, numbers and nesting that orjson and databases can hold."""
+    if isinstance(node, str):
+        return _SURROGATE.sub("\ufffd", node)
+    if isinstance(node, dict | list):
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        if isinstance(node, list):
+            return [_storable(item, depth + 1) for item in node]
+        return {
+            _SURROGATE.sub("\ufffd", key): _storable(value, depth + 1)
+            for key, value in node.items()
+        }
+    if isinstance(node, int) and not -(2**63) <= node < 2**64:
+        try:
+            node = float(node)
+        except OverflowError:
+            return None
+    if isinstance(node, float) and node - node != 0:
+        return None
+    return node
+
+
+# What was left as text
+
+
+def _read(part: Any) -> Any:
+    return decode_json(bytes(part))[0] if isinstance(part, msgspec.Raw) else part
+
+
+@lru_cache(maxsize=64)
+def _packages(text: bytes) -> tuple[Mapping[str, str | None], ...]:
+    packages, _ = decode_json(text)
+    if isinstance(packages, dict):
+        packages = [
+            {"name": name, **(entry if isinstance(entry, dict) else {})}
+            for name, entry in packages.items()
+        ]
+    found: dict[str, dict[str, str | None]] = {}
+    for entry in packages or ():
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            found[name] = {
+                key: entry[key] if isinstance(entry.get(key), str) else None
+                for key in _PACKAGE_KEYS
+            }
+    return tuple(found[name] for name in sorted(found))

@@ -1,8 +1,14 @@
-"""Taking a job in: decode it, judge each value, and store it before anything is promised."""
+"""Taking a job in: decode it, judge each value, and store it before anything is promised.
+
+Each stage has a short way for what nearly every job is, and a whole way for all others: decoding
+(`document.py`), assessing (`assessment.py`), storing (`record/storing.py`), and the route. A short
+way answers None where it is not sure; what it answers is what the whole way would have answered
+(`tests/ingest/test_short_ways.py`).
+"""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,16 +16,34 @@ import structlog
 from squash_api.accounts.accounts import Account
 from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError
 from squash_api.ingest.assessment import Assessment, Skip, assess
-from squash_api.ingest.document import Job, digest_identifiers, digest_job, receive_job
+from squash_api.ingest.document import Job, decode_job, digest_job, reread_job
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, Stale, Stored, store_jobs
-from squash_api.record.storing_at_once import store_at_once
-from squash_api.record.writer import Shortened
+from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 
 _MOST_ATTEMPTS = 20
-_STORE = Shortened(whole=store_jobs, short=store_at_once)
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A form in which jobs come, and how its bodies become the one document.
+
+    `decode` checks a body that has come, and raises as `decode_job` does. `reread` reads one that
+    `decode` has accepted. `digest` tells two of those apart by 16 bytes, whatever the order of
+    their keys.
+    """
+
+    decode: Callable[[bytes], Job]
+    reread: Callable[[bytes], Job]
+    digest: Callable[[bytes], bytes]
+
+
+# The record does not say by which wire a job came: there is one.
+VERIFY = "lsst.verify"
+WIRES = {VERIFY: Wire(decode_job, reread_job, digest_job)}
+
+_STORE = JobStore(WIRES[VERIFY].digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +69,15 @@ class Ingested:
     stored: Stored
     outcome: Outcome
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the reply, those about other jobs first."""
-        notes = []
-        if self.stored.is_repeat:
-            notes.append("received before; nothing was stored again")
-        if self.stored.same_measurements_as is not None:
-            notes.append(f"same measurements as job {self.stored.same_measurements_as}")
-        return (*notes, *self.outcome.notes)
-
 
 async def ingest_job(
-    body: bytes, *, account: Account, record: Record, vocabulary: Vocabulary, is_strict: bool
+    body: bytes,
+    *,
+    wire: Wire,
+    account: Account,
+    record: Record,
+    vocabulary: Vocabulary,
+    is_strict: bool,
 ) -> Ingested:
     """Accept a job: when this returns it is on the disk.
 
@@ -72,6 +92,7 @@ async def ingest_job(
     for _ in range(_MOST_ATTEMPTS):
         new, outcome = _judge(
             body,
+            wire=wire,
             account=account,
             vocabulary=vocabulary,
             is_strict=is_strict,
@@ -81,7 +102,8 @@ async def ingest_job(
         if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(vocabulary.refresh)
         if isinstance(stored, Stored):
-            _log_left_out(stored, outcome)
+            if outcome.absent or outcome.skipped or outcome.new_units:
+                _log_left_out(stored, outcome)
             return Ingested(stored, outcome)
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
 
@@ -89,6 +111,7 @@ async def ingest_job(
 def _judge(
     body: bytes,
     *,
+    wire: Wire,
     account: Account,
     vocabulary: Vocabulary,
     is_strict: bool,
@@ -99,23 +122,26 @@ def _judge(
     The document is given up at once: those of all jobs that wait for the disk would push each
     other out of the processor's cache, which costs more than to decode again what comes back.
     """
-    job = receive_job(body)
+    job = wire.decode(body)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
+    identifiers_digest = job.identifiers_digest()
     # Read first: should the metrics change in between, the writer sends the job back.
     revision = vocabulary.revision
     assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
     if is_strict and assessment.skipped:
         raise _strict_error(assessment, job)
+    notes = [] if time_note is None else [time_note]
+    if job.bare_tokens:
+        notes.append(f"{job.bare_tokens} bare NaN or Infinity in the body were read as null")
     new = NewJob(
         user_id=account.user_id,
         user_epoch=account.epoch,
         received_ns=received_ns,
         asked_ns=asked_ns,
         revision=revision,
-        identifiers_digest=digest_identifiers(job),
+        identifiers_digest=identifiers_digest,
         is_deliverable=bool(assessment.values),
         body=body,
-        digest_of=digest_job,
         new_units=assessment.new_units,
     )
     outcome = Outcome(
@@ -124,7 +150,7 @@ def _judge(
         assessment.skipped,
         assessment.undeclared,
         assessment.new_units,
-        _notes(job, time_note),
+        tuple(notes),
     )
     return new, outcome
 
@@ -142,13 +168,6 @@ def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
             for skip in assessment.skipped
         ],
     )
-
-
-def _notes(job: Job, time_note: str | None) -> tuple[str, ...]:
-    notes = [] if time_note is None else [time_note]
-    if job.bare_tokens:
-        notes.append(f"{job.bare_tokens} bare NaN or Infinity in the body were read as null")
-    return tuple(notes)
 
 
 def _log_left_out(stored: Stored, outcome: Outcome) -> None:

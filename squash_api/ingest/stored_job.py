@@ -1,13 +1,12 @@
 """A job read back from the record: its document as received, and what was added to it."""
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from squash_api.errors import NotFoundError
-from squash_api.ingest.document import Job, JobValues, decode_accepted_job, measured_of
-from squash_api.ingest.values import decode_values
+from squash_api.ingest.document import Job, measured_of
+from squash_api.ingest.ingest import VERIFY, WIRES
 from squash_api.record.jobs import JobRow, added_measurements, get_job
 
 MAX_ID = 2**63 - 1
@@ -39,17 +38,7 @@ def find_job(connection: Connection, job_id: int) -> JobRow:
     return row
 
 
-def values_of(row: JobRow, added: list[dict[str, Any]]) -> JobValues:
-    """Return of a job that has not been deleted what `document_of` has of its values."""
-    job = decode_values(row.body or b"{}")
-    return (
-        replace(job, measurements=[*job.measurements, *map(measured_of, added)]) if added else job
-    )
-
-
 def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
     """Return the document of a job that has not been deleted; what was added comes last."""
-    job = decode_accepted_job(row.body or b"{}")
-    return (
-        replace(job, measurements=[*job.measurements, *map(measured_of, added)]) if added else job
-    )
+    job = WIRES[VERIFY].reread(row.body or b"{}")
+    return job.adding([measured_of(item) for item in added]) if added else job

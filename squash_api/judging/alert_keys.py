@@ -12,18 +12,6 @@ from squash_api.schema.names import Schema
 LEVELS = ("INFO", "WARNING", "CRITICAL")
 """How bad a violation is, the mildest first."""
 
-DEFAULT_PER = (
-    "instrument",
-    "dataset",
-    "filter",
-    "pipeline",
-    "detector",
-    "ccdnum",
-    "tract",
-    "patch",
-)
-"""Tags by which alerts are told apart, unless a specification says otherwise (`alert.per`)."""
-
 LONGEST_S = 3650 * 86400
 _SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(\d{1,9})([wdhms])\Z", re.ASCII)

@@ -6,10 +6,10 @@ from datetime import date
 from typing import Any
 
 from squash_api.judging import alert_keys
-from squash_api.judging.alert_keys import DEFAULT_PER, duration_text
+from squash_api.judging.alert_keys import duration_text
 from squash_api.judging.kinds import threshold as thresholds
 from squash_api.judging.metadata_query import parse_query
-from squash_api.schema.names import Schema
+from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
     LEGAL_NAME,
     Fault,
@@ -91,7 +91,7 @@ class Specification:
     def per(self) -> tuple[str, ...]:
         """The tags whose values are alerted on one by one."""
         named = None if self.alert is None else self.alert.per
-        return DEFAULT_PER if named is None else named
+        return SERIES_TAGS if named is None else named
 
     @property
     def channel(self) -> str | None:
@@ -131,7 +131,7 @@ def specification_from_json(
     *,
     name: str | None = None,
     source: Source | None = None,
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
 ) -> Specification:
     """Read a definition that was posted to the API.
 
@@ -181,7 +181,7 @@ def parse_specification(
     name: str,
     source: Source | None = None,
     bases: tuple[str, ...] = (),
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
     today: date | None = None,
 ) -> tuple[Specification | None, list[Fault]]:
     """Read one resolved document, whatever its origin.

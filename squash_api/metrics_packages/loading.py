@@ -50,7 +50,7 @@ class MetricsPackage:
 def load_metrics_package(
     directory: Path,
     *,
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
     today: date | None = None,
 ) -> MetricsPackage:
     """Load one metrics package; bad content never raises, it becomes problems.
@@ -73,7 +73,7 @@ def load_metrics_package(
 def load_metrics_packages(
     directories: Sequence[Path],
     *,
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
     today: date | None = None,
 ) -> MetricsPackage:
     """Load several metrics packages as one; a name that two of them define is a problem.
@@ -105,7 +105,7 @@ def load_metrics_packages(
 def resolve_packages(
     directories: Sequence[Path],
     *,
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
 ) -> dict[str, Resolved]:
     """Return the specifications of metrics packages by name, with the documents they come from.
 

@@ -1,6 +1,7 @@
 """What pages load: our own styles and scripts, and Bokeh's, from the installed package."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, Response
@@ -42,10 +43,8 @@ def _read(name: str) -> tuple[bytes, str] | None:
 
 
 def _bokeh_folder() -> Path:
-    from importlib.util import find_spec  # noqa: PLC0415
-
     # Not imported: that takes a second, and only its files are wanted.
     spec = find_spec("bokeh")
-    assert spec is not None  # noqa: S101 - a dependency
-    assert spec.origin is not None  # noqa: S101 - likewise
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("bokeh")
     return Path(spec.origin).parent / "server" / "static" / "js"

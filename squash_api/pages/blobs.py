@@ -15,7 +15,7 @@ from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
 from squash_api.ingest.stored_job import load_job
-from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme
+from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme, load_bokeh
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import json_reply
@@ -256,13 +256,11 @@ def draw(
     data: BlobData, y: Numbers, x: Numbers | None, theme: ThemeName
 ) -> tuple[dict[str, Any], str]:
     """Return a plot as `Bokeh.embed.embed_item` takes it, and what there is to say of it."""
-    from bokeh.embed import json_item  # noqa: PLC0415
-
     if x is None:
         plot, note = _histogram(y, theme)
     else:
         plot, note = _pairs(x, y, data.error_of(y), theme)
-    item = json_item(plot, theme=bokeh_theme(theme))
+    item = load_bokeh().embed.json_item(plot, theme=bokeh_theme(theme))
     return dict(item), note
 
 
@@ -306,15 +304,14 @@ def thinned(x: Sequence[float], y: Sequence[float], *, most: int) -> list[int]:
 
 
 def _histogram(array: Numbers, theme: ThemeName) -> tuple[Any, str]:
-    from bokeh.models import ColumnDataSource, HoverTool  # noqa: PLC0415
-
+    models = load_bokeh().models
     values = array.present
     counts, edges, beyond = bins_of(values)
     if len(edges) == 2 and edges[0] == edges[1]:
         half = abs(edges[0]) / 20 or 0.5
         edges = [edges[0] - half, edges[1] + half]
     plot = _figure(array.axis_label, "Number")
-    source = ColumnDataSource({"count": counts, "left": edges[:-1], "right": edges[1:]})
+    source = models.ColumnDataSource({"count": counts, "left": edges[:-1], "right": edges[1:]})
     plot.quad(
         left="left",
         right="right",
@@ -326,7 +323,9 @@ def _histogram(array: Numbers, theme: ThemeName) -> tuple[Any, str]:
         line_color=None,
     )
     plot.y_range.start = 0
-    plot.add_tools(HoverTool(tooltips=[("from", "@left"), ("to", "@right"), ("number", "@count")]))
+    plot.add_tools(
+        models.HoverTool(tooltips=[("from", "@left"), ("to", "@right"), ("number", "@count")])
+    )
     missing = len(array.values) - len(values)
     notes = [
         f"{len(values)} values",
@@ -337,8 +336,7 @@ def _histogram(array: Numbers, theme: ThemeName) -> tuple[Any, str]:
 
 
 def _pairs(x: Numbers, y: Numbers, error: Numbers | None, theme: ThemeName) -> tuple[Any, str]:
-    from bokeh.models import ColumnDataSource, HoverTool  # noqa: PLC0415
-
+    models = load_bokeh().models
     columns = _complete(x, y, error)
     kept = thinned(columns[0], columns[1], most=MOST_POINTS)
     count = len(columns[0])
@@ -355,7 +353,7 @@ def _pairs(x: Numbers, y: Numbers, error: Numbers | None, theme: ThemeName) -> t
             line_alpha=0.6,
         )
     is_line = is_in_order(x)
-    source = ColumnDataSource({"x": xs, "y": ys})
+    source = models.ColumnDataSource({"x": xs, "y": ys})
     if is_line:
         plot.line("x", "y", source=source, line_color=colour, line_width=1.5)
     points = plot.scatter(
@@ -367,7 +365,9 @@ def _pairs(x: Numbers, y: Numbers, error: Numbers | None, theme: ThemeName) -> t
         fill_alpha=1.0 if is_line else 0.5,
         line_color=None,
     )
-    plot.add_tools(HoverTool(renderers=[points], tooltips=[("x", "@x"), ("y", "@y")], limit=2))
+    plot.add_tools(
+        models.HoverTool(renderers=[points], tooltips=[("x", "@x"), ("y", "@y")], limit=2)
+    )
     notes = [
         f"{len(xs)} points" if len(xs) == count else f"{len(xs)} of {count} points",
         f"with {error.label or error.key}" if error else "",
@@ -387,10 +387,8 @@ def _complete(x: Numbers, y: Numbers, error: Numbers | None) -> list[list[float]
 
 
 def _figure(x_label: str, y_label: str) -> Any:
-    from bokeh.models import PlainText  # noqa: PLC0415
-    from bokeh.plotting import figure  # noqa: PLC0415
-
-    plot = figure(
+    bokeh = load_bokeh()
+    plot = bokeh.plotting.figure(
         height=_HEIGHT,
         sizing_mode="stretch_width",
         tools="pan,box_zoom,wheel_zoom,reset,save",
@@ -400,6 +398,6 @@ def _figure(x_label: str, y_label: str) -> Any:
     )
     plot.toolbar.logo = None
     # Plain, or two dollar signs in a label would be taken for mathematics.
-    plot.xaxis.axis_label = PlainText(text=x_label[:100])
-    plot.yaxis.axis_label = PlainText(text=y_label[:100])
+    plot.xaxis.axis_label = bokeh.models.PlainText(text=x_label[:100])
+    plot.yaxis.axis_label = bokeh.models.PlainText(text=y_label[:100])
     return plot

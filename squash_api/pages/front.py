@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from squash_api.pages.rendering import number_text, query_text, render
 from squash_api.pages.sparkline import sparkline
+from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import (
     STATES,
@@ -37,10 +38,7 @@ MOST_PACKAGES = 60
 _MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
 _FEW = 3
-_VALUES = ("dataset", "filter", "instrument")
-_NAMES = ("package", *_VALUES, "tag", "state", "q")
-# What a value of these is can be seen from the value.
-_SPEAKING = frozenset({"instrument", "dataset", "filter", "pipeline"})
+_NAMES = ("package", *VALUE_TAGS, "tag", "state", "q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def front_page(request: Request) -> Response:
         "front.html",
         here="/",
         asked=asked,
-        choices=choices(everything, _VALUES),
+        choices=choices(everything, VALUE_TAGS),
         counts=count_states(narrowed),
         packages=dict(list(packages.items())[:MOST_PACKAGES]),
         more_packages=max(len(packages) - MOST_PACKAGES, 0),
@@ -109,9 +107,7 @@ def _wanted(asked: Mapping[str, str | None]) -> Wanted:
     state = asked["state"]
     return Wanted(
         package=asked["package"],
-        dataset=asked["dataset"],
-        filter=asked["filter"],
-        instrument=asked["instrument"],
+        values={name: value for name in VALUE_TAGS if (value := asked[name]) is not None},
         tag=asked["tag"],
         state=state if state in STATES else None,
         text=asked["q"],
@@ -135,7 +131,8 @@ def _line(entry: Entry, most: int) -> _Line:
 
 def combination_label(tags: Combination) -> str:
     """Return the tags that a row is of in a few words."""
-    words = [value if name in _SPEAKING else f"{name} {value}" for name, value in tags]
+    # What a value of these is can be seen from the value.
+    words = [value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags]
     return " · ".join(words) or "no tags"
 
 

@@ -9,7 +9,6 @@ from fastapi import Request, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.index.deriver import packages_of
 from squash_api.index.jobs import measurement_objects
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
@@ -83,7 +82,7 @@ def _page(request: Request, job_id: int) -> Response:
         run=_run(context),
         place=place,
         comparisons=comparisons,
-        packages=packages_of(job),
+        packages=job.packages,
         deliveries=deliveries,
         **_metadata(job),
         blobs=blobs,
@@ -167,13 +166,13 @@ def _comparisons(
 ) -> list[tuple[str, Comparison]]:
     """Return what a job is compared with, in words, and the differences."""
     before = run_before(connection, job_id)
-    words = "the run before"
+    words = "the previous run"
     if before is None and place is not None and place.previous is not None:
-        before, words = place.previous.job_id, "the job before in this series"
+        before, words = place.previous.job_id, "the previous job in this series"
     passing = None if place is None or place.last_passing is None else place.last_passing.job_id
     found = [
         (words, compare(connection, job_id, before)),
-        ("the last that passed", compare(connection, job_id, passing)),
+        ("the last one that passed", compare(connection, job_id, passing)),
     ]
     return [(text, comparison) for text, comparison in found if comparison is not None]
 

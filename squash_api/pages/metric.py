@@ -20,6 +20,7 @@ from squash_api.pages.plots import colour_of, dash_of, draw
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import json_reply
+from squash_api.schema.names import VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import Row
 from squash_api.standings.standing import Combination
@@ -38,9 +39,6 @@ RANGES: Mapping[str, int | None] = {
     "all": None,
 }
 """How far back a plot goes, in days."""
-
-FILTERS = ("dataset", "filter", "instrument")
-"""The tags that can be chosen on the page; in its address any tag can be."""
 
 _DEFAULT_RANGES = ("90d", "1y", "2y", "all")
 _LAST = 50
@@ -128,9 +126,9 @@ def metric_page(request: Request) -> Response:
         others=[
             (key, value, query_text({**query, key: None}))
             for key, value in view.tags.items()
-            if key not in FILTERS
+            if key not in VALUE_TAGS
         ],
-        choices=choices_of(found, FILTERS, view.tags),
+        choices=choices_of(found, VALUE_TAGS, view.tags),
         axes=_axes(view.x, numbers, metrics),
         standings=_standings(site, name, view),
         address=urlencode({key: value for key, value in query.items() if value}),

@@ -4,12 +4,12 @@ Plots of a metric, from plain rows to the document that Bokeh draws in the brows
 
 Making Bokeh's models takes a hundred times as long as what there is to say about the points. So the
 models are made once for each theme and kind of axis, and a plot is a copy of their JSON with its
-own data. Bokeh is imported inside the functions: it takes half a second.
+own data. Bokeh is imported when the first plot is made: it takes half a second.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -46,10 +46,16 @@ PALETTES: Mapping[ThemeName, Sequence[str]] = {
 }
 
 
+@cache
+def load_bokeh() -> Any:
+    """Return the library."""
+    import bokeh.plotting  # noqa: PLC0415
+
+    return bokeh
+
+
 def bokeh_theme(name: ThemeName) -> Any:
     """Return a theme, as Bokeh takes it."""
-    from bokeh.themes import Theme  # noqa: PLC0415
-
     colours = COLOURS[name]
     ground, text, faint, line = (colours[key] for key in ("ground", "text", "faint", "line"))
     axis = {
@@ -64,7 +70,7 @@ def bokeh_theme(name: ThemeName) -> Any:
         "major_tick_line_color": faint,
         "minor_tick_line_color": line,
     }
-    return Theme(
+    return load_bokeh().themes.Theme(
         json={
             "attrs": {
                 "Plot": {
@@ -285,20 +291,17 @@ def _fill(source: dict[str, Any], columns: Mapping[str, Sequence[Any]]) -> None:
 
 @lru_cache(maxsize=4)
 def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
-    from bokeh.embed import json_item  # noqa: PLC0415
-    from bokeh.models import DataRange1d, PlainText  # noqa: PLC0415
-    from bokeh.plotting import figure  # noqa: PLC0415
-
-    plot = figure(
+    bokeh = load_bokeh()
+    plot = bokeh.plotting.figure(
         name="plot",
         height=_HEIGHT,
         sizing_mode="stretch_width",
         x_axis_type="datetime" if is_time else "linear",
-        x_range=DataRange1d(
+        x_range=bokeh.models.DataRange1d(
             name="x", range_padding=0.03, default_span=_DAYS_MS if is_time else 2.0
         ),
         # Room for the text of a limit at either end.
-        y_range=DataRange1d(name="y", range_padding=0.16),
+        y_range=bokeh.models.DataRange1d(name="y", range_padding=0.16),
         tools="pan,box_zoom,wheel_zoom,reset,save",
         active_drag="box_zoom",
         active_scroll=None,
@@ -306,25 +309,24 @@ def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
     )
     plot.toolbar.logo = None
     # Plain, or two dollar signs in a name would be taken for mathematics.
-    plot.xaxis.axis_label = PlainText(text="", name="x label")
-    plot.yaxis.axis_label = PlainText(text="", name="y label")
+    plot.xaxis.axis_label = bokeh.models.PlainText(text="", name="x label")
+    plot.yaxis.axis_label = bokeh.models.PlainText(text="", name="y label")
     _add_limits(plot, theme)
     _add_values(plot, theme)
-    return orjson.dumps(json_item(plot, theme=bokeh_theme(theme)))
+    return orjson.dumps(bokeh.embed.json_item(plot, theme=bokeh_theme(theme)))
 
 
 def _add_values(plot: Any, theme: ThemeName) -> None:
     """Add points, what joins them, and what is shown of them."""
-    from bokeh.models import ColumnDataSource, HoverTool, TapTool  # noqa: PLC0415
-
-    joints = ColumnDataSource(_joints_of(_NOTHING, theme), name="joints")
+    models = load_bokeh().models
+    joints = models.ColumnDataSource(_joints_of(_NOTHING, theme), name="joints")
     plot.multi_line(
         "xs", "ys", source=joints, color="colour", alpha=0.55, width=1.5, line_dash="dash"
     )
     points = plot.scatter(
         "x",
         "y",
-        source=ColumnDataSource(points_of((), theme), name="points"),
+        source=models.ColumnDataSource(points_of((), theme), name="points"),
         marker="marker",
         size="size",
         fill_color="fill",
@@ -343,27 +345,24 @@ def _add_values(plot: Any, theme: ThemeName) -> None:
         ("code changes", "@changes"),
     ]
     plot.add_tools(
-        HoverTool(
+        models.HoverTool(
             renderers=[points],
             tooltips=tooltips,
             formatters={"@time": "datetime"},
             limit=2,
             visible=False,
         ),
-        TapTool(renderers=[points], visible=False),
+        models.TapTool(renderers=[points], visible=False),
     )
 
 
 def _add_limits(plot: Any, theme: ThemeName) -> None:
     """Add limits across the whole plot, which the y-axis reaches."""
-    from bokeh.core.properties import value  # noqa: PLC0415
-    from bokeh.models.annotations import LabelSet  # noqa: PLC0415
-    from bokeh.models.sources import ColumnDataSource  # noqa: PLC0415
-
-    limits = ColumnDataSource(_limits_of(_NOTHING, theme), name="limits")
+    models = load_bokeh().models
+    limits = models.ColumnDataSource(_limits_of(_NOTHING, theme), name="limits")
     plot.hspan(y="y", source=limits, line_color="colour", line_dash="dash", line_width=2)
     plot.add_layout(
-        LabelSet(
+        models.LabelSet(
             x=6,
             x_units="screen",
             y="y",
@@ -373,7 +372,7 @@ def _add_limits(plot: Any, theme: ThemeName) -> None:
             text_baseline="baseline",
             text_color="colour",
             text_font_size="12px",
-            text_font=value(FONT),
+            text_font={"value": FONT},
             background_fill_color=COLOURS[theme]["ground"],
             background_fill_alpha=0.75,
             source=limits,

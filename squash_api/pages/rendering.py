@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
+from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import is_link
 from squash_api.site import Site
 
@@ -97,6 +98,7 @@ def environment() -> Environment:
         link=link_markup,
         path=path_text,
     )
+    made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS)
     return made
 
 

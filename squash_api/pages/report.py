@@ -17,9 +17,9 @@ from squash_api.judging.specifications import LEVELS
 from squash_api.pages.rendering import HEADERS, environment, render
 from squash_api.reports import texts as report_words
 from squash_api.reports.document import RANKS, Cell, Column, Report, Row
-from squash_api.reports.scope import PARAMETERS
 from squash_api.routes.reports import make_report
 from squash_api.site import Site
+from squash_api.trends.parameters import ASKED, PARAMETERS
 
 NOTHING = "\u2013"
 
@@ -112,7 +112,7 @@ def report_page(request: Request) -> Response:
         here="/report",
         **_values(report, base=site.settings.url_path),
         levels=LEVELS,
-        hints=PARAMETERS,
+        hints={name: PARAMETERS[name].description("report") for name in ASKED["report"]},
     )
 
 

@@ -6,8 +6,9 @@ from squash_api.judging.alert_keys import LEVELS
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Page
 from squash_api.routes.runs import list_runs, read_run, run_path
+from squash_api.schema.names import RUN_TAGS
 from squash_api.site import Site
-from squash_api.standings.runs import FILTERS, RunDetail, RunSummary
+from squash_api.standings.runs import RunDetail, RunSummary
 
 _RUNS = 50
 _JOBS = 200
@@ -18,7 +19,7 @@ def runs_page(request: Request) -> Response:
     """Return a page of runs, the newest first."""
     site: Site = request.app.state.site
     given = request.query_params
-    tags = {name: given.get(name, "")[:_MOST_LETTERS] for name in FILTERS}
+    tags = {name: given.get(name, "")[:_MOST_LETTERS] for name in RUN_TAGS}
     is_now = given.get("specs") == "now"
     after = given.get("after")
     found = list_runs(site, dict(tags), Page(_RUNS, after), is_now=is_now)

@@ -4,9 +4,10 @@ SQLAlchemy's own way costs several times as much per row, and a job has hundreds
 index of measurements (`benchmarks/`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Table, insert
@@ -17,22 +18,12 @@ from sqlalchemy.sql.base import Executable
 class Prepared:
     """A statement as a driver takes it.
 
-    `names` are those of its parameters, in the order in which values are given; `order` is where
-    the driver wants each, None if it wants them by name; `is_in_order` if that is as given.
+    `pack` makes of its values, which are what the driver takes and in the order in which their
+    names were given, what the driver wants for one execution.
     """
 
     text: str
-    names: tuple[str, ...]
-    order: tuple[int, ...] | None
-    is_in_order: bool
-
-    def arguments(self, values: Sequence[Any]) -> Any:
-        """Return values, which are what the driver takes, as it wants them for one execution."""
-        if self.order is None:
-            return dict(zip(self.names, values, strict=True))
-        if self.is_in_order:
-            return tuple(values)
-        return tuple(values[index] for index in self.order)
+    pack: Callable[[Sequence[Any]], Any]
 
 
 def prepare(
@@ -43,11 +34,12 @@ def prepare(
     `options` are those of SQLAlchemy's `compile`.
     """
     compiled: Any = statement.compile(dialect=dialect, **options)  # type: ignore[attr-defined]
-    order = None
-    if compiled.positional:
-        places = {name: place for place, name in enumerate(names)}
-        order = tuple(places[name] for name in compiled.positiontup or ())
-    return Prepared(str(compiled), tuple(names), order, order == tuple(range(len(names))))
+    if not compiled.positional:
+        return Prepared(str(compiled), lambda values: dict(zip(names, values, strict=True)))
+    places = {name: place for place, name in enumerate(names)}
+    order = [places[name] for name in compiled.positiontup or ()]
+    is_in_order = order == list(range(len(names)))
+    return Prepared(str(compiled), tuple if is_in_order else itemgetter(*order))
 
 
 def insert_rows(
@@ -59,8 +51,7 @@ def insert_rows(
     """Insert rows of values in the order of `columns`; the values are what the driver takes."""
     if rows:
         statement = _insertion(table, columns, connection.dialect)
-        parameters = [statement.arguments(row) for row in rows]
-        connection.exec_driver_sql(statement.text, parameters)
+        connection.exec_driver_sql(statement.text, [statement.pack(row) for row in rows])
 
 
 @lru_cache(maxsize=64)

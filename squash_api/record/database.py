@@ -1,15 +1,32 @@
-"""Opening the record: engine, pragmas, and migrations."""
+"""Opening the database of the record, whichever it is, and beginning its transactions."""
 
-import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 
 from squash_api.errors import SettingsError
+from squash_api.record.engines import sqlite
 
-_BUSY_TIMEOUT_MS = 30_000
-_BEGIN_OPTION = "squash_begin"
+VERSION = "0002"
+"""The newest of `migrations/versions`."""
+
+
+class _EngineModule(Protocol):
+    """What differs between databases: a module of `engines/`."""
+
+    def checked_url(self, url: URL, /) -> URL:
+        """Return the URL to open; raise `SettingsError` if it cannot be."""
+
+    def prepare(self, engine: Engine, /, *, is_made: bool) -> None:
+        """Set up an engine before its first connection."""
+
+    def begin(self, connection: Connection, /) -> None:
+        """Begin a transaction; the option `squash_mode` may be `write` or `statement`."""
+
+
+# Another that SQLAlchemy knows is opened as it is.
+_ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
 
 
 def open_database(url: str, *, is_made: bool = True) -> Engine:
@@ -25,12 +42,19 @@ def open_database(url: str, *, is_made: bool = True) -> Engine:
     SettingsError
         If the URL is wrong, or the database cannot be opened or migrated.
     """
-    engine = _engine(url)
     try:
-        if is_made:
-            _make_folder(engine)
-        else:
-            _require_file(engine)
+        parsed = make_url(url)
+        kind = _ENGINES.get(parsed.get_backend_name())
+        parsed = parsed if kind is None else kind.checked_url(parsed)
+        engine = create_engine(parsed, pool_size=8, max_overflow=32)
+    except SettingsError:
+        raise
+    except Exception as error:
+        raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
+    try:
+        if kind is not None:
+            kind.prepare(engine, is_made=is_made)
+            event.listen(engine, "begin", kind.begin)
         _migrate(engine)
     except Exception as error:
         engine.dispose()
@@ -41,83 +65,30 @@ def open_database(url: str, *, is_made: bool = True) -> Engine:
     return engine
 
 
-def writing(connection: Connection) -> Connection:
-    """Mark a connection as one that will write, before its transaction begins.
+def writing(engine: Engine) -> Engine:
+    """Return the same engine for transactions that write."""
+    return engine.execution_options(squash_mode="write")
 
-    SQLite then takes its lock at the beginning: a transaction that starts by reading could not
-    wait for it later.
+
+def by_statement(engine: Engine) -> Engine:
+    """Return the same engine for transactions that may end with every statement.
+
+    Where the database cannot do that they end with their commit.
     """
-    return connection.execution_options(**{_BEGIN_OPTION: "BEGIN IMMEDIATE"})
-
-
-def by_statement(connection: Connection) -> Connection:
-    """Mark a connection on which SQLite shall end a transaction with every statement.
-
-    For one statement that writes it does at once what otherwise takes three. Other databases need a
-    commit.
-    """
-    return connection.execution_options(**{_BEGIN_OPTION: None})
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            parsed = parsed.set(database=str(Path(parsed.database).expanduser()))
-        engine = create_engine(parsed, pool_size=8, max_overflow=32)
-    except Exception as error:
-        raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
-    if parsed.get_backend_name() == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise SettingsError(
-                "SQUASH_DATABASE_URL: the record needs a file, for instance sqlite:///squash.db"
-            )
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _make_folder(engine: Engine) -> None:
-    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _require_file(engine: Engine) -> None:
-    database = engine.url.database
-    if engine.url.get_backend_name() == "sqlite" and database and not Path(database).is_file():
-        raise FileNotFoundError("there is no such file")
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    # SQLAlchemy shall decide where a transaction begins, not the driver.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    # A job is some 24 kB: fewer and larger pages cost a third less (`benchmarks/`). Counts for new
-    # files only.
-    cursor.execute("PRAGMA page_size = 8192")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA wal_autocheckpoint = 4000")
-    # FULL: a commit returns when the write-ahead log is on the disk; the 202 rests on it.
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA cache_size = -16384")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    begin = connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN")
-    if begin:
-        connection.exec_driver_sql(begin)
+    return engine.execution_options(squash_mode="statement")
 
 
 def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        is_known = inspect(connection).has_table("alembic_version")
+        query = text("SELECT version_num FROM alembic_version")
+        if is_known and connection.execute(query).scalar() == VERSION:
+            return
     # Alembic takes a third of a second to import.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command, config  # noqa: PLC0415
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect() as connection, writing(connection).begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    alembic = config.Config()
+    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with writing(engine).begin() as connection:
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, "head")

@@ -1,7 +1,4 @@
-"""The state of delivery: how far each target is, who sends to it, and what it refused.
-
-What the record can say about delivery: the state of a job, and what each target waits for.
-"""
+"""Delivery, as the record knows it: how far each target is, and what it waits for and refused."""
 
 import json
 from collections.abc import Iterable, Sequence

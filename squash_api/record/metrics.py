@@ -1,6 +1,6 @@
 """The metrics that have been declared or measured, and the unit in force for each.
 
-The metrics in force, in memory: what every value of every job is looked up in.
+`Vocabulary` has them in memory: every value of every job is looked up there.
 """
 
 import threading

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.ingest.assessment import Assessment, assess
-from squash_api.ingest.document import JobValues
-from squash_api.ingest.stored_job import values_of
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_history import AlertHistory, PastJob, StateChange
 from squash_api.judging.alert_plan import Limit, WatchedMetric, watched_metrics
 from squash_api.judging.specifications import Specification
@@ -233,7 +233,7 @@ def backtest(
     return playing.outcome
 
 
-def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, JobValues]]:
+def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job]]:
     waiting = list(ids)
     while waiting:
         with record.read() as connection:
@@ -244,7 +244,7 @@ def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job
         for row in rows:
             # One may have been deleted since the ids were read.
             if row.body is not None:
-                yield row, values_of(row, added.get(row.job_id, []))
+                yield row, document_of(row, added.get(row.job_id, []))
         waiting = [job_id for job_id in waiting if job_id > rows[-1].job_id]
 
 
@@ -261,7 +261,7 @@ class _Playing:
         self._wanted = {item.metric.name for item in outcome.new.edition.watched}
         self._numbers: dict[str | int, int] = {}
 
-    def play(self, row: JobRow, job: JobValues, dataset: str | None) -> None:
+    def play(self, row: JobRow, job: Job, dataset: str | None) -> None:
         """Judge a job by both, and keep what differs."""
         context = self._schema.context(job.meta)
         if dataset is not None and context.tags.get("dataset") != dataset:
@@ -282,7 +282,7 @@ class _Playing:
         ]
         self._compare(past, *flagged)
 
-    def _assess(self, job: JobValues, edition: Edition) -> Assessment:
+    def _assess(self, job: Job, edition: Edition) -> Assessment:
         return assess(job, metrics=edition.known, schema=self._schema)
 
     def _note_unused(self, found: Assessment) -> None:

@@ -56,7 +56,9 @@ def make_matrix(results: Iterable[Result], *, has_instruments: bool) -> Matrix:
     """
     found: dict[Key, list[Result]] = {}
     for result in results:
-        found.setdefault((result.metric, _column(result, has_instruments)), []).append(result)
+        found.setdefault(
+            (result.metric, _column(result, has_instruments=has_instruments)), []
+        ).append(result)
     if len(found) > MOST_CELLS:
         raise InvalidInputError(
             f"The matrix of the report would have more than {MOST_CELLS} cells: ask for less, for "
@@ -196,7 +198,7 @@ def _headline(state: Overall, counts: Mapping[State, int], missing: int) -> str:
     return f"{number} of {counted(judged, 'result')} {verb} a limit: {broken}{rest}."
 
 
-def _column(result: Result, has_instruments: bool) -> Column:  # noqa: FBT001 - a mere switch
+def _column(result: Result, *, has_instruments: bool) -> Column:
     tags = dict(result.tags)
     instrument = tags.get("instrument") if has_instruments else None
     return Column(tags.get("dataset"), tags.get("filter"), instrument)

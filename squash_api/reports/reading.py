@@ -1,4 +1,4 @@
-"""Reading what a report needs: every value of a scope once, in windows."""
+"""Reading what a report needs: every value that is asked for once, in windows."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from squash_api.record.metrics import MetricRow, metrics_since
 from squash_api.record.record import Record
 from squash_api.reports.limits import Limits
 from squash_api.reports.results import Results
-from squash_api.reports.scope import Scope
+from squash_api.trends.question import Question
 
 _MOST_REMEMBERED_SETS = 10_000
 
@@ -41,9 +41,9 @@ def read_results(
     metrics: Metrics,
     names: Collection[str],
     limits: Limits,
-    scope: Scope,
+    question: Question,
 ) -> Results | None:
-    """Judge all values of a scope; the index is up to date already.
+    """Judge all values that are asked for; the index is up to date already.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def read_results(
     chosen = {number: row for number, row in metrics.rows.items() if row.name in names}
     results = Results(chosen, limits)
     with record.read() as connection:
-        plan = Plan(connection, _wanted(chosen, limits, scope, derived_through(connection)))
+        plan = Plan(connection, _wanted(chosen, limits, question, derived_through(connection)))
     tags: dict[int, Mapping[str, str]] = {}
     at_ns: int | None = -1
     while at_ns is not None:
@@ -88,14 +88,16 @@ def read_results(
     return results
 
 
-def _wanted(chosen: Mapping[int, MetricRow], limits: Limits, scope: Scope, through: int) -> Wanted:
+def _wanted(
+    chosen: Mapping[int, MetricRow], limits: Limits, question: Question, through: int
+) -> Wanted:
     return Wanted(
         metric_ids=sorted(chosen),
-        tags=dict(scope.where),
-        run_ids=scope.runs,
-        version_tags=scope.version_tags,
-        since_ns=scope.since_ns,
-        until_ns=scope.until_ns,
+        tags=question.tags,
+        run_ids=question.runs,
+        version_tags=question.version_tags,
+        since_ns=question.since_ns,
+        until_ns=question.until_ns,
         through=through,
         has_fields=limits.needs_fields,
         has_absent=True,

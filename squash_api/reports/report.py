@@ -8,7 +8,6 @@ from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.deriver import Deriver
 from squash_api.record.record import Record
-from squash_api.reports.choice import Choice, choose, gaps_of
 from squash_api.reports.comparison import changes_of, compare
 from squash_api.reports.document import RANKS, VIOLATED, Comparison, Kind, Report, Unusable
 from squash_api.reports.limits import Limits
@@ -24,15 +23,16 @@ from squash_api.reports.matrix import (
 )
 from squash_api.reports.reading import read_metrics, read_results
 from squash_api.reports.results import Result
-from squash_api.reports.scope import Request, Scope, filters_of, title_of
+from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.schema.names import Schema
+from squash_api.trends.question import Question, ReportQuestion
 
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What was measured in a scope, and what it was judged by."""
+    """What was measured of what is asked for, and what it was judged by."""
 
     results: list[Result]
     jobs: int
@@ -43,7 +43,7 @@ class _Judged:
 class _Made:
     """What a report is put together from."""
 
-    choice: Choice
+    subject: Subject
     judged: _Judged
     matrix: Matrix
     changes: dict[Key, Kind]
@@ -83,7 +83,7 @@ class PeriodReports:
         self._schema = schema
         self._url = url
 
-    def report(self, request: Request, *, now_ns: int) -> Report:
+    def report(self, question: ReportQuestion, *, now_ns: int) -> Report:
         """Return the report that is asked for; jobs that were posted before are in it.
 
         Raises
@@ -93,42 +93,40 @@ class PeriodReports:
         """
         self._deriver.catch_up()
         metrics = {row.name for row in read_metrics(self._record).rows.values()}
-        scope = request.scope
-        choice = choose(self._definitions.at(None), metrics, scope)
-        judged = self._judge(choice, scope)
-        other = None if request.other is None else self._judge(choice, request.other)
+        subject = subject_of(self._definitions.at(None), metrics, question.about)
+        judged = self._judge(subject, question.about)
+        other = None if question.other is None else self._judge(subject, question.other)
         both = [*judged.results, *(other.results if other else ())]
         has_instruments = len(instruments_of(both)) > 1
         matrix = make_matrix(judged.results, has_instruments=has_instruments)
         changes: dict[Key, Kind] = {}
         comparison: Comparison | None = None
-        if other is not None and request.other is not None:
+        if other is not None and question.other is not None:
             before = make_matrix(other.results, has_instruments=has_instruments)
             changes = changes_of(before, matrix)
             comparison = compare(
                 before,
                 matrix,
                 changes,
-                title=title_of(request.other, now_ns=now_ns),
+                title=title_of(question.other, now_ns=now_ns),
                 jobs=other.jobs,
             )
-        made = _Made(choice, judged, matrix, changes, comparison)
-        return self._put_together(request, made, now_ns)
+        made = _Made(subject, judged, matrix, changes, comparison)
+        return self._put_together(question, made, now_ns)
 
-    def _put_together(self, request: Request, made: _Made, now_ns: int) -> Report:
-        choice, judged = made.choice, made.judged
-        scope = request.scope
+    def _put_together(self, question: ReportQuestion, made: _Made, now_ns: int) -> Report:
+        subject, judged, about = made.subject, made.judged, question.about
         rows = rows_of(made.matrix, made.changes)
         found = {item.metric for item in judged.results}
-        gaps = gaps_of(choice, found, judged.limits, scope, self._schema)
+        gaps = gaps_of(subject, found, judged.limits, about, self._schema)
         return Report(
-            title=title_of(scope, now_ns=now_ns),
-            filters={name: list(values) for name, values in filters_of(scope).items()},
+            title=title_of(about, now_ns=now_ns),
+            filters={name: list(values) for name, values in filters_of(about).items()},
             url=self._url,
             made=_moment(now_ns),
-            since=None if scope.since_ns is None else _moment(scope.since_ns),
-            until=None if scope.until_ns is None else _moment(scope.until_ns),
-            asked={name: list(values) for name, values in request.given.items()},
+            since=None if about.since_ns is None else _moment(about.since_ns),
+            until=None if about.until_ns is None else _moment(about.until_ns),
+            asked={name: list(values) for name, values in question.given.items()},
             summary=summary_of(judged.results, jobs=judged.jobs, missing=len(gaps.missing)),
             columns=made.matrix.columns,
             rows=rows,
@@ -143,17 +141,17 @@ class PeriodReports:
             comparison=made.comparison,
         )
 
-    def _judge(self, choice: Choice, scope: Scope) -> _Judged:
+    def _judge(self, subject: Subject, question: Question) -> _Judged:
         for _ in range(_TRIES):
             metrics = read_metrics(self._record)
-            limits = Limits(choice.specifications, self._schema)
+            limits = Limits(subject.specifications, self._schema)
             results = read_results(
                 self._record,
                 self._deriver,
                 metrics=metrics,
-                names=choice.metrics,
+                names=subject.metrics,
                 limits=limits,
-                scope=scope,
+                question=question,
             )
             if results is not None:
                 return _Judged(results.results(), results.jobs, limits)

@@ -9,14 +9,17 @@ from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts.accounts import Account
-from squash_api.accounts.tokens import PasswordCredentials, parse_authorization
 from squash_api.errors import Detail, InvalidInputError, TooLargeError, UnsupportedMediaTypeError
-from squash_api.ingest.json_text import decode_json
+from squash_api.ingest.document import decode_json
 from squash_api.site import Site
 
 MAX_PAGE = 1000
 MAX_SMALL_BODY_BYTES = 1_000_000
 """Largest body of anything that is not a job."""
+
+_BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 
 
 # Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
@@ -28,25 +31,8 @@ async def _site(request: Request) -> Site:
 SiteDep = Annotated[Site, Depends(_site)]
 
 
-async def claimed_account(request: Request, site: Site) -> Account:
-    """Return the caller by token signature alone, or by password for HTTP Basic.
-
-    For the route that stores jobs: the writer checks in its transaction that the user is still
-    enabled, so that a job costs no query for it.
-
-    Raises
-    ------
-    UnauthorizedError
-        If there is no token, or no valid one.
-    """
-    credentials = parse_authorization(request.headers.get("authorization"))
-    if isinstance(credentials, PasswordCredentials):
-        return await site.accounts.check_password(credentials.name, credentials.password)
-    return site.accounts.read_token(credentials.token)
-
-
 async def _account(request: Request, site: SiteDep) -> Account:
-    account = await claimed_account(request, site)
+    account = await site.accounts.claim(request.headers.get("authorization"))
     return await run_in_threadpool(site.accounts.check_account, account)
 
 
@@ -110,6 +96,25 @@ def next_link(request: Request, site: Site, *, after: str | int) -> str:
     return f"{site.settings.url}{quote(request.scope['path'])}?{query}"
 
 
+def read_flag(request: Request, name: str) -> bool:
+    """Return what the query says of a flag; without it, that is no.
+
+    Raises
+    ------
+    InvalidInputError
+        If it says neither yes nor no.
+    """
+    if not request.scope["query_string"]:
+        return False
+    text = request.query_params.get(name, "false").lower()
+    if text not in _BOOLEANS:
+        raise InvalidInputError(
+            f"query.{name}: must be true or false.",
+            detail=[Detail(("query", name), "must be true or false", "bool_parsing")],
+        )
+    return _BOOLEANS[text]
+
+
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """Read the body, counting: nobody can make the service hold more than is allowed.
 
@@ -125,16 +130,16 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         raise UnsupportedMediaTypeError(
             "Send JSON, with the header Content-Type: application/json."
         )
-    too_large = TooLargeError(f"The body is larger than {max_bytes} bytes.")
+    too_large = f"The body is larger than {max_bytes} bytes."
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
+        raise TooLargeError(too_large)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > max_bytes:
-            raise too_large
+            raise TooLargeError(too_large)
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -5,19 +5,19 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from squash_api.errors import Detail, InvalidInputError, NotFoundError
+from squash_api.errors import NotFoundError
 from squash_api.index.jobs import delete_job, find_blob, job_object
-from squash_api.ingest.ingest import Ingested, ingest_job
+from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.record.jobs import job_ids
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
-    claimed_account,
     id_cursor,
     next_link,
     read_body,
+    read_flag,
 )
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
@@ -25,12 +25,6 @@ from squash_api.standings.job_states import job_report
 
 router = APIRouter(tags=["jobs"])
 
-_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "": True} | {
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-}
 _JOB_DOCUMENTATION = {
     "parameters": [
         {
@@ -87,11 +81,12 @@ async def post_job(request: Request) -> Response:
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
-    account = await claimed_account(request, site)
-    is_strict = _is_strict(request)
+    account = await site.accounts.claim(request.headers.get("authorization"))
+    is_strict = read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(
         body,
+        wire=WIRES[VERIFY],
         account=account,
         record=site.record,
         vocabulary=site.vocabulary,
@@ -99,44 +94,28 @@ async def post_job(request: Request) -> Response:
     )
     site.background.wake()
     request.app.state.counters.count_job(ingested)
-    return json_reply(
-        _reply(ingested, site.settings.url),
-        status_code=200 if ingested.stored.is_repeat else 202,
-    )
-
-
-def _is_strict(request: Request) -> bool:
-    if not request.scope["query_string"]:
-        return False
-    text = request.query_params.get("strict", "false").lower()
-    if text not in _BOOLEANS:
-        raise InvalidInputError(
-            "query.strict: must be true or false.",
-            detail=[Detail(("query", "strict"), "must be true or false", "bool_parsing")],
-        )
-    return _BOOLEANS[text]
-
-
-def _reply(ingested: Ingested, url: str) -> dict[str, Any]:
     stored, outcome = ingested.stored, ingested.outcome
-    left_out = [
-        f"{len(names)} {word}"
-        for word, names in (("absent", outcome.absent), ("skipped", outcome.skipped))
-        if names
-    ]
+    notes = list(outcome.notes)
+    if stored.same_measurements_as is not None:
+        notes.insert(0, f"same measurements as job {stored.same_measurements_as}")
+    if stored.is_repeat:
+        notes.insert(0, "received before; nothing was stored again")
     # Old clients take the id from between the first two back-ticks.
-    said = [f"Request for creating Job `{stored.job_id}` received", *ingested.notes]
+    sentences = [f"Request for creating Job `{stored.job_id}` received", *notes]
+    counts = {"absent": len(outcome.absent), "skipped": len(outcome.skipped)}
+    left_out = [f"{count} {word}" for word, count in counts.items() if count]
     if left_out:
-        said.append(f"left out: {', '.join(left_out)}")
-    return {
-        "message": "; ".join(said),
-        "status": f"{url}/status/{stored.job_id}",
+        sentences.append(f"left out: {', '.join(left_out)}")
+    content = {
+        "message": "; ".join(sentences),
+        "status": f"{site.settings.url}/status/{stored.job_id}",
         "id": stored.job_id,
         "absent": outcome.absent,
-        "skipped": [{"metric": skip.metric, "reason": skip.reason} for skip in outcome.skipped],
+        "skipped": outcome.skipped,
         "undeclared": outcome.undeclared,
-        "notes": ingested.notes,
+        "notes": notes,
     }
+    return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
 @router.get("/jobs", responses=errors_of(422))

@@ -22,45 +22,14 @@ from squash_api.routes.dependencies import (
 )
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import errors_of, json_reply
-from squash_api.schema.names import TAGS
 from squash_api.site import Site
-from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
 from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
-from squash_api.trends.question import FORMATS, MOST_JSON, cursor_text, read_question
+from squash_api.trends.parameters import MOST_JSON, openapi_parameters
+from squash_api.trends.question import cursor_text, read_question
 from squash_api.trends.series import Series
 
 router = APIRouter(tags=["measurements"])
 
-_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
-_NAMED = {
-    "metric": (_TEXTS, "Only values of this metric."),
-    "package": (_TEXTS, "Only metrics of this package."),
-    "run": (_TEXTS, "Only jobs of this run."),
-    "version_tag": (_TEXTS, "Only jobs of this release."),
-    "job": ({"type": "array", "items": {"type": "integer"}}, "Only this job."),
-    "since": ({"type": "string"}, "Only this time or later: an ISO date, or 90d for so long ago."),
-    "until": ({"type": "string"}, "Only this time or earlier, likewise."),
-    "unit": ({"type": "string"}, "Convert the values to this unit."),
-    "fields": ({"type": "string"}, "Metadata to give, by commas: meta.airmass,...; * for all."),
-    "absent": ({"type": "boolean"}, "Give absent values too, as null."),
-    "points": (
-        {"type": "integer", "minimum": FEWEST_POINTS, "maximum": MOST_POINTS},
-        "At most so many values of each metric and set of tags, the extremes among them.",
-    ),
-    "format": ({"type": "string", "enum": list(FORMATS)}, "How the values are given."),
-    "limit": (
-        {"type": "integer", "minimum": 1},
-        f"Most values; for JSON 100 unless given, and at most {MOST_JSON}.",
-    ),
-    "after": ({"type": "string"}, "Where the page before ended."),
-}
-_PARAMETERS = [
-    {"in": "query", "name": name, "required": False, "schema": schema, "description": text}
-    for name, (schema, text) in (
-        *_NAMED.items(),
-        *((name, (_TEXTS, "Only jobs with this tag.")) for name in TAGS),
-    )
-]
 _FILES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
 }
@@ -76,7 +45,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
 @router.get(
     "/measurements",
     responses={**errors_of(422, 501), **_FILES},
-    openapi_extra={"parameters": _PARAMETERS},
+    openapi_extra={"parameters": openapi_parameters("measurements")},
 )
 def get_measurements(request: Request, site: SiteDep) -> Response:
     """Find measurements, in the order of time, as JSON, CSV or Parquet.
@@ -89,7 +58,7 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
     if {name for name, _ in asked} <= {"limit", "after"}:
         return _all_measurements(request, site)
     question = read_question(asked, schema=site.vocabulary.schema, now_ns=time.time_ns())
-    series = Series(site.record, site.deriver, question.selection)
+    series = Series(site.record, site.deriver, question)
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -10,44 +10,27 @@ from fastapi import APIRouter, Query, Request, Response
 from squash_api.errors import Detail, InvalidInputError
 from squash_api.reports.badge import badge_svg, word_of
 from squash_api.reports.document import Report
-from squash_api.reports.scope import PARAMETERS, SINGLE, read_request
 from squash_api.reports.texts import report_junit, report_markdown
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import errors_of
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
+from squash_api.trends.parameters import REPORT_FORMATS, openapi_parameters
+from squash_api.trends.question import read_report_question
 
 router = APIRouter(tags=["reports"])
-
-FORMATS = ("json", "html", "md", "xml")
-"""What a report may come as; HTML is made by the page at the same address."""
 
 BADGE_AGE_S = 60
 """So long may a badge be kept."""
 
-_TEXT: dict[str, Any] = {"type": "string"}
-_OPENAPI = [
-    {
-        "in": "query",
-        "name": name,
-        "required": False,
-        "schema": _TEXT if name in SINGLE else {"type": "array", "items": _TEXT},
-        "description": text,
-    }
-    for name, text in PARAMETERS.items()
-]
-_FORMAT = {
-    "in": "query",
-    "name": "format",
-    "required": False,
-    "schema": {**_TEXT, "enum": list(FORMATS)},
-    "description": "JSON, one self-contained HTML file, Markdown, or JUnit XML.",
-}
-
 TagQuery = Annotated[str | None, Query(max_length=1000)]
 
 
-@router.get("/report", responses=errors_of(422), openapi_extra={"parameters": [*_OPENAPI, _FORMAT]})
+@router.get(
+    "/report",
+    responses=errors_of(422),
+    openapi_extra={"parameters": openapi_parameters("report")},
+)
 def get_report(request: Request, site: SiteDep) -> Response:
     """Report on a run, a period or a release: what holds its limits, what not, what is missing.
 
@@ -74,7 +57,7 @@ def make_report(site: Site, asked: Sequence[tuple[str, str]]) -> Report:
         If they are wrong.
     """
     now_ns = time.time_ns()
-    wanted = read_request([item for item in asked if item[0] != "format"], now_ns=now_ns)
+    wanted = read_report_question([item for item in asked if item[0] != "format"], now_ns=now_ns)
     return site.reports.report(wanted, now_ns=now_ns)
 
 
@@ -118,8 +101,8 @@ def get_badge(
 
 def _format_of(asked: Sequence[tuple[str, str]]) -> str:
     chosen = [text for name, text in asked if name == "format" and text]
-    if chosen and chosen[0] not in FORMATS:
-        message = f"A report comes as {', '.join(FORMATS)}"
+    if chosen and chosen[0] not in REPORT_FORMATS:
+        message = f"A report comes as {', '.join(REPORT_FORMATS)}"
         raise InvalidInputError(f"{message}.", detail=[Detail(("query", "format"), message)])
     return chosen[0] if chosen else "json"
 

@@ -16,10 +16,10 @@ from squash_api.index.runs import NEWEST_NS, jobs_of_run
 from squash_api.ingest.stored_job import load_job
 from squash_api.routes.dependencies import MAX_PAGE, Page, PageDep, SiteDep, id_cursor, next_link
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.standings.runs import (
-    FILTERS,
     RunDetail,
     RunList,
     RunMember,
@@ -87,8 +87,8 @@ SpecsQuery = Annotated[
 ]
 
 
-def _tag_query(description: str) -> Any:
-    return Query(max_length=1000, description=description)
+def _tag_query(description: str, *, alias: str | None = None) -> Any:
+    return Query(alias=alias, max_length=1000, description=description)
 
 
 @router.get("/runs", responses=errors_of(422))
@@ -99,7 +99,9 @@ def get_runs(
     page: PageDep,
     pipeline: Annotated[str | None, _tag_query("Only runs of this pipeline.")] = None,
     dataset: Annotated[str | None, _tag_query("Only jobs with this dataset.")] = None,
-    filter: Annotated[str | None, _tag_query("Only jobs with this filter.")] = None,  # noqa: A002
+    filter_: Annotated[
+        str | None, _tag_query("Only jobs with this filter.", alias="filter")
+    ] = None,
     specs: SpecsQuery = "receipt",
 ) -> Response:
     """List runs by pipeline and dataset with how they stand, the newest first.
@@ -107,7 +109,7 @@ def get_runs(
     A page may hold fewer runs than `limit` although `next` is not null. Jobs that are of no run are
     listed one by one.
     """
-    tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter}
+    tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter_}
     found = list_runs(site, tags, page, is_now=specs == "now")
     link = None if found.after is None else next_link(request, site, after=found.after)
     url = site.settings.url
@@ -142,7 +144,7 @@ def get_run(
 def list_runs(site: Site, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
     """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
     site.deriver.catch_up()
-    kept = {name: tag_text(text) or "" for name in FILTERS if (text := tags.get(name))}
+    kept = {name: tag_text(text) or "" for name in RUN_TAGS if (text := tags.get(name))}
     return RunsOverview(site.record, site.states).list_runs(
         tags=kept,
         after=_time_cursor(page),

@@ -39,6 +39,30 @@ TAGS = (
 )
 """Tags of every point, in this order; `SQUASH_TAGS` adds to them, specifications never do."""
 
+VALUE_TAGS = ("dataset", "filter", "instrument")
+"""What people choose values by, on pages, on dashboards and of commands, in this order."""
+
+HEADLINE_TAGS = ("pipeline", *VALUE_TAGS)
+"""The tags that people see wherever something stands: a new one here is seen everywhere.
+
+All other tags single out parts of a focal plane or of the sky, or say where a job ran.
+"""
+
+RUN_TAGS = tuple(tag for tag in HEADLINE_TAGS if tag != "instrument")
+"""What runs are chosen by; a run is of one instrument, which its dataset tells."""
+
+LINE_TAGS = tuple(tag for tag in VALUE_TAGS if tag != "instrument")
+"""Values that have these in common are one line of a dashboard's graph."""
+
+MESSAGE_TAGS = (*LINE_TAGS, "pipeline")
+"""What every alert names, the most telling first; the instrument only where alerts differ by it."""
+
+SERIES_TAGS = ("instrument", *LINE_TAGS, "pipeline", "detector", "ccdnum", "tract", "patch")
+"""What tells the series of a metric apart, and so alerts, unless a specification says otherwise.
+
+The order is part of the ids of alerts: another one would end every alert and raise it anew.
+"""
+
 TAG_SOURCES: dict[str, tuple[str, ...]] = {
     "filter": ("filter_name", "physical_filter", "filter"),
     "dataset": ("ci_dataset", "dataset"),

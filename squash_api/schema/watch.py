@@ -4,7 +4,7 @@ They belong to `schema.py`, which is long enough.
 """
 
 # What the service says of itself, on a schedule. One point per expected series, with the tags
-# SPECIFICATION and those of `per`; one per metric and combination of DEFAULT_PER, with the tag
+# SPECIFICATION and those of `per`; one per metric and combination of SERIES_TAGS, with the tag
 # METRIC; and one without tags.
 FRESHNESS = "squash_freshness"
 STANDING = "squash_standing"

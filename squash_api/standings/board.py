@@ -7,18 +7,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.derived import contexts_of
 from squash_api.index.latest import last_job_with_value, recent_values, tag_sets_of, values_of
-from squash_api.judging.alert_keys import DEFAULT_PER, LEVELS
+from squash_api.judging.alert_keys import LEVELS
 from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.verdicts import applies, judge
 from squash_api.record.metrics import MetricRow
+from squash_api.schema.names import SERIES_TAGS
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings, combination_of, stand
 from squash_api.verify.units import UnitError
@@ -114,14 +115,12 @@ class Entry:
 class Wanted:
     """What of the board is asked for; None asks for all.
 
-    `tag` is a tag of the metric, or `name=value` of a tag of its values. `text` is a part of the
-    metric's name.
+    `values` are those that tags must have. `tag` is a tag of the metric, or `name=value` of a tag
+    of its values. `text` is a part of the metric's name.
     """
 
     package: str | None = None
-    dataset: str | None = None
-    filter: str | None = None
-    instrument: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
     state: str | None = None
     text: str | None = None
@@ -129,8 +128,7 @@ class Wanted:
     @property
     def terms(self) -> tuple[tuple[str, str], ...]:
         """The tags that values must have."""
-        named = {"dataset": self.dataset, "filter": self.filter, "instrument": self.instrument}
-        terms = [(name, value) for name, value in named.items() if value is not None]
+        terms = list(self.values.items())
         if self.tag is not None and "=" in self.tag:
             name, _, value = self.tag.partition("=")
             terms.append((name.strip(), value.strip()))
@@ -410,7 +408,7 @@ class Board:
     def _with_terms(self, entry: Entry, terms: Sequence[tuple[str, str]]) -> Iterable[Combination]:
         """Return the combinations of which some values have these tags."""
         wanted = dict(terms)
-        if wanted.keys() <= set(DEFAULT_PER):
+        if wanted.keys() <= set(SERIES_TAGS):
             for row in entry.rows:
                 if wanted.items() <= dict(row.standing.tags).items():
                     yield row.standing.tags

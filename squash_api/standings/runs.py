@@ -21,9 +21,6 @@ from squash_api.record.record import Record
 from squash_api.standings.job_states import JobState, JobStates, total
 from squash_api.standings.last_passing import Comparison, Run, compare, last_passing_run, run_before
 
-FILTERS = ("pipeline", "dataset", "filter")
-"""Tags by which runs may be chosen."""
-
 MOST_JOBS_OF_RUN = 1000
 """Of a run with more jobs, the newest are looked at."""
 

@@ -1,6 +1,6 @@
 """How things stand: the last value of each metric, by combination of tags, and what it breaks.
 
-A combination is what alerts are told apart by: the values of the tags `DEFAULT_PER`.
+A combination is what alerts are told apart by: the values of the tags `SERIES_TAGS`.
 """
 
 import threading
@@ -14,13 +14,13 @@ from sqlalchemy import Connection
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.derived import JobContext, contexts_of
 from squash_api.index.latest import being_rederived, jobs_at, values_of
-from squash_api.judging.alert_keys import DEFAULT_PER, LEVELS
+from squash_api.judging.alert_keys import LEVELS
 from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.verdicts import Verdict, judge
 from squash_api.record.metrics import MetricRow
 from squash_api.record.record import Record
-from squash_api.schema.names import RUN_ID, Context, Schema, Term
+from squash_api.schema.names import RUN_ID, SERIES_TAGS, Context, Schema, Term
 from squash_api.standings.latest_values import LatestValues, Series
 from squash_api.verify.units import UnitError
 
@@ -32,7 +32,7 @@ _DAY_NS = 86_400 * 10**9
 _READ_DAYS = DAYS + 1
 _JOBS = 500
 
-# The tags DEFAULT_PER that have a value, with it.
+# The tags SERIES_TAGS that have a value, with it.
 Combination = tuple[tuple[str, str], ...]
 Key = tuple[int, Combination]
 
@@ -60,7 +60,7 @@ class Standing:
     broken: tuple[str, ...] = ()
 
 
-def combination_of(tags: Mapping[str, str], per: Iterable[str] = DEFAULT_PER) -> Combination:
+def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) -> Combination:
     """Return those of the tags `per` that have a value, with it."""
     return tuple((name, tags[name]) for name in per if name in tags)
 

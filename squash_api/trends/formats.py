@@ -164,12 +164,10 @@ def parquet_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
 
 
 def _parquet_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
-
+    pa = _pyarrow()
     schema = _parquet_schema(columns)
     sink = _Sink()
-    with ParquetWriter(pa.PythonFile(sink, mode="w"), schema) as writer:
+    with pa.parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), schema) as writer:
         waiting: list[JobValues] = []
         rows = 0
         for some in jobs:
@@ -207,9 +205,15 @@ class _Sink:
         return taken
 
 
-def _parquet_schema(columns: Columns) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
+def _pyarrow() -> Any:
+    """Return the library, which need not be installed, and takes long to import."""
+    import pyarrow.parquet  # noqa: PLC0415
 
+    return pyarrow
+
+
+def _parquet_schema(columns: Columns) -> Any:
+    pa = _pyarrow()
     types = {"time": pa.timestamp("ns", tz="UTC"), "job": pa.int64(), "value": pa.float64()}
     return pa.schema(
         [
@@ -226,8 +230,8 @@ def _parquet_schema(columns: Columns) -> Any:
 def _batch(items: Sequence[JobValues], columns: Columns, schema: Any) -> Any:
     """Return rows: what is of a job is repeated for each of its values."""
     import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
 
+    pa = _pyarrow()
     places = pa.array(np.repeat(np.arange(len(items)), [len(item.values) for item in items]))
     of_values = list(zip(*(entry for item in items for entry in item.values), strict=True))
     arrays = []

@@ -7,15 +7,13 @@ from math import isfinite
 import orjson
 
 from squash_api.index.latest import TrendRow
-from squash_api.schema.names import META_PREFIX
+from squash_api.schema.names import HEADLINE_TAGS, META_PREFIX, SERIES_TAGS
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.downsampling import Downsampler, Point
 
 TIME = "time"
 MOST_LINES = 21
 """If there are more series, those of all detectors and places on the sky are shown together."""
-
-_COARSE = ("instrument", "dataset", "filter", "pipeline")
 
 MOST_POINTS = 2000
 """So many points are shown of the series that have a line, and as many of the rest."""
@@ -154,12 +152,10 @@ class TrendPoints:
     def _groups(self) -> dict[Combination, list[Combination]]:
         """Return which series are shown together, by those of their tags that differ."""
         shared = set(self.common)
-        is_coarse = len(self._series) > MOST_LINES
+        shown = HEADLINE_TAGS if len(self._series) > MOST_LINES else SERIES_TAGS
         groups: dict[Combination, list[Combination]] = {}
         for key in self._series:
-            name = tuple(
-                item for item in key if item not in shared and (item[0] in _COARSE or not is_coarse)
-            )
+            name = tuple(item for item in key if item not in shared and item[0] in shown)
             groups.setdefault(name, []).append(key)
         return groups
 

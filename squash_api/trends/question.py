@@ -1,86 +1,170 @@
-"""What is asked for, from the parameters of an address or the options of a command."""
+"""What is asked: which values, by what they are judged, and how they are given. Pure.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+Questions come as the query of an address, or as the options of a command; both are read here, by
+the table in `trends/parameters.py`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import inf
-from typing import Literal, cast
+from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.index.windows import Fields
 from squash_api.ingest.document import parse_time_ns
-from squash_api.judging.alert_keys import parse_duration
-from squash_api.schema.names import META_PREFIX, TAG_SOURCES, TEXT_SUFFIX, Schema
+from squash_api.judging.alert_keys import LEVELS, parse_duration, parse_level
+from squash_api.schema.names import (
+    HEADLINE_TAGS,
+    META_PREFIX,
+    TAG_SOURCES,
+    TEXT_SUFFIX,
+    Schema,
+)
 from squash_api.schema.text import finite, tag_text
-from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
-from squash_api.trends.series import Condition, Cursor, Selection
+from squash_api.trends.parameters import (
+    ASKED,
+    COMPARED,
+    MOST_JSON,
+    PARAMETERS,
+    Format,
+    Kind,
+    Parameter,
+)
 
-Format = Literal["json", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("json", "csv", "parquet")
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
-OWN_PARAMETERS = (
-    "metric",
-    "package",
-    "run",
-    "version_tag",
-    "job",
-    "since",
-    "until",
-    "unit",
-    "fields",
-    "absent",
-    "points",
-    "format",
-    "limit",
-    "after",
-)
-"""Parameters beside the tags and `meta.<key>`."""
-
-MOST_JSON = 1000
-"""Most values on a page."""
+DEFAULT_DAYS = 7
+"""Without a run, a release or a time, a report is about so many days."""
 
 _DEFAULT_JSON = 100
-_ONCE = ("since", "until", "unit", "absent", "points", "format", "limit", "after")
 _MOST_ID = 2**63 - 1
+_DAY_NS = 86_400 * 10**9
+_DAY_LETTERS = len("2026-11-22")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+# Of a report, whose page is a form.
+_MOST_TEXTS = 50
+_LONGEST = 1000
+_LONGEST_NAME = 40
+# Lone surrogates are how Python reads arguments that are not UTF-8.
+_UNTEXT = re.compile("[\0\ud800-\udfff]")
+
+Condition = Callable[[Mapping[str, str | float]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Which values, and how they are to be given.
+class Cursor:
+    """Where a page ended: the time (ns) of a job, and one of its metrics by its id in the record.
 
-    `fields` are the names of metadata to give, possibly `*` for all. Without `limit` there is none.
+    Jobs never share a time, and a metric keeps its id.
     """
 
-    selection: Selection
+    time_ns: int
+    metric_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked for; what is empty or None makes no difference.
+
+    Of several metrics, packages, runs, versions, jobs, or values of a tag any will do: a value is
+    asked for if it is of a listed metric or package, and each of the others holds. Both ends of the
+    time (ns) count. `conditions` are on the metadata by InfluxDB's names (`meta.airmass`).
+
+    Values come in `unit`, or else in their metric's, with the metadata `fields`, possibly `*` for
+    all. With `has_absent`, values that were measured as null, NaN or infinite or were skipped come
+    as None; else they are left out. Without `limit` there is none.
+
+    A report is about metrics and specifications that have all `labels`, and judges by those of
+    `level` or worse.
+    """
+
+    metrics: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    version_tags: tuple[str, ...] = ()
+    jobs: tuple[int, ...] | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    unit: str | None = None
     fields: tuple[str, ...] = ()
+    has_absent: bool = False
     points: int | None = None
     format: Format = "json"
     limit: int | None = None
     after: Cursor | None = None
+    labels: tuple[str, ...] = ()
+    level: str = LEVELS[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportQuestion:
+    """A report that is asked for: what it is about, and what to compare it with, if anything.
+
+    `given` are the parameters as they came, without empty ones.
+    """
+
+    about: Question
+    other: Question | None
+    given: Mapping[str, tuple[str, ...]]
 
 
 def read_question(
     parameters: Iterable[tuple[str, str]], *, schema: Schema, now_ns: int
 ) -> Question:
-    """Read parameters, each a name and its text; a name may come repeatedly.
+    """Read what is asked of measurements: parameters, each a name and its text.
+
+    A name may come repeatedly.
 
     Raises
     ------
     InvalidInputError
         Naming all parameters that there are not, and all texts that are wrong.
     """
-    asked: dict[str, list[str]] = {}
-    for name, text in parameters:
-        asked.setdefault(name, []).append(text)
-    reader = _Reader(asked, schema, now_ns)
+    reader = _Reader(_by_name(parameters), schema=schema, now_ns=now_ns)
     question = reader.question()
     if reader.problems:
         first = reader.problems[0].msg
         end = "" if first.endswith("?") else "."
         raise InvalidInputError(f"{first}{end}", detail=reader.problems[:100])
     return question
+
+
+def read_report_question(parameters: Iterable[tuple[str, str]], *, now_ns: int) -> ReportQuestion:
+    """Read what a report is asked to be about; empty parameters are as if they were not given.
+
+    Without a run, a release or a beginning it is about the last `DEFAULT_DAYS`.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming every parameter that is unknown, or wrong.
+    """
+    reader = _ReportReader(_by_name(parameters), now_ns=now_ns)
+    about = reader.question()
+    other = reader.other(about)
+    if reader.problems:
+        raise InvalidInputError(f"{reader.problems[0].msg}.", detail=reader.problems)
+    given = {name: tuple(texts) for name, texts in reader.asked.items()}
+    has_other = any(name.startswith(COMPARED) for name in given)
+    return ReportQuestion(_bounded(about, now_ns), other if has_other else None, given)
+
+
+def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
+    """Return a date, or how long ago like `90d`, in ns since 1970; None if it is neither.
+
+    With `is_end` a mere day is its last moment, else its first.
+    """
+    time_ns = parse_time_ns(text)
+    if time_ns is not None:
+        is_whole_day = is_end and len(text) <= _DAY_LETTERS
+        return time_ns + (_DAY_NS - 1 if is_whole_day else 0)
+    try:
+        return now_ns - parse_duration(text) * 10**9
+    except ValueError:
+        return None
 
 
 def parse_cursor(text: str) -> Cursor | None:
@@ -106,71 +190,91 @@ def column_of(tag: str) -> str:
 
 # Names of parameters and columns that are no tags.
 _TAKEN = frozenset(
-    {*OWN_PARAMETERS, "time", "time_ns", "value", "run_id", "run_url", "tags", "identifier"}
+    {*ASKED["measurements"], "time", "time_ns", "value", "run_id", "run_url", "tags", "identifier"}
 )
 
 
-class _Reader:
-    """Reads all parameters, and gathers what is wrong with them."""
+def _by_name(parameters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, text in parameters:
+        found.setdefault(name, []).append(text)
+    return found
 
-    def __init__(self, asked: dict[str, list[str]], schema: Schema, now_ns: int) -> None:
-        self._asked = asked
+
+def _bounded(question: Question, now_ns: int) -> Question:
+    """Give a beginning to a report that has no other bound.
+
+    It has no end: the clocks of those who send jobs may be ahead.
+    """
+    if question.runs or question.version_tags or question.since_ns is not None:
+        return question
+    end_ns = now_ns if question.until_ns is None else question.until_ns
+    return replace(question, since_ns=max(end_ns - DEFAULT_DAYS * _DAY_NS, 0))
+
+
+class _Reader:
+    """Reads what is asked of measurements, and gathers what is wrong with it."""
+
+    def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
+        self.asked = asked
+        self.problems: list[Detail] = []
         self._schema = schema
         self._now_ns = now_ns
-        self.problems: list[Detail] = []
+        self._readers: Mapping[Kind, Callable[[Parameter], Any]] = {
+            "texts": self._texts,
+            "names": self._names,
+            "ids": self._ids,
+            "time": self._time,
+            "text": self._one,
+            "truth": self._truth,
+            "count": self._count,
+            "choice": self._choice,
+            "fields": self._fields,
+            "cursor": self._cursor,
+            "level": self._level,
+        }
 
     def question(self) -> Question:
+        """Return the question; the order of reading is that in which problems are named."""
         self._check_names()
-        fields = self._fields()
-        points = self._count("points", least=FEWEST_POINTS, most=MOST_POINTS)
-        chosen = cast("Format", self._one("format") or "json")
-        if chosen not in FORMATS:
-            self._refuse(
-                "format", f"There is no format {chosen!r}: choose among json, csv, parquet"
-            )
-        most = MOST_JSON if chosen == "json" else _MOST_ID
-        limit = self._count("limit", least=1, most=most)
-        after = self._after()
-        if points is not None and (limit is not None or after is not None):
+        parts = self._parts("fields", "points", "format", "limit", "after")
+        is_paged = parts["limit"] is not None or parts["after"] is not None
+        if parts["points"] is not None and is_paged:
             self._refuse("points", "`points` gives all at once: it does not go with a page")
-        if limit is None and chosen == "json" and points is None:
-            limit = _DEFAULT_JSON
-        selection = replace(self._selection(), has_fields=bool(fields))
-        return Question(selection, fields, points, chosen, limit, after)
-
-    def _selection(self) -> Selection:
-        since_ns, until_ns = self._time("since"), self._time("until")
+        if parts["limit"] is None and parts["format"] == "json" and parts["points"] is None:
+            parts["limit"] = _DEFAULT_JSON
+        parts |= self._parts("since", "until")
+        since_ns, until_ns = parts["since_ns"], parts["until_ns"]
         if since_ns is not None and until_ns is not None and since_ns > until_ns:
             self._refuse("since", "`since` is later than `until`")
-        return Selection(
-            metrics=self._texts("metric"),
-            packages=self._texts("package"),
-            tags=self._tags(),
-            runs=self._tag_texts("run"),
-            version_tags=self._tag_texts("version_tag"),
-            jobs=self._jobs(),
-            since_ns=since_ns,
-            until_ns=until_ns,
-            conditions=tuple(
-                self._condition(name, texts)
-                for name, texts in self._asked.items()
-                if name.startswith(META_PREFIX)
-            ),
-            unit=self._one("unit"),
-            has_absent=self._truth("absent"),
+        parts |= self._parts("metric", "package")
+        parts["tags"] = self._tags()
+        parts |= self._parts("run", "version_tag", "job")
+        parts["conditions"] = tuple(
+            self._condition(name, texts)
+            for name, texts in self.asked.items()
+            if name.startswith(META_PREFIX)
         )
+        rest = [name for name in ASKED["measurements"] if PARAMETERS[name].gives not in parts]
+        return Question(**parts, **self._parts(*rest))
+
+    def _parts(self, *names: str) -> dict[str, Any]:
+        """Return the parts of a question that these parameters give."""
+        rows = [PARAMETERS[name] for name in names]
+        return {row.gives: self._readers[row.kind](row) for row in rows if row.gives != "tags"}
 
     def _refuse(self, name: str, problem: str) -> None:
         self.problems.append(Detail(("query", name), problem))
 
     def _check_names(self) -> None:
+        own = ASKED["measurements"]
         aliases = [key for keys in TAG_SOURCES.values() for key in keys]
-        known = [*OWN_PARAMETERS, *self._schema.tags, *aliases]
-        for name, texts in self._asked.items():
-            if name in _ONCE and len(texts) > 1:
+        known = [*own, *self._schema.tags, *aliases]
+        for name, texts in self.asked.items():
+            if name in own and not PARAMETERS[name].is_repeated and len(texts) > 1:
                 self._refuse(name, f"`{name}` can be given once only")
             is_tag = self._tag_of(name) is not None
-            if name in OWN_PARAMETERS or is_tag or name.startswith(META_PREFIX):
+            if name in own or is_tag or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
             near = get_close_matches(shown, known, n=1)
@@ -179,7 +283,7 @@ class _Reader:
 
     def _tag_of(self, name: str) -> str | None:
         """Return the tag that a parameter names, itself or by one of its sources."""
-        if name in OWN_PARAMETERS:
+        if name in ASKED["measurements"]:
             return None
         if name.startswith(TAG_PREFIX):
             short = name.removeprefix(TAG_PREFIX)
@@ -188,102 +292,168 @@ class _Reader:
             return name
         return next((tag for tag, keys in TAG_SOURCES.items() if name in keys), None)
 
-    def _texts(self, name: str) -> tuple[str, ...]:
-        texts = self._asked.get(name, [])
-        if "" in texts:
-            self._refuse(name, f"`{name}` is empty")
-        return tuple(dict.fromkeys(texts))
-
-    def _one(self, name: str) -> str | None:
-        texts = self._asked.get(name)
-        return texts[0] if texts else None
-
-    def _tag_texts(self, name: str) -> tuple[str, ...]:
-        """Return texts as the record keeps them."""
-        return tuple(tag_text(text) or "" for text in self._texts(name))
-
     def _tags(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for name in self._asked:
+        for name in self.asked:
             tag = self._tag_of(name)
             if tag is not None:
-                found[tag] = (*found.get(tag, ()), *self._tag_texts(name))
+                found[tag] = (*found.get(tag, ()), *self._kept(name))
         return found
 
-    def _jobs(self) -> tuple[int, ...] | None:
-        texts = self._texts("job")
+    def _given(self, name: str) -> tuple[str, ...]:
+        texts = self.asked.get(name, [])
+        if "" in texts:
+            self._refuse(name, f"`{name[:100]}` is empty")
+        return tuple(dict.fromkeys(texts))
+
+    def _kept(self, name: str) -> tuple[str, ...]:
+        """Return texts as the record keeps them."""
+        return tuple(dict.fromkeys(tag_text(text) or "" for text in self._given(name)))
+
+    def _texts(self, row: Parameter) -> tuple[str, ...]:
+        return self._given(row.name)
+
+    def _names(self, row: Parameter) -> tuple[str, ...]:
+        return self._kept(row.name)
+
+    def _one(self, row: Parameter) -> str | None:
+        texts = self.asked.get(row.name)
+        return texts[0] if texts else None
+
+    def _ids(self, row: Parameter) -> tuple[int, ...] | None:
+        texts = self._given(row.name)
         wrong = [text for text in texts if text and not (text.isascii() and text.isdigit())]
         for text in wrong:
-            self._refuse("job", f"{text[:100]!r} is no id of a job")
+            self._refuse(row.name, f"{text[:100]!r} is no id of a job")
         if not texts or wrong:
             return None
         # An id that no job can have is of no job.
         return tuple(int(text) for text in texts if text and len(text) < 19)
 
-    def _time(self, name: str) -> int | None:
-        text = self._one(name)
+    def _time(self, row: Parameter) -> int | None:
+        text = self._one(row)
         if text is None:
             return None
-        time_ns = parse_time_ns(text)
-        if time_ns is not None:
-            return time_ns
-        try:
-            return self._now_ns - parse_duration(text) * 10**9
-        except ValueError:
+        time_ns = parse_moment(text, now_ns=self._now_ns)
+        if time_ns is None:
             self._refuse(
-                name,
+                row.name,
                 f"{text[:100]!r} is neither an ISO 8601 date, like 2026-11-22T12:00:00Z, nor how "
                 "long ago, like 90d or 12h",
             )
-            return None
+        return time_ns
 
-    def _truth(self, name: str) -> bool:
-        text = self._one(name)
+    def _truth(self, row: Parameter) -> bool:
+        text = self._one(row)
         if text is not None and text.lower() not in _TRUTH:
-            self._refuse(name, f"`{name}` must be true or false")
+            self._refuse(row.name, f"`{row.name}` must be true or false")
         return _TRUTH.get((text or "false").lower(), False)
 
-    def _count(self, name: str, *, least: int, most: int) -> int | None:
-        text = self._one(name)
+    def _choice(self, row: Parameter) -> str:
+        chosen = self._one(row) or row.choices[0]
+        if chosen not in row.choices:
+            choices = ", ".join(row.choices)
+            self._refuse(row.name, f"There is no {row.name} {chosen!r}: choose among {choices}")
+        return chosen
+
+    def _count(self, row: Parameter) -> int | None:
+        text = self._one(row)
         if text is None:
             return None
+        is_json = (self._one(PARAMETERS["format"]) or "json") == "json"
+        least, most = row.least, row.most or (MOST_JSON if is_json else _MOST_ID)
         if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
             return int(text)
         limits = f"at least {least}" if most == _MOST_ID else f"{least} to {most}"
-        self._refuse(name, f"`{name}` must be a whole number, {limits}")
+        self._refuse(row.name, f"`{row.name}` must be a whole number, {limits}")
         return None
 
-    def _after(self) -> Cursor | None:
-        text = self._one("after")
+    def _cursor(self, row: Parameter) -> Cursor | None:
+        text = self._one(row)
         cursor = None if text is None else parse_cursor(text)
         if text is not None and cursor is None:
-            self._refuse("after", "The cursor `after` must be the one of a `next` link")
+            self._refuse(row.name, "The cursor `after` must be the one of a `next` link")
         return cursor
 
-    def _fields(self) -> tuple[str, ...]:
-        names = [name for text in self._asked.get("fields", ()) for name in text.split(",")]
+    def _fields(self, row: Parameter) -> tuple[str, ...]:
+        names = [name for text in self.asked.get(row.name, ()) for name in text.split(",")]
         for name in names:
             if name != ALL_FIELDS and not name.startswith(META_PREFIX):
                 hint = f": write {META_PREFIX}{name[:100]}" if name else ""
-                self._refuse("fields", f"{name[:100]!r} is no metadata{hint}")
+                self._refuse(row.name, f"{name[:100]!r} is no metadata{hint}")
         return tuple(dict.fromkeys(names))
+
+    def _level(self, row: Parameter) -> str:
+        try:
+            return parse_level(self._one(row) or LEVELS[0])
+        except ValueError as error:
+            self._refuse(row.name, str(error))
+            return LEVELS[0]
 
     def _condition(self, name: str, texts: Sequence[str]) -> Condition:
         if name == META_PREFIX:
             self._refuse(name, "`meta.` needs a key: write for instance meta.airmass")
-        if "" in texts:
-            self._refuse(name, f"`{name[:100]}` is empty")
+        self._given(name)
         ranges = [found for found in map(_range, texts) if found is not None]
         exact = {tag_text(text) for text in texts}
         text_name = name if name.endswith(TEXT_SUFFIX) else f"{name}{TEXT_SUFFIX}"
 
-        def is_satisfied(fields: Fields) -> bool:
+        def is_satisfied(fields: Mapping[str, str | float]) -> bool:
             number = fields.get(name)
             if isinstance(number, float) and any(low <= number <= high for low, high in ranges):
                 return True
             return fields.get(text_name) in exact
 
         return is_satisfied
+
+
+class _ReportReader(_Reader):
+    """Reads what a report is asked to be about; its page is a form, which sends empty texts."""
+
+    def __init__(self, asked: dict[str, list[str]], *, now_ns: int) -> None:
+        super().__init__({}, schema=Schema(), now_ns=now_ns)
+        for name, texts in asked.items():
+            stripped = [text.strip() for text in texts if text.strip()]
+            if name not in ASKED["report"]:
+                shown = name[:_LONGEST_NAME]
+                near = get_close_matches(name, ASKED["report"], n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
+            elif stripped:
+                self.asked[name] = stripped
+                self._check(name, stripped)
+
+    def question(self) -> Question:
+        names = [name for name in ASKED["report"] if not name.startswith(COMPARED)]
+        tags = {name: self._kept(name) for name in HEADLINE_TAGS if name in self.asked}
+        return Question(**self._parts(*names), tags=tags)
+
+    def other(self, about: Question) -> Question:
+        """Return what is compared with `about`: the same but for runs, releases and times."""
+        names = [name for name in ASKED["report"] if name.startswith(COMPARED)]
+        return replace(about, **self._parts(*names))
+
+    def _check(self, name: str, texts: Sequence[str]) -> None:
+        if len(texts) > 1 and not PARAMETERS[name].is_repeated:
+            self._refuse(name, f"'{name}' can be given once")
+        if len(texts) > _MOST_TEXTS:
+            self._refuse(name, f"'{name}' can be given {_MOST_TEXTS} times")
+        if any(len(text) > _LONGEST or _UNTEXT.search(text) for text in texts):
+            self._refuse(name, f"'{name}' has {_LONGEST} characters at most, and no NUL")
+
+    def _time(self, row: Parameter) -> int | None:
+        text = self._one(row)
+        if text is None:
+            return None
+        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=row.gives == "until_ns")
+        if time_ns is None:
+            self._refuse(
+                row.name,
+                f"'{text[:40]}' is no time: write one like 2026-11-22, 2026-11-22T08:00Z or 24h",
+            )
+        elif not 0 <= time_ns < 2**63:
+            self._refuse(row.name, f"'{text[:40]}' is before 1970, or far ahead")
+        return time_ns
 
 
 def _range(text: str) -> tuple[float, float] | None:

@@ -1,13 +1,12 @@
-"""Values of metrics over time, with what is known of their jobs: what pages, reports, exports read.
+"""Values of metrics over time, with what is known of their jobs: the answer to a question.
 
-with the selection of a metric, a time, tags, ...
-series = Series(record, deriver, Selection(metrics=("camera.Temperature",)))
+series = Series(record, deriver, Question(metrics=("camera.Temperature",)))
 for value in series.values(): ...
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 
 from sqlalchemy import Connection
@@ -28,40 +27,12 @@ from squash_api.record.metrics import MetricRow
 from squash_api.record.record import Record
 from squash_api.trends.downsampling import Downsampler
 from squash_api.trends.metric_units import MetricUnits
+from squash_api.trends.question import Cursor, Question
 
 _FEWEST_JOBS = 64
 _MOST_REMEMBERED_SETS = 10_000
 # Metrics may change again while their values are derived anew.
 _MOST_ATTEMPTS = 10
-
-Condition = Callable[[Fields], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which values are asked for; what is empty or None makes no difference.
-
-    Of several metrics, packages, runs, versions, jobs, or values of a tag any will do: a value is
-    selected if it is of a listed metric or package, and each of the others holds. Both ends of the
-    time (ns) count. `conditions` are on the metadata by InfluxDB's names (`meta.airmass`). Values
-    come in `unit`, or else in their metric's.
-
-    Without `has_fields` the other metadata of the jobs is not read. With `has_absent`, values that
-    were measured as null, NaN or infinite or were skipped come as None; else they are left out.
-    """
-
-    metrics: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    runs: tuple[str, ...] = ()
-    version_tags: tuple[str, ...] = ()
-    jobs: tuple[int, ...] | None = None
-    since_ns: int | None = None
-    until_ns: int | None = None
-    conditions: tuple[Condition, ...] = ()
-    unit: str | None = None
-    has_fields: bool = False
-    has_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +66,8 @@ class JobValues:
     values: list[tuple[str, str | None, float | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page ended: the time (ns) of a job, and one of its metrics by its id in the record.
-
-    Jobs never share a time, and a metric keeps its id.
-    """
-
-    time_ns: int
-    metric_id: int
-
-
 class Series:
-    """The selected values, in the order of time and then of the metrics' names.
+    """The values that are asked for, in the order of time and then of the metrics' names.
 
     Values that were posted before this was made are among them. They are read in windows, each in
     a transaction of its own: however many there are, memory and record stay free.
@@ -116,8 +76,8 @@ class Series:
     ----------
     record, deriver
         Where the jobs are, and who brings the index of them up to date.
-    selection
-        Which values.
+    question
+        Which values; in which format and how many, is for those who ask for them.
 
     Raises
     ------
@@ -125,11 +85,11 @@ class Series:
         If there is no such metric or package, or a metric does not convert to the unit.
     """
 
-    def __init__(self, record: Record, deriver: Deriver, selection: Selection) -> None:
+    def __init__(self, record: Record, deriver: Deriver, question: Question) -> None:
         self._record = record
         self._deriver = deriver
-        self._selection = selection
-        self._metrics = MetricUnits(selection.unit)
+        self._question = question
+        self._metrics = MetricUnits(question.unit)
         self._span: tuple[int, int] | None = None
         self._read_ns = 0
         self._tags: OrderedDict[int, Mapping[str, str]] = OrderedDict()
@@ -137,7 +97,7 @@ class Series:
         with record.read() as connection:
             self._metrics.refresh(connection)
             self._through = derived_through(connection)
-            chosen = self._metrics.choose(selection.metrics, selection.packages)
+            chosen = self._metrics.choose(question.metrics, question.packages)
             self._plan = Plan(connection, self._wanted(chosen))
 
     def progress(self) -> float:
@@ -222,7 +182,7 @@ class Series:
             ]
 
     def field_names(self) -> list[str]:
-        """Return the names of all other metadata that the jobs of the selection may have."""
+        """Return the names of all other metadata that the jobs that are asked for may have."""
         names: set[str] = set()
         at_ns: int | None = -1
         while at_ns is not None:
@@ -257,20 +217,20 @@ class Series:
         self._tags.update(tags_of_sets(connection, unknown))
 
     def _wanted(self, chosen: Sequence[MetricRow]) -> Wanted:
-        selection = self._selection
-        conditions = selection.conditions
+        question = self._question
+        conditions = question.conditions
         return Wanted(
             metric_ids=[row.metric_id for row in chosen],
-            tags=selection.tags,
-            run_ids=selection.runs,
-            version_tags=selection.version_tags,
-            job_ids=selection.jobs,
-            since_ns=selection.since_ns,
-            until_ns=selection.until_ns,
+            tags=question.tags,
+            run_ids=question.runs,
+            version_tags=question.version_tags,
+            job_ids=question.jobs,
+            since_ns=question.since_ns,
+            until_ns=question.until_ns,
             through=self._through,
             suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
-            has_fields=selection.has_fields,
-            has_absent=selection.has_absent,
+            has_fields=bool(question.fields),
+            has_absent=question.has_absent,
         )
 
     def _behind(self, jobs: Sequence[JobValues], after: Cursor) -> list[JobValues]:

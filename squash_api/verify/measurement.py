@@ -12,6 +12,8 @@ from numbers import Real
 from typing import Any, Self
 from uuid import uuid4
 
+from squash_api.verify.units import astropy_units
+
 
 class DocumentError(ValueError):
     """A document is not what lsst.verify writes for a job, a measurement or a blob."""
@@ -145,10 +147,8 @@ class Measurement:
         """The value as an astropy quantity, NaN if it is absent; None if it has no unit either."""
         if self.unit is None:
             return None
-        from astropy.units import Quantity  # noqa: PLC0415
-
         value = float("nan") if self.value is None else self.value
-        return Quantity(value, self.unit, subok=True)
+        return astropy_units().Quantity(value, self.unit, subok=True)
 
     def linked_blobs(self) -> list[Blob]:
         """Return the blobs that the document refers to, extras first and only if there are any."""

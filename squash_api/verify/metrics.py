@@ -76,7 +76,7 @@ def metric_from_json(
     *,
     name: str | None = None,
     source: Source | None = None,
-    schema: Schema = Schema(),  # noqa: B008 - immutable
+    schema: Schema = Schema(),
 ) -> Metric:
     """Read a definition that was posted to the API; one without unit is dimensionless.
 

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -134,15 +134,13 @@ def converter(source: str, target: str) -> Callable[[float], float] | None:
     spelling = canonical_unit(source), canonical_unit(target)
     if spelling[0] == spelling[1]:
         return _unchanged
-    from astropy.units import UnitsError  # noqa: PLC0415
-
     old, new = _unit(source), _unit(target)
     if old == new:
         return _unchanged
     try:
         scale = float(old.to(new))
         expected = [_through_astropy(probe, old, new) for probe in _PROBES]
-    except (UnitsError, TypeError, ArithmeticError):
+    except (astropy_units().UnitsError, TypeError, ArithmeticError):
         return None
     if [probe * scale for probe in _PROBES] == expected:
         return lambda value: value * scale
@@ -169,16 +167,23 @@ def quantity_value(value: Any, unit: str) -> float:
         raise UnitError(f"{_shown(value)} is not a number")
     if isinstance(value, str) and (len(value) > MAX_UNIT_LENGTH or _HUGE_POWER.search(value)):
         raise UnitError(f"{_shown(value)} is not a number")
-    from astropy.units import Quantity, UnitConversionError  # noqa: PLC0415
-
+    units = astropy_units()
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return float(Quantity(value, _parse(unit)).value)
-    except UnitConversionError:
+            return float(units.Quantity(value, _parse(unit)).value)
+    except units.UnitConversionError:
         raise UnitError(f"{_shown(value)} does not convert to the unit '{unit}'") from None
     except (ValueError, TypeError, ArithmeticError):
         raise UnitError(f"{_shown(value)} is not a number") from None
+
+
+@cache
+def astropy_units() -> Any:
+    """Return `astropy.units`, which takes half a second to import."""
+    import astropy.units  # noqa: PLC0415
+
+    return astropy.units
 
 
 def _shown(value: Any) -> str:
@@ -191,11 +196,10 @@ def _unchanged(value: float) -> float:
 
 
 def _through_astropy(value: float, old: Any, new: Any) -> float:
-    from astropy.units import Quantity  # noqa: PLC0415
-    from numpy import errstate  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
 
-    with errstate(all="ignore"):
-        return float(Quantity(value, old, subok=True).to_value(new))
+    with np.errstate(all="ignore"):
+        return float(astropy_units().Quantity(value, old, subok=True).to_value(new))
 
 
 def _unit(text: str) -> Any:
@@ -213,9 +217,7 @@ def _unit(text: str) -> Any:
 
 
 def _parse(text: str) -> Any:
-    from astropy.units import Unit  # noqa: PLC0415
-
-    return Unit(text)
+    return astropy_units().Unit(text)
 
 
 def _no_unit(text: str) -> str:

@@ -15,10 +15,10 @@ from squash_api.index.derived import (
     mark_for_rederivation,
     newest_version,
 )
-from squash_api.index.deriver import Deriver, packages_of
+from squash_api.index.deriver import Deriver
 from squash_api.index.runs import count_measurements, runs_of, runs_through
-from squash_api.ingest.document import JobValues
-from squash_api.ingest.stored_job import values_of
+from squash_api.ingest.document import Job
+from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.metrics import Vocabulary, declare_metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
@@ -208,16 +208,16 @@ def test_metrics_that_are_new_since_the_last_time_are_known(
 
 def test_what_changes_while_it_is_derived_is_derived_anew(record: Record, deriver: Deriver) -> None:
     store_job(record, body=make_body(measured("p.a", 1.0)))
-    original = values_of
+    original = document_of
     interruptions = [lambda: add_to(record, 1, measured("p.a", 2.0))]
 
-    def interrupted(*arguments: Any) -> JobValues:
+    def interrupted(*arguments: Any) -> Job:
         while interruptions:
             interruptions.pop()()
         return original(*arguments)
 
     deriver.derive_runs_through(1)
-    with patch("squash_api.index.deriver.values_of", interrupted):
+    with patch("squash_api.index.deriver.document_of", interrupted):
         deriver.catch_up()
     assert index(record) == {("p.a", 1): 2.0}
 
@@ -307,30 +307,3 @@ def test_a_job_that_is_deleted_while_it_is_derived_again_leaves_the_others(
     while deriver.rederive_some():
         rounds += 1
         assert rounds < 5
-
-
-# Packages
-
-
-@pytest.mark.parametrize("packages", [None, {}, [], [None, 5, {}], {"": {}}, [{"name": 5}]])
-def test_a_job_without_packages_has_none(packages: Any) -> None:
-    assert list(packages_of(JobValues(meta={"packages": packages}))) == []
-
-
-@pytest.mark.parametrize("packages", [[{"name": "b"}, {"name": "a"}], {"b": {}, "a": None}])
-def test_packages_come_by_name_however_they_are_given(packages: Any) -> None:
-    found = packages_of(JobValues(meta={"packages": packages}))
-    assert [item["name"] for item in found] == ["a", "b"]
-
-
-def test_a_package_has_its_five_keys_and_no_other() -> None:
-    entry = {"name": "afw", "git_sha": "1", "git_url": 5, "eups_version": None, "more": "x"}
-    assert list(packages_of(JobValues(meta={"packages": [entry]}))) == [
-        {
-            "name": "afw",
-            "git_sha": "1",
-            "git_url": None,
-            "git_branch": None,
-            "eups_version": None,
-        }
-    ]

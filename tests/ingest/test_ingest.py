@@ -15,14 +15,12 @@ from squash_api.errors import (
     SkippedInStrictModeError,
     UnauthorizedError,
 )
-from squash_api.ingest import ingest
-from squash_api.ingest.ingest import Ingested, ingest_job
+from squash_api.ingest.ingest import VERIFY, WIRES, Ingested, ingest_job
 from squash_api.record.jobs import get_job, last_job_id
 from squash_api.record.metrics import Vocabulary
 from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, Stale
+from squash_api.record.storing import JobStore, NewJob, Stale
 from squash_api.record.users import disable
-from squash_api.record.writer import Shortened
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record
 
@@ -53,7 +51,12 @@ async def take(
     is_strict: bool = False,
 ) -> Ingested:
     return await ingest_job(
-        body, account=account, record=record, vocabulary=vocabulary, is_strict=is_strict
+        body,
+        wire=WIRES[VERIFY],
+        account=account,
+        record=record,
+        vocabulary=vocabulary,
+        is_strict=is_strict,
     )
 
 
@@ -165,7 +168,7 @@ async def test_a_time_that_was_not_asked_for_is_noted(
     record: Record, account: Account, vocabulary: Vocabulary, changes: Any, note: str
 ) -> None:
     found = await take(record, account, vocabulary, make_body(measured(), **changes))
-    assert note in found.notes[0]
+    assert note in found.outcome.notes[0]
     assert found.stored.time_ns == found.stored.received_ns
 
 
@@ -174,7 +177,7 @@ async def test_bare_tokens_are_noted(
 ) -> None:
     body = json.dumps({"measurements": [measured("p.a", float("nan"))]}).encode()
     found = await take(record, account, vocabulary, body)
-    assert "1 bare NaN or Infinity in the body were read as null" in found.notes
+    assert "1 bare NaN or Infinity in the body were read as null" in found.outcome.notes
 
 
 async def test_it_gives_up_where_the_metrics_never_hold_still(
@@ -183,11 +186,12 @@ async def test_it_gives_up_where_the_metrics_never_hold_still(
     vocabulary: Vocabulary,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def store_none(_connection: Connection, items: Sequence[NewJob], /) -> list[Stale]:
+    def store_none(
+        _store: JobStore, _connection: Connection, items: Sequence[NewJob], /
+    ) -> list[Stale]:
         return [Stale() for _ in items]
 
-    stored = Shortened(whole=store_none, short=lambda _connection, _items: None)
-    monkeypatch.setattr(ingest, "_STORE", stored)
+    monkeypatch.setattr(JobStore, "short", store_none)
     with pytest.raises(RecordUnavailableError, match="changing too fast"):
         await take(record, account, vocabulary, make_body(measured()))
 

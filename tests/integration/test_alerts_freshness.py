@@ -125,9 +125,10 @@ def test_a_service_that_was_never_heard_is_told_and_heard_again(bench: Bench) ->
         bench.kapacitord.write([f"{HEARTBEAT} {UP}=1 {time.time_ns()}"])
         time.sleep(0.1)
     bench.slack.wait_for(
-        lambda _: sum("SQuaSH is silent" in told.text for told in bench.slack.told) == 2
+        lambda _: sum("SQuaSH is silent" in told.text for told in bench.slack.told) >= 2
     )
-    heard = [told.text for told in bench.slack.told if "SQuaSH" in told.text]
+    # A slow machine is silent more often.
+    heard = [told.text for told in bench.slack.told if "SQuaSH" in told.text][:3]
     assert [text.split()[0] for text in heard] == ["*CRITICAL*", "*OK*", "*CRITICAL*"]
     assert heard[1].startswith("*OK* SQuaSH is heard again, silent since 20")
 

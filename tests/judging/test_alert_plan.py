@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.judging.alert_keys import DEFAULT_PER
 from squash_api.judging.alert_plan import WatchedMetric, expectations, watched_metrics
 from squash_api.metrics_packages.loading import load_metrics_package
-from squash_api.schema.names import Schema
+from squash_api.schema.names import SERIES_TAGS, Schema
 from tests.support.metrics_packages import SPECS, write_metrics_package
 
 SCHEMA = Schema()
@@ -69,7 +68,7 @@ def test_alerts_are_told_apart_by_the_default_tags_unless_it_says_otherwise(tmp_
     specs = one_spec("alert: {per: [dataset]}") + one_spec("", name="AM1.minimum")
     assert {branch.per for branch in watched(tmp_path, specs)[0].branches} == {
         ("dataset",),
-        DEFAULT_PER,
+        SERIES_TAGS,
     }
 
 

@@ -44,7 +44,7 @@ def names(text: str) -> list[str]:
 def test_an_empty_service_says_what_to_do(browser: httpx.Client) -> None:
     page = browser.get("/")
     assert page.status_code == 200
-    assert "Nothing has been measured yet" in page.text
+    assert "No metric has been measured or declared yet" in page.text
 
 
 def test_programs_still_get_the_map_of_the_api(browser: httpx.Client) -> None:

@@ -82,14 +82,14 @@ def post(calls: Calls, values: dict[str, float], **meta: Any) -> None:
 
 def test_a_dispatch_turns_the_page_red_without_a_reload(page: Page, calls: Calls) -> None:
     page.goto("/")
-    expect(page.get_by_text("Nothing has been measured yet")).to_be_visible()
+    expect(page.get_by_text("No metric has been measured or declared yet")).to_be_visible()
     page.evaluate("window.isTheSame = true")
     declare(calls)
     post(calls, {"p.a": 9.0}, filter_name="r")
     board = page.locator(".board")
     expect(board.locator(".state-critical")).to_have_text("CRITICAL", timeout=2000)
     expect(board).to_contain_text("-20 %")
-    expect(page.get_by_role("status")).to_have_text("Job 1 has come, with 1 metric.")
+    expect(page.get_by_role("status")).to_have_text("Job 1 arrived with 1 metric.")
     expect(page).to_have_title(re.compile("^CRITICAL: 1"))
     assert page.evaluate("window.isTheSame")
 

@@ -100,8 +100,8 @@ def test_a_job_without_anything_is_shown(browser: httpx.Client, calls: Calls) ->
         "No specification applies.",
         "This job has no measurements.",
         "This job has no metadata.",
-        "This job names no packages.",
-        "There is nothing before it to compare with.",
+        "This job lists no packages.",
+        "There is no earlier run or job to compare with.",
         "No InfluxDB is configured",
     ):
         assert sentence in text
@@ -154,15 +154,13 @@ def test_a_run_before_that_passed_is_named_once(browser: httpx.Client, limited: 
         job = limited("POST", "/job", run(number, 1.0, sha)).json()["id"]
     text = page(browser, f"/job/{job}")
     assert text.count("/compare/a1...b2") == 1
-    assert "That was also the last that passed." in text
+    assert "This is also the last one that passed." in text
 
 
 def test_where_none_passed_it_is_said(browser: httpx.Client, limited: Calls) -> None:
     for number in (1, 2):
         job = limited("POST", "/job", run(number, 9.0)).json()["id"]
-    assert "No earlier run of this series passed; jobs looked at: 1." in page(
-        browser, f"/job/{job}"
-    )
+    assert "No earlier run of this series passed. Jobs searched: 1." in page(browser, f"/job/{job}")
 
 
 def test_without_runs_the_job_before_in_the_series_is_compared_with(
@@ -170,7 +168,7 @@ def test_without_runs_the_job_before_in_the_series_is_compared_with(
 ) -> None:
     post(calls, measured(), meta={"filter_name": "r"})
     job = post(calls, measured(), meta={"filter_name": "r"})
-    assert "Since the job before in this series" in page(browser, f"/job/{job}")
+    assert "Since the previous job in this series" in page(browser, f"/job/{job}")
 
 
 # Metadata
@@ -241,7 +239,7 @@ def test_metadata_of_any_depth_and_size_are_shown(browser: httpx.Client, calls: 
     for _ in range(200):
         deep = {"o": deep}
     meta = {"deep": deep, **{f"k{number}": number for number in range(3000)}}
-    assert "There is more in the JSON" in page(browser, f"/job/{post(calls, meta=meta)}")
+    assert "The JSON of the job has more." in page(browser, f"/job/{post(calls, meta=meta)}")
 
 
 # Blobs
@@ -255,7 +253,7 @@ def test_measurements_lead_to_their_blobs(browser: httpx.Client, calls: Calls) -
     text = page(browser, f"/job/{post(calls, measured(blob_refs=['b1']), blobs=blobs)}")
     assert 'href="#blob-1"' in row_of_markup(text, "/metric/p.a")
     assert row_of(text, "rms", "blob-1") == "rms 5 values 1 3 5"
-    assert "It is empty." in text
+    assert "This blob is empty." in text
 
 
 def row_of_markup(text: str, heading: str) -> str:

@@ -162,7 +162,7 @@ def test_from_the_runs_one_comes_to_the_job_and_to_the_last_that_passed(page: Pa
 
 def test_new_runs_appear_by_themselves(site: tuple[Service, Calls], page: Page) -> None:
     page.goto("/runs?pipeline=live")
-    expect(page.get_by_text("There are no such runs yet.")).to_be_visible()
+    expect(page.get_by_text("There are no matching runs yet.")).to_be_visible()
     page.wait_for_timeout(300)
     env = {"ci_id": "new", "ci_name": "live"}
     site[1]("POST", "/job", {"measurements": [], "meta": {"env": env}})

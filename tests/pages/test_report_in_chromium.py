@@ -89,7 +89,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_a_report_is_asked_for_in_the_form(chromium: Browser, service: Service) -> None:
     with watched_page(chromium, service.url) as page:
         page.goto("/report")
-        page.get_by_text("Ask for another report").click()
+        page.get_by_text("Make another report").click()
         page.get_by_label("Run", exact=True).fill("7")
         page.get_by_role("button", name="Report").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Run 7")

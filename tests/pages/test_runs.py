@@ -58,7 +58,7 @@ def rows_of(text: str) -> list[str]:
 
 
 def test_without_jobs_there_are_no_runs(browser: httpx.Client) -> None:
-    assert "There are no such runs yet." in page(browser, "/runs")
+    assert "There are no matching runs yet." in page(browser, "/runs")
 
 
 def test_runs_are_listed_with_their_state(browser: httpx.Client, limited: Calls) -> None:
@@ -123,7 +123,7 @@ def test_a_run_shows_its_jobs_and_what_they_share(browser: httpx.Client, limited
     ]
     assert 'href="https://ci.example/7"' in text
     assert "1 WARNING, 1 passed, 0 not measured" in text
-    assert "No run before this one is known." in text
+    assert "No earlier run is known." in text
 
 
 def test_a_run_shows_what_changed_before_it(browser: httpx.Client, limited: Calls) -> None:
@@ -135,7 +135,7 @@ def test_a_run_shows_what_changed_before_it(browser: httpx.Client, limited: Call
     assert 'href="/runs/drp/1"' in text
     assert "https://github.com/lsst/afw/compare/b2...c3" in text
     assert "https://github.com/lsst/afw/compare/a1...c3" in text
-    assert "That was also the last run that passed." in page(browser, "/runs/drp/2")
+    assert "This is also the last run that passed." in page(browser, "/runs/drp/2")
 
 
 def test_the_jobs_of_a_large_run_come_page_by_page(

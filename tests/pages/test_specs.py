@@ -52,7 +52,7 @@ def define(calls: Calls, *specs: dict[str, Any]) -> None:
 
 
 def test_without_specifications_it_says_where_they_come_from(browser: httpx.Client) -> None:
-    assert "There is no specification" in browser.get("/specs").text
+    assert "There are no specifications" in browser.get("/specs").text
 
 
 def test_programs_still_get_the_list(browser: httpx.Client) -> None:
@@ -64,7 +64,7 @@ def test_a_specification_from_yaml_has_its_line_and_its_bases(yaml_browser: http
     text = yaml_browser.get("/specs").text
     assert names(text) == ["minimum", "design"]
     assert "<code>demo/specs/demo/late.yaml:5</code>" in text
-    assert "on top of <code>demo:late#base</code>" in text
+    assert "based on <code>demo:late#base</code>" in text
     assert "<code>instrument = LSSTCam</code>" in text
     assert "≤ 60" in text
     assert "alerts go to #dm-alerts" in text

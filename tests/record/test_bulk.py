@@ -97,11 +97,11 @@ def test_values_go_where_a_prepared_statement_names_them(
     statement = select(bindparam("x", type_=Integer), bindparam("y", type_=Integer))
     prepared = prepare(statement, names, connection.dialect)
     values = {"x": 1, "y": 2}
-    arguments = prepared.arguments([values[name] for name in names])
+    arguments = prepared.pack([values[name] for name in names])
     assert tuple(connection.exec_driver_sql(prepared.text, arguments).one()) == (1, 2)
 
 
 def test_values_go_by_name_where_the_driver_takes_names() -> None:
     statement = select(bindparam("x", type_=Integer))
     prepared = prepare(statement, ("x",), postgresql.dialect(paramstyle="pyformat"))  # type: ignore[no-untyped-call]
-    assert prepared.arguments([1]) == {"x": 1}
+    assert prepared.pack([1]) == {"x": 1}

@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from squash_api.errors import SettingsError
-from squash_api.record.database import by_statement, open_database, writing
+from squash_api.record import database
+from squash_api.record.database import VERSION, by_statement, open_database, writing
 
 
 def opened(path: Path) -> Engine:
@@ -41,6 +44,20 @@ def test_a_record_that_is_only_read_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
     open_database(url).dispose()
     open_database(url, is_made=False).dispose()
+
+
+def test_the_version_is_that_of_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [VERSION]
+
+
+def test_a_record_of_this_version_is_not_migrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path / "squash.db").dispose()
+    monkeypatch.setattr("alembic.command.upgrade", lambda *_: pytest.fail("migrated"))
+    opened(tmp_path / "squash.db").dispose()
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +115,9 @@ def test_a_password_in_the_url_is_not_shown(tmp_path: Path) -> None:
 
 def test_a_writing_transaction_takes_the_lock_at_its_beginning(tmp_path: Path) -> None:
     engine = opened(tmp_path / "squash.db")
-    with engine.connect() as one, writing(one).begin(), engine.connect() as other:
-        other.exec_driver_sql("PRAGMA busy_timeout = 0")
-        other.rollback()
-        with pytest.raises(Exception, match="locked"), writing(other).begin():
+    with writing(engine).begin(), writing(engine).connect() as other:
+        other.connection.cursor().execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(Exception, match="locked"), other.begin():
             pass
     engine.dispose()
 
@@ -111,7 +127,7 @@ def test_a_reading_transaction_sees_one_state(tmp_path: Path) -> None:
     count = text("SELECT count(*) FROM state")
     with engine.connect() as reader, reader.begin():
         before = reader.execute(count).scalar_one()
-        with engine.connect() as writer, writing(writer).begin():
+        with writing(engine).begin() as writer:
             writer.execute(text("INSERT INTO state VALUES ('a', 'b')"))
         assert reader.execute(count).scalar_one() == before
     engine.dispose()
@@ -126,7 +142,7 @@ def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
 
 def test_a_connection_by_statement_commits_each_by_itself(tmp_path: Path) -> None:
     engine = opened(tmp_path / "squash.db")
-    with by_statement(engine.connect()) as connection, engine.connect() as other:
+    with by_statement(engine).begin() as connection, engine.connect() as other:
         connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
         assert other.execute(text("SELECT value FROM state")).scalar_one() == "b"
         connection.commit()
@@ -135,7 +151,7 @@ def test_a_connection_by_statement_commits_each_by_itself(tmp_path: Path) -> Non
 
 def test_a_connection_that_was_by_statement_begins_transactions_again(tmp_path: Path) -> None:
     engine = opened(tmp_path / "squash.db")
-    with by_statement(engine.connect()) as connection:
+    with by_statement(engine).connect() as connection:
         connection.execute(text("SELECT 1"))
     with engine.connect() as connection:
         connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))

@@ -11,8 +11,8 @@ from squash_api.reports import reading as report_reading
 from squash_api.reports.limits import Limits
 from squash_api.reports.reading import read_metrics, read_results
 from squash_api.reports.results import Result
-from squash_api.reports.scope import Scope
 from squash_api.schema.names import Schema
+from squash_api.trends.question import Question
 from tests.support.definitions import spec
 from tests.support.measured_jobs import MeasuredJobs
 
@@ -24,7 +24,7 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
 
 
 def read(
-    jobs: MeasuredJobs, *documents: dict[str, Any], names: tuple[str, ...] = ("p.a",), **scope: Any
+    jobs: MeasuredJobs, *documents: dict[str, Any], names: tuple[str, ...] = ("p.a",), **asked: Any
 ) -> list[Result]:
     jobs.deriver.catch_up()
     specifications = {"p.a": [specification_from_json(item) for item in documents]}
@@ -35,7 +35,7 @@ def read(
         metrics=read_metrics(jobs.record),
         names=names,
         limits=limits,
-        scope=Scope(**scope),
+        question=Question(**asked),
     )
     assert found is not None
     return found.results()
@@ -56,13 +56,13 @@ def test_absent_values_are_read_too(jobs: MeasuredJobs) -> None:
 def test_runs_releases_times_and_tags_narrow_it_down(jobs: MeasuredJobs) -> None:
     jobs.add({"p.a": 1}, time_ns=1, filter="r", run_id="1", version_tag="a")
     jobs.add({"p.a": 2}, time_ns=2, filter="g", run_id="2", version_tag="b")
-    scopes: list[dict[str, Any]] = [
+    questions: list[dict[str, Any]] = [
         {"runs": ("2",)},
         {"version_tags": ("b",)},
         {"since_ns": 2},
-        {"where": (("filter", ("g", "i")),)},
+        {"tags": {"filter": ("g", "i")}},
     ]
-    assert [[item.value for item in read(jobs, **scope)] for scope in scopes] == [[2.0]] * 4
+    assert [[item.value for item in read(jobs, **asked)] for asked in questions] == [[2.0]] * 4
     assert [item.value for item in read(jobs, until_ns=1)] == [1.0]
 
 
@@ -113,7 +113,7 @@ def test_a_unit_that_has_changed_since_asks_for_another_reading(jobs: MeasuredJo
         metrics=metrics,
         names=("p.a",),
         limits=limits,
-        scope=Scope(),
+        question=Question(),
     )
     assert found is None
 

@@ -62,7 +62,7 @@ def test_an_error_of_the_service_is_a_500_with_the_one_body(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(jobs, "_reply", fail)
+    monkeypatch.setattr(jobs, "ingest_job", fail)
     with service(tmp_path) as client:
         reply = log_in(client, "ada")("POST", "/job", {})
     assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")

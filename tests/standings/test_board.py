@@ -114,7 +114,8 @@ def test_metrics_are_picked_by_what_they_are(wanted: Wanted, *, is_it: bool) -> 
 
 
 def test_terms_are_the_tags_that_values_must_have() -> None:
-    wanted = Wanted(dataset="DC2", filter="r", instrument="I", tag="env_name = ldf=1")
+    values = {"dataset": "DC2", "filter": "r", "instrument": "I"}
+    wanted = Wanted(values=values, tag="env_name = ldf=1")
     assert wanted.terms == (
         ("dataset", "DC2"),
         ("filter", "r"),

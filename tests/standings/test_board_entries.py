@@ -32,8 +32,8 @@ def states(board: Board) -> dict[str, tuple[str, ...]]:
     return {name: entry.states for name, entry in entries(board).items()}
 
 
-def values(board: Board, name: str = "p.a", **wanted: Any) -> list[float]:
-    entry = entries(board, **wanted).get(name)
+def values(board: Board, name: str = "p.a", tag: str | None = None, **tags: str) -> list[float]:
+    entry = entries(board, values=tags, tag=tag).get(name)
     return [] if entry is None else [row.standing.value for row in entry.rows]
 
 

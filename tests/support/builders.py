@@ -10,11 +10,12 @@ from pydantic import SecretStr
 
 from squash_api.ingest.document import digest_job
 from squash_api.record.record import Record
-from squash_api.record.storing import NewJob, Stored, store_jobs
+from squash_api.record.storing import JobStore, NewJob, Stored
 from squash_api.record.users import add_user
 from squash_api.settings import Settings
 
 SECRET = "a secret of tests, longer than 32 bytes"
+STORE = JobStore(digest_job)
 
 
 def make_settings(tmp_path: Path, **changes: Any) -> Settings:
@@ -64,14 +65,13 @@ def make_new_job(**changes: Any) -> NewJob:
         identifiers_digest=None,
         is_deliverable=True,
         body=b"{}",
-        digest_of=digest_job,
     )
     return replace(job, **changes)
 
 
 def store_job(record: Record, **changes: Any) -> int:
     """Store a job of `make_new_job` and return its id; raise if it is not stored."""
-    (stored,) = record.write(lambda connection: store_jobs(connection, [make_new_job(**changes)]))
+    (stored,) = record.write(lambda connection: STORE.whole(connection, [make_new_job(**changes)]))
     if not isinstance(stored, Stored):
         raise TypeError(stored)
     return stored.job_id

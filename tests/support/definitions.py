@@ -6,13 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from squash_api.accounts.accounts import Account
-from squash_api.ingest.document import digest_job
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.jobs import current_revision
-from squash_api.record.storing import NewJob, store_jobs
+from squash_api.record.storing import NewJob
 from squash_api.record.tables import redelivery, user
 from squash_api.site import Site
-from tests.support.builders import make_settings
+from tests.support.builders import STORE, make_settings
 
 ADA = Account(1, "ada", "user", 1)
 BOB = Account(2, "bob", "user", 1)
@@ -53,10 +52,9 @@ class World(Site):
                     identifiers_digest=None,
                     is_deliverable=True,
                     body=body.encode(),
-                    digest_of=digest_job,
                     new_units={} if "p.a" in self.vocabulary.metrics else {"p.a": unit},
                 )
-                store_jobs(connection, [job])
+                STORE.whole(connection, [job])
 
         self.record.write(work)
 

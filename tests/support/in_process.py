@@ -38,7 +38,7 @@ class _Transport(httpx.BaseTransport):
 def serving(app: FastAPI) -> Iterator[httpx.Client]:
     """Run an application, its threads too, and give a client of it. Safe to use from threads."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, name="loop")
     thread.start()
     lifespan = app.router.lifespan_context(app)
     try:

@@ -47,3 +47,34 @@ values = st.recursive(
 )
 objects = st.dictionaries(keys, values, max_size=6)
 metas = objects | st.builds(lambda meta, env: {**meta, "env": env}, objects, objects)
+
+_names = (
+    st.sampled_from(["p.a", "p.b", "q.c.d", "p.run_id", "p.filter", "squash.a", "nodot", "p.time"])
+    | hostile_text
+    | hostile_text.map("p.{}".format)
+)
+_units = st.sampled_from(["", "mag", "mmag", "m", "furlong", "arcsec/s", "1e3 m"]) | hostile_text
+_measurements = st.fixed_dictionaries(
+    {"metric": _names},
+    optional={
+        "value": numbers | st.none() | st.booleans() | hostile_text,
+        "unit": _units | st.none(),
+        "identifier": st.sampled_from(["i1", "i2"]) | hostile_text | st.none(),
+        "blob_refs": values,
+        "extra": values,
+    },
+)
+_blobs = st.fixed_dictionaries({}, optional={"identifier": values, "name": values, "data": values})
+jobs = st.fixed_dictionaries(
+    {},
+    optional={
+        "measurements": st.lists(_measurements, max_size=5),
+        "blobs": st.lists(_blobs, max_size=3),
+        "meta": metas
+        | st.builds(lambda meta, packages: {**meta, "packages": packages}, metas, values),
+        "anything": values,
+    },
+)
+wild_jobs = st.fixed_dictionaries(
+    {}, optional={"measurements": values, "blobs": values, "meta": values}
+)

@@ -8,7 +8,8 @@ from squash_api.accounts.accounts import Account
 from squash_api.index.jobs import delete_job
 from squash_api.record.metrics import declare_metrics, metric_ids
 from squash_api.site import Site
-from squash_api.trends.series import Selection, Series, Value
+from squash_api.trends.question import Question
+from squash_api.trends.series import Series, Value
 from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 
 UNITS = {"p.a": "mmag", "p.b": "mmag", "q.a": "arcsec"}
@@ -49,14 +50,14 @@ class MeasuredJobs(Site):
             found = metric_ids(connection, names)
         return [found[name] for name in names]
 
-    def series(self, **selection: Any) -> Series:
-        """Return the series of a selection, whose fields are given."""
-        return Series(self.record, self.deriver, Selection(**selection))
+    def series(self, **question: Any) -> Series:
+        """Return the answer to a question, whose parts are given."""
+        return Series(self.record, self.deriver, Question(**question))
 
-    def values(self, **selection: Any) -> list[Value]:
-        """Return the values of a selection."""
-        return list(self.series(**selection).values())
+    def values(self, **question: Any) -> list[Value]:
+        """Return the values that a question asks for."""
+        return list(self.series(**question).values())
 
-    def found(self, **selection: Any) -> list[tuple[str, float | None, int]]:
-        """Return metric, value and job of a selection's values."""
-        return [(item.metric, item.value, item.job_id) for item in self.values(**selection)]
+    def found(self, **question: Any) -> list[tuple[str, float | None, int]]:
+        """Return metric, value and job of the values that a question asks for."""
+        return [(item.metric, item.value, item.job_id) for item in self.values(**question)]

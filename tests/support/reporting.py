@@ -11,7 +11,7 @@ from squash_api.record.metrics import declare_metrics
 from squash_api.reports.document import Cell, Column, Report
 from squash_api.reports.matrix import Key, Matrix, make_matrix
 from squash_api.reports.results import Result
-from squash_api.reports.scope import read_request
+from squash_api.trends.question import read_report_question
 from tests.support.definitions import spec
 from tests.support.observatory import Observatory
 
@@ -89,5 +89,5 @@ class ReportedJobs(Observatory):
     def report(self, *parameters: tuple[str, str], **given: str) -> Report:
         """Return the report that parameters ask for."""
         asked: Iterable[tuple[str, str]] = [*parameters, *given.items()]
-        request = read_request(asked, now_ns=self.now_ns)
+        request = read_report_question(asked, now_ns=self.now_ns)
         return self.reports.report(request, now_ns=self.now_ns)

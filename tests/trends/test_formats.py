@@ -31,7 +31,7 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
     question = read_question(parameters.items(), schema=Schema(), now_ns=10**18)
-    series = Series(jobs.record, jobs.deriver, question.selection)
+    series = Series(jobs.record, jobs.deriver, question)
     return b"".join(answer_chunks(series, question, schema=Schema()))
 
 
@@ -163,7 +163,7 @@ def test_long_answers_come_in_pieces(jobs: MeasuredJobs, monkeypatch: pytest.Mon
     assert [float(row["value"]) for row in rows_of_csv(jobs)] == expected
     assert [row["value"] for row in rows_of_parquet(jobs)] == expected
     question = read_question([("format", "csv")], schema=Schema(), now_ns=0)
-    series = Series(jobs.record, jobs.deriver, question.selection)
+    series = Series(jobs.record, jobs.deriver, question)
     assert len(list(answer_chunks(series, question, schema=Schema()))) == 7
 
 
@@ -209,7 +209,7 @@ def test_without_pyarrow_parquet_is_refused_at_once(
 
 def test_json_gives_the_metadata_that_is_asked_for(jobs: MeasuredJobs) -> None:
     jobs.add({"p.a": 1}, a=1, b="x")
-    (value,) = jobs.values(has_fields=True)
+    (value,) = jobs.values(fields=("*",))
     assert "fields" not in value_object(value)
     assert value_object(value, fields=["meta.a", "meta.z"])["fields"] == {"meta.a": 1.0}
     assert value_object(value, fields=["*"])["fields"] == {"meta.a": 1.0, "meta.b.text": "x"}

@@ -7,7 +7,8 @@ import pytest
 from squash_api.errors import InvalidInputError, RecordUnavailableError
 from squash_api.index.derived import mark_for_rederivation, requeue_metrics
 from squash_api.record.metrics import declare_metrics
-from squash_api.trends.series import Cursor, Series, values_of
+from squash_api.trends.question import Cursor
+from squash_api.trends.series import Series, values_of
 from tests.support.measured_jobs import MeasuredJobs
 
 
@@ -30,7 +31,7 @@ def pages(series: Series, limit: int) -> list[list[tuple[str, int]]]:
 def test_a_value_has_what_its_job_said(jobs: MeasuredJobs) -> None:
     env = {"ci_id": "904", "ci_url": "https://ci.example/904"}
     jobs.add({"p.a": 0.1}, time_ns=77, filter="r", airmass=1.5, version_tag="w_1", env=env)
-    (value,) = jobs.values(has_fields=True)
+    (value,) = jobs.values(fields=("*",))
     assert (value.metric, value.value, value.unit) == ("p.a", 0.1, "mmag")
     assert (value.time_ns, value.job_id, value.run_id) == (77, 1, "904")
     assert (value.run_url, value.version_tag) == ("https://ci.example/904", "w_1")
@@ -161,7 +162,7 @@ def test_few_points_have_the_extremes_of_each_metric_and_set_of_tags(jobs: Measu
         value = {5: 99.0, 14: -99.0}.get(number, float(number % 3))
         jobs.add({"p.a": value, "p.b": -value}, time_ns=100 + number, filter="r")
     jobs.add({"p.a": 7.0}, time_ns=500, filter="i", airmass=2.0)
-    found = list(values_of(jobs.series(has_fields=True).downsampled_jobs(4)))
+    found = list(values_of(jobs.series(fields=("*",)).downsampled_jobs(4)))
     series = {
         (metric, name): [v.value for v in found if (v.metric, v.tags["filter"]) == (metric, name)]
         for metric in ("p.a", "p.b")

@@ -19,8 +19,7 @@ from squash_api.generate.chronograf.cells import (
 )
 from squash_api.generate.chronograf.connections import SOURCE_ID
 from squash_api.generate.chronograf.queries import Place, identifier, select
-from squash_api.generate.files import MARK
-from squash_api.judging.alert_keys import DEFAULT_PER
+from squash_api.generate.output import MARK
 from squash_api.judging.specifications import LEVELS
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
@@ -79,7 +78,7 @@ def _note(packages: Mapping[str, int]) -> str:
     )
     return (
         f"# SQuaSH\n\n{links}\n\n"
-        f"The last value of each metric, by {', '.join(DEFAULT_PER)}, within a day.\n\n"
+        f"The last value of each metric, by {', '.join(schema.SERIES_TAGS)}, within a day.\n\n"
         f"**Level** 3 is critical, 2 warning, 1 info. **Margin**: the distance to the limit in "
         f"percent of it, negative beyond it. **Late by**: the worst; negative while nothing is "
         f"late. **Beats** red: the service is down, and all else here is old.\n\n"
@@ -200,7 +199,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
 
 def _common_columns() -> dict[str, str]:
     """Return what every table ends with, the rarer tags last."""
-    often, rare = DEFAULT_PER[:_OFTEN], DEFAULT_PER[_OFTEN:]
+    often, rare = schema.SERIES_TAGS[:_OFTEN], schema.SERIES_TAGS[_OFTEN:]
     return {
         **{tag: tag for tag in often},
         schema.RUN_ID: "run",

@@ -34,27 +34,24 @@ from squash_api.generate.chronograf.queries import (
     plus,
     select,
 )
-from squash_api.generate.files import MARK
+from squash_api.generate.output import MARK
 from squash_api.judging.alert_plan import WatchedMetric
 from squash_api.schema import names as schema
 from squash_api.verify.metrics import Metric
-
-TAGS = ("dataset", "filter", "instrument")
-"""The tags that values are chosen by."""
 
 SHOWN = ":show:"
 """Stands in a query for the condition that the viewer has chosen."""
 
 EVERYTHING = "everything"
 # A regular expression that empty text satisfies is true of points without the tag, too.
-_ANY = f"{identifier(TAGS[0])} =~ /.*/"
+_ANY = f"{identifier(schema.VALUE_TAGS[0])} =~ /.*/"
 
 
 def template_variables(place: Place) -> list[dict[str, Any]]:
     """Return `show` and a list of the values of each tag; everything is shown at first."""
     choices = {EVERYTHING: _ANY}
-    for count in range(1, len(TAGS) + 1):
-        for tags in combinations(TAGS, count):
+    for count in range(1, len(schema.VALUE_TAGS) + 1):
+        for tags in combinations(schema.VALUE_TAGS, count):
             choices["only " + " + ".join(tags)] = " AND ".join(
                 f"{identifier(tag)} = :{tag}:" for tag in tags
             )
@@ -68,7 +65,7 @@ def template_variables(place: Place) -> list[dict[str, Any]]:
             for key, value in choices.items()
         ],
     }
-    return [show, *(_tag_values(tag, place) for tag in TAGS)]
+    return [show, *(_tag_values(tag, place) for tag in schema.VALUE_TAGS)]
 
 
 def _tag_values(tag: str, place: Place) -> dict[str, Any]:
@@ -94,7 +91,6 @@ def _tag_values(tag: str, place: Place) -> dict[str, Any]:
 MAX_METRICS = 120
 """Metrics on one dashboard: those with specifications first, then the others, by name."""
 
-_LINE_TAGS = ("dataset", "filter")
 _RUNS = 100
 _TOP_HEIGHT = 4
 _HEIGHT = 3
@@ -146,8 +142,8 @@ def _note(name: str, shown: int, total: int) -> str:
     return (
         f"# {escape(name)}\n\n"
         f"**Range:** {ranges}\n\n"
-        f"**Graphs**: means by dataset and filter. Limits are lines, {MAX_LINES} at most: `•••` "
-        f"critical, `••` warning, `•` info.\n\n"
+        f"**Graphs**: means by {' and '.join(schema.LINE_TAGS)}. Limits are lines, {MAX_LINES} at "
+        f"most: `•••` critical, `••` warning, `•` info.\n\n"
         f"**Tiles**: the last value in {LAST_DAYS} days. Red breaks a critical limit, yellow a "
         f"warning, blue an info.\n\n"
         f"**Variables** (top right): `show` says which of the other lists count.{left_out}\n\n"
@@ -158,13 +154,11 @@ def _note(name: str, shown: int, total: int) -> str:
 def _runs_table(place: Place) -> dict[str, Any]:
     columns = {
         schema.RUN_ID: "run",
-        "dataset": "dataset",
-        "filter": "filter",
+        **{tag: tag for tag in schema.LINE_TAGS},
         schema.RUN_URL: "run page",
         schema.SQUASH_URL: "job page",
         schema.CODE_CHANGES_COUNTS: "changes",
-        "instrument": "instrument",
-        "pipeline": "pipeline",
+        **{tag: tag for tag in (*schema.VALUE_TAGS, "pipeline") if tag not in schema.LINE_TAGS},
         schema.CODE_CHANGES: "code changes since the run before",
     }
     # Tables sort upwards at first, so the latest are first by their negative times.
@@ -226,7 +220,7 @@ def _graph(watched: WatchedMetric, groups: int, place: Place) -> dict[str, Any]:
     metric = watched.metric
     key = schema.split_metric_name(metric.name)[1]
     lines = limit_lines(watched)
-    tags = ", ".join(map(identifier, _LINE_TAGS))
+    tags = ", ".join(map(identifier, schema.LINE_TAGS))
     values = select(
         [f"mean({identifier(key)}) AS {identifier(key)}"],
         place,

@@ -12,7 +12,14 @@ from squash_api.generate.kapacitor.nodes import text_field
 from squash_api.generate.kapacitor.text import go_string, number, plain, precisions, static
 from squash_api.judging.alert_plan import Limit
 from squash_api.judging.specifications import LEVELS
-from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_ID, SQUASH_URL, split_metric_name
+from squash_api.schema.names import (
+    MESSAGE_TAGS,
+    RUN_ID,
+    RUN_URL,
+    SQUASH_ID,
+    SQUASH_URL,
+    split_metric_name,
+)
 from squash_api.verify.metrics import Metric
 
 VIOLATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -22,9 +29,6 @@ SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
 """Fields with text that every message shows where there is a value."""
 
 MOST_LISTED = 3
-CONTEXT = ("dataset", "filter", "pipeline")
-"""Tags that every message names where there is a value, whatever it is about."""
-
 _GO = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 _TIME = "2006-01-02 15:04 UTC"
 _CLAUSE_END = re.compile(r"[:;](?=\s|\Z)|\.(?=\s|\Z)|\s\(")
@@ -33,8 +37,8 @@ _LINE = "{{ $line }}"
 
 
 def shown_tags(per: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags that a message names: those that alerts are told apart by, and `CONTEXT`."""
-    return tuple(dict.fromkeys((*per, *CONTEXT)))
+    """Return the tags that a message names: those that tell alerts apart, and `MESSAGE_TAGS`."""
+    return tuple(dict.fromkeys((*per, *MESSAGE_TAGS)))
 
 
 def after_field(day: date) -> str:

@@ -2,10 +2,10 @@
 
 squashLive(async (job) => {
   await squashReplace();
-  squashNote(`Job ${job.job} has come, with ${job.metrics} ${job.metrics === 1 ? "metric" : "metrics"}.`);
+  squashNote(`Job ${job.job} arrived with ${job.metrics} ${job.metrics === 1 ? "metric" : "metrics"}.`);
 });
 
-/* What is late becomes so without a job. */
+/* A value can become late without a new job. */
 setInterval(() => {
   if (!document.hidden) {
     squashReplace().catch(() => {});

@@ -1,4 +1,4 @@
-// The blobs of a job: drawn when they are opened, and anew when something else is chosen.
+// The blobs of a job: drawn when they are opened, and again when another array is selected.
 "use strict";
 
 (() => {
@@ -13,7 +13,7 @@
     const address = new URL(place.dataset.address, window.location.href);
     for (const key of ["blob", "y", "x"]) address.searchParams.set(key, chosen.get(key));
     address.searchParams.set("theme", wantsDark.matches ? "dark" : "light");
-    // What is asked for last counts, whatever is answered last.
+    // The last request counts, even if an earlier one is answered later.
     place.dataset.asked = address.href;
     const reply = await fetch(address, { headers: { Accept: "application/json" } });
     const answer = await reply.json();
@@ -35,7 +35,7 @@
       note.textContent = `The plot cannot be drawn: ${error.message}`;
     });
 
-  // The address says what is shown, so that it can be passed on.
+  // The URL says what is shown, so that it can be shared.
   const remember = (blob) => {
     const address = new URL(window.location.href);
     for (const [key, value] of new FormData(blob.querySelector("form"))) {
@@ -45,7 +45,7 @@
     window.history.replaceState(null, "", address);
   };
 
-  // Arrays whose values do not belong together cannot be shown over each other.
+  // Arrays of different lengths cannot be plotted over each other.
   const disable = (form) => {
     const possible = JSON.parse(form.dataset.partners)[form.elements.y.selectedIndex];
     for (const option of form.elements.x.options) {

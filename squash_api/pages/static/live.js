@@ -1,17 +1,16 @@
 "use strict";
 
-/* News of jobs, for every page.
+/* Live updates, for every page.
 
-   squashLive(onJob) calls onJob({job, metrics}) when a job has come. What onJob returns is waited
-   for, and jobs that come meanwhile are told of together, by the newest. A page that nobody looks
-   at does not listen; it hears of what it has missed when it is looked at again.
+   squashLive(onJob) calls onJob({job, metrics}) when a job arrives, and waits for what it returns. If
+   several jobs arrive in the meantime, it is then called once, for the newest. A page in the background
+   does not listen; it catches up when it is shown again.
 
-   squashReplace() fetches the page's address again, and puts the new contents in place of every
-   element that has the attribute data-live and an id. What was open stays open, and the focus stays
-   where it was, as far as elements have ids.
+   squashReplace() fetches the page again, and replaces every element that has the attribute data-live
+   and an id. What was open stays open, and the focus stays where it was, if the elements have ids.
 
-   squashNote(text) says something in the element with the attribute data-live-note, which should
-   have role="status", at most every few seconds. */
+   squashNote(text) shows a text in the element with the attribute data-live-note, which should have
+   role="status", at most every few seconds. */
 
 (() => {
   const events = new URL("../events", document.currentScript.src);
@@ -37,9 +36,9 @@
         try {
           await onJob(job);
         } catch {
-          // The service may be away for a moment; the next job is the next chance.
+          // The service may be unavailable for a moment; try again with the next job.
         }
-        // A page that takes long to make is asked for less often.
+        // Fetch a page that takes long to make less often.
         const took = performance.now() - started;
         await new Promise((resolve) => setTimeout(resolve, Math.min(250 + 2 * took, 5000)));
       }

@@ -1,4 +1,4 @@
-// The plot of a metric: fetched, drawn by Bokeh, and kept up to date as jobs come.
+// The plot of a metric: fetched, drawn by Bokeh, and updated as jobs arrive.
 "use strict";
 
 (() => {
@@ -29,7 +29,7 @@
     return answer;
   };
 
-  // The data of the sources of a document, by their names.
+  // The data of a document's sources, by their names.
   const dataOf = (node, found = {}) => {
     if (node === null || typeof node !== "object") return found;
     if (node.name === "ColumnDataSource") {
@@ -75,7 +75,7 @@
     return sample;
   };
 
-  // A button for each line, which hides it and shows it again.
+  // A button for each line, to hide it and show it again.
   const fillLegend = (lines) => {
     const focused = document.activeElement?.dataset?.line;
     legend.replaceChildren(
@@ -105,7 +105,7 @@
     const [index] = sources.points.selected.indices;
     if (index === undefined) return;
     const job = Number(sources.points.data.job[index]);
-    // Who comes back may click on the same point again.
+    // Somebody who comes back may click on the same point again.
     sources.points.selected.indices = [];
     if (Number.isSafeInteger(job)) window.location.assign(`${place.dataset.root}/job/${job}`);
   };
@@ -133,7 +133,7 @@
     if (hidden.size) fill();
   };
 
-  // What is drawn already takes new data, so that it stays zoomed as it is.
+  // An existing plot gets new data, so that its zoom stays.
   const show = async (answer) => {
     newest = answer.newest;
     labels = answer.lines.map((line) => line.label);

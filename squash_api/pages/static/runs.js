@@ -1,4 +1,4 @@
-// The list of runs, kept up to date as jobs come.
+// The list of runs, updated as jobs arrive.
 "use strict";
 
 squashLive(squashReplace);

@@ -1,18 +1,18 @@
-from squash_api.generate.chronograf.package import EVERYTHING, SHOWN, TAGS, template_variables
+from squash_api.generate.chronograf.package import EVERYTHING, SHOWN, template_variables
 from squash_api.generate.chronograf.queries import Place
-from squash_api.schema.names import Schema
+from squash_api.schema.names import VALUE_TAGS, Schema
 
 VARIABLES = template_variables(Place("squash", "autogen", "validate_drp"))
 
 
 def test_the_tags_are_tags_of_the_points() -> None:
-    assert set(TAGS) <= set(Schema().tags)
+    assert set(VALUE_TAGS) <= set(Schema().tags)
 
 
 def test_there_is_a_list_of_the_values_of_each_tag() -> None:
     lists = [item for item in VARIABLES if item["type"] == "tagValues"]
     assert [(item["tempVar"], item["query"]["tagKey"]) for item in lists] == [
-        (f":{tag}:", tag) for tag in TAGS
+        (f":{tag}:", tag) for tag in VALUE_TAGS
     ]
 
 
@@ -31,7 +31,7 @@ def test_everything_is_shown_at_first() -> None:
 def test_every_set_of_tags_can_be_chosen() -> None:
     (show,) = (item for item in VARIABLES if item["tempVar"] == SHOWN)
     choices = {item["key"]: item["value"] for item in show["values"]}
-    assert len(choices) == 2 ** len(TAGS)
+    assert len(choices) == 2 ** len(VALUE_TAGS)
     assert choices["only dataset + filter"] == '"dataset" = :dataset: AND "filter" = :filter:'
 
 

@@ -1,0 +1,226 @@
+"""What can be asked: one table, from which everything that asks or reads questions is made. Pure.
+
+By it the query of an address is read, OpenAPI describes the query, and commands have their options;
+a test holds the client to it. A new parameter is a row here, its name in `ASKED` and `OPTIONS`, and
+the part of `Question` that it gives.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from squash_api.schema.names import HEADLINE_TAGS, TAGS, VALUE_TAGS
+from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
+
+Place = Literal["measurements", "report"]
+"""Where questions are asked: at the address of this name, and by its command."""
+
+Kind = Literal[
+    "texts", "names", "ids", "time", "text", "truth", "count", "choice", "fields", "cursor", "level"
+]
+"""How a parameter is read. `names` are texts as the record keeps what jobs say of themselves."""
+
+Format = Literal["json", "csv", "parquet"]
+FORMATS: tuple[Format, ...] = ("json", "csv", "parquet")
+REPORT_FORMATS = ("json", "html", "md", "xml")
+"""What a report may come as; HTML is made by the page at the same address."""
+
+COMPARED = "compare_"
+"""Begins the parameters of what a report is compared with."""
+
+MOST_JSON = 1000
+"""Most values on a page."""
+
+_REPEATED: tuple[Kind, ...] = ("texts", "names", "ids", "fields")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A row of the table: a parameter, how it is read, and which part of a `Question` it gives.
+
+    `option` is what the help of a command says, with `{ago}` for an example of how long ago;
+    `measurements` and `report` are what OpenAPI says at the address of that name. Where they are
+    empty, it says the same.
+    """
+
+    name: str
+    kind: Kind
+    gives: str
+    option: str
+    measurements: str = ""
+    report: str = ""
+    least: int = 1
+    most: int | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it may be given again."""
+        return self.kind in _REPEATED
+
+    def description(self, place: Place) -> str:
+        """Return what OpenAPI says of it."""
+        if place == "measurements":
+            return self.measurements or self.option
+        again = "; may be given again." if self.is_repeated else "."
+        return self.report or self.option.removesuffix(".") + again
+
+    def schema(self) -> dict[str, Any]:
+        """Return what OpenAPI says of its values."""
+        if self.kind in {"texts", "names", "ids"}:
+            return {
+                "type": "array",
+                "items": {"type": "integer" if self.kind == "ids" else "string"},
+            }
+        if self.kind == "truth":
+            return {"type": "boolean"}
+        if self.kind == "count":
+            most = {} if self.most is None else {"maximum": self.most}
+            return {"type": "integer", "minimum": self.least, **most}
+        return {"type": "string", **({"enum": list(self.choices)} if self.choices else {})}
+
+
+_ROWS = (
+    Parameter("metric", "texts", "metrics", "Only this metric.", "Only values of this metric."),
+    Parameter(
+        "package",
+        "texts",
+        "packages",
+        "Only metrics of this package.",
+        report="Only metrics of this verification package; may be given again.",
+    ),
+    Parameter("run", "names", "runs", "Only jobs of this run."),
+    Parameter("version_tag", "names", "version_tags", "Only jobs of this release."),
+    Parameter("job", "ids", "jobs", "Only this job, by its id.", "Only this job."),
+    *(
+        Parameter(tag, "names", "tags", f"Only jobs of this {tag}.", "Only jobs with this tag.")
+        for tag in HEADLINE_TAGS
+    ),
+    Parameter(
+        "since",
+        "time",
+        "since_ns",
+        "Only this time or later: a date, or how long ago ({ago}).",
+        "Only this time or later: an ISO date, or 90d for so long ago.",
+        "Only jobs of this time (ISO 8601) or later, or how long ago: `24h`, `7d`.",
+    ),
+    Parameter(
+        "until",
+        "time",
+        "until_ns",
+        "Only this time or earlier, likewise.",
+        report="Only jobs of this time or earlier; a day means all of it.",
+    ),
+    Parameter("unit", "text", "unit", "Convert the values to this unit."),
+    Parameter(
+        "fields",
+        "fields",
+        "fields",
+        "Metadata to give, by commas: meta.airmass; * for all.",
+        "Metadata to give, by commas: meta.airmass,...; * for all.",
+    ),
+    Parameter(
+        "absent",
+        "truth",
+        "has_absent",
+        "Give absent values too.",
+        "Give absent values too, as null.",
+    ),
+    Parameter(
+        "points",
+        "count",
+        "points",
+        "Most values of each metric and set of tags; the extremes stay.",
+        "At most so many values of each metric and set of tags, the extremes among them.",
+        least=FEWEST_POINTS,
+        most=MOST_POINTS,
+    ),
+    Parameter(
+        "format",
+        "choice",
+        "format",
+        "How the values are given.",
+        report="JSON, one self-contained HTML file, Markdown, or JUnit XML.",
+        choices=FORMATS,
+    ),
+    Parameter(
+        "limit",
+        "count",
+        "limit",
+        "Most values.",
+        f"Most values; for JSON 100 unless given, and at most {MOST_JSON}.",
+    ),
+    Parameter("after", "cursor", "after", "Where the page before ended."),
+    Parameter(
+        "tag",
+        "texts",
+        "labels",
+        "Only metrics and specifications with this tag; of several, all.",
+        report="Only metrics and specifications with this tag; of several, with all of them.",
+    ),
+    Parameter(
+        "level",
+        "level",
+        "level",
+        "Mildest level of the specifications to judge by: INFO, WARNING or CRITICAL.",
+    ),
+    Parameter(f"{COMPARED}run", "names", "runs", "Compare with this run."),
+    Parameter(f"{COMPARED}version_tag", "names", "version_tags", "Compare with this release."),
+    *(
+        Parameter(
+            f"{COMPARED}{name}",
+            "time",
+            f"{name}_ns",
+            f"Compare with this time or {side}.",
+            report=f"Compare with jobs of this time or {side}.",
+        )
+        for name, side in (("since", "later"), ("until", "earlier"))
+    ),
+)
+
+PARAMETERS: Mapping[str, Parameter] = {row.name: row for row in _ROWS}
+"""What can be asked, by name."""
+
+ASKED: Mapping[Place, tuple[str, ...]] = {
+    "measurements": (
+        *("metric", "package", "run", "version_tag", "job", "since", "until", "unit", "fields"),
+        *("absent", "points", "format", "limit", "after"),
+    ),
+    "report": (
+        *("run", "pipeline", "version_tag", "since", "until", "package", "metric", *VALUE_TAGS),
+        *("tag", "level", *(name for name in PARAMETERS if name.startswith(COMPARED))),
+    ),
+}
+"""What can be asked at each place; of measurements, any tag and `meta.<key>` besides."""
+
+OPTIONS: Mapping[Place, tuple[str, ...]] = {
+    "measurements": (
+        *("metric", "package", *VALUE_TAGS, "run", "version_tag", "job", "since", "until", "unit"),
+        *("fields", "absent", "points"),
+    ),
+    # There, `--level` is the mildest violation that counts.
+    "report": tuple(name for name in ASKED["report"] if name != "level"),
+}
+"""What the command of each place has an option for."""
+
+AGO: Mapping[Place, str] = {"measurements": "90d", "report": "24h"}
+"""An example of how long ago."""
+
+
+def openapi_parameters(place: Place) -> list[dict[str, Any]]:
+    """Return the parameters of an address as OpenAPI has them."""
+    rows = [PARAMETERS[name] for name in ASKED[place]]
+    if place == "measurements":
+        rows += [replace(PARAMETERS[HEADLINE_TAGS[0]], name=tag) for tag in TAGS]
+    else:
+        rows.append(replace(PARAMETERS["format"], choices=REPORT_FORMATS))
+    return [
+        {
+            "in": "query",
+            "name": row.name,
+            "required": False,
+            "schema": row.schema(),
+            "description": row.description(place),
+        }
+        for row in rows
+    ]
