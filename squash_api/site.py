@@ -21,6 +21,7 @@ from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.events import JobEvents
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
 from squash_api.index.tags_in_force import check_tags, schema_of
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.metrics import Vocabulary
@@ -146,6 +147,11 @@ class Site:
         return Deriver(self.record, self.vocabulary)
 
     @cached_property
+    def reader(self) -> Reader:
+        """Reads the record and its index."""
+        return Reader(self.record, self.deriver, self.vocabulary)
+
+    @cached_property
     def definitions(self) -> Definitions:
         """Metrics and specifications: those in force, and changing them."""
         return Definitions(
@@ -160,12 +166,12 @@ class Site:
     @cached_property
     def trends(self) -> Trends:
         """Values over time."""
-        return Trends(self.record, self.deriver, self.definitions.in_force, self.vocabulary)
+        return Trends(self.reader, self.definitions.in_force)
 
     @cached_property
     def standings(self) -> Standings:
         """How the values of late stand."""
-        return Standings(self.record, self.definitions.in_force, self.schema)
+        return Standings(self.reader, self.definitions.in_force)
 
     @cached_property
     def board(self) -> Board:
@@ -175,18 +181,12 @@ class Site:
     @cached_property
     def states(self) -> JobStates:
         """How jobs stand."""
-        return JobStates(self.record, self.definitions.in_force, self.deriver, self.schema)
+        return JobStates(self.reader, self.definitions.in_force)
 
     @cached_property
     def reports(self) -> PeriodReports:
         """Reports on runs, periods and releases."""
-        return PeriodReports(
-            self.record,
-            self.deriver,
-            self.definitions.in_force,
-            self.schema,
-            url=self.settings.url,
-        )
+        return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
 
     @cached_property
     def events(self) -> JobEvents:

@@ -6,8 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.changes import (
     NOUNS,
@@ -27,7 +25,7 @@ from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
 from squash_api.judging.specifications import Specification
 from squash_api.record.definitions import DefinitionRow, Kind, one, owner_of
 from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from squash_api.index.code_changes import CodeChangeReader
 from squash_api.index.deriver import Deriver
-from squash_api.index.runs import Run, runs_through
+from squash_api.index.runs import Run, Runs, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
@@ -98,7 +98,7 @@ class PointMaker:
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
-            changed = self._changes.read_many(connection, list(contents))
+            changed = self._changes.since_run_before(Runs(connection), list(contents))
             for job_id, content in contents.items():
                 changes = changed.get(job_id)
                 points = job_to_points(
@@ -107,7 +107,7 @@ class PointMaker:
                     time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
-                    code_changes=None if changes is None else changes.packages,
+                    code_changes=None if changes is None else changes.told,
                 )
                 batch.points.extend(points)
                 batch.owners.extend([job_id] * len(points))

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
-
+from squash_api.index.contexts import JobContext
 from squash_api.index.derived import (
     Derived,
-    JobContext,
     derived_through,
     jobs_to_rederive,
     replace_measurements,
@@ -25,7 +23,7 @@ from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.metrics import Vocabulary
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.schema.names import RUN_ID, TAG_SOURCES, Context
 from squash_api.schema.text import clean_text, tag_text
 from squash_api.verify.metrics import KnownMetric

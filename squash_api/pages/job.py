@@ -6,10 +6,9 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.index.jobs import measurement_objects
+from squash_api.index.reader import View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import load_job
@@ -21,7 +20,7 @@ from squash_api.pages.rendering import query_text, render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Vocabulary
-from squash_api.routes.jobs import job_id_of
+from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
 from squash_api.site import Site
@@ -53,20 +52,20 @@ async def job_page(request: Request) -> Response:
 
 def _page(request: Request, job_id: int) -> Response:
     site: Site = request.app.state.site
-    site.deriver.catch_up()
+    site.reader.catch_up()
     is_now = request.query_params.get("specs") == "now"
-    with site.record.read() as connection:
-        row, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        row, job = view.ask(load_job, job_id)
         names = [target.name for target in site.settings.targets]
-        deliveries = job_deliveries(connection, row, targets=names)
-        revision = current_revision(connection) if is_now else row.revision
+        deliveries = view.ask(job_deliveries, row, targets=names)
+        revision = view.ask(current_revision) if is_now else row.revision
     verdicts = job_report(
         row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=is_now
     )
     context = site.vocabulary.schema.context(job.meta)
-    place = place_of(site.record, site.states, job_id, revision=revision)
-    with site.record.read() as connection:
-        comparisons = _comparisons(connection, job_id, place)
+    place = place_of(site.reader, site.states, job_id, revision=revision)
+    with site.reader.view() as view:
+        comparisons = _comparisons(view, job_id, place)
     blobs = _blobs(job, request.query_params)
     return render(
         request,
@@ -161,18 +160,16 @@ def _run(context: Context) -> dict[str, Any] | None:
     }
 
 
-def _comparisons(
-    connection: Connection, job_id: int, place: Place | None
-) -> list[tuple[str, Comparison]]:
+def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str, Comparison]]:
     """Return what a job is compared with, in words, and the differences."""
-    before = run_before(connection, job_id)
+    before = run_before(view, job_id)
     words = "the previous run"
     if before is None and place is not None and place.previous is not None:
         before, words = place.previous.job_id, "the previous job in this series"
     passing = None if place is None or place.last_passing is None else place.last_passing.job_id
     found = [
-        (words, compare(connection, job_id, before)),
-        ("the last one that passed", compare(connection, job_id, passing)),
+        (words, compare(view, job_id, before)),
+        ("the last one that passed", compare(view, job_id, passing)),
     ]
     return [(text, comparison) for text, comparison in found if comparison is not None]
 

@@ -4,6 +4,7 @@ JSON is written by orjson: values go out as the shortest text that reads back th
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -49,6 +50,11 @@ class ErrorBody(BaseModel):
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for these statuses."""
     return {status_code: {"model": ErrorBody} for status_code in status_codes}
+
+
+def date_text(time_ns: int) -> str:
+    """Return a time as clients of the original read it: seconds, in UTC."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class FailurePage(Protocol):
@@ -177,7 +183,7 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
 
 
 # The first that fits is taken.
-_ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+_ANSWERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
     SquashError: _squash_error,
     RequestValidationError: _validation_error,
     HTTPException: _http_error,

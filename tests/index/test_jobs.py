@@ -7,15 +7,7 @@ import pytest
 
 from squash_api.accounts.accounts import Account
 from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError
-from squash_api.index.jobs import (
-    date_text,
-    delete_job,
-    find_blob,
-    list_measurements,
-    measurement_objects,
-    post_measurement,
-)
-from squash_api.ingest.document import Job, decode_job
+from squash_api.index.jobs import delete_job, post_measurement
 from squash_api.record.deliveries import (
     ensure_targets,
     mark_sent,
@@ -60,8 +52,8 @@ def add(
     job: int,
     document: dict[str, Any],
     account: Account = ADA,
-) -> dict[str, Any]:
-    return post_measurement(record, vocabulary, job_id=job, document=document, account=account)
+) -> None:
+    post_measurement(record, vocabulary, job_id=job, document=document, account=account)
 
 
 def test_a_deleted_job_leaves_who_and_when(record: Record) -> None:
@@ -158,50 +150,3 @@ def test_of_two_first_measurements_at_once_one_gives_the_unit(
         thread.join()
     assert sorted(outcomes)[:3] == ["", "", ""]
     assert len(set(outcomes)) == 2
-
-
-def test_a_page_of_measurements_ends_where_it_is_full(
-    record: Record, vocabulary: Vocabulary
-) -> None:
-    for number in range(3):
-        new_job(record, measured("p.a"), measured("p.b"), asked_ns=number)
-    vocabulary.refresh()
-    cursor: tuple[int, int] | None = (0, 0)
-    pages = []
-    while cursor is not None:
-        found, cursor = list_measurements(record, vocabulary, after=cursor, limit=4)
-        pages.append([(item["job"], item["metric"]) for item in found])
-    assert pages == [[(1, "p.a"), (1, "p.b"), (2, "p.a"), (2, "p.b")], [(3, "p.a"), (3, "p.b")]]
-
-
-def test_added_measurements_are_listed_with_their_job(
-    record: Record, vocabulary: Vocabulary
-) -> None:
-    job = new_job(record, measured("p.a"))
-    new_job(record, measured("p.z"), asked_ns=2)
-    add(record, vocabulary, job, measured("p.b"))
-    found, _ = list_measurements(record, vocabulary, after=(0, 0), limit=10)
-    assert [item["metric"] for item in found] == ["p.a", "p.b", "p.z"]
-
-
-@pytest.mark.parametrize("identifier", [[1], {"a": 1}, 3, None, True])
-def test_blobs_of_odd_identifiers_harm_no_measurement(
-    vocabulary: Vocabulary, identifier: Any
-) -> None:
-    item = measured() | {"blob_refs": [identifier, "b"]}
-    blobs = [{"identifier": identifier, "name": "odd"}, {"identifier": "b", "name": "B"}]
-    job = decode_job(make_body(item, blobs=blobs))
-    (shown,) = measurement_objects(1, job, vocabulary=vocabulary)
-    assert shown["blobs"] == [{"identifier": "b", "name": "B", "s3_uri": None}]
-
-
-def test_the_first_blob_of_an_identifier_is_found() -> None:
-    job = Job(blobs=[{"identifier": "b", "name": "1"}, {"identifier": "b", "name": "2"}])
-    assert find_blob(job, "b")["name"] == "1"
-    with pytest.raises(NotFoundError):
-        find_blob(job, "c")
-
-
-def test_dates_are_whole_seconds_in_utc() -> None:
-    assert date_text(1_532_975_152_999_999_999) == "2018-07-30T18:25:52Z"
-    assert date_text(0) == "1970-01-01T00:00:00Z"

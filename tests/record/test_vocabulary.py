@@ -7,7 +7,6 @@ from squash_api.record.definitions import DefinitionRow, append_definitions
 from squash_api.record.metrics import Vocabulary, declare_metrics, meet_metrics, withdraw_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import KnownMetric
 from tests.support.builders import open_record
 
 
@@ -23,6 +22,10 @@ def meet(record: Record, **units: str | None) -> None:
     record.write(lambda connection: meet_metrics(connection, named))
 
 
+def known(vocabulary: Vocabulary) -> dict[str, tuple[str | None, bool]]:
+    return {name: (row.unit, row.is_declared) for name, row in vocabulary.metrics.items()}
+
+
 def test_an_empty_record_has_no_metrics(record: Record) -> None:
     vocabulary = Vocabulary(record, Schema())
     assert (dict(vocabulary.metrics), vocabulary.revision) == ({}, 0)
@@ -30,10 +33,7 @@ def test_an_empty_record_has_no_metrics(record: Record) -> None:
 
 def test_metrics_of_the_record_are_there_from_the_beginning(record: Record) -> None:
     meet(record, a="mag", b=None)
-    assert dict(Vocabulary(record, Schema()).metrics) == {
-        "p.a": KnownMetric("mag", is_declared=False),
-        "p.b": KnownMetric(None, is_declared=False),
-    }
+    assert known(Vocabulary(record, Schema())) == {"p.a": ("mag", False), "p.b": (None, False)}
 
 
 def test_what_is_new_comes_with_the_next_refresh(record: Record) -> None:
@@ -49,11 +49,10 @@ def test_what_has_changed_comes_with_the_next_refresh(record: Record) -> None:
     vocabulary = Vocabulary(record, Schema())
     record.write(lambda connection: declare_metrics(connection, {"p.a": "mmag"}))
     vocabulary.refresh()
-    assert vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=True)
+    assert known(vocabulary)["p.a"] == ("mmag", True)
     record.write(lambda connection: withdraw_metrics(connection, ["p.a"]))
     vocabulary.refresh()
-    assert vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=False)
-    assert vocabulary.metrics["p.b"] == KnownMetric(None, is_declared=False)
+    assert known(vocabulary) == {"p.a": ("mmag", False), "p.b": (None, False)}
 
 
 def test_the_revision_is_that_of_the_definitions(record: Record) -> None:
@@ -70,7 +69,31 @@ def test_a_metric_whose_name_has_become_a_tag_is_left_out(record: Record) -> Non
 
 
 def test_the_metrics_cannot_be_changed_by_who_reads_them(record: Record) -> None:
-    with pytest.raises(TypeError):
-        Vocabulary(record, Schema()).metrics["p.a"] = KnownMetric(  # type: ignore[index]
-            None, is_declared=False
-        )
+    empty = Vocabulary(record, Schema())
+    meet(record, a="mag")
+    for vocabulary in (empty, Vocabulary(record, Schema())):
+        with pytest.raises(TypeError):
+            vocabulary.metrics["p.b"] = None  # type: ignore[index]
+
+
+def test_what_was_read_before_stays_as_it_was(record: Record) -> None:
+    meet(record, a="mag")
+    vocabulary = Vocabulary(record, Schema())
+    before = vocabulary.metrics
+    meet(record, b="mag")
+    vocabulary.refresh()
+    assert (set(before), set(vocabulary.metrics)) == ({"p.a"}, {"p.a", "p.b"})
+
+
+def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) -> None:
+    meet(record, a="mag")
+    vocabulary = Vocabulary(record, Schema())
+    with record.read() as connection:
+        assert vocabulary.as_of(connection).version == 1
+        meet(record, b="s")
+        vocabulary.refresh()
+        assert set(vocabulary.as_of(connection).by_name) == {"p.a"}
+    meet(record, c="s")
+    with record.read() as connection:
+        assert set(vocabulary.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
+    assert set(vocabulary.metrics) == {"p.a", "p.b", "p.c"}

@@ -85,8 +85,8 @@ class Observatory(World):
     def late(self) -> dict[Combination, ExpectedSeries]:
         """Return the expected series of the one specification that expects something."""
         days = self.freshness.days()
-        with self.standings.refreshed(now_ns=self.now_ns, days=days) as connection:
-            found = self.freshness.series(connection, now_ns=self.now_ns)
+        with self.standings.refreshed(now_ns=self.now_ns, days=days) as view:
+            found = self.freshness.series(view, now_ns=self.now_ns)
         assert len({item.specification for item in found}) <= 1
         return {item.tags: item for item in found}
 
