@@ -19,7 +19,7 @@ from squash_api.judging.limits import Limit
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric, Metric
@@ -71,7 +71,11 @@ def set_of_package(
         Only specifications on these metrics or verification packages; empty: on all.
     """
     return _set_of(
-        package.specifications, package.metrics, Vocabulary(record, schema).metrics, schema, metrics
+        package.specifications,
+        package.metrics,
+        Metrics(record, schema).now.by_name,
+        schema,
+        metrics,
     )
 
 
@@ -92,14 +96,14 @@ def set_in_force(
         if defined.origin == "yaml"
     }
     return _set_of(
-        specifications, snapshot.declared, Vocabulary(record, schema).metrics, schema, metrics
+        specifications, snapshot.declared, Metrics(record, schema).now.by_name, schema, metrics
     )
 
 
 def _set_of(
     specifications: Mapping[str, Specification],
     declared: Mapping[str, Metric],
-    vocabulary: Mapping[str, KnownMetric],
+    metrics: Mapping[str, KnownMetric],
     schema: Schema,
     wanted: Collection[str],
 ) -> SpecificationSet:
@@ -111,7 +115,7 @@ def _set_of(
         and (not wanted or item.metric in wanted or item.metric.partition(".")[0] in wanted)
     }
     known = {
-        **vocabulary,
+        **metrics,
         **{name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()},
     }
     watched = watched_metrics(chosen.values(), declared, schema)

@@ -18,7 +18,7 @@ from squash_api.judging.alerts import LEVELS, severity_of
 from squash_api.judging.limits import Limit, Verdict, judge_job, limits_of, state_word
 from squash_api.judging.metadata_query import applies
 from squash_api.record.jobs import JobRow, current_revision
-from squash_api.record.metrics import KnownMetrics, MetricRow, Vocabulary
+from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import KnownMetric
 
@@ -142,7 +142,7 @@ class JobStates:
     def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
         self._reader = reader
         self._definitions = definitions
-        self._schema = reader.vocabulary.schema
+        self._schema = reader.metrics.schema
         self._lock = threading.Lock()
         self._metrics = KnownMetrics()
         self._judges: OrderedDict[int, JobJudge] = OrderedDict()
@@ -239,21 +239,21 @@ def job_report(
     job: Job,
     *,
     definitions: Definitions,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     is_now: bool,
 ) -> list[Verdict]:
     """Judge a job by the specifications in force at its receipt, or by today's; sorted by name."""
     revision = None if is_now else row.revision
-    vocabulary.refresh()
-    schema = vocabulary.schema
+    metrics.refresh()
+    schema = metrics.schema
     declared = definitions.metrics_in_force(revision)
-    metrics = {
+    measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
-        else vocabulary.metrics.get(item.metric)
+        else metrics.now.by_name.get(item.metric)
         for item in job.measurements
     }
-    known = {name: metric for name, metric in metrics.items() if metric is not None}
+    known = {name: metric for name, metric in measured.items() if metric is not None}
     outcome = assess(job, metrics=known, schema=schema)
     in_force = definitions.specifications_in_force(revision)
     values = {name: outcome.values.get(name) for name in known}

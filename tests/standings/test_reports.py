@@ -29,7 +29,7 @@ def report(world: World, job: int, *, is_now: bool = False) -> dict[str, Verdict
         row,
         document,
         definitions=world.definitions,
-        vocabulary=world.vocabulary,
+        metrics=world.metrics,
         is_now=is_now,
     )
     return {verdict.name: verdict for verdict in verdicts}
