@@ -112,26 +112,29 @@ def write_page(figures: Sequence[Figure]) -> str:
     table = make_table(figures)
     page = f"""# Performance
 
-`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same bodies on the same
-machine, taking turns within one run. Each figure is the median of five rounds or more after one warm-up round. Before
-a figure counts, the benchmark checks that each side has stored everything. The service is reached from outside alone:
-by its command and over HTTP. `make bench ARGS="R5 R8"` measures some of the figures and writes nothing; `ARGS=--help`
-says how to compare two checkouts.
+`make bench` writes this page; do not edit it. A ratio compares two sides that handle the same
+bodies on the same machine, taking turns within one run. Each figure is the median of five rounds or
+more after one warm-up round. Before a figure counts, the benchmark checks that each side has stored
+everything. It uses the service only from outside: through its command and over HTTP. `make bench
+ARGS="R5 R8"` measures only these figures and writes nothing; `ARGS=--help` says how to compare two
+checkouts.
 
 - R1 ends with the last 202. The index of measurements is derived after that.
 - R2 runs `squash serve` with `SQUASH_DELIVER=off`, and `squash deliver` next to it.
 - R3 requests the root, a token and the job, one after the other, over connections that stay open.
-- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that arrives.
-- R5 sends each job at its time, however late the replies are. The other clients run in a process of their own. The
-  readers request all kinds of pages over 2 million measurements.
-- R6: a stall is how much longer than usual the slowest reply to `/healthz` took, requested every 2 ms. Memory is what
-  the process has more of after 10,000 jobs than before.
+- R4 runs one process that delivers inline. Its drain rate is timed from the first batch that
+  arrives.
+- R5 sends each job at its scheduled time, however late the replies are. The other clients run in
+  their own process. The readers request all kinds of pages over 2 million measurements.
+- R6 requests `/healthz` every 2 ms. A stall is how much longer than usual the slowest reply took.
+  Memory is how much the process has grown after 10,000 jobs.
 - R7: both records show the same amount; the front page is requested just after a job.
-- R8 and R9 are whole processes, imports included. The service starts with a record that exists.
+- R8 and R9 time whole processes, including imports. The service starts with an existing record.
 
-The other figures for pages compare two records that cover two years and show the same amount. One has 20,000 jobs with
-100 measurements each. The other has only 200 jobs, or only one metric. Milliseconds are for whole replies: the median
-of rounds, each of which requests seven metrics one after the other.
+The other figures for pages compare two records that cover two years and show the same amount. One
+has 20,000 jobs with 100 measurements each. The other has only 200 jobs, or only one metric.
+Milliseconds are for whole replies: the median of rounds, each of which requests seven metrics one
+after the other.
 
 {table}
 

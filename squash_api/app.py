@@ -28,9 +28,9 @@ from squash_api.routes import (
     status,
 )
 from squash_api.routes.counters import Counters
-from squash_api.routes.failures import add_failure_handlers
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
 from squash_api.routes.negotiation import PageRoute
+from squash_api.routes.replies import add_failure_handlers
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.verify.units import astropy_units

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
 from squash_api.record.deliveries import ensure_targets
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget, Settings, require_secret
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from squash_api.delivery.events import JobEvents
     from squash_api.delivery.influxdb import InfluxOutlet
     from squash_api.index.deriver import Deriver
+    from squash_api.index.reader import Reader
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
     from squash_api.standings.job_states import JobStates
@@ -122,10 +123,12 @@ class Site:
     @cached_property
     def schema(self) -> Schema:
         """The names in InfluxDB."""
+        schema = Schema(self.settings.tags)
+        if self._tags_of == "settings":
+            return schema
         from squash_api.index.tags_in_force import schema_of
 
-        schema = Schema(self.settings.tags)
-        return schema_of(self.record, schema) if self._tags_of == "record" else schema
+        return schema_of(self.record, schema)
 
     @cached_property
     def record(self) -> Record:
@@ -145,25 +148,30 @@ class Site:
         return accounts
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def metrics(self) -> Metrics:
         """The metrics that the record knows."""
-        return Vocabulary(self.record, self.schema)
+        return Metrics(self.record, self.schema)
 
     @cached_property
     def deriver(self) -> Deriver:
         """Makes the index of measurements."""
         from squash_api.index.deriver import Deriver
 
-        return Deriver(self.record, self.vocabulary)
+        return Deriver(self.record, self.metrics)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads the record and its index."""
+        from squash_api.index.reader import Reader
+
+        return Reader(self.record, self.deriver, self.metrics)
 
     @cached_property
     def definitions(self) -> Definitions:
         """Metrics and specifications: those in force, and changing them."""
         from squash_api.definitions.definitions import Definitions
 
-        return Definitions(
-            self.record, self.schema, self.vocabulary, catch_up=self.deriver.catch_up
-        )
+        return Definitions(self.record, self.schema, self.metrics, catch_up=self.deriver.catch_up)
 
     @cached_property
     def sources(self) -> SpecificationSources:
@@ -177,14 +185,14 @@ class Site:
         """Values over time."""
         from squash_api.trends.trends import Trends
 
-        return Trends(self.record, self.deriver, self.definitions.in_force, self.vocabulary)
+        return Trends(self.reader, self.definitions.in_force)
 
     @cached_property
     def standings(self) -> Standings:
         """How the values of late stand."""
         from squash_api.standings.standing import Standings
 
-        return Standings(self.record, self.definitions.in_force, self.schema)
+        return Standings(self.reader, self.definitions.in_force)
 
     @cached_property
     def board(self) -> Board:
@@ -198,20 +206,14 @@ class Site:
         """How jobs stand."""
         from squash_api.standings.job_states import JobStates
 
-        return JobStates(self.record, self.definitions.in_force, self.deriver, self.schema)
+        return JobStates(self.reader, self.definitions.in_force)
 
     @cached_property
     def reports(self) -> PeriodReports:
         """Reports on runs, periods and releases."""
         from squash_api.reports.report import PeriodReports
 
-        return PeriodReports(
-            self.record,
-            self.deriver,
-            self.definitions.in_force,
-            self.schema,
-            url=self.settings.url,
-        )
+        return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
 
     @cached_property
     def events(self) -> JobEvents:
@@ -238,9 +240,7 @@ class Site:
             OUTLETS[type(target)](
                 target,
                 self.record,
-                PointMaker(
-                    self.record, self.vocabulary, self.deriver, squash_url=self.settings.url
-                ),
+                PointMaker(self.record, self.metrics, self.deriver, squash_url=self.settings.url),
                 transport=self._influx_transport,
             )
             for target in targets

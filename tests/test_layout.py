@@ -1,6 +1,7 @@
 """The house keeps its shape: few rooms, subjects that are whole, no drawers."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -124,3 +125,17 @@ def test_imports_are_absolute() -> None:
 
 def test_the_folder_of_tests_is_no_package() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_whatever_is_new_is_told_that_it_knows_no_sql() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    (rule,) = (
+        item
+        for item in contracts["tool"]["importlinter"]["contracts"]
+        if item.get("forbidden_modules") == ["sqlalchemy", "alembic"]
+    )
+    tops = {Path(name).parts[0].removesuffix(".py") for name in ALL_FILES} - {"__init__"}
+    assert {name.rpartition(".")[2] for name in rule["source_modules"]} == tops - {
+        "index",
+        "record",
+    }

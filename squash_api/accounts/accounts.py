@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from squash_api.accounts.passwords import (
     Passwords,
     clean_credential,
@@ -25,7 +23,7 @@ from squash_api.errors import (
     UnauthorizedError,
 )
 from squash_api.record import users
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.record.users import UserRow
 from squash_api.settings import Settings
 

@@ -97,7 +97,7 @@ def _of_record(
         # Files have no pages, whatever their format.
         parameters = [*asked, ("format", "csv"), *_limits(limit)]
         question = read_question(parameters, schema=site.schema, now_ns=time.time_ns())
-        series = Series(site.record, site.deriver, question)
+        series = Series(site.reader, question)
         chunks = answer_chunks(series, replace(question, format=chosen), schema=site.schema)
         share = series.progress
         yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks

@@ -10,9 +10,14 @@ import typer
 
 from squash_api.commands.terminal import fail
 from squash_api.errors import SquashError
-from squash_api.generate.chronograf.dashboards import export_files
-from squash_api.generate.files import Drift, TreeError, file_problems, find_drift, write_files
-from squash_api.generate.outputs import make_files
+from squash_api.generate.files import (
+    FilesError,
+    file_problems,
+    find_drift,
+    make_files,
+    write_files,
+)
+from squash_api.generate.outputs import OUTPUTS
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.schema.names import Schema
 
@@ -57,7 +62,10 @@ def generate(
         fail("--check writes nothing, so it cannot be given with --export")
     inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     files = inputs.make()
-    drift = _find(files, output) if check else _write(files, output)
+    try:
+        drift = (find_drift if check else write_files)(files, output)
+    except FilesError as error:
+        fail(str(error))
     words = ("changed", "missing", "orphaned") if check else ("changed", "made", "removed")
     for word, paths in zip(words, (drift.changed, drift.missing, drift.orphaned), strict=True):
         for path in paths:
@@ -121,22 +129,11 @@ def find_packages(folder: Path) -> list[Path]:
     return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
-def _find(files: Mapping[str, str], output: Path) -> Drift:
-    try:
-        return find_drift(files, output)
-    except TreeError as error:
-        fail(str(error))
-
-
-def _write(files: Mapping[str, str], output: Path) -> Drift:
-    try:
-        return write_files(files, output)
-    except TreeError as error:
-        fail(str(error))
-
-
 def _export(inputs: Inputs, folder: Path) -> None:
-    files = export_files(inputs.package, schema=inputs.schema, **inputs.place)
+    files: dict[str, str] = {}
+    for output in OUTPUTS:
+        if output.export is not None:
+            files |= output.export(inputs.package, schema=inputs.schema, **inputs.place)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in sorted(files.items()):

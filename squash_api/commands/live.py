@@ -1,8 +1,8 @@
 """`squash live`: running Kapacitors and Chronografs, compared with the specifications."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,34 +17,51 @@ from squash_api.commands.generate import (
     Tag,
     read_inputs,
 )
-from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
-from squash_api.generate.files import TreeError
-from squash_api.generate.live.chronograf import Chronograf
-from squash_api.generate.live.comparison import Comparison, compare
-from squash_api.generate.live.http import LiveError
-from squash_api.generate.live.kapacitor import Kapacitor
-from squash_api.generate.live.objects import TOPICS, Kind, LiveObject, Task
-from squash_api.generate.live.push import Step
-from squash_api.generate.live.push import push as push_all
-from squash_api.generate.live.thresholds import HandChange, hand_changes, metric_alone
-from squash_api.generate.outputs import task_of
+from squash_api.commands.terminal import (
+    add_row,
+    fail,
+    make_table,
+    options_as,
+    print_json,
+    print_table,
+)
+from squash_api.generate.comparison import Comparison, Step, compare, server_of
+from squash_api.generate.comparison import push as push_all
+from squash_api.generate.files import FilesError, task_of
+from squash_api.generate.kapacitor.hand_changes import HandChange, hand_changes, metric_alone
+from squash_api.generate.kapacitor.server import Task
+from squash_api.generate.outputs import OUTPUTS
+from squash_api.generate.servers import Server, ServerError
 from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
 from squash_api.metrics_packages.resolution import Resolved
 from squash_api.settings import load_settings
 
-_KapacitorUrl = Annotated[
-    str | None, typer.Option("--kapacitor", help="Instead of SQUASH_KAPACITOR_URL.")
-]
-_ChronografUrl = Annotated[
-    str | None, typer.Option("--chronograf", help="Instead of SQUASH_CHRONOGRAF_URL.")
-]
+
+def _variable(setting: str) -> str:
+    return f"SQUASH_{setting.upper()}"
+
+
+Servers = Mapping[str, Server]
+"""Running servers, by the name of their output."""
+
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+_with_servers = options_as(
+    "urls",
+    {
+        output.name: Annotated[
+            str | None,
+            typer.Option(f"--{output.name}", help=f"Instead of {_variable(output.setting)}."),
+        ]
+        for output in OUTPUTS
+    },
+)
 
+
+@_with_servers
 def diff(
     *,
-    kapacitor: _KapacitorUrl = None,
-    chronograf: _ChronografUrl = None,
+    urls: Mapping[str, str | None],
     specs: Specs = None,
     output: Output = Path(),
     database: Database = "squash",
@@ -61,8 +78,8 @@ def diff(
     Exit code: 0 all the same, 1 something differs, 2 a server cannot be reached.
     """
     inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
-    with _connected(kapacitor, chronograf) as servers:
-        comparison = servers.compare(inputs, output)
+    with _connected(urls) as servers:
+        comparison = _compare(inputs, output, servers)
     adoptions = _adoptions(inputs, comparison)
     if as_json:
         differences = [asdict(item) for item in comparison.differences]
@@ -74,10 +91,10 @@ def diff(
     raise typer.Exit(1 if comparison.differences else 0)
 
 
+@_with_servers
 def push(
     *,
-    kapacitor: _KapacitorUrl = None,
-    chronograf: _ChronografUrl = None,
+    urls: Mapping[str, str | None],
     specs: Specs = None,
     output: Output = Path(),
     database: Database = "squash",
@@ -97,13 +114,13 @@ def push(
     """
     inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     steps = []
-    with _connected(kapacitor, chronograf) as servers:
-        comparison = servers.compare(inputs, output)
+    with _connected(urls) as servers:
+        comparison = _compare(inputs, output, servers)
         stale = [item for item in comparison.differences if item.file not in ("same", "absent")]
         if stale:
             note = "committed files are not as generated: run squash generate, and commit"
             typer.echo(f"note: {len(stale)} {note}", err=True)
-        for step in push_all(comparison, servers.kapacitor, servers.chronograf, prune=prune):
+        for step in push_all(comparison, servers, prune=prune):
             steps.append(step)
             if not as_json:
                 typer.echo(_step_text(step))
@@ -116,46 +133,33 @@ def push(
         typer.echo("Nothing to do.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Servers:
-    kapacitor: Kapacitor | None
-    chronograf: Chronograf | None
-
-    def compare(self, inputs: Inputs, output: Path) -> Comparison:
-
-        live: list[LiveObject] = []
-        kinds: list[Kind] = []
-        if self.kapacitor is not None:
-            live += [*self.kapacitor.tasks(), *self.kapacitor.handlers(TOPICS)]
-            kinds += ["task", "handler"]
-        if self.chronograf is not None:
-            live += self.chronograf.dashboards()
-            kinds += ["dashboard"]
-        try:
-            return compare(inputs.make(), output, live, kinds)
-        except TreeError as error:
-            fail(str(error))
+def _compare(inputs: Inputs, output: Path, servers: Servers) -> Comparison:
+    live = [thing for server in servers.values() for thing in server.things()]
+    kinds = [kind for item in OUTPUTS if item.name in servers for kind in item.kinds]
+    try:
+        return compare(inputs.make(), output, live, kinds)
+    except FilesError as error:
+        fail(str(error))
 
 
 @contextmanager
-def _connected(kapacitor: str | None, chronograf: str | None) -> Iterator[_Servers]:
+def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
     """Connect to the servers that have an address; their failures end the command."""
-    if kapacitor is None or chronograf is None:
+    if not all(urls.values()):
         settings = load_settings()
-        kapacitor = kapacitor or settings.kapacitor_url
-        chronograf = chronograf or settings.chronograf_url
-    if kapacitor is None and chronograf is None:
-        fail(
-            "which servers? Give --kapacitor or --chronograf, or set SQUASH_KAPACITOR_URL "
-            "or SQUASH_CHRONOGRAF_URL"
-        )
+        urls = {item.name: urls[item.name] or getattr(settings, item.setting) for item in OUTPUTS}
+    if not any(urls.values()):
+        options = " or ".join(f"--{item.name}" for item in OUTPUTS)
+        variables = " or ".join(_variable(item.setting) for item in OUTPUTS)
+        fail(f"which servers? Give {options}, or set {variables}")
     with ExitStack() as opened:
         try:
-            yield _Servers(
-                opened.enter_context(closing(Kapacitor(kapacitor))) if kapacitor else None,
-                opened.enter_context(closing(Chronograf(chronograf))) if chronograf else None,
-            )
-        except LiveError as error:
+            yield {
+                item.name: opened.enter_context(server_of(item)(url))
+                for item in OUTPUTS
+                if (url := urls[item.name])
+            }
+        except ServerError as error:
             fail(str(error))
 
 

@@ -1,12 +1,10 @@
 """Results for a file: a question as options, asked of a service, written whole or not at all."""
 
-import inspect
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -14,7 +12,7 @@ import httpx
 import typer
 
 from squash_api.client.wire import SquashClientError, Wire
-from squash_api.commands.terminal import fail
+from squash_api.commands.terminal import Command, fail, options_as
 from squash_api.trends.parameters import AGO, OPTIONS, PARAMETERS, Parameter, Place
 
 Output = Annotated[
@@ -24,8 +22,6 @@ Url = Annotated[str | None, typer.Option(help="Root of a service to ask, not the
 Asked = Sequence[tuple[str, str]]
 """A question as the query of an address has it: names, each with its text."""
 
-Command = Callable[..., None]
-
 _TIMEOUT_S = 900.0
 _RETRIES = 5
 
@@ -33,34 +29,18 @@ _RETRIES = 5
 def with_question(place: Place) -> Callable[[Command], Command]:
     """Give a command the options of a place, in front of its own; `asked` is what they say."""
     rows = [PARAMETERS[name] for name in OPTIONS[place]]
-
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def run(**given: Any) -> None:
-            asked = [(row.name, text) for row in rows for text in _texts(given.pop(row.name))]
-            command(asked=asked, **given)
-
-        signature = inspect.signature(command)
-        own = [item for item in signature.parameters.values() if item.name != "asked"]
-        parameters = [*(_option(row, place) for row in rows), *own]
-        # typer makes the options of these.
-        vars(run)["__signature__"] = signature.replace(parameters=parameters)
-        run.__annotations__ = {item.name: item.annotation for item in parameters}
-        return run
-
-    return decorate
+    return options_as(
+        "asked",
+        {row.name: _option(row, place) for row in rows},
+        gather=lambda given: [(name, text) for name in given for text in _texts(given[name])],
+    )
 
 
-def _option(row: Parameter, place: Place) -> inspect.Parameter:
-    option = typer.Option(f"--{row.name.replace('_', '-')}", help=row.option.format(ago=AGO[place]))
+def _option(row: Parameter, place: Place) -> Any:
     kinds: dict[str, Any] = {"truth": bool, "count": int | None}
     kind = kinds.get(row.kind, list[str] | None if row.is_repeated else str | None)
-    return inspect.Parameter(
-        row.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=False if row.kind == "truth" else None,
-        annotation=Annotated[kind, option],
-    )
+    words = row.option.format(ago=AGO[place])
+    return Annotated[kind, typer.Option(f"--{row.name.replace('_', '-')}", help=words)]
 
 
 def _texts(value: Any) -> Sequence[str]:

@@ -4,11 +4,13 @@ They exit with 0 as wished, 1 for a finding or a refusal, 2 for input that canno
 go to standard output; errors, notes and progress bars to standard error.
 """
 
+import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, get_args
 
 import typer
 from rich import box
@@ -20,8 +22,46 @@ from rich.text import Text
 from squash_api.errors import InvalidInputError, SquashError
 
 Item = TypeVar("Item")
+Command = Callable[..., None]
 
 _WIDTH_OF_A_FILE = 1000
+
+
+def options_as(
+    name: str, options: Mapping[str, Any], *, gather: Callable[[dict[str, Any]], Any] = dict
+) -> Callable[[Command], Command]:
+    """Give a command options from a table, in front of its own; it gets all of them as `name`.
+
+    Parameters
+    ----------
+    options
+        Their types as typer reads them, by name. One that is not given is None, or a flag False.
+    gather
+        Makes what the command gets of the values by name.
+    """
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            command(**{name: gather({key: given.pop(key) for key in options})}, **given)
+
+        signature = inspect.signature(command)
+        own = [item for item in signature.parameters.values() if item.name != name]
+        first = [
+            inspect.Parameter(
+                key,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if get_args(kind)[0] is bool else None,
+                annotation=kind,
+            )
+            for key, kind in options.items()
+        ]
+        # typer makes the options of these.
+        vars(run)["__signature__"] = signature.replace(parameters=[*first, *own])
+        run.__annotations__ = {item.name: item.annotation for item in (*first, *own)}
+        return run
+
+    return decorate
 
 
 def print_error(message: str) -> None:

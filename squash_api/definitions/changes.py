@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import requeue_metrics
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -24,6 +22,7 @@ from squash_api.record.definitions import (
     newest_revisions,
 )
 from squash_api.record.metrics import declare_metrics, known_units, withdraw_metrics
+from squash_api.record.record import Connection
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric, metric_from_json
 from squash_api.verify.units import converter

@@ -10,7 +10,6 @@ from datetime import date
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection
 
 from squash_api.definitions.changes import Proposal, incompatible_units, misfits, store
 from squash_api.definitions.in_force import Defined
@@ -18,7 +17,7 @@ from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.record.definitions import DefinitionRow, Kind, current
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.record.users import get_user
 from squash_api.schema.names import Schema
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import structlog
-from sqlalchemy import Connection
 
 from squash_api.judging.specifications import Specification, parse_specification
 from squash_api.record.definitions import (
@@ -18,7 +17,7 @@ from squash_api.record.definitions import (
     newest_revisions,
 )
 from squash_api.record.jobs import current_revision
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric, parse_metric
 

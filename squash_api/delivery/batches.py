@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from squash_api.index.code_changes import CodeChangeReader
 from squash_api.index.deriver import Deriver
-from squash_api.index.runs import Run, runs_through
+from squash_api.index.runs import Run, Runs, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
 
@@ -43,17 +43,17 @@ class PointMaker:
 
     Parameters
     ----------
-    record, vocabulary, deriver
+    record, metrics, deriver
         Where the jobs come from.
     squash_url
         Public root of the service, for the link of each point to its job.
     """
 
     def __init__(
-        self, record: Record, vocabulary: Vocabulary, deriver: Deriver, *, squash_url: str
+        self, record: Record, metrics: Metrics, deriver: Deriver, *, squash_url: str
     ) -> None:
         self._record = record
-        self._vocabulary = vocabulary
+        self._metrics = metrics
         self._deriver = deriver
         self._squash_url = squash_url
         self._changes = CodeChangeReader()
@@ -77,7 +77,7 @@ class PointMaker:
             added = added_measurements(connection, job_ids)
             is_derived = runs_through(connection) >= job_ids[-1]
             # After that, so that every metric that is met is known.
-            self._vocabulary.refresh()
+            self._metrics.refresh()
             for row in job_rows(connection, job_ids):
                 if row.body is None:
                     continue
@@ -91,14 +91,14 @@ class PointMaker:
         return contents
 
     def _content_of(self, row: JobRow, job: Job) -> _Content:
-        schema = self._vocabulary.schema
-        outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
+        schema = self._metrics.schema
+        outcome = assess(job, metrics=self._metrics.known, schema=schema)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))
 
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
-            changed = self._changes.read_many(connection, list(contents))
+            changed = self._changes.since_run_before(Runs(connection), list(contents))
             for job_id, content in contents.items():
                 changes = changed.get(job_id)
                 points = job_to_points(
@@ -107,7 +107,7 @@ class PointMaker:
                     time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
-                    code_changes=None if changes is None else changes.packages,
+                    code_changes=None if changes is None else changes.told,
                 )
                 batch.points.extend(points)
                 batch.owners.extend([job_id] * len(points))

@@ -7,6 +7,7 @@ rounds that fail. `delivery/background.py` runs them.
 import random
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,12 +69,17 @@ class Reader(ABC):
     waits_for_jobs = True
     """Whether a stored job shall wake it."""
 
+    first_wait = NO_WAIT
+    """The wait before the first round."""
+
     def __init__(self, name: str, back_off: BackOff, *, failure: str, **labels: str) -> None:
         self.name = name
         self._back_off = back_off
         self._failure = failure
         self._labels = labels
         self._woken = threading.Event()
+        self.wake: Callable[[], None] = self._woken.set
+        """Says that there may be something to do. May be called from any thread."""
         self._stopped = threading.Event()
 
     @abstractmethod
@@ -82,12 +88,9 @@ class Reader(ABC):
 
     def run(self) -> None:
         """Do rounds until `stop`."""
+        self._wait(self.first_wait)
         while not self._stopped.is_set():
-            wait = self.round()
-            if wait != NO_WAIT:
-                self._stopped.wait(wait.least_s)
-                self._woken.wait(wait.longest_s - wait.least_s)
-                self._woken.clear()
+            self._wait(self.round())
 
     def round(self) -> Wait:
         """Do one round, whatever comes of it; return the wait before the next."""
@@ -102,11 +105,6 @@ class Reader(ABC):
         """Note that a round has failed; return the wait before the next."""
         _log.exception(self._failure, **self._labels)
         return self._back_off.wait()
-
-    def wake(self) -> None:
-        """Say that there may be something to do. May be called from any thread."""
-        if not self._woken.is_set():
-            self._woken.set()
 
     def was_woken(self) -> bool:
         """Tell whether somebody has woken it during this round; then that is forgotten."""
@@ -129,3 +127,9 @@ class Reader(ABC):
 
     def close(self) -> None:  # noqa: B027  most have nothing to close
         """Close what it holds open, once `run` has ended."""
+
+    def _wait(self, wait: Wait) -> None:
+        if wait != NO_WAIT:
+            self._stopped.wait(wait.least_s)
+            self._woken.wait(wait.longest_s - wait.least_s)
+            self._woken.clear()

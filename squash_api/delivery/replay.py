@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from squash_api.errors import NotFoundError, SettingsError
 from squash_api.index.tags_in_force import put_tags
 from squash_api.influx.client import InfluxClient
 from squash_api.ingest.stored_job import MAX_ID
 from squash_api.record.deliveries import ensure_targets, request_redelivery, reset_target
 from squash_api.record.jobs import job_ids_in_time
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
 

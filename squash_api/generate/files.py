@@ -1,34 +1,29 @@
-"""The generated files: marked as such, checked as a whole, written, compared with what is there.
+"""The generated files: made, marked, checked as a whole, written, compared with what is there.
 
-A file is ours if it stands in one of the generated folders, has one of their extensions and holds
-the words `MARK`. Any other file there belongs to somebody: it is never removed, nor called drift.
+A file is ours if an output makes files of its extension in its folder, and it holds the words
+`MARK`. Any other file there belongs to somebody: it is never removed, nor called drift.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import yaml
 
-MARK = "squash generate"
-"""The words by which a generated file, task or dashboard is known."""
-
-FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "kapacitor/tasks": (".tick",),
-    "kapacitor/handlers": (".yaml",),
-    "chronograf": (".dashboard", ".src", ".kap", ".org"),
-}
-"""The generated folders, and the extensions of the files that are made in each."""
+from squash_api.generate.kapacitor.tasks import kapacitor_files
+from squash_api.generate.output import MARK
+from squash_api.generate.outputs import OUTPUTS, file_kind_of
+from squash_api.metrics_packages.loading import MetricsPackage
+from squash_api.schema.names import Schema
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
 _MAX_NAME_BYTES = 200
 _NOTE = f"Made by {MARK}: edit the specifications, not this file."
-_COMMENTS = {".tick": "//", ".yaml": "#"}
 
 
-class TreeError(Exception):
+class FilesError(Exception):
     """The files cannot be written as they are, or not at this place."""
 
 
@@ -43,6 +38,44 @@ class Drift:
     def __bool__(self) -> bool:
         """Tell whether there is any difference."""
         return bool(self.changed or self.missing or self.orphaned)
+
+
+def make_files(
+    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+) -> dict[str, str]:
+    """Return the texts by path below the output, sorted; the arguments alone decide about them.
+
+    Parameters
+    ----------
+    package
+        Without problems.
+    schema
+        The names in InfluxDB.
+    database, retention_policy
+        Where the service writes its points, as Kapacitor and Chronograf see it.
+
+    Raises
+    ------
+    SettingsError
+        If a name cannot be written in one of the files' languages.
+    """
+    place = {"database": database, "retention_policy": retention_policy}
+    made: dict[str, str] = {}
+    for output in OUTPUTS:
+        made |= output.render(package, schema=schema, **place)
+    return with_marks(made)
+
+
+def task_of(
+    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
+) -> str:
+    """Return Kapacitor's task of the only metric of a package, as `make_files` makes it."""
+    files = kapacitor_files(
+        package, schema=schema, database=database, retention_policy=retention_policy
+    )
+    (name,) = package.metrics
+    path = f"kapacitor/tasks/{name}.tick"
+    return _with_mark(path, files[path])
 
 
 def with_marks(files: Mapping[str, str]) -> dict[str, str]:
@@ -74,11 +107,11 @@ def find_drift(files: Mapping[str, str], output: Path) -> Drift:
 
 def files_of_ours(output: Path) -> Iterator[str]:
     """Yield the paths of the generated files that stand below a directory."""
-    for folder, extensions in FOLDERS.items():
-        directory = output / folder
+    for kind in (kind for item in OUTPUTS for kind in item.files):
+        directory = output / kind.folder
         for place in sorted(directory.iterdir()) if directory.is_dir() else ():
-            if place.suffix in extensions and MARK.encode() in (_read(place) or b""):
-                yield f"{folder}/{place.name}"
+            if place.suffix == kind.extension and MARK.encode() in (_read(place) or b""):
+                yield f"{kind.folder}/{place.name}"
 
 
 def write_files(files: Mapping[str, str], output: Path) -> Drift:
@@ -94,12 +127,12 @@ def write_files(files: Mapping[str, str], output: Path) -> Drift:
 
     Raises
     ------
-    TreeError
+    FilesError
         If a file is not sound, or cannot be written.
     """
     problems = file_problems(files)
     if problems:
-        raise TreeError("\n".join(problems))
+        raise FilesError("\n".join(problems))
     staged: dict[Path, Path] = {}
     try:
         drift = find_drift(files, output)
@@ -113,7 +146,7 @@ def write_files(files: Mapping[str, str], output: Path) -> Drift:
         for path in drift.orphaned:
             (output / path).unlink()
     except OSError as error:
-        raise TreeError(f"{error.filename}: {error.strerror}") from error
+        raise FilesError(f"{error.filename}: {error.strerror}") from error
     finally:
         for new in staged.values():
             new.unlink(missing_ok=True)
@@ -123,7 +156,8 @@ def write_files(files: Mapping[str, str], output: Path) -> Drift:
 def _with_mark(path: str, text: str) -> str:
     if MARK in text:
         return text
-    comment = _COMMENTS.get(PurePosixPath(path).suffix)
+    kind = file_kind_of(path)
+    comment = None if kind is None else kind.language.comment
     if comment is not None:
         return f"{comment} {_NOTE}\n{text}"
     if not text.startswith("{"):
@@ -134,8 +168,8 @@ def _with_mark(path: str, text: str) -> str:
 
 
 def _path_problem(path: str) -> str | None:
-    folder, _, name = path.rpartition("/")
-    if PurePosixPath(name).suffix not in FOLDERS.get(folder, ()):
+    name = path.rpartition("/")[2]
+    if file_kind_of(path) is None:
         return "not a place of generated files"
     if _NAME.match(name) is None:
         return "the name holds more than letters, digits, '_', '-' and '.'"
@@ -150,14 +184,11 @@ def _text_problem(path: str, text: str) -> str | None:
         return f"the mark '{MARK}' is missing"
     if not text.endswith("\n") or "\r" in text or "\0" in text:
         return "not lines of text"
+    kind = file_kind_of(path)
+    parse = None if kind is None else kind.language.parse
     try:
         text.encode()
-        if path.endswith(".yaml"):
-            is_mapping = isinstance(yaml.safe_load(text), dict)
-        elif path.endswith(".tick"):
-            is_mapping = True
-        else:
-            is_mapping = isinstance(json.loads(text), dict)
+        is_mapping = parse is None or isinstance(parse(text), dict)
     except UnicodeEncodeError:
         return "not text that UTF-8 can hold"
     except (yaml.YAMLError, ValueError) as error:
@@ -176,4 +207,4 @@ def _read(place: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise TreeError(f"{place}: {error.strerror}") from None
+        raise FilesError(f"{place}: {error.strerror}") from None

@@ -1,45 +1,47 @@
-"""All files that metrics packages generate. Pure."""
+"""The table of outputs: all that is generated from specifications.
 
-from squash_api.generate.chronograf.dashboards import chronograf_files
-from squash_api.generate.files import with_marks
+Another output is a row here, with the package that renders it.
+"""
+
+from pathlib import PurePosixPath
+
+from squash_api.generate.chronograf.dashboards import chronograf_files, export_files
 from squash_api.generate.kapacitor.tasks import kapacitor_files
-from squash_api.metrics_packages.loading import MetricsPackage
-from squash_api.schema.names import Schema
+from squash_api.generate.output import JSON, TICKSCRIPT, YAML, FileKind, Output
+
+OUTPUTS = (
+    Output(
+        "kapacitor",
+        files=(
+            # A task that raises its first alert should find the handlers.
+            FileKind("kapacitor/handlers", ".yaml", YAML, "handler"),
+            FileKind("kapacitor/tasks", ".tick", TICKSCRIPT, "task"),
+        ),
+        render=kapacitor_files,
+        server="squash_api.generate.kapacitor.server:Kapacitor",
+    ),
+    Output(
+        "chronograf",
+        files=(
+            FileKind("chronograf", ".dashboard", JSON, "dashboard"),
+            *(FileKind("chronograf", extension, JSON) for extension in (".src", ".kap", ".org")),
+        ),
+        render=chronograf_files,
+        server="squash_api.generate.chronograf.server:Chronograf",
+        export=export_files,
+    ),
+)
 
 
-def make_files(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
-) -> dict[str, str]:
-    """Return the texts by path below the output, sorted; the arguments alone decide about them.
-
-    Parameters
-    ----------
-    package
-        Without problems.
-    schema
-        The names in InfluxDB.
-    database, retention_policy
-        Where the service writes its points, as Kapacitor and Chronograf see it.
-
-    Raises
-    ------
-    SettingsError
-        If a name cannot be written in one of the files' languages.
-    """
-    place = {"database": database, "retention_policy": retention_policy}
-    return with_marks(
-        kapacitor_files(package, schema=schema, **place)
-        | chronograf_files(package, schema=schema, **place)
+def file_kind_of(path: str) -> FileKind | None:
+    """Return of which kind a file is, by its path below the output; None if it is none of ours."""
+    place = PurePosixPath(path)
+    return next(
+        (
+            kind
+            for output in OUTPUTS
+            for kind in output.files
+            if (kind.folder, kind.extension) == (place.parent.as_posix(), place.suffix)
+        ),
+        None,
     )
-
-
-def task_of(
-    package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
-) -> str:
-    """Return the task of the only metric of a package, as `make_files` makes it."""
-    files = kapacitor_files(
-        package, schema=schema, database=database, retention_policy=retention_policy
-    )
-    (name,) = package.metrics
-    path = f"kapacitor/tasks/{name}.tick"
-    return with_marks({path: files[path]})[path]

@@ -1,7 +1,4 @@
-"""What changed in the packages between a run and the one before it.
-
-Which software packages differ between two jobs, and where to read what was changed. Pure.
-"""
+"""What changed in the packages between two runs: for a point, for the API, and where to read it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,23 +6,84 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection
-
-from squash_api.index.runs import RunRow, load_package_sets, runs_of
-from squash_api.influx.points import PackageChange
-from squash_api.schema.text import is_link
+from squash_api.index.runs import RunRow, Runs
+from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, is_link
 
 _MOST_REMEMBERED = 1000
 _MOST_SETS = 50
-_CHUNK = 500
+# Room for the words that stand for the changes that do not fit.
+_MAX_TEXT_BYTES = MAX_FIELD_TEXT_BYTES - 100
+_URL_SAFE = ":/?#@!$&'*+,;=%~"
+_MARKUP = str.maketrans("", "", "[]<>")
+# Both ways in which GitHub names a repository.
+_GITHUB = re.compile(
+    r"(?:https?://(?:www\.)?github\.com/|git@github\.com:|ssh://git@github\.com/)"
+    r"(?P<org>[\w.-]+)/(?P<name>[\w.-]+?)(?:\.git)?/?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+
+Packages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """A package that came, went, or has another commit or repository.
+
+    `before` and `after` are what names its commit, None where it was or is not there, or has none.
+    `git_url` is its repository now, or that of a package that is gone; `old_git_url` is the one
+    before, if it names none now.
+    """
+
+    name: str
+    before: str | None
+    after: str | None
+    git_url: str | None
+    old_git_url: str | None = None
+    is_new: bool = False
+    is_gone: bool = False
+
+    @property
+    def git_sha(self) -> str | None:
+        """What names its commit now, or that of a package that is gone."""
+        return self.before if self.is_gone else self.after
+
+    @property
+    def repository(self) -> str | None:
+        """Its repository, the one before if none is named now."""
+        return self.git_url or self.old_git_url
+
+    @property
+    def link(self) -> str | None:
+        """Where to read the changes, or the commit alone; None if there is no such page."""
+        return changes_link(self.repository, self.before, self.after)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the change as the API shows it."""
+        return {
+            "name": self.name,
+            "before": self.before,
+            "after": self.after,
+            "git_url": self.repository,
+            "new": self.is_new,
+            "gone": self.is_gone,
+            "compare": self.link,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class CodeChanges:
-    """The changes between two runs; `packages` is None if one of them has not named its own."""
+    """What changed since a run: changed and new packages, then those that are gone, each by name.
+
+    `packages` is None if one of both runs has not named its own.
+    """
 
     previous_run_id: str | None
     packages: tuple[PackageChange, ...] | None
+
+    @property
+    def told(self) -> tuple[str, int] | None:
+        """What points tell of them: a text, and how many there are; None if they are not known."""
+        return None if self.packages is None else (changes_text(self.packages), len(self.packages))
 
 
 class CodeChangeReader:
@@ -39,164 +97,110 @@ class CodeChangeReader:
 
     def __init__(self, *, remembers: int = _MOST_REMEMBERED) -> None:
         self._most = remembers
-        self._runs: dict[int, RunRow | None] = {}
-        self._sets: dict[int, list[dict[str, Any]]] = {}
+        self._runs: dict[int, RunRow] = {}
+        self._sets: dict[int, Packages] = {}
         self._differences: dict[tuple[int, int], tuple[PackageChange, ...]] = {}
 
-    def read(self, connection: Connection, run: RunRow) -> CodeChanges | None:
-        """Return what changed between the run before and this one, or None if none is known."""
-        if run.previous_job_id is None:
-            return None
-        previous = self._run(connection, run.previous_job_id)
-        if previous is None:
-            return None
-        if run.package_set_id is None or previous.package_set_id is None:
-            return CodeChanges(previous.run_id, None)
-        sets = (previous.package_set_id, run.package_set_id)
-        return CodeChanges(previous.run_id, self._difference(connection, sets))
+    def since_run_before(self, runs: Runs, job_ids: Iterable[int]) -> dict[int, CodeChanges | None]:
+        """Return what changed between the run before and that of each of these jobs, by job.
 
-    def read_many(
-        self, connection: Connection, job_ids: Sequence[int]
-    ) -> dict[int, CodeChanges | None]:
-        """Return what `read` does for the runs of many jobs, by job."""
-        runs = _runs_of(connection, job_ids)
-        previous = {run.previous_job_id for run in runs.values()} - {None, *self._runs}
-        if len(self._runs) + len(previous) > self._most:
+        It is None where no run before is known.
+        """
+        found = runs.of_jobs(job_ids)
+        before = self._runs_before(runs, found.values())
+        pairs = [
+            (before[run.previous_job_id], run)
+            for run in found.values()
+            if run.previous_job_id is not None and run.previous_job_id in before
+        ]
+        self._read_sets(runs, pairs)
+        changes = {run.job_id: self.between(runs, previous, run) for previous, run in pairs}
+        return {job_id: changes.get(job_id) for job_id in found}
+
+    def between(self, runs: Runs, before: RunRow, after: RunRow) -> CodeChanges:
+        """Return what changed from the run of one job to that of another."""
+        if before.package_set_id is None or after.package_set_id is None:
+            return CodeChanges(before.run_id, None)
+        sets = (before.package_set_id, after.package_set_id)
+        return CodeChanges(before.run_id, self._difference(runs, sets))
+
+    def _runs_before(self, runs: Runs, found: Iterable[RunRow]) -> dict[int, RunRow]:
+        wanted = {run.previous_job_id for run in found if run.previous_job_id is not None}
+        known = {number: self._runs[number] for number in wanted & self._runs.keys()}
+        read = runs.of_jobs(wanted - known.keys())
+        if len(self._runs) + len(read) > self._most:
             self._runs.clear()
-        self._runs.update(_runs_of(connection, sorted(item for item in previous if item)))
-        self._read_sets(connection, runs.values())
-        return {job_id: self.read(connection, run) for job_id, run in runs.items()}
+        self._runs.update(read)
+        return {**known, **read}
 
-    def _read_sets(self, connection: Connection, runs: Iterable[RunRow]) -> None:
+    def _read_sets(self, runs: Runs, pairs: Iterable[tuple[RunRow, RunRow]]) -> None:
         """Read what these runs have to be compared by, unless it is more than is remembered."""
-        pairs = {
-            (previous.package_set_id, run.package_set_id)
-            for run in runs
-            if run.previous_job_id is not None and (previous := self._runs.get(run.previous_job_id))
-        }
-        unknown = {number for pair in pairs - self._differences.keys() for number in pair}
+        sets = {(before.package_set_id, after.package_set_id) for before, after in pairs}
+        unknown = {number for pair in sets - self._differences.keys() for number in pair}
         wanted = [number for number in unknown - self._sets.keys() if number is not None]
         if not wanted or len(unknown) > _MOST_SETS:
             return
         if len(self._sets) + len(wanted) > _MOST_SETS:
             self._sets.clear()
-        self._sets.update(load_package_sets(connection, wanted))
+        self._sets.update(runs.package_sets(wanted))
 
-    def _run(self, connection: Connection, job_id: int) -> RunRow | None:
-        if job_id not in self._runs:
-            if len(self._runs) >= self._most:
-                self._runs.clear()
-            self._runs[job_id] = runs_of(connection, [job_id]).get(job_id)
-        return self._runs[job_id]
-
-    def _difference(
-        self, connection: Connection, sets: tuple[int, int]
-    ) -> tuple[PackageChange, ...]:
+    def _difference(self, runs: Runs, sets: tuple[int, int]) -> tuple[PackageChange, ...]:
         if sets not in self._differences:
             if len(self._differences) >= self._most:
                 self._differences.clear()
-            before, now = (self._packages(connection, number) for number in sets)
-            self._differences[sets] = _difference(before, now)
+            before, after = (self._packages(runs, number) for number in sets)
+            self._differences[sets] = package_changes(before, after)
         return self._differences[sets]
 
-    def _packages(self, connection: Connection, number: int) -> list[dict[str, Any]]:
+    def _packages(self, runs: Runs, number: int) -> Packages:
         # A run's packages are compared twice: with those before it, and with those after it.
         if number not in self._sets:
             if len(self._sets) >= _MOST_SETS:
                 self._sets.clear()
-            self._sets.update(load_package_sets(connection, [number]))
+            self._sets.update(runs.package_sets([number]))
         return self._sets[number]
 
 
-def _runs_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, RunRow]:
-    return {
-        job_id: run
-        for start in range(0, len(job_ids), _CHUNK)
-        for job_id, run in runs_of(connection, job_ids[start : start + _CHUNK]).items()
-    }
-
-
-def _difference(
-    before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]
-) -> tuple[PackageChange, ...]:
-    """Return changed and new packages, then removed ones, each by name."""
-    keys = ("name", "git_sha", "git_url")
-    known = {tuple(entry[key] for key in keys) for entry in before}
-    names = {entry["name"] for entry in now}
-    changed = [
-        PackageChange(entry["name"], entry["git_sha"], entry["git_url"])
-        for entry in now
-        if tuple(entry[key] for key in keys) not in known
-    ]
-    removed = [
-        PackageChange(entry["name"], entry["git_sha"], entry["git_url"], removed=True)
-        for entry in before
-        if entry["name"] not in names
-    ]
-    return (*changed, *removed)
-
-
-Packages = Sequence[Mapping[str, Any]]
-
-# Both ways in which GitHub names a repository.
-_GITHUB = re.compile(
-    r"(?:https?://(?:www\.)?github\.com/|git@github\.com:|ssh://git@github\.com/)"
-    r"(?P<org>[\w.-]+)/(?P<name>[\w.-]+?)(?:\.git)?/?\Z",
-    re.ASCII | re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PackageDifference:
-    """A package that came, went, or has another commit or repository.
-
-    `before` and `after` are what names its commit, None where it was or is not there, or has none.
-    """
-
-    name: str
-    before: str | None
-    after: str | None
-    git_url: str | None
-    is_new: bool = False
-    is_gone: bool = False
-
-    @property
-    def link(self) -> str | None:
-        """Where to read the changes, or the commit alone; None if there is no such page."""
-        return changes_link(self.git_url, self.before, self.after)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the difference as the API shows it."""
-        return {
-            "name": self.name,
-            "before": self.before,
-            "after": self.after,
-            "git_url": self.git_url,
-            "new": self.is_new,
-            "gone": self.is_gone,
-            "compare": self.link,
-        }
-
-
-def differences(before: Packages, after: Packages) -> list[PackageDifference]:
-    """Return what differs between two lists of packages, by name."""
+def package_changes(before: Packages, after: Packages) -> tuple[PackageChange, ...]:
+    """Return changed and new packages, then those that are gone, each by name."""
     old = {item["name"]: item for item in before}
     new = {item["name"]: item for item in after}
     found = []
-    for name in sorted(old.keys() | new.keys()):
+    for name in [*sorted(new), *sorted(old.keys() - new.keys())]:
         was, now = old.get(name, {}), new.get(name, {})
-        if any(was.get(key) != now.get(key) for key in ("git_sha", "git_url")) or not (was and now):
-            found.append(
-                PackageDifference(
-                    name,
-                    was.get("git_sha"),
-                    now.get("git_sha"),
-                    now.get("git_url") or was.get("git_url"),
-                    is_new=not was,
-                    is_gone=not now,
-                )
+        is_same = all(was.get(key) == now.get(key) for key in ("git_sha", "git_url"))
+        if was and now and is_same:
+            continue
+        found.append(
+            PackageChange(
+                name,
+                before=was.get("git_sha"),
+                after=now.get("git_sha"),
+                git_url=(now or was).get("git_url"),
+                old_git_url=None if not now or now.get("git_url") else was.get("git_url"),
+                is_new=not was,
+                is_gone=not now,
             )
-    return found
+        )
+    return tuple(found)
+
+
+def changes_text(changes: Sequence[PackageChange]) -> str:
+    """Render changes as Markdown: links to commits, with a comma and a space between them.
+
+    A package whose URL is not http or https, or that has no commit, is named only; one that is gone
+    is named with a minus sign in front. What is beyond InfluxDB's longest text is counted.
+    """
+    texts: list[str] = []
+    room = _MAX_TEXT_BYTES
+    for change in changes:
+        text = _change_text(change)
+        room -= len(text.encode()) + 2
+        if room < 0:
+            texts.append(f"and {len(changes) - len(texts)} more")
+            break
+        texts.append(text)
+    return ", ".join(texts)
 
 
 def changes_link(git_url: str | None, before: str | None, after: str | None) -> str | None:
@@ -217,3 +221,15 @@ def changes_link(git_url: str | None, before: str | None, after: str | None) -> 
         return None
     root = git_url.rstrip("/").removesuffix(".git")
     return f"{root}/commit/{quote(after or before or '', safe='')}"
+
+
+def _change_text(change: PackageChange) -> str:
+    """Render one change; nothing in a name or URL can make another link of it."""
+    name = clean_text(change.name).translate(_MARKUP)
+    if change.is_gone:
+        return f"-{name}"
+    url = clean_text(change.git_url or "")
+    if not change.git_sha or not is_link(url):
+        return name
+    address = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
+    return f"[{name}]({quote(address, safe=_URL_SAFE)})"

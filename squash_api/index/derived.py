@@ -1,18 +1,11 @@
-"""The tags and other metadata of jobs, as their points in InfluxDB carry them.
+"""The index of measurements: what jobs come to, stored, taken out, and asked for anew.
 
-Derived together with the index of measurements.
-
-The index of measurements, and the contexts of their jobs, derived from the jobs.
-
-Deriving and sending jobs again, because the unit of a metric in them has changed.
+Jobs are derived and sent again when the unit of a metric in them has changed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any
 
-import orjson
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -30,7 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from squash_api.record.bulk import insert_rows
+from squash_api.index.contexts import JobContext, forget_context, store_contexts
+from squash_api.record.bulk import in_chunks, insert_rows
 from squash_api.record.metrics import known_units, metric_ids
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import (
@@ -41,166 +35,8 @@ from squash_api.record.tables import (
     measurement,
     redelivery,
     rederivation,
-    tag_set,
     target,
 )
-from squash_api.schema.names import FIELD_SOURCES, Context
-
-_CHUNK = 500
-_OWN_COLUMNS = tuple(FIELD_SOURCES)
-_COLUMNS = (
-    "job_id",
-    "version",
-    "time_ns",
-    "received_ns",
-    "tag_set_id",
-    *_OWN_COLUMNS,
-    "fields",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class JobContext:
-    """A job's metadata under InfluxDB's names, with the time of its points and of its receipt."""
-
-    job_id: int
-    time_ns: int
-    received_ns: int
-    context: Context
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedJob:
-    """A job whose context or measurements are new, or were derived again, or are gone.
-
-    `tag_set_id` is None once the job is deleted.
-    """
-
-    job_id: int
-    version: int
-    time_ns: int
-    tag_set_id: int | None
-
-
-def store_contexts(connection: Connection, items: Sequence[JobContext]) -> None:
-    """Store the contexts of jobs, in place of what was there."""
-    if not items:
-        return
-    version = newest_version(connection) + 1
-    ids = [item.job_id for item in items]
-    connection.execute(delete(job_context).where(job_context.c.job_id.in_(ids)))
-    sets = _tag_sets(connection, items)
-    rows = []
-    for item, tag_set_id in zip(items, sets, strict=True):
-        fields = dict(item.context.fields)
-        own = [fields.pop(name, None) for name in _OWN_COLUMNS]
-        rows.append(
-            (
-                item.job_id,
-                version,
-                item.time_ns,
-                item.received_ns,
-                tag_set_id,
-                *own,
-                orjson.dumps(fields).decode(),
-            )
-        )
-    insert_rows(connection, job_context, _COLUMNS, rows)
-
-
-def forget_context(connection: Connection, job_id: int) -> None:
-    """Take out what a deleted job said; that it has changed can still be read."""
-    version = newest_version(connection) + 1
-    emptied = dict.fromkeys(_COLUMNS[_COLUMNS.index("tag_set_id") :])
-    connection.execute(
-        update(job_context).where(job_context.c.job_id == job_id).values(version=version, **emptied)
-    )
-
-
-def newest_version(connection: Connection) -> int:
-    """Return the version of the last change; 0 if there is none."""
-    return int(connection.execute(_NEWEST_VERSION).scalar_one())
-
-
-def changed_jobs(connection: Connection, *, after: int, limit: int) -> list[ChangedJob]:
-    """Return jobs that have changed after a version, the first change first.
-
-    All changes of a version are returned together, even if they are more than `limit`.
-    """
-    rows = connection.execute(_CHANGED, {"after": after, "limit": limit}).all()
-    if len(rows) == limit:
-        rows = connection.execute(
-            _CHANGED_THROUGH, {"after": after, "through": rows[-1].version}
-        ).all()
-    return [ChangedJob(*row) for row in rows]
-
-
-def contexts_of(connection: Connection, job_ids: Iterable[int]) -> dict[int, JobContext]:
-    """Return the contexts of those jobs that have one, by id."""
-    wanted = sorted(set(job_ids))
-    found: dict[int, JobContext] = {}
-    texts: dict[int, dict[str, str]] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
-        rows = connection.execute(_CONTEXT, {"ids": chunk}).all()
-        texts.update(tags_of_sets(connection, {row.tag_set_id for row in rows} - texts.keys()))
-        for row in rows:
-            own = {name: getattr(row, name) for name in _OWN_COLUMNS}
-            fields = {name: value for name, value in own.items() if value is not None}
-            context = Context(texts[row.tag_set_id], {**orjson.loads(row.fields), **fields})
-            found[row.job_id] = JobContext(row.job_id, row.time_ns, row.received_ns, context)
-    return found
-
-
-def tags_of_sets(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, str]]:
-    """Return the tags of each of these sets."""
-    wanted = sorted(ids)
-    return {
-        row.id: orjson.loads(row.document)
-        for start in range(0, len(wanted), _CHUNK)
-        for row in connection.execute(_TAG_SETS, {"ids": wanted[start : start + _CHUNK]})
-    }
-
-
-_NEWEST_VERSION = select(func.coalesce(func.max(job_context.c.version), 0))
-_BY_VERSION = (
-    select(
-        job_context.c.job_id,
-        job_context.c.version,
-        job_context.c.time_ns,
-        job_context.c.tag_set_id,
-    )
-    .where(job_context.c.version > bindparam("after"))
-    .order_by(job_context.c.version, job_context.c.job_id)
-)
-_CHANGED = _BY_VERSION.limit(bindparam("limit"))
-_CHANGED_THROUGH = _BY_VERSION.where(job_context.c.version <= bindparam("through"))
-_CONTEXT = select(job_context).where(
-    job_context.c.job_id.in_(bindparam("ids", expanding=True)),
-    job_context.c.tag_set_id.is_not(None),
-)
-_TAG_SETS = select(tag_set.c.id, tag_set.c.document).where(
-    tag_set.c.id.in_(bindparam("ids", expanding=True))
-)
-
-
-def _tag_sets(connection: Connection, items: Sequence[JobContext]) -> list[int]:
-    """Return the id of each job's set of tags; a set is stored once, however many have it."""
-    digests = [_digest(item.context.tags) for item in items]
-    documents = dict(digests)
-    query = select(tag_set.c.digest, tag_set.c.id).where(tag_set.c.digest.in_(list(documents)))
-    known = {row.digest: row.id for row in connection.execute(query)}
-    new = [{"digest": key, "document": text} for key, text in documents.items() if key not in known]
-    if new:
-        connection.execute(insert(tag_set), new)
-        known = {row.digest: row.id for row in connection.execute(query)}
-    return [known[digest] for digest, _ in digests]
-
-
-def _digest(tags: Mapping[str, Any]) -> tuple[bytes, str]:
-    document = orjson.dumps(tags, option=orjson.OPT_SORT_KEYS)
-    return blake2b(document, digest_size=16).digest(), document.decode()
-
 
 _DERIVED_THROUGH = "derived_through"
 
@@ -318,6 +154,23 @@ def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
         .limit(limit)
     )
     return [row.job_id for row in rows]
+
+
+def waiting_for_rederivation(connection: Connection, job_ids: Iterable[int]) -> set[int]:
+    """Return those of these jobs whose values may be in a unit that is no more."""
+    if connection.execute(_FIRST_WAITING).first() is None:
+        return set()
+    return {
+        found
+        for chunk in in_chunks(job_ids)
+        for found in connection.execute(_WAITING, {"jobs": chunk}).scalars()
+    }
+
+
+_FIRST_WAITING = select(rederivation.c.job_id).limit(1)
+_WAITING = select(rederivation.c.job_id).where(
+    rederivation.c.job_id.in_(bindparam("jobs", expanding=True))
+)
 
 
 def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str]) -> None:

@@ -1,379 +1,239 @@
-"""The newest value of each metric for each set of tags, found in the index of measurements.
+"""Where the newest value of each metric is, for each set of tags: kept in memory, followed up."""
 
-The last values of a metric, whatever their age.
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-The values of one metric as plain rows, and the sets of tags that it was measured with.
-"""
+import structlog
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from squash_api.index.contexts import ChangedJob, Tags
+from squash_api.index.reader import Reader, View
+from squash_api.index.values import Latest
+from squash_api.record.metrics import KnownMetrics, MetricRow
 
-from sqlalchemy import Connection, FromClause, Select, bindparam, func, literal, select
+MOST_SERIES = 100_000
+"""So many metrics and sets of tags are kept; of more, those with the newest values."""
 
-from squash_api.record.tables import job_context, measurement, rederivation
-
-_CHUNK = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """Where the newest values of a metric are, among jobs with one set of tags.
-
-    `time_ns` is the latest time of a value, which no two jobs share; `job_id` is of the value that
-    was received last.
-    """
-
-    metric_id: int
-    tag_set_id: int
-    time_ns: int
-    job_id: int
-
-
-def first_job_since(connection: Connection, received_ns: int) -> int | None:
-    """Return the first job in the index that was received at this time or later, or None."""
-    return connection.execute(
-        select(func.min(job_context.c.job_id)).where(job_context.c.received_ns >= received_ns)
-    ).scalar_one_or_none()
-
-
-def last_indexed_job(connection: Connection) -> int:
-    """Return the highest id of a job in the index; 0 if there is none."""
-    query = select(func.coalesce(func.max(job_context.c.job_id), 0))
-    return int(connection.execute(query).scalar_one())
-
-
-def latest_between(
-    connection: Connection, metric_ids: Sequence[int], *, after: int, through: int
-) -> list[Latest]:
-    """Return where the newest values are among the jobs after one id and through another."""
-    limits = {"after": after, "through": through}
-    return [
-        Latest(*row)
-        for chunk in _chunks(metric_ids)
-        for row in connection.execute(_LATEST_BETWEEN, {"metrics": chunk, **limits})
-    ]
-
-
-def latest_among(
-    connection: Connection, metric_ids: Sequence[int], job_ids: Iterable[int]
-) -> list[Latest]:
-    """Return where the newest values are among these jobs; a series may appear repeatedly."""
-    jobs = sorted(job_ids)
-    return [
-        Latest(*row)
-        for some_jobs in _chunks(jobs)
-        for some_metrics in _chunks(metric_ids)
-        for row in connection.execute(_LATEST_AMONG, {"metrics": some_metrics, "jobs": some_jobs})
-    ]
-
-
-def latest_of(
-    connection: Connection, metric_id: int, tag_set_id: int, *, after: int
-) -> Latest | None:
-    """Return where the newest values of one metric and set of tags are, or None if it has none.
-
-    Only jobs after the id `after` count.
-    """
-    series = {"metric": metric_id, "tags": tag_set_id, "after": after}
-    newest = connection.execute(_NEWEST, series).first()
-    if newest is None:
-        return None
-    job_id = connection.execute(_LAST_RECEIVED, series).scalar_one()
-    return Latest(metric_id, tag_set_id, newest.time_ns, job_id)
-
-
-def jobs_at(connection: Connection, times: Iterable[int]) -> dict[int, int]:
-    """Return the jobs in the index that have these times (ns), by time."""
-    return {
-        row.time_ns: row.job_id
-        for chunk in _chunks(sorted(set(times)))
-        for row in connection.execute(_JOBS_AT, {"times": chunk})
-    }
-
-
-def values_of(connection: Connection, metric_id: int, job_ids: Iterable[int]) -> dict[int, float]:
-    """Return a metric's values in these jobs, by job; those without a value are left out."""
-    return {
-        row.job_id: row.value
-        for chunk in _chunks(sorted(set(job_ids)))
-        for row in connection.execute(_VALUES, {"metric": metric_id, "jobs": chunk})
-    }
-
-
-def jobs_with_value(
-    connection: Connection, metric_id: int, *, after: int, through: int, limit: int
-) -> list[int]:
-    """Return jobs in which a metric has a value, after one id and through another, by id."""
-    return list(
-        connection.execute(
-            select(measurement.c.job_id)
-            .where(
-                measurement.c.metric_id == metric_id,
-                measurement.c.job_id > after,
-                measurement.c.job_id <= through,
-                measurement.c.value.is_not(None),
-            )
-            .order_by(measurement.c.job_id)
-            .limit(limit)
-        ).scalars()
-    )
-
-
-def being_rederived(connection: Connection, job_ids: Iterable[int]) -> set[int]:
-    """Return those of these jobs whose values may be in a unit that is no more."""
-    query = select(rederivation.c.job_id)
-    return {
-        found
-        for chunk in _chunks(sorted(set(job_ids)))
-        for found in connection.execute(query.where(rederivation.c.job_id.in_(chunk))).scalars()
-    }
-
-
-_IN_CONTEXT = measurement.join(job_context, job_context.c.job_id == measurement.c.job_id)
-_HAS_VALUE = (measurement.c.value.is_not(None), job_context.c.tag_set_id.is_not(None))
-_ONE_SERIES = (
-    *_HAS_VALUE,
-    measurement.c.metric_id == bindparam("metric"),
-    measurement.c.job_id > bindparam("after"),
-    job_context.c.tag_set_id == bindparam("tags"),
-)
-
-
-def _latest(*where: Any) -> Select[Any]:
-    return (
-        select(
-            measurement.c.metric_id,
-            job_context.c.tag_set_id,
-            func.max(job_context.c.time_ns),
-            func.max(measurement.c.job_id),
-        )
-        .select_from(_IN_CONTEXT)
-        .where(
-            measurement.c.metric_id.in_(bindparam("metrics", expanding=True)), *_HAS_VALUE, *where
-        )
-        .group_by(measurement.c.metric_id, job_context.c.tag_set_id)
-    )
-
-
-_LATEST_BETWEEN = _latest(
-    measurement.c.job_id > bindparam("after"), measurement.c.job_id <= bindparam("through")
-)
-_LATEST_AMONG = _latest(measurement.c.job_id.in_(bindparam("jobs", expanding=True)))
-_NEWEST = (
-    select(job_context.c.time_ns)
-    .select_from(_IN_CONTEXT)
-    .where(*_ONE_SERIES)
-    .order_by(job_context.c.time_ns.desc())
-    .limit(1)
-)
-_LAST_RECEIVED = (
-    select(measurement.c.job_id)
-    .select_from(_IN_CONTEXT)
-    .where(*_ONE_SERIES)
-    .order_by(measurement.c.job_id.desc())
-    .limit(1)
-)
-_JOBS_AT = select(job_context.c.time_ns, job_context.c.job_id).where(
-    job_context.c.time_ns.in_(bindparam("times", expanding=True)),
-    job_context.c.tag_set_id.is_not(None),
-)
-_VALUES = select(measurement.c.job_id, measurement.c.value).where(
-    measurement.c.metric_id == bindparam("metric"),
-    measurement.c.job_id.in_(bindparam("jobs", expanding=True)),
-    measurement.c.value.is_not(None),
-)
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-
-
-def recent_values(
-    connection: Connection, metric_id: int, tag_set_ids: Iterable[int], *, limit: int
-) -> list[tuple[int, float]]:
-    """Return time (ns) and value of the newest values among jobs with these tags, oldest first."""
-    found: list[tuple[int, float]] = []
-    # One set at a time: an index has the jobs of a set in the order of their times.
-    for tag_set_id in tag_set_ids:
-        series = {"metric": metric_id, "tags": tag_set_id, "limit": limit}
-        found.extend((row.time_ns, row.value) for row in connection.execute(_OF_SET, series))
-    return sorted(found)[-limit:]
-
-
-def last_job_with_value(connection: Connection, metric_id: int) -> int | None:
-    """Return the job received last in which a metric has a value, or None if it never had one."""
-    return connection.execute(_LAST_JOB, {"metric": metric_id}).scalar_one_or_none()
-
-
-def tag_sets_of(connection: Connection, job_ids: Iterable[int]) -> set[int]:
-    """Return the ids of the sets of tags of these jobs, those deleted left out."""
-    query = select(job_context.c.tag_set_id).where(
-        job_context.c.job_id.in_(list(job_ids)), job_context.c.tag_set_id.is_not(None)
-    )
-    return set(connection.execute(query).scalars())
-
-
-_OF_SET = (
-    select(job_context.c.time_ns, measurement.c.value)
-    .select_from(job_context.join(measurement, measurement.c.job_id == job_context.c.job_id))
-    .where(
-        job_context.c.tag_set_id == bindparam("tags"),
-        measurement.c.metric_id == bindparam("metric"),
-        measurement.c.value.is_not(None),
-    )
-    .order_by(job_context.c.time_ns.desc())
-    .limit(bindparam("limit"))
-)
-_LAST_JOB = (
-    select(measurement.c.job_id)
-    .select_from(measurement.join(job_context, job_context.c.job_id == measurement.c.job_id))
-    .where(
-        measurement.c.metric_id == bindparam("metric"),
-        measurement.c.value.is_not(None),
-        job_context.c.tag_set_id.is_not(None),
-    )
-    .order_by(measurement.c.job_id.desc())
-    .limit(1)
-)
-
-
-# More of them are looked for beside SQL.
-_MOST_SETS_IN_SQL = 500
-_ROWS_CHUNK = 1000
-_BATCH = 50_000
-# Times may be a day ahead of their receipt.
 _DAY_NS = 86_400 * 10**9
+_CHANGES = 1000
 
-# Job, its time (ns), its set of tags, the value, and what else is asked for: the other metadata
-# as JSON, or the value of another metric.
-TrendRow = tuple[int, int, int, float, Any]
+_log = structlog.get_logger(__name__)
+
+# A metric and a set of tags, by their ids.
+Series = tuple[int, int]
 
 
-def trend_rows(
-    connection: Connection,
-    metric_id: int,
-    *,
-    since_ns: int | None,
-    tag_sets: Collection[int] | None,
-    other_id: int | None = None,
-    has_fields: bool = False,
-) -> Iterator[list[TrendRow]]:
-    """Yield the values of a metric in the order of arrival, some at a time.
+@dataclass(slots=True)
+class Followed:
+    """What has changed: series with another newest value, and metrics with another unit or name.
+
+    `is_rewritten` says that jobs that were known before are not what they were.
+    """
+
+    series: set[Series] = field(default_factory=set)
+    metrics: set[int] = field(default_factory=set)
+    is_rewritten: bool = False
+
+
+class LatestValues:
+    """Follows the index of measurements, reading only what is new. Safe to use from many threads.
+
+    `follow` is for one user, who passes on what has changed; everybody may read.
 
     Parameters
     ----------
-    since_ns
-        Only values of this time or later.
-    tag_sets
-        Only values of jobs with one of these sets of tags; None makes no difference.
-    other_id
-        A metric whose value is wanted beside each; None where there is none.
-    has_fields
-        Whether the other metadata is wanted instead.
+    reader
+        Where the jobs are.
     """
-    query = _rows(other_id, has_fields=has_fields).where(measurement.c.metric_id == metric_id)
-    after = 0
-    if since_ns is not None:
-        first = first_job_since(connection, since_ns - _DAY_NS)
-        if first is None:
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._days = 0.0
+        self._lock = threading.Lock()
+        self._found: dict[int, dict[int, tuple[int, int]]] = {}
+        self._tags: dict[int, Tags] = {}
+        self._metrics = KnownMetrics()
+        self._changes: dict[int, int] = {}
+        self._version: int | None = None
+        # Jobs up to this id have been read, and those up to the other are too old.
+        self._through = 0
+        self._after = 0
+        self._forgotten_ns = 0
+        self._rewrites = 0
+        self._is_over = False
+
+    def prepare(self, *, now_ns: int, days: float) -> None:
+        """Read what there is, the first time, or what is older, if `days` is more than before.
+
+        It goes metric by metric, so that nobody has to wait for it.
+
+        Parameters
+        ----------
+        days
+            Jobs that were received longer ago are left out, and forgotten within a day.
+        """
+        is_first = self._version is None
+        if not is_first and days <= self._days:
             return
-        after = first - 1
-        query = query.where(job_context.c.time_ns >= since_ns)
-    if tag_sets is not None and len(tag_sets) <= _MOST_SETS_IN_SQL:
-        query = query.where(job_context.c.tag_set_id.in_(sorted(tag_sets)))
-        tag_sets = None
-    while True:
-        page = query.where(measurement.c.job_id > after).limit(_BATCH)
-        rows: list[Any] = list(connection.execute(page).all())
-        yield [row for row in rows if row[2] in tag_sets] if tag_sets is not None else rows
-        if len(rows) < _BATCH:
-            return
-        after = rows[-1][0]
+        self._days = max(days, self._days)
+        with self._reader.view() as view:
+            version = view.contexts.newest_version() if self._version is None else self._version
+            through = view.contexts.last_job() if is_first else self._after
+            self._forget_old(view, now_ns=now_ns)
+            if is_first:
+                self._metrics = view.metrics
+        for metric_id in sorted(self._metrics.by_id):
+            with self._reader.view() as view:
+                found = view.values.latest_between([metric_id], after=self._after, through=through)
+                self._take(view, found, Followed())
+            self._changes[metric_id] = self._changes.get(metric_id, 0) + 1
+        if is_first:
+            self._version, self._through = version, through
 
+    def follow(self, view: View, *, now_ns: int) -> Followed:
+        """Take in what has changed since the last time; `prepare` comes first."""
+        assert self._version is not None, "prepare comes first"  # noqa: S101 - for mypy
+        followed = Followed(metrics=self._follow_metrics(view.metrics))
+        old: dict[int, ChangedJob] = {}
+        newest = self._through
+        while changed := view.contexts.changed(after=self._version, limit=_CHANGES):
+            self._version = changed[-1].version
+            newest = max(newest, *(item.job_id for item in changed))
+            old.update((item.job_id, item) for item in changed if item.job_id <= self._through)
+        if old:
+            followed.is_rewritten = True
+            self._take_again(view, old, followed)
+        if newest > self._through:
+            found = view.values.latest_between(
+                self._metrics.by_id, after=self._through, through=newest
+            )
+            self._take(view, found, followed)
+            self._through = newest
+        if now_ns - self._forgotten_ns > _DAY_NS:
+            followed.series |= self._forget_old(view, now_ns=now_ns)
+        with self._lock:
+            self._rewrites += followed.is_rewritten
+            for metric_id in {series[0] for series in followed.series} | followed.metrics:
+                self._changes[metric_id] = self._changes.get(metric_id, 0) + 1
+        return followed
 
-class LastValue(NamedTuple):
-    """A value of a metric, and its job."""
+    @property
+    def metrics(self) -> Mapping[int, MetricRow]:
+        """The metrics, by id."""
+        return self._metrics.by_id
 
-    job_id: int
-    value: float
-    tag_set_id: int
+    @property
+    def first_id(self) -> int:
+        """Jobs up to this id are left out: they are too old."""
+        return self._after
 
+    @property
+    def last_id(self) -> int:
+        """Jobs after this id have not been read yet."""
+        return self._through
 
-def last_values(
-    connection: Connection, metric_id: int, *, tag_sets: Collection[int] | None, limit: int
-) -> list[LastValue]:
-    """Return the values that were received last, the newest first.
+    @property
+    def rewrites(self) -> int:
+        """How often jobs that were known before have changed."""
+        return self._rewrites
 
-    Parameters
-    ----------
-    tag_sets
-        Only values of jobs with one of these sets of tags; None makes no difference.
-    """
-    query = _LAST_VALUES.where(measurement.c.metric_id == metric_id)
-    if tag_sets is not None and len(tag_sets) <= _MOST_SETS_IN_SQL:
-        query = query.where(job_context.c.tag_set_id.in_(sorted(tag_sets)))
-        tag_sets = None
-    found: list[LastValue] = []
-    before: int | None = None
-    while len(found) < limit:
-        page = query if before is None else query.where(measurement.c.job_id < before)
-        size = limit if tag_sets is None else _ROWS_CHUNK
-        rows = [LastValue(*row) for row in connection.execute(page.limit(size))]
-        found += [row for row in rows if tag_sets is None or row.tag_set_id in tag_sets]
-        if len(rows) < size:
-            break
-        before = rows[-1].job_id
-    return found[:limit]
+    def changes(self, metric_id: int) -> int:
+        """Return how often what `of_metric` gives has changed."""
+        return self._changes.get(metric_id, 0)
 
+    def of_metric(self, metric_id: int) -> dict[int, tuple[int, int]]:
+        """Return time (ns) of the newest value, and job of the last received, by set of tags."""
+        with self._lock:
+            return dict(self._found.get(metric_id, {}))
 
-def tag_sets_measured(
-    connection: Connection, metric_id: int, *, after: int, through: int
-) -> set[int]:
-    """Return the sets of tags with which a metric was measured, after one job through another."""
-    query = (
-        select(job_context.c.tag_set_id)
-        .select_from(_IN_CONTEXT)
-        .where(
-            measurement.c.metric_id == metric_id,
-            measurement.c.job_id > after,
-            measurement.c.job_id <= through,
-            *_HAS_VALUE,
-        )
-        .distinct()
-    )
-    return set(connection.execute(query).scalars())
+    def newest_ns(self, series: Series) -> int | None:
+        """Return the time of the newest value of a series, or None if it has none."""
+        found = self._found.get(series[0], {}).get(series[1])
+        return None if found is None else found[0]
 
+    def tags(self, tag_set_id: int) -> Tags:
+        """Return the tags of a set that a series has or had."""
+        return self._tags[tag_set_id]
 
-def _rows(other_id: int | None, *, has_fields: bool) -> Select[Any]:
-    """Return the query for the rows; none with values of a metric that is not there."""
-    other: Any = literal(None)
-    table: FromClause = _IN_CONTEXT
-    if other_id is not None:
-        beside = measurement.alias()
-        other = beside.c.value
-        is_beside = (beside.c.job_id == measurement.c.job_id) & (beside.c.metric_id == other_id)
-        table = table.join(beside, is_beside, isouter=True)
-    elif has_fields:
-        other = job_context.c.fields
-    return (
-        select(
-            measurement.c.job_id,
-            job_context.c.time_ns,
-            job_context.c.tag_set_id,
-            measurement.c.value,
-            other,
-        )
-        .select_from(table)
-        .where(*_HAS_VALUE)
-        .order_by(measurement.c.job_id)
-    )
+    def _follow_metrics(self, metrics: KnownMetrics) -> set[int]:
+        """Take in the metrics; return those that are new or have changed."""
+        before, self._metrics = self._metrics, metrics
+        if metrics.version == before.version:
+            return set()
+        return {row.metric_id for row in metrics.by_id.values() if row.version > before.version}
 
+    def _take(self, view: View, found: Iterable[Latest], followed: Followed) -> None:
+        """Take in the newest values among some jobs; older ones than are known change nothing."""
+        rows = list(found)
+        unknown = {row.tag_set_id for row in rows} - self._tags.keys()
+        self._tags.update(view.contexts.tags(unknown))
+        with self._lock:
+            for row in rows:
+                sets = self._found.setdefault(row.metric_id, {})
+                before = sets.get(row.tag_set_id, (0, 0))
+                after = (max(before[0], row.time_ns), max(before[1], row.job_id))
+                if after != before:
+                    sets[row.tag_set_id] = after
+                    followed.series.add((row.metric_id, row.tag_set_id))
+            followed.series |= self._keep_newest()
 
-_LAST_VALUES = (
-    select(measurement.c.job_id, measurement.c.value, job_context.c.tag_set_id)
-    .select_from(_IN_CONTEXT)
-    .where(*_HAS_VALUE)
-    .order_by(measurement.c.job_id.desc())
-)
+    def _take_again(
+        self,
+        view: View,
+        old: Mapping[int, ChangedJob],
+        followed: Followed,
+    ) -> None:
+        """Look anew for the newest values that jobs had which have changed, and at those jobs."""
+        times = {item.time_ns for item in old.values()}
+        lost = [
+            (metric_id, tag_set_id)
+            for metric_id, sets in self._found.items()
+            for tag_set_id, (time_ns, job_id) in sets.items()
+            if time_ns in times or job_id in old
+        ]
+        for metric_id, tag_set_id in lost:
+            latest = view.values.latest_of(metric_id, tag_set_id, after=self._after)
+            with self._lock:
+                if latest is None:
+                    del self._found[metric_id][tag_set_id]
+                else:
+                    self._found[metric_id][tag_set_id] = (latest.time_ns, latest.job_id)
+        followed.series.update(lost)
+        kept = [item.job_id for item in old.values() if item.tag_set_id is not None]
+        self._take(view, view.values.latest_among(self._metrics.by_id, kept), followed)
+
+    def _forget_old(self, view: View, *, now_ns: int) -> set[Series]:
+        first = view.contexts.first_since(now_ns - int(self._days * _DAY_NS))
+        self._after = view.contexts.last_job() if first is None else first - 1
+        self._forgotten_ns = now_ns
+        with self._lock:
+            old = {
+                (metric_id, tag_set_id)
+                for metric_id, sets in self._found.items()
+                for tag_set_id, (_, job_id) in sets.items()
+                if job_id <= self._after
+            }
+            for metric_id, tag_set_id in old:
+                del self._found[metric_id][tag_set_id]
+        return old
+
+    def _keep_newest(self) -> set[Series]:
+        """Keep the memory within bounds; return what is left out for it."""
+        count = sum(map(len, self._found.values()))
+        if count <= MOST_SERIES:
+            return set()
+        if not self._is_over:
+            self._is_over = True
+            _log.warning("too many series to watch: those with the oldest values are left out")
+        times = sorted(item[0] for sets in self._found.values() for item in sets.values())
+        # Somewhat fewer, or every value would begin this anew.
+        oldest = times[count - MOST_SERIES * 3 // 4]
+        dropped = {
+            (metric_id, tag_set_id)
+            for metric_id, sets in self._found.items()
+            for tag_set_id, (time_ns, _) in sets.items()
+            if time_ns < oldest
+        }
+        for metric_id, tag_set_id in dropped:
+            del self._found[metric_id][tag_set_id]
+        return dropped

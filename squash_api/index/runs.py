@@ -1,11 +1,10 @@
-"""The runs that jobs are of, and the packages of each: what delivery needs to know of them.
+"""The runs that jobs are of, and the packages of each.
 
-Derived from the jobs in the order of their ids.
-
-Jobs with the runs that they are of, the newest first: for lists of runs.
+They are derived from the jobs in the order of their ids, apart from the index of measurements:
+delivery waits for them, and must not wait for that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -13,11 +12,24 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
 
-from squash_api.record.bulk import insert_rows
+from squash_api.record.bulk import in_chunks, insert_rows
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import job, job_context, job_run, package_set
 
+NEWEST_NS = 2**63 - 1
+"""The latest time there is."""
+
 _RUNS_THROUGH = "runs_through"
+_RUN_COLUMNS = (
+    "job_id",
+    "env_name",
+    "pipeline",
+    "run_id",
+    "dataset",
+    "package_set_id",
+    "previous_job_id",
+    "measurement_count",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,134 @@ class RunRow:
     previous_job_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """A job, its time (ns since 1970), and the run that it is of."""
+
+    job_id: int
+    time_ns: int
+    tag_set_id: int
+    pipeline: str | None
+    run_id: str | None
+    measurement_count: int
+    run_url: str | None
+    version_tag: str | None
+
+
+class Runs:
+    """Reads runs and their jobs. Jobs that have been deleted are left out, unless asked for by id.
+
+    Parameters
+    ----------
+    connection
+        One state of the record.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def of_jobs(self, job_ids: Iterable[int]) -> dict[int, RunRow]:
+        """Return the runs of those jobs that have been derived."""
+        return {
+            row.job_id: RunRow(*row)
+            for chunk in in_chunks(job_ids)
+            for row in self._connection.execute(_RUNS_OF, {"ids": chunk})
+        }
+
+    def first_jobs(
+        self,
+        run_id: str,
+        *,
+        pipeline: str | None = None,
+        env_name: str | None = None,
+        limit: int = 1,
+    ) -> list[RunRow]:
+        """Return the first jobs of a run, in order of arrival; None is any pipeline or name."""
+        query = _RUN.join(job, job.c.id == job_run.c.job_id).where(
+            job_run.c.run_id == run_id, job.c.deleted_ns.is_(None)
+        )
+        if pipeline is not None:
+            query = query.where(job_run.c.pipeline == pipeline)
+        if env_name is not None:
+            query = query.where(job_run.c.env_name == env_name)
+        rows = self._connection.execute(query.order_by(job_run.c.job_id).limit(limit))
+        return [RunRow(*row) for row in rows]
+
+    def package_sets(self, package_set_ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
+        """Return the packages of these sets, each by name."""
+        return {
+            row.id: orjson.loads(row.document)
+            for chunk in in_chunks(package_set_ids)
+            for row in self._connection.execute(_PACKAGE_SETS, {"ids": chunk})
+        }
+
+    def back(self, *, before_ns: int, jobs: int) -> tuple[list[RunJob], int | None]:
+        """Return the last of at most `jobs` jobs before a time, and where the next ones begin.
+
+        The newest is the first. The second is None when there are no more.
+        """
+        limits = {"before": before_ns, "offset": jobs - 1}
+        end = self._connection.execute(_END, limits).scalar_one_or_none()
+        since = -1 if end is None else int(end)
+        rows = self._connection.execute(
+            _NEWEST_FIRST.where(_CONTEXT.time_ns >= since, _CONTEXT.time_ns < before_ns)
+        )
+        return [RunJob(*row) for row in rows], None if end is None else since
+
+    def newest_jobs(self, pipeline: str | None, run_id: str, *, limit: int) -> list[RunJob]:
+        """Return the newest jobs of a run of a pipeline, or of a run of none."""
+        query = _NEWEST_FIRST.where(*_of_run(pipeline, run_id)).limit(limit)
+        return [RunJob(*row) for row in self._connection.execute(query)]
+
+    def count_jobs(self, pipeline: str | None, run_id: str) -> int:
+        """Return how many jobs a run has."""
+        query = select(func.count()).select_from(_JOINED)
+        where = (*_of_run(pipeline, run_id), _CONTEXT.tag_set_id.is_not(None))
+        return int(self._connection.execute(query.where(*where)).scalar_one())
+
+    def page(self, pipeline: str | None, run_id: str, *, after: int, limit: int) -> list[RunJob]:
+        """Return jobs of a run after the id of one, in the order of their ids."""
+        query = (
+            _JOBS.where(*_of_run(pipeline, run_id), job_run.c.job_id > after)
+            .order_by(job_run.c.job_id)
+            .limit(limit)
+        )
+        return [RunJob(*row) for row in self._connection.execute(query)]
+
+    def with_job(
+        self, candidates: Sequence[tuple[str | None, str]]
+    ) -> list[tuple[str | None, str]]:
+        """Return those pipelines and runs that have a job, in the order in which they are given."""
+        found = []
+        for pipeline, run_id in candidates:
+            query = _JOBS.where(*_of_run(pipeline, run_id)).limit(1)
+            if self._connection.execute(query).first() is not None:
+                found.append((pipeline, run_id))
+        return found
+
+    def datasets(self, *, after: str, limit: int) -> list[str]:
+        """Return the distinct datasets of jobs, in order."""
+        rows = self._connection.execute(
+            select(job_run.c.dataset)
+            .join(job, job.c.id == job_run.c.job_id)
+            .where(job_run.c.dataset > after, job.c.deleted_ns.is_(None))
+            .distinct()
+            .order_by(job_run.c.dataset)
+            .limit(limit)
+        )
+        return [row.dataset for row in rows]
+
+    def count_measurements(self) -> int:
+        """Return how many measurements the jobs hold."""
+        return int(
+            self._connection.execute(
+                select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
+                .join(job, job.c.id == job_run.c.job_id)
+                .where(job.c.deleted_ns.is_(None))
+            ).scalar_one()
+        )
+
+
 def runs_through(connection: Connection) -> int:
     """Return the id up to which the run of every job is known."""
     return int(get_state(connection, _RUNS_THROUGH) or 0)
@@ -61,81 +201,6 @@ def store_runs(connection: Connection, runs: Sequence[Run], *, after: int, throu
     _insert_runs(connection, runs)
     set_state(connection, _RUNS_THROUGH, str(through))
     return True
-
-
-def runs_of(connection: Connection, job_ids: Sequence[int]) -> dict[int, RunRow]:
-    """Return the runs of those jobs that have been derived."""
-    rows = connection.execute(_RUN.where(job_run.c.job_id.in_(job_ids)))
-    return {row.job_id: RunRow(*row) for row in rows}
-
-
-def jobs_of_run(
-    connection: Connection,
-    run_id: str,
-    *,
-    pipeline: str | None = None,
-    env_name: str | None = None,
-    limit: int = 1,
-) -> list[RunRow]:
-    """Return the first jobs of a run that have not been deleted, in order of arrival."""
-    query = _RUN.join(job, job.c.id == job_run.c.job_id).where(
-        job_run.c.run_id == run_id, job.c.deleted_ns.is_(None)
-    )
-    if pipeline is not None:
-        query = query.where(job_run.c.pipeline == pipeline)
-    if env_name is not None:
-        query = query.where(job_run.c.env_name == env_name)
-    rows = connection.execute(query.order_by(job_run.c.job_id).limit(limit))
-    return [RunRow(*row) for row in rows]
-
-
-def datasets(connection: Connection, *, after: str, limit: int) -> list[str]:
-    """Return the distinct datasets of jobs, in order."""
-    rows = connection.execute(
-        select(job_run.c.dataset)
-        .join(job, job.c.id == job_run.c.job_id)
-        .where(job_run.c.dataset > after, job.c.deleted_ns.is_(None))
-        .distinct()
-        .order_by(job_run.c.dataset)
-        .limit(limit)
-    )
-    return [row.dataset for row in rows]
-
-
-def count_measurements(connection: Connection) -> int:
-    """Return how many measurements the jobs hold, deleted jobs left out."""
-    return int(
-        connection.execute(
-            select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
-            .join(job, job.c.id == job_run.c.job_id)
-            .where(job.c.deleted_ns.is_(None))
-        ).scalar_one()
-    )
-
-
-def load_package_sets(
-    connection: Connection, package_set_ids: Sequence[int]
-) -> dict[int, list[dict[str, Any]]]:
-    """Return the packages of these sets, each by name."""
-    rows = connection.execute(
-        select(package_set.c.id, package_set.c.document).where(
-            package_set.c.id.in_(package_set_ids)
-        )
-    )
-    return {row.id: orjson.loads(row.document) for row in rows}
-
-
-_RUN_COLUMNS = (
-    "job_id",
-    "env_name",
-    "pipeline",
-    "run_id",
-    "dataset",
-    "package_set_id",
-    "previous_job_id",
-    "measurement_count",
-)
-_RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
 
 
 def _insert_runs(connection: Connection, jobs: Sequence[Run]) -> None:
@@ -222,82 +287,15 @@ def _job_before(
     ).scalar_one_or_none()
 
 
-NEWEST_NS = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class RunJob:
-    """A job, its time (ns since 1970), and the run that it is of."""
-
-    job_id: int
-    time_ns: int
-    tag_set_id: int
-    pipeline: str | None
-    run_id: str | None
-    measurement_count: int
-    run_url: str | None
-    version_tag: str | None
-
-
-def jobs_back(
-    connection: Connection, *, before_ns: int, jobs: int
-) -> tuple[list[RunJob], int | None]:
-    """Return the last of at most `jobs` jobs before a time, and where the next ones begin.
-
-    The second is None when there are no more.
-    """
-    limits = {"before": before_ns, "offset": jobs - 1}
-    end = connection.execute(_END, limits).scalar_one_or_none()
-    since = -1 if end is None else int(end)
-    rows = connection.execute(
-        _NEWEST_FIRST.where(_CONTEXT.time_ns >= since, _CONTEXT.time_ns < before_ns)
-    )
-    return [RunJob(*row) for row in rows], None if end is None else since
-
-
-def jobs_in_run(
-    connection: Connection, pipeline: str | None, run_id: str, *, limit: int
-) -> list[RunJob]:
-    """Return the newest jobs of a run of a pipeline, or of a run of none."""
-    rows = connection.execute(_NEWEST_FIRST.where(*_of_run(pipeline, run_id)).limit(limit))
-    return [RunJob(*row) for row in rows]
-
-
-def count_in_run(connection: Connection, pipeline: str | None, run_id: str) -> int:
-    """Return how many jobs a run has."""
-    query = select(func.count()).select_from(_JOINED)
-    where = (*_of_run(pipeline, run_id), _CONTEXT.tag_set_id.is_not(None))
-    return int(connection.execute(query.where(*where)).scalar_one())
-
-
-def jobs_of_run_page(
-    connection: Connection, pipeline: str | None, run_id: str, *, after: int, limit: int
-) -> list[RunJob]:
-    """Return jobs of a run after the id of one, in the order of their ids."""
-    query = (
-        _JOBS.where(*_of_run(pipeline, run_id), job_run.c.job_id > after)
-        .order_by(job_run.c.job_id)
-        .limit(limit)
-    )
-    return [RunJob(*row) for row in connection.execute(query)]
-
-
-def runs_with_job(
-    connection: Connection, candidates: Sequence[tuple[str | None, str]]
-) -> list[tuple[str | None, str]]:
-    """Return those pipelines and runs that have a job, in the order in which they are given."""
-    found = []
-    for pipeline, run_id in candidates:
-        query = _JOBS.where(*_of_run(pipeline, run_id)).limit(1)
-        if connection.execute(query).first() is not None:
-            found.append((pipeline, run_id))
-    return found
-
-
 def _of_run(pipeline: str | None, run_id: str) -> tuple[ColumnElement[bool], ...]:
     return job_run.c.pipeline == pipeline, job_run.c.run_id == run_id
 
 
+_RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
+_RUNS_OF = _RUN.where(job_run.c.job_id.in_(bindparam("ids", expanding=True)))
+_PACKAGE_SETS = select(package_set.c.id, package_set.c.document).where(
+    package_set.c.id.in_(bindparam("ids", expanding=True))
+)
 _CONTEXT: Any = job_context.c
 _JOINED = job_context.join(job_run, job_run.c.job_id == job_context.c.job_id)
 _JOBS = (

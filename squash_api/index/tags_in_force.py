@@ -6,12 +6,10 @@ Points with other tags are other series: writing on with another list would spli
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
 from squash_api.errors import SettingsError
 from squash_api.index.derived import rederive_all
 from squash_api.record.deliveries import has_sent_any
-from squash_api.record.record import Record, get_state, set_state
+from squash_api.record.record import Connection, Record, get_state, set_state
 from squash_api.schema.names import TAGS, Schema
 
 _KEY = "tags"

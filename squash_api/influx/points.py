@@ -1,11 +1,8 @@
-"""Points as line protocol: one per verification package of a job. Pure.
+"""Points as line protocol: those of jobs, and of what the service says of itself. Pure.
 
-`influxdb_client.Point` escapes; this module only spares it what repeats: names, tags and texts of
-earlier jobs, the metadata that all points of a job share, and the order of its metrics.
-
-Points of what the service says of itself, as line protocol. Pure.
-
-Every number is a float, so that no field ever changes its type.
+A job has one point per verification package. `influxdb_client.Point` escapes; this module only
+spares it what repeats: names, tags and texts of earlier jobs, the metadata that all points of a
+job share, and the order of its metrics. Every number is a float: no field ever changes its type.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,33 +10,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import add
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 from squash_api.schema.names import RUN_ID, SQUASH_URL
-from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, MAX_TEXT_BYTES, clean_text, is_link
+from squash_api.schema.text import MAX_TEXT_BYTES, clean_text
 
-# Room for the words that stand for the changes that do not fit.
-_MAX_CHANGES_BYTES = MAX_FIELD_TEXT_BYTES - 100
-_URL_SAFE = ":/?#@!$&'*+,;=%~"
-_MARKUP = str.maketrans("", "", "[]<>")
 # Names of 1 kB by the million must not fill the memory.
 _CACHED_NAMES = 8192
 _CACHED_JOBS = 128
 _MOST_CACHED_TOGETHER = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class PackageChange:
-    """A software package that came, went (`removed`) or has another commit since the last run."""
-
-    name: str
-    git_sha: str | None
-    git_url: str | None
-    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +39,7 @@ def job_to_points(
     time_ns: int,
     values: Mapping[str, float],
     context: schema.Context,
-    code_changes: Sequence[PackageChange] | None,
+    code_changes: tuple[str, int] | None,
 ) -> list[EncodedPoint]:
     """Turn a job into one point per verification package, in order of first appearance.
 
@@ -75,7 +57,8 @@ def job_to_points(
     context
         The job's metadata under InfluxDB's names.
     code_changes
-        None where they are not known; then the points have no field for them.
+        A text about the packages that have changed, and how many those are; None where they are
+        not known: then the points have no field for them.
 
     Returns
     -------
@@ -95,8 +78,9 @@ def job_to_points(
         schema.TIMESTAMP: float(time_ns),
     }
     if code_changes is not None:
-        fields[schema.CODE_CHANGES] = changes_text(code_changes)
-        fields[schema.CODE_CHANGES_COUNTS] = float(len(code_changes))
+        text, count = code_changes
+        fields[schema.CODE_CHANGES] = text
+        fields[schema.CODE_CHANGES_COUNTS] = float(count)
     shared = _shared_text(context.tags, fields)
     # One call for all numbers is several times faster than a repr each, and as exact.
     numbers = orjson.dumps(list(values.values()))[1:-1].decode().split(",")
@@ -109,36 +93,6 @@ def job_to_points(
         )
         for part in parts
     ]
-
-
-def changes_text(changes: Sequence[PackageChange]) -> str:
-    """Render code changes as Markdown: links to commits, with a comma and a space between them.
-
-    A package whose URL is not http or https, or that has no commit, is named only; a removed one
-    is named with a minus sign in front. What is beyond InfluxDB's longest text is counted.
-    """
-    texts: list[str] = []
-    room = _MAX_CHANGES_BYTES
-    for change in changes:
-        text = _change_text(change)
-        room -= len(text.encode()) + 2
-        if room < 0:
-            texts.append(f"and {len(changes) - len(texts)} more")
-            break
-        texts.append(text)
-    return ", ".join(texts)
-
-
-def _change_text(change: PackageChange) -> str:
-    """Render one change; nothing in a name or URL can make another link of it."""
-    name = clean_text(change.name).translate(_MARKUP)
-    if change.removed:
-        return f"-{name}"
-    url = clean_text(change.git_url or "")
-    if not change.git_sha or not is_link(url):
-        return name
-    address = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
-    return f"[{name}]({quote(address, safe=_URL_SAFE)})"
 
 
 def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> str:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Connection
-
 from squash_api.errors import NotFoundError
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.ingest import VERIFY, WIRES
 from squash_api.record.jobs import JobRow, added_measurements, get_job
+from squash_api.record.record import Connection
 
 MAX_ID = 2**63 - 1
 

@@ -229,8 +229,8 @@ def get_blob_plot(
     theme: ThemeName = "light",
 ) -> Response:
     """Return a plot of an array of a blob, over another or as a histogram, as Bokeh draws it."""
-    with site.record.read() as connection:
-        _, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
     if not 0 <= blob < len(job.blobs):
         raise NotFoundError(f"Job {job_id} has no blob number {blob}.")
     data = read_blob(blob, job.blobs[blob])

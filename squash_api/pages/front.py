@@ -55,7 +55,7 @@ class _Line:
 def front_page(request: Request) -> Response:
     """Show how every metric stands; what is asked for is in the query."""
     site: Site = request.app.state.site
-    site.deriver.catch_up()
+    site.reader.catch_up()
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
     wanted = _wanted(asked)
     everything = site.board.entries()

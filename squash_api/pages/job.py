@@ -6,10 +6,9 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from squash_api.index.jobs import measurement_objects
+from squash_api.index.reader import View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import load_job
@@ -20,8 +19,8 @@ from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata
 from squash_api.pages.rendering import query_text, render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import Vocabulary
-from squash_api.routes.jobs import job_id_of
+from squash_api.record.metrics import Metrics
+from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
 from squash_api.site import Site
@@ -53,20 +52,20 @@ async def job_page(request: Request) -> Response:
 
 def _page(request: Request, job_id: int) -> Response:
     site: Site = request.app.state.site
-    site.deriver.catch_up()
+    site.reader.catch_up()
     is_now = request.query_params.get("specs") == "now"
-    with site.record.read() as connection:
-        row, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        row, job = view.ask(load_job, job_id)
         names = [target.name for target in site.settings.targets]
-        deliveries = job_deliveries(connection, row, targets=names)
-        revision = current_revision(connection) if is_now else row.revision
+        deliveries = view.ask(job_deliveries, row, targets=names)
+        revision = view.ask(current_revision) if is_now else row.revision
     verdicts = job_report(
-        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=is_now
+        row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now
     )
-    context = site.vocabulary.schema.context(job.meta)
-    place = place_of(site.record, site.states, job_id, revision=revision)
-    with site.record.read() as connection:
-        comparisons = _comparisons(connection, job_id, place)
+    context = site.metrics.schema.context(job.meta)
+    place = place_of(site.reader, site.states, job_id, revision=revision)
+    with site.reader.view() as view:
+        comparisons = _comparisons(view, job_id, place)
     blobs = _blobs(job, request.query_params)
     return render(
         request,
@@ -77,7 +76,7 @@ def _page(request: Request, job_id: int) -> Response:
         is_now=is_now,
         verdicts=sorted(verdicts, key=_worst_first),
         counts=_counts(verdicts),
-        measurements=_measurements(job_id, job, verdicts, site.vocabulary),
+        measurements=_measurements(job_id, job, verdicts, site.metrics),
         context=context,
         run=_run(context),
         place=place,
@@ -121,17 +120,17 @@ def _word(verdict: Verdict) -> str:
 
 
 def _measurements(
-    job_id: int, job: Job, verdicts: Sequence[Verdict], vocabulary: Vocabulary
+    job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
 ) -> list[dict[str, Any]]:
     """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
-    outcome = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+    outcome = assess(job, metrics=metrics.known, schema=metrics.schema)
     absent, undeclared = set(outcome.absent), set(outcome.undeclared)
     worst: dict[str, Verdict] = {}
     for verdict in sorted(verdicts, key=_worst_first):
         worst.setdefault(verdict.metric, verdict)
     places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
     found = []
-    for item in measurement_objects(job_id, job, vocabulary=vocabulary):
+    for item in measurement_objects(job_id, job, metrics=metrics):
         metric = item["metric"]
         reason = item.get("skipped") or ("null, NaN or infinite" if metric in absent else "")
         found.append(
@@ -161,18 +160,16 @@ def _run(context: Context) -> dict[str, Any] | None:
     }
 
 
-def _comparisons(
-    connection: Connection, job_id: int, place: Place | None
-) -> list[tuple[str, Comparison]]:
+def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str, Comparison]]:
     """Return what a job is compared with, in words, and the differences."""
-    before = run_before(connection, job_id)
+    before = run_before(view, job_id)
     words = "the previous run"
     if before is None and place is not None and place.previous is not None:
         before, words = place.previous.job_id, "the previous job in this series"
     passing = None if place is None or place.last_passing is None else place.last_passing.job_id
     found = [
-        (words, compare(connection, job_id, before)),
-        ("the last one that passed", compare(connection, job_id, passing)),
+        (words, compare(view, job_id, before)),
+        ("the last one that passed", compare(view, job_id, passing)),
     ]
     return [(text, comparison) for text, comparison in found if comparison is not None]
 

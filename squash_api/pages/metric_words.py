@@ -95,7 +95,7 @@ def changes_text(changes: CodeChanges | None) -> str:
     """Return which packages have changed; empty where nobody knows."""
     if changes is None or changes.packages is None:
         return ""
-    names = [f"{'-' if item.removed else ''}{item.name}" for item in changes.packages]
+    names = [f"{'-' if item.is_gone else ''}{item.name}" for item in changes.packages]
     if len(names) <= _MOST_NAMES:
         return clip(", ".join(names)) or "none"
     return clip(f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more")

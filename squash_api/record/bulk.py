@@ -1,17 +1,29 @@
-"""Statements compiled once, with as little between them and the driver as can be.
+"""Many values at once: cut into what a database bears, and inserted as quickly as can be.
 
-SQLAlchemy's own way costs several times as much per row, and a job has hundreds of rows in the
-index of measurements (`benchmarks/`).
+Rows are inserted by statements that are compiled once. SQLAlchemy's own way costs several times as
+much per row, and a job has hundreds of rows in the index of measurements (`benchmarks/`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Table, insert
 from sqlalchemy.sql.base import Executable
+
+CHUNK = 4096
+"""So many values go into one condition: databases bear some ten thousands in a statement."""
+
+_Value = TypeVar("_Value", int, str)
+
+
+def in_chunks(values: Iterable[_Value]) -> Iterator[list[_Value]]:
+    """Yield values in their order, each once, in lists of at most `CHUNK`."""
+    wanted = sorted(set(values))
+    for start in range(0, len(wanted), CHUNK):
+        yield wanted[start : start + CHUNK]
 
 
 @dataclass(frozen=True, slots=True)

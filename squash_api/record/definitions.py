@@ -1,19 +1,18 @@
 """Definitions of metrics and specifications: rows are only ever added, the newest is in force."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, func, insert, or_, select
 
+from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import current_revision
 from squash_api.record.tables import definition
 
 Kind = Literal["metric", "spec"]
 Origin = Literal["api", "yaml"]
-
-_CHUNK = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ def newest_revisions(
         return {row[0]: row[1] for row in connection.execute(query)}
     return {
         row[0]: row[1]
-        for chunk in _chunks(names)
+        for chunk in in_chunks(names)
         for row in connection.execute(query.where(definition.c.name.in_(chunk)))
     }
 
@@ -91,7 +90,7 @@ def definitions_at(connection: Connection, revisions: Iterable[int]) -> list[Def
     """Return the rows of these revisions."""
     return [
         _row(found)
-        for chunk in _chunks(revisions)
+        for chunk in in_chunks(revisions)
         for found in connection.execute(_DEFINITION.where(definition.c.revision.in_(chunk)))
     ]
 
@@ -133,7 +132,7 @@ def expected_since(connection: Connection, names: Iterable[str]) -> dict[str, in
     """Return since when (ns) each of these specifications says without a break what it expects."""
     since: dict[str, int] = {}
     query = _DEFINITION.where(definition.c.kind == "spec").order_by(definition.c.revision)
-    for chunk in _chunks(names):
+    for chunk in in_chunks(names):
         for found in connection.execute(query.where(definition.c.name.in_(chunk))):
             row = _row(found)
             if row.document is None or row.document.get("expect") is None:
@@ -170,9 +169,3 @@ def _row(found: Any) -> DefinitionRow:
 
 def _defined(rows: Iterable[DefinitionRow]) -> dict[str, DefinitionRow]:
     return {row.name: row for row in rows if row.document is not None}
-
-
-def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    wanted = list(values)
-    for start in range(0, len(wanted), _CHUNK):
-        yield wanted[start : start + _CHUNK]

@@ -1,7 +1,4 @@
-"""The state of delivery: how far each target is, who sends to it, and what it refused.
-
-What the record can say about delivery: the state of a job, and what each target waits for.
-"""
+"""Delivery, as the record knows it: how far each target is, and what it waits for and refused."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, case, delete, func, insert, literal, or_, select, update
 
+from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import JobRow
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
@@ -176,12 +174,10 @@ def request_redelivery(
     connection: Connection, job_ids: Iterable[int], *, targets: Iterable[str], request: int
 ) -> int:
     """Ask for jobs to be sent again; return how many there are that have not been deleted."""
-    wanted, names = sorted(set(job_ids)), list(targets)
+    names = list(targets)
     count = 0
-    for start in range(0, len(wanted), 1000):
-        kept = select(job.c.id).where(
-            job.c.id.in_(wanted[start : start + 1000]), job.c.deleted_ns.is_(None)
-        )
+    for chunk in in_chunks(job_ids):
+        kept = select(job.c.id).where(job.c.id.in_(chunk), job.c.deleted_ns.is_(None))
         ids = list(connection.execute(kept).scalars())
         count += len(ids)
         for name in names:

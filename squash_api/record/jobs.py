@@ -1,9 +1,4 @@
-"""Jobs in the record: reading them back, adding to them, and deleting them.
-
-The newest jobs, for those who want to hear of each.
-
-Counts over the whole record.
-"""
+"""Jobs in the record: reading them back, counting them, adding to them, and deleting them."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence

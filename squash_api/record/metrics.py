@@ -1,70 +1,149 @@
-"""The metrics that have been declared or measured, and the unit in force for each.
+"""The metrics that have been declared or measured, with the unit in force for each.
 
-The metrics in force, in memory: what every value of every job is looked up in.
+`Metrics` holds them in memory: every value of every job is looked up there, and so is whatever
+pages, reports and exports show.
 """
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import current_revision
 from squash_api.record.record import Record
 from squash_api.record.tables import metric
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric
 
-_CHUNK = 10_000
-_VERSION = select(func.coalesce(func.max(metric.c.version), 0))
 
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """A metric. `unit` is None until a value of an undeclared metric brings one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRow(KnownMetric):
+    """A metric of the record. `unit` is None until a value of an undeclared metric brings one."""
 
     metric_id: int
     name: str
-    unit: str | None
-    is_declared: bool
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMetrics:
+    """The metrics of one state of the record; it does not change.
+
+    Attributes
+    ----------
+    version
+        Grows with every change of a metric.
+    revision
+        That of the definitions.
+    by_id
+        All metrics.
+    by_name
+        Those whose values can be stored.
+    """
+
+    version: int = 0
+    revision: int = 0
+    by_id: Mapping[int, MetricRow] = field(default_factory=lambda: MappingProxyType({}))
+    by_name: Mapping[str, MetricRow] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Metrics:
+    """The record's metrics, as of the last `refresh`. Reading needs no lock.
+
+    Parameters
+    ----------
+    record
+        Where the metrics are.
+    schema
+        A metric whose name this schema refuses is left out, so that its values are skipped.
+    """
+
+    def __init__(self, record: Record, schema: Schema) -> None:
+        self.schema = schema
+        self._record = record
+        self._known = KnownMetrics()
+        self._lock = threading.Lock()
+        self.refresh()
+
+    @property
+    def known(self) -> Mapping[str, MetricRow]:
+        """Those whose values can be stored, by name."""
+        return self._known.by_name
+
+    @property
+    def revision(self) -> int:
+        """The revision of the definitions."""
+        return self._known.revision
+
+    def refresh(self) -> None:
+        """Take in what has changed in the record since the last time."""
+        with self._record.read() as connection:
+            self._follow(connection)
+
+    def as_of(self, connection: Connection) -> KnownMetrics:
+        """Return the metrics in the state that a connection sees.
+
+        What is in memory may be older or newer: values are in the units of their own time.
+        """
+        version = connection.execute(_VERSION).scalar_one()
+        if version > self._known.version:
+            self._follow(connection)
+        known = self._known
+        return known if known.version == version else self._read(connection, KnownMetrics())
+
+    def _follow(self, connection: Connection) -> None:
+        with self._lock:
+            self._known = self._read(connection, self._known)
+
+    def _read(self, connection: Connection, known: KnownMetrics) -> KnownMetrics:
+        """Return what has become of the metrics in the state that a connection sees."""
+        # Another transaction may have seen more than this one.
+        revision = max(current_revision(connection), known.revision)
+        rows = metrics_since(connection, known.version)
+        version = rows[-1].version if rows else known.version
+        if (version, revision) == (known.version, known.revision):
+            return known
+        by_id, by_name = dict(known.by_id), dict(known.by_name)
+        for row in rows:
+            by_id[row.metric_id] = row
+            if self.schema.name_problem(row.name) is None:
+                by_name[row.name] = row
+        return KnownMetrics(version, revision, MappingProxyType(by_id), MappingProxyType(by_name))
 
 
 def metrics_since(connection: Connection, version: int) -> list[MetricRow]:
     """Return the metrics that were met or changed after a version, oldest change first."""
-    rows = connection.execute(
-        select(metric.c.id, metric.c.name, metric.c.unit, metric.c.is_declared, metric.c.version)
-        .where(metric.c.version > version)
-        .order_by(metric.c.version)
-    )
-    return [MetricRow(*row) for row in rows]
+    return [
+        MetricRow(
+            metric_id=row.id,
+            name=row.name,
+            unit=row.unit,
+            is_declared=row.is_declared,
+            version=row.version,
+        )
+        for row in connection.execute(_SINCE, {"version": version})
+    ]
 
 
 def known_units(connection: Connection, names: Iterable[str]) -> dict[str, str | None]:
     """Return the units of those names that are known."""
-    wanted = list(names)
-    found: dict[str, str | None] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
-        rows = connection.execute(
-            select(metric.c.name, metric.c.unit).where(metric.c.name.in_(chunk))
-        )
-        found.update((row.name, row.unit) for row in rows)
-    return found
+    return {
+        row.name: row.unit
+        for chunk in in_chunks(names)
+        for row in connection.execute(_UNITS, {"names": chunk})
+    }
 
 
 def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Return the ids of those names that are known."""
-    wanted = list(names)
-    found: dict[str, int] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
-        rows = connection.execute(
-            select(metric.c.name, metric.c.id).where(metric.c.name.in_(chunk))
-        )
-        found.update((row.name, row.id) for row in rows)
-    return found
+    return {
+        row.name: row.id
+        for chunk in in_chunks(names)
+        for row in connection.execute(_UNITS, {"names": chunk})
+    }
 
 
 def meet_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
@@ -117,33 +196,12 @@ def _put(connection: Connection, units: Mapping[str, str | None], *, is_declared
         )
 
 
-class Vocabulary:
-    """The record's metrics, as of the last `refresh`. Reading needs no lock.
-
-    Parameters
-    ----------
-    record
-        Where the metrics are.
-    schema
-        A metric whose name this schema refuses is left out, so that its values are skipped.
-    """
-
-    def __init__(self, record: Record, schema: Schema) -> None:
-        self.schema = schema
-        self._record = record
-        self._metrics: dict[str, KnownMetric] = {}
-        self.metrics = MappingProxyType(self._metrics)
-        self.revision = 0
-        self._version = 0
-        self._lock = threading.Lock()
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take in what has changed in the record since the last time."""
-        with self._lock, self._record.read() as connection:
-            revision = current_revision(connection)
-            for row in metrics_since(connection, self._version):
-                self._version = row.version
-                if self.schema.name_problem(row.name) is None:
-                    self._metrics[row.name] = KnownMetric(row.unit, row.is_declared)
-            self.revision = revision
+_VERSION = select(func.coalesce(func.max(metric.c.version), 0))
+_SINCE = (
+    select(metric.c.id, metric.c.name, metric.c.unit, metric.c.is_declared, metric.c.version)
+    .where(metric.c.version > bindparam("version"))
+    .order_by(metric.c.version)
+)
+_UNITS = select(metric.c.id, metric.c.name, metric.c.unit).where(
+    metric.c.name.in_(bindparam("names", expanding=True))
+)

@@ -15,8 +15,9 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Protocol, Self, TypeVar
 
+import sqlalchemy
 import structlog
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -29,6 +30,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.database import by_statement, open_database, writing
 from squash_api.record.tables import state
+
+Connection = sqlalchemy.Connection
+"""What the record is read and written through. Who is neither `record` nor `index` passes it on."""
 
 MAX_GROUP = 256
 """Most pieces of work in one transaction: bounds what one failed commit touches."""

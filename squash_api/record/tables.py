@@ -2,7 +2,7 @@
 
 What a client was promised is in `job` (the bytes as received) and in `definition` (append-only).
 `job_run`, `package_set`, `measurement`, `job_context` and `tag_set` are derived from `job`, by
-`derivation.py`, and can be made again from it.
+`index/`, and can be made again from it.
 """
 
 from sqlalchemy import (

@@ -1,13 +1,15 @@
 """The report on a run, a period or a release: `/report` and `squash report`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import RecordUnavailableError
-from squash_api.index.deriver import Deriver
-from squash_api.record.record import Record
+from squash_api.index.derived import derived_through
+from squash_api.index.reader import Reader, View
+from squash_api.index.windows import MOST_JOBS, Wanted
+from squash_api.record.metrics import MetricRow
 from squash_api.reports.comparison import changes_of, compare
 from squash_api.reports.document import RANKS, VIOLATED, Comparison, Kind, Report, Unusable
 from squash_api.reports.limits import Limits
@@ -21,10 +23,8 @@ from squash_api.reports.matrix import (
     summary_of,
     worst_of,
 )
-from squash_api.reports.reading import read_metrics, read_results
-from squash_api.reports.results import Result
+from squash_api.reports.results import Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
-from squash_api.schema.names import Schema
 from squash_api.trends.question import Question, ReportQuestion
 
 _TRIES = 5
@@ -58,29 +58,18 @@ class PeriodReports:
 
     Parameters
     ----------
-    record, deriver
-        Where the jobs are, and who brings the index of them up to date.
+    reader
+        Where the jobs are.
     definitions
         The specifications in force.
-    schema
-        The names in InfluxDB.
     url
         Public root of the service.
     """
 
-    def __init__(
-        self,
-        record: Record,
-        deriver: Deriver,
-        definitions: DefinitionsInForce,
-        schema: Schema,
-        *,
-        url: str,
-    ) -> None:
-        self._record = record
-        self._deriver = deriver
+    def __init__(self, reader: Reader, definitions: DefinitionsInForce, *, url: str) -> None:
+        self._reader = reader
         self._definitions = definitions
-        self._schema = schema
+        self._schema = reader.metrics.schema
         self._url = url
 
     def report(self, question: ReportQuestion, *, now_ns: int) -> Report:
@@ -91,8 +80,9 @@ class PeriodReports:
         InvalidInputError
             If there is no such metric or package, or more is asked for than fits a report.
         """
-        self._deriver.catch_up()
-        metrics = {row.name for row in read_metrics(self._record).rows.values()}
+        self._reader.catch_up()
+        with self._reader.view() as view:
+            metrics = {row.name for row in view.metrics.by_id.values()}
         subject = subject_of(self._definitions.at(None), metrics, question.about)
         judged = self._judge(subject, question.about)
         other = None if question.other is None else self._judge(subject, question.other)
@@ -143,19 +133,74 @@ class PeriodReports:
 
     def _judge(self, subject: Subject, question: Question) -> _Judged:
         for _ in range(_TRIES):
-            metrics = read_metrics(self._record)
             limits = Limits(subject.specifications, self._schema)
             results = read_results(
-                self._record,
-                self._deriver,
-                metrics=metrics,
-                names=subject.metrics,
-                limits=limits,
-                question=question,
+                self._reader, names=subject.metrics, limits=limits, question=question
             )
             if results is not None:
                 return _Judged(results.results(), results.jobs, limits)
         raise RecordUnavailableError("Units of metrics are being changed. Try again.")
+
+
+def read_results(
+    reader: Reader, *, names: Collection[str], limits: Limits, question: Question
+) -> Results | None:
+    """Judge all values that are asked for; the index is up to date already.
+
+    Parameters
+    ----------
+    names
+        The metrics to read.
+    limits
+        What to judge by.
+
+    Returns
+    -------
+    Results or None
+        None if the unit of a metric has changed meanwhile: everything is to be read again.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are too many metrics and combinations of tags.
+    """
+    with reader.view() as view:
+        chosen = {number: row for number, row in view.metrics.by_id.items() if row.name in names}
+        wanted = _wanted(chosen, limits, question, through=view.ask(derived_through))
+        plan = view.windows.plan(wanted)
+    results = Results(chosen, limits)
+    at_ns: int | None = -1
+
+    def read(view: View) -> tuple[int | None, bool]:
+        jobs, entries, through_ns = view.windows.entries(plan, after_ns=at_ns, jobs=MOST_JOBS)
+        view.require_settled(jobs)
+        now = view.metrics.by_id
+        if any(now[number].unit != row.unit for number, row in chosen.items()):
+            return None, False
+        tags = view.contexts.tags({job.tag_set_id for job in jobs.values()})
+        results.take(jobs, entries, tags)
+        return through_ns, True
+
+    is_same = True
+    while at_ns is not None:
+        at_ns, is_same = reader.settled(read)
+    return results if is_same else None
+
+
+def _wanted(
+    chosen: Mapping[int, MetricRow], limits: Limits, question: Question, *, through: int
+) -> Wanted:
+    return Wanted(
+        metric_ids=sorted(chosen),
+        tags=question.tags,
+        run_ids=question.runs,
+        version_tags=question.version_tags,
+        since_ns=question.since_ns,
+        until_ns=question.until_ns,
+        through=through,
+        has_fields=limits.needs_fields,
+        has_absent=True,
+    )
 
 
 def _violations(results: Sequence[Result]) -> int:

@@ -1,15 +1,20 @@
 """Jobs: posting them, reading them, their blobs and their verdicts."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from squash_api.errors import NotFoundError
-from squash_api.index.jobs import delete_job, find_blob, job_object
+from squash_api.index.deriver import dataset_of
+from squash_api.index.jobs import delete_job
+from squash_api.ingest.assessment import assess
+from squash_api.ingest.document import Job, Measured
 from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
-from squash_api.record.jobs import job_ids
+from squash_api.record.jobs import JobRow, job_ids
+from squash_api.record.metrics import Metrics
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
@@ -19,7 +24,7 @@ from squash_api.routes.dependencies import (
     read_body,
     read_flag,
 )
-from squash_api.routes.replies import errors_of, json_reply
+from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
@@ -89,7 +94,7 @@ async def post_job(request: Request) -> Response:
         wire=WIRES[VERIFY],
         account=account,
         record=site.record,
-        vocabulary=site.vocabulary,
+        metrics=site.metrics,
         is_strict=is_strict,
     )
     site.background.wake()
@@ -121,8 +126,8 @@ async def post_job(request: Request) -> Response:
 @router.get("/jobs", responses=errors_of(422))
 def get_jobs(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the ids of jobs, ascending."""
-    with site.record.read() as connection:
-        ids = job_ids(connection, after=id_cursor(page), limit=page.limit + 1)
+    with site.reader.view() as view:
+        ids = view.ask(job_ids, after=id_cursor(page), limit=page.limit + 1)
     more = len(ids) > page.limit
     ids = ids[: page.limit]
     link = next_link(request, site, after=ids[-1]) if more else None
@@ -132,10 +137,10 @@ def get_jobs(request: Request, site: SiteDep, page: PageDep) -> Response:
 @router.get("/job/{job_id}", responses=errors_of(404))
 def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
     """Return a job: its measurements in the metrics' units, and its metadata."""
-    with site.record.read() as connection:
-        row, job = load_job(connection, job_id)
-    site.vocabulary.refresh()
-    return json_reply(job_object(row, job, vocabulary=site.vocabulary))
+    with site.reader.view() as view:
+        row, job = view.ask(load_job, job_id)
+    site.metrics.refresh()
+    return json_reply(job_object(row, job, metrics=site.metrics))
 
 
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
@@ -149,8 +154,8 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
 @router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
 def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
     """List a job's blobs: identifier, name, the keys of the data, and where to read them."""
-    with site.record.read() as connection:
-        _, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
     start = id_cursor(page)
     end = start + page.limit
     shown = [
@@ -170,8 +175,8 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
 @router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
 def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
-    with site.record.read() as connection:
-        _, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
     return json_reply(find_blob(job, identifier))
 
 
@@ -192,9 +197,75 @@ def get_job_report(
     ] = "receipt",
 ) -> Response:
     """Judge a job: a verdict for each specification that applies to it, by name."""
-    with site.record.read() as connection:
-        row, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        row, job = view.ask(load_job, job_id)
     verdicts = job_report(
-        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=specs == "now"
+        row, job, definitions=site.definitions, metrics=site.metrics, is_now=specs == "now"
     )
     return json_reply([verdict.to_json() for verdict in verdicts])
+
+
+def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
+    """Return a job as the API shows it; dates are in UTC."""
+    meta = {**job.meta, "packages": list(job.packages)}
+    return {
+        "id": row.job_id,
+        "date_created": date_text(row.time_ns),
+        "date_received": date_text(row.received_ns),
+        "time_ns": row.time_ns,
+        "ci_dataset": dataset_of(job, metrics.schema.context(job.meta)),
+        "s3_uri": None,
+        "measurements": list(measurement_objects(row.job_id, job, metrics=metrics)),
+        "meta": meta,
+    }
+
+
+def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
+    """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
+    outcome = assess(job, metrics=metrics.known, schema=metrics.schema)
+    skipped = {skip.metric: skip.reason for skip in outcome.skipped}
+    names = {
+        identifier: blob.get("name")
+        for blob in job.blobs
+        if isinstance(identifier := blob.get("identifier"), str)
+    }
+    latest = {item.metric: item for item in job.measurements}
+    for metric, item in latest.items():
+        shown: dict[str, Any] = {
+            "metric": metric,
+            "value": outcome.values.get(metric),
+            "unit": _unit_in_force(metric, item, metrics),
+            "identifier": item.identifier,
+            "job": job_id,
+            "blobs": [
+                {"identifier": reference, "name": names[reference], "s3_uri": None}
+                for reference in item.blob_refs or []
+                if reference in names
+            ],
+        }
+        if metric in skipped and metric not in outcome.values:
+            shown |= {
+                "value": item.value,
+                "unit": item.unit,
+                "skipped": skipped[metric],
+            }
+        yield shown
+
+
+def find_blob(job: Job, identifier: str) -> dict[str, Any]:
+    """Return a job's blob as it was posted.
+
+    Raises
+    ------
+    NotFoundError
+        If the job has no blob of this identifier.
+    """
+    for blob in job.blobs:
+        if blob.get("identifier") == identifier:
+            return blob
+    raise NotFoundError(f"The job has no blob {identifier}.")
+
+
+def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:
+    known = metrics.known.get(metric)
+    return item.unit if known is None or known.unit is None else known.unit

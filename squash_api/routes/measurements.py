@@ -9,8 +9,10 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import QueryParams
 
 from squash_api.errors import Detail, InvalidInputError, MissingFieldError
-from squash_api.index.jobs import list_measurements, measurement_objects, post_measurement
-from squash_api.ingest.stored_job import load_job
+from squash_api.index.jobs import post_measurement
+from squash_api.index.reader import Reader
+from squash_api.ingest.stored_job import document_of, load_job
+from squash_api.record.jobs import added_measurements, jobs_between, last_job_id
 from squash_api.routes.dependencies import (
     MAX_PAGE,
     AccountDep,
@@ -20,7 +22,7 @@ from squash_api.routes.dependencies import (
     is_count,
     next_link,
 )
-from squash_api.routes.jobs import JobIdDep
+from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
 from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
@@ -30,6 +32,7 @@ from squash_api.trends.series import Series
 
 router = APIRouter(tags=["measurements"])
 
+_PAGE_BYTES = 32_000_000
 _FILES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
 }
@@ -57,14 +60,14 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
     asked = request.query_params.multi_items()
     if {name for name, _ in asked} <= {"limit", "after"}:
         return _all_measurements(request, site)
-    question = read_question(asked, schema=site.vocabulary.schema, now_ns=time.time_ns())
-    series = Series(site.record, site.deriver, question)
+    question = read_question(asked, schema=site.metrics.schema, now_ns=time.time_ns())
+    series = Series(site.reader, question)
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]
         link = None if cursor is None else next_link(request, site, after=cursor_text(cursor))
         return json_reply({"measurements": shown, "next": link})
-    chunks = answer_chunks(series, question, schema=site.vocabulary.schema)
+    chunks = answer_chunks(series, question, schema=site.metrics.schema)
     # What fails at once is said so; later the answer could only break off.
     first = next(chunks)
     return StreamingResponse(
@@ -78,10 +81,8 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
 
 def _all_measurements(request: Request, site: Site) -> Response:
     page = _page(request.query_params)
-    site.vocabulary.refresh()
-    found, cursor = list_measurements(
-        site.record, site.vocabulary, after=_cursor(page), limit=page.limit
-    )
+    site.metrics.refresh()
+    found, cursor = list_measurements(site.reader, after=_cursor(page), limit=page.limit)
     link = None if cursor is None else next_link(request, site, after=f"{cursor[0]}.{cursor[1]}")
     return json_reply({"measurements": found, "next": link})
 
@@ -89,10 +90,10 @@ def _all_measurements(request: Request, site: Site) -> Response:
 @router.get("/measurement/{job_id}", responses=errors_of(404))
 def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
     """List the measurements of one job."""
-    with site.record.read() as connection:
-        _, job = load_job(connection, job_id)
-    site.vocabulary.refresh()
-    found = list(measurement_objects(job_id, job, vocabulary=site.vocabulary))
+    with site.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
+    site.metrics.refresh()
+    found = list(measurement_objects(job_id, job, metrics=site.metrics))
     return json_reply({"measurements": found})
 
 
@@ -109,11 +110,45 @@ def post_measurement_(
     `metric`, `value` and `unit` are required, `identifier` is not. For the job's owner and admins.
     """
     _check_types(document)
-    shown = post_measurement(
-        site.record, site.vocabulary, job_id=job_id, document=document, account=account
+    job = post_measurement(
+        site.record, site.metrics, job_id=job_id, document=document, account=account
     )
     site.background.wake()
+    (shown,) = measurement_objects(job_id, job, metrics=site.metrics)
     return json_reply(shown, status_code=201)
+
+
+def list_measurements(
+    reader: Reader, *, after: tuple[int, int], limit: int
+) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    """Return measurements of all jobs in order of arrival, and the cursor of the next page.
+
+    A cursor is the id of a job, and how many of its measurements have been seen.
+    """
+    found: list[dict[str, Any]] = []
+    last, seen = after[0] - 1, after[1]
+    while True:
+        with reader.view() as view:
+            through = view.ask(last_job_id)
+            rows = view.ask(
+                jobs_between, after=last, through=through, max_bytes=_PAGE_BYTES, limit=50
+            )
+            added = view.ask(added_measurements, [row.job_id for row in rows])
+        if not rows:
+            return found, None
+        for row in rows:
+            last = row.job_id
+            if row.body is None:
+                continue
+            job = document_of(row, added.get(row.job_id, []))
+            shown = list(measurement_objects(row.job_id, job, metrics=reader.metrics))
+            start = seen if row.job_id == after[0] else 0
+            room = limit - len(found)
+            found.extend(shown[start : start + room])
+            if len(shown) > start + room:
+                return found, (row.job_id, start + room)
+            if len(found) == limit:
+                return found, (row.job_id + 1, 0)
 
 
 def _check_types(document: dict[str, Any]) -> None:

@@ -1,13 +1,26 @@
-"""JSON replies, written by orjson: values go out as the shortest text that reads back the same.
+"""What goes out: JSON, and the one body that all failures share or the page in its place.
 
-The one body of all failures, as the OpenAPI document describes it.
+JSON is written by orjson: values go out as the shortest text that reads back the same.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Protocol
 
 import orjson
-from fastapi import Response
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from squash_api.errors import BusyError, Detail, InvalidInputError, SquashError, UnauthorizedError
+from squash_api.routes.negotiation import prefers_html
+
+_log = structlog.get_logger(__name__)
 
 
 def json_reply(content: Any, *, status_code: int = 200) -> Response:
@@ -37,3 +50,143 @@ class ErrorBody(BaseModel):
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for these statuses."""
     return {status_code: {"model": ErrorBody} for status_code in status_codes}
+
+
+def date_text(time_ns: int) -> str:
+    """Return a time as clients of the original read it: seconds, in UTC."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class FailurePage(Protocol):
+    """What makes the page of a failure."""
+
+    def __call__(
+        self, request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
+    ) -> Response:
+        """Return the page."""
+
+
+def add_failure_handlers(app: FastAPI, *, page: FailurePage) -> None:
+    """Answer every failure with the one body, or with a page where people look."""
+    app.state.failure_page = page
+    for kind, answer in _ANSWERS.items():
+        app.exception_handler(kind)(answer)
+
+
+async def failure_reply(request: Request, error: Exception) -> Response:
+    """Return the answer to a failure, whatever it is."""
+    answer = next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))
+    return await answer(request, error)
+
+
+def _failure(
+    request: Request,
+    status_code: int,
+    *,
+    code: str,
+    message: str,
+    detail: tuple[Detail, ...] = (),
+    extra: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the one body of all failures, or a page that says the same."""
+    if request.method == "GET" and prefers_html(request.headers.get("accept")):
+        page: FailurePage = request.app.state.failure_page
+        return page(request, status_code, message=message, detail=detail)
+    reply = json_reply(
+        {
+            "message": message,
+            "code": code,
+            "status_code": status_code,
+            "detail": [{"loc": item.loc, "msg": item.msg, "type": item.type} for item in detail],
+            **(extra or {}),
+        },
+        status_code=status_code,
+    )
+    reply.headers.update(headers or {})
+    return reply
+
+
+async def _squash_error(request: Request, error: SquashError) -> Response:
+    extra: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    if isinstance(error, UnauthorizedError):
+        extra = {"error": error.error, "description": error.message}
+        if error.challenge:
+            headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
+    if isinstance(error, BusyError):
+        headers = {"Retry-After": str(error.retry_after_s)}
+    return _failure(
+        request,
+        error.status_code,
+        code=error.code,
+        message=error.message,
+        detail=error.detail,
+        extra=extra,
+        headers=headers,
+    )
+
+
+async def _validation_error(request: Request, error: RequestValidationError) -> Response:
+    detail = tuple(Detail(tuple(item["loc"]), item["msg"], item["type"]) for item in error.errors())
+    where = ".".join(str(part) for part in detail[0].loc)
+    return _failure(
+        request,
+        422,
+        code=InvalidInputError.code,
+        message=f"{where}: {detail[0].msg}.",
+        detail=detail,
+    )
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    path = request.scope["path"]
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    codes = {
+        404: ("not_found", f"There is nothing at {path}."),
+        405: ("method_not_allowed", f"{request.method} is not possible at {path}."),
+    }
+    phrase = HTTPStatus(error.status_code).phrase
+    code, message = codes.get(
+        error.status_code, (phrase.lower().replace(" ", "_"), f"{error.detail or phrase}.")
+    )
+    return _failure(request, error.status_code, code=code, message=message, headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return what is possible at a path; starlette names the first route's methods only."""
+    app: FastAPI = request.app
+    methods = {
+        method
+        for method in ("DELETE", "GET", "POST", "PUT")
+        for route in app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+async def _gone(request: Request, _error: Exception) -> Response:
+    """Nobody is there to read this; without it the log would call it an error of ours."""
+    return _failure(request, 400, code="client_gone", message="The client went away.")
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    _log.error("unexpected error", path=request.scope["path"], exc_info=error)
+    return _failure(
+        request,
+        500,
+        code=SquashError.code,
+        message="Something went wrong in the service; it has been logged.",
+    )
+
+
+# The first that fits is taken.
+_ANSWERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+    SquashError: _squash_error,
+    RequestValidationError: _validation_error,
+    HTTPException: _http_error,
+    ClientDisconnect: _gone,
+    Exception: _unexpected_error,
+}

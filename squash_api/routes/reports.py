@@ -78,7 +78,7 @@ def get_badge(
     It says `passing`, how many violations there are of the worst level, or why nothing is judged.
     Values of tags narrow it down, and `label` is written on its left in place of the package.
     """
-    site.deriver.catch_up()
+    site.reader.catch_up()
     site.standings.refresh(now_ns=time.time_ns())
     named = {"dataset": dataset, "filter": filter_, "instrument": instrument, "pipeline": pipeline}
     where = {name: tag_text(text) or "" for name, text in named.items() if text}

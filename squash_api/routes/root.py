@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from squash_api.index.runs import count_measurements, datasets
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
 from squash_api.routes.dependencies import PageDep, SiteDep, next_link
 from squash_api.routes.replies import errors_of, json_reply
@@ -101,11 +100,11 @@ async def get_version() -> Response:
 @router.get("/stats")
 def get_stats(site: SiteDep) -> Response:
     """Return how much the record holds."""
-    site.deriver.catch_up()
-    with site.record.read() as connection:
-        received_ns = last_job_received_ns(connection)
-        jobs = number_of_jobs(connection)
-        measurements = count_measurements(connection)
+    site.reader.catch_up()
+    with site.reader.view() as view:
+        received_ns = view.ask(last_job_received_ns)
+        jobs = view.ask(number_of_jobs)
+        measurements = view.runs.count_measurements()
     date = ""
     if received_ns is not None:
         date = datetime.fromtimestamp(received_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -114,7 +113,7 @@ def get_stats(site: SiteDep) -> Response:
             "stats": {
                 "last_job_date": date,
                 "number_of_jobs": jobs,
-                "number_of_metrics": len(site.vocabulary.metrics),
+                "number_of_metrics": len(site.metrics.known),
                 "number_of_measurements": measurements,
             }
         }
@@ -124,9 +123,9 @@ def get_stats(site: SiteDep) -> Response:
 @router.get("/datasets", responses=errors_of(422))
 def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the datasets that jobs have named, in order."""
-    site.deriver.catch_up()
-    with site.record.read() as connection:
-        found = datasets(connection, after=page.after or "", limit=page.limit + 1)
+    site.reader.catch_up()
+    with site.reader.view() as view:
+        found = view.runs.datasets(after=page.after or "", limit=page.limit + 1)
     link = (
         next_link(request, site, after=found[page.limit - 1]) if len(found) > page.limit else None
     )
@@ -136,9 +135,9 @@ def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
 @router.get("/packages", responses=errors_of(422))
 def get_packages(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the verification packages that have metrics, in order."""
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     # Copied at once: another thread may add to them meanwhile.
-    metrics = list(site.vocabulary.metrics)
+    metrics = list(site.metrics.known)
     names = sorted({split_metric_name(name)[0] for name in metrics})
     found = [name for name in names if name > (page.after or "")]
     link = (

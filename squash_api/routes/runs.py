@@ -10,12 +10,11 @@ from urllib.parse import quote, unquote, urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from squash_api.errors import Detail, InvalidInputError, NotFoundError
-from squash_api.index.code_changes import CodeChangeReader
-from squash_api.index.jobs import date_text, job_object
-from squash_api.index.runs import NEWEST_NS, jobs_of_run
+from squash_api.index.runs import NEWEST_NS
 from squash_api.ingest.stored_job import load_job
 from squash_api.routes.dependencies import MAX_PAGE, Page, PageDep, SiteDep, id_cursor, next_link
-from squash_api.routes.replies import errors_of, json_reply
+from squash_api.routes.jobs import job_object
+from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
@@ -143,9 +142,9 @@ def get_run(
 
 def list_runs(site: Site, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
     """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
-    site.deriver.catch_up()
+    site.reader.catch_up()
     kept = {name: tag_text(text) or "" for name in RUN_TAGS if (text := tags.get(name))}
-    return RunsOverview(site.record, site.states).list_runs(
+    return RunsOverview(site.reader, site.states).list_runs(
         tags=kept,
         after=_time_cursor(page),
         limit=page.limit,
@@ -162,8 +161,8 @@ def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
         If there is none.
     """
     site: Site = request.app.state.site
-    site.deriver.catch_up()
-    return RunsOverview(site.record, site.states).run(
+    site.reader.catch_up()
+    return RunsOverview(site.reader, site.states).run(
         readings_of(request.scope), after=id_cursor(page), limit=page.limit, is_now=is_now
     )
 
@@ -172,17 +171,15 @@ def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
 @router.get("/jenkins/{ci_id:path}", responses=errors_of(404, 422))
 def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
-    site.deriver.catch_up()
-    site.vocabulary.refresh()
+    site.reader.catch_up()
+    site.metrics.refresh()
     run_id, pipeline = _as_kept(ci_id, ci_name)
-    with site.record.read() as connection:
-        runs = jobs_of_run(
-            connection, run_id, pipeline=pipeline, env_name="jenkins", limit=MAX_PAGE
-        )
+    with site.reader.view() as view:
+        runs = view.runs.first_jobs(run_id, pipeline=pipeline, env_name="jenkins", limit=MAX_PAGE)
         if not runs:
             raise NotFoundError(f"There is no job of the Jenkins run {ci_id}.")
-        row, job = load_job(connection, runs[0].job_id)
-    shown = job_object(row, job, vocabulary=site.vocabulary)
+        row, job = view.ask(load_job, runs[0].job_id)
+    shown = job_object(row, job, metrics=site.metrics)
     return json_reply({**shown, "jobs": [run.job_id for run in runs]})
 
 
@@ -193,23 +190,23 @@ def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> 
     `packages` lists name, git_sha and git_url of those changed or new, `removed` those that are
     gone; `counts` is how many there are of both. An unknown run has nulls and empty lists.
     """
-    site.deriver.catch_up()
+    site.reader.catch_up()
     run_id, pipeline = _as_kept(ci_id, ci_name)
-    with site.record.read() as connection:
-        runs = jobs_of_run(connection, run_id, pipeline=pipeline, limit=MAX_PAGE)
+    with site.reader.view() as view:
+        runs = view.runs.first_jobs(run_id, pipeline=pipeline, limit=MAX_PAGE)
         run = next((run for run in runs if run.package_set_id is not None), None)
         run = run or (runs[0] if runs else None)
-        changes = CodeChangeReader().read(connection, run) if run else None
+        changes = view.changes_since_run_before([run.job_id])[run.job_id] if run else None
     packages = (changes.packages or ()) if changes else ()
     return json_reply(
         {
             "id": ci_id if run else None,
             "previous_id": changes.previous_run_id if changes else None,
             "packages": [
-                [item.name, item.git_sha, item.git_url] for item in packages if not item.removed
+                [item.name, item.git_sha, item.git_url] for item in packages if not item.is_gone
             ],
             "removed": [
-                [item.name, item.git_sha, item.git_url] for item in packages if item.removed
+                [item.name, item.git_sha, item.git_url] for item in packages if item.is_gone
             ],
             "counts": len(packages),
         }

@@ -30,13 +30,13 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     deliver), FAILURE when a target refused a line for good, with its words in `message`, else
     PENDING, then STARTED.
     """
-    with site.record.read() as connection:
-        row, job = load_job(connection, job_id)
+    with site.reader.view() as view:
+        row, job = view.ask(load_job, job_id)
         names = [target.name for target in site.settings.targets]
-        deliveries = job_deliveries(connection, row, targets=names)
-    site.vocabulary.refresh()
-    schema = site.vocabulary.schema
-    outcome = assess(job, metrics=site.vocabulary.metrics, schema=schema)
+        deliveries = view.ask(job_deliveries, row, targets=names)
+    site.metrics.refresh()
+    schema = site.metrics.schema
+    outcome = assess(job, metrics=site.metrics.known, schema=schema)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {

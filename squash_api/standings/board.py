@@ -9,11 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Connection
-
 from squash_api.definitions.in_force import Snapshot
-from squash_api.index.derived import contexts_of
-from squash_api.index.latest import last_job_with_value, recent_values, tag_sets_of, values_of
+from squash_api.index.reader import View
 from squash_api.judging.alert_keys import LEVELS
 from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import Specification
@@ -260,16 +257,28 @@ class Board:
 
     def entries(self) -> list[Entry]:
         """Return all metrics that are declared, limited or measured, in no order."""
+        return self._entries(None)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one metric, or None if there is nothing to say of it; no other is looked at."""
+        return next(iter(self._entries(name)), None)
+
+    def _entries(self, name: str | None) -> list[Entry]:
         with self._lock:
-            late = self._refresh()
+            late = self._refresh(name)
             snapshot = self._standings.definitions.at(None)
             standings: dict[str, list[Standing]] = {}
             for item in self._standings.present():
                 standings.setdefault(item.metric, []).append(item)
-            with self._standings.record.read() as connection:
-                for metric_id, metric in list(self._standings.latest.metrics.items()):
+            metrics = {
+                metric_id: metric
+                for metric_id, metric in self._standings.latest.metrics.items()
+                if name in (None, metric.name)
+            }
+            with self._standings.reader.view() as view:
+                for metric_id, metric in metrics.items():
                     self._look_at(
-                        connection,
+                        view,
                         metric_id,
                         metric,
                         snapshot,
@@ -278,7 +287,7 @@ class Board:
                     )
             return [
                 seen.entry
-                for seen in self._seen.values()
+                for seen in map(self._seen.__getitem__, metrics)
                 if seen.entry.rows or seen.metric.is_declared or _limits(seen.metric, snapshot)
             ]
 
@@ -302,17 +311,17 @@ class Board:
                 if known is None or known[0] != self._version(metric_id):
                     unknown.setdefault(metric_id, []).append(standing)
             if unknown:
-                with self._standings.record.read() as connection:
+                with self._standings.reader.view() as view:
                     for metric_id, standings in unknown.items():
-                        self._read_trends(connection, metric_id, standings)
+                        self._read_trends(view, metric_id, standings)
             return {key: self._trends[key][1] for key in asked}
 
-    def _refresh(self) -> dict[str, list[ExpectedSeries]]:
-        """Take in what is new; return the overdue series by metric."""
+    def _refresh(self, name: str | None) -> dict[str, list[ExpectedSeries]]:
+        """Take in what is new; return the overdue series by metric, of one or of all."""
         now_ns = self._clock()
         days = self._freshness.days()
-        with self._standings.refreshed(now_ns=now_ns, days=days) as connection:
-            series = self._freshness.series(connection, now_ns=now_ns)
+        with self._standings.refreshed(now_ns=now_ns, days=days) as view:
+            series = self._freshness.series(view, now_ns=now_ns, metric=name)
         late: dict[str, list[ExpectedSeries]] = {}
         for item in series:
             if item.late_s > 0:
@@ -325,7 +334,7 @@ class Board:
 
     def _look_at(
         self,
-        connection: Connection,
+        view: View,
         metric_id: int,
         metric: MetricRow,
         snapshot: Snapshot,
@@ -339,7 +348,7 @@ class Board:
             same = before.snapshot is snapshot and before.standings == standings
             if same and _are_same(before.late, late):
                 return
-        rows = self._rows(connection, metric_id, metric, snapshot, standings)
+        rows = self._rows(view, metric_id, metric, snapshot, standings)
         rows, left = _with_late(rows, late)
         declared = snapshot.declared.get(metric.name)
         entry = Entry(
@@ -355,7 +364,7 @@ class Board:
 
     def _rows(
         self,
-        connection: Connection,
+        view: View,
         metric_id: int,
         metric: MetricRow,
         snapshot: Snapshot,
@@ -363,16 +372,16 @@ class Board:
     ) -> list[Row]:
         by_name = {item.name: item for item in snapshot.by_metric.get(metric.name, ())}
         if not standings:
-            old = self._old_standing(connection, metric_id, metric, by_name.values())
+            old = self._old_standing(view, metric_id, metric, by_name.values())
             limit = None if old is None else _limit(old, by_name)
             return [] if old is None else [Row(old, OLD, limit)]
         limits = {item: _limit(item, by_name) for item in standings}
-        self._find_limits_without_margin(connection, limits, by_name.values())
+        self._find_limits_without_margin(view, limits, by_name.values())
         return [row_of(item, limits[item], None) for item in standings]
 
     def _find_limits_without_margin(
         self,
-        connection: Connection,
+        view: View,
         limits: dict[Standing, Limit | None],
         specifications: Iterable[Specification],
     ) -> None:
@@ -381,7 +390,7 @@ class Board:
         possible = [item for item in specifications if _has_no_margin(item)]
         if not asked or not possible:
             return
-        contexts = contexts_of(connection, {item.job_id for item in asked})
+        contexts = view.contexts.of({item.job_id for item in asked})
         for item in asked:
             job = contexts.get(item.job_id)
             for specification in possible if job else ():
@@ -391,17 +400,17 @@ class Board:
 
     def _old_standing(
         self,
-        connection: Connection,
+        view: View,
         metric_id: int,
         metric: MetricRow,
         specifications: Iterable[Specification],
     ) -> Standing | None:
         """Return how the last value stood of a metric that has none of late."""
-        job_id = last_job_with_value(connection, metric_id)
+        job_id = view.values.last_job_with(metric_id)
         if job_id is None:
             return None
-        job = contexts_of(connection, [job_id])[job_id]
-        value = values_of(connection, metric_id, [job_id])[job_id]
+        job = view.contexts.of([job_id])[job_id]
+        value = view.values.of_metric(metric_id, [job_id])[job_id]
         terms = [(item, query_terms(item, self._standings.schema)) for item in specifications]
         return stand(metric, combination_of(job.context.tags), value, job, terms)
 
@@ -419,9 +428,7 @@ class Board:
             if wanted.items() <= tags.items():
                 yield combination_of(tags)
 
-    def _read_trends(
-        self, connection: Connection, metric_id: int, standings: Sequence[Standing]
-    ) -> None:
+    def _read_trends(self, view: View, metric_id: int, standings: Sequence[Standing]) -> None:
         latest = self._standings.latest
         version = self._version(metric_id)
         sets: dict[Combination, list[int]] = {item.tags: [] for item in standings}
@@ -431,8 +438,8 @@ class Board:
                 sets[tags].append(tag_set_id)
         for item in standings:
             # What is old is in no set of late.
-            ids = sets[item.tags] or tag_sets_of(connection, [item.job_id])
-            found = recent_values(connection, metric_id, ids, limit=POINTS)
+            ids = sets[item.tags] or view.contexts.tag_sets_of([item.job_id])
+            found = view.values.recent(metric_id, ids, limit=POINTS)
             self._trends[metric_id, item.tags] = version, tuple(found)
 
 

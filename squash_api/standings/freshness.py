@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection
-
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
-from squash_api.index.derived import JobContext, contexts_of
-from squash_api.index.latest import jobs_with_value
+from squash_api.index.contexts import JobContext
+from squash_api.index.latest import LatestValues
+from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectation_of
 from squash_api.judging.specifications import Expect
 from squash_api.record.definitions import expected_since
 from squash_api.schema.names import RUN_ID, Schema, Term
-from squash_api.standings.latest_values import LatestValues
 from squash_api.standings.standing import Combination, combination_of
 
 _SEEN_S = 30 * 86400
@@ -193,18 +191,23 @@ class Freshness:
         ]
         return max((remembered_s(item) / 86400 for item in expects if item), default=0.0) + 1.0
 
-    def series(self, connection: Connection, *, now_ns: int) -> list[ExpectedSeries]:
-        """Return all expected series, by specification."""
-        self._learn_expectations(connection)
+    def series(self, view: View, *, now_ns: int, metric: str | None = None) -> list[ExpectedSeries]:
+        """Return all expected series, or those of one metric, by specification."""
+        self._learn_expectations(view)
         ids = {row.name: metric_id for metric_id, row in self._latest.metrics.items()}
-        for known in self._known.values():
+        asked = {
+            name: known
+            for name, known in sorted(self._known.items())
+            if metric in (None, known.expected.metric)
+        }
+        for known in asked.values():
             metric_id = ids.get(known.expected.metric)
             if metric_id is not None:
-                self._find_jobs(connection, known, metric_id)
-        self._learn_arrivals(connection)
+                self._find_jobs(view, known, metric_id)
+        self._learn_arrivals(view)
         return [
             series
-            for name, known in sorted(self._known.items())
+            for name, known in asked.items()
             for series in expected_series(
                 known.expected,
                 {
@@ -217,7 +220,7 @@ class Freshness:
             )
         ]
 
-    def _learn_expectations(self, connection: Connection) -> None:
+    def _learn_expectations(self, view: View) -> None:
         snapshot = self._definitions.at(None)
         if snapshot is self._snapshot:
             return
@@ -226,7 +229,7 @@ class Freshness:
             for name, defined in snapshot.specifications.items()
             if defined.content.expect is not None
         }
-        self._loaded = expected_since(connection, found)
+        self._loaded = view.ask(expected_since, found)
         before = self._known
         self._known = {
             name: before[name]
@@ -236,7 +239,7 @@ class Freshness:
         }
         self._snapshot = snapshot
 
-    def _find_jobs(self, connection: Connection, known: _Known, metric_id: int) -> None:
+    def _find_jobs(self, view: View, known: _Known, metric_id: int) -> None:
         """Find the last job with a value for each combination, if there may be another."""
         changes, rewrites = self._latest.changes(metric_id), self._latest.rewrites
         if (known.changes, known.rewrites) == (changes, rewrites):
@@ -246,7 +249,7 @@ class Freshness:
         known.changes, known.rewrites = changes, rewrites
         terms, per = known.expected.terms, known.expected.per
         if not all(term.is_tag for term in terms):
-            self._find_jobs_by_field(connection, known, metric_id)
+            self._find_jobs_by_field(view, known, metric_id)
             return
         known.jobs = {}
         for tag_set_id, (_, job_id) in self._latest.of_metric(metric_id).items():
@@ -255,25 +258,25 @@ class Freshness:
                 combination = combination_of(tags, per)
                 known.jobs[combination] = max(job_id, known.jobs.get(combination, 0))
 
-    def _find_jobs_by_field(self, connection: Connection, known: _Known, metric_id: int) -> None:
+    def _find_jobs_by_field(self, view: View, known: _Known, metric_id: int) -> None:
         """Find them where each job has to be looked at, since its tags do not tell."""
         after = max(known.through, self._latest.first_id)
-        while ids := jobs_with_value(
-            connection, metric_id, after=after, through=self._latest.last_id, limit=_JOBS
+        while ids := view.values.jobs_with(
+            metric_id, after=after, through=self._latest.last_id, limit=_JOBS
         ):
             after = ids[-1]
-            for job in contexts_of(connection, ids).values():
+            for job in view.contexts.of(ids).values():
                 if _applies(known.expected.terms, job):
                     combination = combination_of(job.context.tags, known.expected.per)
                     known.jobs[combination] = job.job_id
         known.through = after
 
-    def _learn_arrivals(self, connection: Connection) -> None:
+    def _learn_arrivals(self, view: View) -> None:
         """Look up when the jobs were received; of jobs that no series needs, forget it."""
         wanted = {job_id for known in self._known.values() for job_id in known.jobs.values()}
         before = self._arrivals
         self._arrivals = {job_id: before[job_id] for job_id in wanted if job_id in before}
-        for job in contexts_of(connection, wanted - before.keys()).values():
+        for job in view.contexts.of(wanted - before.keys()).values():
             run_id = job.context.fields.get(RUN_ID)
             self._arrivals[job.job_id] = Arrival(
                 job.received_ns, job.job_id, run_id if isinstance(run_id, str) else None

@@ -13,10 +13,7 @@ from dataclasses import dataclass
 
 from squash_api.definitions.definitions import Definitions
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
-from squash_api.index.derived import contexts_of
-from squash_api.index.deriver import Deriver
-from squash_api.index.job_values import revisions_of, values_in, versions_of
-from squash_api.index.windows import waiting_for_rederivation
+from squash_api.index.reader import Reader, View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.judging.alert_keys import LEVELS
@@ -24,8 +21,7 @@ from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import OPERATORS, Specification
 from squash_api.judging.verdicts import Verdict, judge_job, threshold_in
 from squash_api.record.jobs import JobRow, current_revision
-from squash_api.record.metrics import MetricRow, Vocabulary, metrics_since
-from squash_api.record.record import Record
+from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import KnownMetric
 from squash_api.verify.units import UnitError
@@ -151,26 +147,18 @@ class JobStates:
 
     Parameters
     ----------
-    record
+    reader
         Where the jobs are; those that are not in the index have no state.
     definitions
         The specifications in force.
-    deriver
-        What brings values into the unit of a metric that has another one now.
-    schema
-        The names in InfluxDB.
     """
 
-    def __init__(
-        self, record: Record, definitions: DefinitionsInForce, deriver: Deriver, schema: Schema
-    ) -> None:
-        self._record = record
+    def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
+        self._reader = reader
         self._definitions = definitions
-        self._deriver = deriver
-        self._schema = schema
+        self._schema = reader.metrics.schema
         self._lock = threading.Lock()
-        self._metrics: dict[int, MetricRow] = {}
-        self._metrics_version = 0
+        self._metrics = KnownMetrics()
         self._yardsticks: OrderedDict[int, Yardstick] = OrderedDict()
         # By job and revision: the version of what the job says, and the state.
         self._known: OrderedDict[tuple[int, int], tuple[int, JobState]] = OrderedDict()
@@ -180,18 +168,17 @@ class JobStates:
 
         Jobs that have been deleted are left out.
         """
-        with self._record.read() as connection:
-            stale = waiting_for_rederivation(connection, job_ids)
-            newest = current_revision(connection)
-        if stale:
-            self._deriver.rederive(stale)
-        # First, as other metrics make what is known worthless.
-        self._learn_metrics()
-        with self._record.read() as connection:
-            versions = versions_of(connection, job_ids)
-            revisions = (
-                dict.fromkeys(versions, newest) if is_now else revisions_of(connection, versions)
-            )
+
+        def read(view: View) -> tuple[dict[int, int], dict[int, int]]:
+            view.require_settled(job_ids)
+            # First, as other metrics make what is known worthless.
+            self._take_metrics(view.metrics)
+            versions = view.contexts.versions(job_ids)
+            if is_now:
+                return versions, dict.fromkeys(versions, view.ask(current_revision))
+            return versions, view.contexts.revisions(versions)
+
+        versions, revisions = self._reader.settled(read)
         found: dict[int, JobState] = {}
         unknown: dict[int, list[int]] = {}
         with self._lock:
@@ -217,37 +204,34 @@ class JobStates:
         like
             A job: what is not measured there counts for nothing.
         """
-        self._learn_metrics()
-        yardstick = self._yardstick(revision)
+        snapshot = self._definitions.at(revision)
         values: dict[int, list[tuple[int, float | None]]] = {}
-        with self._record.read() as connection:
+        with self._reader.view() as view:
+            self._take_metrics(view.metrics)
+            yardstick = self._yardstick(revision, snapshot)
             metrics: Sequence[int] = yardstick.metric_ids
             if like is not None:
-                metrics = [item[0] for item in values_in(connection, metrics, [like])]
-            contexts = contexts_of(connection, job_ids)
-            for metric_id, job_id, value in values_in(connection, metrics, contexts):
+                metrics = [item[0] for item in view.values.in_jobs(metrics, [like])]
+            contexts = view.contexts.of(job_ids)
+            for metric_id, job_id, value in view.values.in_jobs(metrics, contexts):
                 values.setdefault(job_id, []).append((metric_id, value))
         return {
             job_id: yardstick.judge(item.context, values.get(job_id, ()))
             for job_id, item in contexts.items()
         }
 
-    def _learn_metrics(self) -> None:
-        with self._lock, self._record.read() as connection:
-            changed = metrics_since(connection, self._metrics_version)
-            for row in changed:
-                self._metrics_version = row.version
-                self._metrics[row.metric_id] = row
-            if changed:
+    def _take_metrics(self, metrics: KnownMetrics) -> None:
+        with self._lock:
+            if metrics.version > self._metrics.version:
+                self._metrics = metrics
                 self._yardsticks.clear()
                 self._known.clear()
 
-    def _yardstick(self, revision: int) -> Yardstick:
-        snapshot = self._definitions.at(revision)
+    def _yardstick(self, revision: int, snapshot: Snapshot) -> Yardstick:
         with self._lock:
             found = self._yardsticks.get(revision)
             if found is None:
-                found = Yardstick(snapshot, self._metrics.values(), self._schema)
+                found = Yardstick(snapshot, self._metrics.by_id.values(), self._schema)
                 self._yardsticks[revision] = found
                 if len(self._yardsticks) > _MOST_YARDSTICKS:
                     self._yardsticks.popitem(last=False)
@@ -269,21 +253,21 @@ def job_report(
     job: Job,
     *,
     definitions: Definitions,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     is_now: bool,
 ) -> list[Verdict]:
     """Judge a job by the specifications in force at its receipt, or by today's; sorted by name."""
     revision = None if is_now else row.revision
-    vocabulary.refresh()
-    schema = vocabulary.schema
+    metrics.refresh()
+    schema = metrics.schema
     declared = definitions.metrics_in_force(revision)
-    metrics = {
+    measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
-        else vocabulary.metrics.get(item.metric)
+        else metrics.known.get(item.metric)
         for item in job.measurements
     }
-    known = {name: metric for name, metric in metrics.items() if metric is not None}
+    known = {name: metric for name, metric in measured.items() if metric is not None}
     outcome = assess(job, metrics=known, schema=schema)
     in_force = definitions.specifications_in_force(revision)
     values = {name: outcome.values.get(name) for name in known}

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection
-
-from squash_api.index.code_changes import PackageDifference, differences
-from squash_api.index.derived import contexts_of
-from squash_api.index.runs import load_package_sets, runs_of
-from squash_api.index.windows import SeriesJob, neighbours, tag_sets_where
-from squash_api.record.record import Record
+from squash_api.index.code_changes import PackageChange
+from squash_api.index.contexts import SeriesJob
+from squash_api.index.reader import Reader, View
 from squash_api.standings.job_states import JobState, JobStates, total
 from squash_api.standings.standing import Combination, combination_of
 
@@ -49,14 +46,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A job or run to compare with, and the packages that differ.
+    """A job or run to compare with, and the packages that differ, by name.
 
     `packages` is None if one of both has not named its own.
     """
 
     job_id: int
     run_id: str | None
-    packages: Sequence[PackageDifference] | None
+    packages: Sequence[PackageChange] | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as the API shows it."""
@@ -64,7 +61,7 @@ class Comparison:
         return {"job": self.job_id, "run_id": self.run_id, "packages": packages}
 
 
-def place_of(record: Record, states: JobStates, job_id: int, *, revision: int) -> Place | None:
+def place_of(reader: Reader, states: JobStates, job_id: int, *, revision: int) -> Place | None:
     """Return where a job stands in its series; None if it is not in the index.
 
     Parameters
@@ -72,23 +69,19 @@ def place_of(record: Record, states: JobStates, job_id: int, *, revision: int) -
     revision
         That of the specifications by which all jobs are judged.
     """
-    with record.read() as connection:
-        context = contexts_of(connection, [job_id]).get(job_id)
+    with reader.view() as view:
+        context = view.contexts.of([job_id]).get(job_id)
         if context is None:
             return None
         combination = combination_of(context.context.tags)
         run_id = context.context.fields.get("run_id")
-        sets = tag_sets_where(
-            connection,
+        sets = view.contexts.tag_sets_where(
             {name: [text] for name, text in combination},
             lambda tags: combination_of(tags) == combination,
         )
-
-        def look(direction: Literal["earlier", "later"], limit: int) -> list[SeriesJob]:
-            return neighbours(connection, sets, context.time_ns, direction=direction, limit=limit)
-
-        following = look("later", 1)
-        earlier = look("earlier", MOST_JOBS)
+        look = partial(view.contexts.neighbours, sets, context.time_ns)
+        following = look(direction="later", limit=1)
+        earlier = look(direction="earlier", limit=MOST_JOBS)
     last_passing, looked_at = _last_passing(
         [item for item in earlier if item.run_id is None or item.run_id != run_id],
         lambda ids: states.judged_by(revision, ids, like=job_id),
@@ -103,11 +96,7 @@ def place_of(record: Record, states: JobStates, job_id: int, *, revision: int) -
 
 
 def last_passing_run(
-    record: Record,
-    states: JobStates,
-    run: Run,
-    *,
-    revision: int,
+    reader: Reader, states: JobStates, run: Run, *, revision: int
 ) -> tuple[SeriesJob | None, int]:
     """Return the newest job of the last run before one that passed, and how many were judged.
 
@@ -118,39 +107,37 @@ def last_passing_run(
     revision
         That of the specifications by which all jobs are judged.
     """
-    with record.read() as connection:
-        sets = tag_sets_where(
-            connection,
+    with reader.view() as view:
+        sets = view.contexts.tag_sets_where(
             {} if run.pipeline is None else {"pipeline": [run.pipeline]},
             lambda tags: (
                 tags.get("pipeline") == run.pipeline and tags.get("dataset") in run.datasets
             ),
         )
-        earlier = neighbours(connection, sets, run.time_ns, direction="earlier", limit=MOST_JOBS)
+        earlier = view.contexts.neighbours(sets, run.time_ns, direction="earlier", limit=MOST_JOBS)
     return _last_passing(
         [item for item in earlier if item.run_id != run.run_id],
         lambda ids: states.judged_by(revision, ids),
     )
 
 
-def compare(connection: Connection, job_id: int, other: int | None) -> Comparison | None:
+def compare(view: View, job_id: int, other: int | None) -> Comparison | None:
     """Compare the packages of a job with those of another; None if there is no other."""
     if other is None:
         return None
-    runs = runs_of(connection, [job_id, other])
+    runs = view.runs.of_jobs([job_id, other])
     if job_id not in runs or other not in runs:
         return None
-    before, after = runs[other].package_set_id, runs[job_id].package_set_id
-    if before is None or after is None:
-        return Comparison(other, runs[other].run_id, None)
-    sets = load_package_sets(connection, [before, after])
-    found = () if before == after else differences(sets[before], sets[after])
-    return Comparison(other, runs[other].run_id, tuple(found))
+    changes = view.changes_between(runs[other], runs[job_id])
+    packages = changes.packages
+    if packages is not None:
+        packages = tuple(sorted(packages, key=lambda item: item.name))
+    return Comparison(other, changes.previous_run_id, packages)
 
 
-def run_before(connection: Connection, job_id: int) -> int | None:
+def run_before(view: View, job_id: int) -> int | None:
     """Return a job of the run of the same pipeline that was received before this job's."""
-    run = runs_of(connection, [job_id]).get(job_id)
+    run = view.runs.of_jobs([job_id]).get(job_id)
     return None if run is None else run.previous_job_id
 
 

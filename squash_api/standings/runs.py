@@ -3,21 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from squash_api.errors import NotFoundError
-from squash_api.index.derived import tags_of_sets
-from squash_api.index.job_values import revisions_of
-from squash_api.index.runs import (
-    NEWEST_NS,
-    RunJob,
-    count_in_run,
-    jobs_back,
-    jobs_in_run,
-    jobs_of_run_page,
-    runs_with_job,
-)
-from squash_api.record.record import Record
+from squash_api.index.contexts import Tags, TagSets
+from squash_api.index.reader import Reader, View
+from squash_api.index.runs import NEWEST_NS, RunJob
 from squash_api.standings.job_states import JobState, JobStates, total
 from squash_api.standings.last_passing import Comparison, Run, compare, last_passing_run, run_before
 
@@ -105,14 +94,14 @@ class RunsOverview:
 
     Parameters
     ----------
-    record
+    reader
         Where the jobs are; only those in the index are seen.
     states
         How jobs stand.
     """
 
-    def __init__(self, record: Record, states: JobStates) -> None:
-        self._record = record
+    def __init__(self, reader: Reader, states: JobStates) -> None:
+        self._reader = reader
         self._states = states
 
     def list_runs(
@@ -140,20 +129,20 @@ class RunsOverview:
         start_ns = NEWEST_NS if after is None else after
         found: list[_Members] = []
         seen: set[_Key] = set()
-        sets: dict[int, dict[str, str]] = {}
+        sets: TagSets = {}
         before_ns: int | None = start_ns
         looked_at = judged = 0
         while before_ns is not None and looked_at < _MOST_LOOKED_AT:
-            with self._record.read() as connection:
-                jobs, before_ns = jobs_back(connection, before_ns=before_ns, jobs=_WINDOW)
+            with self._reader.view() as view:
+                jobs, before_ns = view.runs.back(before_ns=before_ns, jobs=_WINDOW)
                 looked_at += _WINDOW
-                self._learn_sets(connection, jobs, sets)
+                _learn_sets(view, jobs, sets)
                 for job in jobs:
                     key = _key(job, sets)
                     if key in seen or not _has(sets[job.tag_set_id], tags):
                         continue
                     seen.add(key)
-                    members, is_complete = self._members(connection, job, sets, tags)
+                    members, is_complete = _members(view, job, sets, tags)
                     if not members or members[0].time_ns >= start_ns:
                         continue
                     if len(found) == limit or judged >= _MOST_JUDGED:
@@ -185,15 +174,15 @@ class RunsOverview:
         NotFoundError
             If there is no such run.
         """
-        with self._record.read() as connection:
-            known = runs_with_job(connection, candidates)
+        with self._reader.view() as view:
+            known = view.runs.with_job(candidates)
             if not known:
                 raise NotFoundError(f"There is no run {candidates[0][1][:100]}.")
             run = known[0]
-            newest = jobs_in_run(connection, *run, limit=MOST_JOBS_OF_RUN)
-            count = count_in_run(connection, *run)
-            page = jobs_of_run_page(connection, *run, after=after, limit=limit + 1)
-            tags = tags_of_sets(connection, {job.tag_set_id for job in (*newest, *page)})
+            newest = view.runs.newest_jobs(*run, limit=MOST_JOBS_OF_RUN)
+            count = view.runs.count_jobs(*run)
+            page = view.runs.page(*run, after=after, limit=limit + 1)
+            tags = view.contexts.tags({job.tag_set_id for job in (*newest, *page)})
         shown = page[:limit]
         states = self._states.of({job.job_id for job in (*newest, *shown)}, is_now=is_now)
         before, last_passing, judged = self._compared(newest, tags)
@@ -216,52 +205,29 @@ class RunsOverview:
         )
 
     def _compared(
-        self, jobs: Sequence[RunJob], tags: Mapping[int, Mapping[str, str]]
+        self, jobs: Sequence[RunJob], tags: Mapping[int, Tags]
     ) -> tuple[Comparison | None, Comparison | None, int]:
         """Compare a run with the one before it and with the last one that passed."""
         newest = jobs[0]
         datasets = {tags[job.tag_set_id].get("dataset") for job in jobs}
-        with self._record.read() as connection:
-            revision = revisions_of(connection, [newest.job_id]).get(newest.job_id, 0)
+        with self._reader.view() as view:
+            revision = view.contexts.revisions([newest.job_id]).get(newest.job_id, 0)
         passing, judged = last_passing_run(
-            self._record,
+            self._reader,
             self._states,
             Run(newest.pipeline, newest.run_id or "", datasets, jobs[-1].time_ns),
             revision=revision,
         )
-        with self._record.read() as connection:
-            before = compare(connection, newest.job_id, run_before(connection, newest.job_id))
+        with self._reader.view() as view:
+            before = compare(view, newest.job_id, run_before(view, newest.job_id))
             job_id = None if passing is None else passing.job_id
-            last_passing = compare(connection, newest.job_id, job_id)
+            last_passing = compare(view, newest.job_id, job_id)
         return before, last_passing, judged
-
-    def _learn_sets(
-        self, connection: Connection, jobs: Sequence[RunJob], sets: dict[int, dict[str, str]]
-    ) -> None:
-        sets.update(tags_of_sets(connection, {job.tag_set_id for job in jobs} - sets.keys()))
-
-    def _members(
-        self,
-        connection: Connection,
-        job: RunJob,
-        sets: dict[int, dict[str, str]],
-        tags: Mapping[str, str],
-    ) -> _Members:
-        """Return the jobs that make one entry with a job."""
-        if job.run_id is None:
-            return [job], True
-        jobs = jobs_in_run(connection, job.pipeline, job.run_id, limit=MOST_JOBS_OF_RUN)
-        self._learn_sets(connection, jobs, sets)
-        key = _key(job, sets)
-        found = [
-            item for item in jobs if _key(item, sets) == key and _has(sets[item.tag_set_id], tags)
-        ]
-        return found, len(jobs) < MOST_JOBS_OF_RUN
 
     def _listed(
         self,
         found: Sequence[_Members],
-        sets: Mapping[int, Mapping[str, str]],
+        sets: Mapping[int, Tags],
         after: int | None,
         *,
         is_now: bool,
@@ -276,7 +242,22 @@ class RunsOverview:
         return RunList(runs, after)
 
 
-def _key(job: RunJob, sets: Mapping[int, Mapping[str, str]]) -> _Key:
+def _learn_sets(view: View, jobs: Sequence[RunJob], sets: TagSets) -> None:
+    sets.update(view.contexts.tags({job.tag_set_id for job in jobs} - sets.keys()))
+
+
+def _members(view: View, job: RunJob, sets: TagSets, tags: Mapping[str, str]) -> _Members:
+    """Return the jobs that make one entry with a job."""
+    if job.run_id is None:
+        return [job], True
+    jobs = view.runs.newest_jobs(job.pipeline, job.run_id, limit=MOST_JOBS_OF_RUN)
+    _learn_sets(view, jobs, sets)
+    key = _key(job, sets)
+    found = [item for item in jobs if _key(item, sets) == key and _has(sets[item.tag_set_id], tags)]
+    return found, len(jobs) < MOST_JOBS_OF_RUN
+
+
+def _key(job: RunJob, sets: Mapping[int, Tags]) -> _Key:
     if job.run_id is None:
         return job.pipeline, None, job.job_id
     return job.pipeline, job.run_id, sets[job.tag_set_id].get("dataset")
@@ -288,7 +269,7 @@ def _has(found: Mapping[str, str], tags: Mapping[str, str]) -> bool:
 
 def _summary(
     members: Sequence[RunJob],
-    sets: Mapping[int, Mapping[str, str]],
+    sets: Mapping[int, Tags],
     states: Mapping[int, JobState],
     *,
     is_complete: bool,

@@ -9,19 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
-from squash_api.index.derived import JobContext, contexts_of
-from squash_api.index.latest import being_rederived, jobs_at, values_of
+from squash_api.index.contexts import JobContext
+from squash_api.index.derived import waiting_for_rederivation
+from squash_api.index.latest import LatestValues, Series
+from squash_api.index.reader import Reader, View
 from squash_api.judging.alert_keys import LEVELS
 from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.verdicts import Verdict, judge
 from squash_api.record.metrics import MetricRow
-from squash_api.record.record import Record
-from squash_api.schema.names import RUN_ID, SERIES_TAGS, Context, Schema, Term
-from squash_api.standings.latest_values import LatestValues, Series
+from squash_api.schema.names import RUN_ID, SERIES_TAGS, Context, Term
 from squash_api.verify.units import UnitError
 
 DAYS = 30
@@ -116,12 +114,10 @@ class Standings:
 
     Parameters
     ----------
-    record
+    reader
         Where the jobs are; only those that are in the index are seen.
     definitions
         The specifications in force.
-    schema
-        The names in InfluxDB.
 
     Attributes
     ----------
@@ -129,11 +125,11 @@ class Standings:
         Where the last values are; kept up to date by `refresh`.
     """
 
-    def __init__(self, record: Record, definitions: DefinitionsInForce, schema: Schema) -> None:
-        self.latest = LatestValues(record)
-        self.record = record
+    def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
+        self.latest = LatestValues(reader)
+        self.reader = reader
         self.definitions = definitions
-        self.schema = schema
+        self.schema = reader.metrics.schema
         self._lock = threading.Lock()
         self._standings: dict[Key, Standing] = {}
         self._waiting: set[Key] = set()
@@ -149,8 +145,8 @@ class Standings:
             pass
 
     @contextmanager
-    def refreshed(self, *, now_ns: int, days: float = 0.0) -> Iterator[Connection]:
-        """Take in what is new, and give the connection that sees the record as it was read.
+    def refreshed(self, *, now_ns: int, days: float = 0.0) -> Iterator[View]:
+        """Take in what is new, and give the view that sees the record as it was read.
 
         Parameters
         ----------
@@ -161,18 +157,18 @@ class Standings:
         """
         with self._lock:
             self.latest.prepare(now_ns=now_ns, days=max(days, _READ_DAYS))
-            with self.record.read() as connection:
-                self._follow(connection, now_ns=now_ns)
-                yield connection
+            with self.reader.view() as view:
+                self._follow(view, now_ns=now_ns)
+                yield view
 
     def present(self) -> list[Standing]:
         """Return how things stood at the last `refresh`, in no order."""
         with self._lock:
             return list(self._standings.values())
 
-    def _follow(self, connection: Connection, *, now_ns: int) -> None:
+    def _follow(self, view: View, *, now_ns: int) -> None:
         is_first = self._snapshot is None
-        followed = self.latest.follow(connection, now_ns=now_ns)
+        followed = self.latest.follow(view, now_ns=now_ns)
         if is_first:
             followed.series.update(self._all_series())
         self._waiting.update(self._key_of(series) for series in followed.series)
@@ -183,7 +179,7 @@ class Standings:
                 key for key, standing in self._standings.items() if standing.metric in names
             )
         oldest_ns = now_ns - DAYS * _DAY_NS
-        self._judge(connection, oldest_ns=oldest_ns)
+        self._judge(view, oldest_ns=oldest_ns)
         for key in [key for key, item in self._standings.items() if item.time_ns < oldest_ns]:
             del self._standings[key]
 
@@ -216,11 +212,11 @@ class Standings:
         self._snapshot = snapshot
         return changed
 
-    def _judge(self, connection: Connection, *, oldest_ns: int) -> None:
+    def _judge(self, view: View, *, oldest_ns: int) -> None:
         """Judge what waits for it, but for values that are just being converted."""
         newest = {key: self._newest_ns(key) for key in self._waiting}
         times = [item for item in newest.values() if item is not None and item >= oldest_ns]
-        jobs = jobs_at(connection, times)
+        jobs = view.contexts.at(times)
         by_job: dict[int, list[Key]] = {}
         for key, time_ns in newest.items():
             if time_ns in jobs:
@@ -232,11 +228,11 @@ class Standings:
         # What jobs say of themselves takes much memory: some at a time.
         for start in range(0, len(ids), _JOBS):
             some = {job_id: by_job[job_id] for job_id in ids[start : start + _JOBS]}
-            self._judge_jobs(connection, some)
+            self._judge_jobs(view, some)
 
-    def _judge_jobs(self, connection: Connection, by_job: Mapping[int, list[Key]]) -> None:
-        changing = being_rederived(connection, by_job)
-        contexts = contexts_of(connection, by_job)
+    def _judge_jobs(self, view: View, by_job: Mapping[int, list[Key]]) -> None:
+        changing = view.ask(waiting_for_rederivation, by_job)
+        contexts = view.contexts.of(by_job)
         wanted: dict[int, list[int]] = {}
         for job_id, keys in by_job.items():
             if job_id in changing:
@@ -245,7 +241,7 @@ class Standings:
                 for metric_id, _ in keys:
                     wanted.setdefault(metric_id, []).append(job_id)
         values = {
-            metric_id: values_of(connection, metric_id, job_ids)
+            metric_id: view.values.of_metric(metric_id, job_ids)
             for metric_id, job_ids in wanted.items()
         }
         for job_id in by_job.keys() - changing:

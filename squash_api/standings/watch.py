@@ -78,6 +78,7 @@ class Watch(Reader):
     """
 
     waits_for_jobs = False
+    first_wait = _POLL
 
     def __init__(
         self,
@@ -121,15 +122,15 @@ class Watch(Reader):
 
     def _look(self, now_ns: int, minute_ns: int) -> "_Seen | None":
         """Read what is new; None while too much waits to be derived."""
-        with self._standings.record.read() as connection:
-            waiting_ns = oldest_unindexed_ns(connection)
+        with self._standings.reader.view() as view:
+            waiting_ns = view.ask(oldest_unindexed_ns)
         as_of_ns = now_ns if waiting_ns is None else min(now_ns, waiting_ns)
         if now_ns - as_of_ns > LAG_NS:
             _log.warning("jobs wait to be derived: nobody watches what is late", since_ns=as_of_ns)
             return None
         days = self._freshness.days()
-        with self._standings.refreshed(now_ns=now_ns, days=days) as connection:
-            series = self._freshness.series(connection, now_ns=as_of_ns)
+        with self._standings.refreshed(now_ns=now_ns, days=days) as view:
+            series = self._freshness.series(view, now_ns=as_of_ns)
         # A metric without limits cannot come near one.
         limited = self._standings.definitions.at(None).by_metric
         standings = {

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 
-from sqlalchemy import Connection
-
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.record.metrics import MetricRow, metrics_since
+from squash_api.record.metrics import KnownMetrics, MetricRow
 from squash_api.schema.names import split_metric_name
 from squash_api.verify.units import UnitError, canonical_unit, converter
 
@@ -21,7 +19,7 @@ class _Metric:
 
 
 class MetricUnits:
-    """The record's metrics as of the last `refresh`, their values shown in one unit or their own.
+    """Metrics whose values are shown in one unit, or each in its own.
 
     Parameters
     ----------
@@ -31,14 +29,14 @@ class MetricUnits:
 
     def __init__(self, unit: str | None) -> None:
         self._unit = unit
+        self._known: KnownMetrics | None = None
         self._metrics: dict[int, _Metric] = {}
-        self._version = 0
 
-    def refresh(self, connection: Connection) -> None:
-        """Take in what has changed since the last time; values are read from the same state."""
-        for row in metrics_since(connection, self._version):
-            self._version = row.version
-            self._metrics[row.metric_id] = self._with_unit(row)
+    def take(self, known: KnownMetrics) -> None:
+        """Take in the metrics of the state of the record that values are read from."""
+        if known is not self._known:
+            self._known = known
+            self._metrics = {number: self._with_unit(row) for number, row in known.by_id.items()}
 
     def shown(self, metric_id: int, value: float | None) -> tuple[str, str | None, float | None]:
         """Return the name of a metric, the unit, and a value of it in the unit.

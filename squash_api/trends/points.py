@@ -6,7 +6,7 @@ from math import isfinite
 
 import orjson
 
-from squash_api.index.latest import TrendRow
+from squash_api.index.values import TrendRow
 from squash_api.schema.names import HEADLINE_TAGS, META_PREFIX, SERIES_TAGS
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.downsampling import Downsampler, Point

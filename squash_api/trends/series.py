@@ -1,38 +1,24 @@
 """Values of metrics over time, with what is known of their jobs: the answer to a question.
 
-series = Series(record, deriver, Question(metrics=("camera.Temperature",)))
-for value in series.values(): ...
+For example::
+
+    series = Series(reader, Question(metrics=("camera.Temperature",)))
+    for value in series.values(): ...
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
-from sqlalchemy import Connection
-
-from squash_api.errors import RecordUnavailableError
-from squash_api.index.derived import derived_through, tags_of_sets
-from squash_api.index.deriver import Deriver
-from squash_api.index.windows import (
-    MOST_JOBS,
-    MOST_NS,
-    Fields,
-    MeasuredJob,
-    Plan,
-    Wanted,
-    waiting_for_rederivation,
-)
+from squash_api.index.derived import derived_through
+from squash_api.index.reader import Reader, View
+from squash_api.index.windows import MOST_JOBS, MOST_NS, Fields, MeasuredJob, Plan, Wanted
 from squash_api.record.metrics import MetricRow
-from squash_api.record.record import Record
 from squash_api.trends.downsampling import Downsampler
 from squash_api.trends.metric_units import MetricUnits
 from squash_api.trends.question import Cursor, Question
 
 _FEWEST_JOBS = 64
-_MOST_REMEMBERED_SETS = 10_000
-# Metrics may change again while their values are derived anew.
-_MOST_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +60,8 @@ class Series:
 
     Parameters
     ----------
-    record, deriver
-        Where the jobs are, and who brings the index of them up to date.
+    reader
+        Where the jobs are.
     question
         Which values; in which format and how many, is for those who ask for them.
 
@@ -85,26 +71,24 @@ class Series:
         If there is no such metric or package, or a metric does not convert to the unit.
     """
 
-    def __init__(self, record: Record, deriver: Deriver, question: Question) -> None:
-        self._record = record
-        self._deriver = deriver
+    def __init__(self, reader: Reader, question: Question) -> None:
+        self._reader = reader
         self._question = question
         self._metrics = MetricUnits(question.unit)
         self._span: tuple[int, int] | None = None
         self._read_ns = 0
-        self._tags: OrderedDict[int, Mapping[str, str]] = OrderedDict()
-        deriver.catch_up()
-        with record.read() as connection:
-            self._metrics.refresh(connection)
-            self._through = derived_through(connection)
+        reader.catch_up()
+        with reader.view() as view:
+            self._metrics.take(view.metrics)
             chosen = self._metrics.choose(question.metrics, question.packages)
-            self._plan = Plan(connection, self._wanted(chosen))
+            wanted = self._wanted(chosen, through=view.ask(derived_through))
+            self._plan = view.windows.plan(wanted)
 
     def progress(self) -> float:
         """Return how much of the time has been read through, from 0 to 1."""
         if self._span is None:
-            with self._record.read() as connection:
-                self._span = self._plan.span(connection)
+            with self._reader.view() as view:
+                self._span = view.windows.span(self._plan)
         first_ns, last_ns = self._span
         return min(max((self._read_ns - first_ns) / max(1, last_ns - first_ns), 0.0), 1.0)
 
@@ -170,8 +154,8 @@ class Series:
         for (metric_id, _), point in chosen.points():
             wanted.setdefault(point.job_id, set()).add(metric_id)
         only = replace(self._plan.wanted, job_ids=wanted.keys(), run_ids=())
-        with self._record.read() as connection:
-            plan = Plan(connection, only)
+        with self._reader.view() as view:
+            plan = view.windows.plan(only)
         at_ns: int | None = -1
         while at_ns is not None:
             found, at_ns = self._window(plan, at_ns, MOST_JOBS)
@@ -186,37 +170,29 @@ class Series:
         names: set[str] = set()
         at_ns: int | None = -1
         while at_ns is not None:
-            with self._record.read() as connection:
-                found, at_ns = self._plan.field_names(connection, after_ns=at_ns)
+            with self._reader.view() as view:
+                found, at_ns = view.windows.field_names(self._plan, after_ns=at_ns)
             names |= found
         return sorted(names)
 
     def _window(
         self, plan: Plan, after_ns: int | None, size: int
     ) -> tuple[list[JobValues], int | None]:
-        for _ in range(_MOST_ATTEMPTS):
-            with self._record.read() as connection:
-                window = plan.window(connection, after_ns=after_ns, jobs=size)
-                stale = waiting_for_rederivation(connection, [job.job_id for job in window.jobs])
-                if not stale:
-                    self._metrics.refresh(connection)
-                    self._learn_tags(connection, window.jobs)
-                    return [self._job_values(job) for job in window.jobs], window.through_ns
-            self._deriver.rederive(stale)
-        raise RecordUnavailableError("Metrics are changing all the time at the moment. Try again.")
+        def read(view: View) -> tuple[list[JobValues], int | None]:
+            window = view.windows.read(plan, after_ns=after_ns, jobs=size)
+            view.require_settled(job.job_id for job in window.jobs)
+            self._metrics.take(view.metrics)
+            tags = view.contexts.tags({job.tag_set_id for job in window.jobs})
+            shown = self._metrics.shown
+            found = [
+                JobValues(job, tags[job.tag_set_id], [shown(*entry) for entry in job.values])
+                for job in window.jobs
+            ]
+            return found, window.through_ns
 
-    def _job_values(self, job: MeasuredJob) -> JobValues:
-        values = [self._metrics.shown(metric_id, value) for metric_id, value in job.values]
-        return JobValues(job, self._tags[job.tag_set_id], values)
+        return self._reader.settled(read)
 
-    def _learn_tags(self, connection: Connection, jobs: Sequence[MeasuredJob]) -> None:
-        unknown = {job.tag_set_id for job in jobs} - self._tags.keys()
-        while len(self._tags) > _MOST_REMEMBERED_SETS:
-            self._tags.popitem(last=False)
-        unknown |= {job.tag_set_id for job in jobs} - self._tags.keys()
-        self._tags.update(tags_of_sets(connection, unknown))
-
-    def _wanted(self, chosen: Sequence[MetricRow]) -> Wanted:
+    def _wanted(self, chosen: Sequence[MetricRow], *, through: int) -> Wanted:
         question = self._question
         conditions = question.conditions
         return Wanted(
@@ -227,7 +203,7 @@ class Series:
             job_ids=question.jobs,
             since_ns=question.since_ns,
             until_ns=question.until_ns,
-            through=self._through,
+            through=through,
             suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
             has_fields=bool(question.fields),
             has_absent=question.has_absent,

@@ -9,24 +9,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
-
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import NotFoundError
-from squash_api.index.code_changes import CodeChangeReader, CodeChanges
-from squash_api.index.derived import JobContext, contexts_of, derived_through, tags_of_sets
-from squash_api.index.deriver import Deriver
-from squash_api.index.latest import LastValue, TrendRow, last_values, tag_sets_measured, trend_rows
-from squash_api.index.windows import waiting_for_rederivation
+from squash_api.index.code_changes import CodeChanges
+from squash_api.index.contexts import JobContext, Tags
+from squash_api.index.derived import derived_through
+from squash_api.index.reader import Reader, View
+from squash_api.index.values import LastValue, TrendRow
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
-from squash_api.record.metrics import Vocabulary, metric_ids
-from squash_api.record.record import Record
 from squash_api.standings.standing import Combination
-from squash_api.trends.points import TIME, Axis, TrendPoints, number_of
+from squash_api.trends.points import TIME, Axis, ChosenLine, TrendPoints, number_of
 
 _MOST_METRICS = 1000
-_MOST_CHANGES = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +80,7 @@ class _Sets:
     """The sets of tags with which a metric was measured, in the jobs up to an id."""
 
     through: int = 0
-    tags: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    tags: dict[int, Tags] = field(default_factory=dict)
 
 
 class Trends:
@@ -93,25 +88,16 @@ class Trends:
 
     Parameters
     ----------
-    record, deriver
-        Where the jobs are, and who brings the index of them up to date.
-    definitions, vocabulary
-        The specifications and the metrics in force.
+    reader
+        Where the jobs are.
+    definitions
+        The specifications in force.
     """
 
-    def __init__(
-        self,
-        record: Record,
-        deriver: Deriver,
-        definitions: DefinitionsInForce,
-        vocabulary: Vocabulary,
-    ) -> None:
-        self._record = record
-        self._deriver = deriver
+    def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
+        self._reader = reader
         self._definitions = definitions
-        self._vocabulary = vocabulary
         self._lock = threading.Lock()
-        self._changes = CodeChangeReader(remembers=_MOST_CHANGES)
         self._sets: OrderedDict[str, _Sets] = OrderedDict()
 
     def unit(self, metric: str) -> str | None:
@@ -122,9 +108,9 @@ class Trends:
         NotFoundError
             If there is no such metric.
         """
-        self._deriver.catch_up()
-        self._vocabulary.refresh()
-        known = self._vocabulary.metrics.get(metric)
+        self._reader.catch_up()
+        self._reader.metrics.refresh()
+        known = self._reader.metrics.known.get(metric)
         if known is None:
             raise NotFoundError(f"There is no metric {metric[:200]}.")
         return known.unit
@@ -134,14 +120,14 @@ class Trends:
         return limits_of(
             self._definitions.at(None).by_metric.get(metric, ()),
             unit=self.unit(metric),
-            schema=self._vocabulary.schema,
+            schema=self._reader.metrics.schema,
         )
 
     def newest_job(self, metric: str) -> int:
         """Return the job that has brought the newest value of a metric; 0 if none has."""
-        self._deriver.catch_up()
-        with self._record.read() as connection:
-            found = self._last(connection, metric, None, limit=1)
+        self._reader.catch_up()
+        with self._reader.view() as view:
+            found = _last(view, metric, None, limit=1)
         return found[0].job_id if found else 0
 
     def read(self, metric: str, asked: Asked) -> Trend:
@@ -153,21 +139,21 @@ class Trends:
             If there is no such metric.
         """
         judge = LimitJudge(self.limits(metric))
-        axis = Axis(asked.x, is_tag=asked.x in self._vocabulary.schema.tags)
+        axis = Axis(asked.x, is_tag=asked.x in self._reader.metrics.schema.tags)
         sets = self._sets_of(metric)
-        while True:
-            with self._record.read() as connection:
-                found = TrendPoints(axis, sets)
-                for rows in self._rows(connection, metric, asked, axis, sets):
-                    found.take(rows)
-                chosen = found.choose(judge.badness)
-                ids = [point.job_id for line in chosen for point in line.points]
-                stale = waiting_for_rederivation(connection, ids)
-                known = self._judged_jobs(connection, ids)
-            if not stale:
-                break
-            # Their values may be in a unit that is no more.
-            self._deriver.rederive(stale)
+
+        def find(view: View) -> tuple[TrendPoints, list[ChosenLine], dict[int, _JobOf]]:
+            found = TrendPoints(axis, sets)
+            for rows in _rows(view, metric, asked, axis, sets):
+                found.take(rows)
+            chosen = found.choose(judge.badness)
+            return (
+                found,
+                chosen,
+                _jobs_of(view, [point.job_id for line in chosen for point in line.points]),
+            )
+
+        found, chosen, known = self._reader.settled(find)
         lines = [
             TrendLine(
                 line.tags,
@@ -194,14 +180,12 @@ class Trends:
         """
         judge = LimitJudge(self.limits(metric))
         matching = _matching(self._sets_of(metric), tags)
-        while True:
-            with self._record.read() as connection:
-                rows = self._last(connection, metric, matching, limit=limit)
-                stale = waiting_for_rederivation(connection, [row.job_id for row in rows])
-                known = self._judged_jobs(connection, [row.job_id for row in rows])
-            if not stale:
-                break
-            self._deriver.rederive(stale)
+
+        def find(view: View) -> tuple[list[LastValue], dict[int, _JobOf]]:
+            rows = _last(view, metric, matching, limit=limit)
+            return rows, _jobs_of(view, [row.job_id for row in rows])
+
+        rows, known = self._reader.settled(find)
         return [
             _judged(judge, row.value, None, known[row.job_id])
             for row in rows
@@ -232,69 +216,63 @@ class Trends:
             }
         metrics: set[str] = set()
         if values:
-            with self._record.read() as connection, suppress(NotFoundError):
-                _, job = load_job(connection, values[0].job.job_id)
+            with self._reader.view() as view, suppress(NotFoundError):
+                _, job = view.ask(load_job, values[0].job.job_id)
                 metrics = {item.metric for item in job.measurements}
-        return sorted(numbers), sorted((metrics & self._vocabulary.metrics.keys()) - {metric})
+        return sorted(numbers), sorted((metrics & self._reader.metrics.known.keys()) - {metric})
 
-    def _rows(
-        self,
-        connection: Connection,
-        metric: str,
-        asked: Asked,
-        axis: Axis,
-        sets: Mapping[int, Mapping[str, str]],
-    ) -> Iterator[list[TrendRow]]:
-        ids = metric_ids(connection, [metric, asked.x])
-        if metric not in ids:
-            return iter(())
-        return trend_rows(
-            connection,
-            ids[metric],
-            since_ns=asked.since_ns,
-            tag_sets=_matching(sets, asked.tags) if asked.tags else None,
-            other_id=None if axis.is_tag or axis.is_field else ids.get(asked.x),
-            has_fields=axis.is_field,
-        )
-
-    def _last(
-        self, connection: Connection, metric: str, sets: Collection[int] | None, *, limit: int
-    ) -> list[LastValue]:
-        ids = metric_ids(connection, [metric])
-        if metric not in ids:
-            return []
-        return last_values(connection, ids[metric], tag_sets=sets, limit=limit)
-
-    def _judged_jobs(
-        self, connection: Connection, job_ids: Sequence[int]
-    ) -> dict[int, tuple[JobContext, CodeChanges | None]]:
-        contexts = contexts_of(connection, job_ids)
-        with self._lock:
-            changes = self._changes.read_many(connection, list(contexts))
-        return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
-
-    def _sets_of(self, metric: str) -> Mapping[int, Mapping[str, str]]:
+    def _sets_of(self, metric: str) -> Mapping[int, Tags]:
         """Return the sets of tags with which a metric was measured; only new jobs are asked for."""
-        self._deriver.catch_up()
-        with self._lock, self._record.read() as connection:
+        self._reader.catch_up()
+        with self._lock, self._reader.view() as view:
             known = self._sets.setdefault(metric, _Sets())
             self._sets.move_to_end(metric)
             if len(self._sets) > _MOST_METRICS:
                 self._sets.popitem(last=False)
-            through = derived_through(connection)
-            ids = metric_ids(connection, [metric])
-            if through > known.through and metric in ids:
-                found = tag_sets_measured(
-                    connection, ids[metric], after=known.through, through=through
-                )
+            through = view.ask(derived_through)
+            row = view.metrics.by_name.get(metric)
+            if through > known.through and row is not None:
+                found = view.values.tag_sets(row.metric_id, after=known.through, through=through)
                 # Another object, so that who has the one before can go on reading it.
-                new = tags_of_sets(connection, found - known.tags.keys())
+                new = view.contexts.tags(found - known.tags.keys())
                 known.tags = {**known.tags, **new}
                 known.through = through
             return known.tags
 
 
-def _matching(sets: Mapping[int, Mapping[str, str]], tags: Mapping[str, str]) -> list[int]:
+def _rows(
+    view: View, metric: str, asked: Asked, axis: Axis, sets: Mapping[int, Tags]
+) -> Iterator[list[TrendRow]]:
+    known = view.metrics.by_name
+    if metric not in known:
+        return iter(())
+    other = None if axis.is_tag or axis.is_field else known.get(asked.x)
+    return view.values.rows(
+        known[metric].metric_id,
+        since_ns=asked.since_ns,
+        tag_sets=_matching(sets, asked.tags) if asked.tags else None,
+        other_id=None if other is None else other.metric_id,
+        has_fields=axis.is_field,
+    )
+
+
+def _last(view: View, metric: str, sets: Collection[int] | None, *, limit: int) -> list[LastValue]:
+    row = view.metrics.by_name.get(metric)
+    return [] if row is None else view.values.last(row.metric_id, tag_sets=sets, limit=limit)
+
+
+# A job, and what has changed in the code before it.
+_JobOf = tuple[JobContext, CodeChanges | None]
+
+
+def _jobs_of(view: View, job_ids: Sequence[int]) -> dict[int, _JobOf]:
+    view.require_settled(job_ids)
+    contexts = view.contexts.of(job_ids)
+    changes = view.changes_since_run_before(contexts)
+    return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
+
+
+def _matching(sets: Mapping[int, Tags], tags: Mapping[str, str]) -> list[int]:
     return [
         number
         for number, found in sets.items()
@@ -302,8 +280,6 @@ def _matching(sets: Mapping[int, Mapping[str, str]], tags: Mapping[str, str]) ->
     ]
 
 
-def _judged(
-    judge: LimitJudge, value: float, x: float | None, job: tuple[JobContext, CodeChanges | None]
-) -> Judged:
+def _judged(judge: LimitJudge, value: float, x: float | None, job: _JobOf) -> Judged:
     context, changes = job
     return Judged(value, x, context, changes, *judge.judge(value, context.context))

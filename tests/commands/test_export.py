@@ -11,8 +11,8 @@ import pytest
 from pyarrow.parquet import read_table
 from structlog.testing import capture_logs
 
+from squash_api.index.derived import waiting_for_rederivation
 from squash_api.index.tags_in_force import check_tags
-from squash_api.index.windows import waiting_for_rederivation
 from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.http_server import HttpServer
@@ -206,4 +206,4 @@ def test_the_tags_of_the_record_count_and_not_those_of_the_shell(
     assert "site" not in rows(run("export"))[0]
     assert run("export", "--tag", "site=summit").code == 2
     with jobs.record.read() as connection:
-        assert waiting_for_rederivation(connection, [1, 2, 3, 4]) == []
+        assert waiting_for_rederivation(connection, [1, 2, 3, 4]) == set()

@@ -7,18 +7,16 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery import background
 from squash_api.delivery.background import Background, Deriving
 from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.standings.standing import Standings
-from squash_api.standings.watch import Watch
-from tests.support.builders import add_test_user, open_record, store_job
+from squash_api.site import Site
+from tests.support.builders import add_test_user, make_settings, open_record, store_job
 from tests.support.observatory import FakeOutlet
 
 LONG_S = 20
@@ -120,13 +118,13 @@ def test_a_stored_job_wakes_every_reader_that_waits_for_jobs(
 
 
 def test_the_watch_runs_as_long_as_the_threads(
-    begin: Callable[..., Background], record: Record
+    begin: Callable[..., Background], tmp_path: Path
 ) -> None:
     outlet = FakeOutlet()
-    standings = Standings(record, DefinitionsInForce(record, Schema()), Schema())
-    threads = begin(Watch(standings, [outlet], squash_url="https://squash.example"))
-    wait_until(lambda: outlet.lines)
-    threads.stop()
+    with Site(make_settings(tmp_path)) as site:
+        threads = begin(site.watch([outlet]))
+        wait_until(lambda: outlet.lines)
+        threads.stop()
 
 
 # Deriving
@@ -152,7 +150,7 @@ def test_deriving_goes_on_after_a_failure_until_nothing_waits(
 def test_jobs_are_derived_though_nobody_asks(
     begin: Callable[..., Background], record: Record
 ) -> None:
-    threads = begin(Deriving(Deriver(record, Vocabulary(record, Schema()))))
+    threads = begin(Deriving(Deriver(record, Metrics(record, Schema()))))
     store_job(record)
     threads.wake()
     wait_until(lambda: through(record) == 1)

@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 
 from squash_api.generate.files import (
-    MARK,
     Drift,
-    TreeError,
+    FilesError,
     file_problems,
     files_of_ours,
     find_drift,
     with_marks,
     write_files,
 )
+from squash_api.generate.output import MARK
 
 TASK = "kapacitor/tasks/demo.AM1.tick"
 HANDLER = "kapacitor/handlers/metrics-default-slack.yaml"
@@ -116,9 +116,9 @@ def test_a_file_of_somebody_else_is_neither_drift_nor_removed(
     assert content(tmp_path) == {**FILES, path: text}
 
 
-def test_files_of_ours_are_named_in_order(tmp_path: Path) -> None:
+def test_files_of_ours_are_named_in_the_order_of_the_table(tmp_path: Path) -> None:
     write_files(FILES, tmp_path)
-    assert list(files_of_ours(tmp_path)) == [TASK, HANDLER, DASHBOARD]
+    assert list(files_of_ours(tmp_path)) == [HANDLER, TASK, DASHBOARD]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_one_unsound_file_forbids_to_write_any(
 ) -> None:
     files = {**FILES, path: text}
     assert [line for line in file_problems(files) if problem in line and line.startswith(path)]
-    with pytest.raises(TreeError, match=problem):
+    with pytest.raises(FilesError, match=problem):
         write_files(files, tmp_path)
     assert content(tmp_path) == {}
 
@@ -158,14 +158,14 @@ def test_sound_files_have_no_problems() -> None:
 
 def test_where_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
     put(tmp_path, "chronograf", "a file in the way")
-    with pytest.raises(TreeError, match="chronograf"):
+    with pytest.raises(FilesError, match="chronograf"):
         write_files(FILES, tmp_path)
     assert content(tmp_path) == {"chronograf": "a file in the way"}
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / TASK).mkdir(parents=True)
-    with pytest.raises(TreeError, match=r"AM1\.tick"):
+    with pytest.raises(FilesError, match=r"AM1\.tick"):
         find_drift(FILES, tmp_path)
 
 

@@ -1,12 +1,18 @@
 from pathlib import Path
 
-from squash_api.generate.files import MARK, file_problems
-from squash_api.generate.outputs import make_files, task_of
+import pytest
+
+from squash_api.generate.comparison import server_of
+from squash_api.generate.files import file_problems, make_files, task_of
+from squash_api.generate.output import MARK, Output
+from squash_api.generate.outputs import OUTPUTS, file_kind_of
 from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.schema.names import Schema
+from squash_api.settings import Settings
 from tests.support.metrics_packages import write_metrics_package
 from tests.support.yaml_packages import ROOT, shared
 
+OUTPUT = pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output.name)
 PLACE = {"database": "squash", "retention_policy": "autogen"}
 
 
@@ -32,3 +38,31 @@ def test_a_task_alone_is_the_one_among_all(tmp_path: Path) -> None:
     del alone.specifications["validate.PA1.design_r"]
     files = make_files(package, schema=Schema(), **PLACE)
     assert task_of(alone, schema=Schema(), **PLACE) == files["kapacitor/tasks/validate.AM1.tick"]
+
+
+@OUTPUT
+def test_an_output_makes_files_of_its_own_kinds_alone(output: Output, tmp_path: Path) -> None:
+    package = load_metrics_packages([write_metrics_package(tmp_path)])
+    files = output.render(package, schema=Schema(), **PLACE)
+    assert {file_kind_of(path) for path in files} == {*output.files}
+
+
+@OUTPUT
+def test_the_address_of_a_server_is_a_setting(output: Output) -> None:
+    assert output.setting in Settings.model_fields
+    assert server_of(output).what.lower() == output.name
+
+
+def test_no_two_outputs_share_files_or_kinds_of_things() -> None:
+    kinds = [kind for output in OUTPUTS for kind in output.files]
+    assert len({(kind.folder, kind.extension) for kind in kinds}) == len(kinds)
+    things = [name for output in OUTPUTS for name in output.kinds]
+    assert len(set(things)) == len(things)
+
+
+@OUTPUT
+def test_what_is_generated_is_committed_and_documented(output: Output) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"`SQUASH_{output.setting.upper()}`" in page
+    assert f"{output.name}/" in page
+    assert [kind.folder for kind in output.files if not (ROOT / kind.folder).is_dir()] == []

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.index.code_changes import CodeChangeReader, CodeChanges
-from squash_api.index.runs import Run, runs_of, runs_through, store_runs
-from squash_api.influx.points import PackageChange
+from squash_api.index.code_changes import CodeChangeReader, CodeChanges, PackageChange
+from squash_api.index.runs import Run, Runs, runs_through, store_runs
 from squash_api.record.record import Record
 from tests.support.builders import add_test_user, open_record, store_job
 
@@ -38,8 +37,8 @@ def changes(
     record: Record, job_id: int, reader: CodeChangeReader | None = None
 ) -> CodeChanges | None:
     with record.read() as connection:
-        row = runs_of(connection, [job_id])[job_id]
-        return (reader or CodeChangeReader()).read(connection, row)
+        found = (reader or CodeChangeReader()).since_run_before(Runs(connection), [job_id])
+    return found[job_id]
 
 
 def test_a_first_run_has_no_changes(record: Record) -> None:
@@ -60,7 +59,7 @@ def test_a_package_with_another_commit_or_place_is_a_change(
     run(record, "A", package("afw"))
     run(record, "B", now)
     assert changes(record, 2) == CodeChanges(
-        "A", (PackageChange("afw", now["git_sha"], now["git_url"]),)
+        "A", (PackageChange("afw", "1", now["git_sha"], now["git_url"]),)
     )
 
 
@@ -70,8 +69,8 @@ def test_a_package_that_comes_or_goes_is_a_change(record: Record) -> None:
     assert changes(record, 2) == CodeChanges(
         "A",
         (
-            PackageChange("new", "1", "https://x"),
-            PackageChange("old", "1", "https://x", removed=True),
+            PackageChange("new", None, "1", "https://x", is_new=True),
+            PackageChange("old", "1", None, "https://x", is_gone=True),
         ),
     )
 
@@ -103,7 +102,7 @@ def test_many_jobs_are_compared_as_each_by_itself(record: Record) -> None:
     run(record, "B", package("afw", "2"))
     run(record, "C", package("afw", "2"))
     with record.read() as connection:
-        found = CodeChangeReader(remembers=1).read_many(connection, [1, 2, 3, 99])
+        found = CodeChangeReader(remembers=1).since_run_before(Runs(connection), [1, 2, 3, 99])
     assert found == {number: changes(record, number) for number in (1, 2, 3)}
 
 
@@ -115,5 +114,7 @@ def test_many_sets_are_compared_as_each_by_itself(record: Record, at_once: int) 
     found: dict[int, CodeChanges | None] = {}
     for first in range(1, 131, at_once):
         with record.read() as connection:
-            found |= reader.read_many(connection, range(first, min(first + at_once, 131)))
+            found |= reader.since_run_before(
+                Runs(connection), range(first, min(first + at_once, 131))
+            )
     assert found == {number: changes(record, number) for number in range(1, 131)}

@@ -1,15 +1,12 @@
 import pytest
 from sqlalchemy import func, select
 
-from squash_api.index.derived import (
+from squash_api.index.contexts import (
     ChangedJob,
+    Contexts,
     JobContext,
-    changed_jobs,
-    contexts_of,
     forget_context,
-    newest_version,
     store_contexts,
-    tags_of_sets,
 )
 from squash_api.record.record import Record
 from squash_api.record.tables import tag_set
@@ -39,7 +36,7 @@ def store(record: Record, *items: JobContext) -> None:
 
 def changes(record: Record, *, after: int = 0, limit: int = 99) -> list[ChangedJob]:
     with record.read() as connection:
-        return changed_jobs(connection, after=after, limit=limit)
+        return Contexts(connection).changed(after=after, limit=limit)
 
 
 @pytest.mark.parametrize("fields", [{}, FIELDS, {"meta.visit": 17.0}])
@@ -47,14 +44,14 @@ def test_a_context_is_read_as_it_was_stored(record: Record, fields: dict[str, st
     stored = context_of(1, HSC, fields)
     store(record, stored)
     with record.read() as connection:
-        assert contexts_of(connection, [1, 2]) == {1: stored}
+        assert Contexts(connection).of([1, 2]) == {1: stored}
 
 
 def test_any_number_of_contexts_can_be_read(record: Record) -> None:
     stored = [context_of(number, {"visit": str(number)}) for number in range(1, 1_203)]
     store(record, *stored)
     with record.read() as connection:
-        found = contexts_of(connection, range(1, 2_000))
+        found = Contexts(connection).of(range(1, 2_000))
     assert list(found.values()) == stored
 
 
@@ -66,7 +63,7 @@ def test_equal_tags_are_stored_once_in_whatever_order(record: Record) -> None:
     sets = [item.tag_set_id for item in changes(record)]
     assert sets[0] == sets[1] == sets[2] != sets[3]
     with record.read() as connection:
-        assert tags_of_sets(connection, {1}) == {1: HSC}
+        assert Contexts(connection).tags({1}) == {1: HSC}
 
 
 def test_a_context_that_is_stored_again_is_replaced(record: Record) -> None:
@@ -74,7 +71,7 @@ def test_a_context_that_is_stored_again_is_replaced(record: Record) -> None:
     again = context_of(1, {"instrument": "DECam"})
     store(record, again)
     with record.read() as connection:
-        assert contexts_of(connection, [1]) == {1: again}
+        assert Contexts(connection).of([1]) == {1: again}
 
 
 def test_what_has_changed_is_read_in_the_order_of_the_changes(record: Record) -> None:
@@ -84,7 +81,7 @@ def test_what_has_changed_is_read_in_the_order_of_the_changes(record: Record) ->
     store(record, context_of(1))
     assert [item.job_id for item in changes(record, after=seen)] == [3, 1]
     with record.read() as connection:
-        assert newest_version(connection) == changes(record)[-1].version
+        assert Contexts(connection).newest_version() == changes(record)[-1].version
 
 
 def test_what_changed_at_once_is_read_at_once(record: Record) -> None:
@@ -100,7 +97,7 @@ def test_of_a_deleted_job_only_the_change_is_left(record: Record) -> None:
     (gone,) = changes(record, after=seen)
     assert (gone.job_id, gone.time_ns, gone.tag_set_id) == (1, 1_001, None)
     with record.read() as connection:
-        assert list(contexts_of(connection, [1, 2])) == [2]
+        assert list(Contexts(connection).of([1, 2])) == [2]
 
 
 def test_to_forget_a_job_that_was_never_derived_changes_nothing(record: Record) -> None:

@@ -4,10 +4,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from squash_api.index.contexts import Contexts, JobContext
 from squash_api.index.derived import (
     Derived,
-    JobContext,
-    contexts_of,
     derived_through,
     forget_derived,
     jobs_to_rederive,
@@ -16,7 +15,7 @@ from squash_api.index.derived import (
     replace_measurements,
     store_derived,
 )
-from squash_api.index.runs import Run, count_measurements, runs_through, store_runs
+from squash_api.index.runs import Run, Runs, runs_through, store_runs
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.metrics import declare_metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
@@ -38,7 +37,7 @@ def store_run(record: Record, job_id: int, *, measurement_count: int) -> None:
 
 def count(record: Record) -> int:
     with record.read() as connection:
-        return count_measurements(connection)
+        return Runs(connection).count_measurements()
 
 
 def store(record: Record, *items: Derived) -> bool:
@@ -179,7 +178,7 @@ def test_the_context_of_a_forgotten_job_is_gone(jobs: Record) -> None:
     store(jobs, derived(1, context=context_of(1)), derived(2, context=context_of(2)))
     jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=[]))
     with jobs.read() as connection:
-        assert list(contexts_of(connection, [1, 2])) == [2]
+        assert list(Contexts(connection).of([1, 2])) == [2]
 
 
 def test_the_oldest_job_that_is_not_in_the_index_is_known(jobs: Record) -> None:

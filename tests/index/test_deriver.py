@@ -8,19 +8,14 @@ import pytest
 from sqlalchemy import select
 
 from squash_api.index import deriver as derivation
-from squash_api.index.derived import (
-    changed_jobs,
-    contexts_of,
-    derived_through,
-    mark_for_rederivation,
-    newest_version,
-)
+from squash_api.index.contexts import Contexts
+from squash_api.index.derived import derived_through, mark_for_rederivation
 from squash_api.index.deriver import Deriver
-from squash_api.index.runs import count_measurements, runs_of, runs_through
+from squash_api.index.runs import Runs, runs_through
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import add_measurement, bury_job
-from squash_api.record.metrics import Vocabulary, declare_metrics, meet_metrics, metric_ids
+from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.record.tables import measurement
 from squash_api.schema.names import Schema
@@ -40,7 +35,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 @pytest.fixture
 def deriver(record: Record) -> Deriver:
-    return Deriver(record, Vocabulary(record, Schema()))
+    return Deriver(record, Metrics(record, Schema()))
 
 
 def index(record: Record) -> dict[tuple[str, int], float | None]:
@@ -62,7 +57,7 @@ def runs_known(record: Record) -> int:
 
 def count(record: Record) -> int:
     with record.read() as connection:
-        return count_measurements(connection)
+        return Runs(connection).count_measurements()
 
 
 def add_to(record: Record, job_id: int, document: dict[str, Any]) -> None:
@@ -82,7 +77,7 @@ def test_the_run_of_a_job_is_derived(record: Record, deriver: Deriver) -> None:
     store_job(record, body=make_body(env=ENV))
     deriver.catch_up()
     with record.read() as connection:
-        row = runs_of(connection, [1])[1]
+        row = Runs(connection).of_jobs([1])[1]
     assert (row.env_name, row.pipeline, row.run_id) == ("jenkins", "drp", "904")
     assert row.dataset == "HSC RC2"
 
@@ -102,7 +97,7 @@ def test_the_context_of_a_job_is_derived_as_its_points_carry_it(
     )
     deriver.catch_up()
     with record.read() as connection:
-        found = contexts_of(connection, [1])[1]
+        found = Contexts(connection).of([1])[1]
     assert (found.time_ns, found.received_ns) == (5, 7)
     assert found.context.tags["filter"] == "HSC_R"
     assert found.context.fields == {"run_id": "904", "meta.airmass": 1.5}
@@ -113,10 +108,10 @@ def test_a_job_that_is_derived_again_has_a_new_context(record: Record, deriver: 
     deriver.catch_up()
     record.write(lambda connection: mark_for_rederivation(connection, [1]))
     with record.read() as connection:
-        before = newest_version(connection)
+        before = Contexts(connection).newest_version()
     deriver.rederive_some()
     with record.read() as connection:
-        assert [item.job_id for item in changed_jobs(connection, after=before, limit=9)] == [1]
+        assert [item.job_id for item in Contexts(connection).changed(after=before, limit=9)] == [1]
 
 
 def test_what_was_added_is_derived_with_the_job(record: Record, deriver: Deriver) -> None:
@@ -254,7 +249,7 @@ def test_what_is_added_after_the_run_was_derived_is_counted(
 def test_two_derivers_at_once_derive_every_job_once(record: Record) -> None:
     for _ in range(80):
         store_job(record, body=make_body(measured()))
-    derivers = [Deriver(record, Vocabulary(record, Schema())) for _ in range(2)]
+    derivers = [Deriver(record, Metrics(record, Schema())) for _ in range(2)]
     threads = [threading.Thread(target=deriver.catch_up) for deriver in derivers]
     for thread in threads:
         thread.start()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.index.windows import listed_jobs
+from squash_api.index.windows import Wanted, Windows
 from tests.support.measured_jobs import MeasuredJobs
 
 
@@ -20,9 +20,9 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
 
 
 def listed(jobs: MeasuredJobs, **changes: Any) -> list[tuple[int, int]] | None:
-    named = {"job_ids": None, "run_ids": (), "since_ns": None, "until_ns": None} | changes
     with jobs.record.read() as connection:
-        return listed_jobs(connection, **named)
+        found = Windows(connection).plan(Wanted([1], **changes)).listed
+    return None if found is None else list(found)
 
 
 def test_without_names_no_jobs_are_listed(jobs: MeasuredJobs) -> None:

@@ -7,15 +7,7 @@ import pytest
 
 from squash_api.accounts.accounts import Account
 from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError
-from squash_api.index.jobs import (
-    date_text,
-    delete_job,
-    find_blob,
-    list_measurements,
-    measurement_objects,
-    post_measurement,
-)
-from squash_api.ingest.document import Job, decode_job
+from squash_api.index.jobs import delete_job, post_measurement
 from squash_api.record.deliveries import (
     ensure_targets,
     mark_sent,
@@ -24,7 +16,7 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
 )
 from squash_api.record.jobs import get_job
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
@@ -45,8 +37,8 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 
 @pytest.fixture
-def vocabulary(record: Record) -> Vocabulary:
-    return Vocabulary(record, Schema())
+def metrics(record: Record) -> Metrics:
+    return Metrics(record, Schema())
 
 
 def new_job(record: Record, *measurements: dict[str, Any], **changes: Any) -> int:
@@ -56,12 +48,12 @@ def new_job(record: Record, *measurements: dict[str, Any], **changes: Any) -> in
 
 def add(
     record: Record,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     job: int,
     document: dict[str, Any],
     account: Account = ADA,
-) -> dict[str, Any]:
-    return post_measurement(record, vocabulary, job_id=job, document=document, account=account)
+) -> None:
+    post_measurement(record, metrics, job_id=job, document=document, account=account)
 
 
 def test_a_deleted_job_leaves_who_and_when(record: Record) -> None:
@@ -103,41 +95,41 @@ def test_an_admin_may_delete_what_is_somebody_elses(record: Record) -> None:
 
 
 def test_an_added_measurement_is_sent_to_targets_that_had_the_job(
-    record: Record, vocabulary: Vocabulary
+    record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record, measured())
     record.write(lambda c: mark_taken(c, "base", after=0, through=job))
     record.write(
         lambda c: mark_sent(c, "base", through=job, redelivered=[], quarantined=[], now_ns=1)
     )
-    add(record, vocabulary, job, measured("p.b"))
+    add(record, metrics, job, measured("p.b"))
     with record.read() as connection:
         assert [item[0] for item in pending_redeliveries(connection, "base", limit=10)] == [job]
 
 
-def test_a_refused_measurement_changes_nothing(record: Record, vocabulary: Vocabulary) -> None:
+def test_a_refused_measurement_changes_nothing(record: Record, metrics: Metrics) -> None:
     job = new_job(record, measured("p.a", 1.0, "mag"))
     with pytest.raises(InvalidInputError, match="unit 'm' does not convert"):
-        add(record, vocabulary, job, measured("p.a", 1.0, "m"))
+        add(record, metrics, job, measured("p.a", 1.0, "m"))
     with pytest.raises(ForbiddenError):
-        add(record, vocabulary, job, measured("p.new"), BOB)
-    vocabulary.refresh()
-    assert set(vocabulary.metrics) == {"p.a"}
+        add(record, metrics, job, measured("p.new"), BOB)
+    metrics.refresh()
+    assert set(metrics.known) == {"p.a"}
 
 
 def test_a_measurement_is_judged_by_the_record_not_by_what_is_remembered(
-    record: Record, vocabulary: Vocabulary
+    record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record)
-    behind = Vocabulary(record, Schema())
-    add(record, vocabulary, job, measured("p.a", 1.0, "mag"))
-    assert "p.a" not in behind.metrics
+    behind = Metrics(record, Schema())
+    add(record, metrics, job, measured("p.a", 1.0, "mag"))
+    assert "p.a" not in behind.known
     with pytest.raises(InvalidInputError, match="does not convert"):
         add(record, behind, job, measured("p.a", 1.0, "m"))
 
 
 def test_of_two_first_measurements_at_once_one_gives_the_unit(
-    record: Record, vocabulary: Vocabulary
+    record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record)
     outcomes: list[str] = []
@@ -146,7 +138,7 @@ def test_of_two_first_measurements_at_once_one_gives_the_unit(
     def run(unit: str) -> None:
         barrier.wait()
         try:
-            add(record, vocabulary, job, measured("p.a", 1.0, unit))
+            add(record, metrics, job, measured("p.a", 1.0, unit))
             outcomes.append(unit)
         except InvalidInputError:
             outcomes.append("")
@@ -158,50 +150,3 @@ def test_of_two_first_measurements_at_once_one_gives_the_unit(
         thread.join()
     assert sorted(outcomes)[:3] == ["", "", ""]
     assert len(set(outcomes)) == 2
-
-
-def test_a_page_of_measurements_ends_where_it_is_full(
-    record: Record, vocabulary: Vocabulary
-) -> None:
-    for number in range(3):
-        new_job(record, measured("p.a"), measured("p.b"), asked_ns=number)
-    vocabulary.refresh()
-    cursor: tuple[int, int] | None = (0, 0)
-    pages = []
-    while cursor is not None:
-        found, cursor = list_measurements(record, vocabulary, after=cursor, limit=4)
-        pages.append([(item["job"], item["metric"]) for item in found])
-    assert pages == [[(1, "p.a"), (1, "p.b"), (2, "p.a"), (2, "p.b")], [(3, "p.a"), (3, "p.b")]]
-
-
-def test_added_measurements_are_listed_with_their_job(
-    record: Record, vocabulary: Vocabulary
-) -> None:
-    job = new_job(record, measured("p.a"))
-    new_job(record, measured("p.z"), asked_ns=2)
-    add(record, vocabulary, job, measured("p.b"))
-    found, _ = list_measurements(record, vocabulary, after=(0, 0), limit=10)
-    assert [item["metric"] for item in found] == ["p.a", "p.b", "p.z"]
-
-
-@pytest.mark.parametrize("identifier", [[1], {"a": 1}, 3, None, True])
-def test_blobs_of_odd_identifiers_harm_no_measurement(
-    vocabulary: Vocabulary, identifier: Any
-) -> None:
-    item = measured() | {"blob_refs": [identifier, "b"]}
-    blobs = [{"identifier": identifier, "name": "odd"}, {"identifier": "b", "name": "B"}]
-    job = decode_job(make_body(item, blobs=blobs))
-    (shown,) = measurement_objects(1, job, vocabulary=vocabulary)
-    assert shown["blobs"] == [{"identifier": "b", "name": "B", "s3_uri": None}]
-
-
-def test_the_first_blob_of_an_identifier_is_found() -> None:
-    job = Job(blobs=[{"identifier": "b", "name": "1"}, {"identifier": "b", "name": "2"}])
-    assert find_blob(job, "b")["name"] == "1"
-    with pytest.raises(NotFoundError):
-        find_blob(job, "c")
-
-
-def test_dates_are_whole_seconds_in_utc() -> None:
-    assert date_text(1_532_975_152_999_999_999) == "2018-07-30T18:25:52Z"
-    assert date_text(0) == "1970-01-01T00:00:00Z"

@@ -3,27 +3,15 @@ from collections.abc import Mapping
 import pytest
 from sqlalchemy import Connection
 
+from squash_api.index.contexts import Contexts, JobContext, forget_context, store_contexts
 from squash_api.index.derived import (
     Derived,
-    JobContext,
-    forget_context,
     mark_for_rederivation,
     replace_measurements,
-    store_contexts,
     store_derived,
+    waiting_for_rederivation,
 )
-from squash_api.index.latest import (
-    Latest,
-    being_rederived,
-    first_job_since,
-    jobs_at,
-    jobs_with_value,
-    last_indexed_job,
-    latest_among,
-    latest_between,
-    latest_of,
-    values_of,
-)
+from squash_api.index.values import Latest, Values
 from squash_api.record.metrics import meet_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
@@ -73,16 +61,16 @@ def found(connection: Connection, items: list[Latest]) -> set[tuple[str, int, in
 def test_the_newest_by_time_and_the_last_by_receipt_are_found(filled: Record) -> None:
     with filled.read() as connection:
         wanted = list(ids(connection).values())
-        items = latest_between(connection, wanted, after=0, through=9)
+        items = Values(connection).latest_between(wanted, after=0, through=9)
         assert found(connection, items) == {("p.a", 300, 4), ("p.a", 200, 3), ("p.b", 100, 1)}
 
 
 def test_only_the_jobs_that_were_asked_for_count(filled: Record) -> None:
     with filled.read() as connection:
         wanted = list(ids(connection).values())
-        items = latest_between(connection, wanted, after=2, through=4)
+        items = Values(connection).latest_between(wanted, after=2, through=4)
         assert found(connection, items) == {("p.a", 150, 4), ("p.a", 200, 3)}
-        assert found(connection, latest_among(connection, wanted, [1, 5])) == {
+        assert found(connection, Values(connection).latest_among(wanted, [1, 5])) == {
             ("p.a", 100, 1),
             ("p.b", 100, 1),
         }
@@ -91,44 +79,44 @@ def test_only_the_jobs_that_were_asked_for_count(filled: Record) -> None:
 def test_of_one_series_the_same_is_found(filled: Record) -> None:
     with filled.read() as connection:
         metric_id = ids(connection)["p.a"]
-        for item in latest_between(connection, [metric_id], after=0, through=9):
-            assert latest_of(connection, metric_id, item.tag_set_id, after=0) == item
-        assert latest_of(connection, metric_id, 999, after=0) is None
+        for item in Values(connection).latest_between([metric_id], after=0, through=9):
+            assert Values(connection).latest_of(metric_id, item.tag_set_id, after=0) == item
+        assert Values(connection).latest_of(metric_id, 999, after=0) is None
 
 
 def test_of_one_series_old_jobs_can_be_left_out(filled: Record) -> None:
     with filled.read() as connection:
         metric_id = ids(connection)["p.a"]
-        (item,) = latest_among(connection, [metric_id], [1])
-        later = latest_of(connection, metric_id, item.tag_set_id, after=2)
+        (item,) = Values(connection).latest_among([metric_id], [1])
+        later = Values(connection).latest_of(metric_id, item.tag_set_id, after=2)
         assert later == Latest(metric_id, item.tag_set_id, 150, 4)
-        assert latest_of(connection, metric_id, item.tag_set_id, after=4) is None
+        assert Values(connection).latest_of(metric_id, item.tag_set_id, after=4) is None
 
 
 def test_a_deleted_job_is_not_found(filled: Record) -> None:
     filled.write(lambda connection: forget_context(connection, 2))
     with filled.read() as connection:
-        items = latest_between(connection, [ids(connection)["p.a"]], after=0, through=9)
+        items = Values(connection).latest_between([ids(connection)["p.a"]], after=0, through=9)
         assert found(connection, items) == {("p.a", 150, 4), ("p.a", 200, 3)}
-        assert jobs_at(connection, [300, 150]) == {150: 4}
+        assert Contexts(connection).at([300, 150]) == {150: 4}
 
 
 def test_values_and_jobs_are_looked_up(filled: Record) -> None:
     with filled.read() as connection:
         metric_id = ids(connection)["p.a"]
-        assert values_of(connection, metric_id, [1, 3, 5, 99]) == {1: 1.0, 3: 3.0}
-        assert jobs_at(connection, [100, 200, 999]) == {100: 1, 200: 3}
-        assert jobs_with_value(connection, metric_id, after=1, through=5, limit=2) == [2, 3]
-        assert jobs_with_value(connection, metric_id, after=3, through=5, limit=9) == [4]
+        assert Values(connection).of_metric(metric_id, [1, 3, 5, 99]) == {1: 1.0, 3: 3.0}
+        assert Contexts(connection).at([100, 200, 999]) == {100: 1, 200: 3}
+        assert Values(connection).jobs_with(metric_id, after=1, through=5, limit=2) == [2, 3]
+        assert Values(connection).jobs_with(metric_id, after=3, through=5, limit=9) == [4]
 
 
 def test_any_number_can_be_looked_up(filled: Record) -> None:
     with filled.read() as connection:
         metric_id = ids(connection)["p.a"]
         many = range(1, 2_000)
-        assert len(values_of(connection, metric_id, many)) == 4
-        assert len(jobs_at(connection, many)) == len(JOBS)
-        assert len(latest_among(connection, [*many], many)) == 3
+        assert len(Values(connection).of_metric(metric_id, many)) == 4
+        assert len(Contexts(connection).at(many)) == len(JOBS)
+        assert len(Values(connection).latest_among([*many], many)) == 3
 
 
 @pytest.mark.parametrize(("received_ns", "first"), [(0, 1), (11, 1), (12, 2), (15, 5), (16, None)])
@@ -136,25 +124,25 @@ def test_the_first_job_since_a_time_is_known(
     filled: Record, received_ns: int, first: int | None
 ) -> None:
     with filled.read() as connection:
-        assert first_job_since(connection, received_ns) == first
+        assert Contexts(connection).first_since(received_ns) == first
 
 
 def test_a_job_of_a_wrong_clock_hides_no_other(filled: Record) -> None:
     filled.write(lambda c: store_contexts(c, [JobContext(6, 500, 0, Context())]))
     with filled.read() as connection:
-        assert (first_job_since(connection, 12), last_indexed_job(connection)) == (2, 6)
+        assert (Contexts(connection).first_since(12), Contexts(connection).last_job()) == (2, 6)
 
 
 def test_an_empty_index_has_no_last_job(record: Record) -> None:
     with record.read() as connection:
-        assert (last_indexed_job(connection), first_job_since(connection, 0)) == (0, None)
+        assert (Contexts(connection).last_job(), Contexts(connection).first_since(0)) == (0, None)
 
 
 def test_values_that_are_to_be_converted_are_known(filled: Record) -> None:
     filled.write(lambda connection: mark_for_rederivation(connection, [2, 3]))
     with filled.read() as connection:
-        assert being_rederived(connection, [1, 2]) == {2}
+        assert waiting_for_rederivation(connection, [1, 2]) == {2}
     item = Derived(2, {"p.a": 2.0}, context=context_of(2, "r", 300))
     filled.write(lambda connection: replace_measurements(connection, [item]))
     with filled.read() as connection:
-        assert being_rederived(connection, [1, 2, 3]) == {3}
+        assert waiting_for_rederivation(connection, [1, 2, 3]) == {3}

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from squash_api.index.contexts import Contexts
 from squash_api.index.deriver import Deriver
-from squash_api.index.latest import last_job_with_value, recent_values, tag_sets_of
-from squash_api.record.metrics import Vocabulary, meet_metrics, metric_ids
+from squash_api.index.values import Values
+from squash_api.record.metrics import Metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.record.tables import tag_set
 from squash_api.schema.names import Schema
@@ -28,7 +29,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
     ]:
         body = make_body(measured("p.a", value), measured("p.b", None), filter_name=band)
         store_job(record, body=body, asked_ns=asked_ns)
-    Deriver(record, Vocabulary(record, Schema())).catch_up()
+    Deriver(record, Metrics(record, Schema())).catch_up()
     yield record
     record.close()
 
@@ -38,13 +39,13 @@ def values(record: Record, *bands: str, limit: int = 9) -> list[float]:
         sets = connection.execute(select(tag_set)).all()
         wanted = [row.id for row in sets if any(f'"{band}"' in row.document for band in bands)]
         metric_id = metric_ids(connection, ["p.a"])["p.a"]
-        found = recent_values(connection, metric_id, wanted, limit=limit)
+        found = Values(connection).recent(metric_id, wanted, limit=limit)
     return [value for _, value in found]
 
 
 def last_job(record: Record, name: str) -> int | None:
     with record.read() as connection:
-        return last_job_with_value(connection, metric_ids(connection, [name])[name])
+        return Values(connection).last_job_with(metric_ids(connection, [name])[name])
 
 
 def test_values_are_those_of_the_tags_in_the_order_of_time(record: Record) -> None:
@@ -66,5 +67,5 @@ def test_the_last_job_is_the_last_with_a_value(record: Record) -> None:
 
 def test_a_job_that_is_not_there_has_no_tags(record: Record) -> None:
     with record.read() as connection:
-        assert len(tag_sets_of(connection, [1, 3])) == 2
-        assert tag_sets_of(connection, [99]) == set()
+        assert len(Contexts(connection).tag_sets_of([1, 3])) == 2
+        assert Contexts(connection).tag_sets_of([99]) == set()

@@ -3,14 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.index.runs import (
-    NEWEST_NS,
-    count_in_run,
-    jobs_back,
-    jobs_in_run,
-    jobs_of_run_page,
-    runs_with_job,
-)
+from squash_api.index.runs import NEWEST_NS, Runs
 from tests.support.observatory import HOUR_NS, Observatory
 
 
@@ -25,7 +18,7 @@ def back(site: Observatory, *, jobs: int) -> list[list[int]]:
     windows, before_ns = [], NEWEST_NS
     while True:
         with site.record.read() as connection:
-            found, next_ns = jobs_back(connection, before_ns=before_ns, jobs=jobs)
+            found, next_ns = Runs(connection).back(before_ns=before_ns, jobs=jobs)
         windows.append([item.job_id for item in found])
         if next_ns is None:
             return windows
@@ -45,14 +38,14 @@ def test_deleted_jobs_are_left_out(site: Observatory) -> None:
     site.delete(gone)
     assert back(site, jobs=9) == [[kept]]
     with site.record.read() as connection:
-        assert count_in_run(connection, None, "1") == 1
-        assert [item.job_id for item in jobs_in_run(connection, None, "1", limit=9)] == [kept]
+        assert Runs(connection).count_jobs(None, "1") == 1
+        assert [item.job_id for item in Runs(connection).newest_jobs(None, "1", limit=9)] == [kept]
 
 
 def test_a_job_tells_of_its_run(site: Observatory) -> None:
     site.job(run_id="7", ci_name="drp", run_url="https://ci/7", version_tag="w_1")
     with site.record.read() as connection:
-        (job,), _ = jobs_back(connection, before_ns=NEWEST_NS, jobs=9)
+        (job,), _ = Runs(connection).back(before_ns=NEWEST_NS, jobs=9)
     assert (job.pipeline, job.run_id, job.measurement_count) == ("drp", "7", 1)
     assert (job.run_url, job.version_tag) == ("https://ci/7", "w_1")
 
@@ -61,16 +54,16 @@ def test_runs_of_the_same_name_are_told_apart_by_their_pipeline(site: Observator
     drp, none = site.job(run_id="1", ci_name="drp"), site.job(run_id="1")
     with site.record.read() as connection:
         for pipeline, job in (("drp", drp), (None, none)):
-            found = jobs_in_run(connection, pipeline, "1", limit=9)
+            found = Runs(connection).newest_jobs(pipeline, "1", limit=9)
             assert [item.job_id for item in found] == [job]
 
 
 def test_a_run_is_read_page_by_page_in_order_of_arrival(site: Observatory) -> None:
     jobs = [site.job(run_id="1", ago_ns=number) for number in range(3)]
     with site.record.read() as connection:
-        first = jobs_of_run_page(connection, None, "1", after=0, limit=2)
-        rest = jobs_of_run_page(connection, None, "1", after=first[-1].job_id, limit=2)
-        newest = jobs_in_run(connection, None, "1", limit=1)
+        first = Runs(connection).page(None, "1", after=0, limit=2)
+        rest = Runs(connection).page(None, "1", after=first[-1].job_id, limit=2)
+        newest = Runs(connection).newest_jobs(None, "1", limit=1)
     assert [item.job_id for item in (*first, *rest)] == jobs
     assert [item.job_id for item in newest] == [jobs[0]]
 
@@ -79,5 +72,5 @@ def test_only_runs_that_have_jobs_are_known(site: Observatory) -> None:
     site.job(run_id="c", ci_name="a/b")
     site.job(run_id="d")
     with site.record.read() as connection:
-        found = runs_with_job(connection, [("a", "b/c"), ("a/b", "c"), (None, "d"), (None, "c")])
+        found = Runs(connection).with_job([("a", "b/c"), ("a/b", "c"), (None, "d"), (None, "c")])
     assert found == [("a/b", "c"), (None, "d")]

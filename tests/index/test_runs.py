@@ -5,16 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from squash_api.index.derived import derived_through
-from squash_api.index.runs import (
-    Run,
-    count_measurements,
-    datasets,
-    jobs_of_run,
-    load_package_sets,
-    runs_of,
-    runs_through,
-    store_runs,
-)
+from squash_api.index.runs import Run, Runs, runs_through, store_runs
 from squash_api.record.jobs import bury_job
 from squash_api.record.record import Record
 from squash_api.record.tables import package_set
@@ -42,7 +33,7 @@ def store(record: Record, *runs: Run) -> bool:
 
 def previous(record: Record, *job_ids: int) -> list[int | None]:
     with record.read() as connection:
-        runs = runs_of(connection, job_ids)
+        runs = Runs(connection).of_jobs(job_ids)
     return [runs[job_id].previous_job_id for job_id in job_ids]
 
 
@@ -64,7 +55,7 @@ def jobs(record: Record) -> Record:
 def test_at_first_no_run_is_known(record: Record) -> None:
     with record.read() as connection:
         assert runs_through(connection) == 0
-        assert runs_of(connection, [1]) == {}
+        assert Runs(connection).of_jobs([1]) == {}
 
 
 def test_runs_that_are_stored_are_counted_through(jobs: Record) -> None:
@@ -95,15 +86,15 @@ def test_of_two_derivers_at_once_the_second_stores_nothing(jobs: Record) -> None
     assert store_first("A")
     assert not store_first("B")
     with jobs.read() as connection:
-        assert runs_of(connection, [1])[1].run_id == "A"
+        assert Runs(connection).of_jobs([1])[1].run_id == "A"
 
 
 def test_a_job_that_was_deleted_meanwhile_is_in_no_list_of_jobs(jobs: Record) -> None:
     bury(jobs, 1)
     assert store(jobs, run(1, "R", measurement_count=3), run(2, "R", measurement_count=4))
     with jobs.read() as connection:
-        assert [row.job_id for row in jobs_of_run(connection, "R", limit=9)] == [2]
-        assert count_measurements(connection) == 4
+        assert [row.job_id for row in Runs(connection).first_jobs("R", limit=9)] == [2]
+        assert Runs(connection).count_measurements() == 4
 
 
 # Runs
@@ -112,7 +103,7 @@ def test_a_job_that_was_deleted_meanwhile_is_in_no_list_of_jobs(jobs: Record) ->
 def test_a_run_is_found_as_it_was_stored(jobs: Record) -> None:
     store(jobs, run(1, "R"))
     with jobs.read() as connection:
-        row = runs_of(connection, [1])[1]
+        row = Runs(connection).of_jobs([1])[1]
     assert (row.env_name, row.pipeline, row.run_id, row.dataset) == ("jenkins", "drp", "R", "cfht")
     assert (row.package_set_id, row.previous_job_id) == (None, None)
 
@@ -178,10 +169,10 @@ def test_the_jobs_of_a_run_come_in_order_of_arrival(jobs: Record) -> None:
     bury(jobs, 5)
     with jobs.read() as connection:
         found = [
-            [row.job_id for row in jobs_of_run(connection, "R", limit=9, **chosen)]
+            [row.job_id for row in Runs(connection).first_jobs("R", limit=9, **chosen)]
             for chosen in ({}, {"pipeline": "drp"}, {"env_name": "jenkins"}, {"pipeline": "x"})
         ]
-        assert len(jobs_of_run(connection, "R")) == 1
+        assert len(Runs(connection).first_jobs("R")) == 1
     assert found == [[1, 3, 4], [1, 4], [1, 3], []]
 
 
@@ -190,8 +181,8 @@ def test_datasets_are_distinct_in_order_and_in_pages(jobs: Record) -> None:
     store(jobs, *(run(number, dataset=name) for number, name in enumerate(names, start=1)))
     bury(jobs, 6)
     with jobs.read() as connection:
-        assert datasets(connection, after="", limit=9) == ["a", "b", "c"]
-        assert datasets(connection, after="a", limit=1) == ["b"]
+        assert Runs(connection).datasets(after="", limit=9) == ["a", "b", "c"]
+        assert Runs(connection).datasets(after="a", limit=1) == ["b"]
 
 
 # Packages
@@ -202,10 +193,10 @@ def test_a_set_of_packages_is_stored_once(jobs: Record) -> None:
     store(jobs, run(1, packages=[AFW]), run(2, packages=[AFW]))
     store(jobs, run(3, packages=[AFW]), run(4, packages=[other]), run(5))
     with jobs.read() as connection:
-        sets = [row.package_set_id for row in runs_of(connection, range(1, 6)).values()]
+        sets = [row.package_set_id for row in Runs(connection).of_jobs(range(1, 6)).values()]
         assert connection.execute(select(func.count()).select_from(package_set)).scalar_one() == 2
         first, second = sets[0] or 0, sets[3] or 0
-        found = load_package_sets(connection, [first, second, 99])
+        found = Runs(connection).package_sets([first, second, 99])
     assert found == {first: [AFW], second: [other]}
     assert sets[0] == sets[1] == sets[2] != sets[3]
     assert sets[4] is None
@@ -217,12 +208,12 @@ def test_a_set_of_packages_is_stored_once(jobs: Record) -> None:
 def test_measurements_are_counted_without_those_of_deleted_jobs(jobs: Record) -> None:
     store(jobs, run(1, measurement_count=2), run(2, measurement_count=1))
     with jobs.read() as connection:
-        assert count_measurements(connection) == 3
+        assert Runs(connection).count_measurements() == 3
     bury(jobs, 1)
     with jobs.read() as connection:
-        assert count_measurements(connection) == 1
+        assert Runs(connection).count_measurements() == 1
 
 
 def test_a_record_without_jobs_holds_no_measurements(record: Record) -> None:
     with record.read() as connection:
-        assert count_measurements(connection) == 0
+        assert Runs(connection).count_measurements() == 0

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.index.windows import neighbours, tag_sets_where
+from squash_api.index.contexts import Contexts, Tags
 from tests.support.observatory import HOUR_NS, Observatory
 
 
@@ -13,10 +13,10 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
         yield site
 
 
-def matching(site: Observatory, **tags: str | list[str]) -> list[dict[str, str]]:
+def matching(site: Observatory, **tags: str | list[str]) -> list[Tags]:
     wanted = {name: [text] if isinstance(text, str) else text for name, text in tags.items()}
     with site.record.read() as connection:
-        return list(tag_sets_where(connection, wanted).values())
+        return list(Contexts(connection).tag_sets_where(wanted).values())
 
 
 @pytest.mark.parametrize("text", ["r", 'a"b', "100%", "a_b", "Ω", "\u202eabc", "x\\y"])
@@ -50,7 +50,9 @@ def test_more_may_be_asked_of_a_set(site: Observatory) -> None:
     site.job(filter_name="r")
     site.job(filter_name="r", dataset="x")
     with site.record.read() as connection:
-        found = tag_sets_where(connection, {"filter": ["r"]}, lambda tags: "dataset" not in tags)
+        found = Contexts(connection).tag_sets_where(
+            {"filter": ["r"]}, lambda tags: "dataset" not in tags
+        )
     assert [item.get("dataset") for item in found.values()] == [None]
 
 
@@ -60,10 +62,10 @@ def test_neighbours_are_the_nearest_in_time(site: Observatory) -> None:
     other = site.job(ago_ns=3 * HOUR_NS + 1, instrument="other")
     now_ns = site.now_ns - 3 * HOUR_NS
     with site.record.read() as connection:
-        sets = tag_sets_where(connection, {"instrument": ["HSC"]})
+        sets = Contexts(connection).tag_sets_where({"instrument": ["HSC"]})
         assert len(sets) == 2
-        earlier = neighbours(connection, sets, now_ns, direction="earlier", limit=5)
-        later = neighbours(connection, sets, now_ns, direction="later", limit=1)
+        earlier = Contexts(connection).neighbours(sets, now_ns, direction="earlier", limit=5)
+        later = Contexts(connection).neighbours(sets, now_ns, direction="later", limit=1)
     assert [item.job_id for item in earlier] == [jobs[4], jobs[5]]
     assert [item.job_id for item in later] == [jobs[2]]
     assert other not in {item.job_id for item in earlier}

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.index import latest as trend
-from squash_api.index.latest import last_values, tag_sets_measured, trend_rows
+from squash_api.index import values as trend
+from squash_api.index.values import Values
 from squash_api.record.metrics import metric_ids
 from tests.support.builders import make_body, measured, store_job
 from tests.support.observatory import NOW_NS, Observatory
@@ -30,20 +30,22 @@ def rows(site: Observatory, **asked: Any) -> list[tuple[float, Any]]:
         ids = metric_ids(connection, ["p.a", "p.b"])
         if "other" in asked:
             asked["other_id"] = ids[asked.pop("other")]
-        found = trend_rows(connection, ids["p.a"], **({"since_ns": None, "tag_sets": None} | asked))
+        found = Values(connection).rows(
+            ids["p.a"], **({"since_ns": None, "tag_sets": None} | asked)
+        )
         return [(row[3], row[4]) for batch in found for row in batch]
 
 
 def sets(site: Observatory, *, after: int = 0, through: int = 9) -> set[int]:
     with site.record.read() as connection:
         (metric_id,) = metric_ids(connection, ["p.a"]).values()
-        return tag_sets_measured(connection, metric_id, after=after, through=through)
+        return Values(connection).tag_sets(metric_id, after=after, through=through)
 
 
 def last(site: Observatory, tag_sets: set[int] | None, limit: int) -> list[float]:
     with site.record.read() as connection:
         (metric_id,) = metric_ids(connection, ["p.a"]).values()
-        found = last_values(connection, metric_id, tag_sets=tag_sets, limit=limit)
+        found = Values(connection).last(metric_id, tag_sets=tag_sets, limit=limit)
     return [row.value for row in found]
 
 
@@ -68,7 +70,6 @@ def test_values_of_sets_of_tags_however_many_there_are(
     site: Observatory, monkeypatch: pytest.MonkeyPatch, in_sql: int
 ) -> None:
     monkeypatch.setattr(trend, "_MOST_SETS_IN_SQL", in_sql)
-    monkeypatch.setattr(trend, "_CHUNK", 2)
     assert [value for value, _ in rows(site, tag_sets=g_of(site))] == [1.0, 3.0, 5.0]
     assert last(site, g_of(site), 2) == [5.0, 3.0]
     assert last(site, g_of(site), 9) == [5.0, 3.0, 1.0]

@@ -310,4 +310,4 @@ def test_posting_a_job_enters_few_modules(tmp_path: Path) -> None:
         for (module, _), (before, _) in zip(way, [("", ""), *way[:-1]], strict=True)
         if module != before
     ]
-    assert len(entered) <= 14, entered
+    assert len(entered) <= 14, "\n".join(map(str, way))

@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.index.code_changes import CodeChanges
-from squash_api.index.derived import JobContext
-from squash_api.influx.points import PackageChange
+from squash_api.index.code_changes import CodeChanges, PackageChange
+from squash_api.index.contexts import JobContext
 from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.specifications import specification_from_json
 from squash_api.pages.metric_words import (
@@ -104,12 +103,12 @@ def test_a_note_names_the_limits_that_are_out_of_reach() -> None:
 
 
 def changed(*names: str) -> CodeChanges:
-    return CodeChanges("A", tuple(PackageChange(name, "1", None) for name in names))
+    return CodeChanges("A", tuple(PackageChange(name, None, "1", None) for name in names))
 
 
 def test_changes_are_named() -> None:
     assert changes_text(changed("afw", "daf")) == "afw, daf"
-    gone = PackageChange("afw", "1", None, removed=True)
+    gone = PackageChange("afw", "1", None, None, is_gone=True)
     assert changes_text(CodeChanges("A", (gone,))) == "-afw"
 
 

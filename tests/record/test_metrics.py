@@ -86,7 +86,8 @@ def test_a_metric_keeps_its_id(connection: Connection) -> None:
     before = metric_ids(connection, ["p.a"])
     declare_metrics(connection, {"p.a": "mag"})
     assert metric_ids(connection, ["p.a"]) == before
-    assert [MetricRow(before["p.a"], "p.a", "mag", True, 2)] == metrics_since(connection, 0)
+    row = MetricRow("mag", is_declared=True, metric_id=before["p.a"], name="p.a", version=2)
+    assert metrics_since(connection, 0) == [row]
 
 
 def test_only_known_names_are_found(connection: Connection) -> None:

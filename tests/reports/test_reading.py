@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from squash_api.index import contexts
 from squash_api.index.derived import requeue_metrics
 from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import declare_metrics
-from squash_api.reports import reading as report_reading
+from squash_api.reports import report
 from squash_api.reports.limits import Limits
-from squash_api.reports.reading import read_metrics, read_results
+from squash_api.reports.report import read_results
 from squash_api.reports.results import Result
 from squash_api.schema.names import Schema
 from squash_api.trends.question import Question
@@ -30,9 +31,7 @@ def read(
     specifications = {"p.a": [specification_from_json(item) for item in documents]}
     limits = Limits(specifications, Schema())
     found = read_results(
-        jobs.record,
-        jobs.deriver,
-        metrics=read_metrics(jobs.record),
+        jobs.reader,
         names=names,
         limits=limits,
         question=Question(**asked),
@@ -79,8 +78,8 @@ def test_other_metadata_is_read_for_limits_that_ask_for_it(jobs: MeasuredJobs) -
 
 
 def test_many_windows_are_one_result(jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_reading, "MOST_JOBS", 2)
-    monkeypatch.setattr(report_reading, "_MOST_REMEMBERED_SETS", 0)
+    monkeypatch.setattr(report, "MOST_JOBS", 2)
+    monkeypatch.setattr(contexts, "_MOST_REMEMBERED_SETS", 0)
     for number in range(1, 6):
         jobs.add({"p.a": number}, time_ns=number, status=number)
     (found,) = read(jobs)
@@ -96,24 +95,25 @@ def test_values_that_wait_for_another_unit_are_derived_first(jobs: MeasuredJobs)
         requeue_metrics(connection, ["p.a"], request=1)
 
     jobs.record.write(change)
-    jobs.vocabulary.refresh()
+    jobs.metrics.refresh()
     (found,) = read(jobs)
     assert (found.value, found.unit) == (0.001, "mag")
 
 
-def test_a_unit_that_has_changed_since_asks_for_another_reading(jobs: MeasuredJobs) -> None:
+def test_a_unit_that_changes_meanwhile_asks_for_another_reading(
+    jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs.add({"p.a": 1})
     jobs.deriver.catch_up()
-    metrics = read_metrics(jobs.record)
-    jobs.record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
-    limits = Limits({}, Schema())
+    settled = jobs.reader.settled
+
+    def change_first(read: Any) -> Any:
+        jobs.record.write(lambda connection: declare_metrics(connection, {"p.a": "mag"}))
+        return settled(read)
+
+    monkeypatch.setattr(jobs.reader, "settled", change_first)
     found = read_results(
-        jobs.record,
-        jobs.deriver,
-        metrics=metrics,
-        names=("p.a",),
-        limits=limits,
-        question=Question(),
+        jobs.reader, names=("p.a",), limits=Limits({}, Schema()), question=Question()
     )
     assert found is None
 

@@ -14,7 +14,7 @@ from squash_api.schema.names import Schema
 from tests.support.definitions import spec
 from tests.support.reporting import result, unlimited, verdict
 
-METRICS = {1: MetricRow(1, "p.a", "mmag", is_declared=True, version=1)}
+METRICS = {1: MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)}
 MINIMUM = spec("p.a.minimum", value=8.0, tags=["minimum"])
 DESIGN = spec("p.a.design", value=5.0, tags=["design"])
 TAGS: dict[int, dict[str, str]] = {

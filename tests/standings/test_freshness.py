@@ -223,6 +223,6 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
     site.delete(doomed)
     after = site.late()
     assert before.keys() - after.keys() == {(*HSC, ("filter", "i"))}
-    site.standings = Standings(site.record, site.definitions.in_force, Schema())
+    site.standings = Standings(site.reader, site.definitions.in_force)
     site.freshness = Freshness(site.definitions.in_force, Schema(), site.standings.latest)
     assert site.late() == after

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.index.code_changes import PackageDifference
+from squash_api.index.code_changes import PackageChange
 from squash_api.standings import last_passing
 from squash_api.standings.job_states import JobStates
 from squash_api.standings.last_passing import (
@@ -45,7 +45,7 @@ def states(site: Nightly) -> JobStates:
 
 
 def place(site: Nightly, states: JobStates, job_id: int) -> Place:
-    found = place_of(site.record, states, job_id, revision=site.revision)
+    found = place_of(site.reader, states, job_id, revision=site.revision)
     assert found is not None
     return found
 
@@ -79,7 +79,7 @@ def test_the_first_and_the_last_have_one_neighbour(site: Nightly, states: JobSta
 def test_a_deleted_job_is_nowhere(site: Nightly, states: JobStates) -> None:
     job = site.night()
     site.delete(job)
-    assert place_of(site.record, states, job, revision=site.revision) is None
+    assert place_of(site.reader, states, job, revision=site.revision) is None
 
 
 # When all was last well
@@ -160,7 +160,7 @@ def test_a_run_is_compared_with_runs_of_its_pipeline_and_datasets(
     site.night(GOOD, run_id="3", ci_name="drp", dataset="y")
     site.night(BAD, run_id="4", ci_name="drp", dataset="x")
     run = Run("drp", "5", {"x"}, site.now_ns)
-    found, looked_at = last_passing_run(site.record, states, run, revision=site.revision)
+    found, looked_at = last_passing_run(site.reader, states, run, revision=site.revision)
     assert found is not None
     assert (found.job_id, found.run_id, looked_at) == (good, "1", 2)
 
@@ -169,7 +169,7 @@ def test_runs_of_no_pipeline_are_among_themselves(site: Nightly, states: JobStat
     good = site.night(GOOD, run_id="1")
     site.night(GOOD, run_id="2", ci_name="drp")
     run = Run(None, "3", {None}, site.now_ns)
-    found, _ = last_passing_run(site.record, states, run, revision=site.revision)
+    found, _ = last_passing_run(site.reader, states, run, revision=site.revision)
     assert found is not None
     assert found.job_id == good
 
@@ -187,26 +187,26 @@ def packages(**shas: str) -> dict[str, Any]:
 def test_packages_are_compared(site: Nightly) -> None:
     first = site.night(run_id="1", packages=packages(afw="a1", obs="o1"))
     second = site.night(run_id="2", packages=packages(afw="a2", obs="o1"))
-    with site.record.read() as connection:
-        found = compare(connection, second, first)
-        same = compare(connection, second, second)
+    with site.reader.view() as view:
+        found = compare(view, second, first)
+        same = compare(view, second, second)
     url = "https://github.com/lsst/afw.git"
-    assert found == Comparison(first, "1", (PackageDifference("afw", "a1", "a2", url),))
+    assert found == Comparison(first, "1", (PackageChange("afw", "a1", "a2", url),))
     assert same == Comparison(second, "2", ())
 
 
 def test_without_packages_nothing_is_known(site: Nightly) -> None:
     first = site.night(run_id="1")
     second = site.night(run_id="2", packages=packages(afw="a2"))
-    with site.record.read() as connection:
-        assert compare(connection, second, first) == Comparison(first, "1", None)
-        assert compare(connection, second, None) is None
+    with site.reader.view() as view:
+        assert compare(view, second, first) == Comparison(first, "1", None)
+        assert compare(view, second, None) is None
 
 
 def test_the_run_before_is_that_of_the_code_changes(site: Nightly) -> None:
     first = site.night(run_id="1", ci_name="drp")
     second = site.night(run_id="2", ci_name="drp")
     bare = site.night()
-    with site.record.read() as connection:
-        assert run_before(connection, second) == first
-        assert run_before(connection, bare) is None
+    with site.reader.view() as view:
+        assert run_before(view, second) == first
+        assert run_before(view, bare) is None

@@ -33,7 +33,7 @@ def site(tmp_path: Path) -> Iterator[Ci]:
 
 @pytest.fixture
 def overview(site: Ci) -> RunsOverview:
-    return RunsOverview(site.record, site.states)
+    return RunsOverview(site.reader, site.states)
 
 
 def listed(overview: RunsOverview, *, limit: int = 50, **tags: str) -> list[RunSummary]:

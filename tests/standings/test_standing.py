@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from squash_api.index.derived import JobContext, requeue_metrics
+from squash_api.index.contexts import JobContext
+from squash_api.index.derived import requeue_metrics
 from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.record.metrics import MetricRow, declare_metrics
@@ -14,7 +15,7 @@ from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory
 
 HSC = (("instrument", "HSC"),)
-METRIC = MetricRow(1, "p.a", "mmag", is_declared=True, version=1)
+METRIC = MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_until_a_value_is_converted_it_is_not_judged_in_the_new_unit(site: Obser
     site.record.write(lambda c: declare_metrics(c, {"p.a": "mag"}))
     site.record.write(lambda c: requeue_metrics(c, ["p.a"], request=9))
     assert site.stand() == before
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     site.derive()
     assert site.stand()["p.a", HSC].unit == "mag"
 
@@ -244,5 +245,5 @@ def test_another_process_sees_the_same(site: Observatory) -> None:
     site.job(1.0, filter="r")
     site.delete(doomed)
     before = site.stand()
-    site.standings = Standings(site.record, site.definitions.in_force, Schema())
+    site.standings = Standings(site.reader, site.definitions.in_force)
     assert site.stand() == before

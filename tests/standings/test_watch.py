@@ -7,7 +7,6 @@ from structlog.testing import capture_logs
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import Rejected
 from squash_api.record.metrics import declare_metrics
-from squash_api.schema.names import Schema
 from squash_api.site import Site
 from squash_api.standings.standing import Standings
 from squash_api.standings.watch import AGAIN_NS, LAG_NS, MINUTE_NS, Watch
@@ -34,7 +33,7 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
 
 
 def watching(site: Observatory, *outlets: FakeOutlet) -> Watch:
-    standings = Standings(site.record, site.definitions.in_force, Schema())
+    standings = Standings(site.reader, site.definitions.in_force)
     return Watch(standings, outlets, squash_url=URL, clock=lambda: site.now_ns)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.generate.chronograf.dashboards import chronograf_files
-from squash_api.influx.points import PackageChange, job_to_points
+from squash_api.index.code_changes import PackageChange, changes_text
+from squash_api.influx.points import job_to_points
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Schema
 from tests.support.metrics_packages import METRICS, SPECS, write_metrics_package
@@ -56,6 +57,6 @@ def job_lines(
         time_ns=time_ns,
         values=values,
         context=SCHEMA.context(meta),
-        code_changes=changes,
+        code_changes=(changes_text(changes), len(changes)),
     )
     return [point.line for point in points]

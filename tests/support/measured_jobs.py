@@ -52,7 +52,7 @@ class MeasuredJobs(Site):
 
     def series(self, **question: Any) -> Series:
         """Return the answer to a question, whose parts are given."""
-        return Series(self.record, self.deriver, Question(**question))
+        return Series(self.reader, Question(**question))
 
     def values(self, **question: Any) -> list[Value]:
         """Return the values that a question asks for."""

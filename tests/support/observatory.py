@@ -53,7 +53,7 @@ class Observatory(World):
     ) -> int:
         """Store and derive a job of so long ago, which was received then unless it is said."""
         received = ago_ns if received_ago_ns is None else received_ago_ns
-        self.vocabulary.refresh()
+        self.metrics.refresh()
         job_id = store_job(
             self.record,
             body=make_body(measured(name, value), **({"instrument": "HSC"} | meta)),
@@ -85,8 +85,8 @@ class Observatory(World):
     def late(self) -> dict[Combination, ExpectedSeries]:
         """Return the expected series of the one specification that expects something."""
         days = self.freshness.days()
-        with self.standings.refreshed(now_ns=self.now_ns, days=days) as connection:
-            found = self.freshness.series(connection, now_ns=self.now_ns)
+        with self.standings.refreshed(now_ns=self.now_ns, days=days) as view:
+            found = self.freshness.series(view, now_ns=self.now_ns)
         assert len({item.specification for item in found}) <= 1
         return {item.tags: item for item in found}
 

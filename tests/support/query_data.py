@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from squash_api.influx.points import PackageChange, job_to_points
+from squash_api.index.code_changes import PackageChange, changes_text
+from squash_api.influx.points import job_to_points
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import decode_job
 from squash_api.schema.names import Schema
@@ -22,8 +23,11 @@ DATASETS = ("HSC RC2", "CFHT nightly")
 FILTERS = ("g", "r")
 CCDS = (0, 16, 104)
 CHANGES = {
-    3: [PackageChange("pipe_tasks", "0" * 40, "https://example.org/pipe_tasks")],
-    12: [PackageChange("afw", "1" * 40, "https://example.org/afw"), PackageChange("old", "", "")],
+    3: [PackageChange("pipe_tasks", None, "0" * 40, "https://example.org/pipe_tasks")],
+    12: [
+        PackageChange("afw", None, "1" * 40, "https://example.org/afw"),
+        PackageChange("old", None, "", ""),
+    ],
 }
 """What was changed, by how many days ago."""
 
@@ -68,13 +72,14 @@ def lines_of(found: Sequence[Sample], url: str = "https://squash.example.org") -
             **item.meta,
         )
         job = decode_job(body)
+        changes = CHANGES.get(item.days, [])
         points = job_to_points(
             job_id=item.job_id,
             squash_url=f"{url}/job/{item.job_id}",
             time_ns=item.time_ns,
             values=assess(job, metrics=known, schema=schema).values,
             context=schema.context(job.meta),
-            code_changes=CHANGES.get(item.days, []),
+            code_changes=(changes_text(changes), len(changes)),
         )
         lines += [point.line for point in points]
     return lines

@@ -31,7 +31,7 @@ def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
     question = read_question(parameters.items(), schema=Schema(), now_ns=10**18)
-    series = Series(jobs.record, jobs.deriver, question)
+    series = Series(jobs.reader, question)
     return b"".join(answer_chunks(series, question, schema=Schema()))
 
 
@@ -163,7 +163,7 @@ def test_long_answers_come_in_pieces(jobs: MeasuredJobs, monkeypatch: pytest.Mon
     assert [float(row["value"]) for row in rows_of_csv(jobs)] == expected
     assert [row["value"] for row in rows_of_parquet(jobs)] == expected
     question = read_question([("format", "csv")], schema=Schema(), now_ns=0)
-    series = Series(jobs.record, jobs.deriver, question)
+    series = Series(jobs.reader, question)
     assert len(list(answer_chunks(series, question, schema=Schema()))) == 7
 
 

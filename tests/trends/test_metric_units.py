@@ -23,8 +23,8 @@ def units(jobs: MeasuredJobs, unit: str | None = None) -> MetricUnits:
 
 
 def refresh(jobs: MeasuredJobs, found: MetricUnits) -> None:
-    with jobs.record.read() as connection:
-        found.refresh(connection)
+    with jobs.reader.view() as view:
+        found.take(view.metrics)
 
 
 def names(jobs: MeasuredJobs, *chosen: str, packages: tuple[str, ...] = ()) -> list[str]:

@@ -19,7 +19,7 @@ from squash_api.generate.chronograf.cells import (
 )
 from squash_api.generate.chronograf.connections import SOURCE_ID
 from squash_api.generate.chronograf.queries import Place, identifier, select
-from squash_api.generate.files import MARK
+from squash_api.generate.output import MARK
 from squash_api.judging.specifications import LEVELS
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names

@@ -34,7 +34,7 @@ from squash_api.generate.chronograf.queries import (
     plus,
     select,
 )
-from squash_api.generate.files import MARK
+from squash_api.generate.output import MARK
 from squash_api.judging.alert_plan import WatchedMetric
 from squash_api.schema import names as schema
 from squash_api.verify.metrics import Metric

@@ -8,7 +8,8 @@ import pytest
 from squash_api.generate.chronograf import dashboards as dashboard
 from squash_api.generate.chronograf.connections import resource_text
 from squash_api.generate.chronograf.dashboards import chronograf_files, dashboard_ids, export_files
-from squash_api.generate.files import MARK, file_problems, with_marks
+from squash_api.generate.files import file_problems, with_marks
+from squash_api.generate.output import MARK
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.schema import watch as watch_names
 from squash_api.schema.names import CONTRACT_FIELDS, META_PREFIX

@@ -9,8 +9,8 @@ import pytest
 
 from squash_api.generate.chronograf import package as package_dashboard
 from squash_api.generate.chronograf.limits import MAX_GROUPS, MAX_LINES
+from squash_api.index.code_changes import PackageChange
 from squash_api.influx.client import InfluxClient
-from squash_api.influx.points import PackageChange
 from squash_api.settings import InfluxTarget
 from tests.support.chronograf import queries_of, rendered
 from tests.support.dashboards import dashboards, job_lines
@@ -20,7 +20,7 @@ from tests.support.metrics_packages import METRICS
 DAY_NS = 86_400 * 10**9
 HSC = {"ci_dataset": "hsc", "instrument": "HSC"}
 CFHT = {"ci_dataset": "cfht", "instrument": "CFHT"}
-AFW = PackageChange("afw", "abc", "https://example.org/afw")
+AFW = PackageChange("afw", None, "abc", "https://example.org/afw")
 
 
 def lines(now_ns: int) -> list[str]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from squash_api.index import windows as series
-from squash_api.index.derived import mark_for_rederivation
-from squash_api.index.windows import MeasuredJob, Plan, Wanted, waiting_for_rederivation
+from squash_api.index import windows
+from squash_api.index.derived import mark_for_rederivation, waiting_for_rederivation
+from squash_api.index.windows import MeasuredJob, Wanted, Windows
 from tests.support.measured_jobs import MeasuredJobs
 
 
@@ -20,10 +20,10 @@ def read(jobs: MeasuredJobs, *names: str, window: int = 4096, **wanted: Any) -> 
     jobs.deriver.catch_up()
     found: list[MeasuredJob] = []
     with jobs.record.read() as connection:
-        plan = Plan(connection, Wanted(jobs.ids(*(names or ("p.a",))), **wanted))
+        plan = Windows(connection).plan(Wanted(jobs.ids(*(names or ("p.a",))), **wanted))
         at_ns: int | None = -1
         while at_ns is not None:
-            result = plan.window(connection, after_ns=at_ns, jobs=window)
+            result = Windows(connection).read(plan, after_ns=at_ns, jobs=window)
             found.extend(result.jobs)
             assert result.through_ns is None or result.through_ns > at_ns
             at_ns = result.through_ns
@@ -99,7 +99,7 @@ def test_tags_are_compared_exactly(
 def test_many_sets_of_tags_give_the_same(
     jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series, "_MOST_SETS_IN_SQL", 1)
+    monkeypatch.setattr(windows, "_MOST_SETS_IN_SQL", 1)
     for tract in range(5):
         jobs.add({"p.a": 1}, tract=tract, filter="r" if tract % 2 else "i")
     assert ids(read(jobs, tags={"filter": ["r"]})) == [2, 4]
@@ -150,7 +150,7 @@ def test_deleted_jobs_and_those_after_the_last_are_left_out(jobs: MeasuredJobs) 
 def test_windows_end_where_their_jobs_have_too_many_values(
     jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch, spread: int
 ) -> None:
-    monkeypatch.setattr(series, "MOST_VALUES", 4)
+    monkeypatch.setattr(windows, "MOST_VALUES", 4)
     for number in range(1, 400):
         if number % spread == 0:
             jobs.add({"p.a": number, "p.b": number, "q.a": number}, time_ns=number)
@@ -158,8 +158,9 @@ def test_windows_end_where_their_jobs_have_too_many_values(
             jobs.add({}, time_ns=number)
     jobs.deriver.catch_up()
     with jobs.record.read() as connection:
-        plan = Plan(connection, Wanted(jobs.ids("p.a", "p.b", "q.a"), since_ns=100, until_ns=310))
-        first = plan.window(connection, after_ns=None, jobs=4096)
+        wanted = Wanted(jobs.ids("p.a", "p.b", "q.a"), since_ns=100, until_ns=310)
+        reading = Windows(connection)
+        first = reading.read(reading.plan(wanted), after_ns=None, jobs=4096)
     assert sum(len(item.values) for item in first.jobs) <= 4
     found = read(jobs, "p.a", "p.b", "q.a", since_ns=100, until_ns=310)
     assert [len(item.values) for item in found] == [3] * len(range(100, 311, spread))
@@ -170,8 +171,9 @@ def test_the_time_of_what_is_looked_at_is_known(jobs: MeasuredJobs) -> None:
         jobs.add({"p.a": 1}, time_ns=10 + number, ci_id=str(number % 2))
     jobs.deriver.catch_up()
     with jobs.record.read() as connection:
+        reading = Windows(connection)
         spans = [
-            Plan(connection, Wanted(jobs.ids("p.a"), **more)).span(connection)
+            reading.span(reading.plan(Wanted(jobs.ids("p.a"), **more)))
             for more in (
                 {},
                 {"since_ns": 12, "until_ns": 13},
@@ -188,7 +190,7 @@ def test_jobs_that_wait_to_be_derived_again_are_named(jobs: MeasuredJobs) -> Non
         jobs.add({"p.a": 1})
     jobs.deriver.catch_up()
     with jobs.record.read() as connection:
-        assert waiting_for_rederivation(connection, [1, 2]) == []
+        assert waiting_for_rederivation(connection, [1, 2]) == set()
     jobs.record.write(lambda connection: mark_for_rederivation(connection, [2, 3]))
     with jobs.record.read() as connection:
-        assert waiting_for_rederivation(connection, [1, 2]) == [2]
+        assert waiting_for_rederivation(connection, [1, 2]) == {2}

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from squash_api.index import latest as latest_values
+from squash_api.index.latest import Followed, LatestValues
 from squash_api.record.metrics import metric_ids
-from squash_api.standings import latest_values
-from squash_api.standings.latest_values import Followed, LatestValues
 from tests.support.observatory import DAY_NS, NOW_NS, Observatory
 
 
@@ -14,15 +14,15 @@ class Follower:
 
     def __init__(self, site: Observatory, *, days: float = 10.0) -> None:
         self.site = site
-        self.latest = LatestValues(site.record)
+        self.latest = LatestValues(site.reader)
         self.days = days
         with site.record.read() as connection:
             self.metric_id = metric_ids(connection, ["p.a"])["p.a"]
 
     def follow(self) -> Followed:
         self.latest.prepare(now_ns=self.site.now_ns, days=self.days)
-        with self.site.record.read() as connection:
-            return self.latest.follow(connection, now_ns=self.site.now_ns)
+        with self.site.reader.view() as view:
+            return self.latest.follow(view, now_ns=self.site.now_ns)
 
     def found(self) -> dict[str, tuple[int, int]]:
         """Return how long ago the newest value of p.a was, and the last job, by filter."""

@@ -6,13 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.generate.files import MARK
-from squash_api.generate.live.chronograf import Chronograf
-from squash_api.generate.live.comparison import compare
-from squash_api.generate.live.http import UnreachableError
-from squash_api.generate.live.kapacitor import Kapacitor
-from squash_api.generate.live.objects import Dashboard, Handler, LiveObject, Task
-from squash_api.generate.live.push import Step, push
+from squash_api.generate.chronograf.server import Chronograf, Dashboard
+from squash_api.generate.comparison import Step, compare, push
+from squash_api.generate.kapacitor.server import Handler, Kapacitor, Task
+from squash_api.generate.output import MARK
+from squash_api.generate.servers import Thing, UnreachableError
 from tests.support.fake_kapacitor import FakeKapacitor
 
 SCRIPT = f"""// {MARK}
@@ -51,18 +49,14 @@ class Servers:
         self.kapacitor.close()
         self.chronograf.close()
 
-    def live(self) -> list[LiveObject]:
-        return [
-            *self.kapacitor.tasks(),
-            *self.kapacitor.handlers("metrics*"),
-            *self.chronograf.dashboards(),
-        ]
+    def live(self) -> list[Thing]:
+        return [*self.kapacitor.things(), *self.chronograf.things()]
 
     def push(self, files: dict[str, str] | None = None, *, prune: bool = False) -> list[Step]:
         files = FILES if files is None else files
-        kinds = ["task", "handler", "dashboard"]
-        comparison = compare(files, self.output, self.live(), kinds)  # type: ignore[arg-type]
-        return list(push(comparison, self.kapacitor, self.chronograf, prune=prune))
+        comparison = compare(files, self.output, self.live(), ["task", "handler", "dashboard"])
+        servers = {"kapacitor": self.kapacitor, "chronograf": self.chronograf}
+        return list(push(comparison, servers, prune=prune))
 
     def names(self) -> list[tuple[str, str]]:
         return sorted((thing.kind, thing.name) for thing in self.live())
@@ -96,12 +90,12 @@ def test_the_second_time_there_is_nothing_to_do(servers: Servers) -> None:
 def test_what_was_changed_on_the_servers_is_as_generated_again(servers: Servers) -> None:
     servers.push()
     before = servers.names()
-    servers.kapacitor.update_task(Task("demo.AM1", SCRIPT), SCRIPT.replace("1.0", "9.0"))
+    other = Task("demo.AM1", SCRIPT.replace("1.0", "9.0"))
+    servers.kapacitor.put(other, Task("demo.AM1", SCRIPT))
     changed = Handler("metrics-default", "metrics-default-slack", "slack", {"channel": "#x"})
-    servers.kapacitor.put_handler(changed, is_new=False)
+    servers.kapacitor.put(changed, changed)
     (old,) = servers.chronograf.dashboards()
-    other = {**DASHBOARD, "cells": []}
-    servers.chronograf.replace_dashboard(old, Dashboard("Demo", old.id, other))
+    servers.chronograf.put(Dashboard("Demo", "2000", {**DASHBOARD, "cells": []}), old)
     assert {step.outcome for step in servers.push()} == {"updated"}
     assert servers.push() == []
     assert servers.names() == before
@@ -122,11 +116,11 @@ def test_orphans_are_removed_with_prune(servers: Servers) -> None:
 
 
 def test_what_is_not_ours_is_never_removed(servers: Servers) -> None:
-    servers.kapacitor.create_task("mine", SCRIPT)
-    servers.kapacitor.create_task("demo.mine", SCRIPT.replace(MARK, "by hand"))
-    servers.kapacitor.put_handler(Handler("metrics-default", "mine", "slack"), is_new=True)
+    servers.kapacitor.put(Task("mine", SCRIPT), None)
+    servers.kapacitor.put(Task("demo.mine", SCRIPT.replace(MARK, "by hand")), None)
+    servers.kapacitor.put(Handler("metrics-default", "mine", "slack"), None)
     mine = {**DASHBOARD, "name": "Mine", "cells": []}
-    servers.chronograf.create_dashboard(Dashboard("Mine", "", mine))
+    servers.chronograf.put(Dashboard("Mine", "", mine), None)
     before = servers.names()
     assert servers.push({}, prune=True) == []
     assert servers.names() == before
@@ -168,7 +162,9 @@ def test_a_server_that_was_not_compared_is_left_alone(tmp_path: Path) -> None:
     fake = FakeKapacitor()
     kapacitor = Kapacitor("http://k:9092", transport=httpx.MockTransport(fake))
     comparison = compare(FILES, tmp_path, [], ["task"])
-    assert [step.kind for step in push(comparison, kapacitor, None, prune=True)] == ["task"]
+    assert [step.kind for step in push(comparison, {"kapacitor": kapacitor}, prune=True)] == [
+        "task"
+    ]
 
 
 def test_a_server_that_goes_away_ends_it(tmp_path: Path) -> None:
@@ -182,4 +178,4 @@ def test_a_server_that_goes_away_ends_it(tmp_path: Path) -> None:
     kapacitor = Kapacitor("http://k:9092", transport=httpx.MockTransport(answer))
     comparison = compare(FILES, tmp_path, [], ["task", "handler"])
     with pytest.raises(UnreachableError, match="refused"):
-        list(push(comparison, kapacitor, None, prune=False))
+        list(push(comparison, {"kapacitor": kapacitor}, prune=False))

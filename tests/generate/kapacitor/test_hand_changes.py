@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.generate.live.thresholds import _TOKEN, HandChange, hand_changes, metric_alone
-from squash_api.generate.outputs import task_of
+from squash_api.generate.files import task_of
+from squash_api.generate.kapacitor.hand_changes import (
+    _TOKEN,
+    HandChange,
+    hand_changes,
+    metric_alone,
+)
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.schema.names import Schema

@@ -3,15 +3,17 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from squash_api.generate.live.http import JsonServer, LiveError, UnreachableError
-from tests.support.ports import free_port
+from squash_api.generate.chronograf.server import Chronograf
+from squash_api.generate.kapacitor.server import Kapacitor
+from squash_api.generate.servers import ServerError, UnreachableError
+from tests.support.server import free_port
 
 VERSION = {"X-Kapacitor-Version": "1.5.7"}
 
 
 def server(
     answer: Callable[[httpx.Request], httpx.Response], url: str = "http://k:9092"
-) -> JsonServer:
+) -> Kapacitor:
     """Return a server that introduces itself and answers all else as told."""
 
     def respond(request: httpx.Request) -> httpx.Response:
@@ -19,7 +21,7 @@ def server(
             return httpx.Response(204, headers=VERSION)
         return answer(request)
 
-    return JsonServer(url, "Kapacitor", probe="/ping", transport=httpx.MockTransport(respond))
+    return Kapacitor(url, transport=httpx.MockTransport(respond))
 
 
 def always(reply: httpx.Response) -> Callable[[httpx.Request], httpx.Response]:
@@ -37,13 +39,13 @@ def test_an_answer_without_content_is_an_empty_object() -> None:
 @pytest.mark.parametrize("key", ["error", "message"])
 def test_a_refusal_is_told_in_the_words_of_the_server(key: str) -> None:
     reply = httpx.Response(400, json={key: "task a1 already exists"})
-    with pytest.raises(LiveError, match=r"^task a1 already exists \(400\)$") as raised:
+    with pytest.raises(ServerError, match=r"^task a1 already exists \(400\)$") as raised:
         server(always(reply)).call("POST", "/x")
     assert raised.value.status_code == 400
 
 
 def test_a_failure_without_words_has_its_status() -> None:
-    with pytest.raises(LiveError, match=r"Bad Gateway \(502\)"):
+    with pytest.raises(ServerError, match=r"Bad Gateway \(502\)"):
         server(always(httpx.Response(502, text="<html>"))).call("GET", "/x")
 
 
@@ -89,19 +91,19 @@ def test_a_path_in_the_url_stands_before_all_paths() -> None:
 def test_a_server_that_does_not_introduce_itself_is_not_taken_for_one() -> None:
     transport = httpx.MockTransport(always(httpx.Response(204)))
     with pytest.raises(UnreachableError, match="there is no Chronograf at http://c:8888"):
-        JsonServer("http://c:8888", "Chronograf", probe="/", transport=transport)
+        Chronograf("http://c:8888", transport=transport)
 
 
 def test_where_nothing_listens_the_address_is_told() -> None:
     place = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UnreachableError, match=f"Kapacitor at {place}: .*refused"):
-        JsonServer(place, "Kapacitor", probe="/ping")
+        Kapacitor(place)
 
 
 @pytest.mark.parametrize("url", ["http://[", "nothing", "http://", "ftp://k"])
 def test_what_is_no_address_is_told(url: str) -> None:
     with pytest.raises(UnreachableError):
-        JsonServer(url, "Kapacitor", probe="/ping")
+        Kapacitor(url)
 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:
@@ -109,4 +111,4 @@ def test_an_error_without_words_is_told_by_its_name() -> None:
         raise httpx.ReadTimeout("")
 
     with pytest.raises(UnreachableError, match="ReadTimeout"):
-        JsonServer("http://k", "Kapacitor", probe="/", transport=httpx.MockTransport(fail))
+        Kapacitor("http://k", transport=httpx.MockTransport(fail))

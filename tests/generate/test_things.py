@@ -3,15 +3,11 @@ from typing import Any
 
 import pytest
 
-from squash_api.generate.files import MARK
-from squash_api.generate.live.objects import (
-    Dashboard,
-    Handler,
-    Task,
-    key_of,
-    kind_of_file,
-    object_in,
-)
+from squash_api.generate.chronograf.server import Dashboard
+from squash_api.generate.comparison import thing_in
+from squash_api.generate.kapacitor.server import Handler, Task
+from squash_api.generate.output import MARK
+from squash_api.generate.outputs import file_kind_of
 
 HANDLER = "topic: metrics-a\nid: metrics-a-slack\nkind: slack\n"
 DASHBOARD: dict[str, Any] = {
@@ -56,35 +52,37 @@ def stored() -> dict[str, Any]:
         ("kapacitor/tasks/a.b.tick", "task"),
         ("kapacitor/handlers/a-slack.yaml", "handler"),
         ("chronograf/a.dashboard", "dashboard"),
-        ("chronograf/a.src", None),
-        ("chronograf/a.kap", None),
+        ("chronograf/a.src", ""),
+        ("chronograf/a.kap", ""),
+        ("chronograf/a.tick", None),
     ],
 )
-def test_the_extension_tells_the_kind(path: str, kind: str | None) -> None:
-    assert kind_of_file(path) == kind
+def test_folder_and_extension_tell_the_kind(path: str, kind: str | None) -> None:
+    found = file_kind_of(path)
+    assert (None if found is None else found.holds) == kind
 
 
 def test_a_task_is_called_as_its_file() -> None:
-    found = object_in("kapacitor/tasks/demo.AM1.tick", "stream\n")
+    found = thing_in("kapacitor/tasks/demo.AM1.tick", "stream\n")
     assert found == Task("demo.AM1", "stream\n")
 
 
 def test_a_handler_is_what_its_file_says() -> None:
     text = HANDLER + "match: changed() == TRUE\noptions: {channel: '#a'}\n"
-    found = object_in("kapacitor/handlers/x.yaml", text)
+    found = thing_in("kapacitor/handlers/x.yaml", text)
     assert found == Handler(
         "metrics-a", "metrics-a-slack", "slack", {"channel": "#a"}, "changed() == TRUE"
     )
 
 
 def test_a_dashboard_is_what_its_file_says() -> None:
-    found = object_in("chronograf/x.dashboard", json.dumps(DASHBOARD))
+    found = thing_in("chronograf/x.dashboard", json.dumps(DASHBOARD))
     assert found == Dashboard("Metrics", "2000", DASHBOARD)
 
 
 def test_braces_that_a_file_has_quoted_are_plain() -> None:
     text = json.dumps(DASHBOARD | {"name": "{{`{{`}}x}}"})
-    found = object_in("chronograf/x.dashboard", text)
+    found = thing_in("chronograf/x.dashboard", text)
     assert found is not None
     assert found.name == "{{x}}"
 
@@ -102,13 +100,16 @@ def test_braces_that_a_file_has_quoted_are_plain() -> None:
     ],
 )
 def test_a_file_that_cannot_be_read_holds_nothing(path: str, text: str) -> None:
-    assert object_in(path, text) is None
+    assert thing_in(path, text) is None
 
 
 def test_keys_tell_the_kinds_apart_and_handlers_of_topics() -> None:
-    assert key_of(Task("a.b", "")) == ("task", "a.b")
-    assert key_of(Handler("t", "h", "slack")) == ("handler", "t/h")
-    assert key_of(dashboard()) == ("dashboard", "Metrics")
+    things = (Task("a.b", ""), Handler("t", "h", "slack"), dashboard())
+    assert [(thing.kind, thing.title) for thing in things] == [
+        ("task", "a.b"),
+        ("handler", "t/h"),
+        ("dashboard", "Metrics"),
+    ]
 
 
 @pytest.mark.parametrize(

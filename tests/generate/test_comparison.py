@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.generate.files import MARK, write_files
-from squash_api.generate.live.comparison import Comparison, Difference, compare, is_from_file
-from squash_api.generate.live.objects import Dashboard, Handler, Kind, LiveObject, Task
+from squash_api.generate.chronograf.server import Dashboard
+from squash_api.generate.comparison import Comparison, Difference, compare
+from squash_api.generate.files import write_files
+from squash_api.generate.kapacitor.server import Handler, Task
+from squash_api.generate.output import MARK
+from squash_api.generate.servers import Thing
 
 SCRIPT = f"// {MARK}\nstream\n"
 TASK = "kapacitor/tasks/demo.AM1.tick"
@@ -18,24 +21,24 @@ FILES = {
     DASHBOARD: json.dumps({"id": "2000", "name": "Demo", "note": MARK}) + "\n",
     SOURCE: json.dumps({"id": "1", "generated": MARK}) + "\n",
 }
-LIVE: list[LiveObject] = [
+LIVE: list[Thing] = [
     Task("demo.AM1", SCRIPT),
     Handler("metrics-default", "metrics-default-slack", "slack"),
     Dashboard("Demo", "7", {"name": "Demo", "note": MARK}),
 ]
-ALL: list[Kind] = ["task", "handler", "dashboard"]
+ALL: list[str] = ["task", "handler", "dashboard"]
 
 
 def compared(
     output: Path,
-    live: list[LiveObject],
-    kinds: list[Kind] | None = None,
+    live: list[Thing],
+    kinds: list[str] | None = None,
     files: dict[str, str] | None = None,
 ) -> Comparison:
     return compare(FILES if files is None else files, output, live, ALL if kinds is None else kinds)
 
 
-def differences(output: Path, live: list[LiveObject]) -> list[Difference]:
+def differences(output: Path, live: list[Thing]) -> list[Difference]:
     return list(compared(output, live).differences)
 
 
@@ -66,7 +69,7 @@ def test_kinds_without_a_server_are_not_compared(output: Path) -> None:
     assert [item.kind for item in compared(output, [], ["dashboard"]).differences] == ["dashboard"]
 
 
-def test_connections_are_no_objects(output: Path) -> None:
+def test_connections_are_no_things(output: Path) -> None:
     (output / SOURCE).unlink()
     assert differences(output, LIVE) == []
 
@@ -116,7 +119,7 @@ def test_an_orphaned_file_that_cannot_be_read_is_called_by_its_name(output: Path
 
 
 def test_what_is_not_ours_on_the_server_is_no_difference(output: Path) -> None:
-    others: list[LiveObject] = [
+    others: list[Thing] = [
         Task("demo.mine", "stream|log()"),
         Handler("metrics-default", "mine", "log"),
         Dashboard("Mine", "8", {"name": "Mine"}),
@@ -153,5 +156,6 @@ def test_of_dashboards_of_one_name_that_of_a_file_counts(output: Path) -> None:
     changed = Dashboard("Demo", "2000", {"name": "Demo", "note": "other"})
     comparison = compared(output, [*LIVE, changed])
     assert [item.server for item in comparison.differences] == ["changed"]
-    assert is_from_file(changed, comparison.generated)
-    assert not is_from_file(Dashboard("Demo", "7", {}), comparison.generated)
+    ours = comparison.generated["dashboard", "Demo"]
+    assert changed.is_of_file(ours)
+    assert not Dashboard("Demo", "7", {}).is_of_file(ours)

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from squash_api.generate.files import MARK
-from squash_api.generate.live.chronograf import Chronograf
-from squash_api.generate.live.http import LiveError, UnreachableError
-from squash_api.generate.live.objects import Dashboard
+from squash_api.generate.chronograf.server import Chronograf, Dashboard
+from squash_api.generate.output import MARK
+from squash_api.generate.servers import ServerError, UnreachableError
 
 
 def dashboard(name: str = "Metrics", **changes: Any) -> Dashboard:
@@ -46,26 +45,26 @@ def test_an_empty_server_has_nothing(chronograf: Chronograf) -> None:
 
 
 def test_a_dashboard_is_made_under_an_id_of_the_server(chronograf: Chronograf) -> None:
-    chronograf.create_dashboard(dashboard())
+    chronograf.put(dashboard(), None)
     (found,) = chronograf.dashboards()
     assert found.name == "Metrics"
     assert found.id != "2000"
 
 
 def test_what_the_server_keeps_is_equal_to_what_was_sent(chronograf: Chronograf) -> None:
-    chronograf.create_dashboard(dashboard())
+    chronograf.put(dashboard(), None)
     assert dashboard().equals(chronograf.dashboards()[0])
 
 
 def test_the_server_keeps_the_mark_in_a_note(chronograf: Chronograf) -> None:
-    chronograf.create_dashboard(dashboard())
+    chronograf.put(dashboard(), None)
     assert chronograf.dashboards()[0].is_ours
 
 
 def test_a_dashboard_is_replaced_under_its_id(chronograf: Chronograf) -> None:
-    chronograf.create_dashboard(dashboard())
+    chronograf.put(dashboard(), None)
     (old,) = chronograf.dashboards()
-    chronograf.replace_dashboard(old, dashboard(name="Metrics", w=6))
+    chronograf.put(dashboard(name="Metrics", w=6), old)
     (new,) = chronograf.dashboards()
     assert new.id == old.id
     assert dashboard(w=6).equals(new)
@@ -73,16 +72,16 @@ def test_a_dashboard_is_replaced_under_its_id(chronograf: Chronograf) -> None:
 
 
 def test_a_dashboard_that_is_refused_is_told(chronograf: Chronograf) -> None:
-    with pytest.raises(LiveError, match=r"Unparsable JSON \(400\)"):
-        chronograf.create_dashboard(dashboard(w=1.5))
+    with pytest.raises(ServerError, match=r"Unparsable JSON \(400\)"):
+        chronograf.put(dashboard(w=1.5), None)
     assert chronograf.dashboards() == []
 
 
 def test_a_dashboard_is_taken_away(chronograf: Chronograf) -> None:
-    chronograf.create_dashboard(dashboard())
-    chronograf.create_dashboard(dashboard("Others"))
+    chronograf.put(dashboard(), None)
+    chronograf.put(dashboard("Others"), None)
     first = next(found for found in chronograf.dashboards() if found.name == "Metrics")
-    chronograf.delete_dashboard(first)
+    chronograf.remove(first)
     assert [found.name for found in chronograf.dashboards()] == ["Others"]
 
 
@@ -102,8 +101,8 @@ def test_a_dashboard_of_a_file_is_not_taken_away(
     place = live_resources / "a.dashboard"
     place.write_text(json.dumps(dashboard().document))
     (found,) = chronograf.dashboards()
-    with pytest.raises(LiveError, match="reads it from a file"):
-        chronograf.delete_dashboard(found)
+    with pytest.raises(ServerError, match="reads it from a file"):
+        chronograf.remove(found)
     place.unlink()
 
 

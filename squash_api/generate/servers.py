@@ -1,7 +1,8 @@
-"""Requests to Kapacitor and Chronograf, and how they fail."""
+"""Running servers, the things that they have, and how they are changed and fail."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import httpx
 
@@ -9,7 +10,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 
 
-class LiveError(Exception):
+class ServerError(Exception):
     """A server did not do what it was asked; the text holds its own words.
 
     `status_code` is that of its answer, None without one.
@@ -20,21 +21,51 @@ class LiveError(Exception):
         self.status_code = status_code
 
 
-class UnreachableError(LiveError):
+class UnreachableError(ServerError):
     """There is no such server at the address, or it does not let us in."""
 
 
-class JsonServer:
+class Thing(ABC):
+    """Something that an output makes and a server has: as a file holds it, or as the server does.
+
+    On every side it is found by its `kind` and its name.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    name: str
+
+    @property
+    def title(self) -> str:
+        """The name by which it is found, and told of."""
+        return self.name
+
+    @property
+    @abstractmethod
+    def is_ours(self) -> bool:
+        """Whether it was generated."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not work; empty if it does, or the server does not say."""
+        return ""
+
+    @abstractmethod
+    def equals(self, other: Any) -> bool:
+        """Tell whether another thing does the same."""
+
+    def rank(self, _ours: Any, /) -> tuple[Any, ...]:
+        """Return what sorts things of one name on a server: the first is compared with ours."""
+        return ()
+
+
+class Server(ABC):
     """A server with a JSON API, known to be the right one, over connections that stay open.
 
     Parameters
     ----------
     url
         Address, with user and password in it if the server asks for them.
-    what
-        What the server is called: its answers have a header with its version.
-    probe
-        A path that it answers.
     transport
         Stands in for the network in tests.
 
@@ -44,10 +75,12 @@ class JsonServer:
         If there is no such server at the address.
     """
 
-    def __init__(
-        self, url: str, what: str, *, probe: str, transport: httpx.BaseTransport | None = None
-    ) -> None:
-        self.what = what
+    what: ClassVar[str]
+    """What it is called: its answers have a header with its version."""
+    probe: ClassVar[str]
+    """A path that it answers."""
+
+    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         try:
             self.place = str(httpx.URL(url).copy_with(userinfo=b""))
             self._http = httpx.Client(
@@ -61,10 +94,45 @@ class JsonServer:
         except httpx.InvalidURL as error:
             raise UnreachableError(f"{url}: {error}") from None
         try:
-            self._introduce(probe)
+            self._introduce()
         except UnreachableError:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    @abstractmethod
+    def read(kind: str, stem: str, text: str, /) -> Thing:
+        """Return the thing that a file holds; what it raises means that the file holds none."""
+
+    @abstractmethod
+    def things(self) -> list[Thing]:
+        """Return all that the server has of the kinds that are generated, also what is not ours."""
+
+    @abstractmethod
+    def put(self, thing: Thing, there: Thing | None) -> None:
+        """Make a thing, in the place of the one of its name that is there.
+
+        Raises
+        ------
+        ServerError
+            With the server's words.
+        """
+
+    @abstractmethod
+    def remove(self, thing: Thing) -> None:
+        """Remove a thing.
+
+        Raises
+        ------
+        ServerError
+            With the server's words.
+        """
 
     def close(self) -> None:
         """Close the connections."""
@@ -110,7 +178,7 @@ class JsonServer:
 
         Raises
         ------
-        LiveError
+        ServerError
             With the server's words, if it refuses.
         UnreachableError
             If there is no answer that such a server would give.
@@ -127,10 +195,11 @@ class JsonServer:
         words = body.get("error") or body.get("message") if isinstance(body, dict) else None
         if words is None and not reply.is_error:
             raise UnreachableError(f"there is no {self.what} at {self.place}")
-        raise LiveError(
+        raise ServerError(
             f"{words or reply.reason_phrase} ({reply.status_code})", status_code=reply.status_code
         )
 
-    def _introduce(self, probe: str) -> None:
-        if f"X-{self.what}-Version" not in self.send("GET", probe).headers:
+    def _introduce(self) -> None:
+        # Some servers answer any address, but without the header.
+        if f"X-{self.what}-Version" not in self.send("GET", self.probe).headers:
             raise UnreachableError(f"there is no {self.what} at {self.place}")

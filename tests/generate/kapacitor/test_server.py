@@ -3,9 +3,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from squash_api.generate.live.http import LiveError, UnreachableError
-from squash_api.generate.live.kapacitor import Kapacitor
-from squash_api.generate.live.objects import Handler, Task
+from squash_api.generate.kapacitor.server import Handler, Kapacitor, Task
+from squash_api.generate.servers import ServerError, UnreachableError
 from tests.support.fake_kapacitor import FakeKapacitor
 
 GOOD = """// a comment
@@ -32,36 +31,36 @@ def names(kapacitor: Kapacitor) -> list[str]:
 
 
 def test_an_empty_server_has_nothing(kapacitor: Kapacitor) -> None:
-    assert (kapacitor.tasks(), kapacitor.handlers("metrics*")) == ([], [])
+    assert (kapacitor.tasks(), kapacitor.handlers()) == ([], [])
 
 
 def test_a_task_is_made_and_runs_with_the_script_as_given(kapacitor: Kapacitor) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
+    kapacitor.put(Task("demo.AM1", GOOD), None)
     assert kapacitor.tasks() == [Task("demo.AM1", GOOD)]
 
 
 def test_a_script_that_is_refused_is_told_and_not_kept(kapacitor: Kapacitor) -> None:
-    with pytest.raises(LiveError, match="frm"):
-        kapacitor.create_task("demo.AM1", REFUSED)
+    with pytest.raises(ServerError, match="frm"):
+        kapacitor.put(Task("demo.AM1", REFUSED), None)
     assert kapacitor.tasks() == []
 
 
 def test_a_task_that_does_not_start_is_told_and_taken_away(kapacitor: Kapacitor) -> None:
-    with pytest.raises(LiveError, match="unexpected"):
-        kapacitor.create_task("demo.AM1", NOT_STARTING)
+    with pytest.raises(ServerError, match="unexpected"):
+        kapacitor.put(Task("demo.AM1", NOT_STARTING), None)
     assert kapacitor.tasks() == []
 
 
 def test_a_task_that_somebody_else_made_meanwhile_is_not_taken_away(kapacitor: Kapacitor) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
-    with pytest.raises(LiveError, match="already exists"):
-        kapacitor.create_task("demo.AM1", BETTER)
+    kapacitor.put(Task("demo.AM1", GOOD), None)
+    with pytest.raises(ServerError, match="already exists"):
+        kapacitor.put(Task("demo.AM1", BETTER), None)
     assert kapacitor.tasks() == [Task("demo.AM1", GOOD)]
 
 
 def test_a_task_gets_another_script_and_runs(kapacitor: Kapacitor) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
-    kapacitor.update_task(Task("demo.AM1", GOOD), BETTER)
+    kapacitor.put(Task("demo.AM1", GOOD), None)
+    kapacitor.put(Task("demo.AM1", BETTER), Task("demo.AM1", GOOD))
     assert kapacitor.tasks() == [Task("demo.AM1", BETTER)]
 
 
@@ -69,60 +68,60 @@ def test_a_task_gets_another_script_and_runs(kapacitor: Kapacitor) -> None:
 def test_a_task_whose_new_script_fails_runs_with_the_old_one(
     kapacitor: Kapacitor, script: str
 ) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
-    with pytest.raises(LiveError, match=r"frm|unexpected"):
-        kapacitor.update_task(Task("demo.AM1", GOOD), script)
+    kapacitor.put(Task("demo.AM1", GOOD), None)
+    with pytest.raises(ServerError, match=r"frm|unexpected"):
+        kapacitor.put(Task("demo.AM1", script), Task("demo.AM1", GOOD))
     (task,) = kapacitor.tasks()
     assert (task.script, task.trouble) == (GOOD, "")
 
 
 def test_where_the_old_script_fails_too_both_are_told(kapacitor: Kapacitor) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
-    with pytest.raises(LiveError, match=r"frm.*the script before does not start: .*unexpected"):
-        kapacitor.update_task(Task("demo.AM1", NOT_STARTING), REFUSED)
+    kapacitor.put(Task("demo.AM1", GOOD), None)
+    with pytest.raises(ServerError, match=r"frm.*the script before does not start: .*unexpected"):
+        kapacitor.put(Task("demo.AM1", REFUSED), Task("demo.AM1", NOT_STARTING))
 
 
 def test_a_task_that_failed_before_runs_after_an_update(kapacitor: Kapacitor) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
-    with pytest.raises(LiveError):
-        kapacitor.update_task(Task("demo.AM1", NOT_STARTING), NOT_STARTING)
+    kapacitor.put(Task("demo.AM1", GOOD), None)
+    with pytest.raises(ServerError):
+        kapacitor.put(Task("demo.AM1", NOT_STARTING), Task("demo.AM1", NOT_STARTING))
     (broken,) = kapacitor.tasks()
     assert broken.trouble.startswith("does not run: ")
-    kapacitor.update_task(broken, GOOD)
+    kapacitor.put(Task("demo.AM1", GOOD), broken)
     (task,) = kapacitor.tasks()
     assert (task.script, task.trouble) == (GOOD, "")
 
 
 def test_a_task_is_taken_away(kapacitor: Kapacitor) -> None:
-    kapacitor.create_task("demo.AM1", GOOD)
-    kapacitor.delete_task("demo.AM1")
+    kapacitor.put(Task("demo.AM1", GOOD), None)
+    kapacitor.remove(Task("demo.AM1", GOOD))
     assert kapacitor.tasks() == []
 
 
 def test_all_tasks_are_listed_however_many(kapacitor: Kapacitor) -> None:
     for number in range(120):
-        kapacitor.create_task(f"demo.A{number:03}", GOOD)
+        kapacitor.put(Task(f"demo.A{number:03}", GOOD), None)
     assert names(kapacitor) == [f"demo.A{number:03}" for number in range(120)]
 
 
 def test_a_handler_is_made_replaced_and_taken_away(kapacitor: Kapacitor) -> None:
-    kapacitor.put_handler(HANDLER, is_new=True)
-    assert kapacitor.handlers("metrics*") == [HANDLER]
+    kapacitor.put(HANDLER, None)
+    assert kapacitor.handlers() == [HANDLER]
     other = Handler(HANDLER.topic, HANDLER.name, "slack", {}, "level() > INFO")
-    kapacitor.put_handler(other, is_new=False)
-    assert kapacitor.handlers("metrics*") == [other]
-    kapacitor.delete_handler(other)
-    assert kapacitor.handlers("metrics*") == []
+    kapacitor.put(other, HANDLER)
+    assert kapacitor.handlers() == [other]
+    kapacitor.remove(other)
+    assert kapacitor.handlers() == []
 
 
 def test_handlers_of_other_topics_are_not_looked_at(kapacitor: Kapacitor) -> None:
-    kapacitor.put_handler(Handler("own-topic", "mine", "slack"), is_new=True)
-    assert kapacitor.handlers("metrics*") == []
+    kapacitor.put(Handler("own-topic", "mine", "slack"), None)
+    assert kapacitor.handlers() == []
 
 
 def test_a_handler_that_is_refused_is_told(kapacitor: Kapacitor) -> None:
-    with pytest.raises(LiveError, match="kind"):
-        kapacitor.put_handler(Handler("metrics-live", "a", "carrier-pigeon"), is_new=True)
+    with pytest.raises(ServerError, match="kind"):
+        kapacitor.put(Handler("metrics-live", "a", "carrier-pigeon"), None)
 
 
 def test_a_server_that_goes_away_is_no_refusal() -> None:
@@ -135,7 +134,7 @@ def test_a_server_that_goes_away_is_no_refusal() -> None:
 
     kapacitor = Kapacitor("http://k:9092", transport=httpx.MockTransport(answer))
     with pytest.raises(UnreachableError):
-        kapacitor.create_task("demo.AM1", GOOD)
+        kapacitor.put(Task("demo.AM1", GOOD), None)
     with pytest.raises(UnreachableError):
-        kapacitor.update_task(Task("demo.AM1", GOOD), BETTER)
+        kapacitor.put(Task("demo.AM1", BETTER), Task("demo.AM1", GOOD))
     assert "DELETE" not in {method for method, _ in fake.requests}

@@ -1,0 +1,238 @@
+"""What specifications generate, what is committed, what servers have: compared, and made the same.
+
+The first of the three is right by definition. Each difference says on which side it is.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import yaml
+
+from squash_api.generate.files import find_drift
+from squash_api.generate.output import Output
+from squash_api.generate.outputs import OUTPUTS, file_kind_of
+from squash_api.generate.servers import Server, ServerError, Thing, UnreachableError
+
+State = Literal["same", "changed", "missing", "orphaned", "absent", "stopped"]
+"""How a side stands to the specifications.
+
+`orphaned` is there without a specification, `absent` rightly not there, and a `stopped` task is
+the right one, but does not run.
+"""
+
+Outcome = Literal["created", "updated", "started", "removed", "left", "failed"]
+
+Key = tuple[str, str]
+"""The kind and the title by which a thing is found on every side."""
+
+_OUTCOMES: Mapping[State, Outcome] = {
+    "missing": "created",
+    "changed": "updated",
+    "stopped": "started",
+    "orphaned": "removed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A thing that is not the same on all sides."""
+
+    kind: str
+    name: str
+    file: State
+    server: State
+    remark: str = ""
+
+    @property
+    def key(self) -> Key:
+        """The kind and the name."""
+        return self.kind, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The things of all sides by kind and name, and the differences between the sides."""
+
+    generated: Mapping[Key, Thing]
+    live: Mapping[Key, Thing]
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done about a difference; `words` are those of the server if it failed."""
+
+    kind: str
+    name: str
+    outcome: Outcome
+    words: str = ""
+
+
+def server_of(output: Output) -> type[Server]:
+    """Return the class of an output's servers."""
+    module, _, name = output.server.partition(":")
+    found: type[Server] = getattr(import_module(module), name)
+    return found
+
+
+def thing_in(path: str, text: str) -> Thing | None:
+    """Return what a generated file holds; None if it cannot be read, or holds nothing."""
+    kind = file_kind_of(path)
+    if kind is None or not kind.holds:
+        return None
+    output = next(output for output in OUTPUTS if kind in output.files)
+    try:
+        return server_of(output).read(kind.holds, PurePosixPath(path).stem, text)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError):
+        return None
+
+
+def compare(
+    files: Mapping[str, str], output: Path, live: Iterable[Thing], kinds: Collection[str]
+) -> Comparison:
+    """Compare the generated files, those below a directory, and what servers have.
+
+    Parameters
+    ----------
+    files
+        What the specifications generate, text by path.
+    output
+        Where the committed files are.
+    live
+        All that the servers have, also what is not ours.
+    kinds
+        The kinds of things to compare; others have no server.
+
+    Raises
+    ------
+    FilesError
+        If a committed file cannot be read.
+    """
+    committed = _Committed(files, output, kinds)
+    generated = {
+        _key(thing): thing
+        for path, text in sorted(files.items())
+        if _kind_in(path) in kinds and (thing := thing_in(path, text)) is not None
+    }
+    found: dict[Key, Thing] = {}
+    for thing in sorted(live, key=lambda thing: thing.rank(generated.get(_key(thing)))):
+        found.setdefault(_key(thing), thing)
+    differences = []
+    for key in sorted(generated.keys() | committed.states.keys() | found.keys()):
+        right, there = generated.get(key), found.get(key)
+        if right is None and there is not None and not there.is_ours:
+            there = None
+        file = committed.states.get(key, "same" if right else "absent")
+        server = _server_state(right, there)
+        if file in ("same", "absent") and server in ("same", "absent"):
+            continue
+        remark = _remark(key, right, there, committed)
+        differences.append(Difference(*key, file, server, remark))
+    return Comparison(generated, found, tuple(differences))
+
+
+def push(comparison: Comparison, servers: Mapping[str, Server], *, prune: bool) -> Iterator[Step]:
+    """Do away with the differences on the side of the servers, one by one.
+
+    One that fails holds up no other. Without `prune` orphans are left.
+
+    Parameters
+    ----------
+    servers
+        Those that were compared, by the name of their output.
+
+    Raises
+    ------
+    UnreachableError
+        If a server goes away meanwhile.
+    """
+    by_kind = {
+        kind: servers[output.name]
+        for output in OUTPUTS
+        if output.name in servers
+        for kind in output.kinds
+    }
+    order = list(by_kind)
+    for difference in sorted(comparison.differences, key=lambda item: order.index(item.kind)):
+        if difference.server in ("same", "absent"):
+            continue
+        if difference.server == "orphaned" and not prune:
+            yield Step(*difference.key, "left", "no specification makes it: --prune removes it")
+            continue
+        right = comparison.generated.get(difference.key)
+        there = comparison.live.get(difference.key)
+        try:
+            if right is not None:
+                by_kind[difference.kind].put(right, there)
+            elif there is not None:
+                by_kind[difference.kind].remove(there)
+        except UnreachableError:
+            raise
+        except ServerError as error:
+            yield Step(*difference.key, "failed", str(error))
+        else:
+            yield Step(*difference.key, _OUTCOMES[difference.server])
+
+
+def _key(thing: Thing) -> Key:
+    return thing.kind, thing.title
+
+
+def _kind_in(path: str) -> str:
+    """Return the kind of thing that a generated file holds; empty for none."""
+    kind = file_kind_of(path)
+    return "" if kind is None else kind.holds
+
+
+class _Committed:
+    """The committed files that differ from the generated ones, by the things in them."""
+
+    def __init__(self, files: Mapping[str, str], output: Path, kinds: Collection[str]) -> None:
+        self.states: dict[Key, State] = {}
+        self.things: dict[Key, Thing] = {}
+        drift = find_drift(files, output)
+        states: list[tuple[State, tuple[str, ...]]] = [
+            ("changed", drift.changed),
+            ("missing", drift.missing),
+            ("orphaned", drift.orphaned),
+        ]
+        for state, paths in states:
+            for path in paths:
+                kind = _kind_in(path)
+                if kind in kinds:
+                    self._add(path, kind, state, files.get(path), output)
+
+    def _add(self, path: str, kind: str, state: State, right: str | None, output: Path) -> None:
+        text = "" if state == "missing" else (output / path).read_text("utf-8", errors="replace")
+        there = thing_in(path, text)
+        named = there if right is None else thing_in(path, right)
+        key = (kind, Path(path).stem) if named is None else _key(named)
+        self.states[key] = state
+        if there is not None and state != "missing":
+            self.things[key] = there
+
+
+def _server_state(right: Thing | None, there: Thing | None) -> State:
+    if right is None:
+        return "absent" if there is None else "orphaned"
+    if there is None:
+        return "missing"
+    if not right.equals(there):
+        return "changed"
+    return "stopped" if there.trouble else "same"
+
+
+def _remark(key: Key, right: Thing | None, there: Thing | None, committed: _Committed) -> str:
+    remarks = []
+    file = committed.things.get(key)
+    if right is not None and there is not None and not right.equals(there):
+        if file is not None and file.equals(there):
+            remarks.append("the server has what the file says")
+        elif key not in committed.states:
+            remarks.append("changed on the server alone")
+    if there is not None and there.trouble:
+        remarks.append(there.trouble)
+    return "; ".join(remarks)

@@ -1,0 +1,208 @@
+"""A running Kapacitor: its tasks and handlers, and how they are changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import yaml
+
+from squash_api.generate.output import MARK
+from squash_api.generate.servers import Server, ServerError, Thing, UnreachableError
+
+TOPICS = "metrics*"
+"""The pattern of the topics that are ours alone to name."""
+
+_ROOT = "/kapacitor/v1"
+_TASK_FIELDS = ("id", "script", "status", "executing", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Thing):
+    """A task of Kapacitor, with its TICKscript as it was given."""
+
+    kind: ClassVar[str] = "task"
+    name: str
+    script: str
+    is_enabled: bool = True
+    is_executing: bool = True
+    error: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was generated: it is called like a metric and its script has the mark."""
+        return "." in self.name and MARK in self.script
+
+    @property
+    def trouble(self) -> str:
+        """Why it raises no alerts; empty if it runs."""
+        if self.is_executing:
+            return ""
+        return f"does not run: {self.error or 'stopped'}" if self.is_enabled else "disabled"
+
+    def equals(self, other: Any) -> bool:
+        """Tell whether another task does the same."""
+        return isinstance(other, Task) and self.script.strip() == other.script.strip()
+
+    @property
+    def path(self) -> str:
+        """Where the server has it."""
+        return f"{_ROOT}/tasks/{quote(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handler(Thing):
+    """A handler of a topic of Kapacitor."""
+
+    kind: ClassVar[str] = "handler"
+    topic: str
+    name: str
+    kind_of_handler: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    match: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name behind that of its topic."""
+        return f"{self.topic}/{self.name}"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was generated: it is called after its topic and its kind."""
+        return self.name == f"{self.topic}-{self.kind_of_handler}"
+
+    def equals(self, other: Any) -> bool:
+        """Tell whether another handler does the same."""
+        return isinstance(other, Handler) and (
+            (self.kind_of_handler, dict(self.options), self.match)
+            == (other.kind_of_handler, dict(other.options), other.match)
+        )
+
+    @property
+    def path(self) -> str:
+        """Where the server has it."""
+        return f"{_handlers_path(self.topic)}/{quote(self.name)}"
+
+
+class Kapacitor(Server):
+    """One Kapacitor, known to be one."""
+
+    what = "Kapacitor"
+    probe = f"{_ROOT}/ping"
+
+    @staticmethod
+    def read(kind: str, stem: str, text: str, /) -> Thing:
+        """Return the task or the handler that a file holds."""
+        if kind == "task":
+            return Task(stem, text)
+        document = yaml.safe_load(text)
+        return _handler(document["topic"], document)
+
+    def things(self) -> list[Thing]:
+        """Return all tasks, and the handlers of our topics."""
+        return [*self.tasks(), *self.handlers()]
+
+    def tasks(self) -> list[Task]:
+        """Return all tasks, with their scripts as they were given."""
+        params = {"fields": list(_TASK_FIELDS), "limit": "-1", "script-format": "raw"}
+        found = self.call("GET", f"{_ROOT}/tasks", params=params)
+        return [_task(document) for document in found.get("tasks") or []]
+
+    def handlers(self) -> list[Handler]:
+        """Return the handlers of the topics that are ours."""
+        params = {"pattern": TOPICS}
+        topics = self.call("GET", f"{_ROOT}/alerts/topics", params=params)
+        found: list[Handler] = []
+        for topic in topics.get("topics") or []:
+            name = str(topic["id"])
+            listed = self.call("GET", _handlers_path(name))
+            found.extend(_handler(name, document) for document in listed.get("handlers") or [])
+        return found
+
+    def put(self, thing: Thing, there: Thing | None) -> None:
+        """Make or replace a task, and see it run, or a handler."""
+        if isinstance(thing, Task):
+            if isinstance(there, Task):
+                self._update_task(there, thing.script)
+            else:
+                self._create_task(thing)
+        elif isinstance(thing, Handler):
+            document = {
+                "id": thing.name,
+                "kind": thing.kind_of_handler,
+                "options": dict(thing.options),
+                "match": thing.match,
+            }
+            if there is None:
+                self.call("POST", _handlers_path(thing.topic), document=document)
+            else:
+                self.call("PUT", thing.path, document=document)
+
+    def remove(self, thing: Thing) -> None:
+        """Remove a task or a handler."""
+        if isinstance(thing, Task | Handler):
+            self.call("DELETE", thing.path)
+
+    def _create_task(self, task: Task) -> None:
+        """Make a task and see it run; one that does not start is removed again."""
+        document = {"id": task.name, "type": "stream", "script": task.script, "status": "enabled"}
+        try:
+            _check(self.call("POST", f"{_ROOT}/tasks", document=document))
+        except UnreachableError:
+            raise
+        except ServerError as error:
+            # A script that fails as it starts is stored all the same, one refused (400) is not.
+            if error.status_code != 400:
+                self.remove(task)
+            raise
+
+    def _update_task(self, old: Task, script: str) -> None:
+        """Give a task another script and see it run; if it does not, it has the old one again."""
+        try:
+            self._restart(old, script)
+        except UnreachableError:
+            raise
+        except ServerError as error:
+            try:
+                self._restart(old, old.script)
+            except UnreachableError:
+                raise
+            except ServerError as again:
+                raise ServerError(f"{error}; the script before does not start: {again}") from None
+            raise
+
+    def _restart(self, task: Task, script: str) -> None:
+        # A new script does not run before the task was disabled and enabled again; enabling one
+        # that failed does nothing, since it counts as enabled.
+        self.call("PATCH", task.path, document={"script": script, "status": "disabled"})
+        _check(self.call("PATCH", task.path, document={"status": "enabled"}))
+
+
+def _check(document: Mapping[str, Any]) -> None:
+    # The error of an earlier start stays there while the task runs.
+    if not document.get("executing"):
+        raise ServerError(str(document.get("error") or "it does not run"))
+
+
+def _task(document: Mapping[str, Any]) -> Task:
+    return Task(
+        name=str(document["id"]),
+        script=str(document.get("script") or ""),
+        is_enabled=document.get("status") == "enabled",
+        is_executing=bool(document.get("executing")),
+        error=str(document.get("error") or ""),
+    )
+
+
+def _handler(topic: str, document: Mapping[str, Any]) -> Handler:
+    return Handler(
+        topic=topic,
+        name=str(document["id"]),
+        kind_of_handler=str(document.get("kind") or ""),
+        options=dict(document.get("options") or {}),
+        match=str(document.get("match") or ""),
+    )
+
+
+def _handlers_path(topic: str) -> str:
+    return f"{_ROOT}/alerts/topics/{quote(topic)}/handlers"

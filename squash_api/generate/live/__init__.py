@@ -1,1 +1,0 @@
-"""Running servers, compared with what the specifications generate, and updated."""

@@ -1,0 +1,164 @@
+"""The one reader of the record and of its index: pages, standings, trends and reports ask it.
+
+A `View` sees one state of the record, and answers what is asked of it by subject, or any query of
+`record` and `index`::
+
+    with reader.view() as view:
+        contexts = view.contexts.of(job_ids)
+        revision = view.ask(current_revision)
+
+Values of a metric whose unit has just changed wait to be derived again. Whoever must not see the
+old ones reads within `Reader.settled`.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Concatenate, ParamSpec, TypeVar
+
+from squash_api.errors import RecordUnavailableError
+from squash_api.index.code_changes import CodeChangeReader, CodeChanges
+from squash_api.index.contexts import Contexts, TagSets
+from squash_api.index.derived import waiting_for_rederivation
+from squash_api.index.deriver import Deriver
+from squash_api.index.runs import RunRow, Runs
+from squash_api.index.values import Values
+from squash_api.index.windows import Windows
+from squash_api.record.metrics import KnownMetrics, Metrics
+from squash_api.record.record import Connection, Record
+
+_Found = TypeVar("_Found")
+_Arguments = ParamSpec("_Arguments")
+
+# Metrics may change again while their values are derived anew.
+_MOST_ATTEMPTS = 10
+_MOST_CHANGES = 5000
+
+
+class Reader:
+    """Reads the record. Safe to use from many threads.
+
+    Parameters
+    ----------
+    record, deriver
+        Where the jobs are, and who derives the index from them.
+    metrics
+        The metrics.
+    """
+
+    def __init__(self, record: Record, deriver: Deriver, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._record = record
+        self._deriver = deriver
+        self._tag_sets: TagSets = {}
+        self._changes = _Changes()
+
+    def catch_up(self) -> None:
+        """Derive what is not derived yet: every job that is in the record now is in the index."""
+        self._deriver.catch_up()
+
+    @contextmanager
+    def view(self) -> Iterator["View"]:
+        """Give a view of the record as it is.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If the record cannot be read.
+        """
+        with self._record.read() as connection:
+            yield View(connection, self.metrics, self._tag_sets, self._changes)
+
+    def settled(self, read: Callable[["View"], _Found]) -> _Found:
+        """Return what `read` finds in a view, no value of which is in a unit that is no more.
+
+        Parameters
+        ----------
+        read
+            Passes the jobs that it looks at to `View.require_settled`. It is called again when some
+            of them had to be derived anew.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If metrics go on changing meanwhile, or the record cannot be read.
+        """
+        for _ in range(_MOST_ATTEMPTS):
+            try:
+                with self.view() as view:
+                    return read(view)
+            except _UnsettledError as error:
+                stale = error.job_ids
+            self._deriver.rederive(stale)
+        raise RecordUnavailableError("Metrics are changing all the time at the moment. Try again.")
+
+
+class View:
+    """One state of the record, while the `with` lasts. For one thread.
+
+    Attributes
+    ----------
+    contexts, values, windows, runs
+        What can be asked, by subject.
+    """
+
+    def __init__(
+        self, connection: Connection, metrics: Metrics, tag_sets: TagSets, changes: "_Changes"
+    ) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self._changes = changes
+        self.contexts = Contexts(connection, tag_sets)
+        self.values = Values(connection)
+        self.windows = Windows(connection)
+        self.runs = Runs(connection)
+
+    @cached_property
+    def metrics(self) -> KnownMetrics:
+        """The metrics, in the units in which this view has their values."""
+        return self._metrics.as_of(self._connection)
+
+    def ask(
+        self,
+        query: Callable[Concatenate[Connection, _Arguments], _Found],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Found:
+        """Return what a query of `record` or `index` finds in this view."""
+        return query(self._connection, *args, **kwargs)
+
+    def require_settled(self, job_ids: Iterable[int]) -> None:
+        """Let `Reader.settled` begin anew if values of these jobs may be in an old unit."""
+        waiting = waiting_for_rederivation(self._connection, job_ids)
+        if waiting:
+            raise _UnsettledError(waiting)
+
+    def changes_since_run_before(self, job_ids: Iterable[int]) -> dict[int, CodeChanges | None]:
+        """Return what changed between the run before and that of each of these jobs, by job.
+
+        It is None where no run before is known.
+        """
+        with self._changes.lock:
+            return self._changes.reader.since_run_before(self.runs, job_ids)
+
+    def changes_between(self, before: RunRow, after: RunRow) -> CodeChanges:
+        """Return what changed from the run of one job to that of another."""
+        with self._changes.lock:
+            return self._changes.reader.between(self.runs, before, after)
+
+
+class _Changes:
+    """What is remembered of changes in the code, for one thread at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.reader = CodeChangeReader(remembers=_MOST_CHANGES)
+
+
+class _UnsettledError(Exception):
+    """Jobs have values in a unit that is no more."""
+
+    def __init__(self, job_ids: Iterable[int]) -> None:
+        super().__init__()
+        self.job_ids = sorted(job_ids)

@@ -1,0 +1,331 @@
+"""The values of metrics, in which jobs they are, and with which tags."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, FromClause, Select, bindparam, func, literal, select
+
+from squash_api.index.contexts import Contexts
+from squash_api.record.bulk import in_chunks
+from squash_api.record.tables import job_context, measurement
+
+# To step to the next row costs so many times less than to look one up.
+_STEPS_OF_A_SEEK = 8
+# More of them are looked for beside SQL.
+_MOST_SETS_IN_SQL = 500
+_ROWS_CHUNK = 1000
+_BATCH = 50_000
+# Times may be a day ahead of their receipt.
+_DAY_NS = 86_400 * 10**9
+
+TrendRow = tuple[int, int, int, float, Any]
+"""Job, its time (ns), its set of tags, the value, and what else is asked for.
+
+That is the other metadata as JSON, or the value of another metric.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """Where the newest values of a metric are, among jobs with one set of tags.
+
+    `time_ns` is the latest time of a value, which no two jobs share; `job_id` is of the value that
+    was received last.
+    """
+
+    metric_id: int
+    tag_set_id: int
+    time_ns: int
+    job_id: int
+
+
+class LastValue(NamedTuple):
+    """A value of a metric, and its job."""
+
+    job_id: int
+    value: float
+    tag_set_id: int
+
+
+class Values:
+    """Reads values of metrics from the index; those of deleted jobs are not in it.
+
+    Parameters
+    ----------
+    connection
+        One state of the record.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def in_jobs(
+        self, metric_ids: Iterable[int], job_ids: Iterable[int], *, has_absent: bool = True
+    ) -> Iterator[tuple[int, int, float | None]]:
+        """Yield metric, job and value; if it is quicker so, of other jobs too.
+
+        Where a value is absent it is None, unless those are left out.
+        """
+        metrics = list(in_chunks(metric_ids))
+        query = _VALUES if has_absent else _PRESENT_VALUES
+        for jobs in in_chunks(job_ids):
+            first, last = jobs[0], jobs[-1]
+            if last - first < _STEPS_OF_A_SEEK * len(jobs):
+                chosen = measurement.c.job_id.between(first, last)
+            else:
+                chosen = measurement.c.job_id.in_(jobs)
+            for some in metrics:
+                rows: Any = self._connection.execute(
+                    query.where(measurement.c.metric_id.in_(some), chosen)
+                ).all()
+                yield from rows
+
+    def of_metric(self, metric_id: int, job_ids: Iterable[int]) -> dict[int, float]:
+        """Return a metric's values in these jobs, by job; those without a value are left out."""
+        return {
+            row.job_id: row.value
+            for chunk in in_chunks(job_ids)
+            for row in self._connection.execute(_OF_METRIC, {"metric": metric_id, "jobs": chunk})
+        }
+
+    def latest_between(
+        self, metric_ids: Iterable[int], *, after: int, through: int
+    ) -> list[Latest]:
+        """Return where the newest values are among the jobs after one id and through another."""
+        limits = {"after": after, "through": through}
+        return [
+            Latest(*row)
+            for chunk in in_chunks(metric_ids)
+            for row in self._connection.execute(_LATEST_BETWEEN, {"metrics": chunk, **limits})
+        ]
+
+    def latest_among(self, metric_ids: Iterable[int], job_ids: Iterable[int]) -> list[Latest]:
+        """Return where the newest values are among these jobs; a series may appear repeatedly."""
+        metrics = list(in_chunks(metric_ids))
+        return [
+            Latest(*row)
+            for jobs in in_chunks(job_ids)
+            for some in metrics
+            for row in self._connection.execute(_LATEST_AMONG, {"metrics": some, "jobs": jobs})
+        ]
+
+    def latest_of(self, metric_id: int, tag_set_id: int, *, after: int) -> Latest | None:
+        """Return where the newest values of one metric and set of tags are, or None if nowhere.
+
+        Only jobs after the id `after` count.
+        """
+        series = {"metric": metric_id, "tags": tag_set_id, "after": after}
+        newest = self._connection.execute(_NEWEST, series).first()
+        if newest is None:
+            return None
+        job_id = self._connection.execute(_LAST_RECEIVED, series).scalar_one()
+        return Latest(metric_id, tag_set_id, newest.time_ns, job_id)
+
+    def jobs_with(self, metric_id: int, *, after: int, through: int, limit: int) -> list[int]:
+        """Return jobs in which a metric has a value, after one id and through another, by id."""
+        limits = {"metric": metric_id, "after": after, "through": through, "limit": limit}
+        return list(self._connection.execute(_JOBS_WITH, limits).scalars())
+
+    def last_job_with(self, metric_id: int) -> int | None:
+        """Return the job received last in which a metric has a value, or None."""
+        return self._connection.execute(_LAST_JOB, {"metric": metric_id}).scalar_one_or_none()
+
+    def recent(
+        self, metric_id: int, tag_set_ids: Iterable[int], *, limit: int
+    ) -> list[tuple[int, float]]:
+        """Return time (ns) and value of the newest values with these tags, oldest first."""
+        found: list[tuple[int, float]] = []
+        # One set at a time: an index has the jobs of a set in the order of their times.
+        for tag_set_id in tag_set_ids:
+            series = {"metric": metric_id, "tags": tag_set_id, "limit": limit}
+            rows = self._connection.execute(_OF_SET, series)
+            found.extend((row.time_ns, row.value) for row in rows)
+        return sorted(found)[-limit:]
+
+    def rows(
+        self,
+        metric_id: int,
+        *,
+        since_ns: int | None,
+        tag_sets: Collection[int] | None,
+        other_id: int | None = None,
+        has_fields: bool = False,
+    ) -> Iterator[list[TrendRow]]:
+        """Yield the values of a metric in the order of arrival, some at a time.
+
+        Parameters
+        ----------
+        since_ns
+            Only values of this time or later.
+        tag_sets
+            Only values of jobs with one of these sets of tags; None makes no difference.
+        other_id
+            A metric whose value is wanted beside each; None where there is none.
+        has_fields
+            Whether the other metadata is wanted instead.
+        """
+        query = _rows(other_id, has_fields=has_fields).where(measurement.c.metric_id == metric_id)
+        after = 0
+        if since_ns is not None:
+            first = Contexts(self._connection).first_since(since_ns - _DAY_NS)
+            if first is None:
+                return
+            after = first - 1
+            query = query.where(job_context.c.time_ns >= since_ns)
+        query, tag_sets = _with_sets(query, tag_sets)
+        while True:
+            page = query.where(measurement.c.job_id > after).limit(_BATCH)
+            rows: list[Any] = list(self._connection.execute(page).all())
+            yield [row for row in rows if row[2] in tag_sets] if tag_sets is not None else rows
+            if len(rows) < _BATCH:
+                return
+            after = rows[-1][0]
+
+    def last(
+        self, metric_id: int, *, tag_sets: Collection[int] | None, limit: int
+    ) -> list[LastValue]:
+        """Return the values that were received last, the newest first.
+
+        Parameters
+        ----------
+        tag_sets
+            Only values of jobs with one of these sets of tags; None makes no difference.
+        """
+        query, tag_sets = _with_sets(
+            _LAST_VALUES.where(measurement.c.metric_id == metric_id), tag_sets
+        )
+        found: list[LastValue] = []
+        before: int | None = None
+        while len(found) < limit:
+            page = query if before is None else query.where(measurement.c.job_id < before)
+            size = limit if tag_sets is None else _ROWS_CHUNK
+            rows = [LastValue(*row) for row in self._connection.execute(page.limit(size))]
+            found += [row for row in rows if tag_sets is None or row.tag_set_id in tag_sets]
+            if len(rows) < size:
+                break
+            before = rows[-1].job_id
+        return found[:limit]
+
+    def tag_sets(self, metric_id: int, *, after: int, through: int) -> set[int]:
+        """Return the sets of tags with which a metric was measured in the jobs between two ids."""
+        limits = {"metric": metric_id, "after": after, "through": through}
+        return set(self._connection.execute(_MEASURED_SETS, limits).scalars())
+
+
+def _with_sets(
+    query: Select[Any], tag_sets: Collection[int] | None
+) -> tuple[Select[Any], Collection[int] | None]:
+    """Return a query for these sets of tags alone, and what of it is left to who reads the rows."""
+    if tag_sets is None or len(tag_sets) > _MOST_SETS_IN_SQL:
+        return query, tag_sets
+    return query.where(job_context.c.tag_set_id.in_(sorted(tag_sets))), None
+
+
+def _rows(other_id: int | None, *, has_fields: bool) -> Select[Any]:
+    """Return the query for the rows; none with values of a metric that is not there."""
+    other: Any = literal(None)
+    table: FromClause = _IN_CONTEXT
+    if other_id is not None:
+        beside = measurement.alias()
+        other = beside.c.value
+        is_beside = (beside.c.job_id == measurement.c.job_id) & (beside.c.metric_id == other_id)
+        table = table.join(beside, is_beside, isouter=True)
+    elif has_fields:
+        other = job_context.c.fields
+    return (
+        select(
+            measurement.c.job_id,
+            job_context.c.time_ns,
+            job_context.c.tag_set_id,
+            measurement.c.value,
+            other,
+        )
+        .select_from(table)
+        .where(*_HAS_VALUE)
+        .order_by(measurement.c.job_id)
+    )
+
+
+def _latest(*where: Any) -> Select[Any]:
+    return (
+        select(
+            measurement.c.metric_id,
+            job_context.c.tag_set_id,
+            func.max(job_context.c.time_ns),
+            func.max(measurement.c.job_id),
+        )
+        .select_from(_IN_CONTEXT)
+        .where(
+            measurement.c.metric_id.in_(bindparam("metrics", expanding=True)), *_HAS_VALUE, *where
+        )
+        .group_by(measurement.c.metric_id, job_context.c.tag_set_id)
+    )
+
+
+_IN_CONTEXT = measurement.join(job_context, job_context.c.job_id == measurement.c.job_id)
+_IS_PRESENT = measurement.c.value.is_not(None)
+_HAS_VALUE = (_IS_PRESENT, job_context.c.tag_set_id.is_not(None))
+_OF_ONE = measurement.c.metric_id == bindparam("metric")
+_IS_BETWEEN = (
+    measurement.c.job_id > bindparam("after"),
+    measurement.c.job_id <= bindparam("through"),
+)
+_IN_JOBS = measurement.c.job_id.in_(bindparam("jobs", expanding=True))
+_ONE_SERIES = (
+    *_HAS_VALUE,
+    _OF_ONE,
+    measurement.c.job_id > bindparam("after"),
+    job_context.c.tag_set_id == bindparam("tags"),
+)
+_VALUES = select(measurement.c.metric_id, measurement.c.job_id, measurement.c.value)
+_PRESENT_VALUES = _VALUES.where(_IS_PRESENT)
+_OF_METRIC = select(measurement.c.job_id, measurement.c.value).where(_OF_ONE, _IN_JOBS, _IS_PRESENT)
+_LATEST_BETWEEN = _latest(*_IS_BETWEEN)
+_LATEST_AMONG = _latest(_IN_JOBS)
+_NEWEST = (
+    select(job_context.c.time_ns)
+    .select_from(_IN_CONTEXT)
+    .where(*_ONE_SERIES)
+    .order_by(job_context.c.time_ns.desc())
+    .limit(1)
+)
+_LAST_RECEIVED = (
+    select(measurement.c.job_id)
+    .select_from(_IN_CONTEXT)
+    .where(*_ONE_SERIES)
+    .order_by(measurement.c.job_id.desc())
+    .limit(1)
+)
+_JOBS_WITH = (
+    select(measurement.c.job_id)
+    .where(_OF_ONE, *_IS_BETWEEN, _IS_PRESENT)
+    .order_by(measurement.c.job_id)
+    .limit(bindparam("limit"))
+)
+_LAST_JOB = (
+    select(measurement.c.job_id)
+    .select_from(_IN_CONTEXT)
+    .where(_OF_ONE, *_HAS_VALUE)
+    .order_by(measurement.c.job_id.desc())
+    .limit(1)
+)
+_OF_SET = (
+    select(job_context.c.time_ns, measurement.c.value)
+    .select_from(job_context.join(measurement, measurement.c.job_id == job_context.c.job_id))
+    .where(job_context.c.tag_set_id == bindparam("tags"), _OF_ONE, _IS_PRESENT)
+    .order_by(job_context.c.time_ns.desc())
+    .limit(bindparam("limit"))
+)
+_LAST_VALUES = (
+    select(measurement.c.job_id, measurement.c.value, job_context.c.tag_set_id)
+    .select_from(_IN_CONTEXT)
+    .where(*_HAS_VALUE)
+    .order_by(measurement.c.job_id.desc())
+)
+_MEASURED_SETS = (
+    select(job_context.c.tag_set_id)
+    .select_from(_IN_CONTEXT)
+    .where(_OF_ONE, *_IS_BETWEEN, *_HAS_VALUE)
+    .distinct()
+)

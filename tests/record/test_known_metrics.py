@@ -1,0 +1,99 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squash_api.record.definitions import DefinitionRow, append_definitions
+from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, withdraw_metrics
+from squash_api.record.record import Record
+from squash_api.schema.names import Schema
+from tests.support.builders import open_record
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path)
+    yield record
+    record.close()
+
+
+def meet(record: Record, **units: str | None) -> None:
+    named = {f"p.{name}": unit for name, unit in units.items()}
+    record.write(lambda connection: meet_metrics(connection, named))
+
+
+def known(metrics: Metrics) -> dict[str, tuple[str | None, bool]]:
+    return {name: (row.unit, row.is_declared) for name, row in metrics.known.items()}
+
+
+def test_an_empty_record_has_no_metrics(record: Record) -> None:
+    metrics = Metrics(record, Schema())
+    assert (dict(metrics.known), metrics.revision) == ({}, 0)
+
+
+def test_metrics_of_the_record_are_there_from_the_beginning(record: Record) -> None:
+    meet(record, a="mag", b=None)
+    assert known(Metrics(record, Schema())) == {"p.a": ("mag", False), "p.b": (None, False)}
+
+
+def test_what_is_new_comes_with_the_next_refresh(record: Record) -> None:
+    metrics = Metrics(record, Schema())
+    meet(record, a="mag")
+    assert not metrics.known
+    metrics.refresh()
+    assert set(metrics.known) == {"p.a"}
+
+
+def test_what_has_changed_comes_with_the_next_refresh(record: Record) -> None:
+    meet(record, a="mag", b=None)
+    metrics = Metrics(record, Schema())
+    record.write(lambda connection: declare_metrics(connection, {"p.a": "mmag"}))
+    metrics.refresh()
+    assert known(metrics)["p.a"] == ("mmag", True)
+    record.write(lambda connection: withdraw_metrics(connection, ["p.a"]))
+    metrics.refresh()
+    assert known(metrics) == {"p.a": ("mmag", False), "p.b": (None, False)}
+
+
+def test_the_revision_is_that_of_the_definitions(record: Record) -> None:
+    metrics = Metrics(record, Schema())
+    row = DefinitionRow(kind="metric", name="p.a", document={}, origin="api", created_ns=0)
+    record.write(lambda connection: append_definitions(connection, [row, row]))
+    metrics.refresh()
+    assert metrics.revision == 2
+
+
+def test_a_metric_whose_name_has_become_a_tag_is_left_out(record: Record) -> None:
+    meet(record, site="mag", a="mag")
+    assert set(Metrics(record, Schema(("site",))).known) == {"p.a"}
+
+
+def test_the_metrics_cannot_be_changed_by_who_reads_them(record: Record) -> None:
+    empty = Metrics(record, Schema())
+    meet(record, a="mag")
+    for metrics in (empty, Metrics(record, Schema())):
+        with pytest.raises(TypeError):
+            metrics.known["p.b"] = None  # type: ignore[index]
+
+
+def test_what_was_read_before_stays_as_it_was(record: Record) -> None:
+    meet(record, a="mag")
+    metrics = Metrics(record, Schema())
+    before = metrics.known
+    meet(record, b="mag")
+    metrics.refresh()
+    assert (set(before), set(metrics.known)) == ({"p.a"}, {"p.a", "p.b"})
+
+
+def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) -> None:
+    meet(record, a="mag")
+    metrics = Metrics(record, Schema())
+    with record.read() as connection:
+        assert metrics.as_of(connection).version == 1
+        meet(record, b="s")
+        metrics.refresh()
+        assert set(metrics.as_of(connection).by_name) == {"p.a"}
+    meet(record, c="s")
+    with record.read() as connection:
+        assert set(metrics.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
+    assert set(metrics.known) == {"p.a", "p.b", "p.c"}
