@@ -123,7 +123,7 @@ def _measurements(
     job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
 ) -> list[dict[str, Any]]:
     """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
-    outcome = assess(job, metrics=metrics.known, schema=metrics.schema)
+    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
     absent, undeclared = set(outcome.absent), set(outcome.undeclared)
     worst: dict[str, Verdict] = {}
     for verdict in sorted(verdicts, key=_worst_first):

@@ -155,7 +155,7 @@ def get_metric_plot(
     days = RANGES.get(view.range_)
     since_ns = None if days is None else time.time_ns() - days * _DAY_NS
     trend = trends.read(name, Asked(view.tags, since_ns, view.x))
-    known = site.metrics.known.get(view.x)
+    known = site.metrics.now.by_name.get(view.x)
     x_unit = None if known is None else known.unit
     picture = picture_of(trend, name=name, unit=unit, x=view.x, x_unit=x_unit)
     return json_reply(

@@ -72,7 +72,11 @@ def edition_of(
         Only specifications on these metrics or verification packages; empty: on all.
     """
     return _edition(
-        package.specifications, package.metrics, Metrics(record, schema).known, schema, metrics
+        package.specifications,
+        package.metrics,
+        Metrics(record, schema).now.by_name,
+        schema,
+        metrics,
     )
 
 
@@ -91,7 +95,7 @@ def edition_in_force(record: Record, *, schema: Schema, metrics: Collection[str]
         if defined.origin == "yaml"
     }
     return _edition(
-        specifications, snapshot.declared, Metrics(record, schema).known, schema, metrics
+        specifications, snapshot.declared, Metrics(record, schema).now.by_name, schema, metrics
     )
 
 

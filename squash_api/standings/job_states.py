@@ -264,7 +264,7 @@ def job_report(
     measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
-        else metrics.known.get(item.metric)
+        else metrics.now.by_name.get(item.metric)
         for item in job.measurements
     }
     known = {name: metric for name, metric in measured.items() if metric is not None}

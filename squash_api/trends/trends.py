@@ -110,7 +110,7 @@ class Trends:
         """
         self._reader.catch_up()
         self._reader.metrics.refresh()
-        known = self._reader.metrics.known.get(metric)
+        known = self._reader.metrics.now.by_name.get(metric)
         if known is None:
             raise NotFoundError(f"There is no metric {metric[:200]}.")
         return known.unit
@@ -219,7 +219,9 @@ class Trends:
             with self._reader.view() as view, suppress(NotFoundError):
                 _, job = view.ask(load_job, values[0].job.job_id)
                 metrics = {item.metric for item in job.measurements}
-        return sorted(numbers), sorted((metrics & self._reader.metrics.known.keys()) - {metric})
+        return sorted(numbers), sorted(
+            (metrics & self._reader.metrics.now.by_name.keys()) - {metric}
+        )
 
     def _sets_of(self, metric: str) -> Mapping[int, Tags]:
         """Return the sets of tags with which a metric was measured; only new jobs are asked for."""
