@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
+from squash_api.commands.terminal import add_row, fail, failing, make_table, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job, path_text
@@ -118,11 +118,9 @@ def _read_job(path: Path) -> Job:
 
 def _load_specs(directories: list[Path]) -> MetricsPackage:
     """Load the packages; one with problems is unusable, since a limit in it may be missing."""
-    try:
+    with failing():
         # That a mute has ended is no reason to judge nothing.
         package = load_metrics_packages(directories, today=date.min)
-    except SquashError as error:
-        fail(error.message)
     if package.problems:
         fail("\n  ".join(["the specifications have problems:", *map(str, package.problems)]))
     return package

@@ -117,6 +117,12 @@ def resolve_packages(
     return loading.resolved
 
 
+def find_packages(folder: Path) -> list[Path]:
+    """Return the directories in a folder that are metrics packages, by name."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
+
+
 def _place(problem: Problem) -> tuple[str, int]:
     return (problem.source.file, problem.source.line) if problem.source else ("", 0)
 
