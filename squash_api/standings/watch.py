@@ -78,6 +78,7 @@ class Watch(Reader):
     """
 
     waits_for_jobs = False
+    first_wait = _POLL
 
     def __init__(
         self,

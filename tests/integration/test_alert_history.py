@@ -17,7 +17,6 @@ from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Schema
 from tests.support.alert_bench import LONG_AGO, Bench, alert_bench, bench_files
 from tests.support.metrics_packages import write_metrics_package
-from tests.support.programs import find_program
 from tests.support.site import wait_for
 from tests.support.slack import Told
 
@@ -74,7 +73,6 @@ NAMES = ("three", "split", "quiet", "young", "above")
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    find_program("kapacitord", hint="it is in no package of Debian")
     folder = tmp_path_factory.mktemp("history")
     files = bench_files(folder, metrics=METRICS, specs=SPECS)
     with alert_bench(folder, files) as running:

@@ -14,7 +14,6 @@ from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.alerting import Alerting, alerting
 from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, worst_of
-from tests.support.programs import find_program
 from tests.support.site import wait_for
 from tests.support.yaml_packages import ROOT, shared
 
@@ -39,10 +38,8 @@ class Proof:
 
 @pytest.fixture(scope="module", params=["own", "made", "sample"])
 def proof(
-    request: pytest.FixtureRequest, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proof]:
-    assert influxd_binary
-    find_program("kapacitord", hint="it is in no package")
     folder: Path = tmp_path_factory.mktemp("alerts")
     if request.param == "made":
         made_package(folder / "made")
