@@ -19,7 +19,7 @@ from squash_api.definitions.from_yaml import SpecificationSources
 from squash_api.delivery.background import OUTLETS, Background, Deriving
 from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.events import JobEvents
-from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.outlet import Outlet
 from squash_api.index.deriver import Deriver
 from squash_api.index.reader import Reader
 from squash_api.index.tags_in_force import check_tags, schema_of
@@ -32,7 +32,7 @@ from squash_api.settings import InfluxTarget, Settings, require_secret
 from squash_api.standings.board import Board
 from squash_api.standings.job_states import JobStates
 from squash_api.standings.standing import Standings
-from squash_api.standings.watch import Outlet, Watch
+from squash_api.standings.watch import TakesLines, Watch
 from squash_api.trends.trends import Trends
 
 _TURN_S = 0.001
@@ -200,7 +200,7 @@ class Site:
         outlets = self.outlets(targets)
         return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
 
-    def outlets(self, targets: Sequence[InfluxTarget]) -> list[InfluxOutlet]:
+    def outlets(self, targets: Sequence[InfluxTarget]) -> list[Outlet]:
         """Return new outlets, one for each target."""
         return [
             OUTLETS[type(target)](
@@ -214,7 +214,7 @@ class Site:
             for target in targets
         ]
 
-    def watch(self, outlets: Sequence[Outlet]) -> Watch | None:
+    def watch(self, outlets: Sequence[TakesLines]) -> Watch | None:
         """Return a new watch; None if the settings want none, or if it could tell nobody."""
         if self.settings.watch == "off" or not outlets:
             return None
