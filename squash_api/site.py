@@ -24,7 +24,7 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.reader import Reader
 from squash_api.index.tags_in_force import check_tags, schema_of
 from squash_api.record.deliveries import ensure_targets
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.reports.report import PeriodReports
 from squash_api.schema.names import Schema
@@ -137,26 +137,24 @@ class Site:
         return accounts
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def metrics(self) -> Metrics:
         """The metrics that the record knows."""
-        return Vocabulary(self.record, self.schema)
+        return Metrics(self.record, self.schema)
 
     @cached_property
     def deriver(self) -> Deriver:
         """Makes the index of measurements."""
-        return Deriver(self.record, self.vocabulary)
+        return Deriver(self.record, self.metrics)
 
     @cached_property
     def reader(self) -> Reader:
         """Reads the record and its index."""
-        return Reader(self.record, self.deriver, self.vocabulary)
+        return Reader(self.record, self.deriver, self.metrics)
 
     @cached_property
     def definitions(self) -> Definitions:
         """Metrics and specifications: those in force, and changing them."""
-        return Definitions(
-            self.record, self.schema, self.vocabulary, catch_up=self.deriver.catch_up
-        )
+        return Definitions(self.record, self.schema, self.metrics, catch_up=self.deriver.catch_up)
 
     @cached_property
     def sources(self) -> SpecificationSources:
@@ -206,9 +204,7 @@ class Site:
             OUTLETS[type(target)](
                 target,
                 self.record,
-                PointMaker(
-                    self.record, self.vocabulary, self.deriver, squash_url=self.settings.url
-                ),
+                PointMaker(self.record, self.metrics, self.deriver, squash_url=self.settings.url),
                 transport=self._influx_transport,
             )
             for target in targets

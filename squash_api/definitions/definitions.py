@@ -24,7 +24,7 @@ from squash_api.definitions.in_force import Defined, DefinitionsInForce
 from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
 from squash_api.judging.specifications import Specification
 from squash_api.record.definitions import DefinitionRow, Kind, one, owner_of
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric
@@ -46,7 +46,7 @@ class Definitions:
         Where they are kept.
     schema
         The names in InfluxDB, which metrics must not collide with.
-    vocabulary
+    metrics
         Takes in every change of a metric.
 
     Attributes
@@ -59,14 +59,14 @@ class Definitions:
         self,
         record: Record,
         schema: Schema,
-        vocabulary: Vocabulary,
+        metrics: Metrics,
         *,
         catch_up: Callable[[], None] | None = None,
     ) -> None:
         self._catch_up = catch_up
         self._record = record
         self._schema = schema
-        self._vocabulary = vocabulary
+        self._metrics = metrics
         self.in_force = DefinitionsInForce(record, schema)
 
     def post_metrics(self, documents: Sequence[Any], account: Account) -> Change:
@@ -186,7 +186,7 @@ class Definitions:
             With every problem in the packages; nothing is stored.
         """
         change = sync_yaml(directories, record=self._record, schema=self._schema)
-        self._vocabulary.refresh()
+        self._metrics.refresh()
         return change
 
     def _post(self, proposals: Sequence[Proposal], account: Account) -> Change:
@@ -237,7 +237,7 @@ class Definitions:
         if not picked:
             return Change((), len(proposals), 0, ())
         change = self._record.write(work)
-        self._vocabulary.refresh()
+        self._metrics.refresh()
         return change
 
     def _delete(self, kind: Kind, name: str, account: Account) -> None:
@@ -252,7 +252,7 @@ class Definitions:
             )
 
         self._record.write(work)
-        self._vocabulary.refresh()
+        self._metrics.refresh()
 
 
 def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:

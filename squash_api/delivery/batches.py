@@ -13,7 +13,7 @@ from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
 
@@ -43,17 +43,17 @@ class PointMaker:
 
     Parameters
     ----------
-    record, vocabulary, deriver
+    record, metrics, deriver
         Where the jobs come from.
     squash_url
         Public root of the service, for the link of each point to its job.
     """
 
     def __init__(
-        self, record: Record, vocabulary: Vocabulary, deriver: Deriver, *, squash_url: str
+        self, record: Record, metrics: Metrics, deriver: Deriver, *, squash_url: str
     ) -> None:
         self._record = record
-        self._vocabulary = vocabulary
+        self._metrics = metrics
         self._deriver = deriver
         self._squash_url = squash_url
         self._changes = CodeChangeReader()
@@ -77,7 +77,7 @@ class PointMaker:
             added = added_measurements(connection, job_ids)
             is_derived = runs_through(connection) >= job_ids[-1]
             # After that, so that every metric that is met is known.
-            self._vocabulary.refresh()
+            self._metrics.refresh()
             for row in job_rows(connection, job_ids):
                 if row.body is None:
                     continue
@@ -91,8 +91,8 @@ class PointMaker:
         return contents
 
     def _content_of(self, row: JobRow, job: Job) -> _Content:
-        schema = self._vocabulary.schema
-        outcome = assess(job, metrics=self._vocabulary.metrics, schema=schema)
+        schema = self._metrics.schema
+        outcome = assess(job, metrics=self._metrics.now.by_name, schema=schema)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))
 
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:

@@ -22,7 +22,7 @@ from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import RUN_ID, TAG_SOURCES, Context
 from squash_api.schema.text import clean_text, tag_text
@@ -40,13 +40,13 @@ class Deriver:
     ----------
     record
         Where the jobs are.
-    vocabulary
+    metrics
         The metrics in force.
     """
 
-    def __init__(self, record: Record, vocabulary: Vocabulary) -> None:
+    def __init__(self, record: Record, metrics: Metrics) -> None:
         self._record = record
-        self._vocabulary = vocabulary
+        self._metrics = metrics
         # Delivery waits for the runs, and must never wait for the index.
         self._runs_lock = threading.Lock()
         self._index_lock = threading.Lock()
@@ -96,7 +96,7 @@ class Deriver:
             batch = self._read_batch(runs_through, job_id)
             if batch is None:
                 return False
-            self._vocabulary.refresh()
+            self._metrics.refresh()
             runs = [
                 self._run_of(row, batch.added.get(row.job_id, []))
                 for row in batch.rows
@@ -158,7 +158,7 @@ class Deriver:
     def _derive(
         self, rows: Sequence[JobRow], added: Mapping[int, list[dict[str, Any]]]
     ) -> list[Derived]:
-        self._vocabulary.refresh()
+        self._metrics.refresh()
         return [
             self._derive_one(row, added.get(row.job_id, [])) for row in rows if row.body is not None
         ]
@@ -166,7 +166,7 @@ class Deriver:
     def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
         job = document_of(row, added)
         metrics = self._metrics_of(job)
-        outcome = assess(job, metrics=metrics, schema=self._vocabulary.schema)
+        outcome = assess(job, metrics=metrics, schema=self._metrics.schema)
         return Derived(
             row.job_id,
             values={name: outcome.values.get(name) for name in metrics},
@@ -176,23 +176,23 @@ class Deriver:
                 row.job_id,
                 row.time_ns,
                 row.received_ns,
-                self._vocabulary.schema.context(job.meta),
+                self._metrics.schema.context(job.meta),
             ),
         )
 
     def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
         """Return the metrics that a job measures, by name; those that cannot be stored are not."""
-        known = self._vocabulary.metrics
+        known = self._metrics.now.by_name
         names = {item.metric for item in job.measurements}
         return {name: known[name] for name in sorted(names) if name in known}
 
     def _run_of(self, row: JobRow, added: list[dict[str, Any]]) -> Run:
         job = document_of(row, added)
-        return self.run_of(row.job_id, job, self._vocabulary.schema.context(job.meta))
+        return self.run_of(row.job_id, job, self._metrics.schema.context(job.meta))
 
     def run_of(self, job_id: int, job: Job, context: Context) -> Run:
         """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
-        known = self._vocabulary.metrics
+        known = self._metrics.now.by_name
         run_id = context.fields.get(RUN_ID)
         return Run(
             job_id,

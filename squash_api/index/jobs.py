@@ -16,7 +16,7 @@ from squash_api.record.jobs import (
     bury_job,
     mark_deliverable,
 )
-from squash_api.record.metrics import Vocabulary, known_units, meet_metrics
+from squash_api.record.metrics import Metrics, known_units, meet_metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
@@ -54,7 +54,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
 
 def post_measurement(
     record: Record,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     *,
     job_id: int,
     document: dict[str, Any],
@@ -85,8 +85,8 @@ def post_measurement(
         _check_owner(row, account, "add to")
         outcome = assess(
             alone,
-            metrics=_metric_now(connection, name, vocabulary),
-            schema=vocabulary.schema,
+            metrics=_metric_now(connection, name, metrics),
+            schema=metrics.schema,
         )
         if outcome.skipped:
             raise InvalidInputError(
@@ -103,17 +103,15 @@ def post_measurement(
         request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
 
     record.write(work)
-    vocabulary.refresh()
+    metrics.refresh()
     return alone
 
 
-def _metric_now(
-    connection: Connection, name: str, vocabulary: Vocabulary
-) -> dict[str, KnownMetric]:
-    """Return a metric as this transaction sees it: `vocabulary` may lag behind."""
-    known = vocabulary.metrics.get(name)
+def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:
+    """Return a metric as this transaction sees it: `metrics` may lag behind."""
+    known = metrics.now.by_name.get(name)
     units = known_units(connection, [name])
-    if name not in units or vocabulary.schema.name_problem(name) is not None:
+    if name not in units or metrics.schema.name_problem(name) is not None:
         return {}
     return {name: KnownMetric(units[name], is_declared=known is not None and known.is_declared)}
 

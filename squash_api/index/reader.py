@@ -25,7 +25,7 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.runs import RunRow, Runs
 from squash_api.index.values import Values
 from squash_api.index.windows import Windows
-from squash_api.record.metrics import KnownMetrics, Vocabulary
+from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Connection, Record
 
 _Found = TypeVar("_Found")
@@ -43,12 +43,12 @@ class Reader:
     ----------
     record, deriver
         Where the jobs are, and who derives the index from them.
-    vocabulary
+    metrics
         The metrics.
     """
 
-    def __init__(self, record: Record, deriver: Deriver, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, record: Record, deriver: Deriver, metrics: Metrics) -> None:
+        self.metrics = metrics
         self._record = record
         self._deriver = deriver
         self._tag_sets: TagSets = {}
@@ -68,7 +68,7 @@ class Reader:
             If the record cannot be read.
         """
         with self._record.read() as connection:
-            yield View(connection, self.vocabulary, self._tag_sets, self._changes)
+            yield View(connection, self.metrics, self._tag_sets, self._changes)
 
     def settled(self, read: Callable[["View"], _Found]) -> _Found:
         """Return what `read` finds in a view, no value of which is in a unit that is no more.
@@ -104,10 +104,10 @@ class View:
     """
 
     def __init__(
-        self, connection: Connection, vocabulary: Vocabulary, tag_sets: TagSets, changes: "_Changes"
+        self, connection: Connection, metrics: Metrics, tag_sets: TagSets, changes: "_Changes"
     ) -> None:
         self._connection = connection
-        self._vocabulary = vocabulary
+        self._metrics = metrics
         self._changes = changes
         self.contexts = Contexts(connection, tag_sets)
         self.values = Values(connection)
@@ -117,7 +117,7 @@ class View:
     @cached_property
     def metrics(self) -> KnownMetrics:
         """The metrics, in the units in which this view has their values."""
-        return self._vocabulary.as_of(self._connection)
+        return self._metrics.as_of(self._connection)
 
     def ask(
         self,

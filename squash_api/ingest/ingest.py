@@ -17,7 +17,7 @@ from squash_api.accounts.accounts import Account
 from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError
 from squash_api.ingest.assessment import Assessment, Skip, assess
 from squash_api.ingest.document import Job, decode_job, digest_job, reread_job
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 
@@ -76,7 +76,7 @@ async def ingest_job(
     wire: Wire,
     account: Account,
     record: Record,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     is_strict: bool,
 ) -> Ingested:
     """Accept a job: when this returns it is on the disk.
@@ -94,13 +94,13 @@ async def ingest_job(
             body,
             wire=wire,
             account=account,
-            vocabulary=vocabulary,
+            metrics=metrics,
             is_strict=is_strict,
             received_ns=received_ns,
         )
         stored = await record.write_batched(_STORE, new)
         if isinstance(stored, Stale) or outcome.new_units:
-            await asyncio.to_thread(vocabulary.refresh)
+            await asyncio.to_thread(metrics.refresh)
         if isinstance(stored, Stored):
             if outcome.absent or outcome.skipped or outcome.new_units:
                 _log_left_out(stored, outcome)
@@ -113,7 +113,7 @@ def _judge(
     *,
     wire: Wire,
     account: Account,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     is_strict: bool,
     received_ns: int,
 ) -> tuple[NewJob, Outcome]:
@@ -125,9 +125,9 @@ def _judge(
     job = wire.decode(body)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     identifiers_digest = job.identifiers_digest()
-    # Read first: should the metrics change in between, the writer sends the job back.
-    revision = vocabulary.revision
-    assessment = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+    # Should these change before the job is stored, the writer sends it back.
+    known = metrics.now
+    assessment = assess(job, metrics=known.by_name, schema=metrics.schema)
     if is_strict and assessment.skipped:
         raise _strict_error(assessment, job)
     notes = [] if time_note is None else [time_note]
@@ -138,7 +138,7 @@ def _judge(
         user_epoch=account.epoch,
         received_ns=received_ns,
         asked_ns=asked_ns,
-        revision=revision,
+        revision=known.revision,
         identifiers_digest=identifiers_digest,
         is_deliverable=bool(assessment.values),
         body=body,

@@ -19,7 +19,7 @@ from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata
 from squash_api.pages.rendering import query_text, render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
@@ -60,9 +60,9 @@ def _page(request: Request, job_id: int) -> Response:
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
     verdicts = job_report(
-        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=is_now
+        row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now
     )
-    context = site.vocabulary.schema.context(job.meta)
+    context = site.metrics.schema.context(job.meta)
     place = place_of(site.reader, site.states, job_id, revision=revision)
     with site.reader.view() as view:
         comparisons = _comparisons(view, job_id, place)
@@ -76,7 +76,7 @@ def _page(request: Request, job_id: int) -> Response:
         is_now=is_now,
         verdicts=sorted(verdicts, key=_worst_first),
         counts=_counts(verdicts),
-        measurements=_measurements(job_id, job, verdicts, site.vocabulary),
+        measurements=_measurements(job_id, job, verdicts, site.metrics),
         context=context,
         run=_run(context),
         place=place,
@@ -120,17 +120,17 @@ def _word(verdict: Verdict) -> str:
 
 
 def _measurements(
-    job_id: int, job: Job, verdicts: Sequence[Verdict], vocabulary: Vocabulary
+    job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
 ) -> list[dict[str, Any]]:
     """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
-    outcome = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
     absent, undeclared = set(outcome.absent), set(outcome.undeclared)
     worst: dict[str, Verdict] = {}
     for verdict in sorted(verdicts, key=_worst_first):
         worst.setdefault(verdict.metric, verdict)
     places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
     found = []
-    for item in measurement_objects(job_id, job, vocabulary=vocabulary):
+    for item in measurement_objects(job_id, job, metrics=metrics):
         metric = item["metric"]
         reason = item.get("skipped") or ("null, NaN or infinite" if metric in absent else "")
         found.append(

@@ -94,7 +94,7 @@ def view_of(request: Request, site: Site) -> View:
         given.get("x", "")[:_MOST_LETTERS] or TIME,
         {
             name: given[name][:_MOST_LETTERS]
-            for name in site.vocabulary.schema.tags
+            for name in site.metrics.schema.tags
             if given.get(name) and name not in {"range", "x", "theme", "newest"}
         },
     )
@@ -155,7 +155,7 @@ def get_metric_plot(
     days = RANGES.get(view.range_)
     since_ns = None if days is None else time.time_ns() - days * _DAY_NS
     trend = trends.read(name, Asked(view.tags, since_ns, view.x))
-    known = site.vocabulary.metrics.get(view.x)
+    known = site.metrics.now.by_name.get(view.x)
     x_unit = None if known is None else known.unit
     picture = picture_of(trend, name=name, unit=unit, x=view.x, x_unit=x_unit)
     return json_reply(
@@ -200,7 +200,7 @@ def _standings(site: Site, name: str, view: View) -> Standings:
     def is_asked_for(tags: Combination) -> bool:
         return all(view.tags.get(key, value) == value for key, value in tags)
 
-    entry = next((entry for entry in site.board.entries() if entry.name == name), None)
+    entry = site.board.entry(name)
     rows = [row for row in entry.rows if is_asked_for(row.standing.tags)] if entry else []
     shared = set.intersection(*(set(row.standing.tags) for row in rows)) if rows else set()
     return Standings(

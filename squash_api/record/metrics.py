@@ -1,6 +1,6 @@
 """The metrics that have been declared or measured, with the unit in force for each.
 
-`Vocabulary` holds them in memory: every value of every job is looked up there, and so is whatever
+`Metrics` holds them in memory: every value of every job is looked up there, and so is whatever
 pages, reports and exports show.
 """
 
@@ -50,8 +50,8 @@ class KnownMetrics:
     by_name: Mapping[str, MetricRow] = field(default_factory=lambda: MappingProxyType({}))
 
 
-class Vocabulary:
-    """The record's metrics, as of the last `refresh`. Reading needs no lock.
+class Metrics:
+    """The record's metrics: `now` is how they were at the last `refresh`, and needs no lock.
 
     Parameters
     ----------
@@ -64,19 +64,9 @@ class Vocabulary:
     def __init__(self, record: Record, schema: Schema) -> None:
         self.schema = schema
         self._record = record
-        self._known = KnownMetrics()
+        self.now = KnownMetrics()
         self._lock = threading.Lock()
         self.refresh()
-
-    @property
-    def metrics(self) -> Mapping[str, MetricRow]:
-        """Those whose values can be stored, by name."""
-        return self._known.by_name
-
-    @property
-    def revision(self) -> int:
-        """The revision of the definitions."""
-        return self._known.revision
 
     def refresh(self) -> None:
         """Take in what has changed in the record since the last time."""
@@ -89,14 +79,14 @@ class Vocabulary:
         What is in memory may be older or newer: values are in the units of their own time.
         """
         version = connection.execute(_VERSION).scalar_one()
-        if version > self._known.version:
+        if version > self.now.version:
             self._follow(connection)
-        known = self._known
+        known = self.now
         return known if known.version == version else self._read(connection, KnownMetrics())
 
     def _follow(self, connection: Connection) -> None:
         with self._lock:
-            self._known = self._read(connection, self._known)
+            self.now = self._read(connection, self.now)
 
     def _read(self, connection: Connection, known: KnownMetrics) -> KnownMetrics:
         """Return what has become of the metrics in the state that a connection sees."""

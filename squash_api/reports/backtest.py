@@ -20,7 +20,7 @@ from squash_api.judging.alert_plan import Limit, WatchedMetric, watched_metrics
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric, Metric
@@ -72,7 +72,11 @@ def edition_of(
         Only specifications on these metrics or verification packages; empty: on all.
     """
     return _edition(
-        package.specifications, package.metrics, Vocabulary(record, schema).metrics, schema, metrics
+        package.specifications,
+        package.metrics,
+        Metrics(record, schema).now.by_name,
+        schema,
+        metrics,
     )
 
 
@@ -91,14 +95,14 @@ def edition_in_force(record: Record, *, schema: Schema, metrics: Collection[str]
         if defined.origin == "yaml"
     }
     return _edition(
-        specifications, snapshot.declared, Vocabulary(record, schema).metrics, schema, metrics
+        specifications, snapshot.declared, Metrics(record, schema).now.by_name, schema, metrics
     )
 
 
 def _edition(
     specifications: Mapping[str, Specification],
     declared: Mapping[str, Metric],
-    vocabulary: Mapping[str, KnownMetric],
+    metrics: Mapping[str, KnownMetric],
     schema: Schema,
     wanted: Collection[str],
 ) -> Edition:
@@ -110,7 +114,7 @@ def _edition(
         and (not wanted or item.metric in wanted or item.metric.partition(".")[0] in wanted)
     }
     known = {
-        **vocabulary,
+        **metrics,
         **{name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()},
     }
     package = MetricsPackage(Path(), dict(declared), chosen, ())

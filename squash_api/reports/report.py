@@ -69,7 +69,7 @@ class PeriodReports:
     def __init__(self, reader: Reader, definitions: DefinitionsInForce, *, url: str) -> None:
         self._reader = reader
         self._definitions = definitions
-        self._schema = reader.vocabulary.schema
+        self._schema = reader.metrics.schema
         self._url = url
 
     def report(self, question: ReportQuestion, *, now_ns: int) -> Report:

@@ -14,7 +14,7 @@ from squash_api.ingest.document import Job, Measured
 from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.record.jobs import JobRow, job_ids
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
@@ -94,7 +94,7 @@ async def post_job(request: Request) -> Response:
         wire=WIRES[VERIFY],
         account=account,
         record=site.record,
-        vocabulary=site.vocabulary,
+        metrics=site.metrics,
         is_strict=is_strict,
     )
     site.background.wake()
@@ -139,8 +139,8 @@ def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
     """Return a job: its measurements in the metrics' units, and its metadata."""
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
-    site.vocabulary.refresh()
-    return json_reply(job_object(row, job, vocabulary=site.vocabulary))
+    site.metrics.refresh()
+    return json_reply(job_object(row, job, metrics=site.metrics))
 
 
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
@@ -200,12 +200,12 @@ def get_job_report(
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
     verdicts = job_report(
-        row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=specs == "now"
+        row, job, definitions=site.definitions, metrics=site.metrics, is_now=specs == "now"
     )
     return json_reply([verdict.to_json() for verdict in verdicts])
 
 
-def job_object(row: JobRow, job: Job, *, vocabulary: Vocabulary) -> dict[str, Any]:
+def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
     """Return a job as the API shows it; dates are in UTC."""
     meta = {**job.meta, "packages": list(job.packages)}
     return {
@@ -213,18 +213,16 @@ def job_object(row: JobRow, job: Job, *, vocabulary: Vocabulary) -> dict[str, An
         "date_created": date_text(row.time_ns),
         "date_received": date_text(row.received_ns),
         "time_ns": row.time_ns,
-        "ci_dataset": dataset_of(job, vocabulary.schema.context(job.meta)),
+        "ci_dataset": dataset_of(job, metrics.schema.context(job.meta)),
         "s3_uri": None,
-        "measurements": list(measurement_objects(row.job_id, job, vocabulary=vocabulary)),
+        "measurements": list(measurement_objects(row.job_id, job, metrics=metrics)),
         "meta": meta,
     }
 
 
-def measurement_objects(
-    job_id: int, job: Job, *, vocabulary: Vocabulary
-) -> Iterator[dict[str, Any]]:
+def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
-    outcome = assess(job, metrics=vocabulary.metrics, schema=vocabulary.schema)
+    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
         identifier: blob.get("name")
@@ -236,7 +234,7 @@ def measurement_objects(
         shown: dict[str, Any] = {
             "metric": metric,
             "value": outcome.values.get(metric),
-            "unit": _unit_in_force(metric, item, vocabulary),
+            "unit": _unit_in_force(metric, item, metrics),
             "identifier": item.identifier,
             "job": job_id,
             "blobs": [
@@ -268,6 +266,6 @@ def find_blob(job: Job, identifier: str) -> dict[str, Any]:
     raise NotFoundError(f"The job has no blob {identifier}.")
 
 
-def _unit_in_force(metric: str, item: Measured, vocabulary: Vocabulary) -> str | None:
-    known = vocabulary.metrics.get(metric)
+def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:
+    known = metrics.now.by_name.get(metric)
     return item.unit if known is None or known.unit is None else known.unit

@@ -60,14 +60,14 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
     asked = request.query_params.multi_items()
     if {name for name, _ in asked} <= {"limit", "after"}:
         return _all_measurements(request, site)
-    question = read_question(asked, schema=site.vocabulary.schema, now_ns=time.time_ns())
+    question = read_question(asked, schema=site.metrics.schema, now_ns=time.time_ns())
     series = Series(site.reader, question)
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]
         link = None if cursor is None else next_link(request, site, after=cursor_text(cursor))
         return json_reply({"measurements": shown, "next": link})
-    chunks = answer_chunks(series, question, schema=site.vocabulary.schema)
+    chunks = answer_chunks(series, question, schema=site.metrics.schema)
     # What fails at once is said so; later the answer could only break off.
     first = next(chunks)
     return StreamingResponse(
@@ -81,7 +81,7 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
 
 def _all_measurements(request: Request, site: Site) -> Response:
     page = _page(request.query_params)
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     found, cursor = list_measurements(site.reader, after=_cursor(page), limit=page.limit)
     link = None if cursor is None else next_link(request, site, after=f"{cursor[0]}.{cursor[1]}")
     return json_reply({"measurements": found, "next": link})
@@ -92,8 +92,8 @@ def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
     """List the measurements of one job."""
     with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
-    site.vocabulary.refresh()
-    found = list(measurement_objects(job_id, job, vocabulary=site.vocabulary))
+    site.metrics.refresh()
+    found = list(measurement_objects(job_id, job, metrics=site.metrics))
     return json_reply({"measurements": found})
 
 
@@ -111,10 +111,10 @@ def post_measurement_(
     """
     _check_types(document)
     job = post_measurement(
-        site.record, site.vocabulary, job_id=job_id, document=document, account=account
+        site.record, site.metrics, job_id=job_id, document=document, account=account
     )
     site.background.wake()
-    (shown,) = measurement_objects(job_id, job, vocabulary=site.vocabulary)
+    (shown,) = measurement_objects(job_id, job, metrics=site.metrics)
     return json_reply(shown, status_code=201)
 
 
@@ -141,7 +141,7 @@ def list_measurements(
             if row.body is None:
                 continue
             job = document_of(row, added.get(row.job_id, []))
-            shown = list(measurement_objects(row.job_id, job, vocabulary=reader.vocabulary))
+            shown = list(measurement_objects(row.job_id, job, metrics=reader.metrics))
             start = seen if row.job_id == after[0] else 0
             room = limit - len(found)
             found.extend(shown[start : start + room])

@@ -113,7 +113,7 @@ def get_stats(site: SiteDep) -> Response:
             "stats": {
                 "last_job_date": date,
                 "number_of_jobs": jobs,
-                "number_of_metrics": len(site.vocabulary.metrics),
+                "number_of_metrics": len(site.metrics.now.by_name),
                 "number_of_measurements": measurements,
             }
         }
@@ -135,9 +135,9 @@ def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
 @router.get("/packages", responses=errors_of(422))
 def get_packages(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the verification packages that have metrics, in order."""
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     # Copied at once: another thread may add to them meanwhile.
-    metrics = list(site.vocabulary.metrics)
+    metrics = list(site.metrics.now.by_name)
     names = sorted({split_metric_name(name)[0] for name in metrics})
     found = [name for name in names if name > (page.after or "")]
     link = (

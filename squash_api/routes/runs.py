@@ -172,14 +172,14 @@ def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
 def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
     site.reader.catch_up()
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     run_id, pipeline = _as_kept(ci_id, ci_name)
     with site.reader.view() as view:
         runs = view.runs.first_jobs(run_id, pipeline=pipeline, env_name="jenkins", limit=MAX_PAGE)
         if not runs:
             raise NotFoundError(f"There is no job of the Jenkins run {ci_id}.")
         row, job = view.ask(load_job, runs[0].job_id)
-    shown = job_object(row, job, vocabulary=site.vocabulary)
+    shown = job_object(row, job, metrics=site.metrics)
     return json_reply({**shown, "jobs": [run.job_id for run in runs]})
 
 

@@ -34,9 +34,9 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
         row, job = view.ask(load_job, job_id)
         names = [target.name for target in site.settings.targets]
         deliveries = view.ask(job_deliveries, row, targets=names)
-    site.vocabulary.refresh()
-    schema = site.vocabulary.schema
-    outcome = assess(job, metrics=site.vocabulary.metrics, schema=schema)
+    site.metrics.refresh()
+    schema = site.metrics.schema
+    outcome = assess(job, metrics=site.metrics.now.by_name, schema=schema)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {

@@ -257,14 +257,26 @@ class Board:
 
     def entries(self) -> list[Entry]:
         """Return all metrics that are declared, limited or measured, in no order."""
+        return self._entries(None)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one metric, or None if there is nothing to say of it; no other is looked at."""
+        return next(iter(self._entries(name)), None)
+
+    def _entries(self, name: str | None) -> list[Entry]:
         with self._lock:
-            late = self._refresh()
+            late = self._refresh(name)
             snapshot = self._standings.definitions.at(None)
             standings: dict[str, list[Standing]] = {}
             for item in self._standings.present():
                 standings.setdefault(item.metric, []).append(item)
+            metrics = {
+                metric_id: metric
+                for metric_id, metric in self._standings.latest.metrics.items()
+                if name in (None, metric.name)
+            }
             with self._standings.reader.view() as view:
-                for metric_id, metric in list(self._standings.latest.metrics.items()):
+                for metric_id, metric in metrics.items():
                     self._look_at(
                         view,
                         metric_id,
@@ -275,7 +287,7 @@ class Board:
                     )
             return [
                 seen.entry
-                for seen in self._seen.values()
+                for seen in map(self._seen.__getitem__, metrics)
                 if seen.entry.rows or seen.metric.is_declared or _limits(seen.metric, snapshot)
             ]
 
@@ -304,12 +316,12 @@ class Board:
                         self._read_trends(view, metric_id, standings)
             return {key: self._trends[key][1] for key in asked}
 
-    def _refresh(self) -> dict[str, list[ExpectedSeries]]:
-        """Take in what is new; return the overdue series by metric."""
+    def _refresh(self, name: str | None) -> dict[str, list[ExpectedSeries]]:
+        """Take in what is new; return the overdue series by metric, of one or of all."""
         now_ns = self._clock()
         days = self._freshness.days()
         with self._standings.refreshed(now_ns=now_ns, days=days) as view:
-            series = self._freshness.series(view, now_ns=now_ns)
+            series = self._freshness.series(view, now_ns=now_ns, metric=name)
         late: dict[str, list[ExpectedSeries]] = {}
         for item in series:
             if item.late_s > 0:

@@ -191,18 +191,23 @@ class Freshness:
         ]
         return max((remembered_s(item) / 86400 for item in expects if item), default=0.0) + 1.0
 
-    def series(self, view: View, *, now_ns: int) -> list[ExpectedSeries]:
-        """Return all expected series, by specification."""
+    def series(self, view: View, *, now_ns: int, metric: str | None = None) -> list[ExpectedSeries]:
+        """Return all expected series, or those of one metric, by specification."""
         self._learn_expectations(view)
         ids = {row.name: metric_id for metric_id, row in self._latest.metrics.items()}
-        for known in self._known.values():
+        asked = {
+            name: known
+            for name, known in sorted(self._known.items())
+            if metric in (None, known.expected.metric)
+        }
+        for known in asked.values():
             metric_id = ids.get(known.expected.metric)
             if metric_id is not None:
                 self._find_jobs(view, known, metric_id)
         self._learn_arrivals(view)
         return [
             series
-            for name, known in sorted(self._known.items())
+            for name, known in asked.items()
             for series in expected_series(
                 known.expected,
                 {

@@ -21,7 +21,7 @@ from squash_api.judging.alert_plan import query_terms
 from squash_api.judging.specifications import OPERATORS, Specification
 from squash_api.judging.verdicts import Verdict, judge_job, threshold_in
 from squash_api.record.jobs import JobRow, current_revision
-from squash_api.record.metrics import KnownMetrics, MetricRow, Vocabulary
+from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import KnownMetric
 from squash_api.verify.units import UnitError
@@ -156,7 +156,7 @@ class JobStates:
     def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
         self._reader = reader
         self._definitions = definitions
-        self._schema = reader.vocabulary.schema
+        self._schema = reader.metrics.schema
         self._lock = threading.Lock()
         self._metrics = KnownMetrics()
         self._yardsticks: OrderedDict[int, Yardstick] = OrderedDict()
@@ -253,21 +253,21 @@ def job_report(
     job: Job,
     *,
     definitions: Definitions,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     is_now: bool,
 ) -> list[Verdict]:
     """Judge a job by the specifications in force at its receipt, or by today's; sorted by name."""
     revision = None if is_now else row.revision
-    vocabulary.refresh()
-    schema = vocabulary.schema
+    metrics.refresh()
+    schema = metrics.schema
     declared = definitions.metrics_in_force(revision)
-    metrics = {
+    measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
-        else vocabulary.metrics.get(item.metric)
+        else metrics.now.by_name.get(item.metric)
         for item in job.measurements
     }
-    known = {name: metric for name, metric in metrics.items() if metric is not None}
+    known = {name: metric for name, metric in measured.items() if metric is not None}
     outcome = assess(job, metrics=known, schema=schema)
     in_force = definitions.specifications_in_force(revision)
     values = {name: outcome.values.get(name) for name in known}

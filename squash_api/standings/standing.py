@@ -129,7 +129,7 @@ class Standings:
         self.latest = LatestValues(reader)
         self.reader = reader
         self.definitions = definitions
-        self.schema = reader.vocabulary.schema
+        self.schema = reader.metrics.schema
         self._lock = threading.Lock()
         self._standings: dict[Key, Standing] = {}
         self._waiting: set[Key] = set()

@@ -96,7 +96,6 @@ class Trends:
 
     def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
         self._reader = reader
-        self._vocabulary = reader.vocabulary
         self._definitions = definitions
         self._lock = threading.Lock()
         self._sets: OrderedDict[str, _Sets] = OrderedDict()
@@ -110,8 +109,8 @@ class Trends:
             If there is no such metric.
         """
         self._reader.catch_up()
-        self._vocabulary.refresh()
-        known = self._vocabulary.metrics.get(metric)
+        self._reader.metrics.refresh()
+        known = self._reader.metrics.now.by_name.get(metric)
         if known is None:
             raise NotFoundError(f"There is no metric {metric[:200]}.")
         return known.unit
@@ -121,7 +120,7 @@ class Trends:
         return limits_of(
             self._definitions.at(None).by_metric.get(metric, ()),
             unit=self.unit(metric),
-            schema=self._vocabulary.schema,
+            schema=self._reader.metrics.schema,
         )
 
     def newest_job(self, metric: str) -> int:
@@ -140,7 +139,7 @@ class Trends:
             If there is no such metric.
         """
         judge = LimitJudge(self.limits(metric))
-        axis = Axis(asked.x, is_tag=asked.x in self._vocabulary.schema.tags)
+        axis = Axis(asked.x, is_tag=asked.x in self._reader.metrics.schema.tags)
         sets = self._sets_of(metric)
 
         def find(view: View) -> tuple[TrendPoints, list[ChosenLine], dict[int, _JobOf]]:
@@ -220,7 +219,9 @@ class Trends:
             with self._reader.view() as view, suppress(NotFoundError):
                 _, job = view.ask(load_job, values[0].job.job_id)
                 metrics = {item.metric for item in job.measurements}
-        return sorted(numbers), sorted((metrics & self._vocabulary.metrics.keys()) - {metric})
+        return sorted(numbers), sorted(
+            (metrics & self._reader.metrics.now.by_name.keys()) - {metric}
+        )
 
     def _sets_of(self, metric: str) -> Mapping[int, Tags]:
         """Return the sets of tags with which a metric was measured; only new jobs are asked for."""

@@ -40,7 +40,7 @@ def test_only_jobs_that_measure_the_metric_are_requeued_though_none_was_in_the_i
 
 def test_a_job_that_comes_in_the_last_moment_is_requeued_in_any_case(world: World) -> None:
     late = Definitions(
-        world.record, Schema(), world.vocabulary, catch_up=lambda: world.measure_only("mag")
+        world.record, Schema(), world.metrics, catch_up=lambda: world.measure_only("mag")
     )
     assert late.post_metric("p.a", metric(unit="mmag"), ADA).requeued_jobs == 1
     assert world.requeued() == [1]
@@ -49,7 +49,7 @@ def test_a_job_that_comes_in_the_last_moment_is_requeued_in_any_case(world: Worl
 def test_requeued_jobs_are_derived_in_the_new_unit(world: World) -> None:
     world.measure("mag")
     world.definitions.post_metric("p.a", metric(unit="mmag"), ADA)
-    assert Deriver(world.record, world.vocabulary).rederive_some()
+    assert Deriver(world.record, world.metrics).rederive_some()
     with world.record.read() as connection:
         values = connection.exec_driver_sql("select value from measurement").scalars().all()
         assert jobs_to_rederive(connection, limit=10) == []

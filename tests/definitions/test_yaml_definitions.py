@@ -37,9 +37,9 @@ def test_yaml_becomes_definitions_with_their_places(world: World, tmp_path: Path
     assert (found.origin, found.source) == ("yaml", "srd/metrics/p.yaml:1")
 
 
-def test_yaml_metrics_are_in_the_vocabulary(world: World, tmp_path: Path) -> None:
+def test_yaml_metrics_are_in_the_metrics(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
-    assert world.vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=True)
+    assert world.metrics.now.by_name["p.a"] == KnownMetric("mmag", is_declared=True)
 
 
 def test_the_same_yaml_again_stores_nothing(world: World, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     world.definitions.sync_yaml([])
     assert world.definitions.list_metrics(limit=10) == []
-    assert world.vocabulary.metrics["p.a"] == KnownMetric("mmag", is_declared=False)
+    assert world.metrics.now.by_name["p.a"] == KnownMetric("mmag", is_declared=False)
 
 
 def test_what_the_api_defines_survives_a_change_of_yaml(world: World, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from squash_api.delivery.background import Background, Deriving
 from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.site import Site
@@ -150,7 +150,7 @@ def test_deriving_goes_on_after_a_failure_until_nothing_waits(
 def test_jobs_are_derived_though_nobody_asks(
     begin: Callable[..., Background], record: Record
 ) -> None:
-    threads = begin(Deriving(Deriver(record, Vocabulary(record, Schema()))))
+    threads = begin(Deriving(Deriver(record, Metrics(record, Schema()))))
     store_job(record)
     threads.wake()
     wait_until(lambda: through(record) == 1)

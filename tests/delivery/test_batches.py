@@ -10,7 +10,7 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.runs import runs_through
 from squash_api.record.deliveries import ensure_targets, get_target, mark_sent, reset_target
 from squash_api.record.jobs import bury_job, ids_between
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
@@ -27,9 +27,9 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 @pytest.fixture
 def points(record: Record) -> PointMaker:
-    vocabulary = Vocabulary(record, Schema())
-    deriver = Deriver(record, vocabulary)
-    return PointMaker(record, vocabulary, deriver, squash_url="https://squash.example")
+    metrics = Metrics(record, Schema())
+    deriver = Deriver(record, metrics)
+    return PointMaker(record, metrics, deriver, squash_url="https://squash.example")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_runs_are_derived_on_the_way(points: PointMaker, three_jobs: Record)
 
 
 def test_runs_that_somebody_else_has_derived_stay(points: PointMaker, three_jobs: Record) -> None:
-    Deriver(three_jobs, Vocabulary(three_jobs, Schema())).derive_runs_through(1)
+    Deriver(three_jobs, Metrics(three_jobs, Schema())).derive_runs_through(1)
     made(points, three_jobs, after=0)
     assert derived(three_jobs) == 3
 

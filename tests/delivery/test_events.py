@@ -14,7 +14,7 @@ from squash_api.delivery.events import JobEvents
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
 from squash_api.record.jobs import JobEvent, bury_job
-from squash_api.record.metrics import Vocabulary, meet_metrics
+from squash_api.record.metrics import Metrics, meet_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
@@ -32,7 +32,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 @pytest.fixture
 def job_events(record: Record) -> Iterator[JobEvents]:
     """Events whose rounds are done in a thread."""
-    deriver = Deriver(record, Vocabulary(record, Schema()))
+    deriver = Deriver(record, Metrics(record, Schema()))
     job_events = JobEvents(record, deriver, poll_s=0.01, heartbeat_s=0.02)
     background = Background([job_events])
     background.start()

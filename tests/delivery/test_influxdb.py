@@ -34,7 +34,7 @@ from squash_api.record.deliveries import (
     request_redelivery,
 )
 from squash_api.record.jobs import bury_job, get_job
-from squash_api.record.metrics import Vocabulary, declare_metrics
+from squash_api.record.metrics import Metrics, declare_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
@@ -63,12 +63,12 @@ def outlet(record: Record, influxdb: FakeInfluxDB) -> InfluxOutlet:
 
 
 def new_outlet(record: Record, influxdb: FakeInfluxDB, name: str = "default") -> InfluxOutlet:
-    vocabulary = Vocabulary(record, Schema())
-    deriver = Deriver(record, vocabulary)
+    metrics = Metrics(record, Schema())
+    deriver = Deriver(record, metrics)
     return InfluxOutlet(
         InfluxTarget(name=name, url="http://influx.invalid", token=SecretStr("t0k")),
         record,
-        PointMaker(record, vocabulary, deriver, squash_url="https://squash.example/api"),
+        PointMaker(record, metrics, deriver, squash_url="https://squash.example/api"),
         transport=httpx.MockTransport(influxdb),
     )
 

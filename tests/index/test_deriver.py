@@ -15,7 +15,7 @@ from squash_api.index.runs import Runs, runs_through
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import add_measurement, bury_job
-from squash_api.record.metrics import Vocabulary, declare_metrics, meet_metrics, metric_ids
+from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.record.tables import measurement
 from squash_api.schema.names import Schema
@@ -35,7 +35,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 @pytest.fixture
 def deriver(record: Record) -> Deriver:
-    return Deriver(record, Vocabulary(record, Schema()))
+    return Deriver(record, Metrics(record, Schema()))
 
 
 def index(record: Record) -> dict[tuple[str, int], float | None]:
@@ -249,7 +249,7 @@ def test_what_is_added_after_the_run_was_derived_is_counted(
 def test_two_derivers_at_once_derive_every_job_once(record: Record) -> None:
     for _ in range(80):
         store_job(record, body=make_body(measured()))
-    derivers = [Deriver(record, Vocabulary(record, Schema())) for _ in range(2)]
+    derivers = [Deriver(record, Metrics(record, Schema())) for _ in range(2)]
     threads = [threading.Thread(target=deriver.catch_up) for deriver in derivers]
     for thread in threads:
         thread.start()

@@ -16,7 +16,7 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
 )
 from squash_api.record.jobs import get_job
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
@@ -37,8 +37,8 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 
 @pytest.fixture
-def vocabulary(record: Record) -> Vocabulary:
-    return Vocabulary(record, Schema())
+def metrics(record: Record) -> Metrics:
+    return Metrics(record, Schema())
 
 
 def new_job(record: Record, *measurements: dict[str, Any], **changes: Any) -> int:
@@ -48,12 +48,12 @@ def new_job(record: Record, *measurements: dict[str, Any], **changes: Any) -> in
 
 def add(
     record: Record,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     job: int,
     document: dict[str, Any],
     account: Account = ADA,
 ) -> None:
-    post_measurement(record, vocabulary, job_id=job, document=document, account=account)
+    post_measurement(record, metrics, job_id=job, document=document, account=account)
 
 
 def test_a_deleted_job_leaves_who_and_when(record: Record) -> None:
@@ -95,41 +95,41 @@ def test_an_admin_may_delete_what_is_somebody_elses(record: Record) -> None:
 
 
 def test_an_added_measurement_is_sent_to_targets_that_had_the_job(
-    record: Record, vocabulary: Vocabulary
+    record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record, measured())
     record.write(lambda c: mark_taken(c, "base", after=0, through=job))
     record.write(
         lambda c: mark_sent(c, "base", through=job, redelivered=[], quarantined=[], now_ns=1)
     )
-    add(record, vocabulary, job, measured("p.b"))
+    add(record, metrics, job, measured("p.b"))
     with record.read() as connection:
         assert [item[0] for item in pending_redeliveries(connection, "base", limit=10)] == [job]
 
 
-def test_a_refused_measurement_changes_nothing(record: Record, vocabulary: Vocabulary) -> None:
+def test_a_refused_measurement_changes_nothing(record: Record, metrics: Metrics) -> None:
     job = new_job(record, measured("p.a", 1.0, "mag"))
     with pytest.raises(InvalidInputError, match="unit 'm' does not convert"):
-        add(record, vocabulary, job, measured("p.a", 1.0, "m"))
+        add(record, metrics, job, measured("p.a", 1.0, "m"))
     with pytest.raises(ForbiddenError):
-        add(record, vocabulary, job, measured("p.new"), BOB)
-    vocabulary.refresh()
-    assert set(vocabulary.metrics) == {"p.a"}
+        add(record, metrics, job, measured("p.new"), BOB)
+    metrics.refresh()
+    assert set(metrics.now.by_name) == {"p.a"}
 
 
 def test_a_measurement_is_judged_by_the_record_not_by_what_is_remembered(
-    record: Record, vocabulary: Vocabulary
+    record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record)
-    behind = Vocabulary(record, Schema())
-    add(record, vocabulary, job, measured("p.a", 1.0, "mag"))
-    assert "p.a" not in behind.metrics
+    behind = Metrics(record, Schema())
+    add(record, metrics, job, measured("p.a", 1.0, "mag"))
+    assert "p.a" not in behind.now.by_name
     with pytest.raises(InvalidInputError, match="does not convert"):
         add(record, behind, job, measured("p.a", 1.0, "m"))
 
 
 def test_of_two_first_measurements_at_once_one_gives_the_unit(
-    record: Record, vocabulary: Vocabulary
+    record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record)
     outcomes: list[str] = []
@@ -138,7 +138,7 @@ def test_of_two_first_measurements_at_once_one_gives_the_unit(
     def run(unit: str) -> None:
         barrier.wait()
         try:
-            add(record, vocabulary, job, measured("p.a", 1.0, unit))
+            add(record, metrics, job, measured("p.a", 1.0, unit))
             outcomes.append(unit)
         except InvalidInputError:
             outcomes.append("")

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from squash_api.index.contexts import Contexts
 from squash_api.index.deriver import Deriver
 from squash_api.index.values import Values
-from squash_api.record.metrics import Vocabulary, meet_metrics, metric_ids
+from squash_api.record.metrics import Metrics, meet_metrics, metric_ids
 from squash_api.record.record import Record
 from squash_api.record.tables import tag_set
 from squash_api.schema.names import Schema
@@ -29,7 +29,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
     ]:
         body = make_body(measured("p.a", value), measured("p.b", None), filter_name=band)
         store_job(record, body=body, asked_ns=asked_ns)
-    Deriver(record, Vocabulary(record, Schema())).catch_up()
+    Deriver(record, Metrics(record, Schema())).catch_up()
     yield record
     record.close()
 

@@ -17,7 +17,7 @@ from squash_api.errors import (
 )
 from squash_api.ingest.ingest import VERIFY, WIRES, Ingested, ingest_job
 from squash_api.record.jobs import get_job, last_job_id
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale
 from squash_api.record.users import disable
@@ -38,14 +38,14 @@ def account(record: Record) -> Account:
 
 
 @pytest.fixture
-def vocabulary(record: Record) -> Vocabulary:
-    return Vocabulary(record, Schema())
+def metrics(record: Record) -> Metrics:
+    return Metrics(record, Schema())
 
 
 async def take(
     record: Record,
     account: Account,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     body: bytes,
     *,
     is_strict: bool = False,
@@ -55,7 +55,7 @@ async def take(
         wire=WIRES[VERIFY],
         account=account,
         record=record,
-        vocabulary=vocabulary,
+        metrics=metrics,
         is_strict=is_strict,
     )
 
@@ -66,10 +66,10 @@ def stored_jobs(record: Record) -> int:
 
 
 async def test_the_bytes_are_kept_as_received(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
     body = b' {"measurements" : [ ], "unknown": 1e3 }\n'
-    found = await take(record, account, vocabulary, body)
+    found = await take(record, account, metrics, body)
     with record.read() as connection:
         row = get_job(connection, found.stored.job_id)
     assert row is not None
@@ -77,9 +77,9 @@ async def test_the_bytes_are_kept_as_received(
 
 
 async def test_the_job_is_on_the_disk_when_it_is_accepted(
-    record: Record, account: Account, vocabulary: Vocabulary, tmp_path: Path
+    record: Record, account: Account, metrics: Metrics, tmp_path: Path
 ) -> None:
-    found = await take(record, account, vocabulary, make_body(measured()))
+    found = await take(record, account, metrics, make_body(measured()))
     other = open_record(tmp_path)
     try:
         assert stored_jobs(other) == found.stored.job_id
@@ -88,11 +88,11 @@ async def test_the_job_is_on_the_disk_when_it_is_accepted(
 
 
 async def test_a_metric_that_was_met_is_known_at_once(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
-    found = await take(record, account, vocabulary, make_body(measured("p.new", 1.0, "mag")))
+    found = await take(record, account, metrics, make_body(measured("p.new", 1.0, "mag")))
     assert found.outcome.new_units == {"p.new": "mag"}
-    assert vocabulary.metrics["p.new"].unit == "mag"
+    assert metrics.now.by_name["p.new"].unit == "mag"
 
 
 @pytest.mark.parametrize(
@@ -107,51 +107,51 @@ async def test_a_metric_that_was_met_is_known_at_once(
 async def test_of_what_is_no_job_nothing_is_stored(
     record: Record,
     account: Account,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     body: bytes,
     error: type[Exception],
 ) -> None:
     with pytest.raises(error):
-        await take(record, account, vocabulary, body)
+        await take(record, account, metrics, body)
     assert stored_jobs(record) == 0
 
 
 async def test_strict_mode_names_each_place_and_meets_no_metric(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
     body = make_body(
         measured("p.a", 1), measured("p.b", "x"), measured("p.a", 2), measured("p.a", "y")
     )
     with pytest.raises(SkippedInStrictModeError, match="4 of 4 measurements would be") as caught:
-        await take(record, account, vocabulary, body, is_strict=True)
+        await take(record, account, metrics, body, is_strict=True)
     assert [item.loc[-1] for item in caught.value.detail] == [0, 2, 3, 1]
-    assert (stored_jobs(record), dict(vocabulary.metrics)) == (0, {})
+    assert (stored_jobs(record), dict(metrics.now.by_name)) == (0, {})
 
 
 async def test_a_user_who_was_disabled_meanwhile_stores_nothing(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
     record.write(lambda connection: disable(connection, "ada"))
     with pytest.raises(UnauthorizedError, match="User does not exist"):
-        await take(record, account, vocabulary, make_body(measured()))
+        await take(record, account, metrics, make_body(measured()))
     assert stored_jobs(record) == 0
 
 
 async def test_a_second_service_judges_by_what_the_first_has_learned(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
-    behind = Vocabulary(record, Schema())
-    await take(record, account, vocabulary, make_body(measured("p.a", 1, "mag")))
-    assert "p.a" not in behind.metrics
+    behind = Metrics(record, Schema())
+    await take(record, account, metrics, make_body(measured("p.a", 1, "mag")))
+    assert "p.a" not in behind.now.by_name
     found = await take(record, account, behind, make_body(measured("p.a", 1, "m")))
     assert [skip.metric for skip in found.outcome.skipped] == ["p.a"]
 
 
 async def test_of_two_first_values_at_once_one_gives_the_unit(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
     bodies = [make_body(measured("p.a", 1, unit)) for unit in ("mag", "m") * 5]
-    found = await asyncio.gather(*(take(record, account, vocabulary, body) for body in bodies))
+    found = await asyncio.gather(*(take(record, account, metrics, body) for body in bodies))
     kept = [item.outcome.kept for item in found]
     skipped = [len(item.outcome.skipped) for item in found]
     assert (sum(kept), sum(skipped)) == (5, 5)
@@ -165,25 +165,23 @@ async def test_of_two_first_values_at_once_one_gives_the_unit(
     ],
 )
 async def test_a_time_that_was_not_asked_for_is_noted(
-    record: Record, account: Account, vocabulary: Vocabulary, changes: Any, note: str
+    record: Record, account: Account, metrics: Metrics, changes: Any, note: str
 ) -> None:
-    found = await take(record, account, vocabulary, make_body(measured(), **changes))
+    found = await take(record, account, metrics, make_body(measured(), **changes))
     assert note in found.outcome.notes[0]
     assert found.stored.time_ns == found.stored.received_ns
 
 
-async def test_bare_tokens_are_noted(
-    record: Record, account: Account, vocabulary: Vocabulary
-) -> None:
+async def test_bare_tokens_are_noted(record: Record, account: Account, metrics: Metrics) -> None:
     body = json.dumps({"measurements": [measured("p.a", float("nan"))]}).encode()
-    found = await take(record, account, vocabulary, body)
+    found = await take(record, account, metrics, body)
     assert "1 bare NaN or Infinity in the body were read as null" in found.outcome.notes
 
 
 async def test_it_gives_up_where_the_metrics_never_hold_still(
     record: Record,
     account: Account,
-    vocabulary: Vocabulary,
+    metrics: Metrics,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def store_none(
@@ -193,14 +191,14 @@ async def test_it_gives_up_where_the_metrics_never_hold_still(
 
     monkeypatch.setattr(JobStore, "short", store_none)
     with pytest.raises(RecordUnavailableError, match="changing too fast"):
-        await take(record, account, vocabulary, make_body(measured()))
+        await take(record, account, metrics, make_body(measured()))
 
 
 async def test_a_job_is_deliverable_if_it_has_a_value(
-    record: Record, account: Account, vocabulary: Vocabulary
+    record: Record, account: Account, metrics: Metrics
 ) -> None:
     jobs = [
-        await take(record, account, vocabulary, make_body(measured("p.a", value)))
+        await take(record, account, metrics, make_body(measured("p.a", value)))
         for value in (1.0, None)
     ]
     with record.read() as connection:

@@ -11,7 +11,7 @@ from squash_api.index.contexts import Contexts
 from squash_api.index.derived import jobs_to_rederive, oldest_unindexed_ns
 from squash_api.index.deriver import Deriver
 from squash_api.record import database
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import make_body, measured
@@ -79,7 +79,7 @@ def test_until_then_the_measurements_stay_and_the_contexts_are_known_to_be_missi
 
 
 def test_in_the_end_every_job_has_its_context_and_its_measurements(record: Record) -> None:
-    deriver = Deriver(record, Vocabulary(record, Schema()))
+    deriver = Deriver(record, Metrics(record, Schema()))
     while deriver.derive_some():
         pass
     with record.read() as connection:

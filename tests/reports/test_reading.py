@@ -95,7 +95,7 @@ def test_values_that_wait_for_another_unit_are_derived_first(jobs: MeasuredJobs)
         requeue_metrics(connection, ["p.a"], request=1)
 
     jobs.record.write(change)
-    jobs.vocabulary.refresh()
+    jobs.metrics.refresh()
     (found,) = read(jobs)
     assert (found.value, found.unit) == (0.001, "mag")
 

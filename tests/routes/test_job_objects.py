@@ -9,7 +9,7 @@ from squash_api.errors import NotFoundError
 from squash_api.index.jobs import post_measurement
 from squash_api.index.reader import Reader
 from squash_api.ingest.document import Job, decode_job
-from squash_api.record.metrics import Vocabulary
+from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.routes.jobs import find_blob, measurement_objects
 from squash_api.routes.measurements import list_measurements
@@ -44,8 +44,8 @@ def reader(site: Site) -> Reader:
 
 
 @pytest.fixture
-def vocabulary(reader: Reader) -> Vocabulary:
-    return reader.vocabulary
+def metrics(reader: Reader) -> Metrics:
+    return reader.metrics
 
 
 def new_job(record: Record, *measurements: dict[str, Any], **changes: Any) -> int:
@@ -56,7 +56,7 @@ def new_job(record: Record, *measurements: dict[str, Any], **changes: Any) -> in
 def test_a_page_of_measurements_ends_where_it_is_full(record: Record, reader: Reader) -> None:
     for number in range(3):
         new_job(record, measured("p.a"), measured("p.b"), asked_ns=number)
-    reader.vocabulary.refresh()
+    reader.metrics.refresh()
     cursor: tuple[int, int] | None = (0, 0)
     pages = []
     while cursor is not None:
@@ -68,19 +68,17 @@ def test_a_page_of_measurements_ends_where_it_is_full(record: Record, reader: Re
 def test_added_measurements_are_listed_with_their_job(record: Record, reader: Reader) -> None:
     job = new_job(record, measured("p.a"))
     new_job(record, measured("p.z"), asked_ns=2)
-    post_measurement(record, reader.vocabulary, job_id=job, document=measured("p.b"), account=ADA)
+    post_measurement(record, reader.metrics, job_id=job, document=measured("p.b"), account=ADA)
     found, _ = list_measurements(reader, after=(0, 0), limit=10)
     assert [item["metric"] for item in found] == ["p.a", "p.b", "p.z"]
 
 
 @pytest.mark.parametrize("identifier", [[1], {"a": 1}, 3, None, True])
-def test_blobs_of_odd_identifiers_harm_no_measurement(
-    vocabulary: Vocabulary, identifier: Any
-) -> None:
+def test_blobs_of_odd_identifiers_harm_no_measurement(metrics: Metrics, identifier: Any) -> None:
     item = measured() | {"blob_refs": [identifier, "b"]}
     blobs = [{"identifier": identifier, "name": "odd"}, {"identifier": "b", "name": "B"}]
     job = decode_job(make_body(item, blobs=blobs))
-    (shown,) = measurement_objects(1, job, vocabulary=vocabulary)
+    (shown,) = measurement_objects(1, job, metrics=metrics)
     assert shown["blobs"] == [{"identifier": "b", "name": "B", "s3_uri": None}]
 
 

@@ -42,7 +42,7 @@ def test_what_is_declared_and_has_no_value_was_never_seen(board: Board) -> None:
 
 
 def test_what_is_measured_and_not_declared_is_there(site: Observatory, board: Board) -> None:
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     site.define_metrics(metric("p.c"))
     site.job(1.0, name="p.c")
     site.definitions.delete_metric("p.c", ADA)
@@ -193,3 +193,16 @@ def test_what_has_not_changed_is_not_made_again(site: Observatory, board: Board)
     after = entries(board)
     assert after["p.b"] is before["p.b"]
     assert after["p.a"] is not before["p.a"]
+
+
+def test_one_metric_is_looked_at_alone(site: Observatory, board: Board) -> None:
+    site.define(expecting(), spec("p.b.design", value=5.0))
+    loaded_ago(site.record, 3 * DAY_NS, now_ns=site.now_ns)
+    site.job(6.0, ago_ns=2 * DAY_NS, filter="r")
+    site.job(4.0, name="p.b")
+    assert board.entry("p.a") == entries(Board(site.standings, clock=lambda: site.now_ns))["p.a"]
+    assert board.entry("p.a").states == ("WARNING", "late")  # type: ignore[union-attr]
+    assert [seen.entry.name for seen in board._seen.values()] == ["p.a"]
+    site.job(7.0, name="p.b")
+    assert values(board, "p.b") == [7.0]
+    assert board.entry("p.zzz") is None

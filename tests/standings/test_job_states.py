@@ -100,7 +100,7 @@ def test_a_job_that_is_measured_again_is_judged_again(site: Observatory, states:
     job = site.job(9.0)
     assert state(states, job).word == "WARNING"
     document = {"metric": "p.a", "value": 1.0, "unit": "mmag"}
-    post_measurement(site.record, site.vocabulary, job_id=job, document=document, account=ADA)
+    post_measurement(site.record, site.metrics, job_id=job, document=document, account=ADA)
     site.derive()
     assert state(states, job).word == "passed"
 
@@ -140,7 +140,7 @@ def test_states_agree_with_reports(site: Observatory, states: JobStates) -> None
         with site.record.read() as connection:
             row, job = load_job(connection, job_id)
         verdicts = job_report(
-            row, job, definitions=site.definitions, vocabulary=site.vocabulary, is_now=False
+            row, job, definitions=site.definitions, metrics=site.metrics, is_now=False
         )
         failed = [item.level for item in verdicts if item.status == "failed"]
         assert found[job_id] == JobState(

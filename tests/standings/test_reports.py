@@ -28,7 +28,7 @@ def report(world: World, job: int, *, is_now: bool = False) -> dict[str, Verdict
         row,
         document,
         definitions=world.definitions,
-        vocabulary=world.vocabulary,
+        metrics=world.metrics,
         is_now=is_now,
     )
     return {verdict.specification: verdict for verdict in verdicts}

@@ -225,7 +225,7 @@ def test_until_a_value_is_converted_it_is_not_judged_in_the_new_unit(site: Obser
     site.record.write(lambda c: declare_metrics(c, {"p.a": "mag"}))
     site.record.write(lambda c: requeue_metrics(c, ["p.a"], request=9))
     assert site.stand() == before
-    site.vocabulary.refresh()
+    site.metrics.refresh()
     site.derive()
     assert site.stand()["p.a", HSC].unit == "mag"
 

@@ -53,7 +53,7 @@ class Observatory(World):
     ) -> int:
         """Store and derive a job of so long ago, which was received then unless it is said."""
         received = ago_ns if received_ago_ns is None else received_ago_ns
-        self.vocabulary.refresh()
+        self.metrics.refresh()
         job_id = store_job(
             self.record,
             body=make_body(measured(name, value), **({"instrument": "HSC"} | meta)),

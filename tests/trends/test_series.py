@@ -78,7 +78,7 @@ def test_the_metrics_own_unit_changes_no_bit(jobs: MeasuredJobs) -> None:
 
 def test_a_value_without_equivalent_is_absent(jobs: MeasuredJobs) -> None:
     jobs.record.write(lambda connection: declare_metrics(connection, {"f.a": "Jy"}))
-    jobs.vocabulary.refresh()
+    jobs.metrics.refresh()
     jobs.add({"f.a": -1.0})
     assert [item.value for item in jobs.values(metrics=("f.a",), unit="mag(AB)")] == [None]
 

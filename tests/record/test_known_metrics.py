@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.record.definitions import DefinitionRow, append_definitions
-from squash_api.record.metrics import Vocabulary, declare_metrics, meet_metrics, withdraw_metrics
+from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, withdraw_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import open_record
@@ -22,78 +22,78 @@ def meet(record: Record, **units: str | None) -> None:
     record.write(lambda connection: meet_metrics(connection, named))
 
 
-def known(vocabulary: Vocabulary) -> dict[str, tuple[str | None, bool]]:
-    return {name: (row.unit, row.is_declared) for name, row in vocabulary.metrics.items()}
+def known(metrics: Metrics) -> dict[str, tuple[str | None, bool]]:
+    return {name: (row.unit, row.is_declared) for name, row in metrics.now.by_name.items()}
 
 
 def test_an_empty_record_has_no_metrics(record: Record) -> None:
-    vocabulary = Vocabulary(record, Schema())
-    assert (dict(vocabulary.metrics), vocabulary.revision) == ({}, 0)
+    metrics = Metrics(record, Schema())
+    assert (dict(metrics.now.by_name), metrics.now.revision) == ({}, 0)
 
 
 def test_metrics_of_the_record_are_there_from_the_beginning(record: Record) -> None:
     meet(record, a="mag", b=None)
-    assert known(Vocabulary(record, Schema())) == {"p.a": ("mag", False), "p.b": (None, False)}
+    assert known(Metrics(record, Schema())) == {"p.a": ("mag", False), "p.b": (None, False)}
 
 
 def test_what_is_new_comes_with_the_next_refresh(record: Record) -> None:
-    vocabulary = Vocabulary(record, Schema())
+    metrics = Metrics(record, Schema())
     meet(record, a="mag")
-    assert not vocabulary.metrics
-    vocabulary.refresh()
-    assert set(vocabulary.metrics) == {"p.a"}
+    assert not metrics.now.by_name
+    metrics.refresh()
+    assert set(metrics.now.by_name) == {"p.a"}
 
 
 def test_what_has_changed_comes_with_the_next_refresh(record: Record) -> None:
     meet(record, a="mag", b=None)
-    vocabulary = Vocabulary(record, Schema())
+    metrics = Metrics(record, Schema())
     record.write(lambda connection: declare_metrics(connection, {"p.a": "mmag"}))
-    vocabulary.refresh()
-    assert known(vocabulary)["p.a"] == ("mmag", True)
+    metrics.refresh()
+    assert known(metrics)["p.a"] == ("mmag", True)
     record.write(lambda connection: withdraw_metrics(connection, ["p.a"]))
-    vocabulary.refresh()
-    assert known(vocabulary) == {"p.a": ("mmag", False), "p.b": (None, False)}
+    metrics.refresh()
+    assert known(metrics) == {"p.a": ("mmag", False), "p.b": (None, False)}
 
 
 def test_the_revision_is_that_of_the_definitions(record: Record) -> None:
-    vocabulary = Vocabulary(record, Schema())
+    metrics = Metrics(record, Schema())
     row = DefinitionRow(kind="metric", name="p.a", document={}, origin="api", created_ns=0)
     record.write(lambda connection: append_definitions(connection, [row, row]))
-    vocabulary.refresh()
-    assert vocabulary.revision == 2
+    metrics.refresh()
+    assert metrics.now.revision == 2
 
 
 def test_a_metric_whose_name_has_become_a_tag_is_left_out(record: Record) -> None:
     meet(record, site="mag", a="mag")
-    assert set(Vocabulary(record, Schema(("site",))).metrics) == {"p.a"}
+    assert set(Metrics(record, Schema(("site",))).now.by_name) == {"p.a"}
 
 
 def test_the_metrics_cannot_be_changed_by_who_reads_them(record: Record) -> None:
-    empty = Vocabulary(record, Schema())
+    empty = Metrics(record, Schema())
     meet(record, a="mag")
-    for vocabulary in (empty, Vocabulary(record, Schema())):
+    for metrics in (empty, Metrics(record, Schema())):
         with pytest.raises(TypeError):
-            vocabulary.metrics["p.b"] = None  # type: ignore[index]
+            metrics.now.by_name["p.b"] = None  # type: ignore[index]
 
 
 def test_what_was_read_before_stays_as_it_was(record: Record) -> None:
     meet(record, a="mag")
-    vocabulary = Vocabulary(record, Schema())
-    before = vocabulary.metrics
+    metrics = Metrics(record, Schema())
+    before = metrics.now.by_name
     meet(record, b="mag")
-    vocabulary.refresh()
-    assert (set(before), set(vocabulary.metrics)) == ({"p.a"}, {"p.a", "p.b"})
+    metrics.refresh()
+    assert (set(before), set(metrics.now.by_name)) == ({"p.a"}, {"p.a", "p.b"})
 
 
 def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) -> None:
     meet(record, a="mag")
-    vocabulary = Vocabulary(record, Schema())
+    metrics = Metrics(record, Schema())
     with record.read() as connection:
-        assert vocabulary.as_of(connection).version == 1
+        assert metrics.as_of(connection).version == 1
         meet(record, b="s")
-        vocabulary.refresh()
-        assert set(vocabulary.as_of(connection).by_name) == {"p.a"}
+        metrics.refresh()
+        assert set(metrics.as_of(connection).by_name) == {"p.a"}
     meet(record, c="s")
     with record.read() as connection:
-        assert set(vocabulary.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
-    assert set(vocabulary.metrics) == {"p.a", "p.b", "p.c"}
+        assert set(metrics.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
+    assert set(metrics.now.by_name) == {"p.a", "p.b", "p.c"}
