@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
     from squash_api.delivery.events import JobEvents
-    from squash_api.delivery.influxdb import InfluxOutlet
+    from squash_api.delivery.outlet import Outlet
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
     from squash_api.standings.job_states import JobStates
     from squash_api.standings.standing import Standings
-    from squash_api.standings.watch import Outlet, Watch
+    from squash_api.standings.watch import TakesLines, Watch
     from squash_api.trends.trends import Trends
 
 _TURN_S = 0.001
@@ -231,7 +231,7 @@ class Site:
         outlets = self.outlets(targets)
         return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
 
-    def outlets(self, targets: Sequence[InfluxTarget]) -> list[InfluxOutlet]:
+    def outlets(self, targets: Sequence[InfluxTarget]) -> list[Outlet]:
         """Return new outlets, one for each target."""
         from squash_api.delivery.background import OUTLETS
         from squash_api.delivery.batches import PointMaker
@@ -246,7 +246,7 @@ class Site:
             for target in targets
         ]
 
-    def watch(self, outlets: Sequence[Outlet]) -> Watch | None:
+    def watch(self, outlets: Sequence[TakesLines]) -> Watch | None:
         """Return a new watch; None if the settings want none, or if it could tell nobody."""
         from squash_api.standings.watch import Watch
 
