@@ -219,12 +219,8 @@ class Results:
             tally = sink.tally
             tally.values += 1
             if job.time_ns > tally.time_ns:
-                tally.time_ns, tally.job, tally.value, tally.limits = (
-                    job.time_ns,
-                    job,
-                    value,
-                    limits,
-                )
+                tally.time_ns, tally.job = job.time_ns, job
+                tally.value, tally.limits = value, limits
             if value is None:
                 tally.absent += 1
                 continue
