@@ -50,6 +50,11 @@ class Judged:
     is_limited: bool
     broken: Sequence[Limit]
 
+    @property
+    def severity(self) -> int:
+        """How bad it is, 0 to 3."""
+        return max((limit.severity for limit in self.broken), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class TrendLine:
@@ -65,12 +70,13 @@ class TrendLine:
 class Trend:
     """What was found: `count` values, and `outside` more that have no place on the axis.
 
-    `common` are the tags that all series have, `lines` those in which they differ.
+    `common` are the tags that all series have, `lines` those in which they differ. `limits` are
+    those that apply to any of the values, each with whether it applies to all.
     """
 
     common: Combination
     lines: Sequence[TrendLine]
-    limits: Sequence[Limit]
+    limits: Sequence[tuple[Limit, bool]]
     count: int
     outside: int
 

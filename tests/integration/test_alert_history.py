@@ -127,7 +127,9 @@ def _read(told: Told) -> tuple[str, str, str, int]:
 def test_kapacitor_sends_what_the_history_says(bench: Bench, tmp_path: Path) -> None:
     directory = write_metrics_package(tmp_path, metrics=METRICS, specs=SPECS)
     package = load_metrics_package(directory, today=LONG_AGO)
-    history = AlertHistory(watched_metrics(package, SCHEMA))
+    history = AlertHistory(
+        watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
+    )
     expected: Counter[tuple[str, str, str, int]] = Counter()
     for job in _jobs():
         _send(bench, job)

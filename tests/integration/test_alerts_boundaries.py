@@ -107,7 +107,7 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
     found = []
     for query in queries.values():
         metrics = {
-            item.metric: -1e300 if item.operator in (">", ">=") else 1e300
+            item.metric: next(value for value in (1e300, -1e300) if not item.criterion.holds(value))
             for item in package.specifications.values()
             if item.metadata_query == query
         }
@@ -118,8 +118,8 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
 def branches_of(package: MetricsPackage) -> dict[str, str]:
     """Return the beginning of the alert's id by specification."""
     return {
-        limit.specification: f"{item.metric.name}/{branch_key(branch)}"
-        for item in watched_metrics(package, SCHEMA)
+        limit.name: f"{item.metric.name}/{branch_key(branch)}"
+        for item in watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
         for branch in item.branches
         for limit in branch.limits
     }
