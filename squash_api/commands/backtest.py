@@ -90,7 +90,7 @@ def _run(
             site.record,
             tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
             old=_old_set(old, site, metrics),
-            new=set_of_package(package, record=site.record, schema=site.schema, metrics=metrics),
+            new=set_of_package(package, recorded=site.metrics, metrics=metrics),
             schema=site.schema,
             dataset=None if dataset is None else tag_text(dataset),
         )
@@ -107,7 +107,7 @@ def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
 
 def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> SpecificationSet:
     if not directories:
-        in_force = set_in_force(site.record, schema=site.schema, metrics=metrics)
+        in_force = set_in_force(site.definitions.in_force, recorded=site.metrics, metrics=metrics)
         if in_force.specifications or not site.settings.specs:
             return in_force
     chosen = directories or list(site.settings.specs)
@@ -116,7 +116,7 @@ def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> Specifi
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
         fail(f"the specifications to compare with have problems:\n{lines}")
-    return set_of_package(package, record=site.record, schema=site.schema, metrics=metrics)
+    return set_of_package(package, recorded=site.metrics, metrics=metrics)
 
 
 def _since_ns(text: str) -> int:

@@ -53,11 +53,7 @@ class SpecificationSet:
 
 
 def set_of_package(
-    package: MetricsPackage,
-    *,
-    record: Record,
-    schema: Schema,
-    metrics: Collection[str] = (),
+    package: MetricsPackage, *, recorded: Metrics, metrics: Collection[str] = ()
 ) -> SpecificationSet:
     """Return the specifications of a metrics package.
 
@@ -65,22 +61,16 @@ def set_of_package(
     ----------
     package
         Without problems.
-    record
+    recorded
         What knows the units of metrics that the package does not define.
     metrics
         Only specifications on these metrics or verification packages; empty: on all.
     """
-    return _set_of(
-        package.specifications,
-        package.metrics,
-        Metrics(record, schema).now.by_name,
-        schema,
-        metrics,
-    )
+    return _set_of(package.specifications, package.metrics, recorded, metrics)
 
 
 def set_in_force(
-    record: Record, *, schema: Schema, metrics: Collection[str] = ()
+    definitions: DefinitionsInForce, *, recorded: Metrics, metrics: Collection[str] = ()
 ) -> SpecificationSet:
     """Return the specifications from YAML that the record has in force; the others never alert.
 
@@ -89,22 +79,19 @@ def set_in_force(
     metrics
         Only specifications on these metrics or verification packages; empty: on all.
     """
-    snapshot = DefinitionsInForce(record, schema).at(None)
+    snapshot = definitions.at(None)
     specifications = {
         name: defined.content
         for name, defined in snapshot.specifications.items()
         if defined.origin == "yaml"
     }
-    return _set_of(
-        specifications, snapshot.declared, Metrics(record, schema).now.by_name, schema, metrics
-    )
+    return _set_of(specifications, snapshot.declared, recorded, metrics)
 
 
 def _set_of(
     specifications: Mapping[str, Specification],
     declared: Mapping[str, Metric],
-    metrics: Mapping[str, KnownMetric],
-    schema: Schema,
+    recorded: Metrics,
     wanted: Collection[str],
 ) -> SpecificationSet:
     # A stored metric that cannot be read any more is logged by who reads it.
@@ -115,10 +102,10 @@ def _set_of(
         and (not wanted or item.metric in wanted or item.metric.partition(".")[0] in wanted)
     }
     known = {
-        **metrics,
+        **recorded.now.by_name,
         **{name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()},
     }
-    watched = watched_metrics(chosen.values(), declared, schema)
+    watched = watched_metrics(chosen.values(), declared, recorded.schema)
     return SpecificationSet(chosen, tuple(watched), known)
 
 

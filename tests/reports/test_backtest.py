@@ -122,7 +122,7 @@ def test_a_job_deleted_meanwhile_is_left_out(past: Past) -> None:
     gone = past.add({AM1: 9.0}, run="R1")
     batches = jobs_to_judge(past.record, since_ns=0)
     past.record.write(lambda connection: bury_job(connection, job_id=gone, user_id=1, deleted_ns=1))
-    specs = set_in_force(past.record, schema=SCHEMA)
+    specs = set_in_force(past.definitions.in_force, recorded=past.metrics)
     outcome = backtest(past.record, batches, old=specs, new=specs, schema=SCHEMA)
     assert batches == [[gone]]
     assert outcome.jobs == 0

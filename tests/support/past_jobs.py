@@ -71,8 +71,8 @@ class Past(Site):
         return backtest(
             self.record,
             jobs_to_judge(self.record, since_ns=since_ns),
-            old=set_in_force(self.record, schema=SCHEMA),
-            new=set_of_package(package, record=self.record, schema=SCHEMA),
+            old=set_in_force(self.definitions.in_force, recorded=self.metrics),
+            new=set_of_package(package, recorded=self.metrics),
             schema=SCHEMA,
             dataset=dataset,
         )
