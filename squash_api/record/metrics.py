@@ -59,24 +59,23 @@ class Metrics:
         Where the metrics are.
     schema
         A metric whose name this schema refuses is left out, so that its values are skipped.
+
+    Attributes
+    ----------
+    known
+        Those whose values can be stored, by name.
+    revision
+        That of the definitions.
     """
 
     def __init__(self, record: Record, schema: Schema) -> None:
         self.schema = schema
         self._record = record
         self._known = KnownMetrics()
+        self.known = self._known.by_name
+        self.revision = 0
         self._lock = threading.Lock()
         self.refresh()
-
-    @property
-    def known(self) -> Mapping[str, MetricRow]:
-        """Those whose values can be stored, by name."""
-        return self._known.by_name
-
-    @property
-    def revision(self) -> int:
-        """The revision of the definitions."""
-        return self._known.revision
 
     def refresh(self) -> None:
         """Take in what has changed in the record since the last time."""
@@ -97,6 +96,9 @@ class Metrics:
     def _follow(self, connection: Connection) -> None:
         with self._lock:
             self._known = self._read(connection, self._known)
+            self.known = self._known.by_name
+            # Last: who reads it first may see later metrics beside it, never earlier ones.
+            self.revision = self._known.revision
 
     def _read(self, connection: Connection, known: KnownMetrics) -> KnownMetrics:
         """Return what has become of the metrics in the state that a connection sees."""
