@@ -8,6 +8,8 @@ Of a comparison, one run each, and as often as there is time for, by turns:
 """
 
 import argparse
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +47,8 @@ def main() -> None:
     if arguments.compare:
         print(compare(*arguments.compare))
         return
+    # Whoever ends this by its id ends the servers that it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     checkout = Checkout(arguments.checkout.resolve())
     figures: list[Figure] = []
     for name in arguments.figures or _MEASURES:

@@ -1,39 +1,42 @@
 """One installation: its settings, and what they open, each part once and when it is asked for.
 
 The service, the commands and the tests are made from it. Below it is how Python itself is set where
-there is much to do.
+there is much to do. Each part is imported where it is opened, so that no command waits for parts of
+others to be imported.
 """
+
+from __future__ import annotations
 
 import gc
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import httpx
-
-from squash_api.accounts.accounts import Accounts
-from squash_api.definitions.definitions import Definitions
-from squash_api.definitions.from_yaml import SpecificationSources
-from squash_api.delivery.background import OUTLETS, Background, Deriving
-from squash_api.delivery.batches import PointMaker
-from squash_api.delivery.events import JobEvents
-from squash_api.delivery.influxdb import InfluxOutlet
-from squash_api.index.deriver import Deriver
-from squash_api.index.reader import Reader
-from squash_api.index.tags_in_force import check_tags, schema_of
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
-from squash_api.reports.report import PeriodReports
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget, Settings, require_secret
-from squash_api.standings.board import Board
-from squash_api.standings.job_states import JobStates
-from squash_api.standings.standing import Standings
-from squash_api.standings.watch import Outlet, Watch
-from squash_api.trends.trends import Trends
+
+if TYPE_CHECKING:
+    import httpx
+
+    from squash_api.accounts.accounts import Accounts
+    from squash_api.definitions.definitions import Definitions
+    from squash_api.definitions.from_yaml import SpecificationSources
+    from squash_api.delivery.background import Background
+    from squash_api.delivery.events import JobEvents
+    from squash_api.delivery.outlet import Outlet
+    from squash_api.index.deriver import Deriver
+    from squash_api.index.reader import Reader
+    from squash_api.reports.report import PeriodReports
+    from squash_api.standings.board import Board
+    from squash_api.standings.job_states import JobStates
+    from squash_api.standings.standing import Standings
+    from squash_api.standings.watch import TakesLines, Watch
+    from squash_api.trends.trends import Trends
 
 _TURN_S = 0.001
 
@@ -112,6 +115,8 @@ class Site:
         SettingsError
             If they have others than the settings say.
         """
+        from squash_api.index.tags_in_force import check_tags
+
         schema = self.schema
         check_tags(self.record, schema)
 
@@ -119,7 +124,11 @@ class Site:
     def schema(self) -> Schema:
         """The names in InfluxDB."""
         schema = Schema(self.settings.tags)
-        return schema_of(self.record, schema) if self._tags_of == "record" else schema
+        if self._tags_of == "settings":
+            return schema
+        from squash_api.index.tags_in_force import schema_of
+
+        return schema_of(self.record, schema)
 
     @cached_property
     def record(self) -> Record:
@@ -131,6 +140,8 @@ class Site:
     @cached_property
     def accounts(self) -> Accounts:
         """Who may do what."""
+        from squash_api.accounts.accounts import Accounts
+
         secret = require_secret(self.settings)
         accounts = Accounts(self.record, self.settings, secret=secret)
         self._opened.callback(accounts.close)
@@ -144,62 +155,87 @@ class Site:
     @cached_property
     def deriver(self) -> Deriver:
         """Makes the index of measurements."""
+        from squash_api.index.deriver import Deriver
+
         return Deriver(self.record, self.metrics)
 
     @cached_property
     def reader(self) -> Reader:
         """Reads the record and its index."""
+        from squash_api.index.reader import Reader
+
         return Reader(self.record, self.deriver, self.metrics)
 
     @cached_property
     def definitions(self) -> Definitions:
         """Metrics and specifications: those in force, and changing them."""
+        from squash_api.definitions.definitions import Definitions
+
         return Definitions(self.record, self.schema, self.metrics, catch_up=self.deriver.catch_up)
 
     @cached_property
     def sources(self) -> SpecificationSources:
         """Where the specifications in force come from."""
+        from squash_api.definitions.from_yaml import SpecificationSources
+
         return SpecificationSources(self.record, self.settings.specs, self.schema)
 
     @cached_property
     def trends(self) -> Trends:
         """Values over time."""
+        from squash_api.trends.trends import Trends
+
         return Trends(self.reader, self.definitions.in_force)
 
     @cached_property
     def standings(self) -> Standings:
         """How the values of late stand."""
+        from squash_api.standings.standing import Standings
+
         return Standings(self.reader, self.definitions.in_force)
 
     @cached_property
     def board(self) -> Board:
         """How every metric stands."""
+        from squash_api.standings.board import Board
+
         return Board(self.standings)
 
     @cached_property
     def states(self) -> JobStates:
         """How jobs stand."""
+        from squash_api.standings.job_states import JobStates
+
         return JobStates(self.reader, self.definitions.in_force)
 
     @cached_property
     def reports(self) -> PeriodReports:
         """Reports on runs, periods and releases."""
+        from squash_api.reports.report import PeriodReports
+
         return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
 
     @cached_property
     def events(self) -> JobEvents:
         """Jobs as they come, for those who listen."""
+        from squash_api.delivery.events import JobEvents
+
         return JobEvents(self.record, self.deriver)
 
     @cached_property
     def background(self) -> Background:
         """What runs beside the requests of the service."""
+        from squash_api.delivery.background import Background, Deriving
+
         targets = self.settings.targets if self.settings.deliver == "inline" else ()
         outlets = self.outlets(targets)
         return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
 
-    def outlets(self, targets: Sequence[InfluxTarget]) -> list[InfluxOutlet]:
+    def outlets(self, targets: Sequence[InfluxTarget]) -> list[Outlet]:
         """Return new outlets, one for each target."""
+        from squash_api.delivery.background import OUTLETS
+        from squash_api.delivery.batches import PointMaker
+
         return [
             OUTLETS[type(target)](
                 target,
@@ -210,8 +246,10 @@ class Site:
             for target in targets
         ]
 
-    def watch(self, outlets: Sequence[Outlet]) -> Watch | None:
+    def watch(self, outlets: Sequence[TakesLines]) -> Watch | None:
         """Return a new watch; None if the settings want none, or if it could tell nobody."""
+        from squash_api.standings.watch import Watch
+
         if self.settings.watch == "off" or not outlets:
             return None
         return Watch(self.standings, outlets, squash_url=self.settings.url)

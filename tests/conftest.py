@@ -1,6 +1,5 @@
 """Fixtures that several parts of the tests share."""
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +13,15 @@ from sqlalchemy import Connection
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 from tests.support.builders import add_test_user, open_record
-from tests.support.chromium import find_chromium, running
+from tests.support.chromium import running
+from tests.support.chronograf import Chronograf, without_dashboards
 from tests.support.fake_chronograf import FakeChronograf
 from tests.support.fake_kapacitor import FakeKapacitor
 from tests.support.http_server import HttpServer
-from tests.support.influxd import Influxd, find_influxd
-from tests.support.live_servers import (
-    empty,
-    empty_chronograf,
-    empty_kapacitord,
-    without_dashboards,
-)
+from tests.support.influxd import Influxd
+from tests.support.kapacitord import Kapacitord, empty
+from tests.support.programs import find_program
+from tests.support.server import local_url
 
 # How long a machine takes is no fact about the code.
 settings.register_profile("untimed", deadline=None)
@@ -51,19 +48,12 @@ def connection(record: Record) -> Iterator[Connection]:
 @pytest.fixture(scope="session")
 def influxd_binary() -> str:
     """The binary; without it the test is skipped, or fails where CI demands it."""
-    binary = find_influxd()
-    if binary is not None:
-        return binary
-    message = "install Debian's package influxdb"
-    if "influxd" in os.environ.get("SQUASH_TEST_REQUIRE", "").split(","):
-        pytest.fail(message)
-    pytest.skip(message)
+    return find_program("influxd")
 
 
 @pytest.fixture(scope="session")
-def influxd(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
     """A running influxd for all tests; who stops it starts it again."""
-    assert influxd_binary
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         yield server
 
@@ -71,13 +61,7 @@ def influxd(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def chromium_binary() -> str:
     """The binary; without it the test is skipped, or fails where CI demands it."""
-    binary = find_chromium()
-    if binary is not None:
-        return binary
-    message = "install Debian's package chromium"
-    if "chromium" in os.environ.get("SQUASH_TEST_REQUIRE", "").split(","):
-        pytest.fail(message)
-    pytest.skip(message)
+    return find_program("chromium")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +80,10 @@ def influx_target(influxd: Influxd) -> InfluxTarget:
 @pytest.fixture(scope="session")
 def live_kapacitord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Kapacitor for all tests; who uses it empties it first."""
-    with empty_kapacitord(tmp_path_factory.mktemp("kapacitord")) as url:
-        yield url
+    folder = tmp_path_factory.mktemp("kapacitord")
+    (folder / "load").mkdir()
+    with Kapacitord(folder / "server", folder / "load") as server:
+        yield local_url(server.port)
 
 
 @pytest.fixture(scope="session")
@@ -111,8 +97,8 @@ def live_chronograf(
     tmp_path_factory: pytest.TempPathFactory, live_resources: Path
 ) -> Iterator[str]:
     """The address of a real Chronograf for all tests; who uses it empties it first."""
-    with empty_chronograf(tmp_path_factory.mktemp("chronograf"), live_resources) as url:
-        yield url
+    with Chronograf(tmp_path_factory.mktemp("chronograf"), live_resources) as server:
+        yield local_url(server.port)
 
 
 @pytest.fixture(params=["stand-in", "real"])

@@ -17,8 +17,8 @@ from squash_api.cli import COMMANDS, load
 from squash_api.influx.points import job_to_points
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, decode_job
+from squash_api.judging.alerts import LEVELS, Alert, Expect, Mute
 from squash_api.judging.kinds.threshold import OPERATORS, THRESHOLD_KEYS
-from squash_api.judging.specifications import LEVELS, Alert, Expect, Mute
 from squash_api.metrics_packages.drafts import CONTENT_KEYS
 from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.record.tables import metadata

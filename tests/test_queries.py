@@ -100,11 +100,8 @@ def _standing(metric: str, margin: float | None, severity: int, *, time_ns: int)
 
 
 @pytest.fixture(scope="module")
-def ask(
-    influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Series]]:
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Series]]:
     """Run a query on an InfluxDB that holds six weeks of jobs in a database named `squash`."""
-    assert influxd_binary
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         server.create_database("squash")
         reply = httpx.post(

@@ -62,7 +62,7 @@ def test_a_closed_site_has_no_threads(tmp_path: Path) -> None:
 
 def test_a_command_needs_no_secret_unless_it_asks_for_accounts(tmp_path: Path) -> None:
     with Site(make_settings(tmp_path, secret=SecretStr("short"))) as site:
-        assert not site.metrics.known
+        assert not site.metrics.now.by_name
         with pytest.raises(SettingsError, match="SQUASH_SECRET"):
             site.accounts  # noqa: B018  asking opens it
         with pytest.raises(SettingsError, match="SQUASH_SECRET"):

@@ -19,10 +19,10 @@ from squash_api.commands.terminal import (
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.reports.backtest import (
     Backtest,
-    Edition,
-    edition_in_force,
-    edition_of,
+    SpecificationSet,
     jobs_to_judge,
+    set_in_force,
+    set_of_package,
 )
 from squash_api.reports.backtest import backtest as judge_by_both
 from squash_api.reports.backtest_report import Section, sections, summary, to_json, to_markdown
@@ -89,8 +89,8 @@ def _run(
         return judge_by_both(
             site.record,
             tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
-            old=_old_edition(old, site, metrics),
-            new=edition_of(package, record=site.record, schema=site.schema, metrics=metrics),
+            old=_old_set(old, site, metrics),
+            new=set_of_package(package, record=site.record, schema=site.schema, metrics=metrics),
             schema=site.schema,
             dataset=None if dataset is None else tag_text(dataset),
         )
@@ -105,9 +105,9 @@ def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
     return package
 
 
-def _old_edition(directories: list[Path], site: Site, metrics: list[str]) -> Edition:
+def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> SpecificationSet:
     if not directories:
-        in_force = edition_in_force(site.record, schema=site.schema, metrics=metrics)
+        in_force = set_in_force(site.record, schema=site.schema, metrics=metrics)
         if in_force.specifications or not site.settings.specs:
             return in_force
     chosen = directories or list(site.settings.specs)
@@ -116,7 +116,7 @@ def _old_edition(directories: list[Path], site: Site, metrics: list[str]) -> Edi
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
         fail(f"the specifications to compare with have problems:\n{lines}")
-    return edition_of(package, record=site.record, schema=site.schema, metrics=metrics)
+    return set_of_package(package, record=site.record, schema=site.schema, metrics=metrics)
 
 
 def _since_ns(text: str) -> int:

@@ -29,6 +29,8 @@ from squash_api.demo.history import History, make_history, run_id_of
 from squash_api.demo.influxdb import Influx, find_influxd, given_influx, private_influxd
 from squash_api.demo.processes import DemoError, Stop, Stopped, stopped_by_signals
 from squash_api.demo.running import Service, User, find_specs, register_user, running_service
+from squash_api.judging.kinds.registry import shown_criterion
+from squash_api.judging.wording import number_text
 
 _SEED = 17
 _STYLES = {
@@ -150,12 +152,13 @@ def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
     )
     for verdict in verdicts:
         unit, value, margin = (verdict[key] for key in ("unit", "value", "margin"))
+        limit = shown_criterion(verdict, unit)
         add_row(
             table,
             verdict["status"],
             verdict["specification"],
             "" if value is None else f"{value:.4g} {unit}".rstrip(),
-            f"{verdict['operator']} {verdict['threshold']:g} {unit}".rstrip(),
+            "" if limit is None else f"{limit.words(number_text, is_ascii=True)} {unit}".rstrip(),
             verdict["level"],
             "" if margin is None else f"{margin:+.0%}",
             style=_STYLES.get((verdict["status"], verdict["level"]), "dim"),

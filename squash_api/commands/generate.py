@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import fail
-from squash_api.errors import SquashError
+from squash_api.commands.terminal import fail, failing
 from squash_api.generate.files import (
     FilesError,
     file_problems,
@@ -18,7 +17,7 @@ from squash_api.generate.files import (
     write_files,
 )
 from squash_api.generate.outputs import OUTPUTS
-from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.metrics_packages.loading import MetricsPackage, find_packages, load_metrics_packages
 from squash_api.schema.names import Schema
 
 Specs = Annotated[
@@ -92,10 +91,8 @@ class Inputs:
 
     def make(self) -> dict[str, str]:
         """Return the files, or end the command with what forbids to write them."""
-        try:
+        with failing(code=1):
             files = make_files(self.package, schema=self.schema, **self.place)
-        except SquashError as error:
-            fail(error.message, code=1)
         problems = file_problems(files)
         if problems:
             fail("\n  ".join(["these files would be unsound:", *problems]), code=1)
@@ -109,24 +106,16 @@ def read_inputs(
     directories = list(specs or find_packages(Path("specs")))
     if not directories:
         fail("there is no metrics package in ./specs: name its directory with --specs")
-    try:
+    with failing():
         schema = Schema(tuple(tags or ()))
         # That a mute has ended changes nothing here; `squash specs check` tells.
         package = load_metrics_packages(directories, schema=schema, today=date.min)
-    except SquashError as error:
-        fail(error.message)
     if package.problems:
         for problem in package.problems:
             typer.echo(str(problem))
         fail("the specifications have problems, so nothing is done", code=1)
     place = {"database": database, "retention_policy": retention_policy}
     return Inputs(directories, package, schema, place)
-
-
-def find_packages(folder: Path) -> list[Path]:
-    """Return the directories in a folder that are metrics packages, by name."""
-    inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
 def _export(inputs: Inputs, folder: Path) -> None:

@@ -2,16 +2,16 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, make_table, print_json, print_table
+from squash_api.commands.terminal import add_row, fail, failing, make_table, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job, path_text
-from squash_api.judging.specifications import LEVELS
-from squash_api.judging.verdicts import Verdict, judge_job
+from squash_api.judging.alerts import Level, severity_of
+from squash_api.judging.limits import Verdict, judge_job
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
@@ -28,7 +28,7 @@ def judge(
         typer.Option(help="Directory of a metrics package; may be given several times."),
     ],
     level: Annotated[
-        Literal["INFO", "WARNING", "CRITICAL"],
+        Level,
         typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
     ] = "WARNING",
     tag: Annotated[
@@ -93,7 +93,7 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
     """
     cases = []
     for verdict in verdicts:
-        names = (verdict.metric, verdict.specification)
+        names = (verdict.metric, verdict.name)
         text = f"{verdict.level}: {_value(verdict)}, must be {_test(verdict)}"
         if _is_violation(verdict, level):
             cases.append(Case(*names, "failed", text, verdict.level))
@@ -118,18 +118,16 @@ def _read_job(path: Path) -> Job:
 
 def _load_specs(directories: list[Path]) -> MetricsPackage:
     """Load the packages; one with problems is unusable, since a limit in it may be missing."""
-    try:
+    with failing():
         # That a mute has ended is no reason to judge nothing.
         package = load_metrics_packages(directories, today=date.min)
-    except SquashError as error:
-        fail(error.message)
     if package.problems:
         fail("\n  ".join(["the specifications have problems:", *map(str, package.problems)]))
     return package
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:
-    return verdict.status == "failed" and LEVELS.index(verdict.level) >= LEVELS.index(level)
+    return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
 
 
 def _print_verdicts(verdicts: list[Verdict]) -> None:
@@ -137,25 +135,24 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
     table = make_table("status", "specification", *right, "level", right=right)
     for verdict in verdicts:
         margin = "" if verdict.margin is None else f"{verdict.margin:+.1%}"
-        cells = (verdict.specification, _value(verdict), _test(verdict), margin, verdict.level)
+        cells = (verdict.name, _value(verdict), _test(verdict), margin, verdict.level)
         add_row(table, verdict.status, *cells, style=_STYLES[verdict.status])
     if verdicts:
         print_table(table)
 
 
 def _value(verdict: Verdict) -> str:
-    return "" if verdict.value is None else _quantity(verdict.value, verdict)
+    if verdict.value is None:
+        return ""
+    return _with_unit(verdict.limit.criterion.value_text(verdict.value), verdict)
 
 
 def _test(verdict: Verdict) -> str:
-    return f"{verdict.operator} {_quantity(verdict.threshold, verdict)}"
+    return _with_unit(verdict.limit.criterion.words_beside(verdict.value, is_ascii=True), verdict)
 
 
-def _quantity(number: float, verdict: Verdict) -> str:
-    """Return a number with as many digits as it takes to tell value and threshold apart."""
-    pair = (verdict.value or 0.0, verdict.threshold)
-    is_close = pair[0] != pair[1] and f"{pair[0]:.6g}" == f"{pair[1]:.6g}"
-    return f"{repr(number) if is_close else format(number, '.6g')} {verdict.unit}".rstrip()
+def _with_unit(text: str, verdict: Verdict) -> str:
+    return f"{text} {verdict.unit}".rstrip()
 
 
 def _summary(verdicts: list[Verdict], violations: int, level: str) -> str:

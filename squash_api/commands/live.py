@@ -83,11 +83,11 @@ def diff(
     adoptions = _adoptions(inputs, comparison)
     if as_json:
         differences = [asdict(item) for item in comparison.differences]
-        print_json({"differences": differences, "adoptions": adoptions})
+        print_json({"differences": differences, "adoptions": [item for _, item in adoptions]})
     else:
         _print_differences(comparison)
-        for adoption in adoptions:
-            _print_adoption(adoption)
+        for change, adoption in adoptions:
+            _print_adoption(change, adoption)
     raise typer.Exit(1 if comparison.differences else 0)
 
 
@@ -163,8 +163,8 @@ def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
             fail(str(error))
 
 
-def _adoptions(inputs: Inputs, comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the thresholds changed on the server, and where to write what adopts each."""
+def _adoptions(inputs: Inputs, comparison: Comparison) -> list[tuple[HandChange, dict[str, Any]]]:
+    """Return the limits changed on the server, and where to write what adopts each."""
 
     def make(package: MetricsPackage) -> str:
         return task_of(package, schema=inputs.schema, **inputs.place)
@@ -176,19 +176,17 @@ def _adoptions(inputs: Inputs, comparison: Comparison) -> list[dict[str, Any]]:
         if is_changed and isinstance(there, Task):
             changes += hand_changes(metric_alone(inputs.package, item.name), make, there.script)
     resolved = resolve_packages(inputs.directories, schema=inputs.schema) if changes else {}
-    return [_adoption(change, resolved[change.specification.name]) for change in changes]
+    return [(change, _adoption(change, resolved[change.specification.name])) for change in changes]
 
 
 def _adoption(change: HandChange, resolved: Resolved) -> dict[str, Any]:
     specification = change.specification
-    written = resolved.locate("threshold", "value")
+    written = resolved.locate(*change.path)
     # Others may be built on the same base, so the value is not for changing there.
-    is_own = resolved.says("threshold", "value")
+    is_own = resolved.says(*change.path)
     return {
         "specification": specification.name,
-        "operator": specification.operator,
-        "unit": specification.unit,
-        "value": specification.threshold,
+        **dict(sorted(specification.criterion.to_json()[change.path[0]].items())),
         "server_value": change.value,
         "source": str(written if is_own else specification.source),
         "base": None if is_own else str(written),
@@ -207,8 +205,9 @@ def _print_differences(comparison: Comparison) -> None:
     typer.echo(f"{len(comparison.differences)} differences")
 
 
-def _print_adoption(adoption: dict[str, Any]) -> None:
-    limit = "{operator} {value!r} {unit}".format_map(adoption).rstrip()
+def _print_adoption(change: "HandChange", adoption: dict[str, Any]) -> None:
+    criterion = change.specification.criterion
+    limit = f"{criterion.words(repr, is_ascii=True)} {criterion.unit}".rstrip()
     lines = [
         "",
         f"{adoption['specification']}: {limit}, but {adoption['server_value']!r} on the server",

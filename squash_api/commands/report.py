@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from squash_api.client.wire import checked
 from squash_api.commands.results import Asked, Output, Url, asking, with_question, write
 from squash_api.commands.terminal import fail, failing
+from squash_api.judging.alerts import Level
 from squash_api.reports.document import Report, fails
 from squash_api.reports.texts import report_junit, report_markdown
 from squash_api.settings import load_settings
@@ -20,7 +21,7 @@ from squash_api.trends.question import read_report_question
 Format = Literal["html", "json", "md", "xml"]
 
 _Level = Annotated[
-    Literal["INFO", "WARNING", "CRITICAL"],
+    Level,
     typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
 ]
 _Strict = Annotated[

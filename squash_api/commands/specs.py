@@ -104,15 +104,15 @@ def _load(directories: list[Path]) -> MetricsPackage:
 
 def _summary(specification: Specification) -> dict[str, Any]:
     """Return a resolved specification with the keys in alphabetical order."""
-    return {
+    summary = {
         "metadata_query": dict(sorted(specification.metadata_query.items())),
         "metric": specification.metric,
         "name": specification.name,
-        "operator": specification.operator,
+        **specification.criterion.shown(),
         "tags": list(specification.tags),
-        "threshold": specification.threshold,
-        "unit": specification.unit,
+        "unit": specification.criterion.unit,
     }
+    return dict(sorted(summary.items()))
 
 
 def _problem_json(problem: Any) -> dict[str, Any]:
@@ -125,7 +125,8 @@ def _problem_json(problem: Any) -> dict[str, Any]:
 
 
 def _test(specification: Specification) -> str:
-    return f"{specification.operator} {specification.threshold!r} {specification.unit}".rstrip()
+    criterion = specification.criterion
+    return f"{criterion.words(repr, is_ascii=True)} {criterion.unit}".rstrip()
 
 
 def _query_text(specification: Specification) -> str:

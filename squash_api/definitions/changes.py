@@ -11,6 +11,7 @@ from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import requeue_metrics
+from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.record.definitions import (
     DefinitionRow,
@@ -189,12 +190,12 @@ def check_specifications(connection: Connection, proposals: Iterable[Proposal]) 
         if metric is None or metric.document is None:
             message = f"the metric '{content.metric}' is not declared: declare it first"
             details.append(Detail((*proposal.loc, "name"), message))
-        elif converter(content.unit, metric.document["unit"]) is None:
+        elif content.criterion.in_unit(metric.document["unit"]) is None:
             message = (
-                f"'{content.unit}' does not convert to '{metric.document['unit']}', the unit of "
-                f"the metric '{content.metric}'"
+                f"'{content.criterion.unit}' does not convert to '{metric.document['unit']}', the "
+                f"unit of the metric '{content.metric}'"
             )
-            details.append(Detail((*proposal.loc, "threshold", "unit"), message))
+            details.append(Detail((*proposal.loc, *content.criterion.UNIT_PATH), message))
     if details:
         raise invalid_proposals(details)
 
@@ -210,7 +211,9 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
     found: dict[str, list[str]] = {}
     for row in definitions_at(connection, wanted):
         metric = row.name.rpartition(".")[0]
-        if row.document and converter(row.document["threshold"]["unit"], units[metric]) is None:
+        kind = kind_of(row.document or {})
+        criterion = kind.parse(row.document, []) if row.document and kind else None
+        if criterion is not None and criterion.in_unit(units[metric]) is None:
             found.setdefault(metric, []).append(row.name)
     return {metric: sorted(names) for metric, names in found.items()}
 
@@ -231,7 +234,7 @@ def check_metrics(connection: Connection, proposals: Iterable[Proposal]) -> None
             f"the limits of {', '.join(bad[item.name])} do not convert to '{item.content.unit}'",
         )
         for item in proposals
-        if item.name in bad
+        if isinstance(item.content, Metric) and item.name in bad
     ]
     if details:
         raise invalid_proposals(details)
@@ -301,7 +304,7 @@ def _row(
 
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
     """Return the units of those metrics that are not declared, or declared in another unit."""
-    units = {item.name: item.content.unit for item in proposals if item.kind == "metric"}
+    units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
     known = current(connection, "metric", names=units)
     return {
         name: unit

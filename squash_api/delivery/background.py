@@ -4,9 +4,10 @@
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.index.deriver import Deriver
 from squash_api.settings import InfluxTarget
@@ -15,7 +16,7 @@ _POLL_S = 1.0
 _PAUSE_S = 2.0
 
 # What sends to a target, by the class of its settings.
-OUTLETS = {InfluxTarget: InfluxOutlet}
+OUTLETS: Mapping[type, Callable[..., Outlet]] = {InfluxTarget: InfluxOutlet}
 
 
 class Deriving(Reader):

@@ -92,7 +92,7 @@ class PointMaker:
 
     def _content_of(self, row: JobRow, job: Job) -> _Content:
         schema = self._metrics.schema
-        outcome = assess(job, metrics=self._metrics.known, schema=schema)
+        outcome = assess(job, metrics=self._metrics.now.by_name, schema=schema)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))
 
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:

@@ -66,14 +66,8 @@ class InfluxOutlet(Outlet):
         self._new = ReadAhead(target.name, record, points)
         self._heard = 0.0
 
-    def write_beside(self, lines: Sequence[str]) -> list[Rejected]:
-        """Write lines that are of no job, now or never; may be called from any thread.
-
-        Raises
-        ------
-        InfluxError
-            If it fails; delivery goes on as if nothing had been.
-        """
+    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
+        """Write points that are of no job."""
         return deliver(self._client, lines)
 
     def send_some(self) -> Wait:

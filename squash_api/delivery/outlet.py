@@ -9,12 +9,14 @@ as `/readyz` shows it). What is sent, and how, is a class of its own, for instan
 import threading
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
 from uuid import uuid4
 
 import structlog
 
 from squash_api.delivery.reader import BackOff, Reader, Wait
 from squash_api.errors import RecordUnavailableError
+from squash_api.influx.client import Rejected
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
@@ -97,6 +99,18 @@ class Outlet(Reader):
     @abstractmethod
     def forget(self) -> None:
         """Drop what has been prepared to be sent: another may send it now."""
+
+    def write_beside(self, _lines: Sequence[str]) -> list[Rejected]:
+        """Write points that are of no job, as lines, now or never; an outlet may take none.
+
+        May be called from any thread.
+
+        Raises
+        ------
+        InfluxError
+            If it fails; delivery goes on as if nothing had been.
+        """
+        return []
 
     def run(self) -> None:
         """Send until `stop`."""

@@ -69,6 +69,9 @@ class Reader(ABC):
     waits_for_jobs = True
     """Whether a stored job shall wake it."""
 
+    first_wait = NO_WAIT
+    """The wait before the first round."""
+
     def __init__(self, name: str, back_off: BackOff, *, failure: str, **labels: str) -> None:
         self.name = name
         self._back_off = back_off
@@ -85,12 +88,9 @@ class Reader(ABC):
 
     def run(self) -> None:
         """Do rounds until `stop`."""
+        self._wait(self.first_wait)
         while not self._stopped.is_set():
-            wait = self.round()
-            if wait != NO_WAIT:
-                self._stopped.wait(wait.least_s)
-                self._woken.wait(wait.longest_s - wait.least_s)
-                self._woken.clear()
+            self._wait(self.round())
 
     def round(self) -> Wait:
         """Do one round, whatever comes of it; return the wait before the next."""
@@ -127,3 +127,9 @@ class Reader(ABC):
 
     def close(self) -> None:  # noqa: B027  most have nothing to close
         """Close what it holds open, once `run` has ended."""
+
+    def _wait(self, wait: Wait) -> None:
+        if wait != NO_WAIT:
+            self._stopped.wait(wait.least_s)
+            self._woken.wait(wait.longest_s - wait.least_s)
+            self._woken.clear()

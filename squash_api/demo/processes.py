@@ -1,9 +1,8 @@
-"""Being told to stop by a signal, looked at between the steps of the demo.
+"""The processes that the demo starts, and always ends, and being told to stop by a signal.
 
 A signal that raised an exception could do so between the start of a process and the note that it
-runs; one that only leaves a mark cannot, so every process that was started is ended.
-
-The processes that the demo starts, and always ends.
+runs; one that only leaves a mark, looked at between the steps of the demo, cannot. So every process
+that was started is ended.
 """
 
 import signal
@@ -16,8 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-_SLICE_S = 0.1
+HOST = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SLICE_S = 0.1
+_POLL_S = 0.05
+_END_TIMEOUT_S = 15.0
+_LOG_LINES = 20
+_LOG_BYTES = 8_000
 
 
 class Stopped(Exception):  # noqa: N818 - no failure: somebody asked for it
@@ -69,13 +73,6 @@ def stopped_by_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-HOST = "127.0.0.1"
-_POLL_S = 0.05
-_END_TIMEOUT_S = 15.0
-_LOG_LINES = 20
-_LOG_BYTES = 8_000
-
-
 class DemoError(Exception):
     """The demo cannot go on; the message says why and, of a process, the end of its log."""
 
@@ -101,8 +98,8 @@ class Child:
         self, name: str, *, command: Sequence[str], folder: Path, variables: Mapping[str, str]
     ) -> None:
         self.name = name
-        self._log = folder / f"{name.replace(' ', '-')}.log"
-        with self._log.open("wb") as log:
+        self.log = folder / f"{name.replace(' ', '-')}.log"
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -127,14 +124,18 @@ class Child:
         """Tell whether it has not ended yet."""
         return self._process.poll() is None
 
-    def end(self) -> None:
-        """End it in good order; by force if that takes too long."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    def end(self, *, timeout_s: float | None = None) -> int:
+        """End it in good order, by force if that takes too long; return its exit code."""
         self._process.terminate()
         try:
-            self._process.wait(_END_TIMEOUT_S)
+            return self._process.wait(_END_TIMEOUT_S if timeout_s is None else timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            return self._process.wait()
 
     def wait_for(self, is_ready: Callable[[], bool], *, stop: Stop, timeout_s: float) -> None:
         """Wait until it is ready.
@@ -168,7 +169,7 @@ class Child:
             raise self._error(f"has ended with exit code {code}")
 
     def _error(self, what: str) -> DemoError:
-        text = self._log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+        text = self.log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
         lines = text.splitlines()[-_LOG_LINES:] or ["(nothing)"]
         end = "\n".join(f"  {line}" for line in lines)
         return DemoError(f"{self.name} {what}; the end of its log:\n{end}")

@@ -11,6 +11,7 @@ import httpx
 
 import squash_api
 from squash_api.demo.processes import HOST, Child, DemoError, Stop, free_port, is_free
+from squash_api.metrics_packages.loading import find_packages
 
 USER = "demo"
 _USUAL_PORT = 8000
@@ -53,7 +54,7 @@ def find_specs(*, folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     beside = Path(squash_api.__file__).parent.parent
     places = [place / "specs" for place in (folder, beside)]
     for place in places:
-        found = sorted(path.parent for path in place.glob("*/metrics") if path.is_dir())
+        found = find_packages(place)
         if found:
             return [path.resolve() for path in found]
     looked = " nor ".join(str(place) for place in dict.fromkeys(places))

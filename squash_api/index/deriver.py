@@ -182,7 +182,7 @@ class Deriver:
 
     def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
         """Return the metrics that a job measures, by name; those that cannot be stored are not."""
-        known = self._metrics.known
+        known = self._metrics.now.by_name
         names = {item.metric for item in job.measurements}
         return {name: known[name] for name in sorted(names) if name in known}
 
@@ -192,7 +192,7 @@ class Deriver:
 
     def run_of(self, job_id: int, job: Job, context: Context) -> Run:
         """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
-        known = self._metrics.known
+        known = self._metrics.now.by_name
         run_id = context.fields.get(RUN_ID)
         return Run(
             job_id,

@@ -109,7 +109,7 @@ def post_measurement(
 
 def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:
     """Return a metric as this transaction sees it: `metrics` may lag behind."""
-    known = metrics.known.get(name)
+    known = metrics.now.by_name.get(name)
     units = known_units(connection, [name])
     if name not in units or metrics.schema.name_problem(name) is not None:
         return {}

@@ -125,9 +125,9 @@ def _judge(
     job = wire.decode(body)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     identifiers_digest = job.identifiers_digest()
-    # Read first: should the metrics change in between, the writer sends the job back.
-    revision = metrics.revision
-    assessment = assess(job, metrics=metrics.known, schema=metrics.schema)
+    # Should these change before the job is stored, the writer sends it back.
+    known = metrics.now
+    assessment = assess(job, metrics=known.by_name, schema=metrics.schema)
     if is_strict and assessment.skipped:
         raise _strict_error(assessment, job)
     notes = [] if time_note is None else [time_note]
@@ -138,7 +138,7 @@ def _judge(
         user_epoch=account.epoch,
         received_ns=received_ns,
         asked_ns=asked_ns,
-        revision=revision,
+        revision=known.revision,
         identifiers_digest=identifiers_digest,
         is_deliverable=bool(assessment.values),
         body=body,

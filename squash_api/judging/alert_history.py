@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from squash_api.judging.alert_plan import Branch, Limit, WatchedMetric
-from squash_api.judging.specifications import OPERATORS
+from squash_api.judging.alert_plan import Branch, WatchedMetric
+from squash_api.judging.limits import Limit
+from squash_api.judging.metadata_query import applies
 from squash_api.schema.names import RUN_ID, Context
 
 WELL = "OK"
@@ -76,11 +77,11 @@ class AlertHistory:
     def __init__(self, watched: Iterable[WatchedMetric]) -> None:
         self._branches = {item.metric.name: item.branches for item in watched}
         self._ends_ns = {
-            limit.specification: _end_ns(limit.muted_through)
+            limit.name: _end_ns(muted_through)
             for branches in self._branches.values()
             for branch in branches
             for limit in branch.limits
-            if limit.muted_through is not None
+            if (muted_through := limit.muted_through) is not None
         }
         self._levels: dict[tuple[str, int, tuple[str | None, ...]], str] = {}
 
@@ -91,9 +92,10 @@ class AlertHistory:
         """
         for metric, value in job.values.items():
             for number, branch in enumerate(self._branches.get(metric, ())):
-                if not all(map(job.context.satisfies, branch.terms)):
+                if not applies(branch.terms, job.context):
                     continue
-                judged = Judged(metric, branch, value, _broken(branch.limits, value))
+                broken = tuple(limit for limit in branch.limits if not limit.holds(value))
+                judged = Judged(metric, branch, value, broken)
                 yield judged, self._change(job, judged, number)
 
     def _change(self, job: PastJob, judged: Judged, number: int) -> StateChange | None:
@@ -101,9 +103,7 @@ class AlertHistory:
         if job.time_ns <= job.received_ns - branch.max_age_s * _NS:
             return None
         told = [
-            limit
-            for limit in judged.broken
-            if job.received_ns >= self._ends_ns.get(limit.specification, 0)
+            limit for limit in judged.broken if job.received_ns >= self._ends_ns.get(limit.name, 0)
         ]
         # The limits are sorted by level, the worst first.
         level = told[0].level if told else WELL
@@ -126,12 +126,8 @@ class AlertHistory:
             previous=previous,
             level=level,
             value=judged.value,
-            broken=tuple(limit.specification for limit in told if limit.level == level),
+            broken=tuple(limit.name for limit in told if limit.level == level),
         )
-
-
-def _broken(limits: tuple[Limit, ...], value: float) -> tuple[Limit, ...]:
-    return tuple(limit for limit in limits if not OPERATORS[limit.operator](value, limit.threshold))
 
 
 def _end_ns(day: date) -> int:

@@ -1,73 +1,216 @@
-"""The limits that apply to values of a metric, and which of them each value breaks."""
+"""The judge: specifications as values are compared with them, and what comes of it.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+lsst.verify converts a threshold into the unit of the measurement; here both are compared in the
+unit of the metric, the one that values are stored in. It makes no difference but in the last bit.
+"""
 
-from squash_api.judging.alert_plan import query_terms
-from squash_api.judging.specifications import LEVELS, OPERATORS, Specification
-from squash_api.judging.verdicts import threshold_in
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from squash_api.judging.alerts import Level, level_of, severity_of
+from squash_api.judging.kinds.criterion import Criterion
+from squash_api.judging.metadata_query import applies, query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.schema.names import Context, Schema, Term
-from squash_api.verify.units import UnitError
+from squash_api.schema.text import finite
+
+Status = Literal["passed", "failed", "not measured"]
+
+_NO_MARGIN = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A specification with its threshold in the metric's unit; it applies to jobs with all `terms`.
+    """A specification as values of its metric are compared with it.
 
-    It is general if it applies to all that is shown.
+    It applies to jobs with all `terms`. The criterion is in the metric's unit; if it does not
+    convert to that, `problem` says so, and nothing can be judged.
     """
 
     specification: Specification
     terms: tuple[Term, ...]
-    threshold: float
-    is_general: bool = True
+    criterion: Criterion
+    problem: str = ""
+    level: Level = field(init=False, compare=False, repr=False)
+    severity: int = field(init=False, compare=False, repr=False)
+    holds: Callable[[float], bool] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Asked for every value, so found once.
+        level = self.specification.level
+        object.__setattr__(self, "level", level)
+        object.__setattr__(self, "severity", severity_of(level))
+        object.__setattr__(self, "holds", self.criterion.holds)
+
+    @property
+    def name(self) -> str:
+        """The name of the specification."""
+        return self.specification.name
 
     @property
     def label(self) -> str:
-        """The last part of the specification's name, which tells it from others of the metric."""
-        return self.specification.name.rpartition(".")[2]
+        """The last part of the name, which tells it from other limits of the metric."""
+        return self.name.rpartition(".")[2]
 
     @property
-    def severity(self) -> int:
-        """How bad it is to break it: 1 for INFO, 2 for WARNING, 3 for CRITICAL."""
-        return LEVELS.index(self.specification.level) + 1
+    def unit(self) -> str:
+        """The unit in which values are compared with it."""
+        return self.criterion.unit
 
-    def is_broken_by(self, value: float) -> bool:
-        """Tell whether a value, in the metric's unit, is not within the limit."""
-        return not OPERATORS[self.specification.operator](value, self.threshold)
+    @property
+    def muted_through(self) -> date | None:
+        """The last day without alerts; None if it is not muted."""
+        return self.specification.muted_through
 
 
 def limits_of(
     specifications: Iterable[Specification], *, unit: str | None, schema: Schema
 ) -> list[Limit]:
-    """Return the limits of a metric, the worst first; those whose unit does not convert are none.
+    """Return the limits of a metric, the worst first, then by name.
+
+    Those that cannot judge are among them; those that can apply to no job are not.
 
     Parameters
     ----------
     unit
-        The metric's; None if it has none yet.
+        The metric's; None if it has none yet, so that each limit is in its own.
     """
-    limits = []
+    found = []
     for item in specifications:
-        try:
-            threshold = threshold_in(item, item.unit if unit is None else unit)
-        except UnitError:
-            continue
-        limits.append(Limit(item, query_terms(item, schema), threshold))
-    return sorted(limits, key=lambda limit: (-limit.severity, limit.specification.name))
+        terms = query_terms(item.metadata_query, schema)
+        if terms is not None:
+            found.append(_limit(item, terms, unit))
+    return sorted(found, key=lambda limit: (-limit.severity, limit.name))
+
+
+def _limit(item: Specification, terms: tuple[Term, ...], unit: str | None) -> Limit:
+    own = item.criterion
+    criterion = own if unit is None else own.in_unit(unit)
+    if criterion is not None:
+        return Limit(item, terms, criterion)
+    problem = f"'{own.unit}', the unit of {item.name}, does not convert to '{unit}'"
+    return Limit(item, terms, own, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one limit says of one value, which is in the limit's unit.
+
+    `margin` is the distance to the limit as a part of the limit, negative beyond it.
+    """
+
+    limit: Limit
+    status: Status
+    value: float | None
+    margin: float | None
+
+    @property
+    def name(self) -> str:
+        """The name of the specification."""
+        return self.limit.name
+
+    @property
+    def metric(self) -> str:
+        """What the value is of."""
+        return self.limit.specification.metric
+
+    @property
+    def unit(self) -> str:
+        """The unit of the value and the limit."""
+        return self.limit.unit
+
+    @property
+    def level(self) -> Level:
+        """How bad it is if it is broken."""
+        return self.limit.level
+
+    @property
+    def word(self) -> str:
+        """The level if it is broken, else the status."""
+        return self.level if self.status == "failed" else self.status
+
+    @property
+    def order(self) -> tuple[int, float, str]:
+        """What sorts verdicts, the worst first, then the nearest to its limit."""
+        rank = {"failed": -self.limit.severity, "not measured": 0, "passed": 1}[self.status]
+        return rank, _NO_MARGIN if self.margin is None else self.margin, self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as a report holds it."""
+        return {
+            "specification": self.name,
+            "status": self.status,
+            "metric": self.metric,
+            "value": self.value,
+            "unit": self.unit,
+            **self.limit.criterion.shown(),
+            "level": self.level,
+            "margin": self.margin,
+        }
+
+
+def judge(limit: Limit, value: float | None) -> Verdict:
+    """Judge a value, in the metric's unit; without a finite one it is not measured."""
+    number = None if value is None or limit.problem else finite(value)
+    if number is None:
+        return Verdict(limit, "not measured", None, None)
+    status: Status = "passed" if limit.holds(number) else "failed"
+    return Verdict(limit, status, number, limit.criterion.margin(number))
+
+
+def judge_job(
+    values: Mapping[str, float | None],
+    units: Mapping[str, str],
+    specifications: Iterable[Specification],
+    context: Context,
+    schema: Schema,
+) -> list[Verdict]:
+    """Judge a job by all specifications that apply to it, sorted by their names.
+
+    Parameters
+    ----------
+    values
+        The job's values by metric, each in its metric's unit; None for one that is absent.
+    units
+        The metrics' units.
+    specifications
+        Those in force. One whose metric has no key in `values` gives no verdict. One whose unit
+        does not convert to the metric's is not measured, and stands in its own unit.
+    context
+        The job's metadata.
+    """
+    verdicts = [
+        judge(limit, values[item.metric])
+        for item in specifications
+        if item.metric in values
+        for limit in limits_of([item], unit=units.get(item.metric), schema=schema)
+        if applies(limit.terms, context)
+    ]
+    return sorted(verdicts, key=lambda verdict: verdict.name)
+
+
+def state_word(severity: int, *, is_limited: bool) -> Level | Literal["passed", "no limit"]:
+    """Return how bad something is, in a word or two; it is limited if anything judges it."""
+    if severity:
+        return level_of(severity)
+    return "passed" if is_limited else "no limit"
 
 
 class LimitJudge:
-    """Judges values, and remembers which limits applied.
+    """Judges values of a metric, and remembers which limits applied.
 
     Parameters
     ----------
     limits
-        Those of the values' metric.
+        Those of the metric.
     """
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        self._limits = list(limits)
+        usable = (limit for limit in limits if not limit.problem)
+        self._limits = sorted(usable, key=lambda limit: -limit.severity)
+        self._tests = [(limit.holds, limit.severity) for limit in self._limits]
         self._counts = [0] * len(self._limits)
         self._count = 0
 
@@ -77,21 +220,21 @@ class LimitJudge:
         is_limited = False
         broken = []
         for index, limit in enumerate(self._limits):
-            if all(map(context.satisfies, limit.terms)):
+            if applies(limit.terms, context):
                 self._counts[index] += 1
                 is_limited = True
-                if limit.is_broken_by(value):
+                if not limit.holds(value):
                     broken.append(limit)
         return is_limited, broken
 
     def badness(self, value: float) -> int:
         """Return how bad a value would be for a job to which all limits apply, 0 to 3."""
-        return max((item.severity for item in self._limits if item.is_broken_by(value)), default=0)
+        return next((severity for holds, severity in self._tests if not holds(value)), 0)
 
-    def applied(self) -> list[Limit]:
-        """Return the limits that applied to any of the values judged so far."""
+    def applied(self) -> list[tuple[Limit, bool]]:
+        """Return the limits that applied to any value so far, and whether they did to all."""
         return [
-            Limit(item.specification, item.terms, item.threshold, is_general=count == self._count)
+            (item, count == self._count)
             for item, count in zip(self._limits, self._counts, strict=True)
             if count
         ]

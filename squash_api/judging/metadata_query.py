@@ -1,10 +1,10 @@
-"""The metadata query of a specification: which jobs it applies to."""
+"""Where a specification applies: the terms of its metadata query, and the jobs that have them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
-from squash_api.schema.names import Schema
+from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import Fault, is_unicode
 
 _MAX_DEPTH = 10
@@ -34,6 +34,23 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
         if problem is not None:
             faults.append(Fault(loc, f"'{loc[1]}: {plain!r}': {problem}"[:300]))
     return terms
+
+
+def query_terms(query: Mapping[str, Any], schema: Schema) -> tuple[Term, ...] | None:
+    """Return the terms of a query under InfluxDB's names, each once, by name.
+
+    It is None if no job can have one of them; such a query is refused now, but may be stored.
+    """
+    found = {schema.term(key, value) for key, value in query.items()}
+    terms = [term for term in found if term is not None]
+    if len(terms) < len(found):
+        return None
+    return tuple(sorted(terms, key=lambda term: (term.name, repr(term.value))))
+
+
+def applies(terms: Iterable[Term], context: Context) -> bool:
+    """Tell whether a job's metadata has every term."""
+    return all(map(context.satisfies, terms))
 
 
 def _plain(value: Any, depth: int) -> tuple[Any, str | None]:

@@ -20,7 +20,6 @@ from squash_api.metrics_packages.drafts import Draft, read_draft
 from squash_api.metrics_packages.resolution import Resolved, resolve
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
-from squash_api.verify.units import converter
 
 _METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
 _MAX_GUESSES = 20
@@ -116,6 +115,12 @@ def resolve_packages(
         loading.read_metrics(directory)
         loading.read_specifications(directory)
     return loading.resolved
+
+
+def find_packages(folder: Path) -> list[Path]:
+    """Return the directories in a folder that are metrics packages, by name."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
 def _place(problem: Problem) -> tuple[str, int]:
@@ -244,10 +249,12 @@ class _Loading:
             if specification.metric not in self.declared:
                 message = f"the metric '{specification.metric}' is not defined: "
                 self.report(resolved.locate("name"), message + self._guess(specification.metric))
-        elif converter(specification.unit, metric.unit) is None:
+            return
+        criterion = specification.criterion
+        if criterion.in_unit(metric.unit) is None:
             self.report(
-                resolved.locate("threshold", "unit"),
-                f"the unit '{specification.unit}' of {specification.name} does not convert to "
+                resolved.locate(*criterion.UNIT_PATH),
+                f"the unit '{criterion.unit}' of {specification.name} does not convert to "
                 f"'{metric.unit}', the unit of its metric: write a unit that does",
             )
 

@@ -10,18 +10,11 @@ from datetime import date
 from difflib import get_close_matches
 from typing import Any
 
-from squash_api.judging.kinds.threshold import parse_parts
-from squash_api.judging.metadata_query import parse_query
-from squash_api.judging.specifications import (
-    Specification,
-    parse_alert,
-    parse_expect,
-    parse_specification,
-)
+from squash_api.judging.specifications import Specification, check_partial, parse_specification
 from squash_api.metrics_packages.documents import Report
 from squash_api.metrics_packages.drafts import Draft, name_with_metric
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import LEGAL_NAME, Fault, Source, parse_tags
+from squash_api.verify.metrics import LEGAL_NAME, Fault, Source
 
 MAX_ITEMS = 10_000
 """Longest list that merging may make: every base appended to itself doubles one."""
@@ -207,7 +200,7 @@ class _Resolver:
         # lsst.verify hands a specification on as it serialises it, a partial as it is written.
         self.contributions[draft] = {
             **merged,
-            "threshold": specification.to_json()["threshold"],
+            **specification.criterion.to_json(),
             "tags": list(specification.tags),
             "metadata_query": specification.metadata_query,
         }
@@ -224,14 +217,7 @@ class _Resolver:
         for partial in self.partials.values():
             if partial in used:
                 continue
-            faults: list[Fault] = []
-            content = partial.content
-            threshold = content.get("threshold")
-            parse_parts(threshold if isinstance(threshold, dict) else {}, faults)
-            parse_tags(content.get("tags"), faults)
-            parse_query(content.get("metadata_query"), self.schema, faults)
-            parse_alert(content.get("alert"), self.schema, faults, today=self.today)
-            parse_expect(content.get("expect"), faults)
+            faults = check_partial(partial.content, schema=self.schema, today=self.today)
             self._report_faults(partial, (), faults)
 
 

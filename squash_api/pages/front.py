@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Any
 
 from fastapi import Request, Response
 from markupsafe import Markup
 
-from squash_api.pages.rendering import number_text, query_text, render
+from squash_api.judging.wording import number_text
+from squash_api.pages.rendering import query_text, render
 from squash_api.pages.sparkline import sparkline
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.site import Site
@@ -17,7 +17,6 @@ from squash_api.standings.board import (
     STATES,
     Board,
     Entry,
-    Limit,
     Row,
     Wanted,
     by_package,
@@ -84,7 +83,7 @@ def front_page(request: Request) -> Response:
         address=partial(query_text, asked),
         trend=_trends(site.board, lines),
         label=combination_label,
-        limit_text=limit_text,
+        number_text=number_text,
         late_text=late_text,
     )
 
@@ -97,7 +96,8 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
 
     def trend(entry: Entry, row: Row) -> Markup:
         values = [value for _, value in trends[entry.metric_id, row.standing.tags]]
-        limit = None if row.limit is None else row.limit.threshold
+        bounds = () if row.verdict is None else row.verdict.limit.criterion.bounds
+        limit = bounds[0].number if bounds else None
         return sparkline(values, unit=entry.unit, limit=limit)
 
     return trend
@@ -134,12 +134,6 @@ def combination_label(tags: Combination) -> str:
     # What a value of these is can be seen from the value.
     words = [value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags]
     return " · ".join(words) or "no tags"
-
-
-def limit_text(limit: Limit) -> str:
-    """Return a limit with its comparison: what holds."""
-    signs: dict[str, Any] = {"<=": "\u2264", ">=": "\u2265", "==": "=", "!=": "\u2260"}
-    return f"{signs.get(limit.operator, limit.operator)} {number_text(limit.threshold)}"
 
 
 def late_text(series: ExpectedSeries) -> str:

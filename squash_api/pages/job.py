@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
+from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.index.reader import View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import load_job
-from squash_api.judging.alert_keys import LEVELS
-from squash_api.judging.verdicts import Verdict
+from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.limits import Verdict
+from squash_api.judging.wording import number_text
 from squash_api.pages.blobs import BlobData, Numbers, chosen, read_blob
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
 from squash_api.pages.rendering import query_text, render
@@ -31,7 +34,6 @@ MOST_BLOBS = 100
 """Of more blobs the rest is left to the JSON of the job."""
 
 _MOST_LINKS = 50
-_SIGNS = {"<=": "\u2264", ">=": "\u2265", "==": "=", "!=": "\u2260"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def _page(request: Request, job_id: int) -> Response:
         job_id=job_id,
         row=row,
         is_now=is_now,
-        verdicts=sorted(verdicts, key=_worst_first),
+        verdicts=sorted(verdicts, key=attrgetter("order")),
         counts=_counts(verdicts),
         measurements=_measurements(job_id, job, verdicts, site.metrics),
         context=context,
@@ -87,7 +89,7 @@ def _page(request: Request, job_id: int) -> Response:
         blobs=blobs,
         more_blobs=len(job.blobs) - len(blobs),
         partners_of=_partners_of,
-        signs=_SIGNS,
+        limit_markup=_limit_markup,
         query_text=query_text,
     )
 
@@ -102,31 +104,29 @@ def _metadata(job: Job) -> dict[str, Any]:
     }
 
 
-def _worst_first(verdict: Verdict) -> tuple[Any, ...]:
-    ranks = {"failed": -1 - LEVELS.index(verdict.level), "not measured": 0, "passed": 1}
-    margin = float("inf") if verdict.margin is None else verdict.margin
-    return ranks[verdict.status], margin, verdict.specification
-
-
 def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, int]]:
     """Return how many verdicts there are of each kind, the worst first."""
-    words = [_word(verdict) for verdict in verdicts]
-    order = (*reversed(LEVELS), "not measured", "passed")
+    words = [verdict.word for verdict in verdicts]
+    order = (*WORST_FIRST, "not measured", "passed")
     return [(word, words.count(word)) for word in order if word in words]
 
 
-def _word(verdict: Verdict) -> str:
-    return verdict.level if verdict.status == "failed" else verdict.status
+def _limit_markup(verdict: Verdict) -> Markup:
+    """Return what must hold, with its numbers marked as values."""
+    criterion = verdict.limit.criterion
+    value = Markup('<span class="value">{}</span>')
+    numbers = (value.format(number_text(number)) for number in criterion.numbers)
+    return Markup(escape(criterion.pattern())).format(*numbers)  # noqa: S704 - escaped
 
 
 def _measurements(
     job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
 ) -> list[dict[str, Any]]:
     """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
-    outcome = assess(job, metrics=metrics.known, schema=metrics.schema)
+    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
     absent, undeclared = set(outcome.absent), set(outcome.undeclared)
     worst: dict[str, Verdict] = {}
-    for verdict in sorted(verdicts, key=_worst_first):
+    for verdict in sorted(verdicts, key=attrgetter("order")):
         worst.setdefault(verdict.metric, verdict)
     places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
     found = []
@@ -139,7 +139,7 @@ def _measurements(
                 "value": item["value"],
                 "unit": item["unit"],
                 "is_number": isinstance(item["value"], int | float) and not reason,
-                "state": _word(worst[metric]) if metric in worst else "no limit",
+                "state": worst[metric].word if metric in worst else "no limit",
                 "reason": reason,
                 "is_undeclared": metric in undeclared,
                 "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],

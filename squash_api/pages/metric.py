@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from squash_api.pages.front import late_text, limit_text
+from squash_api.judging.wording import number_text
+from squash_api.pages.front import late_text
 from squash_api.pages.metric_words import (
     choices_of,
     combination_text,
@@ -155,7 +156,7 @@ def get_metric_plot(
     days = RANGES.get(view.range_)
     since_ns = None if days is None else time.time_ns() - days * _DAY_NS
     trend = trends.read(name, Asked(view.tags, since_ns, view.x))
-    known = site.metrics.known.get(view.x)
+    known = site.metrics.now.by_name.get(view.x)
     x_unit = None if known is None else known.unit
     picture = picture_of(trend, name=name, unit=unit, x=view.x, x_unit=x_unit)
     return json_reply(
@@ -209,7 +210,7 @@ def _standings(site: Site, name: str, view: View) -> Standings:
                 row,
                 combination_text(pair for pair in row.standing.tags if pair not in shared) or "all",
                 query_text({**view.query(), **dict(row.standing.tags)}),
-                "" if row.limit is None else limit_text(row.limit),
+                "" if row.verdict is None else row.verdict.limit.criterion.words(number_text),
                 "" if row.late is None else late_text(row.late),
             )
             for row in rows[:_MOST_STANDINGS]

@@ -5,16 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from squash_api.index.code_changes import CodeChanges
-from squash_api.judging.limits import Limit
+from squash_api.judging.limits import Limit, state_word
+from squash_api.judging.wording import NOTHING, number_text
 from squash_api.pages.front import combination_label
 from squash_api.pages.plots import LimitLine, Line, Picture, Point, limit_text, limits_in_reach
-from squash_api.pages.rendering import NOTHING, number_text
 from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.points import TIME
 from squash_api.trends.trends import Judged, Trend, TrendLine
 
-_LEVELS = ("INFO", "WARNING", "CRITICAL")
 _MOST_NAMES = 6
 _MOST_LETTERS = 120
 
@@ -47,14 +46,9 @@ def picture_of(trend: Trend, *, name: str, unit: str | None, x: str, x_unit: str
         for line in trend.lines
     ]
     limits = [
-        LimitLine(
-            limit.label,
-            limit.specification.level,
-            limit.specification.operator,
-            limit.threshold,
-            "" if limit.is_general else terms_text(limit),
-        )
-        for limit in trend.limits
+        LimitLine(limit.label, limit.level, bound, "" if is_general else terms_text(limit))
+        for limit, is_general in trend.limits
+        for bound in limit.criterion.bounds
     ]
     is_time = x == TIME
     x_label = "Date (UTC)" if is_time else with_unit(x.removeprefix(META_PREFIX), x_unit)
@@ -79,16 +73,7 @@ def shown_of(item: Judged) -> Shown:
 
 def state_of(item: Judged) -> str:
     """Return how bad a value is, in a word."""
-    return state_word(
-        max((limit.severity for limit in item.broken), default=0), is_limited=item.is_limited
-    )
-
-
-def state_word(severity: int, *, is_limited: bool) -> str:
-    """Return how bad something is, in a word."""
-    if severity:
-        return _LEVELS[severity - 1]
-    return "passed" if is_limited else "no limit"
+    return state_word(item.severity, is_limited=item.is_limited)
 
 
 def changes_text(changes: CodeChanges | None) -> str:
@@ -172,7 +157,7 @@ def _point(item: Judged, *, unit: str | None, x: str, dull: set[tuple[str, str]]
         tags=clip(said) or NOTHING,
         changes=changes_text(item.changes) or NOTHING,
         state=clip(f"{state}: {names}" if names else state),
-        severity=max((limit.severity for limit in item.broken), default=0),
+        severity=item.severity,
     )
 
 

@@ -14,6 +14,10 @@ from typing import Any, Literal
 
 import orjson
 
+from squash_api.judging.alerts import level_of
+from squash_api.judging.kinds.criterion import Bound
+from squash_api.judging.wording import number_text
+
 ThemeName = Literal["light", "dark"]
 
 FONT = "system-ui, sans-serif"
@@ -86,10 +90,8 @@ def bokeh_theme(name: ThemeName) -> Any:
 
 
 _MARKERS = ("circle", "square", "triangle", "diamond")
-_SIGNS = {"<": "<", "<=": "\u2264", ">": ">", ">=": "\u2265", "==": "=", "!=": "\u2260"}
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
 _LEVEL_DASHES = {"CRITICAL": "solid", "WARNING": "dashed", "INFO": "dotted"}
-_LEVELS = ("INFO", "WARNING", "CRITICAL")
 # Above so many points, smaller ones.
 _MANY = 400
 _SMALL, _LARGE = 4, 7
@@ -139,13 +141,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LimitLine:
-    """A limit, in the unit of the plot. `scope` says what it applies to, if not to everything."""
+    """A bound, in the unit of the plot. `scope` says what it applies to, if not to everything."""
 
     name: str
     level: str
-    operator: str
-    threshold: float
+    bound: Bound
     scope: str = ""
+
+    @property
+    def height(self) -> float:
+        """Where it is drawn."""
+        return self.bound.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,30 +215,27 @@ def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
             columns["marker"].append(_MARKERS[point.severity])
             columns["size"].append(size + _LARGER[point.severity])
             is_alarm = point.severity > 1
-            columns["fill"].append(
-                COLOURS[theme][_LEVELS[point.severity - 1]] if is_alarm else colour
-            )
+            columns["fill"].append(COLOURS[theme][level_of(point.severity)] if is_alarm else colour)
         for name in _OWN_COLUMNS:
             columns[name] += [getattr(point, name) for point in line.points]
     return columns
 
 
-def limit_text(limit: LimitLine, unit: str = "") -> str:
+def limit_text(limit: LimitLine) -> str:
     """Return a limit as people read it: how bad it is to break it, its name, and what must hold."""
-    value = f"{_SIGNS.get(limit.operator, limit.operator)} {limit.threshold:.6g} {unit}".rstrip()
     scope = f" ({limit.scope})" if limit.scope else ""
-    return f"{limit.level}: {limit.name} {value}{scope}"
+    return f"{limit.level}: {limit.name} {limit.bound.words(number_text)}{scope}"
 
 
 def limits_in_reach(picture: Picture) -> list[LimitLine]:
     """Return the limits that fit into a picture in which the values stay legible, by height."""
-    limits = sorted(picture.limits, key=lambda item: item.threshold)
+    limits = sorted(picture.limits, key=lambda item: item.height)
     values = [point.y for line in picture.lines for point in line.points]
     reach = (max(values) - min(values)) / _LEAST_PART if values else 0.0
     if not reach:
         return limits
     low, high = max(values) - reach, min(values) + reach
-    return [item for item in limits if low <= item.threshold <= high]
+    return [item for item in limits if low <= item.height <= high]
 
 
 def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
@@ -254,16 +257,16 @@ def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
     """Return the limits in reach as columns; where they are close, their texts stand beside."""
     shown = limits_in_reach(picture)
     ys = [point.y for line in picture.lines for point in line.points]
-    ys += [item.threshold for item in shown]
+    ys += [item.height for item in shown]
     close = 0.07 * (max(ys) - min(ys)) if ys else 0.0
     shifts: list[int] = []
     for index, item in enumerate(shown):
-        before = shown[index - 1].threshold if index else None
-        is_close = before is not None and item.threshold - before < close
+        before = shown[index - 1].height if index else None
+        is_close = before is not None and item.height - before < close
         shifts.append(shifts[-1] + len(limit_text(shown[index - 1])) * 7 + 16 if is_close else 0)
-    is_upper = [item.operator in {"<", "<="} for item in shown]
+    is_upper = [item.bound.is_upper for item in shown]
     return {
-        "y": [item.threshold for item in shown],
+        "y": [item.height for item in shown],
         "text": [limit_text(item) for item in shown],
         "colour": [COLOURS[theme][item.level] for item in shown],
         "dash": [_LEVEL_DASHES[item.level] for item in shown],

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
+from squash_api.judging.wording import NOTHING, number_text, percent_text
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import is_link
 from squash_api.site import Site
@@ -30,10 +31,6 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-NOTHING = "\u2013"
-"""A dash, in place of what is not there."""
-
-_DIGITS = 6
 
 
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> Response:
@@ -100,16 +97,6 @@ def environment() -> Environment:
     )
     made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS)
     return made
-
-
-def number_text(value: float | None) -> str:
-    """Return a number as people read it, six digits at most; a dash where there is none."""
-    return NOTHING if value is None else f"{value:.{_DIGITS}g}"
-
-
-def percent_text(value: float | None) -> str:
-    """Return a part of one as per cent with its sign; a dash where there is none."""
-    return NOTHING if value is None else f"{100 * value:+.3g} %"
 
 
 def moment_text(time_ns: int | None) -> str:

@@ -13,15 +13,14 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 
-from squash_api.judging.specifications import LEVELS
+from squash_api.judging.alerts import LEVELS
+from squash_api.judging.wording import NOTHING
 from squash_api.pages.rendering import HEADERS, environment, render
 from squash_api.reports import texts as report_words
 from squash_api.reports.document import RANKS, Cell, Column, Report, Row
 from squash_api.routes.reports import make_report
 from squash_api.site import Site
 from squash_api.trends.parameters import ASKED, PARAMETERS
-
-NOTHING = "\u2013"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from fastapi import Request, Response
 
-from squash_api.judging.alert_keys import LEVELS
+from squash_api.judging.alerts import WORST_FIRST
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import Page
 from squash_api.routes.runs import list_runs, read_run, run_path
@@ -83,7 +83,7 @@ def _columns(run: RunDetail) -> list[str]:
 
 def _counts(run: RunDetail) -> list[str]:
     """Return in words how many verdicts there are of each kind, the worst first."""
-    broken = zip(reversed(LEVELS), reversed(run.state.failed), strict=True)
+    broken = zip(WORST_FIRST, reversed(run.state.failed), strict=True)
     return [
         *(f"{count} {level}" for level, count in broken if count),
         f"{run.state.passed} passed",

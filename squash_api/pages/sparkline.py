@@ -5,7 +5,7 @@ from math import isfinite
 
 from markupsafe import Markup
 
-from squash_api.pages.rendering import number_text
+from squash_api.judging.wording import number_text
 
 WIDTH = 132
 HEIGHT = 30

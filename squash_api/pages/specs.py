@@ -8,14 +8,14 @@ from typing import Any
 from fastapi import Request, Response
 
 from squash_api.definitions.in_force import Defined
-from squash_api.judging.alert_keys import duration_text
+from squash_api.judging.alerts import duration_text
 from squash_api.judging.specifications import Specification
-from squash_api.pages.front import limit_text, page_number
+from squash_api.judging.wording import number_text
+from squash_api.pages.front import page_number
 from squash_api.pages.rendering import query_text, render
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
-from squash_api.standings.board import Limit
 
 PER_PAGE = 200
 """Specifications on one page."""
@@ -88,10 +88,9 @@ def _lines(site: Site, shown: Iterable[Defined[Specification]]) -> Iterable[_Lin
     authors = site.sources.authors(item.content.name for item in items if item.origin == "api")
     for item in items:
         content = item.content
-        limit = Limit(content.name, content.operator, content.threshold)
         yield _Line(
             content,
-            limit_text(limit),
+            content.criterion.words(number_text),
             query_terms_text(content),
             alert_texts(content),
             item.source,

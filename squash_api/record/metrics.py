@@ -51,7 +51,7 @@ class KnownMetrics:
 
 
 class Metrics:
-    """The record's metrics, as of the last `refresh`. Reading needs no lock.
+    """The record's metrics: `now` is how they were at the last `refresh`, and needs no lock.
 
     Parameters
     ----------
@@ -59,21 +59,12 @@ class Metrics:
         Where the metrics are.
     schema
         A metric whose name this schema refuses is left out, so that its values are skipped.
-
-    Attributes
-    ----------
-    known
-        Those whose values can be stored, by name.
-    revision
-        That of the definitions.
     """
 
     def __init__(self, record: Record, schema: Schema) -> None:
         self.schema = schema
         self._record = record
-        self._known = KnownMetrics()
-        self.known = self._known.by_name
-        self.revision = 0
+        self.now = KnownMetrics()
         self._lock = threading.Lock()
         self.refresh()
 
@@ -88,17 +79,14 @@ class Metrics:
         What is in memory may be older or newer: values are in the units of their own time.
         """
         version = connection.execute(_VERSION).scalar_one()
-        if version > self._known.version:
+        if version > self.now.version:
             self._follow(connection)
-        known = self._known
+        known = self.now
         return known if known.version == version else self._read(connection, KnownMetrics())
 
     def _follow(self, connection: Connection) -> None:
         with self._lock:
-            self._known = self._read(connection, self._known)
-            self.known = self._known.by_name
-            # Last: who reads it first may see later metrics beside it, never earlier ones.
-            self.revision = self._known.revision
+            self.now = self._read(connection, self.now)
 
     def _read(self, connection: Connection, known: KnownMetrics) -> KnownMetrics:
         """Return what has become of the metrics in the state that a connection sees."""

@@ -1,22 +1,21 @@
-"""Editions of the specifications, ready to judge jobs: those in force, those of a change.
+"""What other specifications would have said: the record's jobs judged by two sets of them.
 
-What other specifications would have said: the record's jobs judged by two editions of them.
-
-Jobs are read in batches, in the order in which they were delivered. What is kept of them is
-bounded: counts, and of differences and messages the newest.
+A set is what is in force, or a metrics package. Jobs are read in batches, in the order in which
+they were delivered. What is kept of them is bounded: counts, and of differences and messages the
+newest.
 """
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_history import AlertHistory, PastJob, StateChange
-from squash_api.judging.alert_plan import Limit, WatchedMetric, watched_metrics
+from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
+from squash_api.judging.limits import Limit
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
@@ -27,7 +26,7 @@ from squash_api.verify.metrics import KnownMetric, Metric
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
+class SpecificationSet:
     """Specifications that alert, with what is needed to judge by them.
 
     `known` are all metrics that jobs may have, with their units.
@@ -41,7 +40,7 @@ class Edition:
     def limits(self) -> dict[str, Limit]:
         """The limits by the specifications' names."""
         return {
-            limit.specification: limit
+            limit.name: limit
             for item in self.watched
             for branch in item.branches
             for limit in branch.limits
@@ -53,14 +52,14 @@ class Edition:
         return (known.unit or "") if known else ""
 
 
-def edition_of(
+def set_of_package(
     package: MetricsPackage,
     *,
     record: Record,
     schema: Schema,
     metrics: Collection[str] = (),
-) -> Edition:
-    """Return the edition that a metrics package would be.
+) -> SpecificationSet:
+    """Return the specifications of a metrics package.
 
     Parameters
     ----------
@@ -71,12 +70,18 @@ def edition_of(
     metrics
         Only specifications on these metrics or verification packages; empty: on all.
     """
-    return _edition(
-        package.specifications, package.metrics, Metrics(record, schema).known, schema, metrics
+    return _set_of(
+        package.specifications,
+        package.metrics,
+        Metrics(record, schema).now.by_name,
+        schema,
+        metrics,
     )
 
 
-def edition_in_force(record: Record, *, schema: Schema, metrics: Collection[str] = ()) -> Edition:
+def set_in_force(
+    record: Record, *, schema: Schema, metrics: Collection[str] = ()
+) -> SpecificationSet:
     """Return the specifications from YAML that the record has in force; the others never alert.
 
     Parameters
@@ -90,18 +95,18 @@ def edition_in_force(record: Record, *, schema: Schema, metrics: Collection[str]
         for name, defined in snapshot.specifications.items()
         if defined.origin == "yaml"
     }
-    return _edition(
-        specifications, snapshot.declared, Metrics(record, schema).known, schema, metrics
+    return _set_of(
+        specifications, snapshot.declared, Metrics(record, schema).now.by_name, schema, metrics
     )
 
 
-def _edition(
+def _set_of(
     specifications: Mapping[str, Specification],
     declared: Mapping[str, Metric],
     metrics: Mapping[str, KnownMetric],
     schema: Schema,
     wanted: Collection[str],
-) -> Edition:
+) -> SpecificationSet:
     # A stored metric that cannot be read any more is logged by who reads it.
     chosen = {
         name: item
@@ -113,15 +118,15 @@ def _edition(
         **metrics,
         **{name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()},
     }
-    package = MetricsPackage(Path(), dict(declared), chosen, ())
-    return Edition(chosen, tuple(watched_metrics(package, schema)), known)
+    watched = watched_metrics(chosen.values(), declared, schema)
+    return SpecificationSet(chosen, tuple(watched), known)
 
 
 MOST_DIFFERENCES = 100
 """How many differing jobs are kept per specification, the newest."""
 
 MOST_CHANGES = 1000
-"""How many messages of an edition are kept, the newest."""
+"""How many messages of a set are kept, the newest."""
 
 _BATCH = 100
 _MAX_BATCH_BYTES = 8_000_000
@@ -156,9 +161,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A job that one edition flags and the other does not.
+    """A job that one set flags and the other does not.
 
-    `is_flagged` is what the new one says; `value` is in the unit of the edition that flags.
+    `is_flagged` is what the new one says; `value` is in the unit of the set that flags.
     """
 
     specification: str
@@ -172,9 +177,9 @@ class Difference:
 
 @dataclass(slots=True)
 class Side:
-    """What one edition said. The messages are counted by channel, with "" for the default one."""
+    """What one set said. The messages are counted by channel, with "" for the default one."""
 
-    edition: Edition
+    specs: SpecificationSet
     tallies: dict[str, Tally] = field(default_factory=dict)
     messages: Counter[str] = field(default_factory=Counter)
     changes: deque[StateChange] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
@@ -186,10 +191,10 @@ class Side:
 
 @dataclass(slots=True)
 class Backtest:
-    """What both editions said; a job without `run_id` is a run by itself.
+    """What both sets said; a job without `run_id` is a run by itself.
 
     `differing` counts all differences, `differences` holds the newest; both by specification.
-    `unused` counts values that the new edition asks for and cannot judge, by metric and reason.
+    `unused` counts values that the new set asks for and cannot judge, by metric and reason.
     """
 
     old: Side
@@ -212,12 +217,12 @@ def backtest(
     record: Record,
     batches: Iterable[Sequence[int]],
     *,
-    old: Edition,
-    new: Edition,
+    old: SpecificationSet,
+    new: SpecificationSet,
     schema: Schema,
     dataset: str | None = None,
 ) -> Backtest:
-    """Judge jobs by two editions of the specifications.
+    """Judge jobs by two sets of specifications.
 
     Parameters
     ----------
@@ -249,16 +254,14 @@ def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job
 
 
 class _Playing:
-    """Plays one job after the other through both editions."""
+    """Plays one job after the other through both sets."""
 
     def __init__(self, outcome: Backtest, schema: Schema) -> None:
         self.outcome = outcome
         self._schema = schema
-        self._histories = [
-            AlertHistory(side.edition.watched) for side in (outcome.old, outcome.new)
-        ]
-        self._has_same_units = outcome.old.edition.known == outcome.new.edition.known
-        self._wanted = {item.metric.name for item in outcome.new.edition.watched}
+        self._histories = [AlertHistory(side.specs.watched) for side in (outcome.old, outcome.new)]
+        self._has_same_units = outcome.old.specs.known == outcome.new.specs.known
+        self._wanted = {item.metric.name for item in outcome.new.specs.watched}
         self._numbers: dict[str | int, int] = {}
 
     def play(self, row: JobRow, job: Job, dataset: str | None) -> None:
@@ -271,8 +274,8 @@ class _Playing:
         outcome = self.outcome
         outcome.jobs += 1
         outcome.runs = len(self._numbers)
-        new = self._assess(job, outcome.new.edition)
-        old = new if self._has_same_units else self._assess(job, outcome.old.edition)
+        new = self._assess(job, outcome.new.specs)
+        old = new if self._has_same_units else self._assess(job, outcome.old.specs)
         self._note_unused(new)
         flagged = [
             _play_side(side, history, replace(past, values=found.values), run)
@@ -282,8 +285,8 @@ class _Playing:
         ]
         self._compare(past, *flagged)
 
-    def _assess(self, job: Job, edition: Edition) -> Assessment:
-        return assess(job, metrics=edition.known, schema=self._schema)
+    def _assess(self, job: Job, specs: SpecificationSet) -> Assessment:
+        return assess(job, metrics=specs.known, schema=self._schema)
 
     def _note_unused(self, found: Assessment) -> None:
         unused = self.outcome.unused
@@ -322,10 +325,10 @@ def _play_side(side: Side, history: AlertHistory, past: PastJob, run: int) -> di
     flagged: dict[str, float] = {}
     for judged, change in history.play(past):
         for limit in judged.branch.limits:
-            side.tally(limit.specification).judged.add(run)
+            side.tally(limit.name).judged.add(run)
         for limit in judged.broken:
-            side.tally(limit.specification).flagged.add(run)
-            flagged[limit.specification] = judged.value
+            side.tally(limit.name).flagged.add(run)
+            flagged[limit.name] = judged.value
         if change is not None:
             side.messages[change.channel or ""] += 1
             side.changes.append(change)

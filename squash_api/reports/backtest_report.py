@@ -1,21 +1,21 @@
-"""The rows of a backtest's report: specifications side by side, messages side by side. Pure.
+"""What a backtest found, for a person, for a pull request and for a script. Pure.
 
-What a backtest found, for a person, for a pull request and for a script. Pure.
+Specifications stand side by side, and so do the messages of both sets.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from squash_api.judging.alert_history import StateChange
+from squash_api.judging.wording import plain_number
 from squash_api.reports.backtest import Backtest, Difference, Side
 
 
 @dataclass(frozen=True, slots=True)
 class SpecificationRow:
-    """One specification in both editions; a limit is empty where an edition does not have it."""
+    """One specification in both sets; a limit is empty where a set does not have it."""
 
     name: str
     change: str
@@ -37,21 +37,21 @@ class SpecificationRow:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: `sign` is + if the new edition alone sends it, - if the old one alone does."""
+    """A message: `sign` is + if the new set alone sends it, - if the old one alone does."""
 
     sign: str
     change: StateChange
 
 
 def specification_rows(outcome: Backtest) -> list[SpecificationRow]:
-    """Return a row for each specification of either edition, by name."""
-    old, new = outcome.old.edition.specifications, outcome.new.edition.specifications
+    """Return a row for each specification of either set, by name."""
+    old, new = outcome.old.specs.specifications, outcome.new.specs.specifications
     return [_row(name, outcome) for name in sorted(old.keys() | new.keys())]
 
 
 def _row(name: str, outcome: Backtest) -> SpecificationRow:
     old, new = outcome.old, outcome.new
-    before, after = (side.edition.specifications.get(name) for side in (old, new))
+    before, after = (side.specs.specifications.get(name) for side in (old, new))
     change = "same" if before == after else "changed"
     change = "new" if before is None else "removed" if after is None else change
     return SpecificationRow(
@@ -66,9 +66,9 @@ def _row(name: str, outcome: Backtest) -> SpecificationRow:
 
 
 def messages(outcome: Backtest) -> list[Message]:
-    """Return the messages of both editions in the order of the jobs.
+    """Return the messages of both sets in the order of the jobs.
 
-    Where only the newest of an edition are kept, the others' older ones are left out too.
+    Where only the newest of a set are kept, the others' older ones are left out too.
     """
     sides = (outcome.old, outcome.new)
     cut = [side.changes[0].job_id for side in sides if is_cut(side)]
@@ -83,23 +83,16 @@ def messages(outcome: Backtest) -> list[Message]:
 
 def limit_text(side: Side, name: str) -> str:
     """Return a limit as it is judged, in the metric's unit, with its level."""
-    limit = side.edition.limits.get(name)
-    specification = side.edition.specifications.get(name)
-    if limit is None or specification is None:
+    limit = side.specs.limits.get(name)
+    if limit is None:
         return ""
-    unit = side.edition.unit(specification.metric)
-    words = [limit.operator, _plain(repr(limit.threshold)), unit, limit.level]
+    words = [limit.criterion.words(plain_number, is_ascii=True), limit.unit, limit.level]
     return " ".join(word for word in words if word)
 
 
 def number(value: float) -> str:
     """Return six digits of a number, without an exponent."""
-    return _plain(f"{value:.6g}")
-
-
-def _plain(text: str) -> str:
-    plain = format(Decimal(text), "f")
-    return plain.removesuffix(".0")
+    return plain_number(float(f"{value:.6g}"))
 
 
 def received_text(change: StateChange) -> str:
@@ -108,7 +101,7 @@ def received_text(change: StateChange) -> str:
 
 
 def is_cut(side: Side) -> bool:
-    """Tell whether older messages of an edition were not kept."""
+    """Tell whether older messages of a set were not kept."""
     return sum(side.messages.values()) > len(side.changes)
 
 
@@ -141,7 +134,7 @@ def sections(outcome: Backtest, *, is_all: bool) -> list[Section]:
 
 def summary(outcome: Backtest, since: str) -> str:
     """Return the first sentence."""
-    counts = [len(side.edition.specifications) for side in (outcome.old, outcome.new)]
+    counts = [len(side.specs.specifications) for side in (outcome.old, outcome.new)]
     return (
         f"{_counted(outcome.jobs, 'job')} of {_counted(outcome.runs, 'run')} since {since}, "
         f"judged by {counts[0]} "
@@ -228,7 +221,7 @@ def _of_specifications(outcome: Backtest, *, is_all: bool) -> Section:
 
 
 def _packages(side: Side) -> set[str]:
-    return {name.partition(".")[0] for name in side.edition.specifications}
+    return {name.partition(".")[0] for name in side.specs.specifications}
 
 
 def _of_differences(outcome: Backtest) -> Section:
@@ -298,7 +291,7 @@ def _of_messages(outcome: Backtest) -> Section:
 def _message_cells(item: Message, outcome: Backtest) -> list[str]:
     change = item.change
     side = outcome.old if item.sign == "-" else outcome.new
-    unit = side.edition.unit(change.metric)
+    unit = side.specs.unit(change.metric)
     return [
         item.sign,
         received_text(change),
@@ -319,10 +312,10 @@ def _of_unused(outcome: Backtest) -> Section:
     ]
     notes = []
     silent = sum(
-        not outcome.new.tally(name).judged.count for name in outcome.new.edition.specifications
+        not outcome.new.tally(name).judged.count for name in outcome.new.specs.specifications
     )
     if silent:
-        count = len(outcome.new.edition.specifications)
+        count = len(outcome.new.specs.specifications)
         notes.append(f"{silent} of the {count} proposed specifications had no value to judge.")
     return Section("Not judged", ("metric", "reason", "values"), _first(rows), notes)
 

@@ -1,10 +1,9 @@
 """A badge that says how a verification package stands, as SVG for a README. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from squash_api.judging.specifications import Specification
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
 from squash_api.standings.standing import Standing
@@ -31,13 +30,7 @@ class Word:
     colour: str
 
 
-def word_of(
-    standings: Iterable[Standing],
-    *,
-    package: str,
-    where: Mapping[str, str],
-    limits: Mapping[str, Sequence[Specification]],
-) -> Word:
+def word_of(standings: Iterable[Standing], *, package: str, where: Mapping[str, str]) -> Word:
     """Return what there is to say of a package.
 
     Parameters
@@ -46,8 +39,6 @@ def word_of(
         How metrics stand.
     where
         Values that tags must have.
-    limits
-        The specifications in force, by metric.
     """
     found = [
         item
@@ -64,7 +55,7 @@ def word_of(
         return Word(f"{counts[2]} warning{'' if counts[2] == 1 else 's'}", _YELLOW)
     if counts[1]:
         return Word(f"{counts[1]} info", _BLUE)
-    if any(_is_judged(item, limits.get(item.metric, ())) for item in found):
+    if any(item.verdict is not None for item in found):
         return Word("passing", _GREEN)
     return Word("no limits", _GREY)
 
@@ -95,13 +86,6 @@ def badge_svg(label: str, word: Word) -> str:
 def text_width(text: str) -> float:
     """Return about how wide a text is, in px; the badge makes it exactly that."""
     return sum(_WIDTHS.get(character, _MIDDLE) for character in text)
-
-
-def _is_judged(standing: Standing, specifications: Sequence[Specification]) -> bool:
-    # Some limits give no margin, so that a standing does not name them when they hold.
-    return standing.limit is not None or any(
-        item.operator in ("==", "!=") or item.threshold == 0 for item in specifications
-    )
 
 
 def _shortened(text: str) -> str:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-State = Literal["passed", "INFO", "WARNING", "CRITICAL", "not measured", "no limit"]
+from squash_api.judging.alerts import LEVELS, Level, severity_of
+from squash_api.judging.kinds.criterion import Criterion
+from squash_api.judging.kinds.registry import shown_criterion
+
+State = Level | Literal["passed", "not measured", "no limit"]
 """How a result stands: the worst level that is broken, or why nothing is."""
 
-Overall = Literal[
-    "passed", "incomplete", "INFO", "WARNING", "CRITICAL", "nothing judged", "no data"
-]
+Overall = Level | Literal["passed", "incomplete", "nothing judged", "no data"]
 
 Kind = Literal[
     "newly broken",
@@ -45,6 +47,8 @@ class Finding:
     That is the worst broken one, or else the nearest. `value` and `threshold` are in `unit`;
     `margin` is the distance to the limit as a part of the limit, negative beyond it. Of `values` in
     the selection `failed` broke a limit, and `absent` were null, NaN, infinite or skipped.
+
+    `operator` and `threshold` are what a criterion of the kind `threshold` has shown.
     """
 
     metric: str
@@ -65,6 +69,12 @@ class Finding:
     values: int
     failed: int
     absent: int
+
+    @property
+    def criterion(self) -> Criterion | None:
+        """What must hold; None if no limit is told of."""
+        shown = {"operator": self.operator, "threshold": self.threshold}
+        return shown_criterion(shown, self.unit or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +254,7 @@ def fails(report: Report, *, level: str, is_strict: bool = False) -> bool:
     summary = report.summary
     if summary.state in ("no data", "nothing judged"):
         return True
-    counts = {"INFO": summary.info, "WARNING": summary.warning, "CRITICAL": summary.critical}
-    names = list(counts)
-    if any(counts[name] for name in names[names.index(level) :]):
+    counts = zip(LEVELS, (summary.info, summary.warning, summary.critical), strict=True)
+    if any(count and severity_of(name) >= severity_of(level) for name, count in counts):
         return True
     return is_strict and bool(summary.not_measured or summary.missing or report.unusable)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from squash_api.errors import InvalidInputError
+from squash_api.judging.alerts import WORST_FIRST
 from squash_api.reports.document import (
     MOST_WORST,
     RANKS,
@@ -116,7 +117,7 @@ def finding_of(result: Result) -> Finding:
         state=result.state,
         value=result.value,
         unit=result.unit,
-        also_broken=[item.specification for item in result.broken[1:]],
+        also_broken=[item.name for item in result.broken[1:]],
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ"),
         job_id=result.job_id,
         run_id=result.run_id,
@@ -124,11 +125,10 @@ def finding_of(result: Result) -> Finding:
         values=result.values,
         failed=result.failed,
         absent=result.absent,
-        specification=None if shown is None else shown.specification,
+        specification=None if shown is None else shown.name,
         level=None if shown is None else shown.level,
-        operator=None if shown is None else shown.operator,
-        threshold=None if shown is None else shown.threshold,
         margin=None if shown is None else shown.margin,
+        **({} if shown is None else shown.limit.criterion.shown()),
     )
 
 
@@ -164,7 +164,7 @@ def counted(number: int, noun: str) -> str:
 def _overall(counts: Mapping[State, int], *, is_complete: bool) -> Overall:
     if not any(counts.values()):
         return "no data"
-    for level in ("CRITICAL", "WARNING", "INFO"):
+    for level in WORST_FIRST:
         if counts[level]:
             return level
     if not counts["passed"]:
@@ -173,7 +173,7 @@ def _overall(counts: Mapping[State, int], *, is_complete: bool) -> Overall:
 
 
 def _headline(state: Overall, counts: Mapping[State, int], missing: int) -> str:
-    judged = sum(counts[name] for name in ("passed", "INFO", "WARNING", "CRITICAL"))
+    judged = counts["passed"] + sum(counts[level] for level in WORST_FIRST)
     gaps = []
     if counts["not measured"]:
         gaps.append(f"{counted(counts['not measured'], 'result')} not measured")
@@ -189,9 +189,7 @@ def _headline(state: Overall, counts: Mapping[State, int], missing: int) -> str:
         return f"All {counted(judged, 'result')} hold their limits."
     if state == "incomplete":
         return f"{counted(counts['passed'], 'result')} within limits, none beyond; but {gap}."
-    broken = ", ".join(
-        f"{counts[level]} {level}" for level in ("CRITICAL", "WARNING", "INFO") if counts[level]
-    )
+    broken = ", ".join(f"{counts[level]} {level}" for level in WORST_FIRST if counts[level])
     rest = f"; {gap}" if gap else ""
     number = judged - counts["passed"]
     verb = "breaks" if number == 1 else "break"

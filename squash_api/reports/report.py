@@ -12,7 +12,6 @@ from squash_api.index.windows import MOST_JOBS, Wanted
 from squash_api.record.metrics import MetricRow
 from squash_api.reports.comparison import changes_of, compare
 from squash_api.reports.document import RANKS, VIOLATED, Comparison, Kind, Report, Unusable
-from squash_api.reports.limits import Limits
 from squash_api.reports.matrix import (
     Key,
     Matrix,
@@ -23,7 +22,7 @@ from squash_api.reports.matrix import (
     summary_of,
     worst_of,
 )
-from squash_api.reports.results import Result, Results
+from squash_api.reports.results import Limits, Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.trends.question import Question, ReportQuestion
 

@@ -6,21 +6,23 @@ grows with the combinations, never with the values.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from squash_api.errors import InvalidInputError
 from squash_api.index.windows import MeasuredJob
-from squash_api.judging.specifications import LEVELS
-from squash_api.judging.verdicts import Verdict, judge
+from squash_api.judging.limits import Limit, Verdict, judge, limits_of, state_word
+from squash_api.judging.metadata_query import applies, query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.record.metrics import MetricRow
 from squash_api.reports.document import State
-from squash_api.reports.limits import Limit, Limits
-from squash_api.schema.names import Context
+from squash_api.schema.names import META_PREFIX, Context, Schema
 from squash_api.standings.standing import Combination, combination_of
 
 MOST_RESULTS = 100_000
 """A report of more metrics and combinations of tags is refused."""
 
 _MOST_SINKS = 200_000
+_WORST_FIRST = attrgetter("order")
 Entries = Iterable[tuple[int, int, float | None]]
 
 
@@ -50,30 +52,78 @@ class Result:
         """The worst that is broken, or why nothing is."""
         if self.value is None:
             return "not measured"
-        worst = max((LEVELS.index(item.level) for item in self.broken), default=None)
-        if worst is not None:
-            return ("INFO", "WARNING", "CRITICAL")[worst]
-        return "passed" if self.verdicts else "no limit"
+        severity = self.broken[0].limit.severity if self.broken else 0
+        return state_word(severity, is_limited=bool(self.verdicts))
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
         """The verdicts on what is broken, the worst first."""
         found = [item for item in self.verdicts if item.status == "failed"]
-        return tuple(sorted(found, key=_severity))
+        return tuple(sorted(found, key=_WORST_FIRST))
 
     @property
     def nearest(self) -> Verdict | None:
         """The verdict to tell of: the worst one, or that of the nearest limit."""
-        by_margin = sorted(self.verdicts, key=lambda item: (_margin(item), item.specification))
-        return next(iter((*self.broken, *by_margin)), None)
+        return min(self.verdicts, key=_WORST_FIRST, default=None)
 
 
-def _severity(verdict: Verdict) -> tuple[int, float, str]:
-    return (-LEVELS.index(verdict.level), _margin(verdict), verdict.specification)
+class Limits:
+    """The limits to judge by, and which of them have judged something.
 
+    Parameters
+    ----------
+    specifications
+        By metric.
+    schema
+        The names in InfluxDB, by which terms of queries are compared.
 
-def _margin(verdict: Verdict) -> float:
-    return float("inf") if verdict.margin is None else verdict.margin
+    Attributes
+    ----------
+    used
+        Names of the specifications that applied to a job.
+    unusable
+        Why a specification cannot judge, by its name.
+    """
+
+    def __init__(
+        self, specifications: Mapping[str, Sequence[Specification]], schema: Schema
+    ) -> None:
+        self.used: set[str] = set()
+        self.unusable: dict[str, str] = {}
+        self._specifications = specifications
+        self._schema = schema
+        self._limits: dict[tuple[str, str | None], list[Limit]] = {}
+
+    @property
+    def needs_fields(self) -> bool:
+        """Whether a query asks for what is neither a tag nor a field of the contract."""
+        return any(
+            not term.is_tag and term.name.startswith(META_PREFIX)
+            for found in self._specifications.values()
+            for item in found
+            for term in query_terms(item.metadata_query, self._schema) or ()
+        )
+
+    def of(self, metric: str, unit: str | None, tags: Mapping[str, str]) -> list[Limit]:
+        """Return the limits of a metric whose terms on tags hold."""
+        context = Context(tags=dict(tags))
+        found = [
+            item
+            for item in self._all(metric, unit)
+            if applies((term for term in item.terms if term.is_tag), context)
+        ]
+        self.used.update(item.name for item in found if all(term.is_tag for term in item.terms))
+        return found
+
+    def _all(self, metric: str, unit: str | None) -> list[Limit]:
+        known = self._limits.get((metric, unit))
+        if known is None:
+            specifications = self._specifications.get(metric, ())
+            limits = limits_of(specifications, unit=unit, schema=self._schema)
+            self.unusable |= {item.name: item.problem for item in limits if item.problem}
+            known = [item for item in limits if not item.problem]
+            self._limits[metric, unit] = known
+        return known
 
 
 class _Tally:
@@ -102,12 +152,14 @@ class _Tally:
 class _Sink:
     """Where values of a metric with one set of tags go."""
 
-    __slots__ = ("has_conditions", "limits", "tally")
+    __slots__ = ("has_conditions", "limits", "tags", "tally", "tests")
 
-    def __init__(self, tally: _Tally, limits: list[Limit]) -> None:
+    def __init__(self, tally: _Tally, limits: list[Limit], tags: Mapping[str, str]) -> None:
         self.tally = tally
         self.limits = limits
-        self.has_conditions = any(limit.field_terms for limit in limits)
+        self.tests = [limit.holds for limit in limits]
+        self.has_conditions = not all(term.is_tag for limit in limits for term in limit.terms)
+        self.tags = dict(tags) if self.has_conditions else {}
 
 
 class Results:
@@ -159,7 +211,10 @@ class Results:
                 sink = self._make_sink(metric_id, job.tag_set_id, tags_of[job.tag_set_id])
                 sinks = self._sinks[metric_id]
             seen.add(job_id)
-            limits = self._applying(sink, job) if sink.has_conditions else sink.limits
+            limits, tests = sink.limits, sink.tests
+            if sink.has_conditions:
+                limits = self._applying(sink, job)
+                tests = [limit.holds for limit in limits]
             # Not a function of its own: this is done for every value.
             tally = sink.tally
             tally.values += 1
@@ -173,8 +228,8 @@ class Results:
             if value is None:
                 tally.absent += 1
                 continue
-            for limit in limits:
-                if not limit.holds(value, limit.threshold):
+            for holds in tests:
+                if not holds(value):
                     tally.failed += 1
                     break
         self.jobs += len(seen)
@@ -201,7 +256,7 @@ class Results:
                     "tags: ask for less, for instance for one package or dataset."
                 )
             tally = self._tallies[metric_id, combination] = _Tally(metric, combination)
-        sink = _Sink(tally, self._limits.of(metric.name, metric.unit, tags))
+        sink = _Sink(tally, self._limits.of(metric.name, metric.unit, tags), tags)
         self._sinks[metric_id][tag_set_id] = sink
         self._sink_count += 1
         return sink
@@ -210,20 +265,18 @@ class Results:
         """Return the limits whose terms on other metadata hold too."""
         own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
         context = Context(
-            fields={**job.fields, **{key: text for key, text in own.items() if text is not None}}
+            tags=sink.tags,
+            fields={**job.fields, **{key: text for key, text in own.items() if text is not None}},
         )
-        found = [item for item in sink.limits if all(map(context.satisfies, item.field_terms))]
-        self._limits.used.update(item.specification.name for item in found)
+        found = [item for item in sink.limits if applies(item.terms, context)]
+        self._limits.used.update(item.name for item in found)
         return found
 
 
 def _result(tally: _Tally) -> Result:
     job, unit = tally.job, tally.metric.unit
     assert job is not None  # noqa: S101 - a tally begins with a value
-    verdicts = (
-        judge(item.specification, value=tally.value, unit=unit or item.specification.unit)
-        for item in tally.limits
-    )
+    verdicts = (judge(limit, tally.value) for limit in tally.limits)
     return Result(
         metric=tally.metric.name,
         unit=unit,

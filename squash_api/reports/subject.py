@@ -10,9 +10,11 @@ from difflib import get_close_matches
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.judging.specifications import LEVELS, Specification
+from squash_api.judging.alerts import LEVELS, severity_of
+from squash_api.judging.metadata_query import query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.reports.document import Missing, SilentPackage
-from squash_api.reports.limits import Limits
+from squash_api.reports.results import Limits
 from squash_api.schema.names import Schema, split_metric_name
 from squash_api.trends.question import Question
 
@@ -44,7 +46,7 @@ def subject_of(snapshot: Snapshot, measured: Collection[str], question: Question
     _refuse_unknown("metric", question.metrics, known)
     _refuse_unknown("package", question.packages, {split_metric_name(name)[0] for name in known})
     wanted = set(question.labels)
-    mildest = LEVELS.index(question.level)
+    mildest = severity_of(question.level)
     metrics, specifications = set(), {}
     for name in known:
         if not _is_named(name, question):
@@ -54,7 +56,7 @@ def subject_of(snapshot: Snapshot, measured: Collection[str], question: Question
         found = [
             item
             for item in snapshot.by_metric.get(name, ())
-            if LEVELS.index(item.level) >= mildest and wanted <= tags | set(item.tags)
+            if severity_of(item.level) >= mildest and wanted <= tags | set(item.tags)
         ]
         if found or wanted <= tags:
             metrics.add(name)
@@ -120,11 +122,8 @@ def gaps_of(
 
 def _may_apply(specification: Specification, question: Question, schema: Schema) -> bool:
     """Tell whether jobs that are asked for can have what the specification's query asks for."""
-    terms = [schema.term(key, value) for key, value in specification.metadata_query.items()]
-    return not any(
-        term is not None and term.value not in question.tags.get(term.name, (term.value,))
-        for term in terms
-    )
+    terms = query_terms(specification.metadata_query, schema) or ()
+    return not any(term.value not in question.tags.get(term.name, (term.value,)) for term in terms)
 
 
 def title_of(question: Question, *, now_ns: int) -> str:

@@ -1,8 +1,6 @@
-"""Numbers, limits and tags of a report as people read them. Pure.
+"""A report in words: as Markdown for a message or an issue, as JUnit XML for CI. Pure.
 
-JUnit XML, as CI systems show it: verdicts on a job, results of a report. Pure.
-
-A report as Markdown, for a message or an issue, and as JUnit XML, for CI. Pure.
+The words for values, limits and tags are those of the page of the report too.
 """
 
 import re
@@ -11,42 +9,34 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as ET
 
-from squash_api.judging.specifications import LEVELS
+from squash_api.judging.alerts import LEVELS, severity_of
+from squash_api.judging.wording import NOTHING, number_text, percent_text
 from squash_api.reports.document import Cell, Change, Finding, Report, Row
-
-NOTHING = "\u2013"
-"""A dash, in place of what is not there."""
 
 _LONGEST = 60
 # They turn what follows around, beyond the name that they are in.
 _TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SIGNS = {"<=": "\u2264", ">=": "\u2265", "!=": "\u2260", "==": "="}
-
-
-def number_text(number: float | None, beside: float | None = None) -> str:
-    """Return a number with so many digits that it can be told from another one, six at least."""
-    if number is None:
-        return NOTHING
-    is_close = beside is not None and number != beside and f"{number:.6g}" == f"{beside:.6g}"
-    return repr(number) if is_close else f"{number:.6g}"
 
 
 def value_text(finding: Finding) -> str:
     """Return a value with its unit."""
-    return _with_unit(number_text(finding.value, finding.threshold), finding)
+    return _with_unit(bare_value_text(finding), finding)
+
+
+def bare_value_text(finding: Finding) -> str:
+    """Return a value that can be told from its limit."""
+    criterion = finding.criterion
+    if criterion is None:
+        return number_text(finding.value)
+    return criterion.value_text(finding.value)
 
 
 def limit_text(finding: Finding) -> str:
     """Return what must hold, such as `≤ 15 marcsec`."""
-    if finding.operator is None or finding.threshold is None:
+    criterion = finding.criterion
+    if criterion is None:
         return NOTHING
-    threshold = _with_unit(number_text(finding.threshold, finding.value), finding)
-    return f"{_SIGNS.get(finding.operator, finding.operator)} {threshold}"
-
-
-def margin_text(margin: float | None) -> str:
-    """Return a margin as per cent of the limit, with its sign."""
-    return NOTHING if margin is None else f"{100 * margin:+.3g} %"
+    return _with_unit(criterion.words_beside(finding.value), finding)
 
 
 def tags_text(tags: Mapping[str, str]) -> str:
@@ -161,7 +151,7 @@ def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
         return Case(row.metric, name, "skipped", "not measured")
     if cell.state not in LEVELS:
         return Case(row.metric, name)
-    if LEVELS.index(cell.state) < LEVELS.index(level):
+    if severity_of(cell.state) < severity_of(level):
         return Case(row.metric, name, "passed", f"violated, but milder than {level}: {told}")
     return Case(row.metric, name, "failed", told, cell.state)
 
@@ -206,7 +196,7 @@ def _findings(findings: Sequence[Finding], total: int) -> str:
             item.specification or item.metric,
             value_text(item),
             limit_text(item),
-            margin_text(item.margin),
+            percent_text(item.margin),
             tags_text(item.tags),
             str(item.job_id),
             f"{item.failed} of {item.values}",
@@ -225,8 +215,8 @@ def _changes(changes: Sequence[Change]) -> str:
             name_text(item.column),
             f"{item.state_before or ''} {number_text(item.value_before)}",
             f"{item.state or ''} {number_text(item.value)}",
-            margin_text(item.margin_before),
-            margin_text(item.margin),
+            percent_text(item.margin_before),
+            percent_text(item.margin),
         )
         for item in changes[:_MOST_ROWS]
     ]

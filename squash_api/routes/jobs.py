@@ -222,7 +222,7 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
 
 def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
-    outcome = assess(job, metrics=metrics.known, schema=metrics.schema)
+    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
         identifier: blob.get("name")
@@ -267,5 +267,5 @@ def find_blob(job: Job, identifier: str) -> dict[str, Any]:
 
 
 def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:
-    known = metrics.known.get(metric)
+    known = metrics.now.by_name.get(metric)
     return item.unit if known is None or known.unit is None else known.unit

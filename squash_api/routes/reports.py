@@ -82,12 +82,7 @@ def get_badge(
     site.standings.refresh(now_ns=time.time_ns())
     named = {"dataset": dataset, "filter": filter_, "instrument": instrument, "pipeline": pipeline}
     where = {name: tag_text(text) or "" for name, text in named.items() if text}
-    word = word_of(
-        site.standings.present(),
-        package=package,
-        where=where,
-        limits=site.definitions.specifications_in_force(None),
-    )
+    word = word_of(site.standings.present(), package=package, where=where)
     return Response(
         badge_svg(label or package, word),
         media_type="image/svg+xml",

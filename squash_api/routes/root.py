@@ -113,7 +113,7 @@ def get_stats(site: SiteDep) -> Response:
             "stats": {
                 "last_job_date": date,
                 "number_of_jobs": jobs,
-                "number_of_metrics": len(site.metrics.known),
+                "number_of_metrics": len(site.metrics.now.by_name),
                 "number_of_measurements": measurements,
             }
         }
@@ -137,7 +137,7 @@ def get_packages(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the verification packages that have metrics, in order."""
     site.metrics.refresh()
     # Copied at once: another thread may add to them meanwhile.
-    metrics = list(site.metrics.known)
+    metrics = list(site.metrics.now.by_name)
     names = sorted({split_metric_name(name)[0] for name in metrics})
     found = [name for name in names if name > (page.after or "")]
     link = (

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from squash_api.definitions.in_force import Defined
-from squash_api.judging.specifications import OPERATORS, Specification
+from squash_api.judging.kinds.registry import THRESHOLD
+from squash_api.judging.kinds.threshold import Operator
+from squash_api.judging.specifications import Specification
 from squash_api.routes.definitions import (
     Changed,
     ChangedList,
@@ -28,7 +30,7 @@ class Threshold(BaseModel):
 
     value: float
     unit: str
-    operator: Literal["<", "<=", ">", ">=", "==", "!="]
+    operator: Operator
 
 
 class SpecObject(BaseModel):
@@ -60,15 +62,7 @@ class SpecPage(BaseModel):
 _SPEC_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "threshold": {
-            "type": "object",
-            "properties": {
-                "value": {"type": "number"},
-                "unit": {"type": "string"},
-                "operator": {"type": "string", "enum": [*OPERATORS]},
-            },
-            "required": ["value", "unit", "operator"],
-        },
+        **THRESHOLD.SCHEMA,
         "tags": {"type": "array", "items": {"type": "string"}},
         "metadata_query": {"type": "object"},
         "alert": {"type": "object"},

@@ -36,7 +36,7 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
         deliveries = view.ask(job_deliveries, row, targets=names)
     site.metrics.refresh()
     schema = site.metrics.schema
-    outcome = assess(job, metrics=site.metrics.known, schema=schema)
+    outcome = assess(job, metrics=site.metrics.now.by_name, schema=schema)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {

@@ -1,6 +1,6 @@
 """The board: how every metric stands, the worst first, and what narrows it down.
 
-The board kept up to date: only metrics of which something has changed are looked at anew.
+It is kept up to date: only metrics of which something has changed are looked at anew.
 """
 
 import threading
@@ -11,19 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.reader import View
-from squash_api.judging.alert_keys import LEVELS
-from squash_api.judging.alert_plan import query_terms
-from squash_api.judging.specifications import Specification
-from squash_api.judging.verdicts import applies, judge
+from squash_api.judging.limits import Verdict, limits_of, state_word
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import SERIES_TAGS
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings, combination_of, stand
-from squash_api.verify.units import UnitError
 
 LATE = "late"
-PASSED = "passed"
-NO_LIMIT = "no limit"
+PASSED = state_word(0, is_limited=True)
+NO_LIMIT = state_word(0, is_limited=False)
 OLD = "old"
 NEVER_SEEN = "never seen"
 STATES = ("CRITICAL", "WARNING", LATE, "INFO", PASSED, NO_LIMIT, OLD, NEVER_SEEN)
@@ -37,36 +33,22 @@ _NO_MARGIN = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """A specification as a value is compared with it.
-
-    `threshold` is in the metric's unit. `margin` is the distance of the value as a part of it,
-    negative beyond it, or None if there is no such thing.
-    """
-
-    specification: str
-    operator: str
-    threshold: float
-    margin: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """How a metric stands for one combination of tags.
-
-    `limit` is the worst one that is broken, else the one that the value is nearest to; None if
-    there is none.
-    """
+    """How a metric stands for one combination of tags."""
 
     standing: Standing
     state: str
-    limit: Limit | None = None
     late: ExpectedSeries | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """On the worst limit that is broken, else on the one that the value is nearest to."""
+        return self.standing.verdict
 
     @property
     def order(self) -> tuple[int, float, Combination]:
         """What sorts rows by how bad they are."""
-        margin = None if self.limit is None else self.limit.margin
+        margin = None if self.verdict is None else self.verdict.margin
         return _RANK[self.state], _NO_MARGIN if margin is None else margin, self.standing.tags
 
 
@@ -203,15 +185,6 @@ def choices(entries: Iterable[Entry], names: Sequence[str]) -> Choices:
         tuple(sorted(tags)),
         {name: tuple(sorted(found)) for name, found in values.items()},
     )
-
-
-def row_of(standing: Standing, limit: Limit | None, late: ExpectedSeries | None) -> Row:
-    """Return a row in the state that its value has."""
-    if standing.severity:
-        state = LEVELS[standing.severity - 1]
-    else:
-        state = NO_LIMIT if limit is None else PASSED
-    return Row(standing, state, limit, late)
 
 
 POINTS = 30
@@ -370,40 +343,20 @@ class Board:
         snapshot: Snapshot,
         standings: Sequence[Standing],
     ) -> list[Row]:
-        by_name = {item.name: item for item in snapshot.by_metric.get(metric.name, ())}
         if not standings:
-            old = self._old_standing(view, metric_id, metric, by_name.values())
-            limit = None if old is None else _limit(old, by_name)
-            return [] if old is None else [Row(old, OLD, limit)]
-        limits = {item: _limit(item, by_name) for item in standings}
-        self._find_limits_without_margin(view, limits, by_name.values())
-        return [row_of(item, limits[item], None) for item in standings]
-
-    def _find_limits_without_margin(
-        self,
-        view: View,
-        limits: dict[Standing, Limit | None],
-        specifications: Iterable[Specification],
-    ) -> None:
-        """Name the limit of values that hold one to which there is no distance, such as `==`."""
-        asked = [item for item, limit in limits.items() if limit is None]
-        possible = [item for item in specifications if _has_no_margin(item)]
-        if not asked or not possible:
-            return
-        contexts = view.contexts.of({item.job_id for item in asked})
-        for item in asked:
-            job = contexts.get(item.job_id)
-            for specification in possible if job else ():
-                assert job is not None  # noqa: S101 - for the type checker
-                if applies(specification, job.context, schema=self._standings.schema):
-                    limits[item] = _compared(specification, item)
+            old = self._old_standing(view, metric_id, metric, snapshot)
+            return [] if old is None else [Row(old, OLD)]
+        return [
+            Row(item, state_word(item.severity, is_limited=item.verdict is not None))
+            for item in standings
+        ]
 
     def _old_standing(
         self,
         view: View,
         metric_id: int,
         metric: MetricRow,
-        specifications: Iterable[Specification],
+        snapshot: Snapshot,
     ) -> Standing | None:
         """Return how the last value stood of a metric that has none of late."""
         job_id = view.values.last_job_with(metric_id)
@@ -411,8 +364,12 @@ class Board:
             return None
         job = view.contexts.of([job_id])[job_id]
         value = view.values.of_metric(metric_id, [job_id])[job_id]
-        terms = [(item, query_terms(item, self._standings.schema)) for item in specifications]
-        return stand(metric, combination_of(job.context.tags), value, job, terms)
+        limits = limits_of(
+            snapshot.by_metric.get(metric.name, ()),
+            unit=metric.unit,
+            schema=self._standings.schema,
+        )
+        return stand(metric, combination_of(job.context.tags), value, job, limits)
 
     def _with_terms(self, entry: Entry, terms: Sequence[tuple[str, str]]) -> Iterable[Combination]:
         """Return the combinations of which some values have these tags."""
@@ -474,22 +431,3 @@ def _with_late(
         if not places:
             left.append(series)
     return found, tuple(left)
-
-
-def _limit(standing: Standing, by_name: Mapping[str, Specification]) -> Limit | None:
-    name = next(iter(standing.broken), standing.limit)
-    found = None if name is None else by_name.get(name)
-    return None if found is None else _compared(found, standing)
-
-
-def _compared(specification: Specification, standing: Standing) -> Limit | None:
-    unit = standing.unit or specification.unit
-    try:
-        verdict = judge(specification, value=standing.value, unit=unit)
-    except UnitError:
-        return None
-    return Limit(specification.name, verdict.operator, verdict.threshold, verdict.margin)
-
-
-def _has_no_margin(specification: Specification) -> bool:
-    return specification.operator in {"==", "!="} or specification.threshold == 0

@@ -3,18 +3,18 @@
 A value has arrived when its job was received, whatever date the job has.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
-from squash_api.index.contexts import JobContext
 from squash_api.index.latest import LatestValues
 from squash_api.index.reader import View
-from squash_api.judging.alert_plan import Expectation, expectation_of
-from squash_api.judging.specifications import Expect
+from squash_api.judging.alert_plan import Expectation, expectations
+from squash_api.judging.alerts import Expect
+from squash_api.judging.metadata_query import applies
 from squash_api.record.definitions import expected_since
-from squash_api.schema.names import RUN_ID, Schema, Term
+from squash_api.schema.names import RUN_ID, Context, Schema
 from squash_api.standings.standing import Combination, combination_of
 
 _SEEN_S = 30 * 86400
@@ -224,11 +224,8 @@ class Freshness:
         snapshot = self._definitions.at(None)
         if snapshot is self._snapshot:
             return
-        found = {
-            name: expectation_of(defined.content, self._schema)
-            for name, defined in snapshot.specifications.items()
-            if defined.content.expect is not None
-        }
+        specifications = [item.content for item in snapshot.specifications.values()]
+        found = {item.specification: item for item in expectations(specifications, self._schema)}
         self._loaded = view.ask(expected_since, found)
         before = self._known
         self._known = {
@@ -254,7 +251,7 @@ class Freshness:
         known.jobs = {}
         for tag_set_id, (_, job_id) in self._latest.of_metric(metric_id).items():
             tags = self._latest.tags(tag_set_id)
-            if all(tags.get(term.name) == term.value for term in terms):
+            if applies(terms, Context(dict(tags))):
                 combination = combination_of(tags, per)
                 known.jobs[combination] = max(job_id, known.jobs.get(combination, 0))
 
@@ -266,7 +263,7 @@ class Freshness:
         ):
             after = ids[-1]
             for job in view.contexts.of(ids).values():
-                if _applies(known.expected.terms, job):
+                if applies(known.expected.terms, job.context):
                     combination = combination_of(job.context.tags, known.expected.per)
                     known.jobs[combination] = job.job_id
         known.through = after
@@ -281,7 +278,3 @@ class Freshness:
             self._arrivals[job.job_id] = Arrival(
                 job.received_ns, job.job_id, run_id if isinstance(run_id, str) else None
             )
-
-
-def _applies(terms: Iterable[Term], job: JobContext) -> bool:
-    return all(map(job.context.satisfies, terms))

@@ -1,9 +1,7 @@
-"""How jobs stand against their specifications, for many jobs at once.
+"""How jobs stand against their specifications: the states of many at once, the verdicts on one.
 
-The verdicts are those of a job's report, but they come from the index of measurements and from what
-was derived of the jobs' metadata: no document is read.
-
-Verdicts on stored jobs.
+States come from the index of measurements and from what was derived of the jobs' metadata: no
+document is read. They count what a job's report says verdict by verdict.
 """
 
 import threading
@@ -16,21 +14,19 @@ from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.reader import Reader, View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
-from squash_api.judging.alert_keys import LEVELS
-from squash_api.judging.alert_plan import query_terms
-from squash_api.judging.specifications import OPERATORS, Specification
-from squash_api.judging.verdicts import Verdict, judge_job, threshold_in
+from squash_api.judging.alerts import LEVELS, severity_of
+from squash_api.judging.limits import Limit, Verdict, judge_job, limits_of, state_word
+from squash_api.judging.metadata_query import applies
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import KnownMetric
-from squash_api.verify.units import UnitError
 
-WARNING = LEVELS.index("WARNING") + 1
+WARNING = severity_of("WARNING")
 """A severity: that of a violation that is not to be passed over."""
 
 _MOST_REMEMBERED = 20_000
-_MOST_YARDSTICKS = 8
+_MOST_JUDGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +45,9 @@ class JobState:
     @property
     def word(self) -> str:
         """The worst that can be said, in a word or two."""
-        if self.severity:
-            return LEVELS[self.severity - 1]
-        if self.passed:
-            return "passed"
-        return "not measured" if self.not_measured else "no limit"
+        if self.not_measured and not self.severity and not self.passed:
+            return "not measured"
+        return state_word(self.severity, is_limited=self.passed > 0)
 
     @property
     def is_passing(self) -> bool:
@@ -82,13 +76,13 @@ def total(states: Iterable[JobState]) -> JobState:
     return JobState(tuple(failed), passed, not_measured)
 
 
-# A limit as it is compared: what it asks of the metadata, whether a value holds (None if the units
-# do not convert, so that nothing is measured), and the rank of its level.
-_Limit = tuple[tuple[Term, ...], Callable[[float], bool] | None, int]
+# A limit as it is compared, unpacked: what it asks of the metadata, whether a value holds (None if
+# the units do not convert, so that nothing is measured), and the place of its level.
+_Test = tuple[tuple[Term, ...], Callable[[float], bool] | None, int]
 
 
-class Yardstick:
-    """The specifications of a revision, ready to judge many values. It does not change.
+class JobJudge:
+    """Judges jobs by the specifications of a revision. It does not change.
 
     Parameters
     ----------
@@ -101,45 +95,37 @@ class Yardstick:
     """
 
     def __init__(self, snapshot: Snapshot, metrics: Iterable[MetricRow], schema: Schema) -> None:
-        self._limits: dict[int, list[_Limit]] = {}
+        self._tests: dict[int, list[_Test]] = {}
         for metric in metrics:
             specifications = snapshot.by_metric.get(metric.name)
             if specifications:
-                self._limits[metric.metric_id] = [
-                    _limit_of(item, metric.unit, schema) for item in specifications
-                ]
-        self.metric_ids = tuple(sorted(self._limits))
+                limits = limits_of(specifications, unit=metric.unit, schema=schema)
+                self._tests[metric.metric_id] = [_test_of(limit) for limit in limits]
+        self.metric_ids = tuple(sorted(self._tests))
 
-    def judge(self, context: Context, values: Iterable[tuple[int, float | None]]) -> JobState:
+    def state(self, context: Context, values: Iterable[tuple[int, float | None]]) -> JobState:
         """Judge a job by its values, each with the id of its metric."""
         failed = [0] * len(LEVELS)
         passed = not_measured = 0
         known: dict[tuple[Term, ...], bool] = {}
         for metric_id, value in values:
-            for terms, holds, rank in self._limits.get(metric_id, ()):
-                applies = known.get(terms)
-                if applies is None:
-                    applies = known[terms] = all(map(context.satisfies, terms))
-                if not applies:
+            for terms, holds, place in self._tests.get(metric_id, ()):
+                is_judged = known.get(terms)
+                if is_judged is None:
+                    is_judged = known[terms] = applies(terms, context)
+                if not is_judged:
                     continue
                 if value is None or holds is None:
                     not_measured += 1
                 elif holds(value):
                     passed += 1
                 else:
-                    failed[rank] += 1
+                    failed[place] += 1
         return JobState(tuple(failed), passed, not_measured)
 
 
-def _limit_of(specification: Specification, unit: str | None, schema: Schema) -> _Limit:
-    terms = query_terms(specification, schema)
-    rank = LEVELS.index(specification.level)
-    try:
-        threshold = threshold_in(specification, unit or specification.unit)
-    except UnitError:
-        return terms, None, rank
-    compare = OPERATORS[specification.operator]
-    return terms, lambda value: compare(value, threshold), rank
+def _test_of(limit: Limit) -> _Test:
+    return limit.terms, None if limit.problem else limit.holds, limit.severity - 1
 
 
 class JobStates:
@@ -159,7 +145,7 @@ class JobStates:
         self._schema = reader.metrics.schema
         self._lock = threading.Lock()
         self._metrics = KnownMetrics()
-        self._yardsticks: OrderedDict[int, Yardstick] = OrderedDict()
+        self._judges: OrderedDict[int, JobJudge] = OrderedDict()
         # By job and revision: the version of what the job says, and the state.
         self._known: OrderedDict[tuple[int, int], tuple[int, JobState]] = OrderedDict()
 
@@ -208,15 +194,15 @@ class JobStates:
         values: dict[int, list[tuple[int, float | None]]] = {}
         with self._reader.view() as view:
             self._take_metrics(view.metrics)
-            yardstick = self._yardstick(revision, snapshot)
-            metrics: Sequence[int] = yardstick.metric_ids
+            judge = self._judge(revision, snapshot)
+            metrics: Sequence[int] = judge.metric_ids
             if like is not None:
                 metrics = [item[0] for item in view.values.in_jobs(metrics, [like])]
             contexts = view.contexts.of(job_ids)
             for metric_id, job_id, value in view.values.in_jobs(metrics, contexts):
                 values.setdefault(job_id, []).append((metric_id, value))
         return {
-            job_id: yardstick.judge(item.context, values.get(job_id, ()))
+            job_id: judge.state(item.context, values.get(job_id, ()))
             for job_id, item in contexts.items()
         }
 
@@ -224,18 +210,18 @@ class JobStates:
         with self._lock:
             if metrics.version > self._metrics.version:
                 self._metrics = metrics
-                self._yardsticks.clear()
+                self._judges.clear()
                 self._known.clear()
 
-    def _yardstick(self, revision: int, snapshot: Snapshot) -> Yardstick:
+    def _judge(self, revision: int, snapshot: Snapshot) -> JobJudge:
         with self._lock:
-            found = self._yardsticks.get(revision)
+            found = self._judges.get(revision)
             if found is None:
-                found = Yardstick(snapshot, self._metrics.by_id.values(), self._schema)
-                self._yardsticks[revision] = found
-                if len(self._yardsticks) > _MOST_YARDSTICKS:
-                    self._yardsticks.popitem(last=False)
-            self._yardsticks.move_to_end(revision)
+                found = JobJudge(snapshot, self._metrics.by_id.values(), self._schema)
+                self._judges[revision] = found
+                if len(self._judges) > _MOST_JUDGES:
+                    self._judges.popitem(last=False)
+            self._judges.move_to_end(revision)
             return found
 
     def _remember(
@@ -264,7 +250,7 @@ def job_report(
     measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
-        else metrics.known.get(item.metric)
+        else metrics.now.by_name.get(item.metric)
         for item in job.measurements
     }
     known = {name: metric for name, metric in measured.items() if metric is not None}

@@ -6,7 +6,7 @@ A combination is what alerts are told apart by: the values of the tags `SERIES_T
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
@@ -14,13 +14,10 @@ from squash_api.index.contexts import JobContext
 from squash_api.index.derived import waiting_for_rederivation
 from squash_api.index.latest import LatestValues, Series
 from squash_api.index.reader import Reader, View
-from squash_api.judging.alert_keys import LEVELS
-from squash_api.judging.alert_plan import query_terms
-from squash_api.judging.specifications import Specification
-from squash_api.judging.verdicts import Verdict, judge
+from squash_api.judging.limits import Limit, Verdict, judge, limits_of
+from squash_api.judging.metadata_query import applies
 from squash_api.record.metrics import MetricRow
-from squash_api.schema.names import RUN_ID, SERIES_TAGS, Context, Term
-from squash_api.verify.units import UnitError
+from squash_api.schema.names import RUN_ID, SERIES_TAGS
 
 DAYS = 30
 """A combination of tags counts while its last value is of so many days."""
@@ -43,6 +40,8 @@ class Standing:
     apply, that the value is nearest to or furthest beyond, and `margin` is the distance as a part
     of the limit; both are None if there is none. `severity` is 0 if nothing is broken, else 1 for
     INFO, 2 for WARNING, 3 for CRITICAL; `broken` names the violated specifications, worst first.
+    `verdict` is the one to tell of: the worst, else that of the nearest limit, else any; None if
+    no limit applies.
     """
 
     metric: str
@@ -56,6 +55,8 @@ class Standing:
     margin: float | None = None
     severity: int = 0
     broken: tuple[str, ...] = ()
+    # Not compared: who writes standings down has not to be told of a limit that says the same.
+    verdict: Verdict | None = field(default=None, compare=False)
 
 
 def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) -> Combination:
@@ -63,22 +64,20 @@ def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) ->
     return tuple((name, tags[name]) for name in per if name in tags)
 
 
-# A specification, and the terms of its query.
-Limits = Sequence[tuple[Specification, tuple[Term, ...]]]
-
-
 def stand(
-    metric: MetricRow, tags: Combination, value: float, job: JobContext, limits: Limits
+    metric: MetricRow, tags: Combination, value: float, job: JobContext, limits: Sequence[Limit]
 ) -> Standing:
-    """Judge a last value by the specifications of its metric that apply to its job."""
-    verdicts = _verdicts(value, metric.unit, job.context, limits)
-    failed = sorted(
-        (verdict for verdict in verdicts if verdict.status == "failed"),
-        key=lambda verdict: (-LEVELS.index(verdict.level), verdict.specification),
-    )
+    """Judge a last value by those limits of its metric, the worst first, that apply to its job."""
+    verdicts = [
+        judge(limit, value)
+        for limit in limits
+        if not limit.problem and applies(limit.terms, job.context)
+    ]
+    failed = [verdict for verdict in verdicts if verdict.status == "failed"]
     nearest = min(
-        ((item.margin, item.specification) for item in verdicts if item.margin is not None),
-        default=(None, None),
+        (verdict for verdict in verdicts if verdict.margin is not None),
+        key=lambda verdict: (verdict.margin, verdict.name),
+        default=None,
     )
     run_id = job.context.fields.get(RUN_ID)
     return Standing(
@@ -89,22 +88,12 @@ def stand(
         job.time_ns,
         job.job_id,
         run_id=run_id if isinstance(run_id, str) else None,
-        limit=nearest[1],
-        margin=nearest[0],
-        severity=LEVELS.index(failed[0].level) + 1 if failed else 0,
-        broken=tuple(verdict.specification for verdict in failed),
+        limit=None if nearest is None else nearest.name,
+        margin=None if nearest is None else nearest.margin,
+        severity=failed[0].limit.severity if failed else 0,
+        broken=tuple(verdict.name for verdict in failed),
+        verdict=next((item for item in (*failed[:1], nearest, *verdicts) if item), None),
     )
-
-
-def _verdicts(value: float, unit: str | None, context: Context, limits: Limits) -> list[Verdict]:
-    verdicts = []
-    for specification, terms in limits:
-        if all(map(context.satisfies, terms)):
-            try:
-                verdicts.append(judge(specification, value=value, unit=unit or specification.unit))
-            except UnitError:
-                continue
-    return verdicts
 
 
 class Standings:
@@ -137,7 +126,8 @@ class Standings:
         self._sets: dict[Combination, set[int]] = {}
         self._combinations: dict[int, Combination] = {}
         self._snapshot: Snapshot | None = None
-        self._limits: dict[str, list[tuple[Specification, tuple[Term, ...]]]] = {}
+        # By metric and its unit.
+        self._limits: dict[tuple[str, str | None], list[Limit]] = {}
 
     def refresh(self, *, now_ns: int) -> None:
         """Take in what is new. The first time takes seconds, where many jobs are of late."""
@@ -205,12 +195,19 @@ class Standings:
         before = {} if self._snapshot is None else self._snapshot.by_metric
         names = before.keys() | snapshot.by_metric.keys()
         changed = {name for name in names if before.get(name) != snapshot.by_metric.get(name)}
-        for name in changed:
-            self._limits[name] = [
-                (item, query_terms(item, self.schema)) for item in snapshot.by_metric.get(name, ())
-            ]
+        self._limits.clear()
         self._snapshot = snapshot
         return changed
+
+    def _limits_of(self, metric: MetricRow) -> list[Limit]:
+        key = metric.name, metric.unit
+        found = self._limits.get(key)
+        if found is None:
+            in_force = {} if self._snapshot is None else self._snapshot.by_metric
+            specifications = in_force.get(metric.name, ())
+            found = limits_of(specifications, unit=metric.unit, schema=self.schema)
+            self._limits[key] = found
+        return found
 
     def _judge(self, view: View, *, oldest_ns: int) -> None:
         """Judge what waits for it, but for values that are just being converted."""
@@ -247,10 +244,11 @@ class Standings:
         for job_id in by_job.keys() - changing:
             for key in by_job[job_id]:
                 metric = self.latest.metrics[key[0]]
-                limits = self._limits.get(metric.name, [])
+                limits = self._limits_of(metric)
                 after = stand(metric, key[1], values[key[0]][job_id], contexts[job_id], limits)
                 # The same object as long as nothing changes, which is quick to compare.
-                if self._standings.get(key) != after:
+                before = self._standings.get(key)
+                if before is None or before != after or before.verdict != after.verdict:
                     self._standings[key] = after
 
     def _newest_ns(self, key: Key) -> int | None:

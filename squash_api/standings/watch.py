@@ -32,7 +32,7 @@ _BATCH = 5000
 _log = structlog.get_logger(__name__)
 
 
-class Outlet(Protocol):
+class TakesLines(Protocol):
     """Where the points go; it knows whether it is the one that writes."""
 
     name: str
@@ -40,7 +40,7 @@ class Outlet(Protocol):
     def is_delivering(self) -> bool:
         """Tell whether to write here."""
 
-    def write_beside(self, lines: Sequence[str]) -> list[Rejected]:
+    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write lines, or raise an `InfluxError`."""
 
 
@@ -78,11 +78,12 @@ class Watch(Reader):
     """
 
     waits_for_jobs = False
+    first_wait = _POLL
 
     def __init__(
         self,
         standings: Standings,
-        outlets: Sequence[Outlet],
+        outlets: Sequence[TakesLines],
         *,
         squash_url: str,
         clock: Callable[[], int] = time.time_ns,
@@ -139,7 +140,7 @@ class Watch(Reader):
         }
         return _Seen(minute_ns, series, standings)
 
-    def _say(self, outlet: Outlet, seen: _Seen) -> None:
+    def _say(self, outlet: TakesLines, seen: _Seen) -> None:
         written = self._written.setdefault(outlet.name, {})
         changed = {
             key: standing
@@ -157,7 +158,7 @@ class Watch(Reader):
             del written[standing.metric, standing.tags]
         written.update((key, _Written(item, seen.time_ns)) for key, item in changed.items())
 
-    def _write(self, outlet: Outlet, lines: Sequence[str]) -> None:
+    def _write(self, outlet: TakesLines, lines: Sequence[str]) -> None:
         for start in range(0, len(lines), _BATCH):
             for rejected in outlet.write_beside(lines[start : start + _BATCH]):
                 _log.error(

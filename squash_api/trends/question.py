@@ -13,7 +13,7 @@ from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError
 from squash_api.ingest.document import parse_time_ns
-from squash_api.judging.alert_keys import LEVELS, parse_duration, parse_level
+from squash_api.judging.alerts import LEVELS, parse_duration, parse_level
 from squash_api.schema.names import (
     HEADLINE_TAGS,
     META_PREFIX,

@@ -50,6 +50,11 @@ class Judged:
     is_limited: bool
     broken: Sequence[Limit]
 
+    @property
+    def severity(self) -> int:
+        """How bad it is, 0 to 3."""
+        return max((limit.severity for limit in self.broken), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class TrendLine:
@@ -65,12 +70,13 @@ class TrendLine:
 class Trend:
     """What was found: `count` values, and `outside` more that have no place on the axis.
 
-    `common` are the tags that all series have, `lines` those in which they differ.
+    `common` are the tags that all series have, `lines` those in which they differ. `limits` are
+    those that apply to any of the values, each with whether it applies to all.
     """
 
     common: Combination
     lines: Sequence[TrendLine]
-    limits: Sequence[Limit]
+    limits: Sequence[tuple[Limit, bool]]
     count: int
     outside: int
 
@@ -110,7 +116,7 @@ class Trends:
         """
         self._reader.catch_up()
         self._reader.metrics.refresh()
-        known = self._reader.metrics.known.get(metric)
+        known = self._reader.metrics.now.by_name.get(metric)
         if known is None:
             raise NotFoundError(f"There is no metric {metric[:200]}.")
         return known.unit
@@ -219,7 +225,9 @@ class Trends:
             with self._reader.view() as view, suppress(NotFoundError):
                 _, job = view.ask(load_job, values[0].job.job_id)
                 metrics = {item.metric for item in job.measurements}
-        return sorted(numbers), sorted((metrics & self._reader.metrics.known.keys()) - {metric})
+        return sorted(numbers), sorted(
+            (metrics & self._reader.metrics.now.by_name.keys()) - {metric}
+        )
 
     def _sets_of(self, metric: str) -> Mapping[int, Tags]:
         """Return the sets of tags with which a metric was measured; only new jobs are asked for."""

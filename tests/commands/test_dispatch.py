@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from squash_api.commands import dispatch as environments
-from squash_api.commands.dispatch import Changes, dispatch
+from squash_api.commands.dispatch import _SIGNS_OF_CI, Changes, dispatch, environment_of, is_ci
 from tests.support.fake_service import FakeService, reply_json
 from tests.support.http_server import HttpServer
 
@@ -27,7 +27,7 @@ JOB: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*environments._SIGNS_OF_CI, "SQUASH_URL", "SQUASH_USER"):
+    for name in (*_SIGNS_OF_CI, "SQUASH_URL", "SQUASH_USER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SQUASH_PASSWORD", "secret")
     monkeypatch.setenv("LOGNAME", "vera")
@@ -287,3 +287,62 @@ def test_address_and_user_may_come_from_the_environment(
     monkeypatch.setenv("SQUASH_USER", "vera")
     CliRunner().invoke(app, [write_job(tmp_path)])
     assert json.loads(service.requests[1].content)["username"] == "vera"
+
+
+# Where a job ran
+
+
+NOW = datetime(2026, 11, 22, 12, 3, 4, 567890, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["CI", "JENKINS_URL", "BUILD_ID", "GITHUB_ACTIONS"])
+def test_ci_is_told_by_its_variables(name: str) -> None:
+    assert is_ci({name: "true"})
+
+
+@pytest.mark.parametrize("variables", [{}, {"CI": ""}, {"CI": "false"}, {"HOME": "/root"}])
+def test_a_shell_is_not_ci(variables: dict[str, str]) -> None:
+    assert not is_ci(variables)
+
+
+def test_a_local_run_carries_the_user_and_a_run_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "vera")
+    assert environment_of("local", {}, now=NOW) == {
+        "env_name": "local",
+        "user": "vera",
+        "run_id": "vera-20261122T1203Z",
+    }
+
+
+def test_a_jenkins_run_carries_its_variables() -> None:
+    variables = {
+        "BUILD_ID": "904",
+        "PRODUCT": "validate_drp",
+        "dataset": "cfht",
+        "label": "centos-7",
+        "refs": "main w_2026_47",
+        "BUILD_URL": "https://ci.example/904",
+    }
+    assert environment_of("jenkins", variables, now=NOW) == {
+        "env_name": "jenkins",
+        "ci_id": "904",
+        "ci_name": "validate_drp",
+        "ci_dataset": "cfht",
+        "ci_label": "centos-7",
+        "ci_refs": "main w_2026_47",
+        "ci_url": "https://ci.example/904",
+        "status": 0,
+        "date": "2026-11-22T12:03:04.567890+00:00",
+    }
+
+
+def test_what_a_data_facility_does_not_say_is_unknown() -> None:
+    assert environment_of("ldf", {"RUN_ID": "w_47"}, now=NOW) == {
+        "env_name": "ldf",
+        "dataset": "unknown",
+        "dataset_repo_url": "https://example.com",
+        "run_id": "w_47",
+        "run_id_url": "https://example.com",
+        "version_tag": "unknown",
+        "date": "2026-11-22T12:03:04.567890+00:00",
+    }

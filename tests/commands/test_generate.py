@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
-from squash_api.commands.generate import find_packages
 from squash_api.generate.output import MARK
+from squash_api.metrics_packages.loading import find_packages
 from tests.support.metrics_packages import SPECS, write_metrics_package
 from tests.support.yaml_packages import ROOT, shared
 

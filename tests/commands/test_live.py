@@ -10,8 +10,7 @@ from squash_api.cli import app
 from tests.support.chronograf import Chronograf
 from tests.support.kapacitord import Kapacitord
 from tests.support.metrics_packages import SPECS, write_metrics_package
-from tests.support.ports import free_port
-from tests.support.programs import find_program
+from tests.support.server import free_port
 from tests.support.yaml_packages import ROOT
 
 AM1 = "validate.AM1"
@@ -245,8 +244,6 @@ def test_what_a_server_refuses_is_exit_code_1_with_its_words(
 
 
 def test_servers_that_read_the_committed_files_have_all_the_same(tmp_path: Path) -> None:
-    find_program("kapacitord", hint="it is in no package registry")
-    find_program("chronograf", hint="it is in no package registry")
     chosen = [
         word for name in ("srd", "camera") for word in ("--specs", str(ROOT / "specs" / name))
     ]

@@ -112,7 +112,7 @@ def test_a_file_in_the_way_is_overwritten_on_demand(world: World) -> None:
     world.definitions.put_spec("p.a.design", spec(value=9.0), ADA)
     assert run("out", "--force").exit_code == 0
     package = load_metrics_package(Path("out"))
-    assert package.specifications["p.a.design"].threshold == 9.0
+    assert package.specifications["p.a.design"].criterion.numbers == (9.0,)
 
 
 def test_a_specification_without_its_metric_is_left_out_and_named(world: World) -> None:

@@ -28,7 +28,7 @@ def test_a_posted_metric_is_declared(definitions: Definitions) -> None:
 
 def test_a_posted_metric_is_known(world: World) -> None:
     world.definitions.post_metric("p.a", metric(), ADA)
-    found = world.metrics.known["p.a"]
+    found = world.metrics.now.by_name["p.a"]
     assert (found.unit, found.is_declared) == ("mmag", True)
 
 
@@ -113,7 +113,7 @@ def test_a_metric_that_an_admin_has_changed_is_still_the_users(definitions: Defi
 def test_a_deleted_metric_is_undeclared_and_keeps_its_unit(world: World) -> None:
     world.definitions.post_metric("p.a", metric(), ADA)
     world.definitions.delete_metric("p.a", ADA)
-    found = world.metrics.known["p.a"]
+    found = world.metrics.now.by_name["p.a"]
     assert (found.unit, found.is_declared) == ("mmag", False)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from squash_api.definitions.definitions import Definitions
 from squash_api.errors import ForbiddenError, NameTakenError, NotFoundError
+from squash_api.judging.kinds.threshold import Threshold
 from tests.support.definitions import ADA, BOB, World, metric, spec
 
 
@@ -28,7 +29,7 @@ def declared(definitions: Definitions) -> Definitions:
 def test_a_posted_specification_is_in_force(declared: Definitions) -> None:
     declared.post_spec("p.a.design", spec(unit="mag", tags=["design"]), ADA)
     content = declared.get_spec("p.a.design").content
-    assert (content.metric, content.threshold, content.unit) == ("p.a", 5.0, "mag")
+    assert (content.metric, content.criterion) == ("p.a", Threshold(5.0, "mag", "<"))
 
 
 def test_a_specification_of_an_undeclared_metric_is_not_found(declared: Definitions) -> None:
@@ -51,7 +52,7 @@ def test_putting_a_specification_replaces_it(declared: Definitions) -> None:
     declared.post_spec("p.a.design", spec(tags=["design"]), ADA)
     declared.put_spec("p.a.design", spec(value=7.0), ADA)
     content = declared.get_spec("p.a.design").content
-    assert (content.threshold, content.tags) == (7.0, ())
+    assert (content.criterion.numbers, content.tags) == ((7.0,), ())
 
 
 def test_another_user_may_not_put_a_specification(declared: Definitions) -> None:

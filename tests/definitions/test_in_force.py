@@ -24,7 +24,7 @@ def test_reports_find_what_was_in_force_at_a_revision(world: World) -> None:
     definitions.put_spec("p.a.design", spec(value=7.0), ADA)
     definitions.put_metric("p.a", metric(unit="mag"), ADA)
     then, now = (definitions.specifications_in_force(revision) for revision in (before, None))
-    assert (then["p.a"][0].threshold, now["p.a"][0].threshold) == (5.0, 7.0)
+    assert (then["p.a"][0].criterion.numbers, now["p.a"][0].criterion.numbers) == ((5.0,), (7.0,))
     assert definitions.metrics_in_force(before)["p.a"].unit == "mmag"
     assert definitions.metrics_in_force(None)["p.a"].unit == "mag"
 
@@ -37,7 +37,7 @@ def test_many_revisions_are_told_apart(world: World) -> None:
     for value in range(1, 40):
         definitions.put_spec("p.a.design", spec(value=value), ADA)
     found = [
-        definitions.specifications_in_force(first + value)["p.a"][0].threshold
+        definitions.specifications_in_force(first + value)["p.a"][0].criterion.numbers[0]
         for value in range(40)
     ]
     assert found == [*range(40)]
@@ -80,7 +80,7 @@ def test_a_definition_with_a_tag_that_is_none_any_more_stays_in_force(world: Wor
     )
     world.record.write(lambda connection: append_definitions(connection, [row]))
     found = DefinitionsInForce(world.record, Schema()).at(None).specifications["p.a.x"]
-    assert found.content.threshold == 5.0
+    assert found.content.criterion.numbers == (5.0,)
 
 
 def test_a_stored_definition_that_cannot_be_read_costs_no_other(world: World) -> None:

@@ -38,7 +38,7 @@ def test_yaml_becomes_definitions_with_their_places(world: World, tmp_path: Path
 
 def test_metrics_from_yaml_are_known(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
-    found = world.metrics.known["p.a"]
+    found = world.metrics.now.by_name["p.a"]
     assert (found.unit, found.is_declared) == ("mmag", True)
 
 
@@ -59,7 +59,7 @@ def test_changed_yaml_stores_what_differs(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     change = world.definitions.sync_yaml([write_package(tmp_path / "srd", value=6.0)])
     assert change.stored == ("p.a.design",)
-    assert world.definitions.get_spec("p.a.design").content.threshold == 6.0
+    assert world.definitions.get_spec("p.a.design").content.criterion.numbers == (6.0,)
 
 
 def test_what_vanishes_from_yaml_is_withdrawn(world: World, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     world.definitions.sync_yaml([])
     assert world.definitions.list_metrics(limit=10) == []
-    found = world.metrics.known["p.a"]
+    found = world.metrics.now.by_name["p.a"]
     assert (found.unit, found.is_declared) == ("mmag", False)
 
 
@@ -97,7 +97,7 @@ def test_yaml_that_breaks_a_specification_of_the_api_is_taken(world: World, tmp_
     world.definitions.post_spec("p.a.mine", spec("p.a.mine", unit="s"), ADA)
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     assert world.definitions.get_metric("p.a").content.unit == "mmag"
-    assert world.definitions.get_spec("p.a.mine").content.unit == "s"
+    assert world.definitions.get_spec("p.a.mine").content.criterion.unit == "s"
 
 
 def test_a_unit_from_yaml_requeues_jobs(world: World, tmp_path: Path) -> None:

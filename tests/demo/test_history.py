@@ -41,7 +41,7 @@ def moment(job: Job) -> datetime:
 def violations(job: Job) -> set[str]:
     body = json.dumps(job.to_json()).encode()
     verdicts, _ = judge_file(decode_job(body), package(), tags=[])
-    return {item.specification for item in verdicts if item.status == "failed"}
+    return {item.name for item in verdicts if item.status == "failed"}
 
 
 def in_red(index: int) -> Job:

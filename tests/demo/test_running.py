@@ -10,7 +10,8 @@ from squash_api.demo.running import find_specs, register_user, running_service, 
 
 
 def make_package(folder: Path, name: str) -> Path:
-    (folder / "specs" / name / "metrics").mkdir(parents=True)
+    for part in ("metrics", "specs"):
+        (folder / "specs" / name / part).mkdir(parents=True)
     return folder / "specs" / name
 
 

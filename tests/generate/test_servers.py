@@ -6,7 +6,7 @@ import pytest
 from squash_api.generate.chronograf.server import Chronograf
 from squash_api.generate.kapacitor.server import Kapacitor
 from squash_api.generate.servers import ServerError, UnreachableError
-from tests.support.ports import free_port
+from tests.support.server import free_port
 
 VERSION = {"X-Kapacitor-Version": "1.5.7"}
 

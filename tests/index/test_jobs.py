@@ -114,7 +114,7 @@ def test_a_refused_measurement_changes_nothing(record: Record, metrics: Metrics)
     with pytest.raises(ForbiddenError):
         add(record, metrics, job, measured("p.new"), BOB)
     metrics.refresh()
-    assert set(metrics.known) == {"p.a"}
+    assert set(metrics.now.by_name) == {"p.a"}
 
 
 def test_a_measurement_is_judged_by_the_record_not_by_what_is_remembered(
@@ -123,7 +123,7 @@ def test_a_measurement_is_judged_by_the_record_not_by_what_is_remembered(
     job = new_job(record)
     behind = Metrics(record, Schema())
     add(record, metrics, job, measured("p.a", 1.0, "mag"))
-    assert "p.a" not in behind.known
+    assert "p.a" not in behind.now.by_name
     with pytest.raises(InvalidInputError, match="does not convert"):
         add(record, behind, job, measured("p.a", 1.0, "m"))
 

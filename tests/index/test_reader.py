@@ -56,12 +56,12 @@ def test_a_view_stays_as_it_is_while_the_record_changes(jobs: MeasuredJobs) -> N
 
 
 def test_metrics_are_those_of_the_view_although_nobody_has_refreshed(jobs: MeasuredJobs) -> None:
-    assert "p.new" not in jobs.metrics.known
+    assert "p.new" not in jobs.metrics.now.by_name
     jobs.record.write(lambda connection: declare_metrics(connection, {"p.new": "s"}))
-    assert "p.new" not in jobs.metrics.known
+    assert "p.new" not in jobs.metrics.now.by_name
     with jobs.reader.view() as view:
         assert view.metrics.by_name["p.new"].unit == "s"
-    assert "p.new" in jobs.metrics.known
+    assert "p.new" in jobs.metrics.now.by_name
 
 
 def test_what_is_read_is_in_the_units_of_now(jobs: MeasuredJobs) -> None:

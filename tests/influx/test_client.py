@@ -133,10 +133,7 @@ def test_the_path_of_the_address_is_kept() -> None:
 
 
 @pytest.fixture(scope="module")
-def locked_influxd(
-    influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Influxd]:
-    assert influxd_binary
+def locked_influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
     with Influxd(tmp_path_factory.mktemp("locked"), auth=True) as server:
         yield server
 

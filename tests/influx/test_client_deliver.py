@@ -187,8 +187,7 @@ def test_lines_that_are_no_line_protocol_cost_one_request_each(influx_target: In
     assert transport.count == 102
 
 
-def test_a_batch_that_is_too_large_is_cut(influxd_binary: str, tmp_path: Path) -> None:
-    assert influxd_binary
+def test_a_batch_that_is_too_large_is_cut(tmp_path: Path) -> None:
     noise = random.Random(1)
     lines = [f'm,t=a v={i},s="{noise.randbytes(400).hex()}" {i}' for i in range(20)]
     lines[7] = f'm,t=a v=7,s="{noise.randbytes(4000).hex()}" 7'

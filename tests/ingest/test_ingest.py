@@ -92,7 +92,7 @@ async def test_a_metric_that_was_met_is_known_at_once(
 ) -> None:
     found = await take(record, account, metrics, make_body(measured("p.new", 1.0, "mag")))
     assert found.outcome.new_units == {"p.new": "mag"}
-    assert metrics.known["p.new"].unit == "mag"
+    assert metrics.now.by_name["p.new"].unit == "mag"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_strict_mode_names_each_place_and_meets_no_metric(
     with pytest.raises(SkippedInStrictModeError, match="4 of 4 measurements would be") as caught:
         await take(record, account, metrics, body, is_strict=True)
     assert [item.loc[-1] for item in caught.value.detail] == [0, 2, 3, 1]
-    assert (stored_jobs(record), dict(metrics.known)) == (0, {})
+    assert (stored_jobs(record), dict(metrics.now.by_name)) == (0, {})
 
 
 async def test_a_user_who_was_disabled_meanwhile_stores_nothing(
@@ -142,7 +142,7 @@ async def test_a_second_service_judges_by_what_the_first_has_learned(
 ) -> None:
     behind = Metrics(record, Schema())
     await take(record, account, metrics, make_body(measured("p.a", 1, "mag")))
-    assert "p.a" not in behind.known
+    assert "p.a" not in behind.now.by_name
     found = await take(record, account, behind, make_body(measured("p.a", 1, "m")))
     assert [skip.metric for skip in found.outcome.skipped] == ["p.a"]
 

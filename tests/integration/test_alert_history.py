@@ -17,7 +17,6 @@ from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Schema
 from tests.support.alert_bench import LONG_AGO, Bench, alert_bench, bench_files
 from tests.support.metrics_packages import write_metrics_package
-from tests.support.programs import find_program
 from tests.support.site import wait_for
 from tests.support.slack import Told
 
@@ -74,7 +73,6 @@ NAMES = ("three", "split", "quiet", "young", "above")
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    find_program("kapacitord", hint="it is in no package of Debian")
     folder = tmp_path_factory.mktemp("history")
     files = bench_files(folder, metrics=METRICS, specs=SPECS)
     with alert_bench(folder, files) as running:
@@ -129,7 +127,9 @@ def _read(told: Told) -> tuple[str, str, str, int]:
 def test_kapacitor_sends_what_the_history_says(bench: Bench, tmp_path: Path) -> None:
     directory = write_metrics_package(tmp_path, metrics=METRICS, specs=SPECS)
     package = load_metrics_package(directory, today=LONG_AGO)
-    history = AlertHistory(watched_metrics(package, SCHEMA))
+    history = AlertHistory(
+        watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
+    )
     expected: Counter[tuple[str, str, str, int]] = Counter()
     for job in _jobs():
         _send(bench, job)

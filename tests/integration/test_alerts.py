@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.alerting import Alerting, alerting
 from tests.support.metrics_packages import write_metrics_package
-from tests.support.programs import find_program
 from tests.support.site import job_document
 from tests.support.slack import Told
 
@@ -26,9 +25,7 @@ DAYS = 60
 
 
 @pytest.fixture(scope="module")
-def servers(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerting]:
-    assert influxd_binary
-    find_program("kapacitord", hint="it is in no package")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerting]:
     folder = tmp_path_factory.mktemp("alerts")
     directory = write_metrics_package(folder / "specs", metrics=METRICS, specs=SPECS)
     with alerting(folder, [directory]) as servers:

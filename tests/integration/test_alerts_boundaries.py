@@ -14,7 +14,6 @@ from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.alerting import Alerting, alerting
 from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, worst_of
-from tests.support.programs import find_program
 from tests.support.site import wait_for
 from tests.support.yaml_packages import ROOT, shared
 
@@ -39,10 +38,8 @@ class Proof:
 
 @pytest.fixture(scope="module", params=["own", "made", "sample"])
 def proof(
-    request: pytest.FixtureRequest, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proof]:
-    assert influxd_binary
-    find_program("kapacitord", hint="it is in no package")
     folder: Path = tmp_path_factory.mktemp("alerts")
     if request.param == "made":
         made_package(folder / "made")
@@ -110,7 +107,7 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
     found = []
     for query in queries.values():
         metrics = {
-            item.metric: -1e300 if item.operator in (">", ">=") else 1e300
+            item.metric: next(value for value in (1e300, -1e300) if not item.criterion.holds(value))
             for item in package.specifications.values()
             if item.metadata_query == query
         }
@@ -121,8 +118,8 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
 def branches_of(package: MetricsPackage) -> dict[str, str]:
     """Return the beginning of the alert's id by specification."""
     return {
-        limit.specification: f"{item.metric.name}/{branch_key(branch)}"
-        for item in watched_metrics(package, SCHEMA)
+        limit.name: f"{item.metric.name}/{branch_key(branch)}"
+        for item in watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
         for branch in item.branches
         for limit in branch.limits
     }

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.kapacitord import Kapacitord
-from tests.support.programs import find_program
 from tests.support.yaml_packages import ROOT
 
 LOAD = ROOT / "kapacitor"
@@ -13,7 +12,6 @@ LOAD = ROOT / "kapacitor"
 
 @pytest.fixture(scope="module")
 def kapacitord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kapacitord]:
-    find_program("kapacitord", hint="it is in no package")
     with Kapacitord(tmp_path_factory.mktemp("kapacitord"), LOAD) as kapacitord:
         yield kapacitord
 

@@ -8,7 +8,6 @@ import pytest
 
 from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION, UP
 from tests.support.alert_bench import Bench, alert_bench, bench_files, is_about, new_tract
-from tests.support.programs import find_program
 from tests.support.slack import Told
 
 METRICS = """
@@ -37,7 +36,6 @@ PERIOD_S = 1
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    find_program("kapacitord", hint="it is in no package")
     folder: Path = tmp_path_factory.mktemp("bench")
     files = bench_files(folder / "specs", metrics=METRICS, specs=SPECS)
     beat = files["kapacitor/tasks/squash.heartbeat.tick"]
@@ -127,9 +125,10 @@ def test_a_service_that_was_never_heard_is_told_and_heard_again(bench: Bench) ->
         bench.kapacitord.write([f"{HEARTBEAT} {UP}=1 {time.time_ns()}"])
         time.sleep(0.1)
     bench.slack.wait_for(
-        lambda _: sum("SQuaSH is silent" in told.text for told in bench.slack.told) == 2
+        lambda _: sum("SQuaSH is silent" in told.text for told in bench.slack.told) >= 2
     )
-    heard = [told.text for told in bench.slack.told if "SQuaSH" in told.text]
+    # A slow machine is silent more often.
+    heard = [told.text for told in bench.slack.told if "SQuaSH" in told.text][:3]
     assert [text.split()[0] for text in heard] == ["*CRITICAL*", "*OK*", "*CRITICAL*"]
     assert heard[1].startswith("*OK* SQuaSH is heard again, silent since 20")
 

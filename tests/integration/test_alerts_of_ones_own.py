@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.alert_bench import Bench, alert_bench, bench_files
-from tests.support.programs import find_program
 from tests.support.yaml_packages import ROOT
 
 METRICS = "PA1: {description: Repeatability., unit: mmag}"
@@ -20,7 +19,6 @@ def send(bench: Bench, value: float) -> None:
 
 
 def test_the_task_shown_alerts_after_three_bad_runs(tmp_path: Path) -> None:
-    find_program("kapacitord", hint="it is in no package")
     page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```tick\n(.*?)```", page, re.DOTALL)
     files = bench_files(tmp_path / "specs", metrics=METRICS, specs=SPECS)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.support.alert_bench import Bench, alert_bench, bench_files, is_about, new_tract
-from tests.support.programs import find_program
 
 METRICS = """
 PA1: {description: 'Photometric repeatability: how far magnitudes scatter.', unit: mmag}
@@ -140,7 +139,6 @@ HOSTILE_TEXT = HOSTILE.replace("\\\\", "\\")
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    find_program("kapacitord", hint="it is in no package")
     folder = tmp_path_factory.mktemp("bench")
     files = bench_files(folder / "specs", metrics=METRICS, specs=SPECS)
     with alert_bench(folder, files) as bench:

@@ -69,7 +69,7 @@ def _reported(service: Service, count: int) -> dict[str, set[str]]:
     return found
 
 
-def test_both_editions_flag_what_the_reports_say(service: Service) -> None:
+def test_both_sets_flag_what_the_reports_say(service: Service) -> None:
     document = _backtest(service)
     before = _reported(service, JOBS - 1)
     service.stop()
@@ -106,7 +106,7 @@ def test_differences_are_counted_once_each(service: Service) -> None:
     }
 
 
-def test_an_edition_beside_itself_differs_in_nothing(service: Service) -> None:
+def test_a_set_beside_itself_differs_in_nothing(service: Service) -> None:
     document = _backtest(service, "--old", "proposed")
     assert document["differences"] == []
     assert document["messages"]["old"] == document["messages"]["new"]

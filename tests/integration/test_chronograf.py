@@ -158,10 +158,7 @@ def test_an_export_is_what_the_import_reads(tmp_path: Path) -> None:
         assert set(exported["meta"]) == {"chronografVersion", "sources"}
 
 
-def test_user_and_password_in_the_environment_open_a_locked_influxdb(
-    influxd_binary: str, tmp_path: Path
-) -> None:
-    assert influxd_binary
+def test_user_and_password_in_the_environment_open_a_locked_influxdb(tmp_path: Path) -> None:
     package = load_metrics_packages([write_metrics_package(tmp_path)])
     files = chronograf_files(package, schema=Schema(), **PLACE)
     login = {"INFLUXDB_USERNAME": ADMIN, "INFLUXDB_PASSWORD": ADMIN_PASSWORD}

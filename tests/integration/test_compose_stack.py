@@ -7,7 +7,7 @@ and folders of this machine in place of those of the containers.
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from tests.support.calls import log_in
-from tests.support.ports import free_port
 from tests.support.programs import find_program
+from tests.support.server import Server, free_port, is_up, local_url
 from tests.support.service import Service
 from tests.support.site import AS_JSON, job_document, wait_for
 
@@ -27,30 +27,22 @@ ADMIN = {"INFLUXDB_ADMIN_USER": "squash", "INFLUXDB_ADMIN_PASSWORD": "onlyfortes
 PROGRAMS = ("influxd", "kapacitord", "chronograf", "docker-compose")
 
 
-@contextmanager
-def _running(folder: Path, name: str, **environment: str) -> Iterator[None]:
-    """Run a program until the end of the block."""
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [find_program(name, hint="see CONTRIBUTING.md")],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+class Given(Server):
+    """A program with these variables, which answers at an address once it is ready."""
 
+    def __init__(self, folder: Path, name: str, url: str, variables: Mapping[str, str]) -> None:
+        super().__init__(folder, name=name)
+        self._url = url
+        self._variables = variables
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+    def command(self) -> Sequence[str]:
+        return [find_program(self.name)]
+
+    def variables(self) -> Mapping[str, str]:
+        return {"PATH": os.environ["PATH"], **super().variables(), **self._variables}
+
+    def is_ready(self) -> bool:
+        return is_up(self._url)
 
 
 class Stack:
@@ -59,9 +51,9 @@ class Stack:
     def __init__(self, folder: Path, given: Mapping[str, Mapping[str, str]]) -> None:
         self.folder = folder
         self.given = given
-        self.influxdb = f"http://127.0.0.1:{free_port()}"
-        self.kapacitor = f"http://127.0.0.1:{free_port()}/kapacitor/v1"
-        self.chronograf = f"http://127.0.0.1:{free_port()}"
+        self.influxdb = f"{local_url(free_port())}"
+        self.kapacitor = f"{local_url(free_port())}/kapacitor/v1"
+        self.chronograf = f"{local_url(free_port())}"
         user, password = (
             given["squash_api"][f"SQUASH_INFLUX_{key}"] for key in ("USER", "PASSWORD")
         )
@@ -87,8 +79,8 @@ class Stack:
             # As Debian's package spells it.
             "INFLUXDB_REPORTING_ENABLED": "false",
         }
-        with _running(self.folder, "influxd", **{**self.given["influxdb"], **place}):
-            wait_for(lambda: _answers(f"{self.influxdb}/ping"))
+        variables = {**self.given["influxdb"], **place}
+        with Given(self.folder, "influxd", f"{self.influxdb}/ping", variables):
             # What the image's entrypoint does with its variables.
             if self.auth:
                 user, password = self.auth
@@ -109,8 +101,7 @@ class Stack:
             "KAPACITOR_REPLAY_DIR": str(self.folder / "replay"),
             "KAPACITOR_HTTP_BIND_ADDRESS": f"127.0.0.1:{port}",
         }
-        with _running(self.folder, "kapacitord", **{**given, **place}):
-            wait_for(lambda: _answers(f"{self.kapacitor}/ping"))
+        with Given(self.folder, "kapacitord", f"{self.kapacitor}/ping", {**given, **place}):
             yield
 
     @contextmanager
@@ -126,8 +117,8 @@ class Stack:
             "HOST": "127.0.0.1",
             "PORT": self.chronograf.rpartition(":")[2],
         }
-        with _running(self.folder, "chronograf", **{**self.given["chronograf"], **place}):
-            wait_for(lambda: _answers(f"{self.chronograf}/ping"))
+        variables = {**self.given["chronograf"], **place}
+        with Given(self.folder, "chronograf", f"{self.chronograf}/ping", variables):
             yield
 
     @contextmanager
@@ -170,7 +161,7 @@ def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Stack, Service]]:
     """All four, without and with a password in InfluxDB."""
-    compose = [find_program(name, hint="see CONTRIBUTING.md") for name in PROGRAMS][-1]
+    compose = [find_program(name) for name in PROGRAMS][-1]
     folder = tmp_path_factory.mktemp("stack")
     secrets = {"SQUASH_SECRET": "a secret of tests, longer than 32 bytes"}
     if request.param == "password":

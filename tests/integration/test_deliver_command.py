@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.conftest import MakeSite
-from tests.support.deliverer import Deliverer
+from tests.support.service import Deliverer
 from tests.support.site import Site, expire_leases, job_document
 
 

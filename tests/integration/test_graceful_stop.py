@@ -30,10 +30,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(
-    make_site: MakeSite, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Story]:
-    assert influxd_binary
+def story(make_site: MakeSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         server.stop()
         site = make_site(server)
@@ -45,7 +42,7 @@ def tell(site: Site, server: Influxd) -> Story:
     for number in range(JOBS):
         site.dispatch(job_document({f"{PACKAGE}.m": float(number)}))
     last_reply = stop_during_upload(site, json.dumps(job_document({f"{PACKAGE}.m": -1.0})))
-    log = site.service.log.read_text()
+    log = site.service.log()
     server.start()
     site.service.start()
     waiting = site.get("/stats")["stats"]["number_of_jobs"]
@@ -66,7 +63,7 @@ def stop_during_upload(site: Site, body: str) -> tuple[int, Any]:
         site.get("/healthz")
         stopping = threading.Thread(target=site.service.stop)
         stopping.start()
-        wait_for(lambda: "Shutting down" in site.service.log.read_text())
+        wait_for(lambda: "Shutting down" in site.service.log())
         connection.sendall(body[50:].encode())
         reply = read_reply(connection)
         stopping.join()
@@ -99,7 +96,7 @@ def test_an_upload_that_never_ends_does_not_keep_the_service_from_stopping(site:
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
         connection.sendall(head.encode())
         site.get("/healthz")
-        before = len(service.log.read_text())
+        before = len(service.log())
         service.stop()
-    assert "Application shutdown complete" in service.log.read_text()[before:]
+    assert "Application shutdown complete" in service.log()[before:]
     service.start()

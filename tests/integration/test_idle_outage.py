@@ -20,10 +20,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(
-    make_site: MakeSite, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Story]:
-    assert influxd_binary
+def story(make_site: MakeSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         site = make_site(server)
         site.deliver(job_document({f"{new_package()}.m": 1.0}))

@@ -26,10 +26,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(
-    make_site: MakeSite, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Story]:
-    assert influxd_binary
+def story(make_site: MakeSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with Influxd(tmp_path_factory.mktemp("influxd"), auth=True) as server:
         site = make_site(server, SQUASH_INFLUX_USER=ADMIN, SQUASH_INFLUX_PASSWORD=WRONG)
         yield tell(site)
@@ -44,7 +41,7 @@ def tell(site: Site) -> Story:
     wait_for(lambda: site.get("/readyz")["targets"]["default"]["status"] == "down")
     ready, status = site.get("/readyz"), site.status(ids[0])
     site.service.stop()
-    log = site.service.log.read_text()
+    log = site.service.log()
     site.service.environment["SQUASH_INFLUX_PASSWORD"] = ADMIN_PASSWORD
     site.service.start()
     site.wait_until_delivered(ids)

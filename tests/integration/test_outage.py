@@ -57,8 +57,7 @@ def document_of(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def aftermath(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
-    assert influxd_binary
+def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         folder: Path = tmp_path_factory.mktemp("service")
         environment = {"SQUASH_INFLUX_URL": server.url, "SQUASH_INFLUX_DATABASE": "outage"}
@@ -71,7 +70,7 @@ def aftermath(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> 
             wait_for(lambda: site.get("/readyz")["status"] == "degraded")
             send_all(site, aftermath)
             aftermath.ready_before = site.get("/readyz")
-            aftermath.attempts = service.log.read_text().count("delivery is held up")
+            aftermath.attempts = service.log().count("delivery is held up")
             server.start()
             expire_leases(site)
             # Whatever arrives next ends the pause between two attempts.

@@ -20,7 +20,8 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def sent(make_site: MakeSite) -> Sent:
-    site = make_site()
+    # The watch would make a database of its own accord.
+    site = make_site(SQUASH_WATCH="off")
     site.influxd.create_database(site.database, duration="1h")
     package = new_package()
     old = site.dispatch(job_document({f"{package}.m": 1.0}, date="2020-01-01T00:00:00Z"))["id"]

@@ -28,10 +28,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(
-    make_site: MakeSite, influxd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Story]:
-    assert influxd_binary
+def story(make_site: MakeSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         server.stop()
         target = {"name": "away", "url": server.url, "database": DATABASE}

@@ -10,7 +10,6 @@ from squash_api.standings.watch import MINUTE_NS, Watch
 from tests.support.alert_bench import alert_bench, bench_files
 from tests.support.definitions import metric
 from tests.support.observatory import HOUR_NS, FakeOutlet, Observatory, expecting, loaded_ago
-from tests.support.programs import find_program
 from tests.support.site import wait_for
 
 METRICS = "PA1: {description: Repeatability., unit: mmag}"
@@ -26,7 +25,6 @@ alert: {per: [instrument, tract]}
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """What was told at each of three steps: nothing came, a job that is late, and one in time."""
-    find_program("kapacitord", hint="it is in no package")
     folder: Path = tmp_path_factory.mktemp("bench")
     files = bench_files(folder / "specs", metrics=METRICS, specs=SPECS)
     site = Observatory(folder, now_ns=time.time_ns())

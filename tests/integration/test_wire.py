@@ -87,8 +87,7 @@ def sequence(site: Site) -> Sequence:
 
 
 @pytest.fixture(scope="module")
-def site_below_a_path(make_site: MakeSite, influxd_binary: str) -> Site:
-    assert influxd_binary
+def site_below_a_path(make_site: MakeSite) -> Site:
     return make_site(SQUASH_URL="https://lsst.example/dashboard/api")
 
 

@@ -24,7 +24,9 @@ class Player:
         directory = write_metrics_package(tmp_path, specs=specs)
         package = load_metrics_package(directory, today=date.min)
         assert package.problems == ()
-        self.history = AlertHistory(watched_metrics(package, SCHEMA))
+        self.history = AlertHistory(
+            watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
+        )
         self.ids = count(1)
 
     def play(

@@ -13,7 +13,7 @@ SCHEMA = Schema()
 def watched(tmp_path: Path, specs: str = SPECS) -> list[WatchedMetric]:
     package = load_metrics_package(write_metrics_package(tmp_path, specs=specs))
     assert package.problems == ()
-    return watched_metrics(package, SCHEMA)
+    return watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
 
 
 def one_spec(extra: str, *, name: str = "AM1.design") -> str:
@@ -36,7 +36,7 @@ def test_limits_of_one_query_share_a_branch_the_worst_first(tmp_path: Path) -> N
 
 def test_a_threshold_is_in_the_metrics_unit(tmp_path: Path) -> None:
     (metric,) = watched(tmp_path, one_spec(""))
-    assert metric.branches[0].limits[0].threshold == pytest.approx(10_000.0)
+    assert metric.branches[0].limits[0].criterion.numbers == pytest.approx((10_000.0,))
 
 
 def test_terms_have_the_names_of_influxdb(tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ def test_the_files_are_those_of_the_specifications(tmp_path: Path) -> None:
 def test_only_specifications_that_expect_something_are_expectations(tmp_path: Path) -> None:
     specs = one_spec("expect: {every: 24h, grace: 6h}") + one_spec("", name="AM1.minimum")
     package = load_metrics_package(write_metrics_package(tmp_path, specs=specs))
-    (found,) = expectations(package, SCHEMA)
+    (found,) = expectations(package.specifications.values(), SCHEMA)
     assert (found.specification, found.expect.every_s) == ("validate.AM1.design", 86400)

@@ -1,85 +1,271 @@
+import json
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from squash_api.judging.limits import LimitJudge, limits_of
+from squash_api.judging.kinds.threshold import OPERATORS
+from squash_api.judging.limits import (
+    LimitJudge,
+    Verdict,
+    judge,
+    judge_job,
+    limits_of,
+    state_word,
+)
+from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Context, Schema
+from tests.support.limits import limit, specification
+from tests.support.yaml_packages import ROOT, shared
+
+SCHEMA = Schema()
 
 
-def specification(name: str = "p.a.design", **changes: Any) -> Specification:
-    return Specification(
-        **{
-            "name": name,
-            "metric": "p.a",
-            "operator": "<=",
-            "threshold": 5.0,
-            "unit": "mmag",
-            **changes,
-        }
-    )
-
-
-def judge_of(*specifications: Specification, unit: str | None = "mmag") -> LimitJudge:
-    return LimitJudge(limits_of(specifications, unit=unit, schema=Schema()))
+# Limits
 
 
 def test_a_limit_is_in_the_unit_of_the_metric() -> None:
-    (limit,) = limits_of([specification()], unit="mag", schema=Schema())
-    assert limit.threshold == pytest.approx(0.005)
+    (found,) = limits_of([specification()], unit="mag", schema=SCHEMA)
+    assert found.criterion.numbers == pytest.approx((0.005,))
+    assert (found.unit, found.problem) == ("mag", "")
 
 
 def test_a_limit_of_a_metric_without_unit_is_in_its_own() -> None:
-    (limit,) = limits_of([specification()], unit=None, schema=Schema())
-    assert limit.threshold == 5.0
+    (found,) = limits_of([specification()], unit=None, schema=SCHEMA)
+    assert (found.criterion.numbers, found.unit) == ((5.0,), "mmag")
 
 
-def test_what_does_not_convert_is_no_limit() -> None:
-    assert limits_of([specification()], unit="s", schema=Schema()) == []
+def test_a_dimensionless_metric_has_a_unit() -> None:
+    (found,) = limits_of([specification(value=10.0, unit="%")], unit="", schema=SCHEMA)
+    assert (found.criterion.numbers, found.unit) == ((0.1,), "")
+
+
+def test_what_does_not_convert_says_so_and_stays_in_its_unit() -> None:
+    (found,) = limits_of([specification()], unit="s", schema=SCHEMA)
+    assert found.problem == "'mmag', the unit of p.a.design, does not convert to 's'"
+    assert (found.criterion.numbers, found.unit) == ((5.0,), "mmag")
+
+
+def test_what_no_job_can_match_is_no_limit() -> None:
+    # One that was stored before such a query was refused.
+    impossible = specification(metadata_query={"filter_name": ""})
+    assert limits_of([impossible], unit="mmag", schema=SCHEMA) == []
 
 
 def test_the_worst_limit_comes_first() -> None:
     limits = limits_of(
-        [specification("p.a.design"), specification("p.a.minimum", tags=("minimum",))],
+        [specification(), specification(name="p.a.minimum", tags=("minimum",))],
         unit="mmag",
-        schema=Schema(),
+        schema=SCHEMA,
     )
-    assert [(limit.label, limit.severity) for limit in limits] == [("minimum", 3), ("design", 2)]
+    assert [(item.label, item.severity) for item in limits] == [("minimum", 3), ("design", 2)]
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(("value", "status"), [(4.0, "passed"), (5.0, "passed"), (6.0, "failed")])
+def test_a_value_is_compared_with_the_limit(value: float, status: str) -> None:
+    assert judge(limit(), value).status == status
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_a_value_that_is_absent_is_not_measured(value: float | None) -> None:
+    assert judge(limit(), value) == Verdict(limit(), "not measured", None, None)
+
+
+def test_nothing_is_measured_by_a_limit_whose_unit_does_not_convert() -> None:
+    verdict = judge(limit(in_unit="s"), 1.0)
+    assert (verdict.status, verdict.value, verdict.unit) == ("not measured", None, "mmag")
+
+
+def test_a_verdict_carries_the_margin_and_the_level() -> None:
+    verdict = judge(limit(tags=("minimum",)), 6.0)
+    assert (verdict.margin, verdict.level, verdict.word) == (-0.2, "CRITICAL", "CRITICAL")
+    assert judge(limit(), 4.0).word == "passed"
+
+
+def test_verdicts_have_an_order_the_worst_first() -> None:
+    worst = judge(limit(tags=("minimum",)), 9.0)
+    further = judge(limit(value=3.0, name="p.a.b"), 9.0)
+    nearer = judge(limit(name="p.a.a"), 9.0)
+    unknown = judge(limit(), None)
+    near, far = judge(limit(), 4.0), judge(limit(value=50.0), 4.0)
+    unmeasurable = judge(limit(">", 0.0), 4.0)
+    ordered = [worst, further, nearer, unknown, near, far, unmeasurable]
+    mixed = ordered[3:] + ordered[:3]
+    assert sorted(mixed, key=lambda verdict: verdict.order) == ordered
+
+
+@given(
+    value=st.floats(allow_nan=False, allow_infinity=False),
+    number=st.floats(allow_nan=False, allow_infinity=False),
+    operator=st.sampled_from(OPERATORS),
+)
+def test_a_verdict_is_always_json(value: float, number: float, operator: str) -> None:
+    verdict = judge(limit(operator, number), value)
+    assert json.loads(json.dumps(verdict.to_json(), allow_nan=False)) == verdict.to_json()
+
+
+def test_a_verdict_s_json_has_the_keys_of_a_report_in_their_order() -> None:
+    assert list(judge(limit(), 4.0).to_json().items()) == [
+        ("specification", "p.a.design"),
+        ("status", "passed"),
+        ("metric", "p.a"),
+        ("value", 4.0),
+        ("unit", "mmag"),
+        ("operator", "<="),
+        ("threshold", 5.0),
+        ("level", "WARNING"),
+        ("margin", 0.2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("severity", "is_limited", "word"),
+    [(0, False, "no limit"), (0, True, "passed"), (1, True, "INFO"), (3, True, "CRITICAL")],
+)
+def test_states_have_words(severity: int, word: str, *, is_limited: bool) -> None:
+    assert state_word(severity, is_limited=is_limited) == word
+
+
+# Where a specification applies
+
+
+def matches(query: dict[str, Any], meta: dict[str, Any]) -> bool:
+    limits = limits_of([specification(metadata_query=query)], unit="mmag", schema=SCHEMA)
+    return any(applies(item.terms, SCHEMA.context(meta)) for item in limits)
+
+
+def test_an_empty_query_always_applies() -> None:
+    assert matches({}, {"instrument": "HSC"})
+
+
+def test_every_term_of_a_query_must_hold() -> None:
+    meta = {"instrument": "HSC", "filter_name": "HSC-R", "ccds": [16, 22]}
+    assert matches({"instrument": "HSC", "filter_name": "HSC-R", "ccds": [16, 22]}, meta)
+    assert not matches({"instrument": "HSC", "ccds": [22, 16]}, meta)
+
+
+def test_a_query_finds_a_key_inside_env_and_under_an_alias() -> None:
+    assert matches({"dataset": "RC2"}, {"env": {"ci_dataset": "RC2"}})
+
+
+def test_numbers_match_by_value() -> None:
+    assert matches({"tract": 9813.0, "visit": 12}, {"tract": 9813, "visit": 12.0})
+
+
+def test_a_term_that_nothing_matches_never_applies() -> None:
+    assert not matches({"instrument": None}, {"instrument": None})
+
+
+# A job
+
+
+def of_size(**changes: Any) -> Specification:
+    return specification(**{"name": "demo.size.small", **changes})
+
+
+def test_a_job_is_judged_by_the_specifications_of_its_metrics_in_order_of_name() -> None:
+    specifications = [
+        of_size(name="demo.size.z"),
+        of_size(name="demo.size.a"),
+        of_size(name="demo.other.a"),
+        of_size(name="demo.size.hsc", metadata_query={"instrument": "HSC"}),
+    ]
+    verdicts = judge_job(
+        {"demo.size": 4.0}, {"demo.size": "mmag"}, specifications, SCHEMA.context({}), SCHEMA
+    )
+    assert [verdict.name for verdict in verdicts] == ["demo.size.a", "demo.size.z"]
+
+
+def test_a_specification_in_another_dimension_is_not_measured_in_its_own_unit() -> None:
+    (verdict,) = judge_job(
+        {"demo.size": 4.0}, {"demo.size": "s"}, [of_size()], SCHEMA.context({}), SCHEMA
+    )
+    assert (verdict.status, verdict.value, verdict.unit) == ("not measured", None, "mmag")
+
+
+def test_lsst_verify_s_own_report_of_a_job_is_reproduced() -> None:
+    package = load_metrics_package(shared("verify_metrics_sample"))
+    job = json.loads(shared("jobs/ldf.payload.json").read_text())
+    expected = json.loads(shared("jobs/ldf.report.json").read_text())
+    verdicts = judge_job(
+        {measurement["metric"]: measurement["value"] for measurement in job["measurements"]},
+        {name: metric.unit for name, metric in package.metrics.items()},
+        package.specifications.values(),
+        SCHEMA.context(job["meta"]),
+        SCHEMA,
+    )
+    found = {verdict.name: verdict.status for verdict in verdicts}
+    assert found == {name: expected[name] for name in expected if name in package.specifications}
+
+
+def test_the_srd_judges_the_shared_cfht_job() -> None:
+    package = load_metrics_package(ROOT / "specs" / "srd")
+    job = json.loads(shared("jobs/cfht_r.verify.json").read_text())
+    verdicts = judge_job(
+        {measurement["metric"]: measurement["value"] for measurement in job["measurements"]},
+        {name: metric.unit for name, metric in package.metrics.items()},
+        package.specifications.values(),
+        SCHEMA.context(job["meta"]),
+        SCHEMA,
+    )
+    assert Counter(verdict.status for verdict in verdicts) == {
+        "passed": 9,
+        "failed": 24,
+        "not measured": 9,
+    }
+
+
+# Many values of a metric
+
+
+def judge_of(*specifications: Specification, unit: str | None = "mmag") -> LimitJudge:
+    return LimitJudge(limits_of(specifications, unit=unit, schema=SCHEMA))
 
 
 def test_a_value_beyond_a_limit_breaks_it() -> None:
-    judge = judge_of(specification())
-    is_limited, broken = judge.judge(5.1, Context())
+    many = judge_of(specification())
+    is_limited, broken = many.judge(5.1, Context())
     assert is_limited
-    assert [limit.label for limit in broken] == ["design"]
+    assert [item.label for item in broken] == ["design"]
 
 
 def test_a_value_at_the_limit_holds_it() -> None:
     assert judge_of(specification()).judge(5.0, Context()) == (True, [])
 
 
+def test_a_limit_whose_unit_does_not_convert_does_not_apply() -> None:
+    assert judge_of(specification(), unit="s").judge(9.0, Context()) == (False, [])
+
+
 def test_a_limit_of_other_jobs_does_not_apply() -> None:
-    judge = judge_of(specification(metadata_query={"filter": "r"}))
-    assert judge.judge(9.0, Context(tags={"filter": "g"})) == (False, [])
-    assert judge.applied() == []
+    many = judge_of(specification(metadata_query={"filter": "r"}))
+    assert many.judge(9.0, Context(tags={"filter": "g"})) == (False, [])
+    assert many.applied() == []
 
 
 def test_a_limit_of_some_jobs_is_not_general() -> None:
-    judge = judge_of(specification(metadata_query={"filter": "r"}))
-    judge.judge(9.0, Context(tags={"filter": "g"}))
-    judge.judge(9.0, Context(tags={"filter": "r"}))
-    assert [limit.is_general for limit in judge.applied()] == [False]
+    many = judge_of(specification(metadata_query={"filter": "r"}))
+    many.judge(9.0, Context(tags={"filter": "g"}))
+    many.judge(9.0, Context(tags={"filter": "r"}))
+    assert [is_general for _, is_general in many.applied()] == [False]
 
 
 def test_a_limit_of_all_jobs_is_general() -> None:
-    judge = judge_of(specification())
-    judge.judge(1.0, Context())
-    assert [limit.is_general for limit in judge.applied()] == [True]
+    many = judge_of(specification())
+    many.judge(1.0, Context())
+    assert [is_general for _, is_general in many.applied()] == [True]
 
 
 def test_badness_is_that_of_the_worst_limit_whatever_it_applies_to() -> None:
-    judge = judge_of(
+    many = judge_of(
         specification(),
-        specification("p.a.minimum", tags=("minimum",), threshold=9.0, metadata_query={"x": 1}),
+        specification(value=9.0, name="p.a.minimum", tags=("minimum",), metadata_query={"x": 1}),
     )
-    assert [judge.badness(value) for value in (1.0, 6.0, 10.0)] == [0, 2, 3]
+    assert [many.badness(value) for value in (1.0, 6.0, 10.0)] == [0, 2, 3]

@@ -4,15 +4,17 @@ from typing import Any
 import pytest
 
 from squash_api.errors import InvalidInputError
-from squash_api.judging.specifications import (
+from squash_api.judging.alerts import (
     LEVELS,
-    OPERATORS,
+    WORST_FIRST,
     Alert,
     Expect,
     Mute,
-    parse_specification,
-    specification_from_json,
+    level_of,
+    severity_of,
 )
+from squash_api.judging.kinds.threshold import Threshold
+from squash_api.judging.specifications import parse_specification, specification_from_json
 from squash_api.schema.names import Schema
 
 HARD: dict[str, Any] = {
@@ -38,21 +40,26 @@ def places(change: dict[str, Any], **known: Any) -> list[tuple[str | int, ...]]:
     return [detail.loc for detail in caught.value.detail]
 
 
-def level_of(tags: list[str], **alert: Any) -> str:
+def level_with(tags: list[str], **alert: Any) -> str:
     return specification_from_json({**HARD, "tags": tags, "alert": alert}).level
-
-
-def threshold(**change: Any) -> dict[str, Any]:
-    return {"threshold": {**HARD["threshold"], **change}}
 
 
 def test_the_metric_is_the_name_without_its_last_part() -> None:
     assert specification_from_json(HARD).metric == "demo.latency"
 
 
-def test_a_threshold_keeps_the_unit_it_is_written_in() -> None:
-    specification = specification_from_json(HARD)
-    assert (specification.operator, specification.threshold, specification.unit) == ("<", 60.0, "s")
+def test_its_kind_reads_what_it_asks_for() -> None:
+    assert specification_from_json(HARD).criterion == Threshold(60.0, "s", "<")
+
+
+@pytest.mark.parametrize("type_", ["range", "", 5, ["threshold"]])
+def test_a_type_that_there_is_not_is_refused(type_: object) -> None:
+    assert places({"type": type_}) == [("type",)]
+
+
+def test_a_specification_without_type_is_a_threshold() -> None:
+    document = {key: value for key, value in HARD.items() if key != "type"}
+    assert specification_from_json(document).to_json()["type"] == "threshold"
 
 
 def test_a_specification_survives_its_json() -> None:
@@ -77,10 +84,6 @@ def test_without_grace_nothing_may_be_late() -> None:
     assert specification_from_json(document).expect == Expect(every_s=1209600, grace_s=0)
 
 
-def test_a_threshold_may_be_written_as_text() -> None:
-    assert specification_from_json({**HARD, **threshold(value="1e-6")}).threshold == 1e-6
-
-
 def test_a_query_may_be_null_or_absent() -> None:
     assert specification_from_json({**HARD, "metadata_query": None}).metadata_query == {}
 
@@ -97,47 +100,17 @@ def test_a_query_may_be_null_or_absent() -> None:
     ],
 )
 def test_tags_say_how_bad_a_violation_is(tags: list[str], level: str) -> None:
-    assert level_of(tags) == level
+    assert level_with(tags) == level
 
 
 def test_alert_overrides_the_level_of_the_tags() -> None:
-    assert level_of(["minimum"], level="info") == "INFO"
+    assert level_with(["minimum"], level="info") == "INFO"
 
 
 def test_levels_go_from_mild_to_bad() -> None:
     assert LEVELS == ("INFO", "WARNING", "CRITICAL")
-
-
-def test_the_six_comparisons_have_the_measurement_on_the_left() -> None:
-    assert {name for name, compare in OPERATORS.items() if compare(1.0, 2.0)} == {"<", "<=", "!="}
-
-
-@pytest.mark.parametrize("part", ["value", "unit", "operator"])
-def test_each_part_of_a_threshold_is_needed(part: str) -> None:
-    parts = {key: value for key, value in HARD["threshold"].items() if key != part}
-    assert places({"threshold": parts}) == [("threshold", part)]
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("value", None),
-        ("value", "many"),
-        ("value", [5]),
-        ("value", float("nan")),
-        ("value", float("inf")),
-        ("value", "5 kg"),
-        ("unit", None),
-        ("unit", "furlongs"),
-        ("unit", True),
-        ("unit", "mag(AB)"),
-        ("operator", "=>"),
-        ("operator", ["<"]),
-        ("operator", None),
-    ],
-)
-def test_a_bad_part_of_a_threshold_is_named(part: str, value: object) -> None:
-    assert places(threshold(**{part: value})) == [("threshold", part)]
+    assert [severity_of(level) for level in LEVELS] == [1, 2, 3]
+    assert [level_of(severity) for severity in (3, 2, 1)] == list(WORST_FIRST)
 
 
 @pytest.mark.parametrize("value", [None, {}, "", float("nan"), {"deep": 1}, 10**400, "\ud800"])

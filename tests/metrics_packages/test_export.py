@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squash_api.judging.kinds.threshold import Threshold
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.metrics_packages.export import metrics_package_to_files
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
@@ -75,7 +76,7 @@ def test_any_definition_survives_its_export(
         display_name=display_name,
     )
     specification = Specification(
-        "demo.5.010", "demo.5", "!=", threshold, "nJy", metric.tags, query
+        "demo.5.010", "demo.5", Threshold(threshold, "nJy", "!="), metric.tags, query
     )
     files = metrics_package_to_files([metric], [specification])
     found = reload(tmp_path_factory.mktemp("export"), files)

@@ -37,10 +37,9 @@ def as_row(specification: Specification) -> dict[str, object]:
         "metadata_query": specification.metadata_query,
         "metric": specification.metric,
         "name": specification.name,
-        "operator": specification.operator,
         "tags": list(specification.tags),
-        "threshold": specification.threshold,
-        "unit": specification.unit,
+        **specification.criterion.shown(),
+        "unit": specification.criterion.unit,
     }
 
 

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.judging.specifications import Alert, Specification
+from squash_api.judging.alerts import Alert
+from squash_api.judging.kinds.threshold import Threshold
+from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.metrics_packages.resolution import merge
 from tests.support.yaml_packages import write_package
@@ -70,7 +72,7 @@ def resolve(tmp_path: Path, files: dict[str, str], name: str) -> Specification:
 
 def test_a_specification_takes_what_its_partial_says(tmp_path: Path) -> None:
     assert resolve(tmp_path, {"lat.yaml": LAT}, "latency.hard") == Specification(
-        "demo.latency.hard", "demo.latency", "<", 60.0, "s", ("gate", "timing")
+        "demo.latency.hard", "demo.latency", Threshold(60.0, "s", "<"), ("gate", "timing")
     )
 
 
@@ -78,9 +80,7 @@ def test_bases_of_both_kinds_merge_in_order(tmp_path: Path) -> None:
     assert resolve(tmp_path, {"lat.yaml": LAT, **SITE}, "latency.summit_r") == Specification(
         "demo.latency.summit_r",
         "demo.latency",
-        "<",
-        0.5,
-        "min",
+        Threshold(0.5, "min", "<"),
         ("gate", "timing"),
         {"site": "summit", "chips": [1, 2, 3], "band": "r"},
     )
@@ -98,14 +98,14 @@ def test_a_specification_names_its_bases_the_nearest_last(tmp_path: Path) -> Non
 def test_a_later_scalar_replaces_a_list_and_the_last_metric_counts(tmp_path: Path) -> None:
     query = {"site": "base", "mode": "x"}
     assert resolve(tmp_path, {"c.yaml": TWO_METRICS}, "frac2.s") == Specification(
-        "demo.frac2.s", "demo.frac2", "<=", 0.1, "%", ("c",), query
+        "demo.frac2.s", "demo.frac2", Threshold(0.1, "%", "<="), ("c",), query
     )
 
 
 def test_a_later_list_replaces_a_scalar_and_grows_from_there(tmp_path: Path) -> None:
     query = {"site": "summit", "mode": "x"}
     assert resolve(tmp_path, {"c.yaml": TWO_METRICS}, "frac.t") == Specification(
-        "demo.frac.t", "demo.frac", "<=", 5.0, "", ("a", "b", "d"), query
+        "demo.frac.t", "demo.frac", Threshold(5.0, "", "<="), ("a", "b", "d"), query
     )
 
 
@@ -136,7 +136,7 @@ def test_a_base_specification_hands_its_unit_on_in_canonical_spelling(tmp_path: 
         threshold: {operator: '>'}
         """
     assert resolve(tmp_path, {"a.yaml": text}, "latency.y") == Specification(
-        "demo.latency.y", "demo.latency", ">", 1e-6, "s"
+        "demo.latency.y", "demo.latency", Threshold(1e-6, "s", ">")
     )
 
 

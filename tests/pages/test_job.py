@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.pages.rendering import NOTHING
+from squash_api.judging.wording import NOTHING
 from tests.support.calls import Calls
 from tests.support.definitions import metric, spec
 

@@ -1,7 +1,5 @@
 from typing import Any
 
-import pytest
-
 from squash_api.index.code_changes import CodeChanges, PackageChange
 from squash_api.index.contexts import JobContext
 from squash_api.judging.limits import Limit, limits_of
@@ -16,7 +14,6 @@ from squash_api.pages.metric_words import (
     note_of,
     picture_of,
     shown_of,
-    state_word,
 )
 from squash_api.schema.names import Context, Schema
 from squash_api.trends.trends import Judged, Trend, TrendLine
@@ -68,7 +65,7 @@ def test_a_point_says_where_it_is_on_another_axis() -> None:
 
 def test_a_limit_of_some_values_says_of_which() -> None:
     some = limit(metadata_query={"filter": "r"})
-    found = trend(judged(), limits=[Limit(some.specification, some.terms, 5.0, is_general=False)])
+    found = trend(judged(), limits=[(some, False)])
     picture = picture_of(found, name="p.a", unit="mmag", x="time", x_unit=None)
     assert picture.limits[0].scope == "filter r"
 
@@ -76,14 +73,6 @@ def test_a_limit_of_some_values_says_of_which() -> None:
 def test_a_row_of_the_table() -> None:
     shown = shown_of(judged(9.0, limit(), limit("minimum", 8.0, tags=["minimum"])))
     assert (shown.state, shown.broken, shown.run) == ("CRITICAL", "design, minimum", "R17")
-
-
-@pytest.mark.parametrize(
-    ("severity", "is_limited", "word"),
-    [(0, False, "no limit"), (0, True, "passed"), (1, True, "INFO"), (3, True, "CRITICAL")],
-)
-def test_states_have_words(severity: int, word: str, *, is_limited: bool) -> None:
-    assert state_word(severity, is_limited=is_limited) == word
 
 
 def test_a_note_says_how_many_values_are_drawn() -> None:
@@ -98,7 +87,7 @@ def test_a_note_says_what_has_no_place() -> None:
 
 
 def test_a_note_names_the_limits_that_are_out_of_reach() -> None:
-    found = trend(judged(1.0), judged(2.0), limits=[limit("far", 1e6)])
+    found = trend(judged(1.0), judged(2.0), limits=[(limit("far", 1e6), True)])
     assert note(found) == "2 values. Outside of the plot: WARNING: far < 1e+06."
 
 

@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 
+from squash_api.judging.kinds.criterion import Bound
+from squash_api.judging.kinds.threshold import Threshold
 from squash_api.pages.plots import (
     LimitLine,
     Line,
@@ -29,7 +31,12 @@ def line(*ys: float, label: str = "r", **changes: Any) -> Line:
 
 
 def limit(threshold: float, *, level: str = "WARNING", operator: str = "<=") -> LimitLine:
-    return LimitLine("design", level, operator, threshold)
+    return LimitLine("design", level, bound(operator, threshold))
+
+
+def bound(operator: str, number: float) -> Bound:
+    (found,) = Threshold(number, "", operator).bounds
+    return found
 
 
 def picture(*lines: Line, limits: tuple[LimitLine, ...] = (), is_time: bool = True) -> Picture:
@@ -155,8 +162,8 @@ def test_values_that_do_not_differ_reach_every_limit(ys: tuple[float, ...]) -> N
 
 
 def test_a_limit_says_what_it_applies_to() -> None:
-    some = LimitLine("design", "INFO", "!=", 2.0, "filter r")
-    assert limit_text(some, "mmag") == "INFO: design \u2260 2 mmag (filter r)"
+    some = LimitLine("design", "INFO", bound("!=", 2.0), "filter r")
+    assert limit_text(some) == "INFO: design \u2260 2 (filter r)"
 
 
 def test_plots_can_be_made_ahead() -> None:

@@ -3,13 +3,10 @@ import pytest
 from jinja2 import UndefinedError
 
 from squash_api.pages.rendering import (
-    NOTHING,
     environment,
     link_markup,
     moment_text,
-    number_text,
     path_text,
-    percent_text,
     query_text,
 )
 
@@ -30,21 +27,8 @@ def test_a_name_that_is_not_given_is_an_error() -> None:
         environment().from_string("{{ missing }}").render()
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, NOTHING), (8.3125, "8.3125"), (1 / 3, "0.333333"), (3e-7, "3e-07"), (0.0, "0")],
-)
-def test_numbers_have_six_digits_at_most(value: float | None, text: str) -> None:
-    assert number_text(value) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(None, NOTHING), (0.125, "+12.5 %"), (-2, "-200 %")])
-def test_margins_are_per_cent_with_their_sign(value: float | None, text: str) -> None:
-    assert percent_text(value) == text
-
-
 def test_times_are_in_utc() -> None:
-    assert (moment_text(0), moment_text(None)) == ("1970-01-01 00:00", NOTHING)
+    assert (moment_text(0), moment_text(None)) == ("1970-01-01 00:00", "\u2013")
 
 
 def test_a_link_of_http_is_a_link() -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from squash_api.pages.rendering import NOTHING
+from squash_api.judging.wording import NOTHING
 from squash_api.routes.runs import run_path
 from tests.support.calls import Calls
 from tests.support.definitions import metric, spec

@@ -23,12 +23,12 @@ def meet(record: Record, **units: str | None) -> None:
 
 
 def known(metrics: Metrics) -> dict[str, tuple[str | None, bool]]:
-    return {name: (row.unit, row.is_declared) for name, row in metrics.known.items()}
+    return {name: (row.unit, row.is_declared) for name, row in metrics.now.by_name.items()}
 
 
 def test_an_empty_record_has_no_metrics(record: Record) -> None:
     metrics = Metrics(record, Schema())
-    assert (dict(metrics.known), metrics.revision) == ({}, 0)
+    assert (dict(metrics.now.by_name), metrics.now.revision) == ({}, 0)
 
 
 def test_metrics_of_the_record_are_there_from_the_beginning(record: Record) -> None:
@@ -39,9 +39,9 @@ def test_metrics_of_the_record_are_there_from_the_beginning(record: Record) -> N
 def test_what_is_new_comes_with_the_next_refresh(record: Record) -> None:
     metrics = Metrics(record, Schema())
     meet(record, a="mag")
-    assert not metrics.known
+    assert not metrics.now.by_name
     metrics.refresh()
-    assert set(metrics.known) == {"p.a"}
+    assert set(metrics.now.by_name) == {"p.a"}
 
 
 def test_what_has_changed_comes_with_the_next_refresh(record: Record) -> None:
@@ -60,12 +60,12 @@ def test_the_revision_is_that_of_the_definitions(record: Record) -> None:
     row = DefinitionRow(kind="metric", name="p.a", document={}, origin="api", created_ns=0)
     record.write(lambda connection: append_definitions(connection, [row, row]))
     metrics.refresh()
-    assert metrics.revision == 2
+    assert metrics.now.revision == 2
 
 
 def test_a_metric_whose_name_has_become_a_tag_is_left_out(record: Record) -> None:
     meet(record, site="mag", a="mag")
-    assert set(Metrics(record, Schema(("site",))).known) == {"p.a"}
+    assert set(Metrics(record, Schema(("site",))).now.by_name) == {"p.a"}
 
 
 def test_the_metrics_cannot_be_changed_by_who_reads_them(record: Record) -> None:
@@ -73,16 +73,16 @@ def test_the_metrics_cannot_be_changed_by_who_reads_them(record: Record) -> None
     meet(record, a="mag")
     for metrics in (empty, Metrics(record, Schema())):
         with pytest.raises(TypeError):
-            metrics.known["p.b"] = None  # type: ignore[index]
+            metrics.now.by_name["p.b"] = None  # type: ignore[index]
 
 
 def test_what_was_read_before_stays_as_it_was(record: Record) -> None:
     meet(record, a="mag")
     metrics = Metrics(record, Schema())
-    before = metrics.known
+    before = metrics.now.by_name
     meet(record, b="mag")
     metrics.refresh()
-    assert (set(before), set(metrics.known)) == ({"p.a"}, {"p.a", "p.b"})
+    assert (set(before), set(metrics.now.by_name)) == ({"p.a"}, {"p.a", "p.b"})
 
 
 def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) -> None:
@@ -96,4 +96,4 @@ def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) ->
     meet(record, c="s")
     with record.read() as connection:
         assert set(metrics.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
-    assert set(metrics.known) == {"p.a", "p.b", "p.c"}
+    assert set(metrics.now.by_name) == {"p.a", "p.b", "p.c"}

@@ -6,7 +6,7 @@ import pytest
 
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.reports import backtest as module
-from squash_api.reports.backtest import Backtest, Runs, backtest, edition_in_force, jobs_to_judge
+from squash_api.reports.backtest import Backtest, Runs, backtest, jobs_to_judge, set_in_force
 from squash_api.schema.names import Schema
 from tests.support.builders import measured
 from tests.support.metrics_packages import SPECS
@@ -36,7 +36,7 @@ def flagged(outcome: Backtest, name: str = DESIGN) -> tuple[int, int]:
     return (outcome.old.tally(name).flagged.count, outcome.new.tally(name).flagged.count)
 
 
-def test_each_edition_flags_by_its_own_limit(past: Past) -> None:
+def test_each_set_flags_by_its_own_limit(past: Past) -> None:
     for number, value in enumerate((4.0, 9.0, 11.0)):
         past.add({AM1: value}, run=f"R{number}")
     outcome = past.play(design_of(8.0))
@@ -122,8 +122,8 @@ def test_a_job_deleted_meanwhile_is_left_out(past: Past) -> None:
     gone = past.add({AM1: 9.0}, run="R1")
     batches = jobs_to_judge(past.record, since_ns=0)
     past.record.write(lambda connection: bury_job(connection, job_id=gone, user_id=1, deleted_ns=1))
-    edition = edition_in_force(past.record, schema=SCHEMA)
-    outcome = backtest(past.record, batches, old=edition, new=edition, schema=SCHEMA)
+    specs = set_in_force(past.record, schema=SCHEMA)
+    outcome = backtest(past.record, batches, old=specs, new=specs, schema=SCHEMA)
     assert batches == [[gone]]
     assert outcome.jobs == 0
 
@@ -172,14 +172,14 @@ def test_of_many_differences_the_newest_are_kept(
     assert outcome.differing[DESIGN] == 5
 
 
-def test_values_are_converted_to_the_units_of_the_edition(past: Past) -> None:
+def test_values_are_converted_to_the_units_of_the_set(past: Past) -> None:
     past.add({AM1: 9.0}, run="R1")
     past.add({AM1: 0.009}, unit="arcsec", run="R2")
     metrics = "AM1: {description: d, unit: arcsec}\n"
     outcome = past.play(design_of(8.0), metrics=metrics)
     assert flagged(outcome) == (0, 2)
     assert [item.value for item in outcome.differences[DESIGN]] == pytest.approx([0.009] * 2)
-    assert outcome.new.edition.limits[DESIGN].threshold == pytest.approx(0.008)
+    assert outcome.new.specs.limits[DESIGN].criterion.numbers == pytest.approx((0.008,))
 
 
 def test_metrics_that_nobody_had_declared_are_judged(past: Past) -> None:

@@ -58,7 +58,7 @@ def test_specifications_that_say_the_same_are_counted(past: Past) -> None:
 
 def test_packages_of_which_nothing_is_left_are_named(past: Past) -> None:
     outcome = play(past)
-    outcome.new.edition.specifications.clear()  # type: ignore[attr-defined]
+    outcome.new.specs.specifications.clear()  # type: ignore[attr-defined]
     notes = section(outcome, "Specifications").notes
     assert notes == [
         "Nothing is left of validate: name the directory of it too if that is not meant."

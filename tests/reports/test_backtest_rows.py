@@ -35,7 +35,7 @@ def test_messages_that_both_send_are_one_line(past: Past) -> None:
     assert [item.sign for item in messages(past.play(PROPOSED))] == [" "]
 
 
-def test_only_the_span_that_both_editions_keep_is_compared(
+def test_only_the_span_that_both_sets_keep_is_compared(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backtest_module, "MOST_CHANGES", 2)
@@ -55,7 +55,7 @@ def test_numbers_have_no_exponent(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_messages_are_in_the_order_of_the_jobs_with_what_only_one_edition_sends(
+def test_messages_are_in_the_order_of_the_jobs_with_what_only_one_set_sends(
     past: Past,
 ) -> None:
     for index, value in enumerate((1.0, 6.0, 9.0, 21.0)):
@@ -71,7 +71,7 @@ def test_messages_are_in_the_order_of_the_jobs_with_what_only_one_edition_sends(
     ]
 
 
-def test_an_empty_limit_is_one_that_an_edition_does_not_have(past: Past) -> None:
+def test_an_empty_limit_is_one_that_a_set_does_not_have(past: Past) -> None:
     rows = {row.name: row for row in specification_rows(past.play(PROPOSED))}
     assert rows["validate.AM1.goal"].old_limit == ""
     assert rows["validate.AM1.stretch"].new_limit == ""

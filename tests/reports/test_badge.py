@@ -3,10 +3,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from squash_api.judging.specifications import specification_from_json
+from squash_api.index.contexts import JobContext
+from squash_api.judging.limits import Limit, judge
+from squash_api.record.metrics import MetricRow
 from squash_api.reports.badge import Word, badge_svg, text_width, word_of
-from squash_api.standings.standing import Standing
-from tests.support.definitions import spec
+from squash_api.schema.names import Context
+from squash_api.standings.standing import Standing, stand
+from tests.support.limits import limit
 from tests.support.reporting import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -14,13 +17,14 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def standing(severity: int = 0, *, metric: str = "p.a", **changes: Any) -> Standing:
     tags = tuple(changes.pop("tags", {}).items())
-    limit = changes.pop("limit", "p.a.design")
-    return Standing(metric, tags, 1.0, "mmag", 5, 7, severity=severity, limit=limit, **changes)
+    verdict = judge(limit(), 1.0)
+    return Standing(
+        metric, tags, 1.0, "mmag", 5, 7, severity=severity, **{"verdict": verdict, **changes}
+    )
 
 
-def text(*standings: Standing, where: dict[str, str] | None = None, **limits: Any) -> str:
-    found = {"p.a": [specification_from_json(item) for item in limits.values()]}
-    return word_of(standings, package="p", where=where or {}, limits=found).text
+def text(*standings: Standing, where: dict[str, str] | None = None) -> str:
+    return word_of(standings, package="p", where=where or {}).text
 
 
 @pytest.mark.parametrize(
@@ -49,14 +53,15 @@ def test_tags_narrow_it_down() -> None:
 
 
 def test_without_limits_nothing_passes() -> None:
-    assert text(standing(0, limit=None)) == "no limits"
+    assert text(standing(0, verdict=None)) == "no limits"
 
 
-def test_limits_that_give_no_margin_judge_too() -> None:
-    equal = spec(threshold={"value": 1, "unit": "mmag", "operator": "=="})
-    assert text(standing(0, limit=None), equal=equal) == "passing"
-    assert text(standing(0, limit=None), zero=spec(value=0.0)) == "passing"
-    assert text(standing(0, limit=None), other=spec(value=5.0)) == "no limits"
+@pytest.mark.parametrize("made", [limit("==", 1.0), limit(">", 0.0)])
+def test_limits_that_give_no_margin_judge_too(made: Limit) -> None:
+    job = JobContext(7, 5, 6, Context())
+    row = MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)
+    found = stand(row, (), 1.0, job, [made])
+    assert (found.margin, text(found)) == (None, "passing")
 
 
 def test_it_names_itself_to_those_who_cannot_see() -> None:

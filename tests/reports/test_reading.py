@@ -9,9 +9,8 @@ from squash_api.index.derived import requeue_metrics
 from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import declare_metrics
 from squash_api.reports import report
-from squash_api.reports.limits import Limits
 from squash_api.reports.report import read_results
-from squash_api.reports.results import Result
+from squash_api.reports.results import Limits, Result
 from squash_api.schema.names import Schema
 from squash_api.trends.question import Question
 from tests.support.definitions import spec

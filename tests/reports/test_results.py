@@ -8,8 +8,7 @@ from squash_api.index.windows import MeasuredJob
 from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import MetricRow
 from squash_api.reports import results as report_results
-from squash_api.reports.limits import Limits
-from squash_api.reports.results import Result, Results
+from squash_api.reports.results import Limits, Result, Results
 from squash_api.schema.names import Schema
 from tests.support.definitions import spec
 from tests.support.reporting import result, unlimited, verdict
@@ -114,14 +113,14 @@ def test_what_is_remembered_of_tags_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_worst_broken_limit_is_told_of() -> None:
     found = result(9.0, verdict(9.0), verdict(9.0, last="minimum", limit=8.0))
-    assert [item.specification for item in found.broken] == ["p.a.minimum", "p.a.design"]
+    assert [item.name for item in found.broken] == ["p.a.minimum", "p.a.design"]
     assert (found.state, found.nearest) == ("CRITICAL", found.broken[0])
 
 
 def test_of_limits_that_hold_the_nearest_is_told_of() -> None:
     found = result(4.0, verdict(4.0, last="minimum", limit=8.0), verdict(4.0))
     assert found.nearest is not None
-    assert (found.state, found.nearest.specification) == ("passed", "p.a.design")
+    assert (found.state, found.nearest.name) == ("passed", "p.a.design")
 
 
 def test_without_limit_nothing_is_told_of() -> None:

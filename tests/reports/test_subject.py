@@ -7,7 +7,7 @@ from squash_api.definitions.in_force import Snapshot
 from squash_api.errors import InvalidInputError
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.reports.document import Missing, SilentPackage
-from squash_api.reports.limits import Limits
+from squash_api.reports.results import Limits
 from squash_api.reports.subject import Gaps, Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.schema.names import Schema
 from squash_api.trends.question import Question, read_report_question

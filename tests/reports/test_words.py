@@ -1,42 +1,26 @@
 from dataclasses import replace
 
 from squash_api.reports.matrix import finding_of
-from squash_api.reports.texts import (
-    limit_text,
-    margin_text,
-    minute_text,
-    name_text,
-    number_text,
-    tags_text,
-    value_text,
-)
+from squash_api.reports.texts import limit_text, minute_text, name_text, tags_text, value_text
 from tests.support.reporting import result, unlimited
 
 FOUND = finding_of(result(1.25))
 
 
-def test_numbers_have_six_digits_at_most() -> None:
-    assert number_text(1 / 3) == "0.333333"
-
-
-def test_numbers_that_are_close_can_be_told_apart() -> None:
-    assert number_text(5.0000001, 5.0) == "5.0000001"
-    assert number_text(5.0, 5.0) == "5"
+def test_value_and_limit_that_are_close_can_be_told_apart() -> None:
+    close = replace(FOUND, value=4.9999999)
+    assert (value_text(close), limit_text(close)) == ("4.9999999 mmag", "< 5.0 mmag")
 
 
 def test_what_is_not_there_is_a_dash() -> None:
     empty = replace(finding_of(unlimited()), value=None)
-    texts = [number_text(None), margin_text(None), minute_text(None), tags_text({})]
+    texts = [minute_text(None), tags_text({})]
     assert {*texts, limit_text(empty), value_text(empty)} == {"\u2013"}
 
 
 def test_values_and_limits_have_their_unit() -> None:
     assert (value_text(FOUND), limit_text(FOUND)) == ("1.25 mmag", "< 5 mmag")
     assert limit_text(replace(FOUND, operator="<=", unit="")) == "\u2264 5"
-
-
-def test_margins_have_a_sign() -> None:
-    assert (margin_text(0.1), margin_text(-0.25)) == ("+10 %", "-25 %")
 
 
 def test_moments_are_told_to_the_minute() -> None:

@@ -86,13 +86,13 @@ def test_what_is_no_id_is_refused(client: httpx.Client, after: str) -> None:
 def test_who_listens_does_not_keep_the_service_from_stopping(
     client: httpx.Client, service: Service
 ) -> None:
-    before = len(service.log.read_text())
+    before = len(service.log())
     with client.stream("GET", "/events") as reply:
         lines = reply.iter_lines()
         assert next(lines).startswith(":")
         service.stop()
         assert [line for line in lines if line] == []
-    log = service.log.read_text()[before:]
+    log = service.log()[before:]
     assert "Application shutdown complete" in log
     assert "graceful shutdown exceeded" not in log
     service.start()

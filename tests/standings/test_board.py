@@ -1,51 +1,36 @@
 import pytest
 
+from squash_api.judging.limits import Verdict
 from squash_api.standings.board import (
     LATE,
     NEVER_SEEN,
-    NO_LIMIT,
     OLD,
     PASSED,
     STATES,
     Entry,
-    Limit,
     Row,
     Wanted,
     by_package,
     choices,
     count_states,
     in_state,
-    row_of,
     with_rows,
     worst_first,
 )
 from squash_api.standings.freshness import ExpectedSeries
 from squash_api.standings.standing import Combination, Standing
+from tests.support.limits import limit
 
 LATE_SERIES = ExpectedSeries("p.a.daily", (), 60.0, 3600.0, 0)
 
 
-def standing(tags: Combination = (), severity: int = 0) -> Standing:
-    return Standing("p.a", tags, 1.0, "mmag", 0, 1, severity=severity)
-
-
 def row(state: str, tags: Combination = (), margin: float | None = None) -> Row:
-    return Row(standing(tags), state, Limit("p.a.x", "<", 2.0, margin))
+    verdict = Verdict(limit(), "passed", 1.0, margin)
+    return Row(Standing("p.a", tags, 1.0, "mmag", 0, 1, verdict=verdict), state)
 
 
 def entry(name: str, *rows: Row, tags: tuple[str, ...] = ()) -> Entry:
     return Entry(1, name, tags=tags, rows=rows)
-
-
-@pytest.mark.parametrize(
-    ("severity", "state"), [(3, "CRITICAL"), (2, "WARNING"), (1, "INFO"), (0, PASSED)]
-)
-def test_a_row_is_as_bad_as_the_worst_that_is_broken(severity: int, state: str) -> None:
-    assert row_of(standing(severity=severity), Limit("p.a.x", "<", 1.0), None).state == state
-
-
-def test_a_value_without_any_limit_has_not_passed() -> None:
-    assert row_of(standing(), None, None).state == NO_LIMIT
 
 
 def test_a_metric_is_as_bad_as_its_worst_row() -> None:

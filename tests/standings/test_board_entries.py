@@ -68,17 +68,17 @@ def test_the_worst_limit_that_is_broken_is_shown(site: Observatory, board: Board
     site.job(10.0)
     (row,) = entries(board)["p.a"].rows
     assert row.state == "CRITICAL"
-    assert row.limit is not None
-    assert (row.limit.specification, row.limit.threshold) == ("p.a.minimum", 8.0)
-    assert row.limit.margin == pytest.approx(-0.25)
+    assert row.verdict is not None
+    assert (row.verdict.name, row.verdict.limit.criterion.numbers) == ("p.a.minimum", (8.0,))
+    assert row.verdict.margin == pytest.approx(-0.25)
 
 
 def test_where_none_is_broken_the_nearest_limit_is_shown(site: Observatory, board: Board) -> None:
     site.define(spec("p.a.minimum", value=8.0), spec("p.a.design", value=5.0))
     site.job(4.0)
     (row,) = entries(board)["p.a"].rows
-    assert row.limit is not None
-    assert (row.state, row.limit.specification) == ("passed", "p.a.design")
+    assert row.verdict is not None
+    assert (row.state, row.verdict.name) == ("passed", "p.a.design")
 
 
 def test_a_limit_without_margin_is_a_limit(site: Observatory, board: Board) -> None:

@@ -1,9 +1,10 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from squash_api.judging.alert_plan import Expectation, expectation_of
+from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.specifications import specification_from_json
 from squash_api.schema.names import Schema
 from squash_api.standings.freshness import Arrival, ExpectedSeries, Freshness, expected_series
@@ -25,6 +26,11 @@ DECAM = (("instrument", "DECam"),)
 # One specification; a value is expected every 24 hours, and may be 6 hours late
 
 
+def expectation(document: dict[str, Any]) -> Expectation:
+    (found,) = expectations([specification_from_json(document)], Schema())
+    return found
+
+
 def said(
     arrivals: dict[Combination, float],
     *,
@@ -32,7 +38,7 @@ def said(
     expected: Expectation | None = None,
 ) -> dict[Combination, ExpectedSeries]:
     """Return what is said of values that came so many hours ago."""
-    expected = expected or expectation_of(specification_from_json(expecting()), Schema())
+    expected = expected or expectation(expecting())
     found = expected_series(
         expected,
         {
@@ -99,7 +105,7 @@ def test_jobs_without_any_of_the_tags_are_spoken_of_once() -> None:
 
 def test_what_comes_rarely_is_expected_as_long_again() -> None:
     document = expecting(every="60d", expect={"every": "60d"})
-    rare = expectation_of(specification_from_json(document), Schema())
+    rare = expectation(document)
     assert late_hours(said({HSC: 61 * 24.0}, expected=rare))[HSC] == 24.0
     assert late_hours(said({HSC: 121 * 24.0}, expected=rare))[HSC] == -60 * 24.0
 

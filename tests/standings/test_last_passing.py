@@ -120,7 +120,7 @@ def test_jobs_of_the_same_run_are_not_before_it(site: Nightly, states: JobStates
     assert passing(site, states, site.night(BAD, run_id="2")) == good
 
 
-def test_all_are_judged_by_one_edition(site: Nightly, states: JobStates) -> None:
+def test_all_are_judged_by_one_revision(site: Nightly, states: JobStates) -> None:
     good = site.night(0.5)
     site.night(GOOD)
     site.redefine("p.a.design", spec("p.a.design", value=0.7))

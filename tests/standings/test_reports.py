@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from squash_api.ingest.stored_job import load_job
-from squash_api.judging.verdicts import Verdict
+from squash_api.judging.kinds.threshold import Threshold
+from squash_api.judging.limits import Verdict
 from squash_api.standings.job_states import job_report
 from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, World, metric, spec
@@ -31,7 +32,7 @@ def report(world: World, job: int, *, is_now: bool = False) -> dict[str, Verdict
         metrics=world.metrics,
         is_now=is_now,
     )
-    return {verdict.specification: verdict for verdict in verdicts}
+    return {verdict.name: verdict for verdict in verdicts}
 
 
 def define(world: World, **limits: float) -> None:
@@ -73,8 +74,8 @@ def test_a_value_is_judged_in_the_unit_of_the_metric_at_receipt(world: World) ->
     job = new_job(world, 0.003, "mag")
     world.definitions.put_metric("p.a", metric(unit="mag"), ADA)
     before, now = (report(world, job, is_now=is_now)["p.a.design"] for is_now in (False, True))
-    assert (before.value, before.unit, before.threshold) == (3.0, "mmag", 5.0)
-    assert (now.value, now.unit, now.threshold) == (0.003, "mag", 0.005)
+    assert (before.value, before.limit.criterion) == (3.0, Threshold(5.0, "mmag", "<"))
+    assert (now.value, now.limit.criterion) == (0.003, Threshold(0.005, "mag", "<"))
 
 
 @pytest.mark.parametrize(("value", "unit"), [(None, "mmag"), (3.0, "m")])

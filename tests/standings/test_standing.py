@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +7,8 @@ import pytest
 
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import requeue_metrics
-from squash_api.judging.alert_plan import query_terms
-from squash_api.judging.specifications import Specification, specification_from_json
+from squash_api.judging.limits import limits_of
+from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import MetricRow, declare_metrics
 from squash_api.schema.names import Context, Schema
 from squash_api.standings.standing import Standing, Standings, combination_of, stand, worst_first
@@ -27,11 +28,13 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
 # One standing
 
 
-def judged(value: float, *documents: dict[str, Any], **meta: str) -> Standing:
-    specifications: list[Specification] = [specification_from_json(item) for item in documents]
+def judged(
+    value: float, *documents: dict[str, Any], row: MetricRow = METRIC, **meta: str
+) -> Standing:
+    specifications = [specification_from_json(item) for item in documents]
     job = JobContext(7, 5, 6, Context({"instrument": "HSC", **meta}, {"run_id": "R17"}))
-    limits = [(item, query_terms(item, Schema())) for item in specifications]
-    return stand(METRIC, HSC, value, job, limits)
+    limits = limits_of(specifications, unit=row.unit, schema=Schema())
+    return stand(row, HSC, value, job, limits)
 
 
 def limit(last: str, value: float, **changes: Any) -> dict[str, Any]:
@@ -73,6 +76,14 @@ def test_a_limit_in_another_unit_is_converted() -> None:
     found = judged(4.0, limit("design", 0.005, unit="mag"))
     assert found.margin == pytest.approx(0.2)
     assert found.severity == 0
+
+
+def test_a_limit_in_per_cent_is_compared_with_a_fraction() -> None:
+    fraction = replace(METRIC, unit="")
+    found = judged(0.05, limit("design", 10.0, unit="%"), row=fraction)
+    assert found.severity == 0
+    assert found.margin == pytest.approx(0.5)
+    assert judged(0.2, limit("design", 10.0, unit="%"), row=fraction).severity == 2
 
 
 def test_a_limit_whose_unit_does_not_convert_says_nothing() -> None:

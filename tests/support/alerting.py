@@ -10,6 +10,7 @@ from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_pac
 from squash_api.schema.names import Schema
 from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord, write_load_directory
+from tests.support.programs import find_program
 from tests.support.service import Service
 from tests.support.site import Site, wait_for
 from tests.support.slack import Slack
@@ -40,15 +41,15 @@ def alerting(
     package = load_metrics_packages(directories)
     assert package.problems == ()
     load = write_load_directory(folder / "generated", generated(package))
+    # Before the first server starts.
+    find_program("kapacitord")
     with Influxd(folder / "influxd") as influxd, Slack() as slack:
         influxd.create_database(DATABASE)
         kapacitord = Kapacitord(
             folder / "kapacitord", load, influxdb=influxd.url, slack=slack.url, persist=persist
         )
-        service_folder = folder / "service"
-        service_folder.mkdir()
         service = Service(
-            service_folder,
+            folder / "service",
             SQUASH_SPECS=":".join(map(str, directories)),
             SQUASH_INFLUX_URL=influxd.url,
             SQUASH_INFLUX_DATABASE=DATABASE,

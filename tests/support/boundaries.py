@@ -1,7 +1,7 @@
 """Jobs at the limits of specifications, made from the specifications themselves."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
-from squash_api.judging.specifications import LEVELS, OPERATORS, Specification
-from squash_api.judging.verdicts import judge_job, threshold_in
+from squash_api.judging.alerts import severity_of
+from squash_api.judging.kinds.threshold import OPERATORS
+from squash_api.judging.limits import judge_job
+from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.schema.names import Schema
 from tests.support.yaml_packages import ROOT, shared
@@ -73,6 +75,13 @@ def made_package(directory: Path) -> MetricsPackage:
     return _loaded(directory)
 
 
+def number_in(specification: Specification, unit: str) -> float:
+    """Return the number of a threshold in another unit."""
+    converted = specification.criterion.in_unit(unit)
+    assert converted is not None
+    return converted.numbers[0]
+
+
 def around(limit: float) -> tuple[float, float, float]:
     """Return the floats next to a limit: below, at and above it."""
     return math.nextafter(limit, -math.inf), limit, math.nextafter(limit, math.inf)
@@ -83,7 +92,7 @@ def jobs_of_one_specification(
 ) -> Iterator[Job]:
     """Yield jobs for which a specification decides: at its limit, without a value, elsewhere."""
     metric = package.metrics[specification.metric]
-    limit = threshold_in(specification, metric.unit)
+    limit = number_in(specification, metric.unit)
     query = dict(specification.metadata_query)
     for where, value in zip(("below", "at", "above"), around(limit), strict=True):
         yield Job(where, query, {metric.name: value})
@@ -108,7 +117,7 @@ def jobs_of_all(package: MetricsPackage) -> list[Job]:
         for item in package.specifications.values():
             if item.metadata_query == query:
                 unit = package.metrics[item.metric].unit
-                values.setdefault(item.metric, []).extend(around(threshold_in(item, unit)))
+                values.setdefault(item.metric, []).extend(around(number_in(item, unit)))
         most = max(map(len, values.values()))
         chosen = [
             {name: found[number % len(found)] for name, found in values.items()}
@@ -135,18 +144,16 @@ def verdict_levels(
         SCHEMA.context(job.meta),
         SCHEMA,
     )
-    failed = [
-        (verdict.specification, verdict.level) for verdict in verdicts if verdict.status == "failed"
-    ]
+    failed = [(verdict.name, verdict.level) for verdict in verdicts if verdict.status == "failed"]
     return worst_of(failed, branches)
 
 
 def worst_of(
-    failed: list[tuple[str, str]], branches: Mapping[str, Any]
+    failed: Sequence[tuple[str, str]], branches: Mapping[str, Any]
 ) -> dict[Any, tuple[str, list[str]]]:
     """Return by branch the worst level among violated specifications, and those of that level."""
     found: dict[Any, tuple[str, list[str]]] = {}
-    for name, level in sorted(failed, key=lambda item: (-LEVELS.index(item[1]), item[0])):
+    for name, level in sorted(failed, key=lambda item: (-severity_of(item[1]), item[0])):
         worst, names = found.setdefault(branches[name], (level, []))
         if level == worst:
             names.append(name)

@@ -1,7 +1,5 @@
 """A real Chromium: pages that fail their test on any error, or request to another host."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +10,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
-_PLACES = os.pathsep.join(["/usr/bin", "/usr/local/bin"])
 _OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -23,12 +20,6 @@ _OPTIONS = [
     "--disable-sync",
 ]
 _TIMEOUT_MS = 15_000
-
-
-def find_chromium() -> str | None:
-    """Return where the binary is, or None."""
-    path = os.environ.get("PATH", "")
-    return shutil.which("chromium", path=f"{path}{os.pathsep}{_PLACES}")
 
 
 @contextmanager

@@ -1,77 +1,51 @@
 """A real Chronograf of its own for tests, and what its pages do with a dashboard's queries."""
 
 import re
-import signal
-import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
-from tests.support.ports import free_port
 from tests.support.programs import find_program
+from tests.support.server import Server, is_up, local_url
 
-START_TIMEOUT_S = 60.0
 
-
-class Chronograf:
-    """One Chronograf on a loopback port that reads its resources from a folder.
+class Chronograf(Server):
+    """One Chronograf that reads its resources from a folder.
 
     `environment` is all that it has, beside a home.
     """
 
-    def __init__(self, root: Path, resources: Path, **environment: str) -> None:
-        self.root = root
+    def __init__(self, folder: Path, resources: Path, **environment: str) -> None:
+        super().__init__(folder, name="chronograf")
         self.resources = resources
         self.environment = environment
-        self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Address of its API."""
-        return f"http://127.0.0.1:{self.port}/chronograf/v1"
+        return f"{local_url(self.port)}/chronograf/v1"
 
-    def __enter__(self) -> Self:
-        binary = find_program("chronograf", hint="its own builds are in no package registry")
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+    def command(self) -> Sequence[str]:
+        """Return the program with its options."""
         options = {
             "--host": "127.0.0.1",
             "--port": str(self.port),
-            "--bolt-path": str(self.root / "chronograf.db"),
+            "--bolt-path": str(self.folder / "chronograf.db"),
             "--resources-path": str(self.resources),
-            "--canned-path": str(self.root),
+            "--canned-path": str(self.folder),
         }
         words = [word for option in options.items() for word in option]
-        with (self.root / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [binary, *words, "--reporting-disabled"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.root,
-                env={"HOME": str(self.root), **self.environment},
-            )
-        try:
-            self._wait()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        return [find_program("chronograf"), *words, "--reporting-disabled"]
 
-    def __exit__(self, *_: object) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    def variables(self) -> Mapping[str, str]:
+        """Return its environment."""
+        return {**super().variables(), **self.environment}
+
+    def is_ready(self) -> bool:
+        """Tell whether it answers."""
+        return is_up(f"{self.url}/sources")
 
     def call(self, method: str, path: str, document: object = None) -> Any:
         """Return the answer to a call of the API, which must succeed; None if it is empty."""
@@ -81,24 +55,14 @@ class Chronograf:
         assert reply.is_success, f"{reply.status_code} {reply.text}"
         return reply.json() if reply.content else None
 
-    def log(self) -> str:
-        """Return what it has logged."""
-        return (self.root / "log").read_text(errors="replace")
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        assert self._process is not None
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, f"chronograf ended:\n{self.log()[-2000:]}"
-            try:
-                reply = httpx.get(f"{self.url}/sources", timeout=5, trust_env=False)
-            except httpx.TransportError:
-                time.sleep(0.1)
-                continue
-            if reply.is_success:
-                return
-            time.sleep(0.1)
-        raise RuntimeError(f"chronograf did not answer:\n{self.log()[-2000:]}")
+def without_dashboards(chronograf: str, resources: Path) -> None:
+    """Take all dashboards away, those of files too; `chronograf` is its address."""
+    for place in resources.iterdir():
+        place.unlink()
+    with httpx.Client(base_url=f"{chronograf}/chronograf/v1", trust_env=False) as http:
+        for dashboard in http.get("/dashboards").json()["dashboards"]:
+            http.delete(f"/dashboards/{dashboard['id']}")
 
 
 def queries_of(dashboard: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -52,7 +52,7 @@ class World(Site):
                     identifiers_digest=None,
                     is_deliverable=True,
                     body=body.encode(),
-                    new_units={} if "p.a" in self.metrics.known else {"p.a": unit},
+                    new_units={} if "p.a" in self.metrics.now.by_name else {"p.a": unit},
                 )
                 STORE.whole(connection, [job])
 

@@ -1,22 +1,17 @@
 """A real influxd of its own for tests: free loopback ports, a temporary folder, no reporting."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
-from tests.support.ports import free_port
+from tests.support.programs import find_program
+from tests.support.server import Server, free_port, is_up, local_url
 
-START_TIMEOUT_S = 30.0
 ADMIN = "admin"
 ADMIN_PASSWORD = "only-for-tests"
-_PLACES = os.pathsep.join(["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/influxdb"])
 
 _CONFIG = """
 reporting-disabled = true
@@ -38,77 +33,51 @@ bind-address = "127.0.0.1:{rpc_port}"
 """
 
 
-def find_influxd() -> str | None:
-    """Return where the binary is, also when PATH is short, or None."""
-    path = os.environ.get("PATH", "")
-    return shutil.which("influxd", path=f"{path}{os.pathsep}{_PLACES}")
+class Influxd(Server):
+    """One influxd; with `auth` there is one user, `ADMIN` with `ADMIN_PASSWORD`, who may do all."""
 
-
-class Influxd:
-    """One influxd; `start` may follow `stop` or `kill` and keeps port and data.
-
-    With `auth` there is one user, `ADMIN` with `ADMIN_PASSWORD`, who may do everything.
-    """
-
-    def __init__(self, root: Path, *, auth: bool = False, max_body_size: int | None = None) -> None:
-        self.root = root
+    def __init__(
+        self, folder: Path, *, auth: bool = False, max_body_size: int | None = None
+    ) -> None:
+        super().__init__(folder, name="influxd")
         self.auth = auth
         self.max_body_size = max_body_size
-        self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._has_user = False
 
     @property
     def url(self) -> str:
         """Address, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return local_url(self.port)
 
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process else None
+    def command(self) -> Sequence[str]:
+        """Return the program with its configuration."""
+        limit = "" if self.max_body_size is None else f"  max-body-size = {self.max_body_size}"
+        config = self.folder / "influxdb.conf"
+        config.write_text(
+            _CONFIG.format(
+                root=self.folder,
+                port=self.port,
+                rpc_port=free_port(),
+                auth=str(self.auth).lower(),
+                more=limit,
+            )
+        )
+        return [find_program("influxd"), "-config", str(config)]
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def variables(self) -> Mapping[str, str]:
+        """Return its environment."""
+        return {**super().variables(), "INFLUXDB_REPORTING_DISABLED": "true"}
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def is_ready(self) -> bool:
+        """Tell whether it answers."""
+        return is_up(f"{self.url}/ping")
 
     def start(self) -> None:
-        """Start and wait until it answers; another program may win the port, so try thrice."""
-        assert self._process is None, "it runs already"
-        first = not self.port
-        for attempt in range(3):
-            if first:
-                self.port = free_port()
-            if self._try_start():
-                break
-            if attempt == 2:
-                raise RuntimeError(f"influxd did not start:\n{self.log()[-2000:]}")
-        if self.auth and first:
+        """Start it; the first time its user is made."""
+        super().start()
+        if self.auth and not self._has_user:
             self.query(f"CREATE USER {ADMIN} WITH PASSWORD '{ADMIN_PASSWORD}' WITH ALL PRIVILEGES")
-
-    def stop(self) -> None:
-        """End it in good order; nothing happens if it does not run."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Let it hang: connections open, no answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """End a `pause`."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def log(self) -> str:
-        """Return what it has logged since the first start."""
-        return (self.root / "log").read_text(errors="replace")
+            self._has_user = True
 
     def query(self, influxql: str, *, database: str | None = None) -> list[dict[str, Any]]:
         """Run statements and return their series; times in ns, other numbers as floats."""
@@ -168,58 +137,6 @@ class Influxd:
         shown = self.query("SHOW MEASUREMENTS", database=database)
         names = [row[0] for series in shown for row in series["values"]]
         return [name for name in names if not name.startswith("squash_")]
-
-    def _try_start(self) -> bool:
-        """Start once; tell whether it answers before the time is over."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        binary = find_influxd()
-        assert binary is not None, "influxd is missing"
-        limit = "" if self.max_body_size is None else f"  max-body-size = {self.max_body_size}"
-        config = self.root / "influxdb.conf"
-        config.write_text(
-            _CONFIG.format(
-                root=self.root,
-                port=self.port,
-                rpc_port=free_port(),
-                auth=str(self.auth).lower(),
-                more=limit,
-            )
-        )
-        with (self.root / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [binary, "-config", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={"INFLUXDB_REPORTING_DISABLED": "true", "HOME": str(self.root)},
-            )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while process.poll() is None and time.monotonic() < deadline:
-            if self._answers():
-                self._process = process
-                return True
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
-        return False
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/ping", timeout=2, trust_env=False).status_code == 204
-        except httpx.TransportError:
-            return False
-
-    def _end(self, number: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(number)
-        process.send_signal(signal.SIGCONT)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _quote(identifier: str) -> str:

@@ -1,20 +1,13 @@
 """A real kapacitord of its own for tests: a free loopback port, a temporary folder."""
 
-import os
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
-from tests.support.ports import free_port
-from tests.support.site import wait_for
-
-START_TIMEOUT_S = 60.0
-_PLACES = os.pathsep.join(["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/kapacitor"])
+from tests.support.programs import find_program
+from tests.support.server import Server, local_url
 
 _CONFIG = """
 hostname = "127.0.0.1"
@@ -53,12 +46,6 @@ data_dir = "{root}/data"
 """
 
 
-def find_kapacitord() -> str | None:
-    """Return where the binary is, also when PATH is short, or None."""
-    path = os.environ.get("PATH", "")
-    return shutil.which("kapacitord", path=f"{path}{os.pathsep}{_PLACES}")
-
-
 def write_load_directory(directory: Path, files: Mapping[str, str]) -> Path:
     """Write generated files below a directory, and return the load directory among them."""
     for name, text in files.items():
@@ -68,8 +55,8 @@ def write_load_directory(directory: Path, files: Mapping[str, str]) -> Path:
     return directory / "kapacitor"
 
 
-class Kapacitord:
-    """One kapacitord; `start` may follow `stop` and keeps port and data.
+class Kapacitord(Server):
+    """One kapacitord, which is ready once all of the load directory is loaded.
 
     Parameters
     ----------
@@ -84,11 +71,10 @@ class Kapacitord:
     """
 
     def __init__(
-        self, root: Path, load: Path, *, influxdb: str = "", slack: str = "", persist: bool = True
+        self, folder: Path, load: Path, *, influxdb: str = "", slack: str = "", persist: bool = True
     ) -> None:
-        self.root = root
+        super().__init__(folder, name="kapacitord")
         self.load = load
-        self.port = 0
         self._words = {
             "influxdb": influxdb,
             "has_influxdb": str(bool(influxdb)).lower(),
@@ -96,61 +82,25 @@ class Kapacitord:
             "has_slack": str(bool(slack)).lower(),
             "persist": str(persist).lower(),
         }
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Address of the API, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}/kapacitor/v1"
+        return f"{local_url(self.port)}/kapacitor/v1"
 
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process else None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start, and return once all of the load directory is loaded."""
-        assert self._process is None, "it runs already"
-        binary = find_kapacitord()
-        assert binary is not None, "kapacitord is missing"
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
-        config = self.root / "kapacitor.conf"
+    def command(self) -> Sequence[str]:
+        """Return the program with its configuration."""
+        config = self.folder / "kapacitor.conf"
         config.write_text(
-            _CONFIG.format(root=self.root, port=self.port, load=self.load, **self._words)
+            _CONFIG.format(root=self.folder, port=self.port, load=self.load, **self._words)
         )
-        with (self.root / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [binary, "-config", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={"HOME": str(self.root)},
-            )
-        wait_for(self._is_ready, timeout_s=START_TIMEOUT_S)
+        return [find_program("kapacitord"), "-config", str(config)]
 
-    def stop(self) -> None:
-        """End it in good order; nothing happens if it does not run."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def log(self) -> str:
-        """Return what it has logged since the first start."""
-        return (self.root / "log").read_text(errors="replace")
+    def is_ready(self) -> bool:
+        """Tell whether all is loaded: it answers before; the handlers come last."""
+        expected = len(list((self.load / "tasks").glob("*.tick")))
+        handlers = len(list((self.load / "handlers").glob("*.yaml")))
+        return len(self.tasks()) >= expected and self._handlers() >= handlers
 
     def problems(self) -> list[str]:
         """Return the lines of the log that tell of an error."""
@@ -180,8 +130,7 @@ class Kapacitord:
 
     def memory_mb(self) -> float:
         """Return the memory it holds, in units of 10^6 bytes."""
-        assert self._process is not None
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024 / 1e6
 
@@ -190,20 +139,20 @@ class Kapacitord:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise RuntimeError(f"kapacitord did not start:\n{self.log()[-3000:]}")
-        # It answers before it has loaded; the handlers come last, and their topics with them.
-        try:
-            expected = len(list((self.load / "tasks").glob("*.tick")))
-            handlers = len(list((self.load / "handlers").glob("*.yaml")))
-            return len(self.tasks()) >= expected and self._handlers() >= handlers
-        except httpx.TransportError:
-            return False
-
     def _handlers(self) -> int:
         topics = self._get("/alerts/topics")["topics"]
         return sum(
             len(self._get(f"/alerts/topics/{topic['id']}/handlers")["handlers"]) for topic in topics
         )
+
+
+def empty(kapacitor: str) -> None:
+    """Take all tasks and handlers away; `kapacitor` is its address."""
+    with httpx.Client(base_url=f"{kapacitor}/kapacitor/v1", trust_env=False, timeout=60) as http:
+        for task in http.get("/tasks", params={"fields": "id", "limit": -1}).json()["tasks"]:
+            http.delete(f"/tasks/{task['id']}")
+        for topic in http.get("/alerts/topics").json()["topics"]:
+            place = f"/alerts/topics/{topic['id']}"
+            for handler in http.get(f"{place}/handlers").json()["handlers"]:
+                http.delete(f"{place}/handlers/{handler['id']}")
+            http.delete(place)

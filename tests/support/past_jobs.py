@@ -10,9 +10,9 @@ from squash_api.record.jobs import current_revision
 from squash_api.reports.backtest import (
     Backtest,
     backtest,
-    edition_in_force,
-    edition_of,
     jobs_to_judge,
+    set_in_force,
+    set_of_package,
 )
 from squash_api.schema.names import Schema
 from squash_api.site import Site
@@ -71,8 +71,8 @@ class Past(Site):
         return backtest(
             self.record,
             jobs_to_judge(self.record, since_ns=since_ns),
-            old=edition_in_force(self.record, schema=SCHEMA),
-            new=edition_of(package, record=self.record, schema=SCHEMA),
+            old=set_in_force(self.record, schema=SCHEMA),
+            new=set_of_package(package, record=self.record, schema=SCHEMA),
             schema=SCHEMA,
             dataset=dataset,
         )

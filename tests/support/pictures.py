@@ -18,9 +18,10 @@ from playwright.sync_api import Browser
 from squash_api.client import Squash
 from squash_api.demo.history import make_history
 from tests.support.calls import PASSWORD, log_in
-from tests.support.chromium import find_chromium, running
-from tests.support.influxd import Influxd, find_influxd
-from tests.support.kapacitord import Kapacitord, find_kapacitord
+from tests.support.chromium import running
+from tests.support.influxd import Influxd
+from tests.support.kapacitord import Kapacitord
+from tests.support.programs import where_is
 from tests.support.service import Service
 from tests.support.site import wait_for
 from tests.support.slack import Slack, Told
@@ -41,20 +42,19 @@ a {{ color: #1264a3; text-decoration: none }}</style>
 
 def make_pictures(folder: Path) -> list[str]:
     """Write `front.png` and `alert.png`; return the names of those that were made."""
-    binary = find_chromium()
-    if binary is None or find_influxd() is None:
+    binary = where_is("chromium")
+    if binary is None or where_is("influxd") is None:
         sys.exit("Install Debian's packages chromium and influxdb first.")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="squash-pictures-") as scratch:
         place = Path(scratch)
-        (place / "service").mkdir()
         with Influxd(place / "influxd") as influxd, Slack() as slack:
             variables = {
                 "SQUASH_INFLUX_URL": influxd.url,
                 "SQUASH_SPECS": f"{ROOT / 'specs/srd'}:{ROOT / 'specs/camera'}",
             }
             with Service(place / "service", **variables) as service, running(binary) as browser:
-                if find_kapacitord() is None:
+                if where_is("kapacitord") is None:
                     _send_history(service.url)
                     _draw_front(browser, service.url, folder)
                     return ["front.png"]

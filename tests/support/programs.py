@@ -1,19 +1,36 @@
-"""Programs that a test runs and that are not Python's: found, or the test is skipped."""
+"""Programs that tests run and that are not Python's: where they are, or how to get them."""
 
 import os
 import shutil
 
 import pytest
 
+# Also when PATH is short.
+_PLACES = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/influxdb", "/opt/kapacitor"]
+_IN_NO_REGISTRY = "its own builds are in no package registry"
+_HINTS = {
+    "chromium": "install Debian's package chromium",
+    "chronograf": _IN_NO_REGISTRY,
+    "docker-compose": "install Debian's package docker-compose",
+    "influxd": "install Debian's package influxdb",
+    "kapacitord": _IN_NO_REGISTRY,
+}
 
-def find_program(name: str, *, hint: str) -> str:
+
+def where_is(name: str) -> str | None:
+    """Return where a program is, or None."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *_PLACES]))
+
+
+def find_program(name: str) -> str:
     """Return where a program is; without it the test is skipped, or fails where CI demands it.
 
-    `hint` says how to get it. What CI demands stands in `SQUASH_TEST_REQUIRE`, by commas.
+    What CI demands stands in `SQUASH_TEST_REQUIRE`, by commas.
     """
-    found = shutil.which(name)
+    found = where_is(name)
     if found is not None:
         return found
+    message = f"{name} is missing: {_HINTS[name]}"
     if name in os.environ.get("SQUASH_TEST_REQUIRE", "").split(","):
-        pytest.fail(f"{name} is missing: {hint}")
-    pytest.skip(f"{name} is missing: {hint}")
+        pytest.fail(message)
+    pytest.skip(message)

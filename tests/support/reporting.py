@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from squash_api.judging.limits import Verdict, judge, limits_of
 from squash_api.judging.specifications import specification_from_json
-from squash_api.judging.verdicts import Verdict, judge
 from squash_api.record.metrics import declare_metrics
 from squash_api.reports.document import Cell, Column, Report
 from squash_api.reports.matrix import Key, Matrix, make_matrix
 from squash_api.reports.results import Result
+from squash_api.schema.names import Schema
 from squash_api.trends.question import read_report_question
 from tests.support.definitions import spec
 from tests.support.observatory import Observatory
@@ -22,7 +23,8 @@ HOSTILE = "\"'><script>alert(1)</script> [x](javascript:alert(1)) `|` \u202eevil
 def verdict(value: float | None, *, last: str = "design", limit: float = 5.0) -> Verdict:
     """Return the verdict on a value by `p.a.<last>`, which asks for less than the limit."""
     document = spec(f"p.a.{last}", value=limit, tags=[last])
-    return judge(specification_from_json(document), value=value, unit="mmag")
+    (made,) = limits_of([specification_from_json(document)], unit="mmag", schema=Schema())
+    return judge(made, value)
 
 
 def result(

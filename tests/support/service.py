@@ -1,84 +1,57 @@
-"""The real service as a process of its own, which can be killed like one."""
+"""The real service as a process of its own, which can be killed like one, and its commands."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
-
-import httpx
+from typing import Any
 
 from tests.support.builders import SECRET
-from tests.support.ports import free_port
+from tests.support.server import Server, is_up, local_url
+
+_SQUASH = [sys.executable, "-m", "squash_api"]
 
 
-class Service:
-    """`squash serve` on a loopback port, with its record in a folder.
+class Service(Server):
+    """`squash serve`, with its record in the folder.
 
     `environment` adds to and overrides the variables of the process.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "service.log"
+        super().__init__(folder, name="service")
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("SQUASH_")},
             "SQUASH_SECRET": SECRET,
-            "SQUASH_URL": self.url,
-            "SQUASH_PORT": str(self.port),
             "SQUASH_DATABASE_URL": f"sqlite:///{folder / 'squash.db'}",
             "SQUASH_REGISTRATION": "open",
             **environment,
         }
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    @property
+    def url(self) -> str:
+        """Address, without a trailing slash."""
+        return local_url(self.port)
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def command(self) -> Sequence[str]:
+        """Return the command that serves."""
+        return [*_SQUASH, "serve"]
 
-    def start(self) -> None:
-        """Start, and return once it answers."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "squash_api", "serve"],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            try:
-                if httpx.get(f"{self.url}/healthz", trust_env=False).is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        self.kill()
-        raise RuntimeError(self.log.read_text()[-4000:])
+    def variables(self) -> Mapping[str, str]:
+        """Return its environment."""
+        return {"SQUASH_URL": self.url, "SQUASH_PORT": str(self.port), **self.environment}
 
-    def kill(self) -> None:
-        """End it without any warning."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """Ask it to end, and wait until it has."""
-        self._end(signal.SIGTERM)
+    def is_ready(self) -> bool:
+        """Tell whether it answers."""
+        return is_up(f"{self.url}/healthz")
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command of `squash` with this service's settings."""
         return subprocess.run(
-            [sys.executable, "-m", "squash_api", *arguments],
+            [*_SQUASH, *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env=self.variables(),
             capture_output=True,
             text=True,
             timeout=120,
@@ -86,13 +59,22 @@ class Service:
             **options,
         )
 
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+
+class Deliverer(Server):
+    """`squash deliver` beside a service, with its settings; it listens on no port."""
+
+    def __init__(self, service: Service, *, name: str) -> None:
+        super().__init__(service.folder, name=name)
+        self._service = service
+
+    def command(self) -> Sequence[str]:
+        """Return the command that delivers."""
+        return [*_SQUASH, "deliver"]
+
+    def variables(self) -> Mapping[str, str]:
+        """Return its environment, that of the service."""
+        return self._service.variables()
+
+    def is_ready(self) -> bool:
+        """Tell whether it delivers, or stands by."""
+        return '"delivering"' in self.fresh_log()

@@ -86,7 +86,7 @@ def test_values_are_judged_by_todays_limits(site: Observatory) -> None:
     trend = read(site)
     (item,) = trend.lines[0].values
     assert [limit.label for limit in item.broken] == ["design"]
-    assert [limit.label for limit in trend.limits] == ["minimum", "design"]
+    assert [limit.label for limit, _ in trend.limits] == ["minimum", "design"]
 
 
 def test_only_limits_of_what_is_shown_are_given(site: Observatory) -> None:

@@ -6,10 +6,11 @@ stands here is what version 1.10 was seen to draw.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf, nextafter
 from typing import Any
 
-from squash_api.generate.chronograf.limits import level_steps
-from squash_api.judging.alert_plan import Limit
+from squash_api.judging.alerts import level_of
+from squash_api.judging.limits import Limit, LimitJudge
 
 COLUMNS = 12
 """Width of the grid."""
@@ -164,6 +165,24 @@ def limit_colors(limits: Sequence[Limit]) -> list[dict[str, str]]:
         for start, level in level_steps(limits)
     ]
     return stepped_colors(lowest, *steps)
+
+
+def level_steps(limits: Sequence[Limit]) -> list[tuple[float, str | None]]:
+    """Return how bad values are: each step is the value it begins at, and its level.
+
+    The first begins at minus infinity; None means that no limit is broken. Exact: a step is at the
+    limit itself, or at the next larger float where the limit still holds at its value.
+    """
+    values = {bound.number for limit in limits for bound in limit.criterion.bounds}
+    judge = LimitJudge(limits)
+    starts = sorted({-inf, *values, *(nextafter(value, inf) for value in values)})
+    steps: list[tuple[float, str | None]] = []
+    for start in starts:
+        severity = judge.badness(start)
+        level = level_of(severity) if severity else None
+        if not steps or steps[-1][1] != level:
+            steps.append((start, level))
+    return steps
 
 
 def stepped_colors(

@@ -83,7 +83,7 @@ def _dashboards(
     retention_policy: str,
     with_links: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    watched = watched_metrics(package, schema)
+    watched = watched_metrics(package.specifications.values(), package.metrics, schema)
     names = sorted({item.metric.package for item in watched})
     numbers = dashboard_ids(names)
     overview = overview_dashboard(

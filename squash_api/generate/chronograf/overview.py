@@ -20,7 +20,7 @@ from squash_api.generate.chronograf.cells import (
 from squash_api.generate.chronograf.connections import SOURCE_ID
 from squash_api.generate.chronograf.queries import Place, identifier, select
 from squash_api.generate.output import MARK
-from squash_api.judging.specifications import LEVELS
+from squash_api.judging.alerts import LEVELS, WORST_FIRST
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 
@@ -55,7 +55,7 @@ def overview_dashboard(
     freshness = Place(database, retention_policy, watch_names.FRESHNESS)
     heartbeat = Place(database, retention_policy, watch_names.HEARTBEAT)
     tiles = [
-        *(_level_tile(level, standing) for level in reversed(LEVELS)),
+        *(_level_tile(level, standing) for level in WORST_FIRST),
         _late_tile(freshness),
         _heartbeat_tile(heartbeat),
     ]

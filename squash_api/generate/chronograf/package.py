@@ -1,28 +1,18 @@
-"""The template variables of a dashboard: which values it shows. Pure.
+"""The dashboard of a verification package: metrics with their limits, the last runs. Pure.
 
+Limits are drawn as lines, coloured by level. Which values it shows is chosen by template variables.
 Chronograf's lists of tag values have no choice for all, and a point may lack a tag. So one more
 variable, `show`, says which of the others count; its values refer to them.
-
-The dashboard of a verification package: metrics with their limits, the last runs. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import combinations
 from typing import Any
 
 from squash_api.generate.chronograf import cells
 from squash_api.generate.chronograf.cells import Cell, Column, Content
-from squash_api.generate.chronograf.limits import (
-    MAX_GROUPS,
-    MAX_LINES,
-    Group,
-    LimitLine,
-    digits_for,
-    groups_of,
-    limit_lines,
-    limit_text,
-)
 from squash_api.generate.chronograf.queries import (
     GRAPH_TIMES,
     LAST_DAYS,
@@ -35,8 +25,14 @@ from squash_api.generate.chronograf.queries import (
     select,
 )
 from squash_api.generate.output import MARK
-from squash_api.judging.alert_plan import WatchedMetric
+from squash_api.judging.alert_plan import Branch, WatchedMetric
+from squash_api.judging.alerts import LEVELS, Level, severity_of
+from squash_api.judging.kinds.criterion import Bound
+from squash_api.judging.limits import Limit
+from squash_api.judging.wording import plain_number
 from squash_api.schema import names as schema
+from squash_api.schema.names import Term
+from squash_api.schema.text import is_link
 from squash_api.verify.metrics import Metric
 
 SHOWN = ":show:"
@@ -46,47 +42,11 @@ EVERYTHING = "everything"
 # A regular expression that empty text satisfies is true of points without the tag, too.
 _ANY = f"{identifier(schema.VALUE_TAGS[0])} =~ /.*/"
 
+MAX_LINES = 6
+"""Limits that one graph draws; more cannot be told apart."""
 
-def template_variables(place: Place) -> list[dict[str, Any]]:
-    """Return `show` and a list of the values of each tag; everything is shown at first."""
-    choices = {EVERYTHING: _ANY}
-    for count in range(1, len(schema.VALUE_TAGS) + 1):
-        for tags in combinations(schema.VALUE_TAGS, count):
-            choices["only " + " + ".join(tags)] = " AND ".join(
-                f"{identifier(tag)} = :{tag}:" for tag in tags
-            )
-    show = {
-        "id": "show",
-        "tempVar": SHOWN,
-        "type": "map",
-        "label": "",
-        "values": [
-            {"type": "map", "key": key, "value": value, "selected": key == EVERYTHING}
-            for key, value in choices.items()
-        ],
-    }
-    return [show, *(_tag_values(tag, place) for tag in schema.VALUE_TAGS)]
-
-
-def _tag_values(tag: str, place: Place) -> dict[str, Any]:
-    return {
-        "id": tag,
-        "tempVar": f":{tag}:",
-        "type": "tagValues",
-        "label": "",
-        # Chronograf fills the list when the dashboard is opened.
-        "values": [],
-        "sourceID": "dynamic",
-        "query": {
-            "influxql": "SHOW TAG VALUES ON :database: FROM :measurement: WITH KEY=:tagKey:",
-            "db": place.database,
-            "rp": place.retention_policy,
-            "measurement": place.measurement,
-            "tagKey": tag,
-            "fieldKey": "",
-        },
-    }
-
+MAX_GROUPS = 6
+"""Tiles with the last value that one metric has."""
 
 MAX_METRICS = 120
 """Metrics on one dashboard: those with specifications first, then the others, by name."""
@@ -98,6 +58,55 @@ _TILE_HEIGHT = 2
 _MAX_NAMED_LINES = 3
 # Chronograf takes only the ranges of its own menu from an address.
 _RANGES = {"2 days": "2d", "7 days": "7d", "30 days": "30d"}
+_MAX_LABELS = 3
+# Lines are coloured along a scale in the order of their names, so these must follow all names of
+# metrics, and the worst must come last.
+_RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class LimitLine:
+    """Limits with one bound, drawn as one line.
+
+    `groups` are the terms of each of their branches: the line is drawn where the points have one
+    of them.
+    """
+
+    level: Level
+    bound: Bound
+    labels: tuple[str, ...]
+    groups: tuple[tuple[Term, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """How a graph names the line, such as `••• minimum ≤ 20`."""
+        shown = ", ".join(self.labels[:_MAX_LABELS])
+        more = len(self.labels) - _MAX_LABELS
+        rest = f" and {more} more" if more > 0 else ""
+        return f"{_RANKS[self.level]} {shown}{rest} {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The bound as people write it, such as `≤ 20`."""
+        return self.bound.words(plain_number)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Values that the same limits hold for: those of points with the terms."""
+
+    terms: tuple[Term, ...]
+    limits: tuple[Limit, ...]
+
+    @property
+    def name(self) -> str:
+        """The values of the terms; links are left out where others tell enough."""
+        texts = [
+            plain_number(term.value) if isinstance(term.value, float) else term.value
+            for term in self.terms
+        ]
+        telling = [text for text in texts if not is_link(text)]
+        return " ".join(telling or texts)
 
 
 def package_dashboard(
@@ -256,7 +265,7 @@ def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[st
     columns: dict[str, list[str]] = {}
     for line in lines:
         # A constant is drawn where there are values; InfluxQL has no other.
-        text = f"mean({identifier(key)}) * 0 {plus(line.threshold)} AS {identifier(line.name)}"
+        text = f"mean({identifier(key)}) * 0 {plus(line.bound.number)} AS {identifier(line.name)}"
         columns.setdefault(either(line.groups), []).append(text)
     return [
         select(texts, place, GRAPH_TIMES, SHOWN, where, end="GROUP BY time(:interval:) FILL(none)")
@@ -267,8 +276,7 @@ def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[st
 def _about(watched: WatchedMetric, lines: Sequence[LimitLine]) -> str:
     metric = watched.metric
     limits = [
-        f"- {line.level}: {limit_text(line.operator, line.threshold)}{_suffix(metric.unit)}"
-        f" ({', '.join(line.labels)})"
+        f"- {line.level}: {line.text}{_suffix(metric.unit)} ({', '.join(line.labels)})"
         for line in lines
     ]
     return "\n".join([escape(metric.description, quote=False), "", *limits])
@@ -276,3 +284,96 @@ def _about(watched: WatchedMetric, lines: Sequence[LimitLine]) -> str:
 
 def _suffix(unit: str) -> str:
     return f" {unit}" if unit else ""
+
+
+def template_variables(place: Place) -> list[dict[str, Any]]:
+    """Return `show` and a list of the values of each tag; everything is shown at first."""
+    choices = {EVERYTHING: _ANY}
+    for count in range(1, len(schema.VALUE_TAGS) + 1):
+        for tags in combinations(schema.VALUE_TAGS, count):
+            choices["only " + " + ".join(tags)] = " AND ".join(
+                f"{identifier(tag)} = :{tag}:" for tag in tags
+            )
+    show = {
+        "id": "show",
+        "tempVar": SHOWN,
+        "type": "map",
+        "label": "",
+        "values": [
+            {"type": "map", "key": key, "value": value, "selected": key == EVERYTHING}
+            for key, value in choices.items()
+        ],
+    }
+    return [show, *(_tag_values(tag, place) for tag in schema.VALUE_TAGS)]
+
+
+def _tag_values(tag: str, place: Place) -> dict[str, Any]:
+    return {
+        "id": tag,
+        "tempVar": f":{tag}:",
+        "type": "tagValues",
+        "label": "",
+        # Chronograf fills the list when the dashboard is opened.
+        "values": [],
+        "sourceID": "dynamic",
+        "query": {
+            "influxql": "SHOW TAG VALUES ON :database: FROM :measurement: WITH KEY=:tagKey:",
+            "db": place.database,
+            "rp": place.retention_policy,
+            "measurement": place.measurement,
+            "tagKey": tag,
+            "fieldKey": "",
+        },
+    }
+
+
+def limit_lines(metric: WatchedMetric) -> list[LimitLine]:
+    """Return the lines of all limits, the worst first, among equals the widest and lowest first."""
+    found: dict[Bound, list[tuple[Limit, Branch]]] = {}
+    for branch in metric.branches:
+        for limit in branch.limits:
+            for bound in limit.criterion.bounds:
+                found.setdefault(bound, []).append((limit, branch))
+    lines = []
+    for bound, pairs in found.items():
+        level = max((limit.level for limit, _ in pairs), key=severity_of)
+        labels = sorted({limit.label for limit, _ in pairs if limit.level == level})
+        others = sorted({limit.label for limit, _ in pairs} - set(labels))
+        groups = sorted({branch.terms for _, branch in pairs}, key=_terms_order)
+        lines.append(LimitLine(level, bound, (*labels, *others), tuple(groups)))
+    return sorted(
+        lines, key=lambda line: (-severity_of(line.level), () not in line.groups, line.bound)
+    )
+
+
+def groups_of(metric: WatchedMetric) -> list[Group]:
+    """Return each set of values with limits of its own, the widest first.
+
+    A limit counts for a group if all points of the group have its branch's terms.
+    """
+    distinct = sorted({branch.terms for branch in metric.branches}, key=_terms_order)
+    return [
+        Group(
+            terms,
+            tuple(
+                limit
+                for branch in metric.branches
+                if set(branch.terms) <= set(terms)
+                for limit in branch.limits
+            ),
+        )
+        for terms in distinct
+    ]
+
+
+def digits_for(limits: Iterable[Limit]) -> int:
+    """Return how many decimal places show values near these limits to three figures, 2 at least."""
+    sizes = [abs(number) for limit in limits for number in limit.criterion.numbers if number]
+    digits = 2
+    while sizes and digits < 12 and min(sizes) * 10**digits < 100:
+        digits += 1
+    return digits
+
+
+def _terms_order(terms: tuple[Term, ...]) -> tuple[int, list[tuple[str, str]]]:
+    return len(terms), [(term.name, repr(term.value)) for term in terms]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from squash_api.generate.kapacitor.text import number
+from squash_api.judging.wording import exact_number
 from squash_api.schema.names import Term
 
 GRAPH_TIMES = "time > :dashboardTime: AND time < :upperDashboardTime:"
@@ -40,14 +40,14 @@ def literal(text: str) -> str:
 
 def plus(value: float) -> str:
     """Return `+` or `-` and the number without its sign: InfluxQL knows no `+-`."""
-    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+    return f"{'-' if value < 0 else '+'}{exact_number(abs(value))}"
 
 
 def condition(terms: Iterable[Term]) -> str:
     """Return the condition that points hold a value under each of the names; empty for none."""
     return " AND ".join(
         f"{identifier(term.name)} = "
-        f"{literal(term.value) if isinstance(term.value, str) else number(term.value)}"
+        f"{literal(term.value) if isinstance(term.value, str) else exact_number(term.value)}"
         for term in terms
     )
 

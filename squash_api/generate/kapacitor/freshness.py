@@ -16,9 +16,10 @@ from squash_api.generate.kapacitor.nodes import (
     text_field,
     unless_muted,
 )
-from squash_api.generate.kapacitor.text import go_string, number, reference, static, string
-from squash_api.judging.alert_keys import duration_text
+from squash_api.generate.kapacitor.text import go_string, reference, static, string
 from squash_api.judging.alert_plan import Expectation
+from squash_api.judging.alerts import duration_text
+from squash_api.judging.wording import exact_number
 from squash_api.schema.names import SQUASH_URL
 from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION
 from squash_api.verify.metrics import Metric
@@ -86,8 +87,8 @@ def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
         shown_tags=message.shown_tags(expected.per),
         shown_fields=(*message.SHOWN_FIELDS, SINCE),
         made_fields={
-            _AGE + unit: f"{reference(AGE_S)} / {number(seconds)}",
-            _LATE + unit: f"{reference(LATE_S)} / {number(seconds)}",
+            _AGE + unit: f"{reference(AGE_S)} / {exact_number(seconds)}",
+            _LATE + unit: f"{reference(LATE_S)} / {exact_number(seconds)}",
         },
         id_part=f"{FRESHNESS}/{expected.specification}",
         message=_message(expected, metric),

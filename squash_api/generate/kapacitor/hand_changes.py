@@ -1,15 +1,15 @@
-"""A threshold changed by hand on a server: which specification's it is, and how to adopt it.
+"""A limit changed by hand on a server: which specification's it is, and how to adopt it.
 
 Nothing here knows how a task is written: a specification's numbers are found by giving it another
-threshold and looking at what changes in its task.
+number and looking at what changes in its task.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from squash_api.generate.kapacitor.text import number
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import exact_number
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.verify.units import converter
 
@@ -27,15 +27,23 @@ _TRIES = (1.75, 2.625)
 
 @dataclass(frozen=True, slots=True)
 class HandChange:
-    """A threshold that a server has and a specification does not, in the specification's unit."""
+    """A number that a server has and a specification does not, in the specification's unit.
+
+    `path` are the keys to it in the document.
+    """
 
     specification: Specification
+    path: tuple[str, ...]
     value: float
 
     @property
     def yaml(self) -> str:
         """What the specification has to say for it."""
-        return f"threshold: {{value: {number(self.value)}}}"
+        first, *inner = self.path
+        text = exact_number(self.value)
+        for key in reversed(inner):
+            text = f"{{{key}: {text}}}"
+        return f"{first}: {text}"
 
 
 def metric_alone(package: MetricsPackage, metric: str) -> MetricsPackage:
@@ -50,7 +58,7 @@ def metric_alone(package: MetricsPackage, metric: str) -> MetricsPackage:
 
 
 def hand_changes(alone: MetricsPackage, make: Make, script: str) -> list[HandChange]:
-    """Return the thresholds that differ in a script, if it differs in numbers alone.
+    """Return the numbers of limits that differ in a script, if it differs in numbers alone.
 
     Parameters
     ----------
@@ -73,24 +81,36 @@ def hand_changes(alone: MetricsPackage, make: Make, script: str) -> list[HandCha
     if any(ours[place][0] != "number" for place in different):
         return []
     found = []
-    for name, specification in sorted(alone.specifications.items()):
-        written = {theirs[place][1] for place in different & _places(alone, make, name, ours)}
-        if len(written) == 1:
-            metric_unit = alone.metrics[specification.metric].unit
-            value = _in_unit(float(written.pop()), metric_unit, specification)
-            if value is not None:
-                found.append(HandChange(specification, value))
+    for _, specification in sorted(alone.specifications.items()):
+        metric_unit = alone.metrics[specification.metric].unit
+        for index, path in enumerate(specification.criterion.NUMBER_PATHS):
+            places = _places(alone, make, specification, index, ours)
+            written = {theirs[place][1] for place in different & places}
+            if len(written) == 1:
+                unit = specification.criterion.unit
+                value = _in_unit(float(written.pop()), metric_unit, unit)
+                if value is not None:
+                    found.append(HandChange(specification, path, value))
     return found
 
 
-def _places(alone: MetricsPackage, make: Make, name: str, ours: list[tuple[str, str]]) -> set[int]:
-    """Return where a specification's threshold stands among the tokens of its task."""
-    specification = alone.specifications[name]
+def _places(
+    alone: MetricsPackage,
+    make: Make,
+    specification: Specification,
+    index: int,
+    ours: list[tuple[str, str]],
+) -> set[int]:
+    """Return where a number of a specification stands among the tokens of its task."""
+    criterion = specification.criterion
     for factor in _TRIES:
-        other = replace(specification, threshold=specification.threshold * factor + factor)
-        changed = replace(alone, specifications={**alone.specifications, name: other})
-        tokens = _tokens(make(changed))
-        # One that is another's threshold too could make two conditions one.
+        numbers = list(criterion.numbers)
+        numbers[index] = numbers[index] * factor + factor
+        changed = criterion.with_numbers(tuple(numbers), criterion.unit)
+        other = replace(specification, criterion=changed)
+        specifications = {**alone.specifications, specification.name: other}
+        tokens = _tokens(make(replace(alone, specifications=specifications)))
+        # One that is another's number too could make two conditions one.
         if [kind for kind, _ in tokens] == [kind for kind, _ in ours]:
             pairs = enumerate(zip(ours, tokens, strict=True))
             return {place for place, pair in pairs if pair[0][0] == "number" and _differ(pair)}
@@ -107,9 +127,9 @@ def _tokens(script: str) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in found if kind != "comment"]
 
 
-def _in_unit(value: float, unit: str, specification: Specification) -> float | None:
-    """Return a number in the unit of a specification, the shortest that means the same."""
-    there, back = converter(unit, specification.unit), converter(specification.unit, unit)
+def _in_unit(value: float, unit: str, other: str) -> float | None:
+    """Return a number in another unit, the shortest that means the same."""
+    there, back = converter(unit, other), converter(other, unit)
     if there is None or back is None:
         return None
     converted = there(value)

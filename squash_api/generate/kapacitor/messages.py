@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 
 from squash_api.generate.kapacitor.nodes import text_field
-from squash_api.generate.kapacitor.text import go_string, number, plain, precisions, static
-from squash_api.judging.alert_plan import Limit
-from squash_api.judging.specifications import LEVELS
+from squash_api.generate.kapacitor.text import go_string, precisions, static
+from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.limits import Limit
+from squash_api.judging.wording import plain_number
 from squash_api.schema.names import (
     MESSAGE_TAGS,
     RUN_ID,
@@ -22,14 +23,10 @@ from squash_api.schema.names import (
 )
 from squash_api.verify.metrics import Metric
 
-VIOLATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
-"""By the operator of a specification, the one by which a value violates it."""
-
 SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
 """Fields with text that every message shows where there is a value."""
 
 MOST_LISTED = 3
-_GO = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 _TIME = "2006-01-02 15:04 UTC"
 _CLAUSE_END = re.compile(r"[:;](?=\s|\Z)|\.(?=\s|\Z)|\s\(")
 _LONG = 100
@@ -49,14 +46,14 @@ def after_field(day: date) -> str:
 def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
     """Return the template of a branch's message, up to the `whereabouts`."""
     name = split_metric_name(metric.name)[1]
-    levels = [level for level in reversed(LEVELS) if any(item.level == level for item in limits)]
+    levels = [level for level in WORST_FIRST if any(item.level == level for item in limits)]
     listed = "".join(
         f"{{{{ else if eq .Level {go_string(level)} }}}}"
         + _violated(name, metric.unit, [limit for limit in limits if limit.level == level])
         for level in levels
     )
     muted = [limit for limit in limits if limit.muted_through is not None]
-    decimals = max(precisions(limit.threshold)[0] for limit in limits)
+    decimals = max(precisions(limit.criterion.numbers)[0] for limit in limits)
     recovered = f'\n{static(name)} = {{{{ printf "%.{decimals}f" $v }}}}{_unit(metric.unit)}'
     return (
         _opening(name)
@@ -129,8 +126,7 @@ def _opening(name: str) -> str:
 def _still_broken(muted: Iterable[Limit]) -> str:
     """Set `$still` where all is well only because what is broken is muted."""
     terms = "".join(
-        f"{{{{ if {_GO[VIOLATED[limit.operator]]} $v {number(limit.threshold)} }}}}"
-        "{{ $still = true }}{{ end }}"
+        f"{{{{ if {limit.criterion.broken_in_go('$v')} }}}}{{{{ $still = true }}}}{{{{ end }}}}"
         for limit in muted
     )
     is_well = '{{ if and (eq .Level "OK") (eq (printf "%T" $v) "float64") }}'
@@ -155,26 +151,28 @@ def _violated(name: str, unit: str, limits: Sequence[Limit]) -> str:
 
 
 def _is_violated(limit: Limit) -> str:
-    comparison = f"{_GO[VIOLATED[limit.operator]]} $v {number(limit.threshold)}"
+    condition = limit.criterion.broken_in_go("$v")
     if limit.muted_through is None:
-        return comparison
+        return condition
     # Listed under MUTED while it is muted, under its level after that.
     after = f"index .Fields {go_string(after_field(limit.muted_through))}"
-    return f"and (or $still ({after})) ({comparison})"
+    return f"and (or $still ({after})) ({condition})"
 
 
 def _line(name: str, unit: str, limit: Limit) -> str:
     """Say one violation: value, unit, limit; with more decimals where they would look the same."""
-    first, *others = precisions(limit.threshold)
+    numbers = limit.criterion.numbers
+    first, *others = precisions(numbers)
     value = f'{{{{ $s := printf "%.{first}f" $v }}}}'
     fewer = first
     for decimals in others:
-        same = f"{limit.threshold:.{fewer}f}".removeprefix("-")
-        alike = f"{go_string(same)} {go_string('-' + same)}"
+        same = [f"{number:.{fewer}f}".removeprefix("-") for number in numbers]
+        alike = " ".join(f"{go_string(text)} {go_string('-' + text)}" for text in same)
         value += f'{{{{ if eq $s {alike} }}}}{{{{ $s = printf "%.{decimals}f" $v }}}}{{{{ end }}}}'
         fewer = decimals
     muted = "" if limit.muted_through is None else f", muted through {limit.muted_through}"
-    words = f", must be {limit.operator} {plain(limit.threshold)} ({limit.label}"
+    asked = limit.criterion.words(plain_number, is_ascii=True)
+    words = f", must be {asked} ({limit.label}"
     still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
     return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from squash_api.generate.kapacitor.text import comment, number, reference, string
+from squash_api.generate.kapacitor.text import comment, reference, string
+from squash_api.judging.wording import exact_number
 from squash_api.schema.names import Term
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
@@ -105,7 +106,7 @@ def unless_muted(condition: str, muted_through: date | None) -> str:
 def term_text(term: Term) -> str:
     """Return the lambda expression that tells whether a point has what a term asks for."""
     name = reference(term.name)
-    value = string(term.value) if isinstance(term.value, str) else number(term.value)
+    value = string(term.value) if isinstance(term.value, str) else exact_number(term.value)
     return f"isPresent({name}) AND {name} == {value}"
 
 

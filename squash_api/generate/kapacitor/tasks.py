@@ -8,7 +8,6 @@ from squash_api.generate.kapacitor.channels import handler_files, topic_of
 from squash_api.generate.kapacitor.freshness import freshness_task, heartbeat_task
 from squash_api.generate.kapacitor.messages import (
     SHOWN_FIELDS,
-    VIOLATED,
     after_field,
     alert_message,
     shown_tags,
@@ -22,14 +21,9 @@ from squash_api.generate.kapacitor.nodes import (
     term_text,
     unless_muted,
 )
-from squash_api.generate.kapacitor.text import number, reference
-from squash_api.judging.alert_plan import (
-    Branch,
-    Limit,
-    WatchedMetric,
-    expectations,
-    watched_metrics,
-)
+from squash_api.generate.kapacitor.text import reference
+from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
+from squash_api.judging.limits import Limit
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import Schema, split_metric_name
 
@@ -55,8 +49,9 @@ def kapacitor_files(
     SettingsError
         If TICKscript cannot write the name of the database or of the retention policy.
     """
-    watched = watched_metrics(package, schema)
-    expected = expectations(package, schema)
+    specifications = package.specifications.values()
+    watched = watched_metrics(specifications, package.metrics, schema)
+    expected = expectations(specifications, schema)
     place = (database, retention_policy)
     files = {
         f"kapacitor/tasks/{item.metric.name}.tick": metric_task(item, place) for item in watched
@@ -125,5 +120,4 @@ def branch_key(branch: Branch) -> str:
 
 
 def _condition(key: str, limit: Limit) -> str:
-    comparison = f"{reference(key)} {VIOLATED[limit.operator]} {number(limit.threshold)}"
-    return unless_muted(comparison, limit.muted_through)
+    return unless_muted(limit.criterion.broken_in_tick(reference(key)), limit.muted_through)

@@ -1,10 +1,11 @@
 """Texts and numbers as TICKscript, Go's templates and Slack read them. Pure."""
 
 import json
-from decimal import Decimal
+from collections.abc import Sequence
 from math import ceil, log10, ulp
 
 from squash_api.errors import SettingsError
+from squash_api.judging.wording import plain_number
 
 _FEW = 6
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -43,26 +44,15 @@ def comment(text: str) -> str:
     return "// " + " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def number(value: float) -> str:
-    """Return a float of TICKscript or of a Go template: exact, without exponent, with a point."""
-    digits = format(Decimal(repr(float(value))), "f")
-    return digits if "." in digits else f"{digits}.0"
+def precisions(limits: Sequence[float]) -> list[int]:
+    """Return the numbers of decimals to show a value with beside its limits, the fewest first.
 
-
-def plain(value: float) -> str:
-    """Return a number as people write it: exact, without exponent and idle zeros."""
-    text = number(value).rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def precisions(limit: float) -> list[int]:
-    """Return the numbers of decimals to show a value with beside a limit, the fewest first.
-
-    Two more than the limit has. Where value and limit look the same then, the next number; with
+    Two more than any limit has. Where value and limit look the same then, the next number; with
     the last one, any two different values look different.
     """
-    enough = max(0, ceil(-log10(max(ulp(limit) / 2, ulp(0.0)))))
-    found = [min(len(plain(limit).partition(".")[2]) + 2, enough)]
+    enough = max(max(0, ceil(-log10(max(ulp(limit) / 2, ulp(0.0))))) for limit in limits)
+    most = max(len(plain_number(limit).partition(".")[2]) for limit in limits)
+    found = [min(most + 2, enough)]
     more = _FEW
     while found[-1] < enough:
         found.append(min(found[-1] + more, enough))

@@ -1,51 +1,154 @@
-"""The threshold of a specification: its operator, its value and its unit."""
+"""The kind `threshold`: a value is compared with one number, as in lsst.verify."""
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
+from squash_api.judging.kinds.criterion import Bound, Criterion
+from squash_api.judging.wording import exact_number
+from squash_api.schema.text import finite
 from squash_api.verify.metrics import Fault, parse_unit
 from squash_api.verify.units import UnitError, quantity_value
 
-OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
-    {
-        "<": operator.lt,
-        "<=": operator.le,
-        ">": operator.gt,
-        ">=": operator.ge,
-        "==": operator.eq,
-        "!=": operator.ne,
-    }
-)
-"""The comparisons: measurement on the left, threshold on the right."""
+Operator = Literal["<", "<=", ">", ">=", "==", "!="]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
+"""The comparisons: value on the left, threshold on the right."""
 
 THRESHOLD_KEYS = ("value", "unit", "operator")
 _LOGARITHMIC = ("mag(", "dex(", "dB(")
 
 
-def parse_threshold(
-    document: Mapping[Any, Any], faults: list[Fault]
-) -> tuple[float, str, str] | None:
-    """Return value, unit and operator of a document's threshold, or None if there are faults."""
-    threshold = document.get("threshold")
-    if not isinstance(threshold, dict):
-        what = "is not a mapping" if "threshold" in document else "is missing"
-        message = f"the threshold {what}: write threshold: {{value: 5, unit: mmag, operator: '<='}}"
-        faults.append(Fault(("threshold",), message))
-        return None
-    before = len(faults)
-    faults.extend(
-        Fault(("threshold", key), f"the threshold has no {key}: write one, here or in a base")
-        for key in THRESHOLD_KEYS
-        if key not in threshold
+class _Comparison(NamedTuple):
+    """An operator: its sign, what its opposite is called, and itself with the threshold first."""
+
+    sign: str
+    opposite: Operator
+    opposite_in_go: str
+    mirrored: Callable[[float, float], bool]
+
+
+_COMPARISONS: Mapping[str, _Comparison] = {
+    "<": _Comparison("<", ">=", "ge", operator.gt),
+    "<=": _Comparison("\u2264", ">", "gt", operator.ge),
+    ">": _Comparison(">", "<=", "le", operator.lt),
+    ">=": _Comparison("\u2265", "<", "lt", operator.le),
+    "==": _Comparison("=", "!=", "ne", operator.eq),
+    "!=": _Comparison("\u2260", "==", "eq", operator.ne),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold(Criterion):
+    """`value operator number` must hold, where the value stands on the left."""
+
+    value: float
+    unit: str
+    operator: str
+
+    TYPE: ClassVar[str] = "threshold"
+    SCHEMA: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "threshold": {
+                "type": "object",
+                "properties": {
+                    "value": {"type": "number"},
+                    "unit": {"type": "string"},
+                    "operator": {"type": "string", "enum": [*OPERATORS]},
+                },
+                "required": [*THRESHOLD_KEYS],
+            }
+        }
     )
-    parts = parse_parts(threshold, faults)
-    return None if len(faults) > before else (parts["value"], parts["unit"], parts["operator"])
+    UNIT_PATH: ClassVar[tuple[str, ...]] = ("threshold", "unit")
+    NUMBER_PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("threshold", "value"),)
+
+    @classmethod
+    def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
+        """Read the key `threshold`, whose three parts must be there."""
+        threshold = document.get("threshold")
+        if not isinstance(threshold, dict):
+            what = "is not a mapping" if "threshold" in document else "is missing"
+            message = (
+                f"the threshold {what}: write threshold: {{value: 5, unit: mmag, operator: '<='}}"
+            )
+            faults.append(Fault(("threshold",), message))
+            return None
+        before = len(faults)
+        faults.extend(
+            Fault(("threshold", key), f"the threshold has no {key}: write one, here or in a base")
+            for key in THRESHOLD_KEYS
+            if key not in threshold
+        )
+        parts = _parse_parts(threshold, faults)
+        return None if len(faults) > before else cls(**parts)
+
+    @classmethod
+    def check(cls, document: Mapping[Any, Any], faults: list[Fault]) -> None:
+        """Check those parts of a threshold that are there."""
+        threshold = document.get("threshold")
+        if isinstance(threshold, dict):
+            _parse_parts(threshold, faults)
+
+    @classmethod
+    def from_shown(cls, shown: Mapping[str, Any], unit: str) -> Self | None:
+        """Return the threshold of which `shown` was told."""
+        value, comparison = shown.get("threshold"), shown.get("operator")
+        return None if value is None or comparison is None else cls(value, unit, comparison)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the key `threshold`."""
+        return {"threshold": {"value": self.value, "unit": self.unit, "operator": self.operator}}
+
+    def shown(self) -> dict[str, Any]:
+        """Return operator and number."""
+        return {"operator": self.operator, "threshold": self.value}
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The number that values are compared with."""
+        return (self.value,)
+
+    def with_numbers(self, numbers: tuple[float, ...], unit: str) -> Self:
+        """Return the same comparison with another number."""
+        return type(self)(numbers[0], unit, self.operator)
+
+    @property
+    def holds(self) -> Callable[[float], bool]:
+        """The comparison, without any Python between caller and number."""
+        return partial(_COMPARISONS[self.operator].mirrored, self.value)
+
+    def margin(self, value: float) -> float | None:
+        """Return the distance to the number as a part of it; none to zero, nor for equality."""
+        if self.value == 0 or self.operator in ("==", "!="):
+            return None
+        margin = finite((self.value - value) / abs(self.value))
+        return -margin if margin is not None and self.operator in (">", ">=") else margin
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """The line at the number."""
+        sign = _COMPARISONS[self.operator].sign
+        return (Bound(self.value, self.operator, sign, self.operator in ("<", "<=")),)
+
+    def pattern(self, *, is_ascii: bool = False) -> str:
+        """Return the comparison, with `{}` for the number."""
+        return f"{self.operator if is_ascii else _COMPARISONS[self.operator].sign} {{}}"
+
+    def broken_in_tick(self, field: str) -> str:
+        """Return the opposite comparison as TICKscript has it."""
+        return f"{field} {_COMPARISONS[self.operator].opposite} {exact_number(self.value)}"
+
+    def broken_in_go(self, variable: str) -> str:
+        """Return the opposite comparison as Go's templates have it."""
+        name = _COMPARISONS[self.operator].opposite_in_go
+        return f"{name} {variable} {exact_number(self.value)}"
 
 
-def parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str, Any]:
+def _parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str, Any]:
     """Return what is sound among the parts of a threshold that are there."""
     parts: dict[str, Any] = {}
     comparison = threshold.get("operator")

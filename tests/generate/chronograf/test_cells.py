@@ -4,8 +4,8 @@ import pytest
 
 from squash_api.generate.chronograf import cells
 from squash_api.generate.chronograf.cells import FINE, LEVEL_COLORS, Cell, Column, stacked
-from squash_api.judging.alert_plan import Limit
-from squash_api.judging.specifications import LEVELS
+from squash_api.judging.alerts import LEVELS, Alert
+from tests.support.limits import limit
 
 MMAG = {"label": "PA1 [mmag]", "suffix": " mmag"}
 
@@ -90,13 +90,13 @@ def color_of(colors: list[dict[str, str]], value: float) -> str:
     [("<=", 8.0, 8.000001), ("<", 7.9, 8.0), (">=", 8.0, 7.9), (">", 8.1, 8.0), ("==", 8.0, 8.1)],
 )
 def test_a_broken_limit_has_the_colour_of_its_level(operator: str, good: float, bad: float) -> None:
-    colors = cells.limit_colors([Limit("p.m.a", "CRITICAL", operator, 8.0)])
+    colors = cells.limit_colors([limit(operator, 8.0, alert=Alert(level="CRITICAL"))])
     assert color_of(colors, good) == FINE[1]
     assert color_of(colors, bad) == LEVEL_COLORS["CRITICAL"][1]
 
 
 def test_the_base_colour_comes_first_and_is_the_bad_one_for_a_lower_limit() -> None:
-    colors = cells.limit_colors([Limit("p.m.a", "WARNING", ">=", 5.0)])
+    colors = cells.limit_colors([limit(">=", 5.0)])
     assert (colors[0]["id"], colors[0]["hex"]) == ("base", LEVEL_COLORS["WARNING"][1])
 
 
@@ -111,6 +111,6 @@ def test_a_value_without_limits_is_neither_good_nor_bad() -> None:
 
 
 def test_the_colours_of_a_tile_have_different_ids_and_texts_as_values() -> None:
-    colors = cells.limit_colors([Limit("p.m.a", "INFO", "!=", 5.0)])
+    colors = cells.limit_colors([limit("!=", 5.0, alert=Alert(level="INFO"))])
     assert len({color["id"] for color in colors}) == len(colors) == 3
     assert all(isinstance(color["value"], str) for color in colors)

@@ -3,22 +3,24 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.generate.chronograf.limits import (
+from squash_api.generate.chronograf.cells import level_steps
+from squash_api.generate.chronograf.package import (
     Group,
     digits_for,
     groups_of,
-    level_steps,
     limit_lines,
-    limit_text,
 )
-from squash_api.judging.alert_plan import Limit, WatchedMetric, watched_metrics
+from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
+from squash_api.judging.alerts import Alert, Level
+from squash_api.judging.limits import Limit
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Schema, Term
+from tests.support.limits import limit as made_limit
 from tests.support.metrics_packages import write_metrics_package
 
 
-def limit(operator: str, threshold: float, level: str = "WARNING", label: str = "a") -> Limit:
-    return Limit(f"p.m.{label}", level, operator, threshold)
+def limit(operator: str, value: float, level: Level = "WARNING") -> Limit:
+    return made_limit(operator, value, alert=Alert(level=level))
 
 
 def level_of(steps: list[tuple[float, str | None]], value: float) -> str | None:
@@ -29,7 +31,7 @@ def watched(tmp_path: Path, *specs: str) -> WatchedMetric:
     texts = (f"---\n{text}\n" for text in specs)
     package = load_metrics_package(write_metrics_package(tmp_path, specs="".join(texts)))
     assert package.problems == ()
-    (metric,) = watched_metrics(package, Schema())
+    (metric,) = watched_metrics(package.specifications.values(), package.metrics, Schema())
     return metric
 
 
@@ -66,6 +68,11 @@ def test_the_worst_level_broken_counts() -> None:
         [limit("<=", 20, "CRITICAL"), limit("<=", 10, "WARNING"), limit("<=", 5, "INFO")]
     )
     assert [level for _, level in steps] == [None, "INFO", "WARNING", "CRITICAL"]
+
+
+def test_the_worst_level_broken_counts_in_whatever_order_they_come() -> None:
+    steps = level_steps([limit("<=", 5, "INFO"), limit("<=", 5, "CRITICAL")])
+    assert [level for _, level in steps] == [None, "CRITICAL"]
 
 
 def test_limits_on_both_sides() -> None:
@@ -135,10 +142,13 @@ def test_the_name_of_a_group_leaves_links_out_where_others_tell_enough() -> None
 
 
 @pytest.mark.parametrize(
-    ("operator", "threshold", "text"), [("<=", 20.0, "≤ 20"), ("!=", 5e-8, "≠ 0.00000005")]
+    ("operator", "value", "text"), [("<=", 20.0, "≤ 20"), ("!=", 5e-8, "≠ 0.00000005")]
 )
-def test_a_limit_is_written_as_people_do(operator: str, threshold: float, text: str) -> None:
-    assert limit_text(operator, threshold) == text
+def test_a_limit_is_written_as_people_do(
+    tmp_path: Path, operator: str, value: float, text: str
+) -> None:
+    (line,) = limit_lines(watched(tmp_path, spec("x", value, operator=operator)))
+    assert line.text == text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from squash_api.generate.chronograf import package as package_dashboard
-from squash_api.generate.chronograf.limits import MAX_GROUPS, MAX_LINES
+from squash_api.generate.chronograf.package import MAX_GROUPS, MAX_LINES
 from squash_api.index.code_changes import PackageChange
 from squash_api.influx.client import InfluxClient
 from squash_api.settings import InfluxTarget

@@ -6,7 +6,7 @@ import pytest
 
 from squash_api.generate.kapacitor.freshness import freshness_task, heartbeat_task
 from squash_api.judging.alert_plan import Expectation
-from squash_api.judging.specifications import Expect
+from squash_api.judging.alerts import Expect
 from squash_api.schema.watch import FRESHNESS, LATE_S, SPECIFICATION
 from squash_api.verify.metrics import Metric
 from tests.support.tick_reader import ReadTask, Seen, read_task

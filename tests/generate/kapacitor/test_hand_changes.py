@@ -11,9 +11,9 @@ from squash_api.generate.kapacitor.hand_changes import (
     hand_changes,
     metric_alone,
 )
-from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.schema.names import Schema
+from tests.support.limits import specification
 from tests.support.metrics_packages import write_metrics_package
 from tests.support.yaml_packages import ROOT, shared
 
@@ -115,8 +115,8 @@ def test_another_age_is_no_threshold(tmp_path: Path) -> None:
     [(9.0, "9.0"), (1e-7, "0.0000001"), (1e22, "10000000000000000000000.0")],
 )
 def test_the_yaml_is_a_number_for_every_yaml_parser(value: float, text: str) -> None:
-    specification = Specification("a.b.c", "a.b", "<", 1.0, "")
-    assert HandChange(specification, value).yaml == f"threshold: {{value: {text}}}"
+    change = HandChange(specification(), ("threshold", "value"), value)
+    assert change.yaml == f"threshold: {{value: {text}}}"
 
 
 def with_strings_of(one: str, other: str) -> str:
@@ -130,13 +130,16 @@ def with_strings_of(one: str, other: str) -> str:
 def each_found(package: MetricsPackage) -> list[str]:
     """Change every threshold by hand, one at a time; return the specifications not found again."""
     lost = []
-    for name, specification in package.specifications.items():
-        one = metric_alone(package, specification.metric)
-        other = replace(specification, threshold=specification.threshold * 1.25 + 0.5)
+    for name, item in package.specifications.items():
+        one = metric_alone(package, item.metric)
+        (number,) = item.criterion.numbers
+        changed = number * 1.25 + 0.5
+        criterion = item.criterion.with_numbers((changed,), item.criterion.unit)
+        other = replace(item, criterion=criterion)
         on_server = make(replace(one, specifications={**one.specifications, name: other}))
         script = with_strings_of(make(one), on_server)
         values = found(hand_changes(one, make, script))
-        if values.get(name) != pytest.approx(other.threshold, rel=1e-15) or len(values) != 1:
+        if values.get(name) != pytest.approx(changed, rel=1e-15) or len(values) != 1:
             lost.append(f"{name}: {values}")
     return lost
 

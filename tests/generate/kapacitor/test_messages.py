@@ -13,17 +13,27 @@ from squash_api.generate.kapacitor.messages import (
     since,
     whereabouts,
 )
-from squash_api.judging.alert_plan import Limit
+from squash_api.judging.alerts import Alert, Level, Mute
+from squash_api.judging.limits import Limit
 from squash_api.verify.metrics import Metric
+from tests.support.limits import limit as made_limit
 
 
 def metric(description: str = "Repeatability.", unit: str = "mmag", display: str = "") -> Metric:
     return Metric("drp.PA1", "drp", description, unit, (), {}, display)
 
 
-def limit(label: str = "design", level: str = "WARNING", **changes: object) -> Limit:
-    values = {"operator": "<=", "threshold": 5.0, "muted_through": None, **changes}
-    return Limit(f"drp.PA1.{label}", level, **values)  # type: ignore[arg-type]
+def limit(
+    label: str = "design",
+    level: Level = "WARNING",
+    *,
+    operator: str = "<=",
+    threshold: float = 5.0,
+    muted_through: date | None = None,
+) -> Limit:
+    mute = None if muted_through is None else Mute(muted_through, "test")
+    alert = Alert(level=level, mute=mute)
+    return made_limit(operator, threshold, name=f"drp.PA1.{label}", alert=alert)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ def test_a_database_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def branch_of(tmp_path: Path, specs: str) -> Branch:
-    ((branch,),) = [item.branches for item in watched_metrics(package_of(tmp_path, specs), SCHEMA)]
+    package = package_of(tmp_path, specs)
+    (found,) = watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
+    (branch,) = found.branches
     return branch
 
 

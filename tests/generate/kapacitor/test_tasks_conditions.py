@@ -3,12 +3,12 @@
 import pytest
 
 from squash_api.generate.kapacitor.tasks import kapacitor_files
-from squash_api.judging.verdicts import threshold_in
 from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.boundaries import (
     SCHEMA,
     jobs_of_one_specification,
     made_package,
+    number_in,
     own_package,
     sample_package,
     verdict_levels,
@@ -85,7 +85,7 @@ def test_the_numbers_in_the_text_are_the_thresholds_exactly(
             if kind == "number"
         }
         limits = {
-            abs(threshold_in(item, package.metrics[metric].unit))
+            abs(number_in(item, package.metrics[metric].unit))
             for item in package.specifications.values()
             if item.metric == metric
         }

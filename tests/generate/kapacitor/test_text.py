@@ -9,8 +9,6 @@ from squash_api.generate.kapacitor.text import (
     comment,
     for_slack,
     go_string,
-    number,
-    plain,
     precisions,
     reference,
     static,
@@ -26,35 +24,14 @@ def any_floats(count: int) -> list[float]:
     return [value for value in found if math.isfinite(value)]
 
 
-@pytest.mark.parametrize("value", [*HARD, *any_floats(200)])
-def test_a_number_is_exact_and_without_exponent(value: float) -> None:
-    text = number(value)
-    assert float(text) == value
-    assert set(text) <= set("-0123456789.")
-    assert text.count(".") == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(8.0, "8"), (22.5, "22.5"), (3e-5, "0.00003"), (-0.0, "0"), (100.0, "100"), (-5.0, "-5")],
-)
-def test_people_see_no_idle_zeros(value: float, text: str) -> None:
-    assert plain(value) == text
-
-
-@pytest.mark.parametrize("value", [*HARD, *any_floats(200)])
-def test_what_people_see_is_the_limit_exactly(value: float) -> None:
-    assert float(plain(value)) == value
-
-
 @pytest.mark.parametrize(("limit", "first"), [(8.0, 2), (22.5, 3), (3e-7, 9), (1e22, 0)])
 def test_a_value_has_two_decimals_more_than_its_limit(limit: float, first: int) -> None:
-    assert precisions(limit)[0] == first
+    assert precisions((limit,))[0] == first
 
 
 @pytest.mark.parametrize("limit", [*HARD, *any_floats(200)])
 def test_with_the_last_precision_neighbours_look_different(limit: float) -> None:
-    decimals = precisions(limit)
+    decimals = precisions((limit,))
     assert decimals == sorted(set(decimals))
     near = [math.nextafter(limit, -math.inf), math.nextafter(limit, math.inf)]
     for value in near:

@@ -5,7 +5,7 @@ import pytest
 
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.metrics import meet_metrics
-from squash_api.reports.backtest import edition_in_force, edition_of
+from squash_api.reports.backtest import set_in_force, set_of_package
 from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, metric, spec
 from tests.support.metrics_packages import SPECS
@@ -24,8 +24,8 @@ def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
     past.put_in_force(SPECS)
     past.definitions.post_metrics([metric("p.a")], ADA)
     past.definitions.post_specs([spec("p.a.design")], ADA)
-    edition = edition_in_force(past.record, schema=SCHEMA)
-    assert [name.rpartition(".")[2] for name in edition.specifications] == [
+    found = set_in_force(past.record, schema=SCHEMA)
+    assert [name.rpartition(".")[2] for name in found.specifications] == [
         "design",
         "minimum",
         "stretch",
@@ -36,43 +36,41 @@ def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
 def test_a_record_without_yaml_has_nothing_in_force(past: Past) -> None:
     past.definitions.post_metrics([metric("p.a")], ADA)
     past.definitions.post_specs([spec("p.a.design")], ADA)
-    edition = edition_in_force(past.record, schema=SCHEMA)
-    assert (edition.specifications, edition.watched) == ({}, ())
+    found = set_in_force(past.record, schema=SCHEMA)
+    assert (found.specifications, found.watched) == ({}, ())
 
 
-def test_a_package_is_the_edition_it_would_be_in_force(past: Past) -> None:
+def test_a_package_is_the_set_it_would_be_in_force(past: Past) -> None:
     past.put_in_force(SPECS)
     package = load_metrics_package(past.folder / "in_force")
-    edition = edition_of(package, record=past.record, schema=SCHEMA)
-    in_force = edition_in_force(past.record, schema=SCHEMA)
-    assert edition.specifications == in_force.specifications
-    assert [item.branches for item in edition.watched] == [
-        item.branches for item in in_force.watched
-    ]
-    assert edition.known == in_force.known
+    found = set_of_package(package, record=past.record, schema=SCHEMA)
+    in_force = set_in_force(past.record, schema=SCHEMA)
+    assert found.specifications == in_force.specifications
+    assert [item.branches for item in found.watched] == [item.branches for item in in_force.watched]
+    assert found.known == in_force.known
 
 
 def test_limits_are_in_the_units_of_the_package(past: Past) -> None:
     past.put_in_force(SPECS)
     metrics = "AM1: {description: d, unit: arcsec}\nPA1: {description: d, unit: mag}\n"
     package = load_metrics_package(past.write("new", SPECS, metrics=metrics))
-    edition = edition_of(package, record=past.record, schema=SCHEMA)
-    assert edition.unit("validate.AM1") == "arcsec"
-    assert edition.limits["validate.AM1.minimum"].threshold == pytest.approx(0.02)
+    found = set_of_package(package, record=past.record, schema=SCHEMA)
+    assert found.unit("validate.AM1") == "arcsec"
+    assert found.limits["validate.AM1.minimum"].criterion.numbers == pytest.approx((0.02,))
 
 
 def test_metrics_that_the_package_does_not_have_keep_the_records_unit(past: Past) -> None:
     past.record.write(lambda connection: meet_metrics(connection, {"other.m": "K"}))
     package = load_metrics_package(past.write("new", SPECS))
-    edition = edition_of(package, record=past.record, schema=SCHEMA)
-    assert edition.unit("other.m") == "K"
-    assert edition.unit("nowhere.m") == ""
+    found = set_of_package(package, record=past.record, schema=SCHEMA)
+    assert found.unit("other.m") == "K"
+    assert found.unit("nowhere.m") == ""
 
 
 @pytest.mark.parametrize(
     ("wanted", "count"), [((), 4), (["validate.AM1"], 3), (["validate"], 4), (["other"], 0)]
 )
-def test_an_edition_of_some_metrics_or_packages(past: Past, wanted: list[str], count: int) -> None:
+def test_a_set_of_some_metrics_or_packages(past: Past, wanted: list[str], count: int) -> None:
     past.put_in_force(SPECS)
-    edition = edition_in_force(past.record, schema=SCHEMA, metrics=wanted)
-    assert len(edition.specifications) == len(edition.limits) == count
+    found = set_in_force(past.record, schema=SCHEMA, metrics=wanted)
+    assert len(found.specifications) == len(found.limits) == count

@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 from squash_api.judging.specifications import specification_from_json
-from squash_api.reports.limits import Limits
+from squash_api.reports.results import Limits
 from squash_api.schema.names import Schema
 from tests.support.definitions import spec
 
@@ -15,12 +15,12 @@ def limits(*documents: dict[str, Any]) -> Limits:
 
 def test_thresholds_are_in_the_unit_of_the_metric() -> None:
     (found,) = limits(spec(unit="mag", value=0.005)).of("p.a", "mmag", {})
-    assert found.threshold == 5.0
+    assert found.criterion.numbers == (5.0,)
 
 
 def test_a_metric_without_unit_is_compared_in_that_of_the_specification() -> None:
     (found,) = limits(spec(unit="mag", value=0.005)).of("p.a", None, {})
-    assert found.threshold == 0.005
+    assert found.criterion.numbers == (0.005,)
 
 
 def test_terms_on_tags_pick_the_limits() -> None:

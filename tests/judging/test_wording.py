@@ -1,0 +1,61 @@
+import math
+import random
+import struct
+
+import pytest
+
+from squash_api.judging.wording import (
+    NOTHING,
+    exact_number,
+    number_text,
+    percent_text,
+    plain_number,
+)
+
+HARD = [0.0, 8.0, 22.5, -5.0, 3e-5, 0.1 + 0.2, 1e22, 1e300, 5e-324, 1e-323, -1.7976931348623157e308]
+
+
+def any_floats(count: int) -> list[float]:
+    bits = random.Random(1)
+    found = [struct.unpack("<d", bits.randbytes(8))[0] for _ in range(count)]
+    return [value for value in found if math.isfinite(value)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, NOTHING), (8.3125, "8.3125"), (1 / 3, "0.333333"), (3e-7, "3e-07"), (0.0, "0")],
+)
+def test_numbers_have_six_digits_at_most(value: float | None, text: str) -> None:
+    assert number_text(value) == text
+
+
+def test_numbers_that_are_close_can_be_told_apart() -> None:
+    assert number_text(5.0000001, 5.0) == "5.0000001"
+    assert number_text(5.0, 5.0) == "5"
+    assert number_text(5.0000001, None, 1.0, 5.0) == "5.0000001"
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, NOTHING), (0.125, "+12.5 %"), (-2, "-200 %")])
+def test_margins_are_per_cent_with_their_sign(value: float | None, text: str) -> None:
+    assert percent_text(value) == text
+
+
+@pytest.mark.parametrize("value", [*HARD, *any_floats(200)])
+def test_a_number_is_exact_and_without_exponent(value: float) -> None:
+    text = exact_number(value)
+    assert float(text) == value
+    assert set(text) <= set("-0123456789.")
+    assert text.count(".") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(8.0, "8"), (22.5, "22.5"), (3e-5, "0.00003"), (-0.0, "0"), (100.0, "100"), (-5.0, "-5")],
+)
+def test_people_see_no_idle_zeros(value: float, text: str) -> None:
+    assert plain_number(value) == text
+
+
+@pytest.mark.parametrize("value", [*HARD, *any_floats(200)])
+def test_what_people_see_is_the_limit_exactly(value: float) -> None:
+    assert float(plain_number(value)) == value
