@@ -4,7 +4,7 @@ How many values there were, and how many of them broke a limit, is counted besid
 grows with the combinations, never with the values.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -149,15 +149,22 @@ class _Tally:
         self.values = self.failed = self.absent = 0
 
 
+# Limits, and what of each is called for every value.
+_Judging = tuple[Sequence[Limit], Sequence[Callable[[float], bool]]]
+
+
+def _unpacked(limits: Sequence[Limit]) -> _Judging:
+    return limits, [limit.holds for limit in limits]
+
+
 class _Sink:
     """Where values of a metric with one set of tags go."""
 
-    __slots__ = ("has_conditions", "limits", "tags", "tally", "tests")
+    __slots__ = ("has_conditions", "judging", "tags", "tally")
 
     def __init__(self, tally: _Tally, limits: list[Limit], tags: Mapping[str, str]) -> None:
         self.tally = tally
-        self.limits = limits
-        self.tests = [limit.holds for limit in limits]
+        self.judging = _unpacked(limits)
         self.has_conditions = not all(term.is_tag for limit in limits for term in limit.terms)
         self.tags = dict(tags) if self.has_conditions else {}
 
@@ -211,20 +218,13 @@ class Results:
                 sink = self._make_sink(metric_id, job.tag_set_id, tags_of[job.tag_set_id])
                 sinks = self._sinks[metric_id]
             seen.add(job_id)
-            limits, tests = sink.limits, sink.tests
-            if sink.has_conditions:
-                limits = self._applying(sink, job)
-                tests = [limit.holds for limit in limits]
+            limits, tests = self._applying(sink, job) if sink.has_conditions else sink.judging
             # Not a function of its own: this is done for every value.
             tally = sink.tally
             tally.values += 1
             if job.time_ns > tally.time_ns:
-                tally.time_ns, tally.job, tally.value, tally.limits = (
-                    job.time_ns,
-                    job,
-                    value,
-                    limits,
-                )
+                tally.time_ns, tally.job = job.time_ns, job
+                tally.value, tally.limits = value, limits
             if value is None:
                 tally.absent += 1
                 continue
@@ -261,16 +261,16 @@ class Results:
         self._sink_count += 1
         return sink
 
-    def _applying(self, sink: _Sink, job: MeasuredJob) -> list[Limit]:
+    def _applying(self, sink: _Sink, job: MeasuredJob) -> _Judging:
         """Return the limits whose terms on other metadata hold too."""
         own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
         context = Context(
             tags=sink.tags,
             fields={**job.fields, **{key: text for key, text in own.items() if text is not None}},
         )
-        found = [item for item in sink.limits if applies(item.terms, context)]
+        found = [item for item in sink.judging[0] if applies(item.terms, context)]
         self._limits.used.update(item.name for item in found)
-        return found
+        return _unpacked(found)
 
 
 def _result(tally: _Tally) -> Result:

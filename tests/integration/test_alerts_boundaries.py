@@ -105,9 +105,10 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
         for item in package.specifications.values()
     }
     found = []
+    far = (1e300, -1e300)
     for query in queries.values():
         metrics = {
-            item.metric: next(value for value in (1e300, -1e300) if not item.criterion.holds(value))
+            item.metric: next((value for value in far if not item.criterion.holds(value)), far[0])
             for item in package.specifications.values()
             if item.metadata_query == query
         }
