@@ -210,7 +210,7 @@ class Accounts:
         password_hash = self._passwords.hash_now(password)
 
         def work(connection: Connection) -> None:
-            users.set_password(connection, name, password_hash=password_hash)
+            users.change_user(connection, name, password_hash=password_hash)
 
         self._record.write(work)
 
@@ -226,7 +226,7 @@ class Accounts:
         """
         _check_role(role)
         name = _known_name(name)
-        self._record.write(lambda connection: users.set_role(connection, name, role=role))
+        self._record.write(lambda connection: users.change_user(connection, name, role=role))
 
     def disable(self, name: str) -> None:
         """Disable an enabled user for good and end the user's tokens. The name stays taken.
@@ -237,7 +237,7 @@ class Accounts:
             If there is no such user, or a disabled one.
         """
         name = _known_name(name)
-        self._record.write(lambda connection: users.disable(connection, name))
+        self._record.write(lambda connection: users.change_user(connection, name, is_disabled=True))
 
     def list(
         self, *, after: str = "", limit: int, is_disabled: bool | None = None
