@@ -32,7 +32,7 @@ def measure_generating(checkout: Checkout) -> list[Figure]:
                         str(checkout.squash),
                         "generate",
                         f"--specs={folder / str(count)}",
-                        # Deleted files have to be written again.
+                        # A new directory, so that all files must be written.
                         f"--output={folder / f'output_{count}_{number}'}",
                     ],
                     checkout.environment,

@@ -97,6 +97,6 @@ def run_steadily(port: int, requests: Sequence[bytes], *, rate: float, status: i
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the least value that at least `percent` percent of all values do not exceed."""
+    """Return the least value that `percent` percent of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
