@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
+    and_,
     case,
     delete,
     func,
@@ -84,33 +85,21 @@ def reset_target(connection: Connection, name: str) -> None:
     """Begin a target, whose database is empty, with the first job again."""
     for table in (redelivery, quarantine, erasure):
         connection.execute(delete(table).where(table.c.target == name))
-    connection.execute(
-        update(target).where(target.c.name == name).values(sent_through=0, taken_through=0)
-    )
+    _update_target(connection, name, sent_through=0, taken_through=0)
 
 
 def take_lease(
     connection: Connection, name: str, *, owner: str, now_ns: int, until_ns: int
 ) -> bool:
     """Take or renew the right to send to a target; False if another holds it."""
-    taken = connection.execute(
-        update(target)
-        .where(
-            target.c.name == name,
-            or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns),
-        )
-        .values(lease_owner=owner, lease_until_ns=until_ns)
-    )
-    return taken.rowcount == 1
+    is_free = or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns)
+    return _update_target(connection, name, is_free, lease_owner=owner, lease_until_ns=until_ns)
 
 
 def release_lease(connection: Connection, name: str, *, owner: str) -> None:
     """Release the right, so that a standby need not wait until it expires."""
-    connection.execute(
-        update(target)
-        .where(target.c.name == name, target.c.lease_owner == owner)
-        .values(lease_owner=None, lease_until_ns=0)
-    )
+    is_held = target.c.lease_owner == owner
+    _update_target(connection, name, is_held, lease_owner=None, lease_until_ns=0)
 
 
 def mark_taken(connection: Connection, name: str, *, after: int, through: int) -> bool:
@@ -118,16 +107,9 @@ def mark_taken(connection: Connection, name: str, *, after: int, through: int) -
 
     Does nothing and returns False if the target has been reset since it was at the job `after`.
     """
-    taken = connection.execute(
-        update(target)
-        .where(target.c.name == name, target.c.taken_through >= after)
-        .values(
-            taken_through=case(
-                (target.c.taken_through < through, through), else_=target.c.taken_through
-            )
-        )
-    )
-    return taken.rowcount == 1
+    taken = target.c.taken_through
+    later = case((taken < through, through), else_=taken)
+    return _update_target(connection, name, taken >= after, taken_through=later)
 
 
 def mark_sent(
@@ -143,17 +125,10 @@ def mark_sent(
 
     A target that was reset since `mark_taken` stays at its beginning.
     """
-    _clear_trouble(connection, name)
+    _update_target(connection, name, **_NO_TROUBLE)
     if through is not None:
-        connection.execute(
-            update(target)
-            .where(
-                target.c.name == name,
-                target.c.taken_through >= through,
-                target.c.sent_through < through,
-            )
-            .values(sent_through=through)
-        )
+        is_next = and_(target.c.taken_through >= through, target.c.sent_through < through)
+        _update_target(connection, name, is_next, sent_through=through)
     for job_id, request in redelivered:
         connection.execute(
             delete(redelivery).where(
@@ -171,14 +146,8 @@ def mark_sent(
 
 def mark_trouble(connection: Connection, name: str, *, trouble: str, now_ns: int) -> None:
     """Note why nothing can be sent to a target, and since when if that is not known yet."""
-    connection.execute(
-        update(target)
-        .where(target.c.name == name)
-        .values(
-            trouble=trouble,
-            trouble_since_ns=func.coalesce(target.c.trouble_since_ns, now_ns),
-        )
-    )
+    since_ns = func.coalesce(target.c.trouble_since_ns, now_ns)
+    _update_target(connection, name, trouble=trouble, trouble_since_ns=since_ns)
 
 
 def request_redelivery(
@@ -248,16 +217,18 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
 
 def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
     """Note that a target answers and no longer holds points of these jobs."""
-    _clear_trouble(connection, name)
+    _update_target(connection, name, **_NO_TROUBLE)
     connection.execute(
         delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
     )
 
 
-def _clear_trouble(connection: Connection, name: str) -> None:
-    connection.execute(
-        update(target).where(target.c.name == name).values(trouble=None, trouble_since_ns=None)
-    )
+def _update_target(
+    connection: Connection, name: str, *conditions: ColumnElement[bool], **values: Any
+) -> bool:
+    """Update a target if it meets the conditions; return whether it does."""
+    rows = update(target).where(target.c.name == name, *conditions).values(**values)
+    return connection.execute(rows).rowcount == 1
 
 
 def _insert_quarantined(
@@ -280,6 +251,7 @@ def _insert_quarantined(
 
 
 _TARGET = select_rows(target, TargetRow)
+_NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
 
 
 DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]

@@ -4,11 +4,12 @@
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import current_revision
@@ -95,20 +96,17 @@ def metrics_since(connection: Connection, version: int) -> list[MetricRow]:
 
 def known_units(connection: Connection, names: Iterable[str]) -> dict[str, str | None]:
     """Return the units of those names that are known."""
-    return {
-        row.name: row.unit
-        for chunk in in_chunks(names)
-        for row in connection.execute(_UNITS, {"names": chunk})
-    }
+    return {row.name: row.unit for row in _named(connection, names)}
 
 
 def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Return the ids of those names that are known."""
-    return {
-        row.name: row.id
-        for chunk in in_chunks(names)
-        for row in connection.execute(_UNITS, {"names": chunk})
-    }
+    return {row.name: row.id for row in _named(connection, names)}
+
+
+def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any]]:
+    for chunk in in_chunks(names):
+        yield from connection.execute(_UNITS, {"names": chunk})
 
 
 def note_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
