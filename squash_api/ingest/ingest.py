@@ -100,8 +100,7 @@ async def ingest_job(
         if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(metrics.refresh)
         if isinstance(stored, Stored):
-            if outcome.absent or outcome.skipped or outcome.new_units:
-                _log_left_out(stored, outcome)
+            _log_left_out(stored, outcome)
             return Ingested(stored, outcome)
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
 
@@ -177,4 +176,4 @@ def _log_left_out(stored: Stored, outcome: Outcome) -> None:
             skipped={skip.metric: skip.reason for skip in outcome.skipped},
         )
     if outcome.new_units:
-        _log.info("metrics met", job=stored.job_id, units=outcome.new_units)
+        _log.info("new metrics", job=stored.job_id, units=outcome.new_units)

@@ -30,12 +30,7 @@ _ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
 
 
 def open_database(url: str, *, is_made: bool = True) -> Engine:
-    """Open the record and bring its tables to the present version.
-
-    Parameters
-    ----------
-    is_made
-        Whether to make a record that does not exist; commands that only read should not.
+    """Open the record, made if `is_made` and it does not exist, and migrate its tables.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Definitions of metrics and specifications: rows are only ever added, the newest is in force."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -134,7 +134,7 @@ def _values(row: DefinitionRow) -> dict[str, Any]:
     return values | {"document": document}
 
 
-def _row(found: Mapping[str, Any]) -> DefinitionRow:
+def _row(found: Any) -> DefinitionRow:
     document = None if found["document"] is None else json.loads(found["document"])
     return DefinitionRow(**{**found, "document": document})
 

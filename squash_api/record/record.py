@@ -71,7 +71,11 @@ class BatchWork(Protocol[_Item_contra, _Outcome_co]):
 
 
 class Record:
-    """An open record, on an engine from `open_database`. Safe to use from many threads."""
+    """An open record, on an engine from `open_database`. Safe to use from many threads.
+
+    Reading and writing raise `RecordUnavailableError` if the database fails, or all connections are
+    busy for too long.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -90,13 +94,7 @@ class Record:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a connection that sees one state of the record.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the database fails, or all connections are busy for too long.
-        """
+        """Open a connection that sees one state of the record."""
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
@@ -109,11 +107,6 @@ class Record:
         """Do the work in the writer's transaction; return once it is committed and on the disk.
 
         If the work raises, it is undone and the error is raised here; other work is not affected.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the database fails, or all connections are busy for too long.
         """
         blocked: Future[_Result] = Future()
         self._put(_Waiting(None, work, blocked))
@@ -121,13 +114,7 @@ class Record:
             return blocked.result()
 
     async def write_batched(self, work: BatchWork[_Item, _Outcome], item: _Item) -> _Outcome:
-        """Do the work for all waiting items together; return once it is committed.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the database fails, or all connections are busy for too long.
-        """
+        """Do the work for all waiting items together; return once it is committed."""
         loop = asyncio.get_running_loop()
         awaited: asyncio.Future[_Outcome] = loop.create_future()
         self._put(_Waiting(work, item, awaited, loop))
@@ -190,7 +177,12 @@ class Record:
             with self._by_statement.begin() as connection:
                 return work.short(connection, items)
         except RecordUnavailableError as error:
-            _log.error("done, with no outcome", error=str(error), work=len(items), exc_info=error)
+            _log.error(
+                "done, outcome unknown",
+                error=str(error),
+                work=len(items),
+                exc_info=error,
+            )
             return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
             _log.warning("the short way failed", error=str(error), work=len(items), exc_info=error)

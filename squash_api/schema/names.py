@@ -241,7 +241,7 @@ class Schema:
             if name in fed:
                 self._choose(name, fed[name], context)
         for leaf in others:
-            _take_other(leaf, context)
+            _store_other(leaf, context)
         return context
 
     def _choose(self, name: str, candidates: "list[_Candidate]", context: Context) -> None:
@@ -324,7 +324,7 @@ def _note_change(key: str, value: Any, stored: str | float | None, context: Cont
         context.cleanings.append(Cleaning(key, reason))
 
 
-def _take_other(leaf: _Leaf, context: Context) -> None:
+def _store_other(leaf: _Leaf, context: Context) -> None:
     """Store a value as `meta.<key>` or `meta.<key>.text`."""
     path, key, value = leaf
     if value is None:
