@@ -11,8 +11,8 @@ from squash_api.pages.front import combination_label
 from squash_api.pages.plots import LimitLine, Line, Picture, Point, limit_text, limits_in_reach
 from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL
 from squash_api.standings.standing import Combination, combination_of
-from squash_api.trends.points import TIME
-from squash_api.trends.trends import Judged, Trend, TrendLine
+from squash_api.trends.points import TIME, TrendLine
+from squash_api.trends.trends import Judged, Trend
 
 _MOST_NAMES = 6
 _MOST_LETTERS = 120
@@ -86,7 +86,7 @@ def changes_text(changes: CodeChanges | None) -> str:
     return clip(f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more")
 
 
-def line_text(line: TrendLine) -> str:
+def line_text(line: TrendLine[Judged]) -> str:
     """Return what a line is called."""
     if line.is_rest:
         return f"{line.series} other series"

@@ -157,7 +157,7 @@ def test_pages_of_json_are_joined(
     [
         (["--metric", "p.z"], "There is no metric p.z"),
         (["--unit", "mag"], "does not convert to 'mag'"),
-        (["--since", "yesterday"], "neither an ISO 8601 date"),
+        (["--since", "yesterday"], "is not a time"),
         (["--tag", "filtre=r"], "did you mean `filter`?"),
         (["--points", "1"], "`points` must be a whole number"),
     ],

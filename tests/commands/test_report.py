@@ -142,7 +142,7 @@ def test_a_record_that_is_not_there_is_not_made(
 
 def test_every_wrong_option_is_named(run: Run) -> None:
     outcome = report(run, "--since", "x", "--compare-until", "y")
-    assert ("'x' is no time" in outcome.err, "'y' is no time" in outcome.err) == (True, True)
+    assert ("'x' is not a time" in outcome.err, "'y' is not a time" in outcome.err) == (True, True)
 
 
 @pytest.mark.parametrize("ending", ["md", "xml", "html"])

@@ -16,7 +16,8 @@ from squash_api.pages.metric_words import (
     shown_of,
 )
 from squash_api.schema.names import Context, Schema
-from squash_api.trends.trends import Judged, Trend, TrendLine
+from squash_api.trends.points import TrendLine
+from squash_api.trends.trends import Judged, Trend
 from tests.support.definitions import spec
 
 
