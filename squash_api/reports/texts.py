@@ -171,7 +171,7 @@ def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
     if cell.state not in LEVELS:
         return Case(row.metric, name)
     if severity_of(cell.state) < severity_of(level):
-        return Case(row.metric, name, "passed", f"violated, but milder than {level}: {text}")
+        return Case(row.metric, name, "passed", f"broken, but milder than {level}: {text}")
     return Case(row.metric, name, "failed", text, cell.state)
 
 

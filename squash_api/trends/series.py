@@ -3,10 +3,11 @@
 For example::
 
     series = Series(reader, Question(metrics=("camera.Temperature",)))
-    for value in series.values(): ...
+    for value in values_of(series.jobs()): ...
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import compress
 from math import isfinite
@@ -73,7 +74,6 @@ class Series:
 
     def __init__(self, reader: Reader, question: Question) -> None:
         self._reader = reader
-        self._question = question
         self._metrics = MetricUnits(question.unit)
         self._span: tuple[int, int] | None = None
         self._read_ns = 0
@@ -81,7 +81,7 @@ class Series:
         with reader.view() as view:
             self._metrics.take(view.metrics)
             chosen = self._metrics.choose(question)
-            wanted = self._wanted(chosen, through=view.ask(derived_through))
+            wanted = _wanted(question, chosen, through=view.ask(derived_through))
             self._plan = view.windows.plan(wanted)
 
     def progress(self) -> float:
@@ -115,10 +115,6 @@ class Series:
             if at_ns is None or left == 0:
                 return
             size = min(2 * size, MOST_JOBS)
-
-    def values(self) -> Iterator[Value]:
-        """Yield all values."""
-        return values_of(self.jobs())
 
     def page(self, *, after: Cursor | None, limit: int) -> tuple[list[Value], Cursor | None]:
         """Read at most `limit` values after a cursor, and the cursor of the next page."""
@@ -187,23 +183,6 @@ class Series:
 
         return self._reader.settled(read)
 
-    def _wanted(self, chosen: Sequence[MetricRow], *, through: int) -> Wanted:
-        question = self._question
-        conditions = question.conditions
-        return Wanted(
-            metric_ids=[row.metric_id for row in chosen],
-            tags=question.tags,
-            run_ids=question.runs,
-            version_tags=question.version_tags,
-            job_ids=question.jobs,
-            since_ns=question.since_ns,
-            until_ns=question.until_ns,
-            through=through,
-            suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
-            has_fields=bool(question.fields),
-            has_absent=question.has_absent,
-        )
-
     def _behind(self, jobs: Sequence[JobValues], after: Cursor) -> list[JobValues]:
         """Leave out values of the first job that an earlier page has shown."""
         if jobs[0].job.time_ns != after.time_ns:
@@ -222,6 +201,23 @@ def values_of(lists: Iterable[Sequence[JobValues]]) -> Iterator[Value]:
             shared = (job.time_ns, job.job_id, job.run_id, job.run_url, job.version_tag, item.tags)
             for metric, unit, value in item.values:
                 yield Value(metric, value, unit, *shared, job.fields)
+
+
+def _wanted(question: Question, chosen: Sequence[MetricRow], *, through: int) -> Wanted:
+    conditions = question.conditions
+    return Wanted(
+        metric_ids=[row.metric_id for row in chosen],
+        tags=question.tags,
+        run_ids=question.runs,
+        version_tags=question.version_tags,
+        job_ids=question.jobs,
+        since_ns=question.since_ns,
+        until_ns=question.until_ns,
+        through=through,
+        suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
+        has_fields=bool(question.fields),
+        has_absent=question.has_absent,
+    )
 
 
 def _only(item: JobValues, chosen: Sequence[bool]) -> JobValues:
@@ -289,14 +285,13 @@ class MetricUnits:
         return chosen
 
     def _with_unit(self, row: MetricRow) -> _Metric:
+        convert = None
         if self._unit is not None and row.unit is not None:
-            try:
+            with suppress(UnitError):
                 convert = converter(row.unit, self._unit)
-            except UnitError:
-                convert = None
-            if convert is not None:
-                return _Metric(row, canonical_unit(self._unit), convert)
-        return _Metric(row, row.unit, None)
+        if self._unit is None or convert is None:
+            return _Metric(row, row.unit, None)
+        return _Metric(row, canonical_unit(self._unit), convert)
 
     def _refuse_unit(self, chosen: Sequence[MetricRow]) -> None:
         if self._unit is None:
