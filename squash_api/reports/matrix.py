@@ -219,17 +219,16 @@ def _headline(state: Overall, counts: Mapping[State, int], missing: int) -> str:
     if missing:
         gaps.append(f"{counted(missing, 'metric')} without any value")
     gap = " and ".join(gaps)
+    rest = f"; {gap}" if gap else ""
     if state == "no data":
         return "No data: nothing was measured in this selection."
     if state == "nothing judged":
-        rest = f"; {gap}" if gap else ""
         return f"Nothing was judged: no limit applies to a value that was measured{rest}."
     if state == "passed":
         return f"All {counted(judged, 'result')} meet their limits."
     if state == "incomplete":
         return f"{counted(counts['passed'], 'result')} within limits, none broken; but {gap}."
     broken = ", ".join(f"{counts[level]} {level}" for level in WORST_FIRST if counts[level])
-    rest = f"; {gap}" if gap else ""
     number = judged - counts["passed"]
     verb = "breaks" if number == 1 else "break"
     return f"{number} of {counted(judged, 'result')} {verb} a limit: {broken}{rest}."

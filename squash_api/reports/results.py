@@ -23,7 +23,6 @@ MOST_RESULTS = 100_000
 
 _MOST_SINKS = 200_000
 _WORST_FIRST = attrgetter("order")
-Entries = Iterable[tuple[int, int, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ class Results:
     def take(
         self,
         jobs: Mapping[int, MeasuredJob],
-        entries: Entries,
+        entries: Iterable[tuple[int, int, float | None]],
         tags_of: Mapping[int, Mapping[str, str]],
     ) -> None:
         """Judge values: each a metric and a job, by their ids, and the value or None.

@@ -58,7 +58,7 @@ class Downsampler(Generic[Key]):
 
 
 class _Spans:
-    """The smallest and the largest value in each span of a series, of which there are `most`."""
+    """The smallest and the largest value in each of at most `most` spans of a series."""
 
     def __init__(self, points: list[Point], *, most: int) -> None:
         self._most = most

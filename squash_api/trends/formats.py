@@ -210,16 +210,8 @@ def _pyarrow() -> Any:
 def _parquet_schema(columns: Columns) -> Any:
     pa = _pyarrow()
     types = {"time": pa.timestamp("ns", tz="UTC"), "job": pa.int64(), "value": pa.float64()}
-    return pa.schema(
-        [
-            *((name, types.get(name, pa.string())) for name in _OWN_COLUMNS),
-            *((column_of(name), pa.string()) for name in columns.tags),
-            *(
-                (name, pa.string() if name.endswith(TEXT_SUFFIX) else pa.float64())
-                for name in columns.fields
-            ),
-        ]
-    )
+    types |= {name: pa.float64() for name in columns.fields if not name.endswith(TEXT_SUFFIX)}
+    return pa.schema([(name, types.get(name, pa.string())) for name in columns.names()])
 
 
 def _batch(items: Sequence[JobValues], columns: Columns, schema: Any) -> Any:

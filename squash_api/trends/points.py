@@ -127,7 +127,7 @@ class TrendPoints:
                 self._series[key] = [(point.time_ns, point.value, point.job_id) for point in kept]
 
     def choose(self, badness: Callable[[float], float]) -> list[TrendLine[Point]]:
-        """Choose what to show, sorted by tags; the worst by `badness` of a value get own lines."""
+        """Choose the lines, sorted by tags; series whose values have most `badness` get their own."""
         groups = self._groups()
         points = {
             name: [point for key in keys for point in self._series[key]]

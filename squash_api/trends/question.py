@@ -446,9 +446,15 @@ class _ReportReader(_Reader):
                 near = get_close_matches(name, ASKED["report"], n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
-            elif stripped:
+                continue
+            if stripped:
                 self.asked[name] = stripped
-                self._check(name, stripped)
+            if len(stripped) > 1 and not PARAMETERS[name].is_repeated:
+                self._refuse(name, f"'{name}' can be given only once")
+            if len(stripped) > _MOST_TEXTS:
+                self._refuse(name, f"'{name}' can be given at most {_MOST_TEXTS} times")
+            if any(len(text) > _LONGEST or _UNTEXT.search(text) for text in stripped):
+                self._refuse(name, f"'{name}' must have at most {_LONGEST} characters, and no NUL")
 
     def question(self) -> Question:
         names = [name for name in ASKED["report"] if not name.startswith(COMPARED)]
@@ -459,14 +465,6 @@ class _ReportReader(_Reader):
         """Read what to compare with: as `about`, but for other runs, releases or times."""
         names = [name for name in ASKED["report"] if name.startswith(COMPARED)]
         return replace(about, **self._parts(*names))
-
-    def _check(self, name: str, texts: Sequence[str]) -> None:
-        if len(texts) > 1 and not PARAMETERS[name].is_repeated:
-            self._refuse(name, f"'{name}' can be given only once")
-        if len(texts) > _MOST_TEXTS:
-            self._refuse(name, f"'{name}' can be given at most {_MOST_TEXTS} times")
-        if any(len(text) > _LONGEST or _UNTEXT.search(text) for text in texts):
-            self._refuse(name, f"'{name}' must have at most {_LONGEST} characters, and no NUL")
 
     def _time(self, row: Parameter) -> int | None:
         time_ns = super()._time(row)
