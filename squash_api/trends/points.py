@@ -127,7 +127,7 @@ class TrendPoints:
                 self._series[key] = [(point.time_ns, point.value, point.job_id) for point in kept]
 
     def choose(self, badness: Callable[[float], float]) -> list[TrendLine[Point]]:
-        """Choose the lines, sorted by tags; series whose values have most `badness` get their own."""
+        """Choose the lines, sorted by tags; the series with most `badness` have their own."""
         groups = self._groups()
         points = {
             name: [point for key in keys for point in self._series[key]]
