@@ -32,15 +32,15 @@ class Observatory(World):
 
     def define_metrics(self, *documents: dict[str, Any]) -> None:
         """Declare metrics."""
-        self.definitions.post_metrics(list(documents), ADA)
+        self.definitions.post("metric", list(documents), ADA)
 
     def define(self, *documents: dict[str, Any]) -> None:
         """Define specifications; they are as old as the test, whatever the clock says."""
-        self.definitions.post_specs(list(documents), ADA)
+        self.definitions.post("spec", list(documents), ADA)
 
     def redefine(self, name: str, document: dict[str, Any]) -> None:
         """Give a specification another definition."""
-        self.definitions.put_spec(name, document, ADA)
+        self.definitions.put("spec", name, document, ADA)
 
     def job(
         self,
