@@ -103,7 +103,7 @@ def post_metrics(site: SiteDep, account: AccountDep, document: JsonObjectDep) ->
     was measured before it was declared, perhaps in another unit, has its jobs sent to InfluxDB
     again.
     """
-    change = site.definitions.post_metrics(list_of(document, "metrics"), account)
+    change = site.definitions.post("metric", list_of(document, "metrics"), account)
     site.background.wake()
     return json_reply(
         changed_list(change, noun="metric"), status_code=201 if change.stored else 200
@@ -113,7 +113,7 @@ def post_metrics(site: SiteDep, account: AccountDep, document: JsonObjectDep) ->
 @router.get("/metric/{name}", response_model=MetricObject, responses=errors_of(404))
 def get_metric(name: str, site: SiteDep) -> Response:
     """Return a declared metric."""
-    return json_reply(_metric_object(site.definitions.get_metric(name)))
+    return json_reply(_metric_object(site.definitions.get("metric", name)))
 
 
 @router.post(
@@ -130,11 +130,11 @@ def post_metric(name: str, site: SiteDep, account: AccountDep, document: JsonObj
     declared differently, 400: use PUT.
     """
     require_key(document, "description")
-    change = site.definitions.post_metric(name, document, account)
+    change = site.definitions.post_one("metric", name, document, account)
     site.background.wake()
     return json_reply(
         {
-            **_metric_object(site.definitions.get_metric(name)),
+            **_metric_object(site.definitions.get("metric", name)),
             **changed_one(change, name=name, verb="created"),
         },
         status_code=201 if change.stored else 200,
@@ -156,11 +156,11 @@ def put_metric(name: str, site: SiteDep, account: AccountDep, document: JsonObje
     unit that the limit of one of its specifications does not convert to is refused.
     """
     require_key(document, "description")
-    change = site.definitions.put_metric(name, document, account)
+    change = site.definitions.put("metric", name, document, account)
     site.background.wake()
     return json_reply(
         {
-            **_metric_object(site.definitions.get_metric(name)),
+            **_metric_object(site.definitions.get("metric", name)),
             **changed_one(change, name=name, verb="changed"),
         }
     )
@@ -172,7 +172,7 @@ def delete_metric(name: str, site: SiteDep, account: AccountDep) -> Response:
 
     Its measurements and specifications stay, and new values are converted to its last unit.
     """
-    site.definitions.delete_metric(name, account)
+    site.definitions.delete("metric", name, account)
     return json_reply({"message": f"`{name}` deleted; its measurements and specifications stay."})
 
 

@@ -126,7 +126,7 @@ def post_specs(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> R
     Each is named `package.metric.name`, after a declared metric. Those that exist so already are
     left alone; if all do, the reply is 200. Jobs are judged by what was in force when they came.
     """
-    change = site.definitions.post_specs(list_of(document, "specs"), account)
+    change = site.definitions.post("spec", list_of(document, "specs"), account)
     return json_reply(
         changed_list(change, noun="specification"), status_code=201 if change.stored else 200
     )
@@ -135,7 +135,7 @@ def post_specs(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> R
 @router.get("/spec/{name}", response_model=SpecObject, responses=errors_of(404))
 def get_spec(name: str, site: SiteDep) -> Response:
     """Return a specification in force."""
-    return json_reply(_spec_object(site.definitions.get_spec(name)))
+    return json_reply(_spec_object(site.definitions.get("spec", name)))
 
 
 @router.post(
@@ -150,10 +150,10 @@ def post_spec(name: str, site: SiteDep, account: AccountDep, document: JsonObjec
 
     If it exists so already the reply is 200; if it exists with another definition, 400: use PUT.
     """
-    change = site.definitions.post_spec(name, document, account)
+    change = site.definitions.post_one("spec", name, document, account)
     return json_reply(
         {
-            **_spec_object(site.definitions.get_spec(name)),
+            **_spec_object(site.definitions.get("spec", name)),
             **changed_one(change, name=name, verb="created"),
         },
         status_code=201 if change.stored else 200,
@@ -172,10 +172,10 @@ def put_spec(name: str, site: SiteDep, account: AccountDep, document: JsonObject
     What the body leaves out is left out. Jobs that came before are judged as before, unless
     `?specs=now` asks otherwise.
     """
-    change = site.definitions.put_spec(name, document, account)
+    change = site.definitions.put("spec", name, document, account)
     return json_reply(
         {
-            **_spec_object(site.definitions.get_spec(name)),
+            **_spec_object(site.definitions.get("spec", name)),
             **changed_one(change, name=name, verb="changed"),
         }
     )
@@ -184,7 +184,7 @@ def put_spec(name: str, site: SiteDep, account: AccountDep, document: JsonObject
 @router.delete("/spec/{name}", response_model=Message, responses=errors_of(401, 403, 404, 409))
 def delete_spec(name: str, site: SiteDep, account: AccountDep) -> Response:
     """Take a specification out of force. For its owner and admins."""
-    site.definitions.delete_spec(name, account)
+    site.definitions.delete("spec", name, account)
     return json_reply({"message": f"`{name}` deleted."})
 
 
