@@ -40,7 +40,7 @@ class TakesLines(Protocol):
     def is_delivering(self) -> bool:
         """Tell whether to write here."""
 
-    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write lines, or raise an `InfluxError`."""
 
 
@@ -160,7 +160,7 @@ class Watch(Reader):
 
     def _write(self, outlet: TakesLines, lines: Sequence[str]) -> None:
         for start in range(0, len(lines), _BATCH):
-            for rejected in outlet.write_beside(lines[start : start + _BATCH]):
+            for rejected in outlet.write_extra(lines[start : start + _BATCH]):
                 _log.error(
                     "InfluxDB refused a point of the service's own",
                     target=outlet.name,

@@ -44,7 +44,7 @@ def test_the_message_of_one_definition_says_what_was_done(change: Change, messag
 @pytest.mark.parametrize("is_null", [False, True])
 def test_a_body_without_its_list_lacks_a_field(calls: Calls, key: str, *, is_null: bool) -> None:
     reply = calls("POST", f"/{key}", {key: None} if is_null else {})
-    assert (reply.status_code, reply.json()["code"]) == (400, "missing_field")
+    assert (reply.status_code, reply.json()["code"]) == (400, "missing_parameter")
 
 
 @pytest.mark.parametrize("key", ["metrics", "specs"])

@@ -112,7 +112,7 @@ class FakeOutlet:
         """Tell whether to write here."""
         return self.is_in_charge
 
-    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Take lines, or fail."""
         if not self.is_up:
             raise InfluxUnavailableError("connection refused")
