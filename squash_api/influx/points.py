@@ -123,7 +123,7 @@ def _encoded_key(key: str) -> str:
 
 @dataclass(slots=True)
 class _Part:
-    """The values of one measurement: how its line starts, their keys and their places in the job."""
+    """The values of one measurement: the start of its line, their keys and places in the job."""
 
     measurement: str
     start: str
