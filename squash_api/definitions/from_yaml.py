@@ -51,8 +51,8 @@ def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) ->
         With every problem in the packages; nothing is stored.
     """
     package = _load(directories, schema)
-    contents = [*package.metrics.values(), *package.specifications.values()]
-    proposals = [Proposal(content) for content in contents]
+    proposals = [Proposal(metric) for metric in package.metrics.values()]
+    proposals += [Proposal(specification) for specification in package.specifications.values()]
     change = record.write(lambda connection: _store_changes(connection, proposals))
     if change != YamlChange():
         _log.info(
