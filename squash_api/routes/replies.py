@@ -3,10 +3,10 @@
 orjson writes every number as the shortest text that reads back the same.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import structlog
@@ -57,16 +57,7 @@ def date_text(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class FailurePage(Protocol):
-    """Makes the page for a failure."""
-
-    def __call__(
-        self, request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
-    ) -> Response:
-        """Make it."""
-
-
-def add_failure_handlers(app: FastAPI, *, page: FailurePage) -> None:
+def add_failure_handlers(app: FastAPI, *, page: Callable[..., Response]) -> None:
     """Answer every failure with the one body, or with a page for people."""
     app.state.failure_page = page
     for kind, answer in _ANSWERS.items():
@@ -91,8 +82,10 @@ def _failure(
 ) -> Response:
     """Make the one body of all failures, or a page that says the same."""
     if request.method == "GET" and prefers_html(request.headers.get("accept")):
-        page: FailurePage = request.app.state.failure_page
-        return page(request, status_code, message=message, detail=detail)
+        page: Response = request.app.state.failure_page(
+            request, status_code, message=message, detail=detail
+        )
+        return page
     reply = json_reply(
         {
             "message": message,

@@ -201,21 +201,7 @@ class Watch(Reader):
             )
             for item in changed
         ]
-        return lines + [
-            standing_line(
-                item.metric,
-                item.tags,
-                value=None,
-                margin=None,
-                limit=None,
-                severity=0,
-                broken=(),
-                run_id=None,
-                squash_url=None,
-                time_ns=time_ns,
-            )
-            for item in gone
-        ]
+        return lines + [standing_line(item.metric, item.tags, time_ns=time_ns) for item in gone]
 
     def _link(self, job_id: int) -> str:
         return f"{self._squash_url}/job/{job_id}"
