@@ -101,12 +101,12 @@ def clean_credential(text: str, *, field: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise _invalid(field, "holds characters that cannot be encoded") from None
+        raise _invalid(field, "contains characters that cannot be encoded") from None
     # The JSON decoder replaces lone surrogates by U+FFFD.
     if "\ufffd" in text:
-        raise _invalid(field, "holds characters that cannot be encoded")
+        raise _invalid(field, "contains characters that cannot be encoded")
     if "\0" in text:
-        raise _invalid(field, "holds a NUL character")
+        raise _invalid(field, "contains a NUL character")
     if size <= MAX_BYTES:
         text = unicodedata.normalize("NFKC", text)
         size = len(text.encode())
@@ -131,9 +131,9 @@ def clean_new_name(name: str) -> str:
     if len(name) > MAX_NAME:
         raise _invalid("username", f"is longer than {MAX_NAME} characters")
     if name != name.strip():
-        raise _invalid("username", "begins or ends with a blank")
+        raise _invalid("username", "begins or ends with a space")
     if not name.isprintable():
-        raise _invalid("username", "holds characters that cannot be printed")
+        raise _invalid("username", "contains characters that cannot be printed")
     if "/" in name or name in {".", ".."}:
         raise _invalid("username", "cannot be part of a URL")
     return name

@@ -163,7 +163,7 @@ def _parse_basic(text: str) -> PasswordCredentials:
         plain = raw.decode("latin-1")
     name, colon, password = plain.partition(":")
     if not colon:
-        _refuse("Basic credentials hold no password", error="Invalid JWT header")
+        _refuse("Basic credentials contain no password", error="Invalid JWT header")
     return PasswordCredentials(name, password)
 
 

@@ -40,7 +40,7 @@ class Counters:
             "squash_delivery_oldest_seconds", "Age of the oldest job not yet delivered."
         )
         self._quarantined = self._gauge(
-            "squash_delivery_quarantined", "Points refused by InfluxDB for good."
+            "squash_delivery_quarantined", "Points that InfluxDB permanently refused."
         )
         self._up = self._gauge("squash_delivery_up", "1 unless something holds up delivery.")
 

@@ -204,6 +204,7 @@ _TABLE = (
         post_errors=(400, 401, 404, 409, 413, 415, 422),
     ),
 )
+# The texts of the OpenAPI document, by operation.
 _TEXTS = {
     "post_metrics": """Declare metrics, all or none.
 

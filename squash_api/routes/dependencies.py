@@ -64,7 +64,7 @@ async def _page(
     ] = None,
 ) -> Page:
     if after is not None and "\0" in after:
-        raise wrong_cursor("must hold no NUL", "value_error")
+        raise wrong_cursor("must contain no NUL", "value_error")
     return Page(limit, after)
 
 
@@ -182,7 +182,7 @@ async def _json_object(request: Request) -> dict[str, Any]:
         # Raises what a job's body would have raised, with line and column.
         decode_json(body)
         # Unlike those of a job, these numbers and texts are not changed so that they can be stored.
-        message = f"The body holds what cannot be stored: {error}"
+        message = f"The body contains something that cannot be stored: {error}"
         raise InvalidInputError(
             f"{message}.", detail=[Detail(("body", error.pos), message, "json_invalid")]
         ) from None
