@@ -1,6 +1,6 @@
 """R2: values a second visible in InfluxDB, end to end / raw `/write`, one request per job.
 
-Both sides speak to InfluxDB over one connection, as a drainer does. How it compares with raw writes
+Both sides speak to InfluxDB over one connection, as an outlet does. How it compares with raw writes
 over four connections is shown beside it.
 """
 

@@ -16,16 +16,13 @@ from squash_api.pages.addresses import PAGES
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
-    events,
+    definitions,
     health,
     jobs,
     measurements,
-    metrics,
     reports,
     root,
     runs,
-    specifications,
-    status,
 )
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
@@ -40,14 +37,14 @@ _ROUTERS = (
     jobs.router,
     accounts.router,
     root.router,
-    metrics.router,
-    specifications.router,
+    definitions.metrics_router,
+    definitions.specifications_router,
     measurements.router,
-    status.router,
+    jobs.status_router,
     runs.router,
     reports.router,
     health.router,
-    events.router,
+    jobs.events_router,
     root.documentation_router,
     assets.router,
     metric.router,

@@ -246,7 +246,8 @@ def job_report(
     revision = None if is_now else row.revision
     metrics.refresh()
     schema = metrics.schema
-    declared = definitions.metrics_in_force(revision)
+    in_force = definitions.in_force.at(revision)
+    declared = in_force.declared
     measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
@@ -255,8 +256,7 @@ def job_report(
     }
     known = {name: metric for name, metric in measured.items() if metric is not None}
     outcome = assess(job, metrics=known, schema=schema)
-    in_force = definitions.specifications_in_force(revision)
     values = {name: outcome.values.get(name) for name in known}
     units = {name: metric.unit or "" for name, metric in known.items()}
-    specifications = [spec for name in known for spec in in_force.get(name, ())]
+    specifications = [spec for name in known for spec in in_force.by_metric.get(name, ())]
     return judge_job(values, units, specifications, schema.context(job.meta), schema)

@@ -40,7 +40,7 @@ class TakesLines(Protocol):
     def is_delivering(self) -> bool:
         """Tell whether to write here."""
 
-    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write lines, or raise an `InfluxError`."""
 
 
@@ -160,7 +160,7 @@ class Watch(Reader):
 
     def _write(self, outlet: TakesLines, lines: Sequence[str]) -> None:
         for start in range(0, len(lines), _BATCH):
-            for rejected in outlet.write_beside(lines[start : start + _BATCH]):
+            for rejected in outlet.write_extra(lines[start : start + _BATCH]):
                 _log.error(
                     "InfluxDB refused a point of the service's own",
                     target=outlet.name,
@@ -201,21 +201,7 @@ class Watch(Reader):
             )
             for item in changed
         ]
-        return lines + [
-            standing_line(
-                item.metric,
-                item.tags,
-                value=None,
-                margin=None,
-                limit=None,
-                severity=0,
-                broken=(),
-                run_id=None,
-                squash_url=None,
-                time_ns=time_ns,
-            )
-            for item in gone
-        ]
+        return lines + [standing_line(item.metric, item.tags, time_ns=time_ns) for item in gone]
 
     def _link(self, job_id: int) -> str:
         return f"{self._squash_url}/job/{job_id}"

@@ -205,7 +205,7 @@ def test_the_clock_goes_on_when_the_limit_changes(site: Observatory) -> None:
 def test_a_specification_that_is_taken_back_and_comes_again_begins_anew(
     site: Observatory,
 ) -> None:
-    site.definitions.delete_spec("p.a.design", ADA)
+    site.definitions.delete("spec", "p.a.design", ADA)
     assert site.late() == {}
     site.define(expecting())
     assert site.late()[()].age_s == 0.0

@@ -213,7 +213,7 @@ def test_another_limit_is_judged_by_at_once(site: Observatory) -> None:
     assert site.stand()["p.a", HSC].severity == 0
     site.redefine("p.a.design", spec(value=3.0))
     assert site.stand()["p.a", HSC].severity == 2
-    site.definitions.delete_spec("p.a.design", ADA)
+    site.definitions.delete("spec", "p.a.design", ADA)
     assert site.stand()["p.a", HSC].limit is None
 
 
@@ -221,7 +221,7 @@ def test_another_unit_converts_value_and_limit(site: Observatory) -> None:
     site.define(spec(value=5.0))
     site.job(4.0)
     before = site.stand()["p.a", HSC]
-    site.definitions.put_metric("p.a", metric("p.a", unit="mag"), ADA)
+    site.definitions.put("metric", "p.a", metric("p.a", unit="mag"), ADA)
     site.derive()
     after = site.stand()["p.a", HSC]
     assert after.value == pytest.approx(0.004)
