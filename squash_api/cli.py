@@ -64,7 +64,7 @@ def _make_app() -> typer.Typer:
     groups = {name: _group(text) for name, text in _GROUPS.items()}
     for path, (_, line) in COMMANDS.items():
         group, _, name = path.rpartition(" ")
-        (groups[group] if group else app).command(name, cls=_later(path), help=line)(_nothing)
+        (groups[group] if group else app).command(name, cls=_later(path), help=line)(lambda: None)
     for name, inner in groups.items():
         app.add_typer(inner, name=name)
     return app
@@ -94,10 +94,6 @@ def _later(path: str) -> type[TyperCommand]:
             return load(path).make_context(*given, **named)
 
     return Later
-
-
-def _nothing() -> None:
-    """Stand in for the function of a command."""
 
 
 app = _make_app()

@@ -10,15 +10,13 @@ import typer
 from squash_api.commands.specs import load_sound
 from squash_api.commands.terminal import (
     AsJson,
-    add_row,
     fail,
     failing,
-    make_table,
     print_json,
     print_table,
     tracked,
 )
-from squash_api.metrics_packages.loading import load_metrics_packages
+from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.reports.backtest import (
     Backtest,
     SpecificationSet,
@@ -27,7 +25,7 @@ from squash_api.reports.backtest import (
     set_of_package,
 )
 from squash_api.reports.backtest import backtest as judge_by_both
-from squash_api.reports.backtest_report import Section, sections, summary, to_json, to_markdown
+from squash_api.reports.backtest_report import sections, summary, to_json, to_markdown
 from squash_api.schema.text import tag_text
 from squash_api.settings import load_settings
 from squash_api.site import Site
@@ -75,18 +73,29 @@ def backtest(
         fail(f"'{since}' is neither a duration like 90d nor a date like 2026-11-01")
     if as_json and as_markdown:
         fail("--json and --markdown exclude each other")
-    metrics = metric or []
     with failing(), Site(load_settings()) as site:
         package = load_sound(directories, schema=site.schema)
-        outcome = judge_by_both(
-            site.record,
-            tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
-            old=_old_set(old or [], site, metrics),
-            new=set_of_package(package, record=site.record, schema=site.schema, metrics=metrics),
-            schema=site.schema,
-            dataset=None if dataset is None else tag_text(dataset),
-        )
+        outcome = _judge(package, old or [], metric or [], dataset, site=site, since_ns=since_ns)
     _print(outcome, since_ns, is_all=every, as_markdown=as_markdown, as_json=as_json)
+
+
+def _judge(
+    package: MetricsPackage,
+    old: list[Path],
+    metrics: list[str],
+    dataset: str | None,
+    *,
+    site: Site,
+    since_ns: int,
+) -> Backtest:
+    return judge_by_both(
+        site.record,
+        tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
+        old=_old_set(old, site, metrics),
+        new=set_of_package(package, record=site.record, schema=site.schema, metrics=metrics),
+        schema=site.schema,
+        dataset=None if dataset is None else tag_text(dataset),
+    )
 
 
 def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> SpecificationSet:
@@ -116,17 +125,8 @@ def _print(
         return
     typer.echo(title)
     for section in found:
-        _print_section(section)
-
-
-def _print_section(section: Section) -> None:
-    typer.echo(f"\n{section.title}")
-    if section.rows:
-        table = make_table(
-            *section.columns, right=[name for name in section.columns if name in _RIGHT]
-        )
-        for row in section.rows:
-            add_row(table, *row)
-        print_table(table)
-    for note in section.notes:
-        typer.echo(note)
+        typer.echo(f"\n{section.title}")
+        if section.rows:
+            print_table(section.columns, section.rows, right=_RIGHT)
+        for note in section.notes:
+            typer.echo(note)

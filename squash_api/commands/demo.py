@@ -17,9 +17,7 @@ import typer
 
 from squash_api.client import SquashClientError
 from squash_api.commands.terminal import (
-    add_row,
     fail,
-    make_table,
     print_error,
     print_table,
     tracked,
@@ -66,10 +64,11 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Start a private service, fill it with made-up history, judge a new job, and stay up.
+    """Start a private service with made-up history.
 
-    Everything is in a temporary directory and on loopback ports, and is deleted at the end. Values
-    go to the InfluxDB of SQUASH_INFLUX_URL, else to a private influxd if one is on PATH.
+    A new job is judged, and the service stays up. Everything is in a temporary directory and on
+    loopback ports, and is deleted at the end. Values go to the InfluxDB of SQUASH_INFLUX_URL, else
+    to a private influxd if one is on PATH.
 
     Exit code: 0 success, 1 something failed, 130 stopped before the verdicts.
     """
@@ -150,33 +149,31 @@ def _dispatch(
 
 
 def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
-    table = make_table(
-        "status", "specification", "value", "limit", "level", "margin", right=("value", "margin")
-    )
+    rows = []
     for verdict in verdicts:
         unit, value, margin = (verdict[key] for key in ("unit", "value", "margin"))
         limit = shown_criterion(verdict, unit)
-        add_row(
-            table,
+        row = (
             verdict["status"],
             verdict["specification"],
             "" if value is None else f"{value:.4g} {unit}".rstrip(),
             "" if limit is None else f"{limit.words(number_text, is_ascii=True)} {unit}".rstrip(),
             verdict["level"],
             "" if margin is None else f"{margin:+.0%}",
-            style=_style(verdict),
         )
+        rows.append(row)
     typer.echo()
-    print_table(table)
+    columns = ("status", "specification", "value", "limit", "level", "margin")
+    print_table(columns, rows, right=("value", "margin"), style=_style)
     counts = Counter(verdict["status"] for verdict in verdicts)
     shown = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not measured"))
     typer.echo(f"{len(verdicts)} specifications apply to the new job: {shown}.\n")
 
 
-def _style(verdict: dict[str, Any]) -> str:
-    if verdict["status"] == "failed":
-        return _STYLES_OF_FAILED[verdict["level"]]
-    return "green" if verdict["status"] == "passed" else "dim"
+def _style(row: Sequence[str]) -> str:
+    if row[0] == "failed":
+        return _STYLES_OF_FAILED[row[4]]
+    return "green" if row[0] == "passed" else "dim"
 
 
 def _print_places(

@@ -11,9 +11,7 @@ from squash_api.commands.generate import Inputs, with_inputs
 from squash_api.commands.specs import limit_text
 from squash_api.commands.terminal import (
     AsJson,
-    add_row,
     fail,
-    make_table,
     options_as,
     print_json,
     print_table,
@@ -181,10 +179,13 @@ def _print_differences(comparison: Comparison) -> None:
     if not comparison.differences:
         typer.echo(f"{len(comparison.generated)} objects, all the same")
         return
-    table = make_table("kind", "name", "file", "server", "remark")
-    for item in comparison.differences:
-        add_row(table, item.kind, item.name, item.file, item.server, item.remark)
-    print_table(table)
+    print_table(
+        ("kind", "name", "file", "server", "remark"),
+        [
+            (item.kind, item.name, item.file, item.server, item.remark)
+            for item in comparison.differences
+        ],
+    )
     typer.echo(f"{len(comparison.differences)} differences")
 
 

@@ -9,10 +9,8 @@ import typer
 
 from squash_api.commands.terminal import (
     AsJson,
-    add_row,
     fail,
     failing,
-    make_table,
     print_json,
     print_table,
 )
@@ -53,11 +51,13 @@ def list_specifications(directories: _Directories, *, as_json: AsJson = False) -
     if as_json:
         print_json([_summary(item) for item in found])
     else:
-        table = make_table("specification", "test", "level", "tags", "metadata query")
-        for item in found:
-            query = ", ".join(f"{key}={value}" for key, value in item.metadata_query.items())
-            add_row(table, item.name, limit_text(item), item.level, " ".join(item.tags), query)
-        print_table(table)
+        print_table(
+            ("specification", "test", "level", "tags", "metadata query"),
+            [
+                (item.name, limit_text(item), item.level, " ".join(item.tags), _query_text(item))
+                for item in found
+            ],
+        )
     if package.problems:
         fail(f"{len(package.problems)} problems: run squash specs check", code=1)
 
@@ -96,7 +96,7 @@ def show(
         "test": limit_text(item),
         "level": item.level,
         "tags": ", ".join(item.tags) or "none",
-        "applies to": _query_text(item),
+        "applies to": _query_text(item, joint=" = ", end="\n") or "every job",
         "alert": _keys_text(document.get("alert")),
         "expect": _keys_text(document.get("expect")),
         "written in": str(item.source),
@@ -157,9 +157,8 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _query_text(specification: Specification) -> str:
-    terms = [f"{key} = {value}" for key, value in specification.metadata_query.items()]
-    return "\n".join(terms) or "every job"
+def _query_text(specification: Specification, *, joint: str = "=", end: str = ", ") -> str:
+    return end.join(f"{key}{joint}{value}" for key, value in specification.metadata_query.items())
 
 
 def _keys_text(part: dict[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ errors, notes and progress bars to standard error.
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, NoReturn, TypeVar, get_args
@@ -105,22 +105,24 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def print_table(table: Table) -> None:
-    """Print a table; lines are folded to the width of the screen, but not in a file or pipe."""
-    _console().print(table)
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    style: Callable[[Sequence[str]], str | None] = lambda _row: None,
+) -> None:
+    """Print rows of plain text, in which square brackets are not markup.
 
-
-def make_table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """Make an empty table; the columns named in `right` are aligned right."""
+    The columns named in `right` are aligned right; `style` chooses the style of a row. Lines are
+    folded to the width of a screen, but not in a file or a pipe.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
-def add_row(table: Table, *cells: str, style: str | None = None) -> None:
-    """Add a row of plain text, in which square brackets are not markup."""
-    table.add_row(*map(Text, cells), style=style)
+    for row in rows:
+        table.add_row(*map(Text, row), style=style(row))
+    _console().print(table)
 
 
 def tracked(items: Sequence[Item], *, what: str) -> Iterator[Item]:

@@ -69,10 +69,7 @@ def given_influx(variables: Mapping[str, str]) -> Influx | None:
 def find_influxd(path: str | None = None) -> tuple[str | None, str]:
     """Look for an influxd of InfluxDB 1.x, on PATH or on the search path given.
 
-    Returns
-    -------
-    tuple
-        The program and its version, or None and the reason why there is none.
+    Gives the program and its version, or None and the reason why there is none.
     """
     program = shutil.which("influxd", path=path)
     if program is None:
@@ -90,13 +87,7 @@ def find_influxd(path: str | None = None) -> tuple[str | None, str]:
 
 @contextmanager
 def private_influxd(program: str, *, directory: Path, stop: Stop) -> Iterator[Influx]:
-    """Run an influxd on free loopback ports with its data in a directory; it reports nothing home.
-
-    Raises
-    ------
-    DemoError
-        If it does not start.
-    """
+    """Run an influxd on free loopback ports with its data in a directory; it reports nothing."""
 
     def start(port: int) -> Child:
         path = directory / "influxdb.conf"

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
 import httpx
@@ -64,12 +63,8 @@ def stopped_by_signals() -> Iterator[Stop]:
     A signal that is ignored stays ignored, as `nohup` needs.
     """
     stop = Stop()
-
-    def request(_number: int, _frame: FrameType | None) -> None:
-        stop.request()
-
     handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, request) for number in handled}
+    previous = {number: signal.signal(number, lambda *_: stop.request()) for number in handled}
     try:
         yield stop
     finally:
@@ -131,15 +126,7 @@ class Child:
             return self._process.wait()
 
     def wait_for(self, is_ready: Callable[[], bool], *, stop: Stop, timeout_s: float) -> None:
-        """Wait until it is ready.
-
-        Raises
-        ------
-        DemoError
-            If it ends first, or is not ready in time.
-        Stopped
-            If the demo is to stop.
-        """
+        """Wait until it is ready; `DemoError` if it ends first, or is not ready in time."""
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             self.check()
@@ -175,17 +162,8 @@ def running_server(
     """Run a server until the context ends; it is ready when it answers at `path`.
 
     If it does not start because another program has taken its port since the port was chosen
-    (`is_taken`), it is started again on another port.
-
-    Yields
-    ------
-    tuple
-        Its root URL, without a trailing slash, and its process.
-
-    Raises
-    ------
-    DemoError
-        If it does not start, with the end of its log.
+    (`is_taken`), it is started again on another port. Yields its root URL, without a trailing
+    slash, and its process.
     """
     for left in reversed(range(_ATTEMPTS)):
         port = choose_port()

@@ -1,4 +1,7 @@
-"""The demo's service: starting it, registering a user, sending jobs and reading the verdicts."""
+"""The demo's service: starting it, registering a user, sending jobs and reading the verdicts.
+
+Whatever fails here raises `DemoError`; what fails in the client, `SquashClientError`.
+"""
 
 import secrets
 import sys
@@ -61,11 +64,6 @@ def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
     """Find the metrics packages to load: those given, else all in `specs` of the directory.
 
     If there are none, `specs` is looked for next to the Python package, where a checkout has it.
-
-    Raises
-    ------
-    DemoError
-        If there is none.
     """
     if given:
         missing = [str(path) for path in given if not path.is_dir()]
@@ -125,11 +123,6 @@ def running_service(
         Environment of this process. The settings of SQuaSH in it are left out.
     influx_variables
         Settings of the InfluxDB to deliver to; empty without one.
-
-    Raises
-    ------
-    DemoError
-        If it does not start, with the end of its log.
     """
 
     def start(chosen: int) -> Child:
@@ -163,13 +156,7 @@ def _choose_port(port: int | None) -> int:
 
 
 def register_user(service: Service) -> User:
-    """Register the demo's user with a new random password.
-
-    Raises
-    ------
-    DemoError
-        If the service refuses, or does not answer.
-    """
+    """Register the demo's user with a new random password."""
     user = User(_USER, secrets.token_urlsafe(12))
     try:
         response = httpx.post(
@@ -215,15 +202,7 @@ def send_days(squash: Squash, days: Iterable[Sequence[Job]], *, stop: Stop) -> I
 
 
 def judge(squash: Squash, job: Job, *, timeout_s: float = 30.0) -> Judged:
-    """Send a job, wait until it is in InfluxDB if there is one, and fetch its verdicts.
-
-    Raises
-    ------
-    DemoError
-        If the service gives no id for the job.
-    SquashClientError
-        If the service refuses the job or cannot be reached.
-    """
+    """Send a job, wait until it is in InfluxDB if there is one, and fetch its verdicts."""
     reply = squash.send(job, strict=True)
     if reply.job_id is None:
         raise DemoError(f"the service accepted a job without an id: {reply.message}")
