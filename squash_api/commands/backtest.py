@@ -89,18 +89,17 @@ def _judge(
     since_ns: int,
 ) -> Backtest:
     return judge_by_both(
-        site.record,
-        tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
+        site.reader,
+        tracked(jobs_to_judge(site.reader, since_ns=since_ns), what="judging"),
         old=_old_set(old, site, metrics),
-        new=set_of_package(package, record=site.record, schema=site.schema, metrics=metrics),
-        schema=site.schema,
+        new=set_of_package(site.reader, package, metrics=metrics),
         dataset=None if dataset is None else tag_text(dataset),
     )
 
 
 def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> SpecificationSet:
     if not directories:
-        in_force = set_in_force(site.record, schema=site.schema, metrics=metrics)
+        in_force = set_in_force(site.reader, site.definitions.in_force, metrics=metrics)
         if in_force.specifications or not site.settings.specs:
             return in_force
     chosen = directories or list(site.settings.specs)
@@ -109,7 +108,7 @@ def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> Specifi
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
         fail(f"the specifications to compare with have problems:\n{lines}")
-    return set_of_package(package, record=site.record, schema=site.schema, metrics=metrics)
+    return set_of_package(site.reader, package, metrics=metrics)
 
 
 def _print(
