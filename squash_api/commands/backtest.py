@@ -8,15 +8,8 @@ from typing import Annotated
 import typer
 
 from squash_api.commands.specs import load_sound
-from squash_api.commands.terminal import (
-    AsJson,
-    fail,
-    failing,
-    print_json,
-    print_table,
-    tracked,
-)
-from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table, tracked
+from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.backtest import (
     Backtest,
     SpecificationSet,
@@ -104,10 +97,8 @@ def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> Specifi
             return in_force
     chosen = directories or list(site.settings.specs)
     # An expired mute is not a problem in the old specifications.
-    package = load_metrics_packages(chosen, schema=site.schema, today=date.min)
-    if package.problems:
-        lines = "\n".join(str(problem) for problem in package.problems)
-        fail(f"the specifications to compare with have problems:\n{lines}")
+    refusal = "the specifications to compare with have problems:"
+    package = load_sound(chosen, schema=site.schema, today=date.min, refusal=refusal)
     return set_of_package(site.reader, package, metrics=metrics)
 
 

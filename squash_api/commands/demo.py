@@ -16,12 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from squash_api.client import SquashClientError
-from squash_api.commands.terminal import (
-    fail,
-    print_error,
-    print_table,
-    tracked,
-)
+from squash_api.commands.terminal import fail, print_error, print_table, tracked
 from squash_api.demo.history import History, make_history, run_id_of
 from squash_api.demo.influxdb import Influx, find_influxd, given_influx, private_influxd
 from squash_api.demo.processes import DemoError, Stop, Stopped, stopped_by_signals

@@ -44,6 +44,7 @@ _WaitSeconds = Annotated[float, typer.Option(min=0.0, help="How long to wait for
 _Retries = Annotated[
     int, typer.Option(min=0, help="How often to try again while the service is unavailable.")
 ]
+_Change = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -163,7 +164,7 @@ def _password() -> str:
 
 
 def _send_all(
-    squash: Squash, files: Sequence[Path], *, change: Callable[..., dict[str, Any]], strict: bool
+    squash: Squash, files: Sequence[Path], *, change: _Change, strict: bool
 ) -> Iterator[Outcome]:
     """Send the files one by one; once the service is unreachable, the rest are not tried."""
     lost: SquashClientError | None = None
@@ -186,14 +187,7 @@ def _send_all(
         yield outcome
 
 
-def _send(
-    squash: Squash,
-    path: Path,
-    outcome: Outcome,
-    *,
-    change: Callable[..., dict[str, Any]],
-    strict: bool,
-) -> None:
+def _send(squash: Squash, path: Path, outcome: Outcome, *, change: _Change, strict: bool) -> None:
     document, nulls = read_job_file(path)
     if nulls:
         outcome.notes.append(f"{nulls} NaN or infinite numbers were sent as null")

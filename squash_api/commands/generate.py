@@ -10,13 +10,7 @@ import typer
 
 from squash_api.commands.specs import load_sound
 from squash_api.commands.terminal import fail, failing, options_as
-from squash_api.generate.files import (
-    FilesError,
-    file_problems,
-    find_drift,
-    make_files,
-    write_files,
-)
+from squash_api.generate.files import FilesError, file_problems, find_drift, make_files, write_files
 from squash_api.generate.outputs import OUTPUTS
 from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema

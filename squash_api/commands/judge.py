@@ -6,19 +6,14 @@ from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import (
-    AsJson,
-    fail,
-    failing,
-    print_json,
-    print_table,
-)
+from squash_api.commands.specs import load_sound
+from squash_api.commands.terminal import AsJson, fail, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job, path_text
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
-from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric
@@ -53,7 +48,9 @@ def judge(
     Exit code: 0 no limit of the level or worse is broken, 1 at least one is, 2 unusable input.
     """
     job = _read_job(file)
-    verdicts, skipped = judge_file(job, _load_specs(specs), tags=tag or [])
+    # An expired mute does not matter here.
+    package = load_sound(specs, today=date.min, refusal="the specifications have problems:")
+    verdicts, skipped = judge_file(job, package, tags=tag or [])
     violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
     if junit is not None:
         try:
@@ -119,16 +116,6 @@ def _read_job(path: Path) -> Job:
     except SquashError as error:
         places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
         fail("\n".join([f"{path}: {error.message}", *places]))
-
-
-def _load_specs(directories: list[Path]) -> MetricsPackage:
-    """Load the packages; problems end the command, since limits may be missing."""
-    with failing():
-        # An expired mute does not matter here.
-        package = load_metrics_packages(directories, today=date.min)
-    if package.problems:
-        fail("\n  ".join(["the specifications have problems:", *map(str, package.problems)]))
-    return package
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:

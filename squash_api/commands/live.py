@@ -9,13 +9,7 @@ import typer
 
 from squash_api.commands.generate import Inputs, with_inputs
 from squash_api.commands.specs import limit_text
-from squash_api.commands.terminal import (
-    AsJson,
-    fail,
-    options_as,
-    print_json,
-    print_table,
-)
+from squash_api.commands.terminal import AsJson, fail, options_as, print_json, print_table
 from squash_api.generate.comparison import Comparison, Step, compare, server_of
 from squash_api.generate.comparison import push as push_all
 from squash_api.generate.files import FilesError, task_of

@@ -7,13 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from squash_api.commands.terminal import (
-    AsJson,
-    fail,
-    failing,
-    print_json,
-    print_table,
-)
+from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
 from squash_api.schema.names import Schema
@@ -108,11 +102,20 @@ def show(
 
 
 def load_sound(
-    directories: list[Path], *, schema: Schema, today: date | None = None
+    directories: list[Path],
+    *,
+    schema: Schema = Schema(),
+    today: date | None = None,
+    refusal: str | None = None,
 ) -> MetricsPackage:
-    """Load metrics packages, or end the command: 1 with their problems, 2 if it cannot be done."""
+    """Load metrics packages, or end the command: 1 with their problems, 2 if it cannot be done.
+
+    With a `refusal` the problems are an error that begins with it, and the exit code is always 2.
+    """
     with failing():
         package = load_metrics_packages(directories, schema=schema, today=today)
+    if package.problems and refusal is not None:
+        fail("\n  ".join([refusal, *map(str, package.problems)]))
     if package.problems:
         _print_problems(package)
         count = len(package.problems)

@@ -10,12 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from squash_api.accounts.accounts import Accounts
-from squash_api.commands.terminal import (
-    AsJson,
-    failing,
-    print_json,
-    print_table,
-)
+from squash_api.commands.terminal import AsJson, failing, print_json, print_table
 from squash_api.errors import InvalidInputError
 from squash_api.record.users import UserRow
 from squash_api.settings import load_settings
