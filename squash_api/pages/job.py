@@ -1,6 +1,6 @@
 """The page of a job: what it measured, how that was judged, and what may have changed it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -11,7 +11,6 @@ from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.index.reader import View
-from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.alerts import WORST_FIRST
@@ -19,7 +18,7 @@ from squash_api.judging.limits import Verdict
 from squash_api.judging.wording import number_text
 from squash_api.pages.blobs import BlobData, Numbers, chosen, read_blob
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
-from squash_api.pages.rendering import query_text, render
+from squash_api.pages.rendering import render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Metrics
@@ -61,8 +60,9 @@ def _page(request: Request, job_id: int) -> Response:
         names = [target.name for target in site.settings.targets]
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
-    verdicts = job_report(
-        row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now
+    verdicts = sorted(
+        job_report(row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now),
+        key=attrgetter("order"),
     )
     context = site.metrics.schema.context(job.meta)
     place = place_of(site.reader, site.states, job_id, revision=revision)
@@ -76,9 +76,9 @@ def _page(request: Request, job_id: int) -> Response:
         job_id=job_id,
         row=row,
         is_now=is_now,
-        verdicts=sorted(verdicts, key=attrgetter("order")),
+        verdicts=verdicts,
         counts=_counts(verdicts),
-        measurements=_measurements(job_id, job, verdicts, site.metrics),
+        measurements=list(_measurements(job_id, job, verdicts, site.metrics)),
         context=context,
         run=_run(context),
         place=place,
@@ -90,7 +90,6 @@ def _page(request: Request, job_id: int) -> Response:
         more_blobs=len(job.blobs) - len(blobs),
         partners_of=_partners_of,
         limit_markup=_limit_markup,
-        query_text=query_text,
     )
 
 
@@ -121,31 +120,29 @@ def _limit_markup(verdict: Verdict) -> Markup:
 
 def _measurements(
     job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
-) -> list[dict[str, Any]]:
-    """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
-    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
-    absent, undeclared = set(outcome.absent), set(outcome.undeclared)
+) -> Iterator[dict[str, Any]]:
+    """Yield what was measured, with its worst verdict, why it is left out, and its blobs' places.
+
+    The verdicts come worst first.
+    """
     worst: dict[str, Verdict] = {}
-    for verdict in sorted(verdicts, key=attrgetter("order")):
+    for verdict in verdicts:
         worst.setdefault(verdict.metric, verdict)
     places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
-    found = []
     for item in measurement_objects(job_id, job, metrics=metrics):
-        metric = item["metric"]
-        reason = item.get("skipped") or ("null, NaN or infinite" if metric in absent else "")
-        found.append(
-            {
-                "metric": metric,
-                "value": item["value"],
-                "unit": item["unit"],
-                "is_number": isinstance(item["value"], int | float) and not reason,
-                "state": worst[metric].word if metric in worst else "no limit",
-                "reason": reason,
-                "is_undeclared": metric in undeclared,
-                "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],
-            }
-        )
-    return found
+        metric, value = item["metric"], item["value"]
+        known = metrics.now.by_name.get(metric)
+        reason = item.get("skipped") or ("null, NaN or infinite" if value is None else "")
+        yield {
+            "metric": metric,
+            "value": value,
+            "unit": item["unit"],
+            "is_number": isinstance(value, int | float) and not reason,
+            "state": worst[metric].word if metric in worst else "no limit",
+            "reason": reason,
+            "is_undeclared": known is not None and not known.is_declared,
+            "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],
+        }
 
 
 def _run(context: Context) -> dict[str, Any] | None:

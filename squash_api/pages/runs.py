@@ -3,7 +3,7 @@
 from fastapi import Request, Response
 
 from squash_api.judging.alerts import WORST_FIRST
-from squash_api.pages.rendering import query_text, render
+from squash_api.pages.rendering import render
 from squash_api.routes.dependencies import Page
 from squash_api.routes.runs import list_runs, read_run, run_path
 from squash_api.schema.names import RUN_TAGS
@@ -34,7 +34,6 @@ def runs_page(request: Request) -> Response:
         tags=tags,
         is_now=is_now,
         query={**tags, "specs": "now" if is_now else None},
-        query_text=query_text,
     )
 
 
@@ -56,7 +55,6 @@ def run_page(request: Request) -> Response:
         columns=_columns(run),
         counts=_counts(run),
         shared=_shared(run),
-        query_text=query_text,
         run_path=run_path,
     )
 

@@ -10,9 +10,7 @@ from fastapi import Request, Response
 from squash_api.definitions.in_force import Defined
 from squash_api.judging.alerts import duration_text
 from squash_api.judging.specifications import Specification
-from squash_api.judging.wording import number_text
-from squash_api.pages.front import page_number
-from squash_api.pages.rendering import query_text, render
+from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
@@ -28,7 +26,6 @@ class _Line:
     """A specification as the page shows it."""
 
     content: Specification
-    test: str
     query: list[str]
     keys: list[str]
     source: str | None
@@ -90,7 +87,6 @@ def _lines(site: Site, shown: Iterable[Defined[Specification]]) -> Iterable[_Lin
         content = item.content
         yield _Line(
             content,
-            content.criterion.words(number_text),
             query_terms_text(content),
             alert_texts(content),
             item.source,
