@@ -1,4 +1,4 @@
-"""Which page is at which address (programs get JSON there), and the files that pages load."""
+"""The pages by their paths (programs get JSON there), and the files that pages load."""
 
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -27,7 +27,7 @@ PAGES: tuple[tuple[str, Page], ...] = (
     ("/metric/{name:path}", metric_page),
     ("/report", report_page),
 )
-"""Addresses below the public root, and the functions that make the pages."""
+"""Paths below the public root, and the functions that make the pages."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,7 +38,7 @@ _BOKEH = frozenset({"bokeh.min.js", "bokeh-gl.min.js"})
 
 @router.get("/static/{name}")
 def get_static(name: str) -> Response:
-    """Return a file that pages load; its address changes with the version of this software."""
+    """Return a file that pages load; its URL changes with the version of this software."""
     content, kind = _read(name)
     return Response(
         content,
@@ -61,7 +61,7 @@ def _read(name: str) -> tuple[bytes, str]:
 
 
 def _bokeh_directory() -> Path:
-    # Not imported: that takes a second, and only its files are wanted.
+    # Not imported: that takes a second, and only its files are needed.
     spec = find_spec("bokeh")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("bokeh")

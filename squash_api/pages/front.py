@@ -1,5 +1,6 @@
-"""The front page: every package and metric and how it stands, the worst first."""
+"""The front page: the current state of every package and metric, worst first."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ PER_PAGE = 50
 """Metrics on one page."""
 
 MOST_PACKAGES = 60
-"""Packages in the summary; the others are in the filter."""
+"""Packages in the summary; the others are only in the filter."""
 
 _MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
@@ -39,7 +40,7 @@ _NAMES = ("package", *VALUE_TAGS, "tag", "state", "q")
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A metric as the page shows it: its worst row, and as many of all rows as there is room."""
+    """A metric as the page shows it: its worst row, and as many others as there is room for."""
 
     entry: Entry
     states: tuple[str, ...]
@@ -49,7 +50,7 @@ class _Line:
 
 
 def front_page(request: Request) -> Response:
-    """Show how every metric stands; what is asked for is in the query."""
+    """Make the front page; the query filters it."""
     site: Site = request.app.state.site
     site.reader.catch_up()
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
@@ -83,7 +84,7 @@ def front_page(request: Request) -> Response:
 
 
 def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Markup]:
-    """Return what draws the trend of a row."""
+    """Read the trends of these lines; return a function that draws that of a row."""
     trends = board.trends(
         (line.entry, row) for line in lines for row in (*line.rows, line.worst) if row is not None
     )
@@ -110,8 +111,5 @@ def _wanted(asked: Mapping[str, str | None]) -> Wanted:
 
 def _line(entry: Entry, most: int) -> _Line:
     rows = entry.rows[:most] if len(entry.rows) > 1 else ()
-    counts: dict[str, int] = {}
-    for row in entry.rows:
-        counts[row.state] = counts.get(row.state, 0) + 1
     worst = entry.rows[0] if entry.rows else None
-    return _Line(entry, entry.states, worst, rows, counts)
+    return _Line(entry, entry.states, worst, rows, Counter(row.state for row in entry.rows))

@@ -1,4 +1,4 @@
-"""The page of a job: what it measured, how that was judged, and what may have changed it."""
+"""The page of a job: its measurements, the verdicts on them, and what changed before it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
 
 MOST_BLOBS = 100
-"""Of more blobs the rest is left to the JSON of the job."""
+"""Further blobs are only in the JSON of the job."""
 
 _MOST_LINKS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class ShownBlob:
-    """A blob, and what of it is chosen to be drawn: an array, maybe over another."""
+    """A blob, and which of its arrays to draw: `y`, as a histogram or over `x`."""
 
     data: BlobData
     y: Numbers | None
@@ -46,7 +46,7 @@ class ShownBlob:
 
 
 async def job_page(request: Request) -> Response:
-    """Return the page of a job."""
+    """Make the page of a job."""
     job_id = await job_id_of(request.path_params["job_id"])
     return await run_in_threadpool(_page, request, job_id)
 
@@ -104,14 +104,14 @@ def _metadata(job: Job) -> dict[str, Any]:
 
 
 def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, int]]:
-    """Return how many verdicts there are of each kind, the worst first."""
+    """Count the verdicts of each kind, worst first."""
     words = [verdict.word for verdict in verdicts]
     order = (*WORST_FIRST, "not measured", "passed")
     return [(word, words.count(word)) for word in order if word in words]
 
 
 def _limit_markup(verdict: Verdict) -> Markup:
-    """Return what must hold, with its numbers marked as values."""
+    """Write what a value must meet, with its numbers marked as values."""
     criterion = verdict.limit.criterion
     value = Markup('<span class="value">{}</span>')
     numbers = (value.format(number_text(number)) for number in criterion.numbers)
@@ -146,7 +146,7 @@ def _measurements(
 
 
 def _run(context: Context) -> dict[str, Any] | None:
-    """Return what a job says of its run, and the path of its page; None if it says nothing."""
+    """Return the run that a job names, and the path of its page; None if it names none."""
     run_id = context.fields.get(RUN_ID)
     if not isinstance(run_id, str):
         return None
@@ -158,7 +158,7 @@ def _run(context: Context) -> dict[str, Any] | None:
 
 
 def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str, Comparison]]:
-    """Return what a job is compared with, in words, and the differences."""
+    """Compare a job with earlier ones; return what each is, in words, and the differences."""
     before = run_before(view, job_id)
     words = "the previous run"
     if before is None and place is not None and place.previous is not None:
@@ -172,7 +172,7 @@ def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str
 
 
 def _blobs(job: Job, query: Mapping[str, str]) -> list[ShownBlob]:
-    """Return the first blobs; the one that the address names is open, and shows what it asks."""
+    """Return the first blobs; the one that the URL names is open, and shows what it asks for."""
     named = query.get("blob", "")
     shown = []
     for index, blob in enumerate(job.blobs[:MOST_BLOBS]):

@@ -84,7 +84,7 @@ def environment() -> Environment:
         link=link_markup,
         path=path_text,
         tags=tags_text,
-        limit=limit_text,
+        limit=criterion_text,
         late=late_text,
     )
     made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS, query_text=query_text)
@@ -131,7 +131,7 @@ def tags_text(tags: Iterable[tuple[str, str]]) -> str:
     return " · ".join(words)
 
 
-def limit_text(criterion: Criterion) -> str:
+def criterion_text(criterion: Criterion) -> str:
     """Write what a value must meet."""
     return criterion.words(number_text)
 
