@@ -87,11 +87,10 @@ def _run(
     with failing(), Site(load_settings()) as site:
         package = _load_new(directories, site.schema)
         return judge_by_both(
-            site.record,
-            tracked(jobs_to_judge(site.record, since_ns=since_ns), what="judging"),
+            site.reader,
+            tracked(jobs_to_judge(site.reader, since_ns=since_ns), what="judging"),
             old=_old_set(old, site, metrics),
-            new=set_of_package(package, record=site.record, schema=site.schema, metrics=metrics),
-            schema=site.schema,
+            new=set_of_package(site.reader, package, metrics=metrics),
             dataset=None if dataset is None else tag_text(dataset),
         )
 
@@ -107,7 +106,7 @@ def _load_new(directories: list[Path], schema: Schema) -> MetricsPackage:
 
 def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> SpecificationSet:
     if not directories:
-        in_force = set_in_force(site.record, schema=site.schema, metrics=metrics)
+        in_force = set_in_force(site.reader, site.definitions.in_force, metrics=metrics)
         if in_force.specifications or not site.settings.specs:
             return in_force
     chosen = directories or list(site.settings.specs)
@@ -116,7 +115,7 @@ def _old_set(directories: list[Path], site: Site, metrics: list[str]) -> Specifi
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
         fail(f"the specifications to compare with have problems:\n{lines}")
-    return set_of_package(package, record=site.record, schema=site.schema, metrics=metrics)
+    return set_of_package(site.reader, package, metrics=metrics)
 
 
 def _since_ns(text: str) -> int:

@@ -97,8 +97,8 @@ def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
             bar = progress.add_task("delivering", total=None)
             total = 0
             while True:
-                with site.record.read() as connection:
-                    found = backlogs(connection, targets=names)
+                with site.reader.view() as view:
+                    found = view.ask(backlogs, targets=names)
                 waiting = sum(item.waiting for item in found)
                 total = max(total, waiting)
                 trouble = next((item.trouble for item in found if item.trouble), None)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from squash_api.definitions.in_force import DefinitionsInForce
+from squash_api.index.reader import Reader
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
@@ -19,8 +20,6 @@ from squash_api.judging.limits import Limit
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
-from squash_api.record.metrics import Metrics
-from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric, Metric
 
@@ -53,34 +52,24 @@ class SpecificationSet:
 
 
 def set_of_package(
-    package: MetricsPackage,
-    *,
-    record: Record,
-    schema: Schema,
-    metrics: Collection[str] = (),
+    reader: Reader, package: MetricsPackage, *, metrics: Collection[str] = ()
 ) -> SpecificationSet:
     """Return the specifications of a metrics package.
 
     Parameters
     ----------
+    reader
+        Knows the units of metrics that the package does not define.
     package
         Without problems.
-    record
-        What knows the units of metrics that the package does not define.
     metrics
         Only specifications on these metrics or verification packages; empty: on all.
     """
-    return _set_of(
-        package.specifications,
-        package.metrics,
-        Metrics(record, schema).now.by_name,
-        schema,
-        metrics,
-    )
+    return _set_of(reader, package.specifications, package.metrics, wanted=metrics)
 
 
 def set_in_force(
-    record: Record, *, schema: Schema, metrics: Collection[str] = ()
+    reader: Reader, definitions: DefinitionsInForce, *, metrics: Collection[str] = ()
 ) -> SpecificationSet:
     """Return the specifications from YAML that the record has in force; the others never alert.
 
@@ -89,22 +78,20 @@ def set_in_force(
     metrics
         Only specifications on these metrics or verification packages; empty: on all.
     """
-    snapshot = DefinitionsInForce(record, schema).at(None)
+    snapshot = definitions.at(None)
     specifications = {
         name: defined.content
         for name, defined in snapshot.specifications.items()
         if defined.origin == "yaml"
     }
-    return _set_of(
-        specifications, snapshot.declared, Metrics(record, schema).now.by_name, schema, metrics
-    )
+    return _set_of(reader, specifications, snapshot.declared, wanted=metrics)
 
 
 def _set_of(
+    reader: Reader,
     specifications: Mapping[str, Specification],
     declared: Mapping[str, Metric],
-    metrics: Mapping[str, KnownMetric],
-    schema: Schema,
+    *,
     wanted: Collection[str],
 ) -> SpecificationSet:
     # A stored metric that cannot be read any more is logged by who reads it.
@@ -114,11 +101,10 @@ def _set_of(
         if item.metric in declared
         and (not wanted or item.metric in wanted or item.metric.partition(".")[0] in wanted)
     }
-    known = {
-        **metrics,
-        **{name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()},
-    }
-    watched = watched_metrics(chosen.values(), declared, schema)
+    with reader.view() as view:
+        known: dict[str, KnownMetric] = dict(view.metrics.by_name)
+    known |= {name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()}
+    watched = watched_metrics(chosen.values(), declared, reader.metrics.schema)
     return SpecificationSet(chosen, tuple(watched), known)
 
 
@@ -206,20 +192,19 @@ class Backtest:
     unused: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def jobs_to_judge(record: Record, *, since_ns: int) -> list[list[int]]:
+def jobs_to_judge(reader: Reader, *, since_ns: int) -> list[list[int]]:
     """Return the ids of the jobs of this time or later, in batches; deleted ones are left out."""
-    with record.read() as connection:
-        ids = job_ids_in_time(connection, since_ns=since_ns, until_ns=None)
+    with reader.view() as view:
+        ids = view.ask(job_ids_in_time, since_ns=since_ns, until_ns=None)
     return [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
 
 
 def backtest(
-    record: Record,
+    reader: Reader,
     batches: Iterable[Sequence[int]],
     *,
     old: SpecificationSet,
     new: SpecificationSet,
-    schema: Schema,
     dataset: str | None = None,
 ) -> Backtest:
     """Judge jobs by two sets of specifications.
@@ -231,19 +216,19 @@ def backtest(
     dataset
         Only jobs whose tag `dataset` is this one.
     """
-    playing = _Playing(Backtest(Side(old), Side(new)), schema)
+    playing = _Playing(Backtest(Side(old), Side(new)), reader.metrics.schema)
     for ids in batches:
-        for row, job in _documents(record, ids):
+        for row, job in _documents(reader, ids):
             playing.play(row, job, dataset)
     return playing.outcome
 
 
-def _documents(record: Record, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job]]:
+def _documents(reader: Reader, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job]]:
     waiting = list(ids)
     while waiting:
-        with record.read() as connection:
-            rows = jobs_by_id(connection, waiting, max_bytes=_MAX_BATCH_BYTES)
-            added = added_measurements(connection, [row.job_id for row in rows])
+        with reader.view() as view:
+            rows = view.ask(jobs_by_id, waiting, max_bytes=_MAX_BATCH_BYTES)
+            added = view.ask(added_measurements, [row.job_id for row in rows])
         if not rows:
             return
         for row in rows:

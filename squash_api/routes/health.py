@@ -62,10 +62,10 @@ def get_prometheus(request: Request, site: SiteDep) -> Response:
 
 
 def _backlogs(site: Site) -> list[Backlog]:
-    with site.record.read() as connection:
+    with site.reader.view() as view:
         # Without targets nothing else would touch the record, and tell whether it is there.
-        last_job_id(connection)
-        return backlogs(connection, targets=[target.name for target in site.settings.targets])
+        view.ask(last_job_id)
+        return view.ask(backlogs, targets=[target.name for target in site.settings.targets])
 
 
 def _target_state(item: Backlog) -> dict[str, Any]:

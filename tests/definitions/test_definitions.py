@@ -6,7 +6,6 @@ import pytest
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
 from squash_api.errors import ForbiddenError, NameTakenError, NotFoundError
-from squash_api.verify.metrics import KnownMetric
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 
 
@@ -27,9 +26,10 @@ def test_a_posted_metric_is_declared(definitions: Definitions) -> None:
     assert (found.content.unit, found.content.tags, found.origin) == ("mmag", ("x",), "api")
 
 
-def test_a_posted_metric_is_in_the_metrics(world: World) -> None:
+def test_a_posted_metric_is_known(world: World) -> None:
     world.definitions.post_metric("p.a", metric(), ADA)
-    assert world.metrics.now.by_name["p.a"] == KnownMetric("mmag", is_declared=True)
+    found = world.metrics.now.by_name["p.a"]
+    assert (found.unit, found.is_declared) == ("mmag", True)
 
 
 def test_the_identical_metric_again_stores_nothing(world: World) -> None:
@@ -113,7 +113,8 @@ def test_a_metric_that_an_admin_has_changed_is_still_the_users(definitions: Defi
 def test_a_deleted_metric_is_undeclared_and_keeps_its_unit(world: World) -> None:
     world.definitions.post_metric("p.a", metric(), ADA)
     world.definitions.delete_metric("p.a", ADA)
-    assert world.metrics.now.by_name["p.a"] == KnownMetric("mmag", is_declared=False)
+    found = world.metrics.now.by_name["p.a"]
+    assert (found.unit, found.is_declared) == ("mmag", False)
 
 
 def test_the_specifications_of_a_deleted_metric_stay_in_force(definitions: Definitions) -> None:

@@ -5,7 +5,6 @@ import pytest
 
 from squash_api.definitions.definitions import Definitions
 from squash_api.errors import NotFoundError, ReadOnlyError, SettingsError
-from squash_api.verify.metrics import KnownMetric
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 
 
@@ -37,9 +36,10 @@ def test_yaml_becomes_definitions_with_their_places(world: World, tmp_path: Path
     assert (found.origin, found.source) == ("yaml", "srd/metrics/p.yaml:1")
 
 
-def test_yaml_metrics_are_in_the_metrics(world: World, tmp_path: Path) -> None:
+def test_metrics_from_yaml_are_known(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
-    assert world.metrics.now.by_name["p.a"] == KnownMetric("mmag", is_declared=True)
+    found = world.metrics.now.by_name["p.a"]
+    assert (found.unit, found.is_declared) == ("mmag", True)
 
 
 def test_the_same_yaml_again_stores_nothing(world: World, tmp_path: Path) -> None:
@@ -74,7 +74,8 @@ def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     world.definitions.sync_yaml([])
     assert world.definitions.list_metrics(limit=10) == []
-    assert world.metrics.now.by_name["p.a"] == KnownMetric("mmag", is_declared=False)
+    found = world.metrics.now.by_name["p.a"]
+    assert (found.unit, found.is_declared) == ("mmag", False)
 
 
 def test_what_the_api_defines_survives_a_change_of_yaml(world: World, tmp_path: Path) -> None:

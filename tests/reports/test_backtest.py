@@ -120,10 +120,10 @@ def test_deleted_jobs_are_left_out(past: Past) -> None:
 
 def test_a_job_deleted_meanwhile_is_left_out(past: Past) -> None:
     gone = past.add({AM1: 9.0}, run="R1")
-    batches = jobs_to_judge(past.record, since_ns=0)
+    batches = jobs_to_judge(past.reader, since_ns=0)
     past.record.write(lambda connection: bury_job(connection, job_id=gone, user_id=1, deleted_ns=1))
-    specs = set_in_force(past.record, schema=SCHEMA)
-    outcome = backtest(past.record, batches, old=specs, new=specs, schema=SCHEMA)
+    specs = set_in_force(past.reader, past.definitions.in_force)
+    outcome = backtest(past.reader, batches, old=specs, new=specs)
     assert batches == [[gone]]
     assert outcome.jobs == 0
 
@@ -156,7 +156,7 @@ def test_batches_of_many_jobs_are_all_played(past: Past, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "_MAX_BATCH_BYTES", 300)
     for number in range(10):
         past.add({AM1: 9.0}, run=f"R{number}")
-    assert len(jobs_to_judge(past.record, since_ns=0)) == 4
+    assert len(jobs_to_judge(past.reader, since_ns=0)) == 4
     outcome = past.play(design_of(8.0))
     assert [item.run_id for item in outcome.differences[DESIGN]] == [f"R{n}" for n in range(10)]
 

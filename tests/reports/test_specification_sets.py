@@ -24,7 +24,7 @@ def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
     past.put_in_force(SPECS)
     past.definitions.post_metrics([metric("p.a")], ADA)
     past.definitions.post_specs([spec("p.a.design")], ADA)
-    found = set_in_force(past.record, schema=SCHEMA)
+    found = set_in_force(past.reader, past.definitions.in_force)
     assert [name.rpartition(".")[2] for name in found.specifications] == [
         "design",
         "minimum",
@@ -36,15 +36,15 @@ def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
 def test_a_record_without_yaml_has_nothing_in_force(past: Past) -> None:
     past.definitions.post_metrics([metric("p.a")], ADA)
     past.definitions.post_specs([spec("p.a.design")], ADA)
-    found = set_in_force(past.record, schema=SCHEMA)
+    found = set_in_force(past.reader, past.definitions.in_force)
     assert (found.specifications, found.watched) == ({}, ())
 
 
 def test_a_package_is_the_set_it_would_be_in_force(past: Past) -> None:
     past.put_in_force(SPECS)
     package = load_metrics_package(past.folder / "in_force")
-    found = set_of_package(package, record=past.record, schema=SCHEMA)
-    in_force = set_in_force(past.record, schema=SCHEMA)
+    found = set_of_package(past.reader, package)
+    in_force = set_in_force(past.reader, past.definitions.in_force)
     assert found.specifications == in_force.specifications
     assert [item.branches for item in found.watched] == [item.branches for item in in_force.watched]
     assert found.known == in_force.known
@@ -54,7 +54,7 @@ def test_limits_are_in_the_units_of_the_package(past: Past) -> None:
     past.put_in_force(SPECS)
     metrics = "AM1: {description: d, unit: arcsec}\nPA1: {description: d, unit: mag}\n"
     package = load_metrics_package(past.write("new", SPECS, metrics=metrics))
-    found = set_of_package(package, record=past.record, schema=SCHEMA)
+    found = set_of_package(past.reader, package)
     assert found.unit("validate.AM1") == "arcsec"
     assert found.limits["validate.AM1.minimum"].criterion.numbers == pytest.approx((0.02,))
 
@@ -62,7 +62,7 @@ def test_limits_are_in_the_units_of_the_package(past: Past) -> None:
 def test_metrics_that_the_package_does_not_have_keep_the_records_unit(past: Past) -> None:
     past.record.write(lambda connection: meet_metrics(connection, {"other.m": "K"}))
     package = load_metrics_package(past.write("new", SPECS))
-    found = set_of_package(package, record=past.record, schema=SCHEMA)
+    found = set_of_package(past.reader, package)
     assert found.unit("other.m") == "K"
     assert found.unit("nowhere.m") == ""
 
@@ -72,5 +72,5 @@ def test_metrics_that_the_package_does_not_have_keep_the_records_unit(past: Past
 )
 def test_a_set_of_some_metrics_or_packages(past: Past, wanted: list[str], count: int) -> None:
     past.put_in_force(SPECS)
-    found = set_in_force(past.record, schema=SCHEMA, metrics=wanted)
+    found = set_in_force(past.reader, past.definitions.in_force, metrics=wanted)
     assert len(found.specifications) == len(found.limits) == count

@@ -69,10 +69,9 @@ class Past(Site):
         package = load_metrics_package(self.write(f"new{next(self._numbers)}", specs, **options))
         assert package.problems == ()
         return backtest(
-            self.record,
-            jobs_to_judge(self.record, since_ns=since_ns),
-            old=set_in_force(self.record, schema=SCHEMA),
-            new=set_of_package(package, record=self.record, schema=SCHEMA),
-            schema=SCHEMA,
+            self.reader,
+            jobs_to_judge(self.reader, since_ns=since_ns),
+            old=set_in_force(self.reader, self.definitions.in_force),
+            new=set_of_package(self.reader, package),
             dataset=dataset,
         )
