@@ -43,7 +43,6 @@ class _Line:
     """A metric as the page shows it: its worst row, and as many others as there is room for."""
 
     entry: Entry
-    states: tuple[str, ...]
     worst: Row | None
     rows: Sequence[Row]
     counts: Mapping[str, int]
@@ -112,4 +111,4 @@ def _wanted(asked: Mapping[str, str | None]) -> Wanted:
 def _line(entry: Entry, most: int) -> _Line:
     rows = entry.rows[:most] if len(entry.rows) > 1 else ()
     worst = entry.rows[0] if entry.rows else None
-    return _Line(entry, entry.states, worst, rows, Counter(row.state for row in entry.rows))
+    return _Line(entry, worst, rows, Counter(row.state for row in entry.rows))

@@ -263,15 +263,16 @@ def note_of(trend: Trend, picture: Picture, *, x: str) -> str:
     if not trend.count:
         words = ["There are no values here."]
     elif drawn < trend.count:
-        words = [f"{trend.count:,} values, of which {drawn:,} are drawn, the extremes among them."]
+        words = [f"{trend.count:,} values, of which {drawn:,} are drawn, including the extremes."]
     else:
         words = [f"{trend.count:,} value{'s' if trend.count > 1 else ''}."]
     if trend.outside:
-        words.append(f"{trend.outside:,} more do not say {clip(x)}.")
+        have = "has" if trend.outside == 1 else "have"
+        words.append(f"{trend.outside:,} more {have} no number for {clip(x)}.")
     reached = limits_in_reach(picture)
     far = [limit_text(item) for item in picture.limits if item not in reached]
     if far:
-        words.append(f"Outside of the plot: {'; '.join(far)}.")
+        words.append(f"Outside the plot: {'; '.join(far)}.")
     return " ".join(words)
 
 

@@ -107,11 +107,6 @@ class LimitLine:
     bound: Bound
     scope: str = ""
 
-    @property
-    def height(self) -> float:
-        """The height at which it is drawn."""
-        return self.bound.number
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -188,13 +183,13 @@ def limit_text(limit: LimitLine) -> str:
 
 def limits_in_reach(picture: Picture) -> list[LimitLine]:
     """Return the limits, by height, that fit into a picture whose values stay legible."""
-    limits = sorted(picture.limits, key=lambda item: item.height)
+    limits = sorted(picture.limits, key=lambda item: item.bound.number)
     values = [point.y for line in picture.lines for point in line.points]
     reach = (max(values) - min(values)) / _LEAST_PART if values else 0.0
     if not reach:
         return limits
     low, high = max(values) - reach, min(values) + reach
-    return [item for item in limits if low <= item.height <= high]
+    return [item for item in limits if low <= item.bound.number <= high]
 
 
 def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
@@ -216,16 +211,16 @@ def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
     """Write the limits in reach as columns; texts of close limits stand next to each other."""
     shown = limits_in_reach(picture)
     ys = [point.y for line in picture.lines for point in line.points]
-    ys += [item.height for item in shown]
+    ys += [item.bound.number for item in shown]
     close = 0.07 * (max(ys) - min(ys)) if ys else 0.0
     shifts: list[int] = []
     for index, item in enumerate(shown):
-        before = shown[index - 1].height if index else None
-        is_close = before is not None and item.height - before < close
+        before = shown[index - 1].bound.number if index else None
+        is_close = before is not None and item.bound.number - before < close
         shifts.append(shifts[-1] + len(limit_text(shown[index - 1])) * 7 + 16 if is_close else 0)
     is_upper = [item.bound.is_upper for item in shown]
     return {
-        "y": [item.height for item in shown],
+        "y": [item.bound.number for item in shown],
         "text": [limit_text(item) for item in shown],
         "colour": [COLOURS[theme][item.level] for item in shown],
         "dash": [_LEVEL_DASHES[item.level] for item in shown],

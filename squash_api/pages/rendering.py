@@ -21,7 +21,7 @@ from squash_api.schema.text import is_link
 from squash_api.site import Site
 from squash_api.standings.freshness import ExpectedSeries
 
-# Bokeh puts styles of its own into what it draws; scripts come from here alone.
+# Bokeh adds styles of its own to what it draws; scripts come only from here.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "

@@ -181,7 +181,7 @@ def test_the_plot_over_metadata(site: Calls) -> None:
     post(site, 3.0)
     answer = plot(site, "x=meta.airmass")
     assert points(answer)["x"] == [1.5, 1.2]
-    assert "1 more do not say meta.airmass." in answer["note"]
+    assert "1 more has no number for meta.airmass." in answer["note"]
 
 
 def test_the_plot_over_another_metric_names_its_unit(site: Calls) -> None:

@@ -83,12 +83,12 @@ def test_a_note_says_how_many_values_are_drawn() -> None:
 
 
 def test_a_note_says_what_has_no_place() -> None:
-    assert note(trend(judged(), outside=3)) == "1 value. 3 more do not say time."
+    assert note(trend(judged(), outside=3)) == "1 value. 3 more have no number for time."
 
 
 def test_a_note_names_the_limits_that_are_out_of_reach() -> None:
     found = trend(judged(1.0), judged(2.0), limits=[(limit("far", 1e6), True)])
-    assert note(found) == "2 values. Outside of the plot: WARNING: far < 1e+06."
+    assert note(found) == "2 values. Outside the plot: WARNING: far < 1e+06."
 
 
 def changed(*names: str) -> CodeChanges:
