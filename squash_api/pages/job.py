@@ -164,10 +164,8 @@ def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str
     if before is None and place is not None and place.previous is not None:
         before, words = place.previous.job_id, "the previous job in this series"
     passing = None if place is None or place.last_passing is None else place.last_passing.job_id
-    found = [
-        (words, compare(view, job_id, before)),
-        ("the last one that passed", compare(view, job_id, passing)),
-    ]
+    others = {words: before, "the last one that passed": passing}
+    found = ((text, compare(view, job_id, other)) for text, other in others.items())
     return [(text, comparison) for text, comparison in found if comparison is not None]
 
 

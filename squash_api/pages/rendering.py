@@ -120,8 +120,8 @@ def query_text(values: Mapping[str, str | None], **changes: str | None) -> str:
 
 def page_number(text: str | None) -> int:
     """Read the number of a page from a query; 1 if it is not a sensible number."""
-    is_number = text is not None and text.isascii() and text.isdigit() and len(text) < 10
-    return max(int(text), 1) if text is not None and is_number else 1
+    is_number = text and text.isascii() and text.isdigit() and len(text) < 10
+    return max(int(text), 1) if text and is_number else 1
 
 
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:

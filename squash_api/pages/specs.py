@@ -1,6 +1,6 @@
 """The page of the specifications in force: their limits, the jobs they apply to, their sources."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -40,9 +40,8 @@ def specs_page(request: Request) -> Response:
     found = [item for item in everything if _is_wanted(item, **asked)]
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(request.query_params.get("page")), pages)
-    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     by_metric: dict[str, list[_Line]] = {}
-    for line in _lines(site, shown):
+    for line in _lines(site, found[(page - 1) * PER_PAGE : page * PER_PAGE]):
         by_metric.setdefault(line.content.metric, []).append(line)
     return render(
         request,
@@ -77,10 +76,9 @@ def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str |
     return all(word in text for word in q.lower().split())
 
 
-def _lines(site: Site, shown: Iterable[Defined[Specification]]) -> Iterable[_Line]:
-    items = list(shown)
-    authors = site.sources.authors(item.content.name for item in items if item.origin == "api")
-    for item in items:
+def _lines(site: Site, shown: Sequence[Defined[Specification]]) -> Iterator[_Line]:
+    authors = site.sources.authors(item.content.name for item in shown if item.origin == "api")
+    for item in shown:
         content = item.content
         yield _Line(content, item.source, site.sources.bases(item), authors.get(content.name))
 
