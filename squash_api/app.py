@@ -11,8 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from squash_api.errors import SquashError
-from squash_api.pages import assets, blobs, metric, plots
-from squash_api.pages.addresses import PAGES
+from squash_api.pages import addresses, blobs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -46,7 +45,7 @@ _ROUTERS = (
     health.router,
     jobs.events_router,
     root.documentation_router,
-    assets.router,
+    addresses.router,
     metric.router,
     blobs.router,
 )
@@ -100,7 +99,7 @@ def create_app(
     app.state.counters = counters
     for router in _ROUTERS:
         app.include_router(router)
-    app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
+    app.router.routes[:0] = [PageRoute(path, page) for path, page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
