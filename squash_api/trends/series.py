@@ -12,7 +12,8 @@ from itertools import compress
 
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
-from squash_api.index.windows import MOST_JOBS, MOST_NS, Fields, MeasuredJob, Plan, Wanted
+from squash_api.index.runs import NEWEST_NS
+from squash_api.index.windows import MOST_JOBS, Fields, MeasuredJob, Plan, Wanted
 from squash_api.record.metrics import MetricRow
 from squash_api.trends.downsampling import Downsampler
 from squash_api.trends.metric_units import MetricUnits
@@ -111,7 +112,7 @@ class Series:
         left = limit
         while True:
             found, at_ns = self._window(self._plan, at_ns, size)
-            self._read_ns = MOST_NS if at_ns is None else at_ns
+            self._read_ns = NEWEST_NS if at_ns is None else at_ns
             if after is not None and found:
                 found, after = self._behind(found, after), None
             if left is not None:
