@@ -115,7 +115,7 @@ class Site:
         SettingsError
             If they have others than the settings say.
         """
-        from squash_api.index.tags_in_force import check_tags
+        from squash_api.index.derived import check_tags
 
         schema = self.schema
         check_tags(self.record, schema)
@@ -126,7 +126,7 @@ class Site:
         schema = Schema(self.settings.tags)
         if self._tags_of == "settings":
             return schema
-        from squash_api.index.tags_in_force import schema_of
+        from squash_api.index.derived import schema_of
 
         return schema_of(self.record, schema)
 

@@ -243,8 +243,17 @@ def _measured_jobs(wanted: Wanted, rows: Sequence[Row[Any]]) -> dict[int, Measur
     for row in rows:
         fields = orjson.loads(row[-1]) if needs_fields else {}
         if suits is None or suits(fields):
-            own = row[:_OWN]
-            found[own[0]] = MeasuredJob(*own, fields if has_fields else {}, [])
+            job_id, time_ns, tag_set_id, run_id, run_url, version_tag = row[:_OWN]
+            found[job_id] = MeasuredJob(
+                job_id,
+                time_ns,
+                tag_set_id,
+                run_id,
+                run_url,
+                version_tag,
+                fields if has_fields else {},
+                [],
+            )
     return found
 
 

@@ -211,14 +211,14 @@ def standing_line(
     metric: str,
     tags: Iterable[tuple[str, str]],
     *,
-    value: float | None,
-    margin: float | None,
-    limit: str | None,
-    severity: int,
-    broken: Iterable[str],
-    run_id: str | None,
-    squash_url: str | None,
     time_ns: int,
+    value: float | None = None,
+    margin: float | None = None,
+    limit: str | None = None,
+    severity: int = 0,
+    broken: Iterable[str] = (),
+    run_id: str | None = None,
+    squash_url: str | None = None,
 ) -> str:
     """Return the point that says how a metric stands for one combination of tags.
 

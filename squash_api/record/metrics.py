@@ -77,7 +77,14 @@ class Metrics:
         """Return the metrics in the state that a connection sees.
 
         What is in memory may be older or newer: values are in the units of their own time.
+
+        Raises
+        ------
+        ValueError
+            If it is the writer's connection, whose changes may yet be undone.
         """
+        if connection.in_nested_transaction():
+            raise ValueError("the metrics of the writer's transaction must not be kept in memory")
         version = connection.execute(_VERSION).scalar_one()
         if version > self.now.version:
             self._follow(connection)

@@ -97,3 +97,9 @@ def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) ->
     with record.read() as connection:
         assert set(metrics.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
     assert set(metrics.now.by_name) == {"p.a", "p.b", "p.c"}
+
+
+def test_metrics_of_a_transaction_that_may_be_undone_are_not_kept(record: Record) -> None:
+    metrics = Metrics(record, Schema())
+    with pytest.raises(ValueError, match="writer's transaction"):
+        record.write(metrics.as_of)
