@@ -10,7 +10,12 @@ from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import find_job, load_job
 from squash_api.record.deliveries import Erasure, request_erasure, request_redelivery, target_names
-from squash_api.record.jobs import JobRow, add_measurement, bury_job, mark_deliverable
+from squash_api.record.jobs import (
+    JobRow,
+    add_measurement,
+    bury_job,
+    mark_deliverable,
+)
 from squash_api.record.metrics import Metrics, known_units, meet_metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import split_metric_name

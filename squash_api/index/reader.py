@@ -82,7 +82,7 @@ class Reader:
             except _UnsettledError as error:
                 stale = error.job_ids
             self._deriver.rederive(stale)
-        raise RecordUnavailableError("Metrics are changing all the time at the moment. Try again.")
+        raise RecordUnavailableError("Metrics keep changing at the moment. Try again.")
 
 
 class View:

@@ -77,14 +77,7 @@ class Metrics:
         """Return the metrics in the state that a connection sees.
 
         What is in memory may be older or newer: values are in the units of their own time.
-
-        Raises
-        ------
-        ValueError
-            If it is the writer's connection, whose changes may yet be undone.
         """
-        if connection.in_nested_transaction():
-            raise ValueError("the metrics of the writer's transaction must not be kept in memory")
         version = connection.execute(_VERSION).scalar_one()
         if version > self.now.version:
             self._follow(connection)
@@ -92,6 +85,8 @@ class Metrics:
         return known if known.version == version else self._read(connection, KnownMetrics())
 
     def _follow(self, connection: Connection) -> None:
+        if connection.in_nested_transaction():
+            raise ValueError("the writer's changes may yet be undone: do not keep them in memory")
         with self._lock:
             self.now = self._read(connection, self.now)
 

@@ -117,7 +117,7 @@ class Watch(Reader):
             waiting_ns = view.ask(oldest_unindexed_ns)
         as_of_ns = now_ns if waiting_ns is None else min(now_ns, waiting_ns)
         if now_ns - as_of_ns > LAG_NS:
-            _log.warning("jobs wait to be derived: nobody watches what is late", since_ns=as_of_ns)
+            _log.warning("jobs wait to be derived: the watch pauses", since_ns=as_of_ns)
             return None
         days = self._freshness.days()
         with self._standings.refreshed(now_ns=now_ns, days=days) as view:
@@ -143,7 +143,11 @@ class Watch(Reader):
             self._write(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
             self._write(outlet, self._standing_lines(changed.values(), gone, seen.time_ns))
         except InfluxError as error:
-            _log.info("not written; next minute again", target=outlet.name, reason=str(error))
+            _log.info(
+                "not written; it will be tried again in a minute",
+                target=outlet.name,
+                reason=str(error),
+            )
             return
         for standing in gone:
             del written[standing.metric, standing.tags]
@@ -153,7 +157,7 @@ class Watch(Reader):
         for start in range(0, len(lines), _BATCH):
             for rejected in outlet.write_beside(lines[start : start + _BATCH]):
                 _log.error(
-                    "InfluxDB refused a point of the service's own",
+                    "InfluxDB refused a point of the watch",
                     target=outlet.name,
                     line=lines[start + rejected.index],
                     reason=rejected.reason,
