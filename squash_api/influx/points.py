@@ -211,7 +211,6 @@ def standing_line(
     metric: str,
     tags: Iterable[tuple[str, str]],
     *,
-    time_ns: int,
     value: float | None = None,
     margin: float | None = None,
     limit: str | None = None,
@@ -219,6 +218,7 @@ def standing_line(
     broken: Iterable[str] = (),
     run_id: str | None = None,
     squash_url: str | None = None,
+    time_ns: int,
 ) -> str:
     """Return the point that says how a metric stands for one combination of tags.
 
