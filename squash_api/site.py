@@ -103,7 +103,7 @@ class Site:
 
     def check_tags(self) -> None:
         """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""
-        from squash_api.index.tags_in_force import check_tags
+        from squash_api.index.derived import check_tags
 
         # The schema first: wrong tags must not make a record.
         schema = self.schema
@@ -115,7 +115,7 @@ class Site:
         schema = Schema(self.settings.tags)
         if self._tags_of == "settings":
             return schema
-        from squash_api.index.tags_in_force import schema_of
+        from squash_api.index.derived import schema_of
 
         return schema_of(self.record, schema)
 

@@ -93,7 +93,7 @@ class PointMaker:
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
-            changed = self._changes.since_run_before(Runs(connection), list(contents))
+            changed = self._changes.since_previous_run(Runs(connection), list(contents))
             for job_id, content in contents.items():
                 changes = changed.get(job_id)
                 points = job_to_points(
@@ -102,7 +102,7 @@ class PointMaker:
                     time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
-                    code_changes=None if changes is None else changes.told,
+                    code_changes=None if changes is None else changes.in_point,
                 )
                 batch.points.extend(points)
                 batch.owners.extend([job_id] * len(points))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from squash_api.errors import NotFoundError, SettingsError
-from squash_api.index.tags_in_force import put_tags
+from squash_api.index.derived import put_tags
 from squash_api.influx.client import InfluxClient
 from squash_api.ingest.stored_job import MAX_ID
 from squash_api.record.deliveries import ensure_targets, request_redelivery, reset_target

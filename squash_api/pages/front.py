@@ -55,7 +55,7 @@ def front_page(request: Request) -> Response:
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
     wanted = _wanted(asked)
     everything = site.board.entries()
-    narrowed = site.board.narrowed(everything, wanted)
+    narrowed = site.board.filtered(everything, wanted)
     found = worst_first(in_state(narrowed, wanted.state))
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(request.query_params.get("page")), pages)

@@ -27,7 +27,7 @@ from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
-from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
+from squash_api.standings.last_passing import Comparison, Place, compare, place_of, previous_run
 
 MOST_BLOBS = 100
 """Further blobs are only in the JSON of the job."""
@@ -159,7 +159,7 @@ def _run(context: Context) -> dict[str, Any] | None:
 
 def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str, Comparison]]:
     """Compare a job with earlier ones; return what each is, in words, and the differences."""
-    before = run_before(view, job_id)
+    before = previous_run(view, job_id)
     words = "the previous run"
     if before is None and place is not None and place.previous is not None:
         before, words = place.previous.job_id, "the previous job in this series"

@@ -191,7 +191,7 @@ def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> 
         runs = view.runs.first_jobs(run_id, pipeline=pipeline, limit=MAX_PAGE)
         run = next((run for run in runs if run.package_set_id is not None), None)
         run = run or (runs[0] if runs else None)
-        changes = view.changes_since_run_before([run.job_id])[run.job_id] if run else None
+        changes = view.changes_since_previous_run([run.job_id])[run.job_id] if run else None
     packages = (changes.packages or ()) if changes else ()
     return json_reply(
         {

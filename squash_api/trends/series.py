@@ -15,7 +15,8 @@ from math import isfinite
 from squash_api.errors import Detail
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
-from squash_api.index.windows import MOST_JOBS, MOST_NS, Fields, MeasuredJob, Plan, Wanted
+from squash_api.index.runs import NEWEST_NS
+from squash_api.index.windows import MOST_JOBS, Fields, MeasuredJob, Plan, Wanted
 from squash_api.record.metrics import KnownMetrics, MetricRow
 from squash_api.trends.downsampling import Downsampler
 from squash_api.trends.question import Cursor, Question, refusal, refuse_unknown
@@ -106,7 +107,7 @@ class Series:
         left = limit
         while True:
             found, at_ns = self._window(self._plan, at_ns, size)
-            self._read_ns = MOST_NS if at_ns is None else at_ns
+            self._read_ns = NEWEST_NS if at_ns is None else at_ns
             if after is not None and found:
                 found, after = self._behind(found, after), None
             if left is not None:

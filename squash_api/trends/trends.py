@@ -247,7 +247,7 @@ _JobOf = tuple[JobContext, CodeChanges | None]
 def _jobs_of(view: View, job_ids: Sequence[int]) -> dict[int, _JobOf]:
     view.require_settled(job_ids)
     contexts = view.contexts.of(job_ids)
-    changes = view.changes_since_run_before(contexts)
+    changes = view.changes_since_previous_run(contexts)
     return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
 
 

@@ -11,8 +11,7 @@ import pytest
 from pyarrow.parquet import read_table
 from structlog.testing import capture_logs
 
-from squash_api.index.derived import waiting_for_rederivation
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags, waiting_for_rederivation
 from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.http_server import HttpServer

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import ensure_targets, mark_sent, mark_taken, pending_redeliveries
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema

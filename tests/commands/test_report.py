@@ -7,7 +7,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags
 from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.definitions import metric, spec

@@ -24,7 +24,7 @@ def board(site: Observatory) -> Board:
 
 
 def entries(board: Board, **wanted: Any) -> dict[str, Entry]:
-    found = board.narrowed(board.entries(), Wanted(**wanted))
+    found = board.filtered(board.entries(), Wanted(**wanted))
     return {entry.name: entry for entry in found}
 
 

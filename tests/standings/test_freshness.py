@@ -230,5 +230,5 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
     after = site.late()
     assert before.keys() - after.keys() == {(*HSC, ("filter", "i"))}
     site.standings = Standings(site.reader, site.definitions.in_force)
-    site.freshness = Freshness(site.definitions.in_force, Schema(), site.standings.latest)
+    site.freshness = Freshness(site.standings)
     assert site.late() == after
