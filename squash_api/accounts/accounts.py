@@ -199,7 +199,7 @@ class Accounts:
         name, password = _known_name(name), clean_new_password(password)
         password_hash = self._passwords.hash_now(password)
         self._record.write(
-            lambda connection: users.set_password(connection, name, password_hash=password_hash)
+            lambda connection: users.change_user(connection, name, password_hash=password_hash)
         )
 
     def set_role(self, name: str, role: str) -> None:
@@ -214,7 +214,7 @@ class Accounts:
         """
         _check_role(role)
         name = _known_name(name)
-        self._record.write(lambda connection: users.set_role(connection, name, role=role))
+        self._record.write(lambda connection: users.change_user(connection, name, role=role))
 
     def disable(self, name: str) -> None:
         """Disable an enabled user permanently and void the user's tokens. The name stays taken.
@@ -225,7 +225,7 @@ class Accounts:
             If the user does not exist or is disabled already.
         """
         name = _known_name(name)
-        self._record.write(lambda connection: users.disable(connection, name))
+        self._record.write(lambda connection: users.change_user(connection, name, is_disabled=True))
 
     def list(
         self, *, after: str = "", limit: int, is_disabled: bool | None = None

@@ -16,7 +16,7 @@ from squash_api.record.jobs import (
     bury_job,
     mark_deliverable,
 )
-from squash_api.record.metrics import Metrics, known_units, meet_metrics
+from squash_api.record.metrics import Metrics, known_units, note_metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
@@ -91,7 +91,7 @@ def post_measurement(
                 detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
             )
         now_ns = time.time_ns()
-        meet_metrics(connection, outcome.new_units)
+        note_metrics(connection, outcome.new_units)
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )

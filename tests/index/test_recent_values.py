@@ -7,7 +7,7 @@ from sqlalchemy import select
 from squash_api.index.contexts import Contexts
 from squash_api.index.deriver import Deriver
 from squash_api.index.values import Values
-from squash_api.record.metrics import Metrics, meet_metrics, metric_ids
+from squash_api.record.metrics import Metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import tag_set
 from squash_api.schema.names import Schema
@@ -19,7 +19,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
     """Four values of `p.a`, the times not in the order of the ids, and jobs without one."""
     record = open_record(tmp_path)
     add_test_user(record)
-    record.write(lambda connection: meet_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
+    record.write(lambda connection: note_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
     for value, asked_ns, band in [
         (1.0, 4_000, "r"),
         (2.0, 3_000, "r"),

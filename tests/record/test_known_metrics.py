@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from squash_api.record.definitions import DefinitionRow, append_definitions
-from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, withdraw_metrics
+from squash_api.record.metrics import Metrics, declare_metrics, note_metrics, withdraw_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import open_record
@@ -20,7 +20,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 def meet(record: Record, **units: str | None) -> None:
     named = {f"p.{name}": unit for name, unit in units.items()}
-    record.write(lambda connection: meet_metrics(connection, named))
+    record.write(lambda connection: note_metrics(connection, named))
 
 
 def known(metrics: Metrics) -> dict[str, tuple[str | None, bool]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.metrics_packages.loading import load_metrics_package
-from squash_api.record.metrics import meet_metrics
+from squash_api.record.metrics import note_metrics
 from squash_api.reports.backtest import set_in_force, set_of_package
 from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, metric, spec
@@ -60,7 +60,7 @@ def test_limits_are_in_the_units_of_the_package(past: Past) -> None:
 
 
 def test_metrics_that_the_package_does_not_have_keep_the_records_unit(past: Past) -> None:
-    past.record.write(lambda connection: meet_metrics(connection, {"other.m": "K"}))
+    past.record.write(lambda connection: note_metrics(connection, {"other.m": "K"}))
     package = load_metrics_package(past.write("new", SPECS))
     found = set_of_package(past.reader, package)
     assert found.unit("other.m") == "K"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from squash_api.errors import InvalidInputError
-from squash_api.record.metrics import declare_metrics, meet_metrics
+from squash_api.record.metrics import declare_metrics, note_metrics
 from squash_api.trends.question import Question
 from squash_api.trends.series import MetricUnits
 from tests.support.measured_jobs import MeasuredJobs
@@ -78,7 +78,7 @@ def test_a_change_of_unit_is_taken_in(jobs: MeasuredJobs) -> None:
 def test_what_cannot_be_is_refused_with_its_parameter(
     jobs: MeasuredJobs, unit: str | None, asked: Any, parameter: str, message: str
 ) -> None:
-    jobs.record.write(lambda connection: meet_metrics(connection, {"u.a": None}))
+    jobs.record.write(lambda connection: note_metrics(connection, {"u.a": None}))
     with pytest.raises(InvalidInputError) as caught:
         units(jobs, unit).choose(Question(metrics=asked[0], packages=asked[1]))
     assert caught.value.message.startswith(message)
