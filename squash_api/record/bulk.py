@@ -7,10 +7,20 @@ much per row, and a job has hundreds of rows in the index of measurements (`benc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Select, Table, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Select,
+    Table,
+    bindparam,
+    insert,
+    select,
+)
 from sqlalchemy.sql.base import Executable
 
 CHUNK = 4096
@@ -69,6 +79,38 @@ def insert_rows(
     if rows:
         statement = _insertion(table, columns, connection.dialect)
         connection.exec_driver_sql(statement.text, [statement.pack(row) for row in rows])
+
+
+def is_wanted(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition, for queries of `rows_of`, that a column has one of the values."""
+    return column.in_(bindparam("wanted", expanding=True))
+
+
+def rows_of(
+    connection: Connection, query: Select[Any], values: Iterable[_Value], **parameters: Any
+) -> Iterator[Any]:
+    """Yield the rows of a query for wanted values, however many these are."""
+    for chunk in in_chunks(values):
+        yield from connection.execute(query, {"wanted": chunk, **parameters})
+
+
+def store_documents(connection: Connection, table: Table, documents: Sequence[bytes]) -> list[int]:
+    """Store each distinct document once, found by its digest; return the id of each."""
+    digests = [blake2b(document, digest_size=16).digest() for document in documents]
+    texts = dict(zip(digests, documents, strict=True))
+    if not texts:
+        return []
+    query = select(table.c.digest, table.c.id).where(table.c.digest.in_(list(texts)))
+    known = {row.digest: row.id for row in connection.execute(query)}
+    new = [
+        {"digest": digest, "document": text.decode()}
+        for digest, text in texts.items()
+        if digest not in known
+    ]
+    if new:
+        connection.execute(insert(table), new)
+        known = {row.digest: row.id for row in connection.execute(query)}
+    return [known[digest] for digest in digests]
 
 
 @lru_cache(maxsize=64)

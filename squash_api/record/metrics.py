@@ -69,6 +69,8 @@ class Metrics:
         return known if known.version == version else self._read(connection, KnownMetrics())
 
     def _follow(self, connection: Connection) -> None:
+        if connection.in_nested_transaction():
+            raise ValueError("the writer's changes may yet be undone: do not keep them in memory")
         with self._lock:
             self.now = self._read(connection, self.now)
 

@@ -45,7 +45,9 @@ def values(record: Record, *bands: str, limit: int = 9) -> list[float]:
 
 def last_job(record: Record, name: str) -> int | None:
     with record.read() as connection:
-        return Values(connection).last_job_with(metric_ids(connection, [name])[name])
+        metric_id = metric_ids(connection, [name])[name]
+        found = Values(connection).last(metric_id, tag_sets=None, limit=1)
+    return found[0].job_id if found else None
 
 
 def test_values_are_those_of_the_tags_in_the_order_of_time(record: Record) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,15 @@ def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) ->
     with record.read() as connection:
         assert set(metrics.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
     assert set(metrics.now.by_name) == {"p.a", "p.b", "p.c"}
+
+
+def test_metrics_that_are_not_committed_are_not_kept(record: Record) -> None:
+    metrics = Metrics(record, Schema())
+
+    def work(connection: Any) -> None:
+        declare_metrics(connection, {"p.a": "mag"})
+        metrics.as_of(connection)
+
+    with pytest.raises(ValueError, match="undone"):
+        record.write(work)
+    assert metrics.now.version == 0

@@ -22,8 +22,8 @@ def past(tmp_path: Path) -> Iterator[Past]:
 
 def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
     past.put_in_force(SPECS)
-    past.definitions.post_metrics([metric("p.a")], ADA)
-    past.definitions.post_specs([spec("p.a.design")], ADA)
+    past.definitions.post("metric", [metric("p.a")], ADA)
+    past.definitions.post("spec", [spec("p.a.design")], ADA)
     found = set_in_force(past.reader, past.definitions.in_force)
     assert [name.rpartition(".")[2] for name in found.specifications] == [
         "design",
@@ -34,8 +34,8 @@ def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
 
 
 def test_a_record_without_yaml_has_nothing_in_force(past: Past) -> None:
-    past.definitions.post_metrics([metric("p.a")], ADA)
-    past.definitions.post_specs([spec("p.a.design")], ADA)
+    past.definitions.post("metric", [metric("p.a")], ADA)
+    past.definitions.post("spec", [spec("p.a.design")], ADA)
     found = set_in_force(past.reader, past.definitions.in_force)
     assert (found.specifications, found.watched) == ({}, ())
 
