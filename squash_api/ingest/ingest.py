@@ -100,7 +100,8 @@ async def ingest_job(
         if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(metrics.refresh)
         if isinstance(stored, Stored):
-            _log_left_out(stored, outcome)
+            if outcome.absent or outcome.skipped or outcome.new_units:
+                _log_left_out(stored, outcome)
             return Ingested(stored, outcome)
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
 
