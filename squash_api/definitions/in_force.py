@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from squash_api.judging.kinds.registry import THRESHOLD, kind_of
+from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, parse_specification
 from squash_api.record.definitions import (
     DefinitionRow,
@@ -101,7 +101,7 @@ class DefinitionsInForce:
         # What was sound when it was stored stays in force, whatever has become a fault since.
         document = row.document or {}
         content, faults = parse_specification(
-            document, name=row.name, schema=self._schema, kind=kind_of(document) or THRESHOLD
+            document, name=row.name, schema=self._schema, kind=kind_of(document)
         )
         if content is None:
             _log.error("a stored specification cannot be read", name=row.name, faults=faults)

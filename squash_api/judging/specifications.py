@@ -14,7 +14,7 @@ from squash_api.judging.alerts import (
     severity_of,
 )
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.kinds.registry import KINDS, THRESHOLD, kind_of
+from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of
 from squash_api.judging.metadata_query import parse_query
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
@@ -131,7 +131,7 @@ def specification_from_json(
     if document.get("tags") is None:
         document = {**document, "tags": []}
     specification, others = parse_specification(
-        document, name=full_name or "", source=source, schema=schema, kind=kind or THRESHOLD
+        document, name=full_name or "", source=source, schema=schema, kind=kind
     )
     if specification is None or faults or others:
         raise invalid("specification", [*faults, *others])
@@ -146,14 +146,14 @@ def parse_specification(
     bases: tuple[str, ...] = (),
     schema: Schema = Schema(),
     today: date | None = None,
-    kind: type[Criterion] = THRESHOLD,
+    kind: type[Criterion] | None = None,
 ) -> tuple[Specification | None, list[Fault]]:
     """Read one resolved document, whatever its origin.
 
     Parameters
     ----------
     kind
-        Which kind of specification it is; lsst.verify ignores the key `type` of a document.
+        None for the one whose keys the document has: lsst.verify ignores the key `type` in YAML.
     today
         Where it is given, a mute that ended before this day is a fault.
 
@@ -164,7 +164,7 @@ def parse_specification(
         criterion; faults elsewhere leave that part out.
     """
     faults: list[Fault] = []
-    criterion = kind.parse(document, faults)
+    criterion = (kind or kind_by_keys(document)).parse(document, faults)
     tags = document.get("tags", [])
     if tags is None:
         faults.append(Fault(("tags",), "tags are a text or a list of texts: write [] for none"))

@@ -8,6 +8,7 @@ Documents of a specification file before their bases are resolved.
 from dataclasses import dataclass, field
 from typing import Any
 
+from squash_api.judging.kinds.registry import KEYS
 from squash_api.metrics_packages.documents import Document, Report
 
 
@@ -90,7 +91,7 @@ def base_name(text: str, *, package: str, path: str) -> str:
     return f"{package}.{metric}.{last}"
 
 
-CONTENT_KEYS = ("threshold", "tags", "metadata_query", "alert", "expect")
+CONTENT_KEYS = (*KEYS, "tags", "metadata_query", "alert", "expect")
 """The keys that mean something; others are inherited without effect, so they are left out."""
 
 # lsst.verify passes the keys of a document on as arguments, and these are taken.

@@ -48,7 +48,7 @@ class Finding:
     `margin` is the distance to the limit as a part of the limit, negative beyond it. Of `values` in
     the selection `failed` broke a limit, and `absent` were null, NaN, infinite or skipped.
 
-    `operator` and `threshold` are what a criterion of the kind `threshold` has shown.
+    `operator` and `threshold` are what its criterion has shown.
     """
 
     metric: str
@@ -59,7 +59,7 @@ class Finding:
     specification: str | None = None
     level: str | None = None
     operator: str | None = None
-    threshold: float | None = None
+    threshold: float | list[float] | None = None
     margin: float | None = None
     also_broken: list[str] = field(default_factory=list)
     time: str

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from squash_api.definitions.in_force import Defined
-from squash_api.judging.kinds.registry import THRESHOLD
+from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.specifications import Specification
 from squash_api.routes.definitions import (
@@ -59,21 +59,23 @@ class SpecPage(BaseModel):
     next: str | None = Field(description="URL of the next page.")
 
 
+# Those that every kind of specification has.
+_REQUIRED = [key for key in KEYS if all(key in kind.SCHEMA for kind in KINDS.values())]
 _SPEC_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        **THRESHOLD.SCHEMA,
+        **KEYS,
         "tags": {"type": "array", "items": {"type": "string"}},
         "metadata_query": {"type": "object"},
         "alert": {"type": "object"},
         "expect": {"type": "object"},
     },
-    "required": ["threshold"],
+    "required": _REQUIRED,
 }
 _NAMED_SCHEMA = {
     **_SPEC_SCHEMA,
     "properties": {"name": {"type": "string"}, **_SPEC_SCHEMA["properties"]},
-    "required": ["name", "threshold"],
+    "required": ["name", *_REQUIRED],
 }
 _LIST_SCHEMA = {
     "type": "object",

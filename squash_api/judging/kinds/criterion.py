@@ -61,7 +61,7 @@ class Criterion(ABC):
     @classmethod
     @abstractmethod
     def from_shown(cls, shown: Mapping[str, Any], unit: str) -> Self | None:
-        """Return the criterion of which `shown` was told; None if it is not of this kind."""
+        """Read what `shown` returned back; None if it is not of this kind."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,11 @@ class Criterion(ABC):
 
     @abstractmethod
     def shown(self) -> dict[str, Any]:
-        """Return what verdicts and reports tell of it, flat, beside the unit."""
+        """Return what verdicts and reports show of it next to the unit: `operator`, `threshold`.
+
+        `operator` is a sign or a word that no other kind has; `threshold` is a number, or a list of
+        numbers.
+        """
 
     @property
     @abstractmethod

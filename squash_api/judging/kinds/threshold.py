@@ -95,9 +95,9 @@ class Threshold(Criterion):
 
     @classmethod
     def from_shown(cls, shown: Mapping[str, Any], unit: str) -> Self | None:
-        """Return the threshold of which `shown` was told."""
-        value, comparison = shown.get("threshold"), shown.get("operator")
-        return None if value is None or comparison is None else cls(value, unit, comparison)
+        """Read `shown` back."""
+        comparison = shown.get("operator")
+        return cls(shown["threshold"], unit, comparison) if comparison in OPERATORS else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the key `threshold`."""
