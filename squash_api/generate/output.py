@@ -33,7 +33,7 @@ YAML = Language("#", yaml.safe_load)
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """Files of one extension in one directory; each contains a thing of the kind `holds`, if any."""
+    """Files of one extension in one directory; `holds` is the kind of thing in each."""
 
     folder: str
     extension: str

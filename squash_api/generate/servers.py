@@ -55,7 +55,7 @@ class Thing(ABC):
         """Tell whether another thing does the same."""
 
     def rank(self, _ours: Any, /) -> tuple[Any, ...]:
-        """Return the key that sorts things of one name on a server; the first is compared with ours."""
+        """Return what sorts things of one name on a server; the first is compared with ours."""
         return ()
 
 
