@@ -12,7 +12,6 @@ from squash_api.generate.kapacitor.nodes import (
     age_term,
     head,
     task_text,
-    text_field,
     unless_muted,
 )
 from squash_api.generate.kapacitor.text import go_string, reference, static, string
@@ -112,14 +111,15 @@ def _message(expected: Expectation, metric: Metric) -> str:
         f'{{{{ printf "%.1f" (index .Fields {go_string(n)}) }}}}'
         for n in (_AGE + unit, _LATE + unit)
     )
-    last = f"{{{{ if index .Fields {_text(SQUASH_URL)} }}}}last value{{{{ else }}}}none since"
+    url = message.shown_text(SQUASH_URL)
+    last = f"{{{{ if index .Fields {url} }}}}last value{{{{ else }}}}none since"
     muted = (
         static(f"\nmuted through {expected.muted_through}")
         if expected.muted_through is not None
         else ""
     )
     return (
-        f"{{{{ $since := index .Fields {_text(SINCE)} }}}}"
+        f"{{{{ $since := index .Fields {message.shown_text(SINCE)} }}}}"
         f"{{{{ $late := gt (index .Fields {go_string(LATE_S)}) 0.0 }}}}"
         '{{ $still := and $late (eq .Level "OK") }}'
         + message.heading(metric, "{{ if $late }} is late{{ else }} is no longer late{{ end }}")
@@ -130,7 +130,3 @@ def _message(expected: Expectation, metric: Metric) -> str:
         + f"{{{{ if $still }}}}{muted}{{{{ end }}}}"
         + f"{{{{ else }}}}\nlate since {message.since()}{{{{ end }}}}"
     )
-
-
-def _text(name: str) -> str:
-    return go_string(text_field(name))

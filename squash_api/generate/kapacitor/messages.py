@@ -86,13 +86,13 @@ def since() -> str:
 def whereabouts(per: Sequence[str]) -> str:
     """Return the last lines: tags that have a value, and links to the run and the job."""
     tags = "".join(
-        f"{{{{ with index .Fields {_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
+        f"{{{{ with index .Fields {shown_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
         '{{ $line = ", " }}{{ end }}'
         for tag in shown_tags(per)
     )
     run = (
-        f"{{{{ $run := index .Fields {_text(RUN_ID)} }}}}"
-        f"{{{{ $url := index .Fields {_text(RUN_URL)} }}}}"
+        f"{{{{ $run := index .Fields {shown_text(RUN_ID)} }}}}"
+        f"{{{{ $url := index .Fields {shown_text(RUN_URL)} }}}}"
         f"{{{{ if $url }}}}{_LINE}<{{{{ $url }}}}|run{{{{ if $run }}}} {{{{ $run }}}}{{{{ end }}}}>"
         '{{ $line = ", " }}'
         f"{{{{ else if $run }}}}{_LINE}run {{{{ $run }}}}"
@@ -100,10 +100,15 @@ def whereabouts(per: Sequence[str]) -> str:
     )
     job = (
         f"{{{{ $job := index .Fields {go_string(SQUASH_ID)} }}}}"
-        f"{{{{ with index .Fields {_text(SQUASH_URL)} }}}}{_LINE}<{{{{ . }}}}|job"
+        f"{{{{ with index .Fields {shown_text(SQUASH_URL)} }}}}{_LINE}<{{{{ . }}}}|job"
         '{{ if eq (printf "%T" $job) "float64" }}{{ printf " %.0f" $job }}{{ end }}>{{ end }}'
     )
     return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}'
+
+
+def shown_text(name: str) -> str:
+    """Return the name of the field with the shown text of a tag or field, for a Go template."""
+    return go_string(text_field(name))
 
 
 def first_clause(description: str) -> str:
@@ -174,10 +179,6 @@ def _line(name: str, unit: str, limit: Limit) -> str:
     words = f", must be {asked} ({limit.label}"
     still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
     return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
-
-
-def _text(name: str) -> str:
-    return go_string(text_field(name))
 
 
 def _unit(unit: str) -> str:
