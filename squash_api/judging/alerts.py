@@ -22,7 +22,6 @@ WORST_FIRST: tuple[Level, ...] = LEVELS[::-1]
 """The levels in the order in which people read them."""
 
 _SEVERITIES: Mapping[str, int] = {level: rank for rank, level in enumerate(LEVELS, start=1)}
-
 _LONGEST_S = 3650 * 86400
 _SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(\d{1,9})([wdhms])\Z", re.ASCII)

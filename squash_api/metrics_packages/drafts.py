@@ -173,18 +173,16 @@ def _name_partial(draft: Draft, path: str, report: Report) -> bool:
 def _name_specification(draft: Draft, report: Report) -> bool:
     document = draft.document
     written = document.value.get("name")
+    place = document.source("name")
     if not isinstance(written, str):
-        what = (
-            f"the name {written!r} is not text" if "name" in document.value else "there is no name"
-        )
-        report(
-            document.source("name"), f"{what}: write name: for a specification, id: for a partial"
-        )
+        is_there = "name" in document.value
+        what = f"the name {written!r} is not text" if is_there else "there is no name"
+        report(place, f"{what}: write name: for a specification, id: for a partial")
         return False
     try:
         metric, last = split_specification(written, metric=draft.own_metric, package=draft.package)
     except ValueError as error:
-        report(document.source("name"), str(error))
+        report(place, str(error))
         return False
     if metric is not None:
         draft.own_metric = metric

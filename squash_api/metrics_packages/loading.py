@@ -45,20 +45,14 @@ class MetricsPackage:
 
 
 def load_metrics_package(
-    directory: Path,
-    *,
-    schema: Schema = Schema(),
-    today: date | None = None,
+    directory: Path, *, schema: Schema = Schema(), today: date | None = None
 ) -> MetricsPackage:
     """Load one metrics package; see `load_metrics_packages`."""
     return load_metrics_packages([directory], schema=schema, today=today)
 
 
 def load_metrics_packages(
-    directories: Sequence[Path],
-    *,
-    schema: Schema = Schema(),
-    today: date | None = None,
+    directories: Sequence[Path], *, schema: Schema = Schema(), today: date | None = None
 ) -> MetricsPackage:
     """Load several metrics packages as one; bad content never raises, it becomes problems.
 
@@ -89,9 +83,7 @@ def load_metrics_packages(
 
 
 def resolve_packages(
-    directories: Sequence[Path],
-    *,
-    schema: Schema = Schema(),
+    directories: Sequence[Path], *, schema: Schema = Schema()
 ) -> dict[str, Resolved]:
     """Return the specifications of metrics packages by name, with the documents they come from.
 
@@ -156,10 +148,8 @@ class _Loading:
                 above, _, bare = key.partition(".")
                 name = f"{package}.{bare}"
                 if above != package:
-                    message = (
-                        f"'{key}' is not of '{package}', whose file this is: move or rename it"
-                    )
-                    self.report(source, message)
+                    whose = f"'{key}' is not of '{package}', whose file this is"
+                    self.report(source, f"{whose}: move or rename it")
                     continue
             elif not isinstance(key, str):
                 self.report(source, f"the name {key!r} is not text: put it in quotes")
