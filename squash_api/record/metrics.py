@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import current_revision
@@ -106,7 +106,7 @@ def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     return {row.name: row.id for row in _named(connection, names)}
 
 
-def _named(connection: Connection, names: Iterable[str]) -> Iterator[Any]:
+def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any, Any, Any]]:
     for chunk in in_chunks(names):
         yield from connection.execute(_UNITS, {"names": chunk})
 
