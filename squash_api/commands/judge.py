@@ -147,7 +147,7 @@ def _value(verdict: Verdict) -> str:
 
 
 def _test(verdict: Verdict) -> str:
-    return _with_unit(verdict.limit.criterion.words_beside(verdict.value, is_ascii=True), verdict)
+    return _with_unit(verdict.limit.criterion.words_against(verdict.value, is_ascii=True), verdict)
 
 
 def _with_unit(text: str, verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from squash_api.judging.kinds.registry import THRESHOLD, kind_of
+from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, parse_specification
 from squash_api.record.definitions import (
     DefinitionRow,
@@ -93,7 +93,7 @@ class DefinitionsInForce:
         # It was valid when it was stored, so it stays in force even if the rules have changed.
         document = row.document or {}
         content, faults = parse_specification(
-            document, name=row.name, schema=self._schema, kind=kind_of(document) or THRESHOLD
+            document, name=row.name, schema=self._schema, kind=kind_of(document)
         )
         if content is None:
             _log.error("a stored specification cannot be read", name=row.name, faults=faults)

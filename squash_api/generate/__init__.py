@@ -1,1 +1,1 @@
-"""From specifications to files: Kapacitor tasks and Chronograf dashboards, kept and compared."""
+"""Kapacitor tasks and Chronograf dashboards from specifications; comparison with servers."""

@@ -1,6 +1,6 @@
-"""What specifications generate, what is committed, what servers have: compared, and made the same.
+"""Comparison of what specifications generate with the committed files and the running servers.
 
-The first of the three is right by definition. Each difference says on which side it is.
+What specifications generate is right by definition; files and servers may differ from it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,16 +17,16 @@ from squash_api.generate.outputs import OUTPUTS, file_kind_of
 from squash_api.generate.servers import Server, ServerError, Thing, UnreachableError
 
 State = Literal["same", "changed", "missing", "orphaned", "absent", "stopped"]
-"""How a side stands to the specifications.
+"""How a side compares with the specifications.
 
-`orphaned` is there without a specification, `absent` rightly not there, and a `stopped` task is
-the right one, but does not run.
+`orphaned` exists without a specification, `absent` is rightly missing, and a `stopped` task is the
+right one but does not run.
 """
 
 Outcome = Literal["created", "updated", "started", "removed", "left", "failed"]
 
 Key = tuple[str, str]
-"""The kind and the title by which a thing is found on every side."""
+"""The kind and the title, which identify a thing on every side."""
 
 _OUTCOMES: Mapping[State, Outcome] = {
     "missing": "created",
@@ -38,7 +38,7 @@ _OUTCOMES: Mapping[State, Outcome] = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A thing that is not the same on all sides."""
+    """A thing that differs between the sides."""
 
     kind: str
     name: str
@@ -48,13 +48,13 @@ class Difference:
 
     @property
     def key(self) -> Key:
-        """The kind and the name."""
+        """The key of the thing."""
         return self.kind, self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The things of all sides by kind and name, and the differences between the sides."""
+    """The generated and the live things, and the differences between the sides."""
 
     generated: Mapping[Key, Thing]
     live: Mapping[Key, Thing]
@@ -63,7 +63,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done about a difference; `words` are those of the server if it failed."""
+    """What was done about a difference; `words` are the server's if it failed."""
 
     kind: str
     name: str
@@ -79,7 +79,7 @@ def server_of(output: Output) -> type[Server]:
 
 
 def thing_in(path: str, text: str) -> Thing | None:
-    """Return what a generated file holds; None if it cannot be read, or holds nothing."""
+    """Return the thing in a generated file; None if it cannot be read, or there is none."""
     kind = file_kind_of(path)
     if kind is None or not kind.holds:
         return None
@@ -93,18 +93,18 @@ def thing_in(path: str, text: str) -> Thing | None:
 def compare(
     files: Mapping[str, str], output: Path, live: Iterable[Thing], kinds: Collection[str]
 ) -> Comparison:
-    """Compare the generated files, those below a directory, and what servers have.
+    """Compare generated files with those below a directory and with running servers.
 
     Parameters
     ----------
     files
         What the specifications generate, text by path.
     output
-        Where the committed files are.
+        The directory of the committed files.
     live
-        All that the servers have, also what is not ours.
+        All things on the servers, including those that are not ours.
     kinds
-        The kinds of things to compare; others have no server.
+        The kinds to compare; no server was given for others.
 
     Raises
     ------
@@ -135,19 +135,14 @@ def compare(
 
 
 def push(comparison: Comparison, servers: Mapping[str, Server], *, prune: bool) -> Iterator[Step]:
-    """Do away with the differences on the side of the servers, one by one.
+    """Remove the differences on the servers, which are by the name of their output, one by one.
 
-    One that fails holds up no other. Without `prune` orphans are left.
-
-    Parameters
-    ----------
-    servers
-        Those that were compared, by the name of their output.
+    A failure does not stop the others. Without `prune` orphans are left.
 
     Raises
     ------
     UnreachableError
-        If a server goes away meanwhile.
+        If a server becomes unavailable meanwhile.
     """
     by_kind = {
         kind: servers[output.name]
@@ -182,7 +177,7 @@ def _key(thing: Thing) -> Key:
 
 
 def _kind_in(path: str) -> str:
-    """Return the kind of thing that a generated file holds; empty for none."""
+    """Return the kind of thing in a generated file; empty if there is none."""
     kind = file_kind_of(path)
     return "" if kind is None else kind.holds
 
@@ -194,13 +189,9 @@ class _Committed:
         self.states: dict[Key, State] = {}
         self.things: dict[Key, Thing] = {}
         drift = find_drift(files, output)
-        states: list[tuple[State, tuple[str, ...]]] = [
-            ("changed", drift.changed),
-            ("missing", drift.missing),
-            ("orphaned", drift.orphaned),
-        ]
-        for state, paths in states:
-            for path in paths:
+        states: tuple[State, ...] = ("changed", "missing", "orphaned")
+        for state in states:
+            for path in getattr(drift, state):
                 kind = _kind_in(path)
                 if kind in kinds:
                     self._add(path, kind, state, files.get(path), output)

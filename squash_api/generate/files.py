@@ -1,7 +1,7 @@
-"""The generated files: made, marked, checked as a whole, written, compared with what is there.
+"""The generated files: making, marking, checking and writing them, and finding drift.
 
-A file is ours if an output makes files of its extension in its folder, and it holds the words
-`MARK`. Any other file there belongs to somebody: it is never removed, nor called drift.
+A file is ours if it contains `MARK` and an output makes files of its extension in its directory.
+Other files there are never removed, and are not drift.
 """
 
 import json
@@ -24,12 +24,12 @@ _NOTE = f"Made by {MARK}: edit the specifications, not this file."
 
 
 class FilesError(Exception):
-    """The files cannot be written as they are, or not at this place."""
+    """The files are not valid, or cannot be read or written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How files differ from those that should be there, as sorted paths below the output."""
+    """How files differ from the generated ones, as sorted paths below the output directory."""
 
     changed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -43,21 +43,15 @@ class Drift:
 def make_files(
     package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
 ) -> dict[str, str]:
-    """Return the texts by path below the output, sorted; the arguments alone decide about them.
+    """Return the text of each file by path, sorted; it depends only on the arguments.
 
-    Parameters
-    ----------
-    package
-        Without problems.
-    schema
-        The names in InfluxDB.
-    database, retention_policy
-        Where the service writes its points, as Kapacitor and Chronograf see it.
+    The package must have no problems. `database` and `retention_policy` are where the service
+    writes its points.
 
     Raises
     ------
     SettingsError
-        If a name cannot be written in one of the files' languages.
+        If a name cannot be written in the language of a file.
     """
     place = {"database": database, "retention_policy": retention_policy}
     made: dict[str, str] = {}
@@ -69,7 +63,7 @@ def make_files(
 def task_of(
     package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
 ) -> str:
-    """Return Kapacitor's task of the only metric of a package, as `make_files` makes it."""
+    """Return Kapacitor's task for the only metric of a package, as `make_files` makes it."""
     files = kapacitor_files(
         package, schema=schema, database=database, retention_policy=retention_policy
     )
@@ -79,26 +73,25 @@ def task_of(
 
 
 def with_marks(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the files with the mark in each: a comment at the top, or in JSON a first key."""
+    """Return the files with the mark in each: a comment at the top, or the first key of JSON."""
     return {path: _with_mark(path, text) for path, text in sorted(files.items())}
 
 
 def file_problems(files: Mapping[str, str]) -> list[str]:
-    """Return what forbids to write these files, each problem with its path."""
-    problems = []
-    for path, text in sorted(files.items()):
-        problem = _path_problem(path) or _text_problem(path, text)
-        if problem:
-            problems.append(f"{path}: {problem}")
-    return problems
+    """Return why these files must not be written, each problem with its path."""
+    return [
+        f"{path}: {problem}"
+        for path, text in sorted(files.items())
+        if (problem := _path_problem(path) or _text_problem(path, text))
+    ]
 
 
 def find_drift(files: Mapping[str, str], output: Path) -> Drift:
-    """Return how the files below a directory differ from those given; nothing is written."""
+    """Return how the files below a directory differ from those given."""
     found = {path: _read(output / path) for path in files}
     return Drift(
         changed=tuple(
-            sorted(p for p, data in found.items() if data is not None and data != _data(files[p]))
+            sorted(p for p, data in found.items() if data is not None and data != files[p].encode())
         ),
         missing=tuple(sorted(path for path, data in found.items() if data is None)),
         orphaned=tuple(sorted(path for path in files_of_ours(output) if path not in files)),
@@ -106,7 +99,7 @@ def find_drift(files: Mapping[str, str], output: Path) -> Drift:
 
 
 def files_of_ours(output: Path) -> Iterator[str]:
-    """Yield the paths of the generated files that stand below a directory."""
+    """Yield the paths of the generated files below a directory."""
     for kind in (kind for item in OUTPUTS for kind in item.files):
         directory = output / kind.folder
         for place in sorted(directory.iterdir()) if directory.is_dir() else ():
@@ -115,20 +108,15 @@ def files_of_ours(output: Path) -> Iterator[str]:
 
 
 def write_files(files: Mapping[str, str], output: Path) -> Drift:
-    """Make the generated files those given; each is whole at every moment.
+    """Write the given files, remove orphans, and return the drift that there was.
 
-    Nothing is touched before all files are checked and written beside their places. Files that are
-    right already stay as they are, and orphans of ours are removed.
-
-    Returns
-    -------
-    Drift
-        What was changed, was missing and is made, and was orphaned and is removed.
+    Each file is complete at every moment: all are checked, then written next to their places, then
+    renamed. Files that are right already stay untouched.
 
     Raises
     ------
     FilesError
-        If a file is not sound, or cannot be written.
+        If a file is not valid, or cannot be written.
     """
     problems = file_problems(files)
     if problems:
@@ -140,7 +128,7 @@ def write_files(files: Mapping[str, str], output: Path) -> Drift:
             place = output / path
             place.parent.mkdir(parents=True, exist_ok=True)
             staged[place] = place.with_name(f".{place.name}.new")
-            staged[place].write_bytes(_data(files[path]))
+            staged[place].write_bytes(files[path].encode())
         for place, new in staged.items():
             new.replace(place)
         for path in drift.orphaned:
@@ -179,7 +167,7 @@ def _path_problem(path: str) -> str | None:
 
 
 def _text_problem(path: str, text: str) -> str | None:
-    """Return why a server could not read the text: one such file stops it from loading all."""
+    """Return why a server could not read the text; one such file stops it from loading any."""
     if MARK not in text:
         return f"the mark '{MARK}' is missing"
     if not text.endswith("\n") or "\r" in text or "\0" in text:
@@ -196,12 +184,8 @@ def _text_problem(path: str, text: str) -> str | None:
     return None if is_mapping else "no mapping"
 
 
-def _data(text: str) -> bytes:
-    return text.encode()
-
-
 def _read(place: Path) -> bytes | None:
-    """Return a file's content; None if there is no such file."""
+    """Return the content of a file; None if it does not exist."""
     try:
         return place.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What an output is: which files it makes, and which kinds of things it makes on a server. Pure."""
+"""Outputs: the files that each makes, and the kinds of things in them. Pure."""
 
 import json
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import Schema
 
 MARK = "squash generate"
-"""The words by which a generated file, task or dashboard is known."""
+"""The words that identify a generated file, task or dashboard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
     """How a file is marked and read back.
 
-    Without `comment` a file is a JSON object, whose first key is the mark; without `parse` nobody
-    but its server can read it.
+    Without `comment` a file is a JSON object whose first key is the mark; without `parse` only its
+    server can read it.
     """
 
     comment: str | None
@@ -33,7 +33,7 @@ YAML = Language("#", yaml.safe_load)
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """Files of one extension in one folder; each `holds` a thing of this kind, or none."""
+    """Files of one extension in one directory; `holds` is the kind of thing in each."""
 
     folder: str
     extension: str
@@ -42,12 +42,12 @@ class FileKind:
 
 
 class Render(Protocol):
-    """Makes files of a metrics package without problems: text by path, or by name."""
+    """Makes the files of a metrics package without problems: text by path, or by name."""
 
     def __call__(
         self, package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
     ) -> dict[str, str]:
-        """Return the files for these names in InfluxDB, and this place of the points."""
+        """Return the files."""
         ...
 
 
@@ -55,20 +55,18 @@ class Render(Protocol):
 class Output:
     """Something that is generated from metrics packages.
 
-    Its server has the things that files hold, and is changed kind by kind in the order of `files`.
+    Its server has the things in the files, and is changed kind by kind in the order of `files`.
 
     Parameters
     ----------
     name
-        What it is called on the command line, and in the setting `<name>_url` of its server.
-    files
-        What it makes.
+        On the command line, and in the setting `<name>_url` of its server.
     render
-        Makes it, by paths below the output.
+        Makes the files, by path below the output directory.
     server
-        The module and the class of a running server: loaded when one is asked.
+        The module and the class of its servers, imported when needed.
     export
-        Makes files for an import by hand, by name.
+        Makes files to import by hand, by name.
     """
 
     name: str

@@ -1,7 +1,4 @@
-"""The table of outputs: all that is generated from specifications.
-
-Another output is a row here, with the package that renders it.
-"""
+"""The table of outputs: everything that is generated from specifications."""
 
 from pathlib import PurePosixPath
 
@@ -13,7 +10,7 @@ OUTPUTS = (
     Output(
         "kapacitor",
         files=(
-            # A task that raises its first alert should find the handlers.
+            # The first alert of a task needs the handlers.
             FileKind("kapacitor/handlers", ".yaml", YAML, "handler"),
             FileKind("kapacitor/tasks", ".tick", TICKSCRIPT, "task"),
         ),
@@ -34,14 +31,8 @@ OUTPUTS = (
 
 
 def file_kind_of(path: str) -> FileKind | None:
-    """Return of which kind a file is, by its path below the output; None if it is none of ours."""
+    """Return the kind of a file by its path below the output; None if no output makes it."""
     place = PurePosixPath(path)
-    return next(
-        (
-            kind
-            for output in OUTPUTS
-            for kind in output.files
-            if (kind.folder, kind.extension) == (place.parent.as_posix(), place.suffix)
-        ),
-        None,
-    )
+    wanted = (place.parent.as_posix(), place.suffix)
+    kinds = (kind for output in OUTPUTS for kind in output.files)
+    return next((kind for kind in kinds if (kind.folder, kind.extension) == wanted), None)

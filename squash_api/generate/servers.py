@@ -1,4 +1,4 @@
-"""Running servers, the things that they have, and how they are changed and fail."""
+"""Running servers and the things on them: reading, changing, failing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ READ_TIMEOUT_S = 60.0
 
 
 class ServerError(Exception):
-    """A server did not do what it was asked; the text holds its own words.
+    """A server refused a request; the text has the server's words.
 
-    `status_code` is that of its answer, None without one.
+    `status_code` is None if it sent no response.
     """
 
     def __init__(self, message: str, *, status_code: int | None = None) -> None:
@@ -22,13 +22,13 @@ class ServerError(Exception):
 
 
 class UnreachableError(ServerError):
-    """There is no such server at the address, or it does not let us in."""
+    """There is no such server at the URL, or it refuses our credentials."""
 
 
 class Thing(ABC):
-    """Something that an output makes and a server has: as a file holds it, or as the server does.
+    """Something that an output makes and a server has, read from either.
 
-    On every side it is found by its `kind` and its name.
+    Its `kind` and its name identify it.
     """
 
     __slots__ = ()
@@ -37,7 +37,7 @@ class Thing(ABC):
 
     @property
     def title(self) -> str:
-        """The name by which it is found, and told of."""
+        """The name that identifies it, also to people."""
         return self.name
 
     @property
@@ -47,7 +47,7 @@ class Thing(ABC):
 
     @property
     def trouble(self) -> str:
-        """Why it does not work; empty if it does, or the server does not say."""
+        """Why it does not work; empty if it does, or that is unknown."""
         return ""
 
     @abstractmethod
@@ -55,30 +55,30 @@ class Thing(ABC):
         """Tell whether another thing does the same."""
 
     def rank(self, _ours: Any, /) -> tuple[Any, ...]:
-        """Return what sorts things of one name on a server: the first is compared with ours."""
+        """Return what sorts things of one name on a server; the first is compared with ours."""
         return ()
 
 
 class Server(ABC):
-    """A server with a JSON API, known to be the right one, over connections that stay open.
+    """A server with a JSON API; making one checks that it is the right one.
 
     Parameters
     ----------
     url
-        Address, with user and password in it if the server asks for them.
+        With user and password, if the server asks for them.
     transport
-        Stands in for the network in tests.
+        Replaces the network in tests.
 
     Raises
     ------
     UnreachableError
-        If there is no such server at the address.
+        If there is no such server at the URL.
     """
 
     what: ClassVar[str]
-    """What it is called: its answers have a header with its version."""
+    """Its name, also in the header of its responses with its version."""
     probe: ClassVar[str]
-    """A path that it answers."""
+    """A path to which it responds."""
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         try:
@@ -108,15 +108,15 @@ class Server(ABC):
     @staticmethod
     @abstractmethod
     def read(kind: str, stem: str, text: str, /) -> Thing:
-        """Return the thing that a file holds; what it raises means that the file holds none."""
+        """Return the thing in a file; any exception means that there is none."""
 
     @abstractmethod
     def things(self) -> list[Thing]:
-        """Return all that the server has of the kinds that are generated, also what is not ours."""
+        """Return all things on the server of the generated kinds, including those not ours."""
 
     @abstractmethod
     def put(self, thing: Thing, there: Thing | None) -> None:
-        """Make a thing, in the place of the one of its name that is there.
+        """Create a thing, or replace the one of its name that is there.
 
         Raises
         ------
@@ -126,13 +126,7 @@ class Server(ABC):
 
     @abstractmethod
     def remove(self, thing: Thing) -> None:
-        """Remove a thing.
-
-        Raises
-        ------
-        ServerError
-            With the server's words.
-        """
+        """Remove a thing; fails as `put` does."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -146,17 +140,17 @@ class Server(ABC):
         params: Mapping[str, Any] | None = None,
         document: Any = None,
     ) -> httpx.Response:
-        """Return the reply to a request, whatever its status.
+        """Return the response to a request, whatever its status.
 
         Raises
         ------
         UnreachableError
-            If there is no reply, or one that asks for credentials.
+            If there is no response, or one that asks for credentials.
         """
         try:
             reply = self._http.request(method, path, params=params, json=document)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            # A refused connection and a name that is not known say so; some others say nothing.
+            # Some transport errors have no text.
             words = str(error) or type(error).__name__
             raise UnreachableError(f"{self.what} at {self.place}: {words}") from None
         if reply.status_code in (401, 403):
@@ -174,14 +168,14 @@ class Server(ABC):
         params: Mapping[str, Any] | None = None,
         document: Any = None,
     ) -> dict[str, Any]:
-        """Return the object that a request is answered with; empty for an answer without one.
+        """Return the JSON object in the response to a request; empty if there is none.
 
         Raises
         ------
         ServerError
             With the server's words, if it refuses.
         UnreachableError
-            If there is no answer that such a server would give.
+            If the response is not one of such a server.
         """
         reply = self.send(method, path, params=params, document=document)
         if reply.is_success and not reply.content:
@@ -200,6 +194,6 @@ class Server(ABC):
         )
 
     def _introduce(self) -> None:
-        # Some servers answer any address, but without the header.
+        # Some servers respond on every path, but without the header.
         if f"X-{self.what}-Version" not in self.send("GET", self.probe).headers:
             raise UnreachableError(f"there is no {self.what} at {self.place}")

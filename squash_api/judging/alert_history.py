@@ -1,7 +1,7 @@
-"""What alerts would have said of past jobs: the rules of the generated tasks, played in Python.
+"""The alerts that past jobs would have raised: the rules of the generated tasks, in Python.
 
-Jobs must come in the order in which they were delivered, that of their ids. Nothing is known of the
-time before the first, so every series begins well.
+Jobs are played in the order in which they were delivered, that of their ids. Nothing is known about
+the time before the first, so at first no series is in alert.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ _NS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class PastJob:
-    """A job as its alerts saw it: `values` are finite, by metric, in the metrics' units."""
+    """A job as its alerts saw it: `values` are finite, by metric, in the metric's unit."""
 
     job_id: int
     received_ns: int
@@ -31,13 +31,13 @@ class PastJob:
 
     @property
     def run_id(self) -> str:
-        """The run it belongs to; empty if it does not say."""
+        """The run it belongs to; empty if the job does not name one."""
         return str(self.context.fields.get(RUN_ID, ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A value of a job beside the limits of a branch that applies; `broken` are those it breaks."""
+    """A value of a job, a branch that applies to it, and the limits that the value breaks."""
 
     metric: str
     branch: Branch
@@ -47,10 +47,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A message: a series of a metric has got worse or better.
+    """A message: a series of a metric has become worse or better.
 
-    `series` are the tags that tell it from others, of those that `per` names and the job has;
-    `broken` are the specifications of the new level, none if it is `WELL`.
+    `series` are those tags of `per` that the job has. `broken` are the specifications of the new
+    level, none if it is `WELL`.
     """
 
     job_id: int
@@ -66,13 +66,7 @@ class StateChange:
 
 
 class AlertHistory:
-    """Judges jobs, and keeps the state of each series that is not well.
-
-    Parameters
-    ----------
-    watched
-        The metrics with their branches.
-    """
+    """Judges jobs, and keeps the state of each series that is not well."""
 
     def __init__(self, watched: Iterable[WatchedMetric]) -> None:
         self._branches = {item.metric.name: item.branches for item in watched}
@@ -86,9 +80,9 @@ class AlertHistory:
         self._levels: dict[tuple[str, int, tuple[str | None, ...]], str] = {}
 
     def play(self, job: PastJob) -> Iterator[tuple[Judged, StateChange | None]]:
-        """Yield each branch that applies to the job, and the message that it gives.
+        """Yield each branch that applies to the job, and the message that it sends.
 
-        What is broken does not depend on mutes and ages; messages do.
+        Mutes and ages suppress messages; which limits are broken does not depend on them.
         """
         for metric, value in job.values.items():
             for number, branch in enumerate(self._branches.get(metric, ())):
@@ -102,11 +96,11 @@ class AlertHistory:
         branch = judged.branch
         if job.time_ns <= job.received_ns - branch.max_age_s * _NS:
             return None
-        told = [
+        heard = [
             limit for limit in judged.broken if job.received_ns >= self._ends_ns.get(limit.name, 0)
         ]
-        # The limits are sorted by level, the worst first.
-        level = told[0].level if told else WELL
+        # The limits are sorted worst first.
+        level = heard[0].level if heard else WELL
         tags = job.context.tags
         key = (judged.metric, number, tuple(tags.get(name) for name in branch.per))
         previous = self._levels.get(key, WELL)
@@ -126,11 +120,11 @@ class AlertHistory:
             previous=previous,
             level=level,
             value=judged.value,
-            broken=tuple(limit.name for limit in told if limit.level == level),
+            broken=tuple(limit.name for limit in heard if limit.level == level),
         )
 
 
 def _end_ns(day: date) -> int:
-    """Return the midnight after a day, in UTC."""
+    """Return the time of the midnight after a day, in UTC."""
     midnight = datetime.combine(day, time(), UTC) + timedelta(days=1)
     return int(midnight.timestamp()) * _NS

@@ -1,6 +1,6 @@
-"""What is watched: the specifications of each metric, put together as their alerts need them.
+"""The alert plan: the specifications of each metric, grouped as their alerts need them.
 
-The makers of alerts and dashboards, the backtest and the watch over late values all start here.
+Alerts, dashboards, the backtest and the watch over late values are all made from it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,10 +18,10 @@ from squash_api.verify.metrics import Metric
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """The limits of a metric that share the jobs they apply to and how they alert.
+    """The limits of a metric that apply to the same jobs and send their alerts the same way.
 
-    `terms` are those of the `metadata_query`, by name. The limits are sorted by level, the worst
-    first, then by name.
+    `terms` are those of the `metadata_query`, by name. The limits are sorted worst first, then by
+    name.
     """
 
     terms: tuple[Term, ...]
@@ -33,7 +33,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A specification with `expect`: how often a value should come for the jobs it applies to."""
+    """A specification with `expect`: how often a value should arrive for the jobs it applies to."""
 
     specification: str
     metric: str
@@ -47,7 +47,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class WatchedMetric:
-    """A metric with its branches, in a fixed order, and the files that its alerts come from."""
+    """A metric with its branches, in a fixed order, and the files that define its limits."""
 
     metric: Metric
     branches: tuple[Branch, ...]
@@ -57,14 +57,9 @@ class WatchedMetric:
 def watched_metrics(
     specifications: Iterable[Specification], metrics: Mapping[str, Metric], schema: Schema
 ) -> list[WatchedMetric]:
-    """Return each metric that has a specification, by name.
+    """Return the metrics that have specifications, sorted by name.
 
-    Parameters
-    ----------
-    specifications
-        Without problems: their metrics are there, and their units convert.
-    metrics
-        The metrics by name.
+    The specifications must have no problems: their metrics exist and their units convert.
     """
     by_metric: dict[str, list[Specification]] = {}
     for item in specifications:
@@ -80,9 +75,9 @@ def watched_metrics(
 
 
 def expectations(specifications: Iterable[Specification], schema: Schema) -> list[Expectation]:
-    """Return what those specifications expect that say how often a value should come, by name.
+    """Return the expectations of all specifications with `expect`, sorted by name.
 
-    One that can apply to no job expects nothing.
+    A specification that can apply to no job expects nothing.
     """
     return [
         Expectation(
@@ -109,13 +104,10 @@ def _branches(
         item = limit.specification
         key = (limit.terms, item.per, item.channel or "", item.max_age_s)
         found.setdefault(key, []).append(limit)
-    for (terms, per, channel, max_age_s), some in sorted(
-        found.items(), key=lambda item: _order(*item[0])
-    ):
+    for (terms, per, channel, max_age_s), some in sorted(found.items(), key=_order):
         yield Branch(terms, per, channel or None, max_age_s, tuple(some))
 
 
-def _order(
-    terms: tuple[Term, ...], per: tuple[str, ...], channel: str, max_age_s: int
-) -> tuple[Any, ...]:
-    return ([(term.name, repr(term.value)) for term in terms], per, channel, max_age_s)
+def _order(item: tuple[tuple[Any, ...], object]) -> tuple[Any, ...]:
+    terms, *rest = item[0]
+    return ([(term.name, repr(term.value)) for term in terms], *rest)

@@ -1,7 +1,6 @@
-"""What a specification says of its alerts and of late values: the keys `alert` and `expect`.
+"""The keys `alert` and `expect` of a specification, and the order of the levels.
 
-Each key has a function that returns what its value means, or raises `ValueError` with what to
-write instead. Levels are in order here, and nowhere else.
+Each key has a function that reads its value, or raises `ValueError` that says what to write.
 """
 
 import re
@@ -14,16 +13,15 @@ from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Fault
 
 Level = Literal["INFO", "WARNING", "CRITICAL"]
-"""How bad a violation is."""
+"""How bad it is to break a limit."""
 
 LEVELS: tuple[Level, ...] = get_args(Level)
-"""The levels, the mildest first."""
+"""The levels, mildest first."""
 
 WORST_FIRST: tuple[Level, ...] = LEVELS[::-1]
-"""The levels as people read of them."""
+"""The levels in the order in which people read them."""
 
 _SEVERITIES: Mapping[str, int] = {level: rank for rank, level in enumerate(LEVELS, start=1)}
-
 _LONGEST_S = 3650 * 86400
 _SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(\d{1,9})([wdhms])\Z", re.ASCII)
@@ -33,7 +31,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Mute:
-    """No alerts through the day `until`, and the reason."""
+    """Sends no alerts through the day `until`, for the reason `why`."""
 
     until: date
     why: str
@@ -41,7 +39,7 @@ class Mute:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a specification says about its alerts; None leaves it to the default."""
+    """How a specification sends its alerts; None stands for the default."""
 
     level: Level | None = None
     channel: str | None = None
@@ -50,7 +48,7 @@ class Alert:
     mute: Mute | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys of a document; what is left to the default is not there."""
+        """Return the keys of a document, without those left to the default."""
         mute = self.mute
         written: dict[str, Any] = {
             "level": self.level.lower() if self.level else None,
@@ -76,24 +74,21 @@ class Expect:
 
 
 def severity_of(level: str) -> int:
-    """Return how bad a level is: 1 for INFO, 2 for WARNING, 3 for CRITICAL; 0 is nothing broken."""
+    """Return the severity of a level: 1 for INFO to 3 for CRITICAL (0 means nothing is broken)."""
     return _SEVERITIES[level]
 
 
 def level_of(severity: int) -> Level:
-    """Return the level of a severity, which must not be 0."""
+    """Return the level of a severity from 1 to 3."""
     return LEVELS[severity - 1]
 
 
 def parse_alert(
     value: Any, schema: Schema, faults: list[Fault], *, today: date | None = None
 ) -> Alert | None:
-    """Read the key `alert`; null in it takes back what a base says, and what is wrong is left out.
+    """Read the key `alert`, without what is wrong in it; null undoes what a base says.
 
-    Parameters
-    ----------
-    today
-        Where it is given, a mute that ended before this day is a fault.
+    A mute that ended before `today` is a fault.
     """
     read: dict[str, Callable[[Any], Any]] = {
         "level": parse_level,
@@ -104,17 +99,14 @@ def parse_alert(
     found = _read_keys(value, "alert", {**read, "mute": lambda mute: mute}, faults)
     if found is None:
         return None
+    mute = _parse_mute(found.get("mute"), faults, today=today)
     return Alert(
-        level=found.get("level"),
-        channel=found.get("channel"),
-        per=found.get("per"),
-        max_age_s=found.get("max_age"),
-        mute=_parse_mute(found.get("mute"), faults, today=today),
+        found.get("level"), found.get("channel"), found.get("per"), found.get("max_age"), mute
     )
 
 
 def parse_expect(value: Any, faults: list[Fault]) -> Expect | None:
-    """Read the key `expect`; without `grace` a value may not be late at all."""
+    """Read the key `expect`; without `grace`, a value is late as soon as its time is over."""
     read = {"every": parse_duration, "grace": parse_duration}
     found = _read_keys(value, "expect", read, faults)
     if found is None:
@@ -127,7 +119,7 @@ def parse_expect(value: Any, faults: list[Fault]) -> Expect | None:
 
 
 def parse_level(value: Any) -> Level:
-    """Return the level of a violation, in capitals."""
+    """Read a level, in any case."""
     written = value.upper() if isinstance(value, str) else ""
     level = next((level for level in LEVELS if level == written), None)
     if level is None:
@@ -154,10 +146,7 @@ def duration_text(seconds: int) -> str:
 
 
 def _parse_mute(value: Any, faults: list[Fault], *, today: date | None) -> Mute | None:
-    read: dict[str, Callable[[Any], Any]] = {
-        "until": _parse_day,
-        "why": _parse_reason,
-    }
+    read: dict[str, Callable[[Any], Any]] = {"until": _parse_day, "why": _parse_reason}
     before = len(faults)
     found = _read_keys(value, "alert.mute", read, faults)
     if found is None or len(faults) > before:
@@ -175,7 +164,7 @@ def _parse_mute(value: Any, faults: list[Fault], *, today: date | None) -> Mute 
 def _read_keys(
     value: Any, path: str, readers: Mapping[str, Callable[[Any], Any]], faults: list[Fault]
 ) -> dict[str, Any] | None:
-    """Read the keys of a mapping, each with its own function; null is as if it were not there."""
+    """Read the keys of a mapping, each with its own function; null counts as absent."""
     loc = tuple(path.split("."))
     if value is None:
         return None
@@ -196,7 +185,7 @@ def _read_keys(
 
 
 def _parse_channel(value: Any) -> str:
-    """Return the Slack channel or person to tell."""
+    """Read the Slack channel or person that gets the alerts."""
     if not isinstance(value, str) or _CHANNEL.match(value) is None:
         raise ValueError(
             f'{value!r} is no channel: write one like "#dm-alerts", in quotes, since an '
@@ -206,7 +195,7 @@ def _parse_channel(value: Any) -> str:
 
 
 def _parse_per(value: Any, schema: Schema) -> tuple[str, ...]:
-    """Return the tags whose values are alerted on one by one."""
+    """Read the tags whose values have alerts of their own."""
     names = value if isinstance(value, list) else [value]
     wrong = [name for name in names if name not in schema.tags]
     if wrong:
@@ -216,7 +205,7 @@ def _parse_per(value: Any, schema: Schema) -> tuple[str, ...]:
 
 
 def _parse_day(value: Any) -> date:
-    """Return a calendar day from a YAML date or an ISO text."""
+    """Read a calendar day, a YAML date or an ISO text."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str) and _DAY.match(value):
@@ -228,7 +217,7 @@ def _parse_day(value: Any) -> date:
 
 
 def _parse_reason(value: Any) -> str:
-    """Return why something is muted."""
+    """Read the reason for a mute."""
     text = value.strip() if isinstance(value, str) else ""
     if not text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("say why it is muted, for those who look for the alert")

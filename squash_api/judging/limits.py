@@ -1,7 +1,7 @@
-"""The judge: specifications as values are compared with them, and what comes of it.
+"""The judge: limits, and the verdicts on values.
 
-lsst.verify converts a threshold into the unit of the measurement; here both are compared in the
-unit of the metric, the one that values are stored in. It makes no difference but in the last bit.
+lsst.verify converts a threshold to the unit of the measurement. Here both are compared in the unit
+of the metric, in which values are stored; results differ in the last bit at most.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,10 +23,10 @@ _NO_MARGIN = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A specification as values of its metric are compared with it.
+    """A specification prepared for judging, with its criterion in the metric's unit.
 
-    It applies to jobs with all `terms`. The criterion is in the metric's unit; if it does not
-    convert to that, `problem` says so, and nothing can be judged.
+    It applies to jobs with all `terms`. If its unit does not convert, `problem` says so, and
+    the limit cannot judge.
     """
 
     specification: Specification
@@ -38,7 +38,7 @@ class Limit:
     holds: Callable[[float], bool] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Asked for every value, so found once.
+        # Needed for every value, so found once.
         level = self.specification.level
         object.__setattr__(self, "level", level)
         object.__setattr__(self, "severity", severity_of(level))
@@ -68,20 +68,20 @@ class Limit:
 def limits_of(
     specifications: Iterable[Specification], *, unit: str | None, schema: Schema
 ) -> list[Limit]:
-    """Return the limits of a metric, the worst first, then by name.
+    """Return the limits of a metric, worst first, then by name.
 
-    Those that cannot judge are among them; those that can apply to no job are not.
+    Those that cannot judge are included; those that can apply to no job are not.
 
     Parameters
     ----------
     unit
-        The metric's; None if it has none yet, so that each limit is in its own.
+        The metric's; None if it has none yet, so that each limit keeps its own.
     """
-    found = []
-    for item in specifications:
-        terms = query_terms(item.metadata_query, schema)
-        if terms is not None:
-            found.append(_limit(item, terms, unit))
+    found = [
+        _limit(item, terms, unit)
+        for item in specifications
+        if (terms := query_terms(item.metadata_query, schema)) is not None
+    ]
     return sorted(found, key=lambda limit: (-limit.severity, limit.name))
 
 
@@ -96,9 +96,9 @@ def _limit(item: Specification, terms: tuple[Term, ...], unit: str | None) -> Li
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one limit says of one value, which is in the limit's unit.
+    """The result of one limit for one value, which is in the limit's unit.
 
-    `margin` is the distance to the limit as a part of the limit, negative beyond it.
+    `margin` is the distance to the limit as a fraction of the limit, negative if it is broken.
     """
 
     limit: Limit
@@ -113,7 +113,7 @@ class Verdict:
 
     @property
     def metric(self) -> str:
-        """What the value is of."""
+        """The metric that was measured."""
         return self.limit.specification.metric
 
     @property
@@ -123,22 +123,22 @@ class Verdict:
 
     @property
     def level(self) -> Level:
-        """How bad it is if it is broken."""
+        """How bad it is to break the limit."""
         return self.limit.level
 
     @property
     def word(self) -> str:
-        """The level if it is broken, else the status."""
+        """The level if the limit is broken, else the status."""
         return self.level if self.status == "failed" else self.status
 
     @property
     def order(self) -> tuple[int, float, str]:
-        """What sorts verdicts, the worst first, then the nearest to its limit."""
+        """The key to sort verdicts worst first, then nearest to the limit first."""
         rank = {"failed": -self.limit.severity, "not measured": 0, "passed": 1}[self.status]
         return rank, _NO_MARGIN if self.margin is None else self.margin, self.name
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as a report holds it."""
+        """Return the verdict as the API sends it."""
         return {
             "specification": self.name,
             "status": self.status,
@@ -152,7 +152,7 @@ class Verdict:
 
 
 def judge(limit: Limit, value: float | None) -> Verdict:
-    """Judge a value, in the metric's unit; without a finite one it is not measured."""
+    """Judge a value in the metric's unit; one that is not finite is not measured."""
     number = None if value is None or limit.problem else finite(value)
     if number is None:
         return Verdict(limit, "not measured", None, None)
@@ -167,19 +167,16 @@ def judge_job(
     context: Context,
     schema: Schema,
 ) -> list[Verdict]:
-    """Judge a job by all specifications that apply to it, sorted by their names.
+    """Judge a job by all specifications that apply to it, sorted by name.
 
     Parameters
     ----------
     values
-        The job's values by metric, each in its metric's unit; None for one that is absent.
+        By metric, in its unit; None for an absent one. A specification whose metric has no key here
+        gives no verdict.
     units
-        The metrics' units.
-    specifications
-        Those in force. One whose metric has no key in `values` gives no verdict. One whose unit
-        does not convert to the metric's is not measured, and stands in its own unit.
-    context
-        The job's metadata.
+        By metric. A specification whose unit does not convert gives the verdict "not measured", in
+        its own unit.
     """
     verdicts = [
         judge(limit, values[item.metric])
@@ -192,20 +189,14 @@ def judge_job(
 
 
 def state_word(severity: int, *, is_limited: bool) -> Level | Literal["passed", "no limit"]:
-    """Return how bad something is, in a word or two; it is limited if anything judges it."""
+    """Return the state for a severity; `is_limited` says whether any limit applies."""
     if severity:
         return level_of(severity)
     return "passed" if is_limited else "no limit"
 
 
 class LimitJudge:
-    """Judges values of a metric, and remembers which limits applied.
-
-    Parameters
-    ----------
-    limits
-        Those of the metric.
-    """
+    """Judges values of a metric by its limits, and remembers which of them applied."""
 
     def __init__(self, limits: Iterable[Limit]) -> None:
         usable = (limit for limit in limits if not limit.problem)
@@ -215,7 +206,7 @@ class LimitJudge:
         self._count = 0
 
     def judge(self, value: float, context: Context) -> tuple[bool, list[Limit]]:
-        """Return whether any limit applies to a job, and those that its value breaks."""
+        """Return whether any limit applies to a job, and the limits that its value breaks."""
         self._count += 1
         is_limited = False
         broken = []
@@ -228,11 +219,11 @@ class LimitJudge:
         return is_limited, broken
 
     def badness(self, value: float) -> int:
-        """Return how bad a value would be for a job to which all limits apply, 0 to 3."""
+        """Return the severity (0 to 3) of a value, as if all limits applied."""
         return next((severity for holds, severity in self._tests if not holds(value)), 0)
 
     def applied(self) -> list[tuple[Limit, bool]]:
-        """Return the limits that applied to any value so far, and whether they did to all."""
+        """Return the limits that applied to any value so far, and whether they applied to all."""
         return [
             (item, count == self._count)
             for item, count in zip(self._limits, self._counts, strict=True)

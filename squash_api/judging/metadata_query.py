@@ -1,4 +1,4 @@
-"""Where a specification applies: the terms of its metadata query, and the jobs that have them."""
+"""Which jobs a specification applies to: the terms of its metadata query."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -12,10 +12,10 @@ _LARGEST = 1 << 63
 
 
 def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, Any]:
-    """Return the terms of a query, holding only what JSON can hold.
+    """Read the terms of a query, with values that JSON can hold.
 
-    A term that no job can ever match is a fault; it stays in the query all the same. Null and
-    other empty values stand for an empty query, as they do in lsst.verify.
+    A term that no job can match is a fault, but stays in the query. Null and other empty values
+    mean an empty query, as in lsst.verify.
     """
     if not value and not isinstance(value, bytes):
         return {}
@@ -37,9 +37,9 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
 
 
 def query_terms(query: Mapping[str, Any], schema: Schema) -> tuple[Term, ...] | None:
-    """Return the terms of a query under InfluxDB's names, each once, by name.
+    """Return the terms of a query under InfluxDB's names, without repeats, sorted by name.
 
-    It is None if no job can have one of them; such a query is refused now, but may be stored.
+    Returns None if no job can have one of them: earlier versions stored such queries.
     """
     found = {schema.term(key, value) for key, value in query.items()}
     terms = [term for term in found if term is not None]
@@ -54,7 +54,7 @@ def applies(terms: Iterable[Term], context: Context) -> bool:
 
 
 def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
-    """Return a value as JSON can hold it, and what is wrong with it."""
+    """Return a value as JSON can hold it, and the problem with it."""
     if isinstance(value, str) and not is_unicode(value):
         return "", "not text that can be encoded"
     if isinstance(value, int) and abs(value) >= _LARGEST:
@@ -65,7 +65,8 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
         return value.isoformat(), "a day without quotes is no text: put it in quotes"
     if depth and isinstance(value, list):
         pairs = [_plain(item, depth - 1) for item in value]
-        return [plain for plain, _ in pairs], _first(problem for _, problem in pairs)
+        problems = (problem for _, problem in pairs if problem is not None)
+        return [plain for plain, _ in pairs], next(problems, None)
     if depth and isinstance(value, dict):
         held = {_shown(key): _plain(item, depth - 1)[0] for key, item in value.items()}
         return held, None
@@ -73,9 +74,5 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
 
 
 def _shown(key: Any) -> str:
-    """Return the text of a key, whatever it is."""
+    """Return the text of a key of any type."""
     return key if isinstance(key, str) and is_unicode(key) else ascii(key)
-
-
-def _first(problems: Iterable[str | None]) -> str | None:
-    return next((problem for problem in problems if problem is not None), None)

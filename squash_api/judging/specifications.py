@@ -1,20 +1,13 @@
-"""The definition of a specification: what its values must meet, for which jobs, and its alerts."""
+"""Specifications: what values must meet, for which jobs, and with what alerts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from squash_api.judging.alerts import (
-    Alert,
-    Expect,
-    Level,
-    parse_alert,
-    parse_expect,
-    severity_of,
-)
+from squash_api.judging.alerts import Alert, Expect, Level, parse_alert, parse_expect, severity_of
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.kinds.registry import KINDS, THRESHOLD, kind_of
+from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of
 from squash_api.judging.metadata_query import parse_query
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
@@ -28,7 +21,7 @@ from squash_api.verify.metrics import (
 )
 
 DEFAULT_MAX_AGE_S = 7 * 86400
-"""An alert is about data of the last week, unless `alert.max_age` says otherwise."""
+"""Only data of the last week raise alerts, unless `alert.max_age` says otherwise."""
 
 _LEVEL_OF_TAG: Mapping[str, Level] = {"minimum": "CRITICAL", "design": "WARNING", "stretch": "INFO"}
 
@@ -37,7 +30,7 @@ _LEVEL_OF_TAG: Mapping[str, Level] = {"minimum": "CRITICAL", "design": "WARNING"
 class Specification:
     """A limit on a metric: values must meet the criterion.
 
-    Two specifications are equal when their definitions are, wherever they were read from.
+    Specifications compare equal by definition, wherever they were read from.
     """
 
     name: str
@@ -52,7 +45,7 @@ class Specification:
 
     @property
     def level(self) -> Level:
-        """How bad a violation is: as `alert` says, else the worst that a tag says."""
+        """How bad it is to break it: the level in `alert`, else the worst that a tag stands for."""
         if self.alert is not None and self.alert.level is not None:
             return self.alert.level
         levels = [_LEVEL_OF_TAG[tag] for tag in self.tags if tag in _LEVEL_OF_TAG]
@@ -60,18 +53,18 @@ class Specification:
 
     @property
     def per(self) -> tuple[str, ...]:
-        """The tags whose values are alerted on one by one."""
+        """The tags whose values have alerts of their own."""
         named = None if self.alert is None else self.alert.per
         return SERIES_TAGS if named is None else named
 
     @property
     def channel(self) -> str | None:
-        """The Slack channel to tell; None for the default one."""
+        """The Slack channel that gets the alerts; None for the default one."""
         return None if self.alert is None else self.alert.channel
 
     @property
     def max_age_s(self) -> int:
-        """The age, in seconds, beyond which data raise no alert."""
+        """The age in seconds beyond which data raise no alert."""
         named = None if self.alert is None else self.alert.max_age_s
         return DEFAULT_MAX_AGE_S if named is None else named
 
@@ -82,7 +75,7 @@ class Specification:
         return None if mute is None else mute.until
 
     def to_json(self) -> dict[str, Any]:
-        """Return the definition as the API sends it and a YAML document may hold it."""
+        """Return the definition as the API sends it and as a YAML document can contain it."""
         document: dict[str, Any] = {
             "name": self.name,
             **self.criterion.to_json(),
@@ -111,7 +104,7 @@ def specification_from_json(
     document
         An object with the keys of `Specification.to_json`; others are ignored.
     name
-        The name in the address of the request, which the document need not repeat.
+        The name in the URL of the request, which the document need not repeat.
 
     Raises
     ------
@@ -131,7 +124,7 @@ def specification_from_json(
     if document.get("tags") is None:
         document = {**document, "tags": []}
     specification, others = parse_specification(
-        document, name=full_name or "", source=source, schema=schema, kind=kind or THRESHOLD
+        document, name=full_name or "", source=source, schema=schema, kind=kind
     )
     if specification is None or faults or others:
         raise invalid("specification", [*faults, *others])
@@ -146,14 +139,14 @@ def parse_specification(
     bases: tuple[str, ...] = (),
     schema: Schema = Schema(),
     today: date | None = None,
-    kind: type[Criterion] = THRESHOLD,
+    kind: type[Criterion] | None = None,
 ) -> tuple[Specification | None, list[Fault]]:
     """Read one resolved document, whatever its origin.
 
     Parameters
     ----------
     kind
-        Which kind of specification it is; lsst.verify ignores the key `type` of a document.
+        None for the one whose keys the document has: lsst.verify ignores the key `type` in YAML.
     today
         Where it is given, a mute that ended before this day is a fault.
 
@@ -164,7 +157,7 @@ def parse_specification(
         criterion; faults elsewhere leave that part out.
     """
     faults: list[Fault] = []
-    criterion = kind.parse(document, faults)
+    criterion = (kind or kind_by_keys(document)).parse(document, faults)
     tags = document.get("tags", [])
     if tags is None:
         faults.append(Fault(("tags",), "tags are a text or a list of texts: write [] for none"))
@@ -193,7 +186,7 @@ def parse_specification(
 def check_partial(
     document: Mapping[Any, Any], *, schema: Schema, today: date | None
 ) -> list[Fault]:
-    """Check a document that may lack keys, such as one that is only a base of others."""
+    """Check a document that may be incomplete, such as one that is only a base of others."""
     faults: list[Fault] = []
     for kind in KINDS.values():
         kind.check(document, faults)
@@ -205,7 +198,7 @@ def check_partial(
 
 
 def _name_problem(name: str, schema: Schema) -> str | None:
-    """Return why a definition cannot have this name, and what to do, or None if it can."""
+    """Return why a specification cannot have this name, and what to do; None if it can."""
     metric, dot, last = name.rpartition(".")
     if not dot or not last or metric.count(".") != 1:
         return f"'{name}' is not a specification's name: write package.metric.name, with two dots"

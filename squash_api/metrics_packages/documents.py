@@ -1,4 +1,4 @@
-"""YAML 1.1 documents, as lsst.verify reads them, with the lines they stand on."""
+"""YAML 1.1 documents, read as lsst.verify reads them, with line numbers."""
 
 import re
 from collections.abc import Callable
@@ -12,13 +12,13 @@ import yaml
 from squash_api.verify.metrics import Source
 
 Report = Callable[[Source, str], None]
-"""What is told of each problem: where it is, and what to do."""
+"""Takes each problem: where it is, and what to do."""
 
 MAX_DEPTH = 100
-"""Deepest nesting of a document."""
+"""The deepest nesting of a document."""
 
 MAX_NODES = 200_000
-"""Most values in a document, each alias counted as what it stands for."""
+"""The most values in a document, each alias counted as what it stands for."""
 
 _DEEP = f"nested deeper than {MAX_DEPTH} levels: write it flatter"
 
@@ -26,13 +26,12 @@ _DEEP = f"nested deeper than {MAX_DEPTH} levels: write it flatter"
 _CONSTRUCTION_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 _DENSE = re.compile(r"(?:[-?:][ \t]+){50}")
 
-
 _Pairs = dict[Any, tuple[yaml.Node, yaml.Node]]
 
 
 @dataclass(slots=True, eq=False)
 class Document:
-    """One YAML document: its value, its file and its nodes, which know their lines."""
+    """One YAML document: its value, its file, and its nodes, which know their lines."""
 
     value: Any
     file: str
@@ -40,11 +39,11 @@ class Document:
     _pairs: _Pairs | None = None
 
     def has(self, path: tuple[Any, ...]) -> bool:
-        """Tell whether the path of keys is written in this document."""
+        """Tell whether this document contains the path of keys."""
         return self._find(path)[1] == len(path)
 
     def source(self, *path: Any) -> Source:
-        """Return the line of the key at the end of a path, or of the last key that there is."""
+        """Return the line of the last key of a path that the document has."""
         return Source(self.file, _line(self._find(path)[0]))
 
     def _find(self, path: tuple[Any, ...]) -> tuple[yaml.Node, int]:
@@ -60,7 +59,7 @@ class Document:
 
 
 def _pairs(node: yaml.Node) -> _Pairs:
-    """Return the nodes of a mapping by the text of their keys, of equal ones the last."""
+    """Return the nodes of a mapping by the text of their keys; the last of equal keys counts."""
     if not isinstance(node, yaml.MappingNode):
         return {}
     return {key.value: (key, value) for key, value in node.value if isinstance(key.value, str)}
@@ -71,13 +70,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
-    """Read every document of a file; what cannot be read is reported and left out.
-
-    Parameters
-    ----------
-    file
-        The name of the file in sources.
-    """
+    """Read the documents of a file, which sources call `file`; report what cannot be read."""
     text = _read_text(path, file, report)
     if text is None:
         return []
@@ -95,7 +88,7 @@ def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
                 documents.append(document)
     except yaml.YAMLError as error:
         source, message = _explained(error, Source(file, 1))
-        last = len(text.splitlines()) or 1  # an end that comes too early is marked beyond it
+        last = len(text.splitlines()) or 1  # a premature end is marked after the last line
         report(Source(file, min(source.line, last)), message)
     except RecursionError:
         report(Source(file, 1), _DEEP)
@@ -124,7 +117,7 @@ def _read_text(path: Path, file: str, report: Report) -> str | None:
 
 
 def _too_deep(text: str, file: str) -> Source | None:
-    """Return where the nesting goes too deep for the composer, which would overflow its stack."""
+    """Return where the nesting gets too deep for the composer, which would overflow its stack."""
     if text.count("[") + text.count("{") < MAX_DEPTH and _DENSE.search(text) is None:
         return None
     depth = 0
@@ -137,14 +130,14 @@ def _too_deep(text: str, file: str) -> Source | None:
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
     except yaml.YAMLError:
-        return None  # the composer meets it again, and reports it
+        return None  # the composer reports it
     return None
 
 
 def _construct(
     loader: yaml.SafeLoader, node: yaml.Node, file: str, report: Report, *, aliases: bool
 ) -> Document | None:
-    """Return a document's values, or report why there are none."""
+    """Return a document with its values, or report why they cannot be read."""
     start = Source(file, _line(node))
     try:
         if aliases and _size(node, {}, 0) > MAX_NODES:
@@ -186,7 +179,7 @@ def _size(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
 
 
 def _explained(error: yaml.YAMLError, start: Source) -> tuple[Source, str]:
-    """Return where and what PyYAML found wrong, in one line."""
+    """Return where PyYAML found an error, and which, in one line."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     context, problem = getattr(error, "context", None), getattr(error, "problem", None)
     what = ", ".join(part for part in (context, problem) if part) or str(error).split("\n")[0]

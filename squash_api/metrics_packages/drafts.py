@@ -1,28 +1,24 @@
-"""Names inside specification documents: what they stand for, given where they are written.
+"""Documents of specification files before their bases are resolved.
 
-A partial is called `package:path#id`, a specification `package.metric.name`.
-
-Documents of a specification file before their bases are resolved.
+The full name of a partial is `package:path#id`, that of a specification `package.metric.name`.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from squash_api.judging.kinds.registry import KEYS
 from squash_api.metrics_packages.documents import Document, Report
 
 
 def partial_name(text: str, *, package: str, path: str) -> str:
-    """Return the full name of a partial, as an `id` or a `base` with a `#` gives it.
+    """Return the full name of a partial from an `id`, or from a `base` with a `#`.
 
-    Parameters
-    ----------
-    package, path
-        Where the text is written: they stand in for what it leaves out.
+    `package` and `path`, where the text is written, replace what it leaves out.
 
     Raises
     ------
     ValueError
-        If the text is no such name.
+        If the text is not such a name.
     """
     text = text.removesuffix("\n")
     hash_at = text.rfind("#", 0, len(text) - 1) if "#" in text else -1
@@ -38,9 +34,9 @@ def partial_name(text: str, *, package: str, path: str) -> str:
 
 
 def split_specification(text: str, *, metric: str | None, package: str) -> tuple[str | None, str]:
-    """Return metric and last part of a specification's name, from all that is known of it.
+    """Return the metric and the last part of a specification's name.
 
-    The metric is None if neither the name nor `metric` says it.
+    The metric is None if neither the name nor `metric` gives it.
 
     Raises
     ------
@@ -69,12 +65,12 @@ def split_specification(text: str, *, metric: str | None, package: str) -> tuple
 
 
 def base_name(text: str, *, package: str, path: str) -> str:
-    """Return the full name of a base, a partial if it holds a `#`, else a specification.
+    """Return the full name of a base: a partial if the text has a `#`, else a specification.
 
     Raises
     ------
     ValueError
-        If the text can be neither.
+        If the text is neither.
     """
     if "#" in text:
         return partial_name(text, package=package, path=path)
@@ -90,8 +86,8 @@ def base_name(text: str, *, package: str, path: str) -> str:
     return f"{package}.{metric}.{last}"
 
 
-CONTENT_KEYS = ("threshold", "tags", "metadata_query", "alert", "expect")
-"""The keys that mean something; others are inherited without effect, so they are left out."""
+CONTENT_KEYS = (*KEYS, "tags", "metadata_query", "alert", "expect")
+"""The keys that are inherited; others have no effect."""
 
 # lsst.verify passes the keys of a document on as arguments, and these are taken.
 _TAKEN_KEYS = frozenset({"cls", "self", "operator_str"})
@@ -101,8 +97,7 @@ _TAKEN_KEYS = frozenset({"cls", "self", "operator_str"})
 class Draft:
     """A partial or a specification, with the full names of its bases.
 
-    `name` is `package:path#id` of a partial. A specification whose metric comes from a base has
-    the empty name until that is known.
+    A specification whose metric comes from a base has an empty name until that is known.
     """
 
     document: Document
@@ -115,25 +110,20 @@ class Draft:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The keys written in this document, without what bases give."""
+        """The keys in this document, without those of its bases."""
         value = self.document.value
         return {key: value[key] for key in CONTENT_KEYS if key in value}
 
     @property
     def says_metric(self) -> bool:
-        """Whether the document has a metric of its own, be it null."""
+        """Whether the document has a metric of its own, even null."""
         return self.own_metric is not None or "metric" in self.document.value
 
 
 def read_draft(document: Document, *, package: str, path: str, report: Report) -> Draft | None:
     """Return what a document of a specification file defines, or report why it defines nothing.
 
-    Parameters
-    ----------
-    package
-        The name of the directory under `specs/`.
-    path
-        The file's path below that directory, without extension.
+    `package` is the directory below `specs/`, `path` the file's path in it without extension.
     """
     value = document.value
     if not isinstance(value, dict):
@@ -154,7 +144,7 @@ def read_draft(document: Document, *, package: str, path: str, report: Report) -
 
 
 def name_with_metric(draft: Draft, metric: str, report: Report) -> bool:
-    """Complete a specification's name with the metric that a base gives."""
+    """Complete a specification's name with the metric of a base; tell whether that worked."""
     document = draft.document
     try:
         own, last = split_specification(
@@ -183,18 +173,16 @@ def _name_partial(draft: Draft, path: str, report: Report) -> bool:
 def _name_specification(draft: Draft, report: Report) -> bool:
     document = draft.document
     written = document.value.get("name")
+    place = document.source("name")
     if not isinstance(written, str):
-        what = (
-            f"the name {written!r} is not text" if "name" in document.value else "there is no name"
-        )
-        report(
-            document.source("name"), f"{what}: write name: for a specification, id: for a partial"
-        )
+        is_there = "name" in document.value
+        what = f"the name {written!r} is not text" if is_there else "there is no name"
+        report(place, f"{what}: write name: for a specification, id: for a partial")
         return False
     try:
         metric, last = split_specification(written, metric=draft.own_metric, package=draft.package)
     except ValueError as error:
-        report(document.source("name"), str(error))
+        report(place, str(error))
         return False
     if metric is not None:
         draft.own_metric = metric

@@ -1,4 +1,4 @@
-"""Definitions as the files of a metrics package, which lsst.verify loads too."""
+"""Definitions written as a metrics package, which lsst.verify can load too."""
 
 import re
 from collections import defaultdict
@@ -18,12 +18,9 @@ _KEPT_DIRECTORY = "Nothing is defined here; the file keeps the directory.\n"
 def metrics_package_to_files(
     metrics: Iterable[Metric], specifications: Iterable[Specification]
 ) -> dict[str, str]:
-    """Write definitions as YAML: flat documents without bases, a file for each metric's limits.
+    """Return definitions as YAML by path: without bases, a file for each metric's specifications.
 
-    Returns
-    -------
-    dict
-        Text by path. `load_metrics_package` gives equal definitions back from them.
+    `load_metrics_package` reads equal definitions from these files.
     """
     packages: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for metric in sorted(metrics, key=lambda metric: metric.name):
@@ -57,15 +54,12 @@ def _metric_document(metric: Metric, bare_name: str) -> dict[str, Any]:
 def _specification_document(specification: Specification, metric_name: str) -> dict[str, Any]:
     written = specification.to_json()
     del written["type"]
-    document: dict[str, Any] = {
-        "name": specification.name.rpartition(".")[2],
-        "metric": metric_name,
-    }
-    return {**document, **{key: value for key, value in written.items() if key != "name"}}
+    del written["name"]
+    return {"name": specification.name.rpartition(".")[2], "metric": metric_name, **written}
 
 
 class _Dumper(yaml.SafeDumper):
-    """A dumper whose text comes back as it was."""
+    """A dumper whose text is read back unchanged."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -77,7 +71,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _yaml(documents: list[dict[str, Any]]) -> str:
-    text: str = yaml.dump_all(
+    text = yaml.dump_all(
         documents,
         Dumper=_Dumper,
         sort_keys=False,
@@ -85,4 +79,4 @@ def _yaml(documents: list[dict[str, Any]]) -> str:
         width=100,
         explicit_start=True,
     )
-    return text
+    return str(text)

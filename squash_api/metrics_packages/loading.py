@@ -1,15 +1,14 @@
 """A metrics package: a directory of metric and specification definitions in YAML.
 
-`metrics/<package>.yaml` maps metric names to definitions; the files below `specs/<package>/` hold
-any number of specifications and partials. Whatever lsst.verify loads means the same here; whatever
-it refuses, and what would fail later, is a problem with its place.
+`metrics/<package>.yaml` maps metric names to definitions; files below `specs/<package>/` contain
+specifications and partials. What lsst.verify loads means the same here; what it refuses, and what
+would fail later, is a problem with a place.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,16 @@ from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.documents import Document, read_documents
 from squash_api.metrics_packages.drafts import Draft, read_draft
-from squash_api.metrics_packages.resolution import Resolved, resolve
+from squash_api.metrics_packages.resolution import Resolved, near_names, resolve
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
 
 _METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
-_MAX_GUESSES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in a metrics package: where, and what to do about it."""
+    """A problem in a metrics package: where it is, and what to do about it."""
 
     source: Source | None
     message: str
@@ -38,7 +36,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class MetricsPackage:
-    """The definitions of a metrics package by name, and all that is wrong with it."""
+    """The definitions of a metrics package by name, and its problems."""
 
     directory: Path
     metrics: dict[str, Metric]
@@ -47,38 +45,21 @@ class MetricsPackage:
 
 
 def load_metrics_package(
-    directory: Path,
-    *,
-    schema: Schema = Schema(),
-    today: date | None = None,
+    directory: Path, *, schema: Schema = Schema(), today: date | None = None
 ) -> MetricsPackage:
-    """Load one metrics package; bad content never raises, it becomes problems.
-
-    Parameters
-    ----------
-    directory
-        The package's directory. Sources are relative to its parent.
-    today
-        The day from which on a mute that ended is a problem; by default the present day in UTC.
-
-    Raises
-    ------
-    SettingsError
-        If the directory has no `metrics/` or no `specs/`.
-    """
+    """Load one metrics package; see `load_metrics_packages`."""
     return load_metrics_packages([directory], schema=schema, today=today)
 
 
 def load_metrics_packages(
-    directories: Sequence[Path],
-    *,
-    schema: Schema = Schema(),
-    today: date | None = None,
+    directories: Sequence[Path], *, schema: Schema = Schema(), today: date | None = None
 ) -> MetricsPackage:
-    """Load several metrics packages as one; a name that two of them define is a problem.
+    """Load several metrics packages as one; bad content never raises, it becomes problems.
 
-    Specifications may limit the metrics of any of them; bases stay within one. The `directory` of
-    the result is the nearest one above all.
+    Specifications may limit the metrics of any package; bases are of the same package. A name that
+    two of them define is a problem. Sources are relative to the parent of each directory; the
+    `directory` of the result is the nearest one above all. A mute that ended before `today` (by
+    default the present day in UTC) is a problem.
 
     Raises
     ------
@@ -102,13 +83,11 @@ def load_metrics_packages(
 
 
 def resolve_packages(
-    directories: Sequence[Path],
-    *,
-    schema: Schema = Schema(),
+    directories: Sequence[Path], *, schema: Schema = Schema()
 ) -> dict[str, Resolved]:
     """Return the specifications of metrics packages by name, with the documents they come from.
 
-    Problems are left out; `load_metrics_packages` tells them.
+    Problems are left out; `load_metrics_packages` has them.
     """
     loading = _Loading(schema, date.min)
     for directory in directories:
@@ -117,9 +96,9 @@ def resolve_packages(
     return loading.resolved
 
 
-def find_packages(folder: Path) -> list[Path]:
-    """Return the directories in a folder that are metrics packages, by name."""
-    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+def find_packages(directory: Path) -> list[Path]:
+    """Return the metrics packages in a directory, sorted by name."""
+    inside = sorted(directory.iterdir()) if directory.is_dir() else []
     return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
@@ -129,7 +108,7 @@ def _place(problem: Problem) -> tuple[str, int]:
 
 @dataclass(slots=True)
 class _Loading:
-    """The definitions and problems met so far."""
+    """The definitions and problems found so far."""
 
     schema: Schema
     today: date
@@ -169,10 +148,8 @@ class _Loading:
                 above, _, bare = key.partition(".")
                 name = f"{package}.{bare}"
                 if above != package:
-                    message = (
-                        f"'{key}' is not of '{package}', whose file this is: move or rename it"
-                    )
-                    self.report(source, message)
+                    whose = f"'{key}' is not of '{package}', whose file this is"
+                    self.report(source, f"{whose}: move or rename it")
                     continue
             elif not isinstance(key, str):
                 self.report(source, f"the name {key!r} is not text: put it in quotes")
@@ -260,18 +237,13 @@ class _Loading:
 
     def _guess(self, name: str) -> str:
         if name not in self.guesses:
-            near = (
-                get_close_matches(name, [*self.declared], n=2)
-                if len(self.guesses) < _MAX_GUESSES
-                else []
-            )
-            meant = " or ".join(f"'{other}'" for other in near)
-            self.guesses[name] = f"write {meant}" if near else "define it in metrics/"
+            near = near_names(name, self.declared, known=len(self.guesses))
+            self.guesses[name] = f"write {near}" if near else "define it in metrics/"
         return self.guesses[name]
 
 
 def _yaml_files(directory: Path) -> Iterator[Path]:
-    """Return the files that lsst.verify reads below a package's directory, in order."""
+    """Yield the files that lsst.verify reads below a package's directory, in order."""
     found = [
         Path(root, name)
         for root, _, names in os.walk(directory)
@@ -282,5 +254,5 @@ def _yaml_files(directory: Path) -> Iterator[Path]:
 
 
 def _file(directory: Path, path: Path) -> str:
-    """Return the path of a file as sources have it: from the package's own name on."""
+    """Return the path of a file in sources: from the package's own name on."""
     return (Path(directory.name) / path.relative_to(directory)).as_posix()

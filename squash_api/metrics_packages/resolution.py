@@ -1,7 +1,7 @@
-"""The bases of specifications: finding them, ordering them, merging their documents.
+"""Resolving the bases of specifications: finding, ordering and merging documents.
 
-A document starts empty, takes each base, itself resolved, from left to right, then its own keys.
-Mappings merge key by key, lists are appended, anything else is replaced by the newer value.
+A resolved document is the merge of its resolved bases, from left to right, and its own keys.
+Mappings merge key by key, lists are appended, and anything else is replaced by the newer value.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from squash_api.schema.names import Schema
 from squash_api.verify.metrics import LEGAL_NAME, Fault, Source
 
 MAX_ITEMS = 10_000
-"""Longest list that merging may make: every base appended to itself doubles one."""
+"""The longest list that merging may make: a list doubles with each base that repeats."""
 
 _MAX_GUESSES = 20
 
@@ -31,18 +31,18 @@ class Resolved:
     layers: tuple[Draft, ...]
 
     def locate(self, *loc: str | int) -> Source:
-        """Return the line that has the last word on a key, in the document or in a base."""
+        """Return the line that decides a key, in the document or in a base."""
         return _locate(self.draft, self.layers, loc)
 
     def says(self, *loc: str | int) -> bool:
-        """Tell whether the document itself has a key, be it in a base as well or not."""
+        """Tell whether the document itself has a key."""
         return self.draft.document.has(loc)
 
 
 def resolve(
     drafts: Sequence[Draft], *, schema: Schema, today: date | None, report: Report
 ) -> list[Resolved]:
-    """Resolve the documents of a metrics package, in their order; report what fails, and why."""
+    """Resolve the documents of a metrics package, keeping their order; report what fails."""
     resolver = _Resolver(schema, today, report)
     resolver.run(drafts)
     return resolver.resolved
@@ -70,6 +70,12 @@ def merge(base: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def near_names(name: str, known_names: Iterable[str], *, known: int) -> str:
+    """Return the names that may be meant; empty if none is similar, or many were guessed before."""
+    near = get_close_matches(name, [*known_names], n=2) if known < _MAX_GUESSES else []
+    return " or ".join(f"'{other}'" for other in near)
+
+
 @dataclass(slots=True)
 class _Resolver:
     schema: Schema
@@ -91,7 +97,7 @@ class _Resolver:
             if draft.name and not draft.is_partial:
                 self._enter(draft, self.specifications, "name")
         self.bases = {draft: self._find_bases(draft) for draft in drafts}
-        order, cycles = _in_order(drafts, self._bases_of)
+        order, cycles = _in_order(drafts, self.bases.__getitem__)
         for cycle in cycles:
             self._report_cycle(cycle)
         for draft in order:
@@ -109,7 +115,7 @@ class _Resolver:
             self.report(draft.document.source(key), message)
 
     def _inherit_metrics(self, drafts: Sequence[Draft]) -> None:
-        """Name the specifications whose metric comes from a base, the last one that says one."""
+        """Name the specifications whose metric comes from a base, the last that has one."""
         said: dict[Draft, str | None] = {}
         for draft in _in_order(drafts, self._partial_bases)[0]:
             if draft.says_metric:
@@ -129,9 +135,6 @@ class _Resolver:
     def _partial_bases(self, draft: Draft) -> Iterator[Draft]:
         return (self.partials[name] for name in draft.bases if name in self.partials)
 
-    def _bases_of(self, draft: Draft) -> list[Draft]:
-        return self.bases[draft]
-
     def _find_bases(self, draft: Draft) -> list[Draft]:
         bases = []
         for name in draft.bases:
@@ -146,11 +149,8 @@ class _Resolver:
 
     def _guess(self, name: str, index: dict[str, Draft]) -> str:
         if name not in self.guesses:
-            near = (
-                get_close_matches(name, [*index], n=2) if len(self.guesses) < _MAX_GUESSES else []
-            )
-            meant = " or ".join(f"'{other}'" for other in near)
-            self.guesses[name] = f"write {meant}" if near else "define it, or write another"
+            near = near_names(name, index, known=len(self.guesses))
+            self.guesses[name] = f"write {near}" if near else "define it, or write another"
         return self.guesses[name]
 
     def _report_cycle(self, cycle: list[Draft]) -> None:
@@ -163,7 +163,7 @@ class _Resolver:
             draft.sound = False
 
     def _finish(self, draft: Draft) -> None:
-        """Merge a document with its bases, which are."""
+        """Merge a document with its bases, which are merged already."""
         if not draft.is_partial and not draft.name:
             message = "there is no metric: write metric: here, or take a base that has one"
             self.report(draft.document.source("name"), message)
@@ -181,7 +181,7 @@ class _Resolver:
             self._parse(draft, merged)
 
     def _parse(self, draft: Draft, merged: dict[str, Any]) -> None:
-        layers = _layers(draft, self._bases_of)
+        layers = _layers(draft, self.bases.__getitem__)
         parts = draft.name.removeprefix(f"{draft.package}.").split(".")
         if not all(LEGAL_NAME.match(part) for part in parts):
             message = f"'{draft.name}' holds more than letters, digits, '_' and '-', or too little"
@@ -197,7 +197,7 @@ class _Resolver:
         self._report_faults(draft, layers, faults)
         if specification is None:
             return
-        # lsst.verify hands a specification on as it serialises it, a partial as it is written.
+        # lsst.verify inherits a specification in its serialized form, a partial as written.
         self.contributions[draft] = {
             **merged,
             **specification.criterion.to_json(),
@@ -212,7 +212,7 @@ class _Resolver:
             self.report(_locate(draft, layers, fault.loc), fault.message)
 
     def _check_unused(self) -> None:
-        """Check the keys of partials that no specification has for a base, as far as they go."""
+        """Check the keys of partials that no specification uses."""
         used = {layer for found in self.resolved for layer in found.layers}
         for partial in self.partials.values():
             if partial in used:
@@ -229,7 +229,7 @@ def _locate(draft: Draft, layers: tuple[Draft, ...], loc: tuple[str | int, ...])
 
 
 def _layers(draft: Draft, bases_of: Callable[[Draft], Iterable[Draft]]) -> tuple[Draft, ...]:
-    """Return all that a document was merged from, each once, the nearest last."""
+    """Return all documents that were merged into one, the nearest last."""
     order, _ = _in_order([draft], bases_of)
     return tuple(order[:-1])
 
@@ -237,10 +237,10 @@ def _layers(draft: Draft, bases_of: Callable[[Draft], Iterable[Draft]]) -> tuple
 def _in_order(
     drafts: Sequence[Draft], bases_of: Callable[[Draft], Iterable[Draft]]
 ) -> tuple[list[Draft], list[list[Draft]]]:
-    """Return the documents with bases before what is built on them, and the cycles among them."""
+    """Return the documents, bases before what is built on them, and the cycles among them."""
     order: list[Draft] = []
     cycles: list[list[Draft]] = []
-    place: dict[Draft, int] = {}  # on the path from the first: its place there; done: -1
+    place: dict[Draft, int] = {}  # its place on the current path; -1 when done
     for first in drafts:
         if first in place:
             continue

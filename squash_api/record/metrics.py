@@ -106,7 +106,7 @@ def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     return {row.name: row.id for row in _named(connection, names)}
 
 
-def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any]]:
+def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any, Any, Any]]:
     for chunk in in_chunks(names):
         yield from connection.execute(_UNITS, {"names": chunk})
 

@@ -44,7 +44,7 @@ def limit_text(finding: Finding) -> str:
     criterion = finding.criterion
     if criterion is None:
         return NOTHING
-    return _with_unit(criterion.words_beside(finding.value), finding)
+    return _with_unit(criterion.words_against(finding.value), finding)
 
 
 def tags_text(tags: Mapping[str, str]) -> str:

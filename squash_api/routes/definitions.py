@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
-from squash_api.judging.kinds.registry import THRESHOLD
+from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.specifications import Specification
 from squash_api.record.definitions import Kind
@@ -170,6 +170,8 @@ class _Routes:
 
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
+# Those that every kind of specification has.
+_REQUIRED = tuple(key for key in KEYS if all(key in kind.SCHEMA for kind in KINDS.values()))
 _TABLE = (
     _Routes(
         "metric",
@@ -193,14 +195,14 @@ _TABLE = (
         SpecObject,
         ChangedSpec,
         {
-            **THRESHOLD.SCHEMA,
+            **KEYS,
             "tags": _STRINGS,
             "metadata_query": {"type": "object"},
             "alert": {"type": "object"},
             "expect": {"type": "object"},
         },
-        needs=("threshold",),
-        needs_in_list=("name", "threshold"),
+        needs=_REQUIRED,
+        needs_in_list=("name", *_REQUIRED),
         post_errors=(400, 401, 404, 409, 413, 415, 422),
     ),
 )

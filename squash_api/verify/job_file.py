@@ -1,7 +1,7 @@
-"""Job documents on disk, as pipelines leave them: bare NaN included, nothing judged.
+"""Job documents on disk, as pipelines write them, bare NaN included.
 
-Only the standard library is imported with this module; see `squash_api.verify.measurement`. What
-the service makes of a document is decided in `squash_api.ingest.document`.
+Imports only the standard library, as `squash_api.verify.measurement` does. The service checks
+documents in `squash_api.ingest.document`.
 """
 
 import json
@@ -17,17 +17,17 @@ _PARTS: tuple[tuple[str, type], ...] = (("measurements", list), ("blobs", list),
 
 
 def read_job_file(path: str | Path) -> tuple[dict[str, Any], int]:
-    """Read what dispatch sends of a job file: `measurements`, `blobs` and `meta`.
+    """Read those parts of a job file that are sent: `measurements`, `blobs` and `meta`.
 
     Returns
     -------
     tuple
-        The parts, and how many numbers were read as null because they are not finite.
+        The parts, and the number of values that became null because they are not finite.
 
     Raises
     ------
     DocumentError
-        With the file's name, and the line and column where it ceases to be JSON.
+        With the file's name, and the line and column where it stops being JSON.
     """
     lost: list[str] = []
 
@@ -58,12 +58,12 @@ def read_job_file(path: str | Path) -> tuple[dict[str, Any], int]:
 
 
 def job_parts(document: Any) -> dict[str, Any]:
-    """Return `measurements`, `blobs` and `meta` of a job document, empty where it has none.
+    """Return `measurements`, `blobs` and `meta` of a job document, empty where absent.
 
     Raises
     ------
     DocumentError
-        If it has none of the three, or not in the form of a job.
+        If it has none of the three, or one is not a list or an object.
     """
     if not isinstance(document, Mapping) or not any(name in document for name, _ in _PARTS):
         raise DocumentError("not a job: it is no object with measurements, blobs and meta")
@@ -76,7 +76,7 @@ def job_parts(document: Any) -> dict[str, Any]:
 
 
 def identified(document: Any) -> dict[str, Any]:
-    """Return the parts of a job whose measurements all have identifiers: it may be sent twice."""
+    """Return the parts of a job with identifiers for all measurements: it can be sent twice."""
     parts: dict[str, Any] = plain(job_parts(document), "job")
     for item in parts["measurements"]:
         if isinstance(item, dict) and not item.get("identifier"):

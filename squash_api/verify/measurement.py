@@ -1,8 +1,7 @@
-"""A measurement as people without the LSST stack make one: astropy quantities in, JSON out.
+"""Measurements made without the LSST stack: astropy quantities in, lsst.verify's JSON out.
 
-Only the standard library is imported with this module, and astropy where a quantity is asked for:
-`squash_api.client` is used where the service's other libraries are not installed. Source of the
-format: the job document of lsst.verify.
+This module imports only the standard library, and astropy where a quantity is asked for, because
+`squash_api.client` runs where the service's other libraries are not installed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,15 +15,15 @@ from squash_api.verify.units import astropy_units
 
 
 class DocumentError(ValueError):
-    """A document is not what lsst.verify writes for a job, a measurement or a blob."""
+    """A document is not a job, a measurement or a blob as lsst.verify writes them."""
 
 
 @dataclass(slots=True)
 class Datum:
-    """A value beside a measurement: a quantity (scalar or array), number, text, boolean or list.
+    """An extra value: a quantity (scalar or array), a number, text, a boolean or a list.
 
-    The unit comes with a quantity; without one it is `""`. Numbers that are not finite are sent as
-    null.
+    A quantity brings its unit; otherwise `unit` defaults to `""`. Numbers that are not finite are
+    sent as null.
     """
 
     value: Any = None
@@ -33,12 +32,12 @@ class Datum:
     description: str | None = None
 
     def to_json(self, *, where: str = "datum") -> dict[str, Any]:
-        """Return the datum as a job document holds it; an error says `where` it is.
+        """Return the datum as in a job document; errors say `where` it is.
 
         Raises
         ------
         TypeError
-            If the value is masked or complex, or JSON has nothing like it.
+            If the value is masked or complex, or JSON has no equivalent.
         """
         value, unit = self.value, self.unit or ""
         if _is_quantity(value):
@@ -63,7 +62,7 @@ class Blob:
     identifier: str = field(default_factory=lambda: uuid4().hex)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the blob as a job document holds it; what is no `Datum` yet becomes one."""
+        """Return the blob as in a job document; bare values become data."""
         data = {
             key: (value if isinstance(value, Datum) else Datum(value)).to_json(
                 where=f"{self.name}: {key}"
@@ -79,7 +78,7 @@ class Blob:
         Raises
         ------
         DocumentError
-            If it is none.
+            If it is not one.
         """
         parts = document if isinstance(document, dict) else {}
         name, identifier, data = (parts.get(key) for key in ("name", "identifier", "data"))
@@ -101,7 +100,7 @@ class Measurement:
         A scalar astropy quantity or a number (dimensionless). None, NaN and infinity are sent as
         null: measured, but absent.
     identifier
-        32 hexadecimal digits, a new one by default. It tells the service a job it already has.
+        32 hexadecimal digits, new by default. By it the service recognizes a job that it has.
     extras
         Further values by name; see `Datum`.
     notes
@@ -114,7 +113,7 @@ class Measurement:
     TypeError
         If the quantity is an array, complex, masked, a boolean or text.
     ValueError
-        If the name cannot be that of a metric.
+        If the name is not one of a metric.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ class Measurement:
 
     @property
     def extras(self) -> dict[str, Any]:
-        """Further values by name, to read and to add to."""
+        """Extra values by name; more may be added."""
         return self._extras.data
 
     @property
@@ -151,11 +150,11 @@ class Measurement:
         return astropy_units().Quantity(value, self.unit, subok=True)
 
     def linked_blobs(self) -> list[Blob]:
-        """Return the blobs that the document refers to, extras first and only if there are any."""
+        """Return the blobs that the document refers to: extras first, if there are any."""
         return [*([self._extras] if self._extras.data else []), *self.blobs]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the measurement as a job document holds it."""
+        """Return the measurement as in a job document."""
         return {
             "metric": self.metric,
             "identifier": self.identifier,
@@ -166,12 +165,12 @@ class Measurement:
 
     @classmethod
     def from_json(cls, document: Any, blobs: Mapping[str, Blob]) -> Self:
-        """Read a measurement of a job document; references to blobs not in it are dropped.
+        """Read a measurement of a job document, without references to blobs that it lacks.
 
         Raises
         ------
         DocumentError
-            If it is none.
+            If it is not one.
         """
         if not isinstance(document, dict) or not isinstance(document.get("metric"), str):
             raise DocumentError("a measurement is an object with a metric")
@@ -195,14 +194,14 @@ class Measurement:
 
 
 def plain(value: Any, where: str) -> Any:
-    """Return a value as JSON holds it; numbers that are not finite become None.
+    """Return a value as JSON can hold it; numbers that are not finite become None.
 
-    Sets become sorted lists, numpy's arrays and scalars lists and numbers.
+    Sets become sorted lists, numpy's arrays and scalars become lists and numbers.
 
     Raises
     ------
     TypeError
-        If JSON has nothing like it; the message says `where` it is.
+        If JSON has no equivalent; the message says `where` it is.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -224,7 +223,7 @@ def plain(value: Any, where: str) -> Any:
 
 
 def _to_datum(document: Any) -> Datum:
-    """Read a datum; one without its four keys is taken as a bare value."""
+    """Read a datum; without the key `value` it is a bare value."""
     if isinstance(document, dict) and "value" in document:
         keys = ("value", "unit", "label", "description")
         return Datum(*(document.get(key) for key in keys))
@@ -232,7 +231,7 @@ def _to_datum(document: Any) -> Datum:
 
 
 def _scalar(quantity: Any, metric: str) -> tuple[float | None, str | None]:
-    """Return the value and the unit of what a measurement may be made of."""
+    """Return the value and the unit of a quantity or number."""
     if quantity is None:
         return None, None
     value, unit = quantity, ""

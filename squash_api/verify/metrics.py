@@ -1,4 +1,4 @@
-"""The definition of a metric, and how it is read from a document."""
+"""Metrics: their definitions, and reading them from documents."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from squash_api.verify.units import UnitError, canonical_unit
 
 REFERENCE_KEYS = ("doc", "page", "url")
 LEGAL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
-"""What a name consists of that reaches a file, a task or a dashboard."""
+"""The characters of a name that appears in files, tasks and dashboards."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Source:
-    """A line of a file, as people write it: `srd/specs/validate_drp/AM1.yaml:12`."""
+    """A line of a file, written like `srd/specs/validate_drp/AM1.yaml:12`."""
 
     file: str
     line: int
@@ -28,7 +28,7 @@ class Source:
 
 
 class Fault(NamedTuple):
-    """Something wrong in a document: the path of keys to it, and what to do."""
+    """A problem in a document: the path of keys to it, and what to do."""
 
     loc: tuple[str | int, ...]
     message: str
@@ -36,9 +36,9 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is measured: its name, its unit and where it is defined.
+    """Something that is measured.
 
-    Two metrics are equal when their definitions are, wherever they were read from.
+    Metrics compare equal by definition, wherever they were read from.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class KnownMetric:
-    """A metric that has been declared or measured. `unit` is None until a value brings one."""
+    """A metric that was declared or measured; `unit` is None until a value brings one."""
 
     unit: str | None
     is_declared: bool
@@ -85,7 +85,7 @@ def metric_from_json(
     document
         An object with the keys of `Metric.to_json`; others are ignored.
     name
-        The name in the address of the request, which the document need not repeat.
+        The name in the URL of the request, which the document need not repeat.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def metric_from_json(
 def parse_metric(
     document: Mapping[Any, Any], *, name: str, source: Source | None = None
 ) -> tuple[Metric | None, list[Fault]]:
-    """Read the keys of a definition, whatever its origin; None if there are faults."""
+    """Read the keys of a definition from any origin; None if there are faults."""
     faults: list[Fault] = []
     package, _, bare_name = name.partition(".")
     reference, display_name = _parse_reference(document.get("reference"), faults)
@@ -129,7 +129,7 @@ def parse_metric(
 
 
 def metric_name_problem(name: str, schema: Schema) -> str | None:
-    """Return why a definition cannot have this name, and what to do, or None if it can."""
+    """Return why a metric cannot have this name, and what to do; None if it can."""
     package, dot, metric = name.partition(".")
     if not dot or not package or not metric or "." in metric:
         return f"'{name}' is not a metric's name: write package.metric, with one dot"
@@ -140,7 +140,7 @@ def metric_name_problem(name: str, schema: Schema) -> str | None:
 
 
 def posted_name(document: dict[str, Any], name: str | None) -> tuple[str | None, list[Fault]]:
-    """Return the name of a posted definition, from its address or from the document."""
+    """Return the name of a posted definition, from the URL or from the document."""
     written = document.get("name")
     if written is None:
         return name, [] if name is not None else [Fault(("name",), "the name is missing")]
@@ -152,7 +152,7 @@ def posted_name(document: dict[str, Any], name: str | None) -> tuple[str | None,
 
 
 def invalid(kind: str, faults: Sequence[Fault]) -> InvalidInputError:
-    """Return the error that tells an API client all faults of a definition."""
+    """Return the error that names all faults of a definition."""
     first = faults[0]
     where = ".".join(map(str, first.loc))
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -163,7 +163,7 @@ def invalid(kind: str, faults: Sequence[Fault]) -> InvalidInputError:
 
 
 def parse_unit(value: Any, loc: tuple[str | int, ...], faults: list[Fault]) -> str | None:
-    """Return the canonical spelling of a unit in a document; null in JSON means dimensionless."""
+    """Read a unit in canonical spelling; null in JSON means dimensionless."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -177,7 +177,7 @@ def parse_unit(value: Any, loc: tuple[str | int, ...], faults: list[Fault]) -> s
 
 
 def parse_tags(value: Any, faults: list[Fault]) -> tuple[str, ...]:
-    """Return tags, sorted and each once, from a string, a list, a set or a mapping's keys."""
+    """Read tags from a string, a list, a set or a mapping's keys; sorted, without repeats."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -195,7 +195,7 @@ def parse_tags(value: Any, faults: list[Fault]) -> tuple[str, ...]:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether text can be stored: a lone surrogate cannot be encoded."""
+    """Tell whether text can be stored: lone surrogates cannot be encoded."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
@@ -209,15 +209,14 @@ def _parse_text(value: Any, key: str, faults: list[Fault]) -> str:
 
 
 def _parse_reference(value: Any, faults: list[Fault]) -> tuple[dict[str, Any], str]:
-    """Return the reference and the display name in it.
+    """Read the reference and the display name in it.
 
-    lsst.verify ignores other keys of a reference and refuses them anywhere else in a metric, so a
-    reference is where a YAML file keeps the display name.
+    A YAML file keeps the display name there, because lsst.verify ignores other keys of a reference
+    and refuses other keys of a metric.
     """
-    if value is None:
-        return dict.fromkeys(REFERENCE_KEYS), ""
     if not isinstance(value, dict):
-        faults.append(Fault(("reference",), "a reference is a mapping of doc, page and url"))
+        if value is not None:
+            faults.append(Fault(("reference",), "a reference is a mapping of doc, page and url"))
         return dict.fromkeys(REFERENCE_KEYS), ""
     reference = {
         key: _reference_value(value.get(key), ("reference", key), faults) for key in REFERENCE_KEYS

@@ -1,6 +1,6 @@
-"""Units of measure as astropy understands them: spelling and conversion.
+"""Units as astropy understands them: spelling and conversion.
 
-astropy is imported on the first unit that is not in everyday use, never with this module.
+astropy is imported for the first unit that is not in `_EVERYDAY`, never with this module.
 """
 
 import re
@@ -12,57 +12,28 @@ from threading import Lock
 from typing import Any
 
 MAX_UNIT_LENGTH = 100
-"""Longest text, in characters, that is tried as a unit."""
+"""The longest text, in characters, that is tried as a unit."""
 
-_EVERYDAY = {
-    "": "",
+_CANONICAL = (
+    "% mag mmag arcsec arcmin mas marcsec deg rad pix ct electron adu byte Jy nJy "
+    "s ms min h m mm um micron nm K deg_C V A W Pa Hz"
+)
+_EVERYDAY = {unit: unit for unit in ("", *_CANONICAL.split())} | {
     "1": "",
-    "%": "%",
     "percent": "%",
     "pct": "%",
-    "mag": "mag",
-    "mmag": "mmag",
-    "arcsec": "arcsec",
-    "arcmin": "arcmin",
-    "mas": "mas",
-    "marcsec": "marcsec",
     "milliarcsecond": "marcsec",
-    "deg": "deg",
     "degree": "deg",
-    "rad": "rad",
     "radian": "rad",
-    "pix": "pix",
     "pixel": "pix",
-    "ct": "ct",
     "count": "ct",
-    "electron": "electron",
-    "adu": "adu",
-    "byte": "byte",
-    "Jy": "Jy",
-    "nJy": "nJy",
     "nanojansky": "nJy",
-    "s": "s",
     "second": "s",
-    "ms": "ms",
-    "min": "min",
     "minute": "min",
-    "h": "h",
     "hour": "h",
-    "m": "m",
-    "mm": "mm",
-    "um": "um",
-    "micron": "micron",
-    "nm": "nm",
-    "K": "K",
-    "deg_C": "deg_C",
     "Celsius": "deg_C",
-    "V": "V",
-    "A": "A",
-    "W": "W",
-    "Pa": "Pa",
-    "Hz": "Hz",
 }
-"""Units in everyday use and astropy's canonical spelling of each; a test holds it to astropy."""
+"""Common units with astropy's canonical spelling; a test compares it with astropy."""
 
 _MEANT = {
     "dimensionless": '""',
@@ -97,7 +68,7 @@ _WARNINGS_LOCK = Lock()
 
 
 class UnitError(ValueError):
-    """The text is no unit, or a value has no equivalent in the unit asked for."""
+    """The text is not a unit, or the value does not convert to the unit."""
 
 
 @lru_cache(maxsize=4096)
@@ -107,7 +78,7 @@ def canonical_unit(text: str) -> str:
     Raises
     ------
     UnitError
-        If astropy knows no such unit; the message names a near spelling if there is one.
+        If astropy does not know the unit; the message suggests a similar one.
     """
     everyday = _EVERYDAY.get(text.strip(" "))
     return everyday if everyday is not None else str(_unit(text).to_string())
@@ -117,19 +88,13 @@ def canonical_unit(text: str) -> str:
 def converter(source: str, target: str) -> Callable[[float], float] | None:
     """Return the function that converts numbers from one unit to the other.
 
-    The results are those of `Quantity(value, source).to_value(target)` to the last bit (of a
-    `Magnitude` and its kin for logarithmic units); between identical units the very same number
-    comes back.
-
-    Returns
-    -------
-    Callable or None
-        None when the units are not convertible.
+    Returns None if they do not convert. Results equal `Quantity(value, source).to_value(target)` to
+    the last bit (for logarithmic units, those of `Magnitude` and the like).
 
     Raises
     ------
     UnitError
-        If either text is no unit.
+        If either text is not a unit.
     """
     spelling = canonical_unit(source), canonical_unit(target)
     if spelling[0] == spelling[1]:
@@ -150,14 +115,14 @@ def converter(source: str, target: str) -> Callable[[float], float] | None:
 
 
 def quantity_value(value: Any, unit: str) -> float:
-    """Return the number that astropy reads from a YAML or JSON scalar, in the given unit.
+    """Read a YAML or JSON scalar as astropy does, as a number in the given unit.
 
     A text may hold a number (`"1e-6"`) or a number with a convertible unit (`"5 arcsec"`).
 
     Raises
     ------
     UnitError
-        If it is no number, or in a unit that does not convert.
+        If it is not a number, or its unit does not convert.
     """
     if type(value) is float or (type(value) is int and abs(value) < 1 << 53):
         return float(value)
@@ -203,7 +168,7 @@ def _through_astropy(value: float, old: Any, new: Any) -> float:
 
 
 def _unit(text: str) -> Any:
-    """Return astropy's unit for a text, whose spelling it can read back."""
+    """Return astropy's unit for a text, if astropy can read back its own spelling of it."""
     if len(text) > MAX_UNIT_LENGTH or _HUGE_POWER.search(text):
         raise UnitError(f"{_shown(text)} is no unit: write it in astropy's spelling")
     try:

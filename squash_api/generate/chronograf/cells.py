@@ -1,7 +1,7 @@
 """The cells of Chronograf's dashboards, and their places on its grid. Pure.
 
-Chronograf checks little of what a file says, and shows nothing where it understands nothing: what
-stands here is what version 1.10 was seen to draw.
+Chronograf hardly checks files, and shows nothing where it does not understand them. The cells here
+were seen to work in version 1.10.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from squash_api.judging.alerts import level_of
 from squash_api.judging.limits import Limit, LimitJudge
 
 COLUMNS = 12
-"""Width of the grid."""
+"""The width of the grid."""
 
 FINE = ("rainforest", "#4ED8A0")
 NEUTRAL = ("castle", "#292933")
@@ -24,8 +24,7 @@ LEVEL_COLORS = {
     "WARNING": ("pineapple", "#FFB94A"),
     "INFO": ("pool", "#22ADF6"),
 }
-# Lines are coloured along this scale in the order of their names: the values come first, the
-# limits last.
+# Lines are colored along this scale in the order of their names: values first, limits last.
 _SCALE = ("#22ADF6", "#FFD255", "#F95F53")
 _SCALE_NAME = "squash"
 _BASE_VALUE = "-1000000000000000000"
@@ -43,24 +42,24 @@ class Cell:
     h: int
 
     def moved(self, x: int, y: int) -> "Cell":
-        """Return the cell farther to the right and down."""
+        """Return the cell moved to the right and down."""
         return replace(self, x=self.x + x, y=self.y + y)
 
     def to_json(self, number: int) -> dict[str, Any]:
-        """Return the cell as Chronograf reads it; the number tells it from others."""
+        """Return the cell as Chronograf reads it; the number identifies it."""
         place = {"x": self.x, "y": self.y, "w": self.w, "h": self.h}
         return {**self.body, **place, "i": f"cell-{number}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a dashboard holds."""
+    """The content of a dashboard."""
 
     cells: Sequence[Cell]
     templates: Sequence[dict[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys of the dashboard that hold it, as Chronograf reads them."""
+        """Return the keys of the dashboard with it, as Chronograf reads them."""
         return {
             "cells": [cell.to_json(number) for number, cell in enumerate(self.cells)],
             "templates": list(self.templates),
@@ -69,7 +68,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its label in the reply, and its heading, empty to hide it."""
+    """A column of a table: its label in the response, and its heading, empty to hide it."""
 
     label: str
     heading: str
@@ -85,14 +84,8 @@ def line_graph(
 ) -> dict[str, Any]:
     """Return a graph of lines.
 
-    Parameters
-    ----------
-    label
-        What stands along the axis of the values.
-    suffix
-        What stands after each value in the legend.
-    about
-        Markdown that is shown on demand.
+    `label` is at the axis of values, `suffix` after each value in the legend; `about` is Markdown
+    that is shown on demand.
     """
     colors = [
         {"id": str(place), "type": "scale", "hex": hex_, "name": _SCALE_NAME, "value": str(place)}
@@ -123,14 +116,9 @@ def table(
     digits: int,
     colors: Sequence[dict[str, str]],
 ) -> dict[str, Any]:
-    """Return a table, its columns in the given order, sorted ascending by a label.
+    """Return a table, sorted ascending by a label.
 
-    Parameters
-    ----------
-    digits
-        Decimal places of all numbers in the table.
-    colors
-        Those of all numbers but the time.
+    `digits` are the decimal places of all numbers, `colors` those of all numbers but the time.
     """
     options = [
         {
@@ -157,7 +145,7 @@ def table(
 
 
 def limit_colors(limits: Sequence[Limit]) -> list[dict[str, str]]:
-    """Return the colours of a value by the levels of the limits that it breaks."""
+    """Return the colors of a value by the levels of the limits that it breaks."""
     if not limits:
         return stepped_colors(NEUTRAL)
     (_, lowest), *steps = [
@@ -168,10 +156,10 @@ def limit_colors(limits: Sequence[Limit]) -> list[dict[str, str]]:
 
 
 def level_steps(limits: Sequence[Limit]) -> list[tuple[float, str | None]]:
-    """Return how bad values are: each step is the value it begins at, and its level.
+    """Return the value at which each step begins, and its level, None if no limit is broken.
 
-    The first begins at minus infinity; None means that no limit is broken. Exact: a step is at the
-    limit itself, or at the next larger float where the limit still holds at its value.
+    The first begins at minus infinity. A step begins exactly at a limit, or at the next larger
+    float if the number itself meets the limit.
     """
     values = {bound.number for limit in limits for bound in limit.criterion.bounds}
     judge = LimitJudge(limits)
@@ -188,7 +176,7 @@ def level_steps(limits: Sequence[Limit]) -> list[tuple[float, str | None]]:
 def stepped_colors(
     lowest: tuple[str, str], *steps: tuple[float, tuple[str, str]]
 ) -> list[dict[str, str]]:
-    """Return the colour of the lowest values, and those from the value on that a step begins at."""
+    """Return the color of the lowest values, and the colors of the steps."""
     return [
         _color("base", _BASE_VALUE, lowest),
         *(
@@ -199,18 +187,15 @@ def stepped_colors(
 
 
 def stacked(blocks: Iterable[Sequence[Cell]], *, top: int) -> list[Cell]:
-    """Put blocks of cells below each other, those of half the width in pairs.
+    """Place blocks of cells below each other from `top` on, those of half the width in pairs.
 
-    Chronograf moves cells up into any gap above them. So a block that waits for the second half
-    of its row lets wider ones pass, and only the last row may have a gap.
+    Chronograf moves cells up into any gap. So a block that waits for the second half of its row
+    lets wider ones pass, and only the last row may have a gap.
 
     Parameters
     ----------
     blocks
-        Each a rectangle without gaps, its upper left corner at 0, 0; those of half the width are
-        equally high.
-    top
-        Where the first block begins.
+        Rectangles without gaps from 0, 0; those of half the width are equally high.
     """
     placed: list[Cell] = []
     waiting: Sequence[Cell] | None = None
@@ -240,7 +225,7 @@ def _cell(
     return {
         "name": name,
         "type": kind,
-        # A source of "" is the one that the viewer has chosen.
+        # A source of "" is the one that the viewer chose.
         "queries": [
             {"query": query, "queryConfig": None, "source": "", "type": "influxql"}
             for query in queries

@@ -1,9 +1,7 @@
-"""JSON as files of Chronograf's resource folder hold it. Pure.
+"""The files that tell Chronograf where InfluxDB and Kapacitor are, and its kind of JSON. Pure.
 
-The files that tell Chronograf where InfluxDB and Kapacitor are. Pure.
-
-They hold no password. Chronograf takes such files through a Go template with its environment as
-data; user and password are looked up in it, in a way that gives empty text where there is none.
+They contain no passwords: Chronograf executes its files as Go templates, which read user and
+password from its environment.
 """
 
 import json
@@ -11,22 +9,22 @@ from typing import Any
 
 
 def json_text(document: dict[str, Any]) -> str:
-    """Return JSON with an indent, sorted by key, that ends in a line break."""
+    """Return indented JSON, sorted by key, that ends in a line break."""
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def resource_text(document: dict[str, Any]) -> str:
-    """Return JSON for the resource folder, whose files Chronograf takes for Go templates."""
+    """Return JSON for the resource directory, whose files are Go templates."""
     return without_template(json_text(document))
 
 
 def without_template(text: str) -> str:
-    """Return text that a template prints as it was: what begins a template is printed by one."""
+    """Return a template that prints the text."""
     return text.replace("{{", "{{`{{`}}")
 
 
 SOURCE_ID = 10000
-"""The source's number in Chronograf's addresses: `/sources/10000/dashboards/...`."""
+"""The number of the source in Chronograf's URLs: `/sources/10000/dashboards/...`."""
 
 KAPACITOR_ID = 20000
 ORGANIZATION = "default"
@@ -34,7 +32,7 @@ INFLUXDB_URL = "http://influxdb:8086"
 KAPACITOR_URL = "http://kapacitor:9092"
 USER_VARIABLE = "INFLUXDB_USERNAME"
 PASSWORD_VARIABLE = "INFLUXDB_PASSWORD"  # noqa: S105 - the name of a variable
-"""Environment variables of Chronograf with InfluxDB's user, where it asks for one."""
+"""Chronograf's environment variables with InfluxDB's user, if it asks for one."""
 
 _STEM = "squash"
 
@@ -46,18 +44,8 @@ def connection_files(
     influxdb_url: str = INFLUXDB_URL,
     kapacitor_url: str = KAPACITOR_URL,
 ) -> dict[str, str]:
-    """Return the source, which is the default one, its Kapacitor, and the organization of both.
-
-    Parameters
-    ----------
-    influxdb_url, kapacitor_url
-        As Chronograf reaches them.
-    """
-    organization: dict[str, Any] = {
-        "id": ORGANIZATION,
-        "name": "Default",
-        "defaultRole": "member",
-    }
+    """Return the default source, its Kapacitor and their organization; URLs are Chronograf's."""
+    organization = {"id": ORGANIZATION, "name": "Default", "defaultRole": "member"}
     source: dict[str, Any] = {
         "id": str(SOURCE_ID),
         "name": "SQuaSH",
@@ -86,5 +74,5 @@ def connection_files(
 
 
 def _from_environment(variable: str) -> str:
-    # `.VARIABLE` would be shorter, but a file whose variable is missing is skipped then.
+    # With `.VARIABLE`, Chronograf would skip a file whose variable is missing.
     return f"{{{{index . `{variable}`}}}}"

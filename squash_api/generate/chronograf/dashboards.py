@@ -1,4 +1,4 @@
-"""Chronograf's dashboards of a metrics package, as files. Pure."""
+"""Chronograf's resource directory: dashboards and connections. Pure."""
 
 from hashlib import sha256
 from typing import Any
@@ -21,22 +21,17 @@ OVERVIEW_STEM = "squash-overview"
 OVERVIEW_ID = 1000
 _OVERVIEW_NAME = "SQuaSH overview"
 _CHRONOGRAF_VERSION = "1.10.9"
-# Dashboards made in the UI count from 1, and theirs win.
+# Dashboards made in the UI count from 1, and win over files with the same id.
 _FIRST_ID = 10**9
 
 
 def chronograf_files(
     package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
 ) -> dict[str, str]:
-    """Return the files of Chronograf's resource folder by their path.
+    """Return the files of Chronograf's resource directory by path; see `Render`.
 
-    A dashboard for each verification package that has specifications, one over all of them, and
-    the files that tell where InfluxDB and Kapacitor are.
-
-    Parameters
-    ----------
-    package
-        Without problems.
+    They are a dashboard for each verification package that has specifications, the overview, and
+    the connections.
     """
     dashboards = _dashboards(
         package, schema=schema, database=database, retention_policy=retention_policy
@@ -49,7 +44,7 @@ def chronograf_files(
 def export_files(
     package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
 ) -> dict[str, str]:
-    """Return the same dashboards by file name, as "Import Dashboard" of the UI takes them."""
+    """Return the same dashboards by file name, for "Import Dashboard" in the UI."""
     dashboards = _dashboards(
         package,
         schema=schema,
@@ -65,7 +60,7 @@ def export_files(
 
 
 def dashboard_ids(names: list[str]) -> dict[str, int]:
-    """Return a number for each package's dashboard, which other packages hardly ever change."""
+    """Return a number for each package's dashboard, which rarely depends on other packages."""
     numbers: dict[str, int] = {}
     for name in sorted(names):
         number = _FIRST_ID + int.from_bytes(sha256(name.encode()).digest()[:4]) % _FIRST_ID
@@ -104,9 +99,5 @@ def _dashboards(
 
 
 def _document(name: str, number: int, content: Content) -> dict[str, Any]:
-    return {
-        "id": str(number),
-        "name": name,
-        "organization": ORGANIZATION,
-        **content.to_json(),
-    }
+    identity = {"id": str(number), "name": name, "organization": ORGANIZATION}
+    return {**identity, **content.to_json()}

@@ -1,6 +1,6 @@
-"""The dashboard over all packages: what is broken, what is late, how near the limits are. Pure.
+"""The overview dashboard: what is broken, what is late, how near the limits are. Pure.
 
-All of it is what the service says of itself, on a schedule, under the names in `watch_names.py`.
+The service itself writes these points, once a minute, under the names in `schema/watch.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from squash_api.judging.alerts import LEVELS, WORST_FIRST
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 
-# The service repeats each standing after 6 h at the latest, and the others every minute.
+# The service repeats each standing within 6 h, and the others every minute.
 _STANDING_TIMES = "time > now() - 1d"
 _FRESHNESS_TIMES = "time > now() - 1h"
 _BEATS_MINUTES = 10
@@ -32,7 +32,7 @@ _PACKAGE_RANGE = "?lower=now()%20-%2030d"
 _HOUR_S = 3600
 _OFTEN = 4
 _CLOSE_PERCENT = 10.0
-# InfluxQL knows no CASE: of the severities 0 to 3, each polynomial is 1 at its own and 0 elsewhere.
+# InfluxQL has no CASE: each polynomial is 1 at its own severity and 0 at the others from 0 to 3.
 _SEVERITY = identifier(watch_names.SEVERITY)
 _IS_LEVEL = {
     "INFO": f"{_SEVERITY} * ({_SEVERITY} - 2) * ({_SEVERITY} - 3) / 2",
@@ -44,13 +44,7 @@ _IS_LEVEL = {
 def overview_dashboard(
     packages: Mapping[str, int], *, database: str, retention_policy: str
 ) -> Content:
-    """Return the cells of the dashboard; it has no template variables.
-
-    Parameters
-    ----------
-    packages
-        The number in Chronograf of each package's dashboard; empty where it is not known.
-    """
+    """Return the cells; `packages` are the known numbers of the packages' dashboards."""
     standing = Place(database, retention_policy, watch_names.STANDING)
     freshness = Place(database, retention_policy, watch_names.FRESHNESS)
     heartbeat = Place(database, retention_policy, watch_names.HEARTBEAT)
@@ -87,7 +81,7 @@ def _note(packages: Mapping[str, int]) -> str:
 
 
 def _last_of(place: Place, first: str, others: Iterable[str], times: str) -> str:
-    """Return the subquery of the last point of each series."""
+    """Return the subquery for the last point of each series."""
     columns = [f"last({identifier(first)}) AS {identifier(first)}", *map(identifier, others)]
     return f"({select(columns, place, times, end='GROUP BY *')})"
 
@@ -135,7 +129,7 @@ def _broken_table(standing: Place) -> dict[str, Any]:
         *(identifier(name) for name in columns if name != "percent"),
         f"0 - {_SEVERITY} AS {identifier('order')}",
     ]
-    # The margins are negative, so these colour the levels alone.
+    # Margins are negative, so these color only the levels.
     steps = [(rank - 0.5, LEVEL_COLORS[level]) for rank, level in enumerate(LEVELS, start=1)]
     return _table(
         "Broken now, the worst first",
@@ -198,7 +192,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
 
 
 def _common_columns() -> dict[str, str]:
-    """Return what every table ends with, the rarer tags last."""
+    """Return the columns at the end of every table, rare tags last."""
     often, rare = schema.SERIES_TAGS[:_OFTEN], schema.SERIES_TAGS[_OFTEN:]
     return {
         **{tag: tag for tag in often},

@@ -1,8 +1,8 @@
-"""The dashboard of a verification package: metrics with their limits, the last runs. Pure.
+"""The dashboard of a verification package: metrics with their limits, and the last runs. Pure.
 
-Limits are drawn as lines, coloured by level. Which values it shows is chosen by template variables.
-Chronograf's lists of tag values have no choice for all, and a point may lack a tag. So one more
-variable, `show`, says which of the others count; its values refer to them.
+Limits are lines, colored by level. Template variables choose the values that are shown. Because
+Chronograf's lists of tag values have no choice for all, and a point may lack a tag, the variable
+`show` says which of the others count; its values refer to them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,31 +36,30 @@ from squash_api.schema.text import is_link
 from squash_api.verify.metrics import Metric
 
 SHOWN = ":show:"
-"""Stands in a query for the condition that the viewer has chosen."""
+"""Stands in queries for the condition that the viewer chose."""
 
 EVERYTHING = "everything"
-# A regular expression that empty text satisfies is true of points without the tag, too.
+# A regular expression that matches empty text is true for points without the tag, too.
 _ANY = f"{identifier(schema.VALUE_TAGS[0])} =~ /.*/"
 
 MAX_LINES = 6
-"""Limits that one graph draws; more cannot be told apart."""
+"""The most limits that a graph draws; more cannot be distinguished."""
 
 MAX_GROUPS = 6
-"""Tiles with the last value that one metric has."""
+"""The most tiles with a last value that a metric has."""
 
 MAX_METRICS = 120
-"""Metrics on one dashboard: those with specifications first, then the others, by name."""
+"""The most metrics on a dashboard: those with specifications first, then by name."""
 
 _RUNS = 100
 _TOP_HEIGHT = 4
 _HEIGHT = 3
 _TILE_HEIGHT = 2
 _MAX_NAMED_LINES = 3
-# Chronograf takes only the ranges of its own menu from an address.
+# Chronograf accepts only the ranges of its own menu in a URL.
 _RANGES = {"2 days": "2d", "7 days": "7d", "30 days": "30d"}
 _MAX_LABELS = 3
-# Lines are coloured along a scale in the order of their names, so these must follow all names of
-# metrics, and the worst must come last.
+# Lines are colored in the order of their names, so these sort after all metrics, worst last.
 _RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
 
 
@@ -68,8 +67,7 @@ _RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
 class LimitLine:
     """Limits with one bound, drawn as one line.
 
-    `groups` are the terms of each of their branches: the line is drawn where the points have one
-    of them.
+    `groups` are the terms of their branches: the line is drawn where points match one of them.
     """
 
     level: Level
@@ -79,7 +77,7 @@ class LimitLine:
 
     @property
     def name(self) -> str:
-        """How a graph names the line, such as `••• minimum ≤ 20`."""
+        """The name of the line in a graph, such as `••• minimum ≤ 20`."""
         shown = ", ".join(self.labels[:_MAX_LABELS])
         more = len(self.labels) - _MAX_LABELS
         rest = f" and {more} more" if more > 0 else ""
@@ -93,14 +91,14 @@ class LimitLine:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Values that the same limits hold for: those of points with the terms."""
+    """The values to which the same limits apply: those of points that match the terms."""
 
     terms: tuple[Term, ...]
     limits: tuple[Limit, ...]
 
     @property
     def name(self) -> str:
-        """The values of the terms; links are left out where others tell enough."""
+        """The values of the terms; without links where there are others."""
         texts = [
             plain_number(term.value) if isinstance(term.value, float) else term.value
             for term in self.terms
@@ -119,14 +117,7 @@ def package_dashboard(
 ) -> Content:
     """Return the cells and template variables of a package's dashboard.
 
-    Parameters
-    ----------
-    name
-        The verification package.
-    metrics
-        All metrics of the package.
-    watched
-        Those that have specifications.
+    `watched` are those of the package's `metrics` that have specifications.
     """
     place = Place(database, retention_policy, name)
     by_name = {item.metric.name: item for item in watched}
@@ -170,7 +161,7 @@ def _runs_table(place: Place) -> dict[str, Any]:
         **{tag: tag for tag in (*schema.VALUE_TAGS, "pipeline") if tag not in schema.LINE_TAGS},
         schema.CODE_CHANGES: "code changes since the run before",
     }
-    # Tables sort upwards at first, so the latest are first by their negative times.
+    # Tables sort ascending at first, so negative times put the latest first.
     order = f"0 - {identifier(schema.TIMESTAMP)} AS {identifier('order')}"
     query = select(
         [*map(identifier, columns), order],
@@ -192,7 +183,7 @@ def _runs_table(place: Place) -> dict[str, Any]:
 
 
 def _metric_block(watched: WatchedMetric, place: Place) -> list[Cell]:
-    """Return a graph with its tiles, on half the width where there is one tile."""
+    """Return a graph with its tiles, on half the width if there is one tile."""
     groups = groups_of(watched) or [Group((), ())]
     tiles = [_tile(watched.metric, group, place) for group in groups[:MAX_GROUPS]]
     graph = _graph(watched, len(groups), place)
@@ -247,7 +238,7 @@ def _graph(watched: WatchedMetric, groups: int, place: Place) -> dict[str, Any]:
 
 
 def _graph_name(key: str, lines: Sequence[LimitLine], groups: int) -> str:
-    """Return the name of a graph: with its limits, or with what it leaves out."""
+    """Return the name of a graph with its limits, or with the number that it leaves out."""
     parts = [key]
     if len(lines) <= _MAX_NAMED_LINES:
         parts.extend(line.name for line in lines)
@@ -261,10 +252,10 @@ def _graph_name(key: str, lines: Sequence[LimitLine], groups: int) -> str:
 
 
 def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[str]:
-    """Return a query for all lines that are drawn where the same points are."""
+    """Return a query for all lines that are drawn at the same points."""
     columns: dict[str, list[str]] = {}
     for line in lines:
-        # A constant is drawn where there are values; InfluxQL has no other.
+        # InfluxQL has constants only where there are values.
         text = f"mean({identifier(key)}) * 0 {plus(line.bound.number)} AS {identifier(line.name)}"
         columns.setdefault(either(line.groups), []).append(text)
     return [
@@ -287,7 +278,7 @@ def _suffix(unit: str) -> str:
 
 
 def template_variables(place: Place) -> list[dict[str, Any]]:
-    """Return `show` and a list of the values of each tag; everything is shown at first."""
+    """Return `show`, and a list of the values of each tag; at first everything is shown."""
     choices = {EVERYTHING: _ANY}
     for count in range(1, len(schema.VALUE_TAGS) + 1):
         for tags in combinations(schema.VALUE_TAGS, count):
@@ -328,7 +319,7 @@ def _tag_values(tag: str, place: Place) -> dict[str, Any]:
 
 
 def limit_lines(metric: WatchedMetric) -> list[LimitLine]:
-    """Return the lines of all limits, the worst first, among equals the widest and lowest first."""
+    """Return the lines of all limits, worst first, then the widest and lowest first."""
     found: dict[Bound, list[tuple[Limit, Branch]]] = {}
     for branch in metric.branches:
         for limit in branch.limits:
@@ -347,9 +338,9 @@ def limit_lines(metric: WatchedMetric) -> list[LimitLine]:
 
 
 def groups_of(metric: WatchedMetric) -> list[Group]:
-    """Return each set of values with limits of its own, the widest first.
+    """Return the groups of values with limits of their own, the widest first.
 
-    A limit counts for a group if all points of the group have its branch's terms.
+    A limit counts for a group if all points of the group match its terms.
     """
     distinct = sorted({branch.terms for branch in metric.branches}, key=_terms_order)
     return [
@@ -367,7 +358,7 @@ def groups_of(metric: WatchedMetric) -> list[Group]:
 
 
 def digits_for(limits: Iterable[Limit]) -> int:
-    """Return how many decimal places show values near these limits to three figures, 2 at least."""
+    """Return the decimal places that show values near these limits to three figures, at least 2."""
     sizes = [abs(number) for limit in limits for number in limit.criterion.numbers if number]
     digits = 2
     while sizes and digits < 12 and min(sizes) * 10**digits < 100:

@@ -1,4 +1,4 @@
-"""InfluxQL as Chronograf's cells hold it: names, values and conditions as text. Pure."""
+"""InfluxQL for Chronograf's cells: names, values and conditions as text. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ GRAPH_TIMES = "time > :dashboardTime: AND time < :upperDashboardTime:"
 
 LAST_DAYS = 30
 LAST_TIMES = f"time > :upperDashboardTime: - {LAST_DAYS}d AND time < :upperDashboardTime:"
-"""The last days of that range, however short it is: Chronograf opens with 15 minutes, in which a
-nightly run has no value."""
+"""The last days before the end of that range: Chronograf opens with 15 minutes, too short for a
+nightly run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ def literal(text: str) -> str:
 
 
 def plus(value: float) -> str:
-    """Return `+` or `-` and the number without its sign: InfluxQL knows no `+-`."""
+    """Return the number with `+` or `-` before it: InfluxQL has no `+-`."""
     return f"{'-' if value < 0 else '+'}{exact_number(abs(value))}"
 
 
 def condition(terms: Iterable[Term]) -> str:
-    """Return the condition that points hold a value under each of the names; empty for none."""
+    """Return the condition that points match all terms; empty without terms."""
     return " AND ".join(
         f"{identifier(term.name)} = "
         f"{literal(term.value) if isinstance(term.value, str) else exact_number(term.value)}"
@@ -53,7 +53,7 @@ def condition(terms: Iterable[Term]) -> str:
 
 
 def either(groups: Sequence[Iterable[Term]]) -> str:
-    """Return the condition that points hold one of several groups; empty if one is empty."""
+    """Return the condition that points match one of several groups; empty if one is empty."""
     conditions = sorted({condition(terms) for terms in groups})
     if not all(conditions):
         return ""
@@ -63,16 +63,9 @@ def either(groups: Sequence[Iterable[Term]]) -> str:
 
 
 def select(columns: Iterable[str], place: Place | str, *conditions: str, end: str = "") -> str:
-    """Return a SELECT statement; empty conditions are left out.
+    """Return a SELECT statement with all conditions that are not empty.
 
-    Parameters
-    ----------
-    place
-        A place, or the text of a subquery with its parentheses.
-    conditions
-        All must hold; each that has an `OR` outside parentheses is put into some.
-    end
-        What follows the conditions, such as `GROUP BY *`.
+    `place` may be a subquery in parentheses; `end` follows the conditions, such as `GROUP BY *`.
     """
     wanted = " AND ".join(f"({text})" if " OR " in text else text for text in conditions if text)
     where = f" WHERE {wanted}" if wanted else ""

@@ -1,4 +1,4 @@
-"""A running Chronograf: its dashboards, and how they are changed."""
+"""A running Chronograf: reading and changing its dashboards."""
 
 import html
 import json
@@ -11,17 +11,17 @@ from squash_api.generate.output import MARK
 from squash_api.generate.servers import Server, ServerError, Thing
 
 _DASHBOARDS = "/chronograf/v1/dashboards"
-# A server gives its own id and organization; the mark of a file means nothing to it.
+# A server assigns id and organization itself, and does not know the mark of a file.
 _NOT_SENT = ("id", "organization", "generated")
-# What Chronograf gives to a dashboard by itself; queryConfig is made from the query.
+# What Chronograf itself adds to a dashboard; queryConfig is made from the query.
 _GIVEN = frozenset({"id", "i", "links", "organization", "queryConfig", "generated"})
-# Chronograf reads files, but no requests, as Go templates.
+# Chronograf reads files as Go templates, but not requests.
 _QUOTED_BRACES = ("{{`{{`}}", "{{")
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboard(Thing):
-    """A dashboard of Chronograf; `id` is the server's, or that of the file it was read from."""
+    """A dashboard of Chronograf; `id` is the server's or the file's."""
 
     kind: ClassVar[str] = "dashboard"
     name: str
@@ -30,37 +30,34 @@ class Dashboard(Thing):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it was generated: a note or a description in it has the mark."""
+        """Whether it was generated: it contains the mark."""
         return MARK in json.dumps(self.document)
 
     def equals(self, other: Any) -> bool:
-        """Tell whether another dashboard shows all that this one says.
+        """Tell whether another dashboard has all that this one has.
 
-        A server adds keys to it, and writes notes with HTML entities.
+        Servers add keys, and write notes with HTML entities.
         """
         return isinstance(other, Dashboard) and _covers(self.document, other.document)
 
     def rank(self, ours: Any, /) -> tuple[Any, ...]:
-        """Return what puts the one of our file first, if the server reads files, else the oldest.
-
-        A server that stores a dashboard gives it an id of its own.
-        """
+        """Put the one that the server reads from our file first, else the oldest."""
         return (not self.is_of_file(ours), int(self.id) if self.id.isdecimal() else 0, self.id)
 
     def is_of_file(self, ours: Any) -> bool:
-        """Tell whether a server has read it from our file."""
+        """Tell whether the server reads it from our file: stored ones have other ids."""
         return isinstance(ours, Dashboard) and ours.id == self.id
 
 
 class Chronograf(Server):
-    """One Chronograf, known to be one."""
+    """A running Chronograf."""
 
     what = "Chronograf"
     probe = _DASHBOARDS
 
     @staticmethod
     def read(_kind: str, _stem: str, text: str, /) -> Thing:
-        """Return the dashboard that a file holds."""
+        """Return the dashboard in a file."""
         document = json.loads(text.replace(*_QUOTED_BRACES))
         return Dashboard(document["name"], str(document["id"]), document)
 
@@ -69,7 +66,7 @@ class Chronograf(Server):
         return [*self.dashboards()]
 
     def dashboards(self) -> list[Dashboard]:
-        """Return all dashboards, those too that are not ours."""
+        """Return all dashboards, including those that are not ours."""
         found = self.call("GET", _DASHBOARDS)
         return [
             Dashboard(str(item.get("name") or ""), str(item["id"]), item)
@@ -77,7 +74,7 @@ class Chronograf(Server):
         ]
 
     def put(self, thing: Thing, there: Thing | None) -> None:
-        """Make a dashboard under an id of the server's own, or give one another content."""
+        """Create a dashboard under an id of the server, or replace the content of one."""
         if not isinstance(thing, Dashboard):
             return
         document = {key: value for key, value in thing.document.items() if key not in _NOT_SENT}
@@ -91,10 +88,10 @@ class Chronograf(Server):
             self.call("PUT", _path(there), document=document)
 
     def remove(self, thing: Thing) -> None:
-        """Remove a dashboard; one that the server reads from a file stays, and that is told."""
+        """Remove a dashboard; fails if the server reads it from a file."""
         if isinstance(thing, Dashboard):
             self.call("DELETE", _path(thing))
-            # The server does not say so.
+            # The server itself reports success.
             if any(other.id == thing.id for other in self.dashboards()):
                 raise ServerError("the server reads it from a file: remove that from its folder")
 
@@ -104,7 +101,7 @@ def _path(dashboard: Dashboard) -> str:
 
 
 def _covers(ours: Any, theirs: Any) -> bool:
-    """Tell whether all that is said in ours is said in theirs."""
+    """Tell whether theirs has all that ours has."""
     if ours in (None, [], {}):
         return theirs in (None, [], {})
     if isinstance(ours, Mapping):
@@ -112,11 +109,8 @@ def _covers(ours: Any, theirs: Any) -> bool:
             _covers(value, theirs.get(key)) for key, value in ours.items() if key not in _GIVEN
         )
     if isinstance(ours, list):
-        return (
-            isinstance(theirs, list)
-            and len(ours) == len(theirs)
-            and all(map(_covers, ours, theirs))
-        )
+        is_as_long = isinstance(theirs, list) and len(ours) == len(theirs)
+        return is_as_long and all(map(_covers, ours, theirs))
     if isinstance(ours, str):
         return isinstance(theirs, str) and html.unescape(ours) == html.unescape(theirs)
     return bool(ours == theirs)

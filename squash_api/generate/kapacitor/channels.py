@@ -1,7 +1,7 @@
-"""Where alerts go: a topic per channel, and the handler files that pass topics on to Slack. Pure.
+"""A topic per Slack channel, and the handler files that pass topics on to Slack. Pure.
 
-Nothing in them is secret: the address of Slack, and the channel of `DEFAULT_TOPIC`, come from
-Kapacitor's environment.
+They contain no secrets: Slack's URL, and the channel of `DEFAULT_TOPIC`, come from Kapacitor's
+environment.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ _LONGEST = 120
 def topic_of(channel: str | None) -> str:
     """Return the topic of a Slack channel (`#name`) or person (`@name`); None is the default one.
 
-    Two channels never share a topic. Topics begin with `metrics`: Kapacitor cuts off what a topic
-    has of the letters of "handlers/" at its front, and stumbles over the rest.
+    Two channels never share a topic. Topics begin with `metrics` because Kapacitor strips the
+    letters of "handlers/" from the front of a topic, and then does not find it.
     """
     if channel is None:
         return DEFAULT_TOPIC
@@ -32,7 +32,7 @@ def topic_of(channel: str | None) -> str:
 
 
 def handler_files(channels: Iterable[str | None]) -> dict[str, str]:
-    """Return a handler file for each channel, by its path in the output."""
+    """Return a handler file for each channel, by path."""
     return {
         f"kapacitor/handlers/{topic_of(channel)}-slack.yaml": _handler(channel)
         for channel in set(channels)
@@ -48,7 +48,7 @@ def _handler(channel: str | None) -> str:
 
 
 def _quoted(channel: str) -> str:
-    """Return a channel, which holds no quote and no backslash, for YAML's double quotes."""
+    """Return a channel for YAML's double quotes; it has no quotes or backslashes."""
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in channel)
 
 

@@ -1,7 +1,6 @@
-"""The tasks that tell of what does not come: late values, and a service that is silent. Pure.
+"""The tasks that alert on late values and on a silent service. Pure.
 
-The service itself says on a schedule how late each expected series is; its heartbeat tells that it
-still does.
+The service itself writes how late each expected series is, once a minute, with a heartbeat.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,6 @@ from squash_api.generate.kapacitor.nodes import (
     age_term,
     head,
     task_text,
-    text_field,
     unless_muted,
 )
 from squash_api.generate.kapacitor.text import go_string, reference, static, string
@@ -25,9 +23,9 @@ from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, 
 from squash_api.verify.metrics import Metric
 
 DEAD_AFTER_S = 300
-"""The service writes its heartbeat every minute; so long without one, it is dead."""
+"""So long without the heartbeat, which comes every minute, the service is dead."""
 
-# What the service says of an hour ago is said again by now.
+# Points that are an hour old have been repeated since.
 _MAX_AGE_S = 3600
 _AGE = "squash.age_"
 _LATE = "squash.late_"
@@ -40,7 +38,7 @@ def freshness_task(
     files: Iterable[str],
     place: tuple[str, str],
 ) -> str:
-    """Return the task that alerts on values that are overdue, and tells when they come again.
+    """Return the task that alerts on late values, and says when they arrive again.
 
     `place` is the database and the retention policy that the service writes to.
     """
@@ -56,7 +54,7 @@ def freshness_task(
 
 
 def heartbeat_task(place: tuple[str, str]) -> str:
-    """Return the task that alerts when the service is silent, or was never heard."""
+    """Return the task that alerts when there is no heartbeat, or never was one."""
     minutes = DEAD_AFTER_S // 60
     said = (
         f'{{{{ if eq .Level "OK" }}}}*OK* SQuaSH is heard again, silent since {message.since()}'
@@ -79,7 +77,7 @@ stream
 
 def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
     _, seconds, unit = _unit(expected)
-    overdue = unless_muted(f"{reference(LATE_S)} > 0.0", expected.muted_through)
+    late = unless_muted(f"{reference(LATE_S)} > 0.0", expected.muted_through)
     return AlertBranch(
         note=expected.specification,
         where=f"{reference(SPECIFICATION)} == {string(expected.specification)}",
@@ -93,13 +91,13 @@ def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
         id_part=f"{FRESHNESS}/{expected.specification}",
         message=_message(expected, metric),
         ending=message.whereabouts(expected.per),
-        conditions={expected.level: [overdue]},
+        conditions={expected.level: [late]},
         topic=topic_of(expected.channel),
     )
 
 
 def _unit(expected: Expectation) -> tuple[int, float, str]:
-    """Return the unit in which ages are said, and its seconds."""
+    """Return the unit in which messages give ages, and its seconds."""
     allowed = expected.expect.every_s + expected.expect.grace_s
     return next(unit for unit in _UNITS if allowed >= unit[0])
 
@@ -113,14 +111,15 @@ def _message(expected: Expectation, metric: Metric) -> str:
         f'{{{{ printf "%.1f" (index .Fields {go_string(n)}) }}}}'
         for n in (_AGE + unit, _LATE + unit)
     )
-    last = f"{{{{ if index .Fields {_text(SQUASH_URL)} }}}}last value{{{{ else }}}}none since"
+    url = message.shown_text(SQUASH_URL)
+    last = f"{{{{ if index .Fields {url} }}}}last value{{{{ else }}}}none since"
     muted = (
         static(f"\nmuted through {expected.muted_through}")
         if expected.muted_through is not None
         else ""
     )
     return (
-        f"{{{{ $since := index .Fields {_text(SINCE)} }}}}"
+        f"{{{{ $since := index .Fields {message.shown_text(SINCE)} }}}}"
         f"{{{{ $late := gt (index .Fields {go_string(LATE_S)}) 0.0 }}}}"
         '{{ $still := and $late (eq .Level "OK") }}'
         + message.heading(metric, "{{ if $late }} is late{{ else }} is no longer late{{ end }}")
@@ -131,7 +130,3 @@ def _message(expected: Expectation, metric: Metric) -> str:
         + f"{{{{ if $still }}}}{muted}{{{{ end }}}}"
         + f"{{{{ else }}}}\nlate since {message.since()}{{{{ end }}}}"
     )
-
-
-def _text(name: str) -> str:
-    return go_string(text_field(name))

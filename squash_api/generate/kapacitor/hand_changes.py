@@ -1,7 +1,7 @@
-"""A limit changed by hand on a server: which specification's it is, and how to adopt it.
+"""Limits changed by hand on a server: whose they are, and how to adopt them.
 
-Nothing here knows how a task is written: a specification's numbers are found by giving it another
-number and looking at what changes in its task.
+This module does not know how tasks are written. It finds the numbers of a specification in a task
+by changing them and comparing the tasks.
 """
 
 import re
@@ -27,7 +27,7 @@ _TRIES = (1.75, 2.625)
 
 @dataclass(frozen=True, slots=True)
 class HandChange:
-    """A number that a server has and a specification does not, in the specification's unit.
+    """A number on a server that differs from the specification's, in the specification's unit.
 
     `path` are the keys to it in the document.
     """
@@ -38,7 +38,7 @@ class HandChange:
 
     @property
     def yaml(self) -> str:
-        """What the specification has to say for it."""
+        """The YAML with which the specification adopts it."""
         first, *inner = self.path
         text = exact_number(self.value)
         for key in reversed(inner):
@@ -58,19 +58,16 @@ def metric_alone(package: MetricsPackage, metric: str) -> MetricsPackage:
 
 
 def hand_changes(alone: MetricsPackage, make: Make, script: str) -> list[HandChange]:
-    """Return the numbers of limits that differ in a script, if it differs in numbers alone.
+    """Return the numbers of limits that were changed in a script, sorted by specification.
+
+    Returns nothing if the script differs in more than numbers.
 
     Parameters
     ----------
     alone
         A metric with its specifications; see `metric_alone`.
     script
-        The script of the metric's task on the server.
-
-    Returns
-    -------
-    list
-        By specification. Empty if anything but numbers is different.
+        That of the metric's task on the server.
     """
     ours, theirs = _tokens(make(alone)), _tokens(script)
     if [kind for kind, _ in ours] != [kind for kind, _ in theirs]:
@@ -101,7 +98,7 @@ def _places(
     index: int,
     ours: list[tuple[str, str]],
 ) -> set[int]:
-    """Return where a number of a specification stands among the tokens of its task."""
+    """Return the places of a number of a specification among the tokens of its task."""
     criterion = specification.criterion
     for factor in _TRIES:
         numbers = list(criterion.numbers)
@@ -110,7 +107,7 @@ def _places(
         other = replace(specification, criterion=changed)
         specifications = {**alone.specifications, specification.name: other}
         tokens = _tokens(make(replace(alone, specifications=specifications)))
-        # One that is another's number too could make two conditions one.
+        # A number that another limit has too could merge two conditions.
         if [kind for kind, _ in tokens] == [kind for kind, _ in ours]:
             pairs = enumerate(zip(ours, tokens, strict=True))
             return {place for place, pair in pairs if pair[0][0] == "number" and _differ(pair)}
@@ -128,7 +125,7 @@ def _tokens(script: str) -> list[tuple[str, str]]:
 
 
 def _in_unit(value: float, unit: str, other: str) -> float | None:
-    """Return a number in another unit, the shortest that means the same."""
+    """Return a number in another unit, as short as possible."""
     there, back = converter(unit, other), converter(other, unit)
     if there is None or back is None:
         return None

@@ -1,7 +1,6 @@
-"""What an alert says: the template of its message, which Kapacitor fills in. Pure.
+"""The messages of alerts, as Go templates that Kapacitor fills in. Pure.
 
-The templates are Go's `text/template`. What comes from outside is shown as it is, never as Slack's
-markup: the task makes fields of it that Slack may read.
+Text from outside is never read as Slack's markup: the task makes escaped fields of it.
 """
 
 import re
@@ -24,7 +23,7 @@ from squash_api.schema.names import (
 from squash_api.verify.metrics import Metric
 
 SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
-"""Fields with text that every message shows where there is a value."""
+"""The text fields that every message shows if they have a value."""
 
 MOST_LISTED = 3
 _TIME = "2006-01-02 15:04 UTC"
@@ -34,22 +33,22 @@ _LINE = "{{ $line }}"
 
 
 def shown_tags(per: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags that a message names: those that tell alerts apart, and `MESSAGE_TAGS`."""
+    """Return the tags in a message: those that separate alerts, and `MESSAGE_TAGS`."""
     return tuple(dict.fromkeys((*per, *MESSAGE_TAGS)))
 
 
 def after_field(day: date) -> str:
-    """Return the name of the field, made in the task, that tells whether a mute has ended."""
+    """Return the field, made in the task, that is true after the last day of a mute."""
     return f"squash.after_{day.isoformat()}"
 
 
 def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
-    """Return the template of a branch's message, up to the `whereabouts`."""
+    """Return the template of a branch's message, without the `whereabouts`."""
     name = split_metric_name(metric.name)[1]
     levels = [level for level in WORST_FIRST if any(item.level == level for item in limits)]
     listed = "".join(
         f"{{{{ else if eq .Level {go_string(level)} }}}}"
-        + _violated(name, metric.unit, [limit for limit in limits if limit.level == level])
+        + _broken(name, metric.unit, [limit for limit in limits if limit.level == level])
         for level in levels
     )
     muted = [limit for limit in limits if limit.muted_through is not None]
@@ -62,13 +61,13 @@ def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
         + f'{{{{ if ne (printf "%T" $v) "float64" }}}}\n{static(name)} = {{{{ $v }}}}'
         + _unit(metric.unit)
         + listed
-        + (f"{{{{ else if $still }}}}{_violated(name, metric.unit, muted)}" if muted else "")
+        + (f"{{{{ else if $still }}}}{_broken(name, metric.unit, muted)}" if muted else "")
         + f"{{{{ else }}}}{recovered}, broken since {since()}{{{{ end }}}}"
     )
 
 
 def heading(metric: Metric, more: str = "") -> str:
-    """Return the first line: level and metric in words; `more` is a template after the name."""
+    """Return the first line: the level and the metric; `more` is a template after the name."""
     package, name = split_metric_name(metric.name)
     clause = first_clause(metric.description)
     return (
@@ -80,20 +79,20 @@ def heading(metric: Metric, more: str = "") -> str:
 
 
 def since() -> str:
-    """Return the template of the time, in UTC, at which the state began that ends now."""
+    """Return the template of the time, in UTC, at which the previous state began."""
     return f"{{{{ (.Time.Add (.Time.Sub (.Time.Add .Duration))).UTC.Format {go_string(_TIME)} }}}}"
 
 
 def whereabouts(per: Sequence[str]) -> str:
-    """Return the last lines: the tags that have a value, the links to the run and to the job."""
+    """Return the last lines: tags that have a value, and links to the run and the job."""
     tags = "".join(
-        f"{{{{ with index .Fields {_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
+        f"{{{{ with index .Fields {shown_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
         '{{ $line = ", " }}{{ end }}'
         for tag in shown_tags(per)
     )
     run = (
-        f"{{{{ $run := index .Fields {_text(RUN_ID)} }}}}"
-        f"{{{{ $url := index .Fields {_text(RUN_URL)} }}}}"
+        f"{{{{ $run := index .Fields {shown_text(RUN_ID)} }}}}"
+        f"{{{{ $url := index .Fields {shown_text(RUN_URL)} }}}}"
         f"{{{{ if $url }}}}{_LINE}<{{{{ $url }}}}|run{{{{ if $run }}}} {{{{ $run }}}}{{{{ end }}}}>"
         '{{ $line = ", " }}'
         f"{{{{ else if $run }}}}{_LINE}run {{{{ $run }}}}"
@@ -101,14 +100,19 @@ def whereabouts(per: Sequence[str]) -> str:
     )
     job = (
         f"{{{{ $job := index .Fields {go_string(SQUASH_ID)} }}}}"
-        f"{{{{ with index .Fields {_text(SQUASH_URL)} }}}}{_LINE}<{{{{ . }}}}|job"
+        f"{{{{ with index .Fields {shown_text(SQUASH_URL)} }}}}{_LINE}<{{{{ . }}}}|job"
         '{{ if eq (printf "%T" $job) "float64" }}{{ printf " %.0f" $job }}{{ end }}>{{ end }}'
     )
     return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}'
 
 
+def shown_text(name: str) -> str:
+    """Return the name of the field with the shown text of a tag or field, for a Go template."""
+    return go_string(text_field(name))
+
+
 def first_clause(description: str) -> str:
-    """Return the first clause of a description, as one line that is not long."""
+    """Return the first clause of a description, as one short line."""
     text = " ".join(description.split())
     end = _CLAUSE_END.search(text)
     text = text[: end.start()] if end else text
@@ -124,7 +128,7 @@ def _opening(name: str) -> str:
 
 
 def _still_broken(muted: Iterable[Limit]) -> str:
-    """Set `$still` where all is well only because what is broken is muted."""
+    """Set `$still` where the level is OK only because the broken limits are muted."""
     terms = "".join(
         f"{{{{ if {limit.criterion.broken_in_go('$v')} }}}}{{{{ $still = true }}}}{{{{ end }}}}"
         for limit in muted
@@ -133,15 +137,15 @@ def _still_broken(muted: Iterable[Limit]) -> str:
     return f"{is_well}{terms}{{{{ end }}}}" if terms else ""
 
 
-def _violated(name: str, unit: str, limits: Sequence[Limit]) -> str:
-    """List the specifications of a level that are violated, the first of them in words."""
+def _broken(name: str, unit: str, limits: Sequence[Limit]) -> str:
+    """List the broken limits of a level, the first of them in words."""
     if len(limits) <= MOST_LISTED:
         return "".join(
-            f"{{{{ if {_is_violated(limit)} }}}}{_line(name, unit, limit)}{{{{ end }}}}"
+            f"{{{{ if {_is_broken(limit)} }}}}{_line(name, unit, limit)}{{{{ end }}}}"
             for limit in limits
         )
     entries = "".join(
-        f"{{{{ if {_is_violated(limit)} }}}}{{{{ if lt (len $listed) {MOST_LISTED} }}}}"
+        f"{{{{ if {_is_broken(limit)} }}}}{{{{ if lt (len $listed) {MOST_LISTED} }}}}"
         f"{_line(name, unit, limit)}"
         '{{ $listed = print $listed "." }}{{ else }}{{ $more = print $more "." }}{{ end }}{{ end }}'
         for limit in limits
@@ -150,17 +154,17 @@ def _violated(name: str, unit: str, limits: Sequence[Limit]) -> str:
     return f'{{{{ $listed := "" }}}}{{{{ $more := "" }}}}{entries}{more}'
 
 
-def _is_violated(limit: Limit) -> str:
+def _is_broken(limit: Limit) -> str:
     condition = limit.criterion.broken_in_go("$v")
     if limit.muted_through is None:
         return condition
-    # Listed under MUTED while it is muted, under its level after that.
+    # It is listed under MUTED while it is muted, under its level after that.
     after = f"index .Fields {go_string(after_field(limit.muted_through))}"
     return f"and (or $still ({after})) ({condition})"
 
 
 def _line(name: str, unit: str, limit: Limit) -> str:
-    """Say one violation: value, unit, limit; with more decimals where they would look the same."""
+    """Return the line of a broken limit, with more decimals where it looks like the value."""
     numbers = limit.criterion.numbers
     first, *others = precisions(numbers)
     value = f'{{{{ $s := printf "%.{first}f" $v }}}}'
@@ -175,10 +179,6 @@ def _line(name: str, unit: str, limit: Limit) -> str:
     words = f", must be {asked} ({limit.label}"
     still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
     return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
-
-
-def _text(name: str) -> str:
-    return go_string(text_field(name))
 
 
 def _unit(unit: str) -> str:

@@ -1,4 +1,4 @@
-"""A task of alerts as TICKscript: head, points looked at, and branches with an alert each. Pure."""
+"""Tasks as TICKscript: a head, the points, and branches with an alert each. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from squash_api.judging.wording import exact_number
 from squash_api.schema.names import Term
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
-"""The method of an alert node for each level, the worst first."""
+"""The method of an alert node for each level, worst first."""
 
 _NS = 10**9
 _EPOCH = date(1970, 1, 1)
-# The last moment that Kapacitor can name, in 2262; a longer number stops it from starting.
+# Kapacitor's last time, in 2262; it does not start with a larger number.
 _END = 2**63 - 1
 
 
@@ -21,10 +21,10 @@ _END = 2**63 - 1
 class AlertBranch:
     """A part of a task with an alert of its own.
 
-    `shown_tags` and `shown_fields` are those that the message shows. `made_fields` are made by the
-    task, as lambda expressions by name, the same in every branch that has the name; `conditions`
-    are lambda expressions by level, any of which raises it; `id_part` tells the branch's states
-    from others, for ever; `message` and `ending` together are the template of the message.
+    The message, whose template is `message` and `ending`, shows `shown_tags` and `shown_fields`.
+    The task makes `made_fields`, lambda expressions by name, the same in every branch with the
+    name. Any lambda expression in `conditions` raises its level. `id_part` identifies the branch's
+    states for ever.
     """
 
     note: str
@@ -41,10 +41,9 @@ class AlertBranch:
 
 
 def text_field(name: str) -> str:
-    """Return the field, made in the task, with a tag's or field's text as Slack shows it.
+    """Return the field, made in the task, with the text of a tag or field escaped for Slack.
 
-    Go's own `html` would not do: it escapes quotes too, which Slack shows as `&#34;`. The text is
-    empty where there is no value.
+    Go's `html` also escapes quotes, which Slack shows as `&#34;`. Without value the text is empty.
     """
     return f"text.{name}"
 
@@ -58,12 +57,10 @@ def task_text(
     where: str,
     branches: Sequence[AlertBranch],
 ) -> str:
-    """Return a task; `place` is the database and the retention policy whose points it sees.
+    """Return a task; `place` is the database and the retention policy whose points it reads.
 
-    Notes
-    -----
-    Fields are made before points are grouped: Kapacitor holds the functions of each expression
-    once per group, 8 kB of memory for each.
+    Fields are made before points are grouped, because Kapacitor keeps 8 kB for the functions of
+    each expression per group.
     """
     endings = {
         ending: "ending" if position == 0 else f"ending{position + 1}"
@@ -82,36 +79,36 @@ def task_text(
 
 
 def head(title: str, files: Iterable[str], place: tuple[str, str]) -> str:
-    """Return how a task begins: what it is, the files it comes from, and whose points it sees."""
+    """Return the head of a task: its title, the files it comes from, and whose points it reads."""
     lines = [comment(title), *(comment(f"From {file}") for file in sorted(files))]
     return "\n".join([*lines, "", f"dbrp {'.'.join(map(reference, place))}", ""])
 
 
 def age_term(max_age_s: int) -> str:
-    """Return the lambda expression that holds for points that are young enough."""
+    """Return the lambda expression that is true for points that are young enough."""
     return f'unixNano("time") > unixNano(now()) - {max_age_s * _NS}'
 
 
 def after_term(day: date) -> str:
-    """Return the lambda expression that holds once a day is over, in UTC."""
+    """Return the lambda expression that is true after a day, in UTC."""
     midnight = ((day - _EPOCH).days + 1) * 86400 * _NS
     return f"unixNano(now()) >= {max(0, min(midnight, _END))}"
 
 
 def unless_muted(condition: str, muted_through: date | None) -> str:
-    """Return the condition, with the term that holds it back while it is muted."""
+    """Return the condition, with the term that suppresses it during a mute."""
     return condition if muted_through is None else f"({after_term(muted_through)} AND {condition})"
 
 
 def term_text(term: Term) -> str:
-    """Return the lambda expression that tells whether a point has what a term asks for."""
+    """Return the lambda expression that is true for points that match a term."""
     name = reference(term.name)
     value = string(term.value) if isinstance(term.value, str) else exact_number(term.value)
     return f"isPresent({name}) AND {name} == {value}"
 
 
 def _made_text(branches: Sequence[AlertBranch]) -> str:
-    """Return the nodes that make fields for all branches: of texts from outside, and others."""
+    """Return the nodes that make the fields of all branches."""
     tags = sorted({name for item in branches for name in item.shown_tags})
     fields = sorted({name for item in branches for name in item.shown_fields})
     made = {text_field(name): _replaced(reference(name)) for name in tags}
@@ -152,7 +149,7 @@ def _branch_text(branch: AlertBranch, ending: str) -> str:
 
 
 def _replaced(text: str) -> str:
-    """Return the lambda expression for a text with Slack's three characters as entities."""
+    """Return the lambda expression that escapes a text for Slack."""
     for letter, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = f"strReplace({text}, '{letter}', '{entity}', -1)"
     return text

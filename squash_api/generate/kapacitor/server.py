@@ -1,4 +1,4 @@
-"""A running Kapacitor: its tasks and handlers, and how they are changed."""
+"""A running Kapacitor: reading and changing its tasks and handlers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from squash_api.generate.output import MARK
 from squash_api.generate.servers import Server, ServerError, Thing, UnreachableError
 
 TOPICS = "metrics*"
-"""The pattern of the topics that are ours alone to name."""
+"""The pattern of the topics that only we use."""
 
 _ROOT = "/kapacitor/v1"
 _TASK_FIELDS = ("id", "script", "status", "executing", "error")
@@ -19,7 +19,7 @@ _TASK_FIELDS = ("id", "script", "status", "executing", "error")
 
 @dataclass(frozen=True, slots=True)
 class Task(Thing):
-    """A task of Kapacitor, with its TICKscript as it was given."""
+    """A task of Kapacitor, with its TICKscript as written."""
 
     kind: ClassVar[str] = "task"
     name: str
@@ -30,7 +30,7 @@ class Task(Thing):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it was generated: it is called like a metric and its script has the mark."""
+        """Whether it was generated: it has a name like a metric, and the mark in its script."""
         return "." in self.name and MARK in self.script
 
     @property
@@ -46,7 +46,7 @@ class Task(Thing):
 
     @property
     def path(self) -> str:
-        """Where the server has it."""
+        """Its path on the server."""
         return f"{_ROOT}/tasks/{quote(self.name)}"
 
 
@@ -63,12 +63,12 @@ class Handler(Thing):
 
     @property
     def title(self) -> str:
-        """Its name behind that of its topic."""
+        """The names of its topic and itself."""
         return f"{self.topic}/{self.name}"
 
     @property
     def is_ours(self) -> bool:
-        """Whether it was generated: it is called after its topic and its kind."""
+        """Whether it was generated: its name consists of its topic and its kind."""
         return self.name == f"{self.topic}-{self.kind_of_handler}"
 
     def equals(self, other: Any) -> bool:
@@ -80,19 +80,19 @@ class Handler(Thing):
 
     @property
     def path(self) -> str:
-        """Where the server has it."""
+        """Its path on the server."""
         return f"{_handlers_path(self.topic)}/{quote(self.name)}"
 
 
 class Kapacitor(Server):
-    """One Kapacitor, known to be one."""
+    """A running Kapacitor."""
 
     what = "Kapacitor"
     probe = f"{_ROOT}/ping"
 
     @staticmethod
     def read(kind: str, stem: str, text: str, /) -> Thing:
-        """Return the task or the handler that a file holds."""
+        """Return the task or the handler in a file."""
         if kind == "task":
             return Task(stem, text)
         document = yaml.safe_load(text)
@@ -103,13 +103,13 @@ class Kapacitor(Server):
         return [*self.tasks(), *self.handlers()]
 
     def tasks(self) -> list[Task]:
-        """Return all tasks, with their scripts as they were given."""
+        """Return all tasks, with their scripts as written."""
         params = {"fields": list(_TASK_FIELDS), "limit": "-1", "script-format": "raw"}
         found = self.call("GET", f"{_ROOT}/tasks", params=params)
         return [_task(document) for document in found.get("tasks") or []]
 
     def handlers(self) -> list[Handler]:
-        """Return the handlers of the topics that are ours."""
+        """Return the handlers of our topics."""
         params = {"pattern": TOPICS}
         topics = self.call("GET", f"{_ROOT}/alerts/topics", params=params)
         found: list[Handler] = []
@@ -120,7 +120,7 @@ class Kapacitor(Server):
         return found
 
     def put(self, thing: Thing, there: Thing | None) -> None:
-        """Make or replace a task, and see it run, or a handler."""
+        """Create or replace a handler, or a task, which must then run."""
         if isinstance(thing, Task):
             if isinstance(there, Task):
                 self._update_task(there, thing.script)
@@ -144,20 +144,20 @@ class Kapacitor(Server):
             self.call("DELETE", thing.path)
 
     def _create_task(self, task: Task) -> None:
-        """Make a task and see it run; one that does not start is removed again."""
+        """Create a task; one that does not start is removed again."""
         document = {"id": task.name, "type": "stream", "script": task.script, "status": "enabled"}
         try:
             _check(self.call("POST", f"{_ROOT}/tasks", document=document))
         except UnreachableError:
             raise
         except ServerError as error:
-            # A script that fails as it starts is stored all the same, one refused (400) is not.
+            # A script that fails at the start is stored; one that is refused (400) is not.
             if error.status_code != 400:
                 self.remove(task)
             raise
 
     def _update_task(self, old: Task, script: str) -> None:
-        """Give a task another script and see it run; if it does not, it has the old one again."""
+        """Give a task another script; if it does not run, restore the old one."""
         try:
             self._restart(old, script)
         except UnreachableError:
@@ -172,14 +172,14 @@ class Kapacitor(Server):
             raise
 
     def _restart(self, task: Task, script: str) -> None:
-        # A new script does not run before the task was disabled and enabled again; enabling one
-        # that failed does nothing, since it counts as enabled.
+        # A new script runs only after the task was disabled and enabled again; enabling a failed
+        # task does nothing, because it counts as enabled.
         self.call("PATCH", task.path, document={"script": script, "status": "disabled"})
         _check(self.call("PATCH", task.path, document={"status": "enabled"}))
 
 
 def _check(document: Mapping[str, Any]) -> None:
-    # The error of an earlier start stays there while the task runs.
+    # The error of an earlier start stays while the task runs.
     if not document.get("executing"):
         raise ServerError(str(document.get("error") or "it does not run"))
 

@@ -1,4 +1,4 @@
-"""Kapacitor's load directory: a task per metric, the watch over late values, handlers. Pure."""
+"""Kapacitor's load directory: a task per metric, the tasks for late values, handlers. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,6 @@ from squash_api.generate.kapacitor.nodes import (
 )
 from squash_api.generate.kapacitor.text import reference
 from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
-from squash_api.judging.limits import Limit
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import Schema, split_metric_name
 
@@ -31,23 +30,12 @@ from squash_api.schema.names import Schema, split_metric_name
 def kapacitor_files(
     package: MetricsPackage, *, schema: Schema, database: str, retention_policy: str
 ) -> dict[str, str]:
-    """Return the tasks and handlers by their paths in the output, sorted.
-
-    The same definitions give the same bytes, whatever the time and the place.
-
-    Parameters
-    ----------
-    package
-        Without problems.
-    schema
-        The names in InfluxDB.
-    database, retention_policy
-        Those whose points the tasks see.
+    """Return the tasks and handlers by path, sorted; see `Render`.
 
     Raises
     ------
     SettingsError
-        If TICKscript cannot write the name of the database or of the retention policy.
+        If TICKscript cannot write the name of the database or the retention policy.
     """
     specifications = package.specifications.values()
     watched = watched_metrics(specifications, package.metrics, schema)
@@ -72,10 +60,7 @@ def kapacitor_files(
 
 
 def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
-    """Return the task of a metric, with a branch for each set of jobs that limits apply to.
-
-    `place` is the database and the retention policy whose points it sees.
-    """
+    """Return the task of a metric; `place` is the database and the retention policy it reads."""
     measurement, key = split_metric_name(watched.metric.name)
     oldest_s = max(branch.max_age_s for branch in watched.branches)
     return task_text(
@@ -95,7 +80,8 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         where.append(age_term(branch.max_age_s))
     conditions: dict[str, list[str]] = {}
     for limit in branch.limits:
-        conditions.setdefault(limit.level, []).append(_condition(key, limit))
+        broken = limit.criterion.broken_in_tick(reference(key))
+        conditions.setdefault(limit.level, []).append(unless_muted(broken, limit.muted_through))
     days = sorted({day for limit in branch.limits if (day := limit.muted_through)})
     return AlertBranch(
         note=" ".join(limit.label for limit in branch.limits),
@@ -113,11 +99,7 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
 
 
 def branch_key(branch: Branch) -> str:
-    """Return a short text for a branch, which stays the same while others come and go."""
+    """Return a short key for a branch that does not depend on other branches."""
     terms: Sequence[object] = [(term.name, term.value) for term in branch.terms]
     parts = [terms, branch.per, branch.channel, branch.max_age_s]
     return sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
-def _condition(key: str, limit: Limit) -> str:
-    return unless_muted(limit.criterion.broken_in_tick(reference(key)), limit.muted_through)

@@ -1,4 +1,4 @@
-"""Texts and numbers as TICKscript, Go's templates and Slack read them. Pure."""
+"""Text and numbers for TICKscript, Go's templates and Slack. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def string(text: str) -> str:
-    r"""Return a string of TICKscript, where only `\'` is an escape.
+    r"""Return a string of TICKscript, where `\'` is the only escape.
 
     Raises
     ------
     SettingsError
-        If TICKscript cannot write it: it ends in a backslash and holds three quotes in a row.
+        If TICKscript cannot write it: it ends in a backslash and has three quotes in a row.
     """
     if not text.endswith("\\"):
         return "'" + text.replace("'", r"\'") + "'"
@@ -45,10 +45,10 @@ def comment(text: str) -> str:
 
 
 def precisions(limits: Sequence[float]) -> list[int]:
-    """Return the numbers of decimals to show a value with beside its limits, the fewest first.
+    """Return numbers of decimals to show a value next to its limits, fewest first.
 
-    Two more than any limit has. Where value and limit look the same then, the next number; with
-    the last one, any two different values look different.
+    The first is two more than any limit has. The next is for a value that still looks the same as a
+    limit; with the last one, any two different values look different.
     """
     enough = max(max(0, ceil(-log10(max(ulp(limit) / 2, ulp(0.0))))) for limit in limits)
     most = max(len(plain_number(limit).partition(".")[2]) for limit in limits)
@@ -61,12 +61,12 @@ def precisions(limits: Sequence[float]) -> list[int]:
 
 
 def for_slack(text: str) -> str:
-    """Return text that Slack shows as it is: `&`, `<` and `>` have a meaning there."""
+    """Return text that Slack shows unchanged, with `&`, `<` and `>` escaped."""
     return text.translate(_SLACK)
 
 
 def static(text: str) -> str:
-    """Return text that a Go template shows as it is, on its way to Slack."""
+    """Return text that a Go template and then Slack show unchanged."""
     return for_slack(text).replace("{", '{{"{"}}')
 
 

@@ -1,4 +1,4 @@
-"""What every kind of specification can be asked: to judge values, to be told, drawn and watched."""
+"""The interface of all kinds of specification: judging, wording, drawing, alerting."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from squash_api.verify.units import converter
 
 
 class Bound(NamedTuple):
-    """A number at which a line can be drawn, and how values must stand to it.
+    """A number at which a line is drawn, and how values must compare with it.
 
-    `is_upper` tells that they must be below it. Bounds are in the order of their numbers.
+    `is_upper` means that they must be below it. Bounds sort by number.
     """
 
     number: float
@@ -21,27 +21,27 @@ class Bound(NamedTuple):
     is_upper: bool
 
     def words(self, number: Callable[[float], str]) -> str:
-        """Return what must hold, such as `≤ 5`; `number` writes the number."""
+        """Return the condition, such as `≤ 5`; `number` formats the number."""
         return f"{self.sign} {number(self.number)}"
 
 
 class Criterion(ABC):
-    """What a value must meet: the part of a specification that its kind decides.
+    """The condition that values must meet: the part of a specification that depends on its kind.
 
-    It has a unit: the one it is written in, or with `in_unit` that of the metric, in which values
-    are compared. Two are equal when they ask for the same, in the same unit.
+    Its unit is the one it is written in, or after `in_unit` that of the metric, in which values are
+    compared. Two are equal if they demand the same in the same unit.
     """
 
     __slots__ = ()
 
     TYPE: ClassVar[str]
-    """What the key `type` of a document says."""
+    """The word for it in the key `type` of a document."""
 
     SCHEMA: ClassVar[Mapping[str, Any]]
-    """The JSON schemas of the keys of a document that are this kind's own."""
+    """The JSON schemas of the keys that only documents of this kind have."""
 
     UNIT_PATH: ClassVar[tuple[str, ...]]
-    """The path of keys to the unit in a document."""
+    """The path of keys to the unit."""
 
     NUMBER_PATHS: ClassVar[tuple[tuple[str, ...], ...]]
     """The paths to the numbers."""
@@ -51,17 +51,17 @@ class Criterion(ABC):
     @classmethod
     @abstractmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
-        """Read a whole document; what is wrong becomes a fault, and the criterion None."""
+        """Read a complete document; problems become faults, and the result None."""
 
     @classmethod
     @abstractmethod
     def check(cls, document: Mapping[Any, Any], faults: list[Fault]) -> None:
-        """Check the keys of a document that may lack some, as the base of others may."""
+        """Check a document that may be incomplete, such as the base of others."""
 
     @classmethod
     @abstractmethod
     def from_shown(cls, shown: Mapping[str, Any], unit: str) -> Self | None:
-        """Return the criterion of which `shown` was told; None if it is not of this kind."""
+        """Read what `shown` returned back; None if it is not of this kind."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -69,60 +69,64 @@ class Criterion(ABC):
 
     @abstractmethod
     def shown(self) -> dict[str, Any]:
-        """Return what verdicts and reports tell of it, flat, beside the unit."""
+        """Return what verdicts and reports show of it next to the unit: `operator`, `threshold`.
+
+        `operator` is a sign or a word that no other kind has; `threshold` is a number, or a list of
+        numbers.
+        """
 
     @property
     @abstractmethod
     def numbers(self) -> tuple[float, ...]:
-        """The numbers that it names, in the order of `NUMBER_PATHS`."""
+        """Its numbers, in the order of `NUMBER_PATHS`."""
 
     @abstractmethod
     def with_numbers(self, numbers: tuple[float, ...], unit: str) -> Self:
-        """Return the same with other numbers, in a unit."""
+        """Return the same condition with other numbers, in a unit."""
 
     @property
     @abstractmethod
     def holds(self) -> Callable[[float], bool]:
-        """What tells whether a value meets it: take it once, where it is called many times."""
+        """The test whether a value meets it; get it once, call it often."""
 
     @abstractmethod
     def margin(self, value: float) -> float | None:
-        """Return the distance of a value as a part of the limit, negative beyond it.
+        """Return the distance of a value as a fraction of the limit, negative if it is broken.
 
-        It is None where there is no such thing.
+        Returns None where that means nothing.
         """
 
     @property
     @abstractmethod
     def bounds(self) -> tuple[Bound, ...]:
-        """The lines that it can be drawn as."""
+        """The lines by which graphs show it."""
 
     @abstractmethod
     def pattern(self, *, is_ascii: bool = False) -> str:
-        """Return what must hold, with `{}` for each number."""
+        """Return the condition in words, with `{}` for each number."""
 
     @abstractmethod
     def broken_in_tick(self, field: str) -> str:
-        """Return the lambda expression of TICKscript that holds where a field does not meet it."""
+        """Return the lambda expression of TICKscript that is true where a field breaks it."""
 
     @abstractmethod
     def broken_in_go(self, variable: str) -> str:
-        """Return the condition of a Go template that holds where a variable does not meet it."""
+        """Return the condition of a Go template that is true where a variable breaks it."""
 
     def words(self, number: Callable[[float], str], *, is_ascii: bool = False) -> str:
-        """Return what must hold, such as `≤ 5`; `number` writes the numbers."""
+        """Return the condition, such as `≤ 5`; `number` formats the numbers."""
         return self.pattern(is_ascii=is_ascii).format(*map(number, self.numbers))
 
-    def words_beside(self, value: float | None, *, is_ascii: bool = False) -> str:
-        """Return what must hold, with so many digits that it can be told from a value."""
+    def words_against(self, value: float | None, *, is_ascii: bool = False) -> str:
+        """Return the condition, with enough digits to distinguish it from a value."""
         return self.words(lambda number: number_text(number, value), is_ascii=is_ascii)
 
     def value_text(self, value: float | None) -> str:
-        """Return a value with so many digits that it can be told from the limit."""
+        """Return a value, with enough digits to distinguish it from the limit."""
         return number_text(value, *self.numbers)
 
     def in_unit(self, unit: str) -> Self | None:
-        """Return the same in another unit, or None if its own does not convert to that."""
+        """Return the same condition in another unit; None if the units do not convert."""
         convert = converter(self.unit, unit)
         if convert is None:
             return None

@@ -12,21 +12,32 @@ KINDS: Mapping[str, type[Criterion]] = MappingProxyType(
         Threshold.TYPE: Threshold,
     }
 )
-"""The kinds by what the key `type` of a document says."""
+"""The kinds by the word that the key `type` of a document has for them."""
 
 THRESHOLD: type[Criterion] = Threshold
-"""What a document is that does not say it, and the only kind that lsst.verify reads."""
+"""The kind of a document that neither names one nor has the keys of one; lsst.verify's only one."""
+
+KEYS: Mapping[str, Any] = MappingProxyType(
+    {key: schema for kind in KINDS.values() for key, schema in kind.SCHEMA.items()}
+)
+"""The JSON schemas of the keys that not all kinds have."""
 
 
 def kind_of(document: Mapping[str, Any]) -> type[Criterion] | None:
-    """Return the kind that a document says it is of; None if there is no such kind."""
-    said = document.get("type")
-    if said is None:
-        return THRESHOLD
-    return KINDS.get(said) if isinstance(said, str) else None
+    """Return the kind that a document names, else the one whose keys it has; None if unknown."""
+    named = document.get("type")
+    if named is None:
+        return kind_by_keys(document)
+    return KINDS.get(named) if isinstance(named, str) else None
+
+
+def kind_by_keys(document: Mapping[Any, Any]) -> type[Criterion]:
+    """Return the kind whose keys a document has; `THRESHOLD` if it has those of none."""
+    found = (kind for kind in KINDS.values() if not kind.SCHEMA.keys().isdisjoint(document))
+    return next(found, THRESHOLD)
 
 
 def shown_criterion(shown: Mapping[str, Any], unit: str) -> Criterion | None:
-    """Return the criterion of which a verdict or a report tells; None if it tells of none."""
+    """Return the criterion that a verdict or a report shows; None if it shows none."""
     found = (kind.from_shown(shown, unit) for kind in KINDS.values())
     return next((criterion for criterion in found if criterion is not None), None)

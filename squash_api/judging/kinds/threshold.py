@@ -1,4 +1,4 @@
-"""The kind `threshold`: a value is compared with one number, as in lsst.verify."""
+"""The kind `threshold`: values are compared with one number, as in lsst.verify."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _LOGARITHMIC = ("mag(", "dex(", "dB(")
 
 
 class _Comparison(NamedTuple):
-    """An operator: its sign, what its opposite is called, and itself with the threshold first."""
+    """An operator: its sign, its opposites, and its function with the threshold first."""
 
     sign: str
     opposite: Operator
@@ -43,7 +43,7 @@ _COMPARISONS: Mapping[str, _Comparison] = {
 
 @dataclass(frozen=True, slots=True)
 class Threshold(Criterion):
-    """`value operator number` must hold, where the value stands on the left."""
+    """`value operator number` must be true, with the value on the left."""
 
     value: float
     unit: str
@@ -68,7 +68,7 @@ class Threshold(Criterion):
 
     @classmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
-        """Read the key `threshold`, whose three parts must be there."""
+        """Read the key `threshold`, which must have all three parts."""
         threshold = document.get("threshold")
         if not isinstance(threshold, dict):
             what = "is not a mapping" if "threshold" in document else "is missing"
@@ -88,23 +88,23 @@ class Threshold(Criterion):
 
     @classmethod
     def check(cls, document: Mapping[Any, Any], faults: list[Fault]) -> None:
-        """Check those parts of a threshold that are there."""
+        """Check the parts of a threshold that are present."""
         threshold = document.get("threshold")
         if isinstance(threshold, dict):
             _parse_parts(threshold, faults)
 
     @classmethod
     def from_shown(cls, shown: Mapping[str, Any], unit: str) -> Self | None:
-        """Return the threshold of which `shown` was told."""
-        value, comparison = shown.get("threshold"), shown.get("operator")
-        return None if value is None or comparison is None else cls(value, unit, comparison)
+        """Read `shown` back."""
+        comparison = shown.get("operator")
+        return cls(shown["threshold"], unit, comparison) if comparison in OPERATORS else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the key `threshold`."""
         return {"threshold": {"value": self.value, "unit": self.unit, "operator": self.operator}}
 
     def shown(self) -> dict[str, Any]:
-        """Return operator and number."""
+        """Return the operator and the number."""
         return {"operator": self.operator, "threshold": self.value}
 
     @property
@@ -118,11 +118,11 @@ class Threshold(Criterion):
 
     @property
     def holds(self) -> Callable[[float], bool]:
-        """The comparison, without any Python between caller and number."""
+        """The comparison; no Python runs between the caller and the number."""
         return partial(_COMPARISONS[self.operator].mirrored, self.value)
 
     def margin(self, value: float) -> float | None:
-        """Return the distance to the number as a part of it; none to zero, nor for equality."""
+        """Return the distance as a fraction of the number; None for zero and for equality."""
         if self.value == 0 or self.operator in ("==", "!="):
             return None
         margin = finite((self.value - value) / abs(self.value))
@@ -139,17 +139,17 @@ class Threshold(Criterion):
         return f"{self.operator if is_ascii else _COMPARISONS[self.operator].sign} {{}}"
 
     def broken_in_tick(self, field: str) -> str:
-        """Return the opposite comparison as TICKscript has it."""
+        """Return the opposite comparison in TICKscript."""
         return f"{field} {_COMPARISONS[self.operator].opposite} {exact_number(self.value)}"
 
     def broken_in_go(self, variable: str) -> str:
-        """Return the opposite comparison as Go's templates have it."""
+        """Return the opposite comparison in a Go template."""
         name = _COMPARISONS[self.operator].opposite_in_go
         return f"{name} {variable} {exact_number(self.value)}"
 
 
 def _parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str, Any]:
-    """Return what is sound among the parts of a threshold that are there."""
+    """Return the parts of a threshold that are present and correct."""
     parts: dict[str, Any] = {}
     comparison = threshold.get("operator")
     if isinstance(comparison, str) and comparison in OPERATORS:

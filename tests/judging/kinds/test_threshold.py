@@ -20,6 +20,9 @@ def threshold(operator: str = "<=", value: float = 5.0, unit: str = "mmag") -> T
     return Threshold(value, unit, operator)
 
 
+EXAMPLES = {"threshold": threshold()}
+
+
 def parsed(document: dict[str, Any]) -> tuple[Threshold | None, list[tuple[str | int, ...]]]:
     faults: list[Fault] = []
     return Threshold.parse(document, faults), [fault.loc for fault in faults]
@@ -154,11 +157,11 @@ def test_people_read_the_sign_and_the_number(sign: str, words: str) -> None:
 
 def test_a_value_that_is_close_is_told_apart() -> None:
     found = threshold("<=", 5.0)
-    assert (found.value_text(5.0000001), found.words_beside(5.0000001)) == (
+    assert (found.value_text(5.0000001), found.words_against(5.0000001)) == (
         "5.0000001",
         "\u2264 5.0",
     )
-    assert (found.value_text(4.0), found.words_beside(None)) == ("4", "\u2264 5")
+    assert (found.value_text(4.0), found.words_against(None)) == ("4", "\u2264 5")
 
 
 @pytest.mark.parametrize(
@@ -179,8 +182,7 @@ def test_kapacitor_is_told_the_opposite(sign: str, tick: str, go: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_every_kind_survives_what_it_writes(kind: type[Threshold]) -> None:
-    made = threshold()
-    assert isinstance(made, kind)
+    made = EXAMPLES[kind.TYPE]
     assert kind.parse(json.loads(json.dumps(made.to_json())), []) == made
     assert shown_criterion(made.shown(), made.unit) == made
     assert made.with_numbers(made.numbers, made.unit) == made
@@ -188,5 +190,5 @@ def test_every_kind_survives_what_it_writes(kind: type[Threshold]) -> None:
     assert len(made.numbers) == len(kind.NUMBER_PATHS) == made.pattern().count("{}")
 
 
-def test_what_tells_of_no_limit_is_none() -> None:
+def test_what_shows_no_limit_is_none() -> None:
     assert shown_criterion({"operator": None, "threshold": None}, "mmag") is None
