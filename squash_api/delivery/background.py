@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.outlet import Outlet
-from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.deriver import Deriver
 from squash_api.settings import InfluxTarget
 
@@ -19,7 +19,7 @@ _PAUSE_S = 2.0
 OUTLETS: Mapping[type, Callable[..., Outlet]] = {InfluxTarget: InfluxOutlet}
 
 
-class Deriving(Reader):
+class Deriving(Loop):
     """Derives jobs that nobody has asked for yet. Its cursor is in the index itself."""
 
     def __init__(self, deriver: Deriver) -> None:
@@ -47,7 +47,7 @@ class Background:
     None stands for a reader that the settings leave out.
     """
 
-    def __init__(self, readers: Iterable[Reader | None]) -> None:
+    def __init__(self, readers: Iterable[Loop | None]) -> None:
         self._readers = [reader for reader in readers if reader is not None]
         self._waiting_for_jobs = [reader for reader in self._readers if reader.waits_for_jobs]
         self._threads = [

@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
-from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
 from squash_api.record.jobs import JobEvent, events_between, last_job_id
@@ -27,7 +27,7 @@ _RETRY_S = 30
 _UNTIL_SOMEBODY_LISTENS = Wait(0.0, 60.0)
 
 
-class JobEvents(Reader):
+class JobEvents(Loop):
     """Sends new jobs to listeners. All listeners are in one event loop; its rounds are in a thread.
 
     Its cursor is in memory and begins with the first listener. Listeners who reconnect have their

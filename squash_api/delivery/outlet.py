@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.errors import RecordUnavailableError
 from squash_api.influx.client import Rejected
 from squash_api.record.deliveries import (
@@ -51,7 +51,7 @@ class HeldUpError(Exception):
         self.needs_operator = needs_operator
 
 
-class Outlet(Reader):
+class Outlet(Loop):
     """Sends to the target of this name while it holds the lease."""
 
     def __init__(self, name: str, record: Record) -> None:

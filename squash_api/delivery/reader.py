@@ -50,7 +50,7 @@ class BackOff:
         return Wait(min(wait_s, self.least_s), wait_s)
 
 
-class Reader(ABC):
+class Loop(ABC):
     """Does rounds until it is stopped. `failure` and `labels` are logged for those that fail."""
 
     waits_for_jobs = True

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
@@ -62,7 +62,7 @@ class _Seen:
     standings: Mapping[_Key, Standing]
 
 
-class Watch(Reader):
+class Watch(Loop):
     """Watches in rounds that a clock starts, rather than jobs.
 
     `squash_url` is the public root of the service, for the link of each point to its job.

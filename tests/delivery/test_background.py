@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from squash_api.delivery import background
 from squash_api.delivery.background import Background, Deriving
-from squash_api.delivery.reader import BackOff, Reader, Wait
+from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
 from squash_api.record.metrics import Metrics
@@ -22,7 +22,7 @@ from tests.support.observatory import FakeOutlet
 LONG_S = 20
 
 
-class FakeReader(Reader):
+class FakeReader(Loop):
     """Counts its rounds, and notes when it is closed."""
 
     def __init__(self, *, waits_for_jobs: bool = True) -> None:
@@ -66,7 +66,7 @@ def begin() -> Iterator[Callable[..., Background]]:
     """Start readers, which are stopped at the end."""
     begun: list[Background] = []
 
-    def begin(*readers: Reader) -> Background:
+    def begin(*readers: Loop) -> Background:
         begun.append(Background(readers))
         begun[-1].start()
         return begun[-1]

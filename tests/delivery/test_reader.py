@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.delivery.reader import NO_WAIT, BackOff, Reader, Wait
+from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
 
 LONG_S = 20
 
 
-class Rounds(Reader):
+class Rounds(Loop):
     """Fails in the rounds that it is told to; waits as it is told to."""
 
     def __init__(self, wait: Wait = NO_WAIT, *, failing: int = 0) -> None:
