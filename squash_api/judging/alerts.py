@@ -99,9 +99,13 @@ def parse_alert(
     found = _read_keys(value, "alert", {**read, "mute": lambda mute: mute}, faults)
     if found is None:
         return None
-    mute = _parse_mute(found.get("mute"), faults, today=today)
-    names = ("level", "channel", "per", "max_age")
-    return Alert(*map(found.get, names), mute)
+    return Alert(
+        level=found.get("level"),
+        channel=found.get("channel"),
+        per=found.get("per"),
+        max_age_s=found.get("max_age"),
+        mute=_parse_mute(found.get("mute"), faults, today=today),
+    )
 
 
 def parse_expect(value: Any, faults: list[Fault]) -> Expect | None:

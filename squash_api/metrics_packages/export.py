@@ -71,5 +71,12 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _yaml(documents: list[dict[str, Any]]) -> str:
-    options = {"sort_keys": False, "allow_unicode": True, "width": 100, "explicit_start": True}
-    return str(yaml.dump_all(documents, Dumper=_Dumper, **options))
+    text: str = yaml.dump_all(
+        documents,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        explicit_start=True,
+    )
+    return text
