@@ -47,7 +47,7 @@ def main() -> None:
     if arguments.compare:
         print(compare(*arguments.compare))
         return
-    # Whoever ends this by its id ends the servers that it has started, too.
+    # Ending this process by its id ends the servers that it has started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     checkout = Checkout(arguments.checkout.resolve())
     figures: list[Figure] = []

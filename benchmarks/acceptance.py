@@ -40,7 +40,7 @@ def measure(checkout: Checkout) -> list[Figure]:
                 )
                 assert ours.statuses == {202: _JOBS}, ours.statuses
                 assert theirs.statuses == {200: _JOBS}, theirs.statuses
-                # The index is derived after the replies; it shall not run into the next round.
+                # The index is derived after the replies, but must not run into the next round.
                 stored(service)
                 # The first round warms both up.
                 if number:

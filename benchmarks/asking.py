@@ -1,4 +1,4 @@
-"""A reader who asks for one page after the other, and how long each takes."""
+"""Ask for one page after another, and measure how long each takes."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ Ask: TypeAlias = Callable[[str], float]
 
 @contextmanager
 def asking(service: Server, accept: str) -> Iterator[Ask]:
-    """Give a function that asks for an address and returns how long that took, in s."""
+    """Return a function that requests a URL and returns how long that took, in s."""
     with httpx.Client(
         base_url=service.url, headers={"Accept": accept}, trust_env=False, timeout=300
     ) as client:
@@ -34,7 +34,7 @@ def asking(service: Server, accept: str) -> Iterator[Ask]:
 
 
 def time_pairs(first: Ask, second: Ask, addresses: Sequence[str]) -> tuple[float, float]:
-    """Ask both for each address, taking turns, and return the median time of each."""
+    """Request each URL from both in turn, and return the median time of each."""
     pairs = [(first(address), second(address)) for address in addresses]
     one, other = map(median, zip(*pairs, strict=True))
     return one, other

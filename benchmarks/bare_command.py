@@ -1,4 +1,4 @@
-"""The yardstick of R9: a typer program that does nothing."""
+"""What R9 is compared with: a typer program that does nothing."""
 
 import typer
 

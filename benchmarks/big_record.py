@@ -1,4 +1,4 @@
-"""A record of years and millions of measurements, as a service makes it that is sent all of it.
+"""A record of years and millions of measurements, made by posting all of it to a service.
 
 Every job comes over HTTP, with its date in `env.date`, so the record holds what the service has
 accepted, judged and derived itself. Metrics are declared, and each has a specification that a value
@@ -38,13 +38,13 @@ FILTERS = ("g", "r", "i", "z", "y")
 METRICS_OF_A_PACKAGE = 25
 _CONNECTIONS = 64
 _UNITS = ("mmag", "marcsec", "", "%", "s")
-# Counts up with every change of what is made here.
+# Grows with every change of what is made here.
 _RECIPE = 1
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a record holds: jobs with so many measurements each, over so many days.
+    """The size of a record: number of jobs, measurements of each, and days that they cover.
 
     `series` is how many jobs make a run, each of another dataset or filter.
     """
@@ -60,7 +60,7 @@ class Size:
 
 
 def metric_name(index: int) -> str:
-    """Return the name of a metric: `METRICS_OF_A_PACKAGE` of them make a package."""
+    """Return the name of a metric: a package has `METRICS_OF_A_PACKAGE`."""
     return f"big_{index // METRICS_OF_A_PACKAGE}.metric_{index % METRICS_OF_A_PACKAGE:02d}"
 
 
@@ -70,7 +70,7 @@ def metric_unit(index: int) -> str:
 
 
 def big_service(checkout: Checkout, folder: Path, size: Size) -> Server:
-    """Return a service over a copy of a record, which is made if it has not been before."""
+    """Return a service on a copy of a record, which is made if it does not exist."""
     folder.mkdir()
     shutil.copyfile(_kept_record(checkout, size), folder / "squash.db")
     return service_server(checkout, service_variables(folder, influx=None, deliver="off"))
@@ -79,7 +79,7 @@ def big_service(checkout: Checkout, folder: Path, size: Size) -> Server:
 def _kept_record(checkout: Checkout, size: Size) -> Path:
     shape = f"{size.jobs}x{size.measurements}-{size.days:g}d-{size.series}"
     path = make_folder("records") / f"{checkout.version}-{_RECIPE}-{shape}.db"
-    # Young enough for the last days of it to be the last days.
+    # Recent enough that its last days are the last days.
     if not path.exists() or time.time() - path.stat().st_mtime > 86_400:
         with TemporaryDirectory(dir=path.parent) as folder:
             _make_record(checkout, Path(folder), size)
@@ -141,7 +141,7 @@ def _define(service: Server, token: str, measurements: int) -> None:
 
 
 def make_jobs(size: Size, *, first: int = 0) -> Iterator[bytes]:
-    """Give jobs in the order of their dates, the last of now; all are different."""
+    """Yield different jobs in the order of their dates, the last of which is now."""
     now = datetime.now(UTC)
     step = timedelta(days=size.days) / size.jobs
     for number in range(size.jobs):
@@ -187,7 +187,7 @@ def _make_job(number: int, size: Size, date: datetime) -> dict[str, Any]:
 
 def _value(chance: random.Random, number: int, index: int) -> float | None:
     value = 10 + math.sin(number / 900 + index) + chance.gauss(0, 1)
-    # Sometimes there is none, and sometimes one that nobody expected.
+    # Sometimes there is none, and sometimes an unexpected one.
     kind = chance.random()
     return None if kind < 0.002 else value * 3 if kind > 0.9995 else value
 

@@ -1,4 +1,4 @@
-"""The checkout whose code is measured, known by its outer edges alone.
+"""The checkout whose code is measured, used only through its command and its API.
 
 The yardsticks (the echo, a bare program) are always this folder's, run by the Python that runs the
 benchmarks, so two checkouts are compared with the same ones.
@@ -15,7 +15,7 @@ BUILD = ROOT / "build" / "benchmarks"
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with the project and its `.venv`."""
+    """A directory with the project and its `.venv`."""
 
     root: Path = ROOT
 
@@ -30,13 +30,13 @@ class Checkout:
 
     @property
     def version(self) -> str:
-        """The version of what is measured."""
+        """The version of the checkout."""
         project = tomllib.loads((self.root / "pyproject.toml").read_text())["project"]
         return str(project["version"])
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for the command: its code is the folder's, no setting comes from outside."""
+        """Variables for the command: the code of this directory, and no settings from outside."""
         return {**bare_environment(), "PYTHONPATH": str(self.root)}
 
 
@@ -46,7 +46,7 @@ def bare_environment() -> dict[str, str]:
 
 
 def make_folder(name: str) -> Path:
-    """Return a folder for what is worth keeping between runs."""
+    """Return a directory for what is kept between runs."""
     folder = BUILD / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""R8 and R9: what is waited for at a terminal: generating, the start, the help."""
+"""R8 and R9: how long people wait at a terminal for generating, starting and the help."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def measure_generating(checkout: Checkout) -> list[Figure]:
                         str(checkout.squash),
                         "generate",
                         f"--specs={folder / str(count)}",
-                        # What is generated anew has to be written.
+                        # A new directory, so that all files must be written.
                         f"--output={folder / f'output_{count}_{number}'}",
                     ],
                     checkout.environment,
@@ -124,7 +124,7 @@ def _help(checkout: Checkout) -> Figure:
 
 def _seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
     started = time.perf_counter()
-    # A pipe, for without one the end is looked for in steps of up to 50 ms.
+    # A pipe, since without one the end is polled for in steps of up to 50 ms.
     subprocess.run(
         command,
         cwd=gettempdir(),

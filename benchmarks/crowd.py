@@ -1,6 +1,6 @@
-"""Clients beside those that are timed: a process of its own that asks without a pause.
+"""Clients in addition to those that are timed, in a separate process that never pauses.
 
-It takes what to do as JSON on its standard input and prints how many replies of each status came.
+It reads what to do as JSON from its standard input and prints the number of replies by status.
 """
 
 import json
@@ -14,7 +14,7 @@ from itertools import count
 from benchmarks.checkout import ROOT, bare_environment
 from benchmarks.load import Script, run_scripts
 
-# Replies that come until the crowd is looked at.
+# Replies until the measurement begins.
 _SETTLES_S = 1.0
 _LONGEST_S = 120
 
@@ -23,7 +23,7 @@ _LONGEST_S = 120
 def crowd(
     port: int, requests: Sequence[bytes], *, connections: int, seconds: float
 ) -> Iterator[dict[int, int]]:
-    """Let clients ask for these, over and over, for so long; they have begun when this is entered.
+    """Let clients send these requests in a loop; they have begun when the context is entered.
 
     How many replies of each status they had is in the dictionary at the end.
     """

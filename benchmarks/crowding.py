@@ -1,7 +1,7 @@
-"""R5: how long jobs take while others keep the service busy / while nobody does.
+"""R5: how long jobs take while other clients keep the service busy / while none do.
 
-The jobs come at a steady rate. Those who disturb are in a process of their own: clients that loop
-on wrong passwords, and readers of all kinds of pages over 2 million measurements.
+The jobs arrive at a steady rate. The other clients are in a separate process: some send wrong
+passwords in a loop, others read all kinds of pages on 2 million measurements.
 """
 
 import json
@@ -37,10 +37,10 @@ _FIRST_NEW = 10**7
 
 
 def measure(checkout: Checkout) -> list[Figure]:
-    return [_beside_logins(checkout), _beside_readers(checkout)]
+    return [_with_logins(checkout), _with_readers(checkout)]
 
 
-def _beside_logins(checkout: Checkout) -> Figure:
+def _with_logins(checkout: Checkout) -> Figure:
     count = _LOGIN_RATE * _LOGIN_S
     wrong = make_requests(
         "/auth",
@@ -69,7 +69,7 @@ def _beside_logins(checkout: Checkout) -> Figure:
                     rate=_LOGIN_RATE,
                     others=wrong,
                     clients=_LOGIN_CLIENTS,
-                    # To be told to come again later is an answer too.
+                    # To be told to try again later is an answer too.
                     allowed={401, 429},
                 )
                 assert stored(service)["number_of_jobs"] == first + 2 * count
@@ -85,7 +85,7 @@ def _beside_logins(checkout: Checkout) -> Figure:
     )
 
 
-def _beside_readers(checkout: Checkout) -> Figure:
+def _with_readers(checkout: Checkout) -> Figure:
     count = _READERS_RATE * _READERS_S
     pages = [make_get(address, accept=HTML) for address in _addresses()]
     with TemporaryDirectory(dir=make_folder("scratch")) as folder:
@@ -146,17 +146,17 @@ def _round(
     clients: int,
     allowed: set[int],
 ) -> float:
-    """Send half of the jobs beside the others, half without; return the ratio of their p99."""
+    """Send half of the jobs with other clients, half without; return the ratio of their p99."""
     half = len(jobs) // 2
     with crowd(service.port, others, connections=clients, seconds=half / rate) as statuses:
-        beside = run_steadily(service.port, jobs[:half], rate=rate, status=202)
+        busy = run_steadily(service.port, jobs[:half], rate=rate, status=202)
     assert statuses.keys() <= allowed, statuses
     stored(service)
-    alone = run_steadily(service.port, jobs[half:], rate=rate, status=202)
-    with_them, without = (percentile(times, 99) for times in (beside, alone))
+    idle = run_steadily(service.port, jobs[half:], rate=rate, status=202)
+    with_them, without = (percentile(times, 99) for times in (busy, idle))
     progress(
         f"{name}: {with_them * 1000:.1f} / {without * 1000:.1f} ms; "
-        f"median {percentile(beside, 50) * 1000:.1f} / {percentile(alone, 50) * 1000:.1f} ms; "
+        f"median {percentile(busy, 50) * 1000:.1f} / {percentile(idle, 50) * 1000:.1f} ms; "
         f"replies to the others: {statuses}"
     )
     return with_them / without

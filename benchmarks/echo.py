@@ -1,4 +1,4 @@
-"""The yardstick of R1 and R9: a FastAPI service that sends the body back."""
+"""What R1 and R9 are compared with: a FastAPI service that sends the body back."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """R2: values a second visible in InfluxDB, end to end / raw `/write`, one request per job.
 
-Both sides speak to InfluxDB over one connection, as a drainer does. How it compares with raw writes
-over four connections is shown beside it.
+Both use one connection to InfluxDB, as delivery does. The comparison with raw writes over four
+connections is shown as well.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""R6: how long the service stands still while a large job arrives, and what many jobs take.
+"""R6: how long a large job blocks the service, and what many jobs cost.
 
-The first is seen from outside: how much longer than usual a reply to next to nothing takes.
+The first is measured from outside: how much longer than usual a trivial request takes.
 """
 
 import random
@@ -93,7 +93,7 @@ def _datum(values: list[float]) -> dict[str, Any]:
 
 
 def _stall_of(service: Server, body: bytes, token: str) -> float:
-    """Return how much longer than usual the longest ping took that was on its way with the job."""
+    """Return how much longer than usual the slowest ping took during the job."""
     with (
         httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client,
         pinging(service.port, seconds=_PING_S) as pings,
@@ -130,7 +130,7 @@ def _memory(checkout: Checkout) -> Figure:
 
 def _memory_of_round(checkout: Checkout, number: int) -> float:
     with TemporaryDirectory() as folder:
-        # Nobody listens there.
+        # Nothing listens there.
         influx = f"http://127.0.0.1:{free_port()}"
         variables = service_variables(Path(folder), influx=influx, deliver="inline")
         service = service_server(checkout, variables)

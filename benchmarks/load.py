@@ -1,4 +1,4 @@
-"""A closed loop of requests over keep-alive connections, in as little Python as can be.
+"""A closed loop of requests over keep-alive connections, in as little Python as possible.
 
 Every connection sends its next request as soon as the reply to the last one is there. The requests
 are made before the clock starts. Of a reply the status and the length are looked at; what else,
@@ -15,12 +15,12 @@ from typing import TypeAlias, cast
 import uvloop
 
 Script: TypeAlias = Generator[bytes, bytes, None]
-"""What one connection does: gives requests, and is sent the body of each reply."""
+"""What one connection does: yields requests, and is sent the body of each reply."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a load came to. `statuses` counts replies by HTTP status."""
+    """The outcome of a load. `statuses` counts replies by HTTP status."""
 
     seconds: float
     statuses: dict[int, int]
@@ -73,7 +73,7 @@ class _Connection(asyncio.Protocol):
 
 
 def split_reply(received: bytes) -> tuple[int, bytes] | None:
-    """Return status and body of a reply, or None as long as it is not complete."""
+    """Return status and body of a reply, or None until it is complete."""
     head, blank, body = received.partition(b"\r\n\r\n")
     if not blank:
         return None
@@ -112,7 +112,7 @@ def run_load(
     statuses: dict[int, int] | None = None,
     is_cut: bool = False,
 ) -> Outcome:
-    """Send all requests over some connections; every one gets its reply.
+    """Send all requests over some connections, and read all replies.
 
     `is_cut`: the server is killed meanwhile; what was replied until then is in `statuses`.
     """
@@ -132,7 +132,7 @@ def run_scripts(
     statuses: dict[int, int] | None = None,
     is_cut: bool = False,
 ) -> Outcome:
-    """Let each script have a connection of its own, all at the same time, until all have ended."""
+    """Run all scripts at the same time, each on its own connection, until all have ended."""
     counted: dict[int, int] = {} if statuses is None else statuses
 
     async def run() -> Outcome:

@@ -1,4 +1,4 @@
-"""Metrics packages with as many specifications as one asks for, as people write them."""
+"""Metrics packages with any number of specifications, as people write them."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def _metric(name: str) -> str:
 
 
 def _limits(metric: str) -> str:
-    """Return a partial and what builds on it: the three levels, and one for each filter."""
+    """Return a partial, and what is based on it: the three levels, and one for each filter."""
     partial = (
         f"---\nid: {metric}\nmetric: {metric}\n"
         "threshold: {operator: '<=', unit: mmag}\ntags: [bench]\n\n"

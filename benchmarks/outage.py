@@ -75,7 +75,7 @@ class _Outage:
         return outcome
 
     def _arrived(self) -> int:
-        """Return how many of the jobs accepted last are in InfluxDB."""
+        """Return how many of the last accepted jobs are in InfluxDB."""
         return count_jobs(self._influx, since_ns=self._since_ns)
 
     def wait(self) -> float:
@@ -106,7 +106,7 @@ class _Outage:
         return down.rate, up.rate, drained
 
     def kill(self) -> int:
-        """Kill the service while jobs arrive; return how many accepted ones never come out."""
+        """Kill the service while jobs arrive; return how many accepted jobs are never delivered."""
         self._influx.stop()
         bodies = [make_body(10**7 + index) for index in range(_JOBS)]
         requests = make_requests("/job", bodies, token=self._token)

@@ -1,7 +1,7 @@
 """Pages over a record of two years and 2 million measurements, and an export of all of it.
 
-The ratios are with the time that the same page takes over 20 thousand measurements and shows as
-much: as many metrics where it is about many, as many values where it is about those of one.
+The ratios compare with the same page over 20 thousand measurements that shows the same amount: as
+many metrics on pages about many, as many values on pages about one.
 """
 
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def _figures(
             numbers = range(number * _REQUESTS, (number + 1) * _REQUESTS)
             addresses = [address(index % last) for index in numbers]
             with_many, with_few = time_pairs(ask_big, ask_small, addresses)
-            # Somebody may open any metric's page, also one that nobody has before.
+            # People open pages of any metric, even pages that were never opened before.
             unseen = [ask_big(address(index % _MEASUREMENTS)) for index in numbers]
             # The first round warms both up.
             if number:
@@ -116,7 +116,7 @@ def _figures(
 
 
 def _exports(service: Server) -> Figure:
-    """Return how much memory a service takes that has just started and gives away everything."""
+    """Return how much memory a newly started service needs to export everything."""
     peaks = []
     for number in range(_EXPORTS):
         with running(service):

@@ -1,4 +1,4 @@
-"""Asks a service for next to nothing every 2 ms, in a process of its own.
+"""Send a service a trivial request every 2 ms, from a separate process.
 
 It prints, as JSON, when each request began and how long the reply took. The clock is that of the
 machine, the same for all processes.
@@ -21,7 +21,7 @@ _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 @contextmanager
 def pinging(port: int, *, seconds: float) -> Iterator[list[tuple[float, float]]]:
-    """Ping a service for so long; the first ping has been answered when this is entered.
+    """Ping a service; the first ping has been answered when the context is entered.
 
     The pings are in the list at the end: begin and duration of each.
     """

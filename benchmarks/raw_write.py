@@ -1,4 +1,4 @@
-"""The yardstick of R2: the same points posted to `/write`, one request per job.
+"""What R2 is compared with: the same points posted to `/write`, one request per job.
 
 The points are those that the service makes. It is let to write them once, beforehand, to what
 keeps them in a file.
@@ -23,7 +23,7 @@ _CONNECTIONS = 64
 
 
 def record_points(checkout: Checkout, folder: Path, *, jobs: int) -> list[bytes]:
-    """Return the point that a service makes of each of so many jobs, as a line."""
+    """Return the points that a service makes of this number of jobs, as lines."""
     folder.mkdir()
     path = folder / "lines"
     path.touch()
@@ -43,7 +43,7 @@ def record_points(checkout: Checkout, folder: Path, *, jobs: int) -> list[bytes]
 
 
 def _lines(path: Path) -> list[bytes]:
-    # Changes of code and what the service says of itself are other measurements.
+    # Code changes and what the watch writes are other measurements.
     start = f"{PACKAGE},".encode()
     return [line for line in path.read_bytes().split(b"\n") if line.startswith(start)]
 

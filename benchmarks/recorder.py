@@ -1,4 +1,4 @@
-"""What takes the place of an InfluxDB and keeps the lines that it is sent, in a file."""
+"""Stand in for an InfluxDB, and write the lines that it is sent to a file."""
 
 import sys
 from pathlib import Path

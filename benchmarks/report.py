@@ -1,4 +1,4 @@
-"""Figures, the page they are written to, and the files they are kept in to be compared."""
+"""Figures, the page that shows them, and the files that keep them for comparison."""
 
 import json
 import os
@@ -17,9 +17,9 @@ PAGE = ROOT / "docs" / "performance.md"
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured ratio, or what its name says: what each round gave, and its bar, if it has one.
+    """A measured ratio, or what its name says, of each round; and its bar, if it has one.
 
-    `is_ceiling`: the less the better; the bar is not to be passed upwards.
+    With `is_ceiling` less is better, and the bar is the most that is allowed.
     """
 
     name: str
@@ -66,7 +66,7 @@ def keep(figures: Iterable[Figure], path: Path) -> None:
 
 
 def kept(path: Path) -> dict[str, Figure]:
-    """Return the figures of a file by name; of one that was measured again, all rounds."""
+    """Return the figures of a file by name, each with all rounds that were measured."""
     figures: dict[str, Figure] = {}
     for line in path.read_text().splitlines():
         figure = Figure(**json.loads(line))
@@ -79,7 +79,7 @@ def kept(path: Path) -> dict[str, Figure]:
 def compare(before: Path, after: Path) -> str:
     """Return a table of the figures that two files have.
 
-    Worse is a figure whose median went the wrong way by more than its range was wide before.
+    A figure is worse if its median got worse by more than the width of its previous range.
     """
     old, new = kept(before), kept(after)
     rows = [_compared(old[name], new[name]) for name in old if name in new]

@@ -1,6 +1,6 @@
-"""R3: all that a client does for a job (root, token, job) a second / jobs alone a second.
+"""R3: everything that a client does for a job (root, token, job) a second / only jobs a second.
 
-The client is always the same user, and logs in for every job, as a pipeline does.
+The client is always the same user and logs in for every job, as a pipeline does.
 """
 
 import json

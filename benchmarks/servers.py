@@ -1,4 +1,4 @@
-"""The servers that the benchmarks start: the service, its yardstick, and an influxd."""
+"""The servers that the benchmarks start: the service, what it is compared with, an influxd."""
 
 import contextlib
 import shutil
@@ -52,7 +52,7 @@ class Server:
         started = time.perf_counter()
         self._process = subprocess.Popen(
             self._command,
-            # No .env is there.
+            # There is no .env here.
             cwd=gettempdir(),
             env=self._environment,
             stdout=subprocess.DEVNULL,
@@ -67,7 +67,7 @@ class Server:
         self.answered_s = time.perf_counter() - started
 
     def _answers(self) -> bool:
-        # By hand, as the time of the start is a figure, and to make a client takes long.
+        # Without a client, which takes long to make: the time of the start is a figure.
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as it:
             it.settimeout(60)
             it.sendall(f"GET {self._probe} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -111,7 +111,7 @@ def echo_server() -> Server:
 
 
 def recorder_server(path: Path) -> Server:
-    """Return what keeps the points that it is sent in a file, in place of an InfluxDB."""
+    """Return a server that stands in for an InfluxDB and writes the points to a file."""
     return _own_server("benchmarks.recorder", str(path))
 
 
@@ -189,7 +189,7 @@ bind-address = "127.0.0.1:{rpc}"
 
 
 def log_in(service: Server) -> str:
-    """Register, if nobody has yet, and return a token."""
+    """Register, if that has not been done, and return a token."""
     with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
         client.post("/register", json=CREDENTIALS)
         token: str = client.post("/auth", json=CREDENTIALS).json()["access_token"]
@@ -208,7 +208,7 @@ def prepare(service: Server) -> str:
 
 
 def declare(service: Server, kind: str, documents: list[dict[str, Any]], *, token: str) -> None:
-    """Post metrics or specifications, which `kind` says."""
+    """Post metrics or specifications, as `kind` says."""
     reply = httpx.post(
         f"{service.url}/{kind}",
         json={kind: documents},
@@ -220,7 +220,7 @@ def declare(service: Server, kind: str, documents: list[dict[str, Any]], *, toke
 
 
 def stored(service: Server) -> dict[str, Any]:
-    """Return how much is in the record, once all of it has been derived."""
+    """Return what `/stats` counts, once all jobs have been derived."""
     stats: dict[str, Any] = httpx.get(f"{service.url}/stats", trust_env=False, timeout=600).json()[
         "stats"
     ]

@@ -15,7 +15,7 @@ from benchmarks.load import split_reply
 
 _CONNECTIONS = 16
 _LONGEST_S = 120
-# Servers close connections that nobody uses, 5 s after the last reply at the soonest.
+# Servers close unused connections 5 s after the last reply at the earliest.
 _STALE_S = 3
 
 
@@ -60,7 +60,7 @@ class _Connection(asyncio.Protocol):
 
 
 def run_steadily(port: int, requests: Sequence[bytes], *, rate: float, status: int) -> list[float]:
-    """Send so many requests a second and return how long each took, in s, in order.
+    """Send requests at a rate per second; return how long each took, in s, in order.
 
     Every reply must have this status.
     """
@@ -97,6 +97,6 @@ def run_steadily(port: int, requests: Sequence[bytes], *, rate: float, status: i
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the least value that so many percent of all do not pass."""
+    """Return the least value that `percent` percent of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

@@ -38,13 +38,13 @@ def measure(checkout: Checkout) -> list[Figure]:
             return [
                 _metric_page(big, one_metric),
                 _front_page(big, few_jobs),
-                # Last, for the jobs make a small record larger.
+                # Last, since the jobs make a small record larger.
                 _posting(big, few_jobs),
             ]
 
 
 def _metric_page(big: Server, small: Server) -> Figure:
-    # The one metric that both have.
+    # The only metric that both have.
     address = f"/metric/{metric_name(0)}?range=30d"
     with asking(big, HTML) as ask_big, asking(small, HTML) as ask_small:
         return _pages("R7 /metric", "a metric's page, 30 days", ask_big, ask_small, address)
@@ -107,7 +107,7 @@ def _rate(service: Server, bodies: Sequence[bytes], *, token: str) -> float:
         service.port, make_requests("/job", bodies, token=token), connections=_CONNECTIONS
     )
     assert outcome.statuses == {202: len(bodies)}, outcome.statuses
-    # What is derived after the replies shall not run into the turn of the other.
+    # What is derived after the replies must not run into the turn of the other.
     stored(service)
     return outcome.rate
 

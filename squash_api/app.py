@@ -11,21 +11,17 @@ import structlog
 from fastapi import FastAPI
 
 from squash_api.errors import SquashError
-from squash_api.pages import assets, blobs, metric, plots
-from squash_api.pages.addresses import PAGES
+from squash_api.pages import addresses, blobs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
-    events,
+    definitions,
     health,
     jobs,
     measurements,
-    metrics,
     reports,
     root,
     runs,
-    specifications,
-    status,
 )
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
@@ -40,16 +36,16 @@ _ROUTERS = (
     jobs.router,
     accounts.router,
     root.router,
-    metrics.router,
-    specifications.router,
+    definitions.metrics_router,
+    definitions.specifications_router,
     measurements.router,
-    status.router,
+    jobs.status_router,
     runs.router,
     reports.router,
     health.router,
-    events.router,
+    jobs.events_router,
     root.documentation_router,
-    assets.router,
+    addresses.router,
     metric.router,
     blobs.router,
 )
@@ -58,13 +54,13 @@ _log = structlog.get_logger(__name__)
 
 
 class _Service(FastAPI):
-    """FastAPI, but for the 422 that it documents wherever a path has a part to fill in.
+    """FastAPI without the 422 that it documents for every route with a path parameter.
 
-    Where a 422 is possible the routes document it themselves, with the one body of all failures.
+    Routes that can answer 422 document it themselves, with the body that all failures share.
     """
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
+        """Make the OpenAPI document."""
         document = super().openapi()
         for methods in document["paths"].values():
             for operation in methods.values():
@@ -78,14 +74,9 @@ class _Service(FastAPI):
 def create_app(
     settings: Settings, *, influx_transport: httpx.BaseTransport | None = None
 ) -> FastAPI:
-    """Open the record and return the service; its threads run while the app does.
+    """Open a site and make its app; the threads of the site run while the app does.
 
-    Parameters
-    ----------
-    settings
-        What the environment says.
-    influx_transport
-        In place of the network to InfluxDB, for tests.
+    `influx_transport` replaces the network to InfluxDB.
 
     Raises
     ------
@@ -108,7 +99,7 @@ def create_app(
     app.state.counters = counters
     for router in _ROUTERS:
         app.include_router(router)
-    app.router.routes[:0] = [PageRoute(path, page) for path, page in PAGES]
+    app.router.routes[:0] = [PageRoute(path, page) for path, page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
@@ -138,15 +129,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _look(site: Site) -> None:
-    """Look at how metrics stand: the first time takes seconds, where many jobs are of late."""
+    """Compute the standings once: with many recent jobs the first time takes seconds."""
     try:
         site.board.entries()
     except SquashError as error:
-        _log.warning("nobody has looked at how metrics stand", reason=error.message)
+        _log.warning("the standings could not be computed", reason=error.message)
 
 
 def _warm_up() -> None:
-    """Do ahead what would make some request wait: the first conversion, the first plot."""
+    """Do in advance what would delay a request: the first conversion, the first plot."""
     astropy_units()
     plots.warm_up()
     spare_cycle_search()

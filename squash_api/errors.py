@@ -1,7 +1,6 @@
-"""Every failure that reaches a client: one class each, with a stable code and an HTTP status.
+"""The failures that reach a client: one class each, with a stable code and an HTTP status.
 
-`SquashError` is the root. A route never builds an error body: `app.py` turns these into the one
-body that all failures share.
+A route never builds an error body: the app turns these into the body that all failures share.
 """
 
 from collections.abc import Sequence
@@ -11,10 +10,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One place in the input and what is wrong there.
-
-    `loc` is the path to it, for instance `("body", "measurements", 3, "metric")`.
-    """
+    """A place in the input, such as `("body", "measurements", 3, "metric")`, and the problem."""
 
     loc: tuple[str | int, ...]
     msg: str
@@ -22,7 +18,7 @@ class Detail:
 
 
 class SquashError(Exception):
-    """A failure with a sentence for people and a code for programs."""
+    """A failure, with a message for people and a code for programs."""
 
     code: ClassVar[str] = "internal_error"
     status_code: ClassVar[int] = 500
@@ -34,7 +30,7 @@ class SquashError(Exception):
 
 
 class InvalidInputError(SquashError):
-    """The input has the wrong form; `detail` names the places."""
+    """The input is wrong; `detail` names the places."""
 
     code = "invalid_input"
     status_code = 422
@@ -48,7 +44,7 @@ class MalformedJsonError(InvalidInputError):
 
 
 class MissingFieldError(InvalidInputError):
-    """A parameter that the call needs is not there."""
+    """A required parameter is missing."""
 
     code = "missing_parameter"
     status_code = 400
@@ -69,7 +65,7 @@ class UnsupportedMediaTypeError(SquashError):
 
 
 class SkippedInStrictModeError(SquashError):
-    """`?strict=true` and at least one value would have been skipped; nothing was stored."""
+    """With `?strict=true`, a value would have been skipped; nothing was stored."""
 
     code = "skipped_in_strict_mode"
     status_code = 422
@@ -83,7 +79,7 @@ class NotFoundError(SquashError):
 
 
 class NameTakenError(SquashError):
-    """The name exists already, with another content."""
+    """The name exists already, with different content."""
 
     code = "name_taken"
     status_code = 400
@@ -97,7 +93,7 @@ class ReadOnlyError(SquashError):
 
 
 class UnauthorizedError(SquashError):
-    """No valid token or password; carries flask_jwt's `error` word for the oldest clients."""
+    """No valid token or password; `error` is flask_jwt's word, for the oldest clients."""
 
     code = "unauthorized"
     status_code = 401
@@ -116,7 +112,7 @@ class ForbiddenError(SquashError):
 
 
 class BusyError(SquashError):
-    """Too many ask for the same at a time; try again after `retry_after_s` seconds."""
+    """Too many requests of one kind at once; try again after `retry_after_s` seconds."""
 
     code = "busy"
     status_code = 429
@@ -127,7 +123,7 @@ class BusyError(SquashError):
 
 
 class NotAvailableError(SquashError):
-    """What is asked for needs a library that is not installed."""
+    """The answer needs a library that is not installed."""
 
     code = "not_available"
     status_code = 501

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard error."""
+"""Structured logs: one JSON object per line on standard error."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ import structlog
 
 
 def configure_logs() -> None:
-    """Make structlog, and what libraries log with the standard module, write JSON lines."""
+    """Write JSON lines from structlog, and from libraries that use the standard module."""
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -49,5 +49,5 @@ def _to_bytes(event: Any, **_options: Any) -> bytes:
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:
-        # A lone surrogate or a number beyond 64 bits: to log must never be what fails.
+        # A lone surrogate, or a number beyond 64 bits: logging must never fail.
         return json.dumps(event, default=repr, skipkeys=True).encode()

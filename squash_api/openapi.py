@@ -14,7 +14,7 @@ from squash_api.settings import Settings
 
 
 def openapi_text() -> str:
-    """Return the document as JSON text. It depends on the code alone, not on the environment."""
+    """Make the document as JSON text. It depends only on the code, not on the environment."""
     with TemporaryDirectory() as directory:
         settings = Settings.model_construct(
             secret=SecretStr(secrets.token_hex(32)),
@@ -27,16 +27,16 @@ def openapi_text() -> str:
 
 
 def main() -> None:
-    """Write the document to a file, or with `--check` compare; exit code 1 if it differs."""
+    """Write the document to a file, or compare with `--check`; exit code 1 if it differs."""
     parser = argparse.ArgumentParser(prog="squash_api.openapi", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--check", action="store_true", help="only compare")
     parser.add_argument("file", type=Path)
     given = parser.parse_args()
     text = openapi_text()
     if not given.check:
         given.file.write_text(text, encoding="utf-8")
     elif not given.file.exists() or given.file.read_text(encoding="utf-8") != text:
-        sys.exit(f"{given.file} is not what the code says: run make openapi")
+        sys.exit(f"{given.file} does not match the code: run make openapi")
 
 
 if __name__ == "__main__":

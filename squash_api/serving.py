@@ -1,4 +1,4 @@
-"""`squash serve`: running the service, until it is told to stop."""
+"""`squash serve`: running the service until it is stopped."""
 
 import socket
 import sys
@@ -20,20 +20,14 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Instead of SQUASH_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Instead of SQUASH_PORT.")] = None,
 ) -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped."""
     given = {"host": host, "port": port}
     configure_logs()
     run(load_settings(**{key: value for key, value in given.items() if value is not None}))
 
 
 def run(settings: Settings) -> None:
-    """Run the service; return once it has ended, or exit with 3 if it cannot start.
-
-    Raises
-    ------
-    SettingsError
-        If a setting is missing or wrong, or the record does not fit the settings.
-    """
+    """Run the service until it has ended; exit with 3 if it cannot start."""
     take_short_turns()
     app = create_app(settings)
     config = uvicorn.Config(
@@ -43,7 +37,7 @@ def run(settings: Settings) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        # Links come from SQUASH_URL alone, never from what a proxy says.
+        # Links come only from SQUASH_URL, never from a proxy.
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_S,
     )
@@ -51,20 +45,20 @@ def run(settings: Settings) -> None:
     try:
         server.run()
     except KeyboardInterrupt:
-        # It has ended in good order; the signal is raised again behind that.
+        # It has shut down; uvicorn raises the signal again after that.
         return
     if not server.started:
         sys.exit(3)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but those who listen to events go before it waits for the requests under way."""
+    """uvicorn, which here closes event streams before it waits for running requests."""
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
         self._site = site
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End in good order."""
+        """Shut down."""
         self._site.events.let_go()
         await super().shutdown(sockets)

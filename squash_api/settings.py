@@ -1,4 +1,4 @@
-"""Settings: environment variables (and `.env`), one field each; the description is the help."""
+"""Settings: environment variables (and `.env`), one field each with its description."""
 
 import re
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
@@ -35,6 +35,9 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+_Url = Annotated[str, AfterValidator(_http_url)]
+
+
 def _split(separator: str) -> Any:
     def split(value: Any) -> Any:
         if isinstance(value, str):
@@ -45,74 +48,64 @@ def _split(separator: str) -> Any:
 
 
 class InfluxTarget(BaseModel):
-    """One InfluxDB that every point goes to. `token`, if set, wins over `user` and `password`."""
+    """An InfluxDB that receives every point. A `token` takes precedence over `user`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    url: str
+    url: _Url
     database: str = Field("squash", min_length=1)
     user: str | None = None
     password: SecretStr | None = None
     token: SecretStr | None = None
 
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        return _http_url(url)
-
 
 class Settings(BaseSettings):
-    """What the environment says. Every name has the prefix `SQUASH_`."""
+    """The settings; in the environment each name has the prefix `SQUASH_`."""
 
     model_config = SettingsConfigDict(
         env_prefix="SQUASH_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
     )
 
     secret: SecretStr | None = Field(None, description="Key that signs tokens; 32 bytes or more.")
-    url: str = Field(
-        "http://127.0.0.1:8000", description="Public root of the service; made into every link."
+    url: _Url = Field(
+        "http://127.0.0.1:8000", description="Public root URL of the service, used in every link."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    database_url: str = Field(
-        "sqlite:///squash.db", description="The record, as an SQLAlchemy URL."
-    )
+    database_url: str = Field("sqlite:///squash.db", description="The record, as a SQLAlchemy URL.")
     registration: Literal["open", "key", "closed"] = Field(
-        "closed", description="Who may register: anyone, who knows the key, or nobody."
+        "closed", description="Who may register: anyone, those with the key, or nobody."
     )
     registration_key: SecretStr | None = Field(
-        None, description="What `key` in the body of /register must be."
+        None, description="The `key` that the body of /register must have."
     )
-    token_minutes: int = Field(60, ge=1, le=10_080, description="Life of a token, in minutes.")
+    token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
     specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
     tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
-        (), description="Metadata keys that become tags beside the fixed ones, by commas."
+        (),
+        description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )
     watch: Literal["on", "off"] = Field(
-        "on", description="Write once a minute what is late and how metrics stand, or nothing."
+        "on",
+        description="Write every minute what is late and the state of metrics, or nothing.",
     )
-    influx_url: str | None = Field(None, description="InfluxDB of the target `default`.")
+    influx_url: _Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
     influx_password: SecretStr | None = Field(None, description="Its password.")
     influx_token: SecretStr | None = Field(None, description="Its token, instead of a password.")
     influx_targets: tuple[InfluxTarget, ...] = Field(
-        (), description="JSON list of further targets: name, url, database, user, password, token."
+        (), description="JSON list of more targets: name, url, database, user, password, token."
     )
-    kapacitor_url: str | None = Field(None, description="Kapacitor, for `squash live`.")
-    chronograf_url: str | None = Field(None, description="Chronograf, for `squash live`.")
-
-    @field_validator("url", "influx_url", "kapacitor_url", "chronograf_url")
-    @classmethod
-    def _check_url(cls, url: str | None) -> str | None:
-        return None if url is None else _http_url(url)
+    kapacitor_url: _Url | None = Field(None, description="Kapacitor, for `squash live`.")
+    chronograf_url: _Url | None = Field(None, description="Chronograf, for `squash live`.")
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:
@@ -129,13 +122,7 @@ class Settings(BaseSettings):
         return (default, *self.influx_targets)
 
     def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
-        """Return the targets of these names, or all if none is named.
-
-        Raises
-        ------
-        SettingsError
-            If there is no such target, or none at all.
-        """
+        """Look up targets by name, or all; `SettingsError` if there is no such target, or none."""
         known = {target.name: target for target in self.targets}
         if not known:
             raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured.")
@@ -148,17 +135,17 @@ class Settings(BaseSettings):
 
     @property
     def url_path(self) -> str:
-        """Path of the public root, without a trailing slash: empty, or for instance `/api`."""
+        """Path of the public root, without a trailing slash: empty, or something like `/api`."""
         return urlsplit(self.url).path.rstrip("/")
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; `overrides` win over the environment.
+    """Read the settings; `overrides` take precedence over the environment.
 
     Raises
     ------
     SettingsError
-        Naming every variable that is wrong, and how.
+        Names every wrong variable, and what is wrong.
     """
     try:
         settings = Settings(**overrides)
@@ -184,12 +171,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def require_secret(settings: Settings) -> str:
-    """Return the key that signs tokens.
+    """Read the key that signs tokens. There is no default, on purpose.
 
     Raises
     ------
     SettingsError
-        If it is missing or shorter than 32 bytes: there is no default, on purpose.
+        If it is missing or shorter than 32 bytes.
     """
     secret = settings.secret.get_secret_value() if settings.secret else ""
     try:

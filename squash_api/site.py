@@ -1,8 +1,7 @@
-"""One installation: its settings, and what they open, each part once and when it is asked for.
+"""One installation: its settings, and the parts opened from them; each once, when it is needed.
 
-The service, the commands and the tests are made from it. Below it is how Python itself is set where
-there is much to do. Each part is imported where it is opened, so that no command waits for parts of
-others to be imported.
+The service, the commands and the tests use it. A part is imported where it is opened, so that no
+command waits for imports that only others need. Two settings of Python for busy processes follow.
 """
 
 from __future__ import annotations
@@ -42,23 +41,20 @@ _TURN_S = 0.001
 
 
 class Site:
-    """What is open of an installation; as a context it is closed at the end.
+    """The open parts of an installation; as a context manager it closes them at the end.
 
-    A part is made by the first who asks for it, and nothing guards against two who ask at once: a
-    command asks from one thread, and the service has all parts made (`start`) before it has
-    threads. The parts themselves may be used from many.
+    A part is made when it is first used, without a lock: a command uses one thread, and the service
+    makes all parts (`start`) before it starts threads. The parts themselves are thread-safe.
 
     Parameters
     ----------
-    settings
-        What the environment says.
     is_made
-        Whether a record that is not there is made: those who only read want none.
+        Whether to make the record if it does not exist.
     tags_of
-        Whose list of tags counts. With `record` it is the one that the points were written with,
-        for what only reads: the settings of a shell need not be those of the service.
+        Where the list of tags comes from. Commands that only read use that of the `record`, with
+        which the points were written: the settings of a shell may differ from the service's.
     influx_transport
-        In place of the network to InfluxDB, for tests.
+        Replaces the network to InfluxDB.
     """
 
     def __init__(
@@ -82,13 +78,11 @@ class Site:
         self.close()
 
     def close(self) -> None:
-        """Close what has been opened, the last first. Threads of delivery must have ended."""
+        """Close the open parts, the last first. Threads of delivery must have ended."""
         self._opened.close()
 
     def start(self) -> None:
-        """Bring the record in line with the settings, and open all that a service needs.
-
-        If that fails, what has been opened is closed.
+        """Update the record from the settings, and open all parts; on failure close them.
 
         Raises
         ------
@@ -108,15 +102,10 @@ class Site:
             on_failure.pop_all()
 
     def check_tags(self) -> None:
-        """Refuse to go on with other tags than the points in InfluxDB have.
+        """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""
+        from squash_api.index.derived import check_tags
 
-        Raises
-        ------
-        SettingsError
-            If they have others than the settings say.
-        """
-        from squash_api.index.tags_in_force import check_tags
-
+        # The schema first: wrong tags must not make a record.
         schema = self.schema
         check_tags(self.record, schema)
 
@@ -126,7 +115,7 @@ class Site:
         schema = Schema(self.settings.tags)
         if self._tags_of == "settings":
             return schema
-        from squash_api.index.tags_in_force import schema_of
+        from squash_api.index.derived import schema_of
 
         return schema_of(self.record, schema)
 
@@ -139,7 +128,7 @@ class Site:
 
     @cached_property
     def accounts(self) -> Accounts:
-        """Who may do what."""
+        """Users, and what they may do."""
         from squash_api.accounts.accounts import Accounts
 
         secret = require_secret(self.settings)
@@ -149,7 +138,7 @@ class Site:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """The metrics that the record knows."""
+        """The known metrics, and their units."""
         return Metrics(self.record, self.schema)
 
     @cached_property
@@ -168,7 +157,7 @@ class Site:
 
     @cached_property
     def definitions(self) -> Definitions:
-        """Metrics and specifications: those in force, and changing them."""
+        """Metrics and specifications: those in force, and changes to them."""
         from squash_api.definitions.definitions import Definitions
 
         return Definitions(self.record, self.schema, self.metrics, catch_up=self.deriver.catch_up)
@@ -189,21 +178,21 @@ class Site:
 
     @cached_property
     def standings(self) -> Standings:
-        """How the values of late stand."""
+        """The standings of series."""
         from squash_api.standings.standing import Standings
 
         return Standings(self.reader, self.definitions.in_force)
 
     @cached_property
     def board(self) -> Board:
-        """How every metric stands."""
+        """The state of every metric."""
         from squash_api.standings.board import Board
 
         return Board(self.standings)
 
     @cached_property
     def states(self) -> JobStates:
-        """How jobs stand."""
+        """The states of jobs."""
         from squash_api.standings.job_states import JobStates
 
         return JobStates(self.reader, self.definitions.in_force)
@@ -217,14 +206,14 @@ class Site:
 
     @cached_property
     def events(self) -> JobEvents:
-        """Jobs as they come, for those who listen."""
+        """Accepted jobs, for event streams."""
         from squash_api.delivery.events import JobEvents
 
         return JobEvents(self.record, self.deriver)
 
     @cached_property
     def background(self) -> Background:
-        """What runs beside the requests of the service."""
+        """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving
 
         targets = self.settings.targets if self.settings.deliver == "inline" else ()
@@ -232,7 +221,7 @@ class Site:
         return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
 
     def outlets(self, targets: Sequence[InfluxTarget]) -> list[Outlet]:
-        """Return new outlets, one for each target."""
+        """Make an outlet for each target."""
         from squash_api.delivery.background import OUTLETS
         from squash_api.delivery.batches import PointMaker
 
@@ -247,7 +236,7 @@ class Site:
         ]
 
     def watch(self, outlets: Sequence[TakesLines]) -> Watch | None:
-        """Return a new watch; None if the settings want none, or if it could tell nobody."""
+        """Make a watch; None if the settings turn it off, or there is nowhere to write."""
         from squash_api.standings.watch import Watch
 
         if self.settings.watch == "off" or not outlets:
@@ -256,10 +245,10 @@ class Site:
 
 
 def spare_cycle_search() -> None:
-    """Search for cycles seldom, and never among what the libraries have made by now.
+    """Collect garbage rarely, and never among the objects that exist now.
 
-    A job is hundreds of objects, all without cycles, and many jobs are in hand at once. With the
-    defaults the search takes a third of the time of taking a job in, and more of delivering it
+    A job is hundreds of objects without cycles, and many jobs are handled at once. With the
+    defaults, collecting takes a third of the time of accepting a job, and more of delivering it
     (`benchmarks/`).
     """
     gc.collect()
@@ -268,9 +257,9 @@ def spare_cycle_search() -> None:
 
 
 def take_short_turns() -> None:
-    """Let a thread that waits for the interpreter have it sooner than by default, which is 5 ms.
+    """Let threads take turns at the interpreter after less than the default of 5 ms.
 
-    A group of jobs is on the disk in half of that, and the writer has to tell who waits for it. So
-    do requests, and replies of InfluxDB, while points are made (`benchmarks/`).
+    A group of jobs is on disk in half of that, and its writer must then answer those who wait. So
+    must requests and replies of InfluxDB while points are made (`benchmarks/`).
     """
     sys.setswitchinterval(_TURN_S)

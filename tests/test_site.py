@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from squash_api.errors import SettingsError
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import target_names
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget

@@ -1,4 +1,4 @@
-"""Accounts: who somebody is, what they may do, and how they prove it."""
+"""Accounts: registering, logging in, and what a user may do."""
 
 import asyncio
 import hmac
@@ -23,17 +23,17 @@ from squash_api.errors import (
     UnauthorizedError,
 )
 from squash_api.record import users
-from squash_api.record.record import Connection, Record
+from squash_api.record.record import Record
 from squash_api.record.users import UserRow
 from squash_api.settings import Settings
 
 ROLES = ("user", "admin")
-"""A user changes and deletes only what is theirs; an admin everything."""
+"""A user may change and delete only their own; an admin may change and delete everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user who has proved to be it. Void once the record has another `epoch`."""
+    """A user who has been authenticated. Void once the record has another `epoch`."""
 
     user_id: int
     name: str
@@ -42,7 +42,7 @@ class Account:
 
     @property
     def is_admin(self) -> bool:
-        """Whether everything may be changed, not only what is the user's own."""
+        """Whether the user may change everything, not only their own."""
         return self.role == "admin"
 
 
@@ -51,14 +51,12 @@ class Accounts:
 
     Parameters
     ----------
-    record
-        Where users are kept.
     settings
-        Registration and the life of tokens.
+        Say who may register, and how long tokens are valid.
     secret
         The key that signs tokens, from `require_secret`.
     passwords
-        Hashes and checks passwords; made here unless given.
+        Hashes and checks passwords; a new one by default.
     """
 
     def __init__(
@@ -75,24 +73,22 @@ class Accounts:
         self._passwords = Passwords() if passwords is None else passwords
 
     def close(self) -> None:
-        """End the threads that check passwords. The record stays open."""
+        """Stop the threads that check passwords. The record stays open."""
         self._passwords.close()
 
     async def register(self, name: str, password: str, *, key: str | None) -> Account:
-        """Add a user who asks for it; `key` is what came as the registration key.
-
-        This tells whether a name is taken: there is no other way to choose one.
+        """Add a user who registers; `key` is the registration key that they sent.
 
         Raises
         ------
         ForbiddenError
             If registration is closed, or the key is wrong.
         InvalidInputError
-            If name or password cannot be had.
+            If the name or the password is not allowed.
         NameTakenError
-            If the name is or was somebody's.
+            If the name is or was another user's. There is no way to choose a name without telling.
         BusyError
-            If too many passwords wait.
+            If too many passwords are waiting.
         """
         self._check_registration(key)
         name = clean_new_name(name)
@@ -103,15 +99,15 @@ class Accounts:
         return await asyncio.to_thread(self._add, name, password_hash, role="user")
 
     async def claim(self, header: str | None) -> Account:
-        """Return whose an `Authorization` header says it is.
+        """Return the account that an `Authorization` header claims.
 
-        A token is checked by itself, without the record: whether its user is still enabled is for
-        `check_account`, or for the writer in the transaction that stores something.
+        A token is checked without the record: `check_account` checks whether its user is still
+        enabled, or the writer does in the transaction that stores something.
 
         Raises
         ------
         UnauthorizedError
-            If there is no token, or no valid one; or a name and a password that are nobody's.
+            If the token is missing or invalid, or the name and password are wrong.
         """
         credentials = parse_authorization(header)
         if isinstance(credentials, PasswordCredentials):
@@ -120,7 +116,7 @@ class Accounts:
         return Account(claims.user_id, claims.name, claims.role, claims.epoch)
 
     async def check_password(self, name: str, password: str) -> Account:
-        """Return the account whose name and password these are.
+        """Return the account with this name and password.
 
         An unknown user, a disabled one and a wrong password get the same answer after the same
         work.
@@ -128,11 +124,11 @@ class Accounts:
         Raises
         ------
         UnauthorizedError
-            If they are nobody's.
+            If there is none.
         InvalidInputError
-            If name or password hold what none can hold.
+            If the name or the password has characters that none can have.
         BusyError
-            If too many passwords wait.
+            If too many passwords are waiting.
         """
         name = clean_credential(name, field="username")
         password = clean_credential(password, field="password")
@@ -150,7 +146,7 @@ class Accounts:
         return _account(row)
 
     def issue_token(self, account: Account) -> str:
-        """Return a new token for somebody who has proved to be it."""
+        """Make a new token for an authenticated user."""
         return self._tokens.issue(
             user_id=account.user_id, name=account.name, role=account.role, epoch=account.epoch
         )
@@ -161,7 +157,7 @@ class Accounts:
         Raises
         ------
         UnauthorizedError
-            If the user is disabled, or password or role have changed since.
+            If the user is disabled, or the password or the role has changed since.
         """
         with self._record.read() as connection:
             row = users.get_user(connection, account.user_id)
@@ -170,81 +166,73 @@ class Accounts:
         return _account(row)
 
     def get(self, name: str) -> Account:
-        """Return an enabled user.
-
-        Raises
-        ------
-        NotFoundError
-            If there is none of this name.
-        """
+        """Return an enabled user, or raise `NotFoundError`."""
         row = self._find(_known_name(name))
         if row is None or row.is_disabled:
             raise NotFoundError(f"There is no user `{name}`.")
         return _account(row)
 
     def add(self, name: str, password: str, *, role: str = "user") -> Account:
-        """Add a user, whatever the settings say of registration.
+        """Add a user, whatever the settings say about registration.
 
         Raises
         ------
         InvalidInputError
-            If name, password or role cannot be had.
+            If the name, the password or the role is not allowed.
         NameTakenError
-            If the name is or was somebody's.
+            If the name is or was another user's.
         """
         name, password = clean_new_name(name), clean_new_password(password)
         _check_role(role)
         return self._add(name, self._passwords.hash_now(password), role=role)
 
     def set_password(self, name: str, password: str) -> None:
-        """Give an enabled user another password, and end the user's tokens.
+        """Give an enabled user another password, and void the user's tokens.
 
         Raises
         ------
         InvalidInputError
-            If the password cannot be had.
+            If the password is not allowed.
         NotFoundError
-            If there is no such user, or a disabled one.
+            If the user does not exist or is disabled.
         """
         name, password = _known_name(name), clean_new_password(password)
         password_hash = self._passwords.hash_now(password)
-
-        def work(connection: Connection) -> None:
-            users.set_password(connection, name, password_hash=password_hash)
-
-        self._record.write(work)
+        self._record.write(
+            lambda connection: users.change_user(connection, name, password_hash=password_hash)
+        )
 
     def set_role(self, name: str, role: str) -> None:
-        """Give an enabled user another role, and end the user's tokens.
+        """Give an enabled user another role, and void the user's tokens.
 
         Raises
         ------
         InvalidInputError
-            If there is no such role.
+            If the role does not exist.
         NotFoundError
-            If there is no such user, or a disabled one.
+            If the user does not exist or is disabled.
         """
         _check_role(role)
         name = _known_name(name)
-        self._record.write(lambda connection: users.set_role(connection, name, role=role))
+        self._record.write(lambda connection: users.change_user(connection, name, role=role))
 
     def disable(self, name: str) -> None:
-        """Disable an enabled user for good and end the user's tokens. The name stays taken.
+        """Disable an enabled user permanently and void the user's tokens. The name stays taken.
 
         Raises
         ------
         NotFoundError
-            If there is no such user, or a disabled one.
+            If the user does not exist or is disabled already.
         """
         name = _known_name(name)
-        self._record.write(lambda connection: users.disable(connection, name))
+        self._record.write(lambda connection: users.change_user(connection, name, is_disabled=True))
 
     def list(
         self, *, after: str = "", limit: int, is_disabled: bool | None = None
     ) -> Sequence[UserRow]:
-        """Return at most `limit` users by name, from the first name behind `after`.
+        """List at most `limit` users after the name `after`, sorted by name.
 
-        `is_disabled` picks the users of one kind; None takes all.
+        `is_disabled` filters them; None lists all.
         """
         with self._record.read() as connection:
             return users.list_users(connection, after=after, limit=limit, is_disabled=is_disabled)
@@ -267,25 +255,23 @@ class Accounts:
 
     def _add(self, name: str, password_hash: str, *, role: str) -> Account:
         created_ns = time.time_ns()
-
-        def work(connection: Connection) -> UserRow:
-            return users.add_user(
+        row = self._record.write(
+            lambda connection: users.add_user(
                 connection,
                 name=name,
                 password_hash=password_hash,
                 role=role,
                 created_ns=created_ns,
             )
-
-        return _account(self._record.write(work))
+        )
+        return _account(row)
 
     def _rehash(self, row: UserRow, new_hash: str) -> None:
-        def work(connection: Connection) -> None:
-            users.update_hash(
+        self._record.write(
+            lambda connection: users.update_hash(
                 connection, row.user_id, old_hash=row.password_hash, new_hash=new_hash
             )
-
-        self._record.write(work)
+        )
 
 
 def _account(row: UserRow) -> Account:
@@ -293,7 +279,7 @@ def _account(row: UserRow) -> Account:
 
 
 def _known_name(name: str) -> str:
-    """Return the name as stored, if there can be a user of that name."""
+    """Return the name as stored; `NotFoundError` if no user can have it."""
     try:
         return clean_credential(name, field="username")
     except InvalidInputError:

@@ -1,4 +1,4 @@
-"""Passwords: their form, their hashes, and checking them without holding up anything else."""
+"""Passwords: their form, their hashes, and checking them without blocking other requests."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from passlib.context import CryptContext
 from squash_api.errors import BusyError, Detail, InvalidInputError
 
 MAX_BYTES = 1_024
-"""Longest user name or password looked at, in bytes of UTF-8, before and after NFKC."""
+"""Longest user name or password that is accepted, in bytes of UTF-8, before and after NFKC."""
 
 MAX_NAME = 128
 """Longest user name, in characters."""
@@ -25,7 +25,7 @@ MIN_CHARACTERS = 6
 """Shortest new password."""
 
 REMEMBERED_S = 60.0
-"""How long a password that was right is believed without hashing it again."""
+"""How long a right password is accepted without hashing it again."""
 
 _MAX_REMEMBERED = 1_024
 _RETRY_AFTER_S = 2
@@ -33,27 +33,27 @@ _Result = TypeVar("_Result")
 
 
 class Hasher(Protocol):
-    """What makes and checks hashes; blocks while it does."""
+    """Makes and checks hashes, and blocks while it does."""
 
     dummy_hash: str
-    """A hash that no password has, as costly to check as a new one."""
+    """A hash that no password has, as expensive to check as a new one."""
 
     def hash(self, password: str) -> str:
-        """Return a new hash, with its salt and parameters."""
+        """Make a new hash, with its salt and parameters."""
         ...
 
     def verify(self, password: str, stored_hash: str) -> tuple[bool, str | None]:
-        """Say whether it is the password, and give a new hash if the stored one is outdated."""
+        """Tell whether the password is right, with a new hash if the stored one is outdated."""
         ...
 
 
 class Argon2Hasher:
-    """argon2id, by default at the cost that OWASP's password storage cheat sheet asks at least.
+    """argon2id, by default at the lowest cost in OWASP's password storage cheat sheet.
 
     Parameters
     ----------
     memory_kib
-        Memory for one hash, in KiB. Each check that runs at the moment needs it.
+        Memory in KiB, which every running check needs.
     passes
         Passes over that memory.
     lanes
@@ -68,19 +68,19 @@ class Argon2Hasher:
             argon2__time_cost=passes,
             argon2__parallelism=lanes,
         )
-        # Random bytes in place of a digest: costs nothing to make, and no password leads there.
+        # Random bytes instead of a digest: cheap to make, and no password has this hash.
         handler = self._context.handler()
         dummy = handler(use_defaults=True, checksum=secrets.token_bytes(handler.checksum_size))
         self.dummy_hash: str = dummy.to_string()
 
     def hash(self, password: str) -> str:
-        """Return a new hash, with its salt and parameters."""
+        """Make a new hash, with its salt and parameters."""
         return str(self._context.hash(password))
 
     def verify(self, password: str, stored_hash: str) -> tuple[bool, str | None]:
-        """Say whether it is the password, and give a new hash if the stored one is outdated.
+        """Tell whether the password is right, with a new hash if the stored one is outdated.
 
-        A stored text that is no argon2 hash fits no password.
+        No password is right for a stored text that is not an argon2 hash.
         """
         try:
             is_right, new_hash = self._context.verify_and_update(password, stored_hash)
@@ -91,23 +91,22 @@ class Argon2Hasher:
 
 
 def clean_credential(text: str, *, field: str) -> str:
-    """Return a user name or password in Unicode's form NFKC.
+    """Normalize a user name or password, the `field` of a body, to NFKC.
 
     Raises
     ------
     InvalidInputError
-        If it holds what no hash or database takes, or is too long; `field` is where it stood in
-        the body.
+        If it is too long, or has characters that hashes and databases do not accept.
     """
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise _invalid(field, "holds characters that cannot be encoded") from None
-    # The JSON decoder puts U+FFFD where a lone surrogate was.
+        raise _invalid(field, "contains characters that cannot be encoded") from None
+    # The JSON decoder replaces lone surrogates by U+FFFD.
     if "\ufffd" in text:
-        raise _invalid(field, "holds characters that cannot be encoded")
+        raise _invalid(field, "contains characters that cannot be encoded")
     if "\0" in text:
-        raise _invalid(field, "holds a NUL character")
+        raise _invalid(field, "contains a NUL character")
     if size <= MAX_BYTES:
         text = unicodedata.normalize("NFKC", text)
         size = len(text.encode())
@@ -117,13 +116,7 @@ def clean_credential(text: str, *, field: str) -> str:
 
 
 def clean_new_password(password: str) -> str:
-    """Return a password that somebody wants to have from now on, in NFKC.
-
-    Raises
-    ------
-    InvalidInputError
-        As `clean_credential`, and if it is too short.
-    """
+    """Normalize a new password; like `clean_credential`, but it must not be too short either."""
     password = clean_credential(password, field="password")
     if len(password) < MIN_CHARACTERS:
         raise _invalid("password", f"is shorter than {MIN_CHARACTERS} characters")
@@ -131,51 +124,45 @@ def clean_new_password(password: str) -> str:
 
 
 def clean_new_name(name: str) -> str:
-    """Return a user name that somebody wants to have from now on, in NFKC.
-
-    Raises
-    ------
-    InvalidInputError
-        As `clean_credential`, and if it is empty, too long, or not to be seen as it is.
-    """
+    """Normalize a new user name; like `clean_credential`, but it must be readable and short too."""
     name = clean_credential(name, field="username")
     if not name:
         raise _invalid("username", "is empty")
     if len(name) > MAX_NAME:
         raise _invalid("username", f"is longer than {MAX_NAME} characters")
     if name != name.strip():
-        raise _invalid("username", "begins or ends with a blank")
+        raise _invalid("username", "begins or ends with a space")
     if not name.isprintable():
-        raise _invalid("username", "holds characters that cannot be printed")
+        raise _invalid("username", "contains characters that cannot be printed")
     if "/" in name or name in {".", ".."}:
         raise _invalid("username", "cannot be part of a URL")
     return name
 
 
 def _invalid(field: str, problem: str) -> InvalidInputError:
-    """Return the error that says what is wrong with the user name or password."""
+    """Make the error that says what is wrong with the user name or password."""
     noun = "user name" if field == "username" else field
     return InvalidInputError(f"The {noun} {problem}.", detail=[Detail(("body", field), problem)])
 
 
 class Passwords:
-    """Hashes and checks passwords in a few threads, with a bounded line of those that wait.
+    """Hashes and checks passwords in a few threads; only so many may wait for one.
 
-    Equal checks that come while one is under way share it, and a password that was right is
-    believed for a minute: a pipeline that dispatches many jobs logs in for each. What is remembered
-    is neither name nor password but a keyed digest of both and of the stored hash, so a changed
-    password is asked for at once.
+    A check is shared by equal ones that arrive while it runs, and a right password is accepted for
+    a minute: a pipeline that dispatches many jobs logs in for each. It remembers neither names nor
+    passwords but a keyed digest of both and of the stored hash, so a change of the password takes
+    effect at once.
 
     Parameters
     ----------
     hasher
-        Makes and checks the hashes; argon2id unless told otherwise.
+        Makes and checks the hashes; by default with argon2id.
     threads
         Most hashes computed at a time: each takes a core and 19 MiB.
     max_waiting
-        Most hashes that wait for a thread; further ones are refused with `BusyError`.
+        Most hashes that wait for a thread; further ones raise `BusyError`.
     clock
-        Seconds that never go back.
+        Monotonic seconds.
     """
 
     def __init__(
@@ -193,17 +180,11 @@ class Passwords:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Future[tuple[bool, str | None]]] = {}
-        # Digest to the time at which it is forgotten; the oldest comes first.
+        # Digest to the time at which it is forgotten, the oldest first.
         self._remembered: dict[bytes, float] = {}
 
     async def hash(self, password: str) -> str:
-        """Hash a new password that `clean_new_password` has returned.
-
-        Raises
-        ------
-        BusyError
-            If too many wait already.
-        """
+        """Hash a new password that `clean_new_password` has returned."""
         return await asyncio.wrap_future(self._submit(lambda: self._hasher.hash(password)))
 
     def hash_now(self, password: str) -> str:
@@ -213,14 +194,9 @@ class Passwords:
     async def verify(
         self, password: str, *, name: str, stored_hash: str | None
     ) -> tuple[bool, str | None]:
-        """Say whether it is the password, and give a new hash if the stored one is outdated.
+        """Tell whether the password is right, with a new hash if the stored one is outdated.
 
-        Without a stored hash the answer is no, after the same work.
-
-        Raises
-        ------
-        BusyError
-            If too many wait already.
+        Without a stored hash it is wrong, after the same work.
         """
         if stored_hash is None:
             stored_hash = self._hasher.dummy_hash
@@ -232,11 +208,11 @@ class Passwords:
             if check is None:
                 check = self._submit(lambda: self._check(digest, password, stored_hash))
                 self._under_way[digest] = check
-        # Others may wait for the same check: one that goes away must not cancel it.
+        # Others may wait for the same check: if one of them is cancelled, it must go on.
         return await asyncio.shield(asyncio.wrap_future(check))
 
     def close(self) -> None:
-        """End the threads once what waits is done."""
+        """Stop the threads once the waiting work is done."""
         self._threads.shutdown()
 
     def _submit(self, work: Callable[[], _Result]) -> Future[_Result]:
@@ -271,6 +247,6 @@ class Passwords:
             self._remembered[digest] = self._clock() + REMEMBERED_S
 
     def _digest(self, name: str, password: str, stored_hash: str) -> bytes:
-        # NUL separates: no part can hold one.
+        # No part can contain the NUL that separates them.
         text = f"{name}\0{password}\0{stored_hash}".encode()
         return hmac.digest(self._key, text, hashlib.sha256)

@@ -1,4 +1,4 @@
-"""Tokens (JSON Web Tokens, as RFC 8725 wants them) and the `Authorization` header."""
+"""Tokens (JSON Web Tokens, made and read as RFC 8725 says) and the `Authorization` header."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ import jwt
 from squash_api.errors import UnauthorizedError
 
 LEEWAY_S = 10
-"""Difference between the clocks of two machines that is forgiven."""
+"""Tolerated difference between the clocks of two machines."""
 
 _ALGORITHM = "HS256"
 _ISSUER = _AUDIENCE = "squash"
@@ -27,7 +27,7 @@ _REMEMBERED_TOKENS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says of its bearer; `expires_at` is in s since 1970 UTC."""
+    """What a token says about its bearer; `expires_at` is in s since 1970 UTC."""
 
     user_id: int
     name: str
@@ -38,23 +38,17 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class PasswordCredentials:
-    """The header held a name and a password, not checked yet."""
+    """A name and a password from the header, not checked yet."""
 
     name: str
     password: str
 
 
 class Tokens:
-    """Makes and reads tokens. Pure: whether the user still exists is for the record to say.
+    """Makes and reads tokens. Pure: only the record can tell whether the user still exists.
 
-    Parameters
-    ----------
-    secret
-        The key, of 32 bytes or more.
-    minutes
-        Life of a token.
-    clock
-        Seconds since 1970 UTC.
+    `secret` is the key, of 32 bytes or more; tokens expire after `minutes`; `clock` is in s since
+    1970 UTC.
     """
 
     def __init__(
@@ -67,15 +61,15 @@ class Tokens:
             options={
                 "require": list(_REQUIRED),
                 "enforce_minimum_key_length": True,
-                # Compared with `clock` here, for tokens that are remembered too.
+                # `read` compares it with `clock`, for remembered tokens too.
                 "verify_exp": False,
             }
         )
-        # Exceptions are not remembered, so that nobody fills it with forgeries.
+        # It does not remember exceptions, so nobody can fill it with forgeries.
         self._read_signed = functools.lru_cache(maxsize=_REMEMBERED_TOKENS)(self._verify)
 
     def issue(self, *, user_id: int, name: str, role: str, epoch: int) -> str:
-        """Return a new token."""
+        """Make a new token."""
         now = int(self._clock())
         claims = {
             "iss": _ISSUER,
@@ -93,12 +87,12 @@ class Tokens:
         return self._jwt.encode(claims, self._secret, _ALGORITHM, headers={"typ": _TYPE})
 
     def read(self, token: str) -> Claims:
-        """Check signature, times and form, and return the claims.
+        """Check a token's signature, times and form, and return its claims.
 
         Raises
         ------
         UnauthorizedError
-            Saying what is wrong with it.
+            If any of them is wrong; its message says which.
         """
         claims = self._read_signed(token)
         if claims.expires_at <= self._clock() - LEEWAY_S:
@@ -169,12 +163,12 @@ def _parse_basic(text: str) -> PasswordCredentials:
         plain = raw.decode("latin-1")
     name, colon, password = plain.partition(":")
     if not colon:
-        _refuse("Basic credentials hold no password", error="Invalid JWT header")
+        _refuse("Basic credentials contain no password", error="Invalid JWT header")
     return PasswordCredentials(name, password)
 
 
 def _claims(payload: dict[str, Any]) -> Claims:
-    """Return the claims if they have the types that `issue` gives them."""
+    """Check that claims have the types that `issue` gives them."""
     user_id, epoch, expires_at = payload["identity"], payload["epoch"], payload["exp"]
     name, role = payload["name"], payload["role"]
     is_sound = (

@@ -1,7 +1,4 @@
-"""Reading measurements: the question as parameters, and the answer as a table.
-
-astropy, numpy and pandas are imported only where a table is made.
-"""
+"""Reading measurements: the question as parameters, and the answer as a table."""
 
 import csv
 from array import array
@@ -15,12 +12,9 @@ from squash_api.verify.units import astropy_units
 Texts = str | Iterable[str]
 Query = list[tuple[str, str | int | float | bool | None]]
 
-_NUMBERS = ("value",)
-_INTEGERS = ("job",)
-
 
 def parameters(given: Mapping[str, Any], meta: Mapping[str, Any]) -> Query:
-    """Return the parameters of a question; `meta` holds those on other metadata, by key."""
+    """Make the parameters of a question; `meta` holds filters on other metadata, by key."""
     query: Query = [("format", "csv")]
     for name, value in given.items():
         texts = _texts(value)
@@ -31,19 +25,15 @@ def parameters(given: Mapping[str, Any], meta: Mapping[str, Any]) -> Query:
 
 
 def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
-    """Return the columns of a CSV file by name, as arrays of numpy; each number is exact.
-
-    Raises
-    ------
-    SquashClientError
-        If it is not the answer of a service.
-    """
+    """Read the columns of a CSV file by name, as arrays of numpy; numbers are exact."""
     import numpy as np  # noqa: PLC0415
 
     rows = csv.reader(_lines(chunks))
     names = next(rows, [])
     if names[:3] != ["time", "job", "metric"]:
-        raise SquashClientError("The answer is no table of measurements: is this a SQuaSH service?")
+        raise SquashClientError(
+            "The answer is not a table of measurements: is this a SQuaSH service?"
+        )
     columns = [_column(name) for name in names]
     for row in rows:
         for column, text in zip(columns, row, strict=True):
@@ -52,7 +42,7 @@ def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
 
 
 def as_table(columns: Mapping[str, Any]) -> Any:
-    """Return columns as a QTable; the values are a quantity if they share a unit."""
+    """Make a QTable of columns; the values are a quantity if they share a unit."""
     from astropy.table import QTable  # noqa: PLC0415
 
     shown = dict(columns)
@@ -65,13 +55,7 @@ def as_table(columns: Mapping[str, Any]) -> Any:
 
 
 def as_data_frame() -> Callable[[Mapping[str, Any]], Any]:
-    """Return what makes a DataFrame of columns.
-
-    Raises
-    ------
-    ImportError
-        If pandas is not installed.
-    """
+    """Import pandas, if it is installed, and give the function that makes a DataFrame."""
     try:
         from pandas import DataFrame  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
@@ -107,21 +91,21 @@ class _Words:
     def finish(self, numpy: Any) -> Any:
         words = [*self._words]
         if self._dtype != "str":
-            # numpy knows no zones; these times are in UTC.
+            # numpy has no time zones; these times are in UTC.
             words = [word.removesuffix("Z") for word in words]
         return numpy.array(words, dtype=self._dtype)[numpy.array(self._places, dtype=numpy.int64)]
 
 
 def _column(name: str) -> _Numbers | _Words:
-    if name in _INTEGERS:
+    if name == "job":
         return _Numbers("q")
-    if name in _NUMBERS or (name.startswith("meta.") and not name.endswith(".text")):
+    if name == "value" or (name.startswith("meta.") and not name.endswith(".text")):
         return _Numbers("d")
     return _Words("datetime64[ns]" if name == "time" else "str")
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yield lines with their ends; nothing but a newline ends one."""
+    """Yield lines with their ends; only a newline ends one."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")

@@ -35,9 +35,9 @@ _JOB_ID = re.compile(r"`(\d+)`")
 class Reply:
     """The service's answer to a job that it has stored.
 
-    `absent` names the metrics measured as null, NaN or infinite; `skipped` holds `{metric, reason}`
-    of each value left out; `undeclared` metrics are stored like the others. `is_repeat` tells that
-    the service had this very job already. `job_id` is None only if the service names none.
+    `absent` names the metrics measured as null, NaN or infinite; `skipped` has `{metric, reason}`
+    for each value left out; `undeclared` metrics are stored like the others. `is_repeat` means that
+    the service already had this job. `job_id` is None only if the service gives no id.
     """
 
     job_id: int | None
@@ -53,7 +53,7 @@ class Reply:
 class Job:
     """Measurements and metadata that belong together, as lsst.verify defines them.
 
-    `measurements` is a dictionary by metric: a later measurement of a metric replaces the earlier.
+    `measurements` is a dictionary by metric: a new measurement of a metric replaces the previous.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Job:
             self.add(measurement)
 
     def add(self, measurement: Measurement) -> None:
-        """Add a measurement, in place of one of the same metric."""
+        """Add a measurement; it replaces one of the same metric."""
         self.measurements[measurement.metric] = measurement
 
     def to_json(self) -> dict[str, Any]:
-        """Return what dispatch sends: `measurements`, `blobs` and `meta`, for JSON.
+        """Make the document to send: `measurements`, `blobs` and `meta`, for JSON.
 
         Raises
         ------
         TypeError
-            If the metadata, a note or a datum holds what JSON cannot.
+            If the metadata, a note or a datum has something that JSON cannot hold.
         """
         measurements = list(self.measurements.values())
         blobs = {blob.identifier: blob for item in measurements for blob in item.linked_blobs()}
@@ -113,12 +113,12 @@ class Job:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a file that `write` or lsst.verify wrote; a bare NaN in it is read as null.
+        """Read a file from `write` or lsst.verify; a bare NaN in it is read as null.
 
         Raises
         ------
         ValueError
-            If it cannot be read or is not a job, with the file's name.
+            If it cannot be read or is not a job; the message names the file.
         """
         document, _ = read_job_file(path)
         try:
@@ -143,16 +143,7 @@ class Job:
         strict: bool = False,
         retries: int = 5,
     ) -> Reply:
-        """Send the job; sending it again is safe, the service knows it by its identifiers.
-
-        Parameters
-        ----------
-        timeout
-            Seconds without an answer after which a request is given up.
-        strict
-            Have the service refuse the job if it would leave out any value but an absent one.
-        retries
-            How often a request is repeated while the service cannot be reached or is too busy.
+        """Send the job with `Squash.send`; sending it again is safe.
 
         Raises
         ------
@@ -164,16 +155,18 @@ class Job:
 
 
 class Squash:
-    """A SQuaSH service and a user of it; asks for the service's map and for a token once.
+    """A SQuaSH service and a user of it; asks for the service's URLs and for a token once.
 
     Parameters
     ----------
     user, password
-        Who sends jobs. Reading needs neither.
-    timeout, retries
-        As in `Job.dispatch`.
+        Needed only to send jobs.
+    timeout
+        Seconds without an answer after which a request is given up.
+    retries
+        How often a request is repeated while the service cannot be reached or is too busy.
     transport, sleep
-        The wire and the pause between repeated requests, for tests.
+        Replace the network, and the pause between repeated requests.
     """
 
     def __init__(
@@ -200,25 +193,28 @@ class Squash:
         self._wire.close()
 
     def log_in(self) -> None:
-        """Ask for a new token; `send` does so where it needs one."""
+        """Ask for a new token; `send` does so when it needs one."""
         if None in self._credentials.values():
             raise SquashClientError("Sending needs a user and a password.")
         body = json.dumps(self._credentials).encode()
         answer = self._object("POST", self._endpoint("auth"), body=body)
         token = answer.get("access_token")
         if not isinstance(token, str) or not token:
-            raise SquashClientError(f"{self._url}: the answer to the log-in holds no access_token")
+            raise SquashClientError(f"{self._url}: the answer to the log-in has no access_token")
         self._token = token
 
     def send(self, job: Job | Mapping[str, Any], *, strict: bool = False) -> Reply:
         """Send a job, or the document of one; measurements without identifier get one.
+
+        With `strict` the service refuses a job if it would leave out a value that is not absent.
+        Sending a job again is safe: the service recognizes it by its identifiers.
 
         Raises
         ------
         SquashClientError
             If the service refuses it or cannot be reached.
         ValueError, TypeError
-            If it is no job, or holds what JSON cannot.
+            If it is not a job, or has something that JSON cannot hold.
         """
         document = job.to_json() if isinstance(job, Job) else identified(job)
         body = json.dumps(document, allow_nan=False).encode()
@@ -234,12 +230,9 @@ class Squash:
         return _to_reply(checked(response), is_repeat=response.status_code == 200)
 
     def wait(self, reply: Reply, timeout_s: float = 300.0) -> dict[str, Any]:
-        """Ask for a job's status until it is SUCCESS or FAILURE, or the time is over.
+        """Wait until a job's status is SUCCESS or FAILURE, or the time is over.
 
-        Returns
-        -------
-        dict
-            The last answer: `status`, `message`, `targets` and more.
+        The last answer is returned: `status`, `message`, `targets` and more.
         """
         deadline = time.monotonic() + timeout_s
         pause_s = _FIRST_POLL_S
@@ -252,7 +245,7 @@ class Squash:
             pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
 
     def report(self, job_id: int) -> list[dict[str, Any]]:
-        """Return the verdicts on a job."""
+        """Fetch the verdicts on a job."""
         url = f"{self._endpoint('job').rstrip('/')}/{job_id}/report"
         verdicts = checked(self._wire.request("GET", url))
         if not isinstance(verdicts, list):
@@ -272,23 +265,23 @@ class Squash:
         meta: Mapping[str, Any] | None = None,
         **terms: Any,
     ) -> Any:
-        """Return values of metrics, in the order of time, with what their jobs said.
+        """Fetch values of metrics, sorted by time, with the metadata of their jobs.
 
             >>> squash.measurements("validate_drp.AM1", filter="r", since="90d", unit="arcsec")
 
-        Every number is the one that the service holds, to the last bit. A list means any of its
-        entries. Without any words it returns everything.
+        Every number is exactly the one that the service has. A list means any of its entries.
+        Without arguments everything is returned.
 
         Parameters
         ----------
         since, until
             A date, in UTC if it names no zone, or how long ago (`90d`).
         unit
-            To convert the values to; without, they are in their metrics' units.
+            Convert the values to this unit. Default: the units of their metrics.
         fields
-            Metadata to have a column each, `meta.airmass` for instance; `*` for all.
+            Metadata that get a column, for instance `meta.airmass`; `*` for all.
         points
-            Most values of each metric and set of tags; the extremes stay.
+            At most this many values of each metric and set of tags; the extremes stay.
         meta
             Only jobs with this metadata; `{"airmass": "1..1.5"}` gives a range.
         terms
@@ -306,7 +299,7 @@ class Squash:
         SquashClientError
             If the service refuses the question, or cannot be reached.
         ImportError
-            If `as_pandas` is asked for without pandas.
+            If pandas is not installed and `as_pandas` is given.
         """
         given = {"metric": metric, "since": since, "until": until, "unit": unit, "fields": fields}
         query = parameters({**given, "points": points, **terms}, meta or {})

@@ -1,4 +1,4 @@
-"""Requests of the client: sent again while an answer may still come, refusals as one error."""
+"""Requests of the client: repeated while an answer may still come; refusals become one error."""
 
 import random
 import time
@@ -18,8 +18,8 @@ _LONGEST_PAUSE_S = 30.0
 class SquashClientError(Exception):
     """The service refused a request, or could not be reached.
 
-    `status_code` and `code` are those of the service's answer, None without one. `detail` is the
-    service's list of `{loc, msg, type}`; the text of the error shows each on a line.
+    `status_code` and `code` are from the service's answer, or None. `detail` is its list of
+    `{loc, msg, type}`, which the text of the error shows one a line.
     """
 
     def __init__(
@@ -41,17 +41,7 @@ class SquashClientError(Exception):
 
 
 class Wire:
-    """The connection to a service.
-
-    Parameters
-    ----------
-    timeout
-        Seconds without an answer after which a request is given up.
-    retries
-        How often a request is repeated while the service cannot be reached or is too busy.
-    transport, sleep
-        The wire itself and the pause between repeated requests, for tests.
-    """
+    """The connection to a service; the parameters are those of `squash.Squash`."""
 
     def __init__(
         self,
@@ -81,50 +71,12 @@ class Wire:
         body: bytes | None = None,
         token: str = "",
         follow: bool = False,
+        is_streamed: bool = False,
     ) -> httpx.Response:
-        """Send a request, again and again while an answer may still come.
-
-        Raises
-        ------
-        SquashClientError
-            If none comes.
-        """
+        """Send a request, and repeat it while an answer may still come."""
         headers = {"Authorization": f"JWT {token}"} if token else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        return self._send(method, url, body=body, headers=headers, follow=follow)
-
-    @contextmanager
-    def stream(self, url: str | httpx.URL) -> Iterator[Iterator[bytes]]:
-        """Ask for a file, and give it piece by piece.
-
-        Raises
-        ------
-        SquashClientError
-            If it is refused, or does not come to its end.
-        """
-        response = self._send("GET", url, is_streamed=True)
-        try:
-            if response.status_code != 200:
-                response.read()
-                checked(response)
-            yield response.iter_bytes()
-        except httpx.HTTPError as error:
-            reason = str(error) or "no answer in time"
-            raise SquashClientError(f"GET {url}: {reason}") from error
-        finally:
-            response.close()
-
-    def _send(
-        self,
-        method: str,
-        url: str | httpx.URL,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        follow: bool = False,
-        is_streamed: bool = False,
-    ) -> httpx.Response:
         for attempt in range(self._retries + 1):
             is_last = attempt == self._retries
             asked_s = 0.0
@@ -140,19 +92,28 @@ class Wire:
                     reason = str(error) or "no answer in time"
                     raise SquashClientError(f"{method} {url}: {reason}") from error
             pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
-            # Clients that were cut off together must not come back together.
+            # Clients that lost the service together must not all return at once.
             self.sleep(max(pause_s * random.uniform(0.5, 1.0), asked_s))  # noqa: S311 - no secret
         raise SquashClientError("the number of retries cannot be negative")
 
+    @contextmanager
+    def stream(self, url: str | httpx.URL) -> Iterator[Iterator[bytes]]:
+        """Ask for a file, and give it in pieces; `SquashClientError` also if it ends too early."""
+        response = self.request("GET", url, is_streamed=True)
+        try:
+            if response.status_code != 200:
+                response.read()
+                checked(response)
+            yield response.iter_bytes()
+        except httpx.HTTPError as error:
+            reason = str(error) or "no answer in time"
+            raise SquashClientError(f"GET {url}: {reason}") from error
+        finally:
+            response.close()
+
 
 def checked(response: httpx.Response) -> Any:
-    """Return the JSON of an answer.
-
-    Raises
-    ------
-    SquashClientError
-        If it is a refusal, with the service's own words if there are any, or not JSON.
-    """
+    """Read the JSON of an answer; a refusal is raised with the service's message if it has one."""
     where = f"{response.request.method} {response.request.url}"
     try:
         answer = response.json()

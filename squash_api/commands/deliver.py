@@ -1,4 +1,4 @@
-"""`squash deliver`: delivery as a process of its own."""
+"""`squash deliver`: delivery as a separate process."""
 
 import signal
 import time
@@ -17,13 +17,13 @@ _POLL_S = 0.2
 
 def deliver(
     target: Annotated[
-        list[str] | None, typer.Option(help="Only this target; may be given again.")
+        list[str] | None, typer.Option(help="Only this target; may be repeated.")
     ] = None,
 ) -> None:
-    """Deliver stored jobs to every InfluxDB until told to stop.
+    """Deliver stored jobs to InfluxDB until stopped.
 
-    For a service with SQUASH_DELIVER=off, or as a standby: it takes over when the lease of another
-    expires.
+    For a service with SQUASH_DELIVER=off, or as a standby, which takes over when the lease of
+    another process expires.
     """
     configure_logs()
     settings = load_settings()
@@ -31,11 +31,11 @@ def deliver(
     with Site(settings) as site:
         site.check_tags()
         outlets = site.outlets(targets)
-        # The index is left to the service.
+        # The service makes the index.
         background = Background([*outlets, site.watch(outlets)])
         spare_cycle_search()
         take_short_turns()
-        # A list, not an event: a handler may interrupt what holds the event's lock.
+        # A list, not an event: a handler may interrupt a thread that holds the lock of the event.
         received: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: received.append(number))

@@ -1,4 +1,4 @@
-"""`squash demo`: a service with some weeks of made-up history, to look at."""
+"""`squash demo`: a private service with some weeks of made-up history, to look at."""
 
 import os
 import shlex
@@ -16,59 +16,56 @@ from typing import Annotated, Any
 import typer
 
 from squash_api.client import SquashClientError
-from squash_api.commands.terminal import (
-    add_row,
-    fail,
-    make_table,
-    print_error,
-    print_table,
-    tracked,
-)
-from squash_api.demo.dispatching import Judged, connect, delivery_problems, judge, send_days
+from squash_api.commands.terminal import fail, print_error, print_table, tracked
 from squash_api.demo.history import History, make_history, run_id_of
 from squash_api.demo.influxdb import Influx, find_influxd, given_influx, private_influxd
 from squash_api.demo.processes import DemoError, Stop, Stopped, stopped_by_signals
-from squash_api.demo.running import Service, User, find_specs, register_user, running_service
+from squash_api.demo.running import (
+    Judged,
+    Service,
+    User,
+    connect,
+    delivery_problems,
+    find_specs,
+    judge,
+    register_user,
+    running_service,
+    send_days,
+)
 from squash_api.judging.kinds.registry import shown_criterion
 from squash_api.judging.wording import number_text
 
 _SEED = 17
-_STYLES = {
-    ("failed", "CRITICAL"): "bold red",
-    ("failed", "WARNING"): "red",
-    ("failed", "INFO"): "yellow",
-    ("passed", "CRITICAL"): "green",
-    ("passed", "WARNING"): "green",
-    ("passed", "INFO"): "green",
-}
+_STYLES_OF_FAILED = {"CRITICAL": "bold red", "WARNING": "red", "INFO": "yellow"}
 _QUERY = 'SELECT "PA1" FROM "validate_drp" WHERE time > now() - 7d GROUP BY "filter"'
 
 
 def demo(
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="End after the verdicts, instead of staying up.")
+        bool, typer.Option("--once", help="End after the verdicts instead of staying up.")
     ] = False,
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Port of the service; without, 8000 or a free one; 0: any free."
+            min=0, max=65535, help="Port of the service; 0: any free one. Default: 8000 if free."
         ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=1000, help="Days of history.")] = 60,
     specs: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Directory of a metrics package; may be given again. Without, all in ./specs."
+            help="Directory of a metrics package; may be repeated. Default: all in ./specs."
         ),
     ] = None,
 ) -> None:
-    """Start a service of its own, fill it with made-up history, judge a fresh job, and stay up.
+    """Start a private service with made-up history.
 
-    Everything is in a temporary folder and on loopback ports, and is gone in the end. Values go to
-    the InfluxDB of SQUASH_INFLUX_URL, else to a private influxd if one is on PATH, else nowhere.
+    A new job is judged, and the service stays up. Everything is in a temporary directory and on
+    loopback ports, and is deleted at the end. Values go to the InfluxDB of SQUASH_INFLUX_URL, else
+    to a private influxd if one is on PATH.
 
-    Exit code: 0 all went well, 1 something failed, 130 stopped before the verdicts.
+    Exit code: 0 success, 1 something failed, 130 stopped before the verdicts.
     """
     is_good = False
     with stopped_by_signals() as stop:
@@ -83,14 +80,14 @@ def demo(
 
 
 def _play(*, once: bool, port: int | None, days: int, specs: Sequence[Path], stop: Stop) -> bool:
-    """Do it all; tell whether all went well. Every process has ended when this returns."""
-    packages = find_specs(folder=Path.cwd(), given=specs)
+    """Run the whole demo. Whether all went well; every process has ended when this returns."""
+    packages = find_specs(directory=Path.cwd(), given=specs)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="squash-demo-")))
-        influx = _open_influx(stack, folder=folder, stop=stop)
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="squash-demo-")))
+        influx = _open_influx(stack, directory=directory, stop=stop)
         service = stack.enter_context(
             running_service(
-                folder=folder,
+                directory=directory,
                 port=port,
                 specs=packages,
                 variables=os.environ,
@@ -106,14 +103,14 @@ def _play(*, once: bool, port: int | None, days: int, specs: Sequence[Path], sto
         for problem in problems:
             print_error(problem)
         _print_places(history, judged, service=service, influx=influx)
-        _print_user(user)
+        _show("user", f"{user.name}, with the password {user.password}")
         if not once:
-            _print_next_steps(history, service=service, user=user, folder=folder)
+            _print_next_steps(history, service=service, user=user, directory=directory)
             _stay_up(service, influx, stop=stop)
     return not problems
 
 
-def _open_influx(stack: ExitStack, *, folder: Path, stop: Stop) -> Influx | None:
+def _open_influx(stack: ExitStack, *, directory: Path, stop: Stop) -> Influx | None:
     given = given_influx(os.environ)
     if given is not None:
         _show("InfluxDB", f"{given.url}, database {given.database} (SQUASH_INFLUX_URL)")
@@ -122,7 +119,7 @@ def _open_influx(stack: ExitStack, *, folder: Path, stop: Stop) -> Influx | None
     if program is None:
         _show("InfluxDB", f"none: {said}; SQUASH_INFLUX_URL can name one")
         return None
-    influx = stack.enter_context(private_influxd(program, folder=folder, stop=stop))
+    influx = stack.enter_context(private_influxd(program, directory=directory, stop=stop))
     _show("InfluxDB", f"{influx.url}, database {influx.database} (private, {said})")
     return influx
 
@@ -130,7 +127,7 @@ def _open_influx(stack: ExitStack, *, folder: Path, stop: Stop) -> Influx | None
 def _dispatch(
     history: History, service: Service, user: User, *, stop: Stop
 ) -> tuple[Judged, list[str]]:
-    """Send the history and the fresh job; a service that has died shows the end of its log."""
+    """Send the history and the new job; if the service has died, fail with the end of its log."""
     start = time.monotonic()
     days = f"{len(history.days)} day{'s' if len(history.days) > 1 else ''}"
     try:
@@ -147,27 +144,31 @@ def _dispatch(
 
 
 def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
-    table = make_table(
-        "status", "specification", "value", "limit", "level", "margin", right=("value", "margin")
-    )
+    rows = []
     for verdict in verdicts:
         unit, value, margin = (verdict[key] for key in ("unit", "value", "margin"))
         limit = shown_criterion(verdict, unit)
-        add_row(
-            table,
+        row = (
             verdict["status"],
             verdict["specification"],
             "" if value is None else f"{value:.4g} {unit}".rstrip(),
             "" if limit is None else f"{limit.words(number_text, is_ascii=True)} {unit}".rstrip(),
             verdict["level"],
             "" if margin is None else f"{margin:+.0%}",
-            style=_STYLES.get((verdict["status"], verdict["level"]), "dim"),
         )
+        rows.append(row)
     typer.echo()
-    print_table(table)
+    columns = ("status", "specification", "value", "limit", "level", "margin")
+    print_table(columns, rows, right=("value", "margin"), style=_style)
     counts = Counter(verdict["status"] for verdict in verdicts)
     shown = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not measured"))
-    typer.echo(f"{len(verdicts)} specifications apply to the fresh job: {shown}.\n")
+    typer.echo(f"{len(verdicts)} specifications apply to the new job: {shown}.\n")
+
+
+def _style(row: Sequence[str]) -> str:
+    if row[0] == "failed":
+        return _STYLES_OF_FAILED[row[4]]
+    return "green" if row[0] == "passed" else "dim"
 
 
 def _print_places(
@@ -186,7 +187,7 @@ def _print_places(
 
 
 def query_command(influx: Influx) -> str:
-    """Return a line for a shell that asks InfluxDB for values; it holds no password."""
+    """Make a shell command that asks InfluxDB for values; it contains no password."""
     words = ["curl", "-G", f"{influx.url}/query"]
     words += ["--data-urlencode", f"db={influx.database}", "--data-urlencode", f"q={_QUERY}"]
     line = shlex.join(words)
@@ -197,38 +198,28 @@ def query_command(influx: Influx) -> str:
     return line
 
 
-def _print_user(user: User) -> None:
-    _show("user", f"{user.name}, with the password {user.password}")
-
-
-def _print_next_steps(history: History, *, service: Service, user: User, folder: Path) -> None:
-    another = folder / "another.verify.json"
+def _print_next_steps(history: History, *, service: Service, user: User, directory: Path) -> None:
+    another = directory / "another.verify.json"
     history.spare.write(another)
     typer.echo("\nDispatch another job:")
     line = ["dispatch", str(another), "--url", service.url, "--user", user.name]
     typer.echo(f"  SQUASH_PASSWORD={user.password} {_own_command()} {shlex.join(line)}")
-    typer.echo(f"\nCtrl-C ends it all and removes {folder}.")
+    typer.echo(f"\nCtrl-C ends it all and deletes {directory}.")
 
 
 def _own_command() -> str:
-    """Return how this command is called from a shell in this directory."""
+    """How to call `squash` from a shell in this directory."""
     if shutil.which("squash"):
         return "squash"
-    beside = Path(sys.executable).with_name("squash")
-    if not beside.exists():
+    program = Path(sys.executable).with_name("squash")
+    if not program.exists():
         return f"{shlex.quote(sys.executable)} -m squash_api"
-    is_near = beside.is_relative_to(Path.cwd())
-    return shlex.quote(str(beside.relative_to(Path.cwd()) if is_near else beside))
+    is_near = program.is_relative_to(Path.cwd())
+    return shlex.quote(str(program.relative_to(Path.cwd()) if is_near else program))
 
 
 def _stay_up(service: Service, influx: Influx | None, *, stop: Stop) -> None:
-    """Wait to be told to stop.
-
-    Raises
-    ------
-    DemoError
-        If a process ends by itself.
-    """
+    """Wait for a request to stop. Raises `DemoError` if a process ends by itself."""
     children = [service.child, *([influx.child] if influx and influx.child else [])]
     try:
         while True:

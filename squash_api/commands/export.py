@@ -24,37 +24,32 @@ from squash_api.trends.series import Series
 
 _PAGE = 1000
 
-_Tag = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only jobs with this tag.")
-]
-_Meta = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="Only jobs with this metadata; 1..1.5 is a range."),
-]
-_Limit = Annotated[int | None, typer.Option(min=1, help="Most values.")]
-_Format = Annotated[
-    Literal["csv", "parquet", "json"] | None,
-    typer.Option("--format", help="Without, what the name of the file ends in, or csv."),
-]
-
 
 @with_question("measurements")
 def export(
     *,
     asked: Asked,
-    tag: _Tag = None,
-    meta: _Meta = None,
-    limit: _Limit = None,
-    format_: _Format = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only jobs with this tag.")
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only jobs with this metadata; 1..1.5 is a range."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many values.")] = None,
+    format_: Annotated[
+        Literal["csv", "parquet", "json"] | None,
+        typer.Option("--format", help="Default: by the ending of the file name, or csv."),
+    ] = None,
     output: Output = None,
     url: Url = None,
 ) -> None:
-    """Write measurements with what their jobs said, in the order of time.
+    """Write measurements, with the metadata of their jobs.
 
-    They come from the record of SQUASH_DATABASE_URL, which the service may be using, or from a
-    service. Options may be repeated: any of the values will do.
+    They are sorted by time, and come from the record of SQUASH_DATABASE_URL, which the service may
+    be using, or from a service. An option that is repeated accepts any of its values.
 
-    Exit code: 0, 1 if it cannot be done now, 2 for a question that cannot be answered.
+    Exit code: 0 success, 1 it cannot be done now, 2 the question cannot be answered.
     """
     asked = [
         *asked,
@@ -62,7 +57,7 @@ def export(
         *((f"meta.{name}", text) for name, text in _pairs("--meta", meta)),
     ]
     chosen = _chosen_format(format_, output)
-    # A bar among the rows would be no help.
+    # No bar among the rows.
     has_bar = output is not None or not sys.stdout.isatty()
     read = _of_record if url is None else partial(_of_service, url)
     with closing(read(asked, chosen, limit, has_bar=has_bar)) as chunks:
@@ -82,7 +77,7 @@ def _chosen_format(given: Format | None, output: Path | None) -> Format:
     ending = "" if output is None else output.suffix.lower()
     chosen = given or endings.get(ending, "csv")
     if chosen == "parquet" and output is None and sys.stdout.isatty():
-        fail("Parquet is nothing to read on a screen: give --output.")
+        fail("Parquet cannot be shown on a screen: give --output.")
     return chosen
 
 
@@ -94,27 +89,21 @@ def _of_record(
         failing(code=1, code_of_input=2),
         Site(load_settings(), is_made=False, tags_of="record") as site,
     ):
-        # Files have no pages, whatever their format.
+        # A file is not paged, whatever its format.
         parameters = [*asked, ("format", "csv"), *_limits(limit)]
         question = read_question(parameters, schema=site.schema, now_ns=time.time_ns())
         series = Series(site.reader, question)
         chunks = answer_chunks(series, replace(question, format=chosen), schema=site.schema)
-        share = series.progress
-        yield from advancing(chunks, what="exporting", share=share) if has_bar else chunks
+        yield from advancing(chunks, what="exporting", share=series.progress) if has_bar else chunks
 
 
 def _of_service(
-    url: str,
-    asked: Asked,
-    chosen: Format,
-    limit: int | None,
-    *,
-    has_bar: bool,
+    url: str, asked: Asked, chosen: Format, limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
     with asking(url, "measurements", code=1) as (wire, address):
         query: list[Any] = [*asked, ("format", chosen)]
-        is_paged = chosen == "json" and not any(name == "points" for name, _ in asked)
-        if is_paged:
+        # Only JSON that is not thinned out has pages.
+        if chosen == "json" and not any(name == "points" for name, _ in asked):
             pages = _pages(wire, address.copy_merge_params([*query, ("limit", _PAGE)]), limit)
             yield from advancing(pages, what="exporting") if has_bar else pages
         else:
@@ -123,7 +112,7 @@ def _of_service(
 
 
 def _pages(wire: Wire, first: Any, limit: int | None) -> Iterator[bytes]:
-    """Yield the pages of a service as one document."""
+    """Join the pages of a service into one document."""
     url, left, separator = first, limit, b'{"measurements":['
     while url is not None and left != 0:
         page = checked(wire.request("GET", url))

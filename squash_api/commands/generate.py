@@ -8,61 +8,95 @@ from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import fail, failing
-from squash_api.generate.files import (
-    FilesError,
-    file_problems,
-    find_drift,
-    make_files,
-    write_files,
-)
+from squash_api.commands.specs import load_sound
+from squash_api.commands.terminal import fail, failing, options_as
+from squash_api.generate.files import FilesError, file_problems, find_drift, make_files, write_files
 from squash_api.generate.outputs import OUTPUTS
-from squash_api.metrics_packages.loading import MetricsPackage, find_packages, load_metrics_packages
+from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema
 
-Specs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Directory of a metrics package; may be given again. Without, all in ./specs."
-    ),
-]
-Output = Annotated[Path, typer.Option(help="Where kapacitor/ and chronograf/ are.")]
-Database = Annotated[str, typer.Option(help="InfluxDB's database.")]
-RetentionPolicy = Annotated[str, typer.Option(help="Its retention policy.")]
-Tag = Annotated[
-    list[str] | None, typer.Option(help="A tag that SQUASH_TAGS adds; may be given again.")
-]
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that decides about the generated files, and where they are written."""
+
+    directories: list[Path]
+    package: MetricsPackage
+    schema: Schema
+    place: Mapping[str, str]
+    output: Path
+
+    def make(self) -> dict[str, str]:
+        """Make the files, or end the command with the reasons not to write them."""
+        with failing(code=1):
+            files = make_files(self.package, schema=self.schema, **self.place)
+        problems = file_problems(files)
+        if problems:
+            fail("\n  ".join(["these files would be unsound:", *problems]), code=1)
+        return files
 
 
+def _read_inputs(
+    *, specs: list[Path] | None, output: Path, tag: list[str] | None, **place: str
+) -> Inputs:
+    """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
+    directories = list(specs or find_packages(Path("specs")))
+    if not directories:
+        fail("there is no metrics package in ./specs: name its directory with --specs")
+    with failing():
+        schema = Schema(tuple(tag or ()))
+    # An expired mute changes nothing here; `squash specs check` reports it.
+    package = load_sound(directories, schema=schema, today=date.min)
+    return Inputs(directories, package, schema, place, output)
+
+
+with_inputs = options_as(
+    "inputs",
+    {
+        "specs": Annotated[
+            list[Path] | None,
+            typer.Option(
+                help="Directory of a metrics package; may be repeated. Default: all in ./specs."
+            ),
+        ],
+        "output": Annotated[Path, typer.Option(help="Where kapacitor/ and chronograf/ are.")],
+        "database": Annotated[str, typer.Option(help="InfluxDB's database.")],
+        "retention_policy": Annotated[str, typer.Option(help="Its retention policy.")],
+        "tag": Annotated[
+            list[str] | None, typer.Option(help="A tag that SQUASH_TAGS adds; may be repeated.")
+        ],
+    },
+    defaults={"output": Path(), "database": "squash", "retention_policy": "autogen"},
+    gather=lambda given: _read_inputs(**given),
+)
+
+
+@with_inputs
 def generate(
     *,
-    specs: Specs = None,
-    output: Output = Path(),
-    database: Database = "squash",
-    retention_policy: RetentionPolicy = "autogen",
-    tag: Tag = None,
+    inputs: Inputs,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; name what is not as generated.")
+        bool, typer.Option("--check", help="Write nothing; list the files that differ.")
     ] = False,
     export: Annotated[
         Path | None,
-        typer.Option(help="Write the dashboards to this folder too, for the UI's import."),
+        typer.Option(help="Write the dashboards to this directory too, for the UI's import."),
     ] = None,
 ) -> None:
-    """Write Kapacitor's tasks and Chronograf's dashboards, as the specifications ask for.
+    """Write Kapacitor's tasks and Chronograf's dashboards.
 
-    The files depend on the arguments alone, never on the settings or the day. A file that was
-    generated for what is gone is removed; one without the words "squash generate" is kept.
+    The files depend only on the specifications and the options, never on the settings or the day.
+    A generated file that is no longer needed is deleted; one without the words "squash generate"
+    is kept.
 
-    Exit code: 0, 1 if the specifications have problems or, with --check, if a file differs, 2 if
-    it cannot be done.
+    Exit code: 0 success, 1 if the specifications have problems or, with --check, a file differs, 2
+    if it cannot be done.
     """
     if check and export is not None:
         fail("--check writes nothing, so it cannot be given with --export")
-    inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     files = inputs.make()
     try:
-        drift = (find_drift if check else write_files)(files, output)
+        drift = (find_drift if check else write_files)(files, inputs.output)
     except FilesError as error:
         fail(str(error))
     words = ("changed", "missing", "orphaned") if check else ("changed", "made", "removed")
@@ -80,53 +114,15 @@ def generate(
         typer.echo(f"{len(files)} files, all as generated")
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """All that decides about the generated files."""
-
-    directories: list[Path]
-    package: MetricsPackage
-    schema: Schema
-    place: Mapping[str, str]
-
-    def make(self) -> dict[str, str]:
-        """Return the files, or end the command with what forbids to write them."""
-        with failing(code=1):
-            files = make_files(self.package, schema=self.schema, **self.place)
-        problems = file_problems(files)
-        if problems:
-            fail("\n  ".join(["these files would be unsound:", *problems]), code=1)
-        return files
-
-
-def read_inputs(
-    specs: list[Path] | None, *, database: str, retention_policy: str, tags: list[str] | None
-) -> Inputs:
-    """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
-    directories = list(specs or find_packages(Path("specs")))
-    if not directories:
-        fail("there is no metrics package in ./specs: name its directory with --specs")
-    with failing():
-        schema = Schema(tuple(tags or ()))
-        # That a mute has ended changes nothing here; `squash specs check` tells.
-        package = load_metrics_packages(directories, schema=schema, today=date.min)
-    if package.problems:
-        for problem in package.problems:
-            typer.echo(str(problem))
-        fail("the specifications have problems, so nothing is done", code=1)
-    place = {"database": database, "retention_policy": retention_policy}
-    return Inputs(directories, package, schema, place)
-
-
-def _export(inputs: Inputs, folder: Path) -> None:
+def _export(inputs: Inputs, directory: Path) -> None:
     files: dict[str, str] = {}
     for output in OUTPUTS:
         if output.export is not None:
             files |= output.export(inputs.package, schema=inputs.schema, **inputs.place)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for name, text in sorted(files.items()):
-            (folder / name).write_bytes(text.encode())
-            typer.echo(f"exported  {folder / name}")
+            (directory / name).write_bytes(text.encode())
+            typer.echo(f"exported  {directory / name}")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")

@@ -1,4 +1,4 @@
-"""`squash judge`: the verdicts on a job file, without any service."""
+"""`squash judge`: the verdicts on a job file, without a service."""
 
 from datetime import date
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, failing, make_table, print_json, print_table
+from squash_api.commands.specs import load_sound
+from squash_api.commands.terminal import AsJson, fail, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job, path_text
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
-from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric
@@ -25,27 +26,31 @@ def judge(
     *,
     specs: Annotated[
         list[Path],
-        typer.Option(help="Directory of a metrics package; may be given several times."),
+        typer.Option(help="Directory of a metrics package; may be repeated."),
     ],
     level: Annotated[
         Level,
-        typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
+        typer.Option(
+            case_sensitive=False, help="Exit with 1 if a limit of this level or worse is broken."
+        ),
     ] = "WARNING",
     tag: Annotated[
         list[str] | None,
-        typer.Option(help="Only specifications with this tag; of several, with all of them."),
+        typer.Option(help="Only specifications with this tag, or with all of several."),
     ] = None,
     junit: Annotated[
         Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of verdicts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Judge a job file by the specifications that apply to it.
 
-    Exit code: 0 no violation of the level or worse, 1 at least one, 2 unusable input.
+    Exit code: 0 no limit of the level or worse is broken, 1 at least one is, 2 unusable input.
     """
     job = _read_job(file)
-    verdicts, skipped = judge_file(job, _load_specs(specs), tags=tag or [])
+    # An expired mute does not matter here.
+    package = load_sound(specs, today=date.min, refusal="the specifications have problems:")
+    verdicts, skipped = judge_file(job, package, tags=tag or [])
     violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
     if junit is not None:
         try:
@@ -65,10 +70,7 @@ def judge(
 def judge_file(
     job: Job, package: MetricsPackage, *, tags: list[str]
 ) -> tuple[list[Verdict], list[Skip]]:
-    """Return the verdicts on a job, and its values that could not be used.
-
-    A specification counts if it has all the tags.
-    """
+    """Judge a job by the specifications with all the tags. Also gives the values left out."""
     schema = Schema()
     known = {
         name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
@@ -86,10 +88,10 @@ def judge_file(
 
 
 def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
-    """Return the verdicts as JUnit XML, one test case each.
+    """Write the verdicts as JUnit XML, one test case each.
 
-    A failure is a violation of the level or worse, as for the exit code; a milder one is a case
-    with a remark in its output.
+    As for the exit code, a broken limit of the level or worse is a failure; a milder one is noted
+    in the output of its case.
     """
     cases = []
     for verdict in verdicts:
@@ -100,7 +102,7 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
         elif verdict.status == "not measured":
             cases.append(Case(*names, "skipped", "not measured"))
         elif verdict.status == "failed":
-            cases.append(Case(*names, text=f"violated, but milder than {level}: {text}"))
+            cases.append(Case(*names, text=f"broken, but milder than {level}: {text}"))
         else:
             cases.append(Case(*names))
     return junit_xml("squash judge", cases)
@@ -116,29 +118,26 @@ def _read_job(path: Path) -> Job:
         fail("\n".join([f"{path}: {error.message}", *places]))
 
 
-def _load_specs(directories: list[Path]) -> MetricsPackage:
-    """Load the packages; one with problems is unusable, since a limit in it may be missing."""
-    with failing():
-        # That a mute has ended is no reason to judge nothing.
-        package = load_metrics_packages(directories, today=date.min)
-    if package.problems:
-        fail("\n  ".join(["the specifications have problems:", *map(str, package.problems)]))
-    return package
-
-
 def _is_violation(verdict: Verdict, level: str) -> bool:
     return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
 
 
 def _print_verdicts(verdicts: list[Verdict]) -> None:
     right = ("value", "test", "margin")
-    table = make_table("status", "specification", *right, "level", right=right)
-    for verdict in verdicts:
-        margin = "" if verdict.margin is None else f"{verdict.margin:+.1%}"
-        cells = (verdict.name, _value(verdict), _test(verdict), margin, verdict.level)
-        add_row(table, verdict.status, *cells, style=_STYLES[verdict.status])
-    if verdicts:
-        print_table(table)
+    rows = [
+        (
+            verdict.status,
+            verdict.name,
+            _value(verdict),
+            _test(verdict),
+            "" if verdict.margin is None else f"{verdict.margin:+.1%}",
+            verdict.level,
+        )
+        for verdict in verdicts
+    ]
+    if rows:
+        columns = ("status", "specification", *right, "level")
+        print_table(columns, rows, right=right, style=lambda row: _STYLES[row[0]])
 
 
 def _value(verdict: Verdict) -> str:
@@ -161,4 +160,4 @@ def _summary(verdicts: list[Verdict], violations: int, level: str) -> str:
     counts = [
         f"{sum(verdict.status == status for verdict in verdicts)} {status}" for status in _STYLES
     ]
-    return f"{', '.join(counts)}; {violations} violations of level {level} or worse"
+    return f"{', '.join(counts)}; {violations} broken limits of level {level} or worse"

@@ -3,28 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from squash_api.commands.generate import (
-    Database,
-    Inputs,
-    Output,
-    RetentionPolicy,
-    Specs,
-    Tag,
-    read_inputs,
-)
-from squash_api.commands.terminal import (
-    add_row,
-    fail,
-    make_table,
-    options_as,
-    print_json,
-    print_table,
-)
+from squash_api.commands.generate import Inputs, with_inputs
+from squash_api.commands.specs import limit_text
+from squash_api.commands.terminal import AsJson, fail, options_as, print_json, print_table
 from squash_api.generate.comparison import Comparison, Step, compare, server_of
 from squash_api.generate.comparison import push as push_all
 from squash_api.generate.files import FilesError, task_of
@@ -36,15 +21,13 @@ from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
 from squash_api.metrics_packages.resolution import Resolved
 from squash_api.settings import load_settings
 
+Servers = Mapping[str, Server]
+"""Running servers, by the name of their output."""
+
 
 def _variable(setting: str) -> str:
     return f"SQUASH_{setting.upper()}"
 
-
-Servers = Mapping[str, Server]
-"""Running servers, by the name of their output."""
-
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _with_servers = options_as(
     "urls",
@@ -59,27 +42,23 @@ _with_servers = options_as(
 
 
 @_with_servers
+@with_inputs
 def diff(
     *,
     urls: Mapping[str, str | None],
-    specs: Specs = None,
-    output: Output = Path(),
-    database: Database = "squash",
-    retention_policy: RetentionPolicy = "autogen",
-    tag: Tag = None,
-    as_json: _AsJson = False,
+    inputs: Inputs,
+    as_json: AsJson = False,
 ) -> None:
-    """Name the tasks, handlers and dashboards that are not as the specifications ask for.
+    """Compare servers with what the specifications ask for.
 
-    Compared are the committed files and the servers, each with what is generated now. For a
-    threshold changed on the server it shows the YAML that adopts it. A server without address is
-    not asked.
+    The committed files and the servers are each compared with what is generated now; tasks,
+    handlers and dashboards that differ are listed. For a threshold that was changed on the server
+    the YAML that adopts it is shown. A server without a URL is not asked.
 
-    Exit code: 0 all the same, 1 something differs, 2 a server cannot be reached.
+    Exit code: 0 no differences, 1 something differs, 2 a server cannot be reached.
     """
-    inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     with _connected(urls) as servers:
-        comparison = _compare(inputs, output, servers)
+        comparison = _compare(inputs, servers)
     adoptions = _adoptions(inputs, comparison)
     if as_json:
         differences = [asdict(item) for item in comparison.differences]
@@ -92,30 +71,26 @@ def diff(
 
 
 @_with_servers
+@with_inputs
 def push(
     *,
     urls: Mapping[str, str | None],
-    specs: Specs = None,
-    output: Output = Path(),
-    database: Database = "squash",
-    retention_policy: RetentionPolicy = "autogen",
-    tag: Tag = None,
+    inputs: Inputs,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove what was generated for what is gone.")
+        bool, typer.Option("--prune", help="Delete what was generated and is no longer needed.")
     ] = False,
-    as_json: _AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make the servers have the tasks, handlers and dashboards that the specifications ask for.
+    """Update servers to what the specifications ask for.
 
-    Each task is seen to run; one that does not start gets its old script back. What is right is
-    left alone, and what was never generated is never touched.
+    Each task is checked to run; one that does not start gets its old script back. Only tasks,
+    handlers and dashboards that differ are changed, and only generated ones.
 
-    Exit code: 0, 1 if a server refuses something, 2 if one cannot be reached.
+    Exit code: 0 success, 1 a server refuses something, 2 a server cannot be reached.
     """
-    inputs = read_inputs(specs, database=database, retention_policy=retention_policy, tags=tag)
     steps = []
     with _connected(urls) as servers:
-        comparison = _compare(inputs, output, servers)
+        comparison = _compare(inputs, servers)
         stale = [item for item in comparison.differences if item.file not in ("same", "absent")]
         if stale:
             note = "committed files are not as generated: run squash generate, and commit"
@@ -133,18 +108,18 @@ def push(
         typer.echo("Nothing to do.")
 
 
-def _compare(inputs: Inputs, output: Path, servers: Servers) -> Comparison:
+def _compare(inputs: Inputs, servers: Servers) -> Comparison:
     live = [thing for server in servers.values() for thing in server.things()]
     kinds = [kind for item in OUTPUTS if item.name in servers for kind in item.kinds]
     try:
-        return compare(inputs.make(), output, live, kinds)
+        return compare(inputs.make(), inputs.output, live, kinds)
     except FilesError as error:
         fail(str(error))
 
 
 @contextmanager
 def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
-    """Connect to the servers that have an address; their failures end the command."""
+    """Connect to the servers that have a URL; a failure ends the command."""
     if not all(urls.values()):
         settings = load_settings()
         urls = {item.name: urls[item.name] or getattr(settings, item.setting) for item in OUTPUTS}
@@ -164,7 +139,7 @@ def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
 
 
 def _adoptions(inputs: Inputs, comparison: Comparison) -> list[tuple[HandChange, dict[str, Any]]]:
-    """Return the limits changed on the server, and where to write what adopts each."""
+    """Find limits that were changed on the server, and where to write the YAML that adopts each."""
 
     def make(package: MetricsPackage) -> str:
         return task_of(package, schema=inputs.schema, **inputs.place)
@@ -182,7 +157,7 @@ def _adoptions(inputs: Inputs, comparison: Comparison) -> list[tuple[HandChange,
 def _adoption(change: HandChange, resolved: Resolved) -> dict[str, Any]:
     specification = change.specification
     written = resolved.locate(*change.path)
-    # Others may be built on the same base, so the value is not for changing there.
+    # Not in a base: others may be built on it.
     is_own = resolved.says(*change.path)
     return {
         "specification": specification.name,
@@ -198,19 +173,21 @@ def _print_differences(comparison: Comparison) -> None:
     if not comparison.differences:
         typer.echo(f"{len(comparison.generated)} objects, all the same")
         return
-    table = make_table("kind", "name", "file", "server", "remark")
-    for item in comparison.differences:
-        add_row(table, item.kind, item.name, item.file, item.server, item.remark)
-    print_table(table)
+    print_table(
+        ("kind", "name", "file", "server", "remark"),
+        [
+            (item.kind, item.name, item.file, item.server, item.remark)
+            for item in comparison.differences
+        ],
+    )
     typer.echo(f"{len(comparison.differences)} differences")
 
 
-def _print_adoption(change: "HandChange", adoption: dict[str, Any]) -> None:
-    criterion = change.specification.criterion
-    limit = f"{criterion.words(repr, is_ascii=True)} {criterion.unit}".rstrip()
+def _print_adoption(change: HandChange, adoption: dict[str, Any]) -> None:
+    limit, value = limit_text(change.specification), adoption["server_value"]
     lines = [
         "",
-        f"{adoption['specification']}: {limit}, but {adoption['server_value']!r} on the server",
+        f"{adoption['specification']}: {limit}, but {value!r} on the server",
         f"  {adoption['source']}: to adopt it: {adoption['yaml']}",
     ]
     if adoption["base"] is not None:

@@ -23,34 +23,37 @@ _POLL_S = 0.2
 def replay(
     job: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=2**63 - 1, help="Only this job; may be given again."),
+        typer.Option(min=1, max=2**63 - 1, help="Only this job; may be repeated."),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only jobs of this time (ISO 8601) or later.")
+        str | None, typer.Option(help="Only jobs of this time or later (ISO 8601).")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Only jobs of this time (ISO 8601) or earlier.")
+        str | None, typer.Option(help="Only jobs of this time or earlier (ISO 8601).")
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="Only to this target; may be given again.")
+        list[str] | None, typer.Option(help="Only to this target; may be repeated.")
     ] = None,
     into_empty: Annotated[
-        bool, typer.Option(help="Refill emptied databases, with the present list of tags.")
+        bool, typer.Option(help="Refill emptied databases, with the current list of tags.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option(help="Deliver and wait; without, leave it to the running service.")
+        bool, typer.Option(help="Deliver and wait, or leave that to the running service.")
     ] = True,
 ) -> None:
-    """Send stored jobs to InfluxDB again: all, or those of a time, by id, or to one target.
+    """Send stored jobs to InfluxDB again.
 
-    Points that are there already are overwritten with the same values. Stopping this command loses
-    nothing: what is asked for stays in the record until it is delivered.
+    All jobs are sent to every target unless options select some. Existing points are overwritten
+    with the same values. Stopping this command loses nothing: the request stays in the record until
+    it is delivered.
     """
     settings = load_settings()
     targets = settings.choose_targets(target or [])
     if into_empty and (job or since or until or target):
         raise SettingsError("--into-empty refills every target with every job: give nothing else.")
-    selection = _select(job or [], since, until)
+    if job and (since or until):
+        raise SettingsError("Give either --job, or --since and --until.")
+    selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until))
     with Site(settings) as site:
         try:
             _ask(site, targets, None if into_empty else selection)
@@ -60,14 +63,8 @@ def replay(
             fail(str(error), code=1)
 
 
-def _select(job_ids: Sequence[int], since: str | None, until: str | None) -> Selection:
-    if job_ids and (since or until):
-        raise SettingsError("Give jobs, or a time: --job does not go with --since and --until.")
-    return Selection(tuple(job_ids), _time_ns(since), _time_ns(until))
-
-
 def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | None) -> None:
-    """Ask in the record for the selected jobs; without a selection for a refill."""
+    """Request the selected jobs in the record, or without a selection a refill."""
     if selection is None:
         begin_refill(site.record, targets=targets, schema=site.schema)
         return
@@ -87,7 +84,7 @@ def _time_ns(text: str | None) -> int | None:
 
 
 def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
-    """Deliver, or watch the running service deliver, until nothing waits; show the progress."""
+    """Deliver, or watch the running service deliver, until nothing waits; show progress."""
     names = [item.name for item in targets]
     background = Background(site.outlets(targets))
     spare_cycle_search()

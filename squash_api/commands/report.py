@@ -1,4 +1,4 @@
-"""`squash report`: how a run, a period or a release stands, as a file to mail or to keep."""
+"""`squash report`: how a run, a period or a release is doing, as a file to mail or keep."""
 
 import time
 from pathlib import Path
@@ -19,62 +19,56 @@ from squash_api.site import Site
 from squash_api.trends.question import read_report_question
 
 Format = Literal["html", "json", "md", "xml"]
-
-_Level = Annotated[
-    Level,
-    typer.Option(case_sensitive=False, help="Mildest violation that makes the exit code 1."),
-]
-_Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit code 1 too if something was not measured.")
-]
-_Format = Annotated[
-    Format | None,
-    typer.Option("--format", help="Without, what the name of the file ends in, or md."),
-]
+_ENDINGS: dict[str, Format] = {
+    ".html": "html",
+    ".htm": "html",
+    ".json": "json",
+    ".md": "md",
+    ".xml": "xml",
+}
 
 
 @with_question("report")
 def report(
     *,
     asked: Asked,
-    level: _Level = "WARNING",
-    strict: _Strict = False,
+    level: Annotated[
+        Level,
+        typer.Option(
+            case_sensitive=False, help="Exit with 1 if a limit of this level or worse is broken."
+        ),
+    ] = "WARNING",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 also if something was not measured.")
+    ] = False,
     output: Output = None,
-    format_: _Format = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", help="Default: by the ending of the file name, or md."),
+    ] = None,
     url: Url = None,
 ) -> None:
-    """Report on a run, a period or a release: HTML, JSON, Markdown or JUnit XML.
+    """Report on a run, a period or a release.
 
-    It is made from the record of SQUASH_DATABASE_URL, which the service may be using, or by a
-    service. Without a run, a release or a time it is about the last seven days. Lists are given by
-    repeating an option.
+    The report is HTML, JSON, Markdown or JUnit XML. It is made from the record of
+    SQUASH_DATABASE_URL, which the service may be using, or by a service. Without a run, a release
+    or a time it covers the last seven days. Repeat an option to give a list.
 
-    Exit code: 0 no violation of the level or worse, 1 at least one, or nothing was judged, 2 the
-    report cannot be made.
+    Exit code: 0 no limit of the level or worse is broken, 1 at least one is, or nothing was judged,
+    2 the report cannot be made.
     """
     chosen = format_ or _format_of(output)
     made = _of_record(asked) if url is None else _of_service(url, asked)
     write([_rendered(made, chosen, level)], output, code=2)
-    raise typer.Exit(_outcome(made, output, level=level, is_strict=strict))
-
-
-def _outcome(made: Report, output: Path | None, *, level: str, is_strict: bool) -> int:
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
-    return 1 if fails(made, level=level, is_strict=is_strict) else 0
+    raise typer.Exit(1 if fails(made, level=level, is_strict=strict) else 0)
 
 
 def _format_of(output: Path | None) -> Format:
     if output is None:
         return "md"
-    endings: dict[str, Format] = {
-        ".html": "html",
-        ".htm": "html",
-        ".json": "json",
-        ".md": "md",
-        ".xml": "xml",
-    }
-    found = endings.get(output.suffix.lower())
+    found = _ENDINGS.get(output.suffix.lower())
     if found is None:
         fail(f"{output}: end the name in .html, .json, .md or .xml, or give --format.")
     return found
@@ -101,11 +95,10 @@ def _of_service(url: str, asked: Asked) -> Report:
 
 def _rendered(made: Report, chosen: Format, level: str) -> bytes:
     if chosen == "html":
-        # The web framework comes with it.
+        # It imports the web framework.
         from squash_api.pages.report import report_file  # noqa: PLC0415
 
         return report_file(made).encode()
     if chosen == "json":
         return orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
     return report_markdown(made).encode() if chosen == "md" else report_junit(made, level=level)

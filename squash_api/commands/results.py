@@ -1,4 +1,4 @@
-"""Results for a file: a question as options, asked of a service, written whole or not at all."""
+"""Commands that answer a question: its options, asking a service, and writing the result."""
 
 import os
 import sys
@@ -16,18 +16,19 @@ from squash_api.commands.terminal import Command, fail, options_as
 from squash_api.trends.parameters import AGO, OPTIONS, PARAMETERS, Parameter, Place
 
 Output = Annotated[
-    Path | None, typer.Option(help="File to write, whole or not at all; without, standard output.")
+    Path | None,
+    typer.Option(help="File to write, completely or not at all. Default: standard output."),
 ]
-Url = Annotated[str | None, typer.Option(help="Root of a service to ask, not the record.")]
+Url = Annotated[str | None, typer.Option(help="Root of a service to ask instead of the record.")]
 Asked = Sequence[tuple[str, str]]
-"""A question as the query of an address has it: names, each with its text."""
+"""A question as the query of a URL has it: names and texts."""
 
 _TIMEOUT_S = 900.0
 _RETRIES = 5
 
 
 def with_question(place: Place) -> Callable[[Command], Command]:
-    """Give a command the options of a place, in front of its own; `asked` is what they say."""
+    """Give a command the options of a place, before its own; it gets them as `asked`."""
     rows = [PARAMETERS[name] for name in OPTIONS[place]]
     return options_as(
         "asked",
@@ -44,26 +45,19 @@ def _option(row: Parameter, place: Place) -> Any:
 
 
 def _texts(value: Any) -> Sequence[str]:
-    """Return what an option was given as the texts of its parameter."""
+    """Turn the value of an option into texts of its parameter."""
     if value is None or value is False:
         return ()
-    return (
-        value if isinstance(value, list) else [str(value).lower() if value is True else str(value)]
-    )
+    if isinstance(value, list):
+        return value
+    return ["true" if value is True else str(value)]
 
 
 @contextmanager
 def asking(url: str, path: str, *, code: int) -> Iterator[tuple[Wire, httpx.URL]]:
-    """Give the way to a service, and the address of a path there; a failure ends the command.
+    """Connect to a service, and give the URL of a path there; a failure ends the command.
 
-    Parameters
-    ----------
-    url
-        Root of the service.
-    path
-        Without a leading slash.
-    code
-        Exit code for a failure; for a question that cannot be answered it is always 2.
+    `code` is the exit code of a failure; if the question cannot be answered, it is always 2.
     """
     wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
     try:
@@ -77,13 +71,13 @@ def asking(url: str, path: str, *, code: int) -> Iterator[tuple[Wire, httpx.URL]
 
 
 def write(chunks: Iterable[bytes], output: Path | None, *, code: int) -> None:
-    """Write to a file, or without one to standard output; a failure ends the command."""
+    """Write to a file or to standard output; a failure ends the command."""
     try:
         with writing(output) as file:
             for chunk in chunks:
                 file.write(chunk)
     except BrokenPipeError:
-        # Whoever reads has seen enough.
+        # The reader has seen enough.
         raise
     except OSError as error:
         fail(f"{output or 'standard output'}: {error.strerror or error}", code=code)
@@ -91,12 +85,14 @@ def write(chunks: Iterable[bytes], output: Path | None, *, code: int) -> None:
 
 @contextmanager
 def writing(output: Path | None) -> Iterator[BinaryIO]:
-    """Give a file that takes its place when it is whole and on the disk; without, standard output.
+    """Open a file that replaces the previous one once it is complete and on disk.
+
+    Without a file this is standard output.
 
     Raises
     ------
     OSError
-        If it cannot be written; what was there before stays.
+        If it cannot be written; the previous file stays.
     """
     if output is None:
         yield sys.stdout.buffer

@@ -1,53 +1,57 @@
-"""`squash specs`: check and look through metrics packages."""
+"""`squash specs`: check metrics packages, and look things up in them."""
 
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from squash_api.commands.terminal import add_row, fail, failing, make_table, print_json, print_table
+from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.judging.specifications import Specification
-from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
+from squash_api.schema.names import Schema
 
 _Directories = Annotated[
     list[Path], typer.Argument(metavar="DIR", help="Directories of metrics packages.")
 ]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def check(directories: _Directories, *, as_json: _AsJson = False) -> None:
-    """Name all problems in metrics packages, each with file and line.
+def check(directories: _Directories, *, as_json: AsJson = False) -> None:
+    """List problems in metrics packages, with file and line.
 
-    Exit code: 0 none, 1 some, 2 a directory is no metrics package.
+    Exit code: 0 none, 1 some, 2 a directory is not a metrics package.
     """
     package = _load(directories)
     if as_json:
         print_json([_problem_json(problem) for problem in package.problems])
     else:
-        for problem in package.problems:
-            typer.echo(str(problem))
+        _print_problems(package)
         metrics, specifications = len(package.metrics), len(package.specifications)
         counts = f"{metrics} metrics, {specifications} specifications"
         typer.echo(f"{counts}, {len(package.problems)} problems")
     raise typer.Exit(1 if package.problems else 0)
 
 
-def list_specifications(directories: _Directories, *, as_json: _AsJson = False) -> None:
-    """List all specifications with what their bases give them, sorted by name.
+def list_specifications(directories: _Directories, *, as_json: AsJson = False) -> None:
+    """List all specifications, sorted by name.
 
-    Exit code: 0, or 1 if there are problems, so that some may be missing.
+    Each is shown with what its bases give it.
+
+    Exit code: 0 success, 1 there are problems, so specifications may be missing.
     """
     package = _load(directories)
-    documents = [_summary(item) for _, item in sorted(package.specifications.items())]
+    found = [item for _, item in sorted(package.specifications.items())]
     if as_json:
-        print_json(documents)
+        print_json([_summary(item) for item in found])
     else:
-        table = make_table("specification", "test", "level", "tags", "metadata query")
-        for _, item in sorted(package.specifications.items()):
-            query = ", ".join(f"{key}={value}" for key, value in item.metadata_query.items())
-            add_row(table, item.name, _test(item), item.level, " ".join(item.tags), query)
-        print_table(table)
+        print_table(
+            ("specification", "test", "level", "tags", "metadata query"),
+            [
+                (item.name, limit_text(item), item.level, " ".join(item.tags), _query_text(item))
+                for item in found
+            ],
+        )
     if package.problems:
         fail(f"{len(package.problems)} problems: run squash specs check", code=1)
 
@@ -57,13 +61,13 @@ def show(
     *,
     specs: Annotated[
         list[Path],
-        typer.Option(help="Directory of a metrics package; may be given several times."),
+        typer.Option(help="Directory of a metrics package; may be repeated."),
     ],
-    as_json: _AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show a specification, where it is written and what it is built on.
+    """Show a specification, its source and its bases.
 
-    Exit code: 0, or 1 if there is none of that name.
+    Exit code: 0 success, 1 there is no specification of that name.
     """
     package = _load(specs)
     item = package.specifications.get(name)
@@ -83,10 +87,10 @@ def show(
     lines = {
         "metric": f"{item.metric}{f' [{metric.unit}]' if metric and metric.unit else ''}",
         "described": metric.description if metric else "(no such metric)",
-        "test": _test(item),
+        "test": limit_text(item),
         "level": item.level,
         "tags": ", ".join(item.tags) or "none",
-        "applies to": _query_text(item),
+        "applies to": _query_text(item, joint=" = ", end="\n") or "every job",
         "alert": _keys_text(document.get("alert")),
         "expect": _keys_text(document.get("expect")),
         "written in": str(item.source),
@@ -97,13 +101,45 @@ def show(
         typer.echo(f"  {label:<11} {text.replace(chr(10), chr(10) + ' ' * 14)}")
 
 
+def load_sound(
+    directories: list[Path],
+    *,
+    schema: Schema = Schema(),
+    today: date | None = None,
+    refusal: str | None = None,
+) -> MetricsPackage:
+    """Load metrics packages, or end the command: 1 with their problems, 2 if it cannot be done.
+
+    With a `refusal` the problems are an error that begins with it, and the exit code is always 2.
+    """
+    with failing():
+        package = load_metrics_packages(directories, schema=schema, today=today)
+    if package.problems and refusal is not None:
+        fail("\n  ".join([refusal, *map(str, package.problems)]))
+    if package.problems:
+        _print_problems(package)
+        count = len(package.problems)
+        fail(f"the specifications have {count} problems: fix these first", code=1)
+    return package
+
+
+def limit_text(specification: Specification) -> str:
+    """Word the limit in ASCII, with its unit."""
+    criterion = specification.criterion
+    return f"{criterion.words(repr, is_ascii=True)} {criterion.unit}".rstrip()
+
+
 def _load(directories: list[Path]) -> MetricsPackage:
     with failing():
         return load_metrics_packages(directories)
 
 
+def _print_problems(package: MetricsPackage) -> None:
+    for problem in package.problems:
+        typer.echo(str(problem))
+
+
 def _summary(specification: Specification) -> dict[str, Any]:
-    """Return a resolved specification with the keys in alphabetical order."""
     summary = {
         "metadata_query": dict(sorted(specification.metadata_query.items())),
         "metric": specification.metric,
@@ -115,7 +151,7 @@ def _summary(specification: Specification) -> dict[str, Any]:
     return dict(sorted(summary.items()))
 
 
-def _problem_json(problem: Any) -> dict[str, Any]:
+def _problem_json(problem: Problem) -> dict[str, Any]:
     source = problem.source
     return {
         "file": source and source.file,
@@ -124,18 +160,12 @@ def _problem_json(problem: Any) -> dict[str, Any]:
     }
 
 
-def _test(specification: Specification) -> str:
-    criterion = specification.criterion
-    return f"{criterion.words(repr, is_ascii=True)} {criterion.unit}".rstrip()
-
-
-def _query_text(specification: Specification) -> str:
-    terms = [f"{key} = {value}" for key, value in specification.metadata_query.items()]
-    return "\n".join(terms) or "every job"
+def _query_text(specification: Specification, *, joint: str = "=", end: str = ", ") -> str:
+    return end.join(f"{key}{joint}{value}" for key, value in specification.metadata_query.items())
 
 
 def _keys_text(part: dict[str, Any] | None) -> str:
-    return "\n".join(f"{key}: {value}" for key, value in (part or {}).items()) or "as by default"
+    return "\n".join(f"{key}: {value}" for key, value in (part or {}).items()) or "default"
 
 
 def _not_found(name: str, package: MetricsPackage) -> str:

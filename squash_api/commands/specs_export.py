@@ -1,6 +1,5 @@
-"""`squash specs export`: definitions made through the API, written as a metrics package."""
+"""`squash specs export`: definitions made through the API, as a metrics package."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,20 +23,20 @@ def export(
         str | None, typer.Option(help="Only metrics of this verification package.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Those that come from YAML too.")
+        bool, typer.Option("--all", help="Include those that come from YAML.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
 ) -> None:
-    """Write the metrics and specifications made through the API as YAML.
+    """Write definitions from the API as YAML.
 
-    Alerts are made for YAML alone: export, review and commit what shall alert, and name the
-    directory in SQUASH_SPECS. YAML then takes the names over.
+    Only specifications in YAML send alerts. To have alerts, export, review and commit definitions,
+    and name the directory in SQUASH_SPECS. Their names then belong to YAML.
 
-    Exit code: 0, 1 if there is nothing to write or a file is in the way, 2 if it cannot be done.
+    Exit code: 0 success, 1 there is nothing to write or a file exists already, 2 it cannot be done.
     """
-    # Heavy, and `squash --help` does not need it.
-
-    metrics, specifications = _pick(_read(), package, is_everything=everything)
+    with failing(), Site(load_settings()) as site:
+        snapshot = site.definitions.in_force.at(None)
+    metrics, specifications = _pick(snapshot, package, is_everything=everything)
     if not metrics and not specifications:
         where = f" in the package {package}" if package else ""
         fail(f"nothing to write: the API has defined nothing{where}", code=1)
@@ -46,41 +45,36 @@ def export(
     if in_the_way and not force:
         fail(f"{directory} has {', '.join(in_the_way)} already: give --force", code=1)
     try:
-        _write(directory, files)
+        for path, text in sorted(files.items()):
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+            typer.echo(target)
     except OSError as error:
         fail(str(error))
     typer.echo(f"{len(metrics)} metrics, {len(specifications)} specifications")
 
 
-def _read() -> Snapshot:
-    """Return what is defined now in the record that the settings name."""
-    with failing(), Site(load_settings()) as site:
-        return site.definitions.in_force.at(None)
-
-
 def _pick(
     snapshot: Snapshot, package: str | None, *, is_everything: bool
 ) -> tuple[list[Metric], list[Specification]]:
-    """Return what is to be written. What no metrics package can hold is left out, and named."""
+    """Choose what to write. What a metrics package cannot hold is left out, and named."""
+
+    def is_wanted(name: str, origin: str) -> bool:
+        is_chosen = is_everything or origin == "api"
+        return is_chosen and package in (None, name.partition(".")[0])
+
     metrics = [
         defined.content
-        for defined in snapshot.metrics.values()
-        if (is_everything or defined.origin == "api") and package in (None, defined.content.package)
+        for name, defined in snapshot.metrics.items()
+        if is_wanted(name, defined.origin)
     ]
     specifications = [
         defined.content
         for name, defined in snapshot.specifications.items()
-        if (is_everything or defined.origin == "api") and package in (None, name.partition(".")[0])
+        if is_wanted(name, defined.origin)
     ]
     for item in specifications:
         if item.metric not in snapshot.metrics:
             typer.echo(f"left out: {item.name}: its metric is not declared", err=True)
     return metrics, [item for item in specifications if item.metric in snapshot.metrics]
-
-
-def _write(directory: Path, files: Mapping[str, str]) -> None:
-    for path, text in sorted(files.items()):
-        target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        typer.echo(target)

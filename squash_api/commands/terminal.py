@@ -1,16 +1,16 @@
-"""What the commands print, and how they end.
+"""How commands take options, print and end.
 
-They exit with 0 as wished, 1 for a finding or a refusal, 2 for input that cannot be used. Results
-go to standard output; errors, notes and progress bars to standard error.
+Exit codes: 0 success, 1 a finding or a refusal, 2 unusable input. Results go to standard output;
+errors, notes and progress bars to standard error.
 """
 
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, NoReturn, TypeVar, get_args
 
 import typer
 from rich import box
@@ -23,22 +23,33 @@ from squash_api.errors import InvalidInputError, SquashError
 
 Item = TypeVar("Item")
 Command = Callable[..., None]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _WIDTH_OF_A_FILE = 1000
 
 
 def options_as(
-    name: str, options: Mapping[str, Any], *, gather: Callable[[dict[str, Any]], Any] = dict
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    gather: Callable[[dict[str, Any]], Any] = dict,
 ) -> Callable[[Command], Command]:
-    """Give a command options from a table, in front of its own; it gets all of them as `name`.
+    """Give a command options from a table, before its own; it gets them all in one argument.
 
     Parameters
     ----------
+    name
+        The argument of the command.
     options
-        Their types as typer reads them, by name. One that is not given is None, or a flag False.
+        Annotations for typer, by name of the option.
+    defaults
+        Where the default is neither None nor, for a flag, False.
     gather
-        Makes what the command gets of the values by name.
+        Turns the values by name into the argument.
     """
+    known = {key: False for key, kind in options.items() if get_args(kind)[0] is bool}
+    known |= defaults or {}
 
     def decorate(command: Command) -> Command:
         @wraps(command)
@@ -51,12 +62,12 @@ def options_as(
             inspect.Parameter(
                 key,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=False if get_args(kind)[0] is bool else None,
+                default=known.get(key),
                 annotation=kind,
             )
             for key, kind in options.items()
         ]
-        # typer makes the options of these.
+        # From these typer makes the options.
         vars(run)["__signature__"] = signature.replace(parameters=[*first, *own])
         run.__annotations__ = {item.name: item.annotation for item in (*first, *own)}
         return run
@@ -65,7 +76,7 @@ def options_as(
 
 
 def print_error(message: str) -> None:
-    """Print an error; its further lines stay with it."""
+    """Print an error, of one or several lines."""
     typer.echo(f"error: {message}", err=True)
 
 
@@ -77,14 +88,9 @@ def fail(message: str, *, code: int = 2) -> NoReturn:
 
 @contextmanager
 def failing(*, code: int = 2, code_of_input: int | None = None) -> Iterator[None]:
-    """End the command with all that a failure of the project's own says, one thing on a line.
+    """End the command if a `SquashError` is raised, with its message and each detail on a line.
 
-    Parameters
-    ----------
-    code
-        The exit code.
-    code_of_input
-        That for input that cannot be used, if it is another one.
+    `code` is the exit code. Where `code_of_input` is given it is used for unusable input.
     """
     try:
         yield
@@ -99,33 +105,35 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def print_table(table: Table) -> None:
-    """Print a table; where no person reads it, no line is folded to the width of a screen."""
-    _console().print(table)
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    style: Callable[[Sequence[str]], str | None] = lambda _row: None,
+) -> None:
+    """Print rows of plain text, in which square brackets are not markup.
 
-
-def make_table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """Return an empty table; the columns named in `right` are aligned there."""
+    The columns named in `right` are aligned right; `style` chooses the style of a row. Lines are
+    folded to the width of a screen, but not in a file or a pipe.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
-def add_row(table: Table, *cells: str, style: str | None = None) -> None:
-    """Add a row of plain text; square brackets in it are no markup."""
-    table.add_row(*map(Text, cells), style=style)
+    for row in rows:
+        table.add_row(*map(Text, row), style=style(row))
+    _console().print(table)
 
 
 def tracked(items: Sequence[Item], *, what: str) -> Iterator[Item]:
-    """Give items one by one, with a progress bar if there are several and a person is looking."""
+    """Yield items, with a progress bar if there are several and the output is a terminal."""
     is_on_stdout = sys.stdout.isatty()
     console = _console(stderr=not is_on_stdout)
     if len(items) < 2 or not console.is_terminal:
         yield from items
         return
 
-    # A result that goes to a file must not end up above a bar on standard error.
+    # A result that goes to a file must not be redirected above a bar on standard error.
     with Progress(console=console, transient=True, redirect_stdout=is_on_stdout) as progress:
         yield from progress.track(items, description=what)
 
@@ -133,9 +141,9 @@ def tracked(items: Sequence[Item], *, what: str) -> Iterator[Item]:
 def advancing(
     items: Iterable[Item], *, what: str, share: Callable[[], float] | None = None
 ) -> Iterator[Item]:
-    """Give items one by one, with a progress bar on standard error if a person is looking.
+    """Yield items, with a progress bar if standard error is a terminal.
 
-    `share` says how much is done, from 0 to 1; without it the bar only shows that something is.
+    `share` gives the fraction done, 0 to 1; without it the bar only shows activity.
     """
     console = _console(stderr=True)
     if not console.is_terminal:

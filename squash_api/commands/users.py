@@ -1,4 +1,4 @@
-"""`squash user`: accounts, straight in the record; also while the service runs."""
+"""`squash user`: accounts, directly in the record; the service may be running."""
 
 import secrets
 import sys
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from squash_api.accounts.accounts import Accounts
-from squash_api.commands.terminal import add_row, failing, make_table, print_json, print_table
+from squash_api.commands.terminal import AsJson, failing, print_json, print_table
 from squash_api.errors import InvalidInputError
 from squash_api.record.users import UserRow
 from squash_api.settings import load_settings
@@ -30,40 +30,38 @@ def add(
     admin: Annotated[bool, typer.Option("--admin", help="May change everything.")] = False,
     password_stdin: _PasswordStdin = False,
 ) -> None:
-    """Add a user, whatever the settings say of registration."""
+    """Add a user, even if registration is closed."""
     with _accounts() as accounts:
         password = _read_password(is_from_stdin=password_stdin)
         account = accounts.add(name, password, role="admin" if admin else "user")
     typer.echo(f"Added {account.role} {account.name}.")
 
 
-def list_accounts(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
-    """List all users, those who are disabled too."""
+def list_accounts(*, as_json: AsJson = False) -> None:
+    """List all users, including disabled ones."""
     with _accounts() as accounts:
         rows = _all_users(accounts)
     if as_json:
         print_json([_as_json(row) for row in rows])
         return
-    table = make_table("name", "role", "state", "created")
-    for row in rows:
-        state = "disabled" if row.is_disabled else "enabled"
-        add_row(table, row.name, row.role, state, f"{_created(row):%Y-%m-%d}")
-    print_table(table)
+    states = {True: "disabled", False: "enabled"}
+    print_table(
+        ("name", "role", "state", "created"),
+        [(row.name, row.role, states[row.is_disabled], _created(row)[:10]) for row in rows],
+    )
 
 
 def role(
     name: _Name, new_role: Annotated[Literal["user", "admin"], typer.Argument(metavar="ROLE")]
 ) -> None:
-    """Make somebody a user or an admin. Tokens given out before end."""
+    """Make somebody a user or an admin, and end their tokens."""
     with _accounts() as accounts:
         accounts.set_role(name, new_role)
     typer.echo(f"{name} is now {new_role}.")
 
 
 def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
-    """Give somebody another password. Tokens given out before end."""
+    """Change a user's password, and end their tokens."""
     with _accounts() as accounts:
         accounts.get(name)
         accounts.set_password(name, _read_password(is_from_stdin=password_stdin))
@@ -73,20 +71,23 @@ def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
 def disable(
     name: _Name, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
-    """Disable a user for good. The name stays taken, and tokens given out before end."""
+    """Disable a user permanently, and end their tokens.
+
+    The name stays taken.
+    """
     with _accounts() as accounts:
         accounts.get(name)
         if not yes:
             _need_terminal("give --yes")
-            typer.confirm(f"Disable {name} for good?", abort=True, err=True)
+            typer.confirm(f"Disable {name} permanently?", abort=True, err=True)
         accounts.disable(name)
     typer.echo(f"{name} is disabled.")
 
 
 @contextmanager
 def _accounts() -> Iterator[Accounts]:
-    """Give the accounts of the record in the settings; a failure inside ends the command."""
-    # No token is made or read here, so a key that nobody knows will do.
+    """Open the accounts of the record; a failure ends the command."""
+    # No token is made or read here, so any key will do.
     with failing(code=1), Site(load_settings(secret=secrets.token_hex(32))) as site:
         yield site.accounts
 
@@ -103,16 +104,16 @@ def _as_json(row: UserRow) -> dict[str, str | bool]:
         "name": row.name,
         "role": row.role,
         "disabled": row.is_disabled,
-        "created": _created(row).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": _created(row),
     }
 
 
-def _created(row: UserRow) -> datetime:
-    return datetime.fromtimestamp(row.created_ns // 1_000_000_000, UTC)
+def _created(row: UserRow) -> str:
+    return f"{datetime.fromtimestamp(row.created_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _read_password(*, is_from_stdin: bool) -> str:
-    """Return a new password, from standard input or asked for twice without showing it."""
+    """Read a new password from standard input, or ask for it twice without showing it."""
     if is_from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     _need_terminal("give --password-stdin and the password on standard input")
@@ -122,4 +123,4 @@ def _read_password(*, is_from_stdin: bool) -> str:
 
 def _need_terminal(instead: str) -> None:
     if not sys.stdin.isatty():
-        raise InvalidInputError(f"There is no terminal to ask at: {instead}.")
+        raise InvalidInputError(f"There is no terminal: {instead}.")

@@ -1,7 +1,4 @@
-"""What is proposed to be defined, as read from a request.
-
-Changes of definitions: checking what is proposed against the record, and storing it.
-"""
+"""Changes of definitions: reading proposals, checking them against the record, storing them."""
 
 import json
 import time
@@ -31,33 +28,33 @@ from squash_api.verify.units import converter
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A definition that somebody wants; `loc` is its place in the request."""
+    """A definition that is to be stored; `loc` is its place in the request."""
 
     content: Metric | Specification
     loc: tuple[str | int, ...] = ("body",)
 
     @property
     def kind(self) -> Kind:
-        """What is defined."""
+        """Whether it defines a metric or a specification."""
         return "metric" if isinstance(self.content, Metric) else "spec"
 
     @property
     def name(self) -> str:
-        """The name that is defined."""
+        """The name of the metric or specification."""
         return self.content.name
 
     def is_in(self, row: DefinitionRow) -> bool:
-        """Tell whether the record says the very same."""
+        """Tell whether the record has the same definition."""
         return self.text == _text(row.document)
 
     @property
     def text(self) -> str:
-        """The whole definition, the same for the same."""
+        """The whole definition as text; equal definitions have equal texts."""
         return _text(self.content.to_json())
 
 
 def read_proposals(kind: Kind, documents: Sequence[Any], *, schema: Schema) -> list[Proposal]:
-    """Read a list of definitions; one that is there twice counts once.
+    """Read a list of definitions; equal ones count once.
 
     Raises
     ------
@@ -90,7 +87,7 @@ def read_proposal(
     loc: tuple[str | int, ...] = ("body",),
     name: str | None = None,
 ) -> Proposal:
-    """Read one definition; `name` is the one in the address.
+    """Read one definition; `name` is that of the URL.
 
     Raises
     ------
@@ -106,7 +103,7 @@ def read_proposal(
 
 
 def invalid_proposals(details: Sequence[Detail]) -> InvalidInputError:
-    """Return the error that names the first of these problems and holds them all."""
+    """Make the error that names the first of these problems and has all in its `detail`."""
     first = details[0]
     place = ".".join(map(str, first.loc[1:]))
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
@@ -114,7 +111,7 @@ def invalid_proposals(details: Sequence[Detail]) -> InvalidInputError:
 
 
 def _text(document: Any) -> str:
-    # As text, since for Python 1 and true are the same.
+    # As text, since to Python 1 and true are equal.
     return json.dumps(document, sort_keys=True)
 
 
@@ -123,9 +120,9 @@ NOUNS: dict[Kind, str] = {"metric": "metric", "spec": "specification"}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What has become of proposals.
+    """The outcome of proposals.
 
-    `stored` are the names that were stored, `unchanged` counts those that were there already.
+    `stored` has the names that were stored, `unchanged` counts those that existed already.
     `requeued_jobs` counts the jobs that are derived and sent again; `notes` are sentences.
     """
 
@@ -136,7 +133,7 @@ class Change:
 
 
 def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Proposal]:
-    """Return those proposals, all of one kind, whose names are free.
+    """Return the proposals, all of one kind, whose names are free.
 
     Raises
     ------
@@ -171,12 +168,12 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
 
 
 def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
-    """Check that the metrics of specifications are declared, in units that the limits fit.
+    """Check that the metrics of specifications are declared, and that their units convert.
 
     Raises
     ------
     InvalidInputError
-        With every specification that does not in its `detail`.
+        With every wrong specification in its `detail`.
     """
     wanted = [
         (proposal, proposal.content)
@@ -201,9 +198,12 @@ def check_specifications(connection: Connection, proposals: Iterable[Proposal]) 
 
 
 def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, list[str]]:
-    """Return the specifications that would not fit the proposed units of their metrics.
+    """Find specifications whose units do not convert to the proposed units of their metrics.
 
-    They stand in lists by the metric's name.
+    Returns
+    -------
+    dict
+        Their sorted names, by metric.
     """
     units = _changed_units(connection, proposals)
     revisions = newest_revisions(connection, "spec") if units else {}
@@ -218,15 +218,14 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
     return {metric: sorted(names) for metric, names in found.items()}
 
 
-def check_metrics(connection: Connection, proposals: Iterable[Proposal]) -> None:
-    """Check that the specifications that exist fit the units of metrics.
+def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None:
+    """Check that the units of existing specifications convert to those proposed for metrics.
 
     Raises
     ------
     InvalidInputError
-        Naming every specification that does not.
+        With every specification that does not convert in its `detail`.
     """
-    proposals = list(proposals)
     bad = misfits(connection, proposals)
     details = [
         Detail(
@@ -241,7 +240,7 @@ def check_metrics(connection: Connection, proposals: Iterable[Proposal]) -> None
 
 
 def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) -> list[str]:
-    """Return a sentence for each metric whose values so far do not convert to its new unit."""
+    """Make a sentence for each metric whose earlier values do not convert to its new unit."""
     units = _changed_units(connection, proposals)
     before = known_units(connection, units)
     return [
@@ -258,11 +257,11 @@ def store(
     *,
     origin: Origin,
     user_id: int | None = None,
-    withdrawn: Iterable[tuple[Kind, str]] = (),
+    withdrawn: Sequence[tuple[Kind, str]] = (),
 ) -> int:
-    """Store proposals that have been checked, and take definitions away.
+    """Store proposals that have been checked, and withdraw definitions.
 
-    A metric that is declared, or gets another unit, has its jobs derived and sent again.
+    If a metric becomes declared or gets another unit, its jobs are derived and sent again.
 
     Returns
     -------
@@ -270,40 +269,27 @@ def store(
         How many jobs those are.
     """
     changed = _changed_units(connection, proposals)
-    gone = list(withdrawn)
     wanted = [(item.kind, item.name, item.content) for item in proposals]
     rows = [
-        _row(kind, name, content, origin=origin, user_id=user_id)
-        for kind, name, content in [*wanted, *((kind, name, None) for kind, name in gone)]
+        DefinitionRow(
+            kind=kind,
+            name=name,
+            document=None if content is None else content.to_json(),
+            origin=origin,
+            source=None if content is None or content.source is None else str(content.source),
+            user_id=user_id,
+            created_ns=time.time_ns(),
+        )
+        for kind, name, content in [*wanted, *((kind, name, None) for kind, name in withdrawn)]
     ]
     revision = append_definitions(connection, rows)
     declare_metrics(connection, changed)
-    withdraw_metrics(connection, [name for kind, name in gone if kind == "metric"])
+    withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
     return requeue_metrics(connection, changed, request=revision)
 
 
-def _row(
-    kind: Kind,
-    name: str,
-    content: Metric | Specification | None,
-    *,
-    origin: Origin,
-    user_id: int | None,
-) -> DefinitionRow:
-    source = None if content is None else content.source
-    return DefinitionRow(
-        kind=kind,
-        name=name,
-        document=None if content is None else content.to_json(),
-        origin=origin,
-        source=None if source is None else str(source),
-        user_id=user_id,
-        created_ns=time.time_ns(),
-    )
-
-
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
-    """Return the units of those metrics that are not declared, or declared in another unit."""
+    """Return the units of metrics that are not declared yet, or are declared in another unit."""
     units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
     known = current(connection, "metric", names=units)
     return {

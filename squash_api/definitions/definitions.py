@@ -38,16 +38,17 @@ class Definitions:
     Every change is one transaction, and what is wrong with it is raised before anything is stored:
     `InvalidInputError` for what cannot be a definition, `NameTakenError` and `ReadOnlyError` for a
     name that the API or YAML defines differently, `NotFoundError` for an unknown name,
-    `ForbiddenError` for what is another user's.
+    `ForbiddenError` for another user's definition. Whatever is already defined like this is left
+    alone.
 
     Parameters
     ----------
-    record
-        Where they are kept.
     schema
         The names in InfluxDB, which metrics must not collide with.
     metrics
-        Takes in every change of a metric.
+        Refreshed after every change.
+    catch_up
+        Brings the index up to date: only then does it tell which jobs measure a metric.
 
     Attributes
     ----------
@@ -56,12 +57,7 @@ class Definitions:
     """
 
     def __init__(
-        self,
-        record: Record,
-        schema: Schema,
-        metrics: Metrics,
-        *,
-        catch_up: Callable[[], None] | None = None,
+        self, record: Record, schema: Schema, metrics: Metrics, *, catch_up: Callable[[], None]
     ) -> None:
         self._catch_up = catch_up
         self._record = record
@@ -69,66 +65,64 @@ class Definitions:
         self._metrics = metrics
         self.in_force = DefinitionsInForce(record, schema)
 
-    def post_metrics(self, documents: Sequence[Any], account: Account) -> Change:
-        """Declare metrics, all or none; those that are declared so already are left alone."""
-        return self._post(read_proposals("metric", documents, schema=self._schema), account)
-
-    def post_specs(self, documents: Sequence[Any], account: Account) -> Change:
-        """Define specifications, all or none; those that exist so already are left alone."""
-        return self._post(read_proposals("spec", documents, schema=self._schema), account)
-
-    def post_metric(self, name: str, document: Any, account: Account) -> Change:
-        """Declare a metric; one that is declared so already is left alone."""
-        return self._post(
-            [read_proposal("metric", document, name=name, schema=self._schema)], account
+    def post(self, kind: Kind, documents: Sequence[Any], account: Account) -> Change:
+        """Define all of these, or none."""
+        proposals = read_proposals(kind, documents, schema=self._schema)
+        return self._change(
+            lambda connection: select_new(connection, proposals), proposals, account
         )
 
-    def post_spec(self, name: str, document: Any, account: Account) -> Change:
-        """Define a specification of a declared metric; one that exists so already is left alone."""
-        proposal = read_proposal("spec", document, name=name, schema=self._schema)
+    def post_one(self, kind: Kind, name: str, document: Any, account: Account) -> Change:
+        """Define a metric, or a specification of a declared metric."""
+        proposal = read_proposal(kind, document, name=name, schema=self._schema)
 
         def plan(connection: Connection) -> list[Proposal]:
             picked = select_new(connection, [proposal])
-            if picked:
-                _require_metric(connection, name)
+            for item in picked:
+                _require_metric(connection, item)
             return picked
 
         return self._change(plan, [proposal], account)
 
-    def put_metric(self, name: str, document: Any, account: Account) -> Change:
-        """Replace the whole definition of a metric; its owner stays the same."""
-        return self._put(read_proposal("metric", document, name=name, schema=self._schema), account)
+    def put(self, kind: Kind, name: str, document: Any, account: Account) -> Change:
+        """Replace a whole definition; its owner stays the same."""
+        proposal = read_proposal(kind, document, name=name, schema=self._schema)
 
-    def put_spec(self, name: str, document: Any, account: Account) -> Change:
-        """Replace the whole definition of a specification; its owner stays the same."""
-        return self._put(read_proposal("spec", document, name=name, schema=self._schema), account)
+        def plan(connection: Connection) -> list[Proposal]:
+            row = _require(connection, kind, proposal.name)
+            is_same = proposal.is_in(row)
+            if row.origin == "yaml" and is_same:
+                return []
+            _check_rights(connection, row, account)
+            if is_same:
+                return []
+            _require_metric(connection, proposal)
+            return [proposal]
 
-    def delete_metric(self, name: str, account: Account) -> None:
-        """Withdraw a metric. Specifications and measurements stay, and so does its unit."""
-        self._delete("metric", name, account)
+        return self._change(plan, [proposal], account)
 
-    def delete_spec(self, name: str, account: Account) -> None:
-        """Take a specification out of force."""
-        self._delete("spec", name, account)
+    def delete(self, kind: Kind, name: str, account: Account) -> None:
+        """Withdraw a definition. The specifications, measurements and unit of a metric stay."""
 
-    def get_metric(self, name: str) -> Defined[Metric]:
-        """Return a declared metric."""
-        found = self.in_force.at(None).metrics.get(name)
-        if found is None:
-            raise _not_found("metric", name)
-        return found
+        def work(connection: Connection) -> None:
+            _check_rights(connection, _require(connection, kind, name), account)
+            store(connection, [], origin="api", user_id=account.user_id, withdrawn=[(kind, name)])
 
-    def get_spec(self, name: str) -> Defined[Specification]:
-        """Return a specification in force."""
-        found = self.in_force.at(None).specifications.get(name)
-        if found is None:
-            raise _not_found("spec", name)
-        return found
+        self._record.write(work)
+        self._metrics.refresh()
+
+    def get(self, kind: Kind, name: str) -> Defined[Any]:
+        """Return the definition in force."""
+        now = self.in_force.at(None)
+        found: Mapping[str, Defined[Any]] = now.metrics if kind == "metric" else now.specifications
+        if name not in found:
+            raise _not_found(kind, name)
+        return found[name]
 
     def list_metrics(
         self, *, package: str | None = None, after: str | None = None, limit: int
     ) -> list[Defined[Metric]]:
-        """Return at most `limit` declared metrics behind the name `after`, in order."""
+        """List at most `limit` declared metrics after the name `after`, sorted by name."""
         return _page(
             self.in_force.at(None).metrics,
             lambda metric: package is None or metric.package == package,
@@ -146,14 +140,9 @@ class Definitions:
         after: str | None = None,
         limit: int,
     ) -> list[Defined[Specification]]:
-        """Return at most `limit` specifications behind the name `after`, in order.
+        """List at most `limit` specifications after the name `after`, sorted by name.
 
-        Parameters
-        ----------
-        metric, tag
-            Only those that have them.
-        dataset_name, filter_name
-            Only those whose query asks for them, under an alias too.
+        `dataset_name` and `filter_name` are looked for in the metadata query, under an alias too.
         """
         asked = {"dataset_name": dataset_name, "filter_name": filter_name}
         wanted = [
@@ -169,44 +158,11 @@ class Definitions:
         snapshot = self.in_force.at(None)
         return _page(snapshot.specifications, is_wanted, after=after, limit=limit)
 
-    def metrics_in_force(self, revision: int | None) -> Mapping[str, Metric]:
-        """Return the metrics that were declared as of a revision, or are now for None."""
-        return self.in_force.at(revision).declared
-
-    def specifications_in_force(self, revision: int | None) -> Mapping[str, list[Specification]]:
-        """Return the specifications as of a revision, or as of now for None, by metric."""
-        return self.in_force.at(revision).by_metric
-
     def sync_yaml(self, directories: Sequence[Path]) -> YamlChange:
-        """Make the definitions of these metrics packages those of the record.
-
-        Raises
-        ------
-        SettingsError
-            With every problem in the packages; nothing is stored.
-        """
+        """Bring the record in line with these metrics packages."""
         change = sync_yaml(directories, record=self._record, schema=self._schema)
         self._metrics.refresh()
         return change
-
-    def _post(self, proposals: Sequence[Proposal], account: Account) -> Change:
-        return self._change(
-            lambda connection: select_new(connection, proposals), proposals, account
-        )
-
-    def _put(self, proposal: Proposal, account: Account) -> Change:
-        def plan(connection: Connection) -> list[Proposal]:
-            row = _require(connection, proposal.kind, proposal.name)
-            if row.origin == "yaml" and proposal.is_in(row):
-                return []
-            _check_rights(connection, row, account)
-            if proposal.is_in(row):
-                return []
-            if proposal.kind == "spec":
-                _require_metric(connection, proposal.name)
-            return [proposal]
-
-        return self._change(plan, [proposal], account)
 
     def _change(
         self,
@@ -214,9 +170,8 @@ class Definitions:
         proposals: Sequence[Proposal],
         account: Account,
     ) -> Change:
-        """Store those proposals that `plan` picks, or nothing if it raises."""
-        if self._catch_up is not None and any(item.kind == "metric" for item in proposals):
-            # Only an index that is up to date tells which jobs measure the metrics.
+        """Store the proposals that `plan` picks, or nothing if it raises."""
+        if any(item.kind == "metric" for item in proposals):
             self._catch_up()
 
         def check(connection: Connection) -> tuple[list[Proposal], tuple[str, ...]]:
@@ -231,7 +186,7 @@ class Definitions:
             names = tuple(proposal.name for proposal in picked)
             return Change(names, len(proposals) - len(picked), count, notes if count else ())
 
-        # First outside the writer's thread: it shall not wait while astropy is imported for a unit.
+        # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
             picked, _ = check(connection)
         if not picked:
@@ -239,20 +194,6 @@ class Definitions:
         change = self._record.write(work)
         self._metrics.refresh()
         return change
-
-    def _delete(self, kind: Kind, name: str, account: Account) -> None:
-        def work(connection: Connection) -> None:
-            _check_rights(connection, _require(connection, kind, name), account)
-            store(
-                connection,
-                [],
-                origin="api",
-                user_id=account.user_id,
-                withdrawn=[(kind, name)],
-            )
-
-        self._record.write(work)
-        self._metrics.refresh()
 
 
 def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:
@@ -262,8 +203,9 @@ def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:
     return row
 
 
-def _require_metric(connection: Connection, specification: str) -> None:
-    _require(connection, "metric", specification.rpartition(".")[0])
+def _require_metric(connection: Connection, proposal: Proposal) -> None:
+    if isinstance(proposal.content, Specification):
+        _require(connection, "metric", proposal.content.metric)
 
 
 def _check_rights(connection: Connection, row: DefinitionRow, account: Account) -> None:
@@ -287,7 +229,7 @@ def _page(
     after: str | None,
     limit: int,
 ) -> list[Defined[_Content]]:
-    """Return a page of entries that are in the order of their names."""
+    """Cut a page out of entries that are sorted by name."""
     names = list(entries)
     start = 0 if after is None else bisect_right(names, after)
     found = (entries[name] for name in names[start:])

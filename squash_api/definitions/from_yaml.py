@@ -1,6 +1,6 @@
-"""Metrics packages in YAML become definitions of the record, which the API cannot change.
+"""Metrics packages in YAML: bringing the record in line with them, and their specifications' bases.
 
-Where the specifications in force come from: the chain of bases in YAML, or a user of the API.
+The API cannot change what is defined in YAML.
 """
 
 import threading
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 class YamlChange:
     """What YAML has changed in the record.
 
-    `taken_over` are those of the `stored` names that the API had defined; `requeued_jobs` counts
+    `taken_over` has those of the `stored` names that the API had defined; `requeued_jobs` counts
     the jobs that are derived and sent again.
     """
 
@@ -42,20 +42,18 @@ class YamlChange:
 def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) -> YamlChange:
     """Store what differs between these metrics packages and the record, in one transaction.
 
-    What YAML defined before and does not now is withdrawn; what the API defines is left alone,
-    but for the names that YAML defines.
+    What only earlier YAML defined is withdrawn. What the API defines is left alone, except for
+    names that YAML defines too.
 
     Raises
     ------
     SettingsError
         With every problem in the packages; nothing is stored.
     """
-    proposals = _proposals(_load(directories, schema))
-
-    def work(connection: Connection) -> YamlChange:
-        return _store_changes(connection, proposals)
-
-    change = record.write(work)
+    package = _load(directories, schema)
+    proposals = [Proposal(metric) for metric in package.metrics.values()]
+    proposals += [Proposal(specification) for specification in package.specifications.values()]
+    change = record.write(lambda connection: _store_changes(connection, proposals))
     if change != YamlChange():
         _log.info(
             "definitions from YAML have changed",
@@ -68,17 +66,12 @@ def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) ->
 
 
 def _load(directories: Sequence[Path], schema: Schema) -> MetricsPackage:
-    # A mute that ended is for `squash specs check` to say: the service must be able to restart.
+    # `squash specs check` reports mutes that have ended; the service must be able to restart.
     package = load_metrics_packages(directories, schema=schema, today=date.min)
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
-        raise SettingsError(f"SQUASH_SPECS: mend these, then start again:\n{lines}")
+        raise SettingsError(f"SQUASH_SPECS: fix these, then start again:\n{lines}")
     return package
-
-
-def _proposals(package: MetricsPackage) -> list[Proposal]:
-    metrics = [Proposal(metric) for metric in package.metrics.values()]
-    return metrics + [Proposal(found) for found in package.specifications.values()]
 
 
 def _store_changes(connection: Connection, proposals: Sequence[Proposal]) -> YamlChange:
@@ -91,7 +84,11 @@ def _store_changes(connection: Connection, proposals: Sequence[Proposal]) -> Yam
         for name, row in known[kind].items()
         if row.origin == "yaml" and name not in names[kind]
     ]
-    taken_over = [item.name for item in new if _is_from_api(known[item.kind].get(item.name))]
+    taken_over = [
+        item.name
+        for item in new
+        if item.name in known[item.kind] and known[item.kind][item.name].origin == "api"
+    ]
     if not new and not withdrawn:
         return YamlChange()
     _warn(connection, new, taken_over)
@@ -113,13 +110,8 @@ def _is_stored(proposal: Proposal, row: DefinitionRow | None) -> bool:
     )
 
 
-def _is_from_api(row: DefinitionRow | None) -> bool:
-    return row is not None and row.origin == "api"
-
-
-def _warn(connection: Connection, new: Iterable[Proposal], taken_over: Iterable[str]) -> None:
-    """Log what YAML overrules: it has the last word, but nobody shall search for the reason."""
-    new = list(new)
+def _warn(connection: Connection, new: Sequence[Proposal], taken_over: Iterable[str]) -> None:
+    """Log what YAML overrules, so that nobody has to search for the reason."""
     for name in taken_over:
         _log.warning("a definition from the API is overruled by YAML", name=name)
     stored = {item.name for item in new}
@@ -136,19 +128,10 @@ def _warn(connection: Connection, new: Iterable[Proposal], taken_over: Iterable[
 
 
 class SpecificationSources:
-    """Knows what specifications were made from. Safe to use from many threads.
+    """Knows where specifications come from: bases in YAML or users. Safe to use from many threads.
 
-    The files are read when they are asked for first. The record does not keep the bases; so of a
-    specification that has changed in its file since the start, there are none.
-
-    Parameters
-    ----------
-    record
-        Where the definitions are.
-    directories
-        The metrics packages.
-    schema
-        The names in InfluxDB.
+    The metrics packages in `directories` are read at the first question. The record does not keep
+    bases, so a specification whose file has changed since startup has none.
     """
 
     def __init__(self, record: Record, directories: Sequence[Path], schema: Schema) -> None:
@@ -163,11 +146,12 @@ class SpecificationSources:
         if defined.origin != "yaml":
             return ()
         found = self._from_files().get(defined.content.name)
-        is_it = found == defined.content and str(found.source) == defined.source if found else False
-        return found.bases if found is not None and is_it else ()
+        if found is None or found != defined.content or str(found.source) != defined.source:
+            return ()
+        return found.bases
 
     def authors(self, names: Iterable[str]) -> dict[str, str]:
-        """Return who wrote the specifications from the API, as they are now."""
+        """Return the users who last wrote these specifications through the API, by name."""
         wanted = list(names)
         if not wanted:
             return {}
@@ -190,6 +174,6 @@ class SpecificationSources:
         try:
             return load_metrics_packages(self._directories, schema=self._schema).specifications
         except (SettingsError, OSError) as error:
-            # They were there when the service started.
+            # They were readable at startup.
             _log.warning("the metrics packages cannot be read any more", reason=str(error))
             return {}

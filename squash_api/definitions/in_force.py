@@ -40,10 +40,10 @@ class Defined(Generic[_Content]):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that was defined as of a revision, in the order of the names.
+    """Everything that was defined as of a revision, sorted by name.
 
-    `declared` and `by_metric` hold the same as the judge looks it up, by metric. A specification
-    stays in force when its metric is no longer declared.
+    `declared` and `by_metric` have the same for the judge, by metric. A specification stays in
+    force when its metric is no longer declared.
     """
 
     metrics: Mapping[str, Defined[Metric]]
@@ -53,27 +53,19 @@ class Snapshot:
 
 
 class DefinitionsInForce:
-    """Reads the definitions of any revision. Safe to use from many threads.
-
-    Parameters
-    ----------
-    record
-        Where the definitions are.
-    schema
-        What the terms of metadata queries are compared by.
-    """
+    """Reads the definitions of any revision. Safe to use from many threads."""
 
     def __init__(self, record: Record, schema: Schema) -> None:
         self._record = record
         self._schema = schema
         self._lock = threading.Lock()
         self._snapshots: OrderedDict[int, Snapshot] = OrderedDict()
-        # By revision; a row never changes, so neither does what is read from it.
+        # By revision. A row never changes, so neither does what is parsed from it.
         self._metrics: dict[int, Defined[Metric] | None] = {}
         self._specifications: dict[int, Defined[Specification] | None] = {}
 
     def at(self, revision: int | None) -> Snapshot:
-        """Return what was defined as of a revision; for None, what is defined now."""
+        """Return the definitions as of a revision, or of now for None."""
         with self._lock:
             if revision is None or revision not in self._snapshots:
                 with self._record.read() as connection:
@@ -98,7 +90,7 @@ class DefinitionsInForce:
         return Snapshot(metrics, specifications, declared, by_metric)
 
     def _specification_of(self, row: DefinitionRow) -> Defined[Specification] | None:
-        # What was sound when it was stored stays in force, whatever has become a fault since.
+        # It was valid when it was stored, so it stays in force even if the rules have changed.
         document = row.document or {}
         content, faults = parse_specification(
             document, name=row.name, schema=self._schema, kind=kind_of(document)
@@ -124,7 +116,7 @@ def _read(
     parsed: dict[int, Defined[_Content] | None],
     parse: Callable[[DefinitionRow], Defined[_Content] | None],
 ) -> dict[str, Defined[_Content]]:
-    """Return what was defined as of a revision; only rows that are not in `parsed` are read."""
+    """Read the definitions as of a revision; only rows that are not in `parsed` are fetched."""
     revisions = newest_revisions(connection, kind, through=revision)
     if len(parsed) > _MOST_PARSED:
         parsed.clear()

@@ -1,1 +1,1 @@
-"""Delivery: from the record to everyone who waits for jobs, in order, at least once."""
+"""Delivery: from the record to everything that waits for jobs, in order, at least once."""

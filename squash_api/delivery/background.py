@@ -1,6 +1,6 @@
-"""What runs beside the requests: an outlet for each target, the deriver, and further readers.
+"""The readers, which run in threads of their own: the outlets, the deriver, events, the watch.
 
-`OUTLETS` is the table of outlets: another one is a file like `delivery/influxdb.py` and a line.
+`OUTLETS` is the table of outlets; another one is a module like `delivery/influxdb.py` and a line.
 """
 
 import threading
@@ -20,7 +20,7 @@ OUTLETS: Mapping[type, Callable[..., Outlet]] = {InfluxTarget: InfluxOutlet}
 
 
 class Deriving(Reader):
-    """Derives what nobody has asked for yet; how far it has come is in the index itself."""
+    """Derives jobs that nobody has asked for yet. Its cursor is in the index itself."""
 
     def __init__(self, deriver: Deriver) -> None:
         super().__init__(
@@ -31,24 +31,20 @@ class Deriving(Reader):
         self._deriver = deriver
 
     def step(self) -> Wait:
-        """Derive until nothing waits, a little after the first job that did."""
+        """Derive until nothing is left, beginning a little after the first job."""
         self.pause(_POLL_S)
         while not self.is_stopping() and self._deriver.derive_some():
-            # Nobody waits for this: outlets and pages derive what they need. So it leaves most
-            # of the processor to jobs while they come.
+            # Nobody waits for this, since outlets and pages derive what they need. So it leaves
+            # most of the processor to jobs while they arrive.
             if self.was_woken():
                 self.pause(_PAUSE_S)
         return Wait(0.0, _POLL_S)
 
 
 class Background:
-    """Runs readers, each in a thread of its own.
+    """Runs readers, each in its own thread. They start in order and stop in reverse.
 
-    Parameters
-    ----------
-    readers
-        In the order in which they start; they stop in the opposite one. None stands for one that
-        the settings leave out.
+    None stands for a reader that the settings leave out.
     """
 
     def __init__(self, readers: Iterable[Reader | None]) -> None:
@@ -65,16 +61,16 @@ class Background:
             thread.start()
 
     def wake(self) -> None:
-        """Say that a job has been stored."""
+        """Wake the readers that wait for jobs. Called when a job has been stored."""
         for reader in self._waiting_for_jobs:
             reader.wake()
 
     def stop(self) -> None:
-        """End the threads after the round in hand."""
+        """Stop the threads after their current rounds."""
         for reader in reversed(self._readers):
             reader.stop()
         for thread in self._threads:
             thread.join()
-        # Only now: the watch writes through the connections of the outlets.
+        # Not earlier: the watch writes through the connections of the outlets.
         for reader in self._readers:
             reader.close()

@@ -1,4 +1,4 @@
-"""The points of jobs, batch by batch; those of the next jobs are made while a batch is sent."""
+"""Batches of points; the next batch is made while one is being sent."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -23,7 +23,7 @@ MOST_BYTES = 8_000_000
 
 @dataclass(slots=True)
 class Batch:
-    """Points that go out together, and the jobs that they are of."""
+    """Points that are sent together, and for each the job that it belongs to."""
 
     points: list[EncodedPoint] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What the points of a job are made of: its time, finite values in the metrics' units, tags."""
+    """What the points of a job are made of; its values are finite and in the metrics' units."""
 
     time_ns: int
     values: Mapping[str, float]
@@ -39,14 +39,9 @@ class _Content:
 
 
 class PointMaker:
-    """Makes points of jobs. For one thread at a time.
+    """Makes points from jobs. For one thread at a time.
 
-    Parameters
-    ----------
-    record, metrics, deriver
-        Where the jobs come from.
-    squash_url
-        Public root of the service, for the link of each point to its job.
+    Each point links to its job below `squash_url`, the public root of the service.
     """
 
     def __init__(
@@ -59,24 +54,24 @@ class PointMaker:
         self._changes = CodeChangeReader()
 
     def make(self, job_ids: Sequence[int], *, after: int | None) -> Batch:
-        """Make the points of jobs, in the metrics' units of now; deleted jobs have none.
+        """Make the points of jobs, in the metrics' present units; deleted jobs have none.
 
-        The ids ascend. `after` is the job before, where these are all that follow it: then their
-        runs are derived on the way, if nobody has done so.
+        The ids ascend. If these are all jobs that follow the job `after`, their runs are derived
+        too, unless that has been done.
         """
         return self._encode(self._read(job_ids, after=after))
 
     def _read(self, job_ids: Sequence[int], *, after: int | None) -> dict[int, _Content]:
-        """Read what jobs hold, by id, and see to it that their runs are known.
+        """Read the contents of jobs, by id, and derive their runs if necessary.
 
-        Every document is read and given up before the next, which is kinder to the processor.
+        Each document is dropped before the next is read, which is kinder to the processor's caches.
         """
         contents: dict[int, _Content] = {}
         runs: list[Run] = []
         with self._record.read() as connection:
             added = added_measurements(connection, job_ids)
             is_derived = runs_through(connection) >= job_ids[-1]
-            # After that, so that every metric that is met is known.
+            # After that, so that every metric in these jobs is known.
             self._metrics.refresh()
             for row in job_rows(connection, job_ids):
                 if row.body is None:
@@ -98,7 +93,7 @@ class PointMaker:
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:
         batch = Batch()
         with self._record.read() as connection:
-            changed = self._changes.since_run_before(Runs(connection), list(contents))
+            changed = self._changes.since_previous_run(Runs(connection), list(contents))
             for job_id, content in contents.items():
                 changes = changed.get(job_id)
                 points = job_to_points(
@@ -107,7 +102,7 @@ class PointMaker:
                     time_ns=content.time_ns,
                     values=content.values,
                     context=content.context,
-                    code_changes=None if changes is None else changes.told,
+                    code_changes=None if changes is None else changes.in_point,
                 )
                 batch.points.extend(points)
                 batch.owners.extend([job_id] * len(points))
@@ -116,7 +111,7 @@ class PointMaker:
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """Points of the next `jobs` jobs, the last of which is `through`; `has_more` follow."""
+    """Points of the next `jobs` jobs, the last of which is `through`; `has_more` if more follow."""
 
     points: Batch
     jobs: int
@@ -125,16 +120,9 @@ class NewBatch:
 
 
 class ReadAhead:
-    """Makes batches of the jobs that a target has not had, in order. For one thread at a time.
+    """Makes batches of the jobs that a target has not received, in order. For one thread at a time.
 
-    Parameters
-    ----------
-    target
-        Name of the target, which the record knows.
-    record
-        Where the jobs are.
-    points
-        Makes their points. While a batch is made ahead nobody else may use it.
+    While a batch is made ahead, nobody else may use `points`.
     """
 
     def __init__(self, target: str, record: Record, points: PointMaker) -> None:
@@ -145,15 +133,15 @@ class ReadAhead:
         self._ahead: Future[NewBatch | None] | None = None
 
     def is_ahead(self) -> bool:
-        """Tell whether a batch has been made, or is being made, that nobody has taken.
+        """Tell whether a batch that nobody has taken has been made, or is being made.
 
-        It says what was true when it was made: whatever has changed since must reach the target
-        after it, or it must be forgotten.
+        It has the state of when it was made: later changes must reach the target after it, or it
+        must be forgotten.
         """
         return self._ahead is not None
 
     def take(self) -> NewBatch | None:
-        """Return the next batch, made ahead or now; None if the target has had every job."""
+        """Return the next batch, made ahead or now; None if the target has received every job."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             return ahead.result()
@@ -162,17 +150,17 @@ class ReadAhead:
         return self._make(after)
 
     def go_ahead(self, batch: NewBatch) -> None:
-        """Begin to make the batch that follows this one."""
+        """Start to make the batch after this one."""
         self._ahead = self._pool.submit(self._make, batch.through)
 
     def forget(self) -> None:
-        """Drop what was made ahead."""
+        """Drop the batch that was made ahead."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             wait([ahead])
 
     def close(self) -> None:
-        """Drop what was made ahead and end the thread."""
+        """Drop the batch that was made ahead and stop the thread."""
         self._ahead = None
         self._pool.shutdown()
 
@@ -185,7 +173,7 @@ class ReadAhead:
         if not job_ids:
             return None
         through = job_ids[-1]
-        # Before the metrics are looked at: the jobs are sent again should those change later on.
+        # Before the metrics are read: if one changes later, these jobs are sent again.
         is_on_course = self._record.write(
             lambda connection: mark_taken(connection, self._target, after=after, through=through)
         )

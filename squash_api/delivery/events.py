@@ -1,7 +1,6 @@
-"""Events: jobs as they come, for any number of listeners; the record is asked twice a second.
+"""Events: new jobs for many listeners, from a reader that polls the record twice a second.
 
-Asked is the record, not the part of this process that stores jobs: others may store them too. While
-nobody listens nothing is asked.
+It polls the record because other processes may store jobs too, and only while somebody listens.
 """
 
 import asyncio
@@ -15,34 +14,24 @@ from squash_api.record.jobs import JobEvent, events_between, last_job_id
 from squash_api.record.record import Record
 
 MOST_LISTENERS = 500
-"""So many may listen to one process at a time."""
+"""At most so many may listen to one process at a time."""
 
 MOST_MISSED = 1000
-"""A listener who comes back, or is slow, is told of so many jobs at most, the newest."""
+"""A listener who reconnects, or is slow, gets at most so many jobs, the newest."""
 
 _POLL_S = 0.5
 _HEARTBEAT_S = 15.0
 _RETRY_S = 30
 
-# Who begins to listen ends it.
+# The first listener ends it.
 _UNTIL_SOMEBODY_LISTENS = Wait(0.0, 60.0)
 
 
 class JobEvents(Reader):
-    """Tells listeners of new jobs. All listeners are in one event loop, its rounds in a thread.
+    """Sends new jobs to listeners. All listeners are in one event loop; its rounds are in a thread.
 
-    Its cursor is in memory: where the first listener began. Those who come back know their own.
-
-    Parameters
-    ----------
-    record
-        Where the jobs are.
-    deriver
-        Knows how many metrics a job measures.
-    poll_s
-        Time between two questions to the record, in seconds.
-    heartbeat_s
-        Time after which a listener hears that nothing has come, in seconds.
+    Its cursor is in memory and begins with the first listener. Listeners who reconnect have their
+    own. It polls every `poll_s` seconds, and sends a heartbeat after `heartbeat_s` without a job.
     """
 
     waits_for_jobs = False
@@ -58,16 +47,16 @@ class JobEvents(Reader):
         super().__init__(
             "events",
             BackOff(poll_s, poll_s, least_s=poll_s),
-            failure="no news of jobs; it will be tried again",
+            failure="reading new jobs failed; it will be tried again",
         )
         self._record = record
         self._deriver = deriver
         self._poll_s = poll_s
         self._heartbeat_s = heartbeat_s
-        # From here on, all is changed in the event loop alone.
+        # Only the event loop changes these.
         self._listeners = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._came = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._is_closed = False
         # Events of the jobs after `_floor` and through `_last`, deleted jobs left out.
         self._recent: deque[JobEvent] = deque()
@@ -75,46 +64,37 @@ class JobEvents(Reader):
         self._last = 0
 
     def check_room(self) -> None:
-        """Raise if there are too many listeners already.
-
-        Raises
-        ------
-        BusyError
-            If there is no room for another one.
-        """
+        """Raise `BusyError` if there are too many listeners already."""
         if self._listeners >= MOST_LISTENERS:
             raise BusyError("Too many listen already. Try again.", retry_after_s=_RETRY_S)
 
     def let_go(self) -> None:
-        """Let all listeners go, those to come as well. To be called in the event loop."""
+        """End all present and future listening. To be called in the event loop."""
         self._is_closed = True
-        self._tell()
+        self._notify()
 
     async def listen(self, *, after: int | None = None) -> AsyncGenerator[JobEvent | None, None]:
-        """Give each job that comes, by id, and None now and then where none does.
+        """Yield each new job, in order of id, and None from time to time if there is none.
 
-        Parameters
-        ----------
-        after
-            The last job that is known already; without it, only jobs that are still to come.
+        `after` is the last job that is known already; without it, only jobs from now on are sent.
         """
         self._enter()
         try:
-            # At once, so that it is known that somebody listens.
+            # At once: it shows that the listener has been entered.
             yield None
             cursor = await asyncio.to_thread(self._newest) if after is None else after
             while not self._is_closed:
-                came, last = self._came, self._last
+                arrived, last = self._arrived, self._last
                 for item in await self._between(cursor, last):
                     yield item
                 cursor = max(cursor, last)
-                if not await _is_set(came, self._heartbeat_s):
+                if not await _is_set(arrived, self._heartbeat_s):
                     yield None
         finally:
             self._listeners -= 1
 
     def step(self) -> Wait:
-        """Read what has come since the last round, and hand it to the listeners."""
+        """Read the jobs since the last round, and pass them to the listeners."""
         loop = self._loop
         if self._listeners == 0 or loop is None:
             return _UNTIL_SOMEBODY_LISTENS
@@ -140,7 +120,7 @@ class JobEvents(Reader):
         return await asyncio.to_thread(self._read, after, through)
 
     def _take(self, found: list[JobEvent], last: int, newest: int) -> None:
-        """Remember the events of the jobs after `last`, unless somebody has begun anew since."""
+        """Remember the events of the jobs after `last`, unless listening has restarted since."""
         if last != self._last:
             return
         if last == 0 or newest - last > MOST_MISSED:
@@ -150,12 +130,12 @@ class JobEvents(Reader):
         self._last = newest
         while len(self._recent) > MOST_MISSED:
             self._floor = self._recent.popleft().job_id
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        self._came.set()
+    def _notify(self) -> None:
+        self._arrived.set()
         if not self._is_closed:
-            self._came = asyncio.Event()
+            self._arrived = asyncio.Event()
 
     def _newest(self) -> int:
         with self._record.read() as connection:

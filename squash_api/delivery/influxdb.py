@@ -1,6 +1,6 @@
-"""InfluxDB as an outlet: the points of every job, sent again and deleted when somebody asks.
+"""InfluxDB as an outlet: sends the points of every job, and on request again, or deletes them.
 
-It passes over only what InfluxDB refuses for good, which is kept with its reason.
+It skips only points that InfluxDB permanently refuses, which are kept with the reason.
 """
 
 import time
@@ -38,18 +38,9 @@ _log = structlog.get_logger(__name__)
 
 
 class InfluxOutlet(Outlet):
-    """Sends the points of jobs to one InfluxDB.
+    """Sends the points of jobs to one InfluxDB. Nobody else may use `points`.
 
-    Parameters
-    ----------
-    target
-        The InfluxDB.
-    record
-        Where the jobs come from.
-    points
-        Makes their points. Nobody else may use it.
-    transport
-        In place of the network, for tests.
+    `transport` replaces the network in tests.
     """
 
     def __init__(
@@ -66,14 +57,14 @@ class InfluxOutlet(Outlet):
         self._new = ReadAhead(target.name, record, points)
         self._heard = 0.0
 
-    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
-        """Write points that are of no job."""
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
+        """Write points that do not belong to jobs."""
         return deliver(self._client, lines)
 
     def send_some(self) -> Wait:
         """Send one batch of new jobs and one of those to be sent again."""
         try:
-            self._listen()
+            self._ping()
             sent = self._send()
         except InfluxError as error:
             is_refusal = isinstance(error, InfluxRefusedError | InfluxMisconfiguredError)
@@ -83,23 +74,23 @@ class InfluxOutlet(Outlet):
         return GATHER if sent else IDLE
 
     def forget(self) -> None:
-        """Drop the batch that has been made ahead."""
+        """Drop the batch that was made ahead."""
         self._new.forget()
 
     def close(self) -> None:
-        """Close the connections, and end the thread that makes batches ahead."""
+        """Close the connections, and stop the thread that makes batches ahead."""
         self._new.close()
         self._client.close()
 
-    def _listen(self) -> None:
-        """Ask InfluxDB for a sign of life after trouble, or when nothing was sent for long.
+    def _ping(self) -> None:
+        """Ping InfluxDB after trouble, or if nothing has been sent for a while.
 
-        It costs far less than making points for an InfluxDB that is away.
+        It costs far less than making points for an InfluxDB that is unavailable.
         """
         now = time.monotonic()
         if self.is_well and now - self._heard < _LONGEST_SILENCE_S:
             return
-        # What stands in front of it may know no ping: then the next write tells.
+        # A proxy in front of it may not allow a ping: then the next write shows it.
         with suppress(InfluxRefusedError, InfluxMisconfiguredError):
             self._client.ping()
         self._heard = now
@@ -107,8 +98,8 @@ class InfluxOutlet(Outlet):
     def _send(self) -> int:
         """Send one batch of new jobs and one of those to be sent again; return how many.
 
-        Points are deleted when there is less to send than that: an InfluxDB that cannot delete
-        shall not keep jobs from it. Either comes after what has been made before it was asked for.
+        Points are deleted only when there is less to send than that: an InfluxDB that cannot delete
+        must still receive jobs. Batches that were made before a request are sent before it is met.
         """
         sent = self._send_new()
         if self._new.is_ahead():
@@ -178,7 +169,7 @@ class InfluxOutlet(Outlet):
         ]
         for item in quarantined:
             _log.error(
-                "InfluxDB refused a point for good; it is kept in quarantine",
+                "InfluxDB permanently refused a point; it is kept in quarantine",
                 target=self.name,
                 job=item.job_id,
                 measurement=item.measurement,

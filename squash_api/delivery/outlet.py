@@ -1,9 +1,8 @@
-"""An outlet: a reader that sends jobs to a target, in their order, at least once.
+"""An outlet: a reader that sends jobs to a target, in order, at least once.
 
-The row of its name in the record holds its cursor (what it has sent), its lease (of all outlets of
-this name, in whatever process, the one that holds it sends), and its trouble (why nothing goes out,
-as `/readyz` shows it). What is sent, and how, is a class of its own, for instance that of
-`delivery/influxdb.py`.
+The record has a row for each target: the cursor (what has been sent), the lease (of all outlets to
+this target, in any process, only its holder sends), and the trouble (why nothing is being sent, as
+`/readyz` shows it). Subclasses define what is sent, and how.
 """
 
 import threading
@@ -27,33 +26,25 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.record import Record
 
-# Its holder renews it while it lives: another takes over soon after it has died.
+# Its holder renews it while it lives, so another takes over soon after it has died.
 LEASE_NS = 20 * 10**9
 HEARTBEAT_S = 5.0
 
 FIRST_WAIT_S = 0.25
-# An attempt costs: in an outage, jobs that keep coming must not hurry it.
+# Attempts are expensive: in an outage, new jobs must not hasten them.
 _LEAST_WAIT_S = 1.0
 LONGEST_WAIT_S = 5.0
 REFUSED = Wait(30.0, 30.0)
 STANDBY = Wait(0.0, 2.0)
 IDLE = Wait(0.0, 0.25)
-# Jobs that come one by one go out together: a request costs as much as fifty jobs.
+# Jobs that arrive one by one are sent together: a request costs as much as fifty jobs.
 GATHER = Wait(0.03, 0.03)
 
 _log = structlog.get_logger(__name__)
 
 
 class HeldUpError(Exception):
-    """Nothing goes out at the moment, and why.
-
-    Parameters
-    ----------
-    reason
-        The target's words, or what became of the attempt.
-    needs_operator
-        Whether it will not pass by itself.
-    """
+    """Nothing can be sent now, for this reason; `needs_operator` if that will not pass."""
 
     def __init__(self, reason: str, *, needs_operator: bool) -> None:
         super().__init__(reason)
@@ -61,15 +52,7 @@ class HeldUpError(Exception):
 
 
 class Outlet(Reader):
-    """Sends to one target, while it holds the lease of it.
-
-    Parameters
-    ----------
-    name
-        Name of the target; the record gets to know it.
-    record
-        Where the jobs are, and the row of the target.
-    """
+    """Sends to the target of this name while it holds the lease."""
 
     def __init__(self, name: str, record: Record) -> None:
         super().__init__(
@@ -85,30 +68,29 @@ class Outlet(Reader):
 
     @abstractmethod
     def send_some(self) -> Wait:
-        """Send what comes next, and note in the record that it was sent.
+        """Send the next jobs, and note in the record that they were sent.
 
-        Returns `NO_WAIT` if more waits to be sent, `GATHER` after the last, `IDLE` if there was
-        nothing.
+        Returns `NO_WAIT` if more jobs wait, `GATHER` after the last, `IDLE` if there was none.
 
         Raises
         ------
         HeldUpError
-            If the target takes nothing at the moment.
+            If the target accepts nothing at the moment.
         """
 
     @abstractmethod
     def forget(self) -> None:
-        """Drop what has been prepared to be sent: another may send it now."""
+        """Drop what has been prepared to be sent: another outlet may send it now."""
 
-    def write_beside(self, _lines: Sequence[str]) -> list[Rejected]:
-        """Write points that are of no job, as lines, now or never; an outlet may take none.
+    def write_extra(self, _lines: Sequence[str]) -> list[Rejected]:
+        """Write lines that do not belong to jobs, once; by default none is written.
 
         May be called from any thread.
 
         Raises
         ------
         InfluxError
-            If it fails; delivery goes on as if nothing had been.
+            If it fails; that does not concern delivery.
         """
         return []
 
@@ -122,23 +104,23 @@ class Outlet(Reader):
             self._lease.end()
 
     def step(self) -> Wait:
-        """Send one batch, if nobody else does."""
+        """Send one batch, unless another outlet holds the lease."""
         if not self._lease.is_held():
             self.forget()
             return STANDBY
         wait = self.send_some()
         if wait == IDLE and not self.is_well:
-            # Nothing had to be sent to see that it answers.
+            # It answers, although nothing had to be sent: this clears its trouble in the record.
             self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=[]))
         self.is_well = True
         return wait
 
     def is_delivering(self) -> bool:
-        """Tell whether this is the one that sends, and its target was well of late."""
+        """Tell whether this outlet holds the lease, and its last round was successful."""
         return self.is_well and not self.is_stopping() and self._lease.is_held()
 
     def failed(self, error: Exception) -> Wait:
-        """Note in the record and in the log what holds up delivery."""
+        """Note in the record and in the log why nothing can be sent."""
         if not isinstance(error, HeldUpError):
             return super().failed(error)
         trouble = str(error)
@@ -146,14 +128,10 @@ class Outlet(Reader):
         self.is_well = False
         wait = self._back_off.wait()
         if error.needs_operator:
-            # Asking often would only fill the target's log.
+            # More attempts would only fill the target's log.
             wait = REFUSED
-        log(
-            "delivery is held up",
-            target=self.name,
-            reason=trouble,
-            wait_s=round(wait.longest_s, 1),
-        )
+        wait_s = round(wait.longest_s, 1)
+        log("delivery is held up", target=self.name, reason=trouble, wait_s=wait_s)
         try:
             self._record.write(
                 lambda connection: mark_trouble(
@@ -166,15 +144,7 @@ class Outlet(Reader):
 
 
 class Lease:
-    """The right to send to a target. Between `start` and `end` a thread renews it while it is held.
-
-    Parameters
-    ----------
-    target
-        Name of the target, which the record knows.
-    record
-        Where the lease is kept.
-    """
+    """The right to send to a target; between `start` and `end` a thread renews it while held."""
 
     def __init__(self, target: str, record: Record) -> None:
         self._target = target
@@ -189,7 +159,7 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        """Give the lease back, so that a standby need not wait for it to expire."""
+        """Release the lease, so that a standby need not wait for it to expire."""
         self._over.set()
         self._thread.join()
         self._until_ns = 0
@@ -201,14 +171,14 @@ class Lease:
             _log.warning("lease not released; it will expire", target=self._target)
 
     def is_held(self) -> bool:
-        """Take the lease, or tell that it is held already; False if another outlet holds it."""
+        """Tell whether this outlet holds the lease; it takes the lease if it is free."""
         now_ns = time.time_ns()
-        # Asked of the clock: a process that was stopped for a while may have lost it unawares.
+        # By the clock: a process that was suspended may have lost the lease without noticing.
         if now_ns < self._until_ns:
             return True
         with self._record.read() as connection:
             row = get_target(connection, self._target)
-        # A standby asks often: it shall not write each time.
+        # A standby asks often, and must not write each time.
         if row.lease_owner not in (None, self._owner) and row.lease_until_ns >= now_ns:
             self._until_ns = 0
             return False

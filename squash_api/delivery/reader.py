@@ -1,7 +1,6 @@
-"""A reader: a thread that goes through the jobs of the record in rounds, from where it stands.
+"""A reader: a thread that goes through the jobs of the record in rounds, from its cursor on.
 
-Each has a name, a cursor that its own rounds keep, waits between the rounds, and a back-off for
-rounds that fail. `delivery/background.py` runs them.
+Each has a name, waits between its rounds, and a back-off for rounds that fail.
 """
 
 import random
@@ -19,7 +18,7 @@ _log = structlog.get_logger(__name__)
 class Wait(NamedTuple):
     """How long to wait before the next round, in seconds.
 
-    `least_s` in any case; from then on somebody who wakes the reader ends it; `longest_s` in all.
+    At least `least_s`, then until the reader is woken, and at most `longest_s`.
     """
 
     least_s: float
@@ -31,10 +30,10 @@ NO_WAIT = Wait(0.0, 0.0)
 
 @dataclass(slots=True)
 class BackOff:
-    """Waits after failures, in seconds: each twice the one before, up to `longest_s`.
+    """Waits after failures, in seconds: each is twice the previous one, up to `longest_s`.
 
-    A random part, at most the share `jitter`, is taken off. `least_s` of a wait are waited in any
-    case.
+    A wait is shortened by a random fraction of at most `jitter`; waking cannot shorten it to less
+    than `least_s`.
     """
 
     first_s: float
@@ -52,22 +51,10 @@ class BackOff:
 
 
 class Reader(ABC):
-    """Does rounds until told to stop.
-
-    Parameters
-    ----------
-    name
-        Of the reader, and of its thread.
-    back_off
-        Waits after rounds that fail.
-    failure
-        What the log says of such a round.
-    labels
-        What the log says beside it.
-    """
+    """Does rounds until it is stopped. `failure` and `labels` are logged for those that fail."""
 
     waits_for_jobs = True
-    """Whether a stored job shall wake it."""
+    """Whether a stored job wakes it."""
 
     first_wait = NO_WAIT
     """The wait before the first round."""
@@ -79,12 +66,12 @@ class Reader(ABC):
         self._labels = labels
         self._woken = threading.Event()
         self.wake: Callable[[], None] = self._woken.set
-        """Says that there may be something to do. May be called from any thread."""
+        """Ends a wait. May be called from any thread."""
         self._stopped = threading.Event()
 
     @abstractmethod
     def step(self) -> Wait:
-        """Do one round; return the wait before the next. Whatever it raises is a failed round."""
+        """Do one round and return the wait before the next. The round fails if this raises."""
 
     def run(self) -> None:
         """Do rounds until `stop`."""
@@ -93,7 +80,7 @@ class Reader(ABC):
             self._wait(self.round())
 
     def round(self) -> Wait:
-        """Do one round, whatever comes of it; return the wait before the next."""
+        """Do one round, even if it fails, and return the wait before the next."""
         try:
             wait = self.step()
         except Exception as error:  # noqa: BLE001  the thread must outlive whatever one round does
@@ -102,22 +89,22 @@ class Reader(ABC):
         return wait
 
     def failed(self, _error: Exception) -> Wait:
-        """Note that a round has failed; return the wait before the next."""
+        """Note that a round has failed, and return the wait before the next."""
         _log.exception(self._failure, **self._labels)
         return self._back_off.wait()
 
     def was_woken(self) -> bool:
-        """Tell whether somebody has woken it during this round; then that is forgotten."""
+        """Tell whether it has been woken since the last wait or the last call."""
         is_woken = self._woken.is_set()
         self._woken.clear()
         return is_woken
 
     def pause(self, seconds: float) -> None:
-        """Wait in the middle of a round, unless it is to stop."""
+        """Wait in the middle of a round, unless it is stopped."""
         self._stopped.wait(seconds)
 
     def stop(self) -> None:
-        """End `run` after the round in hand. May be called from any thread."""
+        """End `run` after the current round. May be called from any thread."""
         self._stopped.set()
         self._woken.set()
 
@@ -126,7 +113,7 @@ class Reader(ABC):
         return self._stopped.is_set()
 
     def close(self) -> None:  # noqa: B027  most have nothing to close
-        """Close what it holds open, once `run` has ended."""
+        """Close what it has opened, once `run` has ended."""
 
     def _wait(self, wait: Wait) -> None:
         if wait != NO_WAIT:

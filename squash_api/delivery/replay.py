@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from squash_api.errors import NotFoundError, SettingsError
-from squash_api.index.tags_in_force import put_tags
+from squash_api.index.derived import put_tags
 from squash_api.influx.client import InfluxClient
 from squash_api.ingest.stored_job import MAX_ID
 from squash_api.record.deliveries import ensure_targets, request_redelivery, reset_target
@@ -18,7 +18,7 @@ _NO_SUCH_JOB = "One of these jobs does not exist, or has been deleted."
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which jobs to send again: those of these ids, or of these times (ns, ends included)."""
+    """Which jobs to send again: those with these ids, or in this range of times (ns, inclusive)."""
 
     job_ids: tuple[int, ...] = ()
     since_ns: int | None = None
@@ -28,12 +28,12 @@ class Selection:
 def request_replay(
     record: Record, selection: Selection, *, targets: Sequence[InfluxTarget], now_ns: int
 ) -> int:
-    """Ask for jobs to be sent again to the targets; return how many jobs that is.
+    """Request that jobs are sent again to the targets; return how many jobs.
 
     Raises
     ------
     NotFoundError
-        If a job that was named does not exist.
+        If one of the ids is not that of a job.
     """
     names = [target.name for target in targets]
     if any(not 0 < job_id <= MAX_ID for job_id in selection.job_ids):
@@ -53,14 +53,14 @@ def request_replay(
 
 
 def begin_refill(record: Record, *, targets: Sequence[InfluxTarget], schema: Schema) -> None:
-    """Begin every target anew with the first job, and take the present list of tags in force.
+    """Start every target again at the first job, and put the present list of tags in force.
 
     Raises
     ------
     SettingsError
         If one of the databases is not empty.
     InfluxError
-        If one of them cannot be asked.
+        If one of them cannot be reached.
     """
     for target in targets:
         with InfluxClient(target) as client:

@@ -1,1 +1,1 @@
-"""What `squash demo` shows: a service of its own with some weeks of made-up history."""
+"""What `squash demo` shows: a private service with some weeks of made-up history."""

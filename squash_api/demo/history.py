@@ -1,12 +1,8 @@
-"""The software that the made-up runs are made with: packages whose commits change over the days.
+"""Made-up history: a nightly run of `validate_drp` on images of CFHT in g, r and i.
 
-Pure: the same random numbers give the same days.
-
-Some weeks of plausible jobs: a nightly run of `validate_drp` on images of CFHT in g, r and i.
-
-Pure: the same days, time and seed give the same jobs, to the identifiers of their measurements.
-Astrometry and shapes wander and follow the seasons; the photometry has a regression in the middle,
-brought by a change of one package and mended by the next.
+Pure: the same days, time and seed give the same jobs, down to the identifiers of measurements.
+Astrometry and shapes drift and follow the seasons. In the middle the photometry has a regression:
+a change of one package brings it, and the next change of that package fixes it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +15,16 @@ from random import Random
 from squash_api.client import Job, Measurement
 from squash_api.verify.units import astropy_units
 
-_NAMES = (
+PIPELINE = "validate_drp"
+DATASET = "cfht_nightly"
+TEMPERATURE = "camera.AvgCameraBodySurfaceTemp"
+FILTERS = {"g": 1.07, "r": 1.0, "i": 0.96}
+"""The filters, each with the factor on its values."""
+
+CULPRIT = "meas_base"
+"""The package whose change brings the regression, and whose next change fixes it."""
+
+_PACKAGES = (
     "afw",
     "astro_metadata_translator",
     "daf_butler",
@@ -37,32 +42,22 @@ _NAMES = (
 # Most nights bring little, some a lot.
 _CHANGES_A_DAY = (0, 0, 1, 1, 1, 2, 2, 3, 5)
 
-CULPRIT = "meas_base"
-"""The package that brings the regression, and whose next change ends it."""
-
 
 def version_tag(day: date) -> str:
-    """Return the name of the day's build, as the LSST stack names its daily builds."""
+    """Name the build of a day as the LSST stack names its daily builds."""
     return f"d_{day:%Y_%m_%d}"
 
 
 def daily_packages(
     random: Random, *, dates: list[date], culprit_changes: set[int]
 ) -> Iterator[dict[str, dict[str, str]]]:
-    """Yield the packages of each day, by name, as a job's metadata holds them.
+    """Yield the packages of each day, by name, as the metadata of a job holds them.
 
-    Parameters
-    ----------
-    random
-        Where commits and changes come from.
-    dates
-        The days, in order.
-    culprit_changes
-        Indices of the days on which `CULPRIT` changes; on no other day does it.
+    `CULPRIT` changes only on the days whose indices are in `culprit_changes`.
     """
-    commits = {name: _commit(random) for name in _NAMES}
-    versions = {name: version_tag(dates[0]) for name in _NAMES}
-    others = [name for name in _NAMES if name != CULPRIT]
+    commits = {name: _commit(random) for name in _PACKAGES}
+    versions = {name: version_tag(dates[0]) for name in _PACKAGES}
+    others = [name for name in _PACKAGES if name != CULPRIT]
     for index, day in enumerate(dates):
         changed = random.sample(others, random.choice(_CHANGES_A_DAY))
         if index in culprit_changes:
@@ -78,19 +73,13 @@ def daily_packages(
                 "git_branch": "main",
                 "eups_version": versions[name],
             }
-            for name in _NAMES
+            for name in _PACKAGES
         }
 
 
 def _commit(random: Random) -> str:
     return f"{random.getrandbits(160):040x}"
 
-
-PIPELINE = "validate_drp"
-DATASET = "cfht_nightly"
-TEMPERATURE = "camera.AvgCameraBodySurfaceTemp"
-FILTERS = {"g": 1.07, "r": 1.0, "i": 0.96}
-"""The filters, and by what the values of each are larger or smaller."""
 
 _REGRESSION_FACTOR = 2.4
 _FIRST_START = time_of_day(3, 10, tzinfo=UTC)
@@ -104,14 +93,14 @@ _MEMORY = 0.85
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Metrics that move together: the step of their walk and their seasonal swing, both parts."""
+    """Metrics that move together; step of the walk and seasonal swing are fractions of a level."""
 
     step: float
     swing: float
     levels: Mapping[str, tuple[float, str]]
 
 
-# Level and unit. The levels lie near the limits of LPM-17, so that verdicts come and go.
+# Level and unit. The levels are near the limits of LPM-17, so that some values break them.
 _PHOTOMETRY = _Group(
     step=0.03,
     swing=0.05,
@@ -133,13 +122,9 @@ _ASTROMETRY = _Group(
         "AF2_design": (8.6, "%"),
     },
 )
-_SHAPES = _Group(
-    step=0.06,
-    swing=0.08,
-    levels={"TE1": (1.95e-5, ""), "TE2": (0.9e-7, "")},
-)
+_SHAPES = _Group(step=0.06, swing=0.08, levels={"TE1": (1.95e-5, ""), "TE2": (0.9e-7, "")})
 _GROUPS = (_PHOTOMETRY, _ASTROMETRY, _SHAPES)
-# The images are too small for pairs of stars so far apart, as in the real runs on CFHT's images.
+# As in real runs on images of CFHT, which are too small for pairs of stars so far apart.
 _ABSENT = {"AM3": "marcsec"}
 
 
@@ -147,16 +132,9 @@ _ABSENT = {"AM3": "marcsec"}
 class History:
     """Jobs in the order in which they are sent.
 
-    Attributes
-    ----------
-    days
-        The jobs of each day, one per filter, oldest day first, yesterday last.
-    fresh
-        The job of today that is judged, in r.
-    spare
-        A job of today in another filter, to dispatch by hand.
-    regression
-        Indices of the days of the regression.
+    `days` holds the jobs of each day, one per filter, from the oldest day to yesterday. `fresh` is
+    the job of today that is judged, in r; `spare` is one in another filter, to dispatch by hand.
+    `regression` holds the indices of the days of the regression.
     """
 
     days: tuple[tuple[Job, ...], ...]
@@ -166,28 +144,14 @@ class History:
 
 
 def make_history(*, days: int, now: datetime, seed: int) -> History:
-    """Make up the jobs of some days before now, and of today.
-
-    Parameters
-    ----------
-    days
-        How many days with jobs, 1 or more; the last is yesterday, in UTC.
-    now
-        The time of today's jobs, with a zone.
-    seed
-        Another seed gives another history.
-    """
+    """Make up the jobs of today, at `now`, and of the `days` before, one or more. Days are UTC."""
     today = now.astimezone(UTC).date()
     dates = [today - timedelta(days=days - index) for index in range(days + 1)]
     first = days // 2
     regression = range(first, first + max(1, days // 10))
-    packages = list(
-        daily_packages(
-            _random(seed, "packages"),
-            dates=dates,
-            culprit_changes={regression.start, regression.stop},
-        )
-    )
+    culprit_changes = {regression.start, regression.stop}
+    random = _random(seed, "packages")
+    packages = list(daily_packages(random, dates=dates, culprit_changes=culprit_changes))
     walks = {name: _Walks(seed, name, dates=dates, regression=regression) for name in FILTERS}
 
     def job(index: int, name: str, moment: datetime) -> Job:
@@ -202,7 +166,7 @@ def make_history(*, days: int, now: datetime, seed: int) -> History:
 
 
 def run_id_of(job: Job) -> str:
-    """Return the run that a job is of; the jobs of a day share it."""
+    """Look up the run of a job; the jobs of a day share it."""
     run_id: str = job.meta["env"]["run_id"]
     return run_id
 
@@ -224,7 +188,7 @@ class _Walks:
         self._temperature = _walk(_random(seed, "temperature"), count, step=_TEMPERATURE_STEP)
 
     def measurements(self, index: int) -> list[Measurement]:
-        """Return the measurements of a day, by the index of the day."""
+        """Make the measurements of a day, by the index of the day."""
         quantity = astropy_units().Quantity
         random = _random(self._seed, f"{self._name}/day {index}")
         values = self._values(index, random)
@@ -251,7 +215,7 @@ class _Walks:
 
 
 def _meta(name: str, *, moment: datetime, packages: dict[str, dict[str, str]]) -> dict[str, object]:
-    """Return a job's metadata; `env` is that of a data facility."""
+    """Make the metadata of a job; `env` is that of a data facility."""
     tag = version_tag(moment.astimezone(UTC).date())
     run_id = f"{DATASET}-{tag}"
     return {
@@ -278,23 +242,21 @@ def _moments(day: date) -> dict[str, datetime]:
 
 
 def _season(day: date) -> float:
-    """Return 1 on the warmest day of the year, -1 half a year later."""
+    """1 on the warmest day of the year, -1 half a year later."""
     return cos(tau * (day.timetuple().tm_yday - _WARMEST_DAY) / 365.25)
 
 
 def _walk(random: Random, count: int, *, step: float) -> list[float]:
-    """Return a random walk around 0 that is drawn back to it, and so never strays far."""
-    position = random.gauss(0.0, step)
-    walk = []
-    for _ in range(count):
-        walk.append(position)
-        position = _MEMORY * position + random.gauss(0.0, step)
+    """Make a random walk that is drawn back to 0, and so never goes far from it."""
+    walk = [random.gauss(0.0, step)]
+    for _ in range(count - 1):
+        walk.append(_MEMORY * walk[-1] + random.gauss(0.0, step))
     return walk
 
 
 def _random(seed: int, what: str) -> Random:
-    """Return numbers of their own for each purpose, so that none depends on how many others took.
+    """Make random numbers for one purpose, which do not depend on how many others have taken.
 
-    A text as the seed gives the same numbers in every process and on every machine.
+    With a text as the seed they are the same in every process and on every machine.
     """
     return Random(f"{seed}/{what}")

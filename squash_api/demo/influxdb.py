@@ -1,4 +1,4 @@
-"""The InfluxDB of the demo: the one that the environment names, or a private influxd, or none."""
+"""The demo's InfluxDB: the one that the environment names, a private influxd, or none."""
 
 import shutil
 import subprocess
@@ -7,13 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
-from squash_api.demo.processes import HOST, Child, DemoError, Stop, free_port
+from squash_api.demo.processes import HOST, Child, Stop, free_port, running_server
 
 DATABASE = "squash_demo"
 _START_TIMEOUT_S = 30.0
-_ATTEMPTS = 3
 _CREDENTIALS = ("SQUASH_INFLUX_USER", "SQUASH_INFLUX_PASSWORD", "SQUASH_INFLUX_TOKEN")
 
 # Upstream and Debian spell the switch for reporting differently, and ignore the other spelling.
@@ -23,11 +20,11 @@ reporting-enabled = false
 bind-address = "{host}:{rpc_port}"
 
 [meta]
-  dir = "{folder}/meta"
+  dir = "{directory}/meta"
 
 [data]
-  dir = "{folder}/data"
-  wal-dir = "{folder}/wal"
+  dir = "{directory}/data"
+  wal-dir = "{directory}/wal"
 
 [monitor]
   store-enabled = false
@@ -39,45 +36,40 @@ bind-address = "{host}:{rpc_port}"
 
 @dataclass(frozen=True, slots=True)
 class Influx:
-    """An InfluxDB to deliver to: the settings of it, as the service's environment holds them."""
+    """An InfluxDB to deliver to, as the settings of the service name it."""
 
     variables: Mapping[str, str]
     child: Child | None = None
 
     @property
     def url(self) -> str:
-        """Address, without a trailing slash."""
+        """Root URL, without a trailing slash."""
         return self.variables["SQUASH_INFLUX_URL"].rstrip("/")
 
     @property
     def database(self) -> str:
-        """Name of the database."""
+        """Database name."""
         return self.variables["SQUASH_INFLUX_DATABASE"]
 
 
 def given_influx(variables: Mapping[str, str]) -> Influx | None:
-    """Return the InfluxDB that environment variables name, or None.
+    """Read from environment variables which InfluxDB to use; None if they name none.
 
-    Its database is one of the demo's own, unless they name one. `SQUASH_INFLUX_TARGETS` is left
-    out: made-up history has no place in a list of real databases.
+    The demo has a database of its own there, unless they name one. `SQUASH_INFLUX_TARGETS` is
+    ignored: made-up history does not belong in a list of real databases.
     """
     url = variables.get("SQUASH_INFLUX_URL")
     if not url:
         return None
     credentials = {name: variables[name] for name in _CREDENTIALS if variables.get(name)}
     database = variables.get("SQUASH_INFLUX_DATABASE") or DATABASE
-    return Influx(
-        {"SQUASH_INFLUX_URL": url, "SQUASH_INFLUX_DATABASE": database, **credentials},
-    )
+    return Influx({"SQUASH_INFLUX_URL": url, "SQUASH_INFLUX_DATABASE": database, **credentials})
 
 
 def find_influxd(path: str | None = None) -> tuple[str | None, str]:
-    """Look for an influxd of InfluxDB 1.x, on PATH unless told otherwise.
+    """Look for an influxd of InfluxDB 1.x, on PATH or on the search path given.
 
-    Returns
-    -------
-    tuple
-        The program, or None; and its version, or why there is none.
+    Gives the program and its version, or None and the reason why there is none.
     """
     program = shutil.which("influxd", path=path)
     if program is None:
@@ -89,50 +81,31 @@ def find_influxd(path: str | None = None) -> tuple[str | None, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"{program} does not run: {error}"
     if not said.startswith(("InfluxDB v1.", "InfluxDB 1.")):
-        return None, f"{program} is no InfluxDB 1.x: it says {said[:60]!r}"
+        return None, f"{program} is not InfluxDB 1.x: it says {said[:60]!r}"
     return program, said.partition(" (")[0]
 
 
 @contextmanager
-def private_influxd(program: str, *, folder: Path, stop: Stop) -> Iterator[Influx]:
-    """Run an influxd on free loopback ports with its data in the folder; it reports nothing home.
+def private_influxd(program: str, *, directory: Path, stop: Stop) -> Iterator[Influx]:
+    """Run an influxd on free loopback ports with its data in a directory; it reports nothing."""
 
-    Raises
-    ------
-    DemoError
-        If it does not start.
-    """
-    for attempt in range(_ATTEMPTS):
-        port = free_port()
-        with Child(
+    def start(port: int) -> Child:
+        path = directory / "influxdb.conf"
+        text = _CONFIG.format(host=HOST, port=port, rpc_port=free_port(), directory=directory)
+        path.write_text(text, encoding="utf-8")
+        return Child(
             "influxd",
-            command=[program, "-config", str(_write_config(folder, port))],
-            folder=folder,
-            variables={"INFLUXDB_REPORTING_DISABLED": "true", "HOME": str(folder)},
-        ) as child:
-            url = f"http://{HOST}:{port}"
-            try:
-                child.wait_for(lambda url=url: _answers(url), stop=stop, timeout_s=_START_TIMEOUT_S)  # type: ignore[misc]
-            except DemoError:
-                # Another program may have taken a port in between.
-                if attempt + 1 < _ATTEMPTS and not child.is_running():
-                    continue
-                raise
-            yield Influx(
-                {"SQUASH_INFLUX_URL": url, "SQUASH_INFLUX_DATABASE": DATABASE}, child=child
-            )
-            return
+            command=[program, "-config", str(path)],
+            directory=directory,
+            variables={"INFLUXDB_REPORTING_DISABLED": "true", "HOME": str(directory)},
+        )
 
-
-def _write_config(folder: Path, port: int) -> Path:
-    path = folder / "influxdb.conf"
-    text = _CONFIG.format(host=HOST, port=port, rpc_port=free_port(), folder=folder)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/ping", timeout=2, trust_env=False).status_code == 204
-    except httpx.TransportError:
-        return False
+    with running_server(
+        start,
+        choose_port=free_port,
+        path="/ping",
+        is_taken=lambda child, _port: not child.is_running(),
+        stop=stop,
+        timeout_s=_START_TIMEOUT_S,
+    ) as (url, child):
+        yield Influx({"SQUASH_INFLUX_URL": url, "SQUASH_INFLUX_DATABASE": DATABASE}, child=child)

@@ -1,8 +1,8 @@
-"""The processes that the demo starts, and always ends, and being told to stop by a signal.
+"""Starting and ending the demo's processes, and stopping on a signal.
 
-A signal that raised an exception could do so between the start of a process and the note that it
-runs; one that only leaves a mark, looked at between the steps of the demo, cannot. So every process
-that was started is ended.
+A signal handler here only sets a flag, which the demo checks between its steps. A handler that
+raised an exception could do so after a process has started and before that is noted, and the
+process would outlive the demo.
 """
 
 import signal
@@ -11,28 +11,31 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Self
+
+import httpx
 
 HOST = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SLICE_S = 0.1
 _POLL_S = 0.05
 _END_TIMEOUT_S = 15.0
+_ATTEMPTS = 3
 _LOG_LINES = 20
 _LOG_BYTES = 8_000
 
 
 class Stopped(Exception):  # noqa: N818 - no failure: somebody asked for it
-    """The demo was told to stop before it was done."""
+    """Somebody stopped the demo before it was done."""
 
 
 class Stop:
-    """Whether the demo was told to stop."""
+    """Whether somebody has asked the demo to stop."""
 
     def __init__(self) -> None:
-        # An event of `threading` takes a lock, on which a signal handler can wait for ever.
+        # Not a `threading.Event`: a signal handler can wait forever for its lock.
         self.is_requested = False
 
     def request(self) -> None:
@@ -40,12 +43,12 @@ class Stop:
         self.is_requested = True
 
     def check(self) -> None:
-        """Go on, or raise `Stopped`."""
+        """Raise `Stopped` if the demo is to stop."""
         if self.is_requested:
             raise Stopped
 
     def pause(self, seconds: float) -> None:
-        """Sleep, and raise `Stopped` as soon as the demo is told to stop."""
+        """Sleep, and raise `Stopped` as soon as the demo is to stop."""
         end = time.monotonic() + seconds
         self.check()
         while (left_s := end - time.monotonic()) > 0:
@@ -55,54 +58,39 @@ class Stop:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stop]:
-    """Turn Ctrl-C, SIGTERM and a closed terminal into a request to stop. For the main thread.
+    """Turn Ctrl-C, SIGTERM and a closed terminal into a request to stop. Main thread only.
 
-    A signal that is ignored stays so: `nohup` asks for that.
+    A signal that is ignored stays ignored, as `nohup` needs.
     """
     stop = Stop()
-
-    def request(_number: int, _frame: FrameType | None) -> None:
-        stop.request()
-
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, request) for number in heeded}
+    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, lambda *_: stop.request()) for number in handled}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why and, of a process, the end of its log."""
+    """The demo cannot go on. The message says why; for a process it has the end of its log."""
 
 
 class Child:
-    """A process, alive as long as the context; its output goes to a log in `folder`.
+    """A process that lives as long as the context, in the process group of the demo.
 
-    It stays in the demo's process group, so that whoever ends the whole group ends it too.
-
-    Parameters
-    ----------
-    name
-        What messages call it.
-    command
-        The program and its arguments.
-    folder
-        Where it runs and writes its log.
-    variables
-        Its whole environment.
+    It runs in `directory` and writes its log there. `variables` are its whole environment.
     """
 
     def __init__(
-        self, name: str, *, command: Sequence[str], folder: Path, variables: Mapping[str, str]
+        self, name: str, *, command: Sequence[str], directory: Path, variables: Mapping[str, str]
     ) -> None:
         self.name = name
-        self.log = folder / f"{name.replace(' ', '-')}.log"
+        self.log = directory / f"{name.replace(' ', '-')}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                cwd=folder,
+                cwd=directory,
                 env=dict(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -117,11 +105,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Id of the process."""
+        """Process id."""
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Tell whether it has not ended yet."""
+        """Whether it has not ended yet."""
         return self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
@@ -129,7 +117,7 @@ class Child:
         self._process.send_signal(number)
 
     def end(self, *, timeout_s: float | None = None) -> int:
-        """End it in good order, by force if that takes too long; return its exit code."""
+        """Terminate it, and kill it if that takes too long. Gives its exit code."""
         self._process.terminate()
         try:
             return self._process.wait(_END_TIMEOUT_S if timeout_s is None else timeout_s)
@@ -138,32 +126,18 @@ class Child:
             return self._process.wait()
 
     def wait_for(self, is_ready: Callable[[], bool], *, stop: Stop, timeout_s: float) -> None:
-        """Wait until it is ready.
-
-        Raises
-        ------
-        DemoError
-            If it ends instead, or the time is over.
-        Stopped
-            If the demo is told to stop.
-        """
+        """Wait until it is ready; `DemoError` if it ends first, or is not ready in time."""
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             self.check()
             if time.monotonic() > deadline:
                 raise self._error(f"was not ready within {timeout_s:g} s")
             stop.pause(_POLL_S)
-        # Another program may have answered at its address.
+        # It may have been another program that answered at its address.
         self.check()
 
     def check(self) -> None:
-        """Go on if it runs.
-
-        Raises
-        ------
-        DemoError
-            If it has ended.
-        """
+        """Raise `DemoError` if it has ended."""
         code = self._process.poll()
         if code is not None:
             raise self._error(f"has ended with exit code {code}")
@@ -175,8 +149,45 @@ class Child:
         return DemoError(f"{self.name} {what}; the end of its log:\n{end}")
 
 
+@contextmanager
+def running_server(
+    start: Callable[[int], Child],
+    *,
+    choose_port: Callable[[], int],
+    path: str,
+    is_taken: Callable[[Child, int], bool],
+    stop: Stop,
+    timeout_s: float,
+) -> Iterator[tuple[str, Child]]:
+    """Run a server until the context ends; it is ready when it answers at `path`.
+
+    If it does not start because another program has taken its port since the port was chosen
+    (`is_taken`), it is started again on another port. Yields its root URL, without a trailing
+    slash, and its process.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        port = choose_port()
+        url = f"http://{HOST}:{port}"
+        with start(port) as child:
+            try:
+                child.wait_for(partial(_answers, url + path), stop=stop, timeout_s=timeout_s)
+            except DemoError:
+                if left and is_taken(child, port):
+                    continue
+                raise
+            yield url, child
+            return
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
 def free_port() -> int:
-    """Return a loopback port that nobody listens on at the moment."""
+    """Find a loopback port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -184,9 +195,9 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on this loopback port."""
+    """Whether a server could listen on this loopback port."""
     with socket.socket() as probe:
-        # As servers do: a port whose last connections are still closing counts as free.
+        # As servers do: a port counts as free while its last connections are closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

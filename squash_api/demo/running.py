@@ -1,28 +1,43 @@
-"""The service of the demo: where its specifications are, its environment, its start, its user."""
+"""The demo's service: starting it, registering a user, sending jobs and reading the verdicts.
+
+Whatever fails here raises `DemoError`; what fails in the client, `SquashClientError`.
+"""
 
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 import squash_api
-from squash_api.demo.processes import HOST, Child, DemoError, Stop, free_port, is_free
+from squash_api.client import Job, Squash
+from squash_api.demo.processes import (
+    HOST,
+    Child,
+    DemoError,
+    Stop,
+    free_port,
+    is_free,
+    running_server,
+)
 from squash_api.metrics_packages.loading import find_packages
 
-USER = "demo"
+_USER = "demo"
 _USUAL_PORT = 8000
 _START_TIMEOUT_S = 60.0
-_ATTEMPTS = 3
-_SERVE = ("-m", "squash_api", "serve")
+_TIMEOUT_S = 60.0
+_CONNECTIONS = 3
+_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that is ready: its root, without a trailing slash, and its process."""
+    """A service that is ready: its root URL, without a trailing slash, and its process."""
 
     url: str
     child: Child
@@ -36,23 +51,27 @@ class User:
     password: str
 
 
-def find_specs(*, folder: Path, given: Sequence[Path] = ()) -> list[Path]:
-    """Return the metrics packages to load: those given, else all in a folder `specs`.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A job that was sent: its id, its status and its verdicts, both as the service shows them."""
 
-    That folder is looked for in `folder` first, then beside the package, where a checkout has it.
+    job_id: int
+    status: dict[str, Any]
+    verdicts: list[dict[str, Any]]
 
-    Raises
-    ------
-    DemoError
-        If there is none.
+
+def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
+    """Find the metrics packages to load: those given, else all in `specs` of the directory.
+
+    If there are none, `specs` is looked for next to the Python package, where a checkout has it.
     """
     if given:
         missing = [str(path) for path in given if not path.is_dir()]
         if missing:
             raise DemoError(f"--specs: no such directory: {', '.join(missing)}")
         return [path.resolve() for path in given]
-    beside = Path(squash_api.__file__).parent.parent
-    places = [place / "specs" for place in (folder, beside)]
+    checkout = Path(squash_api.__file__).parent.parent
+    places = [place / "specs" for place in (directory, checkout)]
     for place in places:
         found = find_packages(place)
         if found:
@@ -65,12 +84,9 @@ def find_specs(*, folder: Path, given: Sequence[Path] = ()) -> list[Path]:
 
 
 def service_variables(
-    variables: Mapping[str, str], *, folder: Path, specs: Sequence[Path], port: int
+    variables: Mapping[str, str], *, directory: Path, specs: Sequence[Path], port: int
 ) -> dict[str, str]:
-    """Return the environment of the service: the given one without any setting of SQuaSH, and ours.
-
-    The secret is a new one each time.
-    """
+    """Replace all settings of SQuaSH in an environment by those of the demo, with a new secret."""
     kept = {
         name: text for name, text in variables.items() if not name.upper().startswith("SQUASH_")
     }
@@ -79,7 +95,7 @@ def service_variables(
         "SQUASH_URL": f"http://{HOST}:{port}",
         "SQUASH_HOST": HOST,
         "SQUASH_PORT": str(port),
-        "SQUASH_DATABASE_URL": f"sqlite:///{folder}/squash.db",
+        "SQUASH_DATABASE_URL": f"sqlite:///{directory}/squash.db",
         "SQUASH_REGISTRATION": "open",
         "SQUASH_SPECS": ":".join(map(str, specs)),
     }
@@ -88,67 +104,60 @@ def service_variables(
 @contextmanager
 def running_service(
     *,
-    folder: Path,
+    directory: Path,
     port: int | None,
     specs: Sequence[Path],
     variables: Mapping[str, str],
     influx_variables: Mapping[str, str],
     stop: Stop,
 ) -> Iterator[Service]:
-    """Run a service with an empty record in the folder until the context ends.
+    """Run a service with an empty record in a directory until the context ends.
 
     Parameters
     ----------
-    folder
-        Where it runs; no `.env` is there, so none is read.
+    directory
+        Must hold no `.env`, which the service would read.
     port
-        Port to listen on; if None, the usual one or, if that is taken, a free one.
-    specs
-        Metrics packages that it loads.
+        If None, the usual one or, if that is taken, a free one. 0 is any free one.
     variables
-        Environment of this process, of which the settings of SQuaSH are taken out.
+        Environment of this process. The settings of SQuaSH in it are left out.
     influx_variables
         Settings of the InfluxDB to deliver to; empty without one.
-
-    Raises
-    ------
-    DemoError
-        If it does not start, with the end of its log.
     """
-    for attempt in range(_ATTEMPTS):
-        chosen = _choose_port(port)
-        settings = service_variables(variables, folder=folder, specs=specs, port=chosen)
-        with Child(
+
+    def start(chosen: int) -> Child:
+        settings = service_variables(variables, directory=directory, specs=specs, port=chosen)
+        return Child(
             "squash serve",
-            command=[sys.executable, *_SERVE],
-            folder=folder,
+            command=[sys.executable, "-m", "squash_api", "serve"],
+            directory=directory,
             variables={**settings, **influx_variables},
-        ) as child:
-            url = f"http://{HOST}:{chosen}"
-            try:
-                child.wait_for(
-                    lambda url=url: _is_ready(url),  # type: ignore[misc]
-                    stop=stop,
-                    timeout_s=_START_TIMEOUT_S,
-                )
-            except DemoError:
-                # Another program may have taken the port since it was chosen.
-                if port is None and attempt + 1 < _ATTEMPTS and not is_free(chosen):
-                    continue
-                raise
-            yield Service(url, child)
-            return
+        )
+
+    with running_server(
+        start,
+        choose_port=lambda: _choose_port(port),
+        path="/readyz",
+        is_taken=lambda _child, chosen: port is None and not is_free(chosen),
+        stop=stop,
+        timeout_s=_START_TIMEOUT_S,
+    ) as (url, child):
+        yield Service(url, child)
+
+
+def _choose_port(port: int | None) -> int:
+    if port is None:
+        return _USUAL_PORT if is_free(_USUAL_PORT) else free_port()
+    if port == 0:
+        return free_port()
+    if not is_free(port):
+        raise DemoError(f"port {port} is taken: give another with --port, or none")
+    return port
 
 
 def register_user(service: Service) -> User:
-    """Register the demo's user with a password made up here.
-
-    Raises
-    ------
-    DemoError
-        If the service refuses.
-    """
-    user = User(USER, secrets.token_urlsafe(12))
+    """Register the demo's user with a new random password."""
+    user = User(_USER, secrets.token_urlsafe(12))
     try:
         response = httpx.post(
             f"{service.url}/register",
@@ -164,18 +173,53 @@ def register_user(service: Service) -> User:
     return user
 
 
-def _choose_port(port: int | None) -> int:
-    if port is None:
-        return _USUAL_PORT if is_free(_USUAL_PORT) else free_port()
-    if port == 0:
-        return free_port()
-    if not is_free(port):
-        raise DemoError(f"port {port} is taken: give another with --port, or none")
-    return port
+def connect(url: str, user: User, *, stop: Stop) -> Squash:
+    """Log in to the service at a URL, with a client that stops when the demo is to stop."""
+    squash = Squash(
+        url,
+        user.name,
+        user.password,
+        timeout=_TIMEOUT_S,
+        retries=_RETRIES,
+        # A transport of our own asks no proxy for the loopback address.
+        transport=httpx.HTTPTransport(),
+        sleep=stop.pause,
+    )
+    squash.log_in()
+    return squash
 
 
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
+def send_days(squash: Squash, days: Iterable[Sequence[Job]], *, stop: Stop) -> Iterator[int]:
+    """Send days of jobs, and yield how many jobs of each day were accepted.
+
+    The jobs of a day go over several connections at once. The next day begins when the service has
+    them all: code changes depend on the order in which it receives the runs.
+    """
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="dispatch") as pool:
+        for day in days:
+            stop.check()
+            yield len(list(pool.map(lambda job: squash.send(job, strict=True), day)))
+
+
+def judge(squash: Squash, job: Job, *, timeout_s: float = 30.0) -> Judged:
+    """Send a job, wait until it is in InfluxDB if there is one, and fetch its verdicts."""
+    reply = squash.send(job, strict=True)
+    if reply.job_id is None:
+        raise DemoError(f"the service accepted a job without an id: {reply.message}")
+    status = squash.wait(reply, timeout_s=timeout_s)
+    return Judged(reply.job_id, status, squash.report(reply.job_id))
+
+
+def delivery_problems(url: str, judged: Judged) -> list[str]:
+    """Describe what the service at a URL could not deliver to InfluxDB, one sentence each."""
+    problems = []
+    if judged.status.get("status") != "SUCCESS":
+        said = f"{judged.status.get('status')}: {judged.status.get('message')}"
+        problems.append(f"job {judged.job_id} is {said}")
+    answer = httpx.get(f"{url}/readyz", timeout=_TIMEOUT_S, trust_env=False).json()
+    for state in answer.get("targets", {}).values():
+        if state.get("reason"):
+            problems.append(f"InfluxDB is down: {state['reason']}")
+        if state.get("quarantined"):
+            problems.append(f"InfluxDB permanently refused {state['quarantined']} points")
+    return problems

@@ -1,6 +1,7 @@
-"""What changed in the packages between two runs: for a point, for the API, and where to read it."""
+"""What changed in the packages between two runs: as a point has it, as JSON, and as a link."""
 
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,11 @@ from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, is_link
 
 _MOST_REMEMBERED = 1000
 _MOST_SETS = 50
-# Room for the words that stand for the changes that do not fit.
+# Leaves room for the words that count the changes that do not fit.
 _MAX_TEXT_BYTES = MAX_FIELD_TEXT_BYTES - 100
 _URL_SAFE = ":/?#@!$&'*+,;=%~"
 _MARKUP = str.maketrans("", "", "[]<>")
-# Both ways in which GitHub names a repository.
+# Both forms of a GitHub repository's URL.
 _GITHUB = re.compile(
     r"(?:https?://(?:www\.)?github\.com/|git@github\.com:|ssh://git@github\.com/)"
     r"(?P<org>[\w.-]+)/(?P<name>[\w.-]+?)(?:\.git)?/?\Z",
@@ -27,11 +28,11 @@ Packages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class PackageChange:
-    """A package that came, went, or has another commit or repository.
+    """A package that is new, gone, or has another commit or repository.
 
-    `before` and `after` are what names its commit, None where it was or is not there, or has none.
-    `git_url` is its repository now, or that of a package that is gone; `old_git_url` is the one
-    before, if it names none now.
+    `before` and `after` are its commits, None where the package is missing or has none. `git_url`
+    is its repository now, or the previous one of a package that is gone; `old_git_url` is the
+    previous one, if it names none now.
     """
 
     name: str
@@ -44,17 +45,17 @@ class PackageChange:
 
     @property
     def git_sha(self) -> str | None:
-        """What names its commit now, or that of a package that is gone."""
+        """Its commit now, or the last one of a package that is gone."""
         return self.before if self.is_gone else self.after
 
     @property
     def repository(self) -> str | None:
-        """Its repository, the one before if none is named now."""
+        """Its repository, or the previous one if none is named now."""
         return self.git_url or self.old_git_url
 
     @property
     def link(self) -> str | None:
-        """Where to read the changes, or the commit alone; None if there is no such page."""
+        """Where to read the changes, or only the commit; None if there is no such page."""
         return changes_link(self.repository, self.before, self.after)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,57 +75,56 @@ class PackageChange:
 class CodeChanges:
     """What changed since a run: changed and new packages, then those that are gone, each by name.
 
-    `packages` is None if one of both runs has not named its own.
+    `packages` is None if one of the two runs has not named its packages.
     """
 
     previous_run_id: str | None
     packages: tuple[PackageChange, ...] | None
 
     @property
-    def told(self) -> tuple[str, int] | None:
-        """What points tell of them: a text, and how many there are; None if they are not known."""
+    def in_point(self) -> tuple[str, int] | None:
+        """What a point has of them: a text, and how many there are; None if they are not known."""
         return None if self.packages is None else (changes_text(self.packages), len(self.packages))
 
 
 class CodeChangeReader:
-    """Compares runs, remembering what it has read. For one thread at a time.
-
-    Parameters
-    ----------
-    remembers
-        So many runs and differences at most.
-    """
+    """Compares runs. It remembers at most `remembers` runs. Safe to use from many threads."""
 
     def __init__(self, *, remembers: int = _MOST_REMEMBERED) -> None:
         self._most = remembers
+        self._lock = threading.RLock()
         self._runs: dict[int, RunRow] = {}
         self._sets: dict[int, Packages] = {}
         self._differences: dict[tuple[int, int], tuple[PackageChange, ...]] = {}
 
-    def since_run_before(self, runs: Runs, job_ids: Iterable[int]) -> dict[int, CodeChanges | None]:
-        """Return what changed between the run before and that of each of these jobs, by job.
+    def since_previous_run(
+        self, runs: Runs, job_ids: Iterable[int]
+    ) -> dict[int, CodeChanges | None]:
+        """Return what changed between each job's run and the previous one, by job.
 
-        It is None where no run before is known.
+        It is None where no previous run is known.
         """
-        found = runs.of_jobs(job_ids)
-        before = self._runs_before(runs, found.values())
-        pairs = [
-            (before[run.previous_job_id], run)
-            for run in found.values()
-            if run.previous_job_id is not None and run.previous_job_id in before
-        ]
-        self._read_sets(runs, pairs)
-        changes = {run.job_id: self.between(runs, previous, run) for previous, run in pairs}
-        return {job_id: changes.get(job_id) for job_id in found}
+        with self._lock:
+            found = runs.of_jobs(job_ids)
+            before = self._previous_runs(runs, found.values())
+            pairs = [
+                (before[run.previous_job_id], run)
+                for run in found.values()
+                if run.previous_job_id is not None and run.previous_job_id in before
+            ]
+            self._read_sets(runs, pairs)
+            changes = {run.job_id: self.between(runs, previous, run) for previous, run in pairs}
+            return {job_id: changes.get(job_id) for job_id in found}
 
     def between(self, runs: Runs, before: RunRow, after: RunRow) -> CodeChanges:
         """Return what changed from the run of one job to that of another."""
         if before.package_set_id is None or after.package_set_id is None:
             return CodeChanges(before.run_id, None)
         sets = (before.package_set_id, after.package_set_id)
-        return CodeChanges(before.run_id, self._difference(runs, sets))
+        with self._lock:
+            return CodeChanges(before.run_id, self._difference(runs, sets))
 
-    def _runs_before(self, runs: Runs, found: Iterable[RunRow]) -> dict[int, RunRow]:
+    def _previous_runs(self, runs: Runs, found: Iterable[RunRow]) -> dict[int, RunRow]:
         wanted = {run.previous_job_id for run in found if run.previous_job_id is not None}
         known = {number: self._runs[number] for number in wanted & self._runs.keys()}
         read = runs.of_jobs(wanted - known.keys())
@@ -134,7 +134,7 @@ class CodeChangeReader:
         return {**known, **read}
 
     def _read_sets(self, runs: Runs, pairs: Iterable[tuple[RunRow, RunRow]]) -> None:
-        """Read what these runs have to be compared by, unless it is more than is remembered."""
+        """Read the packages of these runs, unless they are more than is remembered."""
         sets = {(before.package_set_id, after.package_set_id) for before, after in pairs}
         unknown = {number for pair in sets - self._differences.keys() for number in pair}
         wanted = [number for number in unknown - self._sets.keys() if number is not None]
@@ -153,7 +153,7 @@ class CodeChangeReader:
         return self._differences[sets]
 
     def _packages(self, runs: Runs, number: int) -> Packages:
-        # A run's packages are compared twice: with those before it, and with those after it.
+        # A run's packages are compared twice: with the previous run's, and with the next one's.
         if number not in self._sets:
             if len(self._sets) >= _MOST_SETS:
                 self._sets.clear()
@@ -162,7 +162,7 @@ class CodeChangeReader:
 
 
 def package_changes(before: Packages, after: Packages) -> tuple[PackageChange, ...]:
-    """Return changed and new packages, then those that are gone, each by name."""
+    """List changed and new packages, then those that are gone, each by name."""
     old = {item["name"]: item for item in before}
     new = {item["name"]: item for item in after}
     found = []
@@ -188,8 +188,8 @@ def package_changes(before: Packages, after: Packages) -> tuple[PackageChange, .
 def changes_text(changes: Sequence[PackageChange]) -> str:
     """Render changes as Markdown: links to commits, with a comma and a space between them.
 
-    A package whose URL is not http or https, or that has no commit, is named only; one that is gone
-    is named with a minus sign in front. What is beyond InfluxDB's longest text is counted.
+    A package whose URL is not http or https, or that has no commit, is only named; one that is gone
+    has a minus sign in front. Those beyond InfluxDB's longest text are counted.
     """
     texts: list[str] = []
     room = _MAX_TEXT_BYTES
@@ -204,10 +204,10 @@ def changes_text(changes: Sequence[PackageChange]) -> str:
 
 
 def changes_link(git_url: str | None, before: str | None, after: str | None) -> str | None:
-    """Return a page about the changes between two commits, or about the one that there is.
+    """Return the URL of a page that compares two commits, or that shows one.
 
-    GitHub compares; of other repositories the commit's page is named as most servers name it. Only
-    http and https addresses are ever returned.
+    GitHub compares; for other repositories it is the commit's page as most servers name it. Only
+    http and https URLs are returned.
     """
     if not git_url or not (before or after):
         return None
@@ -224,12 +224,12 @@ def changes_link(git_url: str | None, before: str | None, after: str | None) -> 
 
 
 def _change_text(change: PackageChange) -> str:
-    """Render one change; nothing in a name or URL can make another link of it."""
+    """Render one change; nothing in a name or URL can change the link."""
     name = clean_text(change.name).translate(_MARKUP)
     if change.is_gone:
         return f"-{name}"
     url = clean_text(change.git_url or "")
     if not change.git_sha or not is_link(url):
         return name
-    address = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
-    return f"[{name}]({quote(address, safe=_URL_SAFE)})"
+    link = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
+    return f"[{name}]({quote(link, safe=_URL_SAFE)})"

@@ -5,13 +5,12 @@ Jobs with the same tags share a set of tags, which never changes.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
-from squash_api.record.bulk import in_chunks, insert_rows
+from squash_api.record.bulk import in_chunks, insert_rows, is_wanted, rows_of, store_documents
 from squash_api.record.tables import job, job_context, tag_set
 from squash_api.schema.names import FIELD_SOURCES, Context
 from squash_api.schema.text import MAX_TEXT_BYTES
@@ -26,7 +25,7 @@ _COLUMNS = (
     *_OWN_COLUMNS,
     "fields",
 )
-# Databases bear no more than some hundred in one condition, nor long ones.
+# Databases accept only some hundred patterns in one condition, and no long ones.
 _MOST_PATTERNS = 50
 _MOST_REMEMBERED_SETS = 10_000
 
@@ -47,7 +46,7 @@ class JobContext:
 
 @dataclass(frozen=True, slots=True)
 class ChangedJob:
-    """A job whose context or measurements are new, or were derived again, or are gone.
+    """A job whose context or measurements are new, derived again or deleted.
 
     `tag_set_id` is None once the job is deleted.
     """
@@ -68,14 +67,9 @@ class SeriesJob:
 
 
 class Contexts:
-    """Reads the contexts of jobs. Those that have been deleted have none.
+    """Reads the contexts of jobs. Deleted jobs have none.
 
-    Parameters
-    ----------
-    connection
-        One state of the record.
-    known
-        Sets of tags that have been read before; those that are read now are added.
+    `known` are sets of tags that have been read before; those that are read now are added.
     """
 
     def __init__(self, connection: Connection, known: TagSets | None = None) -> None:
@@ -86,7 +80,7 @@ class Contexts:
         """Return the contexts of those jobs that have one, by id."""
         found: dict[int, JobContext] = {}
         for chunk in in_chunks(job_ids):
-            rows = self._connection.execute(_CONTEXTS, {"ids": chunk}).all()
+            rows = self._connection.execute(_CONTEXTS, {"wanted": chunk}).all()
             tags = self.tags(row.tag_set_id for row in rows)
             for row in rows:
                 own = {name: getattr(row, name) for name in _OWN_COLUMNS}
@@ -107,11 +101,8 @@ class Contexts:
                 unknown.append(number)
             else:
                 found[number] = tags
-        read: TagSets = {
-            row.id: orjson.loads(row.document)
-            for chunk in in_chunks(unknown)
-            for row in self._connection.execute(_TAG_SETS, {"ids": chunk})
-        }
+        rows = rows_of(self._connection, _TAG_SETS, unknown)
+        read: TagSets = {row.id: orjson.loads(row.document) for row in rows}
         if len(self._known) + len(read) > _MOST_REMEMBERED_SETS:
             self._known.clear()
         self._known.update(read)
@@ -120,16 +111,16 @@ class Contexts:
     def tag_sets_where(
         self,
         tags: Mapping[str, Collection[str]],
-        is_wanted: Callable[[Tags], bool] | None = None,
+        suits: Callable[[Tags], bool] | None = None,
     ) -> TagSets:
         """Return the sets of tags in which each tag has one of its values, by id.
 
-        `is_wanted` may leave out more of them.
+        Only those for which `suits` is true are returned.
         """
         query = select(tag_set.c.id, tag_set.c.document)
         for name, values in tags.items():
             # The document is JSON as orjson writes it, where a tag can only look like this. LIKE
-            # may take small letters for capitals, so that it finds too many.
+            # may ignore case and so find too many.
             if len(values) > _MOST_PATTERNS or max(map(len, values), default=0) > MAX_TEXT_BYTES:
                 continue
             texts = [orjson.dumps({name: value}).decode()[1:-1] for value in values]
@@ -140,7 +131,7 @@ class Contexts:
         for row in self._connection.execute(query):
             document: dict[str, str] = orjson.loads(row.document)
             if all(document.get(name) in values for name, values in tags.items()) and (
-                is_wanted is None or is_wanted(document)
+                suits is None or suits(document)
             ):
                 found[row.id] = document
         return found
@@ -160,7 +151,7 @@ class Contexts:
         direction: Literal["earlier", "later"],
         limit: int,
     ) -> list[SeriesJob]:
-        """Return the jobs with these sets of tags next to a time, the nearest first."""
+        """Return the jobs with these sets of tags just before or after a time, nearest first."""
         time = job_context.c.time_ns
         is_earlier = direction == "earlier"
         found: list[SeriesJob] = []
@@ -180,32 +171,20 @@ class Contexts:
 
     def at(self, times: Iterable[int]) -> dict[int, int]:
         """Return the jobs that have these times (ns), by time."""
-        return {
-            row.time_ns: row.job_id
-            for chunk in in_chunks(times)
-            for row in self._connection.execute(_AT, {"times": chunk})
-        }
+        return {row.time_ns: row.job_id for row in rows_of(self._connection, _AT, times)}
 
     def versions(self, job_ids: Iterable[int]) -> dict[int, int]:
-        """Return a number for each of these jobs that grows when what it says is derived anew."""
-        return {
-            row.job_id: row.version
-            for chunk in in_chunks(job_ids)
-            for row in self._connection.execute(_VERSIONS, {"ids": chunk})
-        }
+        """Return a number for each of these jobs that grows when the job is derived again."""
+        return {row.job_id: row.version for row in rows_of(self._connection, _VERSIONS, job_ids)}
 
     def revisions(self, job_ids: Iterable[int]) -> dict[int, int]:
-        """Return the revision of the definitions at the receipt of each of these jobs."""
-        return {
-            row.id: row.revision
-            for chunk in in_chunks(job_ids)
-            for row in self._connection.execute(_REVISIONS, {"ids": chunk})
-        }
+        """Return the revision of the definitions when each of these jobs was received."""
+        return {row.id: row.revision for row in rows_of(self._connection, _REVISIONS, job_ids)}
 
     def changed(self, *, after: int, limit: int) -> list[ChangedJob]:
-        """Return jobs that have changed after a version, the first change first.
+        """Return jobs that have changed since a version, oldest change first.
 
-        All changes of a version are returned together, even if they are more than `limit`.
+        All changes of a version are returned together, even if there are more than `limit`.
         """
         rows = self._connection.execute(_CHANGED, {"after": after, "limit": limit}).all()
         if len(rows) == limit:
@@ -215,7 +194,7 @@ class Contexts:
         return [ChangedJob(*row) for row in rows]
 
     def newest_version(self) -> int:
-        """Return the version of the last change; 0 if there is none."""
+        """Return the version of the newest change; 0 if there is none."""
         return _newest_version(self._connection)
 
     def first_since(self, received_ns: int) -> int | None:
@@ -228,13 +207,17 @@ class Contexts:
 
 
 def store_contexts(connection: Connection, items: Sequence[JobContext]) -> None:
-    """Store the contexts of jobs, in place of what was there."""
+    """Store the contexts of jobs, replacing those that are there."""
     if not items:
         return
     version = _newest_version(connection) + 1
     ids = [item.job_id for item in items]
     connection.execute(delete(job_context).where(job_context.c.job_id.in_(ids)))
-    sets = _store_tag_sets(connection, items)
+    sets = store_documents(
+        connection,
+        tag_set,
+        [orjson.dumps(item.context.tags, option=orjson.OPT_SORT_KEYS) for item in items],
+    )
     rows = []
     for item, tag_set_id in zip(items, sets, strict=True):
         fields = dict(item.context.fields)
@@ -254,7 +237,7 @@ def store_contexts(connection: Connection, items: Sequence[JobContext]) -> None:
 
 
 def forget_context(connection: Connection, job_id: int) -> None:
-    """Take out what a deleted job said; that it has changed can still be read."""
+    """Delete the context of a deleted job; that it has changed can still be read."""
     version = _newest_version(connection) + 1
     emptied = dict.fromkeys(_COLUMNS[_COLUMNS.index("tag_set_id") :])
     connection.execute(
@@ -266,34 +249,15 @@ def _newest_version(connection: Connection) -> int:
     return int(connection.execute(_NEWEST_VERSION).scalar_one())
 
 
-def _store_tag_sets(connection: Connection, items: Sequence[JobContext]) -> list[int]:
-    """Return the id of each job's set of tags; a set is stored once, however many have it."""
-    digests = [_digest(item.context.tags) for item in items]
-    documents = dict(digests)
-    query = select(tag_set.c.digest, tag_set.c.id).where(tag_set.c.digest.in_(list(documents)))
-    known = {row.digest: row.id for row in connection.execute(query)}
-    new = [{"digest": key, "document": text} for key, text in documents.items() if key not in known]
-    if new:
-        connection.execute(insert(tag_set), new)
-        known = {row.digest: row.id for row in connection.execute(query)}
-    return [known[digest] for digest, _ in digests]
-
-
-def _digest(tags: Mapping[str, Any]) -> tuple[bytes, str]:
-    document = orjson.dumps(tags, option=orjson.OPT_SORT_KEYS)
-    return blake2b(document, digest_size=16).digest(), document.decode()
-
-
 _HAS_CONTEXT = job_context.c.tag_set_id.is_not(None)
-_IS_WANTED = job_context.c.job_id.in_(bindparam("ids", expanding=True))
-_CONTEXTS = select(job_context).where(_IS_WANTED, _HAS_CONTEXT)
-_VERSIONS = select(job_context.c.job_id, job_context.c.version).where(_IS_WANTED, _HAS_CONTEXT)
-_REVISIONS = select(job.c.id, job.c.revision).where(job.c.id.in_(bindparam("ids", expanding=True)))
-_TAG_SETS = select(tag_set.c.id, tag_set.c.document).where(
-    tag_set.c.id.in_(bindparam("ids", expanding=True))
+_CONTEXTS = select(job_context).where(is_wanted(job_context.c.job_id), _HAS_CONTEXT)
+_VERSIONS = select(job_context.c.job_id, job_context.c.version).where(
+    is_wanted(job_context.c.job_id), _HAS_CONTEXT
 )
+_REVISIONS = select(job.c.id, job.c.revision).where(is_wanted(job.c.id))
+_TAG_SETS = select(tag_set.c.id, tag_set.c.document).where(is_wanted(tag_set.c.id))
 _AT = select(job_context.c.time_ns, job_context.c.job_id).where(
-    job_context.c.time_ns.in_(bindparam("times", expanding=True)), _HAS_CONTEXT
+    is_wanted(job_context.c.time_ns), _HAS_CONTEXT
 )
 _NEWEST_VERSION = select(func.coalesce(func.max(job_context.c.version), 0))
 _BY_VERSION = (

@@ -1,8 +1,11 @@
-"""The index of measurements: what jobs come to, stored, taken out, and asked for anew.
+"""What is derived from jobs: stored, deleted, and requested again.
 
-Jobs are derived and sent again when the unit of a metric in them has changed.
+Jobs are derived and sent again when the unit of a metric in them has changed. They are derived
+again when the list of tags has changed; it is kept in the record, because points with other tags
+are other series: writing on with another list would split every series in two.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,10 +26,12 @@ from sqlalchemy import (
     update,
 )
 
+from squash_api.errors import SettingsError
 from squash_api.index.contexts import JobContext, forget_context, store_contexts
-from squash_api.record.bulk import in_chunks, insert_rows
+from squash_api.record.bulk import insert_rows, is_wanted, rows_of
+from squash_api.record.deliveries import has_sent_any
 from squash_api.record.metrics import known_units, metric_ids
-from squash_api.record.record import get_state, set_state
+from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import (
     added_measurement,
     job,
@@ -37,16 +42,18 @@ from squash_api.record.tables import (
     rederivation,
     target,
 )
+from squash_api.schema.names import TAGS, Schema
 
+_TAGS = "tags"
 _DERIVED_THROUGH = "derived_through"
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What one job comes to. `values` are in the metric's unit, None if absent or skipped.
+    """What is derived from one job. `values` are in the metric's unit, None if absent or skipped.
 
     `units` are those of the metrics, and `added` is how many measurements have been added to the
-    job, as they were when it was derived. Without a `context` the job has none.
+    job, as they were when it was derived.
     """
 
     job_id: int
@@ -57,81 +64,58 @@ class Derived:
 
 
 def derived_through(connection: Connection) -> int:
-    """Return the id up to which every job is in the index of measurements."""
+    """Return the id up to which every job is in the index."""
     return int(get_state(connection, _DERIVED_THROUGH) or 0)
 
 
 def store_derived(
     connection: Connection, jobs: Sequence[Derived], *, after: int, through: int
 ) -> bool:
-    """Store what jobs come to, in the order of their ids.
+    """Store what is derived from jobs, which are in order of id; their runs are stored before.
 
-    Their runs are known already. Returns False, with nothing stored, if meanwhile somebody else has
-    derived jobs after `after`, or what these come from has changed.
+    Returns False, with nothing stored, if meanwhile somebody else has derived jobs after `after`,
+    or the jobs have changed.
     """
     if derived_through(connection) != after or _have_changed(connection, jobs):
         return False
-    _insert_measurements(connection, jobs)
-    _store_contexts(connection, jobs)
-    _correct_counts(connection, jobs)
+    _store(connection, jobs)
     set_state(connection, _DERIVED_THROUGH, str(through))
     return True
 
 
 def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> bool:
-    """Store the measurements of derived jobs anew, and strike the jobs off the list for it.
+    """Replace what was derived from jobs, which then no longer wait for it.
 
-    Returns False, with nothing stored, if what they come from has changed meanwhile.
+    Returns False, with nothing stored, if the jobs have changed meanwhile.
     """
     if _have_changed(connection, jobs):
         return False
     for item in jobs:
         _delete_measurements(connection, item.job_id, item.values)
-    _insert_measurements(connection, jobs)
-    _store_contexts(connection, jobs)
-    _correct_counts(connection, jobs)
+    _store(connection, jobs)
     ids = [item.job_id for item in jobs]
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
     return True
 
 
 def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Ask for the measurements of jobs to be derived again, if they have been derived at all."""
+    """Request that jobs are derived again, if they have been derived at all."""
     through = derived_through(connection)
-    asked = set(
-        connection.execute(
-            select(rederivation.c.job_id).where(rederivation.c.job_id.in_(job_ids))
-        ).scalars()
-    )
+    asked = set(connection.execute(_WAITING, {"wanted": list(job_ids)}).scalars())
     rows = [{"job_id": item} for item in sorted(set(job_ids) - asked) if item <= through]
     if rows:
         connection.execute(insert(rederivation), rows)
 
 
-def rederive_all(connection: Connection) -> None:
-    """Ask for every job in the index to be derived again: the list of tags is another."""
-    asked = select(rederivation.c.job_id)
-    connection.execute(
-        insert(rederivation).from_select(
-            ["job_id"],
-            select(job.c.id).where(
-                job.c.id <= derived_through(connection),
-                job.c.deleted_ns.is_(None),
-                job.c.id.not_in(asked),
-            ),
-        )
-    )
-
-
 def oldest_unindexed_ns(connection: Connection) -> int | None:
-    """Return when a job was received that is not in the index, the oldest; None if all are."""
+    """Return when the oldest job that is not in the index was received; None if all are in it."""
     waiting = connection.execute(
         select(job.c.received_ns)
         .where(job.c.id > derived_through(connection), job.c.deleted_ns.is_(None))
         .order_by(job.c.id)
         .limit(1)
     ).scalar_one_or_none()
-    # Jobs of a record that is older than the contexts.
+    # Jobs of a record from before there were contexts.
     bare = connection.execute(
         select(job.c.received_ns)
         .select_from(rederivation)
@@ -145,47 +129,43 @@ def oldest_unindexed_ns(connection: Connection) -> int | None:
 
 
 def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
-    """Return jobs whose measurements are to be derived again, those deleted left out."""
-    rows = connection.execute(
+    """Return jobs that are to be derived again, without those that have been deleted."""
+    query = (
         select(rederivation.c.job_id)
         .join(job, job.c.id == rederivation.c.job_id)
         .where(job.c.deleted_ns.is_(None))
         .order_by(rederivation.c.job_id)
         .limit(limit)
     )
-    return [row.job_id for row in rows]
+    return list(connection.execute(query).scalars())
 
 
 def waiting_for_rederivation(connection: Connection, job_ids: Iterable[int]) -> set[int]:
-    """Return those of these jobs whose values may be in a unit that is no more."""
+    """Return those of these jobs whose values may be in an old unit."""
     if connection.execute(_FIRST_WAITING).first() is None:
         return set()
-    return {
-        found
-        for chunk in in_chunks(job_ids)
-        for found in connection.execute(_WAITING, {"jobs": chunk}).scalars()
-    }
+    return {row.job_id for row in rows_of(connection, _WAITING, job_ids)}
 
 
 _FIRST_WAITING = select(rederivation.c.job_id).limit(1)
-_WAITING = select(rederivation.c.job_id).where(
-    rederivation.c.job_id.in_(bindparam("jobs", expanding=True))
-)
+_WAITING = select(rederivation.c.job_id).where(is_wanted(rederivation.c.job_id))
 
 
 def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str]) -> None:
-    """Take a deleted job out of the index; other runs that compare with it keep its packages."""
+    """Remove a deleted job from the index; its packages stay, for runs that compare with it."""
     _delete_measurements(connection, job_id, metrics)
     forget_context(connection, job_id)
     connection.execute(delete(rederivation).where(rederivation.c.job_id == job_id))
 
 
-def _store_contexts(connection: Connection, jobs: Sequence[Derived]) -> None:
+def _store(connection: Connection, jobs: Sequence[Derived]) -> None:
+    _insert_measurements(connection, jobs)
     store_contexts(connection, [item.context for item in jobs if item.context is not None])
+    _correct_counts(connection, jobs)
 
 
 def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
-    """Tell whether a job was deleted or added to, or a metric has another unit, meanwhile."""
+    """Tell whether meanwhile a job was deleted or added to, or a metric has another unit."""
     ids = [item.job_id for item in jobs]
     kept = select(func.count()).where(job.c.id.in_(ids), job.c.deleted_ns.is_(None))
     if connection.execute(kept).scalar_one() != len(ids):
@@ -250,7 +230,7 @@ def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> Non
 
 
 def requeue_metrics(connection: Connection, names: Iterable[str], *, request: int) -> int:
-    """Ask for the jobs that measure these metrics to be derived and sent to every target again.
+    """Request that the jobs that measure these metrics are derived, and sent everywhere, again.
 
     Jobs may have been sent before they are in the index: all of those are sent again.
 
@@ -262,7 +242,7 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
     Returns
     -------
     int
-        How many jobs there are, those deleted left out.
+        How many jobs there are, without those that have been deleted.
     """
     wanted = sorted(metric_ids(connection, names).values())
     if not wanted:
@@ -282,16 +262,15 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
 
 
 def _rederive(connection: Connection, affected: Select[tuple[int]]) -> None:
-    jobs = affected.subquery()
-    is_asked = exists().where(rederivation.c.job_id == jobs.c.job_id)
+    asked = select(rederivation.c.job_id)
     connection.execute(
-        insert(rederivation).from_select(["job_id"], select(jobs.c.job_id).where(~is_asked))
+        insert(rederivation).from_select(["job_id"], affected.where(job.c.id.not_in(asked)))
     )
 
 
 def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request: int) -> None:
-    # Another number in any case: an outlet that is sending the job in the old unit strikes off
-    # the request it knows, not this one.
+    # The number always changes: an outlet that is sending the job in the old unit then deletes
+    # only the request that it knows.
     number = literal(request, BigInteger)
     raised = case((redelivery.c.request < number, number), else_=redelivery.c.request + 1)
     connection.execute(
@@ -309,3 +288,52 @@ def _redeliver(connection: Connection, affected: Select[tuple[int]], *, request:
             .where(~is_asked),
         )
     )
+
+
+def check_tags(record: Record, schema: Schema) -> None:
+    """Store the list of tags at startup; refuse another once points have been written.
+
+    Raises
+    ------
+    SettingsError
+        If the list has changed since then.
+    """
+
+    def work(connection: Connection) -> Sequence[str]:
+        kept = get_state(connection, _TAGS)
+        if kept is None or not has_sent_any(connection):
+            put_tags(connection, schema)
+            return schema.tags
+        tags: list[str] = json.loads(kept)
+        return tags
+
+    kept = record.write(work)
+    if set(kept) != set(schema.tags):
+        raise SettingsError(
+            f"SQUASH_TAGS: the points in InfluxDB were written with the tags {', '.join(kept)}; "
+            f"the settings say {', '.join(schema.tags)}. Set it back, or empty the databases and "
+            "run: squash replay --into-empty"
+        )
+
+
+def schema_of(record: Record, settings: Schema) -> Schema:
+    """Return the schema of the record; that of the settings if it is new.
+
+    For commands that only read: the settings of a shell need not be those of the service.
+    """
+    with record.read() as connection:
+        kept = get_state(connection, _TAGS)
+    if kept is None:
+        return settings
+    return Schema(tuple(name for name in json.loads(kept) if name not in TAGS))
+
+
+def put_tags(connection: Connection, schema: Schema) -> None:
+    """Store the list of tags that points are written with from now on."""
+    kept = get_state(connection, _TAGS)
+    if kept is not None and set(json.loads(kept)) != set(schema.tags):
+        everything = select(job.c.id).where(
+            job.c.id <= derived_through(connection), job.c.deleted_ns.is_(None)
+        )
+        _rederive(connection, everything)
+    set_state(connection, _TAGS, json.dumps(schema.tags))

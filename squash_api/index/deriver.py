@@ -1,6 +1,6 @@
-"""Deriving from the jobs, in batches, what is looked up in them: runs, packages, measurements.
+"""Derives the index from the jobs, in batches: runs, packages, measurements and contexts.
 
-Nothing that a client was promised rests on this; whatever is not yet derived is derived on read.
+No promise to a client depends on it: whatever is not yet derived is derived on read.
 """
 
 import threading
@@ -26,23 +26,14 @@ from squash_api.record.metrics import Metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import RUN_ID, TAG_SOURCES, Context
 from squash_api.schema.text import clean_text, tag_text
-from squash_api.verify.metrics import KnownMetric
 
-# One transaction holds the lock of SQLite while its rows go in: small, so that no 202 waits long.
+# A transaction holds SQLite's lock while it inserts: it is small, so that no 202 waits long.
 _BATCH = 250
 _BATCH_BYTES = 8_000_000
 
 
 class Deriver:
-    """Derives jobs in the order of their ids. Safe to use from many threads.
-
-    Parameters
-    ----------
-    record
-        Where the jobs are.
-    metrics
-        The metrics in force.
-    """
+    """Derives jobs in order of id. Safe to use from many threads."""
 
     def __init__(self, record: Record, metrics: Metrics) -> None:
         self._record = record
@@ -60,26 +51,26 @@ class Deriver:
             pass
 
     def derive_some(self) -> bool:
-        """Derive the next batch of each that waits; False if nothing does."""
+        """Derive the next batch of runs, of new jobs and of changed jobs; False if none waits."""
         with self._record.read() as connection:
             last = last_job_id(connection)
         has_runs = self._runs_some(last)
         with self._record.read() as connection:
             through = runs_through(connection)
         has_index = self._index_some(through)
-        # However many jobs come, those whose metrics have changed have their turn too.
+        # However many jobs arrive, those whose metrics have changed have their turn too.
         has_changed = self.rederive_some()
         return has_runs or has_index or has_changed
 
     def derive_runs_through(self, job_id: int) -> None:
-        """Derive the runs of every job up to this one; delivery needs no more."""
+        """Derive the runs of every job up to this one, which is all that delivery needs."""
         while self._runs_some(job_id):
             pass
 
     def store_runs(self, runs: Sequence[Run], *, after: int, through: int) -> None:
-        """Store the runs of all jobs after one up to another, made by `run_of`.
+        """Store the runs, made by `run_of`, of all jobs after one up to another.
 
-        Should somebody else have stored some of them meanwhile, only the others are.
+        Runs that somebody else has stored meanwhile are left out.
         """
         with self._runs_lock:
             with self._record.read() as connection:
@@ -97,11 +88,12 @@ class Deriver:
             if batch is None:
                 return False
             self._metrics.refresh()
-            runs = [
-                self._run_of(row, batch.added.get(row.job_id, []))
-                for row in batch.rows
-                if row.body is not None
-            ]
+            runs = []
+            for row in batch.rows:
+                if row.body is not None:
+                    job = document_of(row, batch.added.get(row.job_id, []))
+                    context = self._metrics.schema.context(job.meta)
+                    runs.append(self.run_of(row.job_id, job, context))
             self._record.write(partial(_store, store_runs, runs, batch))
             return True
 
@@ -115,7 +107,7 @@ class Deriver:
             return True
 
     def _read_batch(self, progress: Callable[[Connection], int], job_id: int) -> "_Batch | None":
-        """Return the next jobs up to one that are not derived, or None if all are."""
+        """Read the next jobs, up to one, that are not derived; None if all are."""
         with self._record.read() as connection:
             after = progress(connection)
             rows = (
@@ -129,14 +121,14 @@ class Deriver:
         return _Batch(after, rows, added) if rows else None
 
     def rederive_some(self) -> bool:
-        """Derive some of those jobs again whose metrics have changed; False if there are none."""
+        """Derive some of the jobs again whose metrics have changed; False if there are none."""
         with self._index_lock:
             with self._record.read() as connection:
                 ids = jobs_to_rederive(connection, limit=_BATCH)
             return self._rederive(ids) > 0
 
     def rederive(self, job_ids: Sequence[int]) -> None:
-        """Derive these jobs again, whose metrics have changed; others must not be among them."""
+        """Derive these jobs again; the metrics of each must have changed."""
         ids = sorted(job_ids)
         while ids:
             with self._index_lock:
@@ -146,7 +138,7 @@ class Deriver:
             ids = ids[done:]
 
     def _rederive(self, job_ids: Sequence[int]) -> int:
-        """Derive as many of these jobs, from the first, as make a batch; return how many."""
+        """Derive the first batch of these jobs; return how many that was."""
         with self._record.read() as connection:
             rows = jobs_by_id(connection, job_ids, max_bytes=_BATCH_BYTES)
             added = added_measurements(connection, [row.job_id for row in rows])
@@ -165,12 +157,14 @@ class Deriver:
 
     def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
         job = document_of(row, added)
-        metrics = self._metrics_of(job)
+        known = self._metrics.now.by_name
+        names = {item.metric for item in job.measurements}
+        metrics = {name: known[name] for name in sorted(names) if name in known}
         outcome = assess(job, metrics=metrics, schema=self._metrics.schema)
         return Derived(
             row.job_id,
             values={name: outcome.values.get(name) for name in metrics},
-            units={name: known.unit for name, known in metrics.items()},
+            units={name: metric.unit for name, metric in metrics.items()},
             added=len(added),
             context=JobContext(
                 row.job_id,
@@ -180,18 +174,8 @@ class Deriver:
             ),
         )
 
-    def _metrics_of(self, job: Job) -> dict[str, KnownMetric]:
-        """Return the metrics that a job measures, by name; those that cannot be stored are not."""
-        known = self._metrics.now.by_name
-        names = {item.metric for item in job.measurements}
-        return {name: known[name] for name in sorted(names) if name in known}
-
-    def _run_of(self, row: JobRow, added: list[dict[str, Any]]) -> Run:
-        job = document_of(row, added)
-        return self.run_of(row.job_id, job, self._metrics.schema.context(job.meta))
-
     def run_of(self, job_id: int, job: Job, context: Context) -> Run:
-        """Return what a job says of its run; `context` is its metadata under InfluxDB's names."""
+        """Make the run of a job; `context` is its metadata under InfluxDB's names."""
         known = self._metrics.now.by_name
         run_id = context.fields.get(RUN_ID)
         return Run(
@@ -207,7 +191,7 @@ class Deriver:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Jobs that are derived together: those that follow the job `after`."""
+    """Jobs that are derived together: the next ones after the job `after`."""
 
     after: int
     rows: list[JobRow]
@@ -221,7 +205,7 @@ def _store(
 
 
 def dataset_of(job: Job, context: Context) -> str | None:
-    """Return the dataset that a job names, in the job's own words: spaces stay spaces.
+    """Return the dataset that a job names, as the job writes it: spaces stay spaces.
 
     `context` is the job's metadata under InfluxDB's names.
     """

@@ -1,4 +1,4 @@
-"""Stored jobs changed: measurements added to them, and jobs deleted. The index follows."""
+"""Changes of stored jobs, and of the index with them: measurements added, and jobs deleted."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ from squash_api.record.jobs import (
     bury_job,
     mark_deliverable,
 )
-from squash_api.record.metrics import Metrics, known_units, meet_metrics
+from squash_api.record.metrics import Metrics, known_units, note_metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
@@ -31,7 +31,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
     NotFoundError
         If there is no such job.
     ForbiddenError
-        If it is somebody else's and the account is no admin's.
+        If it is somebody else's and the account is not an admin's.
     """
 
     def work(connection: Connection) -> None:
@@ -39,7 +39,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         _check_owner(row, account, "delete")
         metrics = {item.metric for item in job.measurements}
         points = sorted({split_metric_name(name)[0] for name in metrics} - {""})
-        # What InfluxDB cannot hold was never sent, and it could not be asked to delete it.
+        # What InfluxDB cannot hold was never sent, and cannot be deleted there.
         points = [name for name in points if clean_text(name) == name]
         request_erasure(
             connection,
@@ -65,36 +65,33 @@ def post_measurement(
     Returns
     -------
     Job
-        A document with this measurement alone.
+        A document with only this measurement.
 
     Raises
     ------
     NotFoundError
         If there is no such job.
     ForbiddenError
-        If it is somebody else's and the account is no admin's.
+        If it is somebody else's and the account is not an admin's.
     InvalidInputError
-        If the value cannot be taken, for instance because its unit does not convert.
+        If the value cannot be used, for instance because its unit does not convert.
     """
     name: str = document["metric"]
     kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
-    alone = Job([measured_of(kept)])
+    added = Job([measured_of(kept)])
 
     def work(connection: Connection) -> None:
         row = find_job(connection, job_id)
         _check_owner(row, account, "add to")
-        outcome = assess(
-            alone,
-            metrics=_metric_now(connection, name, metrics),
-            schema=metrics.schema,
-        )
+        known = _metric_now(connection, name, metrics)
+        outcome = assess(added, metrics=known, schema=metrics.schema)
         if outcome.skipped:
             raise InvalidInputError(
                 f"{name}: {outcome.skipped[0].reason}.",
                 detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
             )
         now_ns = time.time_ns()
-        meet_metrics(connection, outcome.new_units)
+        note_metrics(connection, outcome.new_units)
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
@@ -104,7 +101,7 @@ def post_measurement(
 
     record.write(work)
     metrics.refresh()
-    return alone
+    return added
 
 
 def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:

@@ -1,7 +1,7 @@
-"""Where the newest value of each metric is, for each set of tags: kept in memory, followed up."""
+"""Where the newest value of each metric is, for each set of tags: kept in memory and up to date."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,7 +12,7 @@ from squash_api.index.values import Latest
 from squash_api.record.metrics import KnownMetrics, MetricRow
 
 MOST_SERIES = 100_000
-"""So many metrics and sets of tags are kept; of more, those with the newest values."""
+"""The most series that are kept: those with the newest values."""
 
 _DAY_NS = 86_400 * 10**9
 _CHANGES = 1000
@@ -27,7 +27,7 @@ Series = tuple[int, int]
 class Followed:
     """What has changed: series with another newest value, and metrics with another unit or name.
 
-    `is_rewritten` says that jobs that were known before are not what they were.
+    `is_rewritten` tells whether jobs that were known before have changed.
     """
 
     series: set[Series] = field(default_factory=set)
@@ -38,12 +38,7 @@ class Followed:
 class LatestValues:
     """Follows the index of measurements, reading only what is new. Safe to use from many threads.
 
-    `follow` is for one user, who passes on what has changed; everybody may read.
-
-    Parameters
-    ----------
-    reader
-        Where the jobs are.
+    Only one caller may use `follow`, which returns each change once; anybody may read.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -65,12 +60,8 @@ class LatestValues:
     def prepare(self, *, now_ns: int, days: float) -> None:
         """Read what there is, the first time, or what is older, if `days` is more than before.
 
-        It goes metric by metric, so that nobody has to wait for it.
-
-        Parameters
-        ----------
-        days
-            Jobs that were received longer ago are left out, and forgotten within a day.
+        It reads metric by metric, so that nobody has to wait for it. Jobs that were received more
+        than `days` ago are left out, and forgotten within a day.
         """
         is_first = self._version is None
         if not is_first and days <= self._days:
@@ -91,7 +82,7 @@ class LatestValues:
             self._version, self._through = version, through
 
     def follow(self, view: View, *, now_ns: int) -> Followed:
-        """Take in what has changed since the last time; `prepare` comes first."""
+        """Read what has changed since the last time; call `prepare` first."""
         assert self._version is not None, "prepare comes first"  # noqa: S101 - for mypy
         followed = Followed(metrics=self._follow_metrics(view.metrics))
         old: dict[int, ChangedJob] = {}
@@ -134,15 +125,15 @@ class LatestValues:
 
     @property
     def rewrites(self) -> int:
-        """How often jobs that were known before have changed."""
+        """How many times jobs that were known before have changed."""
         return self._rewrites
 
     def changes(self, metric_id: int) -> int:
-        """Return how often what `of_metric` gives has changed."""
+        """Return how many times the result of `of_metric` has changed."""
         return self._changes.get(metric_id, 0)
 
     def of_metric(self, metric_id: int) -> dict[int, tuple[int, int]]:
-        """Return time (ns) of the newest value, and job of the last received, by set of tags."""
+        """Return time (ns) of the newest value and job of the last received, by set of tags."""
         with self._lock:
             return dict(self._found.get(metric_id, {}))
 
@@ -156,14 +147,14 @@ class LatestValues:
         return self._tags[tag_set_id]
 
     def _follow_metrics(self, metrics: KnownMetrics) -> set[int]:
-        """Take in the metrics; return those that are new or have changed."""
+        """Keep the metrics; return those that are new or have changed."""
         before, self._metrics = self._metrics, metrics
         if metrics.version == before.version:
             return set()
         return {row.metric_id for row in metrics.by_id.values() if row.version > before.version}
 
     def _take(self, view: View, found: Iterable[Latest], followed: Followed) -> None:
-        """Take in the newest values among some jobs; older ones than are known change nothing."""
+        """Keep the newest values among some jobs; values older than the known ones are ignored."""
         rows = list(found)
         unknown = {row.tag_set_id for row in rows} - self._tags.keys()
         self._tags.update(view.contexts.tags(unknown))
@@ -177,20 +168,10 @@ class LatestValues:
                     followed.series.add((row.metric_id, row.tag_set_id))
             followed.series |= self._keep_newest()
 
-    def _take_again(
-        self,
-        view: View,
-        old: Mapping[int, ChangedJob],
-        followed: Followed,
-    ) -> None:
-        """Look anew for the newest values that jobs had which have changed, and at those jobs."""
+    def _take_again(self, view: View, old: Mapping[int, ChangedJob], followed: Followed) -> None:
+        """Look again at jobs that have changed, and for the newest values that they had."""
         times = {item.time_ns for item in old.values()}
-        lost = [
-            (metric_id, tag_set_id)
-            for metric_id, sets in self._found.items()
-            for tag_set_id, (time_ns, job_id) in sets.items()
-            if time_ns in times or job_id in old
-        ]
+        lost = self._series_where(lambda time_ns, job_id: time_ns in times or job_id in old)
         for metric_id, tag_set_id in lost:
             latest = view.values.latest_of(metric_id, tag_set_id, after=self._after)
             with self._lock:
@@ -207,18 +188,10 @@ class LatestValues:
         self._after = view.contexts.last_job() if first is None else first - 1
         self._forgotten_ns = now_ns
         with self._lock:
-            old = {
-                (metric_id, tag_set_id)
-                for metric_id, sets in self._found.items()
-                for tag_set_id, (_, job_id) in sets.items()
-                if job_id <= self._after
-            }
-            for metric_id, tag_set_id in old:
-                del self._found[metric_id][tag_set_id]
-        return old
+            return self._drop_where(lambda _, job_id: job_id <= self._after)
 
     def _keep_newest(self) -> set[Series]:
-        """Keep the memory within bounds; return what is left out for it."""
+        """Drop the oldest series if there are too many; return those."""
         count = sum(map(len, self._found.values()))
         if count <= MOST_SERIES:
             return set()
@@ -226,14 +199,21 @@ class LatestValues:
             self._is_over = True
             _log.warning("too many series to watch: those with the oldest values are left out")
         times = sorted(item[0] for sets in self._found.values() for item in sets.values())
-        # Somewhat fewer, or every value would begin this anew.
+        # Fewer than the most, or every new value would drop a series.
         oldest = times[count - MOST_SERIES * 3 // 4]
-        dropped = {
+        return self._drop_where(lambda time_ns, _: time_ns < oldest)
+
+    def _series_where(self, suits: Callable[[int, int], bool]) -> list[Series]:
+        """List the series of which the time and the job suit."""
+        return [
             (metric_id, tag_set_id)
             for metric_id, sets in self._found.items()
-            for tag_set_id, (time_ns, _) in sets.items()
-            if time_ns < oldest
-        }
+            for tag_set_id, (time_ns, job_id) in sets.items()
+            if suits(time_ns, job_id)
+        ]
+
+    def _drop_where(self, suits: Callable[[int, int], bool]) -> set[Series]:
+        dropped = self._series_where(suits)
         for metric_id, tag_set_id in dropped:
             del self._found[metric_id][tag_set_id]
-        return dropped
+        return set(dropped)

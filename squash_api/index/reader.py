@@ -1,17 +1,16 @@
-"""The one reader of the record and of its index: pages, standings, trends and reports ask it.
+"""The one reader of the record and its index: pages, standings, trends and reports use it.
 
-A `View` sees one state of the record, and answers what is asked of it by subject, or any query of
-`record` and `index`::
+A `View` sees one state of the record. It is asked by subject, or any query of `record` and
+`index`::
 
     with reader.view() as view:
         contexts = view.contexts.of(job_ids)
         revision = view.ask(current_revision)
 
-Values of a metric whose unit has just changed wait to be derived again. Whoever must not see the
-old ones reads within `Reader.settled`.
+Values of a metric whose unit has just changed wait to be derived again. Callers that must not see
+the old ones read within `Reader.settled`.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -31,31 +30,23 @@ from squash_api.record.record import Connection, Record
 _Found = TypeVar("_Found")
 _Arguments = ParamSpec("_Arguments")
 
-# Metrics may change again while their values are derived anew.
+# Metrics may change again while their values are derived again.
 _MOST_ATTEMPTS = 10
 _MOST_CHANGES = 5000
 
 
 class Reader:
-    """Reads the record. Safe to use from many threads.
-
-    Parameters
-    ----------
-    record, deriver
-        Where the jobs are, and who derives the index from them.
-    metrics
-        The metrics.
-    """
+    """Reads the record. Safe to use from many threads."""
 
     def __init__(self, record: Record, deriver: Deriver, metrics: Metrics) -> None:
         self.metrics = metrics
         self._record = record
         self._deriver = deriver
         self._tag_sets: TagSets = {}
-        self._changes = _Changes()
+        self._changes = CodeChangeReader(remembers=_MOST_CHANGES)
 
     def catch_up(self) -> None:
-        """Derive what is not derived yet: every job that is in the record now is in the index."""
+        """Derive every job that is in the record now, so that all are in the index."""
         self._deriver.catch_up()
 
     @contextmanager
@@ -71,13 +62,13 @@ class Reader:
             yield View(connection, self.metrics, self._tag_sets, self._changes)
 
     def settled(self, read: Callable[["View"], _Found]) -> _Found:
-        """Return what `read` finds in a view, no value of which is in a unit that is no more.
+        """Return what `read` finds in a view that has no value in an old unit.
 
         Parameters
         ----------
         read
             Passes the jobs that it looks at to `View.require_settled`. It is called again when some
-            of them had to be derived anew.
+            of them had to be derived again.
 
         Raises
         ------
@@ -91,20 +82,21 @@ class Reader:
             except _UnsettledError as error:
                 stale = error.job_ids
             self._deriver.rederive(stale)
-        raise RecordUnavailableError("Metrics are changing all the time at the moment. Try again.")
+        raise RecordUnavailableError("Metrics keep changing at the moment. Try again.")
 
 
 class View:
     """One state of the record, while the `with` lasts. For one thread.
 
-    Attributes
-    ----------
-    contexts, values, windows, runs
-        What can be asked, by subject.
+    It is asked by subject: `contexts`, `values`, `windows` and `runs`.
     """
 
     def __init__(
-        self, connection: Connection, metrics: Metrics, tag_sets: TagSets, changes: "_Changes"
+        self,
+        connection: Connection,
+        metrics: Metrics,
+        tag_sets: TagSets,
+        changes: CodeChangeReader,
     ) -> None:
         self._connection = connection
         self._metrics = metrics
@@ -129,35 +121,25 @@ class View:
         return query(self._connection, *args, **kwargs)
 
     def require_settled(self, job_ids: Iterable[int]) -> None:
-        """Let `Reader.settled` begin anew if values of these jobs may be in an old unit."""
+        """Make `Reader.settled` start again if values of these jobs may be in an old unit."""
         waiting = waiting_for_rederivation(self._connection, job_ids)
         if waiting:
             raise _UnsettledError(waiting)
 
-    def changes_since_run_before(self, job_ids: Iterable[int]) -> dict[int, CodeChanges | None]:
-        """Return what changed between the run before and that of each of these jobs, by job.
+    def changes_since_previous_run(self, job_ids: Iterable[int]) -> dict[int, CodeChanges | None]:
+        """Return what changed between each job's run and the previous one, by job.
 
-        It is None where no run before is known.
+        It is None where no previous run is known.
         """
-        with self._changes.lock:
-            return self._changes.reader.since_run_before(self.runs, job_ids)
+        return self._changes.since_previous_run(self.runs, job_ids)
 
     def changes_between(self, before: RunRow, after: RunRow) -> CodeChanges:
         """Return what changed from the run of one job to that of another."""
-        with self._changes.lock:
-            return self._changes.reader.between(self.runs, before, after)
-
-
-class _Changes:
-    """What is remembered of changes in the code, for one thread at a time."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.reader = CodeChangeReader(remembers=_MOST_CHANGES)
+        return self._changes.between(self.runs, before, after)
 
 
 class _UnsettledError(Exception):
-    """Jobs have values in a unit that is no more."""
+    """Jobs have values in an old unit."""
 
     def __init__(self, job_ids: Iterable[int]) -> None:
         super().__init__()

@@ -1,18 +1,17 @@
-"""The runs that jobs are of, and the packages of each.
+"""The runs that jobs belong to, and the packages of each.
 
-They are derived from the jobs in the order of their ids, apart from the index of measurements:
-delivery waits for them, and must not wait for that.
+They are derived from the jobs in order of id, separately from the index of measurements: delivery
+waits for the runs, and must not wait for that index.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
-from squash_api.record.bulk import in_chunks, insert_rows
+from squash_api.record.bulk import insert_rows, is_wanted, rows_of, store_documents
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import job, job_context, job_run, package_set
 
@@ -47,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A job's run. `previous_job_id` is a job of the run before, of the same pipeline."""
+    """A job's run. `previous_job_id` is a job of the previous run of the same pipeline."""
 
     job_id: int
     env_name: str | None
@@ -60,7 +59,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """A job, its time (ns since 1970), and the run that it is of."""
+    """A job, its time (ns since 1970), and the run that it belongs to."""
 
     job_id: int
     time_ns: int
@@ -73,24 +72,14 @@ class RunJob:
 
 
 class Runs:
-    """Reads runs and their jobs. Jobs that have been deleted are left out, unless asked for by id.
-
-    Parameters
-    ----------
-    connection
-        One state of the record.
-    """
+    """Reads runs and their jobs. Deleted jobs are left out unless they are asked for by id."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def of_jobs(self, job_ids: Iterable[int]) -> dict[int, RunRow]:
         """Return the runs of those jobs that have been derived."""
-        return {
-            row.job_id: RunRow(*row)
-            for chunk in in_chunks(job_ids)
-            for row in self._connection.execute(_RUNS_OF, {"ids": chunk})
-        }
+        return {row.job_id: RunRow(*row) for row in rows_of(self._connection, _RUNS_OF, job_ids)}
 
     def first_jobs(
         self,
@@ -100,7 +89,7 @@ class Runs:
         env_name: str | None = None,
         limit: int = 1,
     ) -> list[RunRow]:
-        """Return the first jobs of a run, in order of arrival; None is any pipeline or name."""
+        """Return the first jobs of a run, in order of arrival; None means any."""
         query = _RUN.join(job, job.c.id == job_run.c.job_id).where(
             job_run.c.run_id == run_id, job.c.deleted_ns.is_(None)
         )
@@ -113,16 +102,13 @@ class Runs:
 
     def package_sets(self, package_set_ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the packages of these sets, each by name."""
-        return {
-            row.id: orjson.loads(row.document)
-            for chunk in in_chunks(package_set_ids)
-            for row in self._connection.execute(_PACKAGE_SETS, {"ids": chunk})
-        }
+        rows = rows_of(self._connection, _PACKAGE_SETS, package_set_ids)
+        return {row.id: orjson.loads(row.document) for row in rows}
 
     def back(self, *, before_ns: int, jobs: int) -> tuple[list[RunJob], int | None]:
-        """Return the last of at most `jobs` jobs before a time, and where the next ones begin.
+        """Return at most `jobs` jobs before a time, newest first, and where the next ones begin.
 
-        The newest is the first. The second is None when there are no more.
+        The latter is None when there are no more.
         """
         limits = {"before": before_ns, "offset": jobs - 1}
         end = self._connection.execute(_END, limits).scalar_one_or_none()
@@ -133,18 +119,18 @@ class Runs:
         return [RunJob(*row) for row in rows], None if end is None else since
 
     def newest_jobs(self, pipeline: str | None, run_id: str, *, limit: int) -> list[RunJob]:
-        """Return the newest jobs of a run of a pipeline, or of a run of none."""
+        """Return the newest jobs of a run; its pipeline may be None."""
         query = _NEWEST_FIRST.where(*_of_run(pipeline, run_id)).limit(limit)
         return [RunJob(*row) for row in self._connection.execute(query)]
 
     def count_jobs(self, pipeline: str | None, run_id: str) -> int:
-        """Return how many jobs a run has."""
+        """Count the jobs of a run."""
         query = select(func.count()).select_from(_JOINED)
         where = (*_of_run(pipeline, run_id), _CONTEXT.tag_set_id.is_not(None))
         return int(self._connection.execute(query.where(*where)).scalar_one())
 
     def page(self, pipeline: str | None, run_id: str, *, after: int, limit: int) -> list[RunJob]:
-        """Return jobs of a run after the id of one, in the order of their ids."""
+        """Return jobs of a run after an id, in order of id."""
         query = (
             _JOBS.where(*_of_run(pipeline, run_id), job_run.c.job_id > after)
             .order_by(job_run.c.job_id)
@@ -155,7 +141,7 @@ class Runs:
     def with_job(
         self, candidates: Sequence[tuple[str | None, str]]
     ) -> list[tuple[str | None, str]]:
-        """Return those pipelines and runs that have a job, in the order in which they are given."""
+        """Return those pipelines and runs that have a job, in the order given."""
         found = []
         for pipeline, run_id in candidates:
             query = _JOBS.where(*_of_run(pipeline, run_id)).limit(1)
@@ -164,8 +150,8 @@ class Runs:
         return found
 
     def datasets(self, *, after: str, limit: int) -> list[str]:
-        """Return the distinct datasets of jobs, in order."""
-        rows = self._connection.execute(
+        """Return the distinct datasets of jobs, sorted."""
+        query = (
             select(job_run.c.dataset)
             .join(job, job.c.id == job_run.c.job_id)
             .where(job_run.c.dataset > after, job.c.deleted_ns.is_(None))
@@ -173,17 +159,16 @@ class Runs:
             .order_by(job_run.c.dataset)
             .limit(limit)
         )
-        return [row.dataset for row in rows]
+        return list(self._connection.execute(query).scalars())
 
     def count_measurements(self) -> int:
-        """Return how many measurements the jobs hold."""
-        return int(
-            self._connection.execute(
-                select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
-                .join(job, job.c.id == job_run.c.job_id)
-                .where(job.c.deleted_ns.is_(None))
-            ).scalar_one()
+        """Count the measurements of all jobs."""
+        query = (
+            select(func.coalesce(func.sum(job_run.c.measurement_count), 0))
+            .join(job, job.c.id == job_run.c.job_id)
+            .where(job.c.deleted_ns.is_(None))
         )
+        return int(self._connection.execute(query).scalar_one())
 
 
 def runs_through(connection: Connection) -> int:
@@ -192,7 +177,7 @@ def runs_through(connection: Connection) -> int:
 
 
 def store_runs(connection: Connection, runs: Sequence[Run], *, after: int, through: int) -> bool:
-    """Store the runs of jobs, in the order of their ids.
+    """Store the runs of jobs, which are in order of id.
 
     Returns False, with nothing stored, if somebody else has stored runs after `after` meanwhile.
     """
@@ -204,12 +189,12 @@ def store_runs(connection: Connection, runs: Sequence[Run], *, after: int, throu
 
 
 def _insert_runs(connection: Connection, jobs: Sequence[Run]) -> None:
-    """Store the runs of jobs, which come in the order of their ids."""
-    sets = _package_sets(connection, jobs)
+    documents = [orjson.dumps(item.packages) for item in jobs if item.packages]
+    sets = iter(store_documents(connection, package_set, documents))
     previous: dict[tuple[str, str], int | None] = {}
     latest: dict[str, int] = {}
     rows: list[tuple[Any, ...]] = []
-    for item, package_set_id in zip(jobs, sets, strict=True):
+    for item in jobs:
         before: int | None = None
         if item.pipeline is not None and item.run_id is not None:
             run = (item.pipeline, item.run_id)
@@ -224,7 +209,7 @@ def _insert_runs(connection: Connection, jobs: Sequence[Run]) -> None:
                 item.pipeline,
                 item.run_id,
                 item.dataset,
-                package_set_id,
+                next(sets) if item.packages else None,
                 before,
                 item.measurement_count,
             )
@@ -232,34 +217,10 @@ def _insert_runs(connection: Connection, jobs: Sequence[Run]) -> None:
     insert_rows(connection, job_run, _RUN_COLUMNS, rows)
 
 
-def _package_sets(connection: Connection, jobs: Sequence[Run]) -> list[int | None]:
-    """Return the id of each job's set of packages; a set is stored once, however many have it."""
-    documents: dict[bytes, str] = {}
-    digests: list[bytes | None] = []
-    for item in jobs:
-        digest = None
-        if item.packages:
-            document = orjson.dumps(item.packages)
-            digest = blake2b(document, digest_size=16).digest()
-            documents[digest] = document.decode()
-        digests.append(digest)
-    if not documents:
-        return [None for _ in jobs]
-    query = select(package_set.c.digest, package_set.c.id).where(
-        package_set.c.digest.in_(list(documents))
-    )
-    known = {row.digest: row.id for row in connection.execute(query)}
-    new = [{"digest": key, "document": text} for key, text in documents.items() if key not in known]
-    if new:
-        connection.execute(insert(package_set), new)
-        known = {row.digest: row.id for row in connection.execute(query)}
-    return [None if digest is None else known[digest] for digest in digests]
-
-
 def _job_before(
     connection: Connection, pipeline: str, run_id: str, *, latest: int | None
 ) -> int | None:
-    """Return a job of the run of the same pipeline that was received before this one's.
+    """Return a job of the pipeline's previous run.
 
     `latest` is the pipeline's newest job among those that are being stored.
     """
@@ -292,10 +253,8 @@ def _of_run(pipeline: str | None, run_id: str) -> tuple[ColumnElement[bool], ...
 
 
 _RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
-_RUNS_OF = _RUN.where(job_run.c.job_id.in_(bindparam("ids", expanding=True)))
-_PACKAGE_SETS = select(package_set.c.id, package_set.c.document).where(
-    package_set.c.id.in_(bindparam("ids", expanding=True))
-)
+_RUNS_OF = _RUN.where(is_wanted(job_run.c.job_id))
+_PACKAGE_SETS = select(package_set.c.id, package_set.c.document).where(is_wanted(package_set.c.id))
 _CONTEXT: Any = job_context.c
 _JOINED = job_context.join(job_run, job_run.c.job_id == job_context.c.job_id)
 _JOBS = (

@@ -1,4 +1,4 @@
-"""The values of metrics, in which jobs they are, and with which tags."""
+"""The values of metrics, the jobs that they are in, and the tags of those jobs."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, FromClause, Select, bindparam, func, literal, select
 
 from squash_api.index.contexts import Contexts
-from squash_api.record.bulk import in_chunks
+from squash_api.record.bulk import in_chunks, is_wanted, rows_of
 from squash_api.record.tables import job_context, measurement
 
-# To step to the next row costs so many times less than to look one up.
+# Stepping to the next row costs this many times less than looking one up.
 _STEPS_OF_A_SEEK = 8
-# More of them are looked for beside SQL.
+# If there are more sets of tags, rows are filtered after they have been read.
 _MOST_SETS_IN_SQL = 500
 _ROWS_CHUNK = 1000
 _BATCH = 50_000
@@ -22,7 +22,7 @@ _DAY_NS = 86_400 * 10**9
 TrendRow = tuple[int, int, int, float, Any]
 """Job, its time (ns), its set of tags, the value, and what else is asked for.
 
-That is the other metadata as JSON, or the value of another metric.
+The last is the other metadata as JSON, or the value of another metric.
 """
 
 
@@ -30,8 +30,8 @@ That is the other metadata as JSON, or the value of another metric.
 class Latest:
     """Where the newest values of a metric are, among jobs with one set of tags.
 
-    `time_ns` is the latest time of a value, which no two jobs share; `job_id` is of the value that
-    was received last.
+    `time_ns` is the latest time of a value, which no two jobs share; `job_id` is the job of the
+    value that was received last.
     """
 
     metric_id: int
@@ -49,13 +49,7 @@ class LastValue(NamedTuple):
 
 
 class Values:
-    """Reads values of metrics from the index; those of deleted jobs are not in it.
-
-    Parameters
-    ----------
-    connection
-        One state of the record.
-    """
+    """Reads values of metrics from the index, which has none of deleted jobs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -63,9 +57,9 @@ class Values:
     def in_jobs(
         self, metric_ids: Iterable[int], job_ids: Iterable[int], *, has_absent: bool = True
     ) -> Iterator[tuple[int, int, float | None]]:
-        """Yield metric, job and value; if it is quicker so, of other jobs too.
+        """Yield metric, job and value, also of other jobs where that is quicker.
 
-        Where a value is absent it is None, unless those are left out.
+        An absent value is None, or is left out without `has_absent`.
         """
         metrics = list(in_chunks(metric_ids))
         query = _VALUES if has_absent else _PRESENT_VALUES
@@ -83,35 +77,28 @@ class Values:
 
     def of_metric(self, metric_id: int, job_ids: Iterable[int]) -> dict[int, float]:
         """Return a metric's values in these jobs, by job; those without a value are left out."""
-        return {
-            row.job_id: row.value
-            for chunk in in_chunks(job_ids)
-            for row in self._connection.execute(_OF_METRIC, {"metric": metric_id, "jobs": chunk})
-        }
+        rows = rows_of(self._connection, _OF_METRIC, job_ids, metric=metric_id)
+        return {row.job_id: row.value for row in rows}
 
     def latest_between(
         self, metric_ids: Iterable[int], *, after: int, through: int
     ) -> list[Latest]:
         """Return where the newest values are among the jobs after one id and through another."""
         limits = {"after": after, "through": through}
-        return [
-            Latest(*row)
-            for chunk in in_chunks(metric_ids)
-            for row in self._connection.execute(_LATEST_BETWEEN, {"metrics": chunk, **limits})
-        ]
+        rows = rows_of(self._connection, _LATEST_BETWEEN, metric_ids, **limits)
+        return [Latest(*row) for row in rows]
 
     def latest_among(self, metric_ids: Iterable[int], job_ids: Iterable[int]) -> list[Latest]:
         """Return where the newest values are among these jobs; a series may appear repeatedly."""
-        metrics = list(in_chunks(metric_ids))
+        metrics = list(metric_ids)
         return [
             Latest(*row)
             for jobs in in_chunks(job_ids)
-            for some in metrics
-            for row in self._connection.execute(_LATEST_AMONG, {"metrics": some, "jobs": jobs})
+            for row in rows_of(self._connection, _LATEST_AMONG, metrics, jobs=jobs)
         ]
 
     def latest_of(self, metric_id: int, tag_set_id: int, *, after: int) -> Latest | None:
-        """Return where the newest values of one metric and set of tags are, or None if nowhere.
+        """Return where the newest values of one metric and set of tags are, if anywhere.
 
         Only jobs after the id `after` count.
         """
@@ -123,20 +110,16 @@ class Values:
         return Latest(metric_id, tag_set_id, newest.time_ns, job_id)
 
     def jobs_with(self, metric_id: int, *, after: int, through: int, limit: int) -> list[int]:
-        """Return jobs in which a metric has a value, after one id and through another, by id."""
+        """Return jobs in which a metric has a value, after one id and through another."""
         limits = {"metric": metric_id, "after": after, "through": through, "limit": limit}
         return list(self._connection.execute(_JOBS_WITH, limits).scalars())
-
-    def last_job_with(self, metric_id: int) -> int | None:
-        """Return the job received last in which a metric has a value, or None."""
-        return self._connection.execute(_LAST_JOB, {"metric": metric_id}).scalar_one_or_none()
 
     def recent(
         self, metric_id: int, tag_set_ids: Iterable[int], *, limit: int
     ) -> list[tuple[int, float]]:
         """Return time (ns) and value of the newest values with these tags, oldest first."""
         found: list[tuple[int, float]] = []
-        # One set at a time: an index has the jobs of a set in the order of their times.
+        # One set at a time: an index has the jobs of a set in order of time.
         for tag_set_id in tag_set_ids:
             series = {"metric": metric_id, "tags": tag_set_id, "limit": limit}
             rows = self._connection.execute(_OF_SET, series)
@@ -152,16 +135,16 @@ class Values:
         other_id: int | None = None,
         has_fields: bool = False,
     ) -> Iterator[list[TrendRow]]:
-        """Yield the values of a metric in the order of arrival, some at a time.
+        """Yield the values of a metric in order of arrival, in batches.
 
         Parameters
         ----------
         since_ns
             Only values of this time or later.
         tag_sets
-            Only values of jobs with one of these sets of tags; None makes no difference.
+            Only values of jobs with one of these sets of tags.
         other_id
-            A metric whose value is wanted beside each; None where there is none.
+            A metric whose value is wanted next to each; None where it is absent.
         has_fields
             Whether the other metadata is wanted instead.
         """
@@ -173,7 +156,7 @@ class Values:
                 return
             after = first - 1
             query = query.where(job_context.c.time_ns >= since_ns)
-        query, tag_sets = _with_sets(query, tag_sets)
+        query, tag_sets = with_sets(query, tag_sets)
         while True:
             page = query.where(measurement.c.job_id > after).limit(_BATCH)
             rows: list[Any] = list(self._connection.execute(page).all())
@@ -185,14 +168,11 @@ class Values:
     def last(
         self, metric_id: int, *, tag_sets: Collection[int] | None, limit: int
     ) -> list[LastValue]:
-        """Return the values that were received last, the newest first.
+        """Return the values that were received last, newest first.
 
-        Parameters
-        ----------
-        tag_sets
-            Only values of jobs with one of these sets of tags; None makes no difference.
+        With `tag_sets`, only jobs with one of these sets of tags count.
         """
-        query, tag_sets = _with_sets(
+        query, tag_sets = with_sets(
             _LAST_VALUES.where(measurement.c.metric_id == metric_id), tag_sets
         )
         found: list[LastValue] = []
@@ -208,29 +188,31 @@ class Values:
         return found[:limit]
 
     def tag_sets(self, metric_id: int, *, after: int, through: int) -> set[int]:
-        """Return the sets of tags with which a metric was measured in the jobs between two ids."""
+        """Return the sets of tags with which jobs between two ids measured a metric."""
         limits = {"metric": metric_id, "after": after, "through": through}
         return set(self._connection.execute(_MEASURED_SETS, limits).scalars())
 
 
-def _with_sets(
+def with_sets(
     query: Select[Any], tag_sets: Collection[int] | None
 ) -> tuple[Select[Any], Collection[int] | None]:
-    """Return a query for these sets of tags alone, and what of it is left to who reads the rows."""
+    """Filter a query of contexts by sets of tags, if there are not too many for SQL.
+
+    Otherwise the sets are returned too, for the caller to filter the rows by.
+    """
     if tag_sets is None or len(tag_sets) > _MOST_SETS_IN_SQL:
         return query, tag_sets
     return query.where(job_context.c.tag_set_id.in_(sorted(tag_sets))), None
 
 
 def _rows(other_id: int | None, *, has_fields: bool) -> Select[Any]:
-    """Return the query for the rows; none with values of a metric that is not there."""
     other: Any = literal(None)
     table: FromClause = _IN_CONTEXT
     if other_id is not None:
-        beside = measurement.alias()
-        other = beside.c.value
-        is_beside = (beside.c.job_id == measurement.c.job_id) & (beside.c.metric_id == other_id)
-        table = table.join(beside, is_beside, isouter=True)
+        second = measurement.alias()
+        other = second.c.value
+        is_second = (second.c.job_id == measurement.c.job_id) & (second.c.metric_id == other_id)
+        table = table.join(second, is_second, isouter=True)
     elif has_fields:
         other = job_context.c.fields
     return (
@@ -256,9 +238,7 @@ def _latest(*where: Any) -> Select[Any]:
             func.max(measurement.c.job_id),
         )
         .select_from(_IN_CONTEXT)
-        .where(
-            measurement.c.metric_id.in_(bindparam("metrics", expanding=True)), *_HAS_VALUE, *where
-        )
+        .where(is_wanted(measurement.c.metric_id), *_HAS_VALUE, *where)
         .group_by(measurement.c.metric_id, job_context.c.tag_set_id)
     )
 
@@ -271,7 +251,6 @@ _IS_BETWEEN = (
     measurement.c.job_id > bindparam("after"),
     measurement.c.job_id <= bindparam("through"),
 )
-_IN_JOBS = measurement.c.job_id.in_(bindparam("jobs", expanding=True))
 _ONE_SERIES = (
     *_HAS_VALUE,
     _OF_ONE,
@@ -280,9 +259,11 @@ _ONE_SERIES = (
 )
 _VALUES = select(measurement.c.metric_id, measurement.c.job_id, measurement.c.value)
 _PRESENT_VALUES = _VALUES.where(_IS_PRESENT)
-_OF_METRIC = select(measurement.c.job_id, measurement.c.value).where(_OF_ONE, _IN_JOBS, _IS_PRESENT)
+_OF_METRIC = select(measurement.c.job_id, measurement.c.value).where(
+    _OF_ONE, is_wanted(measurement.c.job_id), _IS_PRESENT
+)
 _LATEST_BETWEEN = _latest(*_IS_BETWEEN)
-_LATEST_AMONG = _latest(_IN_JOBS)
+_LATEST_AMONG = _latest(measurement.c.job_id.in_(bindparam("jobs", expanding=True)))
 _NEWEST = (
     select(job_context.c.time_ns)
     .select_from(_IN_CONTEXT)
@@ -302,13 +283,6 @@ _JOBS_WITH = (
     .where(_OF_ONE, *_IS_BETWEEN, _IS_PRESENT)
     .order_by(measurement.c.job_id)
     .limit(bindparam("limit"))
-)
-_LAST_JOB = (
-    select(measurement.c.job_id)
-    .select_from(_IN_CONTEXT)
-    .where(_OF_ONE, *_HAS_VALUE)
-    .order_by(measurement.c.job_id.desc())
-    .limit(1)
 )
 _OF_SET = (
     select(job_context.c.time_ns, measurement.c.value)

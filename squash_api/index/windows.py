@@ -1,8 +1,8 @@
-"""Values of metrics with the contexts of their jobs, in the order of time, window by window.
+"""Values of metrics with the contexts of their jobs, in order of time, window by window.
 
-A window is so many jobs that follow each other in time. Its jobs are read first and then their
-values, each by an index that is made for it: how long a read takes does not depend on what the
-database takes for the better plan, and no read holds more than a window.
+A window is a number of jobs that follow each other in time. Its jobs are read first and then their
+values, each by an index made for it: the time of a read does not depend on the plan that the
+database chooses, and no read holds more than a window.
 """
 
 from bisect import bisect_left
@@ -14,32 +14,28 @@ import orjson
 from sqlalchemy import BigInteger, Connection, Integer, Row, Select, bindparam, select
 
 from squash_api.index.contexts import Contexts
-from squash_api.index.values import Values
-from squash_api.record.bulk import in_chunks
+from squash_api.index.runs import NEWEST_NS
+from squash_api.index.values import Values, with_sets
+from squash_api.record.bulk import is_wanted, rows_of
 from squash_api.record.tables import job_context, job_run
 
 MOST_JOBS = 4096
-"""So many jobs are in a window at most."""
+"""The most jobs in a window."""
 
 MOST_VALUES = 50_000
 """A window ends before its jobs have more values than this, unless a single job has."""
-
-MOST_NS = 2**63 - 1
-"""The latest time there is."""
-
-# A list in SQL is worth it as long as it is short.
-_MOST_SETS_IN_SQL = 500
 
 Fields = dict[str, str | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which values to read. What is empty or None makes no difference.
+    """Which values to read. What is empty or None does not filter.
 
-    `metric_ids` are the metrics, in the order in which a job's values are wanted. Of each tag, of
-    `run_ids`, `version_tags` and `job_ids`, any will do. Both ends of the time count. `suits` says
-    whether a job's other metadata will do; jobs after the id `through` do not.
+    `metric_ids` are the metrics, in the order in which a job's values are wanted. A job matches
+    with any of the values of a tag, of `run_ids`, `version_tags` and `job_ids`. Both ends of the
+    time are included. `suits` tells whether a job's other metadata match; jobs after the id
+    `through` do not.
     """
 
     metric_ids: Sequence[int]
@@ -74,7 +70,7 @@ class MeasuredJob:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Jobs in the order of time. All up to `through_ns` have been read; None if these were all."""
+    """Jobs in order of time. All up to `through_ns` have been read; None if these were all."""
 
     jobs: list[MeasuredJob]
     through_ns: int | None
@@ -82,10 +78,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has been looked up once for all windows: the tags that match, and listed jobs.
+    """What is looked up once for all windows.
 
-    `tag_sets` are ids of sets of tags, and `listed` are jobs by time and id; None makes no
-    difference. `rank` is the place of each metric.
+    `tag_sets` are ids of sets of tags, and `listed` are times and ids of jobs; None does not
+    filter. `rank` is the place of each metric.
     """
 
     wanted: Wanted
@@ -100,22 +96,16 @@ class Plan:
         return any(item is not None and not item for item in nothing)
 
     def ends(self, after_ns: int | None) -> dict[str, int]:
-        """Return the ends of the time that is left; databases know no integers beyond 64 bits."""
+        """Return the ends of the time that is left; databases have integers of 64 bits."""
         since_ns, until_ns = self.wanted.since_ns or 0, self.wanted.until_ns
         return {
-            "first": min(max(since_ns, 0 if after_ns is None else after_ns + 1, 0), MOST_NS),
-            "until": MOST_NS if until_ns is None else min(max(until_ns, -1), MOST_NS),
+            "first": min(max(since_ns, 0 if after_ns is None else after_ns + 1, 0), NEWEST_NS),
+            "until": NEWEST_NS if until_ns is None else min(max(until_ns, -1), NEWEST_NS),
         }
 
 
 class Windows:
-    """Reads windows, in one state of the record each.
-
-    Parameters
-    ----------
-    connection
-        The state.
-    """
+    """Reads windows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -129,7 +119,7 @@ class Windows:
         return Plan(wanted, rank, tag_sets, self._listed(wanted))
 
     def span(self, plan: Plan) -> tuple[int, int]:
-        """Return the times of the first and the last job that will be looked at."""
+        """Return the times of the first and last job that will be looked at."""
         if plan.is_empty:
             return 0, 0
         if plan.listed is not None:
@@ -140,7 +130,7 @@ class Windows:
         return first or 0, last or 0
 
     def read(self, plan: Plan, *, after_ns: int | None, jobs: int) -> Window:
-        """Read the next of at most `jobs` jobs whose time is after another."""
+        """Read the next window: at most `jobs` jobs after a time."""
         found, values, through_ns = self.entries(plan, after_ns=after_ns, jobs=jobs)
         for metric_id, job_id, value in values:
             if job_id in found:
@@ -154,13 +144,13 @@ class Windows:
     def entries(
         self, plan: Plan, *, after_ns: int | None, jobs: int
     ) -> tuple[dict[int, MeasuredJob], Iterator[tuple[int, int, float | None]], int | None]:
-        """Read what `read` does, but leave the values apart: for those who count them all.
+        """Read a window but keep the values separate, for callers that count them all.
 
         Returns
         -------
         tuple
-            The jobs by id, without values; metric, job and value of each, in no order, and perhaps
-            of other jobs too; up to which time all has been read, None if this was all.
+            The jobs by id, without values; metric, job and value of each, unsorted, perhaps of
+            other jobs too; the time up to which all has been read, None if this was all.
         """
         if plan.is_empty:
             return {}, iter(()), None
@@ -183,9 +173,9 @@ class Windows:
         return {name for row in rows for name in orjson.loads(row[-1])}, through_ns
 
     def _listed(self, wanted: Wanted) -> list[tuple[int, int]] | None:
-        """Return time and id of jobs that are named and of named runs, in the order of time.
+        """Return time and id of the wanted jobs and of those of wanted runs, in order of time.
 
-        None is returned if neither jobs nor runs are named.
+        Returns None if neither jobs nor runs are named.
         """
         ids = None if wanted.job_ids is None else set(wanted.job_ids)
         if wanted.run_ids:
@@ -197,8 +187,7 @@ class Windows:
         since_ns, until_ns = wanted.since_ns, wanted.until_ns
         return sorted(
             (row.time_ns, row.job_id)
-            for chunk in in_chunks(ids)
-            for row in self._connection.execute(_TIMES, {"jobs": chunk})
+            for row in rows_of(self._connection, _TIMES, ids)
             if (since_ns is None or since_ns <= row.time_ns)
             and (until_ns is None or row.time_ns <= until_ns)
         )
@@ -226,26 +215,19 @@ class Windows:
             query = query.where(job_context.c.job_id <= wanted.through)
         if wanted.version_tags:
             query = query.where(job_context.c.version_tag.in_(list(wanted.version_tags)))
-        sets = plan.tag_sets
-        if sets is not None and len(sets) <= _MOST_SETS_IN_SQL:
-            query = query.where(job_context.c.tag_set_id.in_(sorted(sets)))
-        rows: list[Row[Any]] = list(self._connection.execute(query, time).all())
-        if sets is not None and len(sets) > _MOST_SETS_IN_SQL:
-            rows = [row for row in rows if row.tag_set_id in sets]
-        return rows, through_ns
+        query, sets = with_sets(query, plan.tag_sets)
+        rows = self._connection.execute(query, time).all()
+        return [row for row in rows if sets is None or row.tag_set_id in sets], through_ns
 
     def _within_bounds(
         self, plan: Plan, rows: list[Row[Any]], through_ns: int | None
     ) -> tuple[list[Row[Any]], int | None]:
-        """Let the window end earlier if its jobs may have too many values."""
+        """End the window earlier if its jobs may have too many values."""
         most = len(plan.rank)
         if len(rows) * most <= MOST_VALUES:
             return rows, through_ns
-        counts = {
-            row.job_id: row.measurement_count
-            for chunk in in_chunks(row.job_id for row in rows)
-            for row in self._connection.execute(_COUNTS, {"jobs": chunk})
-        }
+        counted = rows_of(self._connection, _COUNTS, (row.job_id for row in rows))
+        counts = {row.job_id: row.measurement_count for row in counted}
         total = 0
         for index, row in enumerate(rows):
             total += min(counts.get(row.job_id, most), most)
@@ -275,7 +257,7 @@ def _measured_jobs(wanted: Wanted, rows: Sequence[Row[Any]]) -> dict[int, Measur
     return found
 
 
-# What a context has beside its fields.
+# How many columns of a context come before its fields.
 _OWN = 6
 _IN_TIME = job_context.c.time_ns.between(
     bindparam("first", type_=BigInteger), bindparam("until", type_=BigInteger)
@@ -302,10 +284,7 @@ _END = (
 _LAST = (
     select(job_context.c.time_ns).where(_IN_TIME).order_by(job_context.c.time_ns.desc()).limit(1)
 )
-_COUNTS = select(job_run.c.job_id, job_run.c.measurement_count).where(
-    job_run.c.job_id.in_(bindparam("jobs", expanding=True))
-)
+_COUNTS = select(job_run.c.job_id, job_run.c.measurement_count).where(is_wanted(job_run.c.job_id))
 _TIMES = select(job_context.c.time_ns, job_context.c.job_id).where(
-    job_context.c.job_id.in_(bindparam("jobs", expanding=True)),
-    job_context.c.tag_set_id.is_not(None),
+    is_wanted(job_context.c.job_id), job_context.c.tag_set_id.is_not(None)
 )

@@ -1,19 +1,15 @@
-"""What can go wrong with an InfluxDB, sorted by what the one who writes should do next.
+"""Writes, queries and deletions over InfluxDB's version 1 HTTP interface, which all versions have.
 
-::
+Nothing here waits and retries: the errors say whether that makes sense, by what to do next::
 
     InfluxError
-    ├── InfluxUnavailableError    try again later, for ever
-    ├── InfluxRefusedError        pause: the credentials are wrong, or lack a right
-    ├── InfluxMisconfiguredError  pause: the address or the server's set-up is wrong
+    ├── InfluxUnavailableError    try again later, without end
+    ├── InfluxRefusedError        pause: the credentials are wrong, or lack a permission
+    ├── InfluxMisconfiguredError  pause: the URL or the server's configuration is wrong
     ├── DatabaseMissingError      create the database
     ├── BatchTooLargeError        send less at a time
     ├── BatchRejectedError        find the bad lines; the good ones may be stored already
     └── QueryRejectedError        the statement is wrong
-
-Writes, queries and deletions over InfluxDB's version 1 HTTP interface, which all versions have.
-
-Nothing here waits and tries again: the errors say whether that makes sense.
 """
 
 import gzip
@@ -37,7 +33,7 @@ _POLICY_MISSING = "retention policy not found"
 
 
 class InfluxError(Exception):
-    """A failure at InfluxDB; `reason` is what it said, or what happened on the way to it."""
+    """A failure of InfluxDB; `reason` is what it said, or what happened on the way to it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -45,7 +41,7 @@ class InfluxError(Exception):
 
 
 class InfluxUnavailableError(InfluxError):
-    """No connection, no answer in time, 429, 5xx, or an answer that is not InfluxDB's."""
+    """No connection, no answer in time, 429, 5xx, or an answer that is not from InfluxDB."""
 
 
 class InfluxRefusedError(InfluxError):
@@ -53,7 +49,7 @@ class InfluxRefusedError(InfluxError):
 
 
 class InfluxMisconfiguredError(InfluxError):
-    """Nothing of InfluxDB at this address, or a retention policy that does not exist."""
+    """There is no InfluxDB at this URL, or the retention policy does not exist."""
 
 
 class DatabaseMissingError(InfluxError):
@@ -65,7 +61,7 @@ class BatchTooLargeError(InfluxError):
 
 
 class BatchRejectedError(InfluxError):
-    """At least one line is refused for good.
+    """At least one line is permanently refused.
 
     Attributes
     ----------
@@ -73,8 +69,7 @@ class BatchRejectedError(InfluxError):
         Whether InfluxDB says that it has stored the other lines.
     beyond_retention
         How many lines are older than the retention policy allows, if that is the reason, else 0.
-        InfluxDB counts these exactly: unlike other reasons, this one has nothing to do with what
-        the line says.
+        InfluxDB counts these exactly.
     """
 
     def __init__(self, reason: str) -> None:
@@ -86,7 +81,7 @@ class BatchRejectedError(InfluxError):
         )
 
     def unparsed_lines(self) -> set[str]:
-        """Return the lines that InfluxDB quotes as not being line protocol."""
+        """Return the lines that InfluxDB says it cannot parse."""
         return set(_UNPARSED.findall(self.reason))
 
 
@@ -97,31 +92,24 @@ class QueryRejectedError(InfluxError):
 def write_error(status: int, words: str | None) -> InfluxError:
     """Return the error for a reply to a write that was not 204.
 
-    Parameters
-    ----------
-    status
-        HTTP status.
-    words
-        InfluxDB's explanation, or None if the body held none: then something else replied.
+    `words` is InfluxDB's explanation; None if there is none, because something else replied.
     """
-    reason = words or f"HTTP {status} without an explanation by InfluxDB"
     if status == 413:
-        return BatchTooLargeError(reason)
-    # Refused lines are quoted in the reply, so only its beginning can be trusted.
+        return BatchTooLargeError(_reason(status, words))
     if status in {400, 422} and words and words != "database is required":
-        return BatchRejectedError(reason)
-    return _reply_error(status, words, reason)
+        return BatchRejectedError(words)
+    return _reply_error(status, words)
 
 
 def query_error(status: int, words: str | None) -> InfluxError:
     """Return the error for a reply to a query that was not 200."""
     if status == 400 and words:
         return QueryRejectedError(words)
-    return _reply_error(status, words, words or f"HTTP {status} without an explanation by InfluxDB")
+    return _reply_error(status, words)
 
 
 def statement_error(words: str) -> InfluxError:
-    """Return the error for a statement that failed within a reply of status 200."""
+    """Return the error for a statement that failed although the status was 200."""
     if words.startswith(_DATABASE_MISSING):
         return DatabaseMissingError(words)
     if words.startswith(_POLICY_MISSING):
@@ -131,14 +119,20 @@ def statement_error(words: str) -> InfluxError:
     return QueryRejectedError(words)
 
 
-def _reply_error(status: int, words: str | None, reason: str) -> InfluxError:
+def _reason(status: int, words: str | None) -> str:
+    return words or f"HTTP {status} without an explanation by InfluxDB"
+
+
+def _reply_error(status: int, words: str | None) -> InfluxError:
+    reason = _reason(status, words)
+    # Refused lines are quoted in the reply, so only its beginning can be trusted.
     if status in {401, 403}:
         return InfluxRefusedError(reason)
     if status == 404 and reason.startswith(_DATABASE_MISSING):
         return DatabaseMissingError(reason)
     if status >= 500 and reason.startswith(_POLICY_MISSING):
         return InfluxMisconfiguredError(reason)
-    # A 400 without words comes from a proxy, a success other than 204 from anything at all.
+    # A 400 without words is from a proxy, a success other than 204 from any other server.
     if status < 300 or status in {408, 425, 429} or status >= 500 or (status == 400 and not words):
         return InfluxUnavailableError(reason)
     return InfluxMisconfiguredError(reason)
@@ -150,26 +144,23 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A line that InfluxDB refuses for good: its index in the batch, and InfluxDB's words."""
+    """A line that InfluxDB permanently refuses: its index in the batch, and InfluxDB's words."""
 
     index: int
     reason: str
 
 
 class InfluxClient:
-    """One InfluxDB and one database in it, over connections that stay open.
+    """One database of an InfluxDB, over connections that stay open. Safe to use from many threads.
 
-    Safe to share between threads. Every method raises an `InfluxError`, and no other, when the
-    server cannot be reached or does not do what it is asked.
+    Every method raises only `InfluxError` when the server is unavailable or refuses.
 
     Parameters
     ----------
-    target
-        Address, database and credentials.
     transport
-        Stands in for the network in tests.
+        Replaces the network in tests.
     timeout_s
-        Longest wait for the next byte of an answer; for a connection it is 5 s at most.
+        Longest wait for the next byte of an answer; for a connection it is at most 5 s.
     """
 
     def __init__(
@@ -180,7 +171,7 @@ class InfluxClient:
         timeout_s: float = 30.0,
     ) -> None:
         self.target = target
-        # Within a machine, compressing costs more than it saves.
+        # On the same machine, compressing costs more than it saves.
         self._is_near = httpx.URL(target.url).host in _LOOPBACK
         self._http = httpx.Client(
             base_url=target.url,
@@ -203,16 +194,16 @@ class InfluxClient:
         self._http.close()
 
     def write(self, lines: Sequence[str]) -> None:
-        """Write lines of line protocol, times in ns, in one request; return once it is a 204.
+        """Write lines of line protocol, with times in ns, in one request; it succeeds with a 204.
 
         Raises
         ------
         BatchRejectedError
-            At least one line is refused; the others may be stored. `deliver` finds out.
+            At least one line is refused; the others may be stored. `deliver` finds out which.
         BatchTooLargeError
-            The server does not take that much at a time.
+            The server does not accept so much at a time.
         DatabaseMissingError
-            The database has to be created first.
+            The database must be created first.
         """
         content = "\n".join(lines).encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}
@@ -232,12 +223,10 @@ class InfluxClient:
     def query(
         self, influxql: str, *, params: Mapping[str, Any] | None = None, database: bool = True
     ) -> list[dict[str, Any]]:
-        """Run InfluxQL statements.
+        """Run InfluxQL statements, separated by semicolons.
 
         Parameters
         ----------
-        influxql
-            One statement, or several with semicolons between them.
         params
             Values for `$name` in the statements.
         database
@@ -246,13 +235,13 @@ class InfluxClient:
         Returns
         -------
         list
-            Series of all statements in order, each with `name`, `columns`, `values` and, where
-            the query groups by tags, `tags`. Times in ns; whole numbers come as int.
+            Series of all statements in order, each with `name`, `columns`, `values` and, if the
+            query groups by tags, `tags`. Times are in ns; whole numbers are int.
 
         Raises
         ------
         QueryRejectedError
-            A statement is wrong, failed, or its result was cut by the server's limit of rows.
+            A statement is wrong or failed, or its result was cut at the server's limit of rows.
         DatabaseMissingError
             The database does not exist.
         """
@@ -266,12 +255,12 @@ class InfluxClient:
         return _series(reply)
 
     def create_database(self) -> None:
-        """Create the database; nothing happens if it exists."""
+        """Create the database unless it exists."""
         name = quote_identifier(self.target.database)
         self.query(f"CREATE DATABASE {name}", database=False)
 
     def ping(self) -> str:
-        """Return the version of the InfluxDB that answers."""
+        """Ask InfluxDB for its version."""
         reply = self._request("GET", "/ping")
         version = reply.headers.get("X-Influxdb-Version")
         if reply.status_code not in {200, 204}:
@@ -281,12 +270,12 @@ class InfluxClient:
         return str(version)
 
     def is_empty(self) -> bool:
-        """Tell whether the database holds no job; one that does not exist holds none.
+        """Tell whether the database has no jobs, or does not exist.
 
-        What the service says of itself does not count: it comes every minute.
+        The service's own points do not count: they are written every minute.
         """
         try:
-            # More than the service has of its own.
+            # The service itself has fewer.
             shown = self.query("SHOW MEASUREMENTS LIMIT 20")
             names = [str(row[0]) for series in shown for row in series["values"]]
             return all(name.startswith(RESERVED_PACKAGE_PREFIX) for name in names)
@@ -294,7 +283,7 @@ class InfluxClient:
             return True
 
     def delete_points(self, measurement: str, time_ns: int) -> None:
-        """Delete a measurement's points of exactly this time; having none is no error."""
+        """Delete a measurement's points with exactly this time, if there are any."""
         name = quote_identifier(measurement)
         try:
             self.query(f"DELETE FROM {name} WHERE time = {time_ns:d}")  # noqa: S608 - is quoted
@@ -309,24 +298,24 @@ class InfluxClient:
 
 
 def quote_identifier(name: str) -> str:
-    """Write the name of a database, measurement, tag or field as InfluxQL reads it back."""
+    """Quote the name of a database, measurement, tag or field for InfluxQL."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
 def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
-    """Write all lines, and find those that InfluxDB refuses for good.
+    """Write all lines, and find those that InfluxDB permanently refuses.
 
-    When it returns, every line that is not in the result has been acknowledged with 204. A batch
-    with bad lines is cut until they stand alone, so that the words kept are the words about that
-    line; sending a good line again changes nothing. k bad lines among n cost at most about
-    2 k log2(n) further requests, never more than 2 n; lines beyond the retention policy, however
-    many, cost about three. A missing database is created, once.
+    When it returns, every other line has been acknowledged with 204. A batch with bad lines is cut
+    until each is alone, so that InfluxDB's words are about that line; sending a good line again
+    changes nothing. k bad lines among n cost at most about 2 k log2(n) further requests, and never
+    more than 2 n; lines beyond the retention policy, however many, cost about three. A missing
+    database is created, once.
 
     Raises
     ------
     InfluxError
-        Any but `BatchRejectedError` and `BatchTooLargeError`: nothing is known about the lines,
+        Any but `BatchRejectedError` and `BatchTooLargeError`: nothing is known about the lines, so
         send them all again.
     """
     rejected: list[Rejected] = []
@@ -351,9 +340,9 @@ def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
 
 
 def _cut(group: list[int], lines: Sequence[str], error: InfluxError) -> list[list[int]]:
-    """Cut a refused group of two lines or more into smaller ones, the suspects by themselves.
+    """Cut a refused group of at least two lines into smaller ones, with the suspects separate.
 
-    InfluxDB's reply tells whom to suspect, never whom to condemn: each group is written again.
+    InfluxDB's reply only raises suspicion: each group is written again.
     """
     if old := _count_beyond_retention(error):
         suspects = set(sorted(group, key=lambda index: _time_ns(lines[index]))[:old])
@@ -395,7 +384,7 @@ def _auth(target: InfluxTarget) -> Any:
 
 
 def _words(reply: httpx.Response) -> str | None:
-    """Return InfluxDB's explanation, which versions put under different keys, or None."""
+    """Return InfluxDB's explanation, whose key depends on the version, or None."""
     try:
         body = orjson.loads(reply.content)
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
-"""Points as line protocol: those of jobs, and of what the service says of itself. Pure.
+"""Points as line protocol: those of jobs, and the service's own. Pure.
 
-A job has one point per verification package. `influxdb_client.Point` escapes; this module only
-spares it what repeats: names, tags and texts of earlier jobs, the metadata that all points of a
+A job has one point per verification package. `influxdb_client.Point` does the escaping; here it is
+only spared what repeats: names, tags and texts of earlier jobs, the metadata that all points of a
 job share, and the order of its metrics. Every number is a float: no field ever changes its type.
 """
 
@@ -18,7 +18,7 @@ from squash_api.schema import watch as watch_names
 from squash_api.schema.names import RUN_ID, SQUASH_URL
 from squash_api.schema.text import MAX_TEXT_BYTES, clean_text
 
-# Names of 1 kB by the million must not fill the memory.
+# A million names of 1 kB must not fill the memory.
 _CACHED_NAMES = 8192
 _CACHED_JOBS = 128
 _MOST_CACHED_TOGETHER = 1000
@@ -26,7 +26,7 @@ _MOST_CACHED_TOGETHER = 1000
 
 @dataclass(frozen=True, slots=True)
 class EncodedPoint:
-    """One point: its measurement as InfluxDB will name it, and its line without a line break."""
+    """One point: its measurement as InfluxDB names it, and its line without a line break."""
 
     measurement: str
     line: str
@@ -52,22 +52,14 @@ def job_to_points(
     time_ns
         Time of every point, in ns since 1970, UTC.
     values
-        Finite numbers in the metrics' units by full metric name; the names have no
+        Finite numbers in the metrics' units, by full metric name; no name has a
         `schema.Schema.name_problem`.
     context
         The job's metadata under InfluxDB's names.
     code_changes
-        A text about the packages that have changed, and how many those are; None where they are
-        not known: then the points have no field for them.
+        A text about the packages that have changed, and how many have; None if that is not known:
+        then the points have no field for it.
 
-    Returns
-    -------
-    list
-        The same input gives the same bytes.
-
-    Notes
-    -----
-    Every number is a float for InfluxDB, which has no `i` after it, so a field never changes type.
     """
     if not values:
         return []
@@ -82,7 +74,7 @@ def job_to_points(
         fields[schema.CODE_CHANGES] = text
         fields[schema.CODE_CHANGES_COUNTS] = float(count)
     shared = _shared_text(context.tags, fields)
-    # One call for all numbers is several times faster than a repr each, and as exact.
+    # One call for all numbers is several times faster than a repr for each, and as exact.
     numbers = orjson.dumps(list(values.values()))[1:-1].decode().split(",")
     names = tuple(values)
     parts = _parts(names) if len(names) <= _MOST_CACHED_TOGETHER else _parts.__wrapped__(names)
@@ -96,7 +88,7 @@ def job_to_points(
 
 
 def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> str:
-    """Return what follows the measurement in every line of a job: tags, space, first fields."""
+    """Encode what follows the measurement in every line of a job: tags, space, first fields."""
     texts = [_encoded_tag(key, tags[key]) for key in sorted(tags)]
     assignments = [_encoded_field(key, fields[key]) for key in sorted(fields)]
     return f"{''.join(texts)} {','.join(assignments)}"
@@ -104,7 +96,7 @@ def _shared_text(tags: Mapping[str, str], fields: Mapping[str, str | float]) -> 
 
 @lru_cache(maxsize=_CACHED_NAMES)
 def _encoded_tag(key: str, text: str) -> str:
-    """Return a comma, the escaped key, an equals sign and the escaped text."""
+    """Encode a tag, with the comma before it."""
     line: str = _point("m").tag(key, text).field("f", 1.0).to_line_protocol()
     return line[len("m") : -len(" f=1")]
 
@@ -131,7 +123,7 @@ def _encoded_key(key: str) -> str:
 
 @dataclass(slots=True)
 class _Part:
-    """The values of one measurement: `start` of its line, and for each the key and where it is."""
+    """The values of one measurement: the start of its line, their keys and places in the job."""
 
     measurement: str
     start: str
@@ -139,7 +131,7 @@ class _Part:
     places: list[int] = field(default_factory=list)
 
     def assigned(self, numbers: Sequence[str]) -> Iterable[str]:
-        """Return the assignments of these numbers, which are those of the whole job."""
+        """Assign those of a job's numbers that belong here to their keys."""
         if len(self.places) < len(numbers):
             numbers = [numbers[place] for place in self.places]
         return map(add, self.keys, numbers)
@@ -148,7 +140,7 @@ class _Part:
 # The jobs of a pipeline measure the same metrics, in the same order.
 @lru_cache(maxsize=_CACHED_JOBS)
 def _parts(names: tuple[str, ...]) -> list[_Part]:
-    """Sort the metrics of a job by measurement, in order of first appearance."""
+    """Group the metrics of a job by measurement, in order of first appearance."""
     parts: dict[str, _Part] = {}
     for place, name in enumerate(names):
         measurement, key = schema.split_metric_name(name)
@@ -176,7 +168,7 @@ _CACHED_HEADS = 16_384
 
 
 def heartbeat_line(time_ns: int) -> str:
-    """Return the point that says that the service watches."""
+    """Make the point that says that the service is watching."""
     return _line(watch_names.HEARTBEAT, {}, {watch_names.UP: 1.0}, time_ns)
 
 
@@ -191,7 +183,7 @@ def freshness_line(
     squash_url: str | None,
     time_ns: int,
 ) -> str:
-    """Return the point that says how late an expected series is.
+    """Make the point that says how late an expected series is.
 
     Parameters
     ----------
@@ -200,9 +192,9 @@ def freshness_line(
     since
         When that was, in words.
     run_id, squash_url
-        Of the last job, if there is one.
+        Those of the last job, if there is one.
     """
-    # All but two numbers stays the same from minute to minute.
+    # Only two numbers change from minute to minute.
     same = _freshness_head(specification, tuple(tags), since, run_id, squash_url)
     return f"{same},{watch_names.AGE_S}={age_s!r},{watch_names.LATE_S}={late_s!r} {time_ns:d}"
 
@@ -211,34 +203,34 @@ def standing_line(
     metric: str,
     tags: Iterable[tuple[str, str]],
     *,
-    value: float | None,
-    margin: float | None,
-    limit: str | None,
-    severity: int,
-    broken: Iterable[str],
-    run_id: str | None,
-    squash_url: str | None,
+    value: float | None = None,
+    margin: float | None = None,
+    limit: str | None = None,
+    severity: int = 0,
+    broken: Iterable[str] = (),
+    run_id: str | None = None,
+    squash_url: str | None = None,
     time_ns: int,
 ) -> str:
-    """Return the point that says how a metric stands for one combination of tags.
+    """Make the point that says how a metric stands for one combination of tags.
 
     Parameters
     ----------
     value
         The last value; None if there is none any more.
     margin, limit
-        The smallest margin, and the specification that it is of.
+        The smallest margin, and its specification.
     severity, broken
-        How bad the worst violation is, from 0 to 3, and the violated specifications.
+        The level of the worst limit that is broken, from 0 to 3, and all that are broken.
     run_id, squash_url
-        Of the job with the last value.
+        Those of the job with the last value.
     """
     fields: dict[str, str | float | None] = {
         watch_names.VALUE: value,
         watch_names.MARGIN: margin,
         watch_names.LIMIT: limit,
         watch_names.SEVERITY: float(severity),
-        # Present when nothing is broken too, or the last text would go on standing.
+        # Written even if nothing is broken, or the previous text would remain.
         watch_names.BROKEN: ", ".join(broken),
         RUN_ID: run_id,
         SQUASH_URL: squash_url,

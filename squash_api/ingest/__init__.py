@@ -1,1 +1,1 @@
-"""Taking a job in: the document it becomes, what its values come to, and where it is stored."""
+"""Accepting a job: decoding its document, assessing its values, and storing it."""

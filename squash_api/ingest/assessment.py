@@ -1,6 +1,6 @@
-"""What a job's measurements come to: the values kept, and what is left out and why."""
+"""Assessing a job's measurements: which values are kept, and what is left out and why."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -21,12 +21,11 @@ class Skip:
 
 @dataclass(slots=True)
 class Assessment:
-    """The outcome for one job, metrics in the order of the document.
+    """The outcome for one job, with metrics in the order of the document.
 
-    `values` are finite and in the metric's unit. `absent` names the metrics measured as null, NaN
-    or infinite. `undeclared` metrics are kept like the others. `new_units` holds what this job is
-    the first to say: metrics not known before, and units of metrics that had none (None if it
-    brings none either).
+    `values` are finite and in the metric's unit. `absent` are metrics measured as null, NaN or
+    infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
+    had no unit or were not known; None if the job does not give one either.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -37,14 +36,14 @@ class Assessment:
 
 
 def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
-    """Sort a job's measurements into kept, absent, skipped and undeclared."""
+    """Sort a job's measurements into kept, absent and skipped; note which are undeclared."""
     return _assess_short(job, metrics) or _assess_whole(job, metrics, schema)
 
 
 def _assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | None:
-    """Keep all the measurements if they are what nearly all are; None if one is not.
+    """Keep all measurements if they are finite and in the units of different declared metrics.
 
-    That is: finite numbers, each of another declared metric, and in its unit.
+    If one is not, return None.
     """
     values: dict[str, float] = {}
     for item in job.measurements:
@@ -66,29 +65,23 @@ def _assess_whole(job: Job, metrics: Mapping[str, KnownMetric], schema: Schema) 
     outcome = Assessment()
     latest = {item.metric: item for item in job.measurements}
     if len(latest) != len(job.measurements):
-        _skip_replaced(job.measurements, latest, outcome)
+        outcome.skipped.extend(
+            Skip(item.metric, "replaced by a later measurement of the same metric")
+            for item in job.measurements
+            if latest[item.metric] is not item
+        )
     for name, item in latest.items():
-        known = metrics.get(name) or _meet(name, outcome, schema)
+        known = metrics.get(name) or _note_metric(name, outcome, schema)
         if known is None:
             continue
         if not known.is_declared:
             outcome.undeclared.append(name)
-        _take(item, known, outcome)
+        _assess_one(item, known, outcome)
     return outcome
 
 
-def _skip_replaced(
-    measurements: Sequence[Measured], latest: dict[str, Measured], outcome: Assessment
-) -> None:
-    outcome.skipped.extend(
-        Skip(item.metric, "replaced by a later measurement of the same metric")
-        for item in measurements
-        if latest[item.metric] is not item
-    )
-
-
-def _meet(name: str, outcome: Assessment, schema: Schema) -> KnownMetric | None:
-    """Note a metric that was never seen; None if its name cannot be stored."""
+def _note_metric(name: str, outcome: Assessment, schema: Schema) -> KnownMetric | None:
+    """Note a metric that is not known yet; return None if its name cannot be stored."""
     problem = schema.name_problem(name)
     if problem is not None:
         outcome.skipped.append(Skip(name, problem))
@@ -97,8 +90,8 @@ def _meet(name: str, outcome: Assessment, schema: Schema) -> KnownMetric | None:
     return KnownMetric(unit=None, is_declared=False)
 
 
-def _take(item: Measured, known: KnownMetric, outcome: Assessment) -> None:
-    """Sort in one measurement."""
+def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None:
+    """Keep, skip or note as absent one measurement of a known metric."""
     name, value, unit = item.metric, item.value, item.unit
     if value is None:
         outcome.absent.append(name)
@@ -127,7 +120,7 @@ def _take(item: Measured, known: KnownMetric, outcome: Assessment) -> None:
 
 @lru_cache(maxsize=4096)
 def _conversion(unit: str, target: str | None) -> Callable[[float], float] | str:
-    """Return the conversion into the metric's unit, or why there is none."""
+    """Return the conversion to the metric's unit, or why it is impossible."""
     try:
         convert = converter(unit, canonical_unit(unit) if target is None else target)
     except UnitError as error:

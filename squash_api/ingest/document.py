@@ -1,13 +1,13 @@
-"""The one document that every job becomes: its JSON, read and checked, its time and its digests.
+"""The document of a job: reading and checking its JSON, its time and its digests.
 
-It is what `lsst.verify.Job.dispatch` posts; the tolerances are those that clients have relied on
-(absent or list-shaped `packages`, absent `env`, null units, unknown keys, bare NaN). Source:
-lsst.verify, `Job.json`.
+It is what `lsst.verify.Job.dispatch` posts, and it may be what clients have relied on: absent or
+list-shaped `packages`, absent `env`, null units, unknown keys, bare NaN. Source: lsst.verify,
+`Job.json`.
 
 There are two ways to read it. The short way is one typed decoder for the keys and types that nearly
-every job has; it leaves packages and blobs as the text that they are, and answers None where
-anything might need a second look. The whole way reads everything and says what is wrong, and where.
-Where the short way has an answer it is that of the whole way.
+every job has; it leaves packages and blobs as JSON text, and returns None where it is not sure. The
+whole way reads everything and says what is wrong, and where. What the short way returns is what
+the whole way would have returned.
 """
 
 import json
@@ -35,7 +35,7 @@ _DATE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
-# What the value of `packages` may begin with; null is as good as none.
+# What the value of `packages` may begin with: `{`, `[` or null.
 _CONTAINERS = frozenset({b"{", b"[", b"n"})
 _NULL = msgspec.Raw(b"null")
 _MOST_DIGITS = 400
@@ -44,7 +44,7 @@ _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Measured(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A measurement as a job document holds it; other keys that it may have mean nothing."""
+    """A measurement of a job document, without keys that have no meaning."""
 
     metric: str
     value: float | _Int64 | str | bool | None = None
@@ -56,16 +56,8 @@ class Measured(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class Job:
     """A job document.
 
-    Parameters
-    ----------
-    measurements
-        In the order of the document.
-    meta
-        The metadata as posted, but that its `packages` may still be the text that they are.
-    blobs
-        Objects, whose values may still be text as well.
-    bare_tokens
-        How many `NaN` and `Infinity` of the body, which are not JSON, were read as null.
+    `packages` in `meta`, and the values in `blobs`, may still be JSON text. `bare_tokens` is how
+    many `NaN` and `Infinity` in the body, which are not JSON, were read as null.
     """
 
     __slots__ = ("_blobs", "bare_tokens", "measurements", "meta")
@@ -85,14 +77,14 @@ class Job:
 
     @property
     def env(self) -> Mapping[str, Any]:
-        """The environment of the job; empty if it names none."""
+        """The environment of the job; empty if it has none."""
         return self.meta.get("env") or {}
 
     @property
     def packages(self) -> Sequence[Mapping[str, str | None]]:
-        """Its packages by name, whether it lists them or keys them by name.
+        """Its packages, sorted by name, whether the document lists them or keys them by name.
 
-        Those without a name are left out; so is what is no text.
+        Packages without a name are left out. Values that are not text are None.
         """
         packages = self.meta.get("packages")
         text = bytes(packages) if isinstance(packages, msgspec.Raw) else orjson.dumps(packages)
@@ -101,19 +93,24 @@ class Job:
 
     @property
     def blobs(self) -> list[dict[str, Any]]:
-        """Its blobs as posted."""
-        return [{key: _read(value) for key, value in blob.items()} for blob in self._blobs]
+        """The blobs as posted."""
+        return [
+            {
+                key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
+                for key, value in blob.items()
+            }
+            for blob in self._blobs
+        ]
 
     def adding(self, measurements: Sequence[Measured]) -> "Job":
-        """Return the job with further measurements behind its own."""
+        """Return the job with further measurements after its own."""
         own = [*self.measurements, *measurements]
         return Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens)
 
     def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
         """Return the job's time in ns since 1970, and a note if it is the time of receipt.
 
-        `env.date`, else `meta.date`, if it lies between 1970 and one day after the receipt; a date
-        without zone is in UTC.
+        It is `env.date`, else `meta.date`, if between 1970 and one day after receipt.
         """
         date = self.env.get("date")
         if date is None:
@@ -130,9 +127,9 @@ class Job:
         return time_ns, None
 
     def identifiers_digest(self) -> bytes | None:
-        """Return 16 bytes that tell equal sets of measurements, by their identifiers.
+        """Return 16 bytes that are the same for the same set of measurement identifiers.
 
-        None if there is no measurement, or one without identifier.
+        None if there is no measurement, or one has no identifier.
         """
         identifiers = [item.identifier or "" for item in self.measurements]
         if not identifiers or not all(identifiers):
@@ -155,15 +152,15 @@ def decode_job(body: bytes) -> Job:
 
 
 def reread_job(body: bytes) -> Job:
-    """Decode the body of a job that `decode_job` has accepted before; nothing is checked again."""
+    """Decode, without checks, the body of a job that `decode_job` has accepted."""
     return _decode_short(body, is_accepted=True) or _job_of(*_read_document(body))
 
 
 def digest_job(body: bytes) -> bytes:
-    """Return 16 bytes that tell equal jobs, whatever the order of their keys.
+    """Return 16 bytes that are the same for equal jobs, whatever the order of their keys.
 
-    Over measurements, blobs and metadata, but for `env.date`, which changes when a job is sent
-    again. The body is one that `decode_job` has accepted.
+    They cover measurements, blobs and metadata, except `env.date`, which changes when a job is sent
+    again. `decode_job` must have accepted the body.
     """
     document, _ = _read_document(body)
     meta = document["meta"]
@@ -190,7 +187,7 @@ def measured_of(item: Mapping[str, Any]) -> Measured:
 
 
 def parse_time_ns(text: str) -> int | None:
-    """Return an ISO 8601 date in ns since 1970, or None; without zone it is in UTC."""
+    """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone."""
     match = _DATE.fullmatch(text.strip())
     if match is None:
         return None
@@ -205,17 +202,17 @@ def parse_time_ns(text: str) -> int | None:
 
 
 def decode_json(body: bytes) -> tuple[Any, int]:
-    """Decode JSON, strictly first, then once more for what old pipelines write.
+    """Decode JSON, strictly first, then with tolerance for what old pipelines write.
 
-    Return it, and how many bare `NaN` and `Infinity` were read as null. Lone surrogates become
-    U+FFFD: no database holds them. Integers beyond 64 bits become floats.
+    Return the value, and how many bare `NaN` and `Infinity` were read as null. Lone surrogates
+    become U+FFFD, since no database accepts them. Integers beyond 64 bits become floats.
 
     Raises
     ------
     MalformedJsonError
         With line and column.
     InvalidInputError
-        If the nesting is beyond what can be decoded.
+        If it is nested too deep.
     """
     try:
         return orjson.loads(body), 0
@@ -224,7 +221,7 @@ def decode_json(body: bytes) -> tuple[Any, int]:
 
 
 def path_text(loc: tuple[str | int, ...]) -> str:
-    """Return a place in the body as a JSON path: `$.measurements[3].metric`."""
+    """Render a place in the body as a JSON path: `$.measurements[3].metric`."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc[1:]]
     return "$" + "".join(parts)
 
@@ -242,16 +239,16 @@ _DECODER = msgspec.json.Decoder(_Document)
 
 
 def _decode_short(body: bytes, *, is_accepted: bool) -> Job | None:
-    """Decode a job with the keys and types that nearly every one has; None if it has others.
+    """Decode a job with the keys and types that nearly every job has; None if it has others.
 
-    Packages and blobs stay text: who takes a job in, or makes its points, needs none of them, and
-    to make them costs as much as all measurements (`benchmarks/`).
+    Packages and blobs stay text: neither accepting a job nor making its points needs them, and
+    decoding them costs as much as all measurements (`benchmarks/`).
     """
     try:
         document = _DECODER.decode(body)
         if not is_accepted and not _is_plain(document, body):
             return None
-        # By the decoder of the whole way: of some numbers others make different things.
+        # With the decoder of the whole way: others read some numbers differently.
         meta = {
             key: text if key == "packages" else orjson.loads(bytes(text))
             for key, text in (document.meta or {}).items()
@@ -264,10 +261,9 @@ def _decode_short(body: bytes, *, is_accepted: bool) -> Job | None:
 
 
 def _is_plain(document: _Document, body: bytes) -> bool:
-    """Tell whether what stays text needs no second look.
+    """Return whether the text in a document is UTF-8 and surely not nested too deep.
 
-    It has been checked to be JSON, but for its encoding and its depth: text with few brackets
-    cannot be nested too deep.
+    It has been checked to be JSON. Text with few brackets cannot be nested too deep.
 
     Raises
     ------
@@ -291,7 +287,7 @@ def _is_plain(document: _Document, body: bytes) -> bool:
 
 
 def _decode_whole(body: bytes) -> Job:
-    """Decode and check a job, whatever it holds; raises as `decode_job` does."""
+    """Decode and check any job; raise as `decode_job` does."""
     document, bare_tokens = _read_document(body)
     problems = [
         *_measurements_problems(document["measurements"]),
@@ -315,12 +311,12 @@ def _decode_whole(body: bytes) -> Job:
 
 
 def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
-    """Return measurements, blobs and meta, whatever they are, and the number of bare tokens."""
+    """Return measurements, blobs and meta, unchecked, and the number of bare tokens."""
     document, bare_tokens = decode_json(body)
     if not isinstance(document, dict):
         raise InvalidInputError(
             "The job must be a JSON object with measurements, blobs and meta.",
-            detail=[Detail(("body",), "must be an object", "object_type")],
+            detail=[_not_object()],
         )
     empty: dict[str, Any] = {"measurements": [], "blobs": [], "meta": {}}
     parts = {key: value for key in empty if (value := document.get(key)) is not None}
@@ -339,22 +335,19 @@ def _measurements_problems(measurements: Any) -> Iterator[Detail]:
         yield Detail(("body", "measurements"), "must be a list", "list_type")
         return
     for index, item in enumerate(measurements):
-        yield from _measurement_problems(item, ("body", "measurements", index))
-
-
-def _measurement_problems(item: Any, loc: tuple[str | int, ...]) -> Iterator[Detail]:
-    if not isinstance(item, dict):
-        yield Detail(loc, "must be an object", "object_type")
-        return
-    if "metric" not in item:
-        yield Detail((*loc, "metric"), "is missing", "missing")
-    elif not isinstance(item["metric"], str):
-        yield Detail((*loc, "metric"), "must be text", "string_type")
-    if isinstance(item.get("value"), dict | list):
-        yield Detail((*loc, "value"), "must be a number or null", "number_type")
-    for key in ("unit", "identifier"):
-        if not isinstance(item.get(key), str | None):
-            yield Detail((*loc, key), "must be text or null", "string_type")
+        if not isinstance(item, dict):
+            yield _not_object("measurements", index)
+            continue
+        loc = ("body", "measurements", index)
+        if "metric" not in item:
+            yield Detail((*loc, "metric"), "is missing", "missing")
+        elif not isinstance(item["metric"], str):
+            yield Detail((*loc, "metric"), "must be text", "string_type")
+        if isinstance(item.get("value"), dict | list):
+            yield Detail((*loc, "value"), "must be a number or null", "number_type")
+        for key in ("unit", "identifier"):
+            if not isinstance(item.get(key), str | None):
+                yield Detail((*loc, key), "must be text or null", "string_type")
 
 
 def _blobs_problems(blobs: Any) -> Iterator[Detail]:
@@ -363,37 +356,36 @@ def _blobs_problems(blobs: Any) -> Iterator[Detail]:
         return
     for index, item in enumerate(blobs):
         if not isinstance(item, dict):
-            yield Detail(("body", "blobs", index), "must be an object", "object_type")
+            yield _not_object("blobs", index)
 
 
 def _meta_problems(meta: Any) -> Iterator[Detail]:
     if not isinstance(meta, dict):
-        yield Detail(("body", "meta"), "must be an object", "object_type")
+        yield _not_object("meta")
         return
     if not isinstance(meta.get("env"), dict | None):
-        yield Detail(("body", "meta", "env"), "must be an object", "object_type")
+        yield _not_object("meta", "env")
     if not isinstance(meta.get("packages"), dict | list | None):
         yield Detail(("body", "meta", "packages"), "must be an object or a list", "object_type")
+
+
+def _not_object(*place: str | int) -> Detail:
+    return Detail(("body", *place), "must be an object", "object_type")
 
 
 def _too_deep_path(document: Any, *, shown: int = 4) -> tuple[str | int, ...]:
     """Return the first `shown` steps to a place that is nested deeper than `MAX_DEPTH` levels.
 
-    The walk keeps its own stack: the document is deeper than Python may recurse.
+    It keeps its own stack, since the document may be deeper than Python can recurse.
     """
     stack: list[tuple[Any, int, tuple[str | int, ...]]] = [(document, 0, ())]
     while stack:
         node, depth, path = stack.pop()
         if depth > MAX_DEPTH:
             return path
-        items = (
-            node.items()
-            if isinstance(node, dict)
-            else enumerate(node)
-            if isinstance(node, list)
-            else ()
-        )
-        stack.extend((value, depth + 1, (*path, key)[:shown]) for key, value in items)
+        if isinstance(node, dict | list):
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            stack.extend((value, depth + 1, (*path, key)[:shown]) for key, value in items)
     return ()
 
 
@@ -418,12 +410,12 @@ def _decode_tolerantly(body: bytes) -> tuple[Any, int]:
 
 
 def _integer(digits: str) -> int | float:
-    """Read an integer; Python refuses those of thousands of digits, which no float holds either."""
+    """Read an integer; one of thousands of digits, which Python refuses, as a float."""
     return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def _storable(node: Any, depth: int) -> Any:
-    """Return the node with text, numbers and nesting that orjson and databases can hold."""
+    """Return the node with text and numbers that orjson and databases accept."""
     if isinstance(node, str):
         return _SURROGATE.sub("\ufffd", node)
     if isinstance(node, dict | list):
@@ -446,10 +438,6 @@ def _storable(node: Any, depth: int) -> Any:
 
 
 # What was left as text
-
-
-def _read(part: Any) -> Any:
-    return decode_json(bytes(part))[0] if isinstance(part, msgspec.Raw) else part
 
 
 @lru_cache(maxsize=64)

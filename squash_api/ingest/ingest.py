@@ -1,8 +1,8 @@
-"""Taking a job in: decode it, judge each value, and store it before anything is promised.
+"""Accepting a job: decode it, assess each value, and store it before anything is promised.
 
-Each stage has a short way for what nearly every job is, and a whole way for all others: decoding
+Each stage has a short way for nearly all jobs, and a whole way for all others: decoding
 (`document.py`), assessing (`assessment.py`), storing (`record/storing.py`), and the route. A short
-way answers None where it is not sure; what it answers is what the whole way would have answered
+way returns None where it is not sure, and otherwise what the whole way would have returned
 (`tests/ingest/test_short_ways.py`).
 """
 
@@ -27,11 +27,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A form in which jobs come, and how its bodies become the one document.
+    """A form in which jobs are received, and the functions that read its bodies.
 
-    `decode` checks a body that has come, and raises as `decode_job` does. `reread` reads one that
-    `decode` has accepted. `digest` tells two of those apart by 16 bytes, whatever the order of
-    their keys.
+    `decode` checks a received body, and raises as `decode_job` does. `reread` reads a body that
+    `decode` has accepted. `digest` returns 16 bytes that do not depend on the order of its keys.
     """
 
     decode: Callable[[bytes], Job]
@@ -39,7 +38,7 @@ class Wire:
     digest: Callable[[bytes], bytes]
 
 
-# The record does not say by which wire a job came: there is one.
+# The record does not say which wire a job had, since there is only one.
 VERIFY = "lsst.verify"
 WIRES = {VERIFY: Wire(decode_job, reread_job, digest_job)}
 
@@ -48,10 +47,9 @@ _STORE = JobStore(WIRES[VERIFY].digest)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job comes to: how many values are `kept`, and what is left out of it.
+    """How many values of a job are `kept`, and what its `Assessment` says otherwise.
 
-    `absent`, `skipped`, `undeclared` and `new_units` are those of its `Assessment`. `notes` are
-    sentences for the reply: the time that was taken, tokens that are not JSON.
+    `notes` are for the reply, on the time that was used and on tokens that are not JSON.
     """
 
     kept: int
@@ -64,7 +62,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """An accepted job: where it is in the record, and what it comes to."""
+    """An accepted job: where it is in the record, and what was kept of it."""
 
     stored: Stored
     outcome: Outcome
@@ -79,7 +77,7 @@ async def ingest_job(
     metrics: Metrics,
     is_strict: bool,
 ) -> Ingested:
-    """Accept a job: when this returns it is on the disk.
+    """Accept a job; when this returns, the job is on the disk.
 
     Raises
     ------
@@ -102,8 +100,7 @@ async def ingest_job(
         if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(metrics.refresh)
         if isinstance(stored, Stored):
-            if outcome.absent or outcome.skipped or outcome.new_units:
-                _log_left_out(stored, outcome)
+            _log_left_out(stored, outcome)
             return Ingested(stored, outcome)
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
 
@@ -119,13 +116,13 @@ def _judge(
 ) -> tuple[NewJob, Outcome]:
     """Judge a job by the metrics as they are now.
 
-    The document is given up at once: those of all jobs that wait for the disk would push each
-    other out of the processor's cache, which costs more than to decode again what comes back.
+    The document is not kept: the documents of all jobs that wait for the disk would push each other
+    out of the processor's cache, which costs more than decoding those again that are stale.
     """
     job = wire.decode(body)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     identifiers_digest = job.identifiers_digest()
-    # Should these change before the job is stored, the writer sends it back.
+    # If these change before the job is stored, the writer returns `Stale`.
     known = metrics.now
     assessment = assess(job, metrics=known.by_name, schema=metrics.schema)
     if is_strict and assessment.skipped:
@@ -161,7 +158,7 @@ def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
         places.setdefault(item.metric, []).append(index)
     return SkippedInStrictModeError(
         f"{len(assessment.skipped)} of {len(job.measurements)} measurements would be skipped; "
-        "nothing was stored. Mend them, or send without strict=true.",
+        "nothing was stored. Fix them, or send without strict=true.",
         detail=[
             # Those replaced by a later one come first, in the order of the document.
             Detail(("body", "measurements", places[skip.metric].pop(0)), skip.reason, "skipped")
@@ -179,4 +176,4 @@ def _log_left_out(stored: Stored, outcome: Outcome) -> None:
             skipped={skip.metric: skip.reason for skip in outcome.skipped},
         )
     if outcome.new_units:
-        _log.info("metrics met", job=stored.job_id, units=outcome.new_units)
+        _log.info("new metrics", job=stored.job_id, units=outcome.new_units)

@@ -1,4 +1,4 @@
-"""A job read back from the record: its document as received, and what was added to it."""
+"""Reading a job from the record: its document as received, and what was added to it."""
 
 from typing import Any
 
@@ -38,6 +38,6 @@ def find_job(connection: Connection, job_id: int) -> JobRow:
 
 
 def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
-    """Return the document of a job that has not been deleted; what was added comes last."""
+    """Return the document of a job that has not been deleted, with added measurements last."""
     job = WIRES[VERIFY].reread(row.body or b"{}")
     return job.adding([measured_of(item) for item in added]) if added else job

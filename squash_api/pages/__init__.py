@@ -1,1 +1,1 @@
-"""Pages for people: HTML made from the record, at the addresses of the API."""
+"""Pages for people: HTML made from the record, at the URLs of the API."""

@@ -1,8 +1,14 @@
-"""Which page is at which address. Programs get the JSON of the API there."""
+"""The pages by their paths (programs get JSON there), and the files that pages load."""
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from fastapi import APIRouter, Response
+
+from squash_api.errors import NotFoundError
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
 from squash_api.pages.metric import metric_page
@@ -21,4 +27,42 @@ PAGES: tuple[tuple[str, Page], ...] = (
     ("/metric/{name:path}", metric_page),
     ("/report", report_page),
 )
-"""Addresses below the public root, and the functions that make the pages."""
+"""Paths below the public root, and the functions that make the pages."""
+
+router = APIRouter(include_in_schema=False)
+
+_OWN = Path(__file__).parent / "static"
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_BOKEH = frozenset({"bokeh.min.js", "bokeh-gl.min.js"})
+
+
+@router.get("/static/{name}")
+def get_static(name: str) -> Response:
+    """Return a file that pages load; its URL changes with the version of this software."""
+    content, kind = _read(name)
+    return Response(
+        content,
+        media_type=kind,
+        headers={
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+@lru_cache(maxsize=32)
+def _read(name: str) -> tuple[bytes, str]:
+    directory = _bokeh_directory() if name in _BOKEH else _OWN
+    path = directory / name
+    # A name with a separator would leave the directory.
+    if path.parent != directory or path.suffix not in _KINDS or not path.is_file():
+        raise NotFoundError(f"There is no file {name[:100]}.")
+    return path.read_bytes(), f"{_KINDS[path.suffix]}; charset=utf-8"
+
+
+def _bokeh_directory() -> Path:
+    # Not imported: that takes a second, and only its files are needed.
+    spec = find_spec("bokeh")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("bokeh")
+    return Path(spec.origin).parent / "server" / "static" / "js"

@@ -1,6 +1,6 @@
-"""What the blobs of a job hold, as a page shows it: single values, and arrays of numbers. Pure.
+"""The blobs of a job: their single values and arrays, and plots of the arrays.
 
-Plots of the arrays in a job's blobs: a histogram of one, or one over another.
+A plot is a histogram of one array, or one array over another.
 """
 
 import json
@@ -15,22 +15,32 @@ from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
 from squash_api.ingest.stored_job import load_job
-from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme, load_bokeh
+from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme, empty_figure, load_bokeh
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.jobs import JobIdDep
 from squash_api.routes.replies import json_reply
 from squash_api.schema.text import finite
 
+# Our own script draws the reply, which may change with it; programs get blobs at /job/<id>/blob.
+router = APIRouter(include_in_schema=False)
+
 FEWEST_VALUES = 5
 """Shorter arrays are written out."""
 
+MOST_POINTS = 4000
+"""A plot has at most so many points."""
+
 _MOST_LETTERS = 2000
+_FEWEST_BINS, _MOST_BINS = 10, 80
+# Values farther out than this, in widths of the middle half, are counted in the outermost bins.
+_REACH = 10
+_HEIGHT = 340
 _ERROR_ENDINGS = ("_err", "_error", "err", "_sigma", "_std")
 
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """A datum that is no array to plot: its value as text."""
+    """A datum that cannot be plotted: its value as text."""
 
     key: str
     label: str
@@ -41,9 +51,9 @@ class Single:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """An array of numbers; one of several dimensions is written out row by row.
+    """An array of numbers; several dimensions follow each other row by row.
 
-    `values` has None where a number is missing. `shape` says how many there are, in words.
+    `values` has None where a number is missing. `shape` says in words how many there are.
     """
 
     key: str
@@ -56,7 +66,7 @@ class Numbers:
 
     @property
     def axis_label(self) -> str:
-        """What an axis says: the label, else the key, with the unit."""
+        """The text at an axis: the label, or else the key, with the unit."""
         name = self.label or self.key
         return f"{name} [{self.unit}]" if self.unit else name
 
@@ -65,24 +75,15 @@ class Numbers:
         """The values without those that are missing."""
         return [value for value in self.values if value is not None]
 
-    def summary(self) -> "Summary | None":
-        """Return what there is to say of the values in three numbers; None if there is none."""
+    def summary(self) -> tuple[float, float, float]:
+        """Return the smallest value, the median and the largest value."""
         found = self.present
-        return Summary(min(found), median(found), max(found)) if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The least, the middle and the largest of some values."""
-
-    least: float
-    middle: float
-    largest: float
+        return min(found), median(found), max(found)
 
 
 @dataclass(frozen=True, slots=True)
 class BlobData:
-    """A blob of a job: its place among the job's blobs, and what it holds."""
+    """A blob of a job, and its place among the job's blobs."""
 
     index: int
     name: str
@@ -91,11 +92,11 @@ class BlobData:
     arrays: Sequence[Numbers]
 
     def array(self, key: str) -> Numbers | None:
-        """Return the array of a key, or None if there is none."""
+        """Return the array with a key, or None."""
         return next((item for item in self.arrays if item.key == key), None)
 
     def partners(self, of: Numbers) -> list[Numbers]:
-        """Return the other arrays whose values belong to those of one."""
+        """Return the arrays that can be plotted over this one."""
         return [
             item
             for item in self.arrays
@@ -106,15 +107,15 @@ class BlobData:
         ]
 
     def error_of(self, array: Numbers) -> Numbers | None:
-        """Return the array that holds the uncertainties of another, to judge by the keys."""
+        """Return the array that holds the uncertainties of this one, to judge by the keys."""
         names = {f"{array.key}{ending}".lower() for ending in _ERROR_ENDINGS}
         found = (item for item in self.partners(array) if item.key.lower() in names)
         return next((item for item in found if item.unit == array.unit), None)
 
     def first_view(self) -> tuple[Numbers, Numbers | None] | None:
-        """Return what is best shown first: an array, and the one to show it over, or None.
+        """Choose an array to show first, and the one to show it over, or None.
 
-        Numbers that only grow, or only fall, are what others are measured at.
+        Others are shown over an array whose numbers only grow, or only fall.
         """
         errors = {found.key for item in self.arrays if (found := self.error_of(item))}
         for x in self.arrays:
@@ -125,7 +126,7 @@ class BlobData:
 
 
 def read_blob(index: int, blob: Mapping[str, Any]) -> BlobData:
-    """Return what a blob holds, whatever that is."""
+    """Read a blob, whatever it holds."""
     identifier, data = blob.get("identifier"), blob.get("data")
     singles: list[Single] = []
     arrays: list[Numbers] = []
@@ -145,7 +146,7 @@ def read_blob(index: int, blob: Mapping[str, Any]) -> BlobData:
 
 
 def is_in_order(array: Numbers) -> bool:
-    """Tell whether every value is larger than the one before, or every value smaller."""
+    """Check that each value is larger than the previous one, or each one smaller."""
     values = array.present
     if len(values) != len(array.values) or len(values) < FEWEST_VALUES:
         return False
@@ -154,12 +155,11 @@ def is_in_order(array: Numbers) -> bool:
 
 
 def _read_datum(key: str, datum: Any) -> Single | Numbers:
-    """Read a datum; one that is no object with a value is a bare value."""
+    """Read a datum; anything but an object with a value is itself the value."""
     value, about = datum, {}
     if isinstance(datum, dict) and "value" in datum:
         value, about = datum["value"], datum
-    words = [_word(about.get(name)) for name in ("label", "unit", "description")]
-    label, unit, description = words
+    label, unit, description = (_word(about.get(name)) for name in ("label", "unit", "description"))
     numbers = _numbers_of(value)
     if numbers is None:
         return Single(key, label, unit, description, _text_of(value))
@@ -168,7 +168,7 @@ def _read_datum(key: str, datum: Any) -> Single | Numbers:
 
 
 def _numbers_of(value: Any) -> tuple[list[float | None], str, bool] | None:
-    """Return the numbers of a list, or of lists in it, and their shape; None if it has others."""
+    """Read a list of numbers, or nested ones; None if it holds anything else, or too few."""
     if not isinstance(value, list):
         return None
     rows: list[Any] = value
@@ -188,7 +188,7 @@ def _numbers_of(value: Any) -> tuple[list[float | None], str, bool] | None:
 
 
 def _number_of(item: Any) -> Any:
-    """Return a number, None for one that is missing or not finite, and False for anything else."""
+    """Read a number: None if it is missing or not finite, False if it is not a number."""
     if item is None:
         return None
     if isinstance(item, bool) or not isinstance(item, int | float):
@@ -202,20 +202,8 @@ def _text_of(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """Return a text in one line, if it is one."""
+    """Put a text in one line; anything but text is empty."""
     return " ".join(value.split())[:_MOST_LETTERS] if isinstance(value, str) else ""
-
-
-# What it gives is drawn by our own script and changes with it; the values are at /job/<id>/blob.
-router = APIRouter(include_in_schema=False)
-
-MOST_POINTS = 4000
-"""So many points are drawn at most."""
-
-_FEWEST_BINS, _MOST_BINS = 10, 80
-# What is further out than so many times the middle half is wide is counted in the last bin.
-_REACH = 10
-_HEIGHT = 340
 
 
 @router.get("/job/{job_id}/plot")
@@ -228,7 +216,7 @@ def get_blob_plot(
     x: str = "",
     theme: ThemeName = "light",
 ) -> Response:
-    """Return a plot of an array of a blob, over another or as a histogram, as Bokeh draws it."""
+    """Plot an array of a blob, over another or as a histogram, in Bokeh's form."""
     with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
     if not 0 <= blob < len(job.blobs):
@@ -242,7 +230,7 @@ def get_blob_plot(
 
 
 def chosen(data: BlobData, y: str, x: str) -> tuple[Numbers, Numbers | None] | None:
-    """Return the arrays of these keys; if none is named, what is best shown first."""
+    """Return the arrays with these keys; without any key, those to show first."""
     if not y:
         return data.first_view()
     array = data.array(y)
@@ -255,7 +243,7 @@ def chosen(data: BlobData, y: str, x: str) -> tuple[Numbers, Numbers | None] | N
 def draw(
     data: BlobData, y: Numbers, x: Numbers | None, theme: ThemeName
 ) -> tuple[dict[str, Any], str]:
-    """Return a plot as `Bokeh.embed.embed_item` takes it, and what there is to say of it."""
+    """Make a plot in the form that `Bokeh.embed.embed_item` takes, and a note on it."""
     if x is None:
         plot, note = _histogram(y, theme)
     else:
@@ -265,10 +253,10 @@ def draw(
 
 
 def bins_of(values: Sequence[float]) -> tuple[list[int], list[float], int]:
-    """Return how many values are in each bin, the edges of the bins, and how many are beyond.
+    """Count the values in each bin; return the counts, the edges, and how many are far out.
 
-    Values far from all others are counted in the first or the last bin, or nothing else would be
-    seen.
+    Values far from all others are counted in the first or the last bin, or all others would share
+    one bin.
     """
     import numpy as np  # noqa: PLC0415
 
@@ -287,9 +275,9 @@ def bins_of(values: Sequence[float]) -> tuple[list[int], list[float], int]:
 
 
 def thinned(x: Sequence[float], y: Sequence[float], *, most: int) -> list[int]:
-    """Return which of many points to draw, in order: the extremes of each part of them.
+    """Choose which of many points to draw; return their places, in order.
 
-    Points that follow each other make a part; its least and its largest `y` and `x` stay.
+    Points that follow each other make a part; its smallest and its largest `y` and `x` stay.
     """
     if len(y) <= most:
         return list(range(len(y)))
@@ -310,7 +298,7 @@ def _histogram(array: Numbers, theme: ThemeName) -> tuple[Any, str]:
     if len(edges) == 2 and edges[0] == edges[1]:
         half = abs(edges[0]) / 20 or 0.5
         edges = [edges[0] - half, edges[1] + half]
-    plot = _figure(array.axis_label, "Number")
+    plot = empty_figure(x_label=array.axis_label[:100], y_label="Number", height=_HEIGHT)
     source = models.ColumnDataSource({"count": counts, "left": edges[:-1], "right": edges[1:]})
     plot.quad(
         left="left",
@@ -341,7 +329,7 @@ def _pairs(x: Numbers, y: Numbers, error: Numbers | None, theme: ThemeName) -> t
     kept = thinned(columns[0], columns[1], most=MOST_POINTS)
     count = len(columns[0])
     xs, ys, spreads = ([column[index] for index in kept] for column in columns)
-    plot = _figure(x.axis_label, y.axis_label)
+    plot = empty_figure(x_label=x.axis_label[:100], y_label=y.axis_label[:100], height=_HEIGHT)
     colour = PALETTES[theme][0]
     if error is not None:
         plot.segment(
@@ -376,7 +364,7 @@ def _pairs(x: Numbers, y: Numbers, error: Numbers | None, theme: ThemeName) -> t
 
 
 def _complete(x: Numbers, y: Numbers, error: Numbers | None) -> list[list[float]]:
-    """Return the pairs of which none is missing, as columns, and their uncertainties."""
+    """Return the complete pairs, as columns, and their uncertainties."""
     errors: Sequence[float | None] = error.values if error else [0.0] * len(y.values)
     rows = [
         (left, value, spread or 0.0)
@@ -384,20 +372,3 @@ def _complete(x: Numbers, y: Numbers, error: Numbers | None) -> list[list[float]
         if left is not None and value is not None
     ]
     return [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
-
-
-def _figure(x_label: str, y_label: str) -> Any:
-    bokeh = load_bokeh()
-    plot = bokeh.plotting.figure(
-        height=_HEIGHT,
-        sizing_mode="stretch_width",
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-        active_drag="box_zoom",
-        active_scroll=None,
-        toolbar_location="above",
-    )
-    plot.toolbar.logo = None
-    # Plain, or two dollar signs in a label would be taken for mathematics.
-    plot.xaxis.axis_label = bokeh.models.PlainText(text=x_label[:100])
-    plot.yaxis.axis_label = bokeh.models.PlainText(text=y_label[:100])
-    return plot

@@ -1,6 +1,6 @@
-"""The page of a job: what it measured, how that was judged, and what may have changed it."""
+"""The page of a job: its measurements, the verdicts on them, and what changed before it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -11,7 +11,6 @@ from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.index.reader import View
-from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.alerts import WORST_FIRST
@@ -19,7 +18,7 @@ from squash_api.judging.limits import Verdict
 from squash_api.judging.wording import number_text
 from squash_api.pages.blobs import BlobData, Numbers, chosen, read_blob
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
-from squash_api.pages.rendering import query_text, render
+from squash_api.pages.rendering import render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Metrics
@@ -28,17 +27,17 @@ from squash_api.routes.runs import run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
-from squash_api.standings.last_passing import Comparison, Place, compare, place_of, run_before
+from squash_api.standings.last_passing import Comparison, Place, compare, place_of, previous_run
 
 MOST_BLOBS = 100
-"""Of more blobs the rest is left to the JSON of the job."""
+"""Further blobs are only in the JSON of the job."""
 
 _MOST_LINKS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class ShownBlob:
-    """A blob, and what of it is chosen to be drawn: an array, maybe over another."""
+    """A blob, and which of its arrays to draw: `y`, as a histogram or over `x`."""
 
     data: BlobData
     y: Numbers | None
@@ -47,7 +46,7 @@ class ShownBlob:
 
 
 async def job_page(request: Request) -> Response:
-    """Return the page of a job."""
+    """Make the page of a job."""
     job_id = await job_id_of(request.path_params["job_id"])
     return await run_in_threadpool(_page, request, job_id)
 
@@ -61,8 +60,9 @@ def _page(request: Request, job_id: int) -> Response:
         names = [target.name for target in site.settings.targets]
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
-    verdicts = job_report(
-        row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now
+    verdicts = sorted(
+        job_report(row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now),
+        key=attrgetter("order"),
     )
     context = site.metrics.schema.context(job.meta)
     place = place_of(site.reader, site.states, job_id, revision=revision)
@@ -76,9 +76,9 @@ def _page(request: Request, job_id: int) -> Response:
         job_id=job_id,
         row=row,
         is_now=is_now,
-        verdicts=sorted(verdicts, key=attrgetter("order")),
+        verdicts=verdicts,
         counts=_counts(verdicts),
-        measurements=_measurements(job_id, job, verdicts, site.metrics),
+        measurements=list(_measurements(job_id, job, verdicts, site.metrics)),
         context=context,
         run=_run(context),
         place=place,
@@ -90,7 +90,6 @@ def _page(request: Request, job_id: int) -> Response:
         more_blobs=len(job.blobs) - len(blobs),
         partners_of=_partners_of,
         limit_markup=_limit_markup,
-        query_text=query_text,
     )
 
 
@@ -105,14 +104,14 @@ def _metadata(job: Job) -> dict[str, Any]:
 
 
 def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, int]]:
-    """Return how many verdicts there are of each kind, the worst first."""
+    """Count the verdicts of each kind, worst first."""
     words = [verdict.word for verdict in verdicts]
     order = (*WORST_FIRST, "not measured", "passed")
     return [(word, words.count(word)) for word in order if word in words]
 
 
 def _limit_markup(verdict: Verdict) -> Markup:
-    """Return what must hold, with its numbers marked as values."""
+    """Write what a value must meet, with its numbers marked as values."""
     criterion = verdict.limit.criterion
     value = Markup('<span class="value">{}</span>')
     numbers = (value.format(number_text(number)) for number in criterion.numbers)
@@ -121,35 +120,33 @@ def _limit_markup(verdict: Verdict) -> Markup:
 
 def _measurements(
     job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
-) -> list[dict[str, Any]]:
-    """Return what was measured, with how it stands, why it is left out, and its blobs' places."""
-    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
-    absent, undeclared = set(outcome.absent), set(outcome.undeclared)
+) -> Iterator[dict[str, Any]]:
+    """Yield what was measured, with its worst verdict, why it is left out, and its blobs' places.
+
+    The verdicts come worst first.
+    """
     worst: dict[str, Verdict] = {}
-    for verdict in sorted(verdicts, key=attrgetter("order")):
+    for verdict in verdicts:
         worst.setdefault(verdict.metric, verdict)
     places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
-    found = []
     for item in measurement_objects(job_id, job, metrics=metrics):
-        metric = item["metric"]
-        reason = item.get("skipped") or ("null, NaN or infinite" if metric in absent else "")
-        found.append(
-            {
-                "metric": metric,
-                "value": item["value"],
-                "unit": item["unit"],
-                "is_number": isinstance(item["value"], int | float) and not reason,
-                "state": worst[metric].word if metric in worst else "no limit",
-                "reason": reason,
-                "is_undeclared": metric in undeclared,
-                "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],
-            }
-        )
-    return found
+        metric, value = item["metric"], item["value"]
+        known = metrics.now.by_name.get(metric)
+        reason = item.get("skipped") or ("null, NaN or infinite" if value is None else "")
+        yield {
+            "metric": metric,
+            "value": value,
+            "unit": item["unit"],
+            "is_number": isinstance(value, int | float) and not reason,
+            "state": worst[metric].word if metric in worst else "no limit",
+            "reason": reason,
+            "is_undeclared": known is not None and not known.is_declared,
+            "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],
+        }
 
 
 def _run(context: Context) -> dict[str, Any] | None:
-    """Return what a job says of its run, and the path of its page; None if it says nothing."""
+    """Return the run that a job names, and the path of its page; None if it names none."""
     run_id = context.fields.get(RUN_ID)
     if not isinstance(run_id, str):
         return None
@@ -161,21 +158,19 @@ def _run(context: Context) -> dict[str, Any] | None:
 
 
 def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str, Comparison]]:
-    """Return what a job is compared with, in words, and the differences."""
-    before = run_before(view, job_id)
+    """Compare a job with earlier ones; return what each is, in words, and the differences."""
+    before = previous_run(view, job_id)
     words = "the previous run"
     if before is None and place is not None and place.previous is not None:
         before, words = place.previous.job_id, "the previous job in this series"
     passing = None if place is None or place.last_passing is None else place.last_passing.job_id
-    found = [
-        (words, compare(view, job_id, before)),
-        ("the last one that passed", compare(view, job_id, passing)),
-    ]
+    others = {words: before, "the last one that passed": passing}
+    found = ((text, compare(view, job_id, other)) for text, other in others.items())
     return [(text, comparison) for text, comparison in found if comparison is not None]
 
 
 def _blobs(job: Job, query: Mapping[str, str]) -> list[ShownBlob]:
-    """Return the first blobs; the one that the address names is open, and shows what it asks."""
+    """Return the first blobs; the one that the URL names is open, and shows what it asks for."""
     named = query.get("blob", "")
     shown = []
     for index, blob in enumerate(job.blobs[:MOST_BLOBS]):

@@ -1,9 +1,10 @@
-"""A job's metadata as rows that can be read, and the links in it. Pure."""
+"""A job's metadata as rows of a table, and the links in it. Pure."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -12,20 +13,20 @@ from squash_api.pages.rendering import link_markup
 from squash_api.schema.text import is_link
 
 MOST_ROWS = 1000
-"""Of more metadata the rest is left to the JSON of the job."""
+"""Further metadata is only in the JSON of the job."""
 
 DEEPEST = 6
-"""Deeper objects are written no further to the right."""
+"""Deeper objects are not indented further."""
 
 _LONG = 300
 _URL = re.compile(r"https?://[^\s<>\"'`\\^{|}\[\]]+", re.IGNORECASE)
-# These are rather of the sentence that an address stands in.
+# At the end of a URL these belong to the sentence around it.
 _TAIL = ".,;:!?)"
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataRow:
-    """A key of the metadata at a depth, and its value as text; None if it holds the next rows."""
+    """A key at a depth, and its value as text; None if the value is the rows that follow."""
 
     depth: int
     key: str
@@ -33,46 +34,39 @@ class MetadataRow:
 
     @property
     def is_long(self) -> bool:
-        """Whether the text had better be folded."""
+        """Whether the text is folded at first."""
         return self.text is not None and len(self.text) > _LONG
 
 
 def metadata_rows(meta: Mapping[str, Any]) -> list[MetadataRow]:
-    """Return the metadata but for the packages, objects before what is in them, in their order.
+    """Write the metadata, except the packages, as rows in their order; objects before their keys.
 
-    One more row than `MOST_ROWS` says that there are more.
+    If there are more than `MOST_ROWS`, one row more than that is returned.
     """
-    found: list[MetadataRow] = []
-    for row in _walk({key: value for key, value in meta.items() if key != "packages"}):
-        found.append(row)
-        if len(found) > MOST_ROWS:
-            break
-    return found
+    rows = _walk({key: value for key, value in meta.items() if key != "packages"})
+    return list(islice(rows, MOST_ROWS + 1))
 
 
 def links_in(rows: list[MetadataRow]) -> list[tuple[str, str]]:
-    """Return the addresses in the values, each once, with the key that it was found under first."""
+    """Find the URLs in the values; return each once, with the first key that has it."""
     found: dict[str, str] = {}
     for row in rows:
-        for url in _urls(row.text or ""):
+        for url, _ in _urls(row.text or ""):
             found.setdefault(url, row.key)
     return [(key, url) for url, key in found.items()]
 
 
 def linked(text: str) -> Markup:
-    """Return a text with the addresses of http and https in it as links; all else is escaped."""
+    """Turn the http and https URLs in a text into links; everything else is escaped."""
     made, end = Markup(), 0
-    for match in _URL.finditer(text):
-        url = _trimmed(match[0])
-        if is_link(url):
-            made += escape(text[end : match.start()])
-            made += link_markup(url)
-            end = match.start() + len(url)
+    for url, start in _urls(text):
+        made += escape(text[end:start]) + link_markup(url)
+        end = start + len(url)
     return made + escape(text[end:])
 
 
 def _walk(meta: Mapping[str, Any]) -> Iterator[MetadataRow]:
-    """Yield rows, without recursion: metadata may be nested deeper than Python may call."""
+    """Yield rows, without recursion: metadata may be nested deeper than Python can recurse."""
     stack: list[Iterator[tuple[str, Any]]] = [iter(meta.items())]
     while stack:
         entry = next(stack[-1], None)
@@ -89,12 +83,9 @@ def _walk(meta: Mapping[str, Any]) -> Iterator[MetadataRow]:
             yield MetadataRow(depth, key, text)
 
 
-def _urls(text: str) -> Iterator[str]:
+def _urls(text: str) -> Iterator[tuple[str, int]]:
+    """Find the URLs in a text, and where they start."""
     for match in _URL.finditer(text):
-        url = _trimmed(match[0])
+        url = match[0].rstrip(_TAIL)
         if is_link(url):
-            yield url
-
-
-def _trimmed(url: str) -> str:
-    return url.rstrip(_TAIL)
+            yield url, match.start()

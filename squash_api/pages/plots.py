@@ -1,10 +1,8 @@
-"""How plots look, in light and in dark: colours, the font, and the theme that Bokeh takes.
+"""Plots of a metric: from plain rows to the document that Bokeh draws in the browser. Pure.
 
-Plots of a metric, from plain rows to the document that Bokeh draws in the browser. Pure.
-
-Making Bokeh's models takes a hundred times as long as what there is to say about the points. So the
-models are made once for each theme and kind of axis, and a plot is a copy of their JSON with its
-own data. Bokeh is imported when the first plot is made: it takes half a second.
+Making Bokeh's models takes a hundred times as long as filling in the points. So the models are made
+once for each theme and kind of axis, and a plot is a copy of their JSON with its own data. Bokeh is
+imported when the first plot is made: that takes half a second.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +20,7 @@ ThemeName = Literal["light", "dark"]
 
 FONT = "system-ui, sans-serif"
 
-# As the variables of squash.css, which canvases cannot read.
+# The same as the variables in squash.css, which canvases cannot read.
 COLOURS: Mapping[ThemeName, Mapping[str, str]] = {
     "light": {
         "ground": "#ffffff",
@@ -43,64 +41,25 @@ COLOURS: Mapping[ThemeName, Mapping[str, str]] = {
         "CRITICAL": "#ff9c94",
     },
 }
-# After Okabe and Ito, for all kinds of sight; three to one and more against the ground.
+# After Okabe and Ito, for all kinds of sight; the contrast with the ground is at least 3:1.
 PALETTES: Mapping[ThemeName, Sequence[str]] = {
     "light": ("#0072b2", "#b85000", "#00805c", "#a8488a", "#5b57c2", "#7a6600", "#47525c"),
     "dark": ("#56b4e9", "#ff9e4a", "#3dd6a3", "#e79ac7", "#a9a6ff", "#e8d84a", "#c9d1d9"),
 }
 
 
-@cache
-def load_bokeh() -> Any:
-    """Return the library."""
-    import bokeh.plotting  # noqa: PLC0415
-
-    return bokeh
-
-
-def bokeh_theme(name: ThemeName) -> Any:
-    """Return a theme, as Bokeh takes it."""
-    colours = COLOURS[name]
-    ground, text, faint, line = (colours[key] for key in ("ground", "text", "faint", "line"))
-    axis = {
-        "axis_label_text_color": text,
-        "axis_label_text_font": FONT,
-        "axis_label_text_font_style": "normal",
-        "axis_label_text_font_size": "14px",
-        "major_label_text_color": text,
-        "major_label_text_font": FONT,
-        "major_label_text_font_size": "12px",
-        "axis_line_color": faint,
-        "major_tick_line_color": faint,
-        "minor_tick_line_color": line,
-    }
-    return load_bokeh().themes.Theme(
-        json={
-            "attrs": {
-                "Plot": {
-                    "background_fill_color": ground,
-                    "border_fill_color": ground,
-                    "outline_line_color": line,
-                },
-                "Grid": {"grid_line_color": line, "grid_line_alpha": 0.6},
-                "Axis": axis,
-            }
-        }
-    )
-
-
 _MARKERS = ("circle", "square", "triangle", "diamond")
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
 _LEVEL_DASHES = {"CRITICAL": "solid", "WARNING": "dashed", "INFO": "dotted"}
-# Above so many points, smaller ones.
+# With more points than this, they are drawn smaller.
 _MANY = 400
 _SMALL, _LARGE = 4, 7
-# A wish that has not come true is no alarm.
+# By severity. A broken INFO limit is not an alarm.
 _LARGER = (0, 0, 4, 6)
-# A limit is in the picture if the values still take this part of its height.
+# A limit is shown if the values still take this fraction of the picture's height.
 _LEAST_PART = 1 / 12
 _HEIGHT = 440
-# Around a single value.
+# The width of the picture if there is a single value.
 _DAYS_MS = 2 * 86_400_000
 _OWN_COLUMNS = ("x", "y", "time", "job", "value", "run", "tags", "changes", "state")
 _COLUMNS = (*_OWN_COLUMNS, "line", "label", "colour", "marker", "size", "fill")
@@ -108,9 +67,9 @@ _COLUMNS = (*_OWN_COLUMNS, "line", "label", "colour", "marker", "size", "fill")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value, and what is said of it.
+    """One value, and what the plot says about it.
 
-    The `time` is in ms since 1970, and so is `x` where that is the time too.
+    The `time` is in ms since 1970, and so is `x` if it is the time.
     `severity` is 0 if the value breaks no limit, else 1 for INFO, 2 for WARNING, 3 for CRITICAL.
     """
 
@@ -130,7 +89,7 @@ class Point:
 class Line:
     """Points that belong together, in order.
 
-    Those of several series are not joined; those of the rest have no colour of their own.
+    Points of several series are not joined. Those of the rest have no colour of their own.
     """
 
     label: str
@@ -148,15 +107,10 @@ class LimitLine:
     bound: Bound
     scope: str = ""
 
-    @property
-    def height(self) -> float:
-        """Where it is drawn."""
-        return self.bound.number
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is to be drawn."""
+    """What to draw."""
 
     x_label: str
     y_label: str
@@ -169,10 +123,10 @@ _NOTHING = Picture("", "", ())
 
 
 def draw(picture: Picture, theme: ThemeName) -> dict[str, Any]:
-    """Return the plot as `Bokeh.embed.embed_item` takes it.
+    """Make the plot in the form that `Bokeh.embed.embed_item` takes.
 
-    Its models `points`, `joints` and `limits` are data sources: the values, with the number of
-    their line; the lines that join them; and the limits that are in reach.
+    Its models `points`, `joints` and `limits` are data sources: the values, each with the number of
+    its line; the lines that join them; and the limits that are in reach.
     """
     item: dict[str, Any] = orjson.loads(_empty_plot(theme, is_time=picture.is_time))
     models = dict(_named_models(item))
@@ -186,24 +140,24 @@ def draw(picture: Picture, theme: ThemeName) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Make ahead what the first plots would wait for."""
+    """Make in advance what the first plots would wait for."""
     for theme in PALETTES:
         _empty_plot(theme, is_time=True)
 
 
 def colour_of(line: Line, index: int, theme: ThemeName) -> str:
-    """Return the colour of a line by its place among the lines."""
+    """Choose the colour of a line by its place among the lines."""
     palette = PALETTES[theme]
     return COLOURS[theme]["faint"] if line.is_rest else palette[index % len(palette)]
 
 
 def dash_of(line: Line, index: int) -> str:
-    """Return how a line is drawn; empty if it is not."""
+    """Choose the dashes of a line by its place; empty if its points are not joined."""
     return _DASHES[index // len(PALETTES["light"]) % len(_DASHES)] if line.is_joined else ""
 
 
 def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
-    """Return the points of lines as the columns of a data source."""
+    """Write the points of lines as the columns of a data source."""
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     size = _SMALL if sum(len(line.points) for line in lines) > _MANY else _LARGE
     for index, line in enumerate(lines):
@@ -222,20 +176,20 @@ def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
 
 
 def limit_text(limit: LimitLine) -> str:
-    """Return a limit as people read it: how bad it is to break it, its name, and what must hold."""
+    """Describe a limit: its level, its name, and what a value must meet."""
     scope = f" ({limit.scope})" if limit.scope else ""
     return f"{limit.level}: {limit.name} {limit.bound.words(number_text)}{scope}"
 
 
 def limits_in_reach(picture: Picture) -> list[LimitLine]:
-    """Return the limits that fit into a picture in which the values stay legible, by height."""
-    limits = sorted(picture.limits, key=lambda item: item.height)
+    """Return the limits, by height, that fit into a picture whose values stay legible."""
+    limits = sorted(picture.limits, key=lambda item: item.bound.number)
     values = [point.y for line in picture.lines for point in line.points]
     reach = (max(values) - min(values)) / _LEAST_PART if values else 0.0
     if not reach:
         return limits
     low, high = max(values) - reach, min(values) + reach
-    return [item for item in limits if low <= item.height <= high]
+    return [item for item in limits if low <= item.bound.number <= high]
 
 
 def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
@@ -254,19 +208,19 @@ def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
 
 
 def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
-    """Return the limits in reach as columns; where they are close, their texts stand beside."""
+    """Write the limits in reach as columns; texts of close limits stand next to each other."""
     shown = limits_in_reach(picture)
     ys = [point.y for line in picture.lines for point in line.points]
-    ys += [item.height for item in shown]
+    ys += [item.bound.number for item in shown]
     close = 0.07 * (max(ys) - min(ys)) if ys else 0.0
     shifts: list[int] = []
     for index, item in enumerate(shown):
-        before = shown[index - 1].height if index else None
-        is_close = before is not None and item.height - before < close
+        before = shown[index - 1].bound.number if index else None
+        is_close = before is not None and item.bound.number - before < close
         shifts.append(shifts[-1] + len(limit_text(shown[index - 1])) * 7 + 16 if is_close else 0)
     is_upper = [item.bound.is_upper for item in shown]
     return {
-        "y": [item.height for item in shown],
+        "y": [item.bound.number for item in shown],
         "text": [limit_text(item) for item in shown],
         "colour": [COLOURS[theme][item.level] for item in shown],
         "dash": [_LEVEL_DASHES[item.level] for item in shown],
@@ -277,7 +231,7 @@ def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
 
 
 def _named_models(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Find the attributes of the models that have a name, in a document's JSON."""
+    """Find the named models in a document's JSON; yield their names and attributes."""
     if isinstance(node, list):
         for item in node:
             yield from _named_models(item)
@@ -294,33 +248,24 @@ def _fill(source: dict[str, Any], columns: Mapping[str, Sequence[Any]]) -> None:
 
 @lru_cache(maxsize=4)
 def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
-    bokeh = load_bokeh()
-    plot = bokeh.plotting.figure(
+    ranges = load_bokeh().models.DataRange1d
+    plot = empty_figure(
         name="plot",
         height=_HEIGHT,
-        sizing_mode="stretch_width",
         x_axis_type="datetime" if is_time else "linear",
-        x_range=bokeh.models.DataRange1d(
-            name="x", range_padding=0.03, default_span=_DAYS_MS if is_time else 2.0
-        ),
+        x_range=ranges(name="x", range_padding=0.03, default_span=_DAYS_MS if is_time else 2.0),
         # Room for the text of a limit at either end.
-        y_range=bokeh.models.DataRange1d(name="y", range_padding=0.16),
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-        active_drag="box_zoom",
-        active_scroll=None,
-        toolbar_location="above",
+        y_range=ranges(name="y", range_padding=0.16),
     )
-    plot.toolbar.logo = None
-    # Plain, or two dollar signs in a name would be taken for mathematics.
-    plot.xaxis.axis_label = bokeh.models.PlainText(text="", name="x label")
-    plot.yaxis.axis_label = bokeh.models.PlainText(text="", name="y label")
+    plot.xaxis.axis_label.name = "x label"
+    plot.yaxis.axis_label.name = "y label"
     _add_limits(plot, theme)
     _add_values(plot, theme)
-    return orjson.dumps(bokeh.embed.json_item(plot, theme=bokeh_theme(theme)))
+    return orjson.dumps(load_bokeh().embed.json_item(plot, theme=bokeh_theme(theme)))
 
 
 def _add_values(plot: Any, theme: ThemeName) -> None:
-    """Add points, what joins them, and what is shown of them."""
+    """Add points, the lines that join them, and the tooltip."""
     models = load_bokeh().models
     joints = models.ColumnDataSource(_joints_of(_NOTHING, theme), name="joints")
     plot.multi_line(
@@ -360,7 +305,7 @@ def _add_values(plot: Any, theme: ThemeName) -> None:
 
 
 def _add_limits(plot: Any, theme: ThemeName) -> None:
-    """Add limits across the whole plot, which the y-axis reaches."""
+    """Add limits across the whole plot; the y-axis includes them."""
     models = load_bokeh().models
     limits = models.ColumnDataSource(_limits_of(_NOTHING, theme), name="limits")
     plot.hspan(y="y", source=limits, line_color="colour", line_dash="dash", line_width=2)
@@ -381,4 +326,61 @@ def _add_limits(plot: Any, theme: ThemeName) -> None:
             source=limits,
             level="overlay",
         )
+    )
+
+
+def empty_figure(*, x_label: str = "", y_label: str = "", **changes: Any) -> Any:
+    """Make a figure of the page's width, with our tools; `changes` are more options of Bokeh's."""
+    bokeh = load_bokeh()
+    plot = bokeh.plotting.figure(
+        sizing_mode="stretch_width",
+        tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_drag="box_zoom",
+        active_scroll=None,
+        toolbar_location="above",
+        **changes,
+    )
+    plot.toolbar.logo = None
+    # Plain, or two dollar signs in a label would be taken for mathematics.
+    plot.xaxis.axis_label = bokeh.models.PlainText(text=x_label)
+    plot.yaxis.axis_label = bokeh.models.PlainText(text=y_label)
+    return plot
+
+
+@cache
+def load_bokeh() -> Any:
+    """Import the library."""
+    import bokeh.plotting  # noqa: PLC0415
+
+    return bokeh
+
+
+def bokeh_theme(name: ThemeName) -> Any:
+    """Make a theme for Bokeh."""
+    colours = COLOURS[name]
+    ground, text, faint, line = (colours[key] for key in ("ground", "text", "faint", "line"))
+    axis = {
+        "axis_label_text_color": text,
+        "axis_label_text_font": FONT,
+        "axis_label_text_font_style": "normal",
+        "axis_label_text_font_size": "14px",
+        "major_label_text_color": text,
+        "major_label_text_font": FONT,
+        "major_label_text_font_size": "12px",
+        "axis_line_color": faint,
+        "major_tick_line_color": faint,
+        "minor_tick_line_color": line,
+    }
+    return load_bokeh().themes.Theme(
+        json={
+            "attrs": {
+                "Plot": {
+                    "background_fill_color": ground,
+                    "border_fill_color": ground,
+                    "outline_line_color": line,
+                },
+                "Grid": {"grid_line_color": line, "grid_line_alpha": 0.6},
+                "Axis": axis,
+            }
+        }
     )

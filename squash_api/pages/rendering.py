@@ -1,6 +1,6 @@
 """Pages from templates: one environment, one set of headers, and how values are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
@@ -14,12 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
+from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.wording import NOTHING, number_text, percent_text
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import is_link
 from squash_api.site import Site
+from squash_api.standings.freshness import ExpectedSeries
 
-# Bokeh puts styles of its own into what it draws; scripts come from here alone.
+# Bokeh adds styles of its own to what it draws; scripts come only from here.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -34,31 +36,18 @@ HEADERS = {
 
 
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> Response:
-    """Return a page made from a template of `templates/`.
+    """Make a page from a template of `templates/`.
 
-    Parameters
-    ----------
-    request
-        What is answered.
-    template
-        The template's file name.
-    status_code
-        Status of the reply.
-    values
-        What the template asks for, beside `root`, the path that all addresses begin with, and
-        `static`, which gives the address of a file to load.
+    In addition to `values`, a template has `root`, the path that all URLs begin with, and `static`,
+    which gives the URL of a file to load.
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
-    text = (
-        environment()
-        .get_template(template)
-        .render(
-            root=root,
-            static=lambda name: f"{root}/static/{name}?v={version('squash-api')}",
-            **values,
-        )
-    )
+
+    def static(name: str) -> str:
+        return f"{root}/static/{name}?v={version('squash-api')}"
+
+    text = environment().get_template(template).render(root=root, static=static, **values)
     return Response(
         text, status_code=status_code, headers=HEADERS, media_type="text/html; charset=utf-8"
     )
@@ -67,7 +56,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 def failure_page(
     request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
 ) -> Response:
-    """Return the page that says what failed, and where in the request."""
+    """Make the page that says what failed, and where in the request."""
     return render(
         request,
         "failure.html",
@@ -80,7 +69,7 @@ def failure_page(
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Return the templates; every text is escaped, and a name that is not given is an error."""
+    """Load the templates. Every text is escaped, and a name that is not given is an error."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -94,20 +83,23 @@ def environment() -> Environment:
         moment=moment_text,
         link=link_markup,
         path=path_text,
+        tags=tags_text,
+        limit=criterion_text,
+        late=late_text,
     )
-    made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS)
+    made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS, query_text=query_text)
     return made
 
 
 def moment_text(time_ns: int | None) -> str:
-    """Return a time in ns since 1970 as day and minute, in UTC; a dash where there is none."""
+    """Write a time in ns since 1970 as day and minute, in UTC; None is a dash."""
     if time_ns is None:
         return NOTHING
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def link_markup(url: Any, text: Any = None) -> Markup:
-    """Return a link if the URL is one of http or https, else what it says as text."""
+    """Link to a URL of http or https; anything else is shown as text."""
     shown = escape(url if text is None else text)
     if not isinstance(url, str) or not is_link(url):
         return Markup(shown)  # noqa: S704 - escaped above
@@ -115,12 +107,44 @@ def link_markup(url: Any, text: Any = None) -> Markup:
 
 
 def path_text(name: Any) -> str:
-    """Return a name as a part of a path: everything but letters, digits, `.`, `_`, `-` quoted."""
+    """Quote a name as one part of a path: all but letters, digits, `.`, `_` and `-`."""
     return quote(str(name), safe="")
 
 
 def query_text(values: Mapping[str, str | None], **changes: str | None) -> str:
-    """Return a query string of those values that there are, with some of them changed."""
+    """Write values as a query string, some of them changed; empty ones are left out."""
     kept = {**values, **changes}
     pairs = [f"{quote(key)}={quote(text, safe='')}" for key, text in kept.items() if text]
     return f"?{'&'.join(pairs)}" if pairs else "?"
+
+
+def page_number(text: str | None) -> int:
+    """Read the number of a page from a query; 1 if it is not a sensible number."""
+    is_number = text and text.isascii() and text.isdigit() and len(text) < 10
+    return max(int(text), 1) if text and is_number else 1
+
+
+def tags_text(tags: Iterable[tuple[str, str]]) -> str:
+    """Write tags in a few words; without tags it is empty."""
+    # The values of headline tags speak for themselves.
+    words = (value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags)
+    return " · ".join(words)
+
+
+def criterion_text(criterion: Criterion) -> str:
+    """Write what a value must meet."""
+    return criterion.words(number_text)
+
+
+def late_text(series: ExpectedSeries) -> str:
+    """Say how late a value is, and how long it has been missing."""
+    waited = f"the last came on {series.since}" if series.job_id else f"none since {series.since}"
+    return f"{span_text(series.late_s)} late: {waited} ({series.specification.rpartition('.')[2]})"
+
+
+def span_text(seconds: float) -> str:
+    """Write a span of time in its largest unit, rounded down; the smallest is a minute."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return "less than 1 min"

@@ -1,12 +1,13 @@
-"""The matrix of a report as tables, one for each package, with only the columns it has. Pure.
+"""`/report`: the page, and the same as one file that can be mailed or kept.
 
-`/report`: the page, and the one file of it that can be mailed or kept.
+The matrix of a report becomes tables, one for each package, with only the columns that it has.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,10 +23,15 @@ from squash_api.routes.reports import make_report
 from squash_api.site import Site
 from squash_api.trends.parameters import ASKED, PARAMETERS
 
+# The file contains its styles, and never loads anything.
+_FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+_STYLES = ("squash.css", "report.css")
+_BETWEEN_RULES = re.compile(r"/\*.*?\*/|^\s+|\n", re.MULTILINE | re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Columns below one heading: those of a dataset."""
+    """The number of columns below the heading of a dataset."""
 
     label: str
     span: int
@@ -33,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A metric, with a cell or None for each column of its table."""
+    """A metric, with a cell or None in each column of its table."""
 
     row: Row
     cells: list[Cell | None]
@@ -41,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class PackageTable:
-    """The part of the matrix that is of one package."""
+    """The part of the matrix that belongs to one package."""
 
     package: str
     groups: list[Group]
@@ -50,48 +56,8 @@ class PackageTable:
     broken: int
 
 
-def package_tables(report: Report) -> list[PackageTable]:
-    """Return the tables, those with the worst violations first."""
-    by_package: dict[str, list[Row]] = {}
-    for row in report.rows:
-        by_package.setdefault(row.package, []).append(row)
-    found = [_table(name, rows, report.columns) for name, rows in by_package.items()]
-    worst = {name: max(RANKS[row.state] for row in rows) for name, rows in by_package.items()}
-    return sorted(found, key=lambda table: (-worst[table.package], table.package))
-
-
-def _table(package: str, rows: Sequence[Row], columns: Sequence[Column]) -> PackageTable:
-    used = sorted({cell.column for row in rows for cell in row.cells})
-    lines = []
-    for row in rows:
-        cells = {cell.column: cell for cell in row.cells}
-        lines.append(Line(row, [cells.get(index) for index in used]))
-    groups: list[Group] = []
-    for index in used:
-        column = columns[index]
-        named = [item for item in (column.instrument, column.dataset) if item is not None]
-        label = " ".join(named) or NOTHING
-        if groups and groups[-1].label == label:
-            groups[-1] = Group(label, groups[-1].span + 1)
-        else:
-            groups.append(Group(label, 1))
-    return PackageTable(
-        package,
-        groups,
-        [columns[index].filter or NOTHING for index in used],
-        lines,
-        sum(cell.broken for row in rows for cell in row.cells),
-    )
-
-
-# The file has its style in itself, and nothing else is ever loaded by it.
-_FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
-_STYLES = ("squash.css", "report.css")
-_BETWEEN_RULES = re.compile(r"/\*.*?\*/|^\s+|\n", re.MULTILINE | re.DOTALL)
-
-
 def report_page(request: Request) -> Response:
-    """Return the page of a report, or with `format=html` the report as one file."""
+    """Make the page of a report, or with `format=html` the report as one file."""
     asked = request.query_params.multi_items()
     site: Site = request.app.state.site
     report = make_report(site, asked)
@@ -116,7 +82,7 @@ def report_page(request: Request) -> Response:
 
 
 def report_file(report: Report) -> str:
-    """Return a report as one HTML file: its style is inside, and its links are absolute."""
+    """Write a report as one HTML file, with its styles inside and absolute links."""
     template = environment().get_template("report_file.html")
     return template.render(**_values(report, base=report.url), policy=_FILE_POLICY, style=_style())
 
@@ -131,9 +97,41 @@ def _values(report: Report, *, base: str) -> dict[str, Any]:
     }
 
 
+def package_tables(report: Report) -> list[PackageTable]:
+    """Make the tables, those with the worst broken limits first."""
+    by_package: dict[str, list[Row]] = {}
+    for row in report.rows:
+        by_package.setdefault(row.package, []).append(row)
+    found = [_table(name, rows, report.columns) for name, rows in by_package.items()]
+    worst = {name: max(RANKS[row.state] for row in rows) for name, rows in by_package.items()}
+    return sorted(found, key=lambda table: (-worst[table.package], table.package))
+
+
+def _table(package: str, rows: Sequence[Row], columns: Sequence[Column]) -> PackageTable:
+    used = sorted({cell.column for row in rows for cell in row.cells})
+    lines = []
+    for row in rows:
+        cells = {cell.column: cell for cell in row.cells}
+        lines.append(Line(row, [cells.get(index) for index in used]))
+    headings = groupby(_heading(columns[index]) for index in used)
+    groups = [Group(label, len(list(found))) for label, found in headings]
+    return PackageTable(
+        package,
+        groups,
+        [columns[index].filter or NOTHING for index in used],
+        lines,
+        sum(cell.broken for row in rows for cell in row.cells),
+    )
+
+
+def _heading(column: Column) -> str:
+    named = [item for item in (column.instrument, column.dataset) if item is not None]
+    return " ".join(named) or NOTHING
+
+
 @lru_cache(maxsize=1)
 def _style() -> str:
-    folder = Path(__file__).parent / "static"
+    directory = Path(__file__).parent / "static"
     return "".join(
-        _BETWEEN_RULES.sub("", (folder / name).read_text(encoding="utf-8")) for name in _STYLES
+        _BETWEEN_RULES.sub("", (directory / name).read_text(encoding="utf-8")) for name in _STYLES
     )

@@ -1,9 +1,9 @@
-"""The pages of runs: which there were and how they stand, and one of them with its jobs."""
+"""The pages of runs: the list with their states, and one run with its jobs."""
 
 from fastapi import Request, Response
 
 from squash_api.judging.alerts import WORST_FIRST
-from squash_api.pages.rendering import query_text, render
+from squash_api.pages.rendering import render
 from squash_api.routes.dependencies import Page
 from squash_api.routes.runs import list_runs, read_run, run_path
 from squash_api.schema.names import RUN_TAGS
@@ -16,7 +16,7 @@ _MOST_LETTERS = 1000
 
 
 def runs_page(request: Request) -> Response:
-    """Return a page of runs, the newest first."""
+    """Make the list of runs, newest first."""
     site: Site = request.app.state.site
     given = request.query_params
     tags = {name: given.get(name, "")[:_MOST_LETTERS] for name in RUN_TAGS}
@@ -34,12 +34,11 @@ def runs_page(request: Request) -> Response:
         tags=tags,
         is_now=is_now,
         query={**tags, "specs": "now" if is_now else None},
-        query_text=query_text,
     )
 
 
 def run_page(request: Request) -> Response:
-    """Return the page of a run: its jobs, how they stand, and what changed before it."""
+    """Make the page of a run: its jobs, their states, and what changed before it."""
     given = request.query_params
     is_now = given.get("specs") == "now"
     run = read_run(request, Page(_JOBS, given.get("after")), is_now=is_now)
@@ -56,33 +55,32 @@ def run_page(request: Request) -> Response:
         columns=_columns(run),
         counts=_counts(run),
         shared=_shared(run),
-        query_text=query_text,
         run_path=run_path,
     )
 
 
 def _path_of(run: RunSummary) -> str:
-    """Return where a run is shown, or the job that is of none."""
+    """Return the path of the page of a run, or of a job that belongs to none."""
     if run.run_id is None:
         return f"/job/{run.job_id}"
     return run_path(run.pipeline, run.run_id)
 
 
 def _shared(run: RunDetail) -> list[tuple[str, str]]:
-    """Return the tags that all jobs of the page have, but for the name of the pipeline."""
+    """Return the tags that all jobs on the page share, except the pipeline."""
     tags = [set(member.tags.items()) for member in run.members]
     shared = set.intersection(*tags) if tags else set()
     return sorted(pair for pair in shared if pair[0] != "pipeline")
 
 
 def _columns(run: RunDetail) -> list[str]:
-    """Return the tags in which the jobs of the page differ."""
+    """Return the tags in which the jobs on the page differ."""
     shared = {*dict(_shared(run)), "pipeline"}
     return sorted({name for member in run.members for name in member.tags} - shared)
 
 
 def _counts(run: RunDetail) -> list[str]:
-    """Return in words how many verdicts there are of each kind, the worst first."""
+    """Say how many verdicts there are of each kind, worst first."""
     broken = zip(WORST_FIRST, reversed(run.state.failed), strict=True)
     return [
         *(f"{count} {level}" for level, count in broken if count),

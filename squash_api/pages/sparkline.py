@@ -10,21 +10,16 @@ from squash_api.judging.wording import number_text
 WIDTH = 132
 HEIGHT = 30
 _EDGE = 3.0
-# A limit that is farther away than this, in ranges of the values, would leave a flat line.
+# A limit farther away than this, in ranges of the values, would make the line flat.
 _NEAR = 4.0
 
 
 def sparkline(
     values: Sequence[float], *, unit: str | None = None, limit: float | None = None
 ) -> Markup:
-    """Return values, in order, as a line with a dot at the last; nothing for none.
+    """Draw values, in order, as a line with a dot at the last one; without values it is empty.
 
-    Parameters
-    ----------
-    unit
-        Unit of the values, for those who have the picture read to them.
-    limit
-        Drawn as a dashed line, if the values are anywhere near it.
+    The limit is a dashed line, if it is anywhere near the values. The unit is read aloud with them.
     """
     if not values:
         return Markup("")
@@ -63,12 +58,12 @@ def sparkline(
 def _is_near(limit: float, low: float, high: float) -> bool:
     span = high - low
     beyond = max(limit - high, low - limit, 0.0)
-    # All values the same: only the limit gives a scale.
+    # If all values are the same, only the limit gives a scale.
     return isfinite(limit) and (span == 0 or beyond <= _NEAR * span)
 
 
 def _height(value: float, low: float, high: float) -> float:
-    """Return how far down a value is drawn; halves, so that no range is infinite."""
+    """Return how far down a value is drawn. Halves are used, so that no range is infinite."""
     span = high / 2 - low / 2
     part = 0.5 if span == 0 else (value / 2 - low / 2) / span
     return HEIGHT - _EDGE - part * (HEIGHT - 2 * _EDGE)

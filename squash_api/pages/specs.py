@@ -1,7 +1,8 @@
-"""The page of all specifications in force: what they ask, of which jobs, and who says so."""
+"""The page of the specifications in force: their limits, the jobs they apply to, their sources."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -10,9 +11,7 @@ from fastapi import Request, Response
 from squash_api.definitions.in_force import Defined
 from squash_api.judging.alerts import duration_text
 from squash_api.judging.specifications import Specification
-from squash_api.judging.wording import number_text
-from squash_api.pages.front import page_number
-from squash_api.pages.rendering import query_text, render
+from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
@@ -28,30 +27,22 @@ class _Line:
     """A specification as the page shows it."""
 
     content: Specification
-    test: str
-    query: list[str]
-    keys: list[str]
     source: str | None
     bases: tuple[str, ...]
     author: str | None
 
 
 def specs_page(request: Request) -> Response:
-    """Show the specifications in force; what is asked for is in the query."""
+    """Make the page of the specifications in force; the query filters it."""
     site: Site = request.app.state.site
     asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
     everything = list(site.definitions.in_force.at(None).specifications.values())
     found = [item for item in everything if _is_wanted(item, **asked)]
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(request.query_params.get("page")), pages)
-    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
     by_metric: dict[str, list[_Line]] = {}
-    for line in _lines(site, shown):
+    for line in _lines(site, found[(page - 1) * PER_PAGE : page * PER_PAGE]):
         by_metric.setdefault(line.content.metric, []).append(line)
-
-    def address(**changes: str | None) -> str:
-        return query_text(asked, **changes)
-
     return render(
         request,
         "specs.html",
@@ -61,9 +52,11 @@ def specs_page(request: Request) -> Response:
         total=len(everything),
         found=len(found),
         by_metric=by_metric,
+        query_of=query_terms_text,
+        alerts_of=alert_texts,
         page=page,
         pages=pages,
-        address=address,
+        address=partial(query_text, asked),
     )
 
 
@@ -72,7 +65,7 @@ def _package(defined: Defined[Specification]) -> str:
 
 
 def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str | None) -> bool:
-    """Tell whether a specification is of a package and says all words of `q` somewhere."""
+    """Check that a specification belongs to a package and contains all words of `q`."""
     if package not in (None, _package(defined)):
         return False
     if q is None:
@@ -83,24 +76,15 @@ def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str |
     return all(word in text for word in q.lower().split())
 
 
-def _lines(site: Site, shown: Iterable[Defined[Specification]]) -> Iterable[_Line]:
-    items = list(shown)
-    authors = site.sources.authors(item.content.name for item in items if item.origin == "api")
-    for item in items:
+def _lines(site: Site, shown: Sequence[Defined[Specification]]) -> Iterator[_Line]:
+    authors = site.sources.authors(item.content.name for item in shown if item.origin == "api")
+    for item in shown:
         content = item.content
-        yield _Line(
-            content,
-            content.criterion.words(number_text),
-            query_terms_text(content),
-            alert_texts(content),
-            item.source,
-            site.sources.bases(item),
-            authors.get(content.name),
-        )
+        yield _Line(content, item.source, site.sources.bases(item), authors.get(content.name))
 
 
 def query_terms_text(content: Specification) -> list[str]:
-    """Return what a job's metadata must say, term by term."""
+    """Write the conditions on a job's metadata, one by one."""
     return [f"{key} = {_plain(value)}" for key, value in content.metadata_query.items()]
 
 
@@ -110,7 +94,7 @@ def _plain(value: Any) -> str:
 
 
 def alert_texts(content: Specification) -> list[str]:
-    """Return what a specification says of its alerts and of late values, sentence by sentence."""
+    """Say what a specification sets for its alerts and for late values, one by one."""
     texts = []
     if content.muted_through is not None and content.alert and content.alert.mute:
         texts.append(f"muted through {content.muted_through}: {content.alert.mute.why}")

@@ -1,4 +1,4 @@
-"""Opening the database of the record, whichever it is, and beginning its transactions."""
+"""Opening the database of the record, and beginning its transactions."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +9,7 @@ from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
 
 VERSION = "0002"
-"""The newest of `migrations/versions`."""
+"""The newest migration of `migrations/versions`."""
 
 
 class _EngineModule(Protocol):
@@ -19,23 +19,18 @@ class _EngineModule(Protocol):
         """Return the URL to open; raise `SettingsError` if it cannot be."""
 
     def prepare(self, engine: Engine, /, *, is_made: bool) -> None:
-        """Set up an engine before its first connection."""
+        """Prepare an engine before its first connection."""
 
     def begin(self, connection: Connection, /) -> None:
         """Begin a transaction; the option `squash_mode` may be `write` or `statement`."""
 
 
-# Another that SQLAlchemy knows is opened as it is.
+# Any other database that SQLAlchemy knows is opened without preparation.
 _ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
 
 
 def open_database(url: str, *, is_made: bool = True) -> Engine:
-    """Open the record and bring its tables to the present version.
-
-    Parameters
-    ----------
-    is_made
-        Whether a file that is not there is made.
+    """Open the record, made if `is_made` and it does not exist, and migrate its tables.
 
     Raises
     ------
@@ -66,15 +61,12 @@ def open_database(url: str, *, is_made: bool = True) -> Engine:
 
 
 def writing(engine: Engine) -> Engine:
-    """Return the same engine for transactions that write."""
+    """Return the engine for transactions that write."""
     return engine.execution_options(squash_mode="write")
 
 
 def by_statement(engine: Engine) -> Engine:
-    """Return the same engine for transactions that may end with every statement.
-
-    Where the database cannot do that they end with their commit.
-    """
+    """Return the engine for transactions that end with each statement, if the database can."""
     return engine.execution_options(squash_mode="statement")
 
 

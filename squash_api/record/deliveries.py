@@ -1,20 +1,33 @@
-"""Delivery, as the record knows it: how far each target is, and what it waits for and refused."""
+"""The state of delivery: how far each target is, what waits for it, and what it refused."""
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from sqlalchemy import Connection, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
-from squash_api.record.bulk import in_chunks
+from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.jobs import JobRow
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """A target. `trouble` says why nothing goes out at the moment; None if all is well."""
+    """A target. `trouble` says why nothing can be sent at the moment; None if all is well."""
 
     name: str
     sent_through: int
@@ -27,7 +40,7 @@ class TargetRow:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """Points to delete: those of one job, by their exact time."""
+    """The points of one job, to be deleted by their exact time."""
 
     job_id: int
     time_ns: int
@@ -36,7 +49,7 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A line that InfluxDB refused for good, with its words."""
+    """A line that InfluxDB permanently refused, with the reason it gave."""
 
     job_id: int
     measurement: str
@@ -45,7 +58,7 @@ class Quarantined:
 
 
 def ensure_targets(connection: Connection, names: Iterable[str]) -> None:
-    """Make the targets known. A new one begins with the first job."""
+    """Add targets that are not known yet. A new one begins with the first job."""
     known = set(connection.execute(select(target.c.name)).scalars())
     rows = [{"name": name} for name in names if name not in known]
     if rows:
@@ -58,65 +71,45 @@ def target_names(connection: Connection) -> list[str]:
 
 
 def get_target(connection: Connection, name: str) -> TargetRow:
-    """Return a target that `ensure_targets` has made known."""
-    row = connection.execute(_TARGET.where(target.c.name == name)).one()
-    return TargetRow(*row)
+    """Return a target that `ensure_targets` has added."""
+    return TargetRow(*connection.execute(_TARGET.where(target.c.name == name)).one())
 
 
 def has_sent_any(connection: Connection) -> bool:
-    """Tell whether a target may hold points already."""
+    """Return whether any target may already hold points."""
     query = select(target.c.name).where(target.c.taken_through > 0).limit(1)
     return connection.execute(query).first() is not None
 
 
 def reset_target(connection: Connection, name: str) -> None:
-    """Let a target begin anew with the first job; its database holds nothing."""
+    """Begin a target, whose database is empty, with the first job again."""
     for table in (redelivery, quarantine, erasure):
         connection.execute(delete(table).where(table.c.target == name))
-    connection.execute(
-        update(target).where(target.c.name == name).values(sent_through=0, taken_through=0)
-    )
+    _update_target(connection, name, sent_through=0, taken_through=0)
 
 
 def take_lease(
     connection: Connection, name: str, *, owner: str, now_ns: int, until_ns: int
 ) -> bool:
     """Take or renew the right to send to a target; False if another holds it."""
-    taken = connection.execute(
-        update(target)
-        .where(
-            target.c.name == name,
-            or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns),
-        )
-        .values(lease_owner=owner, lease_until_ns=until_ns)
-    )
-    return taken.rowcount == 1
+    is_free = or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns)
+    return _update_target(connection, name, is_free, lease_owner=owner, lease_until_ns=until_ns)
 
 
 def release_lease(connection: Connection, name: str, *, owner: str) -> None:
-    """Give the right back, so that a standby need not wait for it to expire."""
-    connection.execute(
-        update(target)
-        .where(target.c.name == name, target.c.lease_owner == owner)
-        .values(lease_owner=None, lease_until_ns=0)
-    )
+    """Release the right, so that a standby need not wait until it expires."""
+    is_held = target.c.lease_owner == owner
+    _update_target(connection, name, is_held, lease_owner=None, lease_until_ns=0)
 
 
 def mark_taken(connection: Connection, name: str, *, after: int, through: int) -> bool:
-    """Note that the jobs after one up to another have been taken in hand.
+    """Note that the sending of jobs through `through` has begun.
 
-    False if the target has been reset since it was at the job `after`; then nothing is noted.
+    Does nothing and returns False if the target has been reset since it was at the job `after`.
     """
-    taken = connection.execute(
-        update(target)
-        .where(target.c.name == name, target.c.taken_through >= after)
-        .values(
-            taken_through=case(
-                (target.c.taken_through < through, through), else_=target.c.taken_through
-            )
-        )
-    )
-    return taken.rowcount == 1
+    taken = target.c.taken_through
+    later = case((taken < through, through), else_=taken)
+    return _update_target(connection, name, taken >= after, taken_through=later)
 
 
 def mark_sent(
@@ -128,21 +121,14 @@ def mark_sent(
     quarantined: Sequence[Quarantined],
     now_ns: int,
 ) -> None:
-    """Note what a target has taken: jobs up to one, jobs sent again, and what it refused.
+    """Note what was sent to a target: jobs through `through`, jobs sent again, refused lines.
 
     A target that was reset since `mark_taken` stays at its beginning.
     """
-    _clear_trouble(connection, name)
+    _update_target(connection, name, **_NO_TROUBLE)
     if through is not None:
-        connection.execute(
-            update(target)
-            .where(
-                target.c.name == name,
-                target.c.taken_through >= through,
-                target.c.sent_through < through,
-            )
-            .values(sent_through=through)
-        )
+        is_next = and_(target.c.taken_through >= through, target.c.sent_through < through)
+        _update_target(connection, name, is_next, sent_through=through)
     for job_id, request in redelivered:
         connection.execute(
             delete(redelivery).where(
@@ -159,21 +145,15 @@ def mark_sent(
 
 
 def mark_trouble(connection: Connection, name: str, *, trouble: str, now_ns: int) -> None:
-    """Note why nothing goes out to a target; since when is kept from the first time."""
-    connection.execute(
-        update(target)
-        .where(target.c.name == name)
-        .values(
-            trouble=trouble,
-            trouble_since_ns=func.coalesce(target.c.trouble_since_ns, now_ns),
-        )
-    )
+    """Note why nothing can be sent to a target, and since when if that is not known yet."""
+    since_ns = func.coalesce(target.c.trouble_since_ns, now_ns)
+    _update_target(connection, name, trouble=trouble, trouble_since_ns=since_ns)
 
 
 def request_redelivery(
     connection: Connection, job_ids: Iterable[int], *, targets: Iterable[str], request: int
 ) -> int:
-    """Ask for jobs to be sent again; return how many there are that have not been deleted."""
+    """Request that jobs are sent again; return how many have not been deleted."""
     names = list(targets)
     count = 0
     for chunk in in_chunks(job_ids):
@@ -195,9 +175,9 @@ def request_redelivery(
 
 
 def pending_redeliveries(connection: Connection, name: str, *, limit: int) -> list[tuple[int, int]]:
-    """Return jobs to be sent again, by id, each with the request for it.
+    """Return the ids of jobs to be sent again, sorted, each with the request for it.
 
-    Jobs that the target has not had at all come in their turn, not here.
+    Jobs that have not been sent at all are left out: their turn comes anyway.
     """
     rows = connection.execute(
         select(redelivery.c.job_id, redelivery.c.request)
@@ -210,7 +190,7 @@ def pending_redeliveries(connection: Connection, name: str, *, limit: int) -> li
 
 
 def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[str]) -> None:
-    """Ask for a deleted job's points to be deleted, and for nothing of it to be sent."""
+    """Request that a deleted job's points are deleted and none of them is sent."""
     connection.execute(delete(redelivery).where(redelivery.c.job_id == item.job_id))
     connection.execute(delete(quarantine).where(quarantine.c.job_id == item.job_id))
     for name in targets:
@@ -236,23 +216,25 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
 
 
 def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
-    """Note that a target holds no points of these jobs any more, and that it answers."""
-    _clear_trouble(connection, name)
+    """Note that a target answers and no longer holds points of these jobs."""
+    _update_target(connection, name, **_NO_TROUBLE)
     connection.execute(
         delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
     )
 
 
-def _clear_trouble(connection: Connection, name: str) -> None:
-    connection.execute(
-        update(target).where(target.c.name == name).values(trouble=None, trouble_since_ns=None)
-    )
+def _update_target(
+    connection: Connection, name: str, *conditions: ColumnElement[bool], **values: Any
+) -> bool:
+    """Update a target if it meets the conditions; return whether it does."""
+    rows = update(target).where(target.c.name == name, *conditions).values(**values)
+    return connection.execute(rows).rowcount == 1
 
 
 def _insert_quarantined(
     connection: Connection, name: str, quarantined: Sequence[Quarantined], *, now_ns: int
 ) -> None:
-    """Keep refused lines, but for those of jobs that were deleted while they were sent."""
+    """Keep refused lines, except those of jobs that were deleted while being sent."""
     job_ids = {item.job_id for item in quarantined}
     kept = set(
         connection.execute(
@@ -260,14 +242,7 @@ def _insert_quarantined(
         ).scalars()
     )
     rows = [
-        {
-            "target": name,
-            "job_id": item.job_id,
-            "measurement": item.measurement,
-            "line": item.line,
-            "reason": item.reason,
-            "created_ns": now_ns,
-        }
+        {"target": name, "created_ns": now_ns, **asdict(item)}
         for item in quarantined
         if item.job_id in kept
     ]
@@ -275,15 +250,8 @@ def _insert_quarantined(
         connection.execute(insert(quarantine), rows)
 
 
-_TARGET = select(
-    target.c.name,
-    target.c.sent_through,
-    target.c.taken_through,
-    target.c.lease_owner,
-    target.c.lease_until_ns,
-    target.c.trouble,
-    target.c.trouble_since_ns,
-)
+_TARGET = select_rows(target, TargetRow)
+_NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
 
 
 DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]
@@ -291,7 +259,7 @@ DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]
 
 @dataclass(frozen=True, slots=True)
 class JobDelivery:
-    """A job's state at one target; `reasons` are InfluxDB's words for what it refused."""
+    """A job's state at one target; `reasons` are those that InfluxDB gave for refusing."""
 
     target: str
     state: DeliveryState
@@ -300,7 +268,7 @@ class JobDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What a target waits for. `oldest_ns` is when the first waiting job was received."""
+    """What waits for a target. `oldest_ns` is when the first waiting job was received."""
 
     target: str
     waiting: int
@@ -318,7 +286,7 @@ def job_deliveries(
 
 
 def backlogs(connection: Connection, *, targets: Sequence[str]) -> list[Backlog]:
-    """Return what each target waits for."""
+    """Return what waits for each target."""
     return [_backlog(connection, name) for name in targets]
 
 
@@ -354,22 +322,19 @@ def _backlog(connection: Connection, name: str) -> Backlog:
         select(func.count(), func.min(job.c.received_ns)).where(job.c.id > progress.sent_through)
     ).one()
     # Those that have not been sent at all are counted above.
-    again = connection.execute(
-        select(func.count())
-        .select_from(redelivery)
-        .where(redelivery.c.target == name, redelivery.c.job_id <= progress.sent_through)
-    ).scalar_one()
-    erasures = connection.execute(
-        select(func.count()).select_from(erasure).where(erasure.c.target == name)
-    ).scalar_one()
-    quarantined = connection.execute(
-        select(func.count()).select_from(quarantine).where(quarantine.c.target == name)
-    ).scalar_one()
+    again = _count(connection, redelivery, name, redelivery.c.job_id <= progress.sent_through)
     return Backlog(
         name,
-        fresh[0] + again + erasures,
+        fresh[0] + again + _count(connection, erasure, name),
         fresh[1],
-        quarantined,
+        _count(connection, quarantine, name),
         progress.trouble,
         progress.trouble_since_ns,
     )
+
+
+def _count(
+    connection: Connection, table: Table, name: str, *conditions: ColumnElement[bool]
+) -> int:
+    query = select(func.count()).select_from(table).where(table.c.target == name, *conditions)
+    return int(connection.execute(query).scalar_one())

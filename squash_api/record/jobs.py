@@ -1,4 +1,4 @@
-"""Jobs in the record: reading them back, counting them, adding to them, and deleting them."""
+"""Jobs in the record: reading, counting, adding to, and deleting them."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from squash_api.record.bulk import select_rows
 from squash_api.record.tables import added_measurement, definition, job, job_run
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the record holds it. `body` is None once it has been deleted."""
+    """A job as stored. `body` is None once it has been deleted."""
 
     job_id: int
     user_id: int
@@ -43,16 +44,16 @@ def jobs_between(
 
 
 def jobs_by_id(connection: Connection, job_ids: Iterable[int], *, max_bytes: int) -> list[JobRow]:
-    """Return the jobs of these ids, by id, as far as they fit `max_bytes`, but always one."""
+    """Return the first of these jobs, sorted by id, that fit `max_bytes`, but at least one."""
     return list(job_rows(connection, ids_that_fit(connection, job_ids, max_bytes=max_bytes)))
 
 
 def ids_between(
     connection: Connection, *, after: int, through: int, max_bytes: int, limit: int
 ) -> list[int]:
-    """Return ids of jobs after one and through another, ascending, deleted ones too.
+    """Return sorted ids of jobs after one and through another, including deleted jobs.
 
-    At most `limit`, and no more than fit `max_bytes` of bodies, but always one if there is one.
+    At most `limit`, and only as many as have bodies that fit `max_bytes`, but at least one.
     """
     sizes = connection.execute(
         _SIZES.where(job.c.id > after, job.c.id <= through).order_by(job.c.id).limit(limit)
@@ -61,9 +62,9 @@ def ids_between(
 
 
 def ids_that_fit(connection: Connection, job_ids: Iterable[int], *, max_bytes: int) -> list[int]:
-    """Return those of these ids that there are, ascending, as far as bodies fit `max_bytes`.
+    """Return the first of these ids, sorted, that exist and have bodies that fit `max_bytes`.
 
-    Always one if there is one.
+    At least one, if one exists.
     """
     sizes = connection.execute(_SIZES.where(job.c.id.in_(list(job_ids))).order_by(job.c.id))
     return _that_fit(sizes, max_bytes)
@@ -81,7 +82,7 @@ def _that_fit(sizes: Iterable[Row[int, int]], max_bytes: int) -> list[int]:
 
 
 def job_rows(connection: Connection, job_ids: Sequence[int]) -> Iterator[JobRow]:
-    """Yield the jobs of these ids, which ascend, one by one: none is kept in memory."""
+    """Yield the jobs of these sorted ids one by one, so that none stays in memory."""
     if not job_ids:
         return
     first, last = job_ids[0], job_ids[-1]
@@ -99,7 +100,7 @@ def last_job_id(connection: Connection) -> int:
 
 
 def job_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
-    """Return ids of jobs that have not been deleted, ascending."""
+    """Return sorted ids of jobs that have not been deleted."""
     rows = connection.execute(
         select(job.c.id)
         .where(job.c.id > after, job.c.deleted_ns.is_(None))
@@ -112,7 +113,7 @@ def job_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
 def job_ids_in_time(
     connection: Connection, *, since_ns: int | None, until_ns: int | None
 ) -> list[int]:
-    """Return ids of jobs whose time lies between the two, ends included; None is no end."""
+    """Return ids of jobs with a time between the two, both included; None is not a limit."""
     query = select(job.c.id).where(job.c.deleted_ns.is_(None))
     if since_ns is not None:
         query = query.where(job.c.time_ns >= since_ns)
@@ -153,12 +154,12 @@ def add_measurement(
 
 
 def mark_deliverable(connection: Connection, job_id: int) -> None:
-    """Note that a job has a value to deliver."""
+    """Note that a job has values to deliver."""
     connection.execute(update(job).where(job.c.id == job_id).values(is_deliverable=True))
 
 
 def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: int) -> None:
-    """Delete a job's content and leave its tombstone, with who and when."""
+    """Delete a job's content; leave a tombstone that says who deleted it, and when."""
     connection.execute(
         update(job)
         .where(job.c.id == job_id)
@@ -177,21 +178,12 @@ def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: i
 _REVISION = select(func.coalesce(func.max(definition.c.revision), 0))
 _SIZES = select(job.c.id, job.c.size)
 _LAST_JOB = select(func.coalesce(func.max(job.c.id), 0))
-_JOB = select(
-    job.c.id,
-    job.c.user_id,
-    job.c.received_ns,
-    job.c.time_ns,
-    job.c.revision,
-    job.c.is_deliverable,
-    job.c.body,
-    job.c.deleted_ns,
-)
+_JOB = select_rows(job, JobRow)
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """A job that has come, and how many metrics it measures."""
+    """A job that was received, and how many metrics it measures."""
 
     job_id: int
     metrics: int
@@ -200,9 +192,9 @@ class JobEvent:
 def events_between(
     connection: Connection, *, after: int, through: int, limit: int
 ) -> list[JobEvent]:
-    """Return the last jobs after one id and through another, by id; deleted ones are left out.
+    """Return the last jobs after one id and through another, by id, without deleted jobs.
 
-    The runs of the jobs are derived already; one that is not has no metrics yet.
+    A job whose run has not been derived yet measures 0 metrics.
     """
     wanted = {"after": after, "through": through, "limit": limit}
     rows = connection.execute(_EVENTS, wanted).all()
@@ -233,7 +225,7 @@ def last_job_received_ns(connection: Connection) -> int | None:
 
 
 def number_of_jobs(connection: Connection) -> int:
-    """Return how many jobs there are, deleted ones left out."""
+    """Return the number of jobs that have not been deleted."""
     total = connection.execute(select(func.count()).select_from(job)).scalar_one()
     deleted = connection.execute(
         select(func.count()).select_from(job).where(job.c.deleted_ns.is_not(None))

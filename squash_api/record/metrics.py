@@ -1,15 +1,15 @@
 """The metrics that have been declared or measured, with the unit in force for each.
 
-`Metrics` holds them in memory: every value of every job is looked up there, and so is whatever
-pages, reports and exports show.
+`Metrics` holds them in memory, for every value of every job, and for pages, reports and exports.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import current_revision
@@ -30,18 +30,10 @@ class MetricRow(KnownMetric):
 
 @dataclass(frozen=True, slots=True)
 class KnownMetrics:
-    """The metrics of one state of the record; it does not change.
+    """The metrics in one state of the record, which does not change.
 
-    Attributes
-    ----------
-    version
-        Grows with every change of a metric.
-    revision
-        That of the definitions.
-    by_id
-        All metrics.
-    by_name
-        Those whose values can be stored.
+    `version` grows with every change of a metric; `revision` is that of the definitions. `by_name`
+    leaves out metrics whose values cannot be stored.
     """
 
     version: int = 0
@@ -51,14 +43,9 @@ class KnownMetrics:
 
 
 class Metrics:
-    """The record's metrics: `now` is how they were at the last `refresh`, and needs no lock.
+    """The record's metrics. `now` has them as of the last `refresh`, and needs no lock.
 
-    Parameters
-    ----------
-    record
-        Where the metrics are.
-    schema
-        A metric whose name this schema refuses is left out, so that its values are skipped.
+    A metric whose name the schema refuses is left out, so that its values are skipped.
     """
 
     def __init__(self, record: Record, schema: Schema) -> None:
@@ -69,15 +56,12 @@ class Metrics:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what has changed in the record since the last time."""
+        """Read what has changed in the record since the last time."""
         with self._record.read() as connection:
             self._follow(connection)
 
     def as_of(self, connection: Connection) -> KnownMetrics:
-        """Return the metrics in the state that a connection sees.
-
-        What is in memory may be older or newer: values are in the units of their own time.
-        """
+        """Return the metrics as a connection sees them; `now` may be older or newer."""
         version = connection.execute(_VERSION).scalar_one()
         if version > self.now.version:
             self._follow(connection)
@@ -85,11 +69,13 @@ class Metrics:
         return known if known.version == version else self._read(connection, KnownMetrics())
 
     def _follow(self, connection: Connection) -> None:
+        if connection.in_nested_transaction():
+            raise ValueError("the writer's changes may yet be undone: do not keep them in memory")
         with self._lock:
             self.now = self._read(connection, self.now)
 
     def _read(self, connection: Connection, known: KnownMetrics) -> KnownMetrics:
-        """Return what has become of the metrics in the state that a connection sees."""
+        """Bring metrics to the state that a connection sees."""
         # Another transaction may have seen more than this one.
         revision = max(current_revision(connection), known.revision)
         rows = metrics_since(connection, known.version)
@@ -105,39 +91,28 @@ class Metrics:
 
 
 def metrics_since(connection: Connection, version: int) -> list[MetricRow]:
-    """Return the metrics that were met or changed after a version, oldest change first."""
-    return [
-        MetricRow(
-            metric_id=row.id,
-            name=row.name,
-            unit=row.unit,
-            is_declared=row.is_declared,
-            version=row.version,
-        )
-        for row in connection.execute(_SINCE, {"version": version})
-    ]
+    """Return the metrics that were added or changed after a version, oldest change first."""
+    rows = connection.execute(_SINCE, {"version": version}).mappings()
+    return [MetricRow(**row) for row in rows]
 
 
 def known_units(connection: Connection, names: Iterable[str]) -> dict[str, str | None]:
     """Return the units of those names that are known."""
-    return {
-        row.name: row.unit
-        for chunk in in_chunks(names)
-        for row in connection.execute(_UNITS, {"names": chunk})
-    }
+    return {row.name: row.unit for row in _named(connection, names)}
 
 
 def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Return the ids of those names that are known."""
-    return {
-        row.name: row.id
-        for chunk in in_chunks(names)
-        for row in connection.execute(_UNITS, {"names": chunk})
-    }
+    return {row.name: row.id for row in _named(connection, names)}
 
 
-def meet_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
-    """Note undeclared metrics, and units of metrics that had none; all others stay as they are."""
+def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any]]:
+    for chunk in in_chunks(names):
+        yield from connection.execute(_UNITS, {"names": chunk})
+
+
+def note_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
+    """Add undeclared metrics, and units to metrics that had none; change nothing else."""
     known = known_units(connection, units)
     new = {
         name: unit
@@ -154,41 +129,38 @@ def declare_metrics(connection: Connection, units: Mapping[str, str]) -> None:
 
 
 def withdraw_metrics(connection: Connection, names: Iterable[str]) -> None:
-    """Make metrics undeclared; each keeps the unit that its values are in."""
+    """Make metrics undeclared; each keeps its unit, since its values are in it."""
     _put(connection, known_units(connection, names), is_declared=False)
 
 
 def _put(connection: Connection, units: Mapping[str, str | None], *, is_declared: bool) -> None:
     version = connection.execute(_VERSION).scalar_one() + 1
     known = known_units(connection, units)
-    rows = [
-        {"name_": name, "unit": unit, "is_declared": is_declared, "version": version}
-        for name, unit in units.items()
-    ]
+    changes = {"is_declared": is_declared, "version": version}
     new = [
-        {"name": row["name_"], **{k: row[k] for k in ("unit", "is_declared", "version")}}
-        for row in rows
-        if row["name_"] not in known
+        {"name": name, "unit": unit, **changes} for name, unit in units.items() if name not in known
     ]
-    changed = [row for row in rows if row["name_"] in known]
+    changed = [{"name_": name, "unit_": unit} for name, unit in units.items() if name in known]
     if new:
         connection.execute(insert(metric), new)
     if changed:
         connection.execute(
             update(metric)
             .where(metric.c.name == bindparam("name_"))
-            .values(
-                unit=bindparam("unit"),
-                is_declared=bindparam("is_declared"),
-                version=bindparam("version"),
-            ),
+            .values(unit=bindparam("unit_"), **changes),
             changed,
         )
 
 
 _VERSION = select(func.coalesce(func.max(metric.c.version), 0))
 _SINCE = (
-    select(metric.c.id, metric.c.name, metric.c.unit, metric.c.is_declared, metric.c.version)
+    select(
+        metric.c.id.label("metric_id"),
+        metric.c.name,
+        metric.c.unit,
+        metric.c.is_declared,
+        metric.c.version,
+    )
     .where(metric.c.version > bindparam("version"))
     .order_by(metric.c.version)
 )

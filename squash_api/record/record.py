@@ -1,7 +1,7 @@
 """The record as one object: many readers, and one thread that writes.
 
-The writer commits all work that waits in one transaction, so that one fsync serves many requests
-and nobody waits for the lock of the database but this thread.
+The writer commits all waiting work in one transaction, so that one fsync serves many requests and
+only this thread waits for the database's lock.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ from squash_api.record.database import by_statement, open_database, writing
 from squash_api.record.tables import state
 
 Connection = sqlalchemy.Connection
-"""What the record is read and written through. Who is neither `record` nor `index` passes it on."""
+"""What the record is read and written through. Other packages only pass it on."""
 
 MAX_GROUP = 256
-"""Most pieces of work in one transaction: bounds what one failed commit touches."""
+"""Most pieces of work in one transaction, and so the most that a failed commit affects."""
 
 _NOT_WRITTEN = "The record cannot be written at the moment; nothing was stored. Try again."
 _log = structlog.get_logger(__name__)
@@ -47,36 +47,34 @@ _Outcome = TypeVar("_Outcome")
 
 
 class BatchWork(Protocol[_Item_contra, _Outcome_co]):
-    """Work on several items in one go, by a short way for what is usual or by the whole.
+    """Work on several items at once: the short way for what is usual, or the whole way.
 
-    The items come in the order in which they were submitted, and so do the outcomes.
+    Items and outcomes are in the order in which the items were submitted.
     """
 
     def short(
         self, connection: Connection, items: Sequence[_Item_contra], /
     ) -> "Sequence[_Outcome_co] | None":
-        """Do the work by one statement that writes, on a connection that commits each by itself.
+        """Do the work by one writing statement, on a connection that commits each statement.
 
-        Or return None, with nothing done: then `whole` does it. So it is where this raises, but for
-        a `RecordUnavailableError`, which goes to every caller: the work is not done again.
+        If it returns None it has done nothing, and `whole` does the work; likewise if it raises,
+        except for a `RecordUnavailableError`, which every caller gets: the work is not done again.
         """
 
     def whole(
         self, connection: Connection, items: Sequence[_Item_contra], /
     ) -> "Sequence[_Outcome_co | Exception]":
-        """Do the work, whatever the items are, on an open transaction, without ending it.
+        """Do the work, whatever the items are, in an open transaction, without ending it.
 
-        An outcome that is an exception is raised to its caller.
+        An outcome that is an exception is raised in its caller.
         """
 
 
 class Record:
-    """An open record. Safe to use from many threads.
+    """An open record, on an engine from `open_database`. Safe to use from many threads.
 
-    Parameters
-    ----------
-    engine
-        The database, from `open_database`.
+    Reading and writing raise `RecordUnavailableError` if the database fails, or all connections are
+    busy for too long.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -91,29 +89,12 @@ class Record:
 
     @classmethod
     def open(cls, url: str, *, is_made: bool = True) -> Self:
-        """Open the record at an SQLAlchemy URL and bring its tables to the present version.
-
-        Parameters
-        ----------
-        is_made
-            Whether a record that is not there is made: those who only read want none.
-
-        Raises
-        ------
-        SettingsError
-            If it cannot be opened or migrated.
-        """
+        """Open the record at an SQLAlchemy URL, as `open_database` does."""
         return cls(open_database(url, is_made=is_made))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection that sees one state of the record.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the database fails, or all connections are busy for too long.
-        """
+        """Open a connection that sees one state of the record."""
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
@@ -125,12 +106,7 @@ class Record:
     def write(self, work: Callable[[Connection], _Result]) -> _Result:
         """Do the work in the writer's transaction; return once it is committed and on the disk.
 
-        What the work raises is raised here, and undone; other work is not touched by it.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the database fails, or all connections are busy for too long.
+        If the work raises, it is undone and the error is raised here; other work is not affected.
         """
         blocked: Future[_Result] = Future()
         self._put(_Waiting(None, work, blocked))
@@ -138,13 +114,7 @@ class Record:
             return blocked.result()
 
     async def write_batched(self, work: BatchWork[_Item, _Outcome], item: _Item) -> _Outcome:
-        """Do the work together with equal work that waits; return once it is committed.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the database fails, or all connections are busy for too long.
-        """
+        """Do the work for all waiting items together; return once it is committed."""
         loop = asyncio.get_running_loop()
         awaited: asyncio.Future[_Outcome] = loop.create_future()
         self._put(_Waiting(work, item, awaited, loop))
@@ -152,7 +122,7 @@ class Record:
             return await awaited
 
     def close(self) -> None:
-        """Commit what waits and close the connections."""
+        """Commit the waiting work and close the connections."""
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -184,7 +154,7 @@ class Record:
                 _settle(group, self._commit(group))
 
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
-        """Return an outcome, or an exception, for each of the group."""
+        """Return an outcome or an exception for each of the group."""
         by_work: dict[BatchWork[Any, Any], list[int]] = {}
         for index, waiting in enumerate(group):
             if waiting.work is not None:
@@ -207,7 +177,12 @@ class Record:
             with self._by_statement.begin() as connection:
                 return work.short(connection, items)
         except RecordUnavailableError as error:
-            _log.error("done, with no outcome", error=str(error), work=len(items), exc_info=error)
+            _log.error(
+                "done, outcome unknown",
+                error=str(error),
+                work=len(items),
+                exc_info=error,
+            )
             return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
             _log.warning("the short way failed", error=str(error), work=len(items), exc_info=error)
@@ -223,22 +198,19 @@ class Record:
 
 
 def get_state(connection: Connection, key: str) -> str | None:
-    """Return a fact about the record as a whole, or None if it was never noted."""
+    """Return a fact about the record as a whole, or None if it was never set."""
     return connection.execute(select(state.c.value).where(state.c.key == key)).scalar_one_or_none()
 
 
 def set_state(connection: Connection, key: str, value: str) -> None:
-    """Note a fact about the record as a whole, in place of what was noted before."""
+    """Set or replace a fact about the record as a whole."""
     connection.execute(delete(state).where(state.c.key == key))
     connection.execute(insert(state).values(key=key, value=value))
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """An item of batch work, or work of its own, and who waits for the outcome.
-
-    That is a blocked thread, or an event loop.
-    """
+    """An item of batch work, or separate work, that a thread or an event loop waits for."""
 
     work: BatchWork[Any, Any] | None
     item: Any
@@ -247,7 +219,7 @@ class _Waiting:
 
 
 class _TransactionLostError(Exception):
-    """The database has ended the transaction by itself, as SQLite does when the disk is full."""
+    """The database has ended the transaction itself, as SQLite does when the disk is full."""
 
 
 def _work_through(connection: Connection, group: list[_Waiting]) -> list[Any]:
@@ -264,7 +236,7 @@ def _work_through(connection: Connection, group: list[_Waiting]) -> list[Any]:
 def _work_batch(
     connection: Connection, work: BatchWork[Any, Any], items: Sequence[Any]
 ) -> Sequence[Any]:
-    """Do one batch; if it fails as a whole, each item alone, so that one costs no other."""
+    """Do one batch; if it fails, do each item separately, so that one does not affect another."""
     outcomes = _attempt(connection, partial(work.whole, connection, items))
     if not isinstance(outcomes, Exception):
         return outcomes
@@ -274,12 +246,12 @@ def _work_batch(
 
 
 def _attempt(connection: Connection, work: Callable[[], _Result]) -> _Result | Exception:
-    """Do work in a savepoint; return its result, or what it raised, with all it did undone.
+    """Do work in a savepoint; return its result, or undo it and return what it raised.
 
     Raises
     ------
     _TransactionLostError
-        If there is nothing left to undo: what was done before in the transaction is gone too.
+        If there is nothing left to undo, because the whole transaction is gone.
     """
     savepoint = connection.begin_nested()
     try:
@@ -295,7 +267,7 @@ def _attempt(connection: Connection, work: Callable[[], _Result]) -> _Result | E
 
 
 def _settle(group: list[_Waiting], outcomes: Sequence[Any]) -> None:
-    """Hand out the outcomes; each event loop is woken once."""
+    """Resolve the futures, waking each event loop once."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
     for waiting, outcome in zip(group, outcomes, strict=True):
         if waiting.loop is None:
@@ -303,7 +275,7 @@ def _settle(group: list[_Waiting], outcomes: Sequence[Any]) -> None:
         else:
             by_loop.setdefault(waiting.loop, []).append((waiting.future, outcome))
     for loop, pairs in by_loop.items():
-        # A loop that is closed has nobody left who waits.
+        # In a closed loop nobody waits any more.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, pairs)
 
@@ -320,7 +292,7 @@ def _resolve(pairs: "list[tuple[Future[Any] | asyncio.Future[Any], Any]]") -> No
 
 @contextmanager
 def _faults_as_unavailable() -> Iterator[None]:
-    """Tell the faults of the database, such as a full disk, from those of the work."""
+    """Replace faults of the database, such as a full disk, but not those of the work."""
     try:
         yield
     except (IntegrityError, ProgrammingError, DataError):

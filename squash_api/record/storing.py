@@ -1,9 +1,9 @@
 """Storing jobs: many in one transaction, each with a time of its own.
 
 The short way is one statement, which is its own transaction. While a statement runs, other threads
-have the interpreter; between two statements the writer has to wait for it. So one statement for a
-group of jobs is what lets jobs be read while others are stored (`benchmarks/`). The whole way looks
-at each job, by several statements in a transaction that others may be part of.
+have the interpreter; between two statements the writer must wait for it. So storing a group of jobs
+by one statement lets other threads read at the same time (`benchmarks/`). The whole way checks each
+job, by several statements in a transaction that may contain other work.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 from squash_api.errors import RecordUnavailableError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import known_units, meet_metrics
+from squash_api.record.metrics import known_units, note_metrics
 from squash_api.record.tables import definition, job, user
 
 _Value = TypeVar("_Value")
@@ -56,8 +56,8 @@ _COLUMNS = (
 class NewJob:
     """A job that is ready to be stored.
 
-    `new_units` are the metrics that the job is the first to measure, and their units, as judged
-    against the metrics at `revision`; if either has changed meanwhile the job is `Stale`.
+    `new_units` are the units of metrics that the job is the first to measure. If the definitions
+    have changed since `revision`, or the units since then, the job is `Stale`.
     """
 
     user_id: int
@@ -73,7 +73,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A job in the record. `is_repeat`: it was there before, and nothing was stored."""
+    """A job in the record. With `is_repeat` it was there already, and nothing was stored."""
 
     job_id: int
     received_ns: int
@@ -84,37 +84,28 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The metrics have changed since the job was judged: judge it again and come back."""
+    """The metrics have changed since the job was judged: judge it and submit it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStore:
-    """Work for the record: storing jobs in their order, so that no two have the same time.
+    """Work for the record: storing jobs in order, no two with the same time.
 
-    Parameters
-    ----------
-    digest_of
-        Tells equal bodies by 16 bytes.
+    `digest_of` returns 16 bytes that are the same for bodies with the same content.
     """
 
     digest_of: Callable[[bytes], bytes]
 
     def short(self, connection: Connection, items: Sequence[NewJob], /) -> list[Stored] | None:
-        """Store jobs, if all that `whole` looks for is as usual.
+        """Store jobs if none needs the checks of `whole`; otherwise store nothing, return None.
 
-        That is: nobody's account has changed, the metrics are those that the jobs were judged by
-        and no job brings another, no job has the identifiers of another, and nobody asks for a time
-        that is taken.
-
-        Returns
-        -------
-        list or None
-            None if `whole` has to look at each job; then nothing is stored.
+        That is: no account has changed, the jobs were judged by the present metrics and bring no
+        new ones, no job has the identifiers of another, and no job asks for a time that is taken.
 
         Raises
         ------
         RecordUnavailableError
-            If the jobs are stored and their ids cannot be read.
+            If the jobs are stored but their ids cannot be read.
         """
         accounts = dict.fromkeys((item.user_id, item.user_epoch) for item in items)
         digests = [digest for item in items if (digest := item.identifiers_digest) is not None]
@@ -153,21 +144,21 @@ class JobStore:
     def whole(
         self, connection: Connection, items: Sequence[NewJob], /
     ) -> list[Stored | Stale | Exception]:
-        """Store jobs, each checked on the way.
+        """Check and store each job.
 
-        Checked are its user, whether it is here already, and whether the metrics are still those it
-        was judged by.
+        Its user must be enabled, it must not be in the record already, and the metrics must still
+        be those that it was judged by.
         """
         epochs = _user_epochs(connection, items)
         revision = current_revision(connection)
         twins = _twins(connection, items)
-        known = _known_units(connection, items)
+        known = known_units(connection, (name for item in items for name in item.new_units))
         outcomes: list[Stored | Stale | Exception] = []
         new: list[_Ready] = []
         by_identifiers: dict[bytes | None, list[_Ready]] = {}
         for index, item in enumerate(items):
             ready, key = _Ready(index, item, self.digest_of), item.identifiers_digest
-            # Until it has been stored, a job of this batch is taken for one to come back for.
+            # Stays so for a repeat of a job of this batch, which is stored only below.
             outcomes.append(Stale())
             if epochs.get(item.user_id) != item.user_epoch:
                 outcomes[index] = UnauthorizedError("User does not exist", error="Invalid JWT")
@@ -179,7 +170,7 @@ class JobStore:
             is_outdated = item.revision != revision or _is_outdated(item.new_units, known)
             if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
                 continue
-            known.update(_meet_metrics(connection, item.new_units, known))
+            known.update(_note_metrics(connection, item.new_units, known))
             new.append(ready)
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
@@ -193,20 +184,20 @@ class JobStore:
 
 
 def _size(number: int) -> int:
-    """Return the power of two that is enough: for each size a statement has to be prepared."""
+    """Round up to a power of two, since a statement is prepared for each size."""
     return 1 << (number - 1).bit_length()
 
 
 def _filled(given: Sequence[_Value], size: int) -> list[_Value]:
-    """Repeat the last value up to a size."""
+    """Repeat the last value until there are `size` values."""
     return [*given, *([given[-1]] * (size - len(given)))]
 
 
 @lru_cache(maxsize=64)
 def _insertion(jobs: int, accounts: int, dialect: Dialect) -> Prepared:
-    """Return the statement; its parameters go in the order in which they are made here.
+    """Prepare the statement, with its parameters in the order in which they are made here.
 
-    A job without a user is none.
+    A row without a user only fills up the size.
     """
     parameters = _Parameters()
     columns = [job.c[name] for name in _COLUMNS]
@@ -226,7 +217,7 @@ def _insertion(jobs: int, accounts: int, dialect: Dialect) -> Prepared:
     times = [parameters.make(job.c.time_ns) for _ in range(jobs)]
     is_usual.append(~exists().where(job.c.time_ns.in_(times)))
     chosen = select(new).where(new.c.user_id.is_not(None), *is_usual).subquery("usual")
-    # Inside a subquery, or WITH would come first: the driver counts the rows of an INSERT alone.
+    # In a subquery, or WITH would come first: the driver counts rows only if INSERT does.
     statement = insert(job).from_select(_COLUMNS, select(chosen), include_defaults=False)
     return prepare(statement, parameters.names, dialect)
 
@@ -240,20 +231,20 @@ def _ids_at(jobs: int, dialect: Dialect) -> Prepared:
 
 
 class _Parameters:
-    """Parameters of a statement, with their names in the order in which they were made."""
+    """Parameters of a statement; `names` are in the order in which they were made."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def make(self, like: Column[Any]) -> BindParameter[Any]:
-        """Make another, for a value of this column."""
+        """Make a parameter for a value of a column."""
         name = f"p{len(self.names)}"
         self.names.append(name)
         return bindparam(name, type_=like.type)
 
 
 def _row(item: NewJob, *, time_ns: int, digest: bytes | None = None) -> tuple[object, ...]:
-    """Return what is inserted for a job, in the order of `_COLUMNS`."""
+    """Return the values of a job's row, in the order of `_COLUMNS`."""
     return (
         item.user_id,
         item.received_ns,
@@ -270,9 +261,9 @@ def _row(item: NewJob, *, time_ns: int, digest: bytes | None = None) -> tuple[ob
 
 @dataclass(slots=True)
 class _Ready:
-    """A job on its way in. Its digest is worked out only where its identifiers are met again.
+    """A job to be stored. Its digest is computed only if another job has its identifiers.
 
-    It costs as much as all the rest of taking a job in.
+    Computing it costs as much as everything else about accepting a job.
     """
 
     index: int
@@ -281,17 +272,17 @@ class _Ready:
     digest: bytes | None = None
 
     def content(self) -> bytes:
-        """Return the digest."""
+        """Return the digest of the body."""
         if self.digest is None:
             self.digest = self.digest_of(self.item.body)
         return self.digest
 
     def repeats(self, other: "_Ready") -> bool:
-        """Tell whether the same user sends the same content."""
+        """Return whether the same user has sent the same content."""
         return self.item.user_id == other.item.user_id and self.content() == other.content()
 
 
-# Built once: to build a statement costs several times as much as to run it.
+# Built once: building a statement costs several times as much as running it.
 _EPOCHS = select(user.c.id, user.c.epoch).where(
     user.c.id.in_(bindparam("ids", expanding=True)), user.c.is_disabled.is_(False)
 )
@@ -337,18 +328,13 @@ def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None
     return {row[0]: row[1] for row in connection.execute(_TWINS, {"digests": digests})}
 
 
-def _known_units(connection: Connection, items: Sequence[NewJob]) -> dict[str, str | None]:
-    names = {name for item in items for name in item.new_units}
-    return known_units(connection, names) if names else {}
-
-
 def _is_outdated(new_units: dict[str, str | None], known: dict[str, str | None]) -> bool:
     return any(
         unit is not None and known.get(name) not in (None, unit) for name, unit in new_units.items()
     )
 
 
-def _meet_metrics(
+def _note_metrics(
     connection: Connection, new_units: dict[str, str | None], known: dict[str, str | None]
 ) -> dict[str, str | None]:
     changes = {
@@ -357,13 +343,15 @@ def _meet_metrics(
         if name not in known or (known[name] is None and unit is not None)
     }
     if changes:
-        meet_metrics(connection, changes)
+        note_metrics(connection, changes)
     return changes
 
 
 def _insert(connection: Connection, new: list[_Ready]) -> list[tuple[int, int]]:
-    """Insert jobs in the order given, so that their ids ascend; return id and time of each."""
-    taken = _taken_times(connection, {ready.item.asked_ns for ready in new})
+    """Insert jobs in order, so that their ids ascend; return the id and time of each."""
+    if not new:
+        return []
+    taken = set(_ids_by_time(connection, [ready.item.asked_ns for ready in new]))
     times: list[int] = []
     rows: list[tuple[object, ...]] = []
     for ready in new:
@@ -376,21 +364,16 @@ def _insert(connection: Connection, new: list[_Ready]) -> list[tuple[int, int]]:
         times.append(time_ns)
         rows.append(_row(ready.item, time_ns=time_ns, digest=ready.digest))
     insert_rows(connection, job, _COLUMNS, rows)
-    if not times:
-        return []
-    by_time = {row[0]: row[1] for row in connection.execute(_AT_TIMES, {"times": times})}
-    return [(by_time[time_ns], time_ns) for time_ns in times]
+    ids = _ids_by_time(connection, times)
+    return [(ids[time_ns], time_ns) for time_ns in times]
 
 
-def _taken_times(connection: Connection, asked: set[int]) -> set[int]:
-    if not asked:
-        return set()
-    return {row[0] for row in connection.execute(_AT_TIMES, {"times": list(asked)})}
+def _ids_by_time(connection: Connection, times: Sequence[int]) -> dict[int, int]:
+    return {row[0]: row[1] for row in connection.execute(_AT_TIMES, {"times": times})}
 
 
 # The first free time after a taken one. The search begins at the last time that was given to a job
-# which asked for the same: all between the two is taken, so a long run of equal dates costs no more
-# than a short one.
+# that asked for the same: all times between are taken, so many equal dates cost no more than two.
 _taken, _next = job.alias("taken"), job.alias("next")
 _NEXT_FREE = (
     select(_taken.c.time_ns + 1)

@@ -1,8 +1,8 @@
-"""The tables of the record. Times are integers, ns since 1970 UTC; text never holds NUL.
+"""The tables of the record. Times are integers, ns since 1970 UTC; text never contains NUL.
 
-What a client was promised is in `job` (the bytes as received) and in `definition` (append-only).
+What was promised to clients is in `job` (the bytes as received) and `definition` (append-only).
 `job_run`, `package_set`, `measurement`, `job_context` and `tag_set` are derived from `job`, by
-`index/`, and can be made again from it.
+`index/`, and can be derived again.
 """
 
 from sqlalchemy import (
@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-# SQLite gives ids by itself to INTEGER keys only.
+# SQLite generates ids only for INTEGER keys.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData(
@@ -39,7 +39,7 @@ user = Table(
     Column("name", String(128), nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
     Column("role", String(16), nullable=False),
-    # Counts up with every change that must end the tokens given out before.
+    # Grows with every change that must end the tokens issued before.
     Column("epoch", Integer, nullable=False, default=1),
     Column("is_disabled", Boolean, nullable=False, default=False),
     Column("created_ns", BigInteger, nullable=False),
@@ -68,7 +68,7 @@ metric = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    # Canonical unit in force; null until a value of an undeclared metric brings one.
+    # Canonical; null until a value of an undeclared metric has one.
     Column("unit", Text),
     Column("is_declared", Boolean, nullable=False),
     # Grows with every change of any row, so that a reader can ask for what is new.
@@ -82,12 +82,12 @@ job = Table(
     Column("id", _Id, primary_key=True),
     Column("user_id", _Id, ForeignKey("user_account.id"), nullable=False),
     Column("received_ns", BigInteger, nullable=False),
-    # What the job asked for; `time_ns` is the next one free.
+    # The time that the job asked for; `time_ns` is the next free one.
     Column("asked_ns", BigInteger, nullable=False),
     Column("time_ns", BigInteger, nullable=False, unique=True),
     # Definitions in force at receipt: those up to this revision.
     Column("revision", BigInteger, nullable=False),
-    # Only where another job has the same identifiers; null until then.
+    # Null until another job has the same identifiers.
     Column("digest", LargeBinary(16)),
     Column("identifiers_digest", LargeBinary(16)),
     Column("is_deliverable", Boolean, nullable=False),
@@ -121,7 +121,7 @@ package_set = Table(
     Column("document", Text, nullable=False),
 )
 
-# Derived rows have no foreign keys: they come from what they refer to, hundreds at a time.
+# Derived rows have no foreign keys: they are inserted by the hundred, from what they refer to.
 job_run = Table(
     "job_run",
     metadata,
@@ -131,7 +131,7 @@ job_run = Table(
     Column("run_id", Text),
     Column("dataset", Text),
     Column("package_set_id", _Id),
-    # Any job of the run of this pipeline that was received last before this job's run.
+    # Any job of the previous run of this pipeline.
     Column("previous_job_id", _Id),
     Column("measurement_count", Integer, nullable=False),
     Index(None, "pipeline", "run_id", "job_id"),
@@ -192,13 +192,13 @@ target = Table(
     "target",
     metadata,
     Column("name", String(64), primary_key=True),
-    # Every job up to this one was sent, or is named in `quarantine` or `redelivery`.
+    # Every job up to this one was sent, or is in `quarantine` or `redelivery`.
     Column("sent_through", BigInteger, nullable=False, default=0),
-    # Every job up to this one has been taken in hand.
+    # Sending has begun for every job up to this one.
     Column("taken_through", BigInteger, nullable=False, default=0),
     Column("lease_owner", String(64)),
     Column("lease_until_ns", BigInteger, nullable=False, default=0),
-    # Why nothing goes out at the moment; null if all is well.
+    # Why nothing can be sent at the moment; null if all is well.
     Column("trouble", Text),
     Column("trouble_since_ns", BigInteger),
 )
@@ -208,7 +208,7 @@ redelivery = Table(
     metadata,
     Column("target", String(64), ForeignKey("target.name"), primary_key=True),
     Column("job_id", _Id, ForeignKey("job.id"), primary_key=True, autoincrement=False),
-    # Which request for it this is; one that comes while the job is being sent stays.
+    # Tells requests apart: a new one that arrives while the job is being sent stays.
     Column("request", BigInteger, nullable=False),
 )
 
@@ -230,7 +230,7 @@ quarantine = Table(
     Column("job_id", _Id, ForeignKey("job.id"), nullable=False),
     Column("measurement", Text, nullable=False),
     Column("line", Text, nullable=False),
-    # InfluxDB's words.
+    # As InfluxDB gave it.
     Column("reason", Text, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
     Index(None, "job_id", "target"),

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from squash_api.errors import NameTakenError, NotFoundError
+from squash_api.record.bulk import select_rows
 from squash_api.record.tables import user
 
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A user as stored. Tokens given out at another `epoch` are void."""
+    """A user as stored. Tokens issued at another `epoch` are not valid."""
 
     user_id: int
     name: str
@@ -22,15 +23,7 @@ class UserRow:
     created_ns: int
 
 
-_USERS = select(
-    user.c.id,
-    user.c.name,
-    user.c.password_hash,
-    user.c.role,
-    user.c.epoch,
-    user.c.is_disabled,
-    user.c.created_ns,
-)
+_USERS = select_rows(user, UserRow)
 _BY_NAME = _USERS.where(user.c.name == bindparam("wanted"))
 _BY_ID = _USERS.where(user.c.id == bindparam("wanted"))
 
@@ -50,9 +43,9 @@ def get_user(connection: Connection, user_id: int) -> UserRow | None:
 def list_users(
     connection: Connection, *, after: str = "", limit: int, is_disabled: bool | None = None
 ) -> list[UserRow]:
-    """Return at most `limit` users by name, from the first name behind `after`.
+    """Return at most `limit` users by name, from the first name after `after`.
 
-    `is_disabled` picks the users of one kind; None takes all.
+    `is_disabled` chooses disabled or enabled users; None chooses all.
     """
     query = _USERS.where(user.c.name > after).order_by(user.c.name).limit(limit)
     if is_disabled is not None:
@@ -68,20 +61,16 @@ def add_user(
     Raises
     ------
     NameTakenError
-        If the name is or was somebody's. The transaction can go on.
+        If a user has or had this name. The transaction can go on.
     """
-    values = {
-        "name": name,
-        "password_hash": password_hash,
-        "role": role,
-        "epoch": 1,
-        "is_disabled": False,
-        "created_ns": created_ns,
-    }
     try:
         # The constraint decides, since on PostgreSQL another process may be faster than a query.
         with connection.begin_nested():
-            connection.execute(insert(user), values)
+            connection.execute(
+                insert(user).values(
+                    name=name, password_hash=password_hash, role=role, created_ns=created_ns
+                )
+            )
     except IntegrityError as error:
         if find_user(connection, name) is None:
             raise
@@ -91,55 +80,30 @@ def add_user(
     return added
 
 
-def set_password(connection: Connection, name: str, *, password_hash: str) -> None:
-    """Replace the password of an enabled user and end the user's tokens.
+def change_user(connection: Connection, name: str, **values: str | bool) -> None:
+    """Change columns of an enabled user, and end the user's tokens.
 
     Raises
     ------
     NotFoundError
         If there is no such user, or a disabled one.
     """
-    _change(connection, name, password_hash=password_hash)
-
-
-def set_role(connection: Connection, name: str, *, role: str) -> None:
-    """Replace the role of an enabled user and end the user's tokens, which carry the old role.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such user, or a disabled one.
-    """
-    _change(connection, name, role=role)
-
-
-def disable(connection: Connection, name: str) -> None:
-    """Disable an enabled user for good and end the user's tokens. The name stays taken.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such user, or a disabled one.
-    """
-    _change(connection, name, is_disabled=True)
+    changed = connection.execute(
+        update(user)
+        .where(user.c.name == name, user.c.is_disabled.is_(False))
+        .values(epoch=user.c.epoch + 1, **values)
+    )
+    if changed.rowcount == 0:
+        raise NotFoundError(f"There is no user `{name}`, or it is disabled.")
 
 
 def update_hash(connection: Connection, user_id: int, *, old_hash: str, new_hash: str) -> None:
-    """Replace the hash by another of the same password; tokens stay valid.
+    """Replace the hash with another of the same password; tokens stay valid.
 
-    Nothing happens if the password has changed meanwhile.
+    Does nothing if the password has changed in the meantime.
     """
     connection.execute(
         update(user)
         .where(user.c.id == user_id, user.c.password_hash == old_hash)
         .values(password_hash=new_hash)
     )
-
-
-def _change(connection: Connection, name: str, **values: str | bool) -> None:
-    is_enabled: ColumnElement[bool] = user.c.is_disabled.is_(False)
-    changed = connection.execute(
-        update(user).where(user.c.name == name, is_enabled).values(epoch=user.c.epoch + 1, **values)
-    )
-    if changed.rowcount == 0:
-        raise NotFoundError(f"There is no user `{name}`, or it is disabled.")

@@ -1,8 +1,7 @@
-"""What other specifications would have said: the record's jobs judged by two sets of them.
+"""Judges past jobs by two sets of specifications, to see what a change would have flagged.
 
 A set is what is in force, or a metrics package. Jobs are read in batches, in the order in which
-they were delivered. What is kept of them is bounded: counts, and of differences and messages the
-newest.
+they were received. Memory is bounded: only the newest differences and messages are kept.
 """
 
 from collections import Counter, deque
@@ -26,10 +25,7 @@ from squash_api.verify.metrics import KnownMetric, Metric
 
 @dataclass(frozen=True, slots=True)
 class SpecificationSet:
-    """Specifications that alert, with what is needed to judge by them.
-
-    `known` are all metrics that jobs may have, with their units.
-    """
+    """Specifications that alert; `known` are all metrics that jobs may have, with their units."""
 
     specifications: Mapping[str, Specification]
     watched: tuple[WatchedMetric, ...]
@@ -37,7 +33,7 @@ class SpecificationSet:
 
     @property
     def limits(self) -> dict[str, Limit]:
-        """The limits by the specifications' names."""
+        """The limits, by the names of their specifications."""
         return {
             limit.name: limit
             for item in self.watched
@@ -46,7 +42,7 @@ class SpecificationSet:
         }
 
     def unit(self, metric: str) -> str:
-        """Return the unit that a metric's values are in."""
+        """Look up the unit of a metric's values; empty if it has none."""
         known = self.known.get(metric)
         return (known.unit or "") if known else ""
 
@@ -54,16 +50,14 @@ class SpecificationSet:
 def set_of_package(
     reader: Reader, package: MetricsPackage, *, metrics: Collection[str] = ()
 ) -> SpecificationSet:
-    """Return the specifications of a metrics package.
+    """Make the set of a metrics package without problems.
 
     Parameters
     ----------
     reader
         Knows the units of metrics that the package does not define.
-    package
-        Without problems.
     metrics
-        Only specifications on these metrics or verification packages; empty: on all.
+        Only specifications on these metrics or verification packages; if empty, all.
     """
     return _set_of(reader, package.specifications, package.metrics, wanted=metrics)
 
@@ -71,12 +65,12 @@ def set_of_package(
 def set_in_force(
     reader: Reader, definitions: DefinitionsInForce, *, metrics: Collection[str] = ()
 ) -> SpecificationSet:
-    """Return the specifications from YAML that the record has in force; the others never alert.
+    """Make the set of the specifications in force that come from YAML; no others alert.
 
     Parameters
     ----------
     metrics
-        Only specifications on these metrics or verification packages; empty: on all.
+        Only specifications on these metrics or verification packages; if empty, all.
     """
     snapshot = definitions.at(None)
     specifications = {
@@ -94,7 +88,7 @@ def _set_of(
     *,
     wanted: Collection[str],
 ) -> SpecificationSet:
-    # A stored metric that cannot be read any more is logged by who reads it.
+    # A stored metric that can no longer be read is logged by its reader.
     chosen = {
         name: item
         for name, item in specifications.items()
@@ -109,10 +103,10 @@ def _set_of(
 
 
 MOST_DIFFERENCES = 100
-"""How many differing jobs are kept per specification, the newest."""
+"""At most this many differing jobs are kept per specification, the newest."""
 
 MOST_CHANGES = 1000
-"""How many messages of a set are kept, the newest."""
+"""At most this many messages of a set are kept, the newest."""
 
 _BATCH = 100
 _MAX_BATCH_BYTES = 8_000_000
@@ -122,13 +116,13 @@ _REPLACED = "replaced by"
 
 @dataclass(slots=True)
 class Runs:
-    """Runs that something is true of: a bit each, so that many specifications cost little."""
+    """A set of runs, one bit each, so that many specifications cost little memory."""
 
     count: int = 0
     _bits: bytearray = field(default_factory=bytearray)
 
     def add(self, number: int) -> None:
-        """Note a run by its number."""
+        """Add a run by its number."""
         byte, bit = number >> 3, 1 << (number & 7)
         if byte >= len(self._bits):
             self._bits.extend(bytes(byte + 1 - len(self._bits)))
@@ -139,7 +133,7 @@ class Runs:
 
 @dataclass(slots=True)
 class Tally:
-    """Of how many runs a specification judged a value, and how many it flagged."""
+    """The runs in which a specification judged a value, and those in which it flagged one."""
 
     judged: Runs = field(default_factory=Runs)
     flagged: Runs = field(default_factory=Runs)
@@ -147,10 +141,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A job that one set flags and the other does not.
-
-    `is_flagged` is what the new one says; `value` is in the unit of the set that flags.
-    """
+    """A job that only one set flags: the new one if `is_flagged`; `value` is in its unit."""
 
     specification: str
     is_flagged: bool
@@ -163,7 +154,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Side:
-    """What one set said. The messages are counted by channel, with "" for the default one."""
+    """The outcome of one set; `messages` counts by channel, with "" for the default one."""
 
     specs: SpecificationSet
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -171,16 +162,16 @@ class Side:
     changes: deque[StateChange] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
 
     def tally(self, specification: str) -> Tally:
-        """Return a specification's tally, which may be empty."""
+        """Look up the tally of a specification, which may be empty."""
         return self.tallies.setdefault(specification, Tally())
 
 
 @dataclass(slots=True)
 class Backtest:
-    """What both sets said; a job without `run_id` is a run by itself.
+    """The outcome of both sets; a job without `run_id` counts as a run.
 
     `differing` counts all differences, `differences` holds the newest; both by specification.
-    `unused` counts values that the new set asks for and cannot judge, by metric and reason.
+    `unused` counts values that the new set needs and cannot judge, by metric and reason.
     """
 
     old: Side
@@ -193,7 +184,7 @@ class Backtest:
 
 
 def jobs_to_judge(reader: Reader, *, since_ns: int) -> list[list[int]]:
-    """Return the ids of the jobs of this time or later, in batches; deleted ones are left out."""
+    """List the ids of the jobs of this time or later, in batches; deleted ones are left out."""
     with reader.view() as view:
         ids = view.ask(job_ids_in_time, since_ns=since_ns, until_ns=None)
     return [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
@@ -212,15 +203,15 @@ def backtest(
     Parameters
     ----------
     batches
-        The jobs' ids, ascending, as `jobs_to_judge` gives them.
+        Ids of jobs, ascending, from `jobs_to_judge`.
     dataset
-        Only jobs whose tag `dataset` is this one.
+        Only jobs with this tag `dataset`.
     """
-    playing = _Playing(Backtest(Side(old), Side(new)), reader.metrics.schema)
+    player = _Player(Backtest(Side(old), Side(new)), reader.metrics.schema)
     for ids in batches:
         for row, job in _documents(reader, ids):
-            playing.play(row, job, dataset)
-    return playing.outcome
+            player.play(row, job, dataset)
+    return player.outcome
 
 
 def _documents(reader: Reader, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job]]:
@@ -232,14 +223,14 @@ def _documents(reader: Reader, ids: Sequence[int]) -> Iterator[tuple[JobRow, Job
         if not rows:
             return
         for row in rows:
-            # One may have been deleted since the ids were read.
+            # A job may have been deleted since the ids were read.
             if row.body is not None:
                 yield row, document_of(row, added.get(row.job_id, []))
         waiting = [job_id for job_id in waiting if job_id > rows[-1].job_id]
 
 
-class _Playing:
-    """Plays one job after the other through both sets."""
+class _Player:
+    """Judges one job after another by both sets."""
 
     def __init__(self, outcome: Backtest, schema: Schema) -> None:
         self.outcome = outcome
@@ -250,7 +241,7 @@ class _Playing:
         self._numbers: dict[str | int, int] = {}
 
     def play(self, row: JobRow, job: Job, dataset: str | None) -> None:
-        """Judge a job by both, and keep what differs."""
+        """Judge a job by both sets, and keep the differences."""
         context = self._schema.context(job.meta)
         if dataset is not None and context.tags.get("dataset") != dataset:
             return
@@ -261,7 +252,7 @@ class _Playing:
         outcome.runs = len(self._numbers)
         new = self._assess(job, outcome.new.specs)
         old = new if self._has_same_units else self._assess(job, outcome.old.specs)
-        self._note_unused(new)
+        self._count_unused(new)
         flagged = [
             _play_side(side, history, replace(past, values=found.values), run)
             for side, history, found in zip(
@@ -273,7 +264,7 @@ class _Playing:
     def _assess(self, job: Job, specs: SpecificationSet) -> Assessment:
         return assess(job, metrics=specs.known, schema=self._schema)
 
-    def _note_unused(self, found: Assessment) -> None:
+    def _count_unused(self, found: Assessment) -> None:
         unused = self.outcome.unused
         reasons = [(name, "null, NaN or infinite") for name in found.absent]
         reasons += [
@@ -282,7 +273,7 @@ class _Playing:
             if not skip.reason.startswith(_REPLACED)
         ]
         for key in reasons:
-            # Reasons quote what clients send, so there is no end to them.
+            # Reasons quote what clients send, so their number has no limit.
             if key[0] in self._wanted and (key in unused or len(unused) < _MOST_REASONS):
                 unused[key] += 1
 
@@ -306,7 +297,7 @@ class _Playing:
 
 
 def _play_side(side: Side, history: AlertHistory, past: PastJob, run: int) -> dict[str, float]:
-    """Return the values that break a limit, by specification; note all in the side."""
+    """Judge a job by one set, and find the values that break a limit, by specification."""
     flagged: dict[str, float] = {}
     for judged, change in history.play(past):
         for limit in judged.branch.limits:

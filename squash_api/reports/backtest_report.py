@@ -1,21 +1,23 @@
-"""What a backtest found, for a person, for a pull request and for a script. Pure.
-
-Specifications stand side by side, and so do the messages of both sets.
-"""
+"""A backtest as tables for the terminal, as Markdown for a pull request, and as JSON. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from squash_api.judging.alert_history import StateChange
 from squash_api.judging.wording import plain_number
 from squash_api.reports.backtest import Backtest, Difference, Side
+from squash_api.reports.matrix import counted
+from squash_api.reports.texts import escaped, markdown_table, minute_text, moment_text
+
+_MOST_ROWS = 60
+_MOST_PER_SPECIFICATION = 10
+_DEFAULT_CHANNEL = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class SpecificationRow:
-    """One specification in both sets; a limit is empty where a set does not have it."""
+    """One specification in both sets; a limit is empty if a set does not have it."""
 
     name: str
     change: str
@@ -27,7 +29,7 @@ class SpecificationRow:
 
     @property
     def cells(self) -> list[str]:
-        """The row as text."""
+        """The row of the table."""
         limits = [limit for limit in (self.old_limit, self.new_limit) if limit]
         limit = " → ".join(dict.fromkeys(limits))
         old, new = self.old_flagged, self.new_flagged
@@ -37,14 +39,14 @@ class SpecificationRow:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: `sign` is + if the new set alone sends it, - if the old one alone does."""
+    """A message; `sign` is + if only the new set sends it, - if only the old one does."""
 
     sign: str
     change: StateChange
 
 
 def specification_rows(outcome: Backtest) -> list[SpecificationRow]:
-    """Return a row for each specification of either set, by name."""
+    """Make a row for each specification of either set, sorted by name."""
     old, new = outcome.old.specs.specifications, outcome.new.specs.specifications
     return [_row(name, outcome) for name in sorted(old.keys() | new.keys())]
 
@@ -66,9 +68,9 @@ def _row(name: str, outcome: Backtest) -> SpecificationRow:
 
 
 def messages(outcome: Backtest) -> list[Message]:
-    """Return the messages of both sets in the order of the jobs.
+    """List the messages of both sets in the order of the jobs.
 
-    Where only the newest of a set are kept, the others' older ones are left out too.
+    If only the newest messages of one set were kept, older ones of the other are left out too.
     """
     sides = (outcome.old, outcome.new)
     cut = [side.changes[0].job_id for side in sides if is_cut(side)]
@@ -82,7 +84,7 @@ def messages(outcome: Backtest) -> list[Message]:
 
 
 def limit_text(side: Side, name: str) -> str:
-    """Return a limit as it is judged, in the metric's unit, with its level."""
+    """Write a limit in the metric's unit, with its level."""
     limit = side.specs.limits.get(name)
     if limit is None:
         return ""
@@ -91,32 +93,23 @@ def limit_text(side: Side, name: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return six digits of a number, without an exponent."""
+    """Write six digits of a number, without an exponent."""
     return plain_number(float(f"{value:.6g}"))
 
 
 def received_text(change: StateChange) -> str:
-    """Return when the job of a message was received, in UTC."""
-    return f"{datetime.fromtimestamp(change.received_ns // 10**9, UTC):%Y-%m-%d %H:%M}"
+    """Write when the job of a message was received, in UTC."""
+    return minute_text(moment_text(change.received_ns))
 
 
 def is_cut(side: Side) -> bool:
-    """Tell whether older messages of a set were not kept."""
+    """Whether older messages of a set were dropped."""
     return sum(side.messages.values()) > len(side.changes)
-
-
-_MOST_ROWS = 60
-_MOST_PER_SPECIFICATION = 10
-_DEFAULT_CHANNEL = "default"
-_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_[]<>|#@~"})
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the report: a table below a title, with sentences after it.
-
-    `is_long` is one that a reader may want to fold away.
-    """
+    """A part of the report: a title, a table, and notes; Markdown folds one that `is_long`."""
 
     title: str
     columns: tuple[str, ...]
@@ -126,25 +119,25 @@ class Section:
 
 
 def sections(outcome: Backtest, *, is_all: bool) -> list[Section]:
-    """Return the report as tables; of the specifications only those that differ, or all."""
+    """Make the report; it lists only the specifications that differ, unless `is_all`."""
     found = [_of_specifications(outcome, is_all=is_all), _of_differences(outcome)]
     found += [_of_channels(outcome), _of_messages(outcome), _of_unused(outcome)]
     return [section for section in found if section.rows or section.notes]
 
 
 def summary(outcome: Backtest, since: str) -> str:
-    """Return the first sentence."""
+    """Write the first sentence of the report."""
     counts = [len(side.specs.specifications) for side in (outcome.old, outcome.new)]
     return (
-        f"{_counted(outcome.jobs, 'job')} of {_counted(outcome.runs, 'run')} since {since}, "
-        f"judged by {counts[0]} "
-        f"specifications as they are and by {counts[1]} as proposed."
+        f"{counted(outcome.jobs, 'job')} of {counted(outcome.runs, 'run')} since {since}, "
+        f"judged by {counts[0]} specifications "
+        f"as they are and by {counts[1]} as proposed."
     )
 
 
 def to_markdown(title: str, found: Sequence[Section]) -> str:
-    """Return the report for a pull request; what names and tags hold is no markup there."""
-    parts = ["### Backtest", "", _escaped(title), ""]
+    """Write the report for a pull request; names and tags cannot act as markup."""
+    parts = ["### Backtest", "", escaped(title), ""]
     for section in found:
         body = _markdown_body(section)
         if section.is_long:
@@ -156,16 +149,12 @@ def to_markdown(title: str, found: Sequence[Section]) -> str:
 
 
 def _markdown_body(section: Section) -> list[str]:
-    lines = []
-    if section.rows:
-        lines += [_line(section.columns), _line(["---"] * len(section.columns))]
-        lines += [_line([_escaped(cell) for cell in row]) for row in section.rows]
-        lines.append("")
-    return lines + [line for note in section.notes for line in (_escaped(note), "")]
+    lines = [markdown_table(section.columns, section.rows), ""] if section.rows else []
+    return lines + [line for note in section.notes for line in (escaped(note), "")]
 
 
 def to_json(outcome: Backtest) -> dict[str, Any]:
-    """Return all that is kept."""
+    """Write everything that was kept."""
     return {
         "jobs": outcome.jobs,
         "runs": outcome.runs,
@@ -232,7 +221,7 @@ def _of_differences(outcome: Backtest) -> Section:
     ]
     total = sum(outcome.differing.values())
     columns = ("specification", "", "run", "job", "dataset", "filter", "value", "limit")
-    rows = [_difference_cells(item, outcome) for item in _first(kept)]
+    rows = [_difference_cells(item, outcome) for item in kept[:_MOST_ROWS]]
     return Section("Jobs judged differently", columns, rows, _more(total, len(rows)), is_long=True)
 
 
@@ -266,18 +255,6 @@ def _of_messages(outcome: Backtest) -> Section:
         found = [item for item in found if item.sign != " "]
     total = len(found)
     shown = found[-_MOST_ROWS:]
-    columns = (
-        "",
-        "received",
-        "channel",
-        "state",
-        "metric",
-        "value",
-        "breaks",
-        "series",
-        "run",
-        "job",
-    )
     notes = _more(total, len(shown))
     same = len(messages(outcome)) - total
     if same:
@@ -285,7 +262,9 @@ def _of_messages(outcome: Backtest) -> Section:
     if any(map(is_cut, (outcome.old, outcome.new))):
         notes.append("Only the newest messages were compared.")
     rows = [_message_cells(item, outcome) for item in shown]
-    return Section("Messages one by one (+ new, - gone)", columns, rows, notes, is_long=True)
+    columns = ("", "received", "channel", "state", "metric", "value", "breaks", "series")
+    title = "Messages one by one (+ new, - gone)"
+    return Section(title, (*columns, "run", "job"), rows, notes, is_long=True)
 
 
 def _message_cells(item: Message, outcome: Backtest) -> list[str]:
@@ -317,24 +296,8 @@ def _of_unused(outcome: Backtest) -> Section:
     if silent:
         count = len(outcome.new.specs.specifications)
         notes.append(f"{silent} of the {count} proposed specifications had no value to judge.")
-    return Section("Not judged", ("metric", "reason", "values"), _first(rows), notes)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _first(items: list[Any]) -> list[Any]:
-    return items[:_MOST_ROWS]
+    return Section("Not judged", ("metric", "reason", "values"), rows[:_MOST_ROWS], notes)
 
 
 def _more(total: int, shown: int) -> list[str]:
     return [f"{total - shown} more; --json has those that are kept."] if total > shown else []
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES).replace("\n", " ")

@@ -1,45 +1,37 @@
-"""A badge that says how a verification package stands, as SVG for a README. Pure."""
+"""A badge that shows how a verification package is doing, as SVG for a README. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from squash_api.reports.texts import name_text
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
 from squash_api.standings.standing import Standing
 
-_LONGEST = 60
 _HEIGHT = 20
 _PADDING = 6.0
-# Widths of the characters of Verdana at 11 px; what is not named is of a middle width.
+# Widths of Verdana's characters at 11 px; all others have the middle width.
 _NARROW, _MIDDLE, _WIDE = 4.3, 6.9, 9.6
 _WIDTHS = {
     **dict.fromkeys("ijl.,:;|!'I[]()ftr/\\- ", _NARROW),
     **dict.fromkeys("mwMWQGOD@%", _WIDE),
 }
-# White on these has a contrast of 4.5 to 1 and more.
+# White text on these has a contrast of at least 4.5 to 1.
 _GREEN, _BLUE, _YELLOW, _RED, _GREY = "#1a7440", "#0b57a4", "#8a5a00", "#b3140c", "#59636e"
 _LEFT = "#3b434b"
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a badge says on its right, and in which colour."""
+    """The text on the right of a badge, and its colour."""
 
     text: str
     colour: str
 
 
 def word_of(standings: Iterable[Standing], *, package: str, where: Mapping[str, str]) -> Word:
-    """Return what there is to say of a package.
-
-    Parameters
-    ----------
-    standings
-        How metrics stand.
-    where
-        Values that tags must have.
-    """
+    """Sum up the standings of a package; `where` holds values that tags must have."""
     found = [
         item
         for item in standings
@@ -61,8 +53,8 @@ def word_of(standings: Iterable[Standing], *, package: str, where: Mapping[str, 
 
 
 def badge_svg(label: str, word: Word) -> str:
-    """Return the badge; it names itself to those who cannot see it, and loads nothing."""
-    shown = _shortened(clean_text(label)) or "squash"
+    """Draw the badge, with its text for screen readers; it loads nothing."""
+    shown = name_text("".join(filter(str.isprintable, clean_text(label)))) or "squash"
     left, right = (text_width(text) + 2 * _PADDING for text in (shown, word.text))
     width = left + right
     title = escape(f"{shown}: {word.text}", {'"': "&quot;"})
@@ -84,10 +76,5 @@ def badge_svg(label: str, word: Word) -> str:
 
 
 def text_width(text: str) -> float:
-    """Return about how wide a text is, in px; the badge makes it exactly that."""
+    """Estimate the width of a text in px; the badge stretches it to exactly that."""
     return sum(_WIDTHS.get(character, _MIDDLE) for character in text)
-
-
-def _shortened(text: str) -> str:
-    plain = "".join(character for character in text if character.isprintable())
-    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}\u2026"

@@ -1,4 +1,4 @@
-"""A report as programs get it: plain data, from which HTML, Markdown and XML are written. Pure."""
+"""A report as plain data, from which JSON, HTML, Markdown and XML are written. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,7 +8,7 @@ from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.kinds.registry import shown_criterion
 
 State = Level | Literal["passed", "not measured", "no limit"]
-"""How a result stands: the worst level that is broken, or why nothing is."""
+"""How a result stands: the worst level that it breaks, or why it breaks none."""
 
 Overall = Level | Literal["passed", "incomplete", "nothing judged", "no data"]
 
@@ -24,7 +24,7 @@ Kind = Literal[
     "measured again",
     "new",
 ]
-"""What has become of a cell since the other run or release, the worst first."""
+"""How a cell has changed since the other run or release, worst first."""
 
 RANKS: dict[State, int] = {
     "no limit": 0,
@@ -34,21 +34,19 @@ RANKS: dict[State, int] = {
     "WARNING": 4,
     "CRITICAL": 5,
 }
-"""How much a state asks for attention."""
+"""How much attention a state needs."""
 
-VIOLATED = RANKS["INFO"]
-"""States of this rank or more are violations."""
+BROKEN = RANKS["INFO"]
+"""States of this rank or more mean that a limit is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The last value of a metric for one combination of tags, and the limit to tell of.
+    """The last value of a metric for one combination, and one limit: the worst broken or nearest.
 
-    That is the worst broken one, or else the nearest. `value` and `threshold` are in `unit`;
-    `margin` is the distance to the limit as a part of the limit, negative beyond it. Of `values` in
-    the selection `failed` broke a limit, and `absent` were null, NaN, infinite or skipped.
-
-    `operator` and `threshold` are what its criterion has shown.
+    `value` and `threshold` are in `unit`; `margin` is a fraction of the limit, negative if broken.
+    Of the `values` in the selection, `failed` broke a limit and `absent` were null, NaN, infinite
+    or skipped. `operator` and `threshold` are what its criterion shows.
     """
 
     metric: str
@@ -72,14 +70,14 @@ class Finding:
 
     @property
     def criterion(self) -> Criterion | None:
-        """What must hold; None if no limit is told of."""
+        """What the value must meet; None if no limit is shown."""
         shown = {"operator": self.operator, "threshold": self.threshold}
         return shown_criterion(shown, self.unit or "")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the matrix. `instrument` is None where there is but one."""
+    """A column of the matrix. `instrument` is None if the report has only one."""
 
     dataset: str | None
     filter: str | None
@@ -87,18 +85,18 @@ class Column:
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """The heading of the column."""
         named = [self.instrument, self.dataset, self.filter]
         return " ".join(item for item in named if item is not None) or "\u2013"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """The results of a metric in one column; it is as bad as the worst, which is `shown`.
+    """The results of a metric in one column; the worst one is `shown` and gives the state.
 
-    `column` is its place among the columns. `broken` and `not_measured` count results; the other
-    numbers are those of all values in the selection. `change` is what has become of it since the
-    other run or release, if there is one to compare with.
+    `column` is an index into the report's columns. `broken` and `not_measured` count results;
+    `values`, `failed` and `absent` count all values in the selection. `change` compares the cell
+    with the other run or release, if there is one.
     """
 
     column: int
@@ -115,7 +113,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A metric that has limits, in those columns in which it was measured."""
+    """A metric with limits, in the columns in which it was measured."""
 
     metric: str
     package: str
@@ -126,7 +124,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A metric of which there is no value, though specifications ask for one."""
+    """A metric without a value, and the specifications that would have judged one."""
 
     metric: str
     specifications: list[str]
@@ -134,7 +132,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class SilentPackage:
-    """A verification package of which nothing was measured, and how many metrics have limits."""
+    """A verification package without any value, and how many of its metrics have limits."""
 
     package: str
     metrics: int
@@ -150,7 +148,7 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What has become of a metric in a column; what there was not is None."""
+    """How a metric in a column has changed; None stands for what one side does not have."""
 
     metric: str
     column: str
@@ -170,9 +168,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is different from another run, release or period. Of `changes` the worst are listed.
+    """The differences from another run, release or period; `changes` lists the worst of them.
 
-    `counts` has the number of each kind, and `unchanged` those that are of none.
+    `counts` has the number of changes of each kind, and `unchanged` the cells without a change.
     """
 
     title: str
@@ -185,10 +183,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Numbers of results: of metrics and combinations of tags, each with its last value.
+    """Numbers of results, each the last value of one metric and combination.
 
-    `missing` is how many metrics with limits have no value at all, in packages that were measured
-    or asked for. `values`, `failed` and `absent` are those of the whole selection.
+    `missing` counts metrics with limits but without any value, in packages that were measured or
+    asked for. `values`, `failed` and `absent` count all values in the selection.
     """
 
     state: Overall
@@ -209,11 +207,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How the results of a run, a release or a period stand, and what is not known of them.
+    """How a run, a release or a period is doing, and what is not known about it.
 
     `idle` names specifications that applied to no value although their metrics were measured, and
-    `unlimited` metrics that no specification applied to. `worst` are at most `MOST_WORST`, of
-    `violations`.
+    `unlimited` metrics to which no specification applied. `violations` counts all results that
+    break a limit, of which `worst` lists at most `MOST_WORST`.
     """
 
     title: str
@@ -238,18 +236,14 @@ class Report:
 
 
 MOST_WORST = 100
-"""So many violations are listed, the worst first; all are counted."""
+"""At most this many results that break a limit are listed, worst first; all are counted."""
 
 
 def fails(report: Report, *, level: str, is_strict: bool = False) -> bool:
-    """Tell whether a report is a reason to stop: a violation of the level or worse, or no results.
+    """Tell whether a report should fail a build.
 
-    Parameters
-    ----------
-    level
-        Mildest level that counts.
-    is_strict
-        Whether it is one too that something was not measured.
+    It should if a limit of `level` or worse is broken, or nothing was judged; if `is_strict`, also
+    if something was not measured or a specification cannot judge.
     """
     summary = report.summary
     if summary.state in ("no data", "nothing judged"):

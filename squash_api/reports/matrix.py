@@ -1,17 +1,20 @@
-"""From results to the parts of a report: the matrix, the worst, and the sentence above. Pure."""
+"""Makes the parts of a report from results: matrix, lists, headline and comparison. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from typing import get_args
 
 from squash_api.errors import InvalidInputError
 from squash_api.judging.alerts import WORST_FIRST
 from squash_api.reports.document import (
+    BROKEN,
     MOST_WORST,
     RANKS,
-    VIOLATED,
     Cell,
+    Change,
     Column,
+    Comparison,
     Finding,
     Kind,
     Overall,
@@ -20,35 +23,37 @@ from squash_api.reports.document import (
     Summary,
 )
 from squash_api.reports.results import Result
+from squash_api.reports.texts import moment_text
 from squash_api.schema.names import split_metric_name
 
 MOST_CELLS = 20_000
 """A report whose matrix would have more cells is refused."""
 
-NEAR = 0.1
-"""What holds its limit by no more than this part of it is near."""
+MOST_CHANGES = 500
+"""At most this many changes are listed, worst first; all are counted."""
 
+# A value with a margin of at most this is near its limit.
+_NEAR = 0.1
+# A passing value has come nearer to its limit if its margin has shrunk by at least the first of
+# these, to at most the second.
+_SHRUNK, _CLOSE = 0.1, 0.25
 _MOST_NEAR = 10
 _BANDS = "ugrizy"
+_ORDER: Mapping[Kind, int] = {kind: index for index, kind in enumerate(get_args(Kind))}
 
 Key = tuple[str, Column]
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Cells by metric and column; the place of a column in a cell is that among `columns`."""
+    """Cells by metric and column; a cell names its column by the index in `columns`."""
 
     columns: list[Column]
     cells: dict[Key, Cell]
 
 
 def make_matrix(results: Iterable[Result], *, has_instruments: bool) -> Matrix:
-    """Sort results into cells.
-
-    Parameters
-    ----------
-    has_instruments
-        Whether columns are told apart by instrument too.
+    """Sort results into cells; with `has_instruments` each instrument has columns of its own.
 
     Raises
     ------
@@ -71,12 +76,12 @@ def make_matrix(results: Iterable[Result], *, has_instruments: bool) -> Matrix:
 
 
 def instruments_of(results: Iterable[Result]) -> set[str]:
-    """Return the instruments that results name."""
+    """Collect the instruments that results name."""
     return {text for result in results for name, text in result.tags if name == "instrument"}
 
 
 def rows_of(matrix: Matrix, changes: Mapping[Key, Kind]) -> list[Row]:
-    """Return the rows of those metrics that have a limit or a value missing, by name."""
+    """Make the rows of all metrics but those that no limit applies to, sorted by name."""
     by_metric: dict[str, list[Cell]] = {}
     for (metric, column), cell in matrix.cells.items():
         changed = replace(cell, change=changes.get((metric, column)))
@@ -92,25 +97,24 @@ def rows_of(matrix: Matrix, changes: Mapping[Key, Kind]) -> list[Row]:
 
 
 def worst_of(results: Iterable[Result]) -> list[Finding]:
-    """Return what is broken, the worst level and the largest excess first."""
-    broken = [item for item in results if RANKS[item.state] >= VIOLATED]
+    """List the results that break a limit: the worst level, then the smallest margin, first."""
+    broken = [item for item in results if RANKS[item.state] >= BROKEN]
     return [finding_of(item) for item in sorted(broken, key=_badness)[:MOST_WORST]]
 
 
 def near_of(results: Iterable[Result]) -> list[Finding]:
-    """Return what holds its limit by little, the nearest first."""
+    """List the results that meet their limits with little margin, nearest first."""
     near = [
         item
         for item in results
-        if item.state == "passed" and item.nearest is not None and _margin(item) <= NEAR
+        if item.state == "passed" and item.nearest is not None and _margin(item) <= _NEAR
     ]
     return [finding_of(item) for item in sorted(near, key=_badness)[:_MOST_NEAR]]
 
 
 def finding_of(result: Result) -> Finding:
-    """Return a result as a report tells of it."""
+    """Describe a result as a report shows it."""
     shown = result.nearest
-    time = datetime.fromtimestamp(result.time_ns // 10**9, UTC)
     return Finding(
         metric=result.metric,
         tags=dict(result.tags),
@@ -118,7 +122,7 @@ def finding_of(result: Result) -> Finding:
         value=result.value,
         unit=result.unit,
         also_broken=[item.name for item in result.broken[1:]],
-        time=time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        time=moment_text(result.time_ns),
         job_id=result.job_id,
         run_id=result.run_id,
         run_url=result.run_url,
@@ -133,7 +137,7 @@ def finding_of(result: Result) -> Finding:
 
 
 def summary_of(results: Sequence[Result], *, jobs: int, missing: int) -> Summary:
-    """Count the results, and say in a sentence what they come to."""
+    """Count the results, and sum them up in a sentence."""
     counts = dict.fromkeys(RANKS, 0)
     for result in results:
         counts[result.state] += 1
@@ -157,8 +161,43 @@ def summary_of(results: Sequence[Result], *, jobs: int, missing: int) -> Summary
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
+    """Write a number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def changes_of(before: Matrix, after: Matrix) -> dict[Key, Kind]:
+    """Find the cells that have changed, and how."""
+    found: dict[Key, Kind] = {}
+    for key in before.cells.keys() | after.cells.keys():
+        kind = _kind(before.cells.get(key), after.cells.get(key))
+        if kind is not None:
+            found[key] = kind
+    return found
+
+
+def compare(
+    before: Matrix, after: Matrix, changes: Mapping[Key, Kind], *, title: str, jobs: int
+) -> Comparison:
+    """Describe the changes between two matrices, as `changes_of` has found them.
+
+    `title` and `jobs` (a number) are those of the earlier matrix.
+    """
+    listed = [
+        _change(key, kind, before.cells.get(key), after.cells.get(key))
+        for key, kind in changes.items()
+    ]
+    listed.sort(key=_change_order)
+    number = Counter(changes.values())
+    counts: dict[str, int] = {kind: number[kind] for kind in _ORDER if number[kind]}
+    unchanged = len(before.cells.keys() | after.cells.keys()) - len(changes)
+    return Comparison(
+        title=title,
+        jobs=jobs,
+        headline=_changes_headline(counts, unchanged, has_data=bool(before.cells)),
+        counts=counts,
+        unchanged=unchanged,
+        changes=listed[:MOST_CHANGES],
+    )
 
 
 def _overall(counts: Mapping[State, int], *, is_complete: bool) -> Overall:
@@ -180,17 +219,16 @@ def _headline(state: Overall, counts: Mapping[State, int], missing: int) -> str:
     if missing:
         gaps.append(f"{counted(missing, 'metric')} without any value")
     gap = " and ".join(gaps)
+    rest = f"; {gap}" if gap else ""
     if state == "no data":
         return "No data: nothing was measured in this selection."
     if state == "nothing judged":
-        rest = f"; {gap}" if gap else ""
         return f"Nothing was judged: no limit applies to a value that was measured{rest}."
     if state == "passed":
-        return f"All {counted(judged, 'result')} hold their limits."
+        return f"All {counted(judged, 'result')} meet their limits."
     if state == "incomplete":
-        return f"{counted(counts['passed'], 'result')} within limits, none beyond; but {gap}."
+        return f"{counted(counts['passed'], 'result')} within limits, none broken; but {gap}."
     broken = ", ".join(f"{counts[level]} {level}" for level in WORST_FIRST if counts[level])
-    rest = f"; {gap}" if gap else ""
     number = judged - counts["passed"]
     verb = "breaks" if number == 1 else "break"
     return f"{number} of {counted(judged, 'result')} {verb} a limit: {broken}{rest}."
@@ -214,7 +252,7 @@ def _cell(column: int, results: Sequence[Result]) -> Cell:
         column=column,
         state=shown.state,
         results=len(results),
-        broken=sum(RANKS[item.state] >= VIOLATED for item in results),
+        broken=sum(RANKS[item.state] >= BROKEN for item in results),
         not_measured=sum(item.state == "not measured" for item in results),
         values=sum(item.values for item in results),
         failed=sum(item.failed for item in results),
@@ -234,3 +272,73 @@ def _badness(result: Result) -> tuple[float, float, str, tuple[tuple[str, str], 
 def _margin(result: Result) -> float:
     shown = result.nearest
     return float("inf") if shown is None or shown.margin is None else shown.margin
+
+
+def _kind(before: Cell | None, after: Cell | None) -> Kind | None:
+    was = -1 if before is None else RANKS[before.state]
+    now = -1 if after is None else RANKS[after.state]
+    unjudged = (RANKS["no limit"], -1)
+    if was in unjudged and now in unjudged:
+        return None
+    if now == -1:
+        return "gone"
+    if now >= BROKEN:
+        if was < BROKEN:
+            return "newly broken"
+        return "worse" if now > was else "better" if now < was else "still broken"
+    if now == RANKS["not measured"]:
+        return None if was == now else "no longer measured"
+    if was >= BROKEN:
+        return "mended"
+    if was == RANKS["not measured"]:
+        return "measured again"
+    if was == -1:
+        return "new"
+    margin_before = None if before is None else before.shown.margin
+    margin = None if after is None else after.shown.margin
+    if margin_before is None or margin is None:
+        return None
+    is_nearer = margin_before - margin >= _SHRUNK and margin <= _CLOSE
+    return "nearer to its limit" if is_nearer else None
+
+
+def _change(key: Key, kind: Kind, before: Cell | None, after: Cell | None) -> Change:
+    shown = [None if cell is None else cell.shown for cell in (before, after)]
+    # The worst of many detectors may be a different one now: then their values are not comparable.
+    is_same = shown[0] is None or shown[1] is None or shown[0].tags == shown[1].tags
+    is_single = all(cell is None or cell.results == 1 for cell in (before, after))
+    first = shown[0] if is_same or is_single else None
+    limits = {item.specification for item in shown if item is not None}
+    is_same_limit = len(limits) == 1
+    unit = next(item.unit for item in reversed(shown) if item is not None)
+    return Change(
+        metric=key[0],
+        column=key[1].label,
+        kind=kind,
+        state_before=None if before is None else before.state,
+        state=None if after is None else after.state,
+        broken_before=0 if before is None else before.broken,
+        broken=0 if after is None else after.broken,
+        value_before=None if first is None else first.value,
+        value=None if shown[1] is None else shown[1].value,
+        unit=unit,
+        margin_before=first.margin if first is not None and is_same_limit else None,
+        margin=None if shown[1] is None else shown[1].margin,
+        job_before=None if shown[0] is None else shown[0].job_id,
+        job_id=None if shown[1] is None else shown[1].job_id,
+    )
+
+
+def _change_order(change: Change) -> tuple[int, int, float, str, str]:
+    rank = 0 if change.state is None else -RANKS[change.state]
+    margin = float("inf") if change.margin is None else change.margin
+    return (_ORDER[change.kind], rank, margin, change.metric, change.column)
+
+
+def _changes_headline(counts: Mapping[str, int], unchanged: int, *, has_data: bool) -> str:
+    if not has_data:
+        return "There is nothing to compare with: nothing was measured there."
+    if not counts:
+        return f"Nothing has changed: {counted(unchanged, 'cell')} as before."
+    changed = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    return f"{changed}; {unchanged} as before."

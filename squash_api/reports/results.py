@@ -1,7 +1,7 @@
-"""The results of a report: the last value of each metric and combination of tags, judged. Pure.
+"""The results of a report: the last value of each metric and combination, judged. Pure.
 
-How many values there were, and how many of them broke a limit, is counted beside it. What is kept
-grows with the combinations, never with the values.
+All values are counted, and those that broke a limit. Memory grows with the combinations, never with
+the values.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,19 +19,18 @@ from squash_api.schema.names import META_PREFIX, Context, Schema
 from squash_api.standings.standing import Combination, combination_of
 
 MOST_RESULTS = 100_000
-"""A report of more metrics and combinations of tags is refused."""
+"""A report of more metrics and combinations is refused."""
 
 _MOST_SINKS = 200_000
 _WORST_FIRST = attrgetter("order")
-Entries = Iterable[tuple[int, int, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The last value of a metric for one combination of tags, and the verdicts on it.
+    """The last value of a metric for one combination, and the verdicts on it.
 
-    `value` is in `unit`; None if it was measured as null, NaN or infinite, or was skipped. Of
-    `values` in the selection `failed` broke a limit, and `absent` were none.
+    `value` is in `unit`; None if it was measured as null, NaN or infinite, or was skipped. Of the
+    `values` in the selection, `failed` broke a limit and `absent` were such Nones.
     """
 
     metric: str
@@ -49,7 +48,7 @@ class Result:
 
     @property
     def state(self) -> State:
-        """The worst that is broken, or why nothing is."""
+        """The worst level that it breaks, or why it breaks none."""
         if self.value is None:
             return "not measured"
         severity = self.broken[0].limit.severity if self.broken else 0
@@ -57,25 +56,18 @@ class Result:
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
-        """The verdicts on what is broken, the worst first."""
+        """The verdicts on the limits that it breaks, worst first."""
         found = [item for item in self.verdicts if item.status == "failed"]
         return tuple(sorted(found, key=_WORST_FIRST))
 
     @property
     def nearest(self) -> Verdict | None:
-        """The verdict to tell of: the worst one, or that of the nearest limit."""
+        """The verdict to show: the worst one, or that on the nearest limit."""
         return min(self.verdicts, key=_WORST_FIRST, default=None)
 
 
 class Limits:
     """The limits to judge by, and which of them have judged something.
-
-    Parameters
-    ----------
-    specifications
-        By metric.
-    schema
-        The names in InfluxDB, by which terms of queries are compared.
 
     Attributes
     ----------
@@ -96,7 +88,7 @@ class Limits:
 
     @property
     def needs_fields(self) -> bool:
-        """Whether a query asks for what is neither a tag nor a field of the contract."""
+        """Whether a query has a term on a field that a job's own metadata gives (`meta.`)."""
         return any(
             not term.is_tag and term.name.startswith(META_PREFIX)
             for found in self._specifications.values()
@@ -105,7 +97,7 @@ class Limits:
         )
 
     def of(self, metric: str, unit: str | None, tags: Mapping[str, str]) -> list[Limit]:
-        """Return the limits of a metric whose terms on tags hold."""
+        """Find the limits of a metric whose terms on tags match."""
         context = Context(tags=dict(tags))
         found = [
             item
@@ -126,64 +118,57 @@ class Limits:
         return known
 
 
+@dataclass(slots=True)
 class _Tally:
-    __slots__ = (
-        "absent",
-        "failed",
-        "job",
-        "limits",
-        "metric",
-        "tags",
-        "time_ns",
-        "value",
-        "values",
-    )
-
-    def __init__(self, metric: MetricRow, tags: Combination) -> None:
-        self.metric = metric
-        self.tags = tags
-        self.time_ns = -1
-        self.value: float | None = None
-        self.job: MeasuredJob | None = None
-        self.limits: Sequence[Limit] = ()
-        self.values = self.failed = self.absent = 0
+    metric: MetricRow
+    tags: Combination
+    time_ns: int = -1
+    value: float | None = None
+    job: MeasuredJob | None = None
+    limits: Sequence[Limit] = ()
+    values: int = 0
+    failed: int = 0
+    absent: int = 0
 
 
-# Limits, and what of each is called for every value.
+# Limits, and the test of each, which is called for every value.
 _Judging = tuple[Sequence[Limit], Sequence[Callable[[float], bool]]]
 
 
-def _unpacked(limits: Sequence[Limit]) -> _Judging:
+def _with_tests(limits: Sequence[Limit]) -> _Judging:
     return limits, [limit.holds for limit in limits]
 
 
 class _Sink:
-    """Where values of a metric with one set of tags go."""
+    """Where values of a metric with one set of tags go, and their limits."""
 
     __slots__ = ("has_conditions", "judging", "tags", "tally")
 
     def __init__(self, tally: _Tally, limits: list[Limit], tags: Mapping[str, str]) -> None:
         self.tally = tally
-        self.judging = _unpacked(limits)
+        self.judging = _with_tests(limits)
         self.has_conditions = not all(term.is_tag for limit in limits for term in limit.terms)
         self.tags = dict(tags) if self.has_conditions else {}
 
 
 class Results:
-    """Takes in values, in any order, and gives the results.
+    """Judges values, in any order, and counts them.
 
     Parameters
     ----------
     metrics
-        Those that values are of, by their ids.
-    limits
-        What to judge by.
+        By their ids.
+
+    Attributes
+    ----------
+    jobs
+        The number of jobs that have a value.
     """
 
     def __init__(self, metrics: Mapping[int, MetricRow], limits: Limits) -> None:
         self.jobs = 0
         self._metrics = metrics
-        self._limits = limits
+        self.limits = limits
         self._tallies: dict[tuple[int, Combination], _Tally] = {}
         self._sinks: dict[int, dict[int, _Sink]] = {}
         self._sink_count = 0
@@ -192,17 +177,17 @@ class Results:
     def take(
         self,
         jobs: Mapping[int, MeasuredJob],
-        entries: Entries,
+        entries: Iterable[tuple[int, int, float | None]],
         tags_of: Mapping[int, Mapping[str, str]],
     ) -> None:
-        """Take in values: metric and job, by their ids, and the value or None.
+        """Judge values: each a metric and a job, by their ids, and the value or None.
 
         Parameters
         ----------
         jobs
-            What is known of the jobs; values of others are passed over.
+            By their ids; values of other jobs are ignored.
         tags_of
-            The tags of each set that the jobs have.
+            The tags of each set that the jobs have, by its id.
         """
         seen: set[int] = set()
         current, sinks = -1, dict[int, _Sink]()
@@ -219,7 +204,7 @@ class Results:
                 sinks = self._sinks[metric_id]
             seen.add(job_id)
             limits, tests = self._applying(sink, job) if sink.has_conditions else sink.judging
-            # Not a function of its own: this is done for every value.
+            # Not a separate function: this runs for every value.
             tally = sink.tally
             tally.values += 1
             if job.time_ns > tally.time_ns:
@@ -235,7 +220,7 @@ class Results:
         self.jobs += len(seen)
 
     def results(self) -> list[Result]:
-        """Return the results, by metric and tags."""
+        """List the results, sorted by metric and tags."""
         found = [_result(tally) for tally in self._tallies.values()]
         return sorted(found, key=lambda item: (item.metric, item.tags))
 
@@ -256,27 +241,26 @@ class Results:
                     "tags: ask for less, for instance for one package or dataset."
                 )
             tally = self._tallies[metric_id, combination] = _Tally(metric, combination)
-        sink = _Sink(tally, self._limits.of(metric.name, metric.unit, tags), tags)
+        sink = _Sink(tally, self.limits.of(metric.name, metric.unit, tags), tags)
         self._sinks[metric_id][tag_set_id] = sink
         self._sink_count += 1
         return sink
 
     def _applying(self, sink: _Sink, job: MeasuredJob) -> _Judging:
-        """Return the limits whose terms on other metadata hold too."""
+        """Find the limits whose terms on other metadata match too."""
         own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
         context = Context(
             tags=sink.tags,
             fields={**job.fields, **{key: text for key, text in own.items() if text is not None}},
         )
         found = [item for item in sink.judging[0] if applies(item.terms, context)]
-        self._limits.used.update(item.name for item in found)
-        return _unpacked(found)
+        self.limits.used.update(item.name for item in found)
+        return _with_tests(found)
 
 
 def _result(tally: _Tally) -> Result:
     job, unit = tally.job, tally.metric.unit
     assert job is not None  # noqa: S101 - a tally begins with a value
-    verdicts = (judge(limit, tally.value) for limit in tally.limits)
     return Result(
         metric=tally.metric.name,
         unit=unit,
@@ -286,7 +270,7 @@ def _result(tally: _Tally) -> Result:
         job_id=job.job_id,
         run_id=job.run_id,
         run_url=job.run_url,
-        verdicts=tuple(verdicts),
+        verdicts=tuple(judge(limit, tally.value) for limit in tally.limits),
         values=tally.values,
         failed=tally.failed,
         absent=tally.absent,

@@ -1,11 +1,12 @@
-"""A report in words: as Markdown for a message or an issue, as JUnit XML for CI. Pure.
+"""A report as Markdown for a message or an issue, and as JUnit XML for CI. Pure.
 
-The words for values, limits and tags are those of the page of the report too.
+The page of the report writes values, limits and tags with the same functions.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 from xml.etree import ElementTree as ET
 
@@ -14,17 +15,24 @@ from squash_api.judging.wording import NOTHING, number_text, percent_text
 from squash_api.reports.document import Cell, Change, Finding, Report, Row
 
 _LONGEST = 60
-# They turn what follows around, beyond the name that they are in.
+_MOST_ROWS = 50
+# These reverse the direction of text, even of what follows the name that they are in.
 _TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Markup inside a line. Underscores inside words are plain text; URLs would become links.
+_MARKUP = re.compile(
+    r"([\\`*<>\[\]|~$&#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
+)
+_BLANKS = re.compile(r"\s+")
 
 
 def value_text(finding: Finding) -> str:
-    """Return a value with its unit."""
+    """Write a value with its unit."""
     return _with_unit(bare_value_text(finding), finding)
 
 
 def bare_value_text(finding: Finding) -> str:
-    """Return a value that can be told from its limit."""
+    """Write a value with enough digits to differ from its limit."""
     criterion = finding.criterion
     if criterion is None:
         return number_text(finding.value)
@@ -32,7 +40,7 @@ def bare_value_text(finding: Finding) -> str:
 
 
 def limit_text(finding: Finding) -> str:
-    """Return what must hold, such as `≤ 15 marcsec`."""
+    """Write what the value must meet, such as `≤ 15 marcsec`."""
     criterion = finding.criterion
     if criterion is None:
         return NOTHING
@@ -40,31 +48,33 @@ def limit_text(finding: Finding) -> str:
 
 
 def tags_text(tags: Mapping[str, str]) -> str:
-    """Return tags as people read them."""
+    """Write tags as people read them."""
     return ", ".join(f"{name} {name_text(value)}" for name, value in tags.items()) or NOTHING
 
 
 def name_text(name: str) -> str:
-    """Return a name that somebody made up, not too long, and without what turns text around."""
+    """Shorten a name from outside, and remove characters that reverse the direction of text."""
     plain = _TURNING.sub("", name)
     return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}\u2026"
 
 
 def minute_text(moment: str | None) -> str:
-    """Return a moment of a report as day and minute."""
+    """Write a moment of a report as day and minute."""
     return NOTHING if moment is None else moment[:16].replace("T", " ")
+
+
+def moment_text(time_ns: int) -> str:
+    """Write a time as a moment of a report: ISO 8601 to the second, in UTC."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _with_unit(text: str, finding: Finding) -> str:
     return f"{text} {finding.unit}" if finding.unit and text != NOTHING else text
 
 
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test case. `text` says why it failed or was skipped, or what is remarkable about it.
+    """A test case; `text` says why it failed or was skipped, or is a remark if it passed.
 
     `kind` is the type of a failure.
     """
@@ -77,7 +87,7 @@ class Case:
 
 
 def junit_xml(suite: str, cases: Sequence[Case]) -> bytes:
-    """Return a suite of test cases as a document; characters that XML has not are replaced."""
+    """Write a suite of test cases; characters that XML does not allow are replaced."""
     outcomes = [case.outcome for case in cases]
     counts = {
         "tests": str(len(cases)),
@@ -105,31 +115,40 @@ def _plain(text: str) -> str:
     return _NO_XML.sub("\ufffd", text)
 
 
-_MOST_ROWS = 50
-# What is markup inside a line. Underscores inside of words are none; addresses become links.
-_MARKUP = re.compile(
-    r"([\\`*<>\[\]|~$&#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
-)
-_BLANKS = re.compile(r"\s+")
-
-
 def report_markdown(report: Report) -> str:
-    """Return a report as Markdown, with nothing in it that a name could turn into markup."""
+    """Write a report as Markdown, in which no name can act as markup."""
+    summary = report.summary
+    facts = [
+        f"{summary.jobs} jobs, {summary.values} values, of which {summary.failed} broke a limit",
+        *(f"{name}: {', '.join(values)}" for name, values in report.filters.items()),
+    ]
     parts = [
-        f"# {_escaped(name_text(report.title))}",
-        f"**{_escaped(report.summary.headline)}**",
-        _facts(report),
+        f"# {escaped(name_text(report.title))}",
+        f"**{escaped(summary.headline)}**",
+        "\n".join(f"- {escaped(fact)}" for fact in facts),
     ]
     for heading, table in _sections(report):
         parts.extend([f"## {heading}", table])
-    made = f"Made {minute_text(report.made)} UTC by SQuaSH, {_escaped(report.url)}"
+    made = f"Made {minute_text(report.made)} UTC by SQuaSH, {escaped(report.url)}"
     return "\n\n".join([*parts, made]) + "\n"
 
 
-def report_junit(report: Report, *, level: str) -> bytes:
-    """Return a report as JUnit XML: a case for each cell of the matrix.
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table as Markdown; all cells are text without markup."""
+    lines = ["".join(f"| {escaped(cell)} " for cell in cells) + "|" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
-    A violation milder than `level` is no failure, but a remark; what was not measured is skipped.
+
+def escaped(text: str) -> str:
+    """Escape text for Markdown, on one line."""
+    return _MARKUP.sub(r"\\\1", _BLANKS.sub(" ", text))
+
+
+def report_junit(report: Report, *, level: str) -> bytes:
+    """Write a report as JUnit XML: a case for each cell of the matrix.
+
+    A broken limit milder than `level` is a remark rather than a failure; what was not measured is
+    skipped.
     """
     cases = [_case(report, row, cell, level=level) for row in report.rows for cell in row.cells]
     cases += [
@@ -144,34 +163,25 @@ def report_junit(report: Report, *, level: str) -> bytes:
 def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
     name = name_text(report.columns[cell.column].label)
     shown = cell.shown
-    told = f"{cell.state}: {shown.specification}: {value_text(shown)}, must be {limit_text(shown)}"
+    text = f"{cell.state}: {shown.specification}: {value_text(shown)}, must be {limit_text(shown)}"
     if cell.results > 1:
-        told += f" ({tags_text(shown.tags)}; {cell.broken} of {cell.results} broken)"
+        text += f" ({tags_text(shown.tags)}; {cell.broken} of {cell.results} broken)"
     if cell.state == "not measured":
         return Case(row.metric, name, "skipped", "not measured")
     if cell.state not in LEVELS:
         return Case(row.metric, name)
     if severity_of(cell.state) < severity_of(level):
-        return Case(row.metric, name, "passed", f"violated, but milder than {level}: {told}")
-    return Case(row.metric, name, "failed", told, cell.state)
-
-
-def _facts(report: Report) -> str:
-    summary = report.summary
-    facts = [
-        f"{summary.jobs} jobs, {summary.values} values, of which {summary.failed} broke a limit",
-        *(f"{name}: {', '.join(values)}" for name, values in report.filters.items()),
-    ]
-    return "\n".join(f"- {_escaped(fact)}" for fact in facts)
+        return Case(row.metric, name, "passed", f"broken, but milder than {level}: {text}")
+    return Case(row.metric, name, "failed", text, cell.state)
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
     if report.worst:
         yield "Broken limits", _findings(report.worst, report.violations)
-    if report.comparison is not None:
-        found = report.comparison
-        heading = f"Compared with {_escaped(found.title)}"
-        text = _escaped(found.headline)
+    found = report.comparison
+    if found is not None:
+        heading = f"Compared with {escaped(found.title)}"
+        text = escaped(found.headline)
         yield heading, f"{text}\n\n{_changes(found.changes)}" if found.changes else text
     if report.rows:
         yield "Metrics by dataset and filter", _matrix(report)
@@ -203,7 +213,7 @@ def _findings(findings: Sequence[Finding], total: int) -> str:
         )
         for item in findings[:_MOST_ROWS]
     ]
-    return _table(head, rows) + _rest(total - len(rows))
+    return markdown_table(head, rows) + _rest(total - len(rows))
 
 
 def _changes(changes: Sequence[Change]) -> str:
@@ -220,22 +230,21 @@ def _changes(changes: Sequence[Change]) -> str:
         )
         for item in changes[:_MOST_ROWS]
     ]
-    return _table(head, rows) + _rest(len(changes) - len(rows))
+    return markdown_table(head, rows) + _rest(len(changes) - len(rows))
 
 
 def _matrix(report: Report) -> str:
     head = ("metric", *(name_text(column.label) for column in report.columns))
     rows = []
     for row in report.rows:
-        cells = {cell.column: cell for cell in row.cells}
-        texts = [_cell(cells.get(index)) for index in range(len(report.columns))]
+        texts = [""] * len(report.columns)
+        for cell in row.cells:
+            texts[cell.column] = _cell(cell)
         rows.append((row.metric, *texts))
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
-def _cell(cell: Cell | None) -> str:
-    if cell is None:
-        return ""
+def _cell(cell: Cell) -> str:
     count = f" ({cell.broken} of {cell.results})" if cell.broken and cell.results > 1 else ""
     return f"{cell.state}{count} {number_text(cell.shown.value)}"
 
@@ -250,22 +259,9 @@ def _missing(report: Report) -> str:
 
 
 def _listed(lines: Sequence[str]) -> str:
-    shown = [f"- {_escaped(line)}" for line in lines[:_MOST_ROWS]]
+    shown = [f"- {escaped(line)}" for line in lines[:_MOST_ROWS]]
     return "\n".join(shown) + _rest(len(lines) - len(shown))
 
 
 def _rest(number: int) -> str:
     return f"\n\nand {number} more" if number > 0 else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [_line(head), "|---" * len(head) + "|", *map(_line, rows)]
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "".join(f"| {_escaped(cell)} " for cell in cells) + "|"
-
-
-def _escaped(text: str) -> str:
-    return _MARKUP.sub(r"\\\1", _BLANKS.sub(" ", text))

@@ -1,17 +1,19 @@
-"""Registering, logging in, and users."""
+"""Users: registering, logging in, listing and disabling."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from squash_api.errors import (
-    Detail,
-    ForbiddenError,
-    InvalidInputError,
-    MissingFieldError,
-    UnauthorizedError,
+from squash_api.errors import ForbiddenError, UnauthorizedError
+from squash_api.routes.dependencies import (
+    AccountDep,
+    JsonObjectDep,
+    PageDep,
+    SiteDep,
+    paged_reply,
+    required,
+    wrong_value,
 )
-from squash_api.routes.dependencies import AccountDep, JsonObjectDep, PageDep, SiteDep, next_link
 from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["accounts"])
@@ -44,11 +46,7 @@ async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
 def get_users(request: Request, site: SiteDep, page: PageDep, _account: AccountDep) -> Response:
     """List the names of users that are not disabled, in order."""
     rows = site.accounts.list(after=page.after or "", limit=page.limit + 1, is_disabled=False)
-    names = [row.name for row in rows]
-    more = len(names) > page.limit
-    names = names[: page.limit]
-    link = next_link(request, site, after=names[-1]) if more else None
-    return json_reply({"users": names, "next": link})
+    return paged_reply(request, page, "users", [row.name for row in rows])
 
 
 @router.get("/user/{name}", responses=errors_of(401, 404))
@@ -72,13 +70,7 @@ def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
 
 
 def _text(document: dict[str, Any], key: str) -> str:
-    if document.get(key) is None:
-        raise MissingFieldError(
-            f"The body needs `{key}`.", detail=[Detail(("body", key), "is missing", "missing")]
-        )
-    value = document[key]
+    value = required(document, key)
     if not isinstance(value, str):
-        raise InvalidInputError(
-            f"`{key}` must be text.", detail=[Detail(("body", key), "must be text", "string_type")]
-        )
+        raise wrong_value(key, "must be text", "string_type")
     return value

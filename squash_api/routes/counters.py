@@ -1,4 +1,4 @@
-"""What the service counts and measures of itself, in Prometheus' text format."""
+"""The service's own counters and gauges, in Prometheus' text format."""
 
 import time
 
@@ -12,7 +12,7 @@ _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Counters:
-    """One service's figures, in a registry of their own."""
+    """The counters and gauges of one service, in a registry of their own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -40,7 +40,7 @@ class Counters:
             "squash_delivery_oldest_seconds", "Age of the oldest job not yet delivered."
         )
         self._quarantined = self._gauge(
-            "squash_delivery_quarantined", "Points refused by InfluxDB for good."
+            "squash_delivery_quarantined", "Points that InfluxDB permanently refused."
         )
         self._up = self._gauge("squash_delivery_up", "1 unless something holds up delivery.")
 
@@ -48,7 +48,7 @@ class Counters:
         return Gauge(name, documentation, ("target",), registry=self._registry)
 
     def count_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request by the path of its route, never by the path that was asked for."""
+        """Count a request under the path of its route, never under the path of its URL."""
         key = (method, route, status)
         child = self._by_route.get(key)
         if child is None:
@@ -67,7 +67,7 @@ class Counters:
         self._skipped.inc(len(outcome.skipped))
 
     def expose(self, backlogs: list[Backlog]) -> bytes:
-        """Return all figures as text, with those of delivery as they are now."""
+        """Write everything as text; what concerns delivery is set from `backlogs` first."""
         now_ns = time.time_ns()
         for item in backlogs:
             age_s = 0.0 if item.oldest_ns is None else (now_ns - item.oldest_ns) / 1e9

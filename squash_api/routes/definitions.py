@@ -1,11 +1,36 @@
-"""What the routes of metrics and of specifications have in common."""
+"""Definitions: the metrics that are measured, and the specifications that they are judged by.
 
-from typing import Any
+Both kinds have the same routes but for their lists, so they are made from a table of two lines.
+"""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from inspect import cleandoc
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from squash_api.definitions.changes import Change
-from squash_api.errors import Detail, InvalidInputError, MissingFieldError
+from squash_api.definitions.changes import NOUNS, Change
+from squash_api.definitions.in_force import Defined
+from squash_api.judging.kinds.registry import KEYS, KINDS
+from squash_api.judging.kinds.threshold import Operator
+from squash_api.judging.specifications import Specification
+from squash_api.record.definitions import Kind
+from squash_api.routes.dependencies import (
+    AccountDep,
+    JsonObjectDep,
+    PageDep,
+    SiteDep,
+    paged_reply,
+    required,
+    wrong_value,
+)
+from squash_api.routes.replies import errors_of, json_reply
+
+metrics_router = APIRouter(tags=["metrics"])
+specifications_router = APIRouter(tags=["specifications"])
 
 
 class Message(BaseModel):
@@ -29,46 +54,311 @@ class ChangedList(Changed):
     unchanged: int = Field(description="Those that were there already, word for word.")
 
 
-def body_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return what OpenAPI says of a body that has this schema."""
+class MetricObject(BaseModel):
+    """A declared metric."""
+
+    name: str
+    package: str
+    display_name: str
+    description: str
+    unit: str = Field(description="As astropy spells it; empty for a dimensionless metric.")
+    tags: list[str]
+    reference: dict[str, Any] = Field(description="`doc`, `page` and `url`; null where unknown.")
+    origin: Literal["api", "yaml"] = Field(description="What is from YAML is changed there only.")
+    source: str | None = Field(description="File and line, for YAML.")
+
+
+class ChangedMetric(MetricObject, Changed):
+    """A metric, and what its change has done."""
+
+
+class MetricPage(BaseModel):
+    """A page of metrics."""
+
+    metrics: list[MetricObject]
+    next: str | None = Field(description="URL of the next page.")
+
+
+class Threshold(BaseModel):
+    """A limit; a value passes if `value operator threshold` holds."""
+
+    value: float
+    unit: str
+    operator: Operator
+
+
+class SpecObject(BaseModel):
+    """A specification in force. `alert` and `expect` are there if the definition has them."""
+
+    name: str
+    metric: str
+    threshold: Threshold
+    tags: list[str]
+    metadata_query: dict[str, Any] = Field(description="What a job's metadata must say.")
+    type: str
+    alert: dict[str, Any] | None = None
+    expect: dict[str, Any] | None = None
+    origin: Literal["api", "yaml"] = Field(description="What is from YAML is changed there only.")
+    source: str | None = Field(description="File and line, for YAML.")
+
+
+class ChangedSpec(SpecObject, Changed):
+    """A specification, and what its change has done."""
+
+
+class SpecPage(BaseModel):
+    """A page of specifications."""
+
+    specs: list[SpecObject]
+    next: str | None = Field(description="URL of the next page.")
+
+
+@metrics_router.get("/metrics", response_model=MetricPage, responses=errors_of(422))
+def get_metrics(
+    request: Request,
+    site: SiteDep,
+    page: PageDep,
+    *,
+    package: Annotated[str | None, Query(description="Only metrics of this package.")] = None,
+) -> Response:
+    """List the declared metrics, in the order of their names."""
+    found = site.definitions.list_metrics(package=package, after=page.after, limit=page.limit + 1)
+    return paged_reply(request, page, "metrics", found, cursor=_name_of, show=_shown)
+
+
+@specifications_router.get("/specs", response_model=SpecPage, responses=errors_of(422))
+def get_specs(
+    request: Request,
+    site: SiteDep,
+    page: PageDep,
+    *,
+    metric: Annotated[str | None, Query(description="Only those of this metric.")] = None,
+    dataset_name: Annotated[
+        str | None, Query(description="Only those whose query asks for this dataset.")
+    ] = None,
+    filter_name: Annotated[
+        str | None, Query(description="Only those whose query asks for this filter.")
+    ] = None,
+    tag: Annotated[str | None, Query(description="Only those with this tag.")] = None,
+) -> Response:
+    """List the specifications in force, in the order of their names."""
+    found = site.definitions.list_specs(
+        metric=metric,
+        dataset_name=dataset_name,
+        filter_name=filter_name,
+        tag=tag,
+        after=page.after,
+        limit=page.limit + 1,
+    )
+    return paged_reply(request, page, "specs", found, cursor=_name_of, show=_shown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """What differs between the routes of metrics and those of specifications."""
+
+    kind: Kind
+    router: APIRouter
+    model: type[BaseModel]
+    changed_model: type[BaseModel]
+    properties: dict[str, Any]
+    """JSON schemas of the keys of a definition."""
+    needs: tuple[str, ...]
+    """Keys that one definition must have."""
+    needs_in_list: tuple[str, ...]
+    post_errors: tuple[int, ...]
+
+
+_STRINGS = {"type": "array", "items": {"type": "string"}}
+_OF_ALL_KINDS = tuple(key for key in KEYS if all(key in kind.SCHEMA for kind in KINDS.values()))
+_TABLE = (
+    _Routes(
+        "metric",
+        metrics_router,
+        MetricObject,
+        ChangedMetric,
+        {
+            "description": {"type": "string"},
+            "unit": {"type": "string"},
+            "tags": _STRINGS,
+            "reference": {"type": "object"},
+            "display_name": {"type": "string"},
+        },
+        needs=("description",),
+        needs_in_list=("name",),
+        post_errors=(400, 401, 409, 413, 415, 422),
+    ),
+    _Routes(
+        "spec",
+        specifications_router,
+        SpecObject,
+        ChangedSpec,
+        {
+            **KEYS,
+            "tags": _STRINGS,
+            "metadata_query": {"type": "object"},
+            "alert": {"type": "object"},
+            "expect": {"type": "object"},
+        },
+        needs=_OF_ALL_KINDS,
+        needs_in_list=("name", *_OF_ALL_KINDS),
+        post_errors=(400, 401, 404, 409, 413, 415, 422),
+    ),
+)
+# The texts of the OpenAPI document, by operation.
+_TEXTS = {
+    "post_metrics": """Declare metrics, all or none.
+
+    Those that are declared so already are left alone; if all are, the reply is 200. A metric that
+    was measured before it was declared, perhaps in another unit, has its jobs sent to InfluxDB
+    again.
+    """,
+    "get_metric": """Return a declared metric.""",
+    "post_metric": """Declare a metric, named `package.metric`. `description` is required.
+
+    Without `unit` it is dimensionless. If it is declared so already the reply is 200; if it is
+    declared differently, 400: use PUT.
+    """,
+    "put_metric": """Replace the whole definition of a metric. For its owner and admins.
+
+    What the body leaves out is left out: without `unit` the metric becomes dimensionless, without
+    `tags` it has none. Send what GET returns, with your changes; keys that are none of a definition
+    are ignored. With another unit, the jobs that measure the metric are sent to InfluxDB again; a
+    unit that the limit of one of its specifications does not convert to is refused.
+    """,
+    "delete_metric": """Withdraw a metric. For its owner and admins.
+
+    Its measurements and specifications stay, and new values are converted to its last unit.
+    """,
+    "post_specs": """Define specifications, all or none.
+
+    Each is named `package.metric.name`, after a declared metric. Those that exist so already are
+    left alone; if all do, the reply is 200. Jobs are judged by what was in force when they came.
+    """,
+    "get_spec": """Return a specification in force.""",
+    "post_spec": """Define a specification, named `package.metric.name` after a declared metric.
+
+    If it exists so already the reply is 200; if it exists with another definition, 400: use PUT.
+    """,
+    "put_spec": """Replace the whole definition of a specification. For its owner and admins.
+
+    What the body leaves out is left out. Jobs that came before are judged as before, unless
+    `?specs=now` asks otherwise.
+    """,
+    "delete_spec": """Take a specification out of force. For its owner and admins.""",
+}
+
+
+def _add_routes(table: _Routes) -> None:
+    kind = table.kind
+    key = f"{kind}s"
+    each = _schema({"name": {"type": "string"}, **table.properties}, table.needs_in_list)
+    list_body = _body_of(_schema({key: {"type": "array", "items": each}}, (key,)))
+    one_body = _body_of(_schema(table.properties, table.needs))
+    _add(
+        table,
+        _post_list,
+        f"post_{key}",
+        f"/{key}",
+        status_code=201,
+        response_model=ChangedList,
+        responses={**_same_again(ChangedList), **errors_of(400, 401, 409, 413, 415, 422)},
+        openapi_extra=list_body,
+    )
+    add = partial(_add, table, path=f"/{kind}/{{name}}")
+    add(_get, f"get_{kind}", response_model=table.model, responses=errors_of(404))
+    add(
+        _post,
+        f"post_{kind}",
+        status_code=201,
+        response_model=table.changed_model,
+        responses={**_same_again(table.changed_model), **errors_of(*table.post_errors)},
+        openapi_extra=one_body,
+    )
+    add(
+        _put,
+        f"put_{kind}",
+        response_model=table.changed_model,
+        responses=errors_of(400, 401, 403, 404, 409, 413, 415, 422),
+        openapi_extra=one_body,
+    )
+    errors = errors_of(401, 403, 404, 409)
+    add(_delete, f"delete_{kind}", response_model=Message, responses=errors)
+
+
+def _add(
+    table: _Routes, answer: Callable[..., Response], name: str, path: str, **options: Any
+) -> None:
+    table.router.add_api_route(
+        path,
+        partial(answer, table.kind),
+        methods=[name.partition("_")[0].upper()],
+        name=name,
+        description=cleandoc(_TEXTS[name]),
+        **options,
+    )
+
+
+def _schema(properties: dict[str, Any], needs: tuple[str, ...]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(needs)}
+
+
+def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def same_again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """Return what OpenAPI says of the 200 for a definition that was there already."""
+def _same_again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The same definition was there already.", "model": model}}
 
 
-def list_of(document: dict[str, Any], key: str) -> list[Any]:
-    """Return the list of definitions in a body.
-
-    Raises
-    ------
-    MissingFieldError, InvalidInputError
-        If there is none.
-    """
-    documents = _required(document, key)
+def _post_list(kind: Kind, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
+    documents = required(document, f"{kind}s")
     if not isinstance(documents, list):
-        raise InvalidInputError(
-            f"`{key}` must be a list.",
-            detail=[Detail(("body", key), "must be a list", "list_type")],
-        )
-    return documents
+        raise wrong_value(f"{kind}s", "must be a list", "list_type")
+    change = site.definitions.post(kind, documents, account)
+    site.background.wake()
+    return json_reply(
+        changed_list(change, noun=NOUNS[kind]), status_code=201 if change.stored else 200
+    )
 
 
-def require_key(document: dict[str, Any], key: str) -> None:
-    """Check that a body has a key.
+def _get(kind: Kind, name: str, site: SiteDep) -> Response:
+    return json_reply(_shown(site.definitions.get(kind, name)))
 
-    Raises
-    ------
-    MissingFieldError
-        If it has not.
-    """
-    _required(document, key)
+
+def _post(
+    kind: Kind, name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep
+) -> Response:
+    if kind == "metric":
+        required(document, "description")
+    change = site.definitions.post_one(kind, name, document, account)
+    site.background.wake()
+    shown = _shown(site.definitions.get(kind, name))
+    return json_reply(
+        {**shown, **changed_one(change, name=name, verb="created")},
+        status_code=201 if change.stored else 200,
+    )
+
+
+def _put(
+    kind: Kind, name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep
+) -> Response:
+    if kind == "metric":
+        required(document, "description")
+    change = site.definitions.put(kind, name, document, account)
+    site.background.wake()
+    shown = _shown(site.definitions.get(kind, name))
+    return json_reply({**shown, **changed_one(change, name=name, verb="changed")})
+
+
+def _delete(kind: Kind, name: str, site: SiteDep, account: AccountDep) -> Response:
+    site.definitions.delete(kind, name, account)
+    rest = "; its measurements and specifications stay" if kind == "metric" else ""
+    return json_reply({"message": f"`{name}` deleted{rest}."})
 
 
 def changed_list(change: Change, *, noun: str) -> dict[str, Any]:
-    """Return the reply to a posted list."""
+    """Make the reply to a posted list."""
     sentences = []
     if change.stored or not change.unchanged:
         sentences.append(f"{_count(len(change.stored), noun)} created.")
@@ -84,20 +374,12 @@ def changed_list(change: Change, *, noun: str) -> dict[str, Any]:
 
 
 def changed_one(change: Change, *, name: str, verb: str) -> dict[str, Any]:
-    """Return what the reply to a single definition says beside the definition."""
+    """Make the part of the reply to one definition that says what was done."""
     done = f"`{name}` {verb}." if change.stored else f"`{name}` was defined like this already."
     return {
         "message": " ".join([done, *_consequences(change)]),
         "requeued_jobs": change.requeued_jobs,
     }
-
-
-def _required(document: dict[str, Any], key: str) -> Any:
-    if document.get(key) is None:
-        raise MissingFieldError(
-            f"The body needs `{key}`.", detail=[Detail(("body", key), "is missing", "missing")]
-        )
-    return document[key]
 
 
 def _consequences(change: Change) -> list[str]:
@@ -109,3 +391,17 @@ def _consequences(change: Change) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _name_of(defined: Defined[Any]) -> str:
+    return str(defined.content.name)
+
+
+def _shown(defined: Defined[Any]) -> dict[str, Any]:
+    content = defined.content
+    metric = {"metric": content.metric} if isinstance(content, Specification) else {}
+    return {**content.to_json(), **metric, "origin": defined.origin, "source": defined.source}
+
+
+for _routes in _TABLE:
+    _add_routes(_routes)

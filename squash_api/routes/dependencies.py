@@ -1,22 +1,31 @@
-"""What routes take as arguments: the site that the service runs, the caller, a page."""
+"""What routes take as arguments: the site, the caller, a page of a list, the body."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import orjson
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts.accounts import Account
-from squash_api.errors import Detail, InvalidInputError, TooLargeError, UnsupportedMediaTypeError
+from squash_api.errors import (
+    Detail,
+    InvalidInputError,
+    MissingFieldError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
 from squash_api.ingest.document import decode_json
+from squash_api.routes.replies import json_reply
 from squash_api.site import Site
 
 MAX_PAGE = 1000
 MAX_SMALL_BODY_BYTES = 1_000_000
 """Largest body of anything that is not a job."""
 
+_Entry = TypeVar("_Entry")
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
     ("false", "0", "no", "off"), False
 )
@@ -42,7 +51,7 @@ AccountDep = Annotated[Account, Depends(_account)]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for: at most `limit` entries after a cursor."""
+    """The part of a list that is wanted: at most `limit` entries after a cursor."""
 
     limit: int
     after: str | None
@@ -55,10 +64,7 @@ async def _page(
     ] = None,
 ) -> Page:
     if after is not None and "\0" in after:
-        raise InvalidInputError(
-            "The cursor `after` must be the one of a `next` link.",
-            detail=[Detail(("query", "after"), "must hold no NUL", "value_error")],
-        )
+        raise wrong_cursor("must contain no NUL", "value_error")
     return Page(limit, after)
 
 
@@ -66,7 +72,7 @@ PageDep = Annotated[Page, Depends(_page)]
 
 
 def id_cursor(page: Page) -> int:
-    """Return the cursor of a list that is ordered by id.
+    """Read the cursor of a list that is sorted by id.
 
     Raises
     ------
@@ -76,11 +82,16 @@ def id_cursor(page: Page) -> int:
     if page.after is None:
         return 0
     if not is_count(page.after):
-        raise InvalidInputError(
-            "The cursor `after` must be the one of a `next` link.",
-            detail=[Detail(("query", "after"), "must be a whole number", "int_parsing")],
-        )
+        raise wrong_cursor("must be a whole number", "int_parsing")
     return int(page.after)
+
+
+def wrong_cursor(must: str, kind: str) -> InvalidInputError:
+    """Return the error for a cursor `after` that no `next` link has."""
+    return InvalidInputError(
+        "The cursor `after` must be the one of a `next` link.",
+        detail=[Detail(("query", "after"), must, kind)],
+    )
 
 
 def is_count(text: str) -> bool:
@@ -88,21 +99,40 @@ def is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 
-def next_link(request: Request, site: Site, *, after: str | int) -> str:
+def paged_reply(
+    request: Request,
+    page: Page,
+    name: str,
+    found: Sequence[_Entry],
+    *,
+    cursor: Callable[[_Entry], Any] = lambda entry: entry,
+    show: Callable[[_Entry], Any] = lambda entry: entry,
+) -> Response:
+    """Reply with a page as the list `name`, and with the link to the next page.
+
+    `found` has one entry more than the page if more follow.
+    """
+    shown = found[: page.limit]
+    link = next_link(request, after=cursor(shown[-1])) if len(found) > page.limit else None
+    return json_reply({name: [show(entry) for entry in shown], "next": link})
+
+
+def next_link(request: Request, *, after: str | int) -> str:
     """Return the absolute URL of the page that begins after an entry."""
-    # Not from `request.url`, which the Host header of the caller is a part of.
+    site: Site = request.app.state.site
+    # Not from `request.url`, which contains the Host header of the caller.
     kept = [(key, text) for key, text in request.query_params.multi_items() if key != "after"]
     query = urlencode([*kept, ("after", after)])
     return f"{site.settings.url}{quote(request.scope['path'])}?{query}"
 
 
 def read_flag(request: Request, name: str) -> bool:
-    """Return what the query says of a flag; without it, that is no.
+    """Read a flag of the query, which is false if it is missing.
 
     Raises
     ------
     InvalidInputError
-        If it says neither yes nor no.
+        If it is neither true nor false.
     """
     if not request.scope["query_string"]:
         return False
@@ -116,7 +146,7 @@ def read_flag(request: Request, name: str) -> bool:
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
-    """Read the body, counting: nobody can make the service hold more than is allowed.
+    """Read the body and count its bytes: nobody can make the service hold more than is allowed.
 
     Raises
     ------
@@ -151,8 +181,8 @@ async def _json_object(request: Request) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         # Raises what a job's body would have raised, with line and column.
         decode_json(body)
-        # Here nobody wants numbers and text to be changed into something that can be stored.
-        message = f"The body holds what cannot be stored: {error}"
+        # Unlike those of a job, these numbers and texts are not changed so that they can be stored.
+        message = f"The body contains something that cannot be stored: {error}"
         raise InvalidInputError(
             f"{message}.", detail=[Detail(("body", error.pos), message, "json_invalid")]
         ) from None
@@ -166,3 +196,28 @@ async def _json_object(request: Request) -> dict[str, Any]:
 
 JsonObjectDep = Annotated[dict[str, Any], Depends(_json_object)]
 """The body, of a request that is not a job, as a JSON object."""
+
+
+def required(document: dict[str, Any], key: str) -> Any:
+    """Return the value of a key of a body.
+
+    Raises
+    ------
+    MissingFieldError
+        If it is missing or null.
+    """
+    if document.get(key) is None:
+        raise missing_key(key)
+    return document[key]
+
+
+def missing_key(key: str) -> MissingFieldError:
+    """Return the error for a body without a key."""
+    return MissingFieldError(
+        f"The body needs `{key}`.", detail=[Detail(("body", key), "is missing", "missing")]
+    )
+
+
+def wrong_value(key: str, must: str, kind: str, *, place: str = "body") -> InvalidInputError:
+    """Return the error for the value of a key, which `must` be something else."""
+    return InvalidInputError(f"`{key}` {must}.", detail=[Detail((place, key), must, kind)])

@@ -1,4 +1,4 @@
-"""Whether the service lives, what it can reach, and its figures."""
+"""Whether the service is up, what it can reach, and its metrics for Prometheus."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -43,13 +43,12 @@ def get_readyz(site: SiteDep) -> Response:
             },
             status_code=503,
         )
-    targets = {item.target: _target_state(item) for item in found}
     is_well = all(item.trouble is None for item in found)
     return json_reply(
         {
             "status": "ok" if is_well else "degraded",
             "record": {"status": "ok"},
-            "targets": targets,
+            "targets": {item.target: _target_state(item) for item in found},
         }
     )
 
@@ -63,7 +62,7 @@ def get_prometheus(request: Request, site: SiteDep) -> Response:
 
 def _backlogs(site: Site) -> list[Backlog]:
     with site.reader.view() as view:
-        # Without targets nothing else would touch the record, and tell whether it is there.
+        # Without targets nothing else would show whether the record is available.
         view.ask(last_job_id)
         return view.ask(backlogs, targets=[target.name for target in site.settings.targets])
 

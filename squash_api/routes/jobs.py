@@ -1,10 +1,12 @@
-"""Jobs: posting them, reading them, their blobs and their verdicts."""
+"""Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from squash_api.errors import NotFoundError
 from squash_api.index.deriver import dataset_of
@@ -13,14 +15,17 @@ from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, Measured
 from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
-from squash_api.record.jobs import JobRow, job_ids
+from squash_api.record.deliveries import JobDelivery, job_deliveries
+from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
     id_cursor,
+    is_count,
     next_link,
+    paged_reply,
     read_body,
     read_flag,
 )
@@ -29,6 +34,8 @@ from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
 router = APIRouter(tags=["jobs"])
+status_router = APIRouter(tags=["jobs"])
+events_router = APIRouter(tags=["events"])
 
 _JOB_DOCUMENTATION = {
     "parameters": [
@@ -59,7 +66,7 @@ _JOB_DOCUMENTATION = {
 
 
 async def job_id_of(job_id: str) -> int:
-    """Return a job's id; whatever is no id of a job is not found."""
+    """Read a job's id from a URL; anything that cannot be one is not found."""
     if not job_id.isascii() or not job_id.isdigit() or len(job_id) > 19 or int(job_id) > MAX_ID:
         raise NotFoundError(f"There is no job {job_id[:40]}.")
     return int(job_id)
@@ -128,10 +135,7 @@ def get_jobs(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the ids of jobs, ascending."""
     with site.reader.view() as view:
         ids = view.ask(job_ids, after=id_cursor(page), limit=page.limit + 1)
-    more = len(ids) > page.limit
-    ids = ids[: page.limit]
-    link = next_link(request, site, after=ids[-1]) if more else None
-    return json_reply({"ids": ids, "next": link})
+    return paged_reply(request, page, "ids", ids)
 
 
 @router.get("/job/{job_id}", responses=errors_of(404))
@@ -167,7 +171,7 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
         }
         for blob in job.blobs[start:end]
     ]
-    link = next_link(request, site, after=end) if end < len(job.blobs) else None
+    link = next_link(request, after=end) if end < len(job.blobs) else None
     return json_reply({"blobs": shown, "next": link})
 
 
@@ -181,7 +185,7 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return where to read a blob; None if it has no identifier to ask for it by."""
+    """Return the URL of a blob; None if it has no identifier."""
     if not isinstance(identifier, str):
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
@@ -206,7 +210,7 @@ def get_job_report(
 
 
 def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
-    """Return a job as the API shows it; dates are in UTC."""
+    """Describe a job as the API shows it; dates are in UTC."""
     meta = {**job.meta, "packages": list(job.packages)}
     return {
         "id": row.job_id,
@@ -244,21 +248,17 @@ def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[
             ],
         }
         if metric in skipped and metric not in outcome.values:
-            shown |= {
-                "value": item.value,
-                "unit": item.unit,
-                "skipped": skipped[metric],
-            }
+            shown |= {"value": item.value, "unit": item.unit, "skipped": skipped[metric]}
         yield shown
 
 
 def find_blob(job: Job, identifier: str) -> dict[str, Any]:
-    """Return a job's blob as it was posted.
+    """Find a blob by its identifier.
 
     Raises
     ------
     NotFoundError
-        If the job has no blob of this identifier.
+        If the job has none with it.
     """
     for blob in job.blobs:
         if blob.get("identifier") == identifier:
@@ -269,3 +269,101 @@ def find_blob(job: Job, identifier: str) -> dict[str, Any]:
 def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:
     known = metrics.now.by_name.get(metric)
     return item.unit if known is None or known.unit is None else known.unit
+
+
+# The words and numbers that clients of the original read.
+_MESSAGES = {
+    "SUCCESS": (204, "The job is in every InfluxDB."),
+    "FAILURE": (400, "InfluxDB refused a part of the job"),
+    "STARTED": (202, "The job is being sent to InfluxDB."),
+    "PENDING": (202, "The job is stored and waits to be sent to InfluxDB."),
+}
+
+
+@status_router.get("/status/{job_id}", responses=errors_of(404))
+def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
+    """Say whether a job has reached InfluxDB, and what was left out of it or cleaned.
+
+    `status` is SUCCESS when every target has the job (at once when there is none, or nothing to
+    deliver), FAILURE when a target refused a line for good, with its words in `message`, else
+    PENDING, then STARTED.
+    """
+    with site.reader.view() as view:
+        row, job = view.ask(load_job, job_id)
+        names = [target.name for target in site.settings.targets]
+        deliveries = view.ask(job_deliveries, row, targets=names)
+    site.metrics.refresh()
+    schema = site.metrics.schema
+    outcome = assess(job, metrics=site.metrics.now.by_name, schema=schema)
+    cleanings = schema.context(job.meta).cleanings
+    return json_reply(
+        {
+            **_overall(deliveries),
+            "targets": {item.target: item.state for item in deliveries},
+            "absent": outcome.absent,
+            "skipped": [{"metric": skip.metric, "reason": skip.reason} for skip in outcome.skipped],
+            "undeclared": outcome.undeclared,
+            "cleaned": [{"key": item.key, "reason": item.reason} for item in cleanings],
+        }
+    )
+
+
+def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
+    if not deliveries:
+        return {
+            "status": "SUCCESS",
+            "message": "The job is stored; no InfluxDB is configured.",
+            "status_code": 204,
+        }
+    states = {item.state for item in deliveries}
+    state = states.pop() if len(states) == 1 else "FAILURE" if "FAILURE" in states else "STARTED"
+    status_code, message = _MESSAGES[state]
+    if state == "FAILURE":
+        reasons = [f"{item.target}: {reason}" for item in deliveries for reason in item.reasons]
+        message = f"{message}: {'; '.join(reasons)}"
+    return {"status": state, "message": message, "status_code": status_code}
+
+
+_EVENT_STREAM = "text/event-stream"
+
+
+@events_router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {_EVENT_STREAM: {"schema": {"type": "string"}}}},
+        **errors_of(422, 429),
+    },
+)
+async def get_events(
+    site: SiteDep,
+    after: Annotated[
+        int | None, Query(ge=0, lt=2**63, description="The last job that is known already.")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="The same, as browsers say it when they come back.")
+    ] = None,
+) -> StreamingResponse:
+    """Tell of each new job within a second, for as long as the connection lives.
+
+    Each event is named `job`, its id is that of the job, and its data
+    `{"job": <id>, "metrics": <how many it measures>}`. Who comes back is told of the jobs since,
+    of the newest 1000 at most. A comment comes every 15 seconds.
+    """
+    site.events.check_room()
+    if last_event_id is not None and is_count(last_event_id):
+        after = int(last_event_id)
+    return StreamingResponse(
+        _event_lines(site.events.listen(after=after)),
+        media_type=_EVENT_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _event_lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
+    async for item in found:
+        if item is None:
+            yield b": no news\n\n"
+        else:
+            data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
+            yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)

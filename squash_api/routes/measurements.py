@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import QueryParams
 
-from squash_api.errors import Detail, InvalidInputError, MissingFieldError
 from squash_api.index.jobs import post_measurement
 from squash_api.index.reader import Reader
 from squash_api.ingest.stored_job import document_of, load_job
@@ -20,7 +19,10 @@ from squash_api.routes.dependencies import (
     Page,
     SiteDep,
     is_count,
+    missing_key,
     next_link,
+    wrong_cursor,
+    wrong_value,
 )
 from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.replies import errors_of, json_reply
@@ -65,10 +67,10 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
     if question.format == "json" and question.points is None:
         found, cursor = series.page(after=question.after, limit=question.limit or MOST_JSON)
         shown = [value_object(value, fields=question.fields) for value in found]
-        link = None if cursor is None else next_link(request, site, after=cursor_text(cursor))
+        link = None if cursor is None else next_link(request, after=cursor_text(cursor))
         return json_reply({"measurements": shown, "next": link})
     chunks = answer_chunks(series, question, schema=site.metrics.schema)
-    # What fails at once is said so; later the answer could only break off.
+    # A failure at the start is still answered as one; later the answer could only break off.
     first = next(chunks)
     return StreamingResponse(
         chain([first], chunks),
@@ -83,7 +85,7 @@ def _all_measurements(request: Request, site: Site) -> Response:
     page = _page(request.query_params)
     site.metrics.refresh()
     found, cursor = list_measurements(site.reader, after=_cursor(page), limit=page.limit)
-    link = None if cursor is None else next_link(request, site, after=f"{cursor[0]}.{cursor[1]}")
+    link = None if cursor is None else next_link(request, after=f"{cursor[0]}.{cursor[1]}")
     return json_reply({"measurements": found, "next": link})
 
 
@@ -121,9 +123,9 @@ def post_measurement_(
 def list_measurements(
     reader: Reader, *, after: tuple[int, int], limit: int
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
-    """Return measurements of all jobs in order of arrival, and the cursor of the next page.
+    """List measurements of all jobs in order of arrival, and the cursor of the next page.
 
-    A cursor is the id of a job, and how many of its measurements have been seen.
+    A cursor is the id of a job, and how many of its measurements earlier pages had.
     """
     found: list[dict[str, Any]] = []
     last, seen = after[0] - 1, after[1]
@@ -154,32 +156,23 @@ def list_measurements(
 def _check_types(document: dict[str, Any]) -> None:
     for key in ("metric", "value", "unit"):
         if key not in document:
-            raise MissingFieldError(
-                f"The body needs `{key}`.", detail=[Detail(("body", key), "is missing", "missing")]
-            )
+            raise missing_key(key)
     for key, (kinds, must) in _TYPES.items():
         value = document.get(key)
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise InvalidInputError(
-                f"`{key}` {must}.", detail=[Detail(("body", key), must, "type_error")]
-            )
+            raise wrong_value(key, must, "type_error")
 
 
 def _page(asked: QueryParams) -> Page:
     limit = asked.get("limit", "100")
     if not is_count(limit) or not 1 <= int(limit) <= MAX_PAGE:
-        message = f"must be a whole number, 1 to {MAX_PAGE}"
-        raise InvalidInputError(
-            f"`limit` {message}.", detail=[Detail(("query", "limit"), message, "int_parsing")]
-        )
+        must = f"must be a whole number, 1 to {MAX_PAGE}"
+        raise wrong_value("limit", must, "int_parsing", place="query")
     return Page(int(limit), asked.get("after"))
 
 
 def _cursor(page: Page) -> tuple[int, int]:
     job_id, _, seen = (page.after or "0.0").partition(".")
     if not (is_count(job_id) and is_count(seen)):
-        raise InvalidInputError(
-            "The cursor `after` must be the one of a `next` link.",
-            detail=[Detail(("query", "after"), "must be a job id and a count", "cursor")],
-        )
+        raise wrong_cursor("must be a job id and a count", "cursor")
     return int(job_id), int(seen)

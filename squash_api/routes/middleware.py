@@ -1,7 +1,7 @@
-"""What every request passes: it is brought into one form, timed and counted.
+"""What every request passes through: it is normalized, timed and counted.
 
-The one request that comes by the thousand, posting a job, has a short way past the web framework,
-which costs a fifth of taking a job in (`benchmarks/`).
+Posting a job, the only request that comes by the thousand, has a short way past the web framework,
+which costs a fifth of accepting a job (`benchmarks/`).
 """
 
 import time
@@ -16,9 +16,9 @@ from squash_api.routes.counters import Counters
 from squash_api.routes.replies import failure_reply
 
 _log = structlog.get_logger("squash_api.access")
-# A figure for each word that somebody makes up would never end.
+# Clients may make up any number of methods; each would be a series of its own.
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-# Probes and scrapes come every few seconds and would drown the rest; who listens stays long.
+# Probes and scrapes come every few seconds and would drown the rest; listeners stay for hours.
 _SLOW_S = 1.0
 _QUIET = frozenset({"/healthz", "/readyz", "/prometheus", "/events"})
 
@@ -26,15 +26,8 @@ _QUIET = frozenset({"/healthz", "/readyz", "/prometheus", "/events"})
 class NormalizingMiddleware:
     """Brings a request into the form that the routes know.
 
-    Takes off the path of the public root, if a proxy has left it on, and a trailing slash. HEAD is
-    answered like GET; the server leaves the body out.
-
-    Parameters
-    ----------
-    app
-        What comes after.
-    root
-        Path of the public root, for instance `/api`; empty if there is none.
+    It removes the path of the public root, if a proxy has left it on, and trailing slashes. HEAD is
+    answered like GET; the server leaves the body out. `root` is the path, such as `/api`, or empty.
     """
 
     def __init__(self, app: ASGIApp, *, root: str) -> None:
@@ -50,12 +43,12 @@ class NormalizingMiddleware:
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}
             if scope["method"] == "GET":
-                send = _saying_that_accept_matters(send)
+                send = _with_vary(send)
         await self._app(scope, receive, send)
 
 
 def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
-    """Return a path without the root and trailing slashes, as it is meant and as it was sent.
+    """Remove the root and trailing slashes from a path, both unquoted and as it was sent.
 
     A quoted slash at the end belongs to a name.
     """
@@ -68,8 +61,8 @@ def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
     return path[: len(path) - slashes] or "/", raw[: len(raw) - slashes] or b"/"
 
 
-def _saying_that_accept_matters(send: Send) -> Send:
-    """Tell caches that pages and JSON share their addresses."""
+def _with_vary(send: Send) -> Send:
+    """Let caches know that pages and JSON have the same URLs."""
 
     async def send_with_vary(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -80,15 +73,7 @@ def _saying_that_accept_matters(send: Send) -> Send:
 
 
 class ObservingMiddleware:
-    """Counts each request under its route, and logs those that fail or are slow.
-
-    Parameters
-    ----------
-    app
-        What comes after.
-    counters
-        Where to count.
-    """
+    """Counts each request under its route, and logs those that fail or are slow."""
 
     def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
         self._app = app
@@ -115,8 +100,8 @@ class ObservingMiddleware:
             route = getattr(scope.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._counters.count_request(method=method, route=route, status=status, seconds=seconds)
-            # What went well is counted, and is in the record; a log line for each would cost as
-            # much as judging the job.
+            # Successful requests are counted, and are in the record; a log line for each would cost
+            # as much as judging the job.
             is_remarkable = status >= 400 or seconds >= _SLOW_S
             if route not in _QUIET:
                 (_log.info if is_remarkable else _log.debug)(
@@ -129,20 +114,10 @@ class ObservingMiddleware:
 
 
 class ShortWay:
-    """Answers POST requests at one address; all others go on.
+    """Answers POST requests whose path is exactly `path`, and passes on all others.
 
-    Other spellings of the address go on too, and are answered by the route of the framework.
-
-    Parameters
-    ----------
-    app
-        What comes after.
-    path
-        The address, exactly as it is asked for.
-    answer
-        What answers. It checks who asks and what is sent by itself.
-    counters
-        Where to count.
+    Other spellings of the path are answered by the route of the framework. `answer` must check the
+    credentials and the body itself.
     """
 
     def __init__(
@@ -161,7 +136,7 @@ class ShortWay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
-            # By this requests are counted.
+            # Requests are counted under this.
             scope["route"] = self
             await self._observed(scope, receive, send)
         else:

@@ -1,4 +1,4 @@
-"""Which of the two faces of an address is meant: the page for people, or the JSON for programs."""
+"""Choosing between the two answers of a URL: the page for people or the JSON for programs."""
 
 from urllib.parse import parse_qs
 
@@ -11,7 +11,7 @@ _NAMES = {"text/html": 2, "text/*": 1, "application/json": 2, "application/*": 1
 def prefers_html(accept: str | None) -> bool:
     """Tell whether an Accept header ranks HTML above JSON.
 
-    `*/*`, nothing, and what programs of the original send (`version=1.0`) mean JSON.
+    `*/*`, no header, and what clients of the original send (`version=1.0`) mean JSON.
     """
     accept = (accept or "").lower()
     if "html" not in accept:
@@ -33,7 +33,7 @@ def prefers_html(accept: str | None) -> bool:
 
 
 class _Rank:
-    """The weight of a media type: that of the most precise range which includes it."""
+    """The weight of a media type: that of the most precise range that includes it."""
 
     def __init__(self) -> None:
         self.weight = 0.0
@@ -56,13 +56,13 @@ def _weight(parameters: list[str]) -> float:
 
 
 class PageRoute(Route):
-    """A route that answers only those who prefer HTML; others are left to the route of the API.
+    """A route for those who prefer HTML; all others are left to the route of the API.
 
-    A `format` in the query says more than the header: a link of a page may lead to a file.
+    A `format` in the query overrides the header, since a page may link to a file.
     """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match GET requests for HTML; name the route, by which requests are counted."""
+        """Match GET requests for HTML, and name the route under which requests are counted."""
         match, child = super().matches(scope)
         if match is not Match.FULL or not _means_html(scope):
             return Match.NONE, {}

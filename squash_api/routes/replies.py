@@ -1,12 +1,12 @@
-"""What goes out: JSON, and the one body that all failures share or the page in its place.
+"""Replies: JSON, and the one body that all failures have, or the page that people get instead.
 
-JSON is written by orjson: values go out as the shortest text that reads back the same.
+orjson writes every number as the shortest text that reads back the same.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import structlog
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 def json_reply(content: Any, *, status_code: int = 200) -> Response:
-    """Return a JSON response."""
+    """Make a JSON response."""
     return Response(orjson.dumps(content), status_code=status_code, media_type="application/json")
 
 
@@ -53,28 +53,19 @@ def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def date_text(time_ns: int) -> str:
-    """Return a time as clients of the original read it: seconds, in UTC."""
+    """Format a time as clients of the original read it: to the second, in UTC."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class FailurePage(Protocol):
-    """What makes the page of a failure."""
-
-    def __call__(
-        self, request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
-    ) -> Response:
-        """Return the page."""
-
-
-def add_failure_handlers(app: FastAPI, *, page: FailurePage) -> None:
-    """Answer every failure with the one body, or with a page where people look."""
+def add_failure_handlers(app: FastAPI, *, page: Callable[..., Response]) -> None:
+    """Answer every failure with the one body, or with a page for people."""
     app.state.failure_page = page
     for kind, answer in _ANSWERS.items():
         app.exception_handler(kind)(answer)
 
 
 async def failure_reply(request: Request, error: Exception) -> Response:
-    """Return the answer to a failure, whatever it is."""
+    """Answer a failure, whatever it is."""
     answer = next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))
     return await answer(request, error)
 
@@ -89,10 +80,12 @@ def _failure(
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the one body of all failures, or a page that says the same."""
+    """Make the one body of all failures, or a page that says the same."""
     if request.method == "GET" and prefers_html(request.headers.get("accept")):
-        page: FailurePage = request.app.state.failure_page
-        return page(request, status_code, message=message, detail=detail)
+        page: Response = request.app.state.failure_page(
+            request, status_code, message=message, detail=detail
+        )
+        return page
     reply = json_reply(
         {
             "message": message,
@@ -156,7 +149,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Return what is possible at a path; starlette names the first route's methods only."""
+    """List the methods that a path has; starlette names only those of the first route."""
     app: FastAPI = request.app
     methods = {
         method
@@ -168,7 +161,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 async def _gone(request: Request, _error: Exception) -> Response:
-    """Nobody is there to read this; without it the log would call it an error of ours."""
+    """Answer nobody; without this the log would call it an error of the service."""
     return _failure(request, 400, code="client_gone", message="The client went away.")
 
 

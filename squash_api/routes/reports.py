@@ -1,4 +1,4 @@
-"""Reports on runs, periods and releases, and badges that say how packages stand."""
+"""Reports on runs, periods and releases, and badges that show how packages stand."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from squash_api.trends.question import read_report_question
 router = APIRouter(tags=["reports"])
 
 BADGE_AGE_S = 60
-"""So long may a badge be kept."""
+"""How long a badge may be cached."""
 
 TagQuery = Annotated[str | None, Query(max_length=1000)]
 
@@ -49,19 +49,19 @@ def get_report(request: Request, site: SiteDep) -> Response:
 
 
 def make_report(site: Site, asked: Sequence[tuple[str, str]]) -> Report:
-    """Return the report that the parameters of a request ask for.
+    """Make the report that the parameters of a request describe.
 
     Raises
     ------
     InvalidInputError
-        If they are wrong.
+        If a parameter is wrong.
     """
     now_ns = time.time_ns()
     wanted = read_report_question([item for item in asked if item[0] != "format"], now_ns=now_ns)
     return site.reports.report(wanted, now_ns=now_ns)
 
 
-# `path`: names of packages may hold slashes.
+# `path`: names of packages may contain slashes.
 @router.get("/badge/{package:path}.svg", responses=errors_of(422))
 def get_badge(
     package: str,

@@ -1,6 +1,6 @@
-"""The API described for people, made from the OpenAPI document; it loads nothing from outside.
+"""The API as a whole: its map, its description for people, and how much the record holds.
 
-The root map, and what the record holds as a whole.
+The description is made from the OpenAPI document and loads nothing from elsewhere.
 """
 
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
-from squash_api.routes.dependencies import PageDep, SiteDep, next_link
+from squash_api.routes.dependencies import PageDep, SiteDep, paged_reply
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
 
@@ -126,21 +126,13 @@ def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
     site.reader.catch_up()
     with site.reader.view() as view:
         found = view.runs.datasets(after=page.after or "", limit=page.limit + 1)
-    link = (
-        next_link(request, site, after=found[page.limit - 1]) if len(found) > page.limit else None
-    )
-    return json_reply({"datasets": found[: page.limit], "next": link})
+    return paged_reply(request, page, "datasets", found)
 
 
 @router.get("/packages", responses=errors_of(422))
 def get_packages(request: Request, site: SiteDep, page: PageDep) -> Response:
     """List the verification packages that have metrics, in order."""
     site.metrics.refresh()
-    # Copied at once: another thread may add to them meanwhile.
-    metrics = list(site.metrics.now.by_name)
-    names = sorted({split_metric_name(name)[0] for name in metrics})
+    names = sorted({split_metric_name(name)[0] for name in site.metrics.now.by_name})
     found = [name for name in names if name > (page.after or "")]
-    link = (
-        next_link(request, site, after=found[page.limit - 1]) if len(found) > page.limit else None
-    )
-    return json_reply({"packages": found[: page.limit], "next": link})
+    return paged_reply(request, page, "packages", found)

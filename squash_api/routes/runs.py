@@ -1,7 +1,4 @@
-"""The address of a run, whatever it and its pipeline are called. Pure.
-
-Runs of pipelines: how they stand, their jobs, and what changed in the code before them.
-"""
+"""Runs of pipelines: their URLs, how they stand, their jobs, and what changed in the code."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,22 +6,24 @@ from urllib.parse import quote, unquote, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from squash_api.errors import Detail, InvalidInputError, NotFoundError
+from squash_api.errors import NotFoundError
 from squash_api.index.runs import NEWEST_NS
 from squash_api.ingest.stored_job import load_job
-from squash_api.routes.dependencies import MAX_PAGE, Page, PageDep, SiteDep, id_cursor, next_link
+from squash_api.routes.dependencies import (
+    MAX_PAGE,
+    Page,
+    PageDep,
+    SiteDep,
+    id_cursor,
+    next_link,
+    wrong_cursor,
+)
 from squash_api.routes.jobs import job_object
 from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
-from squash_api.standings.runs import (
-    RunDetail,
-    RunList,
-    RunMember,
-    RunsOverview,
-    RunSummary,
-)
+from squash_api.standings.runs import RunDetail, RunList, RunMember, RunsOverview, RunSummary
 
 _NO_PIPELINE = "-"
 _DOTS = frozenset({".", ".."})
@@ -35,17 +34,16 @@ def run_path(pipeline: str | None, run_id: str) -> str:
     """Return the path of a run, below the public root.
 
     Both names are quoted. `-` stands for no pipeline. Browsers would take a name of dots for a
-    folder, so that one, and one that begins with `-`, has another `-` in front.
+    directory, so it has a `-` in front, and so does a name that begins with `-`.
     """
     first = _NO_PIPELINE if pipeline is None else _segment(pipeline)
     return f"{_START}{first}/{_segment(run_id)}"
 
 
 def readings_of(scope: Mapping[str, Any]) -> list[tuple[str | None, str]]:
-    """Return the pipelines and runs that the address of a request may mean, the likeliest first.
+    """List the pipelines and runs that the URL of a request may mean, the likeliest first.
 
-    A server on the way may have undone the quoting of slashes: then every slash may be the one
-    between both names.
+    A proxy may have unquoted the slashes in the names: then any slash may be the one between them.
     """
     raw = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("ascii", "replace")
     quoted = raw[raw.find(_START) + len(_START) :].split("/") if _START in raw else []
@@ -65,7 +63,7 @@ def _segment(name: str) -> str:
 
 
 def _name_of(segment: str) -> str:
-    """Return a name as the record keeps what jobs call it."""
+    """Turn a part of a path into a name as the record has it."""
     return tag_text(segment.removeprefix("-")) or ""
 
 
@@ -110,16 +108,16 @@ def get_runs(
     """
     tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter_}
     found = list_runs(site, tags, page, is_now=specs == "now")
-    link = None if found.after is None else next_link(request, site, after=found.after)
+    link = None if found.after is None else next_link(request, after=found.after)
     url = site.settings.url
     return json_reply({"runs": [_summary_object(run, url) for run in found.runs], "next": link})
 
 
-# `path`: what pipelines and runs are called may hold slashes.
+# `path`: the names of pipelines and runs may contain slashes.
 @router.get("/runs/{pipeline:path}/{run_id:path}", responses=errors_of(404, 422))
 def get_run(
     request: Request,
-    pipeline: str,  # noqa: ARG001 - both read from the address as it was sent
+    pipeline: str,  # noqa: ARG001 - both are read from the URL as it was sent
     run_id: str,  # noqa: ARG001 - likewise
     *,
     site: SiteDep,
@@ -141,24 +139,21 @@ def get_run(
 
 
 def list_runs(site: Site, tags: dict[str, str | None], page: Page, *, is_now: bool) -> RunList:
-    """Return some runs whose jobs have these tags, as jobs call them; None or empty is any."""
+    """List runs whose jobs have these tags, in the words of the jobs; None or empty means any."""
     site.reader.catch_up()
     kept = {name: tag_text(text) or "" for name in RUN_TAGS if (text := tags.get(name))}
     return RunsOverview(site.reader, site.states).list_runs(
-        tags=kept,
-        after=_time_cursor(page),
-        limit=page.limit,
-        is_now=is_now,
+        tags=kept, after=_time_cursor(page), limit=page.limit, is_now=is_now
     )
 
 
 def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
-    """Return the run that the address of a request names.
+    """Read the run that the URL of a request names.
 
     Raises
     ------
     NotFoundError
-        If there is none.
+        If it does not exist.
     """
     site: Site = request.app.state.site
     site.reader.catch_up()
@@ -167,7 +162,7 @@ def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
     )
 
 
-# `path`: what a run is called may hold slashes.
+# `path`: the id of a run may contain slashes.
 @router.get("/jenkins/{ci_id:path}", responses=errors_of(404, 422))
 def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
@@ -196,7 +191,7 @@ def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> 
         runs = view.runs.first_jobs(run_id, pipeline=pipeline, limit=MAX_PAGE)
         run = next((run for run in runs if run.package_set_id is not None), None)
         run = run or (runs[0] if runs else None)
-        changes = view.changes_since_run_before([run.job_id])[run.job_id] if run else None
+        changes = view.changes_since_previous_run([run.job_id])[run.job_id] if run else None
     packages = (changes.packages or ()) if changes else ()
     return json_reply(
         {
@@ -214,20 +209,17 @@ def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> 
 
 
 def _as_kept(ci_id: str, ci_name: str | None) -> tuple[str, str | None]:
-    """Return a run and its pipeline as the record keeps what jobs call them."""
+    """Turn a run id and a pipeline into what the record has for them."""
     return tag_text(ci_id) or "", None if ci_name is None else tag_text(ci_name) or ""
 
 
 def _time_cursor(page: Page) -> int | None:
-    """Return the time, in ns, before which a list goes on."""
+    """Read the time, in ns, before which the list continues."""
     text = page.after
     if text is None:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > NEWEST_NS:
-        raise InvalidInputError(
-            "The cursor `after` must be the one of a `next` link.",
-            detail=[Detail(("query", "after"), "must be a time in ns", "int_parsing")],
-        )
+        raise wrong_cursor("must be a time in ns", "int_parsing")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """The names in InfluxDB: tags, fields, aliases, and which metadata value goes where.
 
-The only owner of these names. The writer of points, the judge of specifications and the makers of
-alerts and dashboards all ask here, so that they cannot disagree.
+Nothing else knows these names. What writes points, judges specifications or generates alerts and
+dashboards takes them from here, so that all agree.
 """
 
 from collections.abc import Mapping
@@ -40,27 +40,27 @@ TAGS = (
 """Tags of every point, in this order; `SQUASH_TAGS` adds to them, specifications never do."""
 
 VALUE_TAGS = ("dataset", "filter", "instrument")
-"""What people choose values by, on pages, on dashboards and of commands, in this order."""
+"""What people filter values by, on pages, dashboards and the command line, in this order."""
 
 HEADLINE_TAGS = ("pipeline", *VALUE_TAGS)
-"""The tags that people see wherever something stands: a new one here is seen everywhere.
+"""The tags that people see everywhere.
 
-All other tags single out parts of a focal plane or of the sky, or say where a job ran.
+All other tags name parts of a focal plane or of the sky, or say where a job ran.
 """
 
 RUN_TAGS = tuple(tag for tag in HEADLINE_TAGS if tag != "instrument")
-"""What runs are chosen by; a run is of one instrument, which its dataset tells."""
+"""What runs are filtered by; the dataset of a run implies its instrument."""
 
 LINE_TAGS = tuple(tag for tag in VALUE_TAGS if tag != "instrument")
-"""Values that have these in common are one line of a dashboard's graph."""
+"""Values with the same values of these are one line of a dashboard's graph."""
 
 MESSAGE_TAGS = (*LINE_TAGS, "pipeline")
-"""What every alert names, the most telling first; the instrument only where alerts differ by it."""
+"""What every alert names, most useful first; the instrument only where alerts differ by it."""
 
 SERIES_TAGS = ("instrument", *LINE_TAGS, "pipeline", "detector", "ccdnum", "tract", "patch")
-"""What tells the series of a metric apart, and so alerts, unless a specification says otherwise.
+"""What tells the series of a metric apart, and alerts unless a specification says otherwise.
 
-The order is part of the ids of alerts: another one would end every alert and raise it anew.
+The order is part of the ids of alerts: a change would end every alert and raise it again.
 """
 
 TAG_SOURCES: dict[str, tuple[str, ...]] = {
@@ -68,7 +68,7 @@ TAG_SOURCES: dict[str, tuple[str, ...]] = {
     "dataset": ("ci_dataset", "dataset"),
     "pipeline": ("ci_name", "pipeline"),
 }
-"""Metadata keys that feed a tag, best first; any other tag is fed by the key of its own name."""
+"""Metadata keys that feed a tag, best first; the key of its own name feeds any other tag."""
 
 FIELD_SOURCES: dict[str, tuple[str, ...]] = {
     "run_id": ("ci_id", "run_id"),
@@ -97,7 +97,7 @@ _NOT_METADATA = frozenset({"date", "ci_label", "packages"})
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """A metadata value that was changed or left out on its way to InfluxDB, and why."""
+    """Why a metadata value was changed or left out of the points."""
 
     key: str
     reason: str
@@ -105,7 +105,7 @@ class Cleaning:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of a `metadata_query`, as it is compared: with a tag, or with a field."""
+    """One term of a `metadata_query`, to be compared with a tag or a field."""
 
     name: str
     value: str | float
@@ -114,14 +114,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A job's metadata under InfluxDB's names: what its points carry beside the values."""
+    """A job's metadata under InfluxDB's names: what its points have in addition to values."""
 
     tags: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str | float] = field(default_factory=dict)
     cleanings: list[Cleaning] = field(default_factory=list)
 
     def satisfies(self, term: Term) -> bool:
-        """Tell whether the metadata has the term's value under the term's name."""
+        """Return whether the metadata has the term's value under the term's name."""
         found = self.tags.get(term.name) if term.is_tag else self.fields.get(term.name)
         return found is not None and found == term.value
 
@@ -209,7 +209,7 @@ class Schema:
         return None
 
     def term(self, key: str, value: Any) -> Term | None:
-        """Return how a term of a `metadata_query` is compared, or None if nothing can match it."""
+        """Return a term of a `metadata_query` as it is compared; None if it never matches."""
         if key in _NOT_METADATA or isinstance(value, dict):
             return None
         name = self._mapped.get(key)
@@ -220,10 +220,9 @@ class Schema:
         """Map a job's metadata to tags and fields.
 
         A tag is looked for at the top level, then in `env`, then in the other objects; within
-        each in the order of its sources. What feeds no tag and no field of the contract becomes
-        `meta.<key>` for a finite number and `meta.<key>.text` for text, booleans and lists, where
-        the key is the innermost one, with its parent in front where another value has taken that
-        name.
+        each in the order of its sources. Values that feed neither a tag nor a field of the contract
+        become `meta.<key>` (finite numbers) or `meta.<key>.text` (text, booleans and lists). The
+        key is the innermost one, with its parent in front if another value has that name.
         """
         scopes: _Scopes = ([], [], [])
         _collect(meta, (), 0, scopes)
@@ -242,11 +241,11 @@ class Schema:
             if name in fed:
                 self._choose(name, fed[name], context)
         for leaf in others:
-            _take_other(leaf, context)
+            _store_other(leaf, context)
         return context
 
     def _choose(self, name: str, candidates: "list[_Candidate]", context: Context) -> None:
-        """Fill one tag or field of the contract from the best of its sources; note the others."""
+        """Fill one tag or field of the contract from its best source; note the other sources."""
         if len(candidates) > 1:
             candidates.sort(key=itemgetter(0, 1))
         target: dict[str, Any] = context.fields if name in FIELD_SOURCES else context.tags
@@ -267,7 +266,7 @@ class Schema:
 _Leaf = tuple[tuple[str, ...], str, Any]
 # A value that may fill a tag: its scope, and its rank among the sources.
 _Candidate = tuple[int, int, _Leaf]
-# Those at the top level, those directly in `env`, and those elsewhere.
+# Values at the top level, directly in `env`, and elsewhere.
 _Scopes = tuple[list[_Leaf], list[_Leaf], list[_Leaf]]
 
 
@@ -285,7 +284,7 @@ def _collect(node: Mapping[str, Any], path: tuple[str, ...], scope: int, scopes:
 
 
 def _as_text(name: str, value: Any) -> tuple[str | None, str | None]:
-    """Return a value as a tag or text field of the contract, or None and why it cannot be one."""
+    """Convert a value to a tag or text field of the contract, or return None and why not."""
     text = tag_text(value)
     if text is None:
         return None, "empty: left out"
@@ -297,7 +296,7 @@ def _as_text(name: str, value: Any) -> tuple[str | None, str | None]:
 
 
 def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None]:
-    """Return the name and the value of other metadata, or None in its place and why."""
+    """Return the name and value of other metadata; or the name, None and why it is left out."""
     clean_key = clean_text(key)
     stored: str | float | None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -325,7 +324,7 @@ def _note_change(key: str, value: Any, stored: str | float | None, context: Cont
         context.cleanings.append(Cleaning(key, reason))
 
 
-def _take_other(leaf: _Leaf, context: Context) -> None:
+def _store_other(leaf: _Leaf, context: Context) -> None:
     """Store a value as `meta.<key>` or `meta.<key>.text`."""
     path, key, value = leaf
     if value is None:
@@ -343,11 +342,11 @@ def _take_other(leaf: _Leaf, context: Context) -> None:
 
 
 def _free_name(path: tuple[str, ...], name: str, *, is_text: bool, context: Context) -> str:
-    """Return the name with its parents in front, the nearest or all; empty if that is taken too."""
+    """Put the nearest or all parents in front of a name; return '' if both are taken."""
     key = name.removeprefix(META_PREFIX)
     for parents in (path[-1:], path):
         longer = ".".join([*map(clean_text, parents), key])
-        # A number `text` below an object `a` must not be named like the text `a`.
+        # A number `text` in an object `a` must not get the name of the text `a`.
         is_of_type = is_text or not longer.endswith(TEXT_SUFFIX)
         longer = META_PREFIX + longer
         if (

@@ -1,7 +1,4 @@
-"""Text and numbers as InfluxDB can hold them, and how a metadata value becomes text.
-
-`schema.py` says what they are called there.
-"""
+"""Text and numbers as InfluxDB can hold them, and how a metadata value becomes text."""
 
 import json
 import re
@@ -19,23 +16,23 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LOOSE_BACKSLASHES = re.compile(r'\\+(?=[,= "]|\Z)')
 _LINK = re.compile(r"https?://[^\s]+\Z", re.IGNORECASE)
-# Below this an integral float prints as the integer it equals, and JSON knows no larger integers;
-# above, its digits would be invented.
+# Below this an integral float prints as an integer, and JSON integers end here; above, its digits
+# would be invented.
 _INTEGRAL_LIMIT = 2**64
 
 
 def is_link(text: str) -> bool:
-    """Tell whether the text is an http or https URL, the only kind that is ever rendered."""
+    """Return whether the text is an http or https URL; no others are ever rendered."""
     return _LINK.match(text) is not None
 
 
 def clean_text(text: str) -> str:
     """Make text safe for every position of the line protocol.
 
-    Lone surrogates become U+FFFD. Control characters go (newlines too), and backslashes at the end
-    or before a comma, equals sign, space or quote, which no escaping brings across. So does the
-    middle of `#!~#`, by which InfluxDB parts series and field in its files: a name that holds it
-    comes back from a restart as another (measured on 1.6.7).
+    Lone surrogates become U+FFFD. Control characters (newlines too) are removed, and so are
+    backslashes at the end or before a comma, equals sign, space or quote, which cannot be escaped.
+    `#!~#` separates series and field in InfluxDB's files, so that a name that contains it is
+    another one after a restart (measured on 1.6.7): its `!` is removed.
     """
     if not text.isascii():
         text = _SURROGATE.sub("\ufffd", text)
@@ -47,11 +44,11 @@ def clean_text(text: str) -> str:
 
 
 def tag_text(value: Any) -> str | None:
-    """Return the text that stands for a metadata value in InfluxDB, or None if there is none.
+    """Return the text of a metadata value in InfluxDB, or None if it has none.
 
     Integral numbers print as integers, also inside lists; booleans as `true` and `false`; lists
-    as compact JSON; spaces as `_`. Values that are equal have equal texts. Null, objects, numbers
-    that are not finite and empty text have none.
+    as compact JSON; spaces as `_`. Equal values have equal texts. Null, objects, numbers that are
+    not finite and empty text have no text.
     """
     if isinstance(value, str):
         is_short = len(value) <= MAX_TEXT_BYTES
@@ -65,7 +62,7 @@ def tag_text(value: Any) -> str | None:
     return _text_tag.__wrapped__(text)
 
 
-# Jobs have many of their texts from those before.
+# Most texts of a job are in previous jobs too.
 @lru_cache(maxsize=8192)
 def _text_tag(text: str) -> str | None:
     return clean_text(text).replace(" ", "_") or None
@@ -86,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 
 def finite(value: float) -> float | None:
-    """Return the number as a 64-bit float, or None if it is not finite or does not fit one."""
+    """Return the number as a 64-bit float, or None if it is not finite or does not fit."""
     try:
         number = float(value)
     except OverflowError:

@@ -1,6 +1,6 @@
-"""The board: how every metric stands, the worst first, and what narrows it down.
+"""The board: how every metric stands, worst first, and how to filter it.
 
-It is kept up to date: only metrics of which something has changed are looked at anew.
+It is kept up to date: only metrics that have changed are looked at again.
 """
 
 import threading
@@ -23,9 +23,9 @@ NO_LIMIT = state_word(0, is_limited=False)
 OLD = "old"
 NEVER_SEEN = "never seen"
 STATES = ("CRITICAL", "WARNING", LATE, "INFO", PASSED, NO_LIMIT, OLD, NEVER_SEEN)
-"""How a metric may stand, the worst first.
+"""How a metric may stand, worst first.
 
-`old` has no value of the last 30 days, and `never seen` none at all, though it is declared.
+An `old` metric has no value of the last 30 days; one `never seen` is declared but has no value.
 """
 
 _RANK = {state: rank for rank, state in enumerate(STATES)}
@@ -42,21 +42,21 @@ class Row:
 
     @property
     def verdict(self) -> Verdict | None:
-        """On the worst limit that is broken, else on the one that the value is nearest to."""
+        """That of the worst broken limit, or of the nearest one."""
         return self.standing.verdict
 
     @property
     def order(self) -> tuple[int, float, Combination]:
-        """What sorts rows by how bad they are."""
+        """A key that sorts rows worst first."""
         margin = None if self.verdict is None else self.verdict.margin
         return _RANK[self.state], _NO_MARGIN if margin is None else margin, self.standing.tags
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A metric with its rows, the worst first; a metric that was never seen has none.
+    """A metric with its rows, worst first; a metric that was never seen has none.
 
-    `late` are those of its overdue series that no row tells of.
+    `late` are those of its late series that belong to no row.
     """
 
     metric_id: int
@@ -74,9 +74,9 @@ class Entry:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """What is to be said of it, the worst first: the state of its worst row, and what is late.
+        """The state of its worst row, and whether it is late, worst first.
 
-        A metric that was never seen and should have been is late as well.
+        A metric that was never seen, but is expected, is late as well.
         """
         found = {self.rows[0].state if self.rows else NEVER_SEEN}
         if self.late or any(row.late for row in self.rows):
@@ -85,16 +85,16 @@ class Entry:
 
     @property
     def order(self) -> tuple[int, float, str]:
-        """What sorts metrics by how bad they are."""
+        """A key that sorts metrics worst first."""
         margin = self.rows[0].order[1] if self.rows else _NO_MARGIN
         return _RANK[self.states[0]], margin, self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of the board is asked for; None asks for all.
+    """A filter of the board; None does not filter.
 
-    `values` are those that tags must have. `tag` is a tag of the metric, or `name=value` of a tag
+    `values` are those that tags must have. `tag` is a tag of the metric, or `name=value` for a tag
     of its values. `text` is a part of the metric's name.
     """
 
@@ -114,7 +114,7 @@ class Wanted:
         return tuple(terms)
 
     def is_of_metric(self, entry: Entry) -> bool:
-        """Tell whether a metric is asked for, whatever its values are."""
+        """Tell whether a metric is wanted, whatever its values are."""
         if self.package not in (None, entry.package):
             return False
         if self.text is not None and self.text.lower() not in entry.name.lower():
@@ -124,7 +124,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What can be asked for, each in order."""
+    """What the board can be filtered by, each sorted."""
 
     packages: tuple[str, ...]
     tags: tuple[str, ...]
@@ -132,30 +132,30 @@ class Choices:
 
 
 def with_rows(entry: Entry, wanted: Iterable[Combination]) -> Entry | None:
-    """Return a metric with only those rows that have these combinations; None if none has."""
+    """Keep only those rows of a metric that have these combinations; return None if none has."""
     kept = set(wanted)
     rows = tuple(row for row in entry.rows if row.standing.tags in kept)
     return replace(entry, rows=rows, late=()) if rows else None
 
 
 def in_state(entries: Iterable[Entry], state: str | None) -> list[Entry]:
-    """Return metrics that are in a state, be it their second one; for None, all."""
+    """Return metrics that are in a state, also if it is their second one; for None, all."""
     return [entry for entry in entries if state is None or state in entry.states]
 
 
 def worst_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return metrics by how bad they are, then by margin, the nearest to its limit first."""
+    """Sort metrics by state, worst first, then by margin, nearest to the limit first."""
     return sorted(entries, key=lambda entry: entry.order)
 
 
 def count_states(entries: Iterable[Entry]) -> dict[str, int]:
-    """Return how many metrics are in each state that there is, the worst state first."""
+    """Count the metrics in each state that any has, worst state first."""
     counts = Counter(state for entry in entries for state in entry.states)
     return {state: counts[state] for state in STATES if counts[state]}
 
 
 def by_package(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
-    """Return the counts of states by package, the worst package first."""
+    """Count the metrics in each state by package, worst package first."""
     packages: dict[str, list[Entry]] = {}
     for entry in entries:
         packages.setdefault(entry.package, []).append(entry)
@@ -169,7 +169,7 @@ def by_package(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
 
 
 def choices(entries: Iterable[Entry], names: Sequence[str]) -> Choices:
-    """Return what can be asked for; of values, those of these tags."""
+    """Collect what metrics can be filtered by, with the values of the tags `names`."""
     packages: set[str] = set()
     tags: set[str] = set()
     values: dict[str, set[str]] = {name: set() for name in names}
@@ -188,7 +188,7 @@ def choices(entries: Iterable[Entry], names: Sequence[str]) -> Choices:
 
 
 POINTS = 30
-"""So many values has a trend at most."""
+"""The most values in a trend."""
 
 _MOST_TRENDS = 20_000
 
@@ -208,35 +208,24 @@ class _Seen:
 
 
 class Board:
-    """How every metric stands. Safe to use from many threads.
-
-    Parameters
-    ----------
-    standings
-        How the values of late stand; only jobs in the index are seen.
-    clock
-        The present, in ns.
-    """
+    """How every metric stands; only jobs in the index are seen. Safe to use from many threads."""
 
     def __init__(self, standings: Standings, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._standings = standings
         self._clock = clock
-        self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
+        self._freshness = Freshness(standings)
         self._lock = threading.Lock()
         self._seen: dict[int, _Seen] = {}
-        # Guarded by the other lock: trends are read for what is shown, which may take a while.
+        # A second lock guards the trends, because reading them may take a while.
         self._trend_lock = threading.Lock()
         self._trends: dict[tuple[int, Combination], tuple[tuple[int, int], Trend]] = {}
 
-    def entries(self) -> list[Entry]:
-        """Return all metrics that are declared, limited or measured, in no order."""
-        return self._entries(None)
-
     def entry(self, name: str) -> Entry | None:
-        """Return one metric, or None if there is nothing to say of it; no other is looked at."""
-        return next(iter(self._entries(name)), None)
+        """Return one metric, without looking at others; None if it has no entry."""
+        return next(iter(self.entries(name)), None)
 
-    def _entries(self, name: str | None) -> list[Entry]:
+    def entries(self, name: str | None = None) -> list[Entry]:
+        """Return all metrics, or one, that are declared, limited or measured; unsorted."""
         with self._lock:
             late = self._refresh(name)
             snapshot = self._standings.definitions.at(None)
@@ -261,11 +250,13 @@ class Board:
             return [
                 seen.entry
                 for seen in map(self._seen.__getitem__, metrics)
-                if seen.entry.rows or seen.metric.is_declared or _limits(seen.metric, snapshot)
+                if seen.entry.rows
+                or seen.metric.is_declared
+                or seen.metric.name in snapshot.by_metric
             ]
 
-    def narrowed(self, entries: Iterable[Entry], wanted: Wanted) -> list[Entry]:
-        """Return what of these metrics is asked for, in whatever state it is."""
+    def filtered(self, entries: Iterable[Entry], wanted: Wanted) -> list[Entry]:
+        """Return the wanted ones of these metrics, with their wanted rows, in any state."""
         found = [entry for entry in entries if wanted.is_of_metric(entry)]
         if not wanted.terms:
             return found
@@ -273,7 +264,7 @@ class Board:
         return [entry for entry in kept if entry is not None]
 
     def trends(self, shown: Iterable[tuple[Entry, Row]]) -> dict[tuple[int, Combination], Trend]:
-        """Return time (ns) and value of the last values, by the metric's id and combination."""
+        """Return time (ns) and value of the last values, by metric id and combination."""
         asked = {(entry.metric_id, row.standing.tags): row.standing for entry, row in shown}
         with self._trend_lock:
             if len(self._trends) > _MOST_TRENDS:
@@ -290,7 +281,7 @@ class Board:
             return {key: self._trends[key][1] for key in asked}
 
     def _refresh(self, name: str | None) -> dict[str, list[ExpectedSeries]]:
-        """Take in what is new; return the overdue series by metric, of one or of all."""
+        """Read what is new; return the late series by metric, of one metric or of all."""
         now_ns = self._clock()
         days = self._freshness.days()
         with self._standings.refreshed(now_ns=now_ns, days=days) as view:
@@ -319,10 +310,17 @@ class Board:
         before = self._seen.get(metric_id)
         if before is not None and (before.metric, before.version) == (metric, version):
             same = before.snapshot is snapshot and before.standings == standings
-            if same and _are_same(before.late, late):
+            # How late a series is changes all the time; since when it is does not.
+            if same and list(map(_late_since, before.late)) == list(map(_late_since, late)):
                 return
-        rows = self._rows(view, metric_id, metric, snapshot, standings)
-        rows, left = _with_late(rows, late)
+        rows = [
+            Row(item, state_word(item.severity, is_limited=item.verdict is not None))
+            for item in standings
+        ]
+        old = None if rows else self._old_standing(view, metric_id, metric, snapshot)
+        if old is not None:
+            rows.append(Row(old, OLD))
+        left = _take_late(rows, late)
         declared = snapshot.declared.get(metric.name)
         entry = Entry(
             metric_id,
@@ -335,44 +333,20 @@ class Board:
         )
         self._seen[metric_id] = _Seen(entry, metric, snapshot, version, standings, late)
 
-    def _rows(
-        self,
-        view: View,
-        metric_id: int,
-        metric: MetricRow,
-        snapshot: Snapshot,
-        standings: Sequence[Standing],
-    ) -> list[Row]:
-        if not standings:
-            old = self._old_standing(view, metric_id, metric, snapshot)
-            return [] if old is None else [Row(old, OLD)]
-        return [
-            Row(item, state_word(item.severity, is_limited=item.verdict is not None))
-            for item in standings
-        ]
-
     def _old_standing(
-        self,
-        view: View,
-        metric_id: int,
-        metric: MetricRow,
-        snapshot: Snapshot,
+        self, view: View, metric_id: int, metric: MetricRow, snapshot: Snapshot
     ) -> Standing | None:
-        """Return how the last value stood of a metric that has none of late."""
-        job_id = view.values.last_job_with(metric_id)
-        if job_id is None:
+        """Return how the last value of a metric stood that has no recent one."""
+        last = view.values.last(metric_id, tag_sets=None, limit=1)
+        if not last:
             return None
-        job = view.contexts.of([job_id])[job_id]
-        value = view.values.of_metric(metric_id, [job_id])[job_id]
-        limits = limits_of(
-            snapshot.by_metric.get(metric.name, ()),
-            unit=metric.unit,
-            schema=self._standings.schema,
-        )
-        return stand(metric, combination_of(job.context.tags), value, job, limits)
+        job = view.contexts.of([last[0].job_id])[last[0].job_id]
+        specifications = snapshot.by_metric.get(metric.name, ())
+        limits = limits_of(specifications, unit=metric.unit, schema=self._standings.schema)
+        return stand(metric, combination_of(job.context.tags), last[0].value, job, limits)
 
     def _with_terms(self, entry: Entry, terms: Sequence[tuple[str, str]]) -> Iterable[Combination]:
-        """Return the combinations of which some values have these tags."""
+        """Yield the combinations that have values with these tags."""
         wanted = dict(terms)
         if wanted.keys() <= set(SERIES_TAGS):
             for row in entry.rows:
@@ -394,40 +368,28 @@ class Board:
             if tags in sets:
                 sets[tags].append(tag_set_id)
         for item in standings:
-            # What is old is in no set of late.
+            # `latest` has no sets of old standings.
             ids = sets[item.tags] or view.contexts.tag_sets_of([item.job_id])
             found = view.values.recent(metric_id, ids, limit=POINTS)
             self._trends[metric_id, item.tags] = version, tuple(found)
 
 
-def _limits(metric: MetricRow, snapshot: Snapshot) -> bool:
-    return metric.name in snapshot.by_metric
-
-
-def _are_same(before: Sequence[ExpectedSeries], after: Sequence[ExpectedSeries]) -> bool:
-    """Tell whether the same is late since the same time: how late it is grows all the time."""
-    return [_key(item) for item in before] == [_key(item) for item in after]
-
-
-def _key(item: ExpectedSeries) -> tuple[str, Combination, int]:
+def _late_since(item: ExpectedSeries) -> tuple[str, Combination, int]:
     return item.specification, item.tags, item.since_ns
 
 
-def _with_late(
-    rows: Iterable[Row], late: Iterable[ExpectedSeries]
-) -> tuple[list[Row], tuple[ExpectedSeries, ...]]:
-    """Return the rows with what is late of each, and what is late of none."""
-    found = list(rows)
+def _take_late(rows: list[Row], late: Iterable[ExpectedSeries]) -> tuple[ExpectedSeries, ...]:
+    """Put each late series into the rows that it belongs to; return those that belong to none."""
     left = []
     for series in late:
         wanted = dict(series.tags).items()
         places = [
             place
-            for place, row in enumerate(found)
+            for place, row in enumerate(rows)
             if series.tags and wanted <= dict(row.standing.tags).items()
         ]
         for place in places:
-            found[place] = replace(found[place], late=series)
+            rows[place] = replace(rows[place], late=series)
         if not places:
             left.append(series)
-    return found, tuple(left)
+    return tuple(left)

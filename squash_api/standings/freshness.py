@@ -1,4 +1,4 @@
-"""How late values are that specifications expect: known from the record, whoever was awake.
+"""How late values are that specifications expect, as the record knows it.
 
 A value has arrived when its job was received, whatever date the job has.
 """
@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
-from squash_api.index.latest import LatestValues
+from squash_api.definitions.in_force import Snapshot
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.alerts import Expect
 from squash_api.judging.metadata_query import applies
 from squash_api.record.definitions import expected_since
-from squash_api.schema.names import RUN_ID, Context, Schema
-from squash_api.standings.standing import Combination, combination_of
+from squash_api.schema.names import RUN_ID, Context
+from squash_api.standings.standing import Combination, Standings, combination_of
 
 _SEEN_S = 30 * 86400
 _FAREWELL_S = 7 * 86400
@@ -25,7 +24,7 @@ _JOBS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The last value that came for an expected series."""
+    """The last value that was received for an expected series."""
 
     received_ns: int
     job_id: int
@@ -36,8 +35,8 @@ class Arrival:
 class ExpectedSeries:
     """How late an expected series is.
 
-    `late_s` is above 0 when it is overdue. `since_ns` is when the last value came, or since when
-    one is expected that never came; then there is no job.
+    `late_s` is above 0 when it is late. `since_ns` is when the last value was received; or, if
+    there never was one and so no job, since when one is expected.
     """
 
     specification: str
@@ -50,7 +49,7 @@ class ExpectedSeries:
 
     @property
     def since(self) -> str:
-        """When that was, in words."""
+        """`since_ns` as text."""
         found = datetime.fromtimestamp(self.since_ns // _NS, UTC)
         return f"{found:%Y-%m-%d %H:%M} UTC"
 
@@ -58,15 +57,15 @@ class ExpectedSeries:
 def seen_s(expect: Expect) -> int:
     """Return how long a combination of tags is expected after its last value, in seconds.
 
-    It is 30 days, or as long again as a value may take, for those that come more rarely.
+    It is 30 days, or twice the time that a value may take if that is longer.
     """
     return max(_SEEN_S, 2 * (expect.every_s + expect.grace_s))
 
 
 def remembered_s(expect: Expect) -> int:
-    """Return how long a combination of tags is spoken of after its last value, in seconds.
+    """Return how long a combination of tags is reported after its last value, in seconds.
 
-    When it is not expected any more it is said to be in time for some days: then its alert ends.
+    Once it is no longer expected it is reported as in time for some days, so that its alert ends.
     """
     return seen_s(expect) + _FAREWELL_S
 
@@ -81,7 +80,7 @@ def expected_series(
     """Return how late each series of a specification is.
 
     The specification itself, without tags, is one; it is late only while no combination of tags is
-    expected, so that nothing is told of twice.
+    expected, so that nothing is reported twice.
 
     Parameters
     ----------
@@ -108,7 +107,7 @@ def expected_series(
             arrival.job_id,
             arrival.run_id,
         )
-    # Jobs that have none of the tags are what is spoken of without tags.
+    # Jobs that have none of the tags are the series without tags.
     if () not in found or not is_any:
         found[()] = _as_a_whole(
             expected, arrivals, loaded_ns=loaded_ns, now_ns=now_ns, is_any=is_any
@@ -124,7 +123,7 @@ def _as_a_whole(
     now_ns: int,
     is_any: bool,
 ) -> ExpectedSeries:
-    """Return how late the specification itself is: by any value that came for it."""
+    """Return how late the specification itself is, by any value that was received for it."""
     allowed_s = expected.expect.every_s + expected.expect.grace_s
     last = max(arrivals.values(), key=lambda item: item.received_ns, default=None)
     if last is not None and (is_any or last.received_ns > loaded_ns):
@@ -155,37 +154,25 @@ class _Known:
     expected: Expectation
     changes: int = -1
     jobs: dict[Combination, int] = field(default_factory=dict)
-    # For one that asks for more than tags: jobs up to this id have been looked at.
+    # If it asks for more than tags: jobs up to this id have been looked at.
     through: int = 0
     rewrites: int = 0
 
 
 class Freshness:
-    """How late each expected series is. For one thread.
+    """How late each expected series is, by standings that the caller refreshes. For one thread."""
 
-    Parameters
-    ----------
-    definitions
-        The specifications in force.
-    schema
-        The names in InfluxDB.
-    latest
-        The newest values, which somebody else keeps up to date.
-    """
-
-    def __init__(
-        self, definitions: DefinitionsInForce, schema: Schema, latest: LatestValues
-    ) -> None:
-        self._definitions = definitions
-        self._schema = schema
-        self._latest = latest
+    def __init__(self, standings: Standings) -> None:
+        self._definitions = standings.definitions
+        self._schema = standings.schema
+        self._latest = standings.latest
         self._snapshot: Snapshot | None = None
         self._known: dict[str, _Known] = {}
         self._loaded: dict[str, int] = {}
         self._arrivals: dict[int, Arrival] = {}
 
     def days(self) -> float:
-        """Return how many days back the newest values have to be known."""
+        """Return how many days back the standings must know the newest values."""
         expects = [
             item.content.expect for item in self._definitions.at(None).specifications.values()
         ]
@@ -256,7 +243,7 @@ class Freshness:
                 known.jobs[combination] = max(job_id, known.jobs.get(combination, 0))
 
     def _find_jobs_by_field(self, view: View, known: _Known, metric_id: int) -> None:
-        """Find them where each job has to be looked at, since its tags do not tell."""
+        """Find them where the tags are not enough, so that each job has to be looked at."""
         after = max(known.through, self._latest.first_id)
         while ids := view.values.jobs_with(
             metric_id, after=after, through=self._latest.last_id, limit=_JOBS
@@ -269,7 +256,7 @@ class Freshness:
         known.through = after
 
     def _learn_arrivals(self, view: View) -> None:
-        """Look up when the jobs were received; of jobs that no series needs, forget it."""
+        """Look up when the jobs were received, and forget jobs that no series needs."""
         wanted = {job_id for known in self._known.values() for job_id in known.jobs.values()}
         before = self._arrivals
         self._arrivals = {job_id: before[job_id] for job_id in wanted if job_id in before}

@@ -1,7 +1,7 @@
-"""How jobs stand against their specifications: the states of many at once, the verdicts on one.
+"""How jobs stand against their specifications: the states of many, and the verdicts on one.
 
-States come from the index of measurements and from what was derived of the jobs' metadata: no
-document is read. They count what a job's report says verdict by verdict.
+States are made from the index, without reading documents. They count the verdicts that a job's
+report lists.
 """
 
 import threading
@@ -15,7 +15,7 @@ from squash_api.index.reader import Reader, View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.judging.alerts import LEVELS, severity_of
-from squash_api.judging.limits import Limit, Verdict, judge_job, limits_of, state_word
+from squash_api.judging.limits import Verdict, judge_job, limits_of, state_word
 from squash_api.judging.metadata_query import applies
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
@@ -23,7 +23,7 @@ from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import KnownMetric
 
 WARNING = severity_of("WARNING")
-"""A severity: that of a violation that is not to be passed over."""
+"""The severity from which a broken limit fails a job."""
 
 _MOST_REMEMBERED = 20_000
 _MOST_JUDGES = 8
@@ -44,14 +44,14 @@ class JobState:
 
     @property
     def word(self) -> str:
-        """The worst that can be said, in a word or two."""
+        """The worst of it, in one or two words."""
         if self.not_measured and not self.severity and not self.passed:
             return "not measured"
         return state_word(self.severity, is_limited=self.passed > 0)
 
     @property
     def is_passing(self) -> bool:
-        """Whether something was judged, and nothing of at least WARNING is broken."""
+        """Whether a value was judged, and no limit of at least WARNING is broken."""
         return self.severity < WARNING and self.passed + sum(self.failed) > 0
 
     def to_json(self) -> dict[str, object]:
@@ -65,34 +65,22 @@ class JobState:
 
 
 def total(states: Iterable[JobState]) -> JobState:
-    """Return the sum of what several jobs come to."""
-    failed = [0] * len(LEVELS)
-    passed = not_measured = 0
-    for state in states:
-        for rank, count in enumerate(state.failed):
-            failed[rank] += count
-        passed += state.passed
-        not_measured += state.not_measured
-    return JobState(tuple(failed), passed, not_measured)
+    """Add up the states of several jobs."""
+    counted = [JobState(), *states]
+    return JobState(
+        tuple(map(sum, zip(*(state.failed for state in counted), strict=True))),
+        sum(state.passed for state in counted),
+        sum(state.not_measured for state in counted),
+    )
 
 
-# A limit as it is compared, unpacked: what it asks of the metadata, whether a value holds (None if
-# the units do not convert, so that nothing is measured), and the place of its level.
+# A limit, unpacked: its terms for the metadata, whether a value meets it (None if the units do not
+# convert, so that nothing is measured), and the place of its level.
 _Test = tuple[tuple[Term, ...], Callable[[float], bool] | None, int]
 
 
 class JobJudge:
-    """Judges jobs by the specifications of a revision. It does not change.
-
-    Parameters
-    ----------
-    snapshot
-        What was defined as of the revision.
-    metrics
-        All metrics of the record, in whose units the values are.
-    schema
-        The names in InfluxDB.
-    """
+    """Judges jobs by the specifications of a snapshot; values are in the units of the metrics."""
 
     def __init__(self, snapshot: Snapshot, metrics: Iterable[MetricRow], schema: Schema) -> None:
         self._tests: dict[int, list[_Test]] = {}
@@ -100,7 +88,10 @@ class JobJudge:
             specifications = snapshot.by_metric.get(metric.name)
             if specifications:
                 limits = limits_of(specifications, unit=metric.unit, schema=schema)
-                self._tests[metric.metric_id] = [_test_of(limit) for limit in limits]
+                self._tests[metric.metric_id] = [
+                    (limit.terms, None if limit.problem else limit.holds, limit.severity - 1)
+                    for limit in limits
+                ]
         self.metric_ids = tuple(sorted(self._tests))
 
     def state(self, context: Context, values: Iterable[tuple[int, float | None]]) -> JobState:
@@ -124,19 +115,10 @@ class JobJudge:
         return JobState(tuple(failed), passed, not_measured)
 
 
-def _test_of(limit: Limit) -> _Test:
-    return limit.terms, None if limit.problem else limit.holds, limit.severity - 1
-
-
 class JobStates:
-    """Judges jobs, and remembers how they stood. Safe to use from many threads.
+    """Judges jobs that are in the index, and remembers their states.
 
-    Parameters
-    ----------
-    reader
-        Where the jobs are; those that are not in the index have no state.
-    definitions
-        The specifications in force.
+    Safe to use from many threads.
     """
 
     def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
@@ -150,14 +132,14 @@ class JobStates:
         self._known: OrderedDict[tuple[int, int], tuple[int, JobState]] = OrderedDict()
 
     def of(self, job_ids: Collection[int], *, is_now: bool = False) -> dict[int, JobState]:
-        """Return how jobs stand by the specifications at their receipt, or by today's.
+        """Return how jobs stand by the specifications in force when they were received, or now.
 
-        Jobs that have been deleted are left out.
+        Deleted jobs are left out.
         """
 
         def read(view: View) -> tuple[dict[int, int], dict[int, int]]:
             view.require_settled(job_ids)
-            # First, as other metrics make what is known worthless.
+            # First, because other metrics invalidate what is known.
             self._take_metrics(view.metrics)
             versions = view.contexts.versions(job_ids)
             if is_now:
@@ -185,10 +167,7 @@ class JobStates:
     ) -> dict[int, JobState]:
         """Judge jobs by the specifications of a revision, whenever they were received.
 
-        Parameters
-        ----------
-        like
-            A job: what is not measured there counts for nothing.
+        With `like`, only metrics that this job measured count.
         """
         snapshot = self._definitions.at(revision)
         values: dict[int, list[tuple[int, float | None]]] = {}
@@ -242,11 +221,12 @@ def job_report(
     metrics: Metrics,
     is_now: bool,
 ) -> list[Verdict]:
-    """Judge a job by the specifications in force at its receipt, or by today's; sorted by name."""
+    """Judge a job by the specifications in force when it was received, or now, sorted by name."""
     revision = None if is_now else row.revision
     metrics.refresh()
     schema = metrics.schema
-    declared = definitions.metrics_in_force(revision)
+    in_force = definitions.in_force.at(revision)
+    declared = in_force.declared
     measured = {
         item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
         if item.metric in declared
@@ -255,8 +235,7 @@ def job_report(
     }
     known = {name: metric for name, metric in measured.items() if metric is not None}
     outcome = assess(job, metrics=known, schema=schema)
-    in_force = definitions.specifications_in_force(revision)
     values = {name: outcome.values.get(name) for name in known}
     units = {name: metric.unit or "" for name, metric in known.items()}
-    specifications = [spec for name in known for spec in in_force.get(name, ())]
+    specifications = [spec for name in known for spec in in_force.by_metric.get(name, ())]
     return judge_job(values, units, specifications, schema.context(job.meta), schema)

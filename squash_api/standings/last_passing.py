@@ -1,6 +1,6 @@
-"""What came before a job or a run, and when all was last well: the places to compare with."""
+"""What to compare a job or run with: the previous one, and the last one that passed."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from squash_api.standings.job_states import JobState, JobStates, total
 from squash_api.standings.standing import Combination, combination_of
 
 MOST_JOBS = 500
-"""So many jobs are looked at for one that passes."""
+"""The most jobs that are judged to find one that passes."""
 
 _FIRST_LOOK = 20
 _GROWTH = 5
@@ -20,11 +20,11 @@ _GROWTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A job among those with the same combination of tags, in the order of the times.
+    """A job among those with the same combination of tags, in order of time.
 
-    `last_passing` is the newest job of the newest run before this job's that broke nothing of at
-    least WARNING, among the metrics that this job measured; a job without a run is one by itself.
-    `looked_at` counts the jobs that were judged to find it.
+    `last_passing` is the newest job of the newest earlier run that broke no limit of at least
+    WARNING, of the metrics that this job measured; a job without a run counts as a run. `looked_at`
+    counts the jobs that were judged to find it.
     """
 
     combination: Combination
@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a pipeline, or of none. Its jobs have these datasets, the first one this time."""
+    """A run, and its pipeline if it has one. `time_ns` is the time of its first job."""
 
     pipeline: str | None
     run_id: str
@@ -48,7 +48,7 @@ class Run:
 class Comparison:
     """A job or run to compare with, and the packages that differ, by name.
 
-    `packages` is None if one of both has not named its own.
+    `packages` is None if one of the two has not named its packages.
     """
 
     job_id: int
@@ -64,10 +64,7 @@ class Comparison:
 def place_of(reader: Reader, states: JobStates, job_id: int, *, revision: int) -> Place | None:
     """Return where a job stands in its series; None if it is not in the index.
 
-    Parameters
-    ----------
-    revision
-        That of the specifications by which all jobs are judged.
+    All jobs are judged by the specifications of `revision`.
     """
     with reader.view() as view:
         context = view.contexts.of([job_id]).get(job_id)
@@ -98,14 +95,10 @@ def place_of(reader: Reader, states: JobStates, job_id: int, *, revision: int) -
 def last_passing_run(
     reader: Reader, states: JobStates, run: Run, *, revision: int
 ) -> tuple[SeriesJob | None, int]:
-    """Return the newest job of the last run before one that passed, and how many were judged.
+    """Return the newest job of the last run, before this one, that passed.
 
-    Runs are of the same pipeline, and only their jobs with the same datasets count.
-
-    Parameters
-    ----------
-    revision
-        That of the specifications by which all jobs are judged.
+    The run is of the same pipeline, and only jobs with the same datasets count. All jobs are judged
+    by the specifications of `revision`; how many were judged is returned too.
     """
     with reader.view() as view:
         sets = view.contexts.tag_sets_where(
@@ -135,8 +128,8 @@ def compare(view: View, job_id: int, other: int | None) -> Comparison | None:
     return Comparison(other, changes.previous_run_id, packages)
 
 
-def run_before(view: View, job_id: int) -> int | None:
-    """Return a job of the run of the same pipeline that was received before this job's."""
+def previous_run(view: View, job_id: int) -> int | None:
+    """Return a job of the previous run of the same pipeline."""
     run = view.runs.of_jobs([job_id]).get(job_id)
     return None if run is None else run.previous_job_id
 
@@ -146,37 +139,24 @@ def _last_passing(
 ) -> tuple[SeriesJob | None, int]:
     """Return the first job of the first run that passes, and how many jobs were judged for it.
 
-    The jobs come in order, the newest first. Those of a run need not follow each other: a run is
-    what is seen of it among all these jobs.
+    The jobs are sorted, newest first. Those of a run need not follow each other; jobs of a run that
+    are not among these jobs do not count.
     """
     runs: dict[str | int, list[SeriesJob]] = {}
     for item in jobs:
-        runs.setdefault(_run_of(item), []).append(item)
+        runs.setdefault(item.job_id if item.run_id is None else item.run_id, []).append(item)
     states: dict[int, JobState] = {}
-    looked_at = 0
-    for some in _growing(jobs):
+    looked_at, size = 0, _FIRST_LOOK
+    while looked_at < len(jobs):
+        some = jobs[looked_at : looked_at + size]
         states |= judge([item.job_id for item in some])
-        looked_at += len(some)
+        looked_at, size = looked_at + len(some), size * _GROWTH
         done = {item.job_id for item in jobs[:looked_at]}
         for items in runs.values():
             if any(item.job_id not in done for item in items):
-                # What is left of the run may break something.
+                # The jobs of the run that are left may break a limit.
                 break
-            if _state(items, states).is_passing:
+            found = [states[item.job_id] for item in items if item.job_id in states]
+            if total(found).is_passing:
                 return items[0], looked_at
     return None, looked_at
-
-
-def _state(items: Sequence[SeriesJob], states: Mapping[int, JobState]) -> JobState:
-    return total(states[item.job_id] for item in items if item.job_id in states)
-
-
-def _run_of(item: SeriesJob) -> str | int:
-    return item.job_id if item.run_id is None else item.run_id
-
-
-def _growing(jobs: Sequence[SeriesJob]) -> Iterator[Sequence[SeriesJob]]:
-    start, size = 0, _FIRST_LOOK
-    while start < len(jobs):
-        yield jobs[start : start + size]
-        start, size = start + size, size * _GROWTH

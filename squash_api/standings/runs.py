@@ -1,6 +1,6 @@
-"""Runs of pipelines: what they measured, how they stand, and what changed before them."""
+"""Runs of pipelines: what they measured, how they stand, and what changed since earlier runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from squash_api.errors import NotFoundError
@@ -8,28 +8,34 @@ from squash_api.index.contexts import Tags, TagSets
 from squash_api.index.reader import Reader, View
 from squash_api.index.runs import NEWEST_NS, RunJob
 from squash_api.standings.job_states import JobState, JobStates, total
-from squash_api.standings.last_passing import Comparison, Run, compare, last_passing_run, run_before
+from squash_api.standings.last_passing import (
+    Comparison,
+    Run,
+    compare,
+    last_passing_run,
+    previous_run,
+)
 
 MOST_JOBS_OF_RUN = 1000
-"""Of a run with more jobs, the newest are looked at."""
+"""If a run has more jobs, only the newest are looked at."""
 
 _WINDOW = 2000
-# A list goes so many jobs back at most before it says where to go on.
+# A list goes back at most this many jobs before it returns where to go on.
 _MOST_LOOKED_AT = 40_000
 _MOST_JUDGED = 2000
 
-# Pipeline, run, and what else tells an entry from others: the dataset, or the job of no run.
+# Pipeline, run, and the dataset; or the job, if it has no run.
 _Key = tuple[str | None, str | None, str | int | None]
-# Jobs that make an entry, the newest first, and whether these are all of them.
+# The jobs of an entry, newest first, and whether these are all of them.
 _Members = tuple[list[RunJob], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The jobs of one run with one dataset, or a job that is of no run.
+    """The jobs of one run with one dataset, or a job that has no run.
 
-    `job_id` and `time_ns` are of the newest job. `tags` are those that all jobs share, `filters`
-    all that they have. It is complete unless the run has too many jobs to look at all of them.
+    `job_id` and `time_ns` are those of the newest job, `filters` those of all jobs. It is complete
+    unless the run has too many jobs to look at all of them.
     """
 
     pipeline: str | None
@@ -48,9 +54,9 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunList:
-    """Some runs, the newest first; `after` is where the next ones begin, None if these were all.
+    """Some runs, newest first; `after` is where the next ones begin, None if these were all.
 
-    It is the time (ns) before which nothing has been looked at.
+    `after` is a time (ns): nothing before it has been looked at.
     """
 
     runs: Sequence[RunSummary]
@@ -68,11 +74,10 @@ class RunMember:
 
 @dataclass(frozen=True, slots=True)
 class RunDetail:
-    """A run, and a part of its jobs; `after` is where the next part begins.
+    """A run, and one page of its jobs; `after` is where the next page begins.
 
-    `looked_at` is how many of its `jobs` the state is made of. `before` is the run before it,
-    `last_passing` the last before it that broke nothing of at least WARNING, found among `judged`
-    jobs.
+    The state is that of `looked_at` of its `jobs`. `before` is the previous run, and `last_passing`
+    the last earlier one that broke no limit of at least WARNING, found among `judged` jobs.
     """
 
     pipeline: str | None
@@ -90,15 +95,7 @@ class RunDetail:
 
 
 class RunsOverview:
-    """Lists runs and shows single ones. Safe to use from many threads.
-
-    Parameters
-    ----------
-    reader
-        Where the jobs are; only those in the index are seen.
-    states
-        How jobs stand.
-    """
+    """Lists runs and shows single ones, of jobs in the index. Safe to use from many threads."""
 
     def __init__(self, reader: Reader, states: JobStates) -> None:
         self._reader = reader
@@ -117,14 +114,14 @@ class RunsOverview:
         Parameters
         ----------
         tags
-            Values that tags must have; of a run, only jobs that have them count.
+            Values that tags must have; only jobs that have them count.
         after
-            Where the page before ended.
+            The `after` of the previous page.
         limit
-            Most runs to return. There may be fewer although more follow: what one call looks at is
-            bounded.
+            The most runs to return. There may be fewer although more follow, because one call looks
+            at a limited number of jobs.
         is_now
-            Judge by today's specifications in place of those at receipt.
+            Judge by today's specifications rather than those in force at receipt.
         """
         start_ns = NEWEST_NS if after is None else after
         found: list[_Members] = []
@@ -165,9 +162,9 @@ class RunsOverview:
         Parameters
         ----------
         candidates
-            Pipeline and run, as they may be meant; the first that has a job is taken.
+            Possible pipelines and runs; the first that has a job is used.
         after
-            The id of the last job of the page before.
+            The id of the last job of the previous page.
 
         Raises
         ------
@@ -207,7 +204,7 @@ class RunsOverview:
     def _compared(
         self, jobs: Sequence[RunJob], tags: Mapping[int, Tags]
     ) -> tuple[Comparison | None, Comparison | None, int]:
-        """Compare a run with the one before it and with the last one that passed."""
+        """Compare a run with the previous one and with the last one that passed."""
         newest = jobs[0]
         datasets = {tags[job.tag_set_id].get("dataset") for job in jobs}
         with self._reader.view() as view:
@@ -219,7 +216,7 @@ class RunsOverview:
             revision=revision,
         )
         with self._reader.view() as view:
-            before = compare(view, newest.job_id, run_before(view, newest.job_id))
+            before = compare(view, newest.job_id, previous_run(view, newest.job_id))
             job_id = None if passing is None else passing.job_id
             last_passing = compare(view, newest.job_id, job_id)
         return before, last_passing, judged
@@ -247,7 +244,7 @@ def _learn_sets(view: View, jobs: Sequence[RunJob], sets: TagSets) -> None:
 
 
 def _members(view: View, job: RunJob, sets: TagSets, tags: Mapping[str, str]) -> _Members:
-    """Return the jobs that make one entry with a job."""
+    """Return the jobs of the same entry as a job."""
     if job.run_id is None:
         return [job], True
     jobs = view.runs.newest_jobs(job.pipeline, job.run_id, limit=MOST_JOBS_OF_RUN)
@@ -275,11 +272,13 @@ def _summary(
     is_complete: bool,
 ) -> RunSummary:
     newest = members[0]
+    tags = [sets[job.tag_set_id] for job in members]
+    filters = {item["filter"] for item in tags if "filter" in item}
     return RunSummary(
         newest.pipeline,
         newest.run_id,
-        sets[newest.tag_set_id].get("dataset"),
-        _distinct(sets[job.tag_set_id].get("filter") for job in members),
+        tags[0].get("dataset"),
+        tuple(sorted(filters)),
         newest.job_id,
         newest.time_ns,
         len(members),
@@ -289,7 +288,3 @@ def _summary(
         newest.version_tag,
         is_complete,
     )
-
-
-def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple(sorted({value for value in values if value is not None}))

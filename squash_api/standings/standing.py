@@ -1,13 +1,12 @@
 """How things stand: the last value of each metric, by combination of tags, and what it breaks.
 
-A combination is what alerts are told apart by: the values of the tags `SERIES_TAGS`.
+A combination is what separates alerts: the values of the tags `SERIES_TAGS`.
 """
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.contexts import JobContext
@@ -20,7 +19,7 @@ from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import RUN_ID, SERIES_TAGS
 
 DAYS = 30
-"""A combination of tags counts while its last value is of so many days."""
+"""A combination of tags counts until its last value is this many days old."""
 
 _DAY_NS = 86_400 * 10**9
 # Times may be a day ahead of their receipt.
@@ -37,11 +36,11 @@ class Standing:
     """The last value of a metric, by the time of its points, for one combination of tags.
 
     `value` is in `unit`, None if the metric has none. `limit` names the specification, of all that
-    apply, that the value is nearest to or furthest beyond, and `margin` is the distance as a part
-    of the limit; both are None if there is none. `severity` is 0 if nothing is broken, else 1 for
-    INFO, 2 for WARNING, 3 for CRITICAL; `broken` names the violated specifications, worst first.
-    `verdict` is the one to tell of: the worst, else that of the nearest limit, else any; None if
-    no limit applies.
+    apply, that the value is nearest to or furthest beyond, and `margin` is the distance as a
+    fraction of the limit; both are None if there is none. `severity` is 0 if no limit is broken,
+    else 1 for INFO, 2 for WARNING, 3 for CRITICAL; `broken` names the broken ones, worst first.
+    `verdict` is the one to show: the worst, else that of the nearest limit, else any; None if no
+    limit applies.
     """
 
     metric: str
@@ -55,7 +54,7 @@ class Standing:
     margin: float | None = None
     severity: int = 0
     broken: tuple[str, ...] = ()
-    # Not compared: who writes standings down has not to be told of a limit that says the same.
+    # Not compared: standings need not be written again for another limit with the same result.
     verdict: Verdict | None = field(default=None, compare=False)
 
 
@@ -67,7 +66,7 @@ def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) ->
 def stand(
     metric: MetricRow, tags: Combination, value: float, job: JobContext, limits: Sequence[Limit]
 ) -> Standing:
-    """Judge a last value by those limits of its metric, the worst first, that apply to its job."""
+    """Judge a last value by those limits of its metric, worst first, that apply to its job."""
     verdicts = [
         judge(limit, value)
         for limit in limits
@@ -97,21 +96,9 @@ def stand(
 
 
 class Standings:
-    """How every metric stands. Safe to use from many threads.
+    """How every metric stands; only jobs in the index are seen. Safe to use from many threads.
 
-    It keeps what it knows, and reads only what is new since the last time.
-
-    Parameters
-    ----------
-    reader
-        Where the jobs are; only those that are in the index are seen.
-    definitions
-        The specifications in force.
-
-    Attributes
-    ----------
-    latest
-        Where the last values are; kept up to date by `refresh`.
+    It reads only what is new since the last time. `refresh` keeps `latest` up to date as well.
     """
 
     def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
@@ -130,20 +117,15 @@ class Standings:
         self._limits: dict[tuple[str, str | None], list[Limit]] = {}
 
     def refresh(self, *, now_ns: int) -> None:
-        """Take in what is new. The first time takes seconds, where many jobs are of late."""
+        """Read what is new. The first time takes seconds if there are many recent jobs."""
         with self.refreshed(now_ns=now_ns):
             pass
 
     @contextmanager
     def refreshed(self, *, now_ns: int, days: float = 0.0) -> Iterator[View]:
-        """Take in what is new, and give the view that sees the record as it was read.
+        """Read what is new, and give the view that it was read from.
 
-        Parameters
-        ----------
-        now_ns
-            The present.
-        days
-            How far back `latest` is to know, if more than is needed here.
+        `latest` knows at least the last `days`.
         """
         with self._lock:
             self.latest.prepare(now_ns=now_ns, days=max(days, _READ_DAYS))
@@ -152,7 +134,7 @@ class Standings:
                 yield view
 
     def present(self) -> list[Standing]:
-        """Return how things stood at the last `refresh`, in no order."""
+        """Return how things stood at the last `refresh`, unsorted."""
         with self._lock:
             return list(self._standings.values())
 
@@ -188,7 +170,7 @@ class Standings:
         return metric_id, combination
 
     def _learn_limits(self) -> set[str]:
-        """Take in the specifications in force; return the metrics that have others than before."""
+        """Keep the specifications in force; return the metrics whose specifications changed."""
         snapshot = self.definitions.at(None)
         if snapshot is self._snapshot:
             return set()
@@ -210,7 +192,7 @@ class Standings:
         return found
 
     def _judge(self, view: View, *, oldest_ns: int) -> None:
-        """Judge what waits for it, but for values that are just being converted."""
+        """Judge what waits for it, except values that are just being converted."""
         newest = {key: self._newest_ns(key) for key in self._waiting}
         times = [item for item in newest.values() if item is not None and item >= oldest_ns]
         jobs = view.contexts.at(times)
@@ -222,7 +204,7 @@ class Standings:
                 self._standings.pop(key, None)
         self._waiting.clear()
         ids = sorted(by_job)
-        # What jobs say of themselves takes much memory: some at a time.
+        # The contexts of jobs take much memory: read some at a time.
         for start in range(0, len(ids), _JOBS):
             some = {job_id: by_job[job_id] for job_id in ids[start : start + _JOBS]}
             self._judge_jobs(view, some)
@@ -246,7 +228,7 @@ class Standings:
                 metric = self.latest.metrics[key[0]]
                 limits = self._limits_of(metric)
                 after = stand(metric, key[1], values[key[0]][job_id], contexts[job_id], limits)
-                # The same object as long as nothing changes, which is quick to compare.
+                # Keep the same object while nothing changes: it is quick to compare.
                 before = self._standings.get(key)
                 if before is None or before != after or before.verdict != after.verdict:
                     self._standings[key] = after
@@ -257,13 +239,3 @@ class Standings:
             self.latest.newest_ns((metric_id, item)) for item in self._sets.get(combination, ())
         )
         return max((item for item in times if item is not None), default=None)
-
-
-def worst_first(standings: Iterable[Standing]) -> list[Standing]:
-    """Return standings by severity, then by margin, the nearest to its limit first."""
-
-    def order(item: Standing) -> tuple[Any, ...]:
-        margin = float("inf") if item.margin is None else item.margin
-        return (-item.severity, margin, item.metric, item.tags)
-
-    return sorted(standings, key=order)

@@ -1,7 +1,7 @@
-"""The watch: once a minute, what the service says of itself goes to every InfluxDB.
+"""The watch: once a minute, the service writes points of its own to every InfluxDB.
 
-How late expected values are, how each metric stands, and that somebody watches at all. Delivery
-never waits for it, and nothing of it is queued: what could not be written is old a minute later.
+They say how late expected values are, how each metric stands, and that the watch is running.
+Delivery never waits for it, and its points are not queued: a minute later they are out of date.
 """
 
 import time
@@ -20,10 +20,10 @@ from squash_api.standings.standing import Combination, Standing, Standings
 
 MINUTE_NS = 60 * 10**9
 AGAIN_NS = 6 * 3600 * 10**9
-"""A standing that does not change is written again after this, so that a day holds it."""
+"""A standing that does not change is written again after this, so that every day has it."""
 
 LAG_NS = 5 * MINUTE_NS
-"""With jobs that wait for so long to be derived, nobody knows what is late: nothing is said."""
+"""If a job waits longer than this to be derived, it is unknown what is late: nothing is written."""
 
 _POLL = Wait(1.0, 1.0)
 _PAUSE_S = 30.0
@@ -33,14 +33,14 @@ _log = structlog.get_logger(__name__)
 
 
 class TakesLines(Protocol):
-    """Where the points go; it knows whether it is the one that writes."""
+    """Where the points go."""
 
     name: str
 
     def is_delivering(self) -> bool:
-        """Tell whether to write here."""
+        """Tell whether this process is the one that writes here."""
 
-    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write lines, or raise an `InfluxError`."""
 
 
@@ -55,7 +55,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is to be said of a minute."""
+    """What is written for a minute."""
 
     time_ns: int
     series: Sequence[ExpectedSeries]
@@ -63,18 +63,9 @@ class _Seen:
 
 
 class Watch(Reader):
-    """Watches, in rounds: a clock rather than jobs tells it when.
+    """Watches in rounds that a clock starts, rather than jobs.
 
-    Parameters
-    ----------
-    standings
-        How things stand, which others may read and refresh too.
-    outlets
-        Where to say it.
-    squash_url
-        Public root of the service, for the link of each point to its job.
-    clock
-        The present, in ns.
+    `squash_url` is the public root of the service, for the link of each point to its job.
     """
 
     waits_for_jobs = False
@@ -94,44 +85,44 @@ class Watch(Reader):
             failure="watching failed; it will be tried again",
         )
         self._standings = standings
-        self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
+        self._freshness = Freshness(standings)
         self._outlets = outlets
         self._squash_url = squash_url
         self._clock = clock
-        self._said: dict[str, int] = {}
+        self._done: dict[str, int] = {}
         self._written: dict[str, dict[_Key, _Written]] = {}
 
     def step(self) -> Wait:
-        """Say what is to be said of this minute, wherever it has not been said."""
+        """Write the points of this minute to every outlet that does not have them yet."""
         now_ns = self._clock()
         minute_ns = now_ns - now_ns % MINUTE_NS
         due = [
             outlet
             for outlet in self._outlets
-            if self._said.get(outlet.name) != minute_ns and outlet.is_delivering()
+            if self._done.get(outlet.name) != minute_ns and outlet.is_delivering()
         ]
         if not due:
             return _POLL
         # Whatever happens now, this minute is not tried again.
-        self._said.update((outlet.name, minute_ns) for outlet in due)
+        self._done.update((outlet.name, minute_ns) for outlet in due)
         seen = self._look(now_ns, minute_ns)
         if seen is not None:
             for outlet in due:
-                self._say(outlet, seen)
+                self._report(outlet, seen)
         return _POLL
 
-    def _look(self, now_ns: int, minute_ns: int) -> "_Seen | None":
-        """Read what is new; None while too much waits to be derived."""
+    def _look(self, now_ns: int, minute_ns: int) -> _Seen | None:
+        """Read what is new; None while jobs wait too long to be derived."""
         with self._standings.reader.view() as view:
             waiting_ns = view.ask(oldest_unindexed_ns)
         as_of_ns = now_ns if waiting_ns is None else min(now_ns, waiting_ns)
         if now_ns - as_of_ns > LAG_NS:
-            _log.warning("jobs wait to be derived: nobody watches what is late", since_ns=as_of_ns)
+            _log.warning("jobs wait to be derived: the watch pauses", since_ns=as_of_ns)
             return None
         days = self._freshness.days()
         with self._standings.refreshed(now_ns=now_ns, days=days) as view:
             series = self._freshness.series(view, now_ns=as_of_ns)
-        # A metric without limits cannot come near one.
+        # A metric without limits cannot be near one.
         limited = self._standings.definitions.at(None).by_metric
         standings = {
             (item.metric, item.tags): item
@@ -140,7 +131,7 @@ class Watch(Reader):
         }
         return _Seen(minute_ns, series, standings)
 
-    def _say(self, outlet: TakesLines, seen: _Seen) -> None:
+    def _report(self, outlet: TakesLines, seen: _Seen) -> None:
         written = self._written.setdefault(outlet.name, {})
         changed = {
             key: standing
@@ -152,7 +143,11 @@ class Watch(Reader):
             self._write(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
             self._write(outlet, self._standing_lines(changed.values(), gone, seen.time_ns))
         except InfluxError as error:
-            _log.info("not written; next minute again", target=outlet.name, reason=str(error))
+            _log.info(
+                "not written; it will be tried again in a minute",
+                target=outlet.name,
+                reason=str(error),
+            )
             return
         for standing in gone:
             del written[standing.metric, standing.tags]
@@ -160,9 +155,9 @@ class Watch(Reader):
 
     def _write(self, outlet: TakesLines, lines: Sequence[str]) -> None:
         for start in range(0, len(lines), _BATCH):
-            for rejected in outlet.write_beside(lines[start : start + _BATCH]):
+            for rejected in outlet.write_extra(lines[start : start + _BATCH]):
                 _log.error(
-                    "InfluxDB refused a point of the service's own",
+                    "InfluxDB refused a point of the watch",
                     target=outlet.name,
                     line=lines[start + rejected.index],
                     reason=rejected.reason,
@@ -201,21 +196,7 @@ class Watch(Reader):
             )
             for item in changed
         ]
-        return lines + [
-            standing_line(
-                item.metric,
-                item.tags,
-                value=None,
-                margin=None,
-                limit=None,
-                severity=0,
-                broken=(),
-                run_id=None,
-                squash_url=None,
-                time_ns=time_ns,
-            )
-            for item in gone
-        ]
+        return lines + [standing_line(item.metric, item.tags, time_ns=time_ns) for item in gone]
 
     def _link(self, job_id: int) -> str:
         return f"{self._squash_url}/job/{job_id}"

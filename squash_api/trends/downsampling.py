@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 FEWEST_POINTS = 2
 MOST_POINTS = 10_000
 
-# In ns, as a power of two: all the time there is.
+# The exponent of a span (ns) that covers all time.
 _LONGEST = 64
 
 Key = TypeVar("Key", bound=Hashable)
@@ -16,7 +16,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A value of a series, and the job that it is of."""
+    """A value of a series, and its job."""
 
     time_ns: int
     value: float
@@ -24,17 +24,12 @@ class Point:
 
 
 class Downsampler(Generic[Key]):
-    """Keeps at most so many points of each series, in memory that does not grow with the values.
+    """Keeps at most `points` points of each series (at least 2), in bounded memory.
 
-    A series of more values is cut into spans of time of equal length, of which each keeps its
-    smallest and its largest value, the first of them if there are several. The length is the
-    smallest power of two (in ns, spans counted from 1970) that gives few enough points: so the
-    points do not depend on the order in which values come, and most stay when others follow.
-
-    Parameters
-    ----------
-    points
-        Most points of a series, at least 2.
+    A series with more values is cut into spans of time of equal length, and each span keeps the
+    first of its smallest and of its largest values. The length is the smallest power of two (in ns,
+    counted from 1970) that gives few enough points. So the points do not depend on the order in
+    which values arrive, and most stay when more follow.
     """
 
     def __init__(self, points: int) -> None:
@@ -42,7 +37,7 @@ class Downsampler(Generic[Key]):
         self._series: dict[Key, list[Point] | _Spans] = {}
 
     def add(self, key: Key, time_ns: int, value: float, job_id: int) -> None:
-        """Take in a value of a series; it must be finite."""
+        """Add a finite value of a series."""
         found = self._series.get(key)
         point = Point(time_ns, value, job_id)
         if found is None:
@@ -55,7 +50,7 @@ class Downsampler(Generic[Key]):
                 self._series[key] = _Spans(found, most=self._points // 2)
 
     def points(self) -> Iterator[tuple[Key, Point]]:
-        """Yield what is kept of each series, in the order of time."""
+        """Yield the points that are kept of each series, sorted by time."""
         for key, found in self._series.items():
             kept = found.points() if isinstance(found, _Spans) else found
             for point in sorted(kept, key=lambda point: point.time_ns):
@@ -63,12 +58,12 @@ class Downsampler(Generic[Key]):
 
 
 class _Spans:
-    """The smallest and the largest value in each of at most so many spans of a series."""
+    """The smallest and the largest value in each of at most `most` spans of a series."""
 
     def __init__(self, points: list[Point], *, most: int) -> None:
         self._most = most
         times = [point.time_ns for point in points]
-        # The longer the spans, the fewer have a value.
+        # Longer spans mean fewer spans with a value.
         self._shift = bisect_left(
             range(_LONGEST), -most, key=lambda shift: -len({time_ns >> shift for time_ns in times})
         )

@@ -1,14 +1,15 @@
-"""Measurements as JSON, CSV and Parquet, written while they are read; every bit of them is kept.
+"""Writes measurements as JSON, CSV and Parquet while they are read, with every bit kept.
 
-A row is a value of a metric, and the columns are the same whatever the values: time (UTC, to the
-ns), job, metric, value, unit, run_id, run_url, version_tag, all tags, and the metadata that is
-asked for. What a job does not say is empty in CSV and null elsewhere.
+A row is one value of a metric. The columns do not depend on the values: time (UTC, to the ns), job,
+metric, value, unit, run_id, run_url, version_tag, all tags, and the metadata that is asked for.
+What a job does not have is empty in CSV and null in the others.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,7 +28,7 @@ MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 MOST_FIELDS = 1000
-"""Most columns of metadata."""
+"""At most this many columns of metadata."""
 
 _CHUNK_BYTES = 256_000
 _ROWS_OF_A_GROUP = 50_000
@@ -37,34 +38,33 @@ _OWN_COLUMNS = ("time", "job", "metric", "value", "unit", "run_id", "run_url", "
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The tags and the metadata that have a column each."""
+    """The tags and the metadata that have columns."""
 
     tags: Sequence[str]
     fields: Sequence[str] = ()
 
     def names(self) -> list[str]:
-        """Return the names of all columns, in their order."""
+        """List the names of all columns, in order."""
         return [*_OWN_COLUMNS, *map(column_of, self.tags), *self.fields]
 
 
 def answer_chunks(series: Series, question: Question, *, schema: Schema) -> Iterator[bytes]:
-    """Yield the answer to a question, in its format, piece by piece.
+    """Yield the answer to a question in its format, in chunks.
 
     Raises
     ------
     InvalidInputError
-        If all metadata is asked for, and that would be too many columns.
+        If all metadata is asked for, and there are too many columns.
     NotAvailableError
         If the format needs a library that is not installed.
     """
-    points = question.points
-    if points is not None:
-        jobs = series.downsampled_jobs(points)
+    fields = question.fields
+    if question.points is not None:
+        jobs = series.downsampled_jobs(question.points)
     else:
         jobs = series.jobs(after=question.after, limit=question.limit)
     if question.format == "json":
-        return json_chunks(values_of(jobs), fields=question.fields)
-    fields = question.fields
+        return json_chunks(values_of(jobs), fields=fields)
     if ALL_FIELDS in fields:
         fields = tuple(series.field_names())
         if len(fields) > MOST_FIELDS:
@@ -78,13 +78,13 @@ def answer_chunks(series: Series, question: Question, *, schema: Schema) -> Iter
 
 
 def time_text(time_ns: int) -> str:
-    """Return a time in ISO 8601, to the ns, in UTC."""
+    """Write a time in ISO 8601, to the ns, in UTC."""
     seconds, rest = divmod(time_ns, 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def value_object(value: Value, *, fields: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a value as JSON shows it; `*` among the fields gives all that the job has."""
+    """Describe a value for JSON, with these fields; `*` stands for all that the job has."""
     shown: dict[str, Any] = {
         "metric": value.metric,
         "value": value.value,
@@ -105,7 +105,7 @@ def value_object(value: Value, *, fields: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def json_chunks(values: Iterable[Value], *, fields: Sequence[str] = ()) -> Iterator[bytes]:
-    """Yield the JSON of a page that holds all values, piece by piece."""
+    """Yield the JSON of a page with all values, in chunks."""
     separator = b'{"measurements":['
     waiting: list[bytes] = []
     for value in values:
@@ -118,26 +118,21 @@ def json_chunks(values: Iterable[Value], *, fields: Sequence[str] = ()) -> Itera
 
 
 def csv_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
-    """Yield CSV with a header, piece by piece, in UTF-8.
+    """Yield CSV with a header in UTF-8, in chunks.
 
-    Numbers are the shortest text that reads back the same. Text is quoted where CSV demands it, and
-    never changed.
+    Numbers are the shortest text that reads back the same. Text is quoted where CSV requires it,
+    and never changed.
     """
     waiting = [",".join(map(_quoted, columns.names())), "\n"]
     size = 0
-    units: dict[str | None, str] = {None: ",,"}
-    metrics: dict[str, str] = {}
+    quoted = cache(_quoted)
     for some in jobs:
         for item in some:
             start = f"{time_text(item.job.time_ns)},{item.job.job_id},"
             end = f"{_job_text(item, columns)}\n"
             for metric, unit, value in item.values:
-                if unit not in units:
-                    units[unit] = f",{_quoted(unit or '')},"
-                if metric not in metrics:
-                    metrics[metric] = f"{_quoted(metric)},"
                 number = "" if value is None else repr(value)
-                waiting.append(f"{start}{metrics[metric]}{number}{units[unit]}{end}")
+                waiting.append(f"{start}{quoted(metric)},{number},{quoted(unit or '')},{end}")
             size += len(item.values) * (len(start) + len(end) + 50)
             if size > _CHUNK_BYTES:
                 yield "".join(waiting).encode()
@@ -148,7 +143,7 @@ def csv_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
 
 
 def parquet_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
-    """Yield a Parquet file, piece by piece.
+    """Yield a Parquet file, in chunks.
 
     Raises
     ------
@@ -183,7 +178,7 @@ def _parquet_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
 
 
 class _Sink:
-    """A file that what has been written to can be taken from."""
+    """A file whose content can be taken while it is being written."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -194,7 +189,7 @@ class _Sink:
         return len(part)
 
     def flush(self) -> None:
-        """Do nothing: who takes what is here has it at once."""
+        """Do nothing: everything can be taken at once."""
 
     def close(self) -> None:
         self.closed = True
@@ -206,7 +201,7 @@ class _Sink:
 
 
 def _pyarrow() -> Any:
-    """Return the library, which need not be installed, and takes long to import."""
+    """Import the library, which may not be installed, and is slow to import."""
     import pyarrow.parquet  # noqa: PLC0415
 
     return pyarrow
@@ -215,20 +210,12 @@ def _pyarrow() -> Any:
 def _parquet_schema(columns: Columns) -> Any:
     pa = _pyarrow()
     types = {"time": pa.timestamp("ns", tz="UTC"), "job": pa.int64(), "value": pa.float64()}
-    return pa.schema(
-        [
-            *((name, types.get(name, pa.string())) for name in _OWN_COLUMNS),
-            *((column_of(name), pa.string()) for name in columns.tags),
-            *(
-                (name, pa.string() if name.endswith(TEXT_SUFFIX) else pa.float64())
-                for name in columns.fields
-            ),
-        ]
-    )
+    types |= {name: pa.float64() for name in columns.fields if not name.endswith(TEXT_SUFFIX)}
+    return pa.schema([(name, types.get(name, pa.string())) for name in columns.names()])
 
 
 def _batch(items: Sequence[JobValues], columns: Columns, schema: Any) -> Any:
-    """Return rows: what is of a job is repeated for each of its values."""
+    """Make rows; what belongs to a job is repeated for each of its values."""
     import numpy as np  # noqa: PLC0415
 
     pa = _pyarrow()
@@ -244,12 +231,12 @@ def _batch(items: Sequence[JobValues], columns: Columns, schema: Any) -> Any:
     return pa.record_batch(arrays, schema=schema)
 
 
-# In the order of what `JobValues.values` holds.
+# In the order of `JobValues.values`.
 _VALUE_COLUMNS = ("metric", "unit", "value")
 
 
 def _readers(columns: Columns) -> list[Callable[[JobValues], Any]]:
-    """Return what gives a job's entry in each column; those of values are not asked."""
+    """Make a reader for each column, which gives a job's entry; those of values are not called."""
     return [
         lambda item: item.job.time_ns,
         lambda item: item.job.job_id,
@@ -263,7 +250,7 @@ def _readers(columns: Columns) -> list[Callable[[JobValues], Any]]:
 
 
 def _job_text(item: JobValues, columns: Columns) -> str:
-    """Return the cells behind the unit."""
+    """Write the cells after the unit."""
     job = item.job
     return ",".join(
         [

@@ -1,8 +1,8 @@
-"""What can be asked: one table, from which everything that asks or reads questions is made. Pure.
+"""The table of parameters, from which everything that asks or reads questions is made. Pure.
 
-By it the query of an address is read, OpenAPI describes the query, and commands have their options;
-a test holds the client to it. A new parameter is a row here, its name in `ASKED` and `OPTIONS`, and
-the part of `Question` that it gives.
+It reads the query of a URL, describes it in OpenAPI, and gives commands their options; a test holds
+the client to it. A new parameter is a row here, its name in `ASKED` and `OPTIONS`, and the part of
+`Question` that it gives.
 """
 
 from collections.abc import Mapping
@@ -13,34 +13,33 @@ from squash_api.schema.names import HEADLINE_TAGS, TAGS, VALUE_TAGS
 from squash_api.trends.downsampling import FEWEST_POINTS, MOST_POINTS
 
 Place = Literal["measurements", "report"]
-"""Where questions are asked: at the address of this name, and by its command."""
+"""Where questions are asked: at the URL of this name, and by its command."""
 
 Kind = Literal[
     "texts", "names", "ids", "time", "text", "truth", "count", "choice", "fields", "cursor", "level"
 ]
-"""How a parameter is read. `names` are texts as the record keeps what jobs say of themselves."""
+"""How a parameter is read. `names` are texts as the record keeps those of jobs."""
 
 Format = Literal["json", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "csv", "parquet")
 REPORT_FORMATS = ("json", "html", "md", "xml")
-"""What a report may come as; HTML is made by the page at the same address."""
+"""The formats of a report; the page at the same URL makes HTML."""
 
 COMPARED = "compare_"
-"""Begins the parameters of what a report is compared with."""
+"""Starts the parameters that say what a report is compared with."""
 
 MOST_JSON = 1000
-"""Most values on a page."""
+"""At most this many values are on a page."""
 
 _REPEATED: tuple[Kind, ...] = ("texts", "names", "ids", "fields")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A row of the table: a parameter, how it is read, and which part of a `Question` it gives.
+    """A parameter, how it is read, and which part of a `Question` it gives.
 
-    `option` is what the help of a command says, with `{ago}` for an example of how long ago;
-    `measurements` and `report` are what OpenAPI says at the address of that name. Where they are
-    empty, it says the same.
+    `option` is the help of the command's option, with `{ago}` for an example of how long ago.
+    `measurements` and `report` describe it in OpenAPI at those URLs; if empty, `option` does.
     """
 
     name: str
@@ -55,18 +54,18 @@ class Parameter:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether it may be given again."""
+        """Whether it may be given more than once."""
         return self.kind in _REPEATED
 
     def description(self, place: Place) -> str:
-        """Return what OpenAPI says of it."""
+        """Describe it for OpenAPI."""
         if place == "measurements":
             return self.measurements or self.option
         again = "; may be given again." if self.is_repeated else "."
         return self.report or self.option.removesuffix(".") + again
 
     def schema(self) -> dict[str, Any]:
-        """Return what OpenAPI says of its values."""
+        """Describe its values for OpenAPI."""
         if self.kind in {"texts", "names", "ids"}:
             return {
                 "type": "array",
@@ -179,7 +178,7 @@ _ROWS = (
 )
 
 PARAMETERS: Mapping[str, Parameter] = {row.name: row for row in _ROWS}
-"""What can be asked, by name."""
+"""All parameters by name."""
 
 ASKED: Mapping[Place, tuple[str, ...]] = {
     "measurements": (
@@ -191,24 +190,24 @@ ASKED: Mapping[Place, tuple[str, ...]] = {
         *("tag", "level", *(name for name in PARAMETERS if name.startswith(COMPARED))),
     ),
 }
-"""What can be asked at each place; of measurements, any tag and `meta.<key>` besides."""
+"""The parameters of each place; measurements also accept any tag and `meta.<key>`."""
 
 OPTIONS: Mapping[Place, tuple[str, ...]] = {
     "measurements": (
         *("metric", "package", *VALUE_TAGS, "run", "version_tag", "job", "since", "until", "unit"),
         *("fields", "absent", "points"),
     ),
-    # There, `--level` is the mildest violation that counts.
+    # In the command, `--level` is the mildest level that makes it fail.
     "report": tuple(name for name in ASKED["report"] if name != "level"),
 }
-"""What the command of each place has an option for."""
+"""The options of the command of each place."""
 
 AGO: Mapping[Place, str] = {"measurements": "90d", "report": "24h"}
 """An example of how long ago."""
 
 
 def openapi_parameters(place: Place) -> list[dict[str, Any]]:
-    """Return the parameters of an address as OpenAPI has them."""
+    """Describe the parameters of a place for OpenAPI."""
     rows = [PARAMETERS[name] for name in ASKED[place]]
     if place == "measurements":
         rows += [replace(PARAMETERS[HEADLINE_TAGS[0]], name=tag) for tag in TAGS]

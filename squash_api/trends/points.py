@@ -1,8 +1,9 @@
-"""Which values of a metric a plot shows: as many as can be told apart, the extremes among them."""
+"""Chooses which values of a metric a plot shows, so that the extremes are among them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import Generic, TypeVar
 
 import orjson
 
@@ -13,38 +14,40 @@ from squash_api.trends.downsampling import Downsampler, Point
 
 TIME = "time"
 MOST_LINES = 21
-"""If there are more series, those of all detectors and places on the sky are shown together."""
+"""With more series, those of all detectors and places on the sky are shown together."""
 
 MOST_POINTS = 2000
-"""So many points are shown of the series that have a line, and as many of the rest."""
+"""At most this many points are shown of the series with a line, and as many of the rest."""
 
-# So many values of a series are kept in memory at most.
+# At most this many values of a series are kept in memory.
 _MOST_OF_A_SERIES = 20_000
-# Steps along an axis that is not the time.
+# Steps along an axis other than time.
 _STEPS = 2**60
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What values are shown over: `time`, or the name of a tag, a field or another metric."""
+    """The horizontal axis: `time`, or the name of a tag, a field or another metric."""
 
     name: str = TIME
     is_tag: bool = False
 
     @property
     def is_field(self) -> bool:
-        """Whether it is other metadata of the jobs."""
+        """Whether it is metadata that is not a tag."""
         return self.name.startswith(META_PREFIX)
 
     def place(self, row: TrendRow, tags: Mapping[str, str]) -> float | None:
-        """Return where a value is on the axis, or None if its job does not say."""
+        """Find where a value is on the axis; None if its job does not say."""
         if self.is_tag:
             return number_of(tags.get(self.name))
         return number_of(orjson.loads(row[4]).get(self.name) if self.is_field else row[4])
 
 
 def number_of(value: float | str | None) -> float | None:
-    """Return a number, or what a tag says as one; None if it is no finite number."""
+    """Read a number or a tag's text; None if it is not a finite number."""
     try:
         number = float(value) if value is not None else None
     except ValueError:
@@ -53,24 +56,31 @@ def number_of(value: float | str | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenLine:
-    """Points in the order of the axis, of one series or of several; of the rest, without tags."""
+class TrendLine(Generic[Item]):
+    """The values of one or several series, sorted by the axis; the rest has no tags."""
 
     tags: Combination
-    points: Sequence[Point]
+    values: Sequence[Item]
     series: int = 1
     is_rest: bool = False
 
 
 class TrendPoints:
-    """Takes in the values of a metric, and chooses what is shown of them.
+    """Collects the values of a metric, and chooses which to show.
 
     Parameters
     ----------
-    axis
-        What the values are shown over.
     tags
         The sets of tags of the values' jobs, by their ids in the record.
+
+    Attributes
+    ----------
+    xs
+        Where jobs are on the axis; empty if that is the time.
+    count
+        The number of values with a place on the axis.
+    outside
+        The number of values without one.
     """
 
     def __init__(self, axis: Axis, tags: Mapping[int, Mapping[str, str]]) -> None:
@@ -80,11 +90,8 @@ class TrendPoints:
         self._series: dict[Combination, list[tuple[int, float, int]]] = {}
         self._combinations: dict[int, Combination] = {}
         self.xs: dict[int, float] = {}
-        """Where jobs are on the axis; empty where that is the time."""
         self.count = 0
-        """How many values there are, those without a place left out."""
         self.outside = 0
-        """How many values have no place on the axis."""
 
     @property
     def common(self) -> Combination:
@@ -94,13 +101,13 @@ class TrendPoints:
         return tuple(item for item in next(iter(self._series), ()) if item in shared)
 
     def take(self, rows: Iterable[TrendRow]) -> None:
-        """Take in values."""
+        """Add values."""
         is_time = self._axis.name == TIME
         for row in rows:
             job_id, time_ns, tag_set_id, value, _ = row
             tags = self._tags.get(tag_set_id)
             if tags is None:
-                # Younger than the list of them.
+                # Newer than the list of sets.
                 continue
             if not is_time:
                 x = self._axis.place(row, tags)
@@ -119,14 +126,8 @@ class TrendPoints:
                 kept = _thinned(points, most=_MOST_OF_A_SERIES // 4)
                 self._series[key] = [(point.time_ns, point.value, point.job_id) for point in kept]
 
-    def choose(self, badness: Callable[[float], float]) -> list[ChosenLine]:
-        """Return what is shown, in the order of the tags.
-
-        Parameters
-        ----------
-        badness
-            Says of a value how bad it is; the worst have lines of their own.
-        """
+    def choose(self, badness: Callable[[float], float]) -> list[TrendLine[Point]]:
+        """Choose the lines, sorted by tags; the series with most `badness` have their own."""
         groups = self._groups()
         points = {
             name: [point for key in keys for point in self._series[key]]
@@ -135,7 +136,7 @@ class TrendPoints:
         ranked = sorted(points, key=lambda name: (-_worst(points[name], badness), name))
         own, rest = ranked[:MOST_LINES], ranked[MOST_LINES:]
         lines = [
-            ChosenLine(
+            TrendLine(
                 name,
                 self._fewer(points[name], most=max(2, MOST_POINTS // len(own))),
                 series=len(groups[name]),
@@ -146,11 +147,11 @@ class TrendPoints:
             others = [point for name in rest for point in points[name]]
             count = sum(len(groups[name]) for name in rest)
             chosen = self._fewer(others, most=MOST_POINTS)
-            lines.append(ChosenLine((), chosen, series=count, is_rest=True))
+            lines.append(TrendLine((), chosen, series=count, is_rest=True))
         return lines
 
     def _groups(self) -> dict[Combination, list[Combination]]:
-        """Return which series are shown together, by those of their tags that differ."""
+        """Group the series that are shown together, by those of their tags that differ."""
         shared = set(self.common)
         shown = HEADLINE_TAGS if len(self._series) > MOST_LINES else SERIES_TAGS
         groups: dict[Combination, list[Combination]] = {}
@@ -160,7 +161,7 @@ class TrendPoints:
         return groups
 
     def _fewer(self, points: Sequence[tuple[int, float, int]], *, most: int) -> list[Point]:
-        """Return at most so many points, in the order of the axis."""
+        """Keep at most `most` points, sorted by the axis."""
         if self._axis.name == TIME:
             return _thinned(points, most=most)
         times = {job_id: time_ns for time_ns, _, job_id in points}
@@ -168,11 +169,11 @@ class TrendPoints:
         return [Point(times[item.job_id], item.value, item.job_id) for item in kept]
 
     def _placed(self, points: Sequence[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
-        """Return points with whole numbers, in the order of the axis, in place of their times."""
+        """Replace the times of points by whole numbers in the order of the axis."""
         xs = [self.xs[job_id] for _, _, job_id in points]
         low, width = min(xs), max(xs) - min(xs)
         if not isfinite(width):
-            # Further apart than numbers can say: one after the other.
+            # Their distance overflows a float: use ranks instead.
             order = sorted(points, key=lambda point: self.xs[point[2]])
             return [(index, value, job_id) for index, (_, value, job_id) in enumerate(order)]
         return [
@@ -194,7 +195,7 @@ def _worst(points: Sequence[tuple[int, float, int]], badness: Callable[[float], 
 
 
 def _in_order(tags: Combination) -> list[tuple[str, bool, float, str]]:
-    """Order tags so that 9 comes before 10."""
+    """Sort key of tags by which 9 is before 10."""
     ordered = []
     for name, value in tags:
         number = number_of(value)

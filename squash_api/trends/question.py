@@ -1,11 +1,11 @@
-"""What is asked: which values, by what they are judged, and how they are given. Pure.
+"""Reads questions: which values, what judges them, and in which form they are wanted. Pure.
 
-Questions come as the query of an address, or as the options of a command; both are read here, by
-the table in `trends/parameters.py`.
+Questions come as the query of a URL or as the options of a command. Both are read by the table in
+`trends/parameters.py`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import inf
@@ -20,6 +20,7 @@ from squash_api.schema.names import (
     TAG_SOURCES,
     TEXT_SUFFIX,
     Schema,
+    split_metric_name,
 )
 from squash_api.schema.text import finite, tag_text
 from squash_api.trends.parameters import (
@@ -35,18 +36,19 @@ from squash_api.trends.parameters import (
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
 DEFAULT_DAYS = 7
-"""Without a run, a release or a time, a report is about so many days."""
+"""Without a run, a release or a time, a report is about this many days."""
 
 _DEFAULT_JSON = 100
 _MOST_ID = 2**63 - 1
 _DAY_NS = 86_400 * 10**9
 _DAY_LETTERS = len("2026-11-22")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
-# Of a report, whose page is a form.
+# For a report, whose page is a form.
 _MOST_TEXTS = 50
 _LONGEST = 1000
 _LONGEST_NAME = 40
-# Lone surrogates are how Python reads arguments that are not UTF-8.
+_CURSOR = re.compile(r"([0-9]{1,19})\.([0-9]{1,19})")
+# Python reads arguments that are not UTF-8 as lone surrogates.
 _UNTEXT = re.compile("[\0\ud800-\udfff]")
 
 Condition = Callable[[Mapping[str, str | float]], bool]
@@ -54,10 +56,7 @@ Condition = Callable[[Mapping[str, str | float]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page ended: the time (ns) of a job, and one of its metrics by its id in the record.
-
-    Jobs never share a time, and a metric keeps its id.
-    """
+    """Where a page ended: a job, by its unique time (ns), and one of its metrics, by its id."""
 
     time_ns: int
     metric_id: int
@@ -65,15 +64,15 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked for; what is empty or None makes no difference.
+    """What is asked for; a part that is empty or None excludes nothing.
 
-    Of several metrics, packages, runs, versions, jobs, or values of a tag any will do: a value is
-    asked for if it is of a listed metric or package, and each of the others holds. Both ends of the
-    time (ns) count. `conditions` are on the metadata by InfluxDB's names (`meta.airmass`).
+    A value must be of one of the `metrics` or `packages`, and match one entry of each other part
+    that is given. Both ends of the time (ns) are included. `conditions` are on the metadata by
+    InfluxDB's names (`meta.airmass`).
 
-    Values come in `unit`, or else in their metric's, with the metadata `fields`, possibly `*` for
-    all. With `has_absent`, values that were measured as null, NaN or infinite or were skipped come
-    as None; else they are left out. Without `limit` there is none.
+    Values come in `unit`, or else in their metric's, with the metadata `fields`, in which `*`
+    stands for all. With `has_absent`, values that are null, NaN, infinite or skipped come as None;
+    otherwise they are left out.
 
     A report is about metrics and specifications that have all `labels`, and judges by those of
     `level` or worse.
@@ -98,10 +97,16 @@ class Question:
     labels: tuple[str, ...] = ()
     level: str = LEVELS[0]
 
+    def has_metric(self, metric: str) -> bool:
+        """Whether a metric is asked for, by its name or its package."""
+        if not (self.metrics or self.packages):
+            return True
+        return metric in self.metrics or split_metric_name(metric)[0] in self.packages
+
 
 @dataclass(frozen=True, slots=True)
 class ReportQuestion:
-    """A report that is asked for: what it is about, and what to compare it with, if anything.
+    """What a report is about, and what to compare it with, if anything.
 
     `given` are the parameters as they came, without empty ones.
     """
@@ -114,48 +119,73 @@ class ReportQuestion:
 def read_question(
     parameters: Iterable[tuple[str, str]], *, schema: Schema, now_ns: int
 ) -> Question:
-    """Read what is asked of measurements: parameters, each a name and its text.
-
-    A name may come repeatedly.
+    """Read what is asked of measurements, from pairs of a name and a text; names may repeat.
 
     Raises
     ------
     InvalidInputError
-        Naming all parameters that there are not, and all texts that are wrong.
+        Naming all unknown parameters and wrong texts.
     """
     reader = _Reader(_by_name(parameters), schema=schema, now_ns=now_ns)
     question = reader.question()
     if reader.problems:
-        first = reader.problems[0].msg
-        end = "" if first.endswith("?") else "."
-        raise InvalidInputError(f"{first}{end}", detail=reader.problems[:100])
+        raise refusal(reader.problems)
     return question
 
 
 def read_report_question(parameters: Iterable[tuple[str, str]], *, now_ns: int) -> ReportQuestion:
-    """Read what a report is asked to be about; empty parameters are as if they were not given.
+    """Read what a report should be about; empty parameters are ignored.
 
-    Without a run, a release or a beginning it is about the last `DEFAULT_DAYS`.
+    Without a run, a release or a start it is about the last `DEFAULT_DAYS`.
 
     Raises
     ------
     InvalidInputError
-        Naming every parameter that is unknown, or wrong.
+        Naming all unknown parameters and wrong texts.
     """
     reader = _ReportReader(_by_name(parameters), now_ns=now_ns)
     about = reader.question()
     other = reader.other(about)
     if reader.problems:
-        raise InvalidInputError(f"{reader.problems[0].msg}.", detail=reader.problems)
+        raise refusal(reader.problems)
     given = {name: tuple(texts) for name, texts in reader.asked.items()}
     has_other = any(name.startswith(COMPARED) for name in given)
     return ReportQuestion(_bounded(about, now_ns), other if has_other else None, given)
 
 
-def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
-    """Return a date, or how long ago like `90d`, in ns since 1970; None if it is neither.
+def refusal(problems: Sequence[Detail]) -> InvalidInputError:
+    """Make the error that states the first problem, and lists at most 100."""
+    first = problems[0].msg
+    end = "" if first.endswith("?") else "."
+    return InvalidInputError(f"{first}{end}", detail=problems[:100])
 
-    With `is_end` a mere day is its last moment, else its first.
+
+def refuse_unknown(question: Question, known: Collection[str]) -> None:
+    """Refuse a question that names a metric or package that is not among the known metrics.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming all unknown metrics, or all unknown packages, and for each the nearest known one.
+    """
+    packages = {split_metric_name(name)[0] for name in known}
+    for noun, asked, names in (
+        ("metric", question.metrics, known),
+        ("package", question.packages, packages),
+    ):
+        problems = []
+        for name in sorted(set(asked).difference(names)):
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(Detail(("query", noun), f"There is no {noun} {name[:200]}{hint}"))
+        if problems:
+            raise refusal(problems)
+
+
+def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
+    """Read a date, or how long ago like `90d`, as ns since 1970; None if it is neither.
+
+    A day without a time means its first moment, or with `is_end` its last.
     """
     time_ns = parse_time_ns(text)
     if time_ns is not None:
@@ -168,27 +198,25 @@ def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
 
 
 def parse_cursor(text: str) -> Cursor | None:
-    """Return the cursor that `cursor_text` has written, or None if it is none."""
-    time_ns, _, metric_id = text.partition(".")
-    if not all(
-        part.isascii() and part.isdigit() and len(part) < 20 for part in (time_ns, metric_id)
-    ):
+    """Read the text of a cursor; None if `cursor_text` has not written it."""
+    match = _CURSOR.fullmatch(text)
+    if match is None:
         return None
-    cursor = Cursor(int(time_ns), int(metric_id))
+    cursor = Cursor(*map(int, match.groups()))
     return cursor if max(cursor.time_ns, cursor.metric_id) <= _MOST_ID else None
 
 
 def cursor_text(cursor: Cursor) -> str:
-    """Return a cursor as text."""
+    """Write a cursor."""
     return f"{cursor.time_ns}.{cursor.metric_id}"
 
 
 def column_of(tag: str) -> str:
-    """Return the parameter and column of a tag: its name, unless that is one of ours."""
+    """Name the parameter and column of a tag: as the tag, with a prefix if the name is taken."""
     return f"{TAG_PREFIX}{tag}" if tag in _TAKEN else tag
 
 
-# Names of parameters and columns that are no tags.
+# Names of parameters and columns that are not tags.
 _TAKEN = frozenset(
     {*ASKED["measurements"], "time", "time_ns", "value", "run_id", "run_url", "tags", "identifier"}
 )
@@ -202,9 +230,9 @@ def _by_name(parameters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _bounded(question: Question, now_ns: int) -> Question:
-    """Give a beginning to a report that has no other bound.
+    """Give a start to a report without another bound.
 
-    It has no end: the clocks of those who send jobs may be ahead.
+    It gets no end: clients' clocks may be ahead.
     """
     if question.runs or question.version_tags or question.since_ns is not None:
         return question
@@ -213,7 +241,10 @@ def _bounded(question: Question, now_ns: int) -> Question:
 
 
 class _Reader:
-    """Reads what is asked of measurements, and gathers what is wrong with it."""
+    """Reads what is asked of measurements, and collects the problems."""
+
+    # Whether a day as the end means all of it.
+    _has_whole_days = False
 
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
@@ -221,8 +252,8 @@ class _Reader:
         self._schema = schema
         self._now_ns = now_ns
         self._readers: Mapping[Kind, Callable[[Parameter], Any]] = {
-            "texts": self._texts,
-            "names": self._names,
+            "texts": lambda row: self._given(row.name),
+            "names": lambda row: self._kept(row.name),
             "ids": self._ids,
             "time": self._time,
             "text": self._one,
@@ -235,12 +266,15 @@ class _Reader:
         }
 
     def question(self) -> Question:
-        """Return the question; the order of reading is that in which problems are named."""
+        """Read the question; problems are reported in the order of reading."""
         self._check_names()
         parts = self._parts("fields", "points", "format", "limit", "after")
         is_paged = parts["limit"] is not None or parts["after"] is not None
         if parts["points"] is not None and is_paged:
-            self._refuse("points", "`points` gives all at once: it does not go with a page")
+            self._refuse(
+                "points",
+                "`points` does not go with `limit` or `after`",
+            )
         if parts["limit"] is None and parts["format"] == "json" and parts["points"] is None:
             parts["limit"] = _DEFAULT_JSON
         parts |= self._parts("since", "until")
@@ -259,7 +293,7 @@ class _Reader:
         return Question(**parts, **self._parts(*rest))
 
     def _parts(self, *names: str) -> dict[str, Any]:
-        """Return the parts of a question that these parameters give."""
+        """Read the parts of a question that these parameters give."""
         rows = [PARAMETERS[name] for name in names]
         return {row.gives: self._readers[row.kind](row) for row in rows if row.gives != "tags"}
 
@@ -272,9 +306,8 @@ class _Reader:
         known = [*own, *self._schema.tags, *aliases]
         for name, texts in self.asked.items():
             if name in own and not PARAMETERS[name].is_repeated and len(texts) > 1:
-                self._refuse(name, f"`{name}` can be given once only")
-            is_tag = self._tag_of(name) is not None
-            if name in own or is_tag or name.startswith(META_PREFIX):
+                self._refuse(name, f"`{name}` can be given only once")
+            if name in own or self._tag_of(name) or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
             near = get_close_matches(shown, known, n=1)
@@ -282,7 +315,7 @@ class _Reader:
             self._refuse(name, f"There is no parameter `{shown}`; {hint}")
 
     def _tag_of(self, name: str) -> str | None:
-        """Return the tag that a parameter names, itself or by one of its sources."""
+        """Find the tag that a parameter names, directly or by one of its sources."""
         if name in ASKED["measurements"]:
             return None
         if name.startswith(TAG_PREFIX):
@@ -307,14 +340,8 @@ class _Reader:
         return tuple(dict.fromkeys(texts))
 
     def _kept(self, name: str) -> tuple[str, ...]:
-        """Return texts as the record keeps them."""
+        """Read texts as the record keeps them."""
         return tuple(dict.fromkeys(tag_text(text) or "" for text in self._given(name)))
-
-    def _texts(self, row: Parameter) -> tuple[str, ...]:
-        return self._given(row.name)
-
-    def _names(self, row: Parameter) -> tuple[str, ...]:
-        return self._kept(row.name)
 
     def _one(self, row: Parameter) -> str | None:
         texts = self.asked.get(row.name)
@@ -324,23 +351,21 @@ class _Reader:
         texts = self._given(row.name)
         wrong = [text for text in texts if text and not (text.isascii() and text.isdigit())]
         for text in wrong:
-            self._refuse(row.name, f"{text[:100]!r} is no id of a job")
+            self._refuse(row.name, f"{text[:100]!r} is not a job id")
         if not texts or wrong:
             return None
-        # An id that no job can have is of no job.
+        # No job has an id this long.
         return tuple(int(text) for text in texts if text and len(text) < 19)
 
     def _time(self, row: Parameter) -> int | None:
         text = self._one(row)
         if text is None:
             return None
-        time_ns = parse_moment(text, now_ns=self._now_ns)
+        is_end = self._has_whole_days and row.gives == "until_ns"
+        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=is_end)
         if time_ns is None:
-            self._refuse(
-                row.name,
-                f"{text[:100]!r} is neither an ISO 8601 date, like 2026-11-22T12:00:00Z, nor how "
-                "long ago, like 90d or 12h",
-            )
+            examples = "2026-11-22, 2026-11-22T08:00Z, 90d or 12h"
+            self._refuse(row.name, f"{text[:100]!r} is not a time: write one like {examples}")
         return time_ns
 
     def _truth(self, row: Parameter) -> bool:
@@ -353,7 +378,7 @@ class _Reader:
         chosen = self._one(row) or row.choices[0]
         if chosen not in row.choices:
             choices = ", ".join(row.choices)
-            self._refuse(row.name, f"There is no {row.name} {chosen!r}: choose among {choices}")
+            self._refuse(row.name, f"{chosen!r} is not a {row.name}: choose one of {choices}")
         return chosen
 
     def _count(self, row: Parameter) -> int | None:
@@ -380,7 +405,7 @@ class _Reader:
         for name in names:
             if name != ALL_FIELDS and not name.startswith(META_PREFIX):
                 hint = f": write {META_PREFIX}{name[:100]}" if name else ""
-                self._refuse(row.name, f"{name[:100]!r} is no metadata{hint}")
+                self._refuse(row.name, f"{name[:100]!r} is not metadata{hint}")
         return tuple(dict.fromkeys(names))
 
     def _level(self, row: Parameter) -> str:
@@ -392,7 +417,7 @@ class _Reader:
 
     def _condition(self, name: str, texts: Sequence[str]) -> Condition:
         if name == META_PREFIX:
-            self._refuse(name, "`meta.` needs a key: write for instance meta.airmass")
+            self._refuse(name, "`meta.` needs a key, for example meta.airmass")
         self._given(name)
         ranges = [found for found in map(_range, texts) if found is not None]
         exact = {tag_text(text) for text in texts}
@@ -408,7 +433,9 @@ class _Reader:
 
 
 class _ReportReader(_Reader):
-    """Reads what a report is asked to be about; its page is a form, which sends empty texts."""
+    """Reads what a report should be about; its page is a form, which sends empty texts."""
+
+    _has_whole_days = True
 
     def __init__(self, asked: dict[str, list[str]], *, now_ns: int) -> None:
         super().__init__({}, schema=Schema(), now_ns=now_ns)
@@ -419,9 +446,15 @@ class _ReportReader(_Reader):
                 near = get_close_matches(name, ASKED["report"], n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
-            elif stripped:
+                continue
+            if stripped:
                 self.asked[name] = stripped
-                self._check(name, stripped)
+            if len(stripped) > 1 and not PARAMETERS[name].is_repeated:
+                self._refuse(name, f"'{name}' can be given only once")
+            if len(stripped) > _MOST_TEXTS:
+                self._refuse(name, f"'{name}' can be given at most {_MOST_TEXTS} times")
+            if any(len(text) > _LONGEST or _UNTEXT.search(text) for text in stripped):
+                self._refuse(name, f"'{name}' must have at most {_LONGEST} characters, and no NUL")
 
     def question(self) -> Question:
         names = [name for name in ASKED["report"] if not name.startswith(COMPARED)]
@@ -429,35 +462,20 @@ class _ReportReader(_Reader):
         return Question(**self._parts(*names), tags=tags)
 
     def other(self, about: Question) -> Question:
-        """Return what is compared with `about`: the same but for runs, releases and times."""
+        """Read what to compare with: as `about`, but for other runs, releases or times."""
         names = [name for name in ASKED["report"] if name.startswith(COMPARED)]
         return replace(about, **self._parts(*names))
 
-    def _check(self, name: str, texts: Sequence[str]) -> None:
-        if len(texts) > 1 and not PARAMETERS[name].is_repeated:
-            self._refuse(name, f"'{name}' can be given once")
-        if len(texts) > _MOST_TEXTS:
-            self._refuse(name, f"'{name}' can be given {_MOST_TEXTS} times")
-        if any(len(text) > _LONGEST or _UNTEXT.search(text) for text in texts):
-            self._refuse(name, f"'{name}' has {_LONGEST} characters at most, and no NUL")
-
     def _time(self, row: Parameter) -> int | None:
-        text = self._one(row)
-        if text is None:
-            return None
-        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=row.gives == "until_ns")
-        if time_ns is None:
-            self._refuse(
-                row.name,
-                f"'{text[:40]}' is no time: write one like 2026-11-22, 2026-11-22T08:00Z or 24h",
-            )
-        elif not 0 <= time_ns < 2**63:
-            self._refuse(row.name, f"'{text[:40]}' is before 1970, or far ahead")
+        time_ns = super()._time(row)
+        if time_ns is not None and not 0 <= time_ns < 2**63:
+            text = self.asked[row.name][0][:40]
+            self._refuse(row.name, f"'{text}' is before 1970, or too far ahead")
         return time_ns
 
 
 def _range(text: str) -> tuple[float, float] | None:
-    """Return the ends of what a text allows: a number, or two with `..` between, one may lack."""
+    """Read a range: a number, or two with `..` between them, of which one may be missing."""
     low, dots, high = text.partition("..")
     ends = (_number(low, -inf), _number(high, inf) if dots else _number(low, inf))
     if text in {"", ".."} or ends[0] is None or ends[1] is None:

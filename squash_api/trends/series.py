@@ -1,31 +1,35 @@
-"""Values of metrics over time, with what is known of their jobs: the answer to a question.
+"""Values of metrics over time, with their jobs' metadata: the answer to a question.
 
 For example::
 
     series = Series(reader, Question(metrics=("camera.Temperature",)))
-    for value in series.values(): ...
+    for value in values_of(series.jobs()): ...
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import compress
+from math import isfinite
 
+from squash_api.errors import Detail
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
-from squash_api.index.windows import MOST_JOBS, MOST_NS, Fields, MeasuredJob, Plan, Wanted
-from squash_api.record.metrics import MetricRow
+from squash_api.index.runs import NEWEST_NS
+from squash_api.index.windows import MOST_JOBS, Fields, MeasuredJob, Plan, Wanted
+from squash_api.record.metrics import KnownMetrics, MetricRow
 from squash_api.trends.downsampling import Downsampler
-from squash_api.trends.metric_units import MetricUnits
-from squash_api.trends.question import Cursor, Question
+from squash_api.trends.question import Cursor, Question, refusal, refuse_unknown
+from squash_api.verify.units import UnitError, canonical_unit, converter
 
 _FEWEST_JOBS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a metric, in `unit` (None if no value has brought one), and what its job said.
+    """A value of a metric in `unit` (None if the metric has none yet), and its job's metadata.
 
-    `fields` are the other metadata by InfluxDB's names, empty unless they were asked for.
+    `fields` are the metadata other than tags by InfluxDB's names, if they were asked for.
     """
 
     metric: str
@@ -42,9 +46,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class JobValues:
-    """Values of one job: each its metric, the unit, and the value.
+    """The values of one job, each with its metric and unit.
 
-    `job.values` are as the record holds them, by the metrics' ids, in the same order.
+    `job.values` holds the same values in the same order as in the record, by the metrics' ids.
     """
 
     job: MeasuredJob
@@ -53,39 +57,36 @@ class JobValues:
 
 
 class Series:
-    """The values that are asked for, in the order of time and then of the metrics' names.
+    """The values that are asked for, sorted by time and then by the metrics' names.
 
-    Values that were posted before this was made are among them. They are read in windows, each in
-    a transaction of its own: however many there are, memory and record stay free.
+    Values that were posted before this was made are included. They are read in windows, each in its
+    own transaction, so that any number of them neither fills the memory nor blocks the record.
 
     Parameters
     ----------
-    reader
-        Where the jobs are.
     question
-        Which values; in which format and how many, is for those who ask for them.
+        Which values; its format and limit are for the caller.
 
     Raises
     ------
     InvalidInputError
-        If there is no such metric or package, or a metric does not convert to the unit.
+        If a metric or package is unknown, or a metric does not convert to the unit.
     """
 
     def __init__(self, reader: Reader, question: Question) -> None:
         self._reader = reader
-        self._question = question
         self._metrics = MetricUnits(question.unit)
         self._span: tuple[int, int] | None = None
         self._read_ns = 0
         reader.catch_up()
         with reader.view() as view:
             self._metrics.take(view.metrics)
-            chosen = self._metrics.choose(question.metrics, question.packages)
-            wanted = self._wanted(chosen, through=view.ask(derived_through))
+            chosen = self._metrics.choose(question)
+            wanted = _wanted(question, chosen, through=view.ask(derived_through))
             self._plan = view.windows.plan(wanted)
 
     def progress(self) -> float:
-        """Return how much of the time has been read through, from 0 to 1."""
+        """Estimate how much of the time has been read, from 0 to 1."""
         if self._span is None:
             with self._reader.view() as view:
                 self._span = view.windows.span(self._plan)
@@ -95,14 +96,9 @@ class Series:
     def jobs(
         self, *, after: Cursor | None = None, limit: int | None = None
     ) -> Iterator[list[JobValues]]:
-        """Yield values by their jobs, some jobs at a time; a list may be empty.
+        """Yield values by their jobs, in lists of some jobs, which may be empty.
 
-        Parameters
-        ----------
-        after
-            Only values behind this one.
-        limit
-            At most so many values; fewer jobs are looked at than without it.
+        Only values after the cursor `after`, and at most `limit` of them.
         """
         size = MOST_JOBS
         if limit is not None:
@@ -111,7 +107,7 @@ class Series:
         left = limit
         while True:
             found, at_ns = self._window(self._plan, at_ns, size)
-            self._read_ns = MOST_NS if at_ns is None else at_ns
+            self._read_ns = NEWEST_NS if at_ns is None else at_ns
             if after is not None and found:
                 found, after = self._behind(found, after), None
             if left is not None:
@@ -121,12 +117,8 @@ class Series:
                 return
             size = min(2 * size, MOST_JOBS)
 
-    def values(self) -> Iterator[Value]:
-        """Yield all values."""
-        return values_of(self.jobs())
-
     def page(self, *, after: Cursor | None, limit: int) -> tuple[list[Value], Cursor | None]:
-        """Return at most `limit` values behind a cursor, and the cursor of the page behind them."""
+        """Read at most `limit` values after a cursor, and the cursor of the next page."""
         found: list[Value] = []
         cursors: list[Cursor] = []
         for jobs in self.jobs(after=after, limit=limit + 1):
@@ -139,9 +131,9 @@ class Series:
         return found[:limit], cursors[limit - 1] if len(found) > limit else None
 
     def downsampled_jobs(self, points: int) -> Iterator[list[JobValues]]:
-        """Yield the jobs of at most so many values of each metric and set of tags.
+        """Yield at most `points` values of each metric and set of tags, with the extremes.
 
-        The extremes are among the values; some jobs come at a time, with those values alone.
+        They come as lists of some jobs that have only these values.
         """
         chosen = Downsampler[tuple[int, int]](points)
         for jobs in self.jobs():
@@ -166,7 +158,7 @@ class Series:
             ]
 
     def field_names(self) -> list[str]:
-        """Return the names of all other metadata that the jobs that are asked for may have."""
+        """List the names of metadata other than tags that the jobs may have."""
         names: set[str] = set()
         at_ns: int | None = -1
         while at_ns is not None:
@@ -192,25 +184,8 @@ class Series:
 
         return self._reader.settled(read)
 
-    def _wanted(self, chosen: Sequence[MetricRow], *, through: int) -> Wanted:
-        question = self._question
-        conditions = question.conditions
-        return Wanted(
-            metric_ids=[row.metric_id for row in chosen],
-            tags=question.tags,
-            run_ids=question.runs,
-            version_tags=question.version_tags,
-            job_ids=question.jobs,
-            since_ns=question.since_ns,
-            until_ns=question.until_ns,
-            through=through,
-            suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
-            has_fields=bool(question.fields),
-            has_absent=question.has_absent,
-        )
-
     def _behind(self, jobs: Sequence[JobValues], after: Cursor) -> list[JobValues]:
-        """Leave out what an earlier page has shown of the first job."""
+        """Leave out values of the first job that an earlier page has shown."""
         if jobs[0].job.time_ns != after.time_ns:
             return list(jobs)
         rank = self._plan.rank
@@ -229,14 +204,31 @@ def values_of(lists: Iterable[Sequence[JobValues]]) -> Iterator[Value]:
                 yield Value(metric, value, unit, *shared, job.fields)
 
 
+def _wanted(question: Question, chosen: Sequence[MetricRow], *, through: int) -> Wanted:
+    conditions = question.conditions
+    return Wanted(
+        metric_ids=[row.metric_id for row in chosen],
+        tags=question.tags,
+        run_ids=question.runs,
+        version_tags=question.version_tags,
+        job_ids=question.jobs,
+        since_ns=question.since_ns,
+        until_ns=question.until_ns,
+        through=through,
+        suits=(lambda fields: all(test(fields) for test in conditions)) if conditions else None,
+        has_fields=bool(question.fields),
+        has_absent=question.has_absent,
+    )
+
+
 def _only(item: JobValues, chosen: Sequence[bool]) -> JobValues:
-    """Return only those values that are chosen."""
+    """Keep only the chosen values of a job."""
     job = replace(item.job, values=list(compress(item.job.values, chosen)))
     return JobValues(job, item.tags, list(compress(item.values, chosen)))
 
 
 def _first(jobs: Sequence[JobValues], count: int) -> tuple[list[JobValues], int]:
-    """Return the first so many values, and how many there is room for behind them."""
+    """Keep the first `count` values; also gives how many more there is room for."""
     found: list[JobValues] = []
     for item in jobs:
         if count == 0:
@@ -245,3 +237,76 @@ def _first(jobs: Sequence[JobValues], count: int) -> tuple[list[JobValues], int]
         found.append(item if room == len(item.values) else _only(item, [True] * room))
         count -= room
     return found, count
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    row: MetricRow
+    unit: str | None
+    convert: Callable[[float], float] | None
+
+
+class MetricUnits:
+    """Metrics whose values are shown in `unit`, or if that is None each in its own."""
+
+    def __init__(self, unit: str | None) -> None:
+        self._unit = unit
+        self._known: KnownMetrics | None = None
+        self._metrics: dict[int, _Metric] = {}
+
+    def take(self, known: KnownMetrics) -> None:
+        """Use the metrics of the state of the record that values are read from."""
+        if known is not self._known:
+            self._known = known
+            self._metrics = {number: self._with_unit(row) for number, row in known.by_id.items()}
+
+    def shown(self, metric_id: int, value: float | None) -> tuple[str, str | None, float | None]:
+        """Convert a value: gives the metric's name, the unit, and the value in that unit.
+
+        The value is None if it has no equivalent, such as the logarithm of a negative number.
+        """
+        metric = self._metrics[metric_id]
+        if metric.convert is not None and value is not None:
+            converted = metric.convert(value)
+            value = converted if isfinite(converted) else None
+        return metric.row.name, metric.unit, value
+
+    def choose(self, question: Question) -> list[MetricRow]:
+        """List the metrics that a question asks for, sorted by name.
+
+        Raises
+        ------
+        InvalidInputError
+            If a metric or package is unknown, or a metric does not convert to the unit.
+        """
+        rows = {item.row.name: item.row for item in self._metrics.values()}
+        refuse_unknown(question, rows)
+        chosen = [row for name, row in sorted(rows.items()) if question.has_metric(name)]
+        self._refuse_unit(chosen)
+        return chosen
+
+    def _with_unit(self, row: MetricRow) -> _Metric:
+        convert = None
+        if self._unit is not None and row.unit is not None:
+            with suppress(UnitError):
+                convert = converter(row.unit, self._unit)
+        if self._unit is None or convert is None:
+            return _Metric(row, row.unit, None)
+        return _Metric(row, canonical_unit(self._unit), convert)
+
+    def _refuse_unit(self, chosen: Sequence[MetricRow]) -> None:
+        if self._unit is None:
+            return
+        try:
+            canonical_unit(self._unit)
+        except UnitError as error:
+            raise refusal([Detail(("query", "unit"), str(error))]) from None
+        problems = [
+            f"The metric {row.name} is in '{row.unit}', which does not convert to '{self._unit}'"
+            if row.unit is not None
+            else f"The metric {row.name} has no unit yet"
+            for row in chosen
+            if self._metrics[row.metric_id].convert is None
+        ]
+        if problems:
+            raise refusal([Detail(("query", "unit"), problem) for problem in problems])

@@ -1,7 +1,4 @@
-"""How a metric has gone: its values by series, judged by the specifications in force.
-
-A series is a combination of the tags by which alerts are told apart.
-"""
+"""The trend of a metric: its values by series, judged by the specifications in force."""
 
 import threading
 from collections import OrderedDict
@@ -19,16 +16,17 @@ from squash_api.index.values import LastValue, TrendRow
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.standings.standing import Combination
-from squash_api.trends.points import TIME, Axis, ChosenLine, TrendPoints, number_of
+from squash_api.trends.downsampling import Point
+from squash_api.trends.points import TIME, Axis, TrendLine, TrendPoints, number_of
 
 _MOST_METRICS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which values of a metric to show: of jobs with these tags, since a time (ns), over an axis.
+    """Which values of a metric to show: those of jobs with these tags, since a time (ns).
 
-    The axis `x` is `time`, the name of a tag or field with numbers, or that of another metric.
+    The axis `x` is `time`, or the name of a tag or field with numbers, or of another metric.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +38,7 @@ class Asked:
 class Judged:
     """A value, its place on the axis (None: its time), its job, and the limits that it breaks.
 
-    It is limited if any limit applies to it.
+    `is_limited` says whether any limit applies to it.
     """
 
     value: float
@@ -52,30 +50,20 @@ class Judged:
 
     @property
     def severity(self) -> int:
-        """How bad it is, 0 to 3."""
+        """Severity of the worst broken limit, 1 to 3; 0 if none is broken."""
         return max((limit.severity for limit in self.broken), default=0)
 
 
 @dataclass(frozen=True, slots=True)
-class TrendLine:
-    """Values in the order of the axis, of one series or of several; of the rest, without tags."""
-
-    tags: Combination
-    values: Sequence[Judged]
-    series: int = 1
-    is_rest: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Trend:
-    """What was found: `count` values, and `outside` more that have no place on the axis.
+    """The `count` values that were found, and `outside` more without a place on the axis.
 
-    `common` are the tags that all series have, `lines` those in which they differ. `limits` are
-    those that apply to any of the values, each with whether it applies to all.
+    `common` holds the tags that all series share. `limits` holds the limits that apply to any of
+    the values, each with whether it applies to all.
     """
 
     common: Combination
-    lines: Sequence[TrendLine]
+    lines: Sequence[TrendLine[Judged]]
     limits: Sequence[tuple[Limit, bool]]
     count: int
     outside: int
@@ -83,22 +71,14 @@ class Trend:
 
 @dataclass(slots=True)
 class _Sets:
-    """The sets of tags with which a metric was measured, in the jobs up to an id."""
+    """The sets of tags of a metric in the jobs up to the id `through`."""
 
     through: int = 0
     tags: dict[int, Tags] = field(default_factory=dict)
 
 
 class Trends:
-    """Reads how metrics have gone. Safe to use from many threads.
-
-    Parameters
-    ----------
-    reader
-        Where the jobs are.
-    definitions
-        The specifications in force.
-    """
+    """Reads the trends of metrics. Safe to use from many threads."""
 
     def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
         self._reader = reader
@@ -107,12 +87,12 @@ class Trends:
         self._sets: OrderedDict[str, _Sets] = OrderedDict()
 
     def unit(self, metric: str) -> str | None:
-        """Return the unit of a metric that is declared or was measured; None if it has none yet.
+        """Look up the unit of a metric that is declared or was measured; None if it has none yet.
 
         Raises
         ------
         NotFoundError
-            If there is no such metric.
+            If the metric is unknown.
         """
         self._reader.catch_up()
         self._reader.metrics.refresh()
@@ -122,7 +102,7 @@ class Trends:
         return known.unit
 
     def limits(self, metric: str) -> list[Limit]:
-        """Return all limits of a metric, the worst first."""
+        """List all limits of a metric, worst first."""
         return limits_of(
             self._definitions.at(None).by_metric.get(metric, ()),
             unit=self.unit(metric),
@@ -130,34 +110,31 @@ class Trends:
         )
 
     def newest_job(self, metric: str) -> int:
-        """Return the job that has brought the newest value of a metric; 0 if none has."""
+        """Find the job with the newest value of a metric; 0 if there is none."""
         self._reader.catch_up()
         with self._reader.view() as view:
             found = _last(view, metric, None, limit=1)
         return found[0].job_id if found else 0
 
     def read(self, metric: str, asked: Asked) -> Trend:
-        """Return the values of a metric by series, as many as a plot can show.
+        """Read the values of a metric by series, as many as a plot can show.
 
         Raises
         ------
         NotFoundError
-            If there is no such metric.
+            If the metric is unknown.
         """
         judge = LimitJudge(self.limits(metric))
         axis = Axis(asked.x, is_tag=asked.x in self._reader.metrics.schema.tags)
         sets = self._sets_of(metric)
 
-        def find(view: View) -> tuple[TrendPoints, list[ChosenLine], dict[int, _JobOf]]:
+        def find(view: View) -> tuple[TrendPoints, list[TrendLine[Point]], dict[int, _JobOf]]:
             found = TrendPoints(axis, sets)
             for rows in _rows(view, metric, asked, axis, sets):
                 found.take(rows)
             chosen = found.choose(judge.badness)
-            return (
-                found,
-                chosen,
-                _jobs_of(view, [point.job_id for line in chosen for point in line.points]),
-            )
+            job_ids = [point.job_id for line in chosen for point in line.values]
+            return found, chosen, _jobs_of(view, job_ids)
 
         found, chosen, known = self._reader.settled(find)
         lines = [
@@ -165,8 +142,8 @@ class Trends:
                 line.tags,
                 [
                     _judged(judge, point.value, found.xs.get(point.job_id), known[point.job_id])
-                    for point in line.points
-                    # Jobs may have been deleted meanwhile.
+                    for point in line.values
+                    # A job may have been deleted meanwhile.
                     if point.job_id in known
                 ],
                 line.series,
@@ -177,13 +154,7 @@ class Trends:
         return Trend(found.common, lines, judge.applied(), found.count, found.outside)
 
     def last(self, metric: str, tags: Mapping[str, str], *, limit: int) -> list[Judged]:
-        """Return the values of a metric that were received last, the newest first.
-
-        Parameters
-        ----------
-        tags
-            Only values of jobs with these tags.
-        """
+        """Read the values that jobs with these tags brought last, newest first."""
         judge = LimitJudge(self.limits(metric))
         matching = _matching(self._sets_of(metric), tags)
 
@@ -199,7 +170,7 @@ class Trends:
         ]
 
     def choices(self, metric: str) -> dict[str, list[str]]:
-        """Return the values of each tag with which a metric was measured."""
+        """List the values of each tag with which a metric was measured."""
         found: dict[str, set[str]] = {}
         for tags in self._sets_of(metric).values():
             for name, value in tags.items():
@@ -207,9 +178,9 @@ class Trends:
         return {name: sorted(values) for name, values in found.items()}
 
     def axes(self, metric: str, values: Sequence[Judged]) -> tuple[list[str], list[str]]:
-        """Return what has numbers that a metric can be shown over: metadata, and other metrics.
+        """List the metadata and the other metrics that a metric can be shown over.
 
-        Both are of the jobs of these values, the metrics of the first one.
+        The metadata are numbers of these values' jobs; the metrics are those of the first job.
         """
         numbers: set[str] = set()
         for item in values:
@@ -230,7 +201,7 @@ class Trends:
         )
 
     def _sets_of(self, metric: str) -> Mapping[int, Tags]:
-        """Return the sets of tags with which a metric was measured; only new jobs are asked for."""
+        """Look up the sets of tags with which a metric was measured, reading only new jobs."""
         self._reader.catch_up()
         with self._lock, self._reader.view() as view:
             known = self._sets.setdefault(metric, _Sets())
@@ -241,7 +212,7 @@ class Trends:
             row = view.metrics.by_name.get(metric)
             if through > known.through and row is not None:
                 found = view.values.tag_sets(row.metric_id, after=known.through, through=through)
-                # Another object, so that who has the one before can go on reading it.
+                # A new object, so that callers can go on reading the previous one.
                 new = view.contexts.tags(found - known.tags.keys())
                 known.tags = {**known.tags, **new}
                 known.through = through
@@ -269,14 +240,14 @@ def _last(view: View, metric: str, sets: Collection[int] | None, *, limit: int) 
     return [] if row is None else view.values.last(row.metric_id, tag_sets=sets, limit=limit)
 
 
-# A job, and what has changed in the code before it.
+# A job, and what has changed in the code since the previous run.
 _JobOf = tuple[JobContext, CodeChanges | None]
 
 
 def _jobs_of(view: View, job_ids: Sequence[int]) -> dict[int, _JobOf]:
     view.require_settled(job_ids)
     contexts = view.contexts.of(job_ids)
-    changes = view.changes_since_run_before(contexts)
+    changes = view.changes_since_previous_run(contexts)
     return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
 
 

@@ -60,9 +60,9 @@ def test_a_name_that_can_be_had_stays_as_it_is(name: str) -> None:
     [
         ("", "empty"),
         ("é" * (MAX_NAME + 1), "longer than 128 characters"),
-        (" mole", "blank"),
-        ("mole ", "blank"),
-        ("\u00a0mole", "blank"),
+        (" mole", "space"),
+        ("mole ", "space"),
+        ("\u00a0mole", "space"),
         ("mo\nle", "printed"),
         ("mo\u200ble", "printed"),
         ("mo\0le", "NUL"),

@@ -247,7 +247,7 @@ def test_without_a_header_authorization_is_required(header: str | None) -> None:
         ("JWT a b", "Token contains spaces"),
         ("Basic ###", "Basic credentials are not base64"),
         ("Basic é", "Basic credentials are not base64"),
-        (basic("mole"), "Basic credentials hold no password"),
+        (basic("mole"), "Basic credentials contain no password"),
     ],
 )
 def test_a_header_of_the_wrong_form_says_why(header: str, description: str) -> None:

@@ -112,8 +112,8 @@ def test_without_yaml_in_the_record_the_setting_says_what_is_old(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Past(tmp_path, YEAR_2026_NS) as past:
-        past.definitions.post_metrics([metric("p.a")], ADA)
-        past.definitions.post_specs([spec("p.a.design")], ADA)
+        past.definitions.post("metric", [metric("p.a")], ADA)
+        past.definitions.post("spec", [spec("p.a.design")], ADA)
         past.write("set", SPECS)
         past.write("new", PROPOSED)
     set_environment(monkeypatch, tmp_path)

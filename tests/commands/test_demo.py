@@ -156,7 +156,7 @@ def test_an_influxdb_that_refuses_makes_the_demo_fail(
         SQUASH_INFLUX_DATABASE=influx_target.database,
     )
     assert result.returncode == 1
-    assert "InfluxDB refused 18 points for good" in result.stderr
+    assert "InfluxDB permanently refused 18 points" in result.stderr
 
 
 def test_while_it_stays_up_the_private_influxdb_can_be_asked_as_printed(

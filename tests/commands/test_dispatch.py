@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from squash_api.commands.dispatch import _SIGNS_OF_CI, Changes, dispatch, environment_of, is_ci
+from squash_api.commands.dispatch import _SIGNS_OF_CI, dispatch, environment_of, is_ci, with_changes
 from tests.support.fake_service import FakeService, reply_json
 from tests.support.http_server import HttpServer
 
@@ -71,7 +71,7 @@ def test_a_job_that_was_there_already_is_said_to_be(
     tmp_path: Path, service: FakeService, url: str
 ) -> None:
     service.answers["/job"] = [httpx.Response(200, json=reply_json(7))]
-    assert "job 7, which the service had already" in run(url, write_job(tmp_path)).stdout
+    assert "job 7, which the service already had" in run(url, write_job(tmp_path)).stdout
 
 
 def test_what_was_left_out_is_printed_with_its_reason(
@@ -87,7 +87,7 @@ def test_what_was_left_out_is_printed_with_its_reason(
     assert run(url, write_job(tmp_path)).stdout.splitlines()[1:] == [
         "  absent (null, NaN or infinite): p.a, p.b",
         "  skipped p.c: unit 'kg' does not convert",
-        "  undeclared, stored all the same: p.d",
+        "  undeclared, but stored: p.d",
         "  note: no env.date",
     ]
 
@@ -152,13 +152,13 @@ def test_the_date_goes_with_the_environment_in_utc(
 
 
 def test_without_environment_the_date_goes_with_the_metadata() -> None:
-    changed = Changes(date="2026-03-01T12:00:00+00:00").apply(JOB)
+    changed = with_changes(JOB, date="2026-03-01T12:00:00+00:00")
     assert changed["meta"] == {"filter_name": "r", "date": "2026-03-01T12:00:00+00:00"}
 
 
 def test_changes_leave_the_document_as_it_is() -> None:
     before = json.dumps(JOB)
-    Changes(env={"env_name": "local"}, date="x", ignore_blobs=True).apply(JOB)
+    with_changes(JOB, env={"env_name": "local"}, date="x", ignore_blobs=True)
     assert json.dumps(JOB) == before
 
 

@@ -11,8 +11,7 @@ import pytest
 from pyarrow.parquet import read_table
 from structlog.testing import capture_logs
 
-from squash_api.index.derived import waiting_for_rederivation
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags, waiting_for_rederivation
 from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.http_server import HttpServer
@@ -157,7 +156,7 @@ def test_pages_of_json_are_joined(
     [
         (["--metric", "p.z"], "There is no metric p.z"),
         (["--unit", "mag"], "does not convert to 'mag'"),
-        (["--since", "yesterday"], "neither an ISO 8601 date"),
+        (["--since", "yesterday"], "is not a time"),
         (["--tag", "filtre=r"], "did you mean `filter`?"),
         (["--points", "1"], "`points` must be a whole number"),
     ],

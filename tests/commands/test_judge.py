@@ -67,7 +67,7 @@ def test_a_value_just_above_its_limit_is_shown_with_all_digits(tmp_path: Path) -
 
 def test_the_verdicts_are_counted_below_the_table(tmp_path: Path) -> None:
     assert run(tmp_path, AM1=12, PA1=None).stdout.splitlines()[-1] == (
-        "1 passed, 2 failed, 1 not measured; 1 violations of level WARNING or worse"
+        "1 passed, 2 failed, 1 not measured; 1 broken limits of level WARNING or worse"
     )
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import ensure_targets, mark_sent, mark_taken, pending_redeliveries
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -107,7 +107,7 @@ def test_without_waiting_it_is_left_to_the_service(
         (["--job", "9"], "does not exist"),
         (["--target", "other"], "There is no target other; there are: default."),
         (["--since", "yesterday"], "'yesterday' is not an ISO 8601 date"),
-        (["--job", "1", "--since", "1970-01-01"], "--job does not go with --since"),
+        (["--job", "1", "--since", "1970-01-01"], "either --job, or --since"),
         (["--into-empty", "--job", "1"], "--into-empty refills every target"),
         (["--into-empty", "--target", "default"], "--into-empty refills every target"),
     ],

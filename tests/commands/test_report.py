@@ -7,7 +7,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags
 from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.definitions import metric, spec
@@ -142,7 +142,7 @@ def test_a_record_that_is_not_there_is_not_made(
 
 def test_every_wrong_option_is_named(run: Run) -> None:
     outcome = report(run, "--since", "x", "--compare-until", "y")
-    assert ("'x' is no time" in outcome.err, "'y' is no time" in outcome.err) == (True, True)
+    assert ("'x' is not a time" in outcome.err, "'y' is not a time" in outcome.err) == (True, True)
 
 
 @pytest.mark.parametrize("ending", ["md", "xml", "html"])

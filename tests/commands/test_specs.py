@@ -124,8 +124,8 @@ def test_one_specification_is_shown_with_its_place_and_bases(tmp_path: Path) -> 
         "  level       CRITICAL",
         "  tags        minimum, night",
         "  applies to  every job",
-        "  alert       as by default",
-        "  expect      as by default",
+        "  alert       default",
+        "  expect      default",
         "  written in  demo/specs/validate/limits.yaml:6",
         "  built on    validate:limits#limit",
     ]

@@ -16,8 +16,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path)
     monkeypatch.setenv("SQUASH_DATABASE_URL", made.settings.database_url)
     monkeypatch.chdir(tmp_path)
-    made.definitions.post_metrics([metric("p.a", tags=["x"]), metric("q.b", "")], ADA)
-    made.definitions.post_specs(
+    made.definitions.post("metric", [metric("p.a", tags=["x"]), metric("q.b", "")], ADA)
+    made.definitions.post(
+        "spec",
         [
             spec("p.a.design", metadata_query={"filter_name": "r"}, tags=["design"]),
             spec("q.b.minimum", unit=""),
@@ -44,8 +45,8 @@ def test_an_export_loads_as_the_same_definitions(world: World) -> None:
     assert run("out").exit_code == 0
     package = load_metrics_package(Path("out"))
     assert package.problems == ()
-    assert package.metrics == world.definitions.metrics_in_force(None)
-    in_force = world.definitions.specifications_in_force(None)
+    assert package.metrics == world.definitions.in_force.at(None).declared
+    in_force = world.definitions.in_force.at(None).by_metric
     assert package.specifications == {
         item.name: item for items in in_force.values() for item in items
     }
@@ -109,14 +110,14 @@ def test_a_file_in_the_way_stops_the_export() -> None:
 
 def test_a_file_in_the_way_is_overwritten_on_demand(world: World) -> None:
     run("out")
-    world.definitions.put_spec("p.a.design", spec(value=9.0), ADA)
+    world.definitions.put("spec", "p.a.design", spec(value=9.0), ADA)
     assert run("out", "--force").exit_code == 0
     package = load_metrics_package(Path("out"))
     assert package.specifications["p.a.design"].criterion.numbers == (9.0,)
 
 
 def test_a_specification_without_its_metric_is_left_out_and_named(world: World) -> None:
-    world.definitions.delete_metric("q.b", ADA)
+    world.definitions.delete("metric", "q.b", ADA)
     result = run("out")
     assert "q.b.minimum" in result.stderr
     assert names("out") == (["p.a"], ["p.a.design"])

@@ -4,10 +4,8 @@ import pytest
 import typer
 
 from squash_api.commands.terminal import (
-    add_row,
     advancing,
     fail,
-    make_table,
     print_error,
     print_json,
     print_table,
@@ -32,16 +30,12 @@ def test_json_is_printed_for_scripts(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_table_in_a_file_is_not_folded(capsys: pytest.CaptureFixture[str]) -> None:
-    table = make_table("name")
-    add_row(table, "x" * 300)
-    print_table(table)
+    print_table(["name"], [["x" * 300]])
     assert "x" * 300 in capsys.readouterr().out
 
 
 def test_square_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> None:
-    table = make_table("name")
-    add_row(table, "[red]a[/red]")
-    print_table(table)
+    print_table(["name"], [["[red]a[/red]"]])
     assert "[red]a[/red]" in capsys.readouterr().out
 
 

@@ -22,51 +22,51 @@ def definitions(world: World) -> Definitions:
 
 @pytest.fixture
 def declared(definitions: Definitions) -> Definitions:
-    definitions.post_metrics([metric("p.a", "mmag"), metric("p.b", "")], ADA)
+    definitions.post("metric", [metric("p.a", "mmag"), metric("p.b", "")], ADA)
     return definitions
 
 
 def test_a_posted_specification_is_in_force(declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(unit="mag", tags=["design"]), ADA)
-    content = declared.get_spec("p.a.design").content
+    declared.post_one("spec", "p.a.design", spec(unit="mag", tags=["design"]), ADA)
+    content = declared.get("spec", "p.a.design").content
     assert (content.metric, content.criterion) == ("p.a", Threshold(5.0, "mag", "<"))
 
 
 def test_a_specification_of_an_undeclared_metric_is_not_found(declared: Definitions) -> None:
     with pytest.raises(NotFoundError, match=r"p\.z"):
-        declared.post_spec("p.z.design", spec("p.z.design"), ADA)
+        declared.post_one("spec", "p.z.design", spec("p.z.design"), ADA)
 
 
 def test_the_identical_specification_again_stores_nothing(declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(), ADA)
-    assert declared.post_spec("p.a.design", spec(), BOB).unchanged == 1
+    declared.post_one("spec", "p.a.design", spec(), ADA)
+    assert declared.post_one("spec", "p.a.design", spec(), BOB).unchanged == 1
 
 
 def test_a_query_for_true_is_another_than_one_for_1(declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(metadata_query={"flag": 1}), ADA)
+    declared.post_one("spec", "p.a.design", spec(metadata_query={"flag": 1}), ADA)
     with pytest.raises(NameTakenError):
-        declared.post_spec("p.a.design", spec(metadata_query={"flag": True}), ADA)
+        declared.post_one("spec", "p.a.design", spec(metadata_query={"flag": True}), ADA)
 
 
 def test_putting_a_specification_replaces_it(declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(tags=["design"]), ADA)
-    declared.put_spec("p.a.design", spec(value=7.0), ADA)
-    content = declared.get_spec("p.a.design").content
+    declared.post_one("spec", "p.a.design", spec(tags=["design"]), ADA)
+    declared.put("spec", "p.a.design", spec(value=7.0), ADA)
+    content = declared.get("spec", "p.a.design").content
     assert (content.criterion.numbers, content.tags) == ((7.0,), ())
 
 
 def test_another_user_may_not_put_a_specification(declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(), ADA)
+    declared.post_one("spec", "p.a.design", spec(), ADA)
     with pytest.raises(ForbiddenError):
-        declared.put_spec("p.a.design", spec(value=7.0), BOB)
+        declared.put("spec", "p.a.design", spec(value=7.0), BOB)
 
 
 def test_a_deleted_specification_is_gone(declared: Definitions) -> None:
-    declared.post_spec("p.a.design", spec(), ADA)
-    declared.delete_spec("p.a.design", ADA)
+    declared.post_one("spec", "p.a.design", spec(), ADA)
+    declared.delete("spec", "p.a.design", ADA)
     with pytest.raises(NotFoundError):
-        declared.get_spec("p.a.design")
-    assert "p.a" not in declared.specifications_in_force(None)
+        declared.get("spec", "p.a.design")
+    assert "p.a" not in declared.in_force.at(None).by_metric
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,6 @@ def test_specifications_are_listed_by_what_is_asked(
         spec("p.b.hsc", unit="", metadata_query={"dataset_name": "HSC RC2"}, tags=["design"]),
         spec("p.a.hsc_r", metadata_query={"dataset_name": "HSC RC2", "filter_name": "r"}),
     ]
-    declared.post_specs(documents, ADA)
+    declared.post("spec", documents, ADA)
     found = declared.list_specs(limit=10, **wanted)
     assert [item.content.name for item in found] == names

@@ -18,33 +18,33 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_reports_find_what_was_in_force_at_a_revision(world: World) -> None:
     definitions = world.definitions
-    definitions.post_metric("p.a", metric(), ADA)
-    definitions.post_spec("p.a.design", spec(value=5.0), ADA)
+    definitions.post_one("metric", "p.a", metric(), ADA)
+    definitions.post_one("spec", "p.a.design", spec(value=5.0), ADA)
     before = world.revision
-    definitions.put_spec("p.a.design", spec(value=7.0), ADA)
-    definitions.put_metric("p.a", metric(unit="mag"), ADA)
-    then, now = (definitions.specifications_in_force(revision) for revision in (before, None))
+    definitions.put("spec", "p.a.design", spec(value=7.0), ADA)
+    definitions.put("metric", "p.a", metric(unit="mag"), ADA)
+    then, now = (definitions.in_force.at(revision).by_metric for revision in (before, None))
     assert (then["p.a"][0].criterion.numbers, now["p.a"][0].criterion.numbers) == ((5.0,), (7.0,))
-    assert definitions.metrics_in_force(before)["p.a"].unit == "mmag"
-    assert definitions.metrics_in_force(None)["p.a"].unit == "mag"
+    assert definitions.in_force.at(before).declared["p.a"].unit == "mmag"
+    assert definitions.in_force.at(None).declared["p.a"].unit == "mag"
 
 
 def test_many_revisions_are_told_apart(world: World) -> None:
     definitions = world.definitions
-    definitions.post_metric("p.a", metric(), ADA)
-    definitions.post_spec("p.a.design", spec(value=0.0), ADA)
+    definitions.post_one("metric", "p.a", metric(), ADA)
+    definitions.post_one("spec", "p.a.design", spec(value=0.0), ADA)
     first = world.revision
     for value in range(1, 40):
-        definitions.put_spec("p.a.design", spec(value=value), ADA)
+        definitions.put("spec", "p.a.design", spec(value=value), ADA)
     found = [
-        definitions.specifications_in_force(first + value)["p.a"][0].criterion.numbers[0]
+        definitions.in_force.at(first + value).by_metric["p.a"][0].criterion.numbers[0]
         for value in range(40)
     ]
     assert found == [*range(40)]
 
 
 def test_nothing_was_in_force_before_the_first_definition(world: World) -> None:
-    world.definitions.post_metric("p.a", metric(), ADA)
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
     snapshot = DefinitionsInForce(world.record, Schema()).at(0)
     assert (dict(snapshot.metrics), dict(snapshot.by_metric)) == ({}, {})
 
@@ -52,19 +52,19 @@ def test_nothing_was_in_force_before_the_first_definition(world: World) -> None:
 def test_a_revision_that_does_not_exist_yet_is_not_kept(world: World) -> None:
     in_force = DefinitionsInForce(world.record, Schema())
     assert in_force.at(1).metrics == {}
-    world.definitions.post_metric("p.a", metric(), ADA)
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
     assert list(in_force.at(1).metrics) == ["p.a"]
 
 
 def test_what_another_process_stores_is_seen_at_once(world: World) -> None:
     in_force = DefinitionsInForce(world.record, Schema())
     in_force.at(None)
-    world.definitions.post_metric("p.a", metric(), ADA)
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
     assert list(in_force.at(None).declared) == ["p.a"]
 
 
 def test_what_is_in_force_is_in_the_order_of_the_names(world: World) -> None:
-    world.definitions.post_metrics([metric(name) for name in ("p.c", "p.a", "p.b")], ADA)
+    world.definitions.post("metric", [metric(name) for name in ("p.c", "p.a", "p.b")], ADA)
     assert list(DefinitionsInForce(world.record, Schema()).at(None).metrics) == [
         "p.a",
         "p.b",
@@ -73,7 +73,7 @@ def test_what_is_in_force_is_in_the_order_of_the_names(world: World) -> None:
 
 
 def test_a_definition_with_a_tag_that_is_none_any_more_stays_in_force(world: World) -> None:
-    world.definitions.post_metric("p.a", metric(), ADA)
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
     document = spec("p.a.x", alert={"per": ["night"]})
     row = DefinitionRow(
         kind="spec", name="p.a.x", document=document, origin="api", user_id=1, created_ns=0
@@ -84,7 +84,7 @@ def test_a_definition_with_a_tag_that_is_none_any_more_stays_in_force(world: Wor
 
 
 def test_a_stored_definition_that_cannot_be_read_costs_no_other(world: World) -> None:
-    world.definitions.post_metric("p.a", metric(), ADA)
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
     rows = [
         DefinitionRow(kind="spec", name="p.a.x", document={}, origin="api", created_ns=0),
         DefinitionRow(
@@ -98,7 +98,7 @@ def test_a_stored_definition_that_cannot_be_read_costs_no_other(world: World) ->
 
 def test_many_threads_may_ask_at_once(world: World) -> None:
     for index in range(20):
-        world.definitions.post_metric(f"p.m{index}", metric(f"p.m{index}"), ADA)
+        world.definitions.post_one("metric", f"p.m{index}", metric(f"p.m{index}"), ADA)
     in_force = DefinitionsInForce(world.record, Schema())
     found: dict[int, Snapshot] = {}
 

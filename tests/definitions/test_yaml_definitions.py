@@ -32,7 +32,7 @@ OTHER = "---\nname: a.other\nmetric: a\nthreshold:\n  {value: 1, unit: mmag, ope
 def test_yaml_becomes_definitions_with_their_places(world: World, tmp_path: Path) -> None:
     change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     assert change.stored == ("p.a", "p.a.design")
-    found = world.definitions.get_metric("p.a")
+    found = world.definitions.get("metric", "p.a")
     assert (found.origin, found.source) == ("yaml", "srd/metrics/p.yaml:1")
 
 
@@ -59,7 +59,7 @@ def test_changed_yaml_stores_what_differs(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     change = world.definitions.sync_yaml([write_package(tmp_path / "srd", value=6.0)])
     assert change.stored == ("p.a.design",)
-    assert world.definitions.get_spec("p.a.design").content.criterion.numbers == (6.0,)
+    assert world.definitions.get("spec", "p.a.design").content.criterion.numbers == (6.0,)
 
 
 def test_what_vanishes_from_yaml_is_withdrawn(world: World, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_vanishes_from_yaml_is_withdrawn(world: World, tmp_path: Path) -> N
     change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     assert change.withdrawn == ("p.a.other",)
     with pytest.raises(NotFoundError):
-        world.definitions.get_spec("p.a.other")
+        world.definitions.get("spec", "p.a.other")
 
 
 def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path: Path) -> None:
@@ -80,24 +80,24 @@ def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path:
 
 def test_what_the_api_defines_survives_a_change_of_yaml(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
-    world.definitions.post_spec("p.a.mine", spec("p.a.mine"), ADA)
+    world.definitions.post_one("spec", "p.a.mine", spec("p.a.mine"), ADA)
     world.definitions.sync_yaml([])
-    assert world.definitions.get_spec("p.a.mine").origin == "api"
+    assert world.definitions.get("spec", "p.a.mine").origin == "api"
 
 
 def test_yaml_takes_over_a_name_of_the_api(world: World, tmp_path: Path) -> None:
-    world.definitions.post_metric("p.a", metric(description="What it is."), ADA)
+    world.definitions.post_one("metric", "p.a", metric(description="What it is."), ADA)
     change = world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     assert change.taken_over == ("p.a",)
-    assert world.definitions.get_metric("p.a").origin == "yaml"
+    assert world.definitions.get("metric", "p.a").origin == "yaml"
 
 
 def test_yaml_that_breaks_a_specification_of_the_api_is_taken(world: World, tmp_path: Path) -> None:
-    world.definitions.post_metric("p.a", metric(unit="s"), ADA)
-    world.definitions.post_spec("p.a.mine", spec("p.a.mine", unit="s"), ADA)
+    world.definitions.post_one("metric", "p.a", metric(unit="s"), ADA)
+    world.definitions.post_one("spec", "p.a.mine", spec("p.a.mine", unit="s"), ADA)
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
-    assert world.definitions.get_metric("p.a").content.unit == "mmag"
-    assert world.definitions.get_spec("p.a.mine").content.criterion.unit == "s"
+    assert world.definitions.get("metric", "p.a").content.unit == "mmag"
+    assert world.definitions.get("spec", "p.a.mine").content.criterion.unit == "s"
 
 
 def test_a_unit_from_yaml_requeues_jobs(world: World, tmp_path: Path) -> None:
@@ -129,23 +129,23 @@ def yaml_defined(world: World, tmp_path: Path) -> Definitions:
 
 def test_what_is_from_yaml_cannot_be_posted_differently(yaml_defined: Definitions) -> None:
     with pytest.raises(ReadOnlyError, match="YAML"):
-        yaml_defined.post_metric("p.a", metric(unit="mag"), ROOT)
+        yaml_defined.post_one("metric", "p.a", metric(unit="mag"), ROOT)
 
 
 def test_what_is_from_yaml_cannot_be_put(yaml_defined: Definitions) -> None:
     with pytest.raises(ReadOnlyError, match=r"srd/specs/p/p\.yaml:2"):
-        yaml_defined.put_spec("p.a.design", spec(value=9.0), ROOT)
+        yaml_defined.put("spec", "p.a.design", spec(value=9.0), ROOT)
 
 
 def test_what_is_from_yaml_cannot_be_deleted(yaml_defined: Definitions) -> None:
     with pytest.raises(ReadOnlyError):
-        yaml_defined.delete_metric("p.a", ROOT)
+        yaml_defined.delete("metric", "p.a", ROOT)
 
 
 def test_what_is_from_yaml_may_be_sent_as_it_is(yaml_defined: Definitions) -> None:
-    document = yaml_defined.get_spec("p.a.design").content.to_json()
-    assert yaml_defined.put_spec("p.a.design", document, BOB).unchanged == 1
+    document = yaml_defined.get("spec", "p.a.design").content.to_json()
+    assert yaml_defined.put("spec", "p.a.design", document, BOB).unchanged == 1
 
 
 def test_a_specification_may_be_posted_for_a_metric_of_yaml(yaml_defined: Definitions) -> None:
-    assert yaml_defined.post_specs([spec("p.a.mine")], ADA).stored == ("p.a.mine",)
+    assert yaml_defined.post("spec", [spec("p.a.mine")], ADA).stored == ("p.a.mine",)

@@ -14,7 +14,7 @@ from squash_api.delivery.events import JobEvents
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
 from squash_api.record.jobs import JobEvent, bury_job
-from squash_api.record.metrics import Metrics, meet_metrics
+from squash_api.record.metrics import Metrics, note_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
@@ -24,7 +24,7 @@ from tests.support.builders import add_test_user, make_body, measured, open_reco
 def record(tmp_path: Path) -> Iterator[Record]:
     record = open_record(tmp_path)
     add_test_user(record)
-    record.write(lambda connection: meet_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
+    record.write(lambda connection: note_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
     yield record
     record.close()
 

@@ -527,15 +527,15 @@ def test_who_has_trouble_does_not_deliver(
     assert not outlet.is_delivering()
 
 
-def test_a_failure_to_write_beside_is_no_trouble_of_delivery(
+def test_a_failure_to_write_extra_is_no_trouble_of_delivery(
     record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
 ) -> None:
     step(outlet)
     influxdb.answers = [refusal(503, "busy")]
     with pytest.raises(InfluxError):
-        outlet.write_beside(["squash_heartbeat up=1 60"])
+        outlet.write_extra(["squash_heartbeat up=1 60"])
     assert (outlet.is_delivering(), target(record).trouble) == (True, None)
-    assert outlet.write_beside(["squash_heartbeat up=1 60"]) == []
+    assert outlet.write_extra(["squash_heartbeat up=1 60"]) == []
     assert influxdb.lines == ["squash_heartbeat up=1 60"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import NotFoundError, SettingsError
-from squash_api.index.tags_in_force import check_tags
+from squash_api.index.derived import check_tags
 from squash_api.influx.client import InfluxError
 from squash_api.record.deliveries import (
     ensure_targets,

@@ -64,7 +64,7 @@ def test_an_influxd_of_line_2_is_not_used(tmp_path: Path) -> None:
     make_program(tmp_path, "echo 'InfluxDB v2.7.1 (git: 407fa622e9)'")
     program, reason = find_influxd(str(tmp_path))
     assert program is None
-    assert "no InfluxDB 1.x" in reason
+    assert "not InfluxDB 1.x" in reason
 
 
 def test_an_influxd_that_cannot_run_is_not_used(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_private_influxd_that_does_not_start_shows_its_log(tmp_path: Path) -> 
     program = make_program(tmp_path, "echo no room; exit 3")
     with (
         pytest.raises(DemoError, match="no room"),
-        private_influxd(str(program), folder=tmp_path, stop=Stop()),
+        private_influxd(str(program), directory=tmp_path, stop=Stop()),
     ):
         pass
 
@@ -87,7 +87,7 @@ def test_a_private_influxd_that_does_not_start_shows_its_log(tmp_path: Path) -> 
 def test_a_private_influxd_answers_until_the_context_ends(
     influxd_binary: str, tmp_path: Path
 ) -> None:
-    with private_influxd(influxd_binary, folder=tmp_path, stop=Stop()) as influx:
+    with private_influxd(influxd_binary, directory=tmp_path, stop=Stop()) as influx:
         assert httpx.get(f"{influx.url}/ping", trust_env=False).status_code == 204
         assert influx.database == DATABASE
         assert (tmp_path / "data").is_dir()
@@ -96,7 +96,7 @@ def test_a_private_influxd_answers_until_the_context_ends(
 
 
 def test_a_private_influxd_listens_on_loopback_only(influxd_binary: str, tmp_path: Path) -> None:
-    with private_influxd(influxd_binary, folder=tmp_path, stop=Stop()):
+    with private_influxd(influxd_binary, directory=tmp_path, stop=Stop()):
         config = (tmp_path / "influxdb.conf").read_text()
     addresses = [line for line in config.splitlines() if "bind-address" in line]
     assert len(addresses) == 2

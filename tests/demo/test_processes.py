@@ -15,7 +15,7 @@ DEAF = (
 
 
 def start(folder: Path, code: str) -> Child:
-    return Child("a child", command=[sys.executable, "-c", code], folder=folder, variables={})
+    return Child("a child", command=[sys.executable, "-c", code], directory=folder, variables={})
 
 
 def is_alive(pid: int) -> bool:

@@ -17,29 +17,29 @@ def make_package(folder: Path, name: str) -> Path:
 
 def make_variables(**changes: str) -> dict[str, str]:
     return service_variables(
-        {"PATH": "/bin", **changes}, folder=Path("/f"), specs=[Path("/a"), Path("/b")], port=81
+        {"PATH": "/bin", **changes}, directory=Path("/f"), specs=[Path("/a"), Path("/b")], port=81
     )
 
 
 def test_all_packages_in_the_folder_are_found_by_name(tmp_path: Path) -> None:
     packages = [make_package(tmp_path, name) for name in ("srd", "camera")]
     (tmp_path / "specs" / "notes").mkdir()
-    assert find_specs(folder=tmp_path) == sorted(packages)
+    assert find_specs(directory=tmp_path) == sorted(packages)
 
 
 def test_without_a_folder_of_specs_those_of_the_checkout_are_found(tmp_path: Path) -> None:
-    assert [path.name for path in find_specs(folder=tmp_path)] == ["camera", "srd"]
+    assert [path.name for path in find_specs(directory=tmp_path)] == ["camera", "srd"]
 
 
 def test_given_packages_win(tmp_path: Path) -> None:
     make_package(tmp_path, "srd")
     mine = make_package(tmp_path / "elsewhere", "mine")
-    assert find_specs(folder=tmp_path, given=[mine]) == [mine]
+    assert find_specs(directory=tmp_path, given=[mine]) == [mine]
 
 
 def test_a_given_package_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="nowhere"):
-        find_specs(folder=tmp_path, given=[tmp_path / "nowhere"])
+        find_specs(directory=tmp_path, given=[tmp_path / "nowhere"])
 
 
 def test_without_any_package_the_error_says_what_to_do(
@@ -48,7 +48,7 @@ def test_without_any_package_the_error_says_what_to_do(
     installed = tmp_path / "site" / "squash_api" / "__init__.py"
     monkeypatch.setattr(squash_api, "__file__", str(installed))
     with pytest.raises(DemoError, match="--specs"):
-        find_specs(folder=tmp_path)
+        find_specs(directory=tmp_path)
 
 
 def test_no_setting_of_the_environment_reaches_the_service() -> None:
@@ -78,7 +78,7 @@ def test_a_given_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
         with (
             pytest.raises(DemoError, match=f"port {port} is taken"),
             running_service(
-                folder=tmp_path,
+                directory=tmp_path,
                 port=port,
                 specs=[],
                 variables={},
@@ -93,7 +93,7 @@ def test_a_service_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     with (
         pytest.raises(DemoError, match="nowhere is no metrics package"),
         running_service(
-            folder=tmp_path,
+            directory=tmp_path,
             port=0,
             specs=[tmp_path / "nowhere"],
             variables={},
@@ -111,7 +111,7 @@ def test_another_port_is_taken_when_the_usual_one_is(
         usual = server.getsockname()[1]
         monkeypatch.setattr("squash_api.demo.running._USUAL_PORT", usual)
         with running_service(
-            folder=tmp_path, port=None, specs=[], variables={}, influx_variables={}, stop=Stop()
+            directory=tmp_path, port=None, specs=[], variables={}, influx_variables={}, stop=Stop()
         ) as service:
             assert not service.url.endswith(f":{usual}")
             root = httpx.get(service.url, trust_env=False).json()
@@ -127,7 +127,7 @@ def test_the_user_can_log_in_and_nothing_of_a_dotenv_file_is_read(
     folder.mkdir()
     port = free_port()
     with running_service(
-        folder=folder, port=port, specs=[], variables={}, influx_variables={}, stop=Stop()
+        directory=folder, port=port, specs=[], variables={}, influx_variables={}, stop=Stop()
     ) as service:
         user = register_user(service)
         answer = httpx.post(

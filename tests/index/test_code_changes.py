@@ -37,7 +37,7 @@ def changes(
     record: Record, job_id: int, reader: CodeChangeReader | None = None
 ) -> CodeChanges | None:
     with record.read() as connection:
-        found = (reader or CodeChangeReader()).since_run_before(Runs(connection), [job_id])
+        found = (reader or CodeChangeReader()).since_previous_run(Runs(connection), [job_id])
     return found[job_id]
 
 
@@ -102,7 +102,7 @@ def test_many_jobs_are_compared_as_each_by_itself(record: Record) -> None:
     run(record, "B", package("afw", "2"))
     run(record, "C", package("afw", "2"))
     with record.read() as connection:
-        found = CodeChangeReader(remembers=1).since_run_before(Runs(connection), [1, 2, 3, 99])
+        found = CodeChangeReader(remembers=1).since_previous_run(Runs(connection), [1, 2, 3, 99])
     assert found == {number: changes(record, number) for number in (1, 2, 3)}
 
 
@@ -114,7 +114,7 @@ def test_many_sets_are_compared_as_each_by_itself(record: Record, at_once: int) 
     found: dict[int, CodeChanges | None] = {}
     for first in range(1, 131, at_once):
         with record.read() as connection:
-            found |= reader.since_run_before(
+            found |= reader.since_previous_run(
                 Runs(connection), range(first, min(first + at_once, 131))
             )
     assert found == {number: changes(record, number) for number in range(1, 131)}

@@ -17,7 +17,7 @@ from squash_api.index.derived import (
 )
 from squash_api.index.runs import Run, Runs, runs_through, store_runs
 from squash_api.record.jobs import add_measurement, bury_job
-from squash_api.record.metrics import declare_metrics, meet_metrics, metric_ids
+from squash_api.record.metrics import declare_metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import measurement
 from squash_api.schema.names import Context
@@ -74,7 +74,7 @@ def jobs(record: Record) -> Record:
     """A record with jobs 1 to 6, and the metrics p.a and p.b."""
     for _ in range(6):
         store_job(record)
-    record.write(lambda connection: meet_metrics(connection, {"p.a": "mag", "p.b": None}))
+    record.write(lambda connection: note_metrics(connection, {"p.a": "mag", "p.b": None}))
     return record
 
 
@@ -245,7 +245,7 @@ def test_measurements_of_what_has_changed_meanwhile_replace_nothing(
 
 def test_any_number_of_measurements_can_be_derived_again(jobs: Record) -> None:
     values: Mapping[str, float] = {f"p.m{number}": 1.0 for number in range(20_001)}
-    jobs.write(lambda connection: meet_metrics(connection, dict.fromkeys(values, "s")))
+    jobs.write(lambda connection: note_metrics(connection, dict.fromkeys(values, "s")))
     store(jobs, derived(1, values=values))
     assert replace_all(jobs, derived(1, values=values))
     jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=values))

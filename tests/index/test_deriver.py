@@ -15,7 +15,7 @@ from squash_api.index.runs import Runs, runs_through
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.jobs import add_measurement, bury_job
-from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, metric_ids
+from squash_api.record.metrics import Metrics, declare_metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import measurement
 from squash_api.schema.names import Schema
@@ -28,7 +28,7 @@ ENV = {"env_name": "jenkins", "ci_id": "904", "ci_name": "drp", "ci_dataset": "H
 def record(tmp_path: Path) -> Iterator[Record]:
     record = open_record(tmp_path)
     add_test_user(record)
-    record.write(lambda connection: meet_metrics(connection, {"p.a": "mmag", "p.b": None}))
+    record.write(lambda connection: note_metrics(connection, {"p.a": "mmag", "p.b": None}))
     yield record
     record.close()
 

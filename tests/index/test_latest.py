@@ -12,7 +12,7 @@ from squash_api.index.derived import (
     waiting_for_rederivation,
 )
 from squash_api.index.values import Latest, Values
-from squash_api.record.metrics import meet_metrics, metric_ids
+from squash_api.record.metrics import metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Context
 from tests.support.builders import store_job
@@ -29,7 +29,7 @@ JOBS: list[tuple[str, int, dict[str, float | None]]] = [
 
 @pytest.fixture
 def filled(record: Record) -> Record:
-    record.write(lambda connection: meet_metrics(connection, {"p.a": "mag", "p.b": "mag"}))
+    record.write(lambda connection: note_metrics(connection, {"p.a": "mag", "p.b": "mag"}))
     for number in range(1, len(JOBS) + 1):
         store_job(record, asked_ns=number)
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from squash_api.index.contexts import Contexts
 from squash_api.index.deriver import Deriver
 from squash_api.index.values import Values
-from squash_api.record.metrics import Metrics, meet_metrics, metric_ids
+from squash_api.record.metrics import Metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import tag_set
 from squash_api.schema.names import Schema
@@ -19,7 +19,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
     """Four values of `p.a`, the times not in the order of the ids, and jobs without one."""
     record = open_record(tmp_path)
     add_test_user(record)
-    record.write(lambda connection: meet_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
+    record.write(lambda connection: note_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
     for value, asked_ns, band in [
         (1.0, 4_000, "r"),
         (2.0, 3_000, "r"),
@@ -45,7 +45,9 @@ def values(record: Record, *bands: str, limit: int = 9) -> list[float]:
 
 def last_job(record: Record, name: str) -> int | None:
     with record.read() as connection:
-        return Values(connection).last_job_with(metric_ids(connection, [name])[name])
+        metric_id = metric_ids(connection, [name])[name]
+        found = Values(connection).last(metric_id, tag_sets=None, limit=1)
+    return found[0].job_id if found else None
 
 
 def test_values_are_those_of_the_tags_in_the_order_of_time(record: Record) -> None:

@@ -4,8 +4,13 @@ from pathlib import Path
 import pytest
 
 from squash_api.errors import SettingsError
-from squash_api.index.derived import jobs_to_rederive, store_derived
-from squash_api.index.tags_in_force import check_tags, put_tags, schema_of
+from squash_api.index.derived import (
+    check_tags,
+    jobs_to_rederive,
+    put_tags,
+    schema_of,
+    store_derived,
+)
 from squash_api.record.deliveries import ensure_targets, mark_taken
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.index import windows
+from squash_api.index import values, windows
 from squash_api.index.derived import mark_for_rederivation, waiting_for_rederivation
 from squash_api.index.windows import MeasuredJob, Wanted, Windows
 from tests.support.measured_jobs import MeasuredJobs
@@ -99,7 +99,7 @@ def test_tags_are_compared_exactly(
 def test_many_sets_of_tags_give_the_same(
     jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "_MOST_SETS_IN_SQL", 1)
+    monkeypatch.setattr(values, "_MOST_SETS_IN_SQL", 1)
     for tract in range(5):
         jobs.add({"p.a": 1}, tract=tract, filter="r" if tract % 2 else "i")
     assert ids(read(jobs, tags={"filter": ["r"]})) == [2, 4]

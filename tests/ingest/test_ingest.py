@@ -20,7 +20,7 @@ from squash_api.record.jobs import get_job, last_job_id
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale
-from squash_api.record.users import disable
+from squash_api.record.users import change_user
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record
 
@@ -131,7 +131,7 @@ async def test_strict_mode_names_each_place_and_meets_no_metric(
 async def test_a_user_who_was_disabled_meanwhile_stores_nothing(
     record: Record, account: Account, metrics: Metrics
 ) -> None:
-    record.write(lambda connection: disable(connection, "ada"))
+    record.write(lambda connection: change_user(connection, "ada", is_disabled=True))
     with pytest.raises(UnauthorizedError, match="User does not exist"):
         await take(record, account, metrics, make_body(measured()))
     assert stored_jobs(record) == 0

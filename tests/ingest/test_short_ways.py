@@ -2,14 +2,12 @@
 
 import json
 import sqlite3
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +21,7 @@ from tests.support.builders import make_body, measured
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
 from tests.support.json_documents import hostile_text, jobs, values, wild_jobs
+from tests.support.module_entries import calls_noted, entries, way_between
 
 JSON = {"Content-Type": "application/json"}
 METRICS = [{"name": f"p.{name}", "unit": "mag", "description": "What it is."} for name in "abc"]
@@ -275,39 +274,11 @@ def test_a_deep_body_is_refused_by_both_ways_or_by_none(
 
 def test_posting_a_job_enters_few_modules(tmp_path: Path) -> None:
     """Counted are calls into another module than that of the call before, on both threads."""
-    calls: list[tuple[str, str]] = []
-    begun: list[FrameType] = []
-
-    def note(frame: FrameType, event: str, _argument: Any) -> None:
-        code = frame.f_code
-        is_ours = "/squash_api/" in code.co_filename and not code.co_name.startswith("<")
-        if event != "call" or not is_ours:
-            return
-        if threading.current_thread().name not in {"loop", "record-writer"}:
-            return
-        # A coroutine that goes on is not called.
-        if code.co_flags & 0x80:
-            if any(frame is other for other in begun):
-                return
-            begun.append(frame)
-        calls.append((code.co_filename.rpartition("/squash_api/")[2], code.co_name))
-
-    threading.setprofile(note)
-    try:
-        with service(tmp_path) as client:
-            ada = log_in(client, "ada")
-            ada("POST", "/metrics", {"metrics": METRICS})
-            for number in range(3):
-                calls.clear()
-                assert ada("POST", "/job", content=usual(number), headers=JSON).status_code == 202
-    finally:
-        threading.setprofile(None)
-        sys.setprofile(None)
-    names = [name for _, name in calls]
-    way = calls[names.index("post_job") : names.index("json_reply") + 1]
-    entered = [
-        module
-        for (module, _), (before, _) in zip(way, [("", ""), *way[:-1]], strict=True)
-        if module != before
-    ]
-    assert len(entered) <= 14, "\n".join(map(str, way))
+    with calls_noted() as calls, service(tmp_path) as client:
+        ada = log_in(client, "ada")
+        ada("POST", "/metrics", {"metrics": METRICS})
+        for number in range(3):
+            calls.clear()
+            assert ada("POST", "/job", content=usual(number), headers=JSON).status_code == 202
+    way = way_between(calls, "post_job", "json_reply")
+    assert len(entries(way)) <= 14, "\n".join(map(str, way))

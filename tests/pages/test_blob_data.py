@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.pages.blobs import BlobData, Summary, is_in_order, read_blob
+from squash_api.pages.blobs import BlobData, is_in_order, read_blob
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "jobs" / "cfht_r.verify.json"
 
@@ -28,7 +28,7 @@ def test_numbers_are_an_array() -> None:
     (array,) = blob.arrays
     assert list(array.values) == [3.0, 1.0, None, 2.0, 4.5, None, 9.0]
     assert (array.shape, array.axis_label) == ("7 values", "M [mag]")
-    assert array.summary() == Summary(1.0, 3.0, 9.0)
+    assert array.summary() == (1.0, 3.0, 9.0)
     assert (blob.index, blob.name, blob.identifier) == (3, "p.a", "b1")
 
 

@@ -2,6 +2,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -9,8 +10,11 @@ import httpx
 import pytest
 
 from squash_api.pages.metric import RANGES
-from tests.support.calls import Calls
+from tests.pages.conftest import BROWSER
+from tests.support.calls import Calls, log_in
 from tests.support.definitions import metric, spec
+from tests.support.in_process import service
+from tests.support.module_entries import calls_noted, entries, way_between
 
 HOSTILE = "<script>alert(1)</script> \" ' \u202e $$x$$ {{ 7 * 7 }}"
 
@@ -177,7 +181,7 @@ def test_the_plot_over_metadata(site: Calls) -> None:
     post(site, 3.0)
     answer = plot(site, "x=meta.airmass")
     assert points(answer)["x"] == [1.5, 1.2]
-    assert "1 more do not say meta.airmass." in answer["note"]
+    assert "1 more has no number for meta.airmass." in answer["note"]
 
 
 def test_the_plot_over_another_metric_names_its_unit(site: Calls) -> None:
@@ -267,3 +271,15 @@ def test_what_is_late_is_said(site: Calls) -> None:
     while "state-late" not in (text := page(site).text) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "late: the last came on" in text
+
+
+def test_the_page_enters_few_modules(tmp_path: Path) -> None:
+    """Counted is what the page itself asks for; templates are rendered behind the last call."""
+    with calls_noted() as calls, service(tmp_path) as client:
+        ada = log_in(client, "ada")
+        for filter_name in "gri":
+            post(ada, 4.0, filter_name=filter_name)
+        calls.clear()
+        assert client.get("/metric/p.a", headers=BROWSER).status_code == 200
+    way = way_between(calls, "metric_page", "render", within="pages/")
+    assert len(entries(way)) <= 8, "\n".join(map(str, way))

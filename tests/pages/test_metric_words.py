@@ -4,19 +4,20 @@ from squash_api.index.code_changes import CodeChanges, PackageChange
 from squash_api.index.contexts import JobContext
 from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.specifications import specification_from_json
-from squash_api.pages.metric_words import (
+from squash_api.pages.metric import (
     changes_text,
     choices_of,
     clip,
-    combination_text,
     in_order,
     line_text,
     note_of,
     picture_of,
     shown_of,
 )
+from squash_api.pages.rendering import tags_text
 from squash_api.schema.names import Context, Schema
-from squash_api.trends.trends import Judged, Trend, TrendLine
+from squash_api.trends.points import TrendLine
+from squash_api.trends.trends import Judged, Trend
 from tests.support.definitions import spec
 
 
@@ -83,12 +84,12 @@ def test_a_note_says_how_many_values_are_drawn() -> None:
 
 
 def test_a_note_says_what_has_no_place() -> None:
-    assert note(trend(judged(), outside=3)) == "1 value. 3 more do not say time."
+    assert note(trend(judged(), outside=3)) == "1 value. 3 more have no number for time."
 
 
 def test_a_note_names_the_limits_that_are_out_of_reach() -> None:
     found = trend(judged(1.0), judged(2.0), limits=[(limit("far", 1e6), True)])
-    assert note(found) == "2 values. Outside of the plot: WARNING: far < 1e+06."
+    assert note(found) == "2 values. Outside the plot: WARNING: far < 1e+06."
 
 
 def changed(*names: str) -> CodeChanges:
@@ -119,7 +120,7 @@ def test_lines_are_called_by_their_tags() -> None:
 
 def test_tags_come_in_the_order_of_what_people_look_for() -> None:
     tags = {"ccdnum": "3", "band": "x", "filter": "r", "instrument": "HSC"}
-    assert combination_text(in_order(tags)) == "HSC · r · ccdnum 3 · band x"
+    assert tags_text(in_order(tags)) == "HSC · r · ccdnum 3 · band x"
 
 
 def test_long_texts_are_clipped() -> None:

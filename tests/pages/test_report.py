@@ -52,7 +52,7 @@ def test_an_empty_service_has_no_data(browser: httpx.Client) -> None:
     assert page.status_code == 200
     assert page.headers["content-security-policy"] == POLICY
     assert '<span class="state state-no-data">no data</span>' in page.text
-    assert "hold their limits" not in page.text
+    assert "meet their limits" not in page.text
 
 
 def test_programs_get_json_at_the_same_address(browser: httpx.Client) -> None:
@@ -100,7 +100,7 @@ def test_the_form_holds_what_was_asked_for(browser: httpx.Client) -> None:
 def test_a_wrong_parameter_is_a_page_too(browser: httpx.Client) -> None:
     page = browser.get("/report?since=yesterday")
     assert page.status_code == 422
-    assert "is no time" in page.text
+    assert "is not a time" in page.text
 
 
 @pytest.mark.parametrize("name", ["json", "md", "xml"])

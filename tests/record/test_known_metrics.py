@@ -1,10 +1,11 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from squash_api.record.definitions import DefinitionRow, append_definitions
-from squash_api.record.metrics import Metrics, declare_metrics, meet_metrics, withdraw_metrics
+from squash_api.record.metrics import Metrics, declare_metrics, note_metrics, withdraw_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from tests.support.builders import open_record
@@ -19,7 +20,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 def meet(record: Record, **units: str | None) -> None:
     named = {f"p.{name}": unit for name, unit in units.items()}
-    record.write(lambda connection: meet_metrics(connection, named))
+    record.write(lambda connection: note_metrics(connection, named))
 
 
 def known(metrics: Metrics) -> dict[str, tuple[str | None, bool]]:
@@ -97,3 +98,15 @@ def test_metrics_are_known_as_of_any_state_that_is_still_read(record: Record) ->
     with record.read() as connection:
         assert set(metrics.as_of(connection).by_name) == {"p.a", "p.b", "p.c"}
     assert set(metrics.now.by_name) == {"p.a", "p.b", "p.c"}
+
+
+def test_metrics_that_are_not_committed_are_not_kept(record: Record) -> None:
+    metrics = Metrics(record, Schema())
+
+    def work(connection: Any) -> None:
+        declare_metrics(connection, {"p.a": "mag"})
+        metrics.as_of(connection)
+
+    with pytest.raises(ValueError, match="undone"):
+        record.write(work)
+    assert metrics.now.version == 0

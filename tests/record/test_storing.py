@@ -19,7 +19,7 @@ from squash_api.record.metrics import known_units, metrics_since
 from squash_api.record.record import MAX_GROUP, Record
 from squash_api.record.storing import _NEXT_FREE, NewJob, Stale, Stored
 from squash_api.record.tables import job
-from squash_api.record.users import disable, set_password
+from squash_api.record.users import change_user
 from tests.support.builders import STORE, add_test_user, make_body, make_new_job, open_record
 
 
@@ -236,8 +236,8 @@ def test_the_same_job_of_two_users_at_once_is_two_jobs(record: Record) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda connection: disable(connection, "ada"),
-        lambda connection: set_password(connection, "ada", password_hash="new"),
+        lambda connection: change_user(connection, "ada", is_disabled=True),
+        lambda connection: change_user(connection, "ada", password_hash="new"),
     ],
 )
 def test_a_user_who_may_no_more_is_refused(record: Record, change: object) -> None:
@@ -254,7 +254,7 @@ def test_an_unknown_user_is_refused(record: Record) -> None:
 
 def test_a_refused_user_does_not_learn_of_a_stored_job(record: Record) -> None:
     store_one(record, identified())
-    record.write(lambda connection: disable(connection, "ada"))
+    record.write(lambda connection: change_user(connection, "ada", is_disabled=True))
     (refused,) = store(record, identified())
     assert isinstance(refused, UnauthorizedError)
 
@@ -425,12 +425,12 @@ def same_identifiers_twice(_record: Record) -> list[NewJob]:
 
 
 def disabled_user(record: Record) -> list[NewJob]:
-    record.write(lambda connection: disable(connection, "ada"))
+    record.write(lambda connection: change_user(connection, "ada", is_disabled=True))
     return [usual(7), replace(usual(8), user_id=2)]
 
 
 def changed_user(record: Record) -> list[NewJob]:
-    record.write(lambda connection: set_password(connection, "ada", password_hash="new"))
+    record.write(lambda connection: change_user(connection, "ada", password_hash="new"))
     return [usual(7), replace(usual(8), user_id=2)]
 
 
@@ -439,7 +439,7 @@ def unknown_user(_record: Record) -> list[NewJob]:
 
 
 def one_user_before_and_after_a_change(record: Record) -> list[NewJob]:
-    record.write(lambda connection: set_password(connection, "ada", password_hash="new"))
+    record.write(lambda connection: change_user(connection, "ada", password_hash="new"))
     return [usual(7), replace(usual(8), user_epoch=2)]
 
 
@@ -507,7 +507,7 @@ def test_what_is_stored_the_short_way_is_what_the_whole_would_have_stored(
             add_test_user(record)
             add_test_user(record, "bob")
             add_test_user(record, "eve")
-            record.write(lambda connection: disable(connection, "eve"))
+            record.write(lambda connection: change_user(connection, "eve", is_disabled=True))
             record.write(bury_some)
         for batch in batches:
             wanted, found = store(whole, *batch), store_short(short, *batch)

@@ -9,12 +9,10 @@ from squash_api.record.record import Record
 from squash_api.record.users import (
     UserRow,
     add_user,
-    disable,
+    change_user,
     find_user,
     get_user,
     list_users,
-    set_password,
-    set_role,
     update_hash,
 )
 from tests.support.builders import open_record
@@ -74,7 +72,7 @@ def test_a_name_is_given_once(record: Record) -> None:
 
 def test_a_name_stays_taken_once_its_user_is_disabled(record: Record) -> None:
     add(record)
-    record.write(lambda connection: disable(connection, "mole"))
+    record.write(lambda connection: change_user(connection, "mole", is_disabled=True))
     with pytest.raises(NameTakenError):
         add(record)
 
@@ -101,7 +99,7 @@ def test_users_are_listed_by_name_in_pages(record: Record) -> None:
 def test_disabled_users_can_be_left_out_of_the_list_or_listed_alone(record: Record) -> None:
     add(record, "gone")
     add(record, "here")
-    record.write(lambda connection: disable(connection, "gone"))
+    record.write(lambda connection: change_user(connection, "gone", is_disabled=True))
     with record.read() as connection:
         assert [u.name for u in list_users(connection, limit=9, is_disabled=False)] == ["here"]
         assert [u.name for u in list_users(connection, limit=9, is_disabled=True)] == ["gone"]
@@ -109,44 +107,44 @@ def test_disabled_users_can_be_left_out_of_the_list_or_listed_alone(record: Reco
 
 def test_a_new_password_raises_the_epoch(record: Record) -> None:
     add(record)
-    record.write(lambda connection: set_password(connection, "mole", password_hash="new"))
+    record.write(lambda connection: change_user(connection, "mole", password_hash="new"))
     assert (find(record).password_hash, find(record).epoch) == ("new", 2)
 
 
 def test_a_new_role_raises_the_epoch(record: Record) -> None:
     add(record)
-    record.write(lambda connection: set_role(connection, "mole", role="admin"))
+    record.write(lambda connection: change_user(connection, "mole", role="admin"))
     assert (find(record).role, find(record).epoch) == ("admin", 2)
 
 
 def test_disabling_raises_the_epoch(record: Record) -> None:
     add(record)
-    record.write(lambda connection: disable(connection, "mole"))
+    record.write(lambda connection: change_user(connection, "mole", is_disabled=True))
     assert (find(record).is_disabled, find(record).epoch) == (True, 2)
 
 
 def test_a_change_touches_one_user_only(record: Record) -> None:
     add(record)
     other = add(record, "vole")
-    record.write(lambda connection: set_role(connection, "mole", role="admin"))
+    record.write(lambda connection: change_user(connection, "mole", role="admin"))
     assert find(record, "vole") == other
 
 
 def test_a_disabled_user_cannot_be_changed(record: Record) -> None:
     add(record)
-    record.write(lambda connection: disable(connection, "mole"))
+    record.write(lambda connection: change_user(connection, "mole", is_disabled=True))
     with pytest.raises(NotFoundError):
-        record.write(lambda connection: disable(connection, "mole"))
+        record.write(lambda connection: change_user(connection, "mole", is_disabled=True))
     with pytest.raises(NotFoundError):
-        record.write(lambda connection: set_role(connection, "mole", role="admin"))
+        record.write(lambda connection: change_user(connection, "mole", role="admin"))
     with pytest.raises(NotFoundError):
-        record.write(lambda connection: set_password(connection, "mole", password_hash="new"))
+        record.write(lambda connection: change_user(connection, "mole", password_hash="new"))
     assert find(record).epoch == 2
 
 
 def test_changing_an_unknown_user_is_not_found(record: Record) -> None:
     with pytest.raises(NotFoundError, match="no user `mole`"):
-        record.write(lambda connection: set_role(connection, "mole", role="admin"))
+        record.write(lambda connection: change_user(connection, "mole", role="admin"))
 
 
 def test_a_fresh_hash_of_the_same_password_keeps_the_epoch(record: Record) -> None:
@@ -157,6 +155,6 @@ def test_a_fresh_hash_of_the_same_password_keeps_the_epoch(record: Record) -> No
 
 def test_a_fresh_hash_never_replaces_a_password_changed_meanwhile(record: Record) -> None:
     user_id = add(record).user_id
-    record.write(lambda connection: set_password(connection, "mole", password_hash="changed"))
+    record.write(lambda connection: change_user(connection, "mole", password_hash="changed"))
     record.write(lambda connection: update_hash(connection, user_id, old_hash="hash", new_hash="n"))
     assert find(record).password_hash == "changed"

@@ -1,8 +1,7 @@
 import pytest
 
-from squash_api.reports.comparison import changes_of, compare
 from squash_api.reports.document import Change, Comparison, Kind
-from squash_api.reports.matrix import Matrix
+from squash_api.reports.matrix import Matrix, changes_of, compare
 from squash_api.reports.results import Result
 from tests.support.reporting import key, matrix, result, unlimited, verdict
 

@@ -123,12 +123,12 @@ def test_only_absent_values_are_not_judged() -> None:
 
 def test_all_passed_is_said_only_if_nothing_is_missing() -> None:
     assert summary_of([result(), result()], jobs=1, missing=0).headline == (
-        "All 2 results hold their limits."
+        "All 2 results meet their limits."
     )
     found = summary_of([result(), result(None)], jobs=1, missing=2)
     assert found.state == "incomplete"
     assert found.headline == (
-        "1 result within limits, none beyond; but 1 result not measured and 2 metrics without any "
+        "1 result within limits, none broken; but 1 result not measured and 2 metrics without any "
         "value."
     )
 

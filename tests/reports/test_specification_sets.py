@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.metrics_packages.loading import load_metrics_package
-from squash_api.record.metrics import meet_metrics
+from squash_api.record.metrics import note_metrics
 from squash_api.reports.backtest import set_in_force, set_of_package
 from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, metric, spec
@@ -22,8 +22,8 @@ def past(tmp_path: Path) -> Iterator[Past]:
 
 def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
     past.put_in_force(SPECS)
-    past.definitions.post_metrics([metric("p.a")], ADA)
-    past.definitions.post_specs([spec("p.a.design")], ADA)
+    past.definitions.post("metric", [metric("p.a")], ADA)
+    past.definitions.post("spec", [spec("p.a.design")], ADA)
     found = set_in_force(past.reader, past.definitions.in_force)
     assert [name.rpartition(".")[2] for name in found.specifications] == [
         "design",
@@ -34,8 +34,8 @@ def test_what_is_in_force_is_what_yaml_says(past: Past) -> None:
 
 
 def test_a_record_without_yaml_has_nothing_in_force(past: Past) -> None:
-    past.definitions.post_metrics([metric("p.a")], ADA)
-    past.definitions.post_specs([spec("p.a.design")], ADA)
+    past.definitions.post("metric", [metric("p.a")], ADA)
+    past.definitions.post("spec", [spec("p.a.design")], ADA)
     found = set_in_force(past.reader, past.definitions.in_force)
     assert (found.specifications, found.watched) == ({}, ())
 
@@ -60,7 +60,7 @@ def test_limits_are_in_the_units_of_the_package(past: Past) -> None:
 
 
 def test_metrics_that_the_package_does_not_have_keep_the_records_unit(past: Past) -> None:
-    past.record.write(lambda connection: meet_metrics(connection, {"other.m": "K"}))
+    past.record.write(lambda connection: note_metrics(connection, {"other.m": "K"}))
     package = load_metrics_package(past.write("new", SPECS))
     found = set_of_package(past.reader, package)
     assert found.unit("other.m") == "K"

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -6,9 +7,20 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from squash_api.reports.document import Report
-from squash_api.reports.texts import report_junit, report_markdown
+from squash_api.reports.matrix import finding_of
+from squash_api.reports.texts import (
+    Case,
+    junit_xml,
+    limit_text,
+    minute_text,
+    name_text,
+    report_junit,
+    report_markdown,
+    tags_text,
+    value_text,
+)
 from tests.support.definitions import metric, spec
-from tests.support.reporting import HOSTILE, URL, ReportedJobs
+from tests.support.reporting import HOSTILE, URL, ReportedJobs, result, unlimited
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +137,84 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
         jobs.job(1.0, detector=number)
     assert "and 2 more" in report_markdown(jobs.report(since="1d"))
     jobs.close()
+
+
+def suite(*cases: Case) -> ET.Element:
+    root = ET.fromstring(junit_xml("a suite", cases))
+    found = root.find("testsuite")
+    assert found is not None
+    return found
+
+
+def test_outcomes_are_counted() -> None:
+    found = suite(
+        Case("g", "a"), Case("g", "b", "failed", "bad", "CRITICAL"), Case("g", "c", "skipped")
+    )
+    assert dict(found.attrib) == {
+        "name": "a suite",
+        "tests": "3",
+        "failures": "1",
+        "skipped": "1",
+        "errors": "0",
+    }
+
+
+def test_a_failure_says_why() -> None:
+    (case,) = suite(Case("g", "b", "failed", "bad", "CRITICAL"))
+    failure = case.find("failure")
+    assert failure is not None
+    assert dict(failure.attrib) == {"message": "bad", "type": "CRITICAL"}
+
+
+def test_a_skipped_case_says_why() -> None:
+    (case,) = suite(Case("g", "b", "skipped", "not there"))
+    skipped = case.find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "not there"
+
+
+def test_what_is_remarkable_goes_to_the_output() -> None:
+    (case,) = suite(Case("g", "b", text="milder"))
+    assert case.findtext("system-out") == "milder"
+
+
+def test_a_case_that_passes_holds_nothing() -> None:
+    (case,) = suite(Case("g", "b"))
+    assert (case.get("classname"), case.get("name"), list(case)) == ("g", "b", [])
+
+
+def test_what_xml_cannot_hold_is_replaced() -> None:
+    (case,) = suite(Case('a\x00\x1b<&"', "b\ufffe\ud800"))
+    assert (case.get("classname"), case.get("name")) == ('a\ufffd\ufffd<&"', "b\ufffd\ufffd")
+
+
+FOUND = finding_of(result(1.25))
+
+
+def test_value_and_limit_that_are_close_can_be_told_apart() -> None:
+    close = replace(FOUND, value=4.9999999)
+    assert (value_text(close), limit_text(close)) == ("4.9999999 mmag", "< 5.0 mmag")
+
+
+def test_what_is_not_there_is_a_dash() -> None:
+    empty = replace(finding_of(unlimited()), value=None)
+    texts = [minute_text(None), tags_text({})]
+    assert {*texts, limit_text(empty), value_text(empty)} == {"\u2013"}
+
+
+def test_values_and_limits_have_their_unit() -> None:
+    assert (value_text(FOUND), limit_text(FOUND)) == ("1.25 mmag", "< 5 mmag")
+    assert limit_text(replace(FOUND, operator="<=", unit="")) == "\u2264 5"
+
+
+def test_moments_are_told_to_the_minute() -> None:
+    assert minute_text("2026-11-22T12:34:56Z") == "2026-11-22 12:34"
+
+
+def test_tags_are_named() -> None:
+    assert tags_text({"filter": "r", "ccdnum": "7"}) == "filter r, ccdnum 7"
+
+
+def test_names_are_cut_and_do_not_turn_text_around() -> None:
+    assert name_text("a\u202eb\u2066c") == "abc"
+    assert len(name_text("y" * 100)) == 60

@@ -1,10 +1,8 @@
-from typing import Any
-
 import pytest
 
 from squash_api.definitions.changes import Change
-from squash_api.errors import InvalidInputError, MissingFieldError
-from squash_api.routes.definitions import changed_list, changed_one, list_of
+from squash_api.routes.definitions import changed_list, changed_one
+from tests.support.calls import Calls
 
 
 @pytest.mark.parametrize(
@@ -42,12 +40,14 @@ def test_the_message_of_one_definition_says_what_was_done(change: Change, messag
     assert changed_one(change, name="p.a", verb="changed")["message"] == message
 
 
-@pytest.mark.parametrize("document", [{}, {"specs": None}])
-def test_a_body_without_its_list_lacks_a_field(document: dict[str, Any]) -> None:
-    with pytest.raises(MissingFieldError):
-        list_of(document, "specs")
+@pytest.mark.parametrize("key", ["metrics", "specs"])
+@pytest.mark.parametrize("is_null", [False, True])
+def test_a_body_without_its_list_lacks_a_field(calls: Calls, key: str, *, is_null: bool) -> None:
+    reply = calls("POST", f"/{key}", {key: None} if is_null else {})
+    assert (reply.status_code, reply.json()["code"]) == (400, "missing_parameter")
 
 
-def test_a_body_with_something_else_than_a_list_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="must be a list"):
-        list_of({"specs": {}}, "specs")
+@pytest.mark.parametrize("key", ["metrics", "specs"])
+def test_a_body_with_something_else_than_a_list_is_refused(calls: Calls, key: str) -> None:
+    reply = calls("POST", f"/{key}", {key: {}})
+    assert (reply.status_code, reply.json()["message"]) == (422, f"`{key}` must be a list.")

@@ -3,7 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.routes.metrics import ChangedMetric, MetricObject, MetricPage
+from squash_api.routes.definitions import ChangedMetric, MetricObject, MetricPage
 from tests.support.calls import Calls, log_in
 
 A = {"name": "p.a", "description": "What it is.", "unit": "mmag", "tags": ["x"]}

@@ -3,7 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.routes.specifications import ChangedSpec, SpecObject, SpecPage
+from squash_api.routes.definitions import ChangedSpec, SpecObject, SpecPage
 from tests.support.calls import Calls, log_in
 
 LIMIT = {"value": 5.0, "unit": "mmag", "operator": "<="}

@@ -24,7 +24,7 @@ def board(site: Observatory) -> Board:
 
 
 def entries(board: Board, **wanted: Any) -> dict[str, Entry]:
-    found = board.narrowed(board.entries(), Wanted(**wanted))
+    found = board.filtered(board.entries(), Wanted(**wanted))
     return {entry.name: entry for entry in found}
 
 
@@ -45,13 +45,13 @@ def test_what_is_measured_and_not_declared_is_there(site: Observatory, board: Bo
     site.metrics.refresh()
     site.define_metrics(metric("p.c"))
     site.job(1.0, name="p.c")
-    site.definitions.delete_metric("p.c", ADA)
+    site.definitions.delete("metric", "p.c", ADA)
     assert states(board)["p.c"] == ("no limit",)
 
 
 def test_what_is_withdrawn_without_a_value_is_gone(site: Observatory, board: Board) -> None:
     assert "p.b" in states(board)
-    site.definitions.delete_metric("p.b", ADA)
+    site.definitions.delete("metric", "p.b", ADA)
     assert "p.b" not in states(board)
 
 

@@ -205,7 +205,7 @@ def test_the_clock_goes_on_when_the_limit_changes(site: Observatory) -> None:
 def test_a_specification_that_is_taken_back_and_comes_again_begins_anew(
     site: Observatory,
 ) -> None:
-    site.definitions.delete_spec("p.a.design", ADA)
+    site.definitions.delete("spec", "p.a.design", ADA)
     assert site.late() == {}
     site.define(expecting())
     assert site.late()[()].age_s == 0.0
@@ -230,5 +230,5 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
     after = site.late()
     assert before.keys() - after.keys() == {(*HSC, ("filter", "i"))}
     site.standings = Standings(site.reader, site.definitions.in_force)
-    site.freshness = Freshness(site.definitions.in_force, Schema(), site.standings.latest)
+    site.freshness = Freshness(site.standings)
     assert site.late() == after

@@ -89,7 +89,7 @@ def test_a_change_of_the_unit_changes_no_verdict(site: Observatory, states: JobS
     job = site.job(4.0)
     assert state(states, job).word == "passed"
     document = {"name": "p.a", "unit": "mag", "description": "Another."}
-    site.definitions.put_metric("p.a", document, ADA)
+    site.definitions.put("metric", "p.a", document, ADA)
     assert state(states, job).word == "passed"
 
 

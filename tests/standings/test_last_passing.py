@@ -14,7 +14,7 @@ from squash_api.standings.last_passing import (
     compare,
     last_passing_run,
     place_of,
-    run_before,
+    previous_run,
 )
 from tests.support.definitions import spec
 from tests.support.observatory import HOUR_NS, Observatory
@@ -208,5 +208,5 @@ def test_the_run_before_is_that_of_the_code_changes(site: Nightly) -> None:
     second = site.night(run_id="2", ci_name="drp")
     bare = site.night()
     with site.reader.view() as view:
-        assert run_before(view, second) == first
-        assert run_before(view, bare) is None
+        assert previous_run(view, second) == first
+        assert previous_run(view, bare) is None

@@ -11,7 +11,7 @@ from squash_api.judging.limits import limits_of
 from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import MetricRow, declare_metrics
 from squash_api.schema.names import Context, Schema
-from squash_api.standings.standing import Standing, Standings, combination_of, stand, worst_first
+from squash_api.standings.standing import Standing, Standings, combination_of, stand
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory
 
@@ -93,17 +93,6 @@ def test_a_limit_whose_unit_does_not_convert_says_nothing() -> None:
 def test_a_combination_has_the_tags_that_have_a_value_in_a_fixed_order() -> None:
     tags = {"status": "new", "filter": "r", "instrument": "HSC"}
     assert combination_of(tags) == (("instrument", "HSC"), ("filter", "r"))
-
-
-def test_the_worst_stands_first_then_the_nearest_to_its_limit() -> None:
-    found = [
-        judged(4.0),
-        judged(2.0, limit("minimum", 8.0)),
-        judged(7.0, limit("minimum", 8.0)),
-        judged(7.0, limit("design", 5.0)),
-        judged(9.0, limit("minimum", 8.0)),
-    ]
-    assert [item.value for item in worst_first(found)] == [9.0, 7.0, 7.0, 2.0, 4.0]
 
 
 # All standings
@@ -213,7 +202,7 @@ def test_another_limit_is_judged_by_at_once(site: Observatory) -> None:
     assert site.stand()["p.a", HSC].severity == 0
     site.redefine("p.a.design", spec(value=3.0))
     assert site.stand()["p.a", HSC].severity == 2
-    site.definitions.delete_spec("p.a.design", ADA)
+    site.definitions.delete("spec", "p.a.design", ADA)
     assert site.stand()["p.a", HSC].limit is None
 
 
@@ -221,7 +210,7 @@ def test_another_unit_converts_value_and_limit(site: Observatory) -> None:
     site.define(spec(value=5.0))
     site.job(4.0)
     before = site.stand()["p.a", HSC]
-    site.definitions.put_metric("p.a", metric("p.a", unit="mag"), ADA)
+    site.definitions.put("metric", "p.a", metric("p.a", unit="mag"), ADA)
     site.derive()
     after = site.stand()["p.a", HSC]
     assert after.value == pytest.approx(0.004)

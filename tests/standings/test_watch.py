@@ -209,7 +209,7 @@ def test_after_the_last_specification_is_gone_nothing_is_broken(
     site.job(6.0)
     watch.step()
     outlet.lines.clear()
-    site.definitions.delete_spec("p.a.design", ADA)
+    site.definitions.delete("spec", "p.a.design", ADA)
     pass_time(site, watch)
     (line,) = outlet.take("squash_standing")
     assert ' broken="",severity=0 ' in line

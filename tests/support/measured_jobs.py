@@ -9,7 +9,7 @@ from squash_api.index.jobs import delete_job
 from squash_api.record.metrics import declare_metrics, metric_ids
 from squash_api.site import Site
 from squash_api.trends.question import Question
-from squash_api.trends.series import Series, Value
+from squash_api.trends.series import Series, Value, values_of
 from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 
 UNITS = {"p.a": "mmag", "p.b": "mmag", "q.a": "arcsec"}
@@ -56,7 +56,7 @@ class MeasuredJobs(Site):
 
     def values(self, **question: Any) -> list[Value]:
         """Return the values that a question asks for."""
-        return list(self.series(**question).values())
+        return list(values_of(self.series(**question).jobs()))
 
     def found(self, **question: Any) -> list[tuple[str, float | None, int]]:
         """Return metric, value and job of the values that a question asks for."""

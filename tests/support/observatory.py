@@ -28,19 +28,19 @@ class Observatory(World):
         super().__init__(folder, **settings)
         self.now_ns = now_ns
         self.define_metrics(metric("p.a"), metric("p.b"))
-        self.freshness = Freshness(self.definitions.in_force, self.schema, self.standings.latest)
+        self.freshness = Freshness(self.standings)
 
     def define_metrics(self, *documents: dict[str, Any]) -> None:
         """Declare metrics."""
-        self.definitions.post_metrics(list(documents), ADA)
+        self.definitions.post("metric", list(documents), ADA)
 
     def define(self, *documents: dict[str, Any]) -> None:
         """Define specifications; they are as old as the test, whatever the clock says."""
-        self.definitions.post_specs(list(documents), ADA)
+        self.definitions.post("spec", list(documents), ADA)
 
     def redefine(self, name: str, document: dict[str, Any]) -> None:
         """Give a specification another definition."""
-        self.definitions.put_spec(name, document, ADA)
+        self.definitions.put("spec", name, document, ADA)
 
     def job(
         self,
@@ -112,7 +112,7 @@ class FakeOutlet:
         """Tell whether to write here."""
         return self.is_in_charge
 
-    def write_beside(self, lines: Sequence[str], /) -> list[Rejected]:
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Take lines, or fail."""
         if not self.is_up:
             raise InfluxUnavailableError("connection refused")

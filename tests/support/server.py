@@ -76,7 +76,7 @@ class Server(ABC):
         for attempt in range(_ATTEMPTS):
             self._log_start += len(self.fresh_log())
             self._child = Child(
-                self.name, command=self.command(), folder=self.folder, variables=self.variables()
+                self.name, command=self.command(), directory=self.folder, variables=self.variables()
             )
             try:
                 self._child.wait_for(self._answers, stop=Stop(), timeout_s=_START_TIMEOUT_S)

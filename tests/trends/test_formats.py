@@ -11,7 +11,7 @@ import pytest
 from pyarrow.parquet import read_table
 
 from squash_api.errors import InvalidInputError, NotAvailableError
-from squash_api.record.metrics import meet_metrics
+from squash_api.record.metrics import note_metrics
 from squash_api.schema.names import Schema
 from squash_api.trends import formats as measurement_formats
 from squash_api.trends.formats import answer_chunks, time_text, value_object
@@ -121,7 +121,7 @@ def test_hostile_text_comes_back_from_every_format(jobs: MeasuredJobs) -> None:
 
 def test_a_metric_with_a_comma_and_a_quote_is_quoted(jobs: MeasuredJobs) -> None:
     name = 'p.a,"b"'
-    jobs.record.write(lambda connection: meet_metrics(connection, {name: None}))
+    jobs.record.write(lambda connection: note_metrics(connection, {name: None}))
     jobs.add({name: 1})
     assert rows_of_csv(jobs)[0]["metric"] == name
 
@@ -133,7 +133,7 @@ def test_absent_values_are_empty_or_null(jobs: MeasuredJobs) -> None:
 
 
 def test_the_unit_of_a_metric_without_one_is_empty_or_null(jobs: MeasuredJobs) -> None:
-    jobs.record.write(lambda connection: meet_metrics(connection, {"u.a": None}))
+    jobs.record.write(lambda connection: note_metrics(connection, {"u.a": None}))
     jobs.add({"u.a": 1})
     assert rows_of_csv(jobs, metric="u.a")[0]["unit"] == ""
     assert rows_of_parquet(jobs, metric="u.a")[0]["unit"] is None

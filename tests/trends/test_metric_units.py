@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from squash_api.errors import InvalidInputError
-from squash_api.record.metrics import declare_metrics, meet_metrics
-from squash_api.trends.metric_units import MetricUnits
+from squash_api.record.metrics import declare_metrics, note_metrics
+from squash_api.trends.question import Question
+from squash_api.trends.series import MetricUnits
 from tests.support.measured_jobs import MeasuredJobs
 
 
@@ -28,7 +29,7 @@ def refresh(jobs: MeasuredJobs, found: MetricUnits) -> None:
 
 
 def names(jobs: MeasuredJobs, *chosen: str, packages: tuple[str, ...] = ()) -> list[str]:
-    return [row.name for row in units(jobs).choose(chosen, packages)]
+    return [row.name for row in units(jobs).choose(Question(metrics=chosen, packages=packages))]
 
 
 def test_metrics_are_chosen_by_name_and_by_package(jobs: MeasuredJobs) -> None:
@@ -77,8 +78,8 @@ def test_a_change_of_unit_is_taken_in(jobs: MeasuredJobs) -> None:
 def test_what_cannot_be_is_refused_with_its_parameter(
     jobs: MeasuredJobs, unit: str | None, asked: Any, parameter: str, message: str
 ) -> None:
-    jobs.record.write(lambda connection: meet_metrics(connection, {"u.a": None}))
+    jobs.record.write(lambda connection: note_metrics(connection, {"u.a": None}))
     with pytest.raises(InvalidInputError) as caught:
-        units(jobs, unit).choose(*asked)
+        units(jobs, unit).choose(Question(metrics=asked[0], packages=asked[1]))
     assert caught.value.message.startswith(message)
     assert caught.value.detail[0].loc == ("query", parameter)

@@ -54,7 +54,7 @@ def test_points_are_in_the_order_of_time_not_of_arrival() -> None:
     late = (2, 5, 1, 1.0, None)
     early = (3, 4, 1, 1.0, None)
     (line,) = points_of([late, early]).choose(no_badness)
-    assert [point.job_id for point in line.points] == [3, 2]
+    assert [point.job_id for point in line.values] == [3, 2]
 
 
 def test_the_extremes_of_many_values_are_kept() -> None:
@@ -64,8 +64,8 @@ def test_the_extremes_of_many_values_are_kept() -> None:
     found = points_of(rows)
     (line,) = found.choose(no_badness)
     assert found.count == 20_000
-    assert len(line.points) <= MOST_POINTS
-    assert {5_001, 15_001} <= {point.job_id for point in line.points}
+    assert len(line.values) <= MOST_POINTS
+    assert {5_001, 15_001} <= {point.job_id for point in line.values}
 
 
 def test_more_values_than_are_kept_in_memory_keep_their_extremes() -> None:
@@ -73,7 +73,7 @@ def test_more_values_than_are_kept_in_memory_keep_their_extremes() -> None:
     found.take([row(30_001, 5.0)])
     (line,) = found.choose(no_badness)
     assert found.count == 30_001
-    assert 30_001 in {point.job_id for point in line.points}
+    assert 30_001 in {point.job_id for point in line.values}
 
 
 def test_of_many_detectors_those_of_a_filter_are_shown_together() -> None:
@@ -91,15 +91,15 @@ def test_of_too_many_series_the_worst_have_lines() -> None:
     rows = [row(number, float(number), tags=number) for number in range(1, len(sets) + 1)]
     lines = points_of(rows, *sets).choose(lambda value: value)
     assert (lines[-1].is_rest, lines[-1].series, lines[-1].tags) == (True, 3, ())
-    assert {point.value for point in lines[-1].points} == {1.0, 2.0, 3.0}
+    assert {point.value for point in lines[-1].values} == {1.0, 2.0, 3.0}
 
 
 def test_values_over_metadata_are_in_its_order() -> None:
     rows = [row(1, other='{"meta.airmass":1.5}'), row(2, other='{"meta.airmass":1.2}')]
     found = points_of(rows, axis=Axis("meta.airmass"))
     (line,) = found.choose(no_badness)
-    assert [found.xs[point.job_id] for point in line.points] == [1.2, 1.5]
-    assert [point.time_ns for point in line.points] == [2, 1]
+    assert [found.xs[point.job_id] for point in line.values] == [1.2, 1.5]
+    assert [point.time_ns for point in line.values] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_places_at_the_ends_of_all_numbers_and_at_one_place_can_be_thinned(
     rows = [row(number, other=ends[number % 2]) for number in range(1, 5_001)]
     found = points_of(rows, axis=Axis("p.b"))
     (line,) = found.choose(no_badness)
-    assert 0 < len(line.points) <= MOST_POINTS
+    assert 0 < len(line.values) <= MOST_POINTS
 
 
 def test_sets_of_tags_that_are_not_known_yet_are_passed_over() -> None:

@@ -118,7 +118,7 @@ def test_jobs_that_come_while_values_are_read_are_left_out(jobs: MeasuredJobs) -
     series = jobs.series()
     jobs.add({"p.a": 2})
     jobs.deriver.catch_up()
-    assert [item.job_id for item in series.values()] == [1]
+    assert [item.job_id for item in values_of(series.jobs())] == [1]
     assert [item.job_id for item in jobs.values()] == [1, 2]
 
 
@@ -132,7 +132,7 @@ def test_after_a_change_of_unit_no_value_is_in_the_old_one(jobs: MeasuredJobs) -
         requeue_metrics(connection, ["p.a"], request=1)
 
     jobs.record.write(redeclare)
-    assert [(item.value, item.unit) for item in series.values()] == [(1.5, "mag")] * 3
+    assert [(item.value, item.unit) for item in values_of(series.jobs())] == [(1.5, "mag")] * 3
 
 
 def test_metrics_that_never_come_to_rest_are_told_of(
@@ -143,7 +143,7 @@ def test_metrics_that_never_come_to_rest_are_told_of(
     jobs.record.write(lambda connection: mark_for_rederivation(connection, [1]))
     monkeypatch.setattr(jobs.deriver, "rederive", lambda _: None)
     with pytest.raises(RecordUnavailableError, match="Try again"):
-        list(series.values())
+        list(values_of(series.jobs()))
 
 
 def test_progress_goes_from_nothing_to_all(

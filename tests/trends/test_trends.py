@@ -155,7 +155,7 @@ def test_the_last_values_of_a_tag(site: Observatory) -> None:
 
 def test_values_that_wait_for_another_unit_are_converted_first(site: Observatory) -> None:
     job_id = site.job(1000.0)
-    site.definitions.put_metric("p.a", metric("p.a", unit="mag"), ADA)
+    site.definitions.put("metric", "p.a", metric("p.a", unit="mag"), ADA)
     site.record.write(lambda connection: mark_for_rederivation(connection, [job_id]))
     assert values(read(site)) == [[1.0]]
     assert [item.value for item in trends_of(site).last("p.a", {}, limit=1)] == [1.0]

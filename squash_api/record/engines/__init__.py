@@ -1,1 +1,1 @@
-"""What differs between the databases that can hold the record: a module for each."""
+"""What differs between the databases that can hold the record, one module for each."""

@@ -9,18 +9,18 @@ from sqlalchemy import URL, Connection, Engine, event
 from squash_api.errors import SettingsError
 
 _BUSY_TIMEOUT_MS = 30_000
-# A transaction that starts by reading could not wait for the lock later. A single statement that
-# writes does at once what otherwise takes three.
+# A transaction that starts by reading cannot wait for the lock later. One writing statement
+# without a transaction saves BEGIN and COMMIT.
 _BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "statement": None}
 
 
 def checked_url(url: URL, /) -> URL:
-    """Return the URL of the file, in which a tilde is the home folder.
+    """Return the URL of the file, with a tilde replaced by the home directory.
 
     Raises
     ------
     SettingsError
-        If it names no file.
+        If it does not name a file.
     """
     if not url.database or url.database == ":memory:":
         raise SettingsError(
@@ -30,12 +30,12 @@ def checked_url(url: URL, /) -> URL:
 
 
 def prepare(engine: Engine, /, *, is_made: bool) -> None:
-    """Make the folder of the file, or require the file, and set up every connection.
+    """Make the directory of the file, or require the file, and set up every connection.
 
     Raises
     ------
     OSError
-        If the folder cannot be made, or the file is not there.
+        If the directory cannot be made, or the file does not exist.
     """
     file = Path(engine.url.database or "")
     if is_made:
@@ -53,16 +53,16 @@ def begin(connection: Connection, /) -> None:
 
 
 def _connect(connection: sqlite3.Connection, _record: Any) -> None:
-    # SQLAlchemy shall decide where a transaction begins, not the driver.
+    # SQLAlchemy decides where a transaction begins, not the driver.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    # A job is some 24 kB: fewer and larger pages cost a third less (`benchmarks/`). Counts for new
-    # files only.
+    # A job is some 24 kB: fewer and larger pages cost a third less (`benchmarks/`). This
+    # applies to new files only.
     cursor.execute("PRAGMA page_size = 8192")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA wal_autocheckpoint = 4000")
-    # FULL: a commit returns when the write-ahead log is on the disk; the 202 rests on it.
+    # FULL: a commit returns when the write-ahead log is on the disk, as a 202 promises.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -16384")

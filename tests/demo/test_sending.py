@@ -4,9 +4,8 @@ import httpx
 import pytest
 
 from squash_api.client import Job, Measurement, Squash
-from squash_api.demo.dispatching import Judged, connect, delivery_problems, judge, send_days
 from squash_api.demo.processes import DemoError, Stop, Stopped
-from squash_api.demo.running import User
+from squash_api.demo.running import Judged, User, connect, delivery_problems, judge, send_days
 from tests.support.fake_service import ROOT, FakeService, reply_json
 from tests.support.http_server import HttpServer
 
@@ -100,7 +99,7 @@ def test_pauses_between_tries_end_when_the_demo_is_told_to_stop(fake: FakeServic
             {"status": "down", "reason": "refused", "quarantined": 0},
             ["job 3 is PENDING: It waits.", "InfluxDB is down: refused"],
         ),
-        (GOOD, {"quarantined": 7}, ["InfluxDB refused 7 points for good"]),
+        (GOOD, {"quarantined": 7}, ["InfluxDB permanently refused 7 points"]),
     ],
 )
 def test_what_did_not_reach_influxdb_is_said(
