@@ -99,9 +99,12 @@ def parse_alert(
     found = _read_keys(value, "alert", {**read, "mute": lambda mute: mute}, faults)
     if found is None:
         return None
-    mute = _parse_mute(found.get("mute"), faults, today=today)
     return Alert(
-        found.get("level"), found.get("channel"), found.get("per"), found.get("max_age"), mute
+        level=found.get("level"),
+        channel=found.get("channel"),
+        per=found.get("per"),
+        max_age_s=found.get("max_age"),
+        mute=_parse_mute(found.get("mute"), faults, today=today),
     )
 
 

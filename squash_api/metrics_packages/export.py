@@ -71,7 +71,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _yaml(documents: list[dict[str, Any]]) -> str:
-    text = yaml.dump_all(
+    text: str = yaml.dump_all(
         documents,
         Dumper=_Dumper,
         sort_keys=False,
@@ -79,4 +79,4 @@ def _yaml(documents: list[dict[str, Any]]) -> str:
         width=100,
         explicit_start=True,
     )
-    return str(text)
+    return text

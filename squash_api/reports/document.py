@@ -46,7 +46,7 @@ class Finding:
 
     `value` and `threshold` are in `unit`; `margin` is a fraction of the limit, negative if broken.
     Of the `values` in the selection, `failed` broke a limit and `absent` were null, NaN, infinite
-    or skipped. Only criteria of the kind `threshold` have `operator` and `threshold`.
+    or skipped. `operator` and `threshold` are what its criterion shows.
     """
 
     metric: str

@@ -170,8 +170,7 @@ class _Routes:
 
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
-# Those that every kind of specification has.
-_REQUIRED = tuple(key for key in KEYS if all(key in kind.SCHEMA for kind in KINDS.values()))
+_OF_ALL_KINDS = tuple(key for key in KEYS if all(key in kind.SCHEMA for kind in KINDS.values()))
 _TABLE = (
     _Routes(
         "metric",
@@ -201,8 +200,8 @@ _TABLE = (
             "alert": {"type": "object"},
             "expect": {"type": "object"},
         },
-        needs=_REQUIRED,
-        needs_in_list=("name", *_REQUIRED),
+        needs=_OF_ALL_KINDS,
+        needs_in_list=("name", *_OF_ALL_KINDS),
         post_errors=(400, 401, 404, 409, 413, 415, 422),
     ),
 )
