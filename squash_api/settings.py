@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -60,6 +60,24 @@ class InfluxTarget(BaseModel):
     token: SecretStr | None = None
 
 
+class KapacitorTarget(BaseModel):
+    """A Kapacitor that is told what is the newest value of each series."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["kapacitor"] = "kapacitor"
+    url: _Url
+    database: str = Field("squash", min_length=1)
+    retention_policy: str = Field("autogen", min_length=1)
+
+
+Target = InfluxTarget | KapacitorTarget
+"""What an outlet sends to."""
+
+
+_AnyTarget = TypeVar("_AnyTarget", InfluxTarget, Target)
+
+
 class Settings(BaseSettings):
     """The settings; in the environment each name has the prefix `SQUASH_`."""
 
@@ -104,7 +122,12 @@ class Settings(BaseSettings):
     influx_targets: tuple[InfluxTarget, ...] = Field(
         (), description="JSON list of more targets: name, url, database, user, password, token."
     )
-    kapacitor_url: _Url | None = Field(None, description="Kapacitor, for `squash live`.")
+    kapacitor_url: _Url | None = Field(
+        None, description="Kapacitor: gets the newest value of each series, and for `squash live`."
+    )
+    kapacitor_retention_policy: str = Field(
+        "autogen", min_length=1, description="The retention policy in the names of its tasks."
+    )
     chronograf_url: _Url | None = Field(None, description="Chronograf, for `squash live`.")
 
     @property
@@ -121,22 +144,47 @@ class Settings(BaseSettings):
         )
         return (default, *self.influx_targets)
 
+    @property
+    def outlets(self) -> tuple[Target, ...]:
+        """All that is delivered to: the InfluxDBs, and Kapacitor if it has a URL."""
+        if self.kapacitor_url is None:
+            return self.targets
+        kapacitor = KapacitorTarget(
+            url=self.kapacitor_url,
+            database=self.influx_database,
+            retention_policy=self.kapacitor_retention_policy,
+        )
+        return (*self.targets, kapacitor)
+
     def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
-        """Look up targets by name, or all; `SettingsError` if there is no such target, or none."""
-        known = {target.name: target for target in self.targets}
-        if not known:
+        """Look up InfluxDBs by name, or all; `SettingsError` if there is no such one, or none."""
+        if not self.targets:
             raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured.")
-        unknown = [name for name in names if name not in known]
-        if unknown:
+        return _chosen(self.targets, names)
+
+    def choose_outlets(self, names: Sequence[str]) -> list[Target]:
+        """Look up outlets by name, or all; `SettingsError` if there is no such one, or none."""
+        if not self.outlets:
             raise SettingsError(
-                f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
+                "SQUASH_INFLUX_URL, SQUASH_KAPACITOR_URL: neither InfluxDB nor Kapacitor is "
+                "configured."
             )
-        return [known[name] for name in dict.fromkeys(names or known)]
+        return _chosen(self.outlets, names)
 
     @property
     def url_path(self) -> str:
         """Path of the public root, without a trailing slash: empty, or something like `/api`."""
         return urlsplit(self.url).path.rstrip("/")
+
+
+def _chosen(targets: Sequence[_AnyTarget], names: Sequence[str]) -> list[_AnyTarget]:
+    known = {target.name: target for target in targets}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SettingsError(
+            f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
+        )
+    return [known[name] for name in dict.fromkeys(names or known)]
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -162,9 +210,13 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{name}: not JSON: {error.__cause__}") from None
     except UnicodeError:
         raise SettingsError("the value of a SQUASH_ variable is not UTF-8") from None
-    names = [target.name for target in settings.targets]
-    if len(set(names)) != len(names):
-        raise SettingsError("SQUASH_INFLUX_TARGETS: two targets have the same name")
+    names = [target.name for target in settings.outlets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(
+            f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
+            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
+        )
     if settings.registration == "key" and settings.registration_key is None:
         raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
     return settings

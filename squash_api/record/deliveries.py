@@ -1,7 +1,7 @@
 """The state of delivery: how far each target is, what waits for it, and what it refused."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -40,11 +40,16 @@ class TargetRow:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The points of one job, to be deleted by their exact time."""
+    """A deleted job: its points are to be deleted by their exact time.
+
+    `metrics` and `tags` say which series it was in; None if that is not known.
+    """
 
     job_id: int
     time_ns: int
     measurements: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +205,8 @@ def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[
                 job_id=item.job_id,
                 time_ns=item.time_ns,
                 measurements=json.dumps(item.measurements),
+                metrics=json.dumps(item.metrics),
+                tags=None if item.tags is None else json.dumps(dict(item.tags)),
             )
         )
 
@@ -207,12 +214,18 @@ def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[
 def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[Erasure]:
     """Return points to delete from a target."""
     rows = connection.execute(
-        select(erasure.c.job_id, erasure.c.time_ns, erasure.c.measurements)
-        .where(erasure.c.target == name)
-        .order_by(erasure.c.job_id)
-        .limit(limit)
+        select(erasure).where(erasure.c.target == name).order_by(erasure.c.job_id).limit(limit)
     )
-    return [Erasure(row.job_id, row.time_ns, tuple(json.loads(row.measurements))) for row in rows]
+    return [
+        Erasure(
+            row.job_id,
+            row.time_ns,
+            tuple(json.loads(row.measurements)),
+            tuple(json.loads(row.metrics or "[]")),
+            None if row.tags is None else json.loads(row.tags),
+        )
+        for row in rows
+    ]
 
 
 def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
@@ -221,6 +234,32 @@ def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) ->
     connection.execute(
         delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
     )
+
+
+def mark_told(
+    connection: Connection,
+    name: str,
+    *,
+    through: int,
+    redelivered: Sequence[tuple[int, int]],
+    erased: Sequence[int],
+    quarantined: Sequence[Quarantined],
+    now_ns: int,
+) -> None:
+    """Note that a target knows what jobs through `through`, and these changes, have changed.
+
+    Such a target holds no points, so the list of tags may change, and a refill does not reset it.
+    """
+    mark_sent(
+        connection,
+        name,
+        through=None,
+        redelivered=redelivered,
+        quarantined=quarantined,
+        now_ns=now_ns,
+    )
+    mark_erased(connection, name, job_ids=erased)
+    _update_target(connection, name, target.c.sent_through < through, sent_through=through)
 
 
 def _update_target(

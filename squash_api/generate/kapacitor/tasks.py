@@ -98,4 +98,3 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         conditions={level: [unless_gone(some)] for level, some in conditions.items()},
         topic=topic_of(branch.channel),
     )
-
