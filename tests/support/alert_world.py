@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from squash_api.delivery.outlet import GATHER
 from squash_api.delivery.kapacitor import KapacitorOutlet
+from squash_api.delivery.outlet import GATHER
 from squash_api.delivery.reader import NO_WAIT
 from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.index.derived import requeue_metrics
@@ -20,7 +20,7 @@ from squash_api.judging.metadata_query import applies
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import declare_metrics
-from squash_api.schema.names import SERIES_TAGS, Schema
+from squash_api.schema.names import Context, Schema
 from squash_api.site import Site
 from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 from tests.support.definitions import ADA
@@ -110,6 +110,10 @@ class Past:
     meta: Mapping[str, Any]
     values: dict[str, float | None] = field(default_factory=dict)
     is_deleted: bool = False
+    context: Context = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.context = SCHEMA.context(self.meta)
 
 
 class World:
@@ -153,9 +157,7 @@ class World:
 
     def start(self) -> None:
         """Start the service, without its threads."""
-        settings = make_settings(
-            self.folder, kapacitor_url=self._url, specs=(self.package_folder,)
-        )
+        settings = make_settings(self.folder, kapacitor_url=self._url, specs=(self.package_folder,))
         self.site = Site(settings, influx_transport=self._transport)
         self.site.definitions.sync_yaml(settings.specs)
         (outlet,) = self.site.outlets(settings.outlets)
@@ -262,13 +264,12 @@ class World:
             return newest
         for past in sorted(self.jobs, key=lambda past: past.time_ns):
             value = past.values.get(name)
-            context = SCHEMA.context(past.meta)
             is_young = past.time_ns > self.now_ns - branch.max_age_s * 10**9
             if past.is_deleted or value is None or not is_young:
                 continue
-            if applies(branch.terms, context):
+            if applies(branch.terms, past.context):
                 group = ",".join(
-                    f"{tag}={context.tags.get(tag, '')}" for tag in sorted(branch.per)
+                    f"{tag}={past.context.tags.get(tag, '')}" for tag in sorted(branch.per)
                 )
                 newest[group] = value
         return newest
@@ -331,7 +332,11 @@ class World:
         """Do what a history of so many jobs consists of, step by step; yield what was done."""
         steps = ["add"] * jobs
         for name, share in (
-            ("put", 0.4), ("delete", 0.3), ("again", 0.2), ("unit", 0.08), ("restart", 0.06),
+            ("put", 0.4),
+            ("delete", 0.3),
+            ("again", 0.2),
+            ("unit", 0.08),
+            ("restart", 0.06),
         ):
             steps += [name] * int(jobs * share)
         self.random.shuffle(steps)
@@ -349,7 +354,9 @@ class World:
         if self.random.random() < 0.3:
             past = self.random.choice(left)
         if step == "put":
-            name = self.random.choice([name for name in NAMES if not (self.is_away and name == "units")])
+            name = self.random.choice(
+                [name for name in NAMES if not (self.is_away and name == "units")]
+            )
             value = None if self.random.random() < 0.4 else self.value()
             self.put(past, name, value)
             yield f"job {past.job_id}: {name} is now {value}"
