@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +13,7 @@ from squash_api.index.code_changes import (
 from squash_api.index.runs import Run, Runs, runs_through, store_runs
 from squash_api.record.record import Record
 from squash_api.schema.text import MAX_FIELD_TEXT_BYTES
-from tests.support.builders import add_test_user, open_record, store_job
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
-    yield record
-    record.close()
+from tests.support.builders import store_job
 
 
 def plain_package(
