@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from squash_api.standings.watch import MINUTE_NS, Watch
-from tests.support.alert_bench import alert_bench, bench_files
+from tests.support.alerting import alert_bench, bench_files
 from tests.support.definitions import metric
 from tests.support.influxd import Influxd
+from tests.support.metrics_packages import write_package
 from tests.support.observatory import HOUR_NS, FakeOutlet, Observatory, expecting, loaded_ago
 from tests.support.service import Service
 from tests.support.site import Site, job_document, wait_for
-from tests.support.yaml_packages import write_package
 
 SPECIFICATIONS = """
     name: soon

@@ -23,8 +23,7 @@ from tests.support.builders import (
     measured,
     store_job,
 )
-from tests.support.calls import Calls
-from tests.support.paging import follow
+from tests.support.calls import Calls, follow
 
 
 def new_job(calls: Calls, *measurements: dict[str, Any]) -> int:

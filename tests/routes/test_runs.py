@@ -4,8 +4,7 @@ import pytest
 from starlette.types import Scope
 
 from squash_api.routes.runs import readings_of, run_path
-from tests.support.calls import Calls
-from tests.support.paging import follow
+from tests.support.calls import Calls, follow
 
 
 def post_run(
