@@ -126,7 +126,7 @@ def parse_level(value: Any) -> Level:
     written = value.upper() if isinstance(value, str) else ""
     level = next((level for level in LEVELS if level == written), None)
     if level is None:
-        raise ValueError(f"{value!r} is no level: write info, warning or critical")
+        raise ValueError(f"{value!r} is not a level: write info, warning or critical")
     return level
 
 
@@ -136,7 +136,7 @@ def parse_duration(value: Any) -> int:
     seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not 0 < seconds <= _LONGEST_S:
         raise ValueError(
-            f"{value!r} is no duration: write a whole number and one of w, d, h, m, s, like 24h "
+            f"{value!r} is not a duration: write a whole number and one of w, d, h, m, s, like 24h "
             "(ten years at most)"
         )
     return seconds
@@ -191,7 +191,7 @@ def _parse_channel(value: Any) -> str:
     """Read the Slack channel or person that gets the alerts."""
     if not isinstance(value, str) or _CHANNEL.match(value) is None:
         raise ValueError(
-            f'{value!r} is no channel: write one like "#dm-alerts", in quotes, since an '
+            f'{value!r} is not a channel: write one like "#dm-alerts", in quotes, since an '
             "unquoted # begins a comment"
         )
     return value
@@ -203,7 +203,7 @@ def _parse_per(value: Any, schema: Schema) -> tuple[str, ...]:
     wrong = [name for name in names if name not in schema.tags]
     if wrong:
         known = ", ".join(schema.tags)
-        raise ValueError(f"{wrong[0]!r} is no tag of the points: choose among {known}")
+        raise ValueError(f"{wrong[0]!r} is not a tag of the points: choose one of {known}")
     return tuple(dict.fromkeys(names))
 
 
@@ -216,7 +216,7 @@ def _parse_day(value: Any) -> date:
             return date.fromisoformat(value)
         except ValueError:
             pass
-    raise ValueError(f"{value!r} is no day: write it like 2026-12-15")
+    raise ValueError(f"{value!r} is not a date: write it like 2026-12-15")
 
 
 def _parse_reason(value: Any) -> str:

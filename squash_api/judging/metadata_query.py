@@ -62,7 +62,7 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     if value is None or isinstance(value, str | int | float):
         return value, None
     if isinstance(value, date):
-        return value.isoformat(), "a day without quotes is no text: put it in quotes"
+        return value.isoformat(), "a date without quotes is not text: put it in quotes"
     if depth and isinstance(value, list):
         pairs = [_plain(item, depth - 1) for item in value]
         problems = (problem for _, problem in pairs if problem is not None)

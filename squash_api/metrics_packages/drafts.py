@@ -24,7 +24,9 @@ def partial_name(text: str, *, package: str, path: str) -> str:
     hash_at = text.rfind("#", 0, len(text) - 1) if "#" in text else -1
     place, name = (text[:hash_at], text[hash_at + 1 :]) if hash_at >= 0 else ("", text)
     if not name or name.split() != [name] or (place and place.split() != [place]):
-        raise ValueError(f"{text!r} is no partial's name: write '#id' or 'path#id', without blanks")
+        raise ValueError(
+            f"{text!r} is not the name of a partial: write '#id' or 'path#id', without spaces"
+        )
     if hash_at < 0 and "#" in text:
         raise ValueError(f"{text!r} ends in '#': write the partial's id after it")
     named_package, colon, named_path = place.rpartition(":")

@@ -71,7 +71,7 @@ def load_metrics_packages(
         for name in ("metrics", "specs"):
             if not (directory / name).is_dir():
                 raise SettingsError(
-                    f"{directory} is no metrics package: it has no directory '{name}'"
+                    f"{directory} is not a metrics package: it has no directory '{name}'"
                 )
     for directory in directories:
         loading.read_metrics(directory)
@@ -204,7 +204,7 @@ class _Loading:
     def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
         files = list(_yaml_files(path))
         if files and (LEGAL_NAME.match(path.name) is None or "." in path.name):
-            message = f"'{path.name}' is no package's name: use letters, digits, '_' and '-'"
+            message = f"'{path.name}' is not a package name: use letters, digits, '_' and '-'"
             self.report(Source(_file(directory, path), 1), message)
         for file in files:
             documents = read_documents(file, file=_file(directory, file), report=self.report)

@@ -24,7 +24,9 @@ def test_what_is_inherited_is_reported_where_it_is_written(tmp_path: Path) -> No
         name: latency.x
         base: '#p'
         """
-    assert problems(tmp_path, text) == ["a.yaml:4: 'secs' is no unit that astropy knows; write s"]
+    assert problems(tmp_path, text) == [
+        "a.yaml:4: 'secs' is not a unit that astropy knows: write s"
+    ]
 
 
 def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
@@ -109,11 +111,12 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         ),
         (
             f"id: a b\n{FULL}\n",
-            "a.yaml:1: 'a b' is no partial's name: write '#id' or 'path#id', without blanks",
+            "a.yaml:1: 'a b' is not the name of a partial: "
+            + "write '#id' or 'path#id', without spaces",
         ),
         (
             "id: p\nthreshold: {unit: secs}\n",
-            "a.yaml:2: 'secs' is no unit that astropy knows; write s",
+            "a.yaml:2: 'secs' is not a unit that astropy knows: write s",
         ),
         (
             "- name\n",

@@ -296,7 +296,7 @@ def test_without_comparison_there_is_no_other_about() -> None:
         ("until", "1950-01-01", "before 1970"),
         ("until", "9999-01-01", "too far ahead"),
         ("compare_since", "?", "'?' is not a time"),
-        ("level", "bad", "no level"),
+        ("level", "bad", "not a level"),
         ("run", "a" * 1001, "at most 1000 characters"),
         ("run", "a\0b", "no NUL"),
     ],

@@ -155,7 +155,7 @@ def _parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str,
     if isinstance(comparison, str) and comparison in OPERATORS:
         parts["operator"] = comparison
     elif "operator" in threshold:
-        message = f"{comparison!r} is no operator: write one of {' '.join(OPERATORS)}"
+        message = f"{comparison!r} is not an operator: write one of {' '.join(OPERATORS)}"
         faults.append(Fault(("threshold", "operator"), message))
     unit = _parse_unit(threshold["unit"], faults) if "unit" in threshold else None
     if unit is not None:
