@@ -159,7 +159,7 @@ def _parse_mute(value: Any, faults: list[Fault], *, today: date | None) -> Mute 
             faults.append(Fault(("alert", "mute"), f"a mute needs '{key}': write until and why"))
             return None
     if today is not None and found["until"] < today:
-        message = f"the mute ended on {found['until']}: take it away, or give it a later day"
+        message = f"the mute ended on {found['until']}: delete it, or give it a later day"
         faults.append(Fault(("alert", "mute", "until"), message))
     return Mute(found["until"], found["why"])
 
@@ -223,5 +223,5 @@ def _parse_reason(value: Any) -> str:
     """Read the reason for a mute."""
     text = value.strip() if isinstance(value, str) else ""
     if not text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("say why it is muted, for those who look for the alert")
+        raise ValueError("write why it is muted, for people who miss the alert")
     return text

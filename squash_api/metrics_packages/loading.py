@@ -129,7 +129,9 @@ class _Loading:
             file = _file(directory, path)
             documents = read_documents(path, file=file, report=self.report)
             for document in documents[1:]:
-                self.report(document.source(), "a metrics file has one document: take --- away")
+                self.report(
+                    document.source(), "a metrics file has only one document: delete the ---"
+                )
             if documents:
                 self._read_metrics_file(documents[0], path.stem)
             elif not any(
@@ -148,7 +150,7 @@ class _Loading:
                 above, _, bare = key.partition(".")
                 name = f"{package}.{bare}"
                 if above != package:
-                    whose = f"'{key}' is not of '{package}', whose file this is"
+                    whose = f"'{key}' is not in '{package}', the package of this file"
                     self.report(source, f"{whose}: move or rename it")
                     continue
             elif not isinstance(key, str):

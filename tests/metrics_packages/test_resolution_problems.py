@@ -48,22 +48,22 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         ),
         (
             f"name: latency.x\nbase: latency.x\n{FULL}\n",
-            "a.yaml:2: 'demo.latency.x' is its own base: take that base away",
+            "a.yaml:2: 'demo.latency.x' is its own base: remove that base",
         ),
         (
             "id: p\nbase: '#q'\n---\nid: q\nbase: '#r'\n---\nid: r\nbase: '#p'\n",
             (
-                "a.yaml:2: the bases form a cycle: demo:a#p -> demo:a#q -> demo:a#r -> demo:a#p; "
-                "take one of them away"
+                "a.yaml:2: the bases form a cycle, demo:a#p -> demo:a#q -> demo:a#r -> demo:a#p: "
+                "remove one of them"
             ),
         ),
         (
             f"name: x\n{FULL}\n",
-            "a.yaml:1: there is no metric: write metric: here, or take a base that has one",
+            "a.yaml:1: there is no metric: write metric: here, or use a base that has one",
         ),
         (
             f"id: p\nmetric: latency\n---\nname: x\nmetric: null\nbase: '#p'\n{FULL}\n",
-            "a.yaml:4: there is no metric: write metric: here, or take a base that has one",
+            "a.yaml:4: there is no metric: write metric: here, or use a base that has one",
         ),
         (
             f"name: latency.x\nmetric: frac\n{FULL}\n",
@@ -72,7 +72,7 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         (
             f"name: other.latency.x\n{FULL}\n",
             (
-                "a.yaml:1: the package 'other' is not 'demo', the directory this stands in: move "
+                "a.yaml:1: the package 'other' is not 'demo', the directory it is in: move "
                 "the document, or write 'demo'"
             ),
         ),
@@ -83,16 +83,13 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         (
             f"name: latency.x\nbase: hard\n{FULL}\n",
             (
-                "a.yaml:2: the base 'hard' names nothing: write '#hard' for a partial of this "
-                "file, 'path#hard' for one of another, metric.hard for a specification"
+                "a.yaml:2: the base 'hard' names nothing: write '#hard' for a partial in this "
+                "file, 'path#hard' for one in another, metric.hard for a specification"
             ),
         ),
         (
             f"name: latency.x\nbase: other.latency.y\n{FULL}\n",
-            (
-                "a.yaml:2: the base 'other.latency.y' is of another package: only a partial of one "
-                "can be"
-            ),
+            ("a.yaml:2: the base 'other.latency.y' is in another package: only a partial can be"),
         ),
         (
             f"name: latency.x\nbase: null\n{FULL}\n",
@@ -111,8 +108,7 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         ),
         (
             f"id: a b\n{FULL}\n",
-            "a.yaml:1: 'a b' is not the name of a partial: "
-            + "write '#id' or 'path#id', without spaces",
+            "a.yaml:1: 'a b' is not a partial's name: write '#id' or 'path#id', without spaces",
         ),
         (
             "id: p\nthreshold: {unit: secs}\n",
@@ -120,7 +116,7 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         ),
         (
             "- name\n",
-            "a.yaml:1: the document is not a mapping: write one, or take away its ---",
+            "a.yaml:1: the document is not a mapping: write one, or delete its ---",
         ),
     ],
 )
@@ -148,4 +144,4 @@ def test_a_list_that_doubles_at_every_step_is_stopped(tmp_path: Path) -> None:
         for number in range(1, 60)
     )
     (problem,) = problems(tmp_path, f"id: p0\ntags: [a]\n{steps}")
-    assert "'tags' grows beyond 10000 items: name each base once" in problem
+    assert "'tags' grows beyond 10000 items: name each base only once" in problem

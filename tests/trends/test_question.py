@@ -156,8 +156,8 @@ def test_a_dimensionless_unit_is_an_empty_text() -> None:
     ("parameter", "message"),
     [
         (("metrc", "p.a"), "There is no parameter `metrc`; did you mean `metric`?"),
-        (("airmass", "1"), "There is no parameter `airmass`; metadata is `meta.airmass`"),
-        (("tag.nothing", "1"), "There is no parameter `tag.nothing`; metadata is"),
+        (("airmass", "1"), "There is no parameter `airmass`; for metadata, write `meta.airmass`"),
+        (("tag.nothing", "1"), "There is no parameter `tag.nothing`; for metadata, write"),
         (("filter", ""), "`filter` is empty"),
         (("metric", ""), "`metric` is empty"),
         (("meta.k", ""), "`meta.k` is empty"),
