@@ -246,7 +246,7 @@ class World:
 
     def expected(self) -> dict[str, str]:
         """Return the alerts that should not be OK: by the newest values that are young enough."""
-        found = {}
+        found: dict[str, str] = {}
         for item in self.watched:
             name = item.metric.name.partition(".")[2]
             for branch in item.branches:
