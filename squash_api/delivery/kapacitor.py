@@ -25,6 +25,7 @@ from squash_api.index.reader import View
 from squash_api.influx.client import Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
+from squash_api.ingest.document import parse_time_ns
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies
@@ -136,7 +137,11 @@ class KapacitorOutlet(Outlet):
         if not self._has_to_do():
             return IDLE
         self._reader.catch_up()
-        told = self._reader.settled(lambda view: self._prepare(view, chooser))
+        raised: dict[str, int] = {}
+        if self._has_to_compare and not self._again:
+            found = self._client.raised(TOPICS)
+            raised = {name: parse_time_ns(time) or 0 for name, time in found.items()}
+        told = self._reader.settled(lambda view: self._prepare(view, chooser, raised))
         self._tell(told)
         if told.has_more or self._again or self._has_to_compare:
             return NO_WAIT
@@ -187,8 +192,11 @@ class KapacitorOutlet(Outlet):
                 or bool(view.ask(pending_erasures, self.name, limit=1))
             )
 
-    def _prepare(self, view: View, chooser: Chooser) -> _Round:
-        """Find out what is to be told, in one state of the record."""
+    def _prepare(self, view: View, chooser: Chooser, raised: Mapping[str, int]) -> _Round:
+        """Find out what is to be told, in one state of the record.
+
+        `raised` are the alerts to be compared with it, with the times of their values.
+        """
         now_ns = self._clock()
         known = view.ask(derived_through)
         sent = view.ask(get_target, self.name).sent_through
@@ -215,8 +223,8 @@ class KapacitorOutlet(Outlet):
         some = [ids[name] for name in told.metrics if name in ids]
         if some:
             present.add(chooser.everything(view, some, now_ns=now_ns))
-        if self._has_to_compare and not self._again:
-            present.gone += chooser.vanished(view, self._client.raised(TOPICS))
+        if raised:
+            present.gone += chooser.vanished(view, raised, now_ns=now_ns)
         view.require_settled(present.values)
         told.lines = [*self._lines(view, chooser.plan, present, now_ns=now_ns)]
         return told

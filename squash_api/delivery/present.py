@@ -147,17 +147,23 @@ class Chooser:
                 self._tell_all(view, metric_id, grouping, by_set, present, now_ns=now_ns)
         return present
 
-    def vanished(self, view: View, raised: Iterable[str]) -> list[Gone]:
-        """Return the series of alerts that are raised, but have no value at all any more.
+    def vanished(self, view: View, raised: Mapping[str, int], *, now_ns: int) -> list[Gone]:
+        """Return the series of alerts whose values are gone, although nobody has said so.
 
-        `raised` are the ids of the alerts: metric, key of the branch, and group, as Kapacitor
-        writes it.
+        That is, those without any value, and those with only old values, from before the alert was
+        raised. A younger value need only be told.
+
+        Parameters
+        ----------
+        raised
+            For each alert the time (ns) of the value that raised it, by its id: metric, key of the
+            branch, and group, as Kapacitor writes it.
         """
         self._sets.follow(view, self.plan.pers)
         by_name = {row.name: row.metric_id for row in view.metrics.by_id.values()}
         by_group: dict[tuple[str, ...], dict[str, Combination]] = {}
         found = []
-        for alert in raised:
+        for alert, raised_ns in raised.items():
             metric, _, rest = alert.partition("/")
             key, _, group = rest.partition("/")
             groupings = [item.grouping for item in self.plan.branches(metric) if item.key == key]
@@ -168,10 +174,12 @@ class Chooser:
             if per not in by_group:
                 by_group[per] = {_group(per, item): item for item in self._sets.combinations(per)}
             combination = by_group[per].get(group)
-            if combination is not None and not self._newest(
-                view, grouping, combination, [by_name[metric]], after_ns=-1
-            ):
-                found.append(Gone(metric, grouping, combination))
+            if combination is None:
+                continue
+            after_ns = min(raised_ns, now_ns - grouping.max_age_s * _NS) - 1
+            place = grouping, combination
+            if not self._newest(view, *place, [by_name[metric]], after_ns=after_ns):
+                found.append(Gone(metric, *place))
         return found
 
     def _affected(

@@ -63,14 +63,17 @@ class KapacitorClient(InfluxClient):
         found = self._get("/tasks", params=params).get("tasks") or []
         return {str(item.get("id")): tuple(map(item.get, _TASK_FIELDS)) for item in found}
 
-    def raised(self, topics: str) -> list[str]:
-        """Return the ids of the alerts that are not OK, in the topics of a pattern."""
-        found: list[str] = []
+    def raised(self, topics: str) -> dict[str, str]:
+        """Return the alerts that are not OK, in the topics of a pattern.
+
+        By id, with the time of the point that changed the state last, as ISO 8601.
+        """
+        found: dict[str, str] = {}
         listed = self._get("/alerts/topics", params={"pattern": topics})
         for topic in listed.get("topics") or []:
             place = f"/alerts/topics/{quote(str(topic['id']))}/events"
             events = self._get(place, params={"min-level": "INFO"}).get("events") or []
-            found.extend(str(event["id"]) for event in events)
+            found.update((str(item["id"]), str(item["state"]["time"])) for item in events)
         return found
 
     def _get(self, path: str, **content: Any) -> dict[str, Any]:

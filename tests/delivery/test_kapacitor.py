@@ -251,6 +251,31 @@ def test_a_loss_that_it_did_not_work_on_before_a_restart_is_found(
     assert kapacitor.raised() == {}
 
 
+def test_what_is_left_of_a_loss_in_a_restart_is_found_though_there_are_old_values(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    world.add({"plain": 9.0}, ago_ns=9 * DAY_NS)
+    bad = world.add({"plain": 9.0}, ago_ns=HOUR_NS)
+    world.drain()
+    kapacitor.takes_in = False
+    world.delete(bad)
+    world.drain()
+    kapacitor.restart()
+    world.drain()
+    assert levels(kapacitor) == ["CRITICAL", "OK"]
+
+
+def test_an_alert_of_a_value_that_grew_old_survives_a_restart(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    world.add({"plain": 9.0}, ago_ns=6 * DAY_NS)
+    world.drain()
+    world.outlet._clock = lambda: world.now_ns + 3 * DAY_NS
+    kapacitor.restart()
+    world.drain()
+    assert levels(kapacitor) == ["CRITICAL"]
+
+
 def test_a_gap_with_the_same_process_is_no_restart(world: World, kapacitor: ToldKapacitor) -> None:
     world.add({"plain": 9.0}, ago_ns=HOUR_NS)
     world.drain()

@@ -7,6 +7,7 @@ import gzip
 import re
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -41,6 +42,11 @@ def _plain(text: str) -> str:
     return re.sub(r"\\([,= \"\\])", r"\1", text)
 
 
+def _iso(time_ns: int) -> str:
+    whole = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"
+
+
 class ToldKapacitor:
     """Keeps the state of each alert; use it as `httpx.MockTransport(fake)`.
 
@@ -68,6 +74,7 @@ class ToldKapacitor:
         """A part of the lines that it cannot parse."""
         self.has_statistics = True
         self._process = 0
+        self._times: dict[str, int] = {}
         self._started: dict[str, int] = {}
         self.load(files)
 
@@ -123,7 +130,11 @@ class ToldKapacitor:
         if path == "/alerts/topics":
             return {"topics": [{"id": "metrics-default"}]}
         assert path == "/alerts/topics/metrics-default/events", path
-        return {"events": [{"id": name} for name in self.raised()]}
+        return {
+            "events": [
+                {"id": name, "state": {"time": _iso(self._times[name])}} for name in self.raised()
+            ]
+        }
 
     def _write(self, request: httpx.Request) -> httpx.Response:
         content = request.read()
@@ -157,4 +168,5 @@ class ToldKapacitor:
         if self.states.get(alert, "OK") != level:
             self.changes[alert] += 1
             self.told.append((alert, level, seen))
+            self._times[alert] = seen.time_ns
         self.states[alert] = level
