@@ -68,7 +68,7 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            fail(f"{option} {text}: write NAME=VALUE.")
+            fail(f"{option} {text}: write NAME=VALUE")
         yield name, value
 
 
@@ -77,7 +77,7 @@ def _chosen_format(given: Format | None, output: Path | None) -> Format:
     ending = "" if output is None else output.suffix.lower()
     chosen = given or endings.get(ending, "csv")
     if chosen == "parquet" and output is None and sys.stdout.isatty():
-        fail("Parquet cannot be shown on a screen: give --output.")
+        fail("Parquet cannot be shown on a screen: give --output")
     return chosen
 
 

@@ -165,7 +165,7 @@ def _store(connection: Connection, jobs: Sequence[Derived]) -> None:
 
 
 def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
-    """Tell whether meanwhile a job was deleted or added to, or a metric has another unit."""
+    """Return whether meanwhile a job was deleted or added to, or a metric has another unit."""
     ids = [item.job_id for item in jobs]
     kept = select(func.count()).where(job.c.id.in_(ids), job.c.deleted_ns.is_(None))
     if connection.execute(kept).scalar_one() != len(ids):

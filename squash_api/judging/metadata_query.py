@@ -49,7 +49,7 @@ def query_terms(query: Mapping[str, Any], schema: Schema) -> tuple[Term, ...] | 
 
 
 def applies(terms: Iterable[Term], context: Context) -> bool:
-    """Tell whether a job's metadata has every term."""
+    """Return whether a job's metadata has every term."""
     return all(map(context.satisfies, terms))
 
 

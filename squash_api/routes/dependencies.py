@@ -96,7 +96,7 @@ def wrong_cursor(must: str, kind: str) -> InvalidInputError:
 
 
 def is_count(text: str) -> bool:
-    """Tell whether a cursor's text is a whole number that a database can compare with."""
+    """Return whether a cursor's text is a whole number that a database can compare with."""
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 

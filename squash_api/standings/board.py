@@ -114,7 +114,7 @@ class Wanted:
         return tuple(terms)
 
     def is_of_metric(self, entry: Entry) -> bool:
-        """Tell whether a metric is wanted, whatever its values are."""
+        """Return whether a metric is wanted, whatever its values are."""
         if self.package not in (None, entry.package):
             return False
         if self.text is not None and self.text.lower() not in entry.name.lower():

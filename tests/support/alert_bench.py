@@ -59,7 +59,7 @@ def new_tract() -> str:
 
 
 def is_about(told: Told, tract: str) -> bool:
-    """Tell whether a message names a tract."""
+    """Return whether a message names a tract."""
     return f"tract {tract}" in told.text
 
 
