@@ -230,7 +230,7 @@ def _by_name(parameters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _bounded(question: Question, now_ns: int) -> Question:
-    """Give a start to a report without another bound.
+    """Set a start for a report that has no other bound.
 
     It gets no end: clients' clocks may be ahead.
     """

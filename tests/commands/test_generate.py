@@ -10,8 +10,7 @@ from typer.testing import CliRunner, Result
 from squash_api.cli import app
 from squash_api.generate.output import MARK
 from squash_api.metrics_packages.loading import find_packages
-from tests.support.metrics_packages import SPECS, write_metrics_package
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import ROOT, SPECS, shared, write_metrics_package
 
 TASK = "kapacitor/tasks/validate.AM1.tick"
 HANDLER = "kapacitor/handlers/metrics-default-slack.yaml"

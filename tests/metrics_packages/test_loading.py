@@ -14,7 +14,7 @@ from squash_api.metrics_packages.loading import (
     resolve_packages,
 )
 from squash_api.schema.names import Schema
-from tests.support.yaml_packages import ROOT, shared, write_package
+from tests.support.metrics_packages import ROOT, shared, write_package
 
 SOUND = "name: latency.hard\nthreshold: {value: 60, unit: s, operator: '<'}\n"
 TODAY = date(2026, 11, 22)

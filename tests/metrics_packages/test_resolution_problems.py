@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.metrics_packages.loading import load_metrics_package
-from tests.support.yaml_packages import write_package
+from tests.support.metrics_packages import write_package
 
 FULL = "threshold: {value: 1, unit: s, operator: '<'}"
 

@@ -157,7 +157,7 @@ class Kapacitor(Server):
             raise
 
     def _update_task(self, old: Task, script: str) -> None:
-        """Give a task another script; if it does not run, restore the old one."""
+        """Replace the script of a task; if the new one does not run, restore the old one."""
         try:
             self._restart(old, script)
         except UnreachableError:
