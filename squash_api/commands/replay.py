@@ -13,6 +13,7 @@ from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
 from squash_api.influx.client import InfluxError
 from squash_api.ingest.document import parse_time_ns
+from squash_api.judging.wording import counted
 from squash_api.record.deliveries import backlogs
 from squash_api.settings import InfluxTarget, load_settings
 from squash_api.site import Site, spare_cycle_search
@@ -72,8 +73,8 @@ def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | Non
         return
     site.check_tags()
     count = request_replay(site.record, selection, targets=targets, now_ns=time.time_ns())
-    noun = "job" if count == 1 else "jobs"
-    typer.echo(f"{count} {noun} to send to {', '.join(item.name for item in targets)}")
+    names = ", ".join(item.name for item in targets)
+    typer.echo(f"{counted(count, 'job')} to send to {names}")
 
 
 def _time_ns(text: str | None) -> int | None:
