@@ -28,12 +28,12 @@ def check(directories: _Directories, *, as_json: AsJson = False) -> None:
         print_json([_problem_json(problem) for problem in package.problems])
     else:
         _print_problems(package)
-        found = {
-            "metric": package.metrics,
-            "specification": package.specifications,
-            "problem": package.problems,
-        }
-        typer.echo(", ".join(counted(len(items), noun) for noun, items in found.items()))
+        counts = (
+            counted(len(package.metrics), "metric"),
+            counted(len(package.specifications), "specification"),
+            counted(len(package.problems), "problem"),
+        )
+        typer.echo(", ".join(counts))
     raise typer.Exit(1 if package.problems else 0)
 
 

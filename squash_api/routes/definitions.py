@@ -378,7 +378,7 @@ def changed_list(change: Change, *, noun: str) -> dict[str, Any]:
         sentences.append(f"{counted(len(change.stored), noun)} created.")
     if change.unchanged:
         existing = counted(change.unchanged, noun)
-        sentences.append(f"{existing} existed already, with the same definition.")
+        sentences.append(f"{existing} already existed with the same definition.")
     return {
         "message": " ".join([*sentences, *_consequences(change)]),
         "stored": len(change.stored),
@@ -389,7 +389,7 @@ def changed_list(change: Change, *, noun: str) -> dict[str, Any]:
 
 def changed_one(change: Change, *, name: str, verb: str) -> dict[str, Any]:
     """Make the part of the reply to one definition that says what was done."""
-    done = f"`{name}` {verb}." if change.stored else f"`{name}` was defined like this already."
+    done = f"`{name}` {verb}." if change.stored else f"`{name}` already had this definition."
     return {
         "message": " ".join([done, *_consequences(change)]),
         "requeued_jobs": change.requeued_jobs,
@@ -400,7 +400,7 @@ def _consequences(change: Change) -> list[str]:
     if not change.requeued_jobs:
         return []
     jobs = counted(change.requeued_jobs, "job")
-    return [f"Read again, and sent to InfluxDB again: {jobs}.", *change.notes]
+    return [f"Derived again, and sent to InfluxDB again: {jobs}.", *change.notes]
 
 
 def _name_of(defined: Defined[Any]) -> str:

@@ -397,7 +397,7 @@ class _Reader:
         text = self._one(row)
         cursor = None if text is None else parse_cursor(text)
         if text is not None and cursor is None:
-            self._refuse(row.name, "The cursor `after` must be the one of a `next` link")
+            self._refuse(row.name, "The cursor `after` must come from a `next` link")
         return cursor
 
     def _fields(self, row: Parameter) -> tuple[str, ...]:
