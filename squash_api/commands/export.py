@@ -40,7 +40,7 @@ def export(
     format_: Annotated[
         # mypy knows only literals that are written out.
         Literal[tuple(FORMATS)] | None,  # type: ignore[valid-type]
-        typer.Option("--format", help="Default: by the ending of the file name, or csv."),
+        typer.Option("--format", help="Default: from the file's extension, or csv."),
     ] = None,
     output: Output = None,
     url: Url = None,
