@@ -89,7 +89,7 @@ def test_without_any_package_there_is_nothing_to_do(
 
 def test_what_is_no_package_is_exit_code_2(tmp_path: Path, output: Path) -> None:
     result = generate("--specs", tmp_path, "--output", output)
-    assert (result.exit_code, "is no metrics package" in result.output) == (2, True)
+    assert (result.exit_code, "is not a metrics package" in result.output) == (2, True)
 
 
 def test_problems_are_printed_with_their_lines_and_nothing_is_written(

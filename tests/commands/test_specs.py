@@ -69,7 +69,7 @@ def test_a_name_in_two_packages_is_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["check", "list"])
 def test_what_is_no_package_is_exit_code_2(tmp_path: Path, command: str) -> None:
     result = run(command, tmp_path)
-    assert (result.exit_code, "is no metrics package" in result.stderr) == (2, True)
+    assert (result.exit_code, "is not a metrics package" in result.stderr) == (2, True)
 
 
 def test_the_list_holds_resolved_specifications_sorted_by_name(tmp_path: Path) -> None:
