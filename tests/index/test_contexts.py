@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import func, select
 
@@ -108,12 +105,6 @@ def test_only_the_change_is_left_of_a_deleted_job(record: Record) -> None:
 def test_forgetting_a_job_that_was_never_derived_changes_nothing(record: Record) -> None:
     record.write(lambda connection: forget_context(connection, 7))
     assert changes(record) == []
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def matching(site: Observatory, **tags: str | list[str]) -> list[Tags]:

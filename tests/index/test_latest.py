@@ -1,5 +1,4 @@
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 from sqlalchemy import Connection
@@ -174,12 +173,6 @@ class Follower:
             self.latest.tags(item).get("filter", ""): (NOW_NS - time_ns, job_id)
             for item, (time_ns, job_id) in self.latest.of_metric(self.metric_id).items()
         }
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def test_what_is_there_is_known_at_the_first_time(site: Observatory) -> None:

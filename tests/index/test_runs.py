@@ -1,5 +1,4 @@
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -219,12 +218,6 @@ def test_measurements_are_counted_without_those_of_deleted_jobs(jobs: Record) ->
 def test_a_record_without_jobs_holds_no_measurements(record: Record) -> None:
     with record.read() as connection:
         assert Runs(connection).count_measurements() == 0
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def back(site: Observatory, *, jobs: int) -> list[list[int]]:

@@ -3,8 +3,6 @@ import io
 import json
 import struct
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +19,6 @@ from tests.support.measured_jobs import MeasuredJobs
 
 HARD_NUMBERS = [0.1, 0.0, -5e-324, 1.7976931348623157e308, 1 / 3, 2.0**53 + 2, 1e22, 123456789.125]
 HOSTILE = 'a "quoted", b; \u202eright to left\u202c <script>= =1+1'
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    with MeasuredJobs(tmp_path) as jobs:
-        yield jobs
 
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
