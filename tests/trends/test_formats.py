@@ -5,7 +5,6 @@ import struct
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ from tests.support.measured_jobs import MeasuredJobs
 ROOT = Path(__file__).parent.parent.parent
 HARD_NUMBERS = [0.1, 0.0, -5e-324, 1.7976931348623157e308, 1 / 3, 2.0**53 + 2, 1e22, 123456789.125]
 HOSTILE = 'a "quoted", b; \u202eright to left\u202c <script>= =1+1'
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    with MeasuredJobs(tmp_path) as jobs:
-        yield jobs
 
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
