@@ -28,7 +28,6 @@ from squash_api.trends.parameters import (
     COMPARED,
     MOST_JSON,
     PARAMETERS,
-    Format,
     Kind,
     Parameter,
 )
@@ -91,7 +90,7 @@ class Question:
     fields: tuple[str, ...] = ()
     has_absent: bool = False
     points: int | None = None
-    format: Format = "json"
+    format: str = "json"
     limit: int | None = None
     after: Cursor | None = None
     labels: tuple[str, ...] = ()

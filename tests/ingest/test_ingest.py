@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,8 @@ from tests.support.builders import add_test_user, make_body, measured, open_reco
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    yield record
-    record.close()
+def record(empty_record: Record) -> Record:
+    return empty_record
 
 
 @pytest.fixture
