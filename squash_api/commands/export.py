@@ -69,7 +69,7 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            fail(f"{option} {text}: write NAME=VALUE.")
+            fail(f"{option} {text}: write NAME=VALUE")
         yield name, value
 
 
@@ -77,7 +77,7 @@ def _chosen_format(given: str | None, output: Path | None) -> str:
     ending = "" if output is None else output.suffix.lower().removeprefix(".")
     chosen = given or (ending if ending in FORMATS else "csv")
     if FORMATS[chosen].is_binary and output is None and sys.stdout.isatty():
-        fail(f"{FORMATS[chosen].title} cannot be shown on a screen: give --output.")
+        fail(f"{FORMATS[chosen].title} cannot be shown on a screen: give --output")
     return chosen
 
 

@@ -142,7 +142,7 @@ def push(comparison: Comparison, servers: Mapping[str, Server], *, prune: bool) 
     Raises
     ------
     UnreachableError
-        If a server becomes unavailable meanwhile.
+        If a server becomes unavailable.
     """
     by_kind = {
         kind: servers[output.name]

@@ -139,7 +139,7 @@ def criterion_text(criterion: Criterion) -> str:
 
 
 def late_text(series: ExpectedSeries) -> str:
-    """Say how late a value is, and how long it has been missing."""
+    """Describe how late a value is, and how long it has been missing."""
     waited = f"the last came on {series.since}" if series.job_id else f"none since {series.since}"
     return f"{span_text(series.late_s)} late: {waited} ({series.specification.rpartition('.')[2]})"
 

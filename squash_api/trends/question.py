@@ -229,7 +229,7 @@ def _by_name(parameters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _bounded(question: Question, now_ns: int) -> Question:
-    """Give a start to a report without another bound.
+    """Set a start for a report that has no other bound.
 
     It gets no end: clients' clocks may be ahead.
     """
@@ -396,7 +396,7 @@ class _Reader:
         text = self._one(row)
         cursor = None if text is None else parse_cursor(text)
         if text is not None and cursor is None:
-            self._refuse(row.name, "The cursor `after` must be the one of a `next` link")
+            self._refuse(row.name, "The cursor `after` must come from a `next` link")
         return cursor
 
     def _fields(self, row: Parameter) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ async def test_of_two_first_values_at_once_one_gives_the_unit(
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({}, "no env.date: the time of receipt was taken"),
+        ({}, "no env.date: the time of receipt is used"),
         ({"env": {"date": "soon"}}, "env.date is not an ISO 8601 date"),
     ],
 )
