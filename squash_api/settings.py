@@ -159,15 +159,14 @@ class Settings(BaseSettings):
     def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
         """Look up InfluxDBs by name, or all; `SettingsError` if there is no such one, or none."""
         if not self.targets:
-            raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured.")
+            raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured")
         return _chosen(self.targets, names)
 
     def choose_outlets(self, names: Sequence[str]) -> list[Target]:
         """Look up outlets by name, or all; `SettingsError` if there is no such one, or none."""
         if not self.outlets:
             raise SettingsError(
-                "SQUASH_INFLUX_URL, SQUASH_KAPACITOR_URL: neither InfluxDB nor Kapacitor is "
-                "configured."
+                "neither SQUASH_INFLUX_URL nor SQUASH_KAPACITOR_URL is set: nothing to deliver to"
             )
         return _chosen(self.outlets, names)
 
@@ -182,7 +181,7 @@ def _chosen(targets: Sequence[_AnyTarget], names: Sequence[str]) -> list[_AnyTar
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SettingsError(
-            f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
+            f"there is no target {unknown[0]}; known targets: {', '.join(sorted(known))}"
         )
     return [known[name] for name in dict.fromkeys(names or known)]
 

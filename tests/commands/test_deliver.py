@@ -89,7 +89,7 @@ def test_it_delivers_to_the_target_that_is_named(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["--target", "none"], "There is no target none")]
+    ("arguments", "words"), [(["--target", "none"], "there is no target none")]
 )
 def test_an_unknown_target_is_an_error(run: Run, arguments: list[str], words: str) -> None:
     outcome = run("deliver", *arguments)
@@ -100,4 +100,4 @@ def test_without_a_target_there_is_nothing_to_do(run: Run, monkeypatch: pytest.M
     monkeypatch.delenv("SQUASH_INFLUX_URL")
     monkeypatch.delenv("SQUASH_INFLUX_TARGETS")
     outcome = run("deliver")
-    assert (outcome.code, "neither InfluxDB nor Kapacitor" in outcome.err) == (1, True)
+    assert (outcome.code, "neither SQUASH_INFLUX_URL nor" in outcome.err) == (1, True)

@@ -77,7 +77,7 @@ class ReadBranch:
         return {text_of(one[0]): text_of(other[0]) for one, other in given}
 
     def admits(self, seen: Seen) -> bool:
-        """Tell whether a point comes through every `where`."""
+        """Return whether a point comes through every `where`."""
         wheres = [node.arguments[0] for node in self.nodes if node.name == "where"]
         return all(holds(where, seen) for where in wheres)
 
