@@ -22,7 +22,7 @@ from squash_api.delivery.reader import NO_WAIT, Wait
 from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import View
-from squash_api.influx.client import Rejected, deliver
+from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
 from squash_api.ingest.document import parse_time_ns
@@ -46,6 +46,8 @@ _MOST_METRICS = 20
 _MOST_LINES = 500
 _LOOK_S = 10.0
 _PROCESS_S = 60.0
+# Longer than Kapacitor works on a request whose reply nobody waits for any more.
+_DOUBT_S = 60.0
 _DAY_NS = 86_400 * 10**9
 
 _log = structlog.get_logger(__name__)
@@ -69,6 +71,7 @@ class _Round:
     erasures: Sequence[Erasure] = ()
     metrics: Sequence[str] = ()
     lines: list[_Line] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     has_more: bool = False
 
 
@@ -106,6 +109,9 @@ class KapacitorOutlet(Outlet):
         self._again: set[str] = set()
         self._is_starting_over = False
         self._has_to_compare = False
+        # Metrics in a request that failed.
+        self._doubtful: set[str] = set()
+        self._sure_at_s = 0.0
 
     @classmethod
     def of(
@@ -150,6 +156,9 @@ class KapacitorOutlet(Outlet):
     def _look(self) -> None:
         """Find out, now and then and after trouble, whether Kapacitor or a task was restarted."""
         now_s = time.monotonic()
+        if self._doubtful and now_s >= self._sure_at_s:
+            self._again |= self._doubtful
+            self._doubtful = set()
         if self.is_well and self._seen is not None and now_s < self._look_at_s:
             return
         before = self._seen
@@ -211,11 +220,14 @@ class KapacitorOutlet(Outlet):
             erasures=view.ask(pending_erasures, self.name, limit=_MOST_JOBS),
             metrics=sorted(self._again)[:_MOST_METRICS],
         )
-        told.has_more = through < known or len(told.redelivered) == _MOST_JOBS
+        told.has_more = through < known or _MOST_JOBS in (
+            len(told.redelivered),
+            len(told.erasures),
+        )
         happened = [
             *_of_new_jobs(view, after=sent, through=through),
             *_of_changed_jobs(view, [job_id for job_id, _ in told.redelivered]),
-            *_of_deleted_jobs(view, told.erasures, through=sent),
+            *_of_deleted_jobs(view, told.erasures),
         ]
         view.require_settled(item.job_id for item in happened)
         present = chooser.after(view, happened, now_ns=now_ns)
@@ -227,26 +239,20 @@ class KapacitorOutlet(Outlet):
             present.gone += chooser.vanished(view, raised, now_ns=now_ns)
         view.require_settled(present.values)
         told.lines = [*self._lines(view, chooser.plan, present, now_ns=now_ns)]
+        told.named = {item.metric for item in present.gone}
+        told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
         return told
 
     def _tell(self, told: _Round) -> None:
         """Send lines, then note in the record what is settled by them."""
-        refused: list[Quarantined] = []
-        for start in range(0, len(told.lines), _MOST_LINES):
-            some = told.lines[start : start + _MOST_LINES]
-            for item in deliver(self._client, [line.text for line in some]):
-                line = some[item.index]
-                _log.error(
-                    "Kapacitor permanently refused a point",
-                    target=self.name,
-                    job=line.job_id,
-                    line=line.text,
-                    reason=item.reason,
-                )
-                if line.job_id is not None:
-                    refused.append(
-                        Quarantined(line.job_id, line.measurement, line.text, item.reason)
-                    )
+        try:
+            refused = self._write(told.lines)
+        except InfluxError:
+            # It may yet work on them, after what it is told next: say it once more when that is
+            # over.
+            self._doubtful |= told.named
+            self._sure_at_s = time.monotonic() + _DOUBT_S
+            raise
         self._record.write(
             lambda connection: mark_told(
                 connection,
@@ -263,6 +269,26 @@ class KapacitorOutlet(Outlet):
         self._again -= set(told.metrics)
         if self._is_starting_over:
             self._is_starting_over, self._has_to_compare = False, True
+
+    def _write(self, lines: Sequence[_Line]) -> list[Quarantined]:
+        """Write lines; return those that are refused, and belong to a job."""
+        refused: list[Quarantined] = []
+        for start in range(0, len(lines), _MOST_LINES):
+            some = lines[start : start + _MOST_LINES]
+            for item in deliver(self._client, [line.text for line in some]):
+                line = some[item.index]
+                _log.error(
+                    "Kapacitor permanently refused a point",
+                    target=self.name,
+                    job=line.job_id,
+                    line=line.text,
+                    reason=item.reason,
+                )
+                if line.job_id is not None:
+                    refused.append(
+                        Quarantined(line.job_id, line.measurement, line.text, item.reason)
+                    )
+        return refused
 
     def _lines(self, view: View, plan: Plan, present: Present, *, now_ns: int) -> Iterator[_Line]:
         """Make the lines, in order of the jobs' times; then those of series without value."""
@@ -359,8 +385,8 @@ def _of_changed_jobs(view: View, job_ids: Sequence[int]) -> list[Happened]:
     ]
 
 
-def _of_deleted_jobs(view: View, erasures: Sequence[Erasure], *, through: int) -> list[Happened]:
-    """Return what values were lost with deleted jobs; those after an id had not been told."""
+def _of_deleted_jobs(view: View, erasures: Sequence[Erasure]) -> list[Happened]:
+    """Return what values were lost with deleted jobs."""
     known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
     return [
         Happened(
@@ -370,5 +396,5 @@ def _of_deleted_jobs(view: View, erasures: Sequence[Erasure], *, through: int) -
             lost={known[name] for name in item.metrics if name in known},
         )
         for item in erasures
-        if item.tags is not None and item.job_id <= through
+        if item.tags is not None
     ]

@@ -368,6 +368,22 @@ def test_when_a_mute_may_have_ended_its_metric_is_told_once_more(
     assert parse_line(line)[2].keys() & {"plain", "free"} == {"free"}
 
 
+def test_what_took_too_long_cannot_have_the_last_word(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    kapacitor.is_slow = True
+    world.add({"plain": 9.0}, ago_ns=HOUR_NS)
+    world.outlet.round()
+    world.add({"plain": 1.0}, ago_ns=MINUTE_NS)
+    world.drain()
+    kapacitor.finish()
+    assert list(kapacitor.raised().values()) == ["CRITICAL"]
+    world.drain()
+    world.outlet._sure_at_s = 0.0
+    world.drain()
+    assert kapacitor.raised() == {}
+
+
 # An outlet like others
 
 

@@ -12,7 +12,7 @@ from squash_api.schema.names import SERIES_TAGS
 from tests.support.alert_world import World
 from tests.support.told_kapacitor import ToldKapacitor
 
-HISTORIES = int(os.environ.get("SQUASH_TEST_HISTORIES", "12"))
+HISTORIES = int(os.environ.get("SQUASH_TEST_HISTORIES", "5"))
 JOBS = 50
 
 

@@ -70,6 +70,9 @@ class ToldKapacitor:
         self.is_up = True
         self.takes_in = True
         """Whether it works on what it takes; what it has not worked on is lost when it restarts."""
+        self.is_slow = False
+        """Whether the next write takes too long: it is worked on only with `finish`."""
+        self._unfinished: list[str] = []
         self.refuses: str | None = None
         """A part of the lines that it cannot parse."""
         self.has_statistics = True
@@ -101,6 +104,12 @@ class ToldKapacitor:
             self.restart_task(name)
         if not keeps_states:
             self.states.clear()
+
+    def finish(self) -> None:
+        """Work on what took too long."""
+        lines, self._unfinished = self._unfinished, []
+        for line in lines:
+            self._take(line)
 
     def raised(self) -> dict[str, str]:
         """Return the alerts that are not OK."""
@@ -145,6 +154,10 @@ class ToldKapacitor:
         if bad:
             return httpx.Response(400, text=f"unable to parse '{bad[0]}': no", headers=_HEADERS)
         assert request.url.params["precision"] == "ns"
+        if self.is_slow:
+            self.is_slow = False
+            self._unfinished += lines
+            raise httpx.ReadTimeout("timed out")
         place = request.url.params["db"], request.url.params.get("rp")
         if self.takes_in and place == ("squash", "autogen"):
             self.lines.extend(lines)
