@@ -43,6 +43,13 @@ class MalformedJsonError(InvalidInputError):
     status_code = 400
 
 
+class MalformedEncodingError(InvalidInputError):
+    """The body is declared as gzip, and is not."""
+
+    code = "malformed_encoding"
+    status_code = 400
+
+
 class MissingFieldError(InvalidInputError):
     """A required parameter is missing."""
 
@@ -58,7 +65,7 @@ class TooLargeError(SquashError):
 
 
 class UnsupportedMediaTypeError(SquashError):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or has an encoding other than gzip."""
 
     code = "unsupported_media_type"
     status_code = 415

@@ -14,9 +14,10 @@ from squash_api.routes.dependencies import (
     required,
     wrong_value,
 )
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
 
 @router.post("/register", status_code=201, responses=errors_of(400, 403, 413, 415, 422, 429))

@@ -27,15 +27,15 @@ from squash_api.routes.dependencies import (
     next_link,
     paged_reply,
     read_body,
-    read_flag,
 )
+from squash_api.routes.parameters import KnownParametersRoute, read_flag
 from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
-router = APIRouter(tags=["jobs"])
-status_router = APIRouter(tags=["jobs"])
-events_router = APIRouter(tags=["events"])
+router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
+status_router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
+events_router = APIRouter(tags=["events"], route_class=KnownParametersRoute)
 
 _JOB_DOCUMENTATION = {
     "parameters": [

@@ -17,7 +17,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from squash_api.errors import BusyError, Detail, InvalidInputError, SquashError, UnauthorizedError
+from squash_api.errors import (
+    BusyError,
+    Detail,
+    InvalidInputError,
+    SquashError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
 from squash_api.routes.negotiation import prefers_html
 
 _log = structlog.get_logger(__name__)
@@ -107,6 +114,8 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
         extra = {"error": error.error, "description": error.message}
         if error.challenge:
             headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
+    if isinstance(error, UnsupportedMediaTypeError):
+        headers = {"Accept-Encoding": "gzip"}
     if isinstance(error, BusyError):
         headers = {"Retry-After": str(error.retry_after_s)}
     return _failure(
