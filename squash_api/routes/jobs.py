@@ -94,7 +94,7 @@ async def post_job(request: Request) -> Response:
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
     account = await site.accounts.claim(request.headers.get("authorization"))
-    is_strict = read_flag(request, "strict")
+    is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(
         body,

@@ -67,8 +67,6 @@ def read_flag(request: Request, name: str) -> bool:
     InvalidInputError
         If it is neither true nor false, or there is another parameter.
     """
-    if not request.scope["query_string"]:
-        return False
     refuse_unknown(request.query_params, [name])
     text = request.query_params.get(name, "false").lower()
     if text not in _BOOLEANS:
