@@ -12,6 +12,7 @@ from squash_api.commands.specs import load_sound
 from squash_api.commands.terminal import fail, failing, options_as
 from squash_api.generate.files import FilesError, file_problems, find_drift, make_files, write_files
 from squash_api.generate.outputs import OUTPUTS
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema
 
@@ -107,11 +108,11 @@ def generate(
         _export(inputs, export)
     count = sum(map(len, (drift.changed, drift.missing, drift.orphaned)))
     if not check:
-        typer.echo(f"{len(files)} files, {count} written or removed")
+        typer.echo(f"{counted(len(files), 'file')}, {count} written or removed")
     elif drift:
-        fail(f"{count} of {len(files)} files differ: run squash generate", code=1)
+        fail(f"{count} of {counted(len(files), 'file')} differ: run squash generate", code=1)
     else:
-        typer.echo(f"{len(files)} files, all as generated")
+        typer.echo(f"{counted(len(files), 'file')}, all as generated")
 
 
 def _export(inputs: Inputs, directory: Path) -> None:

@@ -17,6 +17,7 @@ from squash_api.generate.kapacitor.hand_changes import HandChange, hand_changes,
 from squash_api.generate.kapacitor.server import Task
 from squash_api.generate.outputs import OUTPUTS
 from squash_api.generate.servers import Server, ServerError
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
 from squash_api.metrics_packages.resolution import Resolved
 from squash_api.settings import load_settings
@@ -171,7 +172,7 @@ def _adoption(change: HandChange, resolved: Resolved) -> dict[str, Any]:
 
 def _print_differences(comparison: Comparison) -> None:
     if not comparison.differences:
-        typer.echo(f"{len(comparison.generated)} objects, all the same")
+        typer.echo(f"{counted(len(comparison.generated), 'object')}, all the same")
         return
     print_table(
         ("kind", "name", "file", "server", "remark"),
@@ -180,7 +181,7 @@ def _print_differences(comparison: Comparison) -> None:
             for item in comparison.differences
         ],
     )
-    typer.echo(f"{len(comparison.differences)} differences")
+    typer.echo(f"{counted(len(comparison.differences), 'difference')}")
 
 
 def _print_adoption(change: HandChange, adoption: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
 from squash_api.influx.client import InfluxError
 from squash_api.ingest.document import parse_time_ns
+from squash_api.judging.wording import counted
 from squash_api.record.deliveries import backlogs
 from squash_api.settings import InfluxTarget, load_settings
 from squash_api.site import Site, spare_cycle_search
@@ -110,6 +111,8 @@ def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
                 time.sleep(_POLL_S)
         quarantined = sum(item.quarantined for item in found)
         if quarantined:
-            typer.echo(f"{quarantined} points are in quarantine: see GET /status/<job>", err=True)
+            typer.echo(
+                f"In quarantine: {counted(quarantined, 'point')}; see GET /status/<job>", err=True
+            )
     finally:
         background.stop()

@@ -9,6 +9,7 @@ import typer
 
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
 from squash_api.schema.names import Schema
 
@@ -28,7 +29,7 @@ def check(directories: _Directories, *, as_json: AsJson = False) -> None:
     else:
         _print_problems(package)
         metrics, specifications = len(package.metrics), len(package.specifications)
-        counts = f"{metrics} metrics, {specifications} specifications"
+        counts = f"{counted(metrics, 'metric')}, {counted(specifications, 'specification')}"
         typer.echo(f"{counts}, {len(package.problems)} problems")
     raise typer.Exit(1 if package.problems else 0)
 

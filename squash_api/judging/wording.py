@@ -25,6 +25,11 @@ def percent_text(part: float | None) -> str:
     return NOTHING if part is None else f"{100 * part:+.3g} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, of which the plural ends with an s."""
+    return f"{number} {noun}{'' if number == 1 or noun.endswith('s') else 's'}"
+
+
 def exact_number(number: float) -> str:
     """Return a number as TICKscript and Go templates read it: exact, with a point, no exponent."""
     digits = format(Decimal(repr(float(number))), "f")

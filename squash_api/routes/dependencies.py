@@ -20,7 +20,7 @@ from squash_api.errors import (
     UnsupportedMediaTypeError,
 )
 from squash_api.ingest.document import decode_json
-from squash_api.routes.replies import json_reply
+from squash_api.routes.replies import USER, json_reply
 from squash_api.site import Site
 
 MAX_PAGE = 1000
@@ -32,13 +32,6 @@ _Entry = TypeVar("_Entry")
 _ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 # What tells zlib that the data begin with gzip's header.
 _GZIP = 16 + zlib.MAX_WBITS
-# Encodings of bodies, and whether they are gzip.
-_ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
-# What tells zlib that the data begin with gzip's header.
-_GZIP = 16 + zlib.MAX_WBITS
-_BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
-    ("false", "0", "no", "off"), False
-)
 
 
 # Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
@@ -51,8 +44,15 @@ SiteDep = Annotated[Site, Depends(_site)]
 
 
 async def _account(request: Request, site: SiteDep) -> Account:
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await claim(request, site)
     return await run_in_threadpool(site.accounts.check_account, account)
+
+
+async def claim(request: Request, site: Site) -> Account:
+    """Return the account that a request claims, as `Accounts.claim` does; the log names it."""
+    account = await site.accounts.claim(request.headers.get("authorization"))
+    request.scope[USER] = account.name
+    return account
 
 
 AccountDep = Annotated[Account, Depends(_account)]

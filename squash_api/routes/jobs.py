@@ -22,6 +22,7 @@ from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
+    claim,
     id_cursor,
     is_count,
     next_link,
@@ -94,7 +95,7 @@ async def post_job(request: Request) -> Response:
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await claim(request, site)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(
@@ -266,7 +267,7 @@ def find_blob(job: Job, identifier: str) -> dict[str, Any]:
     for blob in job.blobs:
         if blob.get("identifier") == identifier:
             return blob
-    raise NotFoundError(f"The job has no blob {identifier}.")
+    raise NotFoundError.of("blob", identifier, (str(blob.get("identifier")) for blob in job.blobs))
 
 
 def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:

@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from squash_api.routes.counters import Counters
-from squash_api.routes.replies import failure_reply
+from squash_api.routes.replies import USER, failure_reply
 
 _log = structlog.get_logger("squash_api.access")
 # Clients may make up any number of methods; each would be a series of its own.
@@ -133,6 +133,9 @@ class ObservingMiddleware:
                     path=scope["path"],
                     status=status,
                     ms=round(seconds * 1000, 2),
+                    # Who is refused again and again is somebody to help, or to keep out.
+                    user=scope.get(USER),
+                    address=(scope.get("client") or (None,))[0],
                 )
 
 

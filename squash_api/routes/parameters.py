@@ -4,7 +4,6 @@ So a typo never returns everything, and never loses a wish in silence (`?stict=t
 """
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from fastapi import Request, Response, params
@@ -12,7 +11,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 
-from squash_api.errors import Detail, InvalidInputError
+from squash_api.errors import Detail, InvalidInputError, nearest, sentence
 from squash_api.routes.replies import errors_of
 
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
@@ -104,7 +103,7 @@ def raise_problems(problems: Iterable[Detail]) -> None:
     detail = list(problems)
     if detail:
         message = "; ".join(item.msg for item in detail[:3])
-        raise InvalidInputError(f"{message[:1].upper()}{message[1:]}.", detail=detail)
+        raise InvalidInputError(sentence(message[:1].upper() + message[1:]), detail=detail)
 
 
 def _unknown(given: QueryParams, known: Collection[str]) -> Iterator[Detail]:
@@ -114,8 +113,7 @@ def _unknown(given: QueryParams, known: Collection[str]) -> Iterator[Detail]:
             # What programs get anyhow; it overrides the header where there is a page too.
             continue
         if name not in known:
-            near = get_close_matches(shown, known, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else _all_of(known)
+            hint = nearest(name, known) or _all_of(known)
             yield Detail(("query", name), f"there is no parameter `{shown}` here{hint}", "unknown")
         elif len(given.getlist(name)) > 1:
             yield Detail(("query", name), f"`{shown}` can be given only once", "repeated")
