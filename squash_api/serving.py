@@ -16,9 +16,9 @@ from squash_api.site import Site, take_short_turns
 # An upload that never ends must not keep the service from stopping.
 _STOP_S = 10
 _HINTS = {
-    errno.EADDRINUSE: "another program does. Choose another port with --port or SQUASH_PORT.",
-    errno.EACCES: "this user may not. Choose a port above 1023 with --port or SQUASH_PORT.",
-    errno.EADDRNOTAVAIL: "this machine does not have the address. Set --host or SQUASH_HOST.",
+    errno.EADDRINUSE: "another program does; choose another port with --port or SQUASH_PORT",
+    errno.EACCES: "this user may not; choose a port above 1023 with --port or SQUASH_PORT",
+    errno.EADDRNOTAVAIL: "this machine does not have the address; set --host or SQUASH_HOST",
 }
 
 
@@ -70,7 +70,7 @@ def _require_address(settings: Settings) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
     except OSError as error:
-        hint = _HINTS.get(error.errno or 0, f"{error.strerror}. Check --host and --port.")
+        hint = _HINTS.get(error.errno or 0, f"{error.strerror}; check --host and --port")
         sys.stderr.write(f"error: the service cannot listen at {place}: {hint}\n")
         sys.exit(3)
 

@@ -16,6 +16,8 @@ from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema
 
+_FOLDERS = " and ".join(f"{output.name}/" for output in OUTPUTS)
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -60,7 +62,7 @@ with_inputs = options_as(
                 help="Directory of a metrics package; may be repeated. Default: all in ./specs."
             ),
         ],
-        "output": Annotated[Path, typer.Option(help="Where kapacitor/ and chronograf/ are.")],
+        "output": Annotated[Path, typer.Option(help=f"Where {_FOLDERS} are.")],
         "database": Annotated[str, typer.Option(help="InfluxDB's database.")],
         "retention_policy": Annotated[str, typer.Option(help="Its retention policy.")],
         "tag": Annotated[

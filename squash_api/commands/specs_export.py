@@ -53,9 +53,8 @@ def export(
             typer.echo(target)
     except OSError as error:
         fail(str(error))
-    typer.echo(
-        f"{counted(len(metrics), 'metric')}, {counted(len(specifications), 'specification')}"
-    )
+    numbers = (counted(len(metrics), "metric"), counted(len(specifications), "specification"))
+    typer.echo(", ".join(numbers))
 
 
 def _pick(

@@ -25,11 +25,6 @@ def percent_text(part: float | None) -> str:
     return NOTHING if part is None else f"{100 * part:+.3g} %"
 
 
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun, of which the plural ends with an s."""
-    return f"{number} {noun}{'' if number == 1 or noun.endswith('s') else 's'}"
-
-
 def exact_number(number: float) -> str:
     """Return a number as TICKscript and Go templates read it: exact, with a point, no exponent."""
     digits = format(Decimal(repr(float(number))), "f")
@@ -40,3 +35,9 @@ def plain_number(number: float) -> str:
     """Return a number as people write it: exact, without exponent or trailing zeros."""
     text = exact_number(number).rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, such as `2 metrics`; `series` is its own plural."""
+    plural = noun if number == 1 or noun == "series" else f"{noun}s"
+    return f"{number} {plural}"

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware
+from tests.support.calls import log_in
 from tests.support.in_process import service
 
 
