@@ -138,7 +138,8 @@ def _judge(
     if is_strict and assessment.skipped:
         raise _strict_error(assessment, job)
     notes = [] if time_note is None else [time_note]
-    notes.extend(_notes(job, assessment))
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit:
+        notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=account.user_id,
         user_epoch=account.epoch,

@@ -109,8 +109,8 @@ def raise_problems(problems: Iterable[Detail]) -> None:
 def _unknown(given: QueryParams, known: Collection[str]) -> Iterator[Detail]:
     for name in given:
         shown = name[:_SHOWN_LETTERS]
-        if name == "format" and given[name] == "json":
-            # What programs get anyhow; it overrides the header where there is a page too.
+        # Programs get JSON anyhow; it overrides the header where there is a page too.
+        if (name, given[name]) in {("format", "json"), ("", "")}:
             continue
         if name not in known:
             hint = nearest(name, known) or _all_of(known)
