@@ -28,7 +28,8 @@ class KnownParametersRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        options["responses"] = {**errors_of(422), **(options.get("responses") or {})}
+        responses = {**errors_of(422), **(options.get("responses") or {})}
+        options["responses"] = dict(sorted(responses.items(), key=str))
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
