@@ -291,7 +291,7 @@ def test_without_comparison_there_is_no_other_about() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("datset", "RC2", "A report has no parameter 'datset'; did you mean dataset?"),
+        ("datset", "RC2", "A report has no parameter 'datset'; did you mean `dataset`?"),
         ("since", "yesterday", "'yesterday' is not a time"),
         ("until", "1950-01-01", "before 1970"),
         ("until", "9999-01-01", "too far ahead"),
