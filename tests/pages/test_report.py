@@ -51,20 +51,20 @@ def test_an_empty_service_has_no_data(browser: httpx.Client) -> None:
     page = browser.get("/report")
     assert page.status_code == 200
     assert page.headers["content-security-policy"] == POLICY
-    assert '<span class="state state-no-data">no data</span>' in page.text
+    assert '<span class="state state-not-measured">not measured</span>' in page.text
     assert "meet their limits" not in page.text
 
 
 def test_programs_get_json_at_the_same_address(browser: httpx.Client) -> None:
     reply = browser.get("/report", headers={"Accept": "*/*"})
-    assert reply.json()["summary"]["state"] == "no data"
+    assert reply.json()["summary"]["state"] == "not measured"
 
 
 def test_the_page_says_what_is_broken(browser: httpx.Client, calls: Calls) -> None:
     define(calls)
     job_id = dispatch(calls, {"p.a": 9.0}, dataset="RC2", filter="r", detector=3)
     text = browser.get("/report").text
-    assert "1 of 1 result breaks a limit: 1 CRITICAL." in text
+    assert "1 of 1 series breaks a limit: 1 CRITICAL." in text
     assert '<span class="state state-critical">CRITICAL</span>' in text
     assert f'href="/job/{job_id}"' in text
     assert 'href="/metric/p.a"' in text

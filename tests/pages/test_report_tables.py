@@ -48,7 +48,8 @@ def test_what_has_no_dataset_has_a_dash_above(tmp_path: Path) -> None:
 
 def test_broken_results_are_counted(tmp_path: Path) -> None:
     found = tables(tmp_path)
-    assert (found["q"].broken, found["p"].broken) == (1, 0)
+    assert (found["q"].counts, found["q"].series) == ({"WARNING": 1}, {"WARNING": 1, "passed": 1})
+    assert found["p"].counts == {"passed": 2}
 
 
 def test_a_report_without_rows_has_no_tables(tmp_path: Path) -> None:
