@@ -61,7 +61,7 @@ def test_a_report_comes_as_markdown_and_as_xml(calls: Calls) -> None:
 def test_the_level_leaves_out_milder_limits(calls: Calls) -> None:
     define(calls)
     post_job(calls, 9.0, filter="r")
-    assert calls("GET", "/report?level=critical").json()["summary"]["state"] == "nothing judged"
+    assert calls("GET", "/report?level=critical").json()["summary"]["state"] == "no limit"
     xml = calls("GET", "/report?level=critical&format=xml")
     assert ET.fromstring(xml.content).get("failures") == "1"
 
@@ -94,7 +94,10 @@ def test_a_badge_says_how_a_package_stands(calls: Calls) -> None:
     post_job(calls, 1.0, filter="g", dataset="RC2")
     assert badge(calls.client, "/badge/p.svg") == "p: 1 metric WARNING"
     assert badge(calls.client, "/badge/p.svg?filter=g") == "p: passed"
-    assert badge(calls.client, "/badge/p.svg?dataset=RC2&filter=r&label=RC2") == "RC2: 1 metric WARNING"
+    assert (
+        badge(calls.client, "/badge/p.svg?dataset=RC2&filter=r&label=RC2")
+        == "RC2: 1 metric WARNING"
+    )
     assert badge(calls.client, "/badge/p.svg?instrument=HSC") == "p: never seen"
 
 
