@@ -203,7 +203,7 @@ class LatestValues:
         return is_new
 
     def _take_again(self, view: View, old: Mapping[int, ChangedJob], followed: Followed) -> None:
-        """Look again at jobs that have changed, and for the newest values that they had."""
+        """Read changed jobs again, and find the newest values of the series they were in."""
         times = {item.time_ns for item in old.values()}
         lost = self._series_where(lambda time_ns, job_id: time_ns in times or job_id in old)
         lost |= self._absent_where(times.__contains__)
@@ -241,7 +241,7 @@ class LatestValues:
         return self._drop_where(lambda time_ns, _: time_ns < oldest) | self._drop_absent(oldest)
 
     def _series_where(self, suits: Callable[[int, int], bool]) -> set[Series]:
-        """Find the series of which the time and the job suit."""
+        """Find the series whose time and job match."""
         return {
             (metric_id, tag_set_id)
             for metric_id, sets in self._found.items()
@@ -250,7 +250,7 @@ class LatestValues:
         }
 
     def _absent_where(self, suits: Callable[[int], bool]) -> set[Series]:
-        """Find the series of which the time of the newest job without a value suits."""
+        """Find the series whose newest job without a value has a time that matches."""
         return {
             (metric_id, tag_set_id)
             for metric_id, gaps in self._absent.items()

@@ -20,7 +20,9 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
     if not value and not isinstance(value, bytes):
         return {}
     if not isinstance(value, dict):
-        faults.append(Fault(("metadata_query",), "a metadata query is a mapping of key to value"))
+        faults.append(
+            Fault(("metadata_query",), "metadata_query must be a mapping of keys to values")
+        )
         return {}
     terms: dict[str, Any] = {}
     for key, wanted in value.items():
@@ -30,7 +32,7 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
         plain, problem = _plain(wanted, _MAX_DEPTH)
         terms[_shown(key)] = plain
         if problem is None and schema.term(_shown(key), plain) is None:
-            problem = "no job can match null, an object, an empty text or NaN: take the term away"
+            problem = "no job can match null, an object, an empty text or NaN: delete the term"
         if problem is not None:
             faults.append(Fault(loc, f"'{loc[1]}: {plain!r}': {problem}"[:300]))
     return terms
@@ -49,7 +51,7 @@ def query_terms(query: Mapping[str, Any], schema: Schema) -> tuple[Term, ...] | 
 
 
 def applies(terms: Iterable[Term], context: Context) -> bool:
-    """Tell whether a job's metadata has every term."""
+    """Return whether a job's metadata has every term."""
     return all(map(context.satisfies, terms))
 
 

@@ -239,7 +239,7 @@ MOST_WORST = 100
 
 
 def fails(report: Report, *, level: str, is_strict: bool = False, may_miss: bool = False) -> bool:
-    """Tell whether a report should fail a build.
+    """Return whether a report should fail a build.
 
     It should if a limit of `level` or worse is broken; unless `may_miss`, also if nothing was
     judged or a result was not measured; if `is_strict`, also if a metric has no value at all or a

@@ -75,10 +75,11 @@ def _note(packages: Mapping[str, int]) -> str:
     )
     return (
         f"# SQuaSH\n\n{links}\n\n"
-        f"The newest value of each metric, by {', '.join(schema.SERIES_TAGS)}, within a day.\n\n"
+        f"The tables show the newest value of each metric, by {', '.join(schema.SERIES_TAGS)}.\n\n"
         f"**Not measured**: the newest job has no value that can be used. **Margin**: the distance "
-        f"to the limit in percent of it, negative beyond it. **Late by**: the worst; negative "
-        f"while nothing is late. **Beats** red: the service is down, and all else here is old.\n\n"
+        f"to the limit as a percentage of it, negative beyond it. **Late by**: how late the latest "
+        f"value is, negative if none is. **Beats** in red: the service is down, all else is old."
+        "\n\n"
         f"*Made by {MARK}.*"
     )
 
@@ -139,7 +140,7 @@ def _broken_table(standing: Place) -> dict[str, Any]:
         *(identifier(name) for name in (watch_names.RANK, *columns) if name != "percent"),
     ]
     return _table(
-        "Broken or not measured now, the worst first",
+        "Broken or not measured now, worst first",
         select(selected, last, f"{identifier(watch_names.RANK)} < {RANKS[PASSED]}"),
         columns,
         standing,
@@ -164,7 +165,7 @@ def _late_table(freshness: Place) -> dict[str, Any]:
         f"0 - {late} AS {identifier('order')}",
     ]
     return _table(
-        "Late now, the latest first",
+        "Late now, latest first",
         select(selected, last, f"{late} > 0"),
         columns,
         freshness,
@@ -188,7 +189,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
         *(identifier(name) for name in columns if name != "percent"),
     ]
     return _table(
-        "How close to the limits, the closest first",
+        "How close to the limits, closest first",
         select(selected, last, _HAS_MARGIN),
         columns,
         standing,
