@@ -33,13 +33,16 @@ from squash_api.trends.parameters import (
 
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
+EXAMPLES = "2026-11-22, 2026-11-22T08:00Z, 90d or 12h"
+"""Times as `parse_moment` reads them."""
+
 DEFAULT_DAYS = 7
 """Without a run, a release or a time, a report is about this many days."""
 
 _DEFAULT_JSON = 100
 _MOST_ID = 2**63 - 1
 _DAY_NS = 86_400 * 10**9
-_DAY_LETTERS = len("2026-11-22")
+_TIME_OF_DAY = re.compile(r"[Tt:\s]")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 # For a report, whose page is a form.
 _MOST_TEXTS = 50
@@ -180,14 +183,15 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
 def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
     """Read a date, or how long ago like `90d`, as ns since 1970; None if it is neither.
 
-    A day without a time means its first moment, or with `is_end` its last.
+    A date is UTC unless it has a time zone. A day without a time means its first moment, or with
+    `is_end` its last: as since and as until, a day means all of it.
     """
     time_ns = parse_time_ns(text)
     if time_ns is not None:
-        is_whole_day = is_end and len(text) <= _DAY_LETTERS
+        is_whole_day = is_end and _TIME_OF_DAY.search(text.strip()) is None
         return time_ns + (_DAY_NS - 1 if is_whole_day else 0)
     try:
-        return now_ns - parse_duration(text) * 10**9
+        return now_ns - parse_duration(text.strip()) * 10**9
     except ValueError:
         return None
 
@@ -237,9 +241,6 @@ def _bounded(question: Question, now_ns: int) -> Question:
 
 class _Reader:
     """Reads what is asked of measurements, and collects the problems."""
-
-    # Whether a day as the end means all of it.
-    _has_whole_days = False
 
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
@@ -355,11 +356,9 @@ class _Reader:
         text = self._one(row)
         if text is None:
             return None
-        is_end = self._has_whole_days and row.gives == "until_ns"
-        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=is_end)
+        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=row.gives == "until_ns")
         if time_ns is None:
-            examples = "2026-11-22, 2026-11-22T08:00Z, 90d or 12h"
-            self._refuse(row.name, f"{text[:100]!r} is not a time: write one like {examples}")
+            self._refuse(row.name, f"{text[:100]!r} is not a time: write one like {EXAMPLES}")
         return time_ns
 
     def _truth(self, row: Parameter) -> bool:
@@ -428,8 +427,6 @@ class _Reader:
 
 class _ReportReader(_Reader):
     """Reads what a report should be about; its page is a form, which sends empty texts."""
-
-    _has_whole_days = True
 
     def __init__(self, asked: dict[str, list[str]], *, now_ns: int) -> None:
         super().__init__({}, schema=Schema(), now_ns=now_ns)
