@@ -19,13 +19,15 @@ from starlette.routing import Match
 
 from squash_api.errors import BusyError, Detail, InvalidInputError, SquashError, UnauthorizedError
 from squash_api.routes.negotiation import prefers_html
+from squash_api.schema.text import as_sent
 
 _log = structlog.get_logger(__name__)
 
 
 def json_reply(content: Any, *, status_code: int = 200) -> Response:
     """Make a JSON response."""
-    return Response(orjson.dumps(content), status_code=status_code, media_type="application/json")
+    body = orjson.dumps(content, default=as_sent)
+    return Response(body, status_code=status_code, media_type="application/json")
 
 
 class ErrorDetail(BaseModel):

@@ -32,6 +32,7 @@ from squash_api.trends.parameters import (
     Kind,
     Parameter,
 )
+from squash_api.verify.units import UnitError, canonical_unit
 
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
@@ -47,6 +48,7 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _MOST_TEXTS = 50
 _LONGEST = 1000
 _LONGEST_NAME = 40
+_MOST_HINTS = 5
 _CURSOR = re.compile(r"([0-9]{1,19})\.([0-9]{1,19})")
 # Python reads arguments that are not UTF-8 as lone surrogates.
 _UNTEXT = re.compile("[\0\ud800-\udfff]")
@@ -169,14 +171,15 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
         Naming all unknown metrics, or all unknown packages, and for each the nearest known one.
     """
     packages = {split_metric_name(name)[0] for name in known}
+    hints = _Hints()
     for noun, asked, names in (
         ("metric", question.metrics, known),
         ("package", question.packages, packages),
     ):
         problems = []
         for name in sorted(set(asked).difference(names)):
-            near = get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = hints.near(name, names)
+            hint = f"; did you mean {near}?" if near else ""
             problems.append(Detail(("query", noun), f"There is no {noun} {name[:200]}{hint}"))
         if problems:
             raise refusal(problems)
@@ -240,6 +243,22 @@ def _bounded(question: Question, now_ns: int) -> Question:
     return replace(question, since_ns=max(end_ns - DEFAULT_DAYS * _DAY_NS, 0))
 
 
+class _Hints:
+    """Guesses what was meant by the first wrong names of a question.
+
+    Each guess compares with every name there is, and a URL has room for thousands of wrong ones.
+    """
+
+    def __init__(self) -> None:
+        self._left = _MOST_HINTS
+
+    def near(self, name: str, known: Collection[str]) -> str | None:
+        """Return the known name that is most like a wrong one, or None."""
+        self._left -= 1
+        found = get_close_matches(name, known, n=1) if self._left >= 0 else []
+        return found[0] if found else None
+
+
 class _Reader:
     """Reads what is asked of measurements, and collects the problems."""
 
@@ -249,6 +268,7 @@ class _Reader:
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
         self.problems: list[Detail] = []
+        self._hints = _Hints()
         self._schema = schema
         self._now_ns = now_ns
         self._readers: Mapping[Kind, Callable[[Parameter], Any]] = {
@@ -256,7 +276,7 @@ class _Reader:
             "names": lambda row: self._kept(row.name),
             "ids": self._ids,
             "time": self._time,
-            "text": self._one,
+            "unit": self._unit,
             "truth": self._truth,
             "count": self._count,
             "choice": self._choice,
@@ -310,8 +330,8 @@ class _Reader:
             if name in own or self._tag_of(name) or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
-            near = get_close_matches(shown, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"metadata is `meta.{shown}`"
+            near = self._hints.near(shown, known)
+            hint = f"did you mean `{near}`?" if near else f"metadata is `meta.{shown}`"
             self._refuse(name, f"There is no parameter `{shown}`; {hint}")
 
     def _tag_of(self, name: str) -> str | None:
@@ -346,6 +366,14 @@ class _Reader:
     def _one(self, row: Parameter) -> str | None:
         texts = self.asked.get(row.name)
         return texts[0] if texts else None
+
+    def _unit(self, row: Parameter) -> str | None:
+        text = self._one(row)
+        try:
+            return None if text is None else canonical_unit(text)
+        except UnitError as error:
+            self._refuse(row.name, str(error))
+            return None
 
     def _ids(self, row: Parameter) -> tuple[int, ...] | None:
         texts = self._given(row.name)
@@ -443,8 +471,8 @@ class _ReportReader(_Reader):
             stripped = [text.strip() for text in texts if text.strip()]
             if name not in ASKED["report"]:
                 shown = name[:_LONGEST_NAME]
-                near = get_close_matches(name, ASKED["report"], n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                near = self._hints.near(shown, ASKED["report"])
+                hint = f"; did you mean {near}?" if near else ""
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
                 continue
             if stripped:

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from squash_api.index.contexts import Contexts
+from squash_api.index.derived import mark_for_rederivation
 from squash_api.index.deriver import Deriver
 from squash_api.index.values import Values
 from squash_api.record.metrics import Metrics, metric_ids, note_metrics
@@ -71,3 +72,8 @@ def test_a_job_that_is_not_there_has_no_tags(record: Record) -> None:
     with record.read() as connection:
         assert len(Contexts(connection).tag_sets_of([1, 3])) == 2
         assert Contexts(connection).tag_sets_of([99]) == set()
+
+
+def test_a_value_that_may_be_in_an_old_unit_is_left_out(record: Record) -> None:
+    record.write(lambda connection: mark_for_rederivation(connection, [2]))
+    assert values(record, "r") == [4.0, 1.0]

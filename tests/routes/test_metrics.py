@@ -191,3 +191,13 @@ def test_the_replies_are_as_documented(calls: Calls) -> None:
     ChangedMetric.model_validate(calls("POST", "/metric/p.a", A).json(), strict=True)
     MetricObject.model_validate(calls("GET", "/metric/p.a").json(), strict=True)
     MetricPage.model_validate(calls("GET", "/metrics").json(), strict=True)
+
+
+@pytest.mark.parametrize(("unit", "count"), [("mmag", 0), ("mag", 1)])
+def test_declaring_a_metric_in_its_own_unit_sends_nothing_again(
+    calls: Calls, unit: str, count: int
+) -> None:
+    measurement = {"metric": "p.a", "value": 1.0, "unit": "mmag"}
+    calls("POST", "/job", {"measurements": [measurement]})
+    reply = calls("POST", "/metric/p.a", A | {"unit": unit})
+    assert reply.json()["requeued_jobs"] == count
