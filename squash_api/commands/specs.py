@@ -9,6 +9,7 @@ import typer
 
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
 from squash_api.schema.names import Schema
 
@@ -27,9 +28,12 @@ def check(directories: _Directories, *, as_json: AsJson = False) -> None:
         print_json([_problem_json(problem) for problem in package.problems])
     else:
         _print_problems(package)
-        metrics, specifications = len(package.metrics), len(package.specifications)
-        counts = f"{metrics} metrics, {specifications} specifications"
-        typer.echo(f"{counts}, {len(package.problems)} problems")
+        counts = (
+            counted(len(package.metrics), "metric"),
+            counted(len(package.specifications), "specification"),
+            counted(len(package.problems), "problem"),
+        )
+        typer.echo(", ".join(counts))
     raise typer.Exit(1 if package.problems else 0)
 
 
@@ -53,7 +57,7 @@ def list_specifications(directories: _Directories, *, as_json: AsJson = False) -
             ],
         )
     if package.problems:
-        fail(f"{len(package.problems)} problems: run squash specs check", code=1)
+        fail(f"{counted(len(package.problems), 'problem')}: run squash specs check", code=1)
 
 
 def show(
@@ -118,8 +122,8 @@ def load_sound(
         fail("\n  ".join([refusal, *map(str, package.problems)]))
     if package.problems:
         _print_problems(package)
-        count = len(package.problems)
-        fail(f"the specifications have {count} problems: fix these first", code=1)
+        problems = counted(len(package.problems), "problem")
+        fail(f"the specifications have {problems}: fix these first", code=1)
     return package
 
 

@@ -118,16 +118,16 @@ class Job:
         if text is None:
             text = self.meta.get("date")
         if text is None:
-            return received_ns, "no env.date: the time of receipt was taken"
+            return received_ns, "no env.date: the time of receipt is used"
         time_ns = parse_time_ns(text) if isinstance(text, str) else None
         if time_ns is None:
             return received_ns, (
                 "env.date is not an ISO 8601 date in a form that is read here, such as "
-                "2026-11-20T03:12:44Z: the time of receipt was taken"
+                "2026-11-20T03:12:44Z: the time of receipt is used"
             )
         if not 0 <= time_ns <= received_ns + _DAY_NS:
             return received_ns, (
-                "env.date is before 1970 or more than a day ahead: the time of receipt was taken"
+                "env.date is before 1970 or more than a day ahead: the time of receipt is used"
             )
         return time_ns, None
 

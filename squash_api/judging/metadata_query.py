@@ -20,7 +20,9 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
     if not value and not isinstance(value, bytes):
         return {}
     if not isinstance(value, dict):
-        faults.append(Fault(("metadata_query",), "a metadata query is a mapping of key to value"))
+        faults.append(
+            Fault(("metadata_query",), "metadata_query must be a mapping of keys to values")
+        )
         return {}
     terms: dict[str, Any] = {}
     for key, wanted in value.items():
@@ -30,7 +32,7 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
         plain, problem = _plain(wanted, _MAX_DEPTH)
         terms[_shown(key)] = plain
         if problem is None and schema.term(_shown(key), plain) is None:
-            problem = "no job can match null, an object, an empty text or NaN: take the term away"
+            problem = "no job can match null, an object, an empty text or NaN: delete the term"
         if problem is not None:
             faults.append(Fault(loc, f"'{loc[1]}: {plain!r}': {problem}"[:300]))
     return terms
@@ -49,20 +51,20 @@ def query_terms(query: Mapping[str, Any], schema: Schema) -> tuple[Term, ...] | 
 
 
 def applies(terms: Iterable[Term], context: Context) -> bool:
-    """Tell whether a job's metadata has every term."""
+    """Return whether a job's metadata has every term."""
     return all(map(context.satisfies, terms))
 
 
 def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     """Return a value as JSON can hold it, and the problem with it."""
     if isinstance(value, str) and not is_unicode(value):
-        return "", "not text that can be encoded"
+        return "", "cannot be encoded as UTF-8"
     if isinstance(value, int) and abs(value) >= _LARGEST:
         return None, "larger than a 64-bit number: put it in quotes"
     if value is None or isinstance(value, str | int | float):
         return value, None
     if isinstance(value, date):
-        return value.isoformat(), "a day without quotes is no text: put it in quotes"
+        return value.isoformat(), "a date without quotes is not text: put it in quotes"
     if depth and isinstance(value, list):
         pairs = [_plain(item, depth - 1) for item in value]
         problems = (problem for _, problem in pairs if problem is not None)
@@ -70,7 +72,7 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     if depth and isinstance(value, dict):
         held = {_shown(key): _plain(item, depth - 1)[0] for key, item in value.items()}
         return held, None
-    return None, "neither a text nor a number nor a list of them: write one of these"
+    return None, "must be text, a number, or a list of these"
 
 
 def _shown(key: Any) -> str:

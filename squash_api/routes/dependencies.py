@@ -58,13 +58,14 @@ class Page:
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Return at most this many.")] = 100,
     after: Annotated[
-        str | None, Query(max_length=1000, description="Where the page before ended.")
+        str | None,
+        Query(max_length=1000, description="Where the previous page ended; `next` has it."),
     ] = None,
 ) -> Page:
     if after is not None and "\0" in after:
-        raise wrong_cursor("must contain no NUL", "value_error")
+        raise wrong_cursor("must not contain NUL", "value_error")
     return Page(limit, after)
 
 
@@ -89,13 +90,13 @@ def id_cursor(page: Page) -> int:
 def wrong_cursor(must: str, kind: str) -> InvalidInputError:
     """Return the error for a cursor `after` that no `next` link has."""
     return InvalidInputError(
-        "The cursor `after` must be the one of a `next` link.",
+        "The cursor `after` must come from a `next` link.",
         detail=[Detail(("query", "after"), must, kind)],
     )
 
 
 def is_count(text: str) -> bool:
-    """Tell whether a cursor's text is a whole number that a database can compare with."""
+    """Return whether a cursor's text is a whole number that a database can compare with."""
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 

@@ -27,8 +27,9 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
-from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
-from squash_api.trends.parameters import MOST_JSON, openapi_parameters
+from squash_api.trends.formats.answer import answer_chunks
+from squash_api.trends.formats.json import value_object
+from squash_api.trends.parameters import FORMATS, MOST_JSON, openapi_parameters
 from squash_api.trends.question import cursor_text, read_question
 from squash_api.trends.series import Series
 
@@ -36,7 +37,7 @@ router = APIRouter(tags=["measurements"])
 
 _PAGE_BYTES = 32_000_000
 _FILES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
+    200: {"content": {row.media_type.partition(";")[0]: {} for row in FORMATS.values()}}
 }
 
 _TYPES: dict[str, tuple[Any, str]] = {
@@ -53,11 +54,11 @@ _TYPES: dict[str, tuple[Any, str]] = {
     openapi_extra={"parameters": openapi_parameters("measurements")},
 )
 def get_measurements(request: Request, site: SiteDep) -> Response:
-    """Find measurements, in the order of time, as JSON, CSV or Parquet.
+    """Find measurements, sorted by time, as JSON, CSV or Parquet.
 
-    Any tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is given
-    repeatedly means any of its values. Without any parameter but `limit` and `after` it lists all
-    measurements in the order of arrival, in the metrics' units; absent ones are null.
+    Every tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is
+    given several times matches any of its values. With no parameter except `limit` and `after`, all
+    measurements are listed in the order of arrival, in the metrics' units; absent ones are null.
     """
     asked = request.query_params.multi_items()
     if {name for name, _ in asked} <= {"limit", "after"}:
@@ -74,7 +75,7 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
     first = next(chunks)
     return StreamingResponse(
         chain([first], chunks),
-        media_type=MEDIA_TYPES[question.format],
+        media_type=FORMATS[question.format].media_type,
         headers={"Content-Disposition": f'attachment; filename="measurements.{question.format}"'}
         if question.format != "json"
         else None,
@@ -107,9 +108,10 @@ def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
 def post_measurement_(
     job_id: JobIdDep, site: SiteDep, account: AccountDep, document: JsonObjectDep
 ) -> Response:
-    """Add a measurement to a job; it reaches InfluxDB like the others.
+    """Add a measurement to a job. It is delivered like the others.
 
-    `metric`, `value` and `unit` are required, `identifier` is not. For the job's owner and admins.
+    `metric`, `value` and `unit` are required, `identifier` is optional. Only the job's owner and
+    admins may do this.
     """
     _check_types(document)
     job = post_measurement(

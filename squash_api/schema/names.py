@@ -337,7 +337,7 @@ def _note_change(key: str, value: Any, context: Context, *, is_number: bool = Fa
         reason = f"rounded to {float(value)!r}: a 64-bit float holds no more digits"
         context.cleanings.append(Cleaning(key, reason))
     elif is_changed(value) or is_changed(key) or "\ufffd" in key:
-        reason = "characters that InfluxDB cannot hold were taken out"
+        reason = "characters that InfluxDB cannot hold were removed"
         context.cleanings.append(Cleaning(key, reason))
 
 
@@ -354,7 +354,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is not None and name in context.fields:
         name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
         if not name:
-            stored, reason = None, "other keys have taken its names in InfluxDB: left out"
+            stored, reason = None, "its names in InfluxDB belong to other keys: left out"
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return

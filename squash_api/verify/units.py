@@ -170,7 +170,7 @@ def _through_astropy(value: float, old: Any, new: Any) -> float:
 def _unit(text: str) -> Any:
     """Return astropy's unit for a text, if astropy can read back its own spelling of it."""
     if len(text) > MAX_UNIT_LENGTH or _HUGE_POWER.search(text):
-        raise UnitError(f"{_shown(text)} is no unit: write it in astropy's spelling")
+        raise UnitError(f"{_shown(text)} is not a unit: write it in astropy's spelling")
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -189,5 +189,6 @@ def _no_unit(text: str) -> str:
     meant = _MEANT.get(text.strip().lower())
     near = [meant] if meant else get_close_matches(text, [*_EVERYDAY], n=2, cutoff=0.7)
     if near:
-        return f"{_shown(text)} is no unit that astropy knows; write {' or '.join(near)}"
-    return f"{_shown(text)} is no unit that astropy knows; write one in its spelling, '' for none"
+        return f"{_shown(text)} is not a unit that astropy knows: write {' or '.join(near)}"
+    shown = _shown(text)
+    return f"{shown} is not a unit that astropy knows: write one in its spelling, or '' for none"

@@ -7,7 +7,7 @@ from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import ensure_targets, mark_sent, mark_taken, pending_redeliveries
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.command_line import Run, make_run, set_environment
 from tests.support.fake_influxdb import FakeInfluxDB, refusal
 from tests.support.http_server import HttpServer
@@ -21,10 +21,8 @@ def influxdb() -> FakeInfluxDB:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
+def record(record: Record) -> Record:
     """A record with three jobs of 1970, an hour apart, that the target has had already."""
-    record = open_record(tmp_path)
-    add_test_user(record)
     record.write(lambda connection: ensure_targets(connection, ["default"]))
     for number in range(3):
         store_job(
@@ -40,8 +38,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
         )
     )
     check_tags(record, Schema())
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture
@@ -105,7 +102,7 @@ def test_without_waiting_it_is_left_to_the_service(
     ("arguments", "words"),
     [
         (["--job", "9"], "does not exist"),
-        (["--target", "other"], "There is no target other; there are: default."),
+        (["--target", "other"], "there is no target other; known targets: default"),
         (["--since", "yesterday"], "'yesterday' is not an ISO 8601 date"),
         (["--job", "1", "--since", "1970-01-01"], "either --job, or --since"),
         (["--into-empty", "--job", "1"], "--into-empty refills every target"),
@@ -149,7 +146,7 @@ def test_a_database_that_is_not_empty_is_not_refilled(run: Run, influxdb: FakeIn
     influxdb.series = [{"name": "measurements", "columns": ["name"], "values": [["p"]]}]
     outcome = run("replay", "--into-empty")
     assert (outcome.code, influxdb.lines) == (1, [])
-    assert "The database squash of target default is not empty." in outcome.err
+    assert "the database squash of target default is not empty" in outcome.err
 
 
 def test_an_influxdb_that_cannot_be_asked_is_an_error(run: Run, influxdb: FakeInfluxDB) -> None:

@@ -153,12 +153,17 @@ def test_the_unit_and_absent_values_are_asked_for() -> None:
 def test_a_unit_is_looked_at_before_anything_else() -> None:
     assert read(("unit", " degree")).unit == "deg"
     ((name, message),) = refused(("unit", "furlongs"))
-    assert (name, "'furlongs' is no unit that astropy knows" in message) == ("unit", True)
+    assert (name, "'furlongs' is not a unit that astropy knows" in message) == ("unit", True)
 
 
 def test_only_the_first_wrong_names_cost_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
     guesses: list[str] = []
-    monkeypatch.setattr(question, "get_close_matches", lambda *_, **__: guesses.append("") or [])
+
+    def guess(name: str, *_: object, **__: object) -> list[str]:
+        guesses.append(name)
+        return []
+
+    monkeypatch.setattr(question, "get_close_matches", guess)
     refused(*((f"x{number}", "1") for number in range(1000)))
     with pytest.raises(InvalidInputError):
         refuse_unknown(Question(metrics=tuple(f"x{number}" for number in range(99))), {"p.a"})
@@ -173,8 +178,8 @@ def test_a_dimensionless_unit_is_an_empty_text() -> None:
     ("parameter", "message"),
     [
         (("metrc", "p.a"), "There is no parameter `metrc`; did you mean `metric`?"),
-        (("airmass", "1"), "There is no parameter `airmass`; metadata is `meta.airmass`"),
-        (("tag.nothing", "1"), "There is no parameter `tag.nothing`; metadata is"),
+        (("airmass", "1"), "There is no parameter `airmass`; for metadata, write `meta.airmass`"),
+        (("tag.nothing", "1"), "There is no parameter `tag.nothing`; for metadata, write"),
         (("filter", ""), "`filter` is empty"),
         (("metric", ""), "`metric` is empty"),
         (("meta.k", ""), "`meta.k` is empty"),
@@ -189,9 +194,9 @@ def test_a_dimensionless_unit_is_an_empty_text() -> None:
         (("limit", "0"), "`limit` must be a whole number, 1 to 1000"),
         (("limit", "1001"), "`limit` must be a whole number, 1 to 1000"),
         (("format", "xml"), "'xml' is not a format: choose one of json, csv, parquet"),
-        (("after", "7"), "The cursor `after` must be the one of a `next` link"),
-        (("after", "9" * 19 + ".1"), "The cursor `after` must be the one of a `next` link"),
-        (("after", "٣.1"), "The cursor `after` must be the one of a `next` link"),
+        (("after", "7"), "The cursor `after` must come from a `next` link"),
+        (("after", "9" * 19 + ".1"), "The cursor `after` must come from a `next` link"),
+        (("after", "٣.1"), "The cursor `after` must come from a `next` link"),
         (("fields", "airmass"), "'airmass' is not metadata: write meta.airmass"),
         (("fields", ""), "'' is not metadata"),
     ],
@@ -313,7 +318,7 @@ def test_without_comparison_there_is_no_other_about() -> None:
         ("until", "1950-01-01", "before 1970"),
         ("until", "9999-01-01", "too far ahead"),
         ("compare_since", "?", "'?' is not a time"),
-        ("level", "bad", "no level"),
+        ("level", "bad", "not a level"),
         ("run", "a" * 1001, "at most 1000 characters"),
         ("run", "a\0b", "no NUL"),
     ],

@@ -34,7 +34,7 @@ class Dashboard(Thing):
         return MARK in json.dumps(self.document)
 
     def equals(self, other: Any) -> bool:
-        """Tell whether another dashboard has all that this one has.
+        """Return whether another dashboard has all that this one has.
 
         Servers add keys, and write notes with HTML entities.
         """
@@ -45,7 +45,7 @@ class Dashboard(Thing):
         return (not self.is_of_file(ours), int(self.id) if self.id.isdecimal() else 0, self.id)
 
     def is_of_file(self, ours: Any) -> bool:
-        """Tell whether the server reads it from our file: stored ones have other ids."""
+        """Return whether the server reads it from our file: stored ones have other ids."""
         return isinstance(ours, Dashboard) and ours.id == self.id
 
 
@@ -82,7 +82,7 @@ class Chronograf(Server):
             self.call("POST", _DASHBOARDS, document=document)
         elif there.is_of_file(thing):
             raise ServerError(
-                "the server reads it from a file: update its folder of resources instead"
+                "the server reads it from a file: update that in its resources directory"
             )
         else:
             self.call("PUT", _path(there), document=document)
@@ -93,7 +93,9 @@ class Chronograf(Server):
             self.call("DELETE", _path(thing))
             # The server itself reports success.
             if any(other.id == thing.id for other in self.dashboards()):
-                raise ServerError("the server reads it from a file: remove that from its folder")
+                raise ServerError(
+                    "the server reads it from a file: remove that from its resources directory"
+                )
 
 
 def _path(dashboard: Dashboard) -> str:
@@ -101,7 +103,7 @@ def _path(dashboard: Dashboard) -> str:
 
 
 def _covers(ours: Any, theirs: Any) -> bool:
-    """Tell whether theirs has all that ours has."""
+    """Return whether theirs has all that ours has."""
     if ours in (None, [], {}):
         return theirs in (None, [], {})
     if isinstance(ours, Mapping):

@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from squash_api.generate.chronograf import package as package_dashboard
-from squash_api.generate.chronograf.package import MAX_GROUPS, MAX_LINES
+from squash_api.generate.chronograf.package import (
+    EVERYTHING,
+    MAX_GROUPS,
+    MAX_LINES,
+    SHOWN,
+    template_variables,
+)
+from squash_api.generate.chronograf.queries import Place
 from squash_api.index.code_changes import PackageChange
 from squash_api.influx.client import InfluxClient
+from squash_api.schema.names import VALUE_TAGS, Schema
 from squash_api.settings import InfluxTarget
 from tests.support.chronograf import queries_of, rendered
 from tests.support.dashboards import dashboards, job_lines
@@ -143,7 +151,7 @@ def test_the_variables_choose_values(asked: Asked, chosen: dict[str, str], value
 
 
 def test_the_table_has_the_last_jobs_with_their_runs_and_links(asked: Asked) -> None:
-    (found,) = asked.ask(asked.cell("Last jobs", "table"))
+    (found,) = asked.ask(asked.cell("Latest jobs", "table"))
     rows = [dict(zip(found["columns"], row, strict=True)) for row in found["values"]]
     assert [row["run_id"] for row in rows] == ["R5", "R4", "R3", "R2", "R1"]
     assert (rows[2]["run_url"], rows[2]["squash_url"]) == (
@@ -157,7 +165,7 @@ def test_the_table_has_the_last_jobs_with_their_runs_and_links(asked: Asked) -> 
 
 
 def test_the_table_shows_the_latest_job_first(asked: Asked) -> None:
-    cell = asked.cell("Last jobs", "table")
+    cell = asked.cell("Latest jobs", "table")
     (found,) = asked.ask(cell)
     label = cell["tableOptions"]["sortBy"]["internalName"].removeprefix("validate.")
     order = [row[found["columns"].index(label)] for row in found["values"]]
@@ -165,7 +173,7 @@ def test_the_table_shows_the_latest_job_first(asked: Asked) -> None:
 
 
 def test_the_columns_of_the_table_are_those_of_its_query(asked: Asked) -> None:
-    cell = asked.cell("Last jobs", "table")
+    cell = asked.cell("Latest jobs", "table")
     (found,) = asked.ask(cell)
     labels = [item["internalName"].removeprefix("validate.") for item in cell["fieldOptions"]]
     assert labels == found["columns"]
@@ -264,3 +272,40 @@ def test_beyond_the_most_metrics_the_note_counts_those_left_out(
 def test_the_note_sets_the_range_of_the_page_it_is_on(tmp_path: Path) -> None:
     note = dashboards(tmp_path)["validate"]["cells"][0]["note"]
     assert "[30 days](?lower=now()%20-%2030d)" in note
+
+
+VARIABLES = template_variables(Place("squash", "autogen", "validate_drp"))
+
+
+def test_the_tags_are_tags_of_the_points() -> None:
+    assert set(VALUE_TAGS) <= set(Schema().tags)
+
+
+def test_there_is_a_list_of_the_values_of_each_tag() -> None:
+    lists = [item for item in VARIABLES if item["type"] == "tagValues"]
+    assert [(item["tempVar"], item["query"]["tagKey"]) for item in lists] == [
+        (f":{tag}:", tag) for tag in VALUE_TAGS
+    ]
+
+
+def test_the_lists_are_those_of_the_package() -> None:
+    queries = [item["query"] for item in VARIABLES if item["type"] == "tagValues"]
+    assert {(query["db"], query["measurement"]) for query in queries} == {
+        ("squash", "validate_drp")
+    }
+
+
+def test_everything_is_shown_at_first() -> None:
+    (show,) = (item for item in VARIABLES if item["tempVar"] == SHOWN)
+    assert [item["key"] for item in show["values"] if item["selected"]] == [EVERYTHING]
+
+
+def test_every_set_of_tags_can_be_chosen() -> None:
+    (show,) = (item for item in VARIABLES if item["tempVar"] == SHOWN)
+    choices = {item["key"]: item["value"] for item in show["values"]}
+    assert len(choices) == 2 ** len(VALUE_TAGS)
+    assert choices["only dataset + filter"] == '"dataset" = :dataset: AND "filter" = :filter:'
+
+
+def test_no_two_variables_share_a_name() -> None:
+    assert len({item["tempVar"] for item in VARIABLES}) == len(VARIABLES)

@@ -195,11 +195,7 @@ def test_what_shows_no_limit_is_none() -> None:
 
 
 @pytest.mark.parametrize("comparison", ["<", "<=", ">", ">="])
-@pytest.mark.parametrize(
-    ("limit", "value"), [(5.0, 5.0), (-5.0, -5.0), (1e300, 1e300), (1e-5, 1e-5)]
-)
-def test_a_value_at_the_limit_has_no_negative_margin(
-    comparison: str, limit: float, value: float
-) -> None:
-    margin = threshold(comparison, limit).margin(value)
+@pytest.mark.parametrize("limit", [5.0, -5.0, 1e300, 1e-5])
+def test_a_value_at_the_limit_has_no_negative_margin(comparison: str, limit: float) -> None:
+    margin = threshold(comparison, limit).margin(limit)
     assert str(margin) == "0.0"
