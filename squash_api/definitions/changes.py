@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,7 +214,7 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
         criterion = kind.parse(row.document, []) if row.document and kind else None
         misfit = None if criterion is None else criterion.misfit(units[metric])
         if criterion is not None and misfit is not None:
-            found.setdefault(metric, {})[row.name] = f"its unit '{criterion.unit}' {misfit}"
+            found.setdefault(metric, {})[row.name] = f"'{criterion.unit}' {misfit}"
     return found
 
 
@@ -228,16 +228,18 @@ def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None
     """
     bad = misfits(connection, proposals)
     details = [
-        Detail(
-            (*item.loc, "unit"),
-            f"the limits of {', '.join(bad[item.name])} cannot be judged in '{item.content.unit}': "
-            + next(iter(bad[item.name].values())),
-        )
+        Detail((*item.loc, "unit"), _misfit_words(bad[item.name], item.content.unit))
         for item in proposals
         if isinstance(item.content, Metric) and item.name in bad
     ]
     if details:
         raise invalid_proposals(details)
+
+
+def _misfit_words(bad: Mapping[str, str], unit: str) -> str:
+    """Say which limits do not fit a unit; the reason only where it is a rare one."""
+    rare = [f"{name}: {why}" for name, why in bad.items() if not why.endswith(f"to '{unit}'")]
+    return "; ".join(rare) or f"the limits of {', '.join(bad)} do not convert to '{unit}'"
 
 
 def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) -> list[str]:
