@@ -86,10 +86,12 @@ def _walk(meta: Mapping[str, Any]) -> Iterator[MetadataRow]:
 
 def _urls(text: str, key: str) -> Iterator[tuple[str, int]]:
     """Find the URLs in the text of a key, and where they start."""
-    is_one = key in FIELD_SOURCES[RUN_URL] or len(text.split()) == 1
-    if is_one and len(text) <= _LONG and link_text(text) is not None:
-        yield text, 0
-        return
+    is_address = key in FIELD_SOURCES[RUN_URL]
+    if is_address or len(text.split()) == 1:
+        url = text if is_address else text.rstrip(_TAIL)
+        if link_text(url) is not None:
+            yield url, 0
+            return
     for match in _URL.finditer(text):
         url = match[0].rstrip(_TAIL)
         if link_text(url) is not None:
