@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from squash_api.pages.rendering import link_markup
 from squash_api.schema.names import FIELD_SOURCES, RUN_URL
-from squash_api.schema.text import link_text
+from squash_api.schema.text import SentNumber, link_text
 
 MOST_ROWS = 1000
 """Further metadata is only in the JSON of the job."""
@@ -80,8 +80,13 @@ def _walk(meta: Mapping[str, Any]) -> Iterator[MetadataRow]:
             yield MetadataRow(depth, key, None)
             stack.append(iter(value.items()))
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield MetadataRow(depth, key, text)
+            yield MetadataRow(depth, key, _text_of(value))
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, SentNumber):
+        return value.text
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _urls(text: str, key: str) -> Iterator[tuple[str, int]]:

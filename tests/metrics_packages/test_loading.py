@@ -207,7 +207,7 @@ def test_a_limit_that_would_turn_round_in_the_metric_s_unit_is_a_problem(
         ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: None': no job can match"),
         ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: '2026-01-01'': a date without quotes"),
         ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
-        ("metadata_query: [a]\n", ":3: a metadata query is a mapping"),
+        ("metadata_query: [a]\n", ":3: metadata_query must be a mapping"),
         ("tags: null\n", ":3: tags must be text or a list"),
         ("tags: [2026]\n", ":3: the tag 2026 is not text"),
         ("alert:\n  levle: critical\n", ":4: 'alert' has no key 'levle'"),

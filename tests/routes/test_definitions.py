@@ -450,3 +450,16 @@ def test_a_body_without_its_list_lacks_a_field(calls: Calls, key: str, *, is_nul
 def test_a_body_with_something_else_than_a_list_is_refused(calls: Calls, key: str) -> None:
     reply = calls("POST", f"/{key}", {key: {}})
     assert (reply.status_code, reply.json()["message"]) == (422, f"`{key}` must be a list.")
+
+
+@pytest.mark.parametrize("number", ["12345678901234567890123", "0.12345678901234567891"])
+def test_a_query_for_a_number_that_a_float_rounds_must_be_text(calls: Calls, number: str) -> None:
+    post_metrics(calls, A)
+    threshold = '{"value": 0.1000000000000000055511, "unit": "mmag", "operator": "<"}'
+    body = f'{{"threshold": {threshold}, "metadata_query": {{"ci_id": {number}}}}}'
+    headers = {"Content-Type": "application/json"}
+    reply = calls("POST", "/spec/p.a.x", content=body, headers=headers)
+    assert (reply.status_code, "put it in quotes" in reply.json()["message"]) == (422, True)
+    quoted = body.replace(number, f'"{number}"')
+    reply = calls("POST", "/spec/p.a.x", content=quoted, headers=headers)
+    assert (reply.status_code, reply.json()["threshold"]["value"]) == (201, 0.1)
