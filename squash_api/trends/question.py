@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from squash_api.errors import Detail, InvalidInputError, nearest, sentence
+from squash_api.errors import Detail, Hints, InvalidInputError, sentence
 from squash_api.ingest.document import parse_time_ns
 from squash_api.judging.alerts import LEVELS, parse_duration, parse_level
 from squash_api.schema.names import (
@@ -30,6 +30,7 @@ from squash_api.trends.parameters import (
     Kind,
     Parameter,
 )
+from squash_api.verify.units import UnitError, canonical_unit
 
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
@@ -168,13 +169,14 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
         Naming all unknown metrics, or all unknown packages, and for each the nearest known one.
     """
     packages = {split_metric_name(name)[0] for name in known}
+    hints = Hints()
     for noun, asked, names in (
         ("metric", question.metrics, known),
         ("package", question.packages, packages),
     ):
         problems = []
         for name in sorted(set(asked).difference(names)):
-            problem = f"There is no {noun} `{name[:_LONGEST]}`{nearest(name, names)}"
+            problem = f"There is no {noun} `{name[:_LONGEST]}`{hints.of(name, names)}"
             problems.append(Detail(("query", noun), problem))
         if problems:
             raise refusal(problems)
@@ -245,6 +247,7 @@ class _Reader:
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
         self.problems: list[Detail] = []
+        self._hints = Hints()
         self._schema = schema
         self._now_ns = now_ns
         self._readers: Mapping[Kind, Callable[[Parameter], Any]] = {
@@ -252,7 +255,7 @@ class _Reader:
             "names": lambda row: self._kept(row.name),
             "ids": self._ids,
             "time": self._time,
-            "text": self._one,
+            "unit": self._unit,
             "truth": self._truth,
             "count": self._count,
             "choice": self._choice,
@@ -306,7 +309,7 @@ class _Reader:
             if name in own or self._tag_of(name) or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
-            hint = nearest(shown, known) or f"; for metadata, write `meta.{shown}`"
+            hint = self._hints.of(shown, known) or f"; for metadata, write `meta.{shown}`"
             self._refuse(name, f"There is no parameter `{shown}`{hint}")
 
     def _tag_of(self, name: str) -> str | None:
@@ -341,6 +344,14 @@ class _Reader:
     def _one(self, row: Parameter) -> str | None:
         texts = self.asked.get(row.name)
         return texts[0] if texts else None
+
+    def _unit(self, row: Parameter) -> str | None:
+        text = self._one(row)
+        try:
+            return None if text is None else canonical_unit(text)
+        except UnitError as error:
+            self._refuse(row.name, str(error))
+            return None
 
     def _ids(self, row: Parameter) -> tuple[int, ...] | None:
         texts = self._given(row.name)
@@ -434,7 +445,7 @@ class _ReportReader(_Reader):
             stripped = [text.strip() for text in texts if text.strip()]
             if name not in ASKED["report"]:
                 shown = name[:_LONGEST_NAME]
-                hint = nearest(name, ASKED["report"])
+                hint = self._hints.of(name, ASKED["report"])
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
                 continue
             if stripped:

@@ -184,12 +184,30 @@ def test_what_is_wrong_in_a_specification_is_named(
 
 
 @pytest.mark.parametrize(
+    ("unit", "metric_unit", "words"),
+    [
+        ("mag", "dex", "falls where values rise in 'dex', the unit of its metric"),
+        ("dB", "mag", "falls where values rise in 'mag', the unit of its metric"),
+        ("nJy", "mag(AB)", "falls where values rise in 'mag(AB)', the unit of its metric"),
+    ],
+)
+def test_a_limit_that_would_turn_round_in_the_metric_s_unit_is_a_problem(
+    tmp_path: Path, unit: str, metric_unit: str, words: str
+) -> None:
+    metrics = f"latency: {{description: A., unit: '{metric_unit}'}}"
+    text = SOUND.replace("unit: s", f"unit: {unit}")
+    (problem,) = load(tmp_path, {"a.yaml": text}, metrics=metrics).problems
+    assert f"a.yaml:2: the unit '{unit}' of demo.latency.hard {words}" in str(problem)
+    assert str(problem).endswith("write the limit in that unit")
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: None': no job can match"),
         ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: '2026-01-01'': a date without quotes"),
         ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
-        ("metadata_query: [a]\n", ":3: a metadata query is a mapping"),
+        ("metadata_query: [a]\n", ":3: metadata_query must be a mapping"),
         ("tags: null\n", ":3: tags must be text or a list"),
         ("tags: [2026]\n", ":3: the tag 2026 is not text"),
         ("alert:\n  levle: critical\n", ":4: 'alert' has no key 'levle'"),
