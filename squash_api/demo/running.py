@@ -27,6 +27,9 @@ from squash_api.demo.processes import (
 )
 from squash_api.metrics_packages.loading import find_packages
 
+RECORD = "squash.db"
+"""The file of the record, in the directory of the demo."""
+
 _USER = "demo"
 _USUAL_PORT = 8000
 _START_TIMEOUT_S = 60.0
@@ -95,7 +98,7 @@ def service_variables(
         "SQUASH_URL": f"http://{HOST}:{port}",
         "SQUASH_HOST": HOST,
         "SQUASH_PORT": str(port),
-        "SQUASH_DATABASE_URL": f"sqlite:///{directory}/squash.db",
+        "SQUASH_DATABASE_URL": f"sqlite:///{directory / RECORD}",
         "SQUASH_REGISTRATION": "open",
         "SQUASH_SPECS": ":".join(map(str, specs)),
     }

@@ -14,7 +14,7 @@ from squash_api.record import database
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import make_body, measured
+from tests.support.builders import make_body, measured, open_record
 
 BODY = make_body(measured("p.a", 5.0), instrument="HSC", visit=7)
 
@@ -95,6 +95,6 @@ def test_in_the_end_every_job_has_its_context_and_its_measurements(record: Recor
 
 
 def test_a_record_without_jobs_needs_nothing(tmp_path: Path) -> None:
-    with Record.open(f"sqlite:///{tmp_path / 'squash.db'}").read() as connection:
+    with open_record(tmp_path).read() as connection:
         assert oldest_unindexed_ns(connection) is None
         assert jobs_to_rederive(connection, limit=9) == []

@@ -5,15 +5,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import BigInteger, Column, inspect
 
-from squash_api.record.database import open_database
 from squash_api.record.tables import metadata
-from tests.support.builders import make_settings
+from tests.support.builders import open_new_database
 
 COLUMNS = [column for table in metadata.sorted_tables for column in table.columns]
 
 
 def test_the_migrations_give_exactly_these_tables(tmp_path: Path) -> None:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
@@ -21,7 +20,7 @@ def test_the_migrations_give_exactly_these_tables(tmp_path: Path) -> None:
 
 
 def test_the_migrations_give_exactly_these_indexes_and_constraints(tmp_path: Path) -> None:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     found = inspect(engine)
     for table in metadata.sorted_tables:
         indexes = {
@@ -52,7 +51,7 @@ def test_ids_have_64_bits(column: Column[int]) -> None:
 
 @pytest.mark.parametrize("name", ["job", "definition", "user_account"])
 def test_ids_are_never_given_twice(tmp_path: Path, name: str) -> None:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     with engine.connect() as connection:
         query = f"SELECT sql FROM sqlite_master WHERE name = '{name}'"
         assert "AUTOINCREMENT" in connection.exec_driver_sql(query).scalar_one()

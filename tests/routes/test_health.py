@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from squash_api.record.deliveries import Quarantined, mark_sent, mark_taken, mark_trouble
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
-from tests.support.builders import make_settings
+from tests.support.builders import open_record
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
 
@@ -29,7 +29,7 @@ def waiting(tmp_path: Path) -> Iterator[Calls]:
 @pytest.fixture
 def record(waiting: Calls, tmp_path: Path) -> Iterator[Record]:
     assert waiting
-    record = Record.open(make_settings(tmp_path).database_url)
+    record = open_record(tmp_path)
     yield record
     record.close()
 
