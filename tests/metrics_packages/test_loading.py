@@ -183,8 +183,8 @@ def test_what_is_wrong_in_a_specification_is_named(
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: None': no job can match"),
-        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: '2026-01-01'': a day without quotes"),
+        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: null': no job can match"),
+        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: 2026-01-01': a day without quotes"),
         ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
         ("metadata_query: [a]\n", ":3: a metadata query is a mapping"),
         ("tags: null\n", ":3: tags are a text or a list"),
