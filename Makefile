@@ -70,7 +70,7 @@ $(BIN)/pip:
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Python 3.11 or newer is needed and not on PATH. Name it: make PYTHON=/path/to/python3 ..." >&2; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON) is no Python 3.11 or newer. Name another: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+		echo "$(PYTHON) is not Python 3.11 or newer. Name another: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) (once) ..." >&2

@@ -64,6 +64,17 @@ WORDS = [
     "quarantine",
     "replay",
     "site",
+    "wire",
+    "kind",
+    "criterion",
+    "expectation",
+    "board",
+    "watch",
+    "branch",
+    "engine",
+    "deriver",
+    "view",
+    "output",
 ]
 """What `docs/glossary.md` promises to explain."""
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])

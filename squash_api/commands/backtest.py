@@ -34,7 +34,7 @@ def backtest(
     ],
     *,
     since: Annotated[
-        str, typer.Option(help="Jobs since a date, or of the last weeks, days, hours (2w, 90d).")
+        str, typer.Option(help="Judge jobs since this date, or of the last 90d, 2w and so on.")
     ] = "90d",
     old: Annotated[
         list[Path] | None,
@@ -46,7 +46,7 @@ def backtest(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only jobs of this dataset.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="List the specifications without a difference too.")
+        bool, typer.Option("--all", help="Also list the specifications without a difference.")
     ] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")

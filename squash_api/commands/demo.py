@@ -43,9 +43,7 @@ _QUERY = 'SELECT "PA1" FROM "validate_drp" WHERE time > now() - 7d GROUP BY "fil
 
 def demo(
     *,
-    once: Annotated[
-        bool, typer.Option("--once", help="End after the verdicts instead of staying up.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit after printing the verdicts.")] = False,
     port: Annotated[
         int | None,
         typer.Option(

@@ -37,12 +37,12 @@ _IgnoreBlobs = Annotated[
     bool, typer.Option("--ignore-blobs", help="Send measurements without their blobs.")
 ]
 _DateCreated = Annotated[
-    str | None, typer.Option(metavar="ISO8601", help="The jobs' time; UTC if it names no zone.")
+    str | None, typer.Option(metavar="ISO8601", help="The jobs' time; UTC if it has no time zone.")
 ]
 _Wait = Annotated[bool, typer.Option("--wait", help="Wait until the jobs are in InfluxDB.")]
 _WaitSeconds = Annotated[float, typer.Option(min=0.0, help="How long to wait for each job.")]
 _Retries = Annotated[
-    int, typer.Option(min=0, help="How often to try again while the service is unavailable.")
+    int, typer.Option(min=0, help="How many times to retry while the service is unavailable.")
 ]
 _Change = Callable[[Mapping[str, Any]], dict[str, Any]]
 

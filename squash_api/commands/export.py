@@ -39,7 +39,7 @@ def export(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many values.")] = None,
     format_: Annotated[
         Literal["csv", "parquet", "json"] | None,
-        typer.Option("--format", help="Default: by the ending of the file name, or csv."),
+        typer.Option("--format", help="Default: from the file's extension, or csv."),
     ] = None,
     output: Output = None,
     url: Url = None,

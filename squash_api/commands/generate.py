@@ -80,7 +80,7 @@ def generate(
     ] = False,
     export: Annotated[
         Path | None,
-        typer.Option(help="Write the dashboards to this directory too, for the UI's import."),
+        typer.Option(help="Also write the dashboards to this directory, for Chronograf's import."),
     ] = None,
 ) -> None:
     """Write Kapacitor's tasks and Chronograf's dashboards.

@@ -36,7 +36,7 @@ def judge(
     ] = "WARNING",
     tag: Annotated[
         list[str] | None,
-        typer.Option(help="Only specifications with this tag, or with all of several."),
+        typer.Option(help="Only specifications with this tag; if repeated, with all of them."),
     ] = None,
     junit: Annotated[
         Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")

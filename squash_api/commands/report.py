@@ -39,12 +39,12 @@ def report(
         ),
     ] = "WARNING",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 also if something was not measured.")
+        bool, typer.Option("--strict", help="Also exit with 1 if something was not measured.")
     ] = False,
     output: Output = None,
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="Default: by the ending of the file name, or md."),
+        typer.Option("--format", help="Default: from the file's extension, or md."),
     ] = None,
     url: Url = None,
 ) -> None:

@@ -66,7 +66,9 @@ class JobEvents(Loop):
     def check_room(self) -> None:
         """Raise `BusyError` if there are too many listeners already."""
         if self._listeners >= MOST_LISTENERS:
-            raise BusyError("Too many listen already. Try again.", retry_after_s=_RETRY_S)
+            raise BusyError(
+                "Too many clients are listening already. Try again.", retry_after_s=_RETRY_S
+            )
 
     def let_go(self) -> None:
         """End all present and future listening. To be called in the event loop."""

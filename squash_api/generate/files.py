@@ -160,7 +160,7 @@ def _path_problem(path: str) -> str | None:
     if file_kind_of(path) is None:
         return "not a place of generated files"
     if _NAME.match(name) is None:
-        return "the name holds more than letters, digits, '_', '-' and '.'"
+        return "the name may contain only letters, digits, '_', '-' and '.'"
     if len(name) > _MAX_NAME_BYTES:
         return f"the name is longer than {_MAX_NAME_BYTES} characters"
     return None

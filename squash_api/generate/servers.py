@@ -155,8 +155,8 @@ class Server(ABC):
             raise UnreachableError(f"{self.what} at {self.place}: {words}") from None
         if reply.status_code in (401, 403):
             raise UnreachableError(
-                f"{self.what} at {self.place} refuses us ({reply.status_code}): "
-                "put user and password into the URL"
+                f"{self.what} at {self.place} refuses access ({reply.status_code}): "
+                "put the user and password in the URL"
             )
         return reply
 

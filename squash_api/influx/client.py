@@ -266,7 +266,7 @@ class InfluxClient:
         if reply.status_code not in {200, 204}:
             raise query_error(reply.status_code, _words(reply))
         if not version:
-            raise InfluxMisconfiguredError("what answers at this address is not an InfluxDB")
+            raise InfluxMisconfiguredError("the server at this URL is not an InfluxDB")
         return str(version)
 
     def is_empty(self) -> bool:
@@ -405,7 +405,7 @@ def _series(reply: httpx.Response) -> list[dict[str, Any]]:
         series = [one for result in results for one in result.get("series", ())]
         cut = any(one.get("partial") for one in series)
     except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
-        raise InfluxUnavailableError("the reply to a query is not InfluxDB's") from error
+        raise InfluxUnavailableError("the reply to a query is not from an InfluxDB") from error
     if cut:
         raise QueryRejectedError("the server's max-row-limit cut the result of a query")
     return series

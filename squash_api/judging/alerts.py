@@ -126,7 +126,7 @@ def parse_level(value: Any) -> Level:
     written = value.upper() if isinstance(value, str) else ""
     level = next((level for level in LEVELS if level == written), None)
     if level is None:
-        raise ValueError(f"{value!r} is no level: write info, warning or critical")
+        raise ValueError(f"{value!r} is not a level: write info, warning or critical")
     return level
 
 
@@ -136,7 +136,7 @@ def parse_duration(value: Any) -> int:
     seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not 0 < seconds <= _LONGEST_S:
         raise ValueError(
-            f"{value!r} is no duration: write a whole number and one of w, d, h, m, s, like 24h "
+            f"{value!r} is not a duration: write a whole number and one of w, d, h, m, s, like 24h "
             "(ten years at most)"
         )
     return seconds
@@ -159,7 +159,7 @@ def _parse_mute(value: Any, faults: list[Fault], *, today: date | None) -> Mute 
             faults.append(Fault(("alert", "mute"), f"a mute needs '{key}': write until and why"))
             return None
     if today is not None and found["until"] < today:
-        message = f"the mute ended on {found['until']}: take it away, or give it a later day"
+        message = f"the mute ended on {found['until']}: delete it, or give it a later day"
         faults.append(Fault(("alert", "mute", "until"), message))
     return Mute(found["until"], found["why"])
 
@@ -191,7 +191,7 @@ def _parse_channel(value: Any) -> str:
     """Read the Slack channel or person that gets the alerts."""
     if not isinstance(value, str) or _CHANNEL.match(value) is None:
         raise ValueError(
-            f'{value!r} is no channel: write one like "#dm-alerts", in quotes, since an '
+            f'{value!r} is not a channel: write one like "#dm-alerts", in quotes, since an '
             "unquoted # begins a comment"
         )
     return value
@@ -203,7 +203,7 @@ def _parse_per(value: Any, schema: Schema) -> tuple[str, ...]:
     wrong = [name for name in names if name not in schema.tags]
     if wrong:
         known = ", ".join(schema.tags)
-        raise ValueError(f"{wrong[0]!r} is no tag of the points: choose among {known}")
+        raise ValueError(f"{wrong[0]!r} is not a tag of the points: choose one of {known}")
     return tuple(dict.fromkeys(names))
 
 
@@ -216,12 +216,12 @@ def _parse_day(value: Any) -> date:
             return date.fromisoformat(value)
         except ValueError:
             pass
-    raise ValueError(f"{value!r} is no day: write it like 2026-12-15")
+    raise ValueError(f"{value!r} is not a date: write it like 2026-12-15")
 
 
 def _parse_reason(value: Any) -> str:
     """Read the reason for a mute."""
     text = value.strip() if isinstance(value, str) else ""
     if not text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("say why it is muted, for those who look for the alert")
+        raise ValueError("write why it is muted, for people who miss the alert")
     return text

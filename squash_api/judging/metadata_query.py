@@ -58,7 +58,7 @@ def applies(terms: Iterable[Term], context: Context) -> bool:
 def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     """Return a value as JSON can hold it, and the problem with it."""
     if isinstance(value, str) and not is_unicode(value):
-        return "", "not text that can be encoded"
+        return "", "cannot be encoded as UTF-8"
     if isinstance(value, int) and abs(value) >= _LARGEST:
         return None, (
             "a number of 2^63 or more cannot be compared exactly: let jobs send it as text, and "
@@ -67,7 +67,7 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     if value is None or isinstance(value, str | int | float):
         return value, None
     if isinstance(value, date):
-        return value.isoformat(), "a day without quotes is no text: put it in quotes"
+        return value.isoformat(), "a date without quotes is not text: put it in quotes"
     if depth and isinstance(value, list):
         pairs = [_plain(item, depth - 1) for item in value]
         problems = (problem for _, problem in pairs if problem is not None)
@@ -75,7 +75,7 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     if depth and isinstance(value, dict):
         held = {_shown(key): _plain(item, depth - 1)[0] for key, item in value.items()}
         return held, None
-    return None, "neither a text nor a number nor a list of them: write one of these"
+    return None, "must be text, a number, or a list of these"
 
 
 def _written(value: Any) -> str:

@@ -114,7 +114,7 @@ def specification_from_json(
         With every problem in its `detail`.
     """
     if not isinstance(document, dict):
-        raise invalid("specification", [Fault((), "a specification is an object")])
+        raise invalid("specification", [Fault((), "a specification must be an object")])
     full_name, faults = posted_name(document, name)
     if full_name is not None:
         problem = _name_problem(full_name, schema)
@@ -162,7 +162,7 @@ def parse_specification(
     criterion = (kind or kind_by_keys(document)).parse(document, faults)
     tags = document.get("tags", [])
     if tags is None:
-        faults.append(Fault(("tags",), "tags are a text or a list of texts: write [] for none"))
+        faults.append(Fault(("tags",), "tags must be text or a list of texts: write [] for none"))
     query = parse_query(document.get("metadata_query"), schema, faults)
     alert = parse_alert(document.get("alert"), schema, faults, today=today)
     expect = parse_expect(document.get("expect"), faults)
@@ -205,5 +205,5 @@ def _name_problem(name: str, schema: Schema) -> str | None:
     if not dot or not last or metric.count(".") != 1:
         return f"'{name}' is not a specification's name: write package.metric.name, with two dots"
     if LEGAL_NAME.match(name) is None:
-        return f"'{name}' holds more than letters, digits, '_' and '-': choose another name"
+        return f"'{name}' may contain only letters, digits, '_' and '-': choose another name"
     return metric_name_problem(metric, schema)

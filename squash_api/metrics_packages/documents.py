@@ -125,7 +125,7 @@ def _read_text(path: Path, file: str, report: Report) -> str | None:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        report(Source(file, line), "not UTF-8: save the file in that encoding")
+        report(Source(file, line), "not UTF-8: save the file as UTF-8")
         return None
 
 
@@ -160,7 +160,7 @@ def _construct(
     except yaml.YAMLError as error:
         report(*_explained(error, start))
     except RecursionError:
-        report(start, "an alias stands for a value that contains it: take it away")
+        report(start, "an alias stands for a value that contains it: delete it")
     except _CONSTRUCTION_ERRORS as error:
         report(start, f"a value in this document cannot be read ({error}): put it in quotes")
     loader.state_generators = []

@@ -118,7 +118,7 @@ def _in_specification(root: yaml.Node, schema: Schema) -> Iterator[_Doubt]:
     for tag in _entries(keys.get("tags")):
         near = _near(tag.value, LEVEL_TAGS)
         if near is not None:
-            yield tag, f"the tag '{tag.value}' is no level: did you mean '{near}'?"
+            yield tag, f"the tag '{tag.value}' is not a level: did you mean '{near}'?"
     yield from _in_query(keys.get("metadata_query"), schema)
 
 

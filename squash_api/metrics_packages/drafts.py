@@ -24,7 +24,9 @@ def partial_name(text: str, *, package: str, path: str) -> str:
     hash_at = text.rfind("#", 0, len(text) - 1) if "#" in text else -1
     place, name = (text[:hash_at], text[hash_at + 1 :]) if hash_at >= 0 else ("", text)
     if not name or name.split() != [name] or (place and place.split() != [place]):
-        raise ValueError(f"{text!r} is no partial's name: write '#id' or 'path#id', without blanks")
+        raise ValueError(
+            f"{text!r} is not a partial's name: write '#id' or 'path#id', without spaces"
+        )
     if hash_at < 0 and "#" in text:
         raise ValueError(f"{text!r} ends in '#': write the partial's id after it")
     named_package, colon, named_path = place.rpartition(":")
@@ -53,7 +55,7 @@ def split_specification(text: str, *, metric: str | None, package: str) -> tuple
     wrong = next((other for other in packages if other != package), None)
     if wrong is not None:
         raise ValueError(
-            f"the package '{wrong}' is not '{package}', the directory this stands in: move the "
+            f"the package '{wrong}' is not '{package}', the directory it is in: move the "
             f"document, or write '{package}'"
         )
     metrics = [parts[-1] for parts in (above, above_metric) if parts]
@@ -76,12 +78,12 @@ def base_name(text: str, *, package: str, path: str) -> str:
         return partial_name(text, package=package, path=path)
     parts = text.split(".")
     if len(parts) == 3 and parts[0] != package:
-        raise ValueError(f"the base '{text}' is of another package: only a partial of one can be")
+        raise ValueError(f"the base '{text}' is in another package: only a partial can be")
     metric, last = split_specification(text, metric=None, package=package)
     if metric is None:
         raise ValueError(
-            f"the base '{text}' names nothing: write '#{text}' for a partial of this file, "
-            f"'path#{text}' for one of another, metric.{text} for a specification"
+            f"the base '{text}' names nothing: write '#{text}' for a partial in this file, "
+            f"'path#{text}' for one in another, metric.{text} for a specification"
         )
     return f"{package}.{metric}.{last}"
 
@@ -131,7 +133,7 @@ def read_draft(document: Document, *, package: str, path: str, report: Report) -
     value = document.value
     if not isinstance(value, dict):
         what = "is empty" if value is None else "is not a mapping"
-        report(document.source(), f"the document {what}: write one, or take away its ---")
+        report(document.source(), f"the document {what}: write one, or delete its ---")
         return None
     for key in value:
         if not isinstance(key, str):

@@ -71,7 +71,7 @@ def load_metrics_packages(
         for name in ("metrics", "specs"):
             if not (directory / name).is_dir():
                 raise SettingsError(
-                    f"{directory} is no metrics package: it has no directory '{name}'"
+                    f"{directory} is not a metrics package: it has no directory '{name}'"
                 )
     for directory in directories:
         loading.read_metrics(directory)
@@ -128,7 +128,9 @@ class _Loading:
             file = source_file(directory, path)
             documents = read_documents(path, file=file, report=self.report)
             for document in documents[1:]:
-                self.report(document.source(), "a metrics file has one document: take --- away")
+                self.report(
+                    document.source(), "a metrics file has only one document: delete the ---"
+                )
             if documents:
                 self._read_metrics_file(documents[0], path.stem)
             elif not any(
@@ -147,7 +149,7 @@ class _Loading:
                 above, _, bare = key.partition(".")
                 name = f"{package}.{bare}"
                 if above != package:
-                    whose = f"'{key}' is not of '{package}', whose file this is"
+                    whose = f"'{key}' is not in '{package}', the package of this file"
                     self.report(source, f"{whose}: move or rename it")
                     continue
             elif not isinstance(key, str):
@@ -203,7 +205,7 @@ class _Loading:
     def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
         files = list(specification_files(path))
         if files and (LEGAL_NAME.match(path.name) is None or "." in path.name):
-            message = f"'{path.name}' is no package's name: use letters, digits, '_' and '-'"
+            message = f"'{path.name}' is not a package name: use letters, digits, '_' and '-'"
             self.report(Source(source_file(directory, path), 1), message)
         for file in files:
             documents = read_documents(file, file=source_file(directory, file), report=self.report)

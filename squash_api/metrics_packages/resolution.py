@@ -63,7 +63,9 @@ def merge(base: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = merge(old, value)
         elif isinstance(old, list) and isinstance(value, list):
             if len(old) + len(value) > MAX_ITEMS:
-                raise ValueError(f"'{key}' grows beyond {MAX_ITEMS} items: name each base once")
+                raise ValueError(
+                    f"'{key}' grows beyond {MAX_ITEMS} items: name each base only once"
+                )
             merged[key] = old + value
         else:
             merged[key] = value
@@ -155,9 +157,9 @@ class _Resolver:
 
     def _report_cycle(self, cycle: list[Draft]) -> None:
         path = " -> ".join(draft.name for draft in (*cycle, cycle[0]))
-        message = f"the bases form a cycle: {path}; take one of them away"
+        message = f"the bases form a cycle, {path}: remove one of them"
         if len(cycle) == 1:
-            message = f"'{cycle[0].name}' is its own base: take that base away"
+            message = f"'{cycle[0].name}' is its own base: remove that base"
         self.report(cycle[0].document.source("base"), message)
         for draft in cycle:
             draft.sound = False
@@ -165,7 +167,7 @@ class _Resolver:
     def _finish(self, draft: Draft) -> None:
         """Merge a document with its bases, which are merged already."""
         if not draft.is_partial and not draft.name:
-            message = "there is no metric: write metric: here, or take a base that has one"
+            message = "there is no metric: write metric: here, or use a base that has one"
             self.report(draft.document.source("name"), message)
             return
         merged: dict[str, Any] = {}
@@ -184,7 +186,7 @@ class _Resolver:
         layers = _layers(draft, self.bases.__getitem__)
         parts = draft.name.removeprefix(f"{draft.package}.").split(".")
         if not all(LEGAL_NAME.match(part) for part in parts):
-            message = f"'{draft.name}' holds more than letters, digits, '_' and '-', or too little"
+            message = f"the parts of '{draft.name}' may contain only letters, digits, '_' and '-'"
             self.report(draft.document.source("name"), f"{message}: choose another name")
         specification, faults = parse_specification(
             merged,

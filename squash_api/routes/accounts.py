@@ -21,9 +21,9 @@ router = APIRouter(tags=["accounts"])
 
 @router.post("/register", status_code=201, responses=errors_of(400, 403, 413, 415, 422, 429))
 async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
-    """Register a user, where `SQUASH_REGISTRATION` allows it.
+    """Register a user, if `SQUASH_REGISTRATION` allows it.
 
-    `username` and `password` are required, and `key` where registration asks for one.
+    `username` and `password` are required, and so is `key` if registration needs one.
     """
     name, password = (_text(document, key) for key in ("username", "password"))
     key = _text(document, "key") if document.get("key") is not None else None
@@ -33,7 +33,7 @@ async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
 
 @router.post("/auth", responses=errors_of(400, 401, 413, 415, 422, 429))
 async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
-    """Exchange name and password for a token: `Authorization: JWT <access_token>`."""
+    """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`."""
     name, password = document.get("username"), document.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
         # lsst.verify sends null for what it was not given.
@@ -44,7 +44,7 @@ async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
 
 @router.get("/users", responses=errors_of(401, 422))
 def get_users(request: Request, site: SiteDep, page: PageDep, _account: AccountDep) -> Response:
-    """List the names of users that are not disabled, in order."""
+    """List the names of all users that are not disabled, sorted."""
     rows = site.accounts.list(after=page.after or "", limit=page.limit + 1, is_disabled=False)
     return paged_reply(request, page, "users", [row.name for row in rows])
 
@@ -57,9 +57,9 @@ def get_user(name: str, site: SiteDep, _account: AccountDep) -> Response:
 
 @router.delete("/user/{name}", responses=errors_of(401, 403, 404))
 def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
-    """Disable a user: their tokens end, and the name is never given to another.
+    """Disable a user. Their tokens stop working, and nobody else can take the name.
 
-    For the user and for admins.
+    Only the user and admins may do this.
     """
     # Names have several spellings in Unicode; ids have one.
     user = site.accounts.get(name)

@@ -34,24 +34,26 @@ specifications_router = APIRouter(tags=["specifications"])
 
 
 class Message(BaseModel):
-    """A sentence for people."""
+    """A reply for people to read."""
 
     message: str
 
 
 class Changed(Message):
-    """What a change of definitions has done."""
+    """The effect of a change to definitions."""
 
     requeued_jobs: int = Field(
-        description="Jobs whose values are in another unit now; they are sent to InfluxDB again."
+        description="Number of jobs that are sent to InfluxDB again, because a unit changed."
     )
 
 
 class ChangedList(Changed):
-    """What has become of a list of definitions."""
+    """The effect of posting a list of definitions."""
 
     stored: int
-    unchanged: int = Field(description="Those that were there already, word for word.")
+    unchanged: int = Field(
+        description="Number of definitions that existed already, exactly the same."
+    )
 
 
 class MetricObject(BaseModel):
@@ -61,15 +63,17 @@ class MetricObject(BaseModel):
     package: str
     display_name: str
     description: str
-    unit: str = Field(description="As astropy spells it; empty for a dimensionless metric.")
+    unit: str = Field(description="In astropy's spelling; empty if the metric is dimensionless.")
     tags: list[str]
-    reference: dict[str, Any] = Field(description="`doc`, `page` and `url`; null where unknown.")
-    origin: Literal["api", "yaml"] = Field(description="What is from YAML is changed there only.")
-    source: str | None = Field(description="File and line, for YAML.")
+    reference: dict[str, Any] = Field(description="`doc`, `page` and `url`; null if unknown.")
+    origin: Literal["api", "yaml"] = Field(
+        description="A definition from YAML can only be changed there."
+    )
+    source: str | None = Field(description="File and line, if it is from YAML.")
 
 
 class ChangedMetric(MetricObject, Changed):
-    """A metric, and what its change has done."""
+    """A metric, and the effect of the change."""
 
 
 class MetricPage(BaseModel):
@@ -80,7 +84,7 @@ class MetricPage(BaseModel):
 
 
 class Threshold(BaseModel):
-    """A limit; a value passes if `value operator threshold` holds."""
+    """A limit. A value meets it if `value operator threshold` is true."""
 
     value: float
     unit: str
@@ -88,22 +92,26 @@ class Threshold(BaseModel):
 
 
 class SpecObject(BaseModel):
-    """A specification in force. `alert` and `expect` are there if the definition has them."""
+    """A specification in force. It has `alert` and `expect` if its definition does."""
 
     name: str
     metric: str
     threshold: Threshold
     tags: list[str]
-    metadata_query: dict[str, Any] = Field(description="What a job's metadata must say.")
+    metadata_query: dict[str, Any] = Field(
+        description="The metadata that a job must have for this to apply."
+    )
     type: str
     alert: dict[str, Any] | None = None
     expect: dict[str, Any] | None = None
-    origin: Literal["api", "yaml"] = Field(description="What is from YAML is changed there only.")
-    source: str | None = Field(description="File and line, for YAML.")
+    origin: Literal["api", "yaml"] = Field(
+        description="A definition from YAML can only be changed there."
+    )
+    source: str | None = Field(description="File and line, if it is from YAML.")
 
 
 class ChangedSpec(SpecObject, Changed):
-    """A specification, and what its change has done."""
+    """A specification, and the effect of the change."""
 
 
 class SpecPage(BaseModel):
@@ -121,7 +129,7 @@ def get_metrics(
     *,
     package: Annotated[str | None, Query(description="Only metrics of this package.")] = None,
 ) -> Response:
-    """List the declared metrics, in the order of their names."""
+    """List the declared metrics, sorted by name."""
     found = site.definitions.list_metrics(package=package, after=page.after, limit=page.limit + 1)
     return paged_reply(request, page, "metrics", found, cursor=_name_of, show=_shown)
 
@@ -132,16 +140,18 @@ def get_specs(
     site: SiteDep,
     page: PageDep,
     *,
-    metric: Annotated[str | None, Query(description="Only those of this metric.")] = None,
+    metric: Annotated[str | None, Query(description="Only specifications of this metric.")] = None,
     dataset_name: Annotated[
-        str | None, Query(description="Only those whose query asks for this dataset.")
+        str | None,
+        Query(description="Only specifications whose `metadata_query` names this dataset."),
     ] = None,
     filter_name: Annotated[
-        str | None, Query(description="Only those whose query asks for this filter.")
+        str | None,
+        Query(description="Only specifications whose `metadata_query` names this filter."),
     ] = None,
-    tag: Annotated[str | None, Query(description="Only those with this tag.")] = None,
+    tag: Annotated[str | None, Query(description="Only specifications with this tag.")] = None,
 ) -> Response:
-    """List the specifications in force, in the order of their names."""
+    """List the specifications in force, sorted by name."""
     found = site.definitions.list_specs(
         metric=metric,
         dataset_name=dataset_name,
@@ -209,43 +219,46 @@ _TABLE = (
 _TEXTS = {
     "post_metrics": """Declare metrics, all or none.
 
-    Those that are declared so already are left alone; if all are, the reply is 200. A metric that
-    was measured before it was declared, perhaps in another unit, has its jobs sent to InfluxDB
-    again.
+    Metrics that exist with the same definition stay as they are; if all do, the status is 200. If a
+    metric was measured before it was declared, its jobs are sent to InfluxDB again, since their
+    unit may have been another.
     """,
     "get_metric": """Return a declared metric.""",
     "post_metric": """Declare a metric, named `package.metric`. `description` is required.
 
-    Without `unit` it is dimensionless. If it is declared so already the reply is 200; if it is
-    declared differently, 400: use PUT.
+    Without `unit` the metric is dimensionless. If it exists with the same definition the status is
+    200; with another definition it is 400, and PUT changes it.
     """,
-    "put_metric": """Replace the whole definition of a metric. For its owner and admins.
+    "put_metric": """Replace the whole definition of a metric.
 
-    What the body leaves out is left out: without `unit` the metric becomes dimensionless, without
-    `tags` it has none. Send what GET returns, with your changes; keys that are none of a definition
-    are ignored. With another unit, the jobs that measure the metric are sent to InfluxDB again; a
-    unit that the limit of one of its specifications does not convert to is refused.
+    Only its owner and admins may do this. Anything missing from the body is removed: without `unit`
+    the metric becomes dimensionless, and without `tags` it has none. You can send what GET returns,
+    with your changes; keys that do not belong to a definition are ignored. If the unit changes, the
+    jobs that measure the metric are sent to InfluxDB again. A unit is refused if a limit on the
+    metric does not convert to it.
     """,
-    "delete_metric": """Withdraw a metric. For its owner and admins.
+    "delete_metric": """Withdraw a metric. Only its owner and admins may do this.
 
-    Its measurements and specifications stay, and new values are converted to its last unit.
+    Its measurements and specifications stay. New values are converted to its last unit.
     """,
     "post_specs": """Define specifications, all or none.
 
-    Each is named `package.metric.name`, after a declared metric. Those that exist so already are
-    left alone; if all do, the reply is 200. Jobs are judged by what was in force when they came.
+    Each is named `package.metric.name`, after a declared metric. Specifications that exist with the
+    same definition stay as they are; if all do, the status is 200. A job is judged by the
+    specifications that were in force when it was received.
     """,
     "get_spec": """Return a specification in force.""",
     "post_spec": """Define a specification, named `package.metric.name` after a declared metric.
 
-    If it exists so already the reply is 200; if it exists with another definition, 400: use PUT.
+    If it exists with the same definition the status is 200; with another definition it is 400, and
+    PUT changes it.
     """,
-    "put_spec": """Replace the whole definition of a specification. For its owner and admins.
+    "put_spec": """Replace the whole definition of a specification.
 
-    What the body leaves out is left out. Jobs that came before are judged as before, unless
-    `?specs=now` asks otherwise.
+    Only its owner and admins may do this. Anything missing from the body is removed. Jobs received
+    earlier are still judged by the old definition, unless a request has `?specs=now`.
     """,
-    "delete_spec": """Take a specification out of force. For its owner and admins.""",
+    "delete_spec": """Withdraw a specification. Only its owner and admins may do this.""",
 }
 
 
@@ -308,7 +321,7 @@ def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _same_again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": "The same definition was there already.", "model": model}}
+    return {200: {"description": "The same definition existed already.", "model": model}}
 
 
 def _post_list(kind: Kind, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:

@@ -58,9 +58,10 @@ class Page:
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Return at most this many.")] = 100,
     after: Annotated[
-        str | None, Query(max_length=1000, description="Where the page before ended.")
+        str | None,
+        Query(max_length=1000, description="Where the previous page ended; `next` has it."),
     ] = None,
 ) -> Page:
     if after is not None and "\0" in after:

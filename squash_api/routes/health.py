@@ -18,16 +18,16 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def get_healthz() -> Response:
-    """Say that the process answers."""
+    """Return 200 if the process is running."""
     return json_reply({"status": "ok"})
 
 
 @router.get("/readyz", responses=errors_of(503))
 def get_readyz(site: SiteDep) -> Response:
-    """Say whether jobs are accepted, and which dependency is down.
+    """Return whether jobs are accepted, and which dependency is down.
 
-    503 only if the record is down. With an InfluxDB down jobs are still accepted and kept, so the
-    answer stays 200, `degraded`, and says since when and why.
+    The status is 503 only if the record is unavailable. While an InfluxDB is down, jobs are still
+    accepted and stored, so the status stays 200; the body says `degraded`, since when, and why.
     """
     try:
         found = _backlogs(site)
@@ -55,7 +55,7 @@ def get_readyz(site: SiteDep) -> Response:
 
 @router.get("/prometheus", response_class=Response, responses=errors_of(503))
 def get_prometheus(request: Request, site: SiteDep) -> Response:
-    """Return the service's figures in Prometheus' text format."""
+    """Return the service's own metrics in Prometheus' text format."""
     figures: bytes = request.app.state.counters.expose(_backlogs(site))
     return Response(figures, media_type=CONTENT_TYPE_LATEST)
 

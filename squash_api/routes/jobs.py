@@ -85,11 +85,12 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     openapi_extra=_JOB_DOCUMENTATION,
 )
 async def post_job(request: Request) -> Response:
-    """Take in a job, as `lsst.verify`'s `Job.dispatch` sends it.
+    """Accept a job, as `lsst.verify`'s `Job.dispatch` sends it.
 
-    A 202 says that the job is on the disk and will reach every InfluxDB. The reply names what was
-    left out and why: `absent` (null, NaN, infinite), `skipped` (with the reason) and `undeclared`
-    (kept all the same). The same job again is answered with 200 and the first id.
+    A 202 means that the job is on disk and will reach every InfluxDB. The reply names the metrics
+    whose values are `absent` (null, NaN or infinite) or `skipped` (with the reason), and those that
+    are `undeclared` (their values are stored). Posting the same job again returns 200 and the id of
+    the first.
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
@@ -132,7 +133,7 @@ async def post_job(request: Request) -> Response:
 
 @router.get("/jobs", responses=errors_of(422))
 def get_jobs(request: Request, site: SiteDep, page: PageDep) -> Response:
-    """List the ids of jobs, ascending."""
+    """List the ids of all jobs, lowest first."""
     with site.reader.view() as view:
         ids = view.ask(job_ids, after=id_cursor(page), limit=page.limit + 1)
     return paged_reply(request, page, "ids", ids)
@@ -149,7 +150,7 @@ def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
 
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
 def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Response:
-    """Delete a job, and its points from every InfluxDB. For its owner and admins."""
+    """Delete a job, and its points from every InfluxDB. Only its owner and admins may do this."""
     delete_job(site.record, job_id, account=account)
     site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
@@ -157,7 +158,7 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
 
 @router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
 def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
-    """List a job's blobs: identifier, name, the keys of the data, and where to read them."""
+    """List a job's blobs: the identifier, name, keys of the data and URL of each."""
     with site.reader.view() as view:
         _, job = view.ask(load_job, job_id)
     start = id_cursor(page)
@@ -197,10 +198,12 @@ def get_job_report(
     site: SiteDep,
     specs: Annotated[
         Literal["receipt", "now"],
-        Query(description="Judge by the specifications at receipt, or by today's."),
+        Query(
+            description="Judge by the specifications in force when the job arrived, or by today's."
+        ),
     ] = "receipt",
 ) -> Response:
-    """Judge a job: a verdict for each specification that applies to it, by name."""
+    """Judge a job: return a verdict for each specification that applies to it, sorted by name."""
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
     verdicts = job_report(
@@ -282,11 +285,11 @@ _MESSAGES = {
 
 @status_router.get("/status/{job_id}", responses=errors_of(404))
 def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
-    """Say whether a job has reached InfluxDB, and what was left out of it or cleaned.
+    """Return whether a job has reached InfluxDB, and what was left out or cleaned.
 
-    `status` is SUCCESS when every target has the job (at once when there is none, or nothing to
-    deliver), FAILURE when a target refused a line for good, with its words in `message`, else
-    PENDING, then STARTED.
+    `status` is SUCCESS once every target has the job, or if there is no target or nothing to
+    deliver. It is FAILURE if a target permanently refused a line; `message` is then the error of
+    that target. Otherwise it is PENDING, then STARTED.
     """
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
@@ -338,17 +341,17 @@ _EVENT_STREAM = "text/event-stream"
 async def get_events(
     site: SiteDep,
     after: Annotated[
-        int | None, Query(ge=0, lt=2**63, description="The last job that is known already.")
+        int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
     ] = None,
     last_event_id: Annotated[
-        str | None, Header(description="The same, as browsers say it when they come back.")
+        str | None, Header(description="The same, as browsers send it when they reconnect.")
     ] = None,
 ) -> StreamingResponse:
-    """Tell of each new job within a second, for as long as the connection lives.
+    """Send an event for each new job within a second, for as long as the connection is open.
 
-    Each event is named `job`, its id is that of the job, and its data
-    `{"job": <id>, "metrics": <how many it measures>}`. Who comes back is told of the jobs since,
-    of the newest 1000 at most. A comment comes every 15 seconds.
+    Each event is named `job`. Its id is the job's, and its data are
+    `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
+    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
     """
     site.events.check_room()
     if last_event_id is not None and is_count(last_event_id):

@@ -53,11 +53,11 @@ _TYPES: dict[str, tuple[Any, str]] = {
     openapi_extra={"parameters": openapi_parameters("measurements")},
 )
 def get_measurements(request: Request, site: SiteDep) -> Response:
-    """Find measurements, in the order of time, as JSON, CSV or Parquet.
+    """Find measurements, sorted by time, as JSON, CSV or Parquet.
 
-    Any tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is given
-    repeatedly means any of its values. Without any parameter but `limit` and `after` it lists all
-    measurements in the order of arrival, in the metrics' units; absent ones are null.
+    Every tag is a parameter too, and so is `meta.<key>` for other metadata. A parameter that is
+    given several times matches any of its values. With no parameter except `limit` and `after`, all
+    measurements are listed in the order of arrival, in the metrics' units; absent ones are null.
     """
     asked = request.query_params.multi_items()
     if {name for name, _ in asked} <= {"limit", "after"}:
@@ -107,9 +107,10 @@ def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
 def post_measurement_(
     job_id: JobIdDep, site: SiteDep, account: AccountDep, document: JsonObjectDep
 ) -> Response:
-    """Add a measurement to a job; it reaches InfluxDB like the others.
+    """Add a measurement to a job. It is delivered like the others.
 
-    `metric`, `value` and `unit` are required, `identifier` is not. For the job's owner and admins.
+    `metric`, `value` and `unit` are required, `identifier` is optional. Only the job's owner and
+    admins may do this.
     """
     _check_types(document)
     job = post_measurement(

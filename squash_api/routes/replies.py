@@ -29,7 +29,7 @@ def json_reply(content: Any, *, status_code: int = 200) -> Response:
 
 
 class ErrorDetail(BaseModel):
-    """One place in the input and what is wrong there."""
+    """A place in the input, and what is wrong with it."""
 
     loc: list[str | int]
     msg: str
@@ -37,10 +37,12 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Every failure, whatever its status. A 401 also has `error` and `description`."""
+    """The body of every failure. A 401 also has `error` and `description`."""
 
-    message: str = Field(description="A sentence for people.")
-    code: str = Field(description="A stable word for programs.")
+    message: str = Field(description="What went wrong, for people.")
+    code: str = Field(
+        description="What went wrong, for programs. It does not change between releases."
+    )
     status_code: int
     detail: list[ErrorDetail]
     error: str | None = None

@@ -32,10 +32,10 @@ TagQuery = Annotated[str | None, Query(max_length=1000)]
     openapi_extra={"parameters": openapi_parameters("report")},
 )
 def get_report(request: Request, site: SiteDep) -> Response:
-    """Report on a run, a period or a release: what holds its limits, what not, what is missing.
+    """Report on a run, a period or a release: which limits are met or broken, what is missing.
 
-    The last value of each metric and combination of tags counts, judged by the specifications in
-    force now. Without a run, a release or a time it is about the last seven days.
+    The report judges the last value of each metric and combination of tags by the specifications
+    in force now. If no run, release or time is given, it covers the last seven days.
     """
     asked = request.query_params.multi_items()
     chosen = _format_of(asked)
@@ -73,10 +73,10 @@ def get_badge(
     pipeline: TagQuery = None,
     label: Annotated[str | None, Query(max_length=60)] = None,
 ) -> Response:
-    """Draw how a package stands: by the last value, of the last 30 days, of each of its metrics.
+    """Draw a badge with the state of a package, by each metric's last value of the last 30 days.
 
-    It says `passing`, how many violations there are of the worst level, or why nothing is judged.
-    Values of tags narrow it down, and `label` is written on its left in place of the package.
+    The badge says `passing`, how many limits of the worst level are broken, or why nothing is
+    judged. The tags filter the values. `label` replaces the package's name on the left.
     """
     site.reader.catch_up()
     site.standings.refresh(now_ns=time.time_ns())

@@ -87,19 +87,19 @@ ENDPOINTS = (
 
 @router.get("/")
 async def get_root(site: SiteDep) -> Response:
-    """Return the absolute URL of every endpoint, by name; clients begin here."""
+    """Return the absolute URL of every endpoint, by name. Clients start here."""
     return json_reply({name: f"{site.settings.url}/{name}" for name in ENDPOINTS})
 
 
 @router.get("/version")
 async def get_version() -> Response:
-    """Return the version of the API, and that of this software."""
+    """Return the version of the API and the release of this software."""
     return json_reply({"version": "1.0", "release": version("squash-api")})
 
 
 @router.get("/stats")
 def get_stats(site: SiteDep) -> Response:
-    """Return how much the record holds."""
+    """Return how many jobs, measurements and so on the record has."""
     site.reader.catch_up()
     with site.reader.view() as view:
         received_ns = view.ask(last_job_received_ns)
@@ -122,7 +122,7 @@ def get_stats(site: SiteDep) -> Response:
 
 @router.get("/datasets", responses=errors_of(422))
 def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
-    """List the datasets that jobs have named, in order."""
+    """List the datasets that jobs have named, sorted."""
     site.reader.catch_up()
     with site.reader.view() as view:
         found = view.runs.datasets(after=page.after or "", limit=page.limit + 1)
@@ -131,7 +131,7 @@ def get_datasets(request: Request, site: SiteDep, page: PageDep) -> Response:
 
 @router.get("/packages", responses=errors_of(422))
 def get_packages(request: Request, site: SiteDep, page: PageDep) -> Response:
-    """List the verification packages that have metrics, in order."""
+    """List the verification packages that have metrics, sorted."""
     site.metrics.refresh()
     names = sorted({split_metric_name(name)[0] for name in site.metrics.now.by_name})
     found = [name for name in names if name > (page.after or "")]

@@ -73,14 +73,12 @@ def _pipeline_of(segment: str) -> str | None:
 
 router = APIRouter(tags=["runs"])
 
-CiNameQuery = Annotated[
-    str | None, Query(max_length=1000, description="The pipeline that the run is of.")
-]
+CiNameQuery = Annotated[str | None, Query(max_length=1000, description="The run's pipeline.")]
 
 
 SpecsQuery = Annotated[
     Literal["receipt", "now"],
-    Query(description="Judge by the specifications at receipt, or by today's."),
+    Query(description="Judge by the specifications in force when the jobs arrived, or by today's."),
 ]
 
 
@@ -101,10 +99,10 @@ def get_runs(
     ] = None,
     specs: SpecsQuery = "receipt",
 ) -> Response:
-    """List runs by pipeline and dataset with how they stand, the newest first.
+    """List runs by pipeline and dataset with the verdicts on their jobs, newest first.
 
-    A page may hold fewer runs than `limit` although `next` is not null. Jobs that are of no run are
-    listed one by one.
+    A page may have fewer runs than `limit` even if `next` is not null. A job that belongs to no run
+    has an entry of its own.
     """
     tags = {"pipeline": pipeline, "dataset": dataset, "filter": filter_}
     found = list_runs(site, tags, page, is_now=specs == "now")
@@ -124,10 +122,10 @@ def get_run(
     page: PageDep,
     specs: SpecsQuery = "receipt",
 ) -> Response:
-    """Return a run with its jobs, how they stand, and what changed in the packages before it.
+    """Return a run: its jobs, the verdicts on them, and the packages that changed before it.
 
-    Both names are quoted, slashes too. `-` stands for no pipeline; a name that begins with `-` or
-    consists of dots has another `-` in front.
+    Percent-encode both names, slashes included. Write `-` for no pipeline, and put a `-` in front
+    of a name that begins with `-` or consists of dots.
     """
     detail = read_run(request, page, is_now=specs == "now")
     url = site.settings.url
@@ -180,10 +178,11 @@ def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Respo
 
 @router.get("/code_changes/{ci_id:path}", responses=errors_of(422))
 def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
-    """Return the packages that differ from the run before, of the same pipeline.
+    """Return the packages that differ from the previous run of the same pipeline.
 
-    `packages` lists name, git_sha and git_url of those changed or new, `removed` those that are
-    gone; `counts` is how many there are of both. An unknown run has nulls and empty lists.
+    `packages` lists the name, git_sha and git_url of each changed or new package, `removed` the
+    same of each package that is gone, and `counts` is the number of both. For an unknown run the
+    ids are null and the lists are empty.
     """
     site.reader.catch_up()
     run_id, pipeline = _as_kept(ci_id, ci_name)

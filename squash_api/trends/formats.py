@@ -69,8 +69,8 @@ def answer_chunks(series: Series, question: Question, *, schema: Schema) -> Iter
         fields = tuple(series.field_names())
         if len(fields) > MOST_FIELDS:
             raise InvalidInputError(
-                f"The jobs have {len(fields)} kinds of metadata, too many for a table: name those "
-                "that you need.",
+                f"The jobs have {len(fields)} metadata keys, too many for a table: name those that "
+                "you need.",
                 detail=[Detail(("query", "fields"), f"more than {MOST_FIELDS} columns")],
             )
     columns = Columns(schema.tags, fields)

@@ -61,7 +61,7 @@ class Parameter:
         """Describe it for OpenAPI."""
         if place == "measurements":
             return self.measurements or self.option
-        again = "; may be given again." if self.is_repeated else "."
+        again = "; may be repeated." if self.is_repeated else "."
         return self.report or self.option.removesuffix(".") + again
 
     def schema(self) -> dict[str, Any]:
@@ -86,51 +86,56 @@ _ROWS = (
         "texts",
         "packages",
         "Only metrics of this package.",
-        report="Only metrics of this verification package; may be given again.",
+        report="Only metrics of this verification package; may be repeated.",
     ),
     Parameter("run", "names", "runs", "Only jobs of this run."),
     Parameter("version_tag", "names", "version_tags", "Only jobs of this release."),
     Parameter("job", "ids", "jobs", "Only this job, by its id.", "Only this job."),
     *(
-        Parameter(tag, "names", "tags", f"Only jobs of this {tag}.", "Only jobs with this tag.")
+        Parameter(
+            tag,
+            "names",
+            "tags",
+            f"Only jobs of this {tag}.",
+            "Only jobs with this value of the tag.",
+        )
         for tag in HEADLINE_TAGS
     ),
     Parameter(
         "since",
         "time",
         "since_ns",
-        "Only this time or later: a date, or how long ago ({ago}).",
-        "Only this time or later: an ISO date, or 90d for so long ago.",
+        "Only jobs of this time or later: a date, or how long ago ({ago}).",
+        "Only jobs of this time (ISO 8601) or later, or how long ago: `90d`.",
         "Only jobs of this time (ISO 8601) or later, or how long ago: `24h`, `7d`.",
     ),
     Parameter(
         "until",
         "time",
         "until_ns",
-        "Only this time or earlier, likewise.",
-        report="Only jobs of this time or earlier; a day means all of it.",
+        "Only jobs of this time or earlier, written in the same ways.",
+        report="Only jobs of this time or earlier; a day means until its end.",
     ),
     Parameter("unit", "text", "unit", "Convert the values to this unit."),
     Parameter(
         "fields",
         "fields",
         "fields",
-        "Metadata to give, by commas: meta.airmass; * for all.",
-        "Metadata to give, by commas: meta.airmass,...; * for all.",
+        "Metadata to include, separated by commas, such as meta.airmass; * for all.",
+        "Metadata to include, separated by commas, such as `meta.airmass`; `*` for all.",
     ),
     Parameter(
         "absent",
         "truth",
         "has_absent",
-        "Give absent values too.",
-        "Give absent values too, as null.",
+        "Include absent values.",
+        "Include absent values, as null.",
     ),
     Parameter(
         "points",
         "count",
         "points",
-        "Most values of each metric and set of tags; the extremes stay.",
-        "At most so many values of each metric and set of tags, the extremes among them.",
+        "At most this many values per metric and set of tags, including the extremes.",
         least=FEWEST_POINTS,
         most=MOST_POINTS,
     ),
@@ -138,7 +143,7 @@ _ROWS = (
         "format",
         "choice",
         "format",
-        "How the values are given.",
+        "The format of the reply.",
         report="JSON, one self-contained HTML file, Markdown, or JUnit XML.",
         choices=FORMATS,
     ),
@@ -146,22 +151,22 @@ _ROWS = (
         "limit",
         "count",
         "limit",
-        "Most values.",
-        f"Most values; for JSON 100 unless given, and at most {MOST_JSON}.",
+        "Return at most this many values.",
+        f"Return at most this many values. JSON: 100 by default, {MOST_JSON} at most.",
     ),
-    Parameter("after", "cursor", "after", "Where the page before ended."),
+    Parameter("after", "cursor", "after", "Where the previous page ended; `next` has it."),
     Parameter(
         "tag",
         "texts",
         "labels",
-        "Only metrics and specifications with this tag; of several, all.",
-        report="Only metrics and specifications with this tag; of several, with all of them.",
+        "Only metrics and specifications with this tag; if repeated, with all of them.",
+        report="Only metrics and specifications with this tag; if repeated, with all of them.",
     ),
     Parameter(
         "level",
         "level",
         "level",
-        "Mildest level of the specifications to judge by: INFO, WARNING or CRITICAL.",
+        "Judge by specifications of this level or worse: INFO, WARNING or CRITICAL.",
     ),
     Parameter(f"{COMPARED}run", "names", "runs", "Compare with this run."),
     Parameter(f"{COMPARED}version_tag", "names", "version_tags", "Compare with this release."),

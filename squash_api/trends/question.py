@@ -311,7 +311,7 @@ class _Reader:
                 continue
             shown = name[:100]
             near = get_close_matches(shown, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"metadata is `meta.{shown}`"
+            hint = f"did you mean `{near[0]}`?" if near else f"for metadata, write `meta.{shown}`"
             self._refuse(name, f"There is no parameter `{shown}`; {hint}")
 
     def _tag_of(self, name: str) -> str | None:

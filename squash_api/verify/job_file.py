@@ -66,7 +66,7 @@ def job_parts(document: Any) -> dict[str, Any]:
         If it has none of the three, or one is not a list or an object.
     """
     if not isinstance(document, Mapping) or not any(name in document for name, _ in _PARTS):
-        raise DocumentError("not a job: it is no object with measurements, blobs and meta")
+        raise DocumentError("not a job: it is not an object with measurements, blobs and meta")
     parts = {name: document.get(name) or kind() for name, kind in _PARTS}
     for name, kind in _PARTS:
         if not isinstance(parts[name], kind):

@@ -93,7 +93,7 @@ def metric_from_json(
         With every problem in its `detail`.
     """
     if not isinstance(document, dict):
-        raise invalid("metric", [Fault((), "a metric is an object")])
+        raise invalid("metric", [Fault((), "a metric must be an object")])
     full_name, faults = posted_name(document, name)
     if full_name is not None:
         problem = metric_name_problem(full_name, schema)
@@ -134,7 +134,7 @@ def metric_name_problem(name: str, schema: Schema) -> str | None:
     if not dot or not package or not metric or "." in metric:
         return f"'{name}' is not a metric's name: write package.metric, with one dot"
     if LEGAL_NAME.match(name) is None:
-        return f"'{name}' holds more than letters, digits, '_' and '-': choose another name"
+        return f"'{name}' may contain only letters, digits, '_' and '-': choose another name"
     problem = schema.name_problem(name)
     return f"'{name}': {problem}" if problem else None
 
@@ -147,7 +147,7 @@ def posted_name(document: dict[str, Any], name: str | None) -> tuple[str | None,
     if not isinstance(written, str):
         return name, [Fault(("name",), "the name is not text")]
     if name is not None and written != name:
-        return name, [Fault(("name",), f"the address says '{name}', the document '{written}'")]
+        return name, [Fault(("name",), f"the URL says '{name}', the document says '{written}'")]
     return written, []
 
 
@@ -183,7 +183,7 @@ def parse_tags(value: Any, faults: list[Fault]) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list | set | dict):
-        faults.append(Fault(("tags",), "tags are a text or a list of texts"))
+        faults.append(Fault(("tags",), "tags must be text or a list of texts"))
         return ()
     tags = [tag for tag in value if isinstance(tag, str) and is_unicode(tag)]
     faults.extend(
@@ -216,7 +216,7 @@ def _parse_reference(value: Any, faults: list[Fault]) -> tuple[dict[str, Any], s
     """
     if not isinstance(value, dict):
         if value is not None:
-            faults.append(Fault(("reference",), "a reference is a mapping of doc, page and url"))
+            faults.append(Fault(("reference",), "reference must be a mapping of doc, page and url"))
         return dict.fromkeys(REFERENCE_KEYS), ""
     reference = {
         key: _reference_value(value.get(key), ("reference", key), faults) for key in REFERENCE_KEYS
@@ -231,9 +231,9 @@ def _reference_value(value: Any, loc: tuple[str | int, ...], faults: list[Fault]
         return value.isoformat()
     known = value is None or isinstance(value, str | int | float)
     if not known or (isinstance(value, float) and not isfinite(value)):
-        faults.append(Fault(loc, "neither a text nor a number nor a list of them"))
+        faults.append(Fault(loc, "must be text, a number, or a list of these"))
         return None
     if isinstance(value, str) and not is_unicode(value):
-        faults.append(Fault(loc, "not text that can be encoded"))
+        faults.append(Fault(loc, "cannot be encoded as UTF-8"))
         return None
     return value

@@ -74,7 +74,7 @@ _PRODUCTS = {
     ("ST", "mag"): "mag(ST)",
 }
 _SHORTEST_NAME = 5
-_NO_HINT = "one in its spelling, '' for none"
+_NO_HINT = "one in its spelling, or '' for none"
 
 # Python computes an integer power before astropy sees it: minutes of work for ten characters.
 _HUGE_POWER = re.compile(r"(?:\*\*|\^|\+)[\s(+-]*\d{4,}")
@@ -186,7 +186,7 @@ def _through_astropy(value: float, old: Any, new: Any) -> float:
 def _unit(text: str) -> Any:
     """Return astropy's unit for a text, if astropy can read back its own spelling of it."""
     if len(text) > MAX_UNIT_LENGTH or _HUGE_POWER.search(text):
-        raise UnitError(f"{_shown(text)} is no unit: write it in astropy's spelling")
+        raise UnitError(f"{_shown(text)} is not a unit: write it in astropy's spelling")
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -279,7 +279,7 @@ def _names_by_key() -> dict[str, list[str]]:
 
 
 def _no_unit(text: str) -> str:
-    what = f"{_shown(text)} is no unit that astropy knows"
+    what = f"{_shown(text)} is not a unit that astropy knows"
     if _key(text) in _FAHRENHEIT:
         return f"{what}: degrees Fahrenheit are not deg_C; convert the values, (x - 32) / 1.8"
-    return f"{what}; write {unit_hint(text) or _NO_HINT}"
+    return f"{what}: write {unit_hint(text) or _NO_HINT}"

@@ -9,7 +9,7 @@ import pytest
 
 from squash_api.record.deliveries import get_target
 from squash_api.record.record import Record
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.command_line import Run, make_run, set_environment
 from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.http_server import HttpServer
@@ -21,13 +21,10 @@ def influxdb() -> FakeInfluxDB:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
+def record(record: Record) -> Record:
     """A record with one job."""
-    record = open_record(tmp_path)
-    add_test_user(record)
     store_job(record, body=make_body(measured()), new_units={"p.a": "mmag"})
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture

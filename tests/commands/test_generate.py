@@ -10,8 +10,7 @@ from typer.testing import CliRunner, Result
 from squash_api.cli import app
 from squash_api.generate.output import MARK
 from squash_api.metrics_packages.loading import find_packages
-from tests.support.metrics_packages import SPECS, write_metrics_package
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import ROOT, SPECS, shared, write_metrics_package
 
 TASK = "kapacitor/tasks/validate.AM1.tick"
 HANDLER = "kapacitor/handlers/metrics-default-slack.yaml"
@@ -90,7 +89,7 @@ def test_without_any_package_there_is_nothing_to_do(
 
 def test_what_is_no_package_is_exit_code_2(tmp_path: Path, output: Path) -> None:
     result = generate("--specs", tmp_path, "--output", output)
-    assert (result.exit_code, "is no metrics package" in result.output) == (2, True)
+    assert (result.exit_code, "is not a metrics package" in result.output) == (2, True)
 
 
 def test_problems_are_printed_with_their_lines_and_nothing_is_written(

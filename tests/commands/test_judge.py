@@ -209,7 +209,7 @@ def test_specifications_with_problems_are_exit_code_2(tmp_path: Path) -> None:
 def test_a_directory_without_specifications_is_exit_code_2(tmp_path: Path) -> None:
     job = write_job(tmp_path, AM1=1)
     result = CliRunner().invoke(app, [str(job), "--specs", str(tmp_path)])
-    assert (result.exit_code, "is no metrics package" in result.stderr) == (2, True)
+    assert (result.exit_code, "is not a metrics package" in result.stderr) == (2, True)
 
 
 def test_a_mute_that_has_ended_does_not_stop_judging(tmp_path: Path) -> None:

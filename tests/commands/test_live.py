@@ -9,9 +9,8 @@ from typer.testing import CliRunner, Result
 from squash_api.cli import app
 from tests.support.chronograf import Chronograf
 from tests.support.kapacitord import Kapacitord
-from tests.support.metrics_packages import SPECS, write_metrics_package
+from tests.support.metrics_packages import ROOT, SPECS, write_metrics_package
 from tests.support.server import free_port
-from tests.support.yaml_packages import ROOT
 
 AM1 = "validate.AM1"
 

@@ -7,7 +7,7 @@ from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import ensure_targets, mark_sent, mark_taken, pending_redeliveries
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.command_line import Run, make_run, set_environment
 from tests.support.fake_influxdb import FakeInfluxDB, refusal
 from tests.support.http_server import HttpServer
@@ -21,10 +21,8 @@ def influxdb() -> FakeInfluxDB:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
+def record(record: Record) -> Record:
     """A record with three jobs of 1970, an hour apart, that the target has had already."""
-    record = open_record(tmp_path)
-    add_test_user(record)
     record.write(lambda connection: ensure_targets(connection, ["default"]))
     for number in range(3):
         store_job(
@@ -40,8 +38,7 @@ def record(tmp_path: Path) -> Iterator[Record]:
         )
     )
     check_tags(record, Schema())
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture

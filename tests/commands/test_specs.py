@@ -1,10 +1,15 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
+from squash_api.commands.specs_export import export
+from squash_api.metrics_packages.loading import load_metrics_package
+from tests.support.definitions import ADA, World, metric, spec
 from tests.support.metrics_packages import SPECS, write_metrics_package
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -56,7 +61,7 @@ def test_warnings_are_printed_and_are_errors_only_with_strict(tmp_path: Path) ->
     result = run("check", package)
     assert result.exit_code == 0
     said, counts = result.stdout.splitlines()
-    assert said.startswith("demo/specs/validate/limits.yaml:9: warning: the tag 'minimun' is no")
+    assert said.startswith("demo/specs/validate/limits.yaml:9: warning: the tag 'minimun' is not")
     assert counts == ("2 metrics, 4 specifications, 0 problems, 1 warnings")
     assert run("check", "--strict", package).exit_code == 1
     (warning,) = json.loads(run("check", package, "--json").stdout)
@@ -77,7 +82,7 @@ def test_a_name_in_two_packages_is_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["check", "list"])
 def test_what_is_no_package_is_exit_code_2(tmp_path: Path, command: str) -> None:
     result = run(command, tmp_path)
-    assert (result.exit_code, "is no metrics package" in result.stderr) == (2, True)
+    assert (result.exit_code, "is not a metrics package" in result.stderr) == (2, True)
 
 
 def test_the_list_holds_resolved_specifications_sorted_by_name(tmp_path: Path) -> None:
@@ -178,3 +183,122 @@ def test_a_name_that_is_not_there_gets_near_ones(tmp_path: Path) -> None:
     package = write_metrics_package(tmp_path)
     result = run("show", "validate.AM1.minimun", "--specs", package)
     assert (result.exit_code, "did you mean validate.AM1.minimum" in result.stderr) == (1, True)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A record that the environment names, with two metrics, two specifications."""
+    made = World(tmp_path)
+    monkeypatch.setenv("SQUASH_DATABASE_URL", made.settings.database_url)
+    monkeypatch.chdir(tmp_path)
+    made.definitions.post("metric", [metric("p.a", tags=["x"]), metric("q.b", "")], ADA)
+    made.definitions.post(
+        "spec",
+        [
+            spec("p.a.design", metadata_query={"filter_name": "r"}, tags=["design"]),
+            spec("q.b.minimum", unit=""),
+        ],
+        ADA,
+    )
+    yield made
+    made.close()
+
+
+def run_export(*arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(export)
+    return CliRunner().invoke(app, arguments)
+
+
+def written_names(directory: str) -> tuple[list[str], list[str]]:
+    package = load_metrics_package(Path(directory))
+    assert package.problems == ()
+    return [*package.metrics], [*package.specifications]
+
+
+def test_an_export_loads_as_the_same_definitions(world: World) -> None:
+    assert run_export("out").exit_code == 0
+    package = load_metrics_package(Path("out"))
+    assert package.problems == ()
+    assert package.metrics == world.definitions.in_force.at(None).declared
+    in_force = world.definitions.in_force.at(None).by_metric
+    assert package.specifications == {
+        item.name: item for items in in_force.values() for item in items
+    }
+
+
+def test_an_export_becomes_the_definition_without_a_change(world: World) -> None:
+    run_export("out")
+    change = world.definitions.sync_yaml([Path("out")])
+    assert len(change.taken_over) == 4
+    assert change.requeued_jobs == 0
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_written_is_printed() -> None:
+    assert run_export("out").stdout.splitlines() == [
+        "out/metrics/p.yaml",
+        "out/metrics/q.yaml",
+        "out/specs/p/a.yaml",
+        "out/specs/q/b.yaml",
+        "2 metrics, 2 specifications",
+    ]
+
+
+@pytest.mark.usefixtures("world")
+def test_one_package_can_be_exported() -> None:
+    assert run_export("out", "--package", "p").exit_code == 0
+    assert written_names("out") == (["p.a"], ["p.a.design"])
+
+
+@pytest.fixture
+def with_yaml(world: World) -> World:
+    """The package q of the record comes from YAML."""
+    run_export("yaml", "--package", "q")
+    world.definitions.sync_yaml([Path("yaml")])
+    return world
+
+
+@pytest.mark.usefixtures("with_yaml")
+def test_what_is_from_yaml_is_not_exported() -> None:
+    run_export("out")
+    assert written_names("out") == (["p.a"], ["p.a.design"])
+
+
+@pytest.mark.usefixtures("with_yaml")
+def test_what_is_from_yaml_is_exported_with_all() -> None:
+    run_export("out", "--all")
+    assert written_names("out") == (["p.a", "q.b"], ["p.a.design", "q.b.minimum"])
+
+
+@pytest.mark.usefixtures("world")
+def test_a_file_in_the_way_stops_the_export() -> None:
+    present = Path("out/specs/p/a.yaml")
+    present.parent.mkdir(parents=True)
+    present.write_text("mine")
+    result = run_export("out")
+    assert result.exit_code == 1
+    assert "specs/p/a.yaml" in result.stderr
+    assert [path for path in Path("out").rglob("*") if path.is_file()] == [present]
+    assert present.read_text() == "mine"
+
+
+def test_a_file_in_the_way_is_overwritten_on_demand(world: World) -> None:
+    run_export("out")
+    world.definitions.put("spec", "p.a.design", spec(value=9.0), ADA)
+    assert run_export("out", "--force").exit_code == 0
+    package = load_metrics_package(Path("out"))
+    assert package.specifications["p.a.design"].criterion.numbers == (9.0,)
+
+
+def test_a_specification_without_its_metric_is_left_out_and_named(world: World) -> None:
+    world.definitions.delete("metric", "q.b", ADA)
+    result = run_export("out")
+    assert "q.b.minimum" in result.stderr
+    assert written_names("out") == (["p.a"], ["p.a.design"])
+
+
+@pytest.mark.usefixtures("world")
+def test_nothing_to_write_is_exit_code_1() -> None:
+    assert run_export("out", "--package", "other").exit_code == 1
+    assert not Path("out").exists()

@@ -5,7 +5,11 @@ import pytest
 
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
-from squash_api.errors import ForbiddenError, NameTakenError, NotFoundError
+from squash_api.errors import ForbiddenError, InvalidInputError, NameTakenError, NotFoundError
+from squash_api.index.derived import jobs_to_rederive
+from squash_api.index.deriver import Deriver
+from squash_api.judging.kinds.threshold import Threshold
+from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 
 
@@ -145,3 +149,181 @@ def test_metrics_are_listed_by_package(definitions: Definitions) -> None:
     definitions.post("metric", [metric("p.a"), metric("pq.a")], ADA)
     found = definitions.list_metrics(package="p", limit=10)
     assert [item.content.name for item in found] == ["p.a"]
+
+
+@pytest.fixture
+def declared(definitions: Definitions) -> Definitions:
+    definitions.post("metric", [metric("p.a", "mmag"), metric("p.b", "")], ADA)
+    return definitions
+
+
+def test_a_posted_specification_is_in_force(declared: Definitions) -> None:
+    declared.post_one("spec", "p.a.design", spec(unit="mag", tags=["design"]), ADA)
+    content = declared.get("spec", "p.a.design").content
+    assert (content.metric, content.criterion) == ("p.a", Threshold(5.0, "mag", "<"))
+
+
+def test_a_specification_of_an_undeclared_metric_is_not_found(declared: Definitions) -> None:
+    with pytest.raises(NotFoundError, match=r"p\.z"):
+        declared.post_one("spec", "p.z.design", spec("p.z.design"), ADA)
+
+
+def test_the_identical_specification_again_stores_nothing(declared: Definitions) -> None:
+    declared.post_one("spec", "p.a.design", spec(), ADA)
+    assert declared.post_one("spec", "p.a.design", spec(), BOB).unchanged == 1
+
+
+def test_a_query_for_true_is_another_than_one_for_1(declared: Definitions) -> None:
+    declared.post_one("spec", "p.a.design", spec(metadata_query={"flag": 1}), ADA)
+    with pytest.raises(NameTakenError):
+        declared.post_one("spec", "p.a.design", spec(metadata_query={"flag": True}), ADA)
+
+
+def test_putting_a_specification_replaces_it(declared: Definitions) -> None:
+    declared.post_one("spec", "p.a.design", spec(tags=["design"]), ADA)
+    declared.put("spec", "p.a.design", spec(value=7.0), ADA)
+    content = declared.get("spec", "p.a.design").content
+    assert (content.criterion.numbers, content.tags) == ((7.0,), ())
+
+
+def test_another_user_may_not_put_a_specification(declared: Definitions) -> None:
+    declared.post_one("spec", "p.a.design", spec(), ADA)
+    with pytest.raises(ForbiddenError):
+        declared.put("spec", "p.a.design", spec(value=7.0), BOB)
+
+
+def test_a_deleted_specification_is_gone(declared: Definitions) -> None:
+    declared.post_one("spec", "p.a.design", spec(), ADA)
+    declared.delete("spec", "p.a.design", ADA)
+    with pytest.raises(NotFoundError):
+        declared.get("spec", "p.a.design")
+    assert "p.a" not in declared.in_force.at(None).by_metric
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ({}, ["p.a.hsc_r", "p.a.r", "p.b.hsc"]),
+        ({"metric": "p.a"}, ["p.a.hsc_r", "p.a.r"]),
+        ({"filter_name": "r"}, ["p.a.hsc_r", "p.a.r"]),
+        ({"dataset_name": "HSC RC2"}, ["p.a.hsc_r", "p.b.hsc"]),
+        ({"dataset_name": "HSC RC2", "filter_name": "r"}, ["p.a.hsc_r"]),
+        ({"tag": "design"}, ["p.b.hsc"]),
+        ({"dataset_name": ""}, []),
+        ({"after": "p.a.hsc_r"}, ["p.a.r", "p.b.hsc"]),
+    ],
+)
+def test_specifications_are_listed_by_what_is_asked(
+    declared: Definitions, wanted: dict[str, str], names: list[str]
+) -> None:
+    documents = [
+        spec("p.a.r", metadata_query={"filter": "r"}),
+        spec("p.b.hsc", unit="", metadata_query={"dataset_name": "HSC RC2"}, tags=["design"]),
+        spec("p.a.hsc_r", metadata_query={"dataset_name": "HSC RC2", "filter_name": "r"}),
+    ]
+    declared.post("spec", documents, ADA)
+    found = declared.list_specs(limit=10, **wanted)
+    assert [item.content.name for item in found] == names
+
+
+def test_declaring_a_measured_metric_requeues_its_jobs(world: World) -> None:
+    world.measure("mag", "mag")
+    change = world.definitions.post_one("metric", "p.a", metric(unit="mmag"), ADA)
+    assert change.requeued_jobs == 2
+    assert world.requeued() == [1, 2]
+
+
+def test_only_jobs_that_measure_the_metric_are_requeued_though_none_was_in_the_index(
+    world: World,
+) -> None:
+    world.measure_only("mag")
+    assert world.definitions.post_one("metric", "p.b", metric("p.b"), ADA).requeued_jobs == 0
+    world.measure_only("mag")
+    assert world.definitions.post_one("metric", "p.a", metric(unit="mmag"), ADA).requeued_jobs == 2
+
+
+def test_a_job_that_comes_in_the_last_moment_is_requeued_in_any_case(world: World) -> None:
+    late = Definitions(
+        world.record, Schema(), world.metrics, catch_up=lambda: world.measure_only("mag")
+    )
+    assert late.post_one("metric", "p.a", metric(unit="mmag"), ADA).requeued_jobs == 1
+    assert world.requeued() == [1]
+
+
+def test_requeued_jobs_are_derived_in_the_new_unit(world: World) -> None:
+    world.measure("mag")
+    world.definitions.post_one("metric", "p.a", metric(unit="mmag"), ADA)
+    assert Deriver(world.record, world.metrics).rederive_some()
+    with world.record.read() as connection:
+        values = connection.exec_driver_sql("select value from measurement").scalars().all()
+        assert jobs_to_rederive(connection, limit=10) == []
+    assert values == [1000.0]
+
+
+def test_changing_the_unit_requeues_jobs(world: World) -> None:
+    world.definitions.post_one("metric", "p.a", metric(unit="mmag"), ADA)
+    world.measure("mag")
+    change = world.definitions.put("metric", "p.a", metric(unit="mag"), ADA)
+    assert (change.requeued_jobs, world.requeued()) == (1, [1])
+
+
+def test_changing_the_description_requeues_nothing(world: World) -> None:
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
+    world.measure("mag")
+    change = world.definitions.put("metric", "p.a", metric(description="Better."), ADA)
+    assert (change.requeued_jobs, world.requeued()) == (0, [])
+
+
+def test_withdrawing_a_metric_requeues_nothing(world: World) -> None:
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
+    world.measure("mag")
+    world.definitions.delete("metric", "p.a", ADA)
+    assert world.requeued() == []
+
+
+def test_a_unit_that_older_values_do_not_convert_to_is_pointed_out(world: World) -> None:
+    world.measure("mag")
+    change = world.definitions.post_one("metric", "p.a", metric(unit="s"), ADA)
+    assert len(change.notes) == 1
+    assert "'mag'" in change.notes[0]
+
+
+def test_a_unit_that_older_values_convert_to_needs_no_note(world: World) -> None:
+    world.measure("mag")
+    assert world.definitions.post_one("metric", "p.a", metric(unit="mmag"), ADA).notes == ()
+
+
+def test_a_list_with_a_specification_of_an_undeclared_metric_stores_nothing(
+    definitions: Definitions,
+) -> None:
+    definitions.post("metric", [metric("p.a"), metric("p.b", "")], ADA)
+    with pytest.raises(InvalidInputError, match=r"p\.z") as caught:
+        definitions.post("spec", [spec(), spec("p.z.design")], ADA)
+    assert [item.loc for item in caught.value.detail] == [("body", "specs", 1, "name")]
+    assert definitions.list_specs(limit=10) == []
+
+
+def test_a_threshold_that_does_not_convert_is_refused(definitions: Definitions) -> None:
+    definitions.post("metric", [metric("p.a"), metric("p.b", "")], ADA)
+    with pytest.raises(InvalidInputError, match="arcsec") as caught:
+        definitions.post("spec", [spec(), spec("p.b.x", unit="arcsec")], ADA)
+    assert [item.loc for item in caught.value.detail] == [("body", "specs", 1, "threshold", "unit")]
+
+
+def test_a_unit_that_breaks_a_specification_is_refused(definitions: Definitions) -> None:
+    definitions.post("metric", [metric("p.a"), metric("p.b", "")], ADA)
+    definitions.post("spec", [spec("p.a.x"), spec("p.a.y")], ADA)
+    with pytest.raises(InvalidInputError, match=r"p\.a\.x, p\.a\.y") as caught:
+        definitions.put("metric", "p.a", metric(unit="s"), ADA)
+    assert [item.loc for item in caught.value.detail] == [("body", "unit")]
+    assert definitions.get("metric", "p.a").content.unit == "mmag"
+
+
+def test_declaring_a_metric_anew_in_a_unit_that_breaks_a_specification_is_refused(
+    definitions: Definitions,
+) -> None:
+    definitions.post("metric", [metric("p.a"), metric("p.b", "")], ADA)
+    definitions.post_one("spec", "p.a.x", spec("p.a.x"), ADA)
+    definitions.delete("metric", "p.a", ADA)
+    with pytest.raises(InvalidInputError, match=r"p\.a\.x"):
+        definitions.post("metric", [metric("p.a", unit="s")], ADA)

@@ -1,8 +1,7 @@
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,8 +15,9 @@ from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.site import Site
-from tests.support.builders import add_test_user, make_settings, open_record, store_job
+from tests.support.builders import make_settings, store_job
 from tests.support.observatory import FakeOutlet
+from tests.support.site import wait_for
 
 LONG_S = 20
 
@@ -77,13 +77,6 @@ def begin() -> Iterator[Callable[..., Background]]:
             item.stop()
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 # Threads
 
 
@@ -92,7 +85,7 @@ def test_every_reader_runs_in_a_thread_until_it_is_stopped(
 ) -> None:
     readers = [FakeReader(), FakeReader()]
     threads = begin(*readers)
-    wait_until(lambda: all(reader.rounds for reader in readers))
+    wait_for(lambda: all(reader.rounds for reader in readers))
     threads.stop()
     assert not any(thread.is_alive() for thread in threads._threads)
 
@@ -112,9 +105,9 @@ def test_a_stored_job_wakes_every_reader_that_waits_for_jobs(
 ) -> None:
     readers = [FakeReader(), FakeReader(), FakeReader(waits_for_jobs=False)]
     threads = begin(*readers)
-    wait_until(lambda: [reader.rounds for reader in readers] == [1, 1, 1])
+    wait_for(lambda: [reader.rounds for reader in readers] == [1, 1, 1])
     threads.wake()
-    wait_until(lambda: [reader.rounds for reader in readers] == [2, 2, 1])
+    wait_for(lambda: [reader.rounds for reader in readers] == [2, 2, 1])
 
 
 def test_the_watch_runs_as_long_as_the_threads(
@@ -123,19 +116,11 @@ def test_the_watch_runs_as_long_as_the_threads(
     outlet = FakeOutlet()
     with Site(make_settings(tmp_path), is_made=True) as site:
         threads = begin(site.watch([outlet]))
-        wait_until(lambda: outlet.lines)
+        wait_for(lambda: outlet.lines)
         threads.stop()
 
 
 # Deriving
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
-    yield record
-    record.close()
 
 
 def test_deriving_goes_on_after_a_failure_until_nothing_waits(
@@ -153,7 +138,7 @@ def test_jobs_are_derived_though_nobody_asks(
     threads = begin(Deriving(Deriver(record, Metrics(record, Schema()))))
     store_job(record)
     threads.wake()
-    wait_until(lambda: through(record) == 1)
+    wait_for(lambda: through(record) == 1)
     threads.stop()
 
 

@@ -1,6 +1,5 @@
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +12,13 @@ from squash_api.record.jobs import bury_job, ids_between
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
+def record(record: Record) -> Record:
     record.write(lambda connection: ensure_targets(connection, ["default"]))
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture

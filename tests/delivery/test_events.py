@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -17,16 +16,13 @@ from squash_api.record.jobs import JobEvent, bury_job
 from squash_api.record.metrics import Metrics, note_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
+def record(record: Record) -> Record:
     record.write(lambda connection: note_metrics(connection, {"p.a": "mmag", "p.b": "mmag"}))
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture

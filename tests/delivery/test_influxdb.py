@@ -2,7 +2,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -38,18 +37,11 @@ from squash_api.record.metrics import Metrics, declare_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 from tests.support.fake_influxdb import Answer, FakeInfluxDB, refusal
+from tests.support.site import wait_for
 
 CONFLICT = 'partial write: field type conflict: input field "a" dropped=1'
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
-    yield record
-    record.close()
 
 
 @pytest.fixture
@@ -615,25 +607,18 @@ def running(outlet: InfluxOutlet) -> Iterator[InfluxOutlet]:
     assert not thread.is_alive()
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_jobs_are_sent_while_it_runs(
     record: Record, influxdb: FakeInfluxDB, running: InfluxOutlet
 ) -> None:
     new_jobs(record)
     running.wake()
-    wait_until(lambda: influxdb.lines)
+    wait_for(lambda: influxdb.lines)
 
 
 def test_the_lease_is_given_back_at_the_end(record: Record, outlet: InfluxOutlet) -> None:
     thread = threading.Thread(target=outlet.run)
     thread.start()
-    wait_until(lambda: target(record).lease_owner)
+    wait_for(lambda: target(record).lease_owner)
     outlet.stop()
     thread.join(10)
     assert target(record).lease_owner is None

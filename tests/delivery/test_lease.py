@@ -1,6 +1,5 @@
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +10,13 @@ from squash_api.delivery.outlet import LEASE_NS, Lease
 from squash_api.errors import RecordUnavailableError
 from squash_api.record.deliveries import TargetRow, ensure_targets, get_target, take_lease
 from squash_api.record.record import Record
-from tests.support.builders import open_record
+from tests.support.site import wait_for
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
+def record(record: Record) -> Record:
     record.write(lambda connection: ensure_targets(connection, ["base"]))
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture
@@ -66,13 +63,6 @@ def take_away(record: Record) -> None:
     )
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_one_at_a_time_holds_it(record: Record) -> None:
     first, second = Lease("base", record), Lease("base", record)
     assert first.is_held()
@@ -117,7 +107,7 @@ def test_when_it_has_expired_and_nobody_wanted_it_its_holder_has_it_again(
 def test_the_heartbeat_renews_it(record: Record, begin: Callable[[], Lease]) -> None:
     begin().is_held()
     first = row(record)
-    wait_until(lambda: row(record).lease_until_ns > first.lease_until_ns)
+    wait_for(lambda: row(record).lease_until_ns > first.lease_until_ns)
     assert row(record).lease_owner == first.lease_owner
 
 
@@ -132,7 +122,7 @@ def test_the_heartbeat_notices_that_it_was_lost(record: Record, begin: Callable[
     mine = begin()
     assert mine.is_held()
     take_away(record)
-    wait_until(lambda: not mine.is_held())
+    wait_for(lambda: not mine.is_held())
     assert row(record).lease_owner == "other"
 
 
@@ -152,9 +142,9 @@ def test_the_heart_beats_on_after_a_failure(
     begin().is_held()
     with monkeypatch.context() as patch:
         patch.setattr(outlet, "take_lease", fail)
-        wait_until(lambda: failures)
+        wait_for(lambda: failures)
     first = row(record)
-    wait_until(lambda: row(record).lease_until_ns > first.lease_until_ns)
+    wait_for(lambda: row(record).lease_until_ns > first.lease_until_ns)
 
 
 def test_it_is_given_back_at_the_end(record: Record, begin: Callable[[], Lease]) -> None:

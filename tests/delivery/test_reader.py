@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
+from tests.support.site import wait_for
 
 LONG_S = 20
 
@@ -47,28 +48,21 @@ def begin() -> Iterator[Callable[[Rounds], Rounds]]:
         assert not thread.is_alive()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_rounds_follow_each_other_without_a_wait(begin: Callable[[Rounds], Rounds]) -> None:
     reader = begin(Rounds())
-    wait_until(lambda: reader.done > 100)
+    wait_for(lambda: reader.done > 100)
 
 
 def test_who_is_woken_does_not_wait(begin: Callable[[Rounds], Rounds]) -> None:
     reader = begin(Rounds(Wait(0.0, 3600.0)))
-    wait_until(lambda: reader.done == 1)
+    wait_for(lambda: reader.done == 1)
     reader.wake()
-    wait_until(lambda: reader.done == 2)
+    wait_for(lambda: reader.done == 2)
 
 
 def test_the_least_wait_is_waited_though_it_is_woken(begin: Callable[[Rounds], Rounds]) -> None:
     reader = begin(Rounds(Wait(3600.0, 3600.0)))
-    wait_until(lambda: reader.done == 1)
+    wait_for(lambda: reader.done == 1)
     reader.wake()
     time.sleep(0.05)
     assert reader.done == 1

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -20,23 +18,20 @@ from squash_api.record.jobs import bury_job
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
-from tests.support.builders import add_test_user, open_record, store_job
+from tests.support.builders import store_job
 
 BASE = InfluxTarget(name="base", url="http://127.0.0.1:1")
 SUMMIT = InfluxTarget(name="summit", url="http://127.0.0.1:1")
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
+def record(record: Record) -> Record:
     """A record with jobs 1 to 4 at the times 10 to 40, the third deleted, all sent to base."""
-    record = open_record(tmp_path)
-    add_test_user(record)
     for number in range(1, 5):
         store_job(record, asked_ns=10 * number)
     record.write(lambda connection: bury_job(connection, job_id=3, user_id=1, deleted_ns=9))
     send_all(record)
-    yield record
-    record.close()
+    return record
 
 
 def send_all(record: Record) -> None:

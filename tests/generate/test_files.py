@@ -124,9 +124,9 @@ def test_files_of_ours_are_named_in_the_order_of_the_table(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("path", "text", "problem"),
     [
-        ("kapacitor/tasks/a b.tick", FILES[TASK], "holds more than letters"),
-        ("kapacitor/tasks/ä.tick", FILES[TASK], "holds more than letters"),
-        ("kapacitor/tasks/.hidden.tick", FILES[TASK], "holds more than letters"),
+        ("kapacitor/tasks/a b.tick", FILES[TASK], "may contain only letters"),
+        ("kapacitor/tasks/ä.tick", FILES[TASK], "may contain only letters"),
+        ("kapacitor/tasks/.hidden.tick", FILES[TASK], "may contain only letters"),
         (f"kapacitor/tasks/{'a' * 300}.tick", FILES[TASK], "is longer than"),
         ("kapacitor/tasks/../../x.tick", FILES[TASK], "not a place"),
         ("kapacitor/tasks/a.yaml", FILES[HANDLER], "not a place"),

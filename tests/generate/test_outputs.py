@@ -9,8 +9,7 @@ from squash_api.generate.outputs import OUTPUTS, file_kind_of
 from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.schema.names import Schema
 from squash_api.settings import Settings
-from tests.support.metrics_packages import write_metrics_package
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import ROOT, shared, write_metrics_package
 
 OUTPUT = pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output.name)
 PLACE = {"database": "squash", "retention_policy": "autogen"}

@@ -1,27 +1,40 @@
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, insert, select, update
 
+from squash_api.errors import SettingsError
 from squash_api.index.contexts import Contexts, JobContext
 from squash_api.index.derived import (
     Derived,
+    check_tags,
     derived_through,
     forget_derived,
     jobs_to_rederive,
     mark_for_rederivation,
     oldest_unindexed_ns,
+    put_tags,
     replace_measurements,
+    requeue_metrics,
+    schema_of,
     store_derived,
 )
 from squash_api.index.runs import Run, Runs, runs_through, store_runs
+from squash_api.record.deliveries import (
+    ensure_targets,
+    mark_sent,
+    mark_taken,
+    pending_redeliveries,
+    request_redelivery,
+)
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.metrics import declare_metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
-from squash_api.record.tables import measurement
-from squash_api.schema.names import Context
-from tests.support.builders import store_job
+from squash_api.record.tables import job, measurement, redelivery, rederivation, target
+from squash_api.schema.names import Context, Schema
+from tests.support.builders import add_test_user, open_record, store_job
 
 
 def derived(job_id: int, **changes: Any) -> Derived:
@@ -251,3 +264,222 @@ def test_any_number_of_measurements_can_be_derived_again(jobs: Record) -> None:
     jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=values))
     with jobs.read() as connection:
         assert connection.execute(select(func.count()).select_from(measurement)).scalar_one() == 0
+
+
+def _measure(
+    record: Record, *metrics_of_jobs: list[str], indexed_through: int | None = None
+) -> None:
+    """Store a job, with a value of each of these metrics, per list; all of them have been sent.
+
+    They are in the index up to one, or all.
+    """
+    last = len(metrics_of_jobs) if indexed_through is None else indexed_through
+
+    def work(connection: Connection) -> None:
+        ensure_targets(connection, ["summit", "base"])
+        names = {name for metrics in metrics_of_jobs for name in metrics}
+        declare_metrics(connection, dict.fromkeys(names, "mag"))
+        ids = metric_ids(connection, names)
+        for number, metrics in enumerate(metrics_of_jobs, start=1):
+            connection.execute(
+                insert(job).values(
+                    id=number,
+                    user_id=1,
+                    received_ns=number,
+                    asked_ns=number,
+                    time_ns=number,
+                    revision=0,
+                    is_deliverable=True,
+                    size=2,
+                    body=b"{}",
+                )
+            )
+            for name in metrics if number <= last else ():
+                connection.execute(
+                    insert(measurement).values(metric_id=ids[name], job_id=number, value=1.0)
+                )
+        connection.execute(update(target).values(sent_through=len(metrics_of_jobs)))
+        store_derived(connection, [], after=0, through=last)
+
+    record.write(work)
+
+
+def _requests(record: Record) -> set[tuple[str, int, int]]:
+    with record.read() as connection:
+        rows = connection.execute(
+            select(redelivery.c.target, redelivery.c.job_id, redelivery.c.request)
+        )
+        return {(row.target, row.job_id, row.request) for row in rows}
+
+
+def _requeue(record: Record, *names: str, request: int) -> int:
+    return record.write(lambda connection: requeue_metrics(connection, names, request=request))
+
+
+def test_requeueing_a_metric_asks_every_target_for_its_jobs(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.b"], ["p.a", "p.b"])
+    assert _requeue(record, "p.a", request=7) == 2
+    assert _requests(record) == {
+        (name, job_id, 7) for name in ("summit", "base") for job_id in (1, 3)
+    }
+
+
+def test_requeueing_a_metric_asks_for_its_jobs_to_be_derived_again(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.b"], ["p.a", "p.b"])
+    _requeue(record, "p.a", request=7)
+    with record.read() as connection:
+        assert jobs_to_rederive(connection, limit=10) == [1, 3]
+
+
+def test_a_job_with_two_of_the_metrics_counts_once(record: Record) -> None:
+    _measure(record, ["p.a", "p.b"])
+    assert _requeue(record, "p.a", "p.b", request=7) == 1
+
+
+def test_requeueing_twice_raises_the_request(record: Record) -> None:
+    _measure(record, ["p.a"])
+    _requeue(record, "p.a", request=7)
+    _requeue(record, "p.a", request=9)
+    assert _requests(record) == {("summit", 1, 9), ("base", 1, 9)}
+    with record.read() as connection:
+        assert len(connection.execute(select(rederivation)).all()) == 1
+
+
+def test_a_job_that_is_being_sent_again_meanwhile_is_sent_once_more(record: Record) -> None:
+    _measure(record, ["p.a"])
+    record.write(
+        lambda connection: request_redelivery(connection, [1], targets=["base"], request=10**18)
+    )
+    with record.read() as connection:
+        in_flight = pending_redeliveries(connection, "base", limit=10)
+    _requeue(record, "p.a", request=7)
+    record.write(
+        lambda connection: mark_sent(
+            connection, "base", through=None, redelivered=in_flight, quarantined=[], now_ns=0
+        )
+    )
+    with record.read() as connection:
+        assert [job_id for job_id, _ in pending_redeliveries(connection, "base", limit=10)] == [1]
+
+
+def test_a_deleted_job_is_not_requeued(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.a"])
+    record.write(
+        lambda connection: (
+            connection.execute(update(job).where(job.c.id == 1).values(deleted_ns=3)).rowcount
+        )
+    )
+    assert _requeue(record, "p.a", request=7) == 1
+    assert {job_id for _, job_id, _ in _requests(record)} == {2}
+
+
+def test_a_job_that_was_sent_before_it_was_in_the_index_is_sent_again(record: Record) -> None:
+    _measure(record, ["p.b"], ["p.a"], ["p.a"], indexed_through=2)
+    assert _requeue(record, "p.a", request=7) == 2
+    assert {job_id for _, job_id, _ in _requests(record)} == {2, 3}
+
+
+def test_a_job_that_is_not_in_the_index_is_not_derived_again(record: Record) -> None:
+    _measure(record, ["p.a"], ["p.a"], indexed_through=1)
+    _requeue(record, "p.a", request=7)
+    with record.read() as connection:
+        assert jobs_to_rederive(connection, limit=10) == [1]
+
+
+def test_a_deleted_job_that_is_not_in_the_index_is_not_requeued(record: Record) -> None:
+    _measure(record, ["p.a"], indexed_through=0)
+    record.write(lambda c: c.execute(update(job).values(deleted_ns=3)).rowcount)
+    assert _requeue(record, "p.a", request=7) == 0
+    assert _requests(record) == set()
+
+
+def test_requeueing_a_metric_that_no_job_measures_does_nothing(record: Record) -> None:
+    _measure(record, ["p.a"])
+    assert _requeue(record, "p.other", request=7) == 0
+    assert _requests(record) == set()
+
+
+SITE = Schema(("site",))
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Iterator[Record]:
+    """A record that was used with the tag `site`."""
+    record = open_record(tmp_path)
+    check_tags(record, SITE)
+    record.write(lambda connection: ensure_targets(connection, ["base"]))
+    yield record
+    record.close()
+
+
+def begin_sending(record: Record) -> None:
+    record.write(lambda connection: mark_taken(connection, "base", after=0, through=1))
+
+
+def test_the_same_list_is_accepted_at_every_start(tagged: Record) -> None:
+    begin_sending(tagged)
+    check_tags(tagged, SITE)
+    check_tags(tagged, SITE)
+
+
+def test_the_order_of_the_list_does_not_matter(tagged: Record) -> None:
+    tagged.write(lambda connection: put_tags(connection, Schema(("a", "b"))))
+    begin_sending(tagged)
+    check_tags(tagged, Schema(("b", "a")))
+
+
+@pytest.mark.parametrize("other", [Schema(), Schema(("telescope",)), Schema(("site", "telescope"))])
+def test_another_list_is_refused_once_points_may_have_been_written(
+    tagged: Record, other: Schema
+) -> None:
+    begin_sending(tagged)
+    with pytest.raises(SettingsError, match="squash replay --into-empty"):
+        check_tags(tagged, other)
+    check_tags(tagged, SITE)
+
+
+def test_before_any_point_was_written_another_list_is_taken(tagged: Record) -> None:
+    check_tags(tagged, Schema())
+    begin_sending(tagged)
+    check_tags(tagged, Schema())
+    with pytest.raises(SettingsError):
+        check_tags(tagged, SITE)
+
+
+def test_a_list_that_was_put_is_in_force(tagged: Record) -> None:
+    begin_sending(tagged)
+    tagged.write(lambda connection: put_tags(connection, Schema()))
+    check_tags(tagged, Schema())
+
+
+def jobs_to_derive_again(record: Record) -> list[int]:
+    with record.read() as connection:
+        return jobs_to_rederive(connection, limit=9)
+
+
+def test_with_another_list_every_job_in_the_index_is_derived_again(tagged: Record) -> None:
+    add_test_user(tagged)
+    for _ in range(3):
+        store_job(tagged)
+    tagged.write(lambda connection: store_derived(connection, [], after=0, through=2))
+    tagged.write(lambda connection: put_tags(connection, Schema(("site", "telescope"))))
+    assert jobs_to_derive_again(tagged) == [1, 2]
+
+
+def test_with_the_same_list_no_job_is_derived_again(tagged: Record) -> None:
+    add_test_user(tagged)
+    store_job(tagged)
+    tagged.write(lambda connection: store_derived(connection, [], after=0, through=1))
+    tagged.write(lambda connection: put_tags(connection, SITE))
+    assert jobs_to_derive_again(tagged) == []
+
+
+def test_who_only_reads_takes_the_records_list_and_changes_nothing(tagged: Record) -> None:
+    assert schema_of(tagged, Schema()) == SITE
+    check_tags(tagged, SITE)
+
+
+def test_a_new_record_is_read_by_the_settings(tmp_path: Path) -> None:
+    new = open_record(tmp_path / "new")
+    assert schema_of(new, SITE) == SITE
+    new.close()

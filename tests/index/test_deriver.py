@@ -1,6 +1,4 @@
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -19,18 +17,15 @@ from squash_api.record.metrics import Metrics, declare_metrics, metric_ids, note
 from squash_api.record.record import Record
 from squash_api.record.tables import measurement
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 
 ENV = {"env_name": "jenkins", "ci_id": "904", "ci_name": "drp", "ci_dataset": "HSC RC2"}
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    add_test_user(record)
+def record(record: Record) -> Record:
     record.write(lambda connection: note_metrics(connection, {"p.a": "mmag", "p.b": None}))
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,7 @@ from squash_api.record.jobs import get_job
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import add_test_user, make_body, measured, store_job
 
 ADA = Account(1, "ada", "user", 1)
 BOB = Account(2, "bob", "user", 1)
@@ -27,13 +25,10 @@ ROOT = Account(3, "root", "admin", 1)
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    for name in ("ada", "bob", "root"):
-        add_test_user(record, name)
+def record(record: Record) -> Record:
+    add_test_user(record, "root")
     record.write(lambda connection: ensure_targets(connection, ["summit", "base"]))
-    yield record
-    record.close()
+    return record
 
 
 @pytest.fixture

@@ -194,3 +194,40 @@ def test_jobs_that_wait_to_be_derived_again_are_named(jobs: MeasuredJobs) -> Non
     jobs.record.write(lambda connection: mark_for_rederivation(connection, [2, 3]))
     with jobs.record.read() as connection:
         assert waiting_for_rederivation(connection, [1, 2]) == {2}
+
+
+@pytest.fixture
+def four_jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
+    """Jobs 1 to 4 of the times 40, 30, 20, 10 and the runs a, a, b, b."""
+    jobs = MeasuredJobs(tmp_path)
+    for number, name in enumerate(["r", "i", "R", 'r"%']):
+        jobs.add({}, time_ns=40 - 10 * number, filter=name, ci_id="aabb"[number], instrument="HSC")
+    jobs.deriver.catch_up()
+    yield jobs
+    jobs.close()
+
+
+def listed(jobs: MeasuredJobs, **changes: Any) -> list[tuple[int, int]] | None:
+    with jobs.record.read() as connection:
+        found = Windows(connection).plan(Wanted([1], **changes)).listed
+    return None if found is None else list(found)
+
+
+def test_without_names_no_jobs_are_listed(four_jobs: MeasuredJobs) -> None:
+    assert listed(four_jobs) is None
+    assert listed(four_jobs, job_ids=[]) == []
+
+
+def test_named_jobs_come_in_the_order_of_time(four_jobs: MeasuredJobs) -> None:
+    assert listed(four_jobs, job_ids=[1, 3, 99]) == [(20, 3), (40, 1)]
+    assert listed(four_jobs, run_ids=["a"]) == [(30, 2), (40, 1)]
+    assert listed(four_jobs, run_ids=["a", "b"], job_ids=[4, 2]) == [(10, 4), (30, 2)]
+
+
+def test_both_ends_of_the_time_count_for_listed_jobs(four_jobs: MeasuredJobs) -> None:
+    assert listed(four_jobs, run_ids=["a", "b"], since_ns=20, until_ns=30) == [(20, 3), (30, 2)]
+
+
+def test_deleted_jobs_are_not_listed(four_jobs: MeasuredJobs) -> None:
+    four_jobs.delete(2)
+    assert listed(four_jobs, run_ids=["a"]) == [(40, 1)]

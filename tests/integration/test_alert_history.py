@@ -15,7 +15,7 @@ from squash_api.judging.alert_history import WELL, AlertHistory, PastJob
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Schema
-from tests.support.alert_bench import LONG_AGO, Bench, alert_bench, bench_files
+from tests.support.alerting import LONG_AGO, Bench, alert_bench, bench_files
 from tests.support.metrics_packages import write_metrics_package
 from tests.support.site import wait_for
 from tests.support.slack import Told

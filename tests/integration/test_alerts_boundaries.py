@@ -14,8 +14,8 @@ from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.alerting import Alerting, alerting
 from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, worst_of
+from tests.support.metrics_packages import ROOT, shared
 from tests.support.site import wait_for
-from tests.support.yaml_packages import ROOT, shared
 
 Raised = dict[tuple[str, str], tuple[str, list[str]]]
 """By group and branch: the level, and the specifications listed."""

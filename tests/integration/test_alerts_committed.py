@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.kapacitord import Kapacitord
-from tests.support.yaml_packages import ROOT
+from tests.support.metrics_packages import ROOT
 
 LOAD = ROOT / "kapacitor"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION, UP
-from tests.support.alert_bench import Bench, alert_bench, bench_files, is_about, new_tract
+from tests.support.alerting import Bench, alert_bench, bench_files, is_about, new_tract
 from tests.support.slack import Told
 
 METRICS = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.alert_bench import Bench, alert_bench, bench_files
-from tests.support.yaml_packages import ROOT
+from tests.support.alerting import Bench, alert_bench, bench_files
+from tests.support.metrics_packages import ROOT
 
 METRICS = "PA1: {description: Repeatability., unit: mmag}"
 SPECS = 'name: PA1.limit\nthreshold: {operator: "<=", unit: mmag, value: 100}\n'

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.alert_bench import Bench, alert_bench, bench_files, is_about, new_tract
+from tests.support.alerting import Bench, alert_bench, bench_files, is_about, new_tract
 
 METRICS = """
 PA1: {description: 'Photometric repeatability: how far magnitudes scatter.', unit: mmag}

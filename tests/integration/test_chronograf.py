@@ -14,8 +14,7 @@ from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.schema.names import Schema
 from tests.support.chronograf import Chronograf, queries_of, rendered
 from tests.support.influxd import ADMIN, ADMIN_PASSWORD, Influxd
-from tests.support.metrics_packages import METRICS, write_metrics_package
-from tests.support.yaml_packages import ROOT, SHARED_DATA
+from tests.support.metrics_packages import METRICS, ROOT, SHARED_DATA, write_metrics_package
 
 PLACE = {"database": "squash", "retention_policy": "autogen"}
 BRACES = '{{.HOME}} <b> & "braces"'

@@ -1,4 +1,4 @@
-"""InfluxDB is down while 1,000 jobs arrive, and the service is killed in the middle of them."""
+"""InfluxDB goes away, with work to do and without."""
 
 import threading
 import time
@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration.conftest import MakeSite
 from tests.support.influxd import Influxd
 from tests.support.service import Service
 from tests.support.site import Site, expire_leases, job_document, new_package, wait_for
 
+# It is down while 1,000 jobs arrive, and the service is killed in the middle of them.
 JOBS = 1_000
 CLIENTS = 4
 KILL_AFTER = 400
@@ -160,3 +162,42 @@ def test_a_job_with_identifiers_is_there_once_even_if_its_reply_was_cut_off(
     aftermath: Aftermath,
 ) -> None:
     assert {aftermath.numbers[number] for number in range(0, JOBS + 1, 2)} == {1}
+
+
+# InfluxDB goes away while nothing has to be sent: that is noticed all the same.
+
+
+@dataclass
+class Story:
+    """What `/readyz` says of the target while InfluxDB is away, and once it is back."""
+
+    away: dict[str, Any]
+    back: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def story(make_site: MakeSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with Influxd(tmp_path_factory.mktemp("influxd")) as server:
+        site = make_site(server)
+        site.deliver(job_document({f"{new_package()}.m": 1.0}))
+        server.stop()
+        wait_for(lambda: target(site)["status"] == "down")
+        away = target(site)
+        server.start()
+        wait_for(lambda: target(site)["status"] == "ok")
+        yield Story(away, target(site))
+        site.service.stop()
+
+
+def target(site: Site) -> dict[str, Any]:
+    shown: dict[str, Any] = site.get("/readyz")["targets"]["default"]
+    return shown
+
+
+def test_readyz_says_that_it_is_down_and_why(story: Story) -> None:
+    assert "refused" in story.away["reason"]
+    assert (story.away["waiting"], "since" in story.away) == (0, True)
+
+
+def test_readyz_says_when_it_is_back(story: Story) -> None:
+    assert (story.back["waiting"], "reason" in story.back) == (0, False)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeSite
+from tests.support.metrics_packages import ROOT, shared
 from tests.support.site import AS_JSON, Site
-from tests.support.yaml_packages import ROOT, shared
 
 
 @dataclass(frozen=True)

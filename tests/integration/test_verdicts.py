@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeSite
+from tests.support.metrics_packages import shared
 from tests.support.site import AS_JSON, Site
-from tests.support.yaml_packages import shared
 
 SAMPLE = "verify_metrics_sample"
 

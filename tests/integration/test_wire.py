@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration.conftest import MakeSite
 from tests.support.calls import PASSWORD
+from tests.support.metrics_packages import shared
 from tests.support.raw_http import RawReply, exchange
 from tests.support.site import Site, job_document, new_package
-from tests.support.yaml_packages import shared
 
 # The headers of the library `requests`, in its order.
 _GET = (

@@ -20,7 +20,7 @@ from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Context, Schema
 from tests.support.limits import limit, specification
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import ROOT, shared
 
 SCHEMA = Schema()
 

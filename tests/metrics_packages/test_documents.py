@@ -118,7 +118,7 @@ def test_aliases_that_multiply_are_one_problem(tmp_path: Path) -> None:
 
 def test_a_file_in_another_encoding_is_a_problem_in_its_line(tmp_path: Path) -> None:
     _, problems = read(tmp_path, b"a: 1\nb: caf\xe9\n")
-    assert problems == ["a.yaml:2: not UTF-8: save the file in that encoding"]
+    assert problems == ["a.yaml:2: not UTF-8: save the file as UTF-8"]
 
 
 def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:

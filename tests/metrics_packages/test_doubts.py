@@ -26,9 +26,9 @@ def doubts(folder: Path, specs: str, **files: str) -> list[str]:
     ("written", "message"),
     [
         # One slip away from the name of a level.
-        ("tags: [minimun]", "the tag 'minimun' is no level: did you mean 'minimum'?"),
-        ("tags: Design", "the tag 'Design' is no level: did you mean 'design'?"),
-        ("tags: {strech}", "the tag 'strech' is no level: did you mean 'stretch'?"),
+        ("tags: [minimun]", "the tag 'minimun' is not a level: did you mean 'minimum'?"),
+        ("tags: Design", "the tag 'Design' is not a level: did you mean 'design'?"),
+        ("tags: {strech}", "the tag 'strech' is not a level: did you mean 'stretch'?"),
         ("taggs: [design]", "the key 'taggs' has no effect: did you mean 'tags'?"),
         # One slip away from the name of metadata.
         (

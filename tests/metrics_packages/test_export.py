@@ -9,7 +9,7 @@ from squash_api.judging.specifications import Specification, specification_from_
 from squash_api.metrics_packages.export import metrics_package_to_files
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.verify.metrics import Metric
-from tests.support.yaml_packages import ROOT
+from tests.support.metrics_packages import ROOT
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 TRICKY = st.sampled_from(["yes", "1e-6", "010", "null", "<<", "=", "#x", "a: b", "- c", " d ", "~"])

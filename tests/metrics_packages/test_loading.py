@@ -14,7 +14,7 @@ from squash_api.metrics_packages.loading import (
     resolve_packages,
 )
 from squash_api.schema.names import Schema
-from tests.support.yaml_packages import ROOT, shared, write_package
+from tests.support.metrics_packages import ROOT, shared, write_package
 
 SOUND = "name: latency.hard\nthreshold: {value: 60, unit: s, operator: '<'}\n"
 TODAY = date(2026, 11, 22)
@@ -58,7 +58,7 @@ def test_the_sample_of_verify_metrics_has_no_problem() -> None:
 def test_a_problem_reads_as_place_and_message(tmp_path: Path) -> None:
     (problem,) = load(tmp_path, {"a.yaml": SOUND.replace("'<'", "=>")}).problems
     assert str(problem) == (
-        "pkg/specs/demo/a.yaml:2: '=>' is no operator: write one of < <= > >= == !="
+        "pkg/specs/demo/a.yaml:2: '=>' is not an operator: write one of < <= > >= == !="
     )
 
 
@@ -130,18 +130,18 @@ def test_a_display_name_is_kept_in_the_reference(tmp_path: Path) -> None:
         ("x: {description: null, unit: s}\n", "demo.yaml:1: the description is null"),
         ("x: {description: d}\n", "the unit is missing: write ''"),
         ("x:\n  description: d\n  unit: null\n", "demo.yaml:3: the unit is null: write ''"),
-        ("x:\n  unit: seconds\n  description: d\n", "demo.yaml:2: 'seconds' is no unit"),
+        ("x:\n  unit: seconds\n  description: d\n", "demo.yaml:2: 'seconds' is not a unit"),
         ("x: {description: d, unit: s, colour: red}\n", "refuses the key 'colour'"),
         ("x: {description: d, unit: s, display_name: X}\n", "write it under reference"),
-        ("x: {description: d, unit: s, reference: LPM-17}\n", "a reference is a mapping"),
-        ("x: {description: d, unit: s, tags: 5}\n", "tags are a text or a list"),
+        ("x: {description: d, unit: s, reference: LPM-17}\n", "reference must be a mapping"),
+        ("x: {description: d, unit: s, tags: 5}\n", "tags must be text or a list"),
         ("5: {description: d, unit: s}\n", "the name 5 is not text"),
-        ("other.x: {description: d, unit: s}\n", "'other.x' is not of 'demo'"),
+        ("other.x: {description: d, unit: s}\n", "'other.x' is not in 'demo'"),
         ("a.b.c: {description: d, unit: s}\n", "write package.metric"),
         ("two words: {description: d, unit: s}\n", "choose another name"),
         ("time: {description: d, unit: s}\n", "'time' is the name of a tag or field"),
         ("x: &x {description: d, unit: s}\n---\ny: *x\n", "not YAML"),
-        ("x: {description: d, unit: s}\n---\ny: {}\n", "demo.yaml:3: a metrics file has one"),
+        ("x: {description: d, unit: s}\n---\ny: {}\n", "demo.yaml:3: a metrics file has only one"),
     ],
 )
 def test_what_is_wrong_in_a_metrics_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -166,8 +166,11 @@ def test_one_metric_written_twice_is_a_problem(tmp_path: Path) -> None:
             "a.yaml:1: the metric 'demo.latincy' is not defined: write 'demo.latency'",
         ),
         (("unit: s", "unit: mag"), "a.yaml:2: the unit 'mag' of demo.latency.hard does not"),
-        (("unit: s", "unit: secs"), "a.yaml:2: 'secs' is no unit that astropy knows; write s"),
-        (("latency.hard", "latency.very hard"), "a.yaml:1: 'demo.latency.very hard' holds more"),
+        (("unit: s", "unit: secs"), "a.yaml:2: 'secs' is not a unit that astropy knows: write s"),
+        (
+            ("latency.hard", "latency.very hard"),
+            "a.yaml:1: the parts of 'demo.latency.very hard' may",
+        ),
         (("60", ".nan"), "a.yaml:2: the threshold's value nan is not finite"),
         (("60", "[60]"), "a.yaml:2: the threshold's value [60] is not a number"),
         (("value: 60, ", ""), "a.yaml:2: the threshold has no value: write one"),
@@ -184,16 +187,16 @@ def test_what_is_wrong_in_a_specification_is_named(
     ("text", "place"),
     [
         ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: null': no job can match"),
-        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: 2026-01-01': a day without quotes"),
+        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: 2026-01-01': a date without quotes"),
         ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
         ("metadata_query: [a]\n", ":3: a metadata query is a mapping"),
-        ("tags: null\n", ":3: tags are a text or a list"),
+        ("tags: null\n", ":3: tags must be text or a list"),
         ("tags: [2026]\n", ":3: the tag 2026 is not text"),
         ("alert:\n  levle: critical\n", ":4: 'alert' has no key 'levle'"),
-        ("alert:\n  channel: #dm\n", ":4: None is no channel"),
-        ("alert: {per: [visit]}\n", ":3: 'visit' is no tag of the points"),
+        ("alert:\n  channel: #dm\n", ":4: None is not a channel"),
+        ("alert: {per: [visit]}\n", ":3: 'visit' is not a tag of the points"),
         ("alert: {mute: {until: 2026-11-21, why: x}}\n", ":3: the mute ended on 2026-11-21"),
-        ("expect: {every: 1:30}\n", ":3: 90 is no duration"),
+        ("expect: {every: 1:30}\n", ":3: 90 is not a duration"),
         ("operator_str: x\n", ":3: lsst.verify cannot load the key 'operator_str'"),
         ("5: x\n", ":1: the key 5 is not text"),
     ],
@@ -231,7 +234,7 @@ def test_a_package_directory_has_a_legal_name(tmp_path: Path) -> None:
     (package / "specs" / "de.mo").mkdir()
     (package / "specs" / "de.mo" / "a.yaml").write_text("# nothing\n")
     (problem,) = load_metrics_package(package).problems
-    assert "'de.mo' is no package's name" in str(problem)
+    assert "'de.mo' is not a package name" in str(problem)
 
 
 def test_two_packages_are_merged(tmp_path: Path) -> None:

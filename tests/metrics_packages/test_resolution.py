@@ -7,7 +7,7 @@ from squash_api.judging.kinds.threshold import Threshold
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.metrics_packages.resolution import merge
-from tests.support.yaml_packages import write_package
+from tests.support.metrics_packages import write_package
 
 LAT = """\
     id: lat

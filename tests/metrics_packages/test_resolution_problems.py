@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from squash_api.metrics_packages.loading import load_metrics_package
-from tests.support.yaml_packages import write_package
+from tests.support.metrics_packages import write_package
 
 FULL = "threshold: {value: 1, unit: s, operator: '<'}"
 
@@ -24,7 +24,9 @@ def test_what_is_inherited_is_reported_where_it_is_written(tmp_path: Path) -> No
         name: latency.x
         base: '#p'
         """
-    assert problems(tmp_path, text) == ["a.yaml:4: 'secs' is no unit that astropy knows; write s"]
+    assert problems(tmp_path, text) == [
+        "a.yaml:4: 'secs' is not a unit that astropy knows: write s"
+    ]
 
 
 def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
@@ -46,22 +48,22 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         ),
         (
             f"name: latency.x\nbase: latency.x\n{FULL}\n",
-            "a.yaml:2: 'demo.latency.x' is its own base: take that base away",
+            "a.yaml:2: 'demo.latency.x' is its own base: remove that base",
         ),
         (
             "id: p\nbase: '#q'\n---\nid: q\nbase: '#r'\n---\nid: r\nbase: '#p'\n",
             (
-                "a.yaml:2: the bases form a cycle: demo:a#p -> demo:a#q -> demo:a#r -> demo:a#p; "
-                "take one of them away"
+                "a.yaml:2: the bases form a cycle, demo:a#p -> demo:a#q -> demo:a#r -> demo:a#p: "
+                "remove one of them"
             ),
         ),
         (
             f"name: x\n{FULL}\n",
-            "a.yaml:1: there is no metric: write metric: here, or take a base that has one",
+            "a.yaml:1: there is no metric: write metric: here, or use a base that has one",
         ),
         (
             f"id: p\nmetric: latency\n---\nname: x\nmetric: null\nbase: '#p'\n{FULL}\n",
-            "a.yaml:4: there is no metric: write metric: here, or take a base that has one",
+            "a.yaml:4: there is no metric: write metric: here, or use a base that has one",
         ),
         (
             f"name: latency.x\nmetric: frac\n{FULL}\n",
@@ -70,7 +72,7 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         (
             f"name: other.latency.x\n{FULL}\n",
             (
-                "a.yaml:1: the package 'other' is not 'demo', the directory this stands in: move "
+                "a.yaml:1: the package 'other' is not 'demo', the directory it is in: move "
                 "the document, or write 'demo'"
             ),
         ),
@@ -81,16 +83,13 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         (
             f"name: latency.x\nbase: hard\n{FULL}\n",
             (
-                "a.yaml:2: the base 'hard' names nothing: write '#hard' for a partial of this "
-                "file, 'path#hard' for one of another, metric.hard for a specification"
+                "a.yaml:2: the base 'hard' names nothing: write '#hard' for a partial in this "
+                "file, 'path#hard' for one in another, metric.hard for a specification"
             ),
         ),
         (
             f"name: latency.x\nbase: other.latency.y\n{FULL}\n",
-            (
-                "a.yaml:2: the base 'other.latency.y' is of another package: only a partial of one "
-                "can be"
-            ),
+            ("a.yaml:2: the base 'other.latency.y' is in another package: only a partial can be"),
         ),
         (
             f"name: latency.x\nbase: null\n{FULL}\n",
@@ -109,15 +108,15 @@ def test_one_fault_that_many_inherit_is_one_problem(tmp_path: Path) -> None:
         ),
         (
             f"id: a b\n{FULL}\n",
-            "a.yaml:1: 'a b' is no partial's name: write '#id' or 'path#id', without blanks",
+            "a.yaml:1: 'a b' is not a partial's name: write '#id' or 'path#id', without spaces",
         ),
         (
             "id: p\nthreshold: {unit: secs}\n",
-            "a.yaml:2: 'secs' is no unit that astropy knows; write s",
+            "a.yaml:2: 'secs' is not a unit that astropy knows: write s",
         ),
         (
             "- name\n",
-            "a.yaml:1: the document is not a mapping: write one, or take away its ---",
+            "a.yaml:1: the document is not a mapping: write one, or delete its ---",
         ),
     ],
 )
@@ -145,4 +144,4 @@ def test_a_list_that_doubles_at_every_step_is_stopped(tmp_path: Path) -> None:
         for number in range(1, 60)
     )
     (problem,) = problems(tmp_path, f"id: p0\ntags: [a]\n{steps}")
-    assert "'tags' grows beyond 10000 items: name each base once" in problem
+    assert "'tags' grows beyond 10000 items: name each base only once" in problem

@@ -50,3 +50,47 @@ def test_a_name_in_a_path_is_quoted() -> None:
 def test_a_query_keeps_what_is_not_changed() -> None:
     assert query_text({"a": "1", "b": "x&y", "c": None}, a="2") == "?a=2&b=x%26y"
     assert query_text({"a": "1"}, a=None) == "?"
+
+
+def test_people_get_a_page_where_programs_get_json(shared_browser: httpx.Client) -> None:
+    page = shared_browser.get("/job/7")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no job 7." in page.text
+    reply = shared_browser.get("/job/7", headers={"Accept": "*/*"})
+    assert reply.json()["message"] == "There is no job 7."
+
+
+def test_what_was_asked_for_is_shown_as_text(shared_browser: httpx.Client) -> None:
+    page = shared_browser.get("/<script>alert(1)</script>")
+    assert "<script>alert" not in page.text
+    assert "&lt;script&gt;alert(1)" in page.text
+
+
+def test_a_failed_post_is_answered_with_json_whatever_is_preferred(
+    shared_browser: httpx.Client,
+) -> None:
+    assert shared_browser.post("/job", json={}).json()["code"] == "unauthorized"
+
+
+def test_caches_are_told_that_accept_matters(shared_browser: httpx.Client) -> None:
+    for accept in ("text/html", "*/*"):
+        assert shared_browser.get("/", headers={"Accept": accept}).headers["vary"] == "Accept"
+
+
+def test_bokeh_comes_from_the_installed_package(shared_browser: httpx.Client) -> None:
+    reply = shared_browser.get("/static/bokeh.min.js")
+    assert reply.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert len(reply.content) > 500_000
+
+
+def test_files_may_be_kept_for_ever(shared_browser: httpx.Client) -> None:
+    reply = shared_browser.get("/static/squash.css")
+    assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing.css", "..%2frendering.py", "%2e%2e", "templates", ".", "bokeh.js", "a%00b.css"],
+)
+def test_nothing_else_is_given_out(shared_browser: httpx.Client, name: str) -> None:
+    assert shared_browser.get(f"/static/{name}").status_code == 404

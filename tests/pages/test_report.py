@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ import httpx
 import pytest
 
 from squash_api.pages.rendering import POLICY
-from squash_api.pages.report import report_file
+from squash_api.pages.report import Group, PackageTable, package_tables, report_file
+from squash_api.reports.document import Report
 from tests.support.calls import Calls
-from tests.support.definitions import spec
+from tests.support.definitions import metric, spec
 from tests.support.reporting import HOSTILE, URL, ReportedJobs
 from tests.support.site import job_document
 
@@ -185,3 +187,51 @@ def test_the_page_is_below_the_root_of_the_service(tmp_path: Path) -> None:
     with service(tmp_path, url="https://host.example/squash") as client:
         links = Elements(client.get("/squash/report", headers={"Accept": "text/html"}).text).links
     assert all(link.startswith(("/squash", "#")) for link in links)
+
+
+def made(folder: Path) -> Report:
+    jobs = ReportedJobs(folder)
+    jobs.define_metrics(metric("q.a"))
+    jobs.define(spec(), spec("q.a.design"), spec("p.b.design"))
+    jobs.job(1.0, dataset="RC2", filter="g")
+    jobs.job(1.0, dataset="RC2", filter="r")
+    jobs.job(1.0, dataset="DC2", filter="r", name="p.b")
+    jobs.job(9.0, dataset="RC2", filter="y", name="q.a")
+    jobs.job(1.0, name="q.a")
+    found = jobs.report()
+    jobs.close()
+    return found
+
+
+def tables(folder: Path) -> dict[str, PackageTable]:
+    return {item.package: item for item in package_tables(made(folder))}
+
+
+def test_packages_with_violations_come_first(tmp_path: Path) -> None:
+    assert list(tables(tmp_path)) == ["q", "p"]
+
+
+def test_a_table_has_only_the_columns_of_its_package(tmp_path: Path) -> None:
+    table = tables(tmp_path)["p"]
+    assert table.groups == [Group("DC2", 1), Group("RC2", 2)]
+    assert table.labels == ["r", "g", "r"]
+
+
+def test_cells_are_below_their_columns(tmp_path: Path) -> None:
+    table = tables(tmp_path)["p"]
+    shown = [[cell and cell.shown.tags["filter"] for cell in line.cells] for line in table.lines]
+    assert shown == [[None, "g", "r"], ["r", None, None]]
+
+
+def test_what_has_no_dataset_has_a_dash_above(tmp_path: Path) -> None:
+    table = tables(tmp_path)["q"]
+    assert (table.groups[0], table.labels[0]) == (Group("\u2013", 1), "\u2013")
+
+
+def test_broken_results_are_counted(tmp_path: Path) -> None:
+    found = tables(tmp_path)
+    assert (found["q"].broken, found["p"].broken) == (1, 0)
+
+
+def test_a_report_without_rows_has_no_tables(tmp_path: Path) -> None:
+    assert package_tables(replace(made(tmp_path), rows=[])) == []

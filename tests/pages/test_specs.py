@@ -12,7 +12,7 @@ from tests.pages.conftest import BROWSER
 from tests.support.calls import Calls
 from tests.support.definitions import spec
 from tests.support.in_process import service
-from tests.support.yaml_packages import write_package
+from tests.support.metrics_packages import write_package
 
 
 @pytest.fixture

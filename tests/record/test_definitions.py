@@ -1,10 +1,8 @@
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from squash_api.record.definitions import (
     DefinitionRow,
@@ -16,25 +14,6 @@ from squash_api.record.definitions import (
     owner_of,
 )
 from squash_api.record.record import Record
-from squash_api.record.tables import user
-from tests.support.builders import open_record
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    opened = open_record(tmp_path)
-    opened.write(_add_users)
-    yield opened
-    opened.close()
-
-
-def _add_users(connection: Connection) -> None:
-    for name in ("ada", "bob"):
-        connection.execute(
-            insert(user).values(
-                name=name, password_hash="-", role="user", epoch=1, is_disabled=False, created_ns=0
-            )
-        )
 
 
 def _row(name: str, document: dict[str, Any] | None = None, **changes: Any) -> DefinitionRow:

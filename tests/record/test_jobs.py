@@ -3,17 +3,21 @@ from sqlalchemy import select
 
 from squash_api.record.definitions import DefinitionRow, append_definitions
 from squash_api.record.jobs import (
+    JobEvent,
     add_measurement,
     added_measurements,
     bury_job,
     current_revision,
+    events_between,
     get_job,
     job_ids,
     job_ids_in_time,
     jobs_between,
     jobs_by_id,
     last_job_id,
+    last_job_received_ns,
     mark_deliverable,
+    number_of_jobs,
 )
 from squash_api.record.record import Record
 from squash_api.record.tables import job
@@ -185,3 +189,54 @@ def test_a_job_can_become_deliverable(record: Record) -> None:
         row = get_job(connection, 1)
     assert row is not None
     assert row.is_deliverable
+
+
+@pytest.fixture
+def stored(record: Record) -> Record:
+    for _ in range(5):
+        store_job(record)
+    return record
+
+
+def events(record: Record, *, after: int = 0, through: int = 5, limit: int = 9) -> list[int]:
+    with record.read() as connection:
+        found = events_between(connection, after=after, through=through, limit=limit)
+    return [item.job_id for item in found]
+
+
+def test_jobs_between_two_ids_are_events(stored: Record) -> None:
+    assert events(stored, after=1, through=4) == [2, 3, 4]
+
+
+def test_of_more_than_wanted_it_is_the_newest(stored: Record) -> None:
+    assert events(stored, limit=2) == [4, 5]
+
+
+def test_a_deleted_job_is_no_event(stored: Record) -> None:
+    stored.write(lambda connection: bury_job(connection, job_id=3, user_id=1, deleted_ns=1))
+    assert events(stored) == [1, 2, 4, 5]
+
+
+def test_a_job_whose_run_is_not_derived_measures_nothing_yet(stored: Record) -> None:
+    with stored.read() as connection:
+        assert events_between(connection, after=4, through=5, limit=1) == [JobEvent(5, 0)]
+
+
+def test_an_empty_record_has_no_jobs(record: Record) -> None:
+    with record.read() as connection:
+        assert (number_of_jobs(connection), last_job_received_ns(connection)) == (0, None)
+
+
+def test_the_last_job_is_the_one_stored_last(record: Record) -> None:
+    store_job(record, received_ns=9)
+    store_job(record, received_ns=5)
+    with record.read() as connection:
+        assert (number_of_jobs(connection), last_job_received_ns(connection)) == (2, 5)
+
+
+def test_deleted_jobs_do_not_count(record: Record) -> None:
+    store_job(record, received_ns=5)
+    last = store_job(record, received_ns=9)
+    record.write(lambda connection: bury_job(connection, job_id=last, user_id=1, deleted_ns=10))
+    with record.read() as connection:
+        assert (number_of_jobs(connection), last_job_received_ns(connection)) == (1, 5)

@@ -6,9 +6,8 @@ import httpx
 import pytest
 
 from squash_api.routes.dependencies import is_count
-from tests.support.calls import PASSWORD, Calls, log_in
+from tests.support.calls import PASSWORD, Calls, follow, log_in
 from tests.support.in_process import service
-from tests.support.paging import follow
 
 JOBS = 5
 LISTS = [

@@ -1,11 +1,13 @@
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from squash_api.routes import jobs
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.in_process import service
 
@@ -479,3 +481,68 @@ def test_jobs_survive_a_restart(tmp_path: Path) -> None:
     with service(tmp_path) as client:
         assert client.get(f"/job/{posted['id']}").json() == shown
         assert Calls(client, calls.token)("POST", "/job", {}).status_code == 202
+
+
+@pytest.fixture(scope="module")
+def rooted_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with service(tmp_path_factory.mktemp("service"), url="https://squash.example/root") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def rooted_calls(rooted_client: httpx.Client) -> Calls:
+    return log_in(rooted_client, "ada")
+
+
+@pytest.mark.parametrize("path", ["/job", "/job/", "/root/job"])
+def test_every_way_to_post_a_job_gives_the_same(rooted_calls: Calls, path: str) -> None:
+    reply = rooted_calls("POST", path, {"measurements": []})
+    assert (reply.status_code, set(reply.json())) == (
+        202,
+        {"message", "status", "id", "absent", "skipped", "undeclared", "notes"},
+    )
+
+
+@pytest.mark.parametrize("path", ["/job", "/job/"])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"{", "malformed_json"), (b"[]", "invalid_input"), (b"\xff", "malformed_json")],
+)
+def test_every_way_to_post_a_job_fails_the_same(
+    rooted_calls: Calls, path: str, body: bytes, code: str
+) -> None:
+    reply = rooted_calls("POST", path, content=body, headers={"Content-Type": "application/json"})
+    assert reply.json()["code"] == code
+
+
+def test_posting_a_job_without_a_token_is_a_401_with_its_challenge(
+    rooted_client: httpx.Client,
+) -> None:
+    reply = rooted_client.post("/job", json={})
+    assert reply.status_code == 401
+    assert reply.headers["www-authenticate"].startswith("JWT")
+
+
+def test_another_method_than_post_is_told_what_is_possible(rooted_client: httpx.Client) -> None:
+    reply = rooted_client.delete("/job")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+
+
+def test_jobs_are_counted_under_their_route(
+    rooted_calls: Calls, rooted_client: httpx.Client
+) -> None:
+    rooted_calls("POST", "/job", {})
+    counted = 'squash_request_seconds_count{method="POST",route="/job",status="202"}'
+    assert counted in rooted_client.get("/prometheus").text
+
+
+def test_an_error_of_the_service_is_a_500_with_the_one_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jobs, "ingest_job", fail)
+    with service(tmp_path) as client:
+        reply = log_in(client, "ada")("POST", "/job", {})
+    assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")

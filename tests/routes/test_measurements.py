@@ -1,10 +1,29 @@
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.calls import Calls
-from tests.support.paging import follow
+from squash_api.accounts.accounts import Account
+from squash_api.errors import NotFoundError
+from squash_api.index.jobs import post_measurement
+from squash_api.index.reader import Reader
+from squash_api.ingest.document import Job, decode_job
+from squash_api.record.metrics import Metrics
+from squash_api.record.record import Record
+from squash_api.routes.jobs import find_blob, measurement_objects
+from squash_api.routes.measurements import list_measurements
+from squash_api.routes.replies import date_text
+from squash_api.site import Site
+from tests.support.builders import (
+    add_test_user,
+    make_body,
+    make_settings,
+    measured,
+    store_job,
+)
+from tests.support.calls import Calls, follow
 
 
 def new_job(calls: Calls, *measurements: dict[str, Any]) -> int:
@@ -14,7 +33,7 @@ def new_job(calls: Calls, *measurements: dict[str, Any]) -> int:
     return job
 
 
-def measured(metric: str, value: Any, unit: Any = "mag", **more: Any) -> dict[str, Any]:
+def in_mag(metric: str, value: Any, unit: Any = "mag", **more: Any) -> dict[str, Any]:
     return {"metric": metric, "value": value, "unit": unit, **more}
 
 
@@ -24,45 +43,45 @@ def of_job(calls: Calls, job: int) -> list[dict[str, Any]]:
 
 
 def test_a_measurement_has_the_keys_of_old_and_says_whose_it_is(shared_calls: Calls) -> None:
-    job = new_job(shared_calls, measured("p.a", 1, identifier="i1"))
+    job = new_job(shared_calls, in_mag("p.a", 1, identifier="i1"))
     assert of_job(shared_calls, job) == [
         {"metric": "p.a", "value": 1.0, "unit": "mag", "identifier": "i1", "job": job, "blobs": []}
     ]
 
 
 def test_an_absent_value_is_null_in_the_metrics_unit(shared_calls: Calls) -> None:
-    job = new_job(shared_calls, measured("p.a", 1))
-    job = new_job(shared_calls, measured("p.a", None, None))
+    job = new_job(shared_calls, in_mag("p.a", 1))
+    job = new_job(shared_calls, in_mag("p.a", None, None))
     (shown,) = of_job(shared_calls, job)
     assert (shown["value"], shown["unit"]) == (None, "mag")
 
 
 def test_a_skipped_value_is_shown_as_posted_with_the_reason(shared_calls: Calls) -> None:
-    job = new_job(shared_calls, measured("s.a", "seven", "furlong"))
+    job = new_job(shared_calls, in_mag("s.a", "seven", "furlong"))
     (shown,) = of_job(shared_calls, job)
     assert (shown["value"], shown["unit"]) == ("seven", "furlong")
     assert shown["skipped"] == "the value is text, not a number"
 
 
 def test_an_added_measurement_is_201_and_there(shared_calls: Calls) -> None:
-    job = new_job(shared_calls, measured("p.a", 1))
-    reply = shared_calls("POST", f"/measurement/{job}", measured("p.b", 2, "m", identifier="i"))
-    expected = measured("p.b", 2.0, "m", identifier="i", job=job, blobs=[])
+    job = new_job(shared_calls, in_mag("p.a", 1))
+    reply = shared_calls("POST", f"/measurement/{job}", in_mag("p.b", 2, "m", identifier="i"))
+    expected = in_mag("p.b", 2.0, "m", identifier="i", job=job, blobs=[])
     assert (reply.status_code, reply.json()) == (201, expected)
     assert of_job(shared_calls, job)[1] == expected
     assert shared_calls("GET", f"/job/{job}").json()["measurements"][1] == expected
 
 
 def test_an_added_measurement_replaces_the_one_of_its_metric(shared_calls: Calls) -> None:
-    job = new_job(shared_calls, measured("p.a", 1))
-    shared_calls("POST", f"/measurement/{job}", measured("p.a", 2500, "mmag"))
+    job = new_job(shared_calls, in_mag("p.a", 1))
+    shared_calls("POST", f"/measurement/{job}", in_mag("p.a", 2500, "mmag"))
     assert [(item["value"], item["unit"]) for item in of_job(shared_calls, job)] == [(2.5, "mag")]
 
 
 @pytest.mark.parametrize("value", [None, 0, -1.5, 2**70])
 def test_numbers_and_null_are_accepted(shared_calls: Calls, value: Any) -> None:
     job = new_job(shared_calls)
-    reply = shared_calls("POST", f"/measurement/{job}", measured("n.a", value, None))
+    reply = shared_calls("POST", f"/measurement/{job}", in_mag("n.a", value, None))
     assert reply.status_code == 201
     assert of_job(shared_calls, job)[0]["value"] == (None if value is None else float(value))
 
@@ -70,12 +89,12 @@ def test_numbers_and_null_are_accepted(shared_calls: Calls, value: Any) -> None:
 @pytest.mark.parametrize(
     ("document", "key"),
     [
-        (measured("p.a", "1"), "value"),
-        (measured("p.a", value=True), "value"),
-        (measured("p.a", [1]), "value"),
-        (measured("p.a", 1, 3), "unit"),
-        (measured("p.a", 1, identifier=3), "identifier"),
-        (measured("p.a", 1, identifier=[{}]), "identifier"),
+        (in_mag("p.a", "1"), "value"),
+        (in_mag("p.a", value=True), "value"),
+        (in_mag("p.a", [1]), "value"),
+        (in_mag("p.a", 1, 3), "unit"),
+        (in_mag("p.a", 1, identifier=3), "identifier"),
+        (in_mag("p.a", 1, identifier=[{}]), "identifier"),
         ({"metric": None, "value": 1, "unit": "m"}, "metric"),
         ({"metric": 3, "value": 1, "unit": "m"}, "metric"),
     ],
@@ -94,19 +113,17 @@ def test_wrong_types_are_422_and_named(
     [("p.a", "m"), ("p.a", "no unit"), ("nodot", "m"), ("p.run_id", "m"), ("a\0.b", "m")],
 )
 def test_what_a_job_would_have_skipped_is_422(shared_calls: Calls, metric: str, unit: str) -> None:
-    job = new_job(shared_calls, measured("p.a", 1))
-    reply = shared_calls("POST", f"/measurement/{job}", measured(metric, 1, unit))
+    job = new_job(shared_calls, in_mag("p.a", 1))
+    reply = shared_calls("POST", f"/measurement/{job}", in_mag(metric, 1, unit))
     assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "skipped")
     assert len(of_job(shared_calls, job)) == 1
 
 
 def test_the_first_value_gives_a_metric_its_unit(shared_calls: Calls) -> None:
     job = new_job(shared_calls)
-    shared_calls("POST", f"/measurement/{job}", measured("first.a", 1, "mag"))
-    assert (
-        shared_calls("POST", f"/measurement/{job}", measured("first.a", 1, "m")).status_code == 422
-    )
-    posted = new_job(shared_calls, measured("first.a", 1000, "mmag"))
+    shared_calls("POST", f"/measurement/{job}", in_mag("first.a", 1, "mag"))
+    assert shared_calls("POST", f"/measurement/{job}", in_mag("first.a", 1, "m")).status_code == 422
+    posted = new_job(shared_calls, in_mag("first.a", 1000, "mmag"))
     assert of_job(shared_calls, posted)[0]["value"] == 1.0
 
 
@@ -114,17 +131,17 @@ def test_adding_to_an_unknown_or_deleted_job_is_404(shared_calls: Calls) -> None
     job = new_job(shared_calls)
     shared_calls("DELETE", f"/job/{job}")
     for number in (job, 10**9):
-        reply = shared_calls("POST", f"/measurement/{number}", measured("p.a", 1))
+        reply = shared_calls("POST", f"/measurement/{number}", in_mag("p.a", 1))
         assert reply.status_code == 404
 
 
 def test_adding_needs_a_token(shared_calls: Calls) -> None:
-    reply = shared_calls.client.post("/measurement/1", json=measured("p.a", 1))
+    reply = shared_calls.client.post("/measurement/1", json=in_mag("p.a", 1))
     assert reply.status_code == 401
 
 
 def test_the_list_has_the_measurements_of_all_jobs_but_deleted_ones(calls: Calls) -> None:
-    jobs = [new_job(calls, measured("p.a", n), measured("p.b", n)) for n in range(4)]
+    jobs = [new_job(calls, in_mag("p.a", n), in_mag("p.b", n)) for n in range(4)]
     calls("DELETE", f"/job/{jobs[1]}")
     body = calls("GET", "/measurements").json()
     assert [(item["job"], item["metric"]) for item in body["measurements"]] == [
@@ -133,7 +150,7 @@ def test_the_list_has_the_measurements_of_all_jobs_but_deleted_ones(calls: Calls
 
 
 def test_a_page_may_begin_inside_a_deleted_job(calls: Calls) -> None:
-    jobs = [new_job(calls, measured("p.a", n), measured("p.b", n)) for n in range(2)]
+    jobs = [new_job(calls, in_mag("p.a", n), in_mag("p.b", n)) for n in range(2)]
     link = calls("GET", "/measurements?limit=1").json()["next"]
     calls("DELETE", f"/job/{jobs[0]}")
     found = calls("GET", link.removeprefix("http://127.0.0.1:8000")).json()["measurements"]
@@ -150,7 +167,7 @@ def found(calls: Calls, query: str) -> list[dict[str, Any]]:
 
 def test_what_is_found_has_the_keys_of_a_list_and_what_the_job_said(calls: Calls) -> None:
     document = {
-        "measurements": [measured("p.a", 0.1, "mag")],
+        "measurements": [in_mag("p.a", 0.1, "mag")],
         "meta": {
             "filter_name": "r",
             "airmass": 1.25,
@@ -177,19 +194,19 @@ def test_what_is_found_has_the_keys_of_a_list_and_what_the_job_said(calls: Calls
 
 def test_a_job_is_found_as_soon_as_it_is_accepted(calls: Calls) -> None:
     for number in range(3):
-        new_job(calls, measured("p.a", number))
+        new_job(calls, in_mag("p.a", number))
         assert [item["value"] for item in found(calls, "metric=p.a")][-1] == number
 
 
 def test_pages_of_what_is_found_go_to_the_end(calls: Calls) -> None:
     for number in range(3):
-        new_job(calls, measured("p.a", number), measured("p.b", number))
+        new_job(calls, in_mag("p.a", number), in_mag("p.b", number))
     pages = follow(calls, "/measurements?package=p&limit=4", "measurements")
     assert [[item["value"] for item in page] for page in pages] == [[0, 0, 1, 1], [2, 2]]
 
 
 def test_values_come_in_the_unit_that_is_asked_for(calls: Calls) -> None:
-    new_job(calls, measured("p.a", 1500.0, "mmag"))
+    new_job(calls, in_mag("p.a", 1500.0, "mmag"))
     assert found(calls, "metric=p.a&unit=mag")[0]["value"] == 1.5
 
 
@@ -207,7 +224,7 @@ def test_values_come_in_the_unit_that_is_asked_for(calls: Calls) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_422_and_named(calls: Calls, query: str, name: str) -> None:
-    new_job(calls, measured("p.a", 1))
+    new_job(calls, in_mag("p.a", 1))
     reply = calls("GET", f"/measurements?{query}")
     assert (reply.status_code, reply.json()["detail"][0]["loc"]) == (422, ["query", name])
 
@@ -229,13 +246,13 @@ def test_what_cannot_be_answered_is_422_and_named(calls: Calls, query: str, name
     ],
 )
 def test_odd_questions_are_answered(calls: Calls, query: str, count: int) -> None:
-    new_job(calls, measured("p.a", 1))
+    new_job(calls, in_mag("p.a", 1))
     reply = calls("GET", f"/measurements?{query}")
     assert (reply.status_code, len(reply.json()["measurements"])) == (200, count)
 
 
 def test_a_table_comes_as_a_file(calls: Calls) -> None:
-    new_job(calls, measured("p.a", 0.1))
+    new_job(calls, in_mag("p.a", 0.1))
     reply = calls("GET", "/measurements?format=csv")
     assert reply.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
     assert reply.headers["Content-Disposition"] == 'attachment; filename="measurements.csv"'
@@ -245,7 +262,7 @@ def test_a_table_comes_as_a_file(calls: Calls) -> None:
 
 
 def test_parquet_comes_as_a_file(calls: Calls) -> None:
-    new_job(calls, measured("p.a", 0.1))
+    new_job(calls, in_mag("p.a", 0.1))
     reply = calls("GET", "/measurements?format=parquet")
     assert reply.headers["Content-Type"] == "application/vnd.apache.parquet"
     assert (reply.content[:4], reply.content[-4:]) == (b"PAR1", b"PAR1")
@@ -259,7 +276,78 @@ def test_without_pyarrow_parquet_is_501(calls: Calls, monkeypatch: pytest.Monkey
 
 def test_few_points_come_at_once(calls: Calls) -> None:
     for number in range(6):
-        new_job(calls, measured("p.a", number))
+        new_job(calls, in_mag("p.a", number))
     body = calls("GET", "/measurements?metric=p.a&points=2").json()
     assert [item["value"] for item in body["measurements"]] == [0, 5]
     assert body["next"] is None
+
+
+ADA = Account(1, "ada", "user", 1)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(make_settings(tmp_path), is_made=True) as site:
+        add_test_user(site.record)
+        yield site
+
+
+@pytest.fixture
+def record(site: Site) -> Record:
+    return site.record
+
+
+@pytest.fixture
+def reader(site: Site) -> Reader:
+    return site.reader
+
+
+@pytest.fixture
+def metrics(reader: Reader) -> Metrics:
+    return reader.metrics
+
+
+def store(record: Record, *measurements: dict[str, Any], **changes: Any) -> int:
+    units = {item["metric"]: item["unit"] for item in measurements}
+    return store_job(record, body=make_body(*measurements), new_units=units, **changes)
+
+
+def test_a_page_of_measurements_ends_where_it_is_full(record: Record, reader: Reader) -> None:
+    for number in range(3):
+        store(record, measured("p.a"), measured("p.b"), asked_ns=number)
+    reader.metrics.refresh()
+    cursor: tuple[int, int] | None = (0, 0)
+    pages = []
+    while cursor is not None:
+        found, cursor = list_measurements(reader, after=cursor, limit=4)
+        pages.append([(item["job"], item["metric"]) for item in found])
+    assert pages == [[(1, "p.a"), (1, "p.b"), (2, "p.a"), (2, "p.b")], [(3, "p.a"), (3, "p.b")]]
+
+
+def test_added_measurements_are_listed_with_their_job(record: Record, reader: Reader) -> None:
+    job = store(record, measured("p.a"))
+    store(record, measured("p.z"), asked_ns=2)
+    post_measurement(record, reader.metrics, job_id=job, document=measured("p.b"), account=ADA)
+    found, _ = list_measurements(reader, after=(0, 0), limit=10)
+    assert [item["metric"] for item in found] == ["p.a", "p.b", "p.z"]
+
+
+@pytest.mark.parametrize("identifier", [[1], {"a": 1}, 3, None, True])
+def test_blobs_of_odd_identifiers_harm_no_measurement(metrics: Metrics, identifier: Any) -> None:
+    item = measured() | {"blob_refs": [identifier, "b"]}
+    blobs = [{"identifier": identifier, "name": "odd"}, {"identifier": "b", "name": "B"}]
+    job = decode_job(make_body(item, blobs=blobs))
+    (shown,) = measurement_objects(1, job, metrics=metrics)
+    assert shown["blobs"] == [{"identifier": "b", "name": "B", "s3_uri": None}]
+
+
+def test_the_first_blob_of_an_identifier_is_found() -> None:
+    job = Job(blobs=[{"identifier": "b", "name": "1"}, {"identifier": "b", "name": "2"}])
+    assert find_blob(job, "b")["name"] == "1"
+    with pytest.raises(NotFoundError):
+        find_blob(job, "c")
+
+
+def test_dates_are_whole_seconds_in_utc() -> None:
+    assert date_text(1_532_975_152_999_999_999) == "2018-07-30T18:25:52Z"
+    assert date_text(0) == "1970-01-01T00:00:00Z"

@@ -15,7 +15,7 @@ from squash_api.judging.limits import judge_job
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.schema.names import Schema
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import ROOT, shared
 
 SCHEMA = Schema()
 HARD = (8.0, 7.499999999999999, 3e-7, -5.5, 0.0, 1e22, 0.1)

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 PASSWORD = "a password of tests"
+MOST_PAGES = 50
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,18 @@ def log_in(client: httpx.Client, name: str) -> Calls:
     reply = client.request("POST", "/auth", json=credentials)
     assert reply.status_code == 200, reply.text
     return Calls(client, reply.json()["access_token"])
+
+
+def follow(calls: Calls, path: str, key: str) -> list[list[Any]]:
+    """Return the entries of each page of a list, from `path` to the page without a next one."""
+    pages: list[list[Any]] = []
+    url: str | None = path
+    while url is not None:
+        assert len(pages) < MOST_PAGES
+        parts = urlsplit(url)
+        reply = calls("GET", f"{parts.path}?{parts.query}")
+        assert reply.status_code == 200, reply.text
+        body = reply.json()
+        pages.append(body[key])
+        url = body["next"]
+    return pages

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import httpx
 
 from tests.support.calls import Calls, log_in
+from tests.support.metrics_packages import ROOT
 from tests.support.service import Service
 from tests.support.site import TIMEOUT_S, job_document
-from tests.support.yaml_packages import ROOT
 
 TEMPERATURE = "camera.AvgCameraBodySurfaceTemp"
 INJECTED = "data-injected"

@@ -16,7 +16,7 @@ from tests.support.service import Service
 
 TIMEOUT_S = 60.0
 AS_JSON = {"Content-Type": "application/json"}
-_POLL_S = 0.05
+_POLL_S = 0.02
 _Result = TypeVar("_Result")
 
 

@@ -195,7 +195,7 @@ def test_too_many_kinds_of_metadata_are_refused(
 ) -> None:
     monkeypatch.setattr(measurement_formats, "MOST_FIELDS", 2)
     jobs.add({"p.a": 1}, a=1, b=2, c=3)
-    with pytest.raises(InvalidInputError, match="The jobs have 3 kinds of metadata"):
+    with pytest.raises(InvalidInputError, match="The jobs have 3 metadata keys"):
         answer(jobs, format="csv", fields="*")
 
 

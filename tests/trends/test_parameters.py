@@ -9,7 +9,7 @@ from squash_api.client import Squash
 from squash_api.schema.names import HEADLINE_TAGS, RUN_TAGS, SERIES_TAGS, TAGS, Schema
 from squash_api.trends.parameters import ASKED, OPTIONS, PARAMETERS, Place, openapi_parameters
 from squash_api.trends.question import Question, read_question, read_report_question
-from tests.support.yaml_packages import ROOT
+from tests.support.metrics_packages import ROOT
 
 PLACES: tuple[Place, ...] = get_args(Place)
 TEXTS = {"ids": "7", "time": "1d", "truth": "true", "count": "2", "cursor": "1.1", "level": "info"}

@@ -82,7 +82,7 @@ class Chronograf(Server):
             self.call("POST", _DASHBOARDS, document=document)
         elif there.is_of_file(thing):
             raise ServerError(
-                "the server reads it from a file: update its folder of resources instead"
+                "the server reads it from a file: update that in its resources directory"
             )
         else:
             self.call("PUT", _path(there), document=document)
@@ -93,7 +93,9 @@ class Chronograf(Server):
             self.call("DELETE", _path(thing))
             # The server itself reports success.
             if any(other.id == thing.id for other in self.dashboards()):
-                raise ServerError("the server reads it from a file: remove that from its folder")
+                raise ServerError(
+                    "the server reads it from a file: remove that from its resources directory"
+                )
 
 
 def _path(dashboard: Dashboard) -> str:

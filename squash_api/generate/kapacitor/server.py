@@ -168,7 +168,9 @@ class Kapacitor(Server):
             except UnreachableError:
                 raise
             except ServerError as again:
-                raise ServerError(f"{error}; the script before does not start: {again}") from None
+                raise ServerError(
+                    f"{error}; the previous script does not start either: {again}"
+                ) from None
             raise
 
     def _restart(self, task: Task, script: str) -> None:

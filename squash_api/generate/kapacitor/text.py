@@ -22,7 +22,7 @@ def string(text: str) -> str:
     if not text.endswith("\\"):
         return "'" + text.replace("'", r"\'") + "'"
     if "'''" in text:
-        raise SettingsError(f"no string of TICKscript: {text}")
+        raise SettingsError(f"cannot be written as a string in TICKscript: {text}")
     return f"'''{text}'''"
 
 

@@ -155,7 +155,7 @@ def _parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str,
     if isinstance(comparison, str) and comparison in OPERATORS:
         parts["operator"] = comparison
     elif "operator" in threshold:
-        message = f"{comparison!r} is no operator: write one of {' '.join(OPERATORS)}"
+        message = f"{comparison!r} is not an operator: write one of {' '.join(OPERATORS)}"
         faults.append(Fault(("threshold", "operator"), message))
     unit = _parse_unit(threshold["unit"], faults) if "unit" in threshold else None
     if unit is not None:
@@ -176,7 +176,7 @@ def _parse_unit(value: Any, faults: list[Fault]) -> str | None:
         return None
     unit = parse_unit(value, loc, faults)
     if unit is not None and unit.startswith(_LOGARITHMIC):
-        message = f"'{unit}': lsst.verify holds no threshold in such a unit; write a linear one"
+        message = f"'{unit}': lsst.verify cannot compare in this unit: write a linear one"
         faults.append(Fault(loc, message))
         return None
     return unit
@@ -185,5 +185,5 @@ def _parse_unit(value: Any, faults: list[Fault]) -> str | None:
 def _finite(value: Any, unit: str) -> float:
     number = quantity_value(value, unit)
     if not isfinite(number):
-        raise UnitError(f"{value!r} is not finite: no alert could compare with it")
+        raise UnitError(f"{value!r} is not finite: write a finite number")
     return number

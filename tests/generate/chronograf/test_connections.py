@@ -2,7 +2,7 @@ import json
 import re
 from typing import Any
 
-from squash_api.generate.chronograf.connections import connection_files
+from squash_api.generate.chronograf.connections import connection_files, json_text, resource_text
 
 PLACE = {"database": "squash", "retention_policy": "autogen"}
 
@@ -52,3 +52,15 @@ def test_no_other_text_is_a_template() -> None:
     files = connection_files(database="{{.A}}", retention_policy="{{.B}}", influxdb_url="{{.C}}")
     assert files["squash.src"].count("{{`{{`}}.") == 3
     assert not re.search(r"\{\{\.", "".join(files.values()))
+
+
+def test_json_is_sorted_and_ends_in_a_line_break() -> None:
+    assert json_text({"b": 1, "a": "ü"}) == '{\n  "a": "ü",\n  "b": 1\n}\n'
+
+
+def test_what_a_template_begins_with_is_printed_by_one() -> None:
+    assert resource_text({"a": "{{.X}} {{{"}) == '{\n  "a": "{{`{{`}}.X}} {{`{{`}}{"\n}\n'
+
+
+def test_the_escaped_text_is_json_still() -> None:
+    assert json.loads(resource_text({"a": "{{"})) == {"a": "{{`{{`}}"}

@@ -15,8 +15,7 @@ from squash_api.schema import watch as watch_names
 from squash_api.schema.names import CONTRACT_FIELDS, META_PREFIX
 from tests.support.chronograf import queries_of
 from tests.support.dashboards import SCHEMA, dashboards
-from tests.support.metrics_packages import METRICS, write_metrics_package
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import METRICS, ROOT, shared, write_metrics_package
 
 PLACE = {"database": "squash", "retention_policy": "autogen"}
 CELL_TYPES = {"line", "single-stat", "table", "note"}

@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from squash_api.generate.chronograf import package as package_dashboard
-from squash_api.generate.chronograf.package import MAX_GROUPS, MAX_LINES
+from squash_api.generate.chronograf.package import (
+    EVERYTHING,
+    MAX_GROUPS,
+    MAX_LINES,
+    SHOWN,
+    template_variables,
+)
+from squash_api.generate.chronograf.queries import Place
 from squash_api.index.code_changes import PackageChange
 from squash_api.influx.client import InfluxClient
+from squash_api.schema.names import VALUE_TAGS, Schema
 from squash_api.settings import InfluxTarget
 from tests.support.chronograf import queries_of, rendered
 from tests.support.dashboards import dashboards, job_lines
@@ -264,3 +272,40 @@ def test_beyond_the_most_metrics_the_note_counts_those_left_out(
 def test_the_note_sets_the_range_of_the_page_it_is_on(tmp_path: Path) -> None:
     note = dashboards(tmp_path)["validate"]["cells"][0]["note"]
     assert "[30 days](?lower=now()%20-%2030d)" in note
+
+
+VARIABLES = template_variables(Place("squash", "autogen", "validate_drp"))
+
+
+def test_the_tags_are_tags_of_the_points() -> None:
+    assert set(VALUE_TAGS) <= set(Schema().tags)
+
+
+def test_there_is_a_list_of_the_values_of_each_tag() -> None:
+    lists = [item for item in VARIABLES if item["type"] == "tagValues"]
+    assert [(item["tempVar"], item["query"]["tagKey"]) for item in lists] == [
+        (f":{tag}:", tag) for tag in VALUE_TAGS
+    ]
+
+
+def test_the_lists_are_those_of_the_package() -> None:
+    queries = [item["query"] for item in VARIABLES if item["type"] == "tagValues"]
+    assert {(query["db"], query["measurement"]) for query in queries} == {
+        ("squash", "validate_drp")
+    }
+
+
+def test_everything_is_shown_at_first() -> None:
+    (show,) = (item for item in VARIABLES if item["tempVar"] == SHOWN)
+    assert [item["key"] for item in show["values"] if item["selected"]] == [EVERYTHING]
+
+
+def test_every_set_of_tags_can_be_chosen() -> None:
+    (show,) = (item for item in VARIABLES if item["tempVar"] == SHOWN)
+    choices = {item["key"]: item["value"] for item in show["values"]}
+    assert len(choices) == 2 ** len(VALUE_TAGS)
+    assert choices["only dataset + filter"] == '"dataset" = :dataset: AND "filter" = :filter:'
+
+
+def test_no_two_variables_share_a_name() -> None:
+    assert len({item["tempVar"] for item in VARIABLES}) == len(VARIABLES)

@@ -14,8 +14,7 @@ from squash_api.generate.kapacitor.hand_changes import (
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from squash_api.schema.names import Schema
 from tests.support.limits import specification
-from tests.support.metrics_packages import write_metrics_package
-from tests.support.yaml_packages import ROOT, shared
+from tests.support.metrics_packages import ROOT, shared, write_metrics_package
 
 UNITS = """
 name: AM1.near

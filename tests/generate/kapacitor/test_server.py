@@ -77,7 +77,9 @@ def test_a_task_whose_new_script_fails_runs_with_the_old_one(
 
 def test_where_the_old_script_fails_too_both_are_told(kapacitor: Kapacitor) -> None:
     kapacitor.put(Task("demo.AM1", GOOD), None)
-    with pytest.raises(ServerError, match=r"frm.*the script before does not start: .*unexpected"):
+    with pytest.raises(
+        ServerError, match=r"frm.*the previous script does not start either: .*unexpected"
+    ):
         kapacitor.put(Task("demo.AM1", REFUSED), Task("demo.AM1", NOT_STARTING))
 
 

@@ -55,7 +55,7 @@ def test_only_a_single_quote_is_escaped_in_a_string(text: str, written: str) -> 
 
 
 def test_a_string_that_cannot_be_written_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no string"):
+    with pytest.raises(SettingsError, match="cannot be written as a string"):
         string("'''\\")
 
 
