@@ -384,7 +384,9 @@ def test_every_json_block_is_json() -> None:
 def _walked() -> tuple[Job, Assessment]:
     """Return the job of the data model's example, judged by the metrics of `specs/`."""
     section = _section(_read("data-model.md"), "## One job, walked to its points")
-    package = load_metrics_packages([ROOT / "specs" / "srd", ROOT / "specs" / "camera"])
+    package = load_metrics_packages(
+        [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"]
+    )
     known = {
         name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
     }

@@ -15,7 +15,7 @@ from tests.support.metrics_packages import ROOT, SPECS, shared, write_metrics_pa
 TASK = "kapacitor/tasks/validate.AM1.tick"
 HANDLER = "kapacitor/handlers/metrics-default-slack.yaml"
 DASHBOARD = "chronograf/validate.dashboard"
-PACKAGES = find_packages(ROOT / "specs")
+PACKAGES = [*find_packages(ROOT / "specs"), *find_packages(ROOT / "examples" / "specs")]
 
 
 def generate(*arguments: str | Path) -> Result:

@@ -305,6 +305,6 @@ def test_the_line_of_a_key_is_the_one_with_the_last_word(
 
 
 def test_resolved_specifications_are_those_of_the_packages() -> None:
-    directories = [ROOT / "specs" / "srd", ROOT / "specs" / "camera"]
+    directories = [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"]
     resolved = {name: item.specification for name, item in resolve_packages(directories).items()}
     assert resolved == load_metrics_packages(directories).specifications
