@@ -1,11 +1,11 @@
-# The service alone. `docker-compose build` makes it; docs/deployment.md says how it is run.
+# Only the service. `docker-compose build` builds it; docs/deployment.md says how to run it.
 
 FROM python:3.11-slim-bookworm AS build
 RUN python -m venv /opt/squash
 ENV PATH=/opt/squash/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
-# The packages change seldom: a layer of their own, which a change of the code leaves alone.
+# The packages rarely change, so they have their own layer, which a change to the code keeps.
 COPY requirements/main.txt /build/requirements/main.txt
 RUN pip install --require-hashes --only-binary :all: -r /build/requirements/main.txt
 COPY pyproject.toml README.md LICENSE /build/
@@ -17,7 +17,7 @@ RUN groupadd --system --gid 10001 squash \
     && useradd --system --uid 10001 --gid squash --no-create-home --home-dir /nonexistent squash \
     && install --directory --owner squash --group squash /record
 COPY --from=build /opt/squash /opt/squash
-# A container listens on all its addresses; which of the host's lead here is docker-compose.yml's.
+# A container listens on all its addresses; docker-compose.yml decides which of the host's lead here.
 ENV PATH=/opt/squash/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     SQUASH_HOST=0.0.0.0 \

@@ -1,5 +1,5 @@
-# Every target does its own set-up: all it takes is Python 3.11 or newer, and make.
-# ARGS passes options on:  make demo ARGS=--once    make test ARGS="-k replay -x"
+# Every target sets up what it needs; you need only Python 3.11 or newer, and make.
+# ARGS passes on options:  make demo ARGS=--once    make test ARGS="-k replay -x"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test check bench openapi pictures requirements clean
@@ -7,7 +7,7 @@
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter that will do; `make PYTHON=/opt/python/bin/python3 demo` names another.
+# The first interpreter that is new enough; `make PYTHON=/opt/python/bin/python3 demo` names another.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -17,7 +17,7 @@ DEV := $(VENV)/dev.installed
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
-demo: $(MAIN)  ## Start a demonstration with history and verdicts; ARGS=--once ends it by itself
+demo: $(MAIN)  ## Start a demo with history and verdicts; ARGS=--once exits after the verdicts
 	@$(BIN)/squash demo $(ARGS)
 
 run: $(MAIN)  ## Run the service with the settings of the environment and .env
@@ -26,7 +26,7 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
-check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows all that fails
+check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows everything that fails
 	@failed=; \
 	for step in \
 		"ruff check ." \
@@ -48,10 +48,10 @@ bench: $(DEV)  ## Measure, and write docs/performance.md
 openapi: $(MAIN)  ## Write docs/openapi.json from the code
 	@$(BIN)/python -m squash_api.openapi docs/openapi.json
 
-pictures: $(DEV)  ## Make docs/images/ from the demo, with real InfluxDB, Kapacitor and Chromium
+pictures: $(DEV)  ## Make docs/images/ from the demo, with a real InfluxDB, Kapacitor and Chromium
 	@$(BIN)/python -m tests.support.pictures docs/images
 
-requirements:  ## Pin requirements/*.in anew, with hashes
+requirements:  ## Update the pinned versions of requirements/*.in, with hashes
 	@rm -rf build/lock
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
@@ -65,7 +65,7 @@ clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find squash_api tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-# pip is what `venv` installs last, so an environment that was cut off is made again.
+# `venv` installs pip last, so an environment without it is incomplete and is made again.
 $(BIN)/pip:
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Python 3.11 or newer is needed and not on PATH. Name it: make PYTHON=/path/to/python3 ..." >&2; exit 1; fi
@@ -76,7 +76,7 @@ $(BIN)/pip:
 	@echo "Making $(VENV) with $(PYTHON) (once) ..." >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 
-# The package itself is linked, not copied: what is edited is what runs.
+# The package itself is linked, not copied, so edits take effect at once.
 $(VENV)/%.installed: requirements/%.txt pyproject.toml $(BIN)/pip
 	@echo "Installing requirements/$*.txt into $(VENV) ..." >&2
 	@$(INSTALL) --require-hashes -r requirements/$*.txt

@@ -101,9 +101,10 @@ def create_app(
     )
     app.state.site = site
     app.state.counters = counters
+    app.state.menu = addresses.MENU
     for router in _ROUTERS:
         app.include_router(router)
-    app.router.routes[:0] = [PageRoute(path, page) for path, page in addresses.PAGES]
+    app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)

@@ -155,11 +155,11 @@ class Settings(BaseSettings):
         """Look up targets by name, or all; `SettingsError` if there is no such target, or none."""
         known = {target.name: target for target in self.targets}
         if not known:
-            raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured.")
+            raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured")
         unknown = [name for name in names if name not in known]
         if unknown:
             raise SettingsError(
-                f"There is no target {unknown[0]}; there are: {', '.join(sorted(known))}."
+                f"there is no target {unknown[0]}; known targets: {', '.join(sorted(known))}"
             )
         return [known[name] for name in dict.fromkeys(names or known)]
 

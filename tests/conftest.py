@@ -29,13 +29,19 @@ settings.load_profile("untimed")
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    """An open record with two users, ada (1) and bob (2)."""
+def empty_record(tmp_path: Path) -> Iterator[Record]:
+    """An open record without users."""
     record = open_record(tmp_path)
-    add_test_user(record, "ada")
-    add_test_user(record, "bob")
     yield record
     record.close()
+
+
+@pytest.fixture
+def record(empty_record: Record) -> Record:
+    """An open record with two users, ada (1) and bob (2)."""
+    add_test_user(empty_record, "ada")
+    add_test_user(empty_record, "bob")
+    return empty_record
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ from squash_api.judging.alerts import LEVELS, Alert, Expect, Mute
 from squash_api.judging.kinds.threshold import OPERATORS, THRESHOLD_KEYS
 from squash_api.metrics_packages.drafts import CONTENT_KEYS
 from squash_api.metrics_packages.loading import load_metrics_packages
+from squash_api.pages import addresses
 from squash_api.record.tables import metadata
 from squash_api.schema import names as schema
 from squash_api.settings import InfluxTarget, Settings
+from squash_api.trends.parameters import FORMATS
 from squash_api.verify.metrics import KnownMetric
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +199,20 @@ def test_every_route_of_the_api_names_its_parameters() -> None:
         not in everywhere + _section(page, f"### `{method.upper()} {path}`")
     ]
     assert not missing
+
+
+def test_the_list_of_pages_is_that_of_the_code() -> None:
+    listed = re.findall(r"`(/[^`]*)`", _read("pages.md").partition("\n## ")[0])
+    paths = [re.sub(r"\{.*?\}", "<>", page.path) for page in addresses.PAGES]
+    assert sorted(re.sub(r"<.*?>", "<>", path) for path in listed) == sorted(paths)
+
+
+def test_every_format_of_measurements_is_named() -> None:
+    section = _section(_read("http-api.md"), "### `GET /measurements`")
+    route = json.loads(_read("openapi.json"))["paths"]["/measurements"]["get"]
+    assert [name for name in FORMATS if f"`{name}`" not in section] == []
+    titles = [row.title for row in FORMATS.values()]
+    assert [title for title in titles if title not in route["description"]] == []
 
 
 def test_every_error_is_in_the_table_with_its_status() -> None:

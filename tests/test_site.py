@@ -113,7 +113,7 @@ def test_targets_are_chosen_by_name(tmp_path: Path, names: list[str], chosen: li
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no target summit; there are: base, default"):
+    with pytest.raises(SettingsError, match="no target summit; known targets: base, default"):
         two_targets(tmp_path).settings.choose_targets(["summit"])
 
 

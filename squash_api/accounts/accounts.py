@@ -187,7 +187,7 @@ class Accounts:
         return self._add(name, self._passwords.hash_now(password), role=role)
 
     def set_password(self, name: str, password: str) -> None:
-        """Give an enabled user another password, and void the user's tokens.
+        """Change the password of an enabled user, and end the user's tokens.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class Accounts:
         )
 
     def set_role(self, name: str, role: str) -> None:
-        """Give an enabled user another role, and void the user's tokens.
+        """Change the role of an enabled user, and end the user's tokens.
 
         Raises
         ------

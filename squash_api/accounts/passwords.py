@@ -43,7 +43,7 @@ class Hasher(Protocol):
         ...
 
     def verify(self, password: str, stored_hash: str) -> tuple[bool, str | None]:
-        """Tell whether the password is right, with a new hash if the stored one is outdated."""
+        """Return whether the password is right, with a new hash if the stored one is outdated."""
         ...
 
 
@@ -78,7 +78,7 @@ class Argon2Hasher:
         return str(self._context.hash(password))
 
     def verify(self, password: str, stored_hash: str) -> tuple[bool, str | None]:
-        """Tell whether the password is right, with a new hash if the stored one is outdated.
+        """Return whether the password is right, with a new hash if the stored one is outdated.
 
         No password is right for a stored text that is not an argon2 hash.
         """
@@ -194,7 +194,7 @@ class Passwords:
     async def verify(
         self, password: str, *, name: str, stored_hash: str | None
     ) -> tuple[bool, str | None]:
-        """Tell whether the password is right, with a new hash if the stored one is outdated.
+        """Return whether the password is right, with a new hash if the stored one is outdated.
 
         Without a stored hash it is wrong, after the same work.
         """

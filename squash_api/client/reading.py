@@ -32,7 +32,7 @@ def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
     names = next(rows, [])
     if names[:3] != ["time", "job", "metric"]:
         raise SquashClientError(
-            "The answer is not a table of measurements: is this a SQuaSH service?"
+            "the answer is not a table of measurements: is this a SQuaSH service?"
         )
     columns = [_column(name) for name in names]
     for row in rows:

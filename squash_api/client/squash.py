@@ -193,9 +193,9 @@ class Squash:
         self._wire.close()
 
     def log_in(self) -> None:
-        """Ask for a new token; `send` does so when it needs one."""
+        """Get a new token; `send` does so when it needs one."""
         if None in self._credentials.values():
-            raise SquashClientError("Sending needs a user and a password.")
+            raise SquashClientError("sending needs a user and a password")
         body = json.dumps(self._credentials).encode()
         answer = self._object("POST", self._endpoint("auth"), body=body)
         token = answer.get("access_token")

@@ -98,7 +98,7 @@ class Wire:
 
     @contextmanager
     def stream(self, url: str | httpx.URL) -> Iterator[Iterator[bytes]]:
-        """Ask for a file, and give it in pieces; `SquashClientError` also if it ends too early."""
+        """Download a file in chunks; `SquashClientError` also if it ends too early."""
         response = self.request("GET", url, is_streamed=True)
         try:
             if response.status_code != 200:

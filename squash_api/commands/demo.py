@@ -54,7 +54,8 @@ def demo(
     specs: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Directory of a metrics package; may be repeated. Default: all in ./specs, ./examples/specs."
+            help="Directory of a metrics package; may be repeated. "
+            "Default: all in ./specs and ./examples/specs."
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`squash export`: measurements as CSV, Parquet or JSON, from the record or from a service."""
+"""`squash export`: measurements as a file, from the record or from a service."""
 
 import sys
 import time
@@ -17,8 +17,8 @@ from squash_api.commands.results import Asked, Output, Url, asking, with_questio
 from squash_api.commands.terminal import advancing, fail, failing
 from squash_api.settings import load_settings
 from squash_api.site import Site, spare_cycle_search
-from squash_api.trends.formats import answer_chunks
-from squash_api.trends.parameters import Format
+from squash_api.trends.formats.answer import answer_chunks
+from squash_api.trends.parameters import FORMATS
 from squash_api.trends.question import read_question
 from squash_api.trends.series import Series
 
@@ -38,7 +38,8 @@ def export(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many values.")] = None,
     format_: Annotated[
-        Literal["csv", "parquet", "json"] | None,
+        # mypy knows only literals that are written out.
+        Literal[tuple(FORMATS)] | None,  # type: ignore[valid-type]
         typer.Option("--format", help="Default: from the file's extension, or csv."),
     ] = None,
     output: Output = None,
@@ -68,22 +69,19 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            fail(f"{option} {text}: write NAME=VALUE.")
+            fail(f"{option} {text}: write NAME=VALUE")
         yield name, value
 
 
-def _chosen_format(given: Format | None, output: Path | None) -> Format:
-    endings: dict[str, Format] = {".json": "json", ".parquet": "parquet"}
-    ending = "" if output is None else output.suffix.lower()
-    chosen = given or endings.get(ending, "csv")
-    if chosen == "parquet" and output is None and sys.stdout.isatty():
-        fail("Parquet cannot be shown on a screen: give --output.")
+def _chosen_format(given: str | None, output: Path | None) -> str:
+    ending = "" if output is None else output.suffix.lower().removeprefix(".")
+    chosen = given or (ending if ending in FORMATS else "csv")
+    if FORMATS[chosen].is_binary and output is None and sys.stdout.isatty():
+        fail(f"{FORMATS[chosen].title} cannot be shown on a screen: give --output")
     return chosen
 
 
-def _of_record(
-    asked: Asked, chosen: Format, limit: int | None, *, has_bar: bool
-) -> Generator[bytes]:
+def _of_record(asked: Asked, chosen: str, limit: int | None, *, has_bar: bool) -> Generator[bytes]:
     spare_cycle_search()
     with (
         failing(code=1, code_of_input=2),
@@ -98,7 +96,7 @@ def _of_record(
 
 
 def _of_service(
-    url: str, asked: Asked, chosen: Format, limit: int | None, *, has_bar: bool
+    url: str, asked: Asked, chosen: str, limit: int | None, *, has_bar: bool
 ) -> Generator[bytes]:
     with asking(url, "measurements", code=1) as (wire, address):
         query: list[Any] = [*asked, ("format", chosen)]

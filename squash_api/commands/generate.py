@@ -12,8 +12,11 @@ from squash_api.commands.specs import load_sound
 from squash_api.commands.terminal import fail, failing, options_as
 from squash_api.generate.files import FilesError, file_problems, find_drift, make_files, write_files
 from squash_api.generate.outputs import OUTPUTS
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, find_packages
 from squash_api.schema.names import Schema
+
+_FOLDERS = " and ".join(f"{output.name}/" for output in OUTPUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ with_inputs = options_as(
                 help="Directory of a metrics package; may be repeated. Default: all in ./specs."
             ),
         ],
-        "output": Annotated[Path, typer.Option(help="Where kapacitor/ and chronograf/ are.")],
+        "output": Annotated[Path, typer.Option(help=f"Where {_FOLDERS} are.")],
         "database": Annotated[str, typer.Option(help="InfluxDB's database.")],
         "retention_policy": Annotated[str, typer.Option(help="Its retention policy.")],
         "tag": Annotated[
@@ -107,11 +110,11 @@ def generate(
         _export(inputs, export)
     count = sum(map(len, (drift.changed, drift.missing, drift.orphaned)))
     if not check:
-        typer.echo(f"{len(files)} files, {count} written or removed")
+        typer.echo(f"{counted(len(files), 'file')}, {count} written or removed")
     elif drift:
         fail(f"{count} of {len(files)} files differ: run squash generate", code=1)
     else:
-        typer.echo(f"{len(files)} files, all as generated")
+        typer.echo(f"{counted(len(files), 'file')}, all as generated")
 
 
 def _export(inputs: Inputs, directory: Path) -> None:

@@ -15,8 +15,9 @@ from squash_api.generate.comparison import push as push_all
 from squash_api.generate.files import FilesError, task_of
 from squash_api.generate.kapacitor.hand_changes import HandChange, hand_changes, metric_alone
 from squash_api.generate.kapacitor.server import Task
-from squash_api.generate.outputs import OUTPUTS
+from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
 from squash_api.metrics_packages.resolution import Resolved
 from squash_api.settings import load_settings
@@ -36,7 +37,7 @@ _with_servers = options_as(
             str | None,
             typer.Option(f"--{output.name}", help=f"Instead of {_variable(output.setting)}."),
         ]
-        for output in OUTPUTS
+        for output in SERVED
     },
 )
 
@@ -110,7 +111,7 @@ def push(
 
 def _compare(inputs: Inputs, servers: Servers) -> Comparison:
     live = [thing for server in servers.values() for thing in server.things()]
-    kinds = [kind for item in OUTPUTS if item.name in servers for kind in item.kinds]
+    kinds = [kind for item in SERVED if item.name in servers for kind in item.kinds]
     try:
         return compare(inputs.make(), inputs.output, live, kinds)
     except FilesError as error:
@@ -122,16 +123,16 @@ def _connected(urls: Mapping[str, str | None]) -> Iterator[Servers]:
     """Connect to the servers that have a URL; a failure ends the command."""
     if not all(urls.values()):
         settings = load_settings()
-        urls = {item.name: urls[item.name] or getattr(settings, item.setting) for item in OUTPUTS}
+        urls = {item.name: urls[item.name] or getattr(settings, item.setting) for item in SERVED}
     if not any(urls.values()):
-        options = " or ".join(f"--{item.name}" for item in OUTPUTS)
-        variables = " or ".join(_variable(item.setting) for item in OUTPUTS)
+        options = " or ".join(f"--{item.name}" for item in SERVED)
+        variables = " or ".join(_variable(item.setting) for item in SERVED)
         fail(f"which servers? Give {options}, or set {variables}")
     with ExitStack() as opened:
         try:
             yield {
                 item.name: opened.enter_context(server_of(item)(url))
-                for item in OUTPUTS
+                for item in SERVED
                 if (url := urls[item.name])
             }
         except ServerError as error:
@@ -171,7 +172,7 @@ def _adoption(change: HandChange, resolved: Resolved) -> dict[str, Any]:
 
 def _print_differences(comparison: Comparison) -> None:
     if not comparison.differences:
-        typer.echo(f"{len(comparison.generated)} objects, all the same")
+        typer.echo(f"{counted(len(comparison.generated), 'object')}, all the same")
         return
     print_table(
         ("kind", "name", "file", "server", "remark"),
@@ -180,7 +181,7 @@ def _print_differences(comparison: Comparison) -> None:
             for item in comparison.differences
         ],
     )
-    typer.echo(f"{len(comparison.differences)} differences")
+    typer.echo(counted(len(comparison.differences), "difference"))
 
 
 def _print_adoption(change: HandChange, adoption: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
 from squash_api.influx.client import InfluxError
 from squash_api.ingest.document import parse_time_ns
+from squash_api.judging.wording import counted
 from squash_api.record.deliveries import backlogs
 from squash_api.settings import InfluxTarget, load_settings
 from squash_api.site import Site, spare_cycle_search
@@ -50,9 +51,11 @@ def replay(
     settings = load_settings()
     targets = settings.choose_targets(target or [])
     if into_empty and (job or since or until or target):
-        raise SettingsError("--into-empty refills every target with every job: give nothing else.")
+        raise SettingsError(
+            "--into-empty refills every target with every job: do not give other options"
+        )
     if job and (since or until):
-        raise SettingsError("Give either --job, or --since and --until.")
+        raise SettingsError("give either --job, or --since and --until")
     selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until))
     with Site(settings) as site:
         try:
@@ -70,8 +73,8 @@ def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | Non
         return
     site.check_tags()
     count = request_replay(site.record, selection, targets=targets, now_ns=time.time_ns())
-    noun = "job" if count == 1 else "jobs"
-    typer.echo(f"{count} {noun} to send to {', '.join(item.name for item in targets)}")
+    names = ", ".join(item.name for item in targets)
+    typer.echo(f"{counted(count, 'job')} to send to {names}")
 
 
 def _time_ns(text: str | None) -> int | None:
@@ -79,7 +82,9 @@ def _time_ns(text: str | None) -> int | None:
         return None
     time_ns = parse_time_ns(text)
     if time_ns is None:
-        raise SettingsError(f"'{text}' is not an ISO 8601 date, for instance 2026-11-22T12:00:00Z.")
+        raise SettingsError(
+            f"'{text}' is not an ISO 8601 date: write one like 2026-11-22T12:00:00Z"
+        )
     return time_ns
 
 

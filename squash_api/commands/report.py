@@ -70,7 +70,7 @@ def _format_of(output: Path | None) -> Format:
         return "md"
     found = _ENDINGS.get(output.suffix.lower())
     if found is None:
-        fail(f"{output}: end the name in .html, .json, .md or .xml, or give --format.")
+        fail(f"{output}: end the name in .html, .json, .md or .xml, or give --format")
     return found
 
 

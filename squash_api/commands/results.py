@@ -28,7 +28,7 @@ _RETRIES = 5
 
 
 def with_question(place: Place) -> Callable[[Command], Command]:
-    """Give a command the options of a place, before its own; it gets them as `asked`."""
+    """Add the options of a place before a command's own; the command gets them as `asked`."""
     rows = [PARAMETERS[name] for name in OPTIONS[place]]
     return options_as(
         "asked",

@@ -9,6 +9,7 @@ import typer
 
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.doubts import find_doubts
 from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
 from squash_api.schema.names import Schema
@@ -46,10 +47,14 @@ def check(
         _print_problems(package)
         for warning in warnings:
             typer.echo(f"{warning.source}: warning: {warning.message}")
-        metrics, specifications = len(package.metrics), len(package.specifications)
-        counts = f"{metrics} metrics, {specifications} specifications"
-        more = f", {len(warnings)} warnings" if warnings else ""
-        typer.echo(f"{counts}, {len(package.problems)} problems{more}")
+        counts = [
+            counted(len(package.metrics), "metric"),
+            counted(len(package.specifications), "specification"),
+            counted(len(package.problems), "problem"),
+        ]
+        if warnings:
+            counts.append(counted(len(warnings), "warning"))
+        typer.echo(", ".join(counts))
     raise typer.Exit(1 if package.problems or (strict and warnings) else 0)
 
 
@@ -73,7 +78,7 @@ def list_specifications(directories: _Directories, *, as_json: AsJson = False) -
             ],
         )
     if package.problems:
-        fail(f"{len(package.problems)} problems: run squash specs check", code=1)
+        fail(f"{counted(len(package.problems), 'problem')}: run squash specs check", code=1)
 
 
 def show(
@@ -138,8 +143,8 @@ def load_sound(
         fail("\n  ".join([refusal, *map(str, package.problems)]))
     if package.problems:
         _print_problems(package)
-        count = len(package.problems)
-        fail(f"the specifications have {count} problems: fix these first", code=1)
+        problems = counted(len(package.problems), "problem")
+        fail(f"the specifications have {problems}: fix these first", code=1)
     return package
 
 

@@ -8,6 +8,7 @@ import typer
 from squash_api.commands.terminal import fail, failing
 from squash_api.definitions.in_force import Snapshot
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.export import metrics_package_to_files
 from squash_api.settings import load_settings
 from squash_api.site import Site
@@ -52,7 +53,8 @@ def export(
             typer.echo(target)
     except OSError as error:
         fail(str(error))
-    typer.echo(f"{len(metrics)} metrics, {len(specifications)} specifications")
+    numbers = (counted(len(metrics), "metric"), counted(len(specifications), "specification"))
+    typer.echo(", ".join(numbers))
 
 
 def _pick(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from squash_api.commands.terminal import AsYes, confirm, fail, failing
+from squash_api.judging.wording import counted
 from squash_api.settings import load_settings
 from squash_api.site import Site
 
@@ -36,6 +37,8 @@ def withdraw(
             typer.echo("Nothing to withdraw: SQUASH_SPECS has all that came from YAML.")
             return
         listed = ", ".join(f"{count} of {package}" for package, count in chosen.items())
-        confirm(f"Withdraw {sum(chosen.values())} definitions ({listed})?", is_agreed=yes)
+        confirm(
+            f"Withdraw {counted(sum(chosen.values()), 'definition')} ({listed})?", is_agreed=yes
+        )
         site.definitions.withdraw([item for item in found if item[1].partition(".")[0] in chosen])
     typer.echo(f"Withdrawn: {listed}.")

@@ -36,7 +36,7 @@ def options_as(
     defaults: Mapping[str, Any] | None = None,
     gather: Callable[[dict[str, Any]], Any] = dict,
 ) -> Callable[[Command], Command]:
-    """Give a command options from a table, before its own; it gets them all in one argument.
+    """Add options from a table before a command's own; the command gets them in one argument.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class Proposal:
         return self.content.name
 
     def is_in(self, row: DefinitionRow) -> bool:
-        """Tell whether the record has the same definition."""
+        """Return whether the record has the same definition."""
         return self.text == _text(row.document)
 
     @property
@@ -107,7 +107,7 @@ def invalid_proposals(details: Sequence[Detail]) -> InvalidInputError:
     first = details[0]
     place = ".".join(map(str, first.loc[1:]))
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return InvalidInputError(f"Nothing was stored: {place}: {first.msg}{more}", detail=details)
+    return InvalidInputError(f"Nothing was stored: {place}: {first.msg}{more}.", detail=details)
 
 
 def _text(document: Any) -> str:

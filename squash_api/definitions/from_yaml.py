@@ -15,6 +15,7 @@ from squash_api.definitions.changes import Proposal, incompatible_units, misfits
 from squash_api.definitions.in_force import Defined
 from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.record.definitions import DefinitionRow, Kind, current
 from squash_api.record.record import Connection, Record
@@ -140,7 +141,8 @@ def _head(text: str, separator: str) -> str:
 def _refusal(directories: Sequence[Path], lost: Sequence[str], count: int) -> str:
     has = f"names only {', '.join(map(str, directories))}" if directories else "is empty"
     return (
-        f"SQUASH_SPECS {has}, so this start would withdraw {count} definitions, among them all of "
+        f"SQUASH_SPECS {has}, so this start would withdraw "
+        f"{counted(count, 'definition')}, among them all of "
         f"{', '.join(lost)}. Name their directories there, for instance in .env. If they are to "
         "go, run squash specs withdraw, or squash serve --yes."
     )

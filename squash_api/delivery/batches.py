@@ -133,7 +133,7 @@ class ReadAhead:
         self._ahead: Future[NewBatch | None] | None = None
 
     def is_ahead(self) -> bool:
-        """Tell whether a batch that nobody has taken has been made, or is being made.
+        """Return whether a batch that nobody has taken has been made, or is being made.
 
         It has the state of when it was made: later changes must reach the target after it, or it
         must be forgotten.

@@ -116,7 +116,7 @@ class Outlet(Loop):
         return wait
 
     def is_delivering(self) -> bool:
-        """Tell whether this outlet holds the lease, and its last round was successful."""
+        """Return whether this outlet holds the lease, and its last round was successful."""
         return self.is_well and not self.is_stopping() and self._lease.is_held()
 
     def failed(self, error: Exception) -> Wait:
@@ -171,7 +171,7 @@ class Lease:
             _log.warning("lease not released; it will expire", target=self._target)
 
     def is_held(self) -> bool:
-        """Tell whether this outlet holds the lease; it takes the lease if it is free."""
+        """Return whether this outlet holds the lease; it takes the lease if it is free."""
         now_ns = time.time_ns()
         # By the clock: a process that was suspended may have lost the lease without noticing.
         if now_ns < self._until_ns:

@@ -94,7 +94,7 @@ class Loop(ABC):
         return self._back_off.wait()
 
     def was_woken(self) -> bool:
-        """Tell whether it has been woken since the last wait or the last call."""
+        """Return whether it has been woken since the last wait or the last call."""
         is_woken = self._woken.is_set()
         self._woken.clear()
         return is_woken
@@ -109,7 +109,7 @@ class Loop(ABC):
         self._woken.set()
 
     def is_stopping(self) -> bool:
-        """Tell whether `stop` has been called."""
+        """Return whether `stop` has been called."""
         return self._stopped.is_set()
 
     def close(self) -> None:  # noqa: B027  most have nothing to close

@@ -66,8 +66,8 @@ def begin_refill(record: Record, *, targets: Sequence[InfluxTarget], schema: Sch
         with InfluxClient(target) as client:
             if not client.is_empty():
                 raise SettingsError(
-                    f"The database {target.database} of target {target.name} is not empty. "
-                    "Drop it first, or use another."
+                    f"the database {target.database} of target {target.name} is not empty: "
+                    "drop it first, or use another"
                 )
 
     def work(connection: Connection) -> None:

@@ -67,7 +67,7 @@ def given_influx(variables: Mapping[str, str]) -> Influx | None:
 
 
 def find_influxd(path: str | None = None) -> tuple[str | None, str]:
-    """Look for an influxd of InfluxDB 1.x, on PATH or on the search path given.
+    """Find an influxd of InfluxDB 1.x, on PATH or on the given search path.
 
     Gives the program and its version, or None and the reason why there is none.
     """

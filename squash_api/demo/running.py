@@ -90,7 +90,7 @@ def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
 def service_variables(
     variables: Mapping[str, str], *, directory: Path, specs: Sequence[Path], port: int
 ) -> dict[str, str]:
-    """Replace all settings of SQuaSH in an environment by those of the demo, with a new secret."""
+    """Replace all settings of SQuaSH in an environment with the demo's, and a new secret."""
     kept = {
         name: text for name, text in variables.items() if not name.upper().startswith("SQUASH_")
     }

@@ -13,7 +13,7 @@ import yaml
 
 from squash_api.generate.files import find_drift
 from squash_api.generate.output import Output
-from squash_api.generate.outputs import OUTPUTS, file_kind_of
+from squash_api.generate.outputs import OUTPUTS, SERVED, file_kind_of
 from squash_api.generate.servers import Server, ServerError, Thing, UnreachableError
 
 State = Literal["same", "changed", "missing", "orphaned", "absent", "stopped"]
@@ -142,11 +142,11 @@ def push(comparison: Comparison, servers: Mapping[str, Server], *, prune: bool) 
     Raises
     ------
     UnreachableError
-        If a server becomes unavailable meanwhile.
+        If a server becomes unavailable.
     """
     by_kind = {
         kind: servers[output.name]
-        for output in OUTPUTS
+        for output in SERVED
         if output.name in servers
         for kind in output.kinds
     }

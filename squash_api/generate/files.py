@@ -36,7 +36,7 @@ class Drift:
     orphaned: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Tell whether there is any difference."""
+        """Return whether there is any difference."""
         return bool(self.changed or self.missing or self.orphaned)
 
 

@@ -55,7 +55,8 @@ class Render(Protocol):
 class Output:
     """Something that is generated from metrics packages.
 
-    Its server has the things in the files, and is changed kind by kind in the order of `files`.
+    Its server, if it has one, has the things in the files, and is changed kind by kind in the order
+    of `files`.
 
     Parameters
     ----------
@@ -64,7 +65,8 @@ class Output:
     render
         Makes the files, by path below the output directory.
     server
-        The module and the class of its servers, imported when needed.
+        The module and the class of its servers, imported when needed; empty if `squash live` has
+        nothing to do with it, because its program reads the files.
     export
         Makes files to import by hand, by name.
     """
@@ -72,7 +74,7 @@ class Output:
     name: str
     files: tuple[FileKind, ...]
     render: Render
-    server: str
+    server: str = ""
     export: Render | None = None
 
     @property

@@ -29,6 +29,9 @@ OUTPUTS = (
     ),
 )
 
+SERVED = tuple(output for output in OUTPUTS if output.server)
+"""The outputs whose servers are compared and changed over the network."""
+
 
 def file_kind_of(path: str) -> FileKind | None:
     """Return the kind of a file by its path below the output; None if no output makes it."""

@@ -52,7 +52,7 @@ class Thing(ABC):
 
     @abstractmethod
     def equals(self, other: Any) -> bool:
-        """Tell whether another thing does the same."""
+        """Return whether another thing does the same."""
 
     def rank(self, _ours: Any, /) -> tuple[Any, ...]:
         """Return what sorts things of one name on a server; the first is compared with ours."""

@@ -73,7 +73,7 @@ def store_derived(
 ) -> bool:
     """Store what is derived from jobs, which are in order of id; their runs are stored before.
 
-    Returns False, with nothing stored, if meanwhile somebody else has derived jobs after `after`,
+    Returns False, with nothing stored, if another thread or process has derived jobs after `after`,
     or the jobs have changed.
     """
     if derived_through(connection) != after or _have_changed(connection, jobs):
@@ -86,7 +86,7 @@ def store_derived(
 def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> bool:
     """Replace what was derived from jobs, which then no longer wait for it.
 
-    Returns False, with nothing stored, if the jobs have changed meanwhile.
+    Returns False, with nothing stored, if the jobs have changed since they were read.
     """
     if _have_changed(connection, jobs):
         return False
@@ -141,7 +141,7 @@ def jobs_to_rederive(connection: Connection, *, limit: int) -> list[int]:
 
 
 def waiting_for_rederivation(connection: Connection, job_ids: Iterable[int]) -> set[int]:
-    """Return those of these jobs whose values may be in an old unit."""
+    """Return which of these jobs may have values in an old unit."""
     if connection.execute(_FIRST_WAITING).first() is None:
         return set()
     return {row.job_id for row in rows_of(connection, _WAITING, job_ids)}
@@ -165,7 +165,7 @@ def _store(connection: Connection, jobs: Sequence[Derived]) -> None:
 
 
 def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
-    """Tell whether meanwhile a job was deleted or added to, or a metric has another unit."""
+    """Return whether a job was deleted or added to, or the unit of a metric has changed."""
     ids = [item.job_id for item in jobs]
     kept = select(func.count()).where(job.c.id.in_(ids), job.c.deleted_ns.is_(None))
     if connection.execute(kept).scalar_one() != len(ids):

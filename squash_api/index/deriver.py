@@ -70,7 +70,7 @@ class Deriver:
     def store_runs(self, runs: Sequence[Run], *, after: int, through: int) -> None:
         """Store the runs, made by `run_of`, of all jobs after one up to another.
 
-        Runs that somebody else has stored meanwhile are left out.
+        Runs that another thread or process has stored are left out.
         """
         with self._runs_lock:
             with self._record.read() as connection:

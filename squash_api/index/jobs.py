@@ -31,7 +31,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
     NotFoundError
         If there is no such job.
     ForbiddenError
-        If it is somebody else's and the account is not an admin's.
+        If the job is another user's and the account is not an admin's.
     """
 
     def work(connection: Connection) -> None:
@@ -72,7 +72,7 @@ def post_measurement(
     NotFoundError
         If there is no such job.
     ForbiddenError
-        If it is somebody else's and the account is not an admin's.
+        If the job is another user's and the account is not an admin's.
     InvalidInputError
         If the value cannot be used, for instance because its unit does not convert.
     """

@@ -169,7 +169,7 @@ class LatestValues:
             followed.series |= self._keep_newest()
 
     def _take_again(self, view: View, old: Mapping[int, ChangedJob], followed: Followed) -> None:
-        """Look again at jobs that have changed, and for the newest values that they had."""
+        """Read changed jobs again, and find the newest values of the series they were in."""
         times = {item.time_ns for item in old.values()}
         lost = self._series_where(lambda time_ns, job_id: time_ns in times or job_id in old)
         for metric_id, tag_set_id in lost:
@@ -204,7 +204,7 @@ class LatestValues:
         return self._drop_where(lambda time_ns, _: time_ns < oldest)
 
     def _series_where(self, suits: Callable[[int, int], bool]) -> list[Series]:
-        """List the series of which the time and the job suit."""
+        """List the series whose time and job match."""
         return [
             (metric_id, tag_set_id)
             for metric_id, sets in self._found.items()

@@ -51,7 +51,7 @@ class Reader:
 
     @contextmanager
     def view(self) -> Iterator["View"]:
-        """Give a view of the record as it is.
+        """Open a view of the record as it is now.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Reader:
         Raises
         ------
         RecordUnavailableError
-            If metrics go on changing meanwhile, or the record cannot be read.
+            If metrics keep changing, or the record cannot be read.
         """
         for _ in range(_MOST_ATTEMPTS):
             try:

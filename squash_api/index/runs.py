@@ -179,7 +179,7 @@ def runs_through(connection: Connection) -> int:
 def store_runs(connection: Connection, runs: Sequence[Run], *, after: int, through: int) -> bool:
     """Store the runs of jobs, which are in order of id.
 
-    Returns False, with nothing stored, if somebody else has stored runs after `after` meanwhile.
+    Returns False, with nothing stored, if another thread or process has stored runs after `after`.
     """
     if runs_through(connection) != after:
         return False

@@ -173,7 +173,7 @@ class Windows:
         return {name for row in rows for name in orjson.loads(row[-1])}, through_ns
 
     def _listed(self, wanted: Wanted) -> list[tuple[int, int]] | None:
-        """Return time and id of the wanted jobs and of those of wanted runs, in order of time.
+        """Return time and id of the wanted jobs and of the jobs of wanted runs, in order of time.
 
         Returns None if neither jobs nor runs are named.
         """

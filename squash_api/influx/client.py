@@ -270,7 +270,7 @@ class InfluxClient:
         return str(version)
 
     def is_empty(self) -> bool:
-        """Tell whether the database has no jobs, or does not exist.
+        """Return whether the database has no jobs, or does not exist.
 
         The service's own points do not count: they are written every minute.
         """

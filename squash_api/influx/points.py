@@ -131,7 +131,7 @@ class _Part:
     places: list[int] = field(default_factory=list)
 
     def assigned(self, numbers: Sequence[str]) -> Iterable[str]:
-        """Assign those of a job's numbers that belong here to their keys."""
+        """Assign the job's numbers that belong here to their keys."""
         if len(self.places) < len(numbers):
             numbers = [numbers[place] for place in self.places]
         return map(add, self.keys, numbers)
@@ -212,7 +212,7 @@ def standing_line(
     squash_url: str | None = None,
     time_ns: int,
 ) -> str:
-    """Make the point that says how a metric stands for one combination of tags.
+    """Make the point with the standing of a metric for one combination of tags.
 
     Parameters
     ----------

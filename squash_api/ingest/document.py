@@ -116,13 +116,13 @@ class Job:
         if date is None:
             date = self.meta.get("date")
         if date is None:
-            return received_ns, "no env.date: the time of receipt was taken"
+            return received_ns, "no env.date: the time of receipt is used"
         time_ns = parse_time_ns(date) if isinstance(date, str) else None
         if time_ns is None:
-            return received_ns, "env.date is not an ISO 8601 date: the time of receipt was taken"
+            return received_ns, "env.date is not an ISO 8601 date: the time of receipt is used"
         if not 0 <= time_ns <= received_ns + _DAY_NS:
             return received_ns, (
-                "env.date is before 1970 or more than a day ahead: the time of receipt was taken"
+                "env.date is before 1970 or more than a day ahead: the time of receipt is used"
             )
         return time_ns, None
 

@@ -128,7 +128,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The level if the limit is broken, else the status."""
+        """The level if the limit is broken, otherwise the status."""
         return self.level if self.status == "failed" else self.status
 
     @property

@@ -20,7 +20,9 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
     if not value and not isinstance(value, bytes):
         return {}
     if not isinstance(value, dict):
-        faults.append(Fault(("metadata_query",), "a metadata query is a mapping of key to value"))
+        faults.append(
+            Fault(("metadata_query",), "metadata_query must be a mapping of keys to values")
+        )
         return {}
     terms: dict[str, Any] = {}
     for key, wanted in value.items():
@@ -32,7 +34,7 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
         reason = schema.term_problem(loc[1], plain)
         is_of_key = schema.term_problem(loc[1], "https://any.text") is not None
         if reason is not None and (problem is None or is_of_key):
-            problem = f"no job can match it: {reason}; take the term away"
+            problem = f"no job can match it: {reason}; delete the term"
         if problem is not None:
             faults.append(Fault(loc, f"'{loc[1]}: {_written(wanted)}': {problem}"[:300]))
     return terms
@@ -51,7 +53,7 @@ def query_terms(query: Mapping[str, Any], schema: Schema) -> tuple[Term, ...] | 
 
 
 def applies(terms: Iterable[Term], context: Context) -> bool:
-    """Tell whether a job's metadata has every term."""
+    """Return whether a job's metadata has every term."""
     return all(map(context.satisfies, terms))
 
 

@@ -47,7 +47,7 @@ class Specification:
 
     @property
     def level(self) -> Level:
-        """How bad it is to break it: the level in `alert`, else the worst that a tag stands for."""
+        """How bad it is to break it: the level in `alert`, otherwise the worst level of a tag."""
         if self.alert is not None and self.alert.level is not None:
             return self.alert.level
         levels = [_LEVEL_OF_TAG[tag] for tag in self.tags if tag in _LEVEL_OF_TAG]

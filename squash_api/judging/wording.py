@@ -35,3 +35,9 @@ def plain_number(number: float) -> str:
     """Return a number as people write it: exact, without exponent or trailing zeros."""
     text = exact_number(number).rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, such as `2 metrics`; `series` is its own plural."""
+    plural = noun if number == 1 or noun == "series" else f"{noun}s"
+    return f"{number} {plural}"

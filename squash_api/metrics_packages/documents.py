@@ -39,7 +39,7 @@ class Document:
     _pairs: _Pairs | None = None
 
     def has(self, path: tuple[Any, ...]) -> bool:
-        """Tell whether this document contains the path of keys."""
+        """Return whether this document contains the path of keys."""
         return self._find(path)[1] == len(path)
 
     def source(self, *path: Any) -> Source:

@@ -149,7 +149,7 @@ def read_draft(document: Document, *, package: str, path: str, report: Report) -
 
 
 def name_with_metric(draft: Draft, metric: str, report: Report) -> bool:
-    """Complete a specification's name with the metric of a base; tell whether that worked."""
+    """Complete a specification's name with the metric of a base; return whether that worked."""
     document = draft.document
     try:
         own, last = split_specification(

@@ -179,7 +179,7 @@ class _Loading:
             self.metrics[name] = metric
 
     def _check_keys(self, document: Document, key: str, definition: dict[Any, Any]) -> bool:
-        """Report keys that lsst.verify misses or refuses in a metric; tell if there are none."""
+        """Report missing and unknown keys of a metric; return whether there are none."""
         before = len(self.problems)
         for missing in ("description", "unit"):
             if definition.get(missing) is None:

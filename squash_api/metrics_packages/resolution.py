@@ -35,7 +35,7 @@ class Resolved:
         return _locate(self.draft, self.layers, loc)
 
     def says(self, *loc: str | int) -> bool:
-        """Tell whether the document itself has a key."""
+        """Return whether the document itself has a key."""
         return self.draft.document.has(loc)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Response
 
@@ -16,18 +16,28 @@ from squash_api.pages.report import report_page
 from squash_api.pages.runs import run_page, runs_page
 from squash_api.pages.specs import specs_page
 
-Page = Callable[..., Any] | Callable[..., Awaitable[Any]]
 
-PAGES: tuple[tuple[str, Page], ...] = (
-    ("/", front_page),
-    ("/specs", specs_page),
-    ("/job/{job_id}", job_page),
-    ("/runs", runs_page),
-    ("/runs/{pipeline:path}/{run_id:path}", run_page),
-    ("/metric/{name:path}", metric_page),
-    ("/report", report_page),
+class Page(NamedTuple):
+    """A path below the public root, what makes the page, and its label if the menu has it."""
+
+    path: str
+    make: Callable[..., Any] | Callable[..., Awaitable[Any]]
+    label: str = ""
+
+
+PAGES = (
+    Page("/", front_page, "Metrics"),
+    Page("/runs", runs_page, "Runs"),
+    Page("/runs/{pipeline:path}/{run_id:path}", run_page),
+    Page("/specs", specs_page, "Specifications"),
+    Page("/report", report_page, "Report"),
+    Page("/job/{job_id}", job_page),
+    Page("/metric/{name:path}", metric_page),
 )
-"""Paths below the public root, and the functions that make the pages."""
+"""All pages; the menu has them in this order."""
+
+MENU = (*((page.path, page.label) for page in PAGES if page.label), ("/docs", "API"))
+"""The paths and labels of the menu on every page."""
 
 router = APIRouter(include_in_schema=False)
 

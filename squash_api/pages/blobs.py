@@ -126,7 +126,7 @@ class BlobData:
 
 
 def read_blob(index: int, blob: Mapping[str, Any]) -> BlobData:
-    """Read a blob, whatever it holds."""
+    """Read a blob with any content."""
     identifier, data = blob.get("identifier"), blob.get("data")
     singles: list[Single] = []
     arrays: list[Numbers] = []

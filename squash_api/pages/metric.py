@@ -258,7 +258,7 @@ def picture_of(trend: Trend, *, name: str, unit: str | None, x: str, x_unit: str
 
 
 def note_of(trend: Trend, picture: Picture, *, x: str) -> str:
-    """Say how many values a plot shows, and what it leaves out."""
+    """Describe how many values a plot shows, and what it leaves out."""
     drawn = sum(len(line.points) for line in picture.lines)
     if not trend.count:
         words = ["There are no values here."]
@@ -306,7 +306,7 @@ def in_order(tags: Mapping[str, str]) -> Combination:
 
 
 def terms_text(limit: Limit) -> str:
-    """Say which jobs a limit applies to."""
+    """Describe which jobs a limit applies to."""
     return clip(", ".join(f"{term.name} {term.value}" for term in limit.terms))
 
 

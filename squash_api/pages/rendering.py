@@ -38,8 +38,8 @@ HEADERS = {
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> Response:
     """Make a page from a template of `templates/`.
 
-    In addition to `values`, a template has `root`, the path that all URLs begin with, and `static`,
-    which gives the URL of a file to load.
+    In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`, and
+    `static`, which gives the URL of a file to load.
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -47,7 +47,9 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     def static(name: str) -> str:
         return f"{root}/static/{name}?v={version('squash-api')}"
 
-    text = environment().get_template(template).render(root=root, static=static, **values)
+    menu = request.app.state.menu
+    made = environment().get_template(template)
+    text = made.render(root=root, menu=menu, static=static, **values)
     return Response(
         text, status_code=status_code, headers=HEADERS, media_type="text/html; charset=utf-8"
     )
@@ -137,7 +139,7 @@ def criterion_text(criterion: Criterion) -> str:
 
 
 def late_text(series: ExpectedSeries) -> str:
-    """Say how late a value is, and how long it has been missing."""
+    """Describe how late a value is, and how long it has been missing."""
     waited = f"the last came on {series.since}" if series.job_id else f"none since {series.since}"
     return f"{span_text(series.late_s)} late: {waited} ({series.specification.rpartition('.')[2]})"
 

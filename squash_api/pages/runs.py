@@ -80,7 +80,7 @@ def _columns(run: RunDetail) -> list[str]:
 
 
 def _counts(run: RunDetail) -> list[str]:
-    """Say how many verdicts there are of each kind, worst first."""
+    """Describe how many verdicts there are of each kind, worst first."""
     broken = zip(WORST_FIRST, reversed(run.state.failed), strict=True)
     return [
         *(f"{count} {level}" for level, count in broken if count),

@@ -94,7 +94,7 @@ def _plain(value: Any) -> str:
 
 
 def alert_texts(content: Specification) -> list[str]:
-    """Say what a specification sets for its alerts and for late values, one by one."""
+    """List what a specification sets for its alerts and for late values."""
     texts = []
     if content.muted_through is not None and content.alert and content.alert.mute:
         texts.append(f"muted through {content.muted_through}: {content.alert.mute.why}")

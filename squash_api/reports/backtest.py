@@ -42,7 +42,7 @@ class SpecificationSet:
         }
 
     def unit(self, metric: str) -> str:
-        """Look up the unit of a metric's values; empty if it has none."""
+        """Return the unit of a metric's values; empty if it has none."""
         known = self.known.get(metric)
         return (known.unit or "") if known else ""
 

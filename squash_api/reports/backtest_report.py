@@ -202,9 +202,7 @@ def _of_specifications(outcome: Backtest, *, is_all: bool) -> Section:
     gone = _packages(outcome.old) - _packages(outcome.new)
     if gone:
         names = ", ".join(sorted(gone))
-        notes.append(
-            f"Nothing is left of {names}: name the directory of it too if that is not meant."
-        )
+        notes.append(f"Nothing is left of {names}: name its directory too if that is not intended.")
     columns = ("specification", "", "limit", "runs flagged", "of runs")
     return Section("Specifications", columns, [row.cells for row in shown], notes)
 
@@ -245,7 +243,7 @@ def _of_channels(outcome: Backtest) -> Section:
         [name or _DEFAULT_CHANNEL, str(old[name]), str(new[name])]
         for name in sorted(old.keys() | new.keys())
     ]
-    notes = [] if rows else ["Neither edition would have sent a message."]
+    notes = [] if rows else ["Neither set of specifications would have sent a message."]
     return Section("Messages", ("channel", "now", "proposed"), rows, notes)
 
 

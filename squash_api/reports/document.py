@@ -240,7 +240,7 @@ MOST_WORST = 100
 
 
 def fails(report: Report, *, level: str, is_strict: bool = False) -> bool:
-    """Tell whether a report should fail a build.
+    """Return whether a report should fail a build.
 
     It should if a limit of `level` or worse is broken, or nothing was judged; if `is_strict`, also
     if something was not measured or a specification cannot judge.

@@ -145,7 +145,7 @@ def read_results(
     Returns
     -------
     Results or None
-        None if the unit of a metric has changed meanwhile, so that all must be read again.
+        None if the unit of a metric has changed, so that everything must be read again.
 
     Raises
     ------

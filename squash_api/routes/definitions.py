@@ -17,6 +17,7 @@ from squash_api.definitions.in_force import Defined
 from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.record.definitions import Kind
 from squash_api.routes.dependencies import (
     AccountDep,
@@ -374,10 +375,10 @@ def changed_list(change: Change, *, noun: str) -> dict[str, Any]:
     """Make the reply to a posted list."""
     sentences = []
     if change.stored or not change.unchanged:
-        sentences.append(f"{_count(len(change.stored), noun)} created.")
+        sentences.append(f"{counted(len(change.stored), noun)} created.")
     if change.unchanged:
-        counted = _count(change.unchanged, noun)
-        sentences.append(f"{counted} existed already, with the same definition.")
+        existing = counted(change.unchanged, noun)
+        sentences.append(f"{existing} already existed with the same definition.")
     return {
         "message": " ".join([*sentences, *_consequences(change)]),
         "stored": len(change.stored),
@@ -388,7 +389,7 @@ def changed_list(change: Change, *, noun: str) -> dict[str, Any]:
 
 def changed_one(change: Change, *, name: str, verb: str) -> dict[str, Any]:
     """Make the part of the reply to one definition that says what was done."""
-    done = f"`{name}` {verb}." if change.stored else f"`{name}` was defined like this already."
+    done = f"`{name}` {verb}." if change.stored else f"`{name}` already had this definition."
     return {
         "message": " ".join([done, *_consequences(change)]),
         "requeued_jobs": change.requeued_jobs,
@@ -398,12 +399,8 @@ def changed_one(change: Change, *, name: str, verb: str) -> dict[str, Any]:
 def _consequences(change: Change) -> list[str]:
     if not change.requeued_jobs:
         return []
-    counted = _count(change.requeued_jobs, "job")
-    return [f"Read again, and sent to InfluxDB again: {counted}.", *change.notes]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    jobs = counted(change.requeued_jobs, "job")
+    return [f"Derived again, and sent to InfluxDB again: {jobs}.", *change.notes]
 
 
 def _name_of(defined: Defined[Any]) -> str:

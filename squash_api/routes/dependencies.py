@@ -65,7 +65,7 @@ async def _page(
     ] = None,
 ) -> Page:
     if after is not None and "\0" in after:
-        raise wrong_cursor("must contain no NUL", "value_error")
+        raise wrong_cursor("must not contain NUL", "value_error")
     return Page(limit, after)
 
 
@@ -90,13 +90,13 @@ def id_cursor(page: Page) -> int:
 def wrong_cursor(must: str, kind: str) -> InvalidInputError:
     """Return the error for a cursor `after` that no `next` link has."""
     return InvalidInputError(
-        "The cursor `after` must be the one of a `next` link.",
+        "The cursor `after` must come from a `next` link.",
         detail=[Detail(("query", "after"), must, kind)],
     )
 
 
 def is_count(text: str) -> bool:
-    """Tell whether a cursor's text is a whole number that a database can compare with."""
+    """Return whether a cursor's text is a whole number that a database can compare with."""
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 

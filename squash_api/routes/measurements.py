@@ -27,8 +27,9 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.jobs import JobIdDep, measurement_objects
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
-from squash_api.trends.formats import MEDIA_TYPES, answer_chunks, value_object
-from squash_api.trends.parameters import MOST_JSON, openapi_parameters
+from squash_api.trends.formats.answer import answer_chunks
+from squash_api.trends.formats.json import value_object
+from squash_api.trends.parameters import FORMATS, MOST_JSON, openapi_parameters
 from squash_api.trends.question import cursor_text, read_question
 from squash_api.trends.series import Series
 
@@ -36,7 +37,7 @@ router = APIRouter(tags=["measurements"])
 
 _PAGE_BYTES = 32_000_000
 _FILES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
+    200: {"content": {row.media_type.partition(";")[0]: {} for row in FORMATS.values()}}
 }
 
 _TYPES: dict[str, tuple[Any, str]] = {
@@ -74,7 +75,7 @@ def get_measurements(request: Request, site: SiteDep) -> Response:
     first = next(chunks)
     return StreamingResponse(
         chain([first], chunks),
-        media_type=MEDIA_TYPES[question.format],
+        media_type=FORMATS[question.format].media_type,
         headers={"Content-Disposition": f'attachment; filename="measurements.{question.format}"'}
         if question.format != "json"
         else None,

@@ -62,7 +62,7 @@ def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
 
 
 def _with_vary(send: Send) -> Send:
-    """Let caches know that pages and JSON have the same URLs."""
+    """Tell caches that pages and JSON have the same URLs."""
 
     async def send_with_vary(message: Message) -> None:
         if message["type"] == "http.response.start":

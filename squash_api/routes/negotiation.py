@@ -9,7 +9,7 @@ _NAMES = {"text/html": 2, "text/*": 1, "application/json": 2, "application/*": 1
 
 
 def prefers_html(accept: str | None) -> bool:
-    """Tell whether an Accept header ranks HTML above JSON.
+    """Return whether an Accept header ranks HTML above JSON.
 
     `*/*`, no header, and what clients of the original send (`version=1.0`) mean JSON.
     """

@@ -340,7 +340,7 @@ def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None
 
 def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
     if isinstance(value, str) and value != stored and value.replace(" ", "_") != stored:
-        reason = "characters that InfluxDB cannot hold were taken out"
+        reason = "characters that InfluxDB cannot hold were removed"
         context.cleanings.append(Cleaning(key, reason))
 
 
@@ -353,7 +353,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is not None and name in context.fields:
         name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
         if not name:
-            stored, reason = None, "other keys have taken its names in InfluxDB: left out"
+            stored, reason = None, "its names in InfluxDB belong to other keys: left out"
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return

@@ -34,7 +34,7 @@ _NO_MARGIN = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How a metric stands for one combination of tags."""
+    """The state of a metric for one combination of tags."""
 
     standing: Standing
     state: str
@@ -114,7 +114,7 @@ class Wanted:
         return tuple(terms)
 
     def is_of_metric(self, entry: Entry) -> bool:
-        """Tell whether a metric is wanted, whatever its values are."""
+        """Return whether a metric is wanted, whatever its values are."""
         if self.package not in (None, entry.package):
             return False
         if self.text is not None and self.text.lower() not in entry.name.lower():
@@ -208,7 +208,7 @@ class _Seen:
 
 
 class Board:
-    """How every metric stands; only jobs in the index are seen. Safe to use from many threads."""
+    """The state of every metric, from the jobs in the index. Safe to use from many threads."""
 
     def __init__(self, standings: Standings, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._standings = standings

@@ -256,7 +256,7 @@ class Freshness:
         known.through = after
 
     def _learn_arrivals(self, view: View) -> None:
-        """Look up when the jobs were received, and forget jobs that no series needs."""
+        """Look up when the jobs were received, and drop jobs that no series needs."""
         wanted = {job_id for known in self._known.values() for job_id in known.jobs.values()}
         before = self._arrivals
         self._arrivals = {job_id: before[job_id] for job_id in wanted if job_id in before}

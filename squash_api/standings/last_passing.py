@@ -115,7 +115,7 @@ def last_passing_run(
 
 
 def compare(view: View, job_id: int, other: int | None) -> Comparison | None:
-    """Compare the packages of a job with those of another; None if there is no other."""
+    """Compare the packages of two jobs; None if there is no other job."""
     if other is None:
         return None
     runs = view.runs.of_jobs([job_id, other])

@@ -38,7 +38,7 @@ class TakesLines(Protocol):
     name: str
 
     def is_delivering(self) -> bool:
-        """Tell whether this process is the one that writes here."""
+        """Return whether this process is the one that writes here."""
 
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write lines, or raise an `InfluxError`."""

@@ -2,11 +2,13 @@
 
 It reads the query of a URL, describes it in OpenAPI, and gives commands their options; a test holds
 the client to it. A new parameter is a row here, its name in `ASKED` and `OPTIONS`, and the part of
-`Question` that it gives.
+`Question` that it gives. The table of formats is here too: their modules, which need questions, are
+imported when first used.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from squash_api.schema.names import HEADLINE_TAGS, TAGS, VALUE_TAGS
@@ -20,8 +22,66 @@ Kind = Literal[
 ]
 """How a parameter is read. `names` are texts as the record keeps those of jobs."""
 
-Format = Literal["json", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("json", "csv", "parquet")
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format in which measurements are given.
+
+    Parameters
+    ----------
+    name
+        In questions and on the command line, and the ending of its files.
+    title
+        In messages.
+    writer
+        The module and the function that yields the bytes, a `Writer`; imported when first used.
+    is_table
+        Whether all its columns must be known before the first row; JSON has none.
+    is_binary
+        Whether a screen cannot show it.
+    needs
+        A library that may not be installed; `squash-api[<name>]` installs it.
+    """
+
+    name: str
+    title: str
+    media_type: str
+    writer: str
+    is_table: bool = True
+    is_binary: bool = False
+    needs: str = ""
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Format(
+                "json",
+                "JSON",
+                "application/json",
+                "squash_api.trends.formats.json:json_chunks",
+                is_table=False,
+            ),
+            Format(
+                "csv",
+                "CSV",
+                "text/csv; charset=utf-8; header=present",
+                "squash_api.trends.formats.csv:csv_chunks",
+            ),
+            Format(
+                "parquet",
+                "Parquet",
+                "application/vnd.apache.parquet",
+                "squash_api.trends.formats.parquet:parquet_chunks",
+                is_binary=True,
+                needs="pyarrow",
+            ),
+        )
+    }
+)
+"""The formats by name; the first is the default, and only JSON has pages."""
+
 REPORT_FORMATS = ("json", "html", "md", "xml")
 """The formats of a report; the page at the same URL makes HTML."""
 
@@ -145,7 +205,7 @@ _ROWS = (
         "format",
         "The format of the reply.",
         report="JSON, one self-contained HTML file, Markdown, or JUnit XML.",
-        choices=FORMATS,
+        choices=tuple(FORMATS),
     ),
     Parameter(
         "limit",

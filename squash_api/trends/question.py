@@ -28,7 +28,6 @@ from squash_api.trends.parameters import (
     COMPARED,
     MOST_JSON,
     PARAMETERS,
-    Format,
     Kind,
     Parameter,
 )
@@ -91,7 +90,7 @@ class Question:
     fields: tuple[str, ...] = ()
     has_absent: bool = False
     points: int | None = None
-    format: Format = "json"
+    format: str = "json"
     limit: int | None = None
     after: Cursor | None = None
     labels: tuple[str, ...] = ()
@@ -230,7 +229,7 @@ def _by_name(parameters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _bounded(question: Question, now_ns: int) -> Question:
-    """Give a start to a report without another bound.
+    """Set a start for a report that has no other bound.
 
     It gets no end: clients' clocks may be ahead.
     """
@@ -397,7 +396,7 @@ class _Reader:
         text = self._one(row)
         cursor = None if text is None else parse_cursor(text)
         if text is not None and cursor is None:
-            self._refuse(row.name, "The cursor `after` must be the one of a `next` link")
+            self._refuse(row.name, "The cursor `after` must come from a `next` link")
         return cursor
 
     def _fields(self, row: Parameter) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Blob:
         parts = document if isinstance(document, dict) else {}
         name, identifier, data = (parts.get(key) for key in ("name", "identifier", "data"))
         if not isinstance(name, str) or not isinstance(identifier, str):
-            raise DocumentError("a blob is an object with name and identifier")
+            raise DocumentError("a blob must be an object with name and identifier")
         if not isinstance(data, dict | None):
             raise DocumentError(f"the data of the blob {name} is not an object")
         return cls(name, {key: _to_datum(item) for key, item in (data or {}).items()}, identifier)
@@ -173,7 +173,7 @@ class Measurement:
             If it is not one.
         """
         if not isinstance(document, dict) or not isinstance(document.get("metric"), str):
-            raise DocumentError("a measurement is an object with a metric")
+            raise DocumentError("a measurement must be an object with a metric")
         value, unit = document.get("value"), document.get("unit")
         references = document.get("blob_refs") or []
         if not isinstance(unit, str | None):

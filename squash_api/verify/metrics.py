@@ -157,7 +157,7 @@ def invalid(kind: str, faults: Sequence[Fault]) -> InvalidInputError:
     where = ".".join(map(str, first.loc))
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InvalidInputError(
-        f"Not a {kind} definition: {where + ': ' if where else ''}{first.message}{more}",
+        f"Not a {kind} definition: {where + ': ' if where else ''}{first.message}{more}.",
         detail=[Detail(fault.loc, fault.message) for fault in faults],
     )
 
@@ -195,7 +195,7 @@ def parse_tags(value: Any, faults: list[Fault]) -> tuple[str, ...]:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether text can be stored: lone surrogates cannot be encoded."""
+    """Return whether text can be stored: lone surrogates cannot be encoded."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 

@@ -23,10 +23,8 @@ from tests.support.hashing import PlainHasher
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    yield record
-    record.close()
+def record(empty_record: Record) -> Record:
+    return empty_record
 
 
 @pytest.fixture

@@ -131,7 +131,9 @@ def test_a_blob_of_two_measurements_is_written_once() -> None:
 
 def test_what_is_no_job_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text('{"measurements": [{"value": 1}]}')
-    with pytest.raises(ValueError, match=r"job\.json: a measurement is an object with a metric"):
+    with pytest.raises(
+        ValueError, match=r"job\.json: a measurement must be an object with a metric"
+    ):
         Job.read(tmp_path / "job.json")
 
 

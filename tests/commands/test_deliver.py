@@ -89,7 +89,7 @@ def test_it_delivers_to_the_target_that_is_named(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["--target", "none"], "There is no target none")]
+    ("arguments", "words"), [(["--target", "none"], "there is no target none")]
 )
 def test_an_unknown_target_is_an_error(run: Run, arguments: list[str], words: str) -> None:
     outcome = run("deliver", *arguments)

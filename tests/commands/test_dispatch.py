@@ -116,7 +116,7 @@ def test_the_files_of_one_call_share_a_run_id(
     assert first == second
 
 
-def test_in_ci_a_job_without_environment_stays_without(
+def test_a_job_without_environment_stays_without_one_in_ci(
     tmp_path: Path, service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
 from squash_api.generate.output import MARK
+from squash_api.generate.outputs import OUTPUTS, file_kind_of
 from squash_api.metrics_packages.loading import find_packages
 from tests.support.metrics_packages import ROOT, SPECS, shared, write_metrics_package
 
@@ -46,14 +47,8 @@ def test_tasks_handlers_dashboards_and_connections_are_written(package: Path, ou
     files = content(output)
     assert result.exit_code == 0, result.output
     assert {TASK, "kapacitor/tasks/validate.PA1.tick", HANDLER, DASHBOARD} <= set(files)
-    assert {path.rpartition(".")[2] for path in files} == {
-        "tick",
-        "yaml",
-        "dashboard",
-        "src",
-        "kap",
-        "org",
-    }
+    kinds = [kind for made in OUTPUTS for kind in made.files]
+    assert {file_kind_of(path) for path in files} == {*kinds}
     assert result.output.endswith(f"{len(files)} files, {len(files)} written or removed\n")
 
 
@@ -204,7 +199,7 @@ def test_a_check_exports_nothing(package: Path, output: Path) -> None:
 
 
 def test_the_committed_files_are_what_the_specifications_generate() -> None:
-    chosen = [word for path in PACKAGES for word in ("--specs", str(path))]
+    chosen = [word for path in find_packages(ROOT / "specs") for word in ("--specs", str(path))]
     result = generate(*chosen, "--output", ROOT, "--check")
     assert result.exit_code == 0, result.output
 

@@ -102,7 +102,7 @@ def test_without_waiting_it_is_left_to_the_service(
     ("arguments", "words"),
     [
         (["--job", "9"], "does not exist"),
-        (["--target", "other"], "There is no target other; there are: default."),
+        (["--target", "other"], "there is no target other; known targets: default"),
         (["--since", "yesterday"], "'yesterday' is not an ISO 8601 date"),
         (["--job", "1", "--since", "1970-01-01"], "either --job, or --since"),
         (["--into-empty", "--job", "1"], "--into-empty refills every target"),
@@ -146,7 +146,7 @@ def test_a_database_that_is_not_empty_is_not_refilled(run: Run, influxdb: FakeIn
     influxdb.series = [{"name": "measurements", "columns": ["name"], "values": [["p"]]}]
     outcome = run("replay", "--into-empty")
     assert (outcome.code, influxdb.lines) == (1, [])
-    assert "The database squash of target default is not empty." in outcome.err
+    assert "the database squash of target default is not empty" in outcome.err
 
 
 def test_an_influxdb_that_cannot_be_asked_is_an_error(run: Run, influxdb: FakeInfluxDB) -> None:

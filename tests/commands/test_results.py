@@ -23,7 +23,7 @@ def test_what_was_there_stays_if_the_writing_fails(tmp_path: Path) -> None:
     assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"old"]
 
 
-def test_it_may_be_read_by_whom_a_new_file_may_be_read_by(tmp_path: Path) -> None:
+def test_it_may_be_read_by_everybody_who_may_read_a_new_file(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.touch()
     with writing(tmp_path / "a.txt") as file:

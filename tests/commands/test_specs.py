@@ -37,7 +37,7 @@ def test_all_problems_are_printed_with_file_and_line(tmp_path: Path) -> None:
     assert places == [
         "demo/specs/validate/limits.yaml:3",
         "demo/specs/validate/limits.yaml:6",
-        "2 metrics, 1 specifications, 2 problems",
+        "2 metrics, 1 specification, 2 problems",
     ]
 
 
@@ -62,7 +62,7 @@ def test_warnings_are_printed_and_are_errors_only_with_strict(tmp_path: Path) ->
     assert result.exit_code == 0
     said, counts = result.stdout.splitlines()
     assert said.startswith("demo/specs/validate/limits.yaml:9: warning: the tag 'minimun' is not")
-    assert counts == ("2 metrics, 4 specifications, 0 problems, 1 warnings")
+    assert counts == ("2 metrics, 4 specifications, 0 problems, 1 warning")
     assert run("check", "--strict", package).exit_code == 1
     (warning,) = json.loads(run("check", package, "--json").stdout)
     assert (warning["severity"], warning["line"]) == ("warning", 9)
@@ -128,7 +128,7 @@ def test_a_list_with_problems_is_printed_but_exit_code_1(tmp_path: Path) -> None
     package = write_metrics_package(tmp_path, specs=f"{SPECS}---\nname: AM1.none\n")
     result = run("list", package, "--json")
     assert (result.exit_code, len(json.loads(result.stdout))) == (1, 4)
-    assert "1 problems: run squash specs check" in result.stderr
+    assert "1 problem: run squash specs check" in result.stderr
 
 
 def test_one_specification_is_shown_with_its_place_and_bases(tmp_path: Path) -> None:

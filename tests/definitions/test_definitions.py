@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from squash_api.accounts.accounts import Account
@@ -11,12 +8,6 @@ from squash_api.index.deriver import Deriver
 from squash_api.judging.kinds.threshold import Threshold
 from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as site:
-        yield site
 
 
 @pytest.fixture

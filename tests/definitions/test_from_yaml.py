@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,6 @@ from squash_api.errors import NotFoundError, ReadOnlyError, SettingsError
 from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 from tests.support.metrics_packages import SPECS, write_metrics_package
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as world:
-        yield world
 
 
 def write_package(folder: Path, *, unit: str = "mmag", value: float = 5.0, extra: str = "") -> Path:

@@ -1,19 +1,9 @@
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.record.definitions import DefinitionRow, append_definitions
 from squash_api.schema.names import Schema
 from tests.support.definitions import ADA, World, metric, spec
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as site:
-        yield site
 
 
 def test_reports_find_what_was_in_force_at_a_revision(world: World) -> None:

@@ -79,7 +79,7 @@ async def test_the_first_job_of_all_is_told_of(record: Record, job_events: JobEv
         assert await take(heard, 1) == [JobEvent(job_id, 1)]
 
 
-async def test_who_comes_back_hears_of_what_was_missed_but_deleted_jobs(
+async def test_who_comes_back_hears_of_missed_jobs_unless_they_are_deleted(
     record: Record, job_events: JobEvents
 ) -> None:
     ids = [add_job(record, "p.a") for _ in range(4)]

@@ -76,7 +76,7 @@ def test_it_is_taken_for_twenty_seconds(record: Record, clock: Callable[[int], N
     assert row(record).lease_until_ns == time.time_ns() + 20 * 10**9
 
 
-def test_to_ask_for_it_again_writes_nothing(record: Record, clock: Callable[[int], None]) -> None:
+def test_asking_for_it_again_writes_nothing(record: Record, clock: Callable[[int], None]) -> None:
     mine = Lease("base", record)
     mine.is_held()
     before = row(record)

@@ -149,12 +149,12 @@ def test_a_disabled_task_is_told(output: Path) -> None:
     ]
 
 
-def test_of_dashboards_of_one_name_the_oldest_counts(output: Path) -> None:
+def test_the_oldest_of_dashboards_with_one_name_counts(output: Path) -> None:
     changed = Dashboard("Demo", "12", {"name": "Demo", "note": "other"})
     assert differences(output, [changed, *LIVE]) == []
 
 
-def test_of_dashboards_of_one_name_that_of_a_file_counts(output: Path) -> None:
+def test_a_dashboard_of_a_file_counts_among_those_with_its_name(output: Path) -> None:
     changed = Dashboard("Demo", "2000", {"name": "Demo", "note": "other"})
     comparison = compared(output, [*LIVE, changed])
     assert [item.server for item in comparison.differences] == ["changed"]
@@ -341,5 +341,5 @@ def test_the_trouble_of_a_task_is_why_it_does_not_run(task: Task, trouble: str) 
     assert task.trouble == trouble
 
 
-def test_of_handlers_and_dashboards_no_trouble_is_known() -> None:
+def test_no_trouble_of_handlers_and_dashboards_is_known() -> None:
     assert (Handler("t", "h", "slack").trouble, dashboard().trouble) == ("", "")

@@ -5,13 +5,14 @@ import pytest
 from squash_api.generate.comparison import server_of
 from squash_api.generate.files import file_problems, make_files, task_of
 from squash_api.generate.output import MARK, Output
-from squash_api.generate.outputs import OUTPUTS, file_kind_of
+from squash_api.generate.outputs import OUTPUTS, SERVED, file_kind_of
 from squash_api.metrics_packages.loading import load_metrics_packages
 from squash_api.schema.names import Schema
 from squash_api.settings import Settings
 from tests.support.metrics_packages import ROOT, shared, write_metrics_package
 
 OUTPUT = pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output.name)
+SERVER = pytest.mark.parametrize("output", SERVED, ids=lambda output: output.name)
 PLACE = {"database": "squash", "retention_policy": "autogen"}
 
 
@@ -48,10 +49,17 @@ def test_an_output_makes_files_of_its_own_kinds_alone(output: Output, tmp_path: 
     assert {file_kind_of(path) for path in files} == {*output.files}
 
 
-@OUTPUT
-def test_the_address_of_a_server_is_a_setting(output: Output) -> None:
+@SERVER
+def test_the_address_of_a_server_is_a_documented_setting(output: Output) -> None:
     assert output.setting in Settings.model_fields
     assert server_of(output).what.lower() == output.name
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"`SQUASH_{output.setting.upper()}`" in page
+
+
+@OUTPUT
+def test_only_files_of_an_output_with_a_server_hold_things_of_it(output: Output) -> None:
+    assert bool(output.kinds) == bool(output.server)
 
 
 def test_no_two_outputs_share_files_or_kinds_of_things() -> None:
@@ -64,6 +72,5 @@ def test_no_two_outputs_share_files_or_kinds_of_things() -> None:
 @OUTPUT
 def test_what_is_generated_is_committed_and_documented(output: Output) -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    assert f"`SQUASH_{output.setting.upper()}`" in page
     assert f"{output.name}/" in page
     assert [kind.folder for kind in output.files if not (ROOT / kind.folder).is_dir()] == []

@@ -176,7 +176,7 @@ def test_github_shows_the_one_commit_that_there_is() -> None:
     assert changes_link(AFW, "a1", "a1") == "https://github.com/lsst/afw/commit/a1"
 
 
-def test_of_other_servers_the_commit_is_linked() -> None:
+def test_other_servers_than_github_get_a_link_to_the_commit() -> None:
     assert changes_link("https://git.example/a.git", "1", "2") == "https://git.example/a/commit/2"
 
 

@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import func, select
 
@@ -95,7 +92,7 @@ def test_what_changed_at_once_is_read_at_once(record: Record) -> None:
     assert [item.job_id for item in changes(record, limit=2)] == [1, 2, 3, 4, 5]
 
 
-def test_of_a_deleted_job_only_the_change_is_left(record: Record) -> None:
+def test_only_the_change_is_left_of_a_deleted_job(record: Record) -> None:
     store(record, context_of(1, HSC, FIELDS), context_of(2))
     seen = changes(record)[-1].version
     record.write(lambda connection: forget_context(connection, 1))
@@ -105,15 +102,9 @@ def test_of_a_deleted_job_only_the_change_is_left(record: Record) -> None:
         assert list(Contexts(connection).of([1, 2])) == [2]
 
 
-def test_to_forget_a_job_that_was_never_derived_changes_nothing(record: Record) -> None:
+def test_forgetting_a_job_that_was_never_derived_changes_nothing(record: Record) -> None:
     record.write(lambda connection: forget_context(connection, 7))
     assert changes(record) == []
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def matching(site: Observatory, **tags: str | list[str]) -> list[Tags]:
@@ -134,7 +125,7 @@ def test_small_letters_are_no_capitals(site: Observatory) -> None:
     assert matching(site, filter="r") == []
 
 
-def test_of_values_any_will_do_and_of_tags_all_must_match(site: Observatory) -> None:
+def test_any_value_of_a_tag_and_every_tag_must_match(site: Observatory) -> None:
     for name in "riz":
         site.job(filter_name=name, dataset="x")
     found = matching(site, filter=["r", "i", "y"], dataset="x")
@@ -149,7 +140,7 @@ def test_any_number_of_values_of_any_length_may_be_asked_for(site: Observatory) 
     assert [item["filter"] for item in matching(site, filter=["R", "%" * 60_000])] == ["R"]
 
 
-def test_more_may_be_asked_of_a_set(site: Observatory) -> None:
+def test_sets_are_chosen_by_a_test_of_ones_own(site: Observatory) -> None:
     site.job(filter_name="r")
     site.job(filter_name="r", dataset="x")
     with site.record.read() as connection:

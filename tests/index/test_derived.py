@@ -94,7 +94,7 @@ def jobs(record: Record) -> Record:
 # How far
 
 
-def test_at_first_nothing_has_been_derived(record: Record) -> None:
+def test_nothing_of_a_new_record_has_been_derived(record: Record) -> None:
     with record.read() as connection:
         assert derived_through(connection) == 0
 
@@ -112,7 +112,7 @@ def test_deleted_jobs_are_passed_over(jobs: Record) -> None:
         assert derived_through(connection) == 2
 
 
-def test_of_two_derivers_at_once_the_second_stores_nothing(jobs: Record) -> None:
+def test_the_second_of_two_derivers_at_once_stores_nothing(jobs: Record) -> None:
     def store_first(value: float) -> bool:
         item = derived(1, values={"p.a": value})
         return jobs.write(lambda connection: store_derived(connection, [item], after=0, through=1))
@@ -143,7 +143,7 @@ def test_a_job_that_was_added_to_meanwhile_is_not_stored(jobs: Record) -> None:
     assert store(jobs, derived(1, added=1))
 
 
-def test_values_in_a_unit_that_is_no_more_are_not_stored(jobs: Record) -> None:
+def test_values_in_a_unit_that_has_changed_meanwhile_are_not_stored(jobs: Record) -> None:
     old = derived(1, values={"p.a": 1.0}, units={"p.a": "mag"})
     jobs.write(lambda connection: declare_metrics(connection, {"p.a": "mmag"}))
     assert not store(jobs, old)
@@ -416,20 +416,20 @@ def begin_sending(record: Record) -> None:
     record.write(lambda connection: mark_taken(connection, "base", after=0, through=1))
 
 
-def test_the_same_list_is_accepted_at_every_start(tagged: Record) -> None:
+def test_the_same_tags_are_accepted_at_every_start(tagged: Record) -> None:
     begin_sending(tagged)
     check_tags(tagged, SITE)
     check_tags(tagged, SITE)
 
 
-def test_the_order_of_the_list_does_not_matter(tagged: Record) -> None:
+def test_the_order_of_the_tags_does_not_matter(tagged: Record) -> None:
     tagged.write(lambda connection: put_tags(connection, Schema(("a", "b"))))
     begin_sending(tagged)
     check_tags(tagged, Schema(("b", "a")))
 
 
 @pytest.mark.parametrize("other", [Schema(), Schema(("telescope",)), Schema(("site", "telescope"))])
-def test_another_list_is_refused_once_points_may_have_been_written(
+def test_other_tags_are_refused_once_points_may_have_been_written(
     tagged: Record, other: Schema
 ) -> None:
     begin_sending(tagged)
@@ -438,7 +438,7 @@ def test_another_list_is_refused_once_points_may_have_been_written(
     check_tags(tagged, SITE)
 
 
-def test_before_any_point_was_written_another_list_is_taken(tagged: Record) -> None:
+def test_other_tags_are_taken_before_any_point_was_written(tagged: Record) -> None:
     check_tags(tagged, Schema())
     begin_sending(tagged)
     check_tags(tagged, Schema())
@@ -446,7 +446,7 @@ def test_before_any_point_was_written_another_list_is_taken(tagged: Record) -> N
         check_tags(tagged, SITE)
 
 
-def test_a_list_that_was_put_is_in_force(tagged: Record) -> None:
+def test_tags_that_were_put_are_in_force(tagged: Record) -> None:
     begin_sending(tagged)
     tagged.write(lambda connection: put_tags(connection, Schema()))
     check_tags(tagged, Schema())
@@ -457,7 +457,7 @@ def jobs_to_derive_again(record: Record) -> list[int]:
         return jobs_to_rederive(connection, limit=9)
 
 
-def test_with_another_list_every_job_in_the_index_is_derived_again(tagged: Record) -> None:
+def test_with_other_tags_every_job_in_the_index_is_derived_again(tagged: Record) -> None:
     add_test_user(tagged)
     for _ in range(3):
         store_job(tagged)
@@ -466,7 +466,7 @@ def test_with_another_list_every_job_in_the_index_is_derived_again(tagged: Recor
     assert jobs_to_derive_again(tagged) == [1, 2]
 
 
-def test_with_the_same_list_no_job_is_derived_again(tagged: Record) -> None:
+def test_with_the_same_tags_no_job_is_derived_again(tagged: Record) -> None:
     add_test_user(tagged)
     store_job(tagged)
     tagged.write(lambda connection: store_derived(connection, [], after=0, through=1))
@@ -474,12 +474,12 @@ def test_with_the_same_list_no_job_is_derived_again(tagged: Record) -> None:
     assert jobs_to_derive_again(tagged) == []
 
 
-def test_who_only_reads_takes_the_records_list_and_changes_nothing(tagged: Record) -> None:
+def test_a_reader_takes_the_tags_of_the_record_and_changes_nothing(tagged: Record) -> None:
     assert schema_of(tagged, Schema()) == SITE
     check_tags(tagged, SITE)
 
 
-def test_a_new_record_is_read_by_the_settings(tmp_path: Path) -> None:
+def test_a_new_record_is_read_with_the_tags_of_the_settings(tmp_path: Path) -> None:
     new = open_record(tmp_path / "new")
     assert schema_of(new, SITE) == SITE
     new.close()

@@ -123,7 +123,7 @@ def test_a_measurement_is_judged_by_the_record_not_by_what_is_remembered(
         add(record, behind, job, measured("p.a", 1.0, "m"))
 
 
-def test_of_two_first_measurements_at_once_one_gives_the_unit(
+def test_one_of_two_first_measurements_at_once_gives_the_unit(
     record: Record, metrics: Metrics
 ) -> None:
     job = new_job(record)

@@ -1,5 +1,4 @@
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 from sqlalchemy import Connection
@@ -80,7 +79,7 @@ def test_only_the_jobs_that_were_asked_for_count(filled: Record) -> None:
         }
 
 
-def test_of_one_series_the_same_is_found(filled: Record) -> None:
+def test_the_same_is_found_for_one_series(filled: Record) -> None:
     with filled.read() as connection:
         metric_id = ids(connection)["p.a"]
         for item in Values(connection).latest_between([metric_id], after=0, through=9):
@@ -88,7 +87,7 @@ def test_of_one_series_the_same_is_found(filled: Record) -> None:
         assert Values(connection).latest_of(metric_id, 999, after=0) is None
 
 
-def test_of_one_series_old_jobs_can_be_left_out(filled: Record) -> None:
+def test_old_jobs_of_one_series_can_be_left_out(filled: Record) -> None:
     with filled.read() as connection:
         metric_id = ids(connection)["p.a"]
         (item,) = Values(connection).latest_among([metric_id], [1])
@@ -174,12 +173,6 @@ class Follower:
             self.latest.tags(item).get("filter", ""): (NOW_NS - time_ns, job_id)
             for item, (time_ns, job_id) in self.latest.of_metric(self.metric_id).items()
         }
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def test_what_is_there_is_known_at_the_first_time(site: Observatory) -> None:

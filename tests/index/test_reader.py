@@ -82,7 +82,7 @@ def test_what_is_read_is_in_the_units_of_now(jobs: MeasuredJobs) -> None:
     assert len(calls) == 3
 
 
-def test_of_jobs_that_nobody_looks_at_none_is_derived_again(jobs: MeasuredJobs) -> None:
+def test_jobs_that_nobody_looks_at_are_not_derived_again(jobs: MeasuredJobs) -> None:
     for _ in range(2):
         jobs.add({"p.a": 1.0})
     jobs.reader.catch_up()

@@ -1,5 +1,4 @@
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def jobs(record: Record) -> Record:
 # How far
 
 
-def test_at_first_no_run_is_known(record: Record) -> None:
+def test_a_new_record_knows_no_run(record: Record) -> None:
     with record.read() as connection:
         assert runs_through(connection) == 0
         assert Runs(connection).of_jobs([1]) == {}
@@ -79,7 +78,7 @@ def test_deleted_jobs_are_passed_over(jobs: Record) -> None:
         assert runs_through(connection) == 2
 
 
-def test_of_two_derivers_at_once_the_second_stores_nothing(jobs: Record) -> None:
+def test_the_second_of_two_derivers_at_once_stores_nothing(jobs: Record) -> None:
     def store_first(run_id: str) -> bool:
         return jobs.write(
             lambda connection: store_runs(connection, [run(1, run_id)], after=0, through=1)
@@ -146,7 +145,7 @@ def test_only_runs_of_the_same_pipeline_are_previous(jobs: Record, *, is_one_bat
     assert previous(jobs, 1, 2, 3, 4, 5) == [None, None, 1, 2, None]
 
 
-def test_a_deleted_job_is_no_previous_run_of_later_ones(jobs: Record) -> None:
+def test_a_deleted_job_is_the_previous_run_of_no_later_one(jobs: Record) -> None:
     store(jobs, run(1, "A"), run(2, "B"))
     bury(jobs, 2)
     store(jobs, run(3, "C"))
@@ -219,12 +218,6 @@ def test_measurements_are_counted_without_those_of_deleted_jobs(jobs: Record) ->
 def test_a_record_without_jobs_holds_no_measurements(record: Record) -> None:
     with record.read() as connection:
         assert Runs(connection).count_measurements() == 0
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def back(site: Observatory, *, jobs: int) -> list[list[int]]:

@@ -63,11 +63,11 @@ def test_values_come_in_the_order_of_arrival(site: Observatory) -> None:
     assert [value for value, _ in rows(site)] == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-def test_another_metric_stands_beside(site: Observatory) -> None:
+def test_values_come_beside_those_of_another_metric(site: Observatory) -> None:
     assert rows(site, other="p.b")[-2:] == [(4.0, None), (5.0, 50.0)]
 
 
-def test_other_metadata_stands_beside(site: Observatory) -> None:
+def test_values_come_beside_other_metadata(site: Observatory) -> None:
     assert rows(site, has_fields=True)[0] == (1.0, '{"meta.airmass":1.0}')
 
 
@@ -143,7 +143,7 @@ def test_values_of_several_sets_of_tags_are_one_series(recorded: Record) -> None
     assert recent(recorded, "r", "g") == [4.0, 3.0, 2.0, 1.0]
 
 
-def test_of_more_than_wanted_it_is_the_newest(recorded: Record) -> None:
+def test_the_newest_come_of_more_values_than_wanted(recorded: Record) -> None:
     assert recent(recorded, "r", "g", limit=2) == [2.0, 1.0]
 
 
@@ -187,7 +187,7 @@ def test_values_are_those_of_the_metrics_in_the_jobs(empty_site: Observatory) ->
     assert values_in(empty_site, ["p.b"], [first, second]) == {("p.b", second, 2.0)}
 
 
-def test_of_jobs_between_those_that_are_asked_for_values_may_come(empty_site: Observatory) -> None:
+def test_values_of_jobs_between_those_asked_for_may_come_too(empty_site: Observatory) -> None:
     jobs = [empty_site.job(float(number)) for number in range(20)]
     near = {("p.a", jobs[0], 0.0), ("p.a", jobs[2], 2.0)}
     far = {("p.a", jobs[0], 0.0), ("p.a", jobs[19], 19.0)}
@@ -195,7 +195,7 @@ def test_of_jobs_between_those_that_are_asked_for_values_may_come(empty_site: Ob
     assert values_in(empty_site, ["p.a"], [jobs[0], jobs[19]]) == far
 
 
-def test_of_nothing_there_is_nothing(empty_site: Observatory) -> None:
+def test_no_metrics_and_no_jobs_have_no_values(empty_site: Observatory) -> None:
     assert values_in(empty_site, [], [empty_site.job()]) == set()
     assert values_in(empty_site, ["p.a"], []) == set()
 

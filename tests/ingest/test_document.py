@@ -251,13 +251,13 @@ def test_another_date_gives_way_to_the_receipt_and_the_reply_says_so(date: Any) 
     time_ns, note = dated(date).time_ns(received_ns=received_ns)
     assert time_ns == received_ns
     assert note
-    assert "the time of receipt was taken" in note
+    assert "the time of receipt is used" in note
 
 
 def test_without_a_date_the_time_is_that_of_the_receipt_and_the_reply_says_so() -> None:
     assert Job().time_ns(received_ns=NOW_NS) == (
         NOW_NS,
-        "no env.date: the time of receipt was taken",
+        "no env.date: the time of receipt is used",
     )
 
 

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,8 @@ from tests.support.builders import add_test_user, make_body, measured, open_reco
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    yield record
-    record.close()
+def record(empty_record: Record) -> Record:
+    return empty_record
 
 
 @pytest.fixture
@@ -160,7 +158,7 @@ async def test_of_two_first_values_at_once_one_gives_the_unit(
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({}, "no env.date: the time of receipt was taken"),
+        ({}, "no env.date: the time of receipt is used"),
         ({"env": {"date": "soon"}}, "env.date is not an ISO 8601 date"),
     ],
 )

@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from squash_api.errors import NotFoundError
@@ -8,19 +5,16 @@ from squash_api.ingest.document import measured_of
 from squash_api.ingest.stored_job import MAX_ID, document_of, find_job, load_job
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.record import Record
-from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
+from tests.support.builders import make_body, measured, store_job
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
+def record(record: Record) -> Record:
     """A record with the job 1, and the job 2, which is deleted."""
-    record = open_record(tmp_path)
-    add_test_user(record)
     store_job(record, body=make_body(measured(), visit=5))
     store_job(record, asked_ns=5)
     record.write(lambda connection: bury_job(connection, job_id=2, user_id=1, deleted_ns=9))
-    yield record
-    record.close()
+    return record
 
 
 def test_a_job_is_read_back(record: Record) -> None:

@@ -42,7 +42,7 @@ def test_without_a_date_that_can_be_it_is_the_time_of_receipt(
     site.wait_until_delivered([reply["id"]])
     (point,) = site.points(package)
     assert before_ns <= point["time"] <= after_ns
-    assert any("the time of receipt was taken" in note for note in reply["notes"])
+    assert any("the time of receipt is used" in note for note in reply["notes"])
 
 
 def test_the_date_of_a_job_is_shown_and_so_is_its_receipt(site: Site, package: str) -> None:

@@ -31,7 +31,7 @@ PAGES = (
         if path.relative_to(ROOT).as_posix() not in FIRST
     ),
 )
-PASSWORD = "correct horse"  # noqa: S105  of a user who lives for this test
+PASSWORD = "correct horse"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TIMEOUT_S = 300.0
 
@@ -262,7 +262,9 @@ class User:
         )
         before = f". {self._state}\n" if self._state.exists() else ""
         path = self.home / "block.sh"
-        path.write_text(f"{before}{functions}{text}\nlast=$?\nexport -p > {self._state}\nexit $last\n")
+        path.write_text(
+            f"{before}{functions}{text}\nlast=$?\nexport -p > {self._state}\nexit $last\n"
+        )
         return path
 
     def _shell(self, text: str, shell: str) -> subprocess.CompletedProcess[str]:

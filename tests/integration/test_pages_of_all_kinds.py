@@ -6,7 +6,9 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from starlette.routing import compile_path
 
+from squash_api.pages import addresses
 from tests.support.chromium import (
     DESK,
     PHONE,
@@ -74,6 +76,16 @@ def read(text: str) -> _Read:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     with paged_site(tmp_path_factory.mktemp("service")) as site:
         yield Pages(site)
+
+
+def test_there_is_one_of_every_page(pages: Pages) -> None:
+    shown = [urlsplit(address).path for address in pages.addresses.values()]
+    missing = [
+        page.path
+        for page in addresses.PAGES
+        if not any(compile_path(page.path)[0].match(path) for path in shown)
+    ]
+    assert not missing
 
 
 def test_every_link_leads_somewhere(pages: Pages) -> None:

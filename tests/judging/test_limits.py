@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squash_api.judging.kinds.threshold import OPERATORS
-from squash_api.judging.limits import (
-    LimitJudge,
-    Verdict,
-    judge,
-    judge_job,
-    limits_of,
-    state_word,
-)
+from squash_api.judging.limits import LimitJudge, Verdict, judge, judge_job, limits_of, state_word
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import load_metrics_package

@@ -212,7 +212,7 @@ def test_few_points_stay_as_they_are() -> None:
     assert thinned(NAMES, NAMES, most=5) == [0, 1, 2, 3, 4]
 
 
-def test_of_many_points_the_extremes_stay() -> None:
+def test_the_extremes_of_many_points_stay() -> None:
     x = [float(number) for number in range(10_000)]
     y = [0.0] * 10_000
     y[4321], y[7777] = 50.0, -50.0
@@ -222,7 +222,7 @@ def test_of_many_points_the_extremes_stay() -> None:
     assert kept == sorted(kept)
 
 
-def test_what_is_named_is_chosen() -> None:
+def test_data_that_are_named_are_chosen() -> None:
     data = read_blob(0, blob_of(a=NAMES, b=[3, 1, 2, 5, 4], c=[1] * 9))
     assert chosen(data, "", "") == (data.array("b"), data.array("a"))
     assert chosen(data, "c", "") == (data.array("c"), None)
@@ -243,7 +243,7 @@ def test_labels_are_plain_text_with_the_unit(theme: Any) -> None:
     assert "CustomJS" not in json.dumps(item)
 
 
-def test_what_is_missing_is_said() -> None:
+def test_the_plot_says_how_many_values_are_missing() -> None:
     data = read_blob(0, blob_of(a=[1, 2, None, 3, 4, 5]))
     view = data.first_view()
     assert view is not None

@@ -282,7 +282,7 @@ def test_the_address_opens_a_blob_and_chooses_what_is_drawn(
     assert '<option value="b" selected' in page(browser, f"/job/{job}?blob=0&y=nothing")
 
 
-def test_of_many_blobs_the_first_are_shown(browser: httpx.Client, calls: Calls) -> None:
+def test_the_first_of_many_blobs_are_shown(browser: httpx.Client, calls: Calls) -> None:
     blobs = [{"identifier": str(number), "name": "b", "data": {}} for number in range(103)]
     job = post(calls, measured(blob_refs=["101"]), blobs=blobs)
     text = page(browser, f"/job/{job}")

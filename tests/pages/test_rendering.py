@@ -2,13 +2,7 @@ import httpx
 import pytest
 from jinja2 import UndefinedError
 
-from squash_api.pages.rendering import (
-    environment,
-    link_markup,
-    moment_text,
-    path_text,
-    query_text,
-)
+from squash_api.pages.rendering import environment, link_markup, moment_text, path_text, query_text
 
 
 def test_scripts_come_from_the_service_alone(shared_browser: httpx.Client) -> None:

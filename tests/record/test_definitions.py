@@ -97,7 +97,7 @@ def test_the_owner_is_who_defined_it_not_who_changed_it(record: Record) -> None:
 
 
 @pytest.mark.parametrize("between", [_row("p.a"), _row("p.a", {}, origin="yaml", user_id=None)])
-def test_who_defines_a_name_anew_owns_it(record: Record, between: DefinitionRow) -> None:
+def test_a_name_is_owned_by_whoever_defines_it_anew(record: Record, between: DefinitionRow) -> None:
     _append(record, _row("p.a", {"unit": "mag"}, user_id=1))
     _append(record, between)
     _append(record, _row("p.a", {"unit": "mag"}, user_id=2))

@@ -103,7 +103,7 @@ def test_jobs_of_given_ids_come_in_order_and_once(five: Record, wanted: tuple[in
     assert by_id(five, *wanted) == [1, 5]
 
 
-def test_jobs_of_neighbouring_ids_are_those_alone(five: Record) -> None:
+def test_jobs_of_neighbouring_ids_come_without_any_other(five: Record) -> None:
     assert by_id(five, 1, 2, 4) == [1, 2, 4]
 
 
@@ -208,7 +208,7 @@ def test_jobs_between_two_ids_are_events(stored: Record) -> None:
     assert events(stored, after=1, through=4) == [2, 3, 4]
 
 
-def test_of_more_than_wanted_it_is_the_newest(stored: Record) -> None:
+def test_the_newest_come_of_more_events_than_wanted(stored: Record) -> None:
     assert events(stored, limit=2) == [4, 5]
 
 

@@ -219,7 +219,7 @@ def test_any_number_of_jobs_with_the_same_identifiers_are_stored_at_once(record:
     assert {item.same_measurements_as for item in outcomes if isinstance(item, Stored)} == {None, 1}
 
 
-def test_of_equal_jobs_in_a_batch_with_the_same_identifiers_one_is_stored(record: Record) -> None:
+def test_one_of_equal_jobs_with_the_same_identifiers_in_a_batch_is_stored(record: Record) -> None:
     outcomes = store(record, identified("a"), identified("b"), identified("a"), identified("b"))
     assert ids(outcomes) == [1, 2]
     assert outcomes[2:] == [Stale(), Stale()]
@@ -305,7 +305,7 @@ def test_another_first_unit_makes_a_job_stale(record: Record) -> None:
     assert units(record) == {"p.a": "mag"}
 
 
-def test_of_two_first_values_in_different_units_at_once_the_first_decides(record: Record) -> None:
+def test_the_first_of_two_values_at_once_in_different_units_gives_the_unit(record: Record) -> None:
     first, second, third = store(
         record,
         make_new_job(new_units={"p.a": "mag"}),

@@ -1,6 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Connection
 
@@ -15,14 +12,11 @@ from squash_api.record.users import (
     list_users,
     update_hash,
 )
-from tests.support.builders import open_record
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path)
-    yield record
-    record.close()
+def record(empty_record: Record) -> Record:
+    return empty_record
 
 
 def add(record: Record, name: str = "mole", role: str = "user") -> UserRow:

@@ -60,9 +60,7 @@ def test_packages_of_which_nothing_is_left_are_named(past: Past) -> None:
     outcome = play(past)
     outcome.new.specs.specifications.clear()  # type: ignore[attr-defined]
     notes = section(outcome, "Specifications").notes
-    assert notes == [
-        "Nothing is left of validate: name the directory of it too if that is not meant."
-    ]
+    assert notes == ["Nothing is left of validate: name its directory too if that is not intended."]
 
 
 def test_jobs_judged_differently_are_named_with_value_and_limit(past: Past) -> None:
@@ -133,7 +131,7 @@ def test_messages_are_counted_by_channel(past: Past) -> None:
 def test_no_message_is_said_in_a_sentence(past: Past) -> None:
     past.add({AM1: 1.0})
     found = section(play(past), "Messages")
-    assert found.notes == ["Neither edition would have sent a message."]
+    assert found.notes == ["Neither set of specifications would have sent a message."]
 
 
 def test_what_could_not_be_judged_is_named(past: Past) -> None:

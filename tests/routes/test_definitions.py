@@ -142,7 +142,7 @@ def test_a_list_of_which_all_exist_is_200(calls: Calls) -> None:
     post_metrics(calls, A)
     reply = calls("POST", "/metrics", {"metrics": [A]})
     assert reply.status_code == 200
-    assert reply.json()["message"] == "1 metric existed already, with the same definition."
+    assert reply.json()["message"] == "1 metric already existed with the same definition."
 
 
 @pytest.mark.parametrize(
@@ -400,13 +400,13 @@ def test_replies_about_specifications_are_as_documented(declared: Calls) -> None
         (Change(("p.a",), 0, 0, ()), "1 metric created."),
         (
             Change(("p.a", "p.b"), 1, 0, ()),
-            "2 metrics created. 1 metric existed already, with the same definition.",
+            "2 metrics created. 1 metric already existed with the same definition.",
         ),
-        (Change((), 3, 0, ()), "3 metrics existed already, with the same definition."),
+        (Change((), 3, 0, ()), "3 metrics already existed with the same definition."),
         (Change((), 0, 0, ()), "0 metrics created."),
         (
             Change(("p.a",), 0, 12, ("Mind this.",)),
-            "1 metric created. Read again, and sent to InfluxDB again: 12 jobs. Mind this.",
+            "1 metric created. Derived again, and sent to InfluxDB again: 12 jobs. Mind this.",
         ),
     ],
 )
@@ -418,10 +418,10 @@ def test_the_message_of_a_list_says_what_was_done(change: Change, message: str) 
     ("change", "message"),
     [
         (Change(("p.a",), 0, 0, ()), "`p.a` changed."),
-        (Change((), 1, 0, ()), "`p.a` was defined like this already."),
+        (Change((), 1, 0, ()), "`p.a` already had this definition."),
         (
             Change(("p.a",), 0, 1, ()),
-            "`p.a` changed. Read again, and sent to InfluxDB again: 1 job.",
+            "`p.a` changed. Derived again, and sent to InfluxDB again: 1 job.",
         ),
     ],
 )

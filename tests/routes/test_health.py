@@ -203,7 +203,7 @@ def test_the_age_of_the_oldest_job_is_in_seconds() -> None:
 
 
 @pytest.mark.parametrize("oldest_ns", [None, 2**62])
-def test_nothing_that_waits_is_no_age(oldest_ns: int | None) -> None:
+def test_there_is_no_age_where_nothing_waits(oldest_ns: int | None) -> None:
     found = counted(Counters(), backlog(oldest_ns=oldest_ns))
     assert found["squash_delivery_oldest_seconds", ("base",)] == 0
 

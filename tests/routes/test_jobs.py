@@ -245,7 +245,7 @@ def test_a_date_that_cannot_be_is_reported(shared_calls: Calls, date: Any) -> No
     body = post(shared_calls, measured(), meta={"env": {"date": date}})
     shown = shared_calls("GET", f"/job/{body['id']}").json()
     assert shown["date_created"] == shown["date_received"]
-    assert any("the time of receipt was taken" in note for note in body["notes"])
+    assert any("the time of receipt is used" in note for note in body["notes"])
 
 
 def test_no_two_jobs_share_a_time(shared_calls: Calls) -> None:

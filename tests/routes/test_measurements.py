@@ -16,13 +16,7 @@ from squash_api.routes.jobs import find_blob, measurement_objects
 from squash_api.routes.measurements import list_measurements
 from squash_api.routes.replies import date_text
 from squash_api.site import Site
-from tests.support.builders import (
-    add_test_user,
-    make_body,
-    make_settings,
-    measured,
-    store_job,
-)
+from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 from tests.support.calls import Calls, follow
 
 

@@ -37,7 +37,7 @@ def test_json_is_meant(accept: str | None) -> None:
 
 
 def is_page(accept: str, query: str = "") -> bool:
-    """Tell whether the route of a page answers a request."""
+    """Return whether the route of a page answers a request."""
     route = PageRoute("/report", lambda _: Response())
     headers = [(b"accept", accept.encode())]
     scope = {

@@ -111,7 +111,9 @@ def page(shared_client: httpx.Client) -> Page:
     return Page(shared_client.get("/docs").text)
 
 
-def test_the_page_describes_every_operation(shared_client: httpx.Client, page: Page) -> None:
+def test_the_documentation_describes_every_operation(
+    shared_client: httpx.Client, page: Page
+) -> None:
     document = shared_client.get("/openapi.json").json()
     operations = {
         f"{method.upper()} {path}"
@@ -122,22 +124,22 @@ def test_the_page_describes_every_operation(shared_client: httpx.Client, page: P
     assert not [operation for operation in operations if operation not in page.text]
 
 
-def test_the_page_has_no_script_and_loads_nothing(page: Page) -> None:
+def test_the_documentation_has_no_script_and_loads_nothing(page: Page) -> None:
     assert not page.tags & {"script", "link", "img", "style", "iframe", "object"}
     assert page.urls == ["http://127.0.0.1:8000/openapi.json"]
 
 
-def test_the_page_may_load_nothing_either(shared_client: httpx.Client) -> None:
+def test_the_documentation_may_load_nothing_either(shared_client: httpx.Client) -> None:
     reply = shared_client.get("/docs")
     assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
     assert reply.headers["Content-Security-Policy"] == "default-src 'none'"
 
 
-def test_the_page_shows_text_as_text(shared_client: httpx.Client, page: Page) -> None:
+def test_the_documentation_shows_text_as_text(shared_client: httpx.Client, page: Page) -> None:
     source = shared_client.get("/docs").text
     assert "<access_token>" in page.text
     assert not re.search(r"<access_token>", source)
 
 
-def test_pages_that_load_from_elsewhere_are_off(shared_client: httpx.Client) -> None:
+def test_documentation_that_loads_from_elsewhere_is_off(shared_client: httpx.Client) -> None:
     assert shared_client.get("/redoc").status_code == 404

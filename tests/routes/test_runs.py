@@ -297,12 +297,14 @@ def scope_of(path: str, *, is_unquoted: bool = False) -> Scope:
 
 @pytest.mark.parametrize("pipeline", [None, *NAMES])
 @pytest.mark.parametrize("run_id", NAMES)
-def test_what_a_path_was_made_of_is_read_from_it(pipeline: str | None, run_id: str) -> None:
+def test_pipeline_and_run_are_read_from_the_path_made_of_them(
+    pipeline: str | None, run_id: str
+) -> None:
     assert readings_of(scope_of(run_path(pipeline, run_id)))[0] == (pipeline, run_id)
 
 
 @pytest.mark.parametrize(("pipeline", "run_id"), [("a/b", "c"), ("a", "b/c"), (None, "b/c")])
-def test_it_is_among_the_readings_where_the_quoting_is_lost(
+def test_they_are_among_the_readings_of_a_path_that_lost_its_quoting(
     pipeline: str | None, run_id: str
 ) -> None:
     path = run_path(pipeline, run_id)

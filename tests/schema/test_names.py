@@ -133,7 +133,7 @@ def test_a_tag_that_was_cleaned_is_named() -> None:
     context = SCHEMA.context({"instrument": "HSC\nforged,t=v f=1"})
     assert context.tags == {"instrument": "HSCforged,t=v_f=1"}
     assert context.cleanings == [
-        Cleaning("instrument", "characters that InfluxDB cannot hold were taken out")
+        Cleaning("instrument", "characters that InfluxDB cannot hold were removed")
     ]
 
 

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +8,6 @@ from tests.support.observatory import DAY_NS, HOUR_NS, Observatory, expecting, l
 
 HSC = (("instrument", "HSC"),)
 DECAM = (("instrument", "DECam"),)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 @pytest.fixture

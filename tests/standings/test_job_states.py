@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +7,6 @@ from squash_api.ingest.stored_job import load_job
 from squash_api.standings.job_states import JobState, JobStates, job_report, total
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import Observatory
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 @pytest.fixture

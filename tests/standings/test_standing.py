@@ -1,6 +1,4 @@
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +15,6 @@ from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory
 
 HSC = (("instrument", "HSC"),)
 METRIC = MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 # One standing

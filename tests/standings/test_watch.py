@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,6 @@ from tests.support.observatory import (
 URL = "https://squash.example"
 # The whole minute before the present.
 THIS_MINUTE_NS = NOW_NS - NOW_NS % MINUTE_NS
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Observatory]:
-    with Observatory(tmp_path) as site:
-        yield site
 
 
 def watching(site: Observatory, *outlets: FakeOutlet) -> Watch:

@@ -64,7 +64,7 @@ def _record() -> bytes:
 
 
 def is_harmless(asked: Sequence[Asked]) -> bool:
-    """Tell whether requests leave a service as it was, so that others can use it too."""
+    """Return whether requests leave a service as it was, so that others can use it too."""
     return all(item.method == "GET" and not item.settings for item in asked)
 
 

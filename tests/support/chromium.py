@@ -88,7 +88,7 @@ def watched_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
 
 
 def is_wider_than_its_window(page: Page) -> bool:
-    """Tell whether the whole page scrolls sideways."""
+    """Return whether the whole page scrolls sideways."""
     return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
 

@@ -44,7 +44,7 @@ class Chronograf(Server):
         return {**super().variables(), **self.environment}
 
     def is_ready(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether it answers."""
         return is_up(f"{self.url}/sources")
 
     def call(self, method: str, path: str, document: object = None) -> Any:

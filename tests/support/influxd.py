@@ -69,7 +69,7 @@ class Influxd(Server):
         return {**super().variables(), "INFLUXDB_REPORTING_DISABLED": "true"}
 
     def is_ready(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether it answers."""
         return is_up(f"{self.url}/ping")
 
     def start(self) -> None:

@@ -97,7 +97,7 @@ class Kapacitord(Server):
         return [find_program("kapacitord"), "-config", str(config)]
 
     def is_ready(self) -> bool:
-        """Tell whether all is loaded: it answers before; the handlers come last."""
+        """Return whether all is loaded: it answers before; the handlers come last."""
         expected = len(list((self.load / "tasks").glob("*.tick")))
         handlers = len(list((self.load / "handlers").glob("*.yaml")))
         return len(self.tasks()) >= expected and self._handlers() >= handlers

@@ -109,7 +109,7 @@ class FakeOutlet:
         self.is_up = True
 
     def is_delivering(self) -> bool:
-        """Tell whether to write here."""
+        """Return whether to write here."""
         return self.is_in_charge
 
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:

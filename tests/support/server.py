@@ -51,7 +51,7 @@ class Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Tell whether it does its work; asked until it is so. Not to connect means no."""
+        """Return whether it does its work; asked until it is so. Not to connect means no."""
 
     def variables(self) -> Mapping[str, str]:
         """Return its whole environment."""
@@ -135,7 +135,7 @@ class Server(ABC):
 
 
 def is_up(url: str) -> bool:
-    """Tell whether what is at an address answers well; not to connect is an error of httpx."""
+    """Return whether what is at an address answers well; not to connect is an error of httpx."""
     return httpx.get(url, timeout=5, trust_env=False).is_success
 
 

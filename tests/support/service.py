@@ -43,7 +43,7 @@ class Service(Server):
         return {"SQUASH_URL": self.url, "SQUASH_PORT": str(self.port), **self.environment}
 
     def is_ready(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether it answers."""
         return is_up(f"{self.url}/healthz")
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -76,5 +76,5 @@ class Deliverer(Server):
         return self._service.variables()
 
     def is_ready(self) -> bool:
-        """Tell whether it delivers, or stands by."""
+        """Return whether it delivers, or stands by."""
         return '"delivering"' in self.fresh_log()

@@ -68,7 +68,7 @@ class ReadBranch:
         return [text_of(argument[0]) for argument in found[-1].arguments] if found else []
 
     def admits(self, seen: Seen) -> bool:
-        """Tell whether a point comes through every `where`."""
+        """Return whether a point comes through every `where`."""
         wheres = [node.arguments[0] for node in self.nodes if node.name == "where"]
         return all(holds(where, seen) for where in wheres)
 

@@ -2,8 +2,9 @@ import csv
 import io
 import json
 import struct
+import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,16 @@ from pyarrow.parquet import read_table
 from squash_api.errors import InvalidInputError, NotAvailableError
 from squash_api.record.metrics import note_metrics
 from squash_api.schema.names import Schema
-from squash_api.trends import formats as measurement_formats
-from squash_api.trends.formats import answer_chunks, time_text, value_object
+from squash_api.trends.formats.answer import answer_chunks, time_text
+from squash_api.trends.formats.json import value_object
+from squash_api.trends.parameters import FORMATS
 from squash_api.trends.question import read_question
 from squash_api.trends.series import Series
 from tests.support.measured_jobs import MeasuredJobs
 
+ROOT = Path(__file__).parent.parent.parent
 HARD_NUMBERS = [0.1, 0.0, -5e-324, 1.7976931348623157e308, 1 / 3, 2.0**53 + 2, 1e22, 123456789.125]
 HOSTILE = 'a "quoted", b; \u202eright to left\u202c <script>= =1+1'
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    with MeasuredJobs(tmp_path) as jobs:
-        yield jobs
 
 
 def answer(jobs: MeasuredJobs, **parameters: str) -> bytes:
@@ -149,13 +146,33 @@ def test_an_empty_table_has_its_columns(jobs: MeasuredJobs, format_: str) -> Non
     assert names[:5] == ["time", "job", "metric", "value", "unit"]
 
 
+@pytest.mark.parametrize("format_", list(FORMATS))
+def test_every_format_answers_even_without_values(jobs: MeasuredJobs, format_: str) -> None:
+    assert answer(jobs, format=format_, points="5", fields="*")
+
+
+def test_a_library_that_a_format_needs_can_be_installed_by_the_name_of_the_format() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = {row.name: [row.needs] for row in FORMATS.values() if row.needs}
+    assert needed == {name: project["optional-dependencies"][name] for name in needed}
+
+
+def test_the_command_starts_without_the_modules_of_the_formats() -> None:
+    modules = [row.writer.partition(":")[0] for row in FORMATS.values()]
+    program = "import sys, squash_api.commands.export; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {*modules, "pyarrow", "numpy"} & set(run.stdout.split())
+
+
 def test_an_empty_answer_in_json_is_an_empty_page(jobs: MeasuredJobs) -> None:
     assert json.loads(answer(jobs, points="5")) == {"measurements": [], "next": None}
 
 
 def test_long_answers_come_in_pieces(jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurement_formats, "_CHUNK_BYTES", 1)
-    monkeypatch.setattr(measurement_formats, "_ROWS_OF_A_GROUP", 2)
+    monkeypatch.setattr("squash_api.trends.formats.csv._CHUNK_BYTES", 1)
+    monkeypatch.setattr("squash_api.trends.formats.parquet._ROWS_OF_A_GROUP", 2)
     monkeypatch.setattr("squash_api.trends.series.MOST_JOBS", 2)
     for number in range(7):
         jobs.add({"p.a": number, "p.b": -number}, time_ns=number)
@@ -193,7 +210,7 @@ def test_points_make_a_file_short(jobs: MeasuredJobs) -> None:
 def test_too_many_kinds_of_metadata_are_refused(
     jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measurement_formats, "MOST_FIELDS", 2)
+    monkeypatch.setattr("squash_api.trends.formats.answer.MOST_FIELDS", 2)
     jobs.add({"p.a": 1}, a=1, b=2, c=3)
     with pytest.raises(InvalidInputError, match="The jobs have 3 metadata keys"):
         answer(jobs, format="csv", fields="*")

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +7,6 @@ from squash_api.record.metrics import declare_metrics, note_metrics
 from squash_api.trends.question import Question
 from squash_api.trends.series import MetricUnits
 from tests.support.measured_jobs import MeasuredJobs
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    with MeasuredJobs(tmp_path) as jobs:
-        yield jobs
 
 
 def units(jobs: MeasuredJobs, unit: str | None = None) -> MetricUnits:

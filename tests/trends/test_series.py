@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +8,6 @@ from squash_api.record.metrics import declare_metrics
 from squash_api.trends.question import Cursor
 from squash_api.trends.series import Series, values_of
 from tests.support.measured_jobs import MeasuredJobs
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[MeasuredJobs]:
-    with MeasuredJobs(tmp_path) as jobs:
-        yield jobs
 
 
 def pages(series: Series, limit: int) -> list[list[tuple[str, int]]]:

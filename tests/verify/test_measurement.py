@@ -158,7 +158,7 @@ def test_a_blob_is_read_back_equal() -> None:
 
 @pytest.mark.parametrize("document", [3, {}, {"identifier": "b1"}, {"identifier": 1, "name": "n"}])
 def test_what_is_no_blob_is_refused(document: Any) -> None:
-    with pytest.raises(DocumentError, match="a blob is an object"):
+    with pytest.raises(DocumentError, match="a blob must be an object"):
         Blob.from_json(document)
 
 

@@ -72,10 +72,10 @@ def _note(packages: Mapping[str, int]) -> str:
     )
     return (
         f"# SQuaSH\n\n{links}\n\n"
-        f"The last value of each metric, by {', '.join(schema.SERIES_TAGS)}, within a day.\n\n"
-        f"**Level** 3 is critical, 2 warning, 1 info. **Margin**: the distance to the limit in "
-        f"percent of it, negative beyond it. **Late by**: the worst; negative while nothing is "
-        f"late. **Beats** red: the service is down, and all else here is old.\n\n"
+        f"The tables show the last value of each metric, by {', '.join(schema.SERIES_TAGS)}.\n\n"
+        f"**Level**: 3 is CRITICAL, 2 WARNING, 1 INFO. **Margin**: the distance to the limit as a "
+        f"percentage of it, negative beyond it. **Late by**: how late the latest value is, "
+        f"negative if none is. **Beats** in red: the service is down, all else is old.\n\n"
         f"*Made by {MARK}.*"
     )
 
@@ -132,7 +132,7 @@ def _broken_table(standing: Place) -> dict[str, Any]:
     # Margins are negative, so these color only the levels.
     steps = [(rank - 0.5, LEVEL_COLORS[level]) for rank, level in enumerate(LEVELS, start=1)]
     return _table(
-        "Broken now, the worst first",
+        "Broken now, worst first",
         select(selected, last, f"{_SEVERITY} > 0"),
         columns,
         standing,
@@ -157,7 +157,7 @@ def _late_table(freshness: Place) -> dict[str, Any]:
         f"0 - {late} AS {identifier('order')}",
     ]
     return _table(
-        "Late now, the latest first",
+        "Late now, latest first",
         select(selected, last, f"{late} > 0"),
         columns,
         freshness,
@@ -180,7 +180,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
         *(identifier(name) for name in columns if name != "percent"),
     ]
     return _table(
-        "How close to the limits, the closest first",
+        "How close to the limits, closest first",
         select(selected, last),
         columns,
         standing,

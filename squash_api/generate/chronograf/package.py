@@ -2,7 +2,7 @@
 
 Limits are lines, colored by level. Template variables choose the values that are shown. Because
 Chronograf's lists of tag values have no choice for all, and a point may lack a tag, the variable
-`show` says which of the others count; its values refer to them.
+`show` selects which of the others apply; its values refer to them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -142,11 +142,11 @@ def _note(name: str, shown: int, total: int) -> str:
     return (
         f"# {escape(name)}\n\n"
         f"**Range:** {ranges}\n\n"
-        f"**Graphs**: means by {' and '.join(schema.LINE_TAGS)}. Limits are lines, {MAX_LINES} at "
-        f"most: `•••` critical, `••` warning, `•` info.\n\n"
-        f"**Tiles**: the last value in {LAST_DAYS} days. Red breaks a critical limit, yellow a "
-        f"warning, blue an info.\n\n"
-        f"**Variables** (top right): `show` says which of the other lists count.{left_out}\n\n"
+        f"**Graphs**: means by {' and '.join(schema.LINE_TAGS)}. Limits are lines, at most "
+        f"{MAX_LINES}: `•••` CRITICAL, `••` WARNING, `•` INFO.\n\n"
+        f"**Tiles**: the last value in {LAST_DAYS} days. It breaks a limit of level CRITICAL if it "
+        f"is red, WARNING if yellow, INFO if blue.\n\n"
+        f"**Variables** (top right): `show` selects which of the other lists apply.{left_out}\n\n"
         f"*Made by {MARK}: edit the specifications.*"
     )
 
@@ -159,7 +159,7 @@ def _runs_table(place: Place) -> dict[str, Any]:
         schema.SQUASH_URL: "job page",
         schema.CODE_CHANGES_COUNTS: "changes",
         **{tag: tag for tag in (*schema.VALUE_TAGS, "pipeline") if tag not in schema.LINE_TAGS},
-        schema.CODE_CHANGES: "code changes since the run before",
+        schema.CODE_CHANGES: "code changes since the previous run",
     }
     # Tables sort ascending at first, so negative times put the latest first.
     order = f"0 - {identifier(schema.TIMESTAMP)} AS {identifier('order')}"
@@ -173,7 +173,7 @@ def _runs_table(place: Place) -> dict[str, Any]:
     headings = [Column(f"{place.measurement}.{name}", heading) for name, heading in columns.items()]
     hidden = Column(f"{place.measurement}.order", "")
     return cells.table(
-        f"Last jobs, {_RUNS} at most",
+        f"Latest jobs, at most {_RUNS}",
         query,
         [Column("time", "time"), *headings, hidden],
         sort_by=hidden.label,

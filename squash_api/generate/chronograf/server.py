@@ -34,7 +34,7 @@ class Dashboard(Thing):
         return MARK in json.dumps(self.document)
 
     def equals(self, other: Any) -> bool:
-        """Tell whether another dashboard has all that this one has.
+        """Return whether another dashboard has all that this one has.
 
         Servers add keys, and write notes with HTML entities.
         """
@@ -45,7 +45,7 @@ class Dashboard(Thing):
         return (not self.is_of_file(ours), int(self.id) if self.id.isdecimal() else 0, self.id)
 
     def is_of_file(self, ours: Any) -> bool:
-        """Tell whether the server reads it from our file: stored ones have other ids."""
+        """Return whether the server reads it from our file: stored ones have other ids."""
         return isinstance(ours, Dashboard) and ours.id == self.id
 
 
@@ -103,7 +103,7 @@ def _path(dashboard: Dashboard) -> str:
 
 
 def _covers(ours: Any, theirs: Any) -> bool:
-    """Tell whether theirs has all that ours has."""
+    """Return whether theirs has all that ours has."""
     if ours in (None, [], {}):
         return theirs in (None, [], {})
     if isinstance(ours, Mapping):

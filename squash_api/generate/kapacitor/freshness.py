@@ -62,7 +62,7 @@ def heartbeat_task(place: tuple[str, str]) -> str:
         "Nobody notices late values now. Does the service run, and does it reach InfluxDB?"
         "{{ end }}"
     )
-    return f"""{head("A service that is silent.", (), place)}
+    return f"""{head("Alerts when the service itself is silent.", (), place)}
 stream
     |from()
         .measurement({string(HEARTBEAT)})

@@ -41,7 +41,7 @@ class Task(Thing):
         return f"does not run: {self.error or 'stopped'}" if self.is_enabled else "disabled"
 
     def equals(self, other: Any) -> bool:
-        """Tell whether another task does the same."""
+        """Return whether another task does the same."""
         return isinstance(other, Task) and self.script.strip() == other.script.strip()
 
     @property
@@ -72,7 +72,7 @@ class Handler(Thing):
         return self.name == f"{self.topic}-{self.kind_of_handler}"
 
     def equals(self, other: Any) -> bool:
-        """Tell whether another handler does the same."""
+        """Return whether another handler does the same."""
         return isinstance(other, Handler) and (
             (self.kind_of_handler, dict(self.options), self.match)
             == (other.kind_of_handler, dict(other.options), other.match)
@@ -157,7 +157,7 @@ class Kapacitor(Server):
             raise
 
     def _update_task(self, old: Task, script: str) -> None:
-        """Give a task another script; if it does not run, restore the old one."""
+        """Replace the script of a task; if the new one does not run, restore the old one."""
         try:
             self._restart(old, script)
         except UnreachableError:

@@ -24,7 +24,7 @@ KEYS: Mapping[str, Any] = MappingProxyType(
 
 
 def kind_of(document: Mapping[str, Any]) -> type[Criterion] | None:
-    """Return the kind that a document names, else the one whose keys it has; None if unknown."""
+    """Return the kind that a document names, or whose keys it has; None if it is unknown."""
     named = document.get("type")
     if named is None:
         return kind_by_keys(document)
@@ -32,7 +32,7 @@ def kind_of(document: Mapping[str, Any]) -> type[Criterion] | None:
 
 
 def kind_by_keys(document: Mapping[Any, Any]) -> type[Criterion]:
-    """Return the kind whose keys a document has; `THRESHOLD` if it has those of none."""
+    """Return the kind whose keys a document has; `THRESHOLD` if it has no kind's keys."""
     found = (kind for kind in KINDS.values() if not kind.SCHEMA.keys().isdisjoint(document))
     return next(found, THRESHOLD)
 

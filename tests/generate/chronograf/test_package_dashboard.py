@@ -151,7 +151,7 @@ def test_the_variables_choose_values(asked: Asked, chosen: dict[str, str], value
 
 
 def test_the_table_has_the_last_jobs_with_their_runs_and_links(asked: Asked) -> None:
-    (found,) = asked.ask(asked.cell("Last jobs", "table"))
+    (found,) = asked.ask(asked.cell("Latest jobs", "table"))
     rows = [dict(zip(found["columns"], row, strict=True)) for row in found["values"]]
     assert [row["run_id"] for row in rows] == ["R5", "R4", "R3", "R2", "R1"]
     assert (rows[2]["run_url"], rows[2]["squash_url"]) == (
@@ -165,7 +165,7 @@ def test_the_table_has_the_last_jobs_with_their_runs_and_links(asked: Asked) -> 
 
 
 def test_the_table_shows_the_latest_job_first(asked: Asked) -> None:
-    cell = asked.cell("Last jobs", "table")
+    cell = asked.cell("Latest jobs", "table")
     (found,) = asked.ask(cell)
     label = cell["tableOptions"]["sortBy"]["internalName"].removeprefix("validate.")
     order = [row[found["columns"].index(label)] for row in found["values"]]
@@ -173,7 +173,7 @@ def test_the_table_shows_the_latest_job_first(asked: Asked) -> None:
 
 
 def test_the_columns_of_the_table_are_those_of_its_query(asked: Asked) -> None:
-    cell = asked.cell("Last jobs", "table")
+    cell = asked.cell("Latest jobs", "table")
     (found,) = asked.ask(cell)
     labels = [item["internalName"].removeprefix("validate.") for item in cell["fieldOptions"]]
     assert labels == found["columns"]

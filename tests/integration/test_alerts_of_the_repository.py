@@ -1,12 +1,14 @@
-"""The task that docs/alerts.md shows does what the page says."""
+"""Kapacitor starts with the committed tasks, and the one in docs/alerts.md does what that says."""
 
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.alerting import Bench, alert_bench, bench_files
+from tests.support.kapacitord import Kapacitord
 from tests.support.metrics_packages import ROOT
 
 METRICS = "PA1: {description: Repeatability., unit: mmag}"
@@ -55,3 +57,25 @@ def test_the_topics_shown_are_those_made(topic: str) -> None:
     page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     assert f"`{topic}`" in page
     assert topic in {topic_of("#dm-alerts"), topic_of("@ada")}
+
+
+# The committed folder is one that Kapacitor starts with.
+
+
+LOAD = ROOT / "kapacitor"
+
+
+@pytest.fixture(scope="module")
+def kapacitord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kapacitord]:
+    with Kapacitord(tmp_path_factory.mktemp("kapacitord"), LOAD) as kapacitord:
+        yield kapacitord
+
+
+def test_every_committed_task_is_executing(kapacitord: Kapacitord) -> None:
+    tasks = kapacitord.tasks()
+    assert {task["id"] for task in tasks} == {path.stem for path in (LOAD / "tasks").iterdir()}
+    assert [task for task in tasks if not task["executing"] or task["error"]] == []
+
+
+def test_the_committed_tasks_meet_no_error(kapacitord: Kapacitord) -> None:
+    assert kapacitord.problems() == []

@@ -1,4 +1,4 @@
-"""`squash dispatch` and `squash user` beside a running service."""
+"""`squash dispatch` beside a running service."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.calls import PASSWORD, Calls
+from tests.support.calls import PASSWORD
 from tests.support.service import Service
-from tests.support.site import Site, job_document, new_package
+from tests.support.site import Site, job_document
 
 
 @pytest.fixture(scope="module")
@@ -21,23 +21,6 @@ def commands(site: Site) -> Service:
         "SQUASH_URL": site.service.url,
     }
     return Service(site.service.folder, **environment)
-
-
-def add_user(site: Site) -> str:
-    """Add a user by the command and return the name."""
-    name = new_package()
-    done = site.service.run("user", "add", name, "--password-stdin", input=PASSWORD)
-    assert done.returncode == 0, done.stderr
-    return name
-
-
-def can_log_in(site: Site, name: str, password: str = PASSWORD) -> bool:
-    credentials = {"username": name, "password": password}
-    return site.client.post("/auth", json=credentials).status_code == 200
-
-
-def may_act(calls: Calls) -> bool:
-    return calls("GET", "/users").status_code == 200
 
 
 def write_job(folder: Path, document: dict[str, Any]) -> str:
@@ -89,43 +72,3 @@ def test_a_wrong_password_fails(commands: Service, package: str, tmp_path: Path)
     wrong = Service(commands.folder, **{**commands.environment, "SQUASH_PASSWORD": "wrong one"})
     done = wrong.run("dispatch", path)
     assert (done.returncode, "Invalid credentials" in done.stderr) == (1, True)
-
-
-def test_a_user_who_is_added_can_log_in_at_once(site: Site) -> None:
-    assert can_log_in(site, add_user(site))
-
-
-def test_a_new_password_counts_at_once_and_ends_the_tokens(site: Site) -> None:
-    name = add_user(site)
-    calls = site.log_in(name)
-    assert may_act(calls)
-    done = site.service.run("user", "passwd", name, "--password-stdin", input="another one")
-    assert done.returncode == 0, done.stderr
-    assert (may_act(calls), can_log_in(site, name)) == (False, False)
-    assert can_log_in(site, name, "another one")
-
-
-def test_the_tokens_of_a_disabled_user_end_at_once(site: Site, package: str) -> None:
-    name = add_user(site)
-    calls = site.log_in(name)
-    assert site.service.run("user", "disable", name, "--yes").returncode == 0
-    assert (may_act(calls), can_log_in(site, name)) == (False, False)
-    reply = calls("POST", "/job", json=job_document({f"{package}.m": 1.0}))
-    assert (reply.status_code, reply.json()["error"]) == (401, "Invalid JWT")
-
-
-def test_a_new_role_counts_from_the_next_token_on(site: Site, package: str) -> None:
-    name = add_user(site)
-    job_id = site.dispatch(job_document({f"{package}.m": 1.0}))["id"]
-    assert site.log_in(name)("DELETE", f"/job/{job_id}").status_code == 403
-    assert site.service.run("user", "role", name, "admin").returncode == 0
-    assert site.log_in(name)("DELETE", f"/job/{job_id}").status_code == 200
-
-
-def test_the_list_of_users_shows_roles_and_the_disabled(site: Site) -> None:
-    name = add_user(site)
-    assert site.service.run("user", "disable", name, "--yes").returncode == 0
-    done = site.service.run("user", "list", "--json")
-    users = {user["name"]: user for user in json.loads(done.stdout)}
-    assert (users["ada"]["role"], users["ada"]["disabled"]) == ("user", False)
-    assert users[name]["disabled"] is True

@@ -1,0 +1,1 @@
+"""The formats in which measurements are given; `trends/parameters.py` has their table."""
