@@ -57,9 +57,9 @@ MAY_FIND = ("squash report", "squash judge")
 """Commands that exit with 1 for what they find in the data."""
 
 SHOWN: Mapping[tuple[str, str], str] = {
-    ("README.md", "U="): '"status":"passed"',
-    ("docs/quickstart.md", "import astropy"): "",
+    ("README.md", "U="): "camera.AvgCameraBodySurfaceTemp.design",
     ("docs/quickstart.md", "from squash_api.client import Squash"): "try-1",
+    ("docs/reports.md", "#!/bin/sh"): "mailed: -s SQuaSH, last 24 h: needs a look",
 }
 """What the output of a block must have, by page and how the block begins."""
 
@@ -139,6 +139,7 @@ class Terminal:
             bufsize=0,
         )
         self._shown = bytearray()
+        self._seen = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -153,12 +154,18 @@ class Terminal:
         return self._shown.decode(errors="replace").replace("\r\n", "\n")
 
     def wait_for(self, text: str) -> None:
-        """Wait until it shows a text."""
+        """Wait until it shows a text, after what was waited for before."""
         deadline = time.monotonic() + _TIMEOUT_S
-        while text not in self.output:
+        while (place := self.output.find(text, self._seen)) < 0:
             assert self._process.poll() is None, self.output
             assert time.monotonic() < deadline, f"no {text!r} in: {self.output}"
             time.sleep(0.05)
+        self._seen = place + len(text)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        self._process.wait(timeout=_TIMEOUT_S)
+        self._reader.join()
 
     def type(self, text: str) -> None:
         """Type a text."""
@@ -169,8 +176,7 @@ class Terminal:
         """Press Ctrl-C, and wait until it has ended."""
         if self._process.poll() is None:
             self.type("\x03")
-        self._process.wait(timeout=60)
-        self._reader.join()
+        self.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -241,20 +247,26 @@ class User:
         text = self._filled_in(block.text)
         if block.serves:
             return self._serve(block, text)
-        if block.language == "python":
-            script = self.home / "block.py"
+        if block.language != "sh":
+            script = self.home / "block"
             script.write_text(text)
-            text = f"python {script}"
-        done = self._shell(text, "sh")
+            text = f"python {script}" if block.language == "python" else f"sh {script} a@b.example"
+        if "user add" in text:
+            terminal = self._typed(text, text)
+            terminal.wait()
+            output, code = terminal.output, 0
+        else:
+            done = self._shell(text)
+            output, code = done.stdout + done.stderr, done.returncode
         codes = [line.split(" ", 1) for line in self._log.read_text().splitlines()]
         failed = [
             f"{code} {command}"
             for code, command in codes
             if code != "0" and not (code == "1" and command.startswith(MAY_FIND))
         ]
-        if done.returncode and not codes:
-            failed.append(f"{done.returncode} {block.text}")
-        return Outcome(done.stdout + done.stderr, failed)
+        if code and not codes:
+            failed.append(f"{code} {block.text}")
+        return Outcome(output, failed)
 
     def _script(self, text: str) -> Path:
         functions = _FUNCTIONS + "".join(
@@ -267,9 +279,21 @@ class User:
         )
         return path
 
-    def _shell(self, text: str, shell: str) -> subprocess.CompletedProcess[str]:
+    def _typed(self, text: str, asking: str) -> Terminal:
+        """Run commands in a terminal, and type the password whenever it is asked for."""
+        terminal = Terminal(
+            f"sh {self._script(text)}", folder=self.checkout, variables=self._variables
+        )
+        for line in asking.splitlines():
+            if "user add" in line and "--password-stdin" not in line:
+                for prompt in ("Password: ", "confirmation: "):
+                    terminal.wait_for(prompt)
+                    terminal.type(f"{PASSWORD}\n")
+        return terminal
+
+    def _shell(self, text: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [shell, str(self._script(text))],
+            ["sh", str(self._script(text))],
             cwd=self.checkout,
             env=self._variables,
             capture_output=True,
@@ -284,16 +308,11 @@ class User:
         for place in NOT_RUN:
             if block.page == place[0]:
                 text = re.sub(rf"^{place[1]}.*\n", "", text, flags=re.MULTILINE)
+        *head, server = text.strip().splitlines()
         # A shell that is interrupted writes no state.
-        head, _, tail = text.rpartition("\n" + text.strip().splitlines()[-1])
-        script = self._script(f"{head}\nexport -p > {self._state}\n{tail or text}")
-        terminal = Terminal(f"sh {script}", folder=self.checkout, variables=self._variables)
-        self._server = terminal
+        lines = [*head, f"export -p > {self._state}", server]
+        terminal = self._server = self._typed("\n".join(lines), "\n".join(head))
         try:
-            if "user add" in text:
-                for prompt in ("Password: ", "confirmation: "):
-                    terminal.wait_for(prompt)
-                    terminal.type(f"{PASSWORD}\n")
             if "make demo" in text:
                 terminal.wait_for("Ctrl-C ends it all")
                 self._demo_url = re.findall(r"^pages +(\S+)/$", terminal.output, re.MULTILINE)[0]
