@@ -71,6 +71,9 @@ IMAGE_VARIABLES = {
 """Who reads each variable of the three other images, and as what."""
 
 HOST_VARIABLES = {
+    "INFLUXDB_IMAGE",
+    "KAPACITOR_IMAGE",
+    "CHRONOGRAF_IMAGE",
     "BIND_ADDRESS",
     "SQUASH_PORT",
     "INFLUXDB_PORT",
