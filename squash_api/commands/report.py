@@ -82,7 +82,7 @@ def _of_record(asked: Asked) -> Report:
     now_ns = time.time_ns()
     with failing():
         question = read_report_question(asked, now_ns=now_ns)
-        with Site(load_settings(), is_made=False) as site:
+        with Site(load_settings()) as site:
             site.check_tags()
             return site.reports.report(question, now_ns=now_ns)
 
