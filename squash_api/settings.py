@@ -28,6 +28,8 @@ from pydantic_settings import SettingsError as SourceError
 from squash_api.errors import SettingsError
 
 MIN_SECRET_BYTES = 32
+# In Slack and Markdown these end a link.
+_NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_USER": "squash dispatch",
@@ -51,6 +53,8 @@ def _http_url(url: str) -> str:
         raise ValueError("must have a port from 1 to 65535, or none")
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
+    if not _NOT_IN_URLS.isdisjoint(url):
+        raise ValueError(f"must have no {' '.join(sorted(_NOT_IN_URLS.intersection(url)))}")
     return url.rstrip("/")
 
 

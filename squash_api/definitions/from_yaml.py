@@ -187,10 +187,10 @@ def _warn(connection: Connection, new: Sequence[Proposal], taken_over: Iterable[
         _log.warning("a definition from the API is overruled by YAML", name=name)
     stored = {item.name for item in new}
     for metric, specifications in misfits(connection, new).items():
-        left = [name for name in specifications if name not in stored]
+        left = {name: why for name, why in specifications.items() if name not in stored}
         if left:
             _log.warning(
-                "specifications do not convert to the metric's unit and judge nothing",
+                "specifications cannot be judged in the metric's unit and judge nothing",
                 metric=metric,
                 specifications=left,
             )

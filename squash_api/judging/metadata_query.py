@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from squash_api.schema.names import Context, Schema, Term
+from squash_api.schema.text import SentNumber
 from squash_api.verify.metrics import Fault, is_unicode
 
 _MAX_DEPTH = 10
@@ -62,10 +63,9 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
     if isinstance(value, str) and not is_unicode(value):
         return "", "cannot be encoded as UTF-8"
     if isinstance(value, int) and abs(value) >= _LARGEST:
-        return None, (
-            "a number of 2^63 or more cannot be compared exactly: let jobs send it as text, and "
-            "put it in quotes"
-        )
+        return None, "larger than a 64-bit number: put it in quotes"
+    if isinstance(value, SentNumber):
+        return float(value), "a 64-bit float does not hold all its digits: put it in quotes"
     if value is None or isinstance(value, str | int | float):
         return value, None
     if isinstance(value, date):

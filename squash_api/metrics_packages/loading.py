@@ -229,11 +229,12 @@ class _Loading:
                 self.report(resolved.locate("name"), message + self._guess(specification.metric))
             return
         criterion = specification.criterion
-        if criterion.in_unit(metric.unit) is None:
+        misfit = criterion.misfit(metric.unit)
+        if misfit is not None:
             self.report(
                 resolved.locate(*criterion.UNIT_PATH),
-                f"the unit '{criterion.unit}' of {specification.name} does not convert to "
-                f"'{metric.unit}', the unit of its metric: write a unit that does",
+                f"the unit '{criterion.unit}' of {specification.name} {misfit}, the unit of its "
+                "metric: write the limit in that unit",
             )
 
     def _guess(self, name: str) -> str:

@@ -115,7 +115,8 @@ def _explained(engine: Engine) -> Iterator[None]:
             raise
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record at "
-            f"{engine.url.render_as_string()} cannot be opened: {error}"
+            f"{engine.url.render_as_string()} cannot be opened: "
+            f"{getattr(error, 'orig', None) or error}"
         ) from error
 
 

@@ -140,7 +140,7 @@ def quantity_value(value: Any, unit: str) -> float:
     UnitError
         If it is not a number, or its unit does not convert.
     """
-    if type(value) is float or (type(value) is int and abs(value) < 1 << 53):
+    if isinstance(value, float) or (type(value) is int and abs(value) < 1 << 53):
         return float(value)
     if isinstance(value, str) and len(value) < MAX_UNIT_LENGTH and _NUMBER.match(value):
         return float(value)

@@ -184,6 +184,24 @@ def test_what_is_wrong_in_a_specification_is_named(
 
 
 @pytest.mark.parametrize(
+    ("unit", "metric_unit", "words"),
+    [
+        ("mag", "dex", "falls where values rise in 'dex', the unit of its metric"),
+        ("dB", "mag", "falls where values rise in 'mag', the unit of its metric"),
+        ("nJy", "mag(AB)", "falls where values rise in 'mag(AB)', the unit of its metric"),
+    ],
+)
+def test_a_limit_that_would_turn_round_in_the_metric_s_unit_is_a_problem(
+    tmp_path: Path, unit: str, metric_unit: str, words: str
+) -> None:
+    metrics = f"latency: {{description: A., unit: '{metric_unit}'}}"
+    text = SOUND.replace("unit: s", f"unit: {unit}")
+    (problem,) = load(tmp_path, {"a.yaml": text}, metrics=metrics).problems
+    assert f"a.yaml:2: the unit '{unit}' of demo.latency.hard {words}" in str(problem)
+    assert str(problem).endswith("write the limit in that unit")
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: null': no job can match"),

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from squash_api.ingest.document import digest_job
+from squash_api.ingest.ingest import measured_in
 from squash_api.record.database import make_database, open_database
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stored
@@ -17,7 +18,7 @@ from squash_api.record.users import add_user
 from squash_api.settings import Settings
 
 SECRET = "a secret of tests, longer than 32 bytes"
-STORE = JobStore(digest_job)
+STORE = JobStore(digest_job, measured_in)
 
 
 def make_settings(tmp_path: Path, **changes: Any) -> Settings:
