@@ -259,7 +259,7 @@ class KapacitorOutlet(Outlet):
                 self.name,
                 through=told.through,
                 redelivered=told.redelivered,
-                erased=[item.job_id for item in told.erasures],
+                erased=told.erasures,
                 quarantined=refused,
                 now_ns=time.time_ns(),
             )
