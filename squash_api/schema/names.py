@@ -354,8 +354,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if value is None:
         return
     name, stored, reason = _as_field(key, value)
-    if stored is not None and ("\ufffd" in key or not name.startswith(META_PREFIX + key)):
-        context.cleanings.append(Cleaning(key, _REMOVED))
+    is_key_changed = "\ufffd" in key or not name.startswith(META_PREFIX + key)
     if stored is not None and name in context.fields:
         name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
         if not name:
@@ -363,7 +362,10 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return
-    _note_change(key, value, stored, context)
+    if is_key_changed:
+        context.cleanings.append(Cleaning(key, _REMOVED))
+    else:
+        _note_change(key, value, stored, context)
     context.fields[name] = stored
 
 
