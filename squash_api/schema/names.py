@@ -217,13 +217,33 @@ class Schema:
             return f"names that begin with '{META_PREFIX}' are for metadata"
         return None
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The metadata keys that feed a tag or a text field of the contract."""
+        return tuple(self._feeds)
+
     def term(self, key: str, value: Any) -> Term | None:
         """Return a term of a `metadata_query` as it is compared; None if it never matches."""
-        if key in _NOT_METADATA or isinstance(value, dict):
-            return None
+        found = self._term(key, value)
+        return found if isinstance(found, Term) else None
+
+    def term_problem(self, key: str, value: Any) -> str | None:
+        """Return why no job can match a term of a `metadata_query`; None if one can."""
+        found = self._term(key, value)
+        return found if isinstance(found, str) else None
+
+    def _term(self, key: str, value: Any) -> Term | str:
+        if key in _NOT_METADATA:
+            return f"the key '{key}' is not written to InfluxDB"
+        if value is None or isinstance(value, dict):
+            return f"{'null' if value is None else 'an object'} has no text to compare"
         name = self._mapped.get(key)
-        name, stored, _ = _as_field(key, value) if name is None else (name, *_as_text(name, value))
-        return None if stored is None else Term(name, stored, is_tag=name in self.tags)
+        name, stored, reason = (
+            _as_field(key, value) if name is None else (name, *_as_text(name, value))
+        )
+        if stored is None:
+            return (reason or "").removesuffix(": left out")
+        return Term(name, stored, is_tag=name in self.tags)
 
     def context(self, meta: Mapping[str, Any]) -> Context:
         """Map a job's metadata to tags and fields.

@@ -204,8 +204,8 @@ def test_a_limit_that_would_turn_round_in_the_metric_s_unit_is_a_problem(
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: None': no job can match"),
-        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: '2026-01-01'': a date without quotes"),
+        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: null': no job can match"),
+        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: 2026-01-01': a date without quotes"),
         ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
         ("metadata_query: [a]\n", ":3: metadata_query must be a mapping"),
         ("tags: null\n", ":3: tags must be text or a list"),
@@ -282,9 +282,9 @@ def test_no_directories_give_an_empty_package() -> None:
     assert (package.metrics, package.specifications, package.problems) == ({}, {}, ())
 
 
-@pytest.mark.parametrize("name", ["srd", "camera"])
+@pytest.mark.parametrize("name", ["specs/srd", "examples/specs/camera"])
 def test_the_packages_of_the_project_have_no_problem(name: str) -> None:
-    assert load_metrics_package(ROOT / "specs" / name).problems == ()
+    assert load_metrics_package(ROOT / name).problems == ()
 
 
 def test_an_added_tag_forbids_a_metric_of_its_name(tmp_path: Path) -> None:
@@ -323,6 +323,6 @@ def test_the_line_of_a_key_is_the_one_with_the_last_word(
 
 
 def test_resolved_specifications_are_those_of_the_packages() -> None:
-    directories = [ROOT / "specs" / "srd", ROOT / "specs" / "camera"]
+    directories = [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"]
     resolved = {name: item.specification for name, item in resolve_packages(directories).items()}
     assert resolved == load_metrics_packages(directories).specifications

@@ -322,7 +322,7 @@ ADA = Account(1, "ada", "user", 1)
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(make_settings(tmp_path)) as site:
+    with Site(make_settings(tmp_path), is_made=True) as site:
         add_test_user(site.record)
         yield site
 

@@ -11,6 +11,7 @@ from squash_api.trends.question import (
     column_of,
     cursor_text,
     parse_cursor,
+    parse_moment,
     read_question,
     read_report_question,
     refuse_unknown,
@@ -73,7 +74,7 @@ def test_ids_of_jobs_are_numbers_and_impossible_ones_are_of_no_job() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1970-01-02", DAY_NS),
+        ("1970-01-02T00:00", DAY_NS),
         ("1970-01-01T00:00:01.5Z", 1_500_000_000),
         ("1970-01-01T01:00:00+01:00", 0),
         ("2d", NOW_NS - 2 * DAY_NS),
@@ -83,6 +84,14 @@ def test_ids_of_jobs_are_numbers_and_impossible_ones_are_of_no_job() -> None:
 def test_a_time_is_a_date_or_how_long_ago_it_was(text: str, expected: int) -> None:
     found = read(("since", text))
     assert (found.since_ns, read(("until", text)).until_ns) == (expected, expected)
+
+
+@pytest.mark.parametrize("text", ["1970-01-02", " 1970-01-02 ", "19700102", "1970-01-02Z"])
+def test_a_day_means_all_of_it(text: str) -> None:
+    assert parse_moment(text, now_ns=NOW_NS) == DAY_NS
+    assert parse_moment(text, now_ns=NOW_NS, is_end=True) == 2 * DAY_NS - 1
+    found = read(("since", "1970-01-02"), ("until", "1970-01-02"))
+    assert (found.since_ns, found.until_ns) == (DAY_NS, 2 * DAY_NS - 1)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +322,7 @@ def test_without_comparison_there_is_no_other_about() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("datset", "RC2", "A report has no parameter 'datset'; did you mean dataset?"),
+        ("datset", "RC2", "A report has no parameter 'datset'; did you mean `dataset`?"),
         ("since", "yesterday", "'yesterday' is not a time"),
         ("until", "1950-01-01", "before 1970"),
         ("until", "9999-01-01", "too far ahead"),
