@@ -84,7 +84,7 @@ def push(
 ) -> None:
     """Update servers to what the specifications ask for.
 
-    Each task is checked to run; one that does not start gets its old script back. Only tasks,
+    Each task is started as a check; one that fails gets its old script back. Only tasks,
     handlers and dashboards that differ are changed, and only generated ones.
 
     Exit code: 0 success, 1 a server refuses something, 2 a server cannot be reached.

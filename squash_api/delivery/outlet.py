@@ -19,8 +19,8 @@ from squash_api.influx.client import Rejected
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
-    mark_erased,
     mark_trouble,
+    mark_well,
     release_lease,
     take_lease,
 )
@@ -111,7 +111,7 @@ class Outlet(Loop):
         wait = self.send_some()
         if wait == IDLE and not self.is_well:
             # It answers, although nothing had to be sent: this clears its trouble in the record.
-            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=[]))
+            self._record.write(lambda connection: mark_well(connection, self.name))
         self.is_well = True
         return wait
 
@@ -124,7 +124,9 @@ class Outlet(Loop):
         if not isinstance(error, HeldUpError):
             return super().failed(error)
         trouble = str(error)
-        log = _log.error if self._back_off.failures == 0 else _log.info
+        # The first time is a warning; what will not pass by itself is an error.
+        first = _log.error if error.needs_operator else _log.warning
+        log = first if self._back_off.failures == 0 else _log.info
         self.is_well = False
         wait = self._back_off.wait()
         if error.needs_operator:

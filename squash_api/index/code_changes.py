@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from squash_api.index.runs import RunRow, Runs
-from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, is_link
+from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, link_text
 
 _MOST_REMEMBERED = 1000
 _MOST_SETS = 50
 # Leaves room for the words that count the changes that do not fit.
 _MAX_TEXT_BYTES = MAX_FIELD_TEXT_BYTES - 100
+# As in `link_text`, without the brackets of Markdown.
 _URL_SAFE = ":/?#@!$&'*+,;=%~"
 _SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
 _MARKUP = str.maketrans("", "", "[]<>")
@@ -264,9 +265,10 @@ def changes_link(git_url: str | None, before: str | None, after: str | None) -> 
         if before and after and before != after:
             return f"{root}/compare/{quote(before, safe='')}...{quote(after, safe='')}"
         return f"{root}/commit/{quote(after or before or '', safe='')}"
-    if not is_link(git_url):
+    url = link_text(git_url)
+    if url is None:
         return None
-    root = git_url.rstrip("/").removesuffix(".git")
+    root = url.rstrip("/").removesuffix(".git")
     return f"{root}/commit/{quote(after or before or '', safe='')}"
 
 
@@ -275,8 +277,8 @@ def _change_text(change: PackageChange) -> str:
     name = clean_text(change.name).translate(_MARKUP)
     if change.is_gone:
         return f"-{name}"
-    url = clean_text(change.git_url or "")
-    if not change.git_sha or not is_link(url):
+    url = link_text(change.git_url or "")
+    if not change.git_sha or url is None:
         return name
     link = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
     return f"[{name}]({quote(link, safe=_URL_SAFE)})"

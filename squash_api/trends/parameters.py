@@ -18,7 +18,17 @@ Place = Literal["measurements", "report"]
 """Where questions are asked: at the URL of this name, and by its command."""
 
 Kind = Literal[
-    "texts", "names", "ids", "time", "text", "truth", "count", "choice", "fields", "cursor", "level"
+    "texts",
+    "names",
+    "ids",
+    "time",
+    "unit",
+    "truth",
+    "count",
+    "choice",
+    "fields",
+    "cursor",
+    "level",
 ]
 """How a parameter is read. `names` are texts as the record keeps those of jobs."""
 
@@ -175,7 +185,7 @@ _ROWS = (
         "until_ns",
         "Only jobs of this time or earlier, written in the same ways; a day means until its end.",
     ),
-    Parameter("unit", "text", "unit", "Convert the values to this unit."),
+    Parameter("unit", "unit", "unit", "Convert the values to this unit."),
     Parameter(
         "fields",
         "fields",

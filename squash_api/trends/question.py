@@ -7,11 +7,10 @@ Questions come as the query of a URL or as the options of a command. Both are re
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from squash_api.errors import Detail, InvalidInputError
+from squash_api.errors import Detail, Hints, InvalidInputError, sentence
 from squash_api.ingest.document import parse_time_ns
 from squash_api.judging.alerts import LEVELS, parse_duration, parse_level
 from squash_api.schema.names import (
@@ -31,6 +30,7 @@ from squash_api.trends.parameters import (
     Kind,
     Parameter,
 )
+from squash_api.verify.units import UnitError, canonical_unit
 
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
@@ -157,9 +157,7 @@ def read_report_question(parameters: Iterable[tuple[str, str]], *, now_ns: int) 
 
 def refusal(problems: Sequence[Detail]) -> InvalidInputError:
     """Make the error that states the first problem, and lists at most 100."""
-    first = problems[0].msg
-    end = "" if first.endswith("?") else "."
-    return InvalidInputError(f"{first}{end}", detail=problems[:100])
+    return InvalidInputError(sentence(problems[0].msg), detail=problems[:100])
 
 
 def refuse_unknown(question: Question, known: Collection[str]) -> None:
@@ -171,15 +169,15 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
         Naming all unknown metrics, or all unknown packages, and for each the nearest known one.
     """
     packages = {split_metric_name(name)[0] for name in known}
+    hints = Hints()
     for noun, asked, names in (
         ("metric", question.metrics, known),
         ("package", question.packages, packages),
     ):
         problems = []
         for name in sorted(set(asked).difference(names)):
-            near = get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(Detail(("query", noun), f"There is no {noun} {name[:200]}{hint}"))
+            problem = f"There is no {noun} `{name[:_LONGEST]}`{hints.of(name, names)}"
+            problems.append(Detail(("query", noun), problem))
         if problems:
             raise refusal(problems)
 
@@ -249,6 +247,7 @@ class _Reader:
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
         self.problems: list[Detail] = []
+        self._hints = Hints()
         self._schema = schema
         self._now_ns = now_ns
         self._readers: Mapping[Kind, Callable[[Parameter], Any]] = {
@@ -256,7 +255,7 @@ class _Reader:
             "names": lambda row: self._kept(row.name),
             "ids": self._ids,
             "time": self._time,
-            "text": self._one,
+            "unit": self._unit,
             "truth": self._truth,
             "count": self._count,
             "choice": self._choice,
@@ -310,9 +309,8 @@ class _Reader:
             if name in own or self._tag_of(name) or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
-            near = get_close_matches(shown, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"for metadata, write `meta.{shown}`"
-            self._refuse(name, f"There is no parameter `{shown}`; {hint}")
+            hint = self._hints.of(shown, known) or f"; for metadata, write `meta.{shown}`"
+            self._refuse(name, f"There is no parameter `{shown}`{hint}")
 
     def _tag_of(self, name: str) -> str | None:
         """Find the tag that a parameter names, directly or by one of its sources."""
@@ -346,6 +344,14 @@ class _Reader:
     def _one(self, row: Parameter) -> str | None:
         texts = self.asked.get(row.name)
         return texts[0] if texts else None
+
+    def _unit(self, row: Parameter) -> str | None:
+        text = self._one(row)
+        try:
+            return None if text is None else canonical_unit(text)
+        except UnitError as error:
+            self._refuse(row.name, str(error))
+            return None
 
     def _ids(self, row: Parameter) -> tuple[int, ...] | None:
         texts = self._given(row.name)
@@ -439,8 +445,7 @@ class _ReportReader(_Reader):
             stripped = [text.strip() for text in texts if text.strip()]
             if name not in ASKED["report"]:
                 shown = name[:_LONGEST_NAME]
-                near = get_close_matches(name, ASKED["report"], n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = self._hints.of(name, ASKED["report"])
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
                 continue
             if stripped:

@@ -161,4 +161,4 @@ def test_points_in_quarantine_are_pointed_out(run: Run, influxdb: FakeInfluxDB) 
     influxdb.judge = lambda _: refusal(400, "partial write: field type conflict dropped=1")
     outcome = run("replay", "--job", "1")
     assert outcome.code == 0
-    assert "1 points are in quarantine" in outcome.err
+    assert "In quarantine: 1 point;" in outcome.err

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from squash_api import errors
 from squash_api.errors import InvalidInputError
 from squash_api.schema.names import Schema
 from squash_api.trends.question import (
@@ -13,6 +14,7 @@ from squash_api.trends.question import (
     parse_moment,
     read_question,
     read_report_question,
+    refuse_unknown,
 )
 
 NOW_NS = 1_000_000 * 10**9
@@ -155,6 +157,26 @@ def test_points_come_all_at_once() -> None:
 def test_the_unit_and_absent_values_are_asked_for() -> None:
     found = read(("unit", "mag"), ("absent", "true"))
     assert (found.unit, found.has_absent) == ("mag", True)
+
+
+def test_a_unit_is_looked_at_before_anything_else() -> None:
+    assert read(("unit", " degree")).unit == "deg"
+    ((name, message),) = refused(("unit", "furlongs"))
+    assert (name, "'furlongs' is not a unit that astropy knows" in message) == ("unit", True)
+
+
+def test_only_the_first_wrong_names_cost_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses: list[str] = []
+
+    def guess(name: str, *_: object, **__: object) -> list[str]:
+        guesses.append(name)
+        return []
+
+    monkeypatch.setattr(errors, "get_close_matches", guess)
+    refused(*((f"x{number}", "1") for number in range(1000)))
+    with pytest.raises(InvalidInputError):
+        refuse_unknown(Question(metrics=tuple(f"x{number}" for number in range(99))), {"p.a"})
+    assert len(guesses) == 10
 
 
 def test_a_dimensionless_unit_is_an_empty_text() -> None:
@@ -300,7 +322,7 @@ def test_without_comparison_there_is_no_other_about() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("datset", "RC2", "A report has no parameter 'datset'; did you mean dataset?"),
+        ("datset", "RC2", "A report has no parameter 'datset'; did you mean `dataset`?"),
         ("since", "yesterday", "'yesterday' is not a time"),
         ("until", "1950-01-01", "before 1970"),
         ("until", "9999-01-01", "too far ahead"),
