@@ -158,7 +158,7 @@ class World:
     def start(self) -> None:
         """Start the service, without its threads."""
         settings = make_settings(self.folder, kapacitor_url=self._url, specs=(self.package_folder,))
-        self.site = Site(settings, influx_transport=self._transport)
+        self.site = Site(settings, is_made=True, influx_transport=self._transport)
         self.site.definitions.sync_yaml(settings.specs)
         (outlet,) = self.site.outlets(settings.outlets)
         assert isinstance(outlet, KapacitorOutlet)
