@@ -22,6 +22,7 @@ from squash_api.routes import (
     reports,
     root,
     runs,
+    standings,
 )
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
@@ -41,6 +42,7 @@ _ROUTERS = (
     measurements.router,
     jobs.status_router,
     runs.router,
+    standings.router,
     reports.router,
     health.router,
     jobs.events_router,
