@@ -29,6 +29,7 @@ _RUN_COLUMNS = (
     "previous_job_id",
     "measurement_count",
 )
+_MOST_RECENT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,16 @@ class Runs:
             if self._connection.execute(query).first() is not None:
                 found.append((pipeline, run_id))
         return found
+
+    def recent(self, pipeline: str | None) -> list[str]:
+        """Return the runs of a pipeline that have the newest jobs, the newest first."""
+        query = (
+            select(job_run.c.run_id)
+            .where(job_run.c.pipeline == pipeline, job_run.c.run_id.is_not(None))
+            .order_by(job_run.c.job_id.desc())
+            .limit(_MOST_RECENT)
+        )
+        return list(dict.fromkeys(self._connection.execute(query).scalars()))
 
     def datasets(self, *, after: str, limit: int) -> list[str]:
         """Return the distinct datasets of jobs, sorted."""
