@@ -238,9 +238,6 @@ def _bounded(question: Question, now_ns: int) -> Question:
 class _Reader:
     """Reads what is asked of measurements, and collects the problems."""
 
-    # Whether a day as the end means all of it.
-    _has_whole_days = False
-
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
         self.problems: list[Detail] = []
@@ -355,7 +352,7 @@ class _Reader:
         text = self._one(row)
         if text is None:
             return None
-        is_end = self._has_whole_days and row.gives == "until_ns"
+        is_end = row.gives == "until_ns"
         time_ns = parse_moment(text, now_ns=self._now_ns, is_end=is_end)
         if time_ns is None:
             examples = "2026-11-22, 2026-11-22T08:00Z, 90d or 12h"
@@ -428,8 +425,6 @@ class _Reader:
 
 class _ReportReader(_Reader):
     """Reads what a report should be about; its page is a form, which sends empty texts."""
-
-    _has_whole_days = True
 
     def __init__(self, asked: dict[str, list[str]], *, now_ns: int) -> None:
         super().__init__({}, schema=Schema(), now_ns=now_ns)
