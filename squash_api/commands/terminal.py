@@ -24,6 +24,12 @@ from squash_api.errors import InvalidInputError, SquashError
 Item = TypeVar("Item")
 Command = Callable[..., None]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing", help="Do not exit with 1 because something was not measured or judged."
+    ),
+]
 
 _WIDTH_OF_A_FILE = 1000
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from squash_api.judging.alerts import Level, level_of, severity_of
+from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
+from squash_api.judging.states import RANKS, State
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.schema.text import finite
 
@@ -127,15 +128,15 @@ class Verdict:
         return self.limit.level
 
     @property
-    def word(self) -> str:
+    def word(self) -> State:
         """The level if the limit is broken, otherwise the status."""
         return self.level if self.status == "failed" else self.status
 
     @property
     def order(self) -> tuple[int, float, str]:
         """The key to sort verdicts worst first, then nearest to the limit first."""
-        rank = {"failed": -self.limit.severity, "not measured": 0, "passed": 1}[self.status]
-        return rank, _NO_MARGIN if self.margin is None else self.margin, self.name
+        margin = _NO_MARGIN if self.margin is None else self.margin
+        return RANKS[self.word], margin, self.name
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the API sends it."""
@@ -186,13 +187,6 @@ def judge_job(
         if applies(limit.terms, context)
     ]
     return sorted(verdicts, key=lambda verdict: verdict.name)
-
-
-def state_word(severity: int, *, is_limited: bool) -> Level | Literal["passed", "no limit"]:
-    """Return the state for a severity; `is_limited` says whether any limit applies."""
-    if severity:
-        return level_of(severity)
-    return "passed" if is_limited else "no limit"
 
 
 class LimitJudge:

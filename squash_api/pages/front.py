@@ -9,20 +9,19 @@ from math import ceil
 from fastapi import Request, Response
 from markupsafe import Markup
 
+from squash_api.judging.states import LATE, STATES, State, count_states
 from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.pages.sparkline import sparkline
 from squash_api.routes.parameters import read_parameters
 from squash_api.schema.names import VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import (
-    STATES,
     Board,
     Entry,
     Row,
     Wanted,
     by_package,
     choices,
-    count_states,
     in_state,
     worst_first,
 )
@@ -46,7 +45,7 @@ class _Line:
     entry: Entry
     worst: Row | None
     rows: Sequence[Row]
-    counts: Mapping[str, int]
+    counts: Mapping[State, int]
 
 
 def front_page(request: Request) -> Response:
@@ -70,7 +69,8 @@ def front_page(request: Request) -> Response:
         here="/",
         asked=asked,
         choices=choices(everything, VALUE_TAGS),
-        counts=count_states(narrowed),
+        counts=_counts(narrowed),
+        worse_and_late=len([entry for entry in narrowed if LATE in entry.states[1:]]),
         packages=dict(list(packages.items())[:MOST_PACKAGES]),
         more_packages=max(len(packages) - MOST_PACKAGES, 0),
         total=len(everything),
@@ -99,6 +99,15 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
     return trend
 
 
+def _counts(entries: Sequence[Entry]) -> dict[State, int]:
+    """Count metrics by their worst state; `late` is there also if all late ones are worse."""
+    counts = Counter(entry.state for entry in entries)
+    is_late = any(LATE in entry.states for entry in entries)
+    return {
+        state: counts[state] for state in STATES if counts[state] or (is_late and state == LATE)
+    }
+
+
 def _wanted(asked: Mapping[str, str | None]) -> Wanted:
     return Wanted(
         package=asked["package"],
@@ -112,4 +121,4 @@ def _wanted(asked: Mapping[str, str | None]) -> Wanted:
 def _line(entry: Entry, most: int) -> _Line:
     rows = entry.rows[:most] if len(entry.rows) > 1 else ()
     worst = entry.rows[0] if entry.rows else None
-    return _Line(entry, worst, rows, Counter(row.state for row in entry.rows))
+    return _Line(entry, worst, rows, count_states(row.worst for row in entry.rows))

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -13,7 +14,8 @@ from fastapi import APIRouter, Query, Request, Response
 from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
 from squash_api.judging.kinds.criterion import Bound
-from squash_api.judging.limits import Limit, state_word
+from squash_api.judging.limits import Limit
+from squash_api.judging.states import NEVER_SEEN, State
 from squash_api.judging.wording import NOTHING, number_text
 from squash_api.pages.plots import (
     LimitLine,
@@ -33,7 +35,7 @@ from squash_api.routes.replies import json_reply
 from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
-from squash_api.standings.board import NEVER_SEEN, Entry
+from squash_api.standings.board import Entry
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.points import TIME, TrendLine
 from squash_api.trends.question import Question, column_of, read_question
@@ -102,12 +104,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A value as a row of a table."""
+    """A value as a row of a table; None is an absent one."""
 
-    value: float
+    value: float | None
     time_ns: int
     job_id: int
-    state: str
+    state: State
     broken: str
     run: str
     run_url: str
@@ -290,7 +292,7 @@ def shown_of(item: Judged, dull: Collection[tuple[str, str]] = ()) -> Shown:
         value=item.value,
         time_ns=item.job.time_ns,
         job_id=item.job.job_id,
-        state=state_of(item),
+        state=item.state,
         broken=", ".join(limit.label for limit in item.broken),
         run=clip(str(fields.get(RUN_ID, ""))),
         run_url=str(fields.get(RUN_URL, "")),
@@ -361,11 +363,6 @@ def note_of(trend: Trend, picture: Picture, *, x: str) -> str:
     return " ".join(words)
 
 
-def state_of(item: Judged) -> str:
-    """Return the state of a value, in a word."""
-    return state_word(item.severity, is_limited=item.is_limited)
-
-
 def changes_text(changes: CodeChanges | None) -> str:
     """Name the packages that have changed; empty if unknown."""
     if changes is None or changes.packages is None:
@@ -410,12 +407,12 @@ def _point(item: Judged, *, unit: str | None, x: str, dull: set[tuple[str, str]]
     said = tags_text(pair for pair in in_order(context.tags) if pair not in dull)
     if item.x is not None:
         said = " · ".join(filter(None, [f"{x} {number_text(item.x)}", said]))
-    state = state_of(item)
+    state = item.state
     names = ", ".join(limit.label for limit in item.broken)
     time = item.job.time_ns / 1e6
     return Point(
         x=time if item.x is None else item.x,
-        y=item.value,
+        y=nan if item.value is None else item.value,
         time=time,
         job=item.job.job_id,
         value=f"{number_text(item.value)} {unit or ''}".rstrip(),

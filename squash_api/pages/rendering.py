@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.wording import NOTHING, number_text, percent_text
+from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
+from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import is_link
 from squash_api.site import Site
@@ -88,8 +89,12 @@ def environment() -> Environment:
         tags=tags_text,
         limit=criterion_text,
         late=late_text,
+        slug=slug_of,
+        counts=counts_text,
+        counted=counted,
     )
     made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS, query_text=query_text)
+    made.globals.update(states=STATES, meanings=MEANINGS)
     return made
 
 

@@ -258,6 +258,10 @@ def _detail_object(run: RunDetail, url: str) -> dict[str, Any]:
         "complete": run.looked_at == run.jobs,
         "measurements": run.measurements,
         **run.state.to_json(),
+        "faults": [
+            {"metric": item.metric, "state": item.state, "jobs": item.jobs, "of": item.judged}
+            for item in run.faults
+        ],
         "run_before": None if run.before is None else run.before.to_json(),
         "last_passing": None if run.last_passing is None else run.last_passing.to_json(),
         "jobs": [_member_object(member, url) for member in run.members],

@@ -97,7 +97,7 @@ def test_html_is_one_file(run: Run, tmp_path: Path) -> None:
     text = place.read_text("utf-8")
     assert text.startswith("<!doctype html>")
     assert "https://squash.example.org/job/2" in text
-    assert "1 of 1 result breaks a limit" in outcome.err
+    assert "1 of 1 series breaks a limit" in outcome.err
 
 
 def test_json_has_everything(run: Run, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def sets(site: Observatory, *, after: int = 0, through: int = 9) -> set[int]:
         return Values(connection).tag_sets(metric_id, after=after, through=through)
 
 
-def last(site: Observatory, tag_sets: set[int] | None, limit: int) -> list[float]:
+def last(site: Observatory, tag_sets: set[int] | None, limit: int) -> list[float | None]:
     with site.record.read() as connection:
         (metric_id,) = metric_ids(connection, ["p.a"]).values()
         found = Values(connection).last(metric_id, tag_sets=tag_sets, limit=limit)

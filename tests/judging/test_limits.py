@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squash_api.judging.kinds.threshold import OPERATORS
-from squash_api.judging.limits import LimitJudge, Verdict, judge, judge_job, limits_of, state_word
+from squash_api.judging.limits import (
+    LimitJudge,
+    Verdict,
+    judge,
+    judge_job,
+    limits_of,
+)
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import load_metrics_package
@@ -116,14 +122,6 @@ def test_a_verdict_s_json_has_the_keys_of_a_report_in_their_order() -> None:
         ("level", "WARNING"),
         ("margin", 0.2),
     ]
-
-
-@pytest.mark.parametrize(
-    ("severity", "is_limited", "word"),
-    [(0, False, "no limit"), (0, True, "passed"), (1, True, "INFO"), (3, True, "CRITICAL")],
-)
-def test_states_have_words(severity: int, word: str, *, is_limited: bool) -> None:
-    assert state_word(severity, is_limited=is_limited) == word
 
 
 # Where a specification applies

@@ -122,17 +122,44 @@ def test_what_is_new_is_taken_in(site: Observatory) -> None:
     assert site.values() == [1.0, 2.0]
 
 
-def test_a_job_without_a_value_changes_nothing(site: Observatory) -> None:
+def test_an_older_value_does_not_hide_that_the_newest_is_absent(site: Observatory) -> None:
+    site.define(spec(value=5.0))
     site.job(1.0)
-    assert site.values() == [1.0]
-    site.job(None)
-    assert site.values() == [1.0]
+    assert [item.state for item in site.stand().values()] == ["passed"]
+    job = site.job(None)
+    (found,) = site.stand().values()
+    assert (found.state, found.value, found.job_id) == ("not measured", None, job)
+    assert (found.severity, found.broken, found.margin) == (0, (), None)
+    assert found.verdict is not None
 
 
-def test_an_absent_value_is_passed_over_at_the_start_too(site: Observatory) -> None:
+def test_an_absent_value_counts_from_the_start_too(site: Observatory) -> None:
     site.job(1.0, ago_ns=5)
     site.job(None)
-    assert site.values() == [1.0]
+    assert [item.state for item in site.stand().values()] == ["not measured"]
+
+
+def test_an_old_job_without_a_value_that_arrives_late_hides_nothing(site: Observatory) -> None:
+    site.job(1.0)
+    site.stand()
+    site.job(None, ago_ns=5, received_ago_ns=0)
+    assert [item.state for item in site.stand().values()] == ["no limit"]
+
+
+def test_a_metric_that_a_job_does_not_name_stays_as_it_is(site: Observatory) -> None:
+    site.job(1.0)
+    site.stand()
+    site.job(None, name="p.b")
+    states = {item.metric: item.state for item in site.stand().values()}
+    assert states == {"p.a": "no limit", "p.b": "not measured"}
+
+
+def test_a_deleted_job_without_a_value_hides_nothing_any_more(site: Observatory) -> None:
+    site.job(1.0, ago_ns=5)
+    job = site.job(None)
+    site.stand()
+    site.delete(job)
+    assert [item.state for item in site.stand().values()] == ["no limit"]
 
 
 def test_what_does_not_change_stays_the_same_object(site: Observatory) -> None:
