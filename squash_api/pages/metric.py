@@ -131,6 +131,7 @@ def metric_page(request: Request) -> Response:
         view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
     entry = site.board.entry(name)
+    states = (NEVER_SEEN,) if entry is None else entry.states
     return render(
         request,
         "metric.html",
@@ -145,11 +146,14 @@ def metric_page(request: Request) -> Response:
         others=[pair for pair in view.tags.items() if pair[0] not in VALUE_TAGS],
         choices=choices_of(found, VALUE_TAGS, view.tags),
         axes=_axes(view.x, numbers, metrics),
-        states=(NEVER_SEEN,) if entry is None else entry.states,
+        states=states,
         standings=_standings(entry, view.tags),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
         is_day=_DAY.fullmatch,
-        **_rows(last),
+        last=last,
+        shared=_shared(last),
+        in_order=in_order,
+        shown_of=shown_of,
     )
 
 
@@ -201,12 +205,13 @@ def view_of(request: Request, site: Site, *, more: Sequence[str] = ()) -> View:
     view = View(
         "" if since or until else given["range"] or "",
         given["x"] or TIME,
-        {name: text for name in tags if (text := tag_text(given[name] or ""))},
+        {name: text for name in tags if given[name] and (text := tag_text(given[name]))},
         since,
         until,
     )
-    # A wrong time is refused by the page too, not only by the plot.
-    question_of("", view, site)
+    if since or until:
+        # A wrong time is refused by the page too, not only by the plot.
+        question_of("", view, site)
     return view
 
 
@@ -273,16 +278,10 @@ def _standings(entry: Entry | None, asked: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _rows(last: Sequence[Judged]) -> dict[str, Any]:
-    """Return the rows of the last values, and the tags that all of them have."""
+def _shared(last: Sequence[Judged]) -> set[tuple[str, str]]:
+    """Return the tags that all of several values have."""
     tags = [set(item.job.context.tags.items()) for item in last]
-    shared = set.intersection(*tags) if len(tags) > 1 else set()
-    said = (
-        tags_text(pair for pair in in_order(last[0].job.context.tags) if pair in shared)
-        if last
-        else ""
-    )
-    return {"last": [shown_of(item, shared) for item in last], "last_shared": said}
+    return set.intersection(*tags) if len(tags) > 1 else set()
 
 
 def shown_of(item: Judged, dull: Collection[tuple[str, str]] = ()) -> Shown:

@@ -281,6 +281,7 @@ def _add_values(plot: Any, theme: ThemeName) -> None:
         size="size",
         fill_color="fill",
         line_color="colour",
+        line_width=1.5,
         fill_alpha=0.9,
     )
     points.nonselection_glyph = None
