@@ -60,7 +60,7 @@ def report(
     or a result was not measured; 2 the report cannot be made.
     """
     if strict and allow_missing:
-        fail("--strict does not go with --allow-missing.")
+        fail("--strict does not go with --allow-missing")
     chosen = format_ or _format_of(output)
     made = _of_record(asked) if url is None else _of_service(url, asked)
     write([_rendered(made, chosen, level)], output, code=2)
@@ -82,7 +82,7 @@ def _of_record(asked: Asked) -> Report:
     now_ns = time.time_ns()
     with failing():
         question = read_report_question(asked, now_ns=now_ns)
-        with Site(load_settings(), is_made=False) as site:
+        with Site(load_settings()) as site:
             site.check_tags()
             return site.reports.report(question, now_ns=now_ns)
 

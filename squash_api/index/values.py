@@ -4,11 +4,21 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, FromClause, Select, bindparam, case, func, literal, select
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
 
 from squash_api.index.contexts import Contexts
 from squash_api.record.bulk import in_chunks, is_wanted, rows_of
-from squash_api.record.tables import job_context, measurement
+from squash_api.record.tables import job_context, measurement, rederivation
 
 # Stepping to the next row costs this many times less than looking one up.
 _STEPS_OF_A_SEEK = 8
@@ -120,7 +130,10 @@ class Values:
     def recent(
         self, metric_id: int, tag_set_ids: Iterable[int], *, limit: int
     ) -> list[tuple[int, float]]:
-        """Return time (ns) and value of the newest values with these tags, oldest first."""
+        """Return time (ns) and value of the newest values with these tags, oldest first.
+
+        Values that may be in an old unit are left out.
+        """
         found: list[tuple[int, float]] = []
         # One set at a time: an index has the jobs of a set in order of time.
         for tag_set_id in tag_set_ids:
@@ -302,7 +315,12 @@ _JOBS_WITH = (
 _OF_SET = (
     select(job_context.c.time_ns, measurement.c.value)
     .select_from(job_context.join(measurement, measurement.c.job_id == job_context.c.job_id))
-    .where(job_context.c.tag_set_id == bindparam("tags"), _OF_ONE, _IS_PRESENT)
+    .where(
+        job_context.c.tag_set_id == bindparam("tags"),
+        _OF_ONE,
+        _IS_PRESENT,
+        ~exists().where(rederivation.c.job_id == job_context.c.job_id),
+    )
     .order_by(job_context.c.time_ns.desc())
     .limit(bindparam("limit"))
 )

@@ -51,7 +51,13 @@ class Wire:
 VERIFY = "lsst.verify"
 WIRES = {VERIFY: Wire(decode_job, reread_job, digest_job)}
 
-_STORE = JobStore(WIRES[VERIFY].digest)
+
+def measured_in(body: bytes) -> set[tuple[str, str | None]]:
+    """Return the metrics of a job that has been accepted, with their identifiers."""
+    return {(item.metric, item.identifier) for item in WIRES[VERIFY].reread(body).measurements}
+
+
+_STORE = JobStore(WIRES[VERIFY].digest, measured_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,8 @@ def _judge(
     if is_strict and assessment.skipped:
         raise _strict_error(assessment, job)
     notes = [] if time_note is None else [time_note]
-    notes.extend(_notes(job, assessment))
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit:
+        notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=account.user_id,
         user_epoch=account.epoch,

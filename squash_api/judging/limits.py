@@ -26,8 +26,8 @@ _NO_MARGIN = float("inf")
 class Limit:
     """A specification prepared for judging, with its criterion in the metric's unit.
 
-    It applies to jobs with all `terms`. If its unit does not convert, `problem` says so, and
-    the limit cannot judge.
+    It applies to jobs with all `terms`. If its unit does not fit that of the metric, `problem` says
+    why, and the limit cannot judge.
     """
 
     specification: Specification
@@ -89,9 +89,9 @@ def limits_of(
 def _limit(item: Specification, terms: tuple[Term, ...], unit: str | None) -> Limit:
     own = item.criterion
     criterion = own if unit is None else own.in_unit(unit)
-    if criterion is not None:
-        return Limit(item, terms, criterion)
-    problem = f"'{own.unit}', the unit of {item.name}, does not convert to '{unit}'"
+    if unit is None or criterion is not None:
+        return Limit(item, terms, criterion or own)
+    problem = f"'{own.unit}', the unit of {item.name}, {own.misfit(unit)}"
     return Limit(item, terms, own, problem)
 
 
@@ -176,8 +176,8 @@ def judge_job(
         By metric, in its unit; None for an absent one. A specification whose metric has no key here
         gives no verdict.
     units
-        By metric. A specification whose unit does not convert gives the verdict "not measured", in
-        its own unit.
+        By metric. A specification whose unit does not fit gives the verdict "not measured", in its
+        own unit.
     """
     verdicts = [
         judge(limit, values[item.metric])

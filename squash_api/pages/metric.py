@@ -367,6 +367,8 @@ def changes_text(changes: CodeChanges | None) -> str:
     if changes is None or changes.packages is None:
         return ""
     names = [f"{'-' if item.is_gone else ''}{item.name}" for item in changes.packages]
+    if not names and changes.unknown:
+        return ""
     if len(names) <= _MOST_NAMES:
         return clip(", ".join(names)) or "none"
     return clip(f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more")

@@ -54,17 +54,24 @@ class Run:
 class Comparison:
     """A job or run to compare with, and the packages that differ, by name.
 
-    `packages` is None if one of the two has not named its packages.
+    `packages` is None if one of the two has not named its packages. `unknown` names those that may
+    differ: one of the two does not give their commit.
     """
 
     job_id: int
     run_id: str | None
     packages: Sequence[PackageChange] | None
+    unknown: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as the API shows it."""
         packages = None if self.packages is None else [item.to_json() for item in self.packages]
-        return {"job": self.job_id, "run_id": self.run_id, "packages": packages}
+        return {
+            "job": self.job_id,
+            "run_id": self.run_id,
+            "packages": packages,
+            "unknown": list(self.unknown),
+        }
 
 
 def place_of(reader: Reader, states: JobStates, job_id: int, *, revision: int) -> Place | None:
@@ -140,7 +147,7 @@ def compare(view: View, job_id: int, other: int | None) -> Comparison | None:
     packages = changes.packages
     if packages is not None:
         packages = tuple(sorted(packages, key=lambda item: item.name))
-    return Comparison(other, changes.previous_run_id, packages)
+    return Comparison(other, changes.previous_run_id, packages, changes.unknown)
 
 
 def previous_run(view: View, job_id: int) -> int | None:

@@ -124,6 +124,8 @@ class Standings:
         self._lock = threading.Lock()
         self._standings: dict[Key, Standing] = {}
         self._waiting: set[Key] = set()
+        # The jobs of values that wait because they are just being converted.
+        self._changing: set[int] = set()
         # Sets of tags, by the combination that they hold.
         self._sets: dict[Combination, set[int]] = {}
         self._combinations: dict[int, Combination] = {}
@@ -144,6 +146,13 @@ class Standings:
         """
         with self._lock:
             self.latest.prepare(now_ns=now_ns, days=max(days, _READ_DAYS))
+            with self.reader.view() as view:
+                self._follow(view, now_ns=now_ns)
+                if not self._changing:
+                    yield view
+                    return
+            # Else an old value would be shown beside the new unit.
+            self.reader.rederive(self._changing)
             with self.reader.view() as view:
                 self._follow(view, now_ns=now_ns)
                 yield view
@@ -213,6 +222,7 @@ class Standings:
             else:
                 self._standings.pop(key, None)
         self._waiting.clear()
+        self._changing.clear()
         ids = sorted(by_job)
         # The contexts of jobs take much memory: read some at a time.
         for start in range(0, len(ids), _JOBS):
@@ -221,6 +231,7 @@ class Standings:
 
     def _judge_jobs(self, view: View, by_job: Mapping[int, list[Key]]) -> None:
         changing = view.ask(waiting_for_rederivation, by_job)
+        self._changing |= changing
         contexts = view.contexts.of(by_job)
         wanted: dict[int, list[int]] = {}
         for job_id, keys in by_job.items():

@@ -136,7 +136,7 @@ def test_a_record_that_is_not_there_is_not_made(
 ) -> None:
     monkeypatch.setenv("SQUASH_DATABASE_URL", f"sqlite:///{tmp_path / 'none' / 'squash.db'}")
     outcome = report(run)
-    assert (outcome.code, "there is no such file" in outcome.err) == (2, True)
+    assert (outcome.code, "none does not exist" in outcome.err) == (2, True)
     assert not (tmp_path / "none").exists()
 
 

@@ -32,11 +32,11 @@ def filled(shared_calls: Calls) -> Calls:
         ("GET", "/runs/nightly/weekly_48", "weekly_47"),
         ("GET", "/job/1/blob/blob-two", "blob-one"),
         ("GET", "/user/adda", "ada"),
-        ("GET", "/metrcs", "metrics"),
+        ("GET", "/reprot", "report"),
     ],
 )
 def test_the_nearest_name_is_suggested(filled: Calls, method: str, path: str, near: str) -> None:
-    body = {"unit": "mmag"} if method == "PUT" else None
+    body = {"unit": "mmag", "description": "x"} if method == "PUT" else None
     reply = filled(method, path, body)
     assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
     assert f"did you mean `{near}`?" in reply.json()["message"]

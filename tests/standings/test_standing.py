@@ -237,16 +237,17 @@ def test_another_unit_converts_value_and_limit(site: Observatory) -> None:
     assert (after.unit, after.severity) == ("mag", 0)
 
 
-def test_until_a_value_is_converted_it_is_not_judged_in_the_new_unit(site: Observatory) -> None:
+def test_a_value_whose_unit_has_just_changed_is_converted_before_it_is_judged(
+    site: Observatory,
+) -> None:
     site.define(spec(value=5.0))
     site.job(4.0)
-    before = site.stand()
+    before = site.stand()["p.a", HSC]
     site.record.write(lambda c: declare_metrics(c, {"p.a": "mag"}))
     site.record.write(lambda c: requeue_metrics(c, ["p.a"], request=9))
-    assert site.stand() == before
-    site.metrics.refresh()
-    site.derive()
-    assert site.stand()["p.a", HSC].unit == "mag"
+    after = site.stand()["p.a", HSC]
+    assert (before.unit, before.value) == ("mmag", 4.0)
+    assert (after.unit, after.value) == ("mag", 0.004)
 
 
 def test_a_specification_may_ask_for_other_metadata_than_tags(site: Observatory) -> None:

@@ -304,6 +304,6 @@ def test_a_restart_says_the_same(site: Observatory, watch: Watch, outlet: FakeOu
 def test_there_is_a_watch_unless_it_is_off_or_nobody_listens(
     tmp_path: Path, setting: str, count: int, *, is_made: bool
 ) -> None:
-    with Site(make_settings(tmp_path, watch=setting)) as site:
+    with Site(make_settings(tmp_path, watch=setting), is_made=True) as site:
         made = site.watch([FakeOutlet()] * count)
     assert (made is not None) == is_made
