@@ -35,7 +35,8 @@ from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 
 _LONGEST_SILENCE_S = 10.0
-_MOST_ERASURES = 100
+# Each costs InfluxDB some 10 ms per measurement, and new jobs wait meanwhile.
+_MOST_ERASURES = 25
 
 _log = structlog.get_logger(__name__)
 

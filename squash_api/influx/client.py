@@ -140,6 +140,8 @@ def _reply_error(status: int, words: str | None) -> InfluxError:
 
 
 CONNECT_TIMEOUT_S = 5.0
+# Statements in one request, which must be done before it times out.
+_DELETES = 10
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -289,6 +291,10 @@ class InfluxClient:
             f"DELETE FROM {quote_identifier(name)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
             for name, time_ns in points
         ]
+        for start in range(0, len(statements), _DELETES):
+            self._delete(statements[start : start + _DELETES])
+
+    def _delete(self, statements: Sequence[str]) -> None:
         if len(statements) > 1:
             # Of several, InfluxDB does not always say why they were not carried out.
             with suppress(QueryRejectedError):

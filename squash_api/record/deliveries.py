@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -144,7 +144,7 @@ def mark_sent(
                 redelivery.c.request == request,
             )
         )
-    _mark_erased(connection, name, erased)
+    _mark_rewritten(connection, name, erased)
     sent = {job_id for job_id, _ in redelivered}
     sent |= {line.job_id for line in quarantined} | {item.job_id for item in erased}
     connection.execute(
@@ -259,56 +259,55 @@ def redeliveries_of(
     return [(row.job_id, row.request) for row in rows]
 
 
-def mark_well(connection: Connection, name: str) -> None:
-    """Note that a target answers."""
+def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
+    """Note that a target answers and no longer holds points of these jobs."""
     _update_target(connection, name, **_NO_TROUBLE)
+    connection.execute(
+        delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
+    )
 
 
 def _add_erasures(connection: Connection, wanted: Mapping[tuple[str, int], Erasure]) -> None:
     """Add erasures by target and job to those that wait."""
-    rows = {key: set(item.measurements) for key, item in wanted.items()}
+    merged = dict(wanted)
     for chunk in in_chunks({job_id for _, job_id in wanted}):
-        waiting = erasure.c.job_id.in_(chunk)
-        for row in connection.execute(select(erasure).where(waiting)).all():
+        waiting = select(erasure).where(erasure.c.job_id.in_(chunk))
+        for row in connection.execute(waiting).all():
             key = (row.target, row.job_id)
-            if key in rows:
-                rows[key] |= set(json.loads(row.measurements))
-                is_row = and_(erasure.c.target == row.target, erasure.c.job_id == row.job_id)
-                connection.execute(delete(erasure).where(is_row))
-    if rows:
-        connection.execute(
-            insert(erasure),
-            [
-                {
-                    "target": name,
-                    "job_id": job_id,
-                    "time_ns": wanted[name, job_id].time_ns,
-                    "measurements": json.dumps(sorted(names)),
-                }
-                for (name, job_id), names in rows.items()
-            ],
-        )
+            if key not in wanted:
+                continue
+            names = {*wanted[key].measurements, *json.loads(row.measurements)}
+            merged[key] = replace(wanted[key], measurements=tuple(names))
+            is_row = and_(erasure.c.target == row.target, erasure.c.job_id == row.job_id)
+            connection.execute(delete(erasure).where(is_row))
+    if merged:
+        rows = [
+            {
+                "target": name,
+                "job_id": item.job_id,
+                "time_ns": item.time_ns,
+                "measurements": json.dumps(sorted(item.measurements)),
+            }
+            for (name, _), item in merged.items()
+        ]
+        connection.execute(insert(erasure), rows)
 
 
-def _mark_erased(connection: Connection, name: str, erased: Sequence[Erasure]) -> None:
+def _mark_rewritten(connection: Connection, name: str, erased: Sequence[Erasure]) -> None:
     """Delete the requests for erasures, except those that were made anew meanwhile.
 
     A job has then been deleted, is to be sent again, or has to lose more points.
     """
-    is_asked = exists().where(
-        redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
-    )
     for item in erased:
-        was_deleted = (
-            job.c.deleted_ns.is_not(None) if item.is_deleted else job.c.deleted_ns.is_(None)
-        )
+        deleted_ns = job.c.deleted_ns
+        is_same = deleted_ns.is_not(None) if item.is_deleted else deleted_ns.is_(None)
         connection.execute(
             delete(erasure).where(
                 erasure.c.target == name,
                 erasure.c.job_id == item.job_id,
                 erasure.c.measurements == json.dumps(item.measurements),
-                exists().where(job.c.id == item.job_id, was_deleted),
-                ~is_asked,
+                exists().where(job.c.id == item.job_id, is_same),
+                ~_IS_ASKED_AGAIN,
             )
         )
 
@@ -341,6 +340,9 @@ def _insert_quarantined(
 
 
 _TARGET = select_rows(target, TargetRow)
+_IS_ASKED_AGAIN = exists().where(
+    redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
+)
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
 
 
@@ -414,12 +416,9 @@ def _backlog(connection: Connection, name: str) -> Backlog:
     ).one()
     # Those that have not been sent at all are counted above.
     again = _count(connection, redelivery, name, redelivery.c.job_id <= progress.sent_through)
-    is_asked = exists().where(
-        redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
-    )
     return Backlog(
         name,
-        fresh[0] + again + _count(connection, erasure, name, ~is_asked),
+        fresh[0] + again + _count(connection, erasure, name, ~_IS_ASKED_AGAIN),
         fresh[1],
         _count(connection, quarantine, name),
         progress.trouble,

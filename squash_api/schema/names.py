@@ -284,7 +284,7 @@ class Schema:
             text, reason = _as_text(name, value)
             if reason is None and name not in target:
                 target[name] = text
-                _note_change(key, value, context)
+                _note_change(key, value, text, context)
             elif reason is None and text != target[name]:
                 reason = f"another key feeds '{name}': left out"
             if reason is not None and self._mapped[key] == name:
@@ -351,18 +351,21 @@ def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None
     return name, stored, None
 
 
-def _note_change(key: str, value: Any, context: Context, *, is_number: bool = False) -> None:
-    """Note what a value, or its key, has lost on the way to a tag or field."""
-    if is_number and _is_rounded(value):
-        reason = f"rounded to {float(value)!r}: a 64-bit float holds no more digits"
-        context.cleanings.append(Cleaning(key, reason))
-    elif is_changed(value) or is_changed(key) or "\ufffd" in key:
-        reason = "characters that InfluxDB cannot hold were removed"
-        context.cleanings.append(Cleaning(key, reason))
+def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
+    """Note what a value has lost on the way to a tag or field."""
+    if value == stored and type(value) in _KEPT:
+        return
+    if isinstance(stored, float):
+        if not isinstance(value, SentNumber) or value.is_rounded:
+            reason = f"rounded to {stored!r}: a 64-bit float holds no more digits"
+            context.cleanings.append(Cleaning(key, reason))
+    elif is_changed(value):
+        context.cleanings.append(Cleaning(key, _REMOVED))
 
 
-def _is_rounded(value: float) -> bool:
-    return value.is_rounded if isinstance(value, SentNumber) else value != float(value)
+# If they are equal to what is stored, nothing was lost.
+_KEPT = (str, float, int)
+_REMOVED = "characters that InfluxDB cannot hold were removed"
 
 
 def _store_other(leaf: _Leaf, context: Context) -> None:
@@ -371,6 +374,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if value is None:
         return
     name, stored, reason = _as_field(key, value)
+    is_key_changed = "\ufffd" in key or not name.startswith(META_PREFIX + key)
     if stored is not None and name in context.fields:
         name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
         if not name:
@@ -378,7 +382,10 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return
-    _note_change(key, value, context, is_number=isinstance(stored, float))
+    if is_key_changed:
+        context.cleanings.append(Cleaning(key, _REMOVED))
+    else:
+        _note_change(key, value, stored, context)
     context.fields[name] = stored
 
 
