@@ -286,7 +286,6 @@ QUERIES = (
     "filter=r&range=7d",
     "tract=9813",
     "x=meta.airmass",
-    "x=p.b",
     f"since={day(10)}",
     f"since={day(10)}&until={day(3)}",
     "since=10d&filter=g",
@@ -298,7 +297,6 @@ QUERIES = (
 def test_the_files_have_the_values_that_are_drawn(site: Calls, query: str) -> None:
     for days in (2, 8, 40, 100):
         post(site, days / 10, days=days, filter_name="r", airmass=days, tract=9813)
-        post(site, days, name="p.b", days=days)
     text = page(site, f"/metric/p.a?{query}").text
     (address,) = re.findall(r'data-address="/metric/p.a/plot\?([^"]*)"', text)
     drawn = sorted(points(plot(site, unescape(address)))["y"])
@@ -308,6 +306,13 @@ def test_the_files_have_the_values_that_are_drawn(site: Calls, query: str) -> No
     assert sorted(float(row["value"]) for row in rows if row["metric"] == "p.a") == drawn
     found = json.json()["measurements"]
     assert sorted(row["value"] for row in found if row["metric"] == "p.a") == drawn
+
+
+def test_over_another_metric_the_files_have_both(site: Calls) -> None:
+    post(site, 7.0, name="p.b")
+    (link, _) = re.findall(r'data-export href="([^"]*)"', page(site, "/metric/p.a?x=p.b").text)
+    rows = DictReader(site.client.get(unescape(link)).text.splitlines())
+    assert {row["metric"] for row in rows} == {"p.a", "p.b"}
 
 
 def test_any_tag_can_be_asked_for(site: Calls) -> None:
