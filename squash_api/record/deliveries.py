@@ -44,12 +44,15 @@ class Erasure:
     """The points of one job, to be deleted by their exact time.
 
     If the job itself `is_deleted`, that is all; otherwise its points are then written again.
+    `metrics` and `tags` say which series a deleted job was in; `tags` is None if that is unknown.
     """
 
     job_id: int
     time_ns: int
     measurements: tuple[str, ...]
     is_deleted: bool = False
+    metrics: tuple[str, ...] = ()
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
     Jobs that exist and have not been sent at all are left out: their turn comes first.
     """
     rows = connection.execute(
-        select(erasure.c.job_id, erasure.c.time_ns, erasure.c.measurements, job.c.deleted_ns)
+        select(erasure, job.c.deleted_ns)
         .join(target, target.c.name == erasure.c.target)
         .join(job, job.c.id == erasure.c.job_id)
         .where(
@@ -242,6 +245,8 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
             row.time_ns,
             tuple(json.loads(row.measurements)),
             is_deleted=row.deleted_ns is not None,
+            metrics=tuple(json.loads(row.metrics or "[]")),
+            tags=None if row.tags is None else json.loads(row.tags),
         )
         for row in rows
     ]
@@ -277,7 +282,10 @@ def _add_erasures(connection: Connection, wanted: Mapping[tuple[str, int], Erasu
             if key not in wanted:
                 continue
             names = {*wanted[key].measurements, *json.loads(row.measurements)}
-            merged[key] = replace(wanted[key], measurements=tuple(names))
+            metrics = {*wanted[key].metrics, *json.loads(row.metrics or "[]")}
+            merged[key] = replace(
+                wanted[key], measurements=tuple(names), metrics=tuple(sorted(metrics))
+            )
             is_row = and_(erasure.c.target == row.target, erasure.c.job_id == row.job_id)
             connection.execute(delete(erasure).where(is_row))
     if merged:
@@ -287,6 +295,8 @@ def _add_erasures(connection: Connection, wanted: Mapping[tuple[str, int], Erasu
                 "job_id": item.job_id,
                 "time_ns": item.time_ns,
                 "measurements": json.dumps(sorted(item.measurements)),
+                "metrics": json.dumps(item.metrics),
+                "tags": None if item.tags is None else json.dumps(dict(item.tags)),
             }
             for (name, _), item in merged.items()
         ]
@@ -310,6 +320,32 @@ def _mark_rewritten(connection: Connection, name: str, erased: Sequence[Erasure]
                 ~_IS_ASKED_AGAIN,
             )
         )
+
+
+def mark_told(
+    connection: Connection,
+    name: str,
+    *,
+    through: int,
+    redelivered: Sequence[tuple[int, int]],
+    erased: Sequence[Erasure],
+    quarantined: Sequence[Quarantined],
+    now_ns: int,
+) -> None:
+    """Note that a target knows what jobs through `through`, and these changes, have changed.
+
+    Such a target holds no points, so the list of tags may change, and a refill does not reset it.
+    """
+    mark_sent(
+        connection,
+        name,
+        through=None,
+        redelivered=redelivered,
+        quarantined=quarantined,
+        now_ns=now_ns,
+        erased=erased,
+    )
+    _update_target(connection, name, target.c.sent_through < through, sent_through=through)
 
 
 def _update_target(

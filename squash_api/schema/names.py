@@ -97,6 +97,17 @@ CODE_CHANGES_COUNTS = "code_changes_counts"
 CONTRACT_FIELDS = frozenset(
     {*FIELD_SOURCES, SQUASH_ID, SQUASH_URL, TIMESTAMP, CODE_CHANGES, CODE_CHANGES_COUNTS}
 )
+
+SPEAKS_FOR = "squash_speaks_for"
+"""The groupings of a metric whose newest value a point has; without it, all of them.
+
+Only points that are sent to Kapacitor have this field, and `GONE`.
+"""
+
+GONE = "squash_gone"
+"""Says that a series has no value any more; the value next to it is a placeholder."""
+
+_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE}
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"
@@ -146,7 +157,7 @@ def split_metric_name(name: str) -> tuple[str, str]:
 
 def _extra_tag_problem(name: str) -> str | None:
     """Return why `SQUASH_TAGS` cannot name this tag, or None if it can."""
-    if name == "time" or name in CONTRACT_FIELDS or name.startswith((META_PREFIX, "_")):
+    if name == "time" or name in _RESERVED_FIELDS or name.startswith((META_PREFIX, "_")):
         return f"'{name}' is the name of a field, or reserved"
     if not name or clean_text(name) != name or " " in name:
         return f"'{name}' is not a plain word"
@@ -211,7 +222,7 @@ class Schema:
             return f"InfluxDB keeps '{measurement}' for itself"
         if len(metric.encode()) > MAX_TEXT_BYTES:
             return f"the name is longer than {MAX_TEXT_BYTES} bytes"
-        if key == "time" or key in CONTRACT_FIELDS or key in self.tags:
+        if key == "time" or key in _RESERVED_FIELDS or key in self.tags:
             return f"'{key}' is the name of a tag or field that every point has"
         if key.startswith(META_PREFIX):
             return f"names that begin with '{META_PREFIX}' are for metadata"
