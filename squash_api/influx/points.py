@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import add
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -208,6 +209,7 @@ def standing_line(
     limit: str | None = None,
     severity: int = 0,
     broken: Iterable[str] = (),
+    shown: Mapping[str, str | float | None] = MappingProxyType({}),
     run_id: str | None = None,
     squash_url: str | None = None,
     time_ns: int,
@@ -222,6 +224,8 @@ def standing_line(
         The smallest margin, and its specification.
     severity, broken
         The level of the worst limit that is broken, from 0 to 3, and all that are broken.
+    shown
+        The fields for people: `LEVEL` and those below it in `schema/watch.py`.
     run_id, squash_url
         Those of the job with the last value.
     """
@@ -232,6 +236,7 @@ def standing_line(
         watch_names.SEVERITY: float(severity),
         # Written even if nothing is broken, or the previous text would remain.
         watch_names.BROKEN: ", ".join(broken),
+        **shown,
         RUN_ID: run_id,
         SQUASH_URL: squash_url,
     }

@@ -13,6 +13,7 @@ from squash_api.judging.alerts import Level, level_of, severity_of
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import number_text, plain_number
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.schema.text import finite
 
@@ -136,6 +137,16 @@ class Verdict:
         """The key to sort verdicts worst first, then nearest to the limit first."""
         rank = {"failed": -self.limit.severity, "not measured": 0, "passed": 1}[self.status]
         return rank, _NO_MARGIN if self.margin is None else self.margin, self.name
+
+    @property
+    def summary(self) -> str:
+        """The value and the limit in one line, such as `8.31 mmag, must be ≤ 8 (minimum_r)`."""
+        criterion = self.limit.criterion
+        value = number_text(self.value, *criterion.numbers)
+        # Without exponent, like the limit next to it.
+        value = value if self.value is None else plain_number(float(value))
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{value}{unit}, must be {criterion.words(plain_number)} ({self.limit.label})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the API sends it."""

@@ -21,5 +21,13 @@ MARGIN = "margin"
 LIMIT = "limit"
 SEVERITY = "severity"
 BROKEN = "broken"
+# For people: the state in a word (LEVEL), the margin of the limit that it is about, the worst that
+# is broken or else the nearest (LEVEL_MARGIN), the value and that limit in words (SUMMARY), and a
+# number that sorts standings worst first, then by that margin (ORDER). Points of versions before
+# 2.0 lack them.
+LEVEL = "level"
+LEVEL_MARGIN = "level_margin"
+SUMMARY = "summary"
+ORDER = "order"
 # The only field of HEARTBEAT.
 UP = "up"

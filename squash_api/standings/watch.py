@@ -7,6 +7,7 @@ Delivery never waits for it, and its points are not queued: a minute later they 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import atan, pi
 from typing import Protocol
 
 import structlog
@@ -15,6 +16,8 @@ from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
+from squash_api.judging.limits import state_word
+from squash_api.schema import watch as watch_names
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings
 
@@ -190,6 +193,7 @@ class Watch(Loop):
                 limit=item.limit,
                 severity=item.severity,
                 broken=item.broken,
+                shown=_shown(item),
                 run_id=item.run_id,
                 squash_url=self._link(item.job_id),
                 time_ns=time_ns,
@@ -202,9 +206,25 @@ class Watch(Loop):
         return f"{self._squash_url}/job/{job_id}"
 
 
+def _shown(standing: Standing) -> dict[str, str | float | None]:
+    """Return the fields of a standing for people."""
+    verdict = standing.verdict
+    margin = None if verdict is None else verdict.margin
+    return {
+        watch_names.LEVEL: state_word(standing.severity, is_limited=verdict is not None),
+        watch_names.LEVEL_MARGIN: margin,
+        watch_names.SUMMARY: None if verdict is None else verdict.summary,
+        # Between 0 and 1 for any margin; what has none comes last in its level.
+        watch_names.ORDER: (1.0 if margin is None else 0.5 + atan(margin) / pi) - standing.severity,
+    }
+
+
 def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
     return (
         written is None
-        or (written.standing is not standing and written.standing != standing)
+        or (
+            written.standing is not standing
+            and (written.standing, written.standing.verdict) != (standing, standing.verdict)
+        )
         or time_ns - written.time_ns >= AGAIN_NS
     )

@@ -48,18 +48,31 @@ class Asked:
         self.client.write([f"{point.to_line_protocol()} {self.now_ns - age_ns}"])
 
     def stands(
-        self, metric: str, severity: float, margin: float | None, *, age_ns: int = MINUTE_NS
+        self,
+        metric: str,
+        severity: float,
+        margin: float | None,
+        *,
+        order: float | None = None,
+        age_ns: int = MINUTE_NS,
     ) -> None:
-        """Write how a metric stands on the dataset `hsc`."""
+        """Write how a metric stands on the dataset `hsc`.
+
+        Its margin is twice as bad for another limit than that of its level.
+        """
         fields: dict[str, float | str] = {
             watch_names.SEVERITY: float(severity),
             watch_names.BROKEN: "minimum" if severity else "",
             watch_names.LIMIT: f"{metric}.minimum",
+            watch_names.LEVEL: {0: "passed", 1: "INFO", 2: "WARNING", 3: "CRITICAL"}[int(severity)],
+            watch_names.SUMMARY: "4 mmag, must be ≤ 8 (minimum)",
+            watch_names.ORDER: (margin or 0) / 10 - severity if order is None else order,
             schema.RUN_ID: "R1",
             schema.SQUASH_URL: "https://squash.example.org/job/1",
         }
         if margin is not None:
-            fields[watch_names.MARGIN] = margin
+            fields[watch_names.MARGIN] = margin if severity == 0 else 2 * margin
+            fields[watch_names.LEVEL_MARGIN] = margin
         tags = {watch_names.METRIC: metric, "dataset": "hsc"}
         self.write(watch_names.STANDING, tags, fields, age_ns=age_ns)
 
@@ -110,6 +123,7 @@ def asked(influxd: Influxd, influx_target: InfluxTarget) -> Iterator[Asked]:
 
 def test_every_query_has_an_answer(asked: Asked) -> None:
     asked.stands("validate.AM1", 3, -0.1)
+    asked.stands("validate.AM2", 0, 0.1)
     asked.is_late("validate.AM1.minimum", 60.0)
     asked.write(watch_names.HEARTBEAT, {}, {watch_names.UP: 1.0})
     answers = [
@@ -187,20 +201,71 @@ def test_the_tile_tells_the_latest_of_all_in_hours(asked: Asked) -> None:
     assert asked.tile("Late by") == 1.5
 
 
-def test_metrics_stand_by_how_close_they_are_to_their_limits(asked: Asked) -> None:
+def test_within_a_level_the_furthest_beyond_its_limit_comes_first(asked: Asked) -> None:
+    for metric, severity, margin in [
+        ("a", 2, -0.1),
+        ("b", 2, -3.0),
+        ("c", 1, -9.0),
+        ("d", 2, -1.0),
+    ]:
+        asked.stands(f"validate.{metric}", severity, margin)
+    name = watch_names.STANDING
+    rows = asked.rows("Broken now")
+    assert [row[f"{name}.metric"][-1] for row in rows] == ["b", "d", "a", "c"]
+
+
+def test_a_level_is_a_word_next_to_the_value_and_the_limit(asked: Asked) -> None:
+    asked.stands("validate.AM1", 3, -0.25)
+    (row,) = asked.rows("Broken now")
+    name = watch_names.STANDING
+    assert (row[f"{name}.level"], row[f"{name}.summary"], row[f"{name}.percent"]) == (
+        "CRITICAL",
+        "4 mmag, must be ≤ 8 (minimum)",
+        -25.0,
+    )
+    cell = asked.cell("Broken now")
+    assert cell["fieldOptions"][0]["displayName"] == "level"
+
+
+def test_dataset_filter_run_and_job_are_among_the_first_columns(asked: Asked) -> None:
+    cell = asked.cell("Broken now")
+    headings = [item["displayName"] for item in cell["fieldOptions"] if item["visible"]]
+    assert headings[:8] == [
+        "level",
+        "metric",
+        "value and limit of this level",
+        "margin [%]",
+        "dataset",
+        "filter",
+        "run",
+        "job page",
+    ]
+
+
+def test_what_meets_its_limits_stands_by_how_close_it_is(asked: Asked) -> None:
     asked.stands("validate.AM1", 0, 0.5)
     asked.stands("validate.AM2", 3, -0.25)
     asked.stands("validate.AM3", 0, 0.125)
     asked.stands("validate.AM4", 0, None)
     name = watch_names.STANDING
     assert [
-        (row[f"{name}.metric"], row[f"{name}.percent"], row[f"{name}.limit"])
-        for row in asked.rows("How close")
-    ] == [
-        ("validate.AM2", -25.0, "validate.AM2.minimum"),
-        ("validate.AM3", 12.5, "validate.AM3.minimum"),
-        ("validate.AM1", 50.0, "validate.AM1.minimum"),
-    ]
+        (row[f"{name}.metric"], row[f"{name}.percent"]) for row in asked.rows("Within all")
+    ] == [("validate.AM3", 12.5), ("validate.AM1", 50.0)]
+
+
+def test_what_stands_no_more_is_not_close_to_a_limit(asked: Asked) -> None:
+    asked.stands("validate.AM1", 0, 0.5, age_ns=HOUR_NS)
+    tags = {watch_names.METRIC: "validate.AM1", "dataset": "hsc"}
+    asked.write(watch_names.STANDING, tags, {watch_names.SEVERITY: 0.0, watch_names.BROKEN: ""})
+    assert asked.rows("Within all") == []
+
+
+def test_points_of_a_version_before_are_shown_too(asked: Asked) -> None:
+    fields: dict[str, float | str] = {watch_names.SEVERITY: 3.0, watch_names.MARGIN: -0.5}
+    fields |= {watch_names.BROKEN: "minimum", schema.RUN_ID: "R1"}
+    asked.write(watch_names.STANDING, {watch_names.METRIC: "validate.AM1"}, fields)
+    (row,) = asked.rows("Broken now")
+    assert row[f"{watch_names.STANDING}.broken"] == "minimum"
 
 
 def test_the_beats_of_the_last_minutes_are_counted(asked: Asked) -> None:
