@@ -72,19 +72,23 @@ class _Service(FastAPI):
 
 
 def create_app(
-    settings: Settings, *, influx_transport: httpx.BaseTransport | None = None
+    settings: Settings,
+    *,
+    may_withdraw: bool = False,
+    influx_transport: httpx.BaseTransport | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 
-    `influx_transport` replaces the network to InfluxDB.
+    An empty record is made if there is none. `may_withdraw` is passed to `Site.start`, and
+    `influx_transport` replaces the network to InfluxDB and Kapacitor.
 
     Raises
     ------
     SettingsError
         If a setting is missing or wrong, or the record does not fit the settings.
     """
-    site = Site(settings, influx_transport=influx_transport)
-    site.start()
+    site = Site(settings, is_made=True, influx_transport=influx_transport)
+    site.start(may_withdraw=may_withdraw)
     counters = Counters()
     app = _Service(
         title="SQuaSH",
@@ -118,7 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _log.info(
         "serving",
         url=site.settings.url,
-        targets=[target.name for target in site.settings.targets],
+        targets=[target.name for target in site.settings.outlets],
         deliver=site.settings.deliver,
     )
     try:

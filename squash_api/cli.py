@@ -1,7 +1,8 @@
 """The program `squash`: its commands by name. Each is imported only when it is called."""
 
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -31,9 +32,14 @@ COMMANDS = {
     ),
     "specs show": ("commands.specs:show", "Show a specification, its source and its bases."),
     "specs export": ("commands.specs_export:export", "Write definitions from the API as YAML."),
+    "specs withdraw": (
+        "commands.specs_withdraw:withdraw",
+        "Withdraw definitions that SQUASH_SPECS no longer has.",
+    ),
     "specs backtest": ("commands.backtest:backtest", "Judge past jobs by changed specifications."),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
+    "record init": ("commands.record:init", "Make an empty record at SQUASH_DATABASE_URL."),
     "user add": ("commands.users:add", "Add a user, even if registration is closed."),
     "user list": ("commands.users:list_accounts", "List all users, including disabled ones."),
     "user role": ("commands.users:role", "Make somebody a user or an admin, and end their tokens."),
@@ -45,6 +51,7 @@ COMMANDS = {
 _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
+    "record": "Make a record.",
     "user": "Add, list and change accounts.",
 }
 
@@ -67,7 +74,26 @@ def _make_app() -> typer.Typer:
         (groups[group] if group else app).command(name, cls=_later(path), help=line)(lambda: None)
     for name, inner in groups.items():
         app.add_typer(inner, name=name)
+    app.callback()(_options)
     return app
+
+
+def _show_version(is_asked: bool) -> None:  # noqa: FBT001 - typer calls it
+    if is_asked:
+        typer.echo(f"squash {version('squash-api')}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Receive science metrics, keep every job, judge specifications."""
 
 
 def load(path: str) -> Any:

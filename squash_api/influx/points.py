@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import add
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -200,16 +199,41 @@ def freshness_line(
     return f"{same},{watch_names.AGE_S}={age_s!r},{watch_names.LATE_S}={late_s!r} {time_ns:d}"
 
 
+def gone_line(
+    metric: str,
+    tags: Mapping[str, str],
+    fields: Mapping[str, str | float],
+    *,
+    speaks_for: str | None,
+    time_ns: int,
+) -> str:
+    """Make the point that tells Kapacitor that a series of a metric has no value any more.
+
+    Parameters
+    ----------
+    tags, fields
+        What the jobs of the series have.
+    speaks_for
+        The keys of groupings, if it speaks only for these.
+    """
+    measurement, key = schema.split_metric_name(metric)
+    told = {**fields, key: 0.0, schema.GONE: 1.0, schema.SPEAKS_FOR: speaks_for}
+    return _line(measurement, tags, told, time_ns)
+
+
 def standing_line(
     metric: str,
     tags: Iterable[tuple[str, str]],
     *,
+    state: str,
+    rank: float,
     value: float | None = None,
     margin: float | None = None,
     limit: str | None = None,
     severity: int = 0,
     broken: Iterable[str] = (),
-    shown: Mapping[str, str | float | None] = MappingProxyType({}),
+    level_margin: float | None = None,
+    summary: str | None = None,
     run_id: str | None = None,
     squash_url: str | None = None,
     time_ns: int,
@@ -218,25 +242,30 @@ def standing_line(
 
     Parameters
     ----------
+    state, rank
+        The state, and a number that sorts standings, of which 0 is the worst.
     value
-        The last value; None if there is none any more.
+        The newest value; None if it is absent, or there is none any more.
     margin, limit
         The smallest margin, and its specification.
     severity, broken
         The level of the worst limit that is broken, from 0 to 3, and all that are broken.
-    shown
-        The fields for people: `LEVEL` and those below it in `schema/watch.py`.
+    level_margin, summary
+        The margin of the worst limit that is broken, or else of the nearest, and both in words.
     run_id, squash_url
         Those of the job with the last value.
     """
     fields: dict[str, str | float | None] = {
+        watch_names.STATE: state,
+        watch_names.RANK: float(rank),
         watch_names.VALUE: value,
         watch_names.MARGIN: margin,
         watch_names.LIMIT: limit,
         watch_names.SEVERITY: float(severity),
         # Written even if nothing is broken, or the previous text would remain.
         watch_names.BROKEN: ", ".join(broken),
-        **shown,
+        watch_names.LEVEL_MARGIN: level_margin,
+        watch_names.SUMMARY: summary,
         RUN_ID: run_id,
         SQUASH_URL: squash_url,
     }

@@ -25,7 +25,8 @@ class Assessment:
 
     `values` are finite and in the metric's unit. `absent` are metrics measured as null, NaN or
     infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
-    had no unit or were not known; None if the job does not give one either.
+    had no unit or were not known; None if the job does not give one either. `without_unit` are
+    metrics whose value came without one, and was taken to be in the metric's.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Assessment:
     skipped: list[Skip] = field(default_factory=list)
     undeclared: list[str] = field(default_factory=list)
     new_units: dict[str, str | None] = field(default_factory=dict)
+    without_unit: list[str] = field(default_factory=list)
 
 
 def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
@@ -109,12 +111,17 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
         if isinstance(convert, str):
             outcome.skipped.append(Skip(name, convert))
             return
-        number = finite(convert(number))
-        if number is None:
-            outcome.absent.append(name)
+        converted = finite(convert(number))
+        if converted is None:
+            shown = f"{number:.6g} {unit}".rstrip()
+            reason = f"{shown} is no number in the metric's unit, {_named(known.unit)}"
+            outcome.skipped.append(Skip(name, reason))
             return
+        number = converted
         if known.unit is None:
             outcome.new_units[name] = canonical_unit(unit)
+    if unit is None and known.unit:
+        outcome.without_unit.append(name)
     outcome.values[name] = number
 
 
@@ -126,6 +133,9 @@ def _conversion(unit: str, target: str | None) -> Callable[[float], float] | str
     except UnitError as error:
         return str(error)
     if convert is None:
-        shown = [f"'{name}'" if name else "dimensionless" for name in (unit, target)]
-        return f"unit {shown[0]} does not convert to the metric's unit, {shown[1]}"
+        return f"unit {_named(unit)} does not convert to the metric's unit, {_named(target)}"
     return convert
+
+
+def _named(unit: str | None) -> str:
+    return f"'{unit}'" if unit else "dimensionless"

@@ -6,7 +6,7 @@ would fail later, is a problem with a place.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.documents import Document, read_documents
 from squash_api.metrics_packages.drafts import Draft, read_draft
 from squash_api.metrics_packages.resolution import Resolved, near_names, resolve
-from squash_api.schema.names import Schema
+from squash_api.schema.names import Schema, split_metric_name
 from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
 
 _METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
@@ -78,7 +79,7 @@ def load_metrics_packages(
     for directory in directories:
         loading.read_specifications(directory)
     above = os.path.commonpath([path.absolute() for path in directories or [Path()]])
-    problems = sorted(loading.problems, key=lambda found: (*_place(found), found.message))
+    problems = sorted(loading.problems, key=lambda found: (*place_of(found), found.message))
     return MetricsPackage(Path(above), loading.metrics, loading.specifications, tuple(problems))
 
 
@@ -102,7 +103,8 @@ def find_packages(directory: Path) -> list[Path]:
     return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
-def _place(problem: Problem) -> tuple[str, int]:
+def place_of(problem: Problem) -> tuple[str, int]:
+    """Return the file and line of a problem, to sort by."""
     return (problem.source.file, problem.source.line) if problem.source else ("", 0)
 
 
@@ -118,16 +120,17 @@ class _Loading:
     declared: dict[str, Source] = field(default_factory=dict)
     guesses: dict[str, str] = field(default_factory=dict)
     resolved: dict[str, Resolved] = field(default_factory=dict)
+    # Packages with a file that cannot be read, by kind: what is not found may be there.
+    unread: dict[str, set[str]] = field(default_factory=lambda: {"metrics": set(), "specs": set()})
+    undefined: dict[str, list[Source]] = field(default_factory=dict)
 
     def report(self, source: Source, message: str) -> None:
         self.problems[Problem(source, message)] = None
 
     def read_metrics(self, directory: Path) -> None:
-        for path in sorted((directory / "metrics").glob("*.yaml")):
-            if path.name.startswith(".") or path.is_dir():
-                continue
-            file = _file(directory, path)
-            documents = read_documents(path, file=file, report=self.report)
+        for path in metrics_files(directory):
+            file = source_file(directory, path)
+            documents = self._read(path, file, self.unread["metrics"], (path.stem,))
             for document in documents[1:]:
                 self.report(
                     document.source(), "a metrics file has only one document: delete the ---"
@@ -138,6 +141,16 @@ class _Loading:
                 problem.source and problem.source.file == file for problem in self.problems
             ):
                 self.report(Source(file, 1), "the file is empty: define a metric, or delete it")
+
+    def _read(
+        self, path: Path, file: str, unread: set[str], names: Iterable[str]
+    ) -> list[Document]:
+        """Read a file, and note `names` if some of it cannot be read."""
+        before = len(self.problems)
+        documents = read_documents(path, file=file, report=self.report)
+        if len(self.problems) > before:
+            unread.update(names)
+        return documents
 
     def _read_metrics_file(self, document: Document, package: str) -> None:
         if not isinstance(document.value, dict):
@@ -199,18 +212,30 @@ class _Loading:
         for path in sorted((directory / "specs").iterdir()):
             if path.is_dir():
                 drafts.extend(self._read_package(directory, path))
-        found = resolve(drafts, schema=self.schema, today=self.today, report=self.report)
+        found = resolve(
+            drafts,
+            schema=self.schema,
+            today=self.today,
+            report=self.report,
+            unread=self.unread["specs"],
+        )
         for resolved in found:
             self._add(resolved)
+        for name, places in self.undefined.items():
+            others = counted(len(places) - 1, "other specification") if places[1:] else ""
+            said = f"the metric '{name}' is not defined{f' ({others} too)' if others else ''}: "
+            self.report(places[0], said + self._guess(name))
+        self.undefined.clear()
 
     def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
-        files = list(_yaml_files(path))
+        files = list(specification_files(path))
         if files and (LEGAL_NAME.match(path.name) is None or "." in path.name):
             message = f"'{path.name}' is not a package name: use letters, digits, '_' and '-'"
-            self.report(Source(_file(directory, path), 1), message)
+            self.report(Source(source_file(directory, path), 1), message)
         for file in files:
-            documents = read_documents(file, file=_file(directory, file), report=self.report)
             path_id = file.relative_to(path).with_suffix("").as_posix()
+            names = (path.name, f"{path.name}:{path_id}")
+            documents = self._read(file, source_file(directory, file), self.unread["specs"], names)
             for document in documents:
                 draft = read_draft(document, package=path.name, path=path_id, report=self.report)
                 if draft is not None:
@@ -225,16 +250,20 @@ class _Loading:
             self.report(resolved.locate("name"), message)
         metric = self.metrics.get(specification.metric)
         if metric is None:
-            if specification.metric not in self.declared:
-                message = f"the metric '{specification.metric}' is not defined: "
-                self.report(resolved.locate("name"), message + self._guess(specification.metric))
+            name = specification.metric
+            if (
+                name not in self.declared
+                and split_metric_name(name)[0] not in self.unread["metrics"]
+            ):
+                self.undefined.setdefault(name, []).append(resolved.locate("name"))
             return
         criterion = specification.criterion
-        if criterion.in_unit(metric.unit) is None:
+        misfit = criterion.misfit(metric.unit)
+        if misfit is not None:
             self.report(
                 resolved.locate(*criterion.UNIT_PATH),
-                f"the unit '{criterion.unit}' of {specification.name} does not convert to "
-                f"'{metric.unit}', the unit of its metric: write a unit that does",
+                f"the unit '{criterion.unit}' of {specification.name} {misfit}, the unit of its "
+                "metric: write the limit in that unit",
             )
 
     def _guess(self, name: str) -> str:
@@ -244,7 +273,13 @@ class _Loading:
         return self.guesses[name]
 
 
-def _yaml_files(directory: Path) -> Iterator[Path]:
+def metrics_files(directory: Path) -> list[Path]:
+    """Return the files of metrics in a metrics package, in order."""
+    found = sorted((directory / "metrics").glob("*.yaml"))
+    return [path for path in found if not path.name.startswith(".") and not path.is_dir()]
+
+
+def specification_files(directory: Path) -> Iterator[Path]:
     """Yield the files that lsst.verify reads below a package's directory, in order."""
     found = [
         Path(root, name)
@@ -255,6 +290,6 @@ def _yaml_files(directory: Path) -> Iterator[Path]:
     yield from sorted(found)
 
 
-def _file(directory: Path, path: Path) -> str:
+def source_file(directory: Path, path: Path) -> str:
     """Return the path of a file in sources: from the package's own name on."""
     return (Path(directory.name) / path.relative_to(directory)).as_posix()

@@ -9,19 +9,19 @@ from math import ceil
 from fastapi import Request, Response
 from markupsafe import Markup
 
+from squash_api.judging.states import LATE, STATES, State, count_states
 from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.pages.sparkline import sparkline
+from squash_api.routes.parameters import read_parameters
 from squash_api.schema.names import VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import (
-    STATES,
     Board,
     Entry,
     Row,
     Wanted,
     by_package,
     choices,
-    count_states,
     in_state,
     worst_first,
 )
@@ -35,7 +35,7 @@ MOST_PACKAGES = 60
 _MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
 _FEW = 3
-_NAMES = ("package", *VALUE_TAGS, "tag", "state", "q")
+_NAMES = ("package", *VALUE_TAGS, "tag", "state", "q", "page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,21 @@ class _Line:
     entry: Entry
     worst: Row | None
     rows: Sequence[Row]
-    counts: Mapping[str, int]
+    counts: Mapping[State, int]
 
 
 def front_page(request: Request) -> Response:
     """Make the front page; the query filters it."""
     site: Site = request.app.state.site
     site.reader.catch_up()
-    asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
+    asked = read_parameters(request, _NAMES, choices={"state": STATES})
+    page_asked = asked.pop("page")
     wanted = _wanted(asked)
     everything = site.board.entries()
     narrowed = site.board.filtered(everything, wanted)
     found = worst_first(in_state(narrowed, wanted.state))
     pages = max(ceil(len(found) / PER_PAGE), 1)
-    page = min(page_number(request.query_params.get("page")), pages)
+    page = min(page_number(page_asked), pages)
     most = _MOST_ROWS_OF_FEW if len(found) <= _FEW else _MOST_ROWS
     lines = [_line(entry, most) for entry in found[(page - 1) * PER_PAGE : page * PER_PAGE]]
     packages = by_package(narrowed)
@@ -68,7 +69,8 @@ def front_page(request: Request) -> Response:
         here="/",
         asked=asked,
         choices=choices(everything, VALUE_TAGS),
-        counts=count_states(narrowed),
+        counts=_counts(narrowed),
+        worse_and_late=len([entry for entry in narrowed if LATE in entry.states[1:]]),
         packages=dict(list(packages.items())[:MOST_PACKAGES]),
         more_packages=max(len(packages) - MOST_PACKAGES, 0),
         total=len(everything),
@@ -97,13 +99,21 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
     return trend
 
 
+def _counts(entries: Sequence[Entry]) -> dict[State, int]:
+    """Count metrics by their worst state; `late` is there also if all late ones are worse."""
+    counts = Counter(entry.state for entry in entries)
+    is_late = any(LATE in entry.states for entry in entries)
+    return {
+        state: counts[state] for state in STATES if counts[state] or (is_late and state == LATE)
+    }
+
+
 def _wanted(asked: Mapping[str, str | None]) -> Wanted:
-    state = asked["state"]
     return Wanted(
         package=asked["package"],
         values={name: value for name in VALUE_TAGS if (value := asked[name]) is not None},
         tag=asked["tag"],
-        state=state if state in STATES else None,
+        state=asked["state"],
         text=asked["q"],
     )
 
@@ -111,4 +121,4 @@ def _wanted(asked: Mapping[str, str | None]) -> Wanted:
 def _line(entry: Entry, most: int) -> _Line:
     rows = entry.rows[:most] if len(entry.rows) > 1 else ()
     worst = entry.rows[0] if entry.rows else None
-    return _Line(entry, worst, rows, Counter(row.state for row in entry.rows))
+    return _Line(entry, worst, rows, count_states(row.worst for row in entry.rows))

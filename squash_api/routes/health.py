@@ -30,6 +30,7 @@ def get_readyz(site: SiteDep) -> Response:
     accepted and stored, so the status stays 200; the body says `degraded`, since when, and why.
     """
     try:
+        site.record.require_writable()
         found = _backlogs(site)
     except RecordUnavailableError as error:
         return json_reply(
@@ -64,7 +65,7 @@ def _backlogs(site: Site) -> list[Backlog]:
     with site.reader.view() as view:
         # Without targets nothing else would show whether the record is available.
         view.ask(last_job_id)
-        return view.ask(backlogs, targets=[target.name for target in site.settings.targets])
+        return view.ask(backlogs, targets=[target.name for target in site.settings.outlets])
 
 
 def _target_state(item: Backlog) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
 from squash_api.routes.dependencies import PageDep, SiteDep, paged_reply
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
 
@@ -57,7 +58,7 @@ def _section(path: str, method: str, operation: dict[str, Any]) -> str:
     )
 
 
-router = APIRouter(tags=["overview"])
+router = APIRouter(tags=["overview"], route_class=KnownParametersRoute)
 
 ENDPOINTS = (
     "auth",

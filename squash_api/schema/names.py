@@ -13,9 +13,11 @@ from squash_api.errors import SettingsError
 from squash_api.schema.text import (
     MAX_FIELD_TEXT_BYTES,
     MAX_TEXT_BYTES,
+    SentNumber,
     clean_text,
     finite,
-    is_link,
+    is_changed,
+    link_text,
     tag_text,
 )
 
@@ -77,6 +79,13 @@ FIELD_SOURCES: dict[str, tuple[str, ...]] = {
 }
 """Metadata keys that feed the text fields of the contract, best first."""
 
+_PLACEHOLDERS = {
+    "run_id": {"unknown"},
+    "run_url": {"https://example.com", "https://example.com/"},
+    "version_tag": {"unknown"},
+}
+"""What lsst.verify writes where it knows nothing: else everybody's jobs would be one run."""
+
 RUN_ID = "run_id"
 RUN_URL = "run_url"
 SQUASH_ID = "squash_id"
@@ -88,6 +97,17 @@ CODE_CHANGES_COUNTS = "code_changes_counts"
 CONTRACT_FIELDS = frozenset(
     {*FIELD_SOURCES, SQUASH_ID, SQUASH_URL, TIMESTAMP, CODE_CHANGES, CODE_CHANGES_COUNTS}
 )
+
+SPEAKS_FOR = "squash_speaks_for"
+"""The groupings of a metric whose newest value a point has; without it, all of them.
+
+Only points that are sent to Kapacitor have this field, and `GONE`.
+"""
+
+GONE = "squash_gone"
+"""Says that a series has no value any more; the value next to it is a placeholder."""
+
+_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE}
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"
@@ -137,7 +157,7 @@ def split_metric_name(name: str) -> tuple[str, str]:
 
 def _extra_tag_problem(name: str) -> str | None:
     """Return why `SQUASH_TAGS` cannot name this tag, or None if it can."""
-    if name == "time" or name in CONTRACT_FIELDS or name.startswith((META_PREFIX, "_")):
+    if name == "time" or name in _RESERVED_FIELDS or name.startswith((META_PREFIX, "_")):
         return f"'{name}' is the name of a field, or reserved"
     if not name or clean_text(name) != name or " " in name:
         return f"'{name}' is not a plain word"
@@ -193,7 +213,7 @@ class Schema:
             return "a package cannot begin with '#': InfluxDB would read a comment"
         if measurement.startswith(RESERVED_PACKAGE_PREFIX):
             return f"package names that begin with '{RESERVED_PACKAGE_PREFIX}' are reserved"
-        if clean_text(measurement) != measurement or clean_text(key) != key:
+        if is_changed(measurement) or is_changed(key) or is_changed(metric):
             return (
                 "the name holds what InfluxDB cannot: a control character, '#!~', or a backslash "
                 "at the end or before a comma, equals sign, space or quote"
@@ -202,19 +222,39 @@ class Schema:
             return f"InfluxDB keeps '{measurement}' for itself"
         if len(metric.encode()) > MAX_TEXT_BYTES:
             return f"the name is longer than {MAX_TEXT_BYTES} bytes"
-        if key == "time" or key in CONTRACT_FIELDS or key in self.tags:
+        if key == "time" or key in _RESERVED_FIELDS or key in self.tags:
             return f"'{key}' is the name of a tag or field that every point has"
         if key.startswith(META_PREFIX):
             return f"names that begin with '{META_PREFIX}' are for metadata"
         return None
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The metadata keys that feed a tag or a text field of the contract."""
+        return tuple(self._feeds)
+
     def term(self, key: str, value: Any) -> Term | None:
         """Return a term of a `metadata_query` as it is compared; None if it never matches."""
-        if key in _NOT_METADATA or isinstance(value, dict):
-            return None
+        found = self._term(key, value)
+        return found if isinstance(found, Term) else None
+
+    def term_problem(self, key: str, value: Any) -> str | None:
+        """Return why no job can match a term of a `metadata_query`; None if one can."""
+        found = self._term(key, value)
+        return found if isinstance(found, str) else None
+
+    def _term(self, key: str, value: Any) -> Term | str:
+        if key in _NOT_METADATA:
+            return f"the key '{key}' is not written to InfluxDB"
+        if value is None or isinstance(value, dict):
+            return f"{'null' if value is None else 'an object'} has no text to compare"
         name = self._mapped.get(key)
-        name, stored, _ = _as_field(key, value) if name is None else (name, *_as_text(name, value))
-        return None if stored is None else Term(name, stored, is_tag=name in self.tags)
+        name, stored, reason = (
+            _as_field(key, value) if name is None else (name, *_as_text(name, value))
+        )
+        if stored is None:
+            return (reason or "").removesuffix(": left out")
+        return Term(name, stored, is_tag=name in self.tags)
 
     def context(self, meta: Mapping[str, Any]) -> Context:
         """Map a job's metadata to tags and fields.
@@ -288,10 +328,14 @@ def _as_text(name: str, value: Any) -> tuple[str | None, str | None]:
     text = tag_text(value)
     if text is None:
         return None, "empty: left out"
+    if text in _PLACEHOLDERS.get(name, ()):
+        return None, "only a placeholder of lsst.verify: left out"
+    if name == RUN_URL:
+        text = link_text(value) if isinstance(value, str) else None
+        if text is None:
+            return None, "not an http or https URL: left out"
     if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
         return None, f"longer than {MAX_TEXT_BYTES} bytes: left out"
-    if name == RUN_URL and not is_link(text):
-        return None, "not an http or https URL: left out"
     return text, None
 
 
@@ -319,9 +363,20 @@ def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None
 
 
 def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
-    if isinstance(value, str) and value != stored and value.replace(" ", "_") != stored:
-        reason = "characters that InfluxDB cannot hold were removed"
-        context.cleanings.append(Cleaning(key, reason))
+    """Note what a value has lost on the way to a tag or field."""
+    if value == stored and type(value) in _KEPT:
+        return
+    if isinstance(stored, float):
+        if not isinstance(value, SentNumber) or value.is_rounded:
+            reason = f"rounded to {stored!r}: a 64-bit float holds no more digits"
+            context.cleanings.append(Cleaning(key, reason))
+    elif is_changed(value):
+        context.cleanings.append(Cleaning(key, _REMOVED))
+
+
+# If they are equal to what is stored, nothing was lost.
+_KEPT = (str, float, int)
+_REMOVED = "characters that InfluxDB cannot hold were removed"
 
 
 def _store_other(leaf: _Leaf, context: Context) -> None:
@@ -330,6 +385,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if value is None:
         return
     name, stored, reason = _as_field(key, value)
+    is_key_changed = "\ufffd" in key or not name.startswith(META_PREFIX + key)
     if stored is not None and name in context.fields:
         name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
         if not name:
@@ -337,7 +393,10 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return
-    _note_change(key, value, stored, context)
+    if is_key_changed:
+        context.cleanings.append(Cleaning(key, _REMOVED))
+    else:
+        _note_change(key, value, stored, context)
     context.fields[name] = stored
 
 

@@ -13,21 +13,20 @@ SPECIFICATION = "specification"
 LATE_S = "late_s"
 AGE_S = "age_s"
 SINCE = "since"
-# Fields of STANDING, of the last value: its smallest margin, the specification that this is of
-# (LIMIT), the worst level that it breaks (0 none, 1 INFO, 2 WARNING, 3 CRITICAL), and the
-# specifications that it breaks.
+# Fields of STANDING, of the newest value: its state, and a number that sorts standings worst first
+# (RANK: the place of the state in the list of states, plus a fraction that grows with
+# LEVEL_MARGIN); its smallest margin, the specification that this is of (LIMIT), the worst level
+# that it breaks (0 none, 1 INFO, 2 WARNING, 3 CRITICAL), and the specifications that it breaks. For
+# people: the value next to the worst limit that is broken, or else the nearest (SUMMARY), and the
+# margin of that (LEVEL_MARGIN). Points of versions before 2.0 lack STATE, RANK and these two.
+STATE = "state"
+RANK = "rank"
 VALUE = "value"
 MARGIN = "margin"
 LIMIT = "limit"
 SEVERITY = "severity"
 BROKEN = "broken"
-# For people: the state in a word (LEVEL), the margin of the limit that it is about, the worst that
-# is broken or else the nearest (LEVEL_MARGIN), the value and that limit in words (SUMMARY), and a
-# number that sorts standings worst first, then by that margin (ORDER). Points of versions before
-# 2.0 lack them.
-LEVEL = "level"
 LEVEL_MARGIN = "level_margin"
 SUMMARY = "summary"
-ORDER = "order"
 # The only field of HEARTBEAT.
 UP = "up"

@@ -5,7 +5,7 @@ Delivery never waits for it, and its points are not queued: a minute later they 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import atan, pi
 from typing import Protocol
@@ -16,8 +16,7 @@ from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
-from squash_api.judging.limits import state_word
-from squash_api.schema import watch as watch_names
+from squash_api.judging.states import NO_LIMIT, OLD, RANKS
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings
 
@@ -63,6 +62,7 @@ class _Seen:
     time_ns: int
     series: Sequence[ExpectedSeries]
     standings: Mapping[_Key, Standing]
+    limited: Collection[str]
 
 
 class Watch(Loop):
@@ -132,7 +132,7 @@ class Watch(Loop):
             for item in self._standings.present()
             if item.metric in limited
         }
-        return _Seen(minute_ns, series, standings)
+        return _Seen(minute_ns, series, standings, limited)
 
     def _report(self, outlet: TakesLines, seen: _Seen) -> None:
         written = self._written.setdefault(outlet.name, {})
@@ -144,7 +144,7 @@ class Watch(Loop):
         gone = [item.standing for key, item in written.items() if key not in seen.standings]
         try:
             self._write(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
-            self._write(outlet, self._standing_lines(changed.values(), gone, seen.time_ns))
+            self._write(outlet, self._standing_lines(changed.values(), gone, seen))
         except InfluxError as error:
             _log.info(
                 "not written; it will be tried again in a minute",
@@ -182,41 +182,52 @@ class Watch(Loop):
         ]
 
     def _standing_lines(
-        self, changed: Iterable[Standing], gone: Iterable[Standing], time_ns: int
+        self, changed: Iterable[Standing], gone: Iterable[Standing], seen: _Seen
     ) -> list[str]:
         lines = [
             standing_line(
                 item.metric,
                 item.tags,
+                state=item.state,
+                rank=_rank(item),
                 value=item.value,
                 margin=item.margin,
                 limit=item.limit,
                 severity=item.severity,
                 broken=item.broken,
-                shown=_shown(item),
+                level_margin=_level_margin(item),
+                summary=_summary(item),
                 run_id=item.run_id,
                 squash_url=self._link(item.job_id),
-                time_ns=time_ns,
+                time_ns=seen.time_ns,
             )
             for item in changed
         ]
-        return lines + [standing_line(item.metric, item.tags, time_ns=time_ns) for item in gone]
+        for item in gone:
+            state = OLD if item.metric in seen.limited else NO_LIMIT
+            lines.append(
+                standing_line(
+                    item.metric, item.tags, state=state, rank=RANKS[state], time_ns=seen.time_ns
+                )
+            )
+        return lines
 
     def _link(self, job_id: int) -> str:
         return f"{self._squash_url}/job/{job_id}"
 
 
-def _shown(standing: Standing) -> dict[str, str | float | None]:
-    """Return the fields of a standing for people."""
-    verdict = standing.verdict
-    margin = None if verdict is None else verdict.margin
-    return {
-        watch_names.LEVEL: state_word(standing.severity, is_limited=verdict is not None),
-        watch_names.LEVEL_MARGIN: margin,
-        watch_names.SUMMARY: None if verdict is None else verdict.summary,
-        # Between 0 and 1 for any margin; what has none comes last in its level.
-        watch_names.ORDER: (1.0 if margin is None else 0.5 + atan(margin) / pi) - standing.severity,
-    }
+def _rank(standing: Standing) -> float:
+    """Return the place in the list of states, and a fraction below 1 that grows with the margin."""
+    margin = _level_margin(standing)
+    return RANKS[standing.state] + (0.0 if margin is None else 0.5 + atan(margin) / pi)
+
+
+def _summary(standing: Standing) -> str | None:
+    return standing.verdict.summary if standing.verdict and standing.value is not None else None
+
+
+def _level_margin(standing: Standing) -> float | None:
+    return None if standing.verdict is None else standing.verdict.margin
 
 
 def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:

@@ -154,7 +154,7 @@ def test_pages_of_json_are_joined(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--metric", "p.z"], "There is no metric p.z"),
+        (["--metric", "p.z"], "There is no metric `p.z`"),
         (["--unit", "mag"], "does not convert to 'mag'"),
         (["--since", "yesterday"], "is not a time"),
         (["--tag", "filtre=r"], "did you mean `filter`?"),
@@ -169,6 +169,19 @@ def test_a_question_without_answer_is_2_and_leaves_no_file(
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
     assert not list(tmp_path.glob("*a.csv*"))
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.txt", "a.csv.gz"])
+def test_an_ending_that_is_no_format_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    outcome = run("export", "--output", name)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "the ending is none of .json, .csv, .parquet" in outcome.err
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_the_format_that_is_asked_for_goes_before_the_ending(run: Run, tmp_path: Path) -> None:
+    assert run("export", "--format", "csv", "--output", "a.txt").code == 0
+    assert (tmp_path / "a.txt").is_file()
 
 
 def test_all_that_is_wrong_is_said(run: Run) -> None:

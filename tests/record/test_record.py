@@ -15,10 +15,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
 from squash_api.errors import RecordUnavailableError, SettingsError
-from squash_api.record.database import open_database
 from squash_api.record.record import MAX_GROUP, BatchWork, Record, get_state, set_state
 from squash_api.record.tables import state
-from tests.support.builders import make_settings, open_record
+from tests.support.builders import open_new_database, open_record
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def _no_logs() -> Iterator[None]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     yield engine
     engine.dispose()
 
@@ -384,7 +383,7 @@ def test_each_caller_gets_an_error_of_its_own(record: Record, engine: Engine) ->
 @pytest.fixture
 def full_engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine whose file has room for a few pages more."""
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     with engine.connect() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar_one()
     engine.dispose()
@@ -407,6 +406,40 @@ def test_a_full_disk_is_reported_to_the_whole_group(full_engine: Engine) -> None
     record.close()
     assert keys(full_engine) == set()
     assert all(isinstance(error, RecordUnavailableError) for error in errors)
+
+
+def test_a_full_disk_is_named(full_engine: Engine) -> None:
+    record = Record(full_engine)
+    with pytest.raises(RecordUnavailableError, match="disk of the record is full"):
+        record.write(put("b", "x" * 100_000))
+    record.close()
+
+
+def test_a_full_disk_with_room_for_a_little_is_not_writable(full_engine: Engine) -> None:
+    record = Record(full_engine)
+    record.require_writable()
+    with pytest.raises(RecordUnavailableError):
+        record.write(put("b", "x" * 100_000))
+    record.write(put("a"))
+    with pytest.raises(RecordUnavailableError, match="disk of the record is full"):
+        record.require_writable()
+    record.close()
+
+
+def test_a_record_is_writable_again_once_there_is_space(record: Record, engine: Engine) -> None:
+    with refusing_commits(engine), pytest.raises(RecordUnavailableError):
+        record.write(put("a"))
+    record.require_writable()
+    record.require_writable()
+
+
+def test_work_that_fails_is_no_fault_of_the_record(record: Record) -> None:
+    def work(_connection: Connection) -> None:
+        raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        record.write(work)
+    record.require_writable()
 
 
 @pytest.mark.parametrize("work", [PUT_ALL, PUT])

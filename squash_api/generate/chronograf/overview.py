@@ -21,6 +21,7 @@ from squash_api.generate.chronograf.connections import SOURCE_ID
 from squash_api.generate.chronograf.queries import Place, identifier, select
 from squash_api.generate.output import MARK
 from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.states import PASSED, RANKS
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 
@@ -49,11 +50,12 @@ _IS_LEVEL = {
 
 
 _EXPLANATION = (
-    f"The tables show the last value of each metric, by {', '.join(schema.SERIES_TAGS)}; the tiles "
-    f"count them. **Margin**: the distance to the limit as a percentage of it, negative beyond it; "
-    f"violet is closer than {_CLOSE_PERCENT:.0f} %. **Late by**: how late the latest value is of "
-    f"those that are expected, negative if none is. **Beats** in red: the service is down, and all "
-    f"else is old. *Made by {MARK}.*"
+    f"The tables show the newest value of each metric, by {', '.join(schema.SERIES_TAGS)}; the "
+    f"tiles count them. **Not measured**: the newest job has no value that can be used. "
+    f"**Margin**: the distance to the limit as a percentage of it, negative beyond it; violet is "
+    f"closer than {_CLOSE_PERCENT:.0f} %. **Late by**: how late the latest value is of those that "
+    f"are expected, negative if none is. **Beats** in red: the service is down, and all else is "
+    f"old. *Made by {MARK}.*"
 )
 
 
@@ -128,7 +130,7 @@ def _heartbeat_tile(heartbeat: Place) -> dict[str, Any]:
 
 def _broken_table(standing: Place) -> dict[str, Any]:
     columns = {
-        watch_names.LEVEL: "level",
+        watch_names.STATE: "state",
         watch_names.METRIC: "metric",
         watch_names.SUMMARY: "value and limit of this level",
         _PERCENT: "margin [%]",
@@ -136,12 +138,12 @@ def _broken_table(standing: Place) -> dict[str, Any]:
         watch_names.BROKEN: "all that it breaks",
     }
     return _standing_table(
-        "Broken now, worst first",
+        "Broken or not measured now, worst first",
         standing,
         columns,
         margin=watch_names.LEVEL_MARGIN,
-        condition=f"{_SEVERITY} > 0",
-        sort_by=watch_names.ORDER,
+        condition=f"{identifier(watch_names.RANK)} < {RANKS[PASSED]}",
+        sort_by=watch_names.RANK,
         colors=stepped_colors(NEUTRAL),
     )
 
@@ -179,7 +181,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
         **_COMMON,
     }
     return _standing_table(
-        "Within all limits, closest first",
+        "How close to the limits: what meets them all, closest first",
         standing,
         columns,
         margin=watch_names.MARGIN,
@@ -202,8 +204,10 @@ def _standing_table(
     """Return a table of the last standings for which the condition is true."""
     wanted = [key for key in dict.fromkeys((*columns, sort_by)) if key != _PERCENT]
     tags = {watch_names.METRIC, *schema.SERIES_TAGS}
-    fields = [*(key for key in wanted if key not in tags), margin]
-    last = _last_of(standing, watch_names.SEVERITY, fields, _STANDING_TIMES)
+    fields = [key for key in wanted if key not in tags and key != watch_names.RANK]
+    fields += [watch_names.SEVERITY, margin]
+    # By a field that every point has: the margin of an older point is not that of now.
+    last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
     percent = f"{identifier(margin)} * 100 AS {identifier(_PERCENT)}"
     query = select([percent, *map(identifier, wanted)], last, condition)
     return _table(name, query, columns, standing, sort_by=sort_by, colors=colors)

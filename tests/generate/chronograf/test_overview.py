@@ -9,6 +9,7 @@ from influxdb_client.client.write.point import Point
 
 from squash_api.generate.chronograf.overview import overview_dashboard
 from squash_api.influx.client import InfluxClient
+from squash_api.judging.states import RANKS, STATES, state_of
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 from squash_api.settings import InfluxTarget
@@ -53,20 +54,21 @@ class Asked:
         severity: float,
         margin: float | None,
         *,
-        order: float | None = None,
         age_ns: int = MINUTE_NS,
     ) -> None:
-        """Write how a metric stands on the dataset `hsc`.
+        """Write how a metric stands on the dataset `hsc`; without a margin it is not measured.
 
         Its margin is twice as bad for another limit than that of its level.
         """
+        is_measured = margin is not None
+        rank = RANKS[state_of(int(severity), is_limited=True, is_measured=is_measured)]
         fields: dict[str, float | str] = {
+            watch_names.STATE: STATES[rank],
+            watch_names.RANK: rank + 0.5 + (margin or 0.0) / 20,
             watch_names.SEVERITY: float(severity),
             watch_names.BROKEN: "minimum" if severity else "",
             watch_names.LIMIT: f"{metric}.minimum",
-            watch_names.LEVEL: {0: "passed", 1: "INFO", 2: "WARNING", 3: "CRITICAL"}[int(severity)],
             watch_names.SUMMARY: "4 mmag, must be ≤ 8 (minimum)",
-            watch_names.ORDER: (margin or 0) / 10 - severity if order is None else order,
             schema.RUN_ID: "R1",
             schema.SQUASH_URL: "https://squash.example.org/job/1",
         }
@@ -143,7 +145,7 @@ def test_what_is_broken_stands_with_the_worst_first(asked: Asked) -> None:
     asked.stands("validate.AM1", 1, -0.2)
     asked.stands("validate.AM2", 3, -0.1)
     asked.stands("validate.AM3", 0, 0.5)
-    rows = asked.rows("Broken now")
+    rows = asked.rows("Broken or")
     name = watch_names.STANDING
     assert [row[f"{name}.metric"] for row in rows] == ["validate.AM2", "validate.AM1"]
     assert rows[0][f"{name}.percent"] == pytest.approx(-10.0)
@@ -157,7 +159,7 @@ def test_what_is_broken_stands_with_the_worst_first(asked: Asked) -> None:
 def test_what_has_recovered_is_not_broken(asked: Asked) -> None:
     asked.stands("validate.AM1", 3, -0.2, age_ns=2 * HOUR_NS)
     asked.stands("validate.AM1", 0, 0.2, age_ns=HOUR_NS)
-    assert asked.rows("Broken now") == []
+    assert asked.rows("Broken or") == []
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -210,28 +212,28 @@ def test_within_a_level_the_furthest_beyond_its_limit_comes_first(asked: Asked) 
     ]:
         asked.stands(f"validate.{metric}", severity, margin)
     name = watch_names.STANDING
-    rows = asked.rows("Broken now")
+    rows = asked.rows("Broken or")
     assert [row[f"{name}.metric"][-1] for row in rows] == ["b", "d", "a", "c"]
 
 
 def test_a_level_is_a_word_next_to_the_value_and_the_limit(asked: Asked) -> None:
     asked.stands("validate.AM1", 3, -0.25)
-    (row,) = asked.rows("Broken now")
+    (row,) = asked.rows("Broken or")
     name = watch_names.STANDING
-    assert (row[f"{name}.level"], row[f"{name}.summary"], row[f"{name}.percent"]) == (
+    assert (row[f"{name}.state"], row[f"{name}.summary"], row[f"{name}.percent"]) == (
         "CRITICAL",
         "4 mmag, must be ≤ 8 (minimum)",
         -25.0,
     )
-    cell = asked.cell("Broken now")
-    assert cell["fieldOptions"][0]["displayName"] == "level"
+    cell = asked.cell("Broken or")
+    assert cell["fieldOptions"][0]["displayName"] == "state"
 
 
 def test_dataset_filter_run_and_job_are_among_the_first_columns(asked: Asked) -> None:
-    cell = asked.cell("Broken now")
+    cell = asked.cell("Broken or")
     headings = [item["displayName"] for item in cell["fieldOptions"] if item["visible"]]
     assert headings[:8] == [
-        "level",
+        "state",
         "metric",
         "value and limit of this level",
         "margin [%]",
@@ -248,24 +250,30 @@ def test_what_meets_its_limits_stands_by_how_close_it_is(asked: Asked) -> None:
     asked.stands("validate.AM3", 0, 0.125)
     asked.stands("validate.AM4", 0, None)
     name = watch_names.STANDING
-    assert [
-        (row[f"{name}.metric"], row[f"{name}.percent"]) for row in asked.rows("Within all")
-    ] == [("validate.AM3", 12.5), ("validate.AM1", 50.0)]
+    assert [(row[f"{name}.metric"], row[f"{name}.percent"]) for row in asked.rows("How close")] == [
+        ("validate.AM3", 12.5),
+        ("validate.AM1", 50.0),
+    ]
 
 
 def test_what_stands_no_more_is_not_close_to_a_limit(asked: Asked) -> None:
     asked.stands("validate.AM1", 0, 0.5, age_ns=HOUR_NS)
     tags = {watch_names.METRIC: "validate.AM1", "dataset": "hsc"}
-    asked.write(watch_names.STANDING, tags, {watch_names.SEVERITY: 0.0, watch_names.BROKEN: ""})
-    assert asked.rows("Within all") == []
+    gone: dict[str, float | str] = {watch_names.SEVERITY: 0.0, watch_names.RANK: 7.0}
+    asked.write(watch_names.STANDING, tags, gone)
+    assert asked.rows("How close") == []
 
 
-def test_points_of_a_version_before_are_shown_too(asked: Asked) -> None:
-    fields: dict[str, float | str] = {watch_names.SEVERITY: 3.0, watch_names.MARGIN: -0.5}
-    fields |= {watch_names.BROKEN: "minimum", schema.RUN_ID: "R1"}
-    asked.write(watch_names.STANDING, {watch_names.METRIC: "validate.AM1"}, fields)
-    (row,) = asked.rows("Broken now")
-    assert row[f"{watch_names.STANDING}.broken"] == "minimum"
+def test_an_absent_value_is_among_what_is_broken_and_hides_its_margin(asked: Asked) -> None:
+    asked.stands("validate.AM1", 1, -0.2)
+    asked.stands("validate.AM2", 0, 0.5, age_ns=2 * MINUTE_NS)
+    asked.stands("validate.AM2", 0, None)
+    name = watch_names.STANDING
+    assert [(row[f"{name}.metric"], row[f"{name}.state"]) for row in asked.rows("Broken or")] == [
+        ("validate.AM2", "not measured"),
+        ("validate.AM1", "INFO"),
+    ]
+    assert asked.rows("How close") == []
 
 
 def test_the_beats_of_the_last_minutes_are_counted(asked: Asked) -> None:
