@@ -22,7 +22,8 @@ def number_text(number: float | None, *others: float | None) -> str:
 
 def percent_text(part: float | None) -> str:
     """Return a fraction, such as a margin, as a signed percentage."""
-    return NOTHING if part is None else f"{100 * part:+.3g} %"
+    # Adding zero takes the sign of a negative zero.
+    return NOTHING if part is None else f"{100 * part + 0.0:+.3g} %"
 
 
 def exact_number(number: float) -> str:

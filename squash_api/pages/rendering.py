@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.wording import NOTHING, number_text, percent_text
+from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
+from squash_api.routes.health import delivery_health
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import is_link
 from squash_api.site import Site
@@ -38,8 +39,9 @@ HEADERS = {
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> Response:
     """Make a page from a template of `templates/`.
 
-    In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`, and
-    `static`, which gives the URL of a file to load.
+    In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`,
+    `static`, which gives the URL of a file to load, and what is below every page: the `release` and
+    the health of `delivery`.
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -49,7 +51,14 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 
     menu = request.app.state.menu
     made = environment().get_template(template)
-    text = made.render(root=root, menu=menu, static=static, **values)
+    text = made.render(
+        root=root,
+        menu=menu,
+        static=static,
+        release=version("squash-api"),
+        delivery=delivery_health(site),
+        **values,
+    )
     return Response(
         text, status_code=status_code, headers=HEADERS, media_type="text/html; charset=utf-8"
     )
@@ -89,7 +98,12 @@ def environment() -> Environment:
         limit=criterion_text,
         late=late_text,
     )
-    made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS, query_text=query_text)
+    made.globals.update(
+        counted=counted,
+        headline_tags=HEADLINE_TAGS,
+        value_tags=VALUE_TAGS,
+        query_text=query_text,
+    )
     return made
 
 
@@ -127,10 +141,8 @@ def page_number(text: str | None) -> int:
 
 
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:
-    """Write tags in a few words; without tags it is empty."""
-    # The values of headline tags speak for themselves.
-    words = (value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags)
-    return " · ".join(words)
+    """Write tags with their names, in one line; without tags it is empty."""
+    return " · ".join(f"{name} {value}" for name, value in tags)
 
 
 def criterion_text(criterion: Criterion) -> str:
