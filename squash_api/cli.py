@@ -1,7 +1,8 @@
 """The program `squash`: its commands by name. Each is imported only when it is called."""
 
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -67,7 +68,26 @@ def _make_app() -> typer.Typer:
         (groups[group] if group else app).command(name, cls=_later(path), help=line)(lambda: None)
     for name, inner in groups.items():
         app.add_typer(inner, name=name)
+    app.callback()(_options)
     return app
+
+
+def _show_version(is_asked: bool) -> None:  # noqa: FBT001 - typer calls it
+    if is_asked:
+        typer.echo(f"squash {version('squash-api')}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Receive science metrics, keep every job, judge specifications."""
 
 
 def load(path: str) -> Any:

@@ -1,5 +1,6 @@
 """`squash serve`: running the service until it is stopped."""
 
+import errno
 import socket
 import sys
 from typing import Annotated
@@ -14,6 +15,11 @@ from squash_api.site import Site, take_short_turns
 
 # An upload that never ends must not keep the service from stopping.
 _STOP_S = 10
+_HINTS = {
+    errno.EADDRINUSE: "another program does; choose another port with --port or SQUASH_PORT",
+    errno.EACCES: "this user may not; choose a port above 1023 with --port or SQUASH_PORT",
+    errno.EADDRNOTAVAIL: "this machine does not have the address; set --host or SQUASH_HOST",
+}
 
 
 def serve(
@@ -28,6 +34,7 @@ def serve(
 
 def run(settings: Settings) -> None:
     """Run the service until it has ended; exit with 3 if it cannot start."""
+    _require_address(settings)
     take_short_turns()
     app = create_app(settings)
     config = uvicorn.Config(
@@ -48,6 +55,23 @@ def run(settings: Settings) -> None:
         # It has shut down; uvicorn raises the signal again after that.
         return
     if not server.started:
+        sys.exit(3)
+
+
+def _require_address(settings: Settings) -> None:
+    """Exit with 3 if the service cannot listen at its address, before anything is opened."""
+    place = f"{settings.host}:{settings.port}"
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0, f"{error.strerror}; check --host and --port")
+        sys.stderr.write(f"error: the service cannot listen at {place}: {hint}\n")
         sys.exit(3)
 
 

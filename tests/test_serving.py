@@ -15,4 +15,17 @@ def test_a_port_that_is_taken_ends_it_with_3(
         with pytest.raises(SystemExit) as exit_info:
             run(settings)
     assert exit_info.value.code == 3
-    capsys.readouterr()
+    error = capsys.readouterr().err
+    assert f"127.0.0.1:{settings.port}: another program does" in error
+    assert "--port" in error
+    assert not list(tmp_path.glob("*.db"))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_host_that_is_not_this_machine_ends_it_with_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run(make_settings(tmp_path, host=host))
+    assert exit_info.value.code == 3
+    assert "--host" in capsys.readouterr().err

@@ -138,7 +138,7 @@ class Accounts:
             password, name=name, stored_hash=stored_hash
         )
         if row is None or stored_hash is None or not is_right:
-            raise UnauthorizedError("Invalid credentials", error="Bad Request")
+            raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
         if new_hash is not None:
             # The next login tries again.
             with suppress(RecordUnavailableError):
@@ -162,14 +162,15 @@ class Accounts:
         with self._record.read() as connection:
             row = users.get_user(connection, account.user_id)
         if row is None or row.is_disabled or row.epoch != account.epoch:
-            raise UnauthorizedError("User does not exist", error="Invalid JWT")
+            raise UnauthorizedError("User does not exist", error="Invalid JWT", user=account.name)
         return _account(row)
 
     def get(self, name: str) -> Account:
         """Return an enabled user, or raise `NotFoundError`."""
         row = self._find(_known_name(name))
         if row is None or row.is_disabled:
-            raise NotFoundError(f"There is no user `{name}`.")
+            others = self.list(after="", limit=1000, is_disabled=False)
+            raise NotFoundError.of("user", name, (other.name for other in others))
         return _account(row)
 
     def add(self, name: str, password: str, *, role: str = "user") -> Account:

@@ -33,7 +33,7 @@ from squash_api.demo.running import (
     send_days,
 )
 from squash_api.judging.kinds.registry import shown_criterion
-from squash_api.judging.wording import number_text
+from squash_api.judging.wording import counted, number_text
 
 _SEED = 17
 _STYLES_OF_FAILED = {"CRITICAL": "bold red", "WARNING": "red", "INFO": "yellow"}
@@ -132,7 +132,9 @@ def _dispatch(
         with connect(service.url, user, stop=stop) as squash:
             progress = tracked(history.days, what=f"Dispatching {days}")
             count = sum(send_days(squash, progress, stop=stop))
-            _show("history", f"{count} jobs of {days} in {time.monotonic() - start:.1f} s")
+            _show(
+                "history", f"{counted(count, 'job')} of {days} in {time.monotonic() - start:.1f} s"
+            )
             judged = judge(squash, history.fresh)
         return judged, delivery_problems(service.url, judged)
     except SquashClientError:
@@ -160,7 +162,7 @@ def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
     print_table(columns, rows, right=("value", "margin"), style=_style)
     counts = Counter(verdict["status"] for verdict in verdicts)
     shown = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not measured"))
-    typer.echo(f"{len(verdicts)} specifications apply to the new job: {shown}.\n")
+    typer.echo(f"{counted(len(verdicts), 'specification')} judged the new job: {shown}.\n")
 
 
 def _style(row: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ def generate(
     if not check:
         typer.echo(f"{counted(len(files), 'file')}, {count} written or removed")
     elif drift:
-        fail(f"{count} of {len(files)} files differ: run squash generate", code=1)
+        fail(f"{count} of {counted(len(files), 'file')} differ: run squash generate", code=1)
     else:
         typer.echo(f"{counted(len(files), 'file')}, all as generated")
 

@@ -115,6 +115,8 @@ def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
                 time.sleep(_POLL_S)
         quarantined = sum(item.quarantined for item in found)
         if quarantined:
-            typer.echo(f"{quarantined} points are in quarantine: see GET /status/<job>", err=True)
+            typer.echo(
+                f"In quarantine: {counted(quarantined, 'point')}; see GET /status/<job>", err=True
+            )
     finally:
         background.stop()

@@ -23,7 +23,7 @@ from squash_api.definitions.from_yaml import YamlChange, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
 from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
 from squash_api.judging.specifications import Specification
-from squash_api.record.definitions import DefinitionRow, Kind, one, owner_of
+from squash_api.record.definitions import DefinitionRow, Kind, current, one, owner_of
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
@@ -116,7 +116,7 @@ class Definitions:
         now = self.in_force.at(None)
         found: Mapping[str, Defined[Any]] = now.metrics if kind == "metric" else now.specifications
         if name not in found:
-            raise _not_found(kind, name)
+            raise NotFoundError.of(NOUNS[kind], name, found)
         return found[name]
 
     def list_metrics(
@@ -199,7 +199,7 @@ class Definitions:
 def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:
     row = one(connection, kind, name)
     if row is None:
-        raise _not_found(kind, name)
+        raise NotFoundError.of(NOUNS[kind], name, current(connection, kind))
     return row
 
 
@@ -216,10 +216,6 @@ def _check_rights(connection: Connection, row: DefinitionRow, account: Account) 
         )
     if not account.is_admin and owner_of(connection, row.kind, row.name) != account.user_id:
         raise ForbiddenError(f"The {noun} `{row.name}` is another user's.")
-
-
-def _not_found(kind: Kind, name: str) -> NotFoundError:
-    return NotFoundError(f"There is no {NOUNS[kind]} `{name}`.")
 
 
 def _page(

@@ -124,7 +124,9 @@ class Outlet(Loop):
         if not isinstance(error, HeldUpError):
             return super().failed(error)
         trouble = str(error)
-        log = _log.error if self._back_off.failures == 0 else _log.info
+        # The first time is a warning; what will not pass by itself is an error.
+        first = _log.error if error.needs_operator else _log.warning
+        log = first if self._back_off.failures == 0 else _log.info
         self.is_well = False
         wait = self._back_off.wait()
         if error.needs_operator:

@@ -29,6 +29,7 @@ _RUN_COLUMNS = (
     "previous_job_id",
     "measurement_count",
 )
+_MOST_RECENT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ class Runs:
                 found.append((pipeline, run_id))
         return found
 
+<<<<<<< HEAD
     def matching(self, words: Sequence[str], *, limit: int) -> list[FoundRun]:
         """Return runs with each word in their pipeline or id, the newest jobs first.
 
@@ -185,6 +187,17 @@ class Runs:
             for row in self._connection.execute(query):
                 found.setdefault((row[0], row[1]), FoundRun(*row))
         return list(found.values())[:limit]
+=======
+    def recent(self, pipeline: str | None) -> list[str]:
+        """Return the runs of a pipeline that have the newest jobs, the newest first."""
+        query = (
+            select(job_run.c.run_id)
+            .where(job_run.c.pipeline == pipeline, job_run.c.run_id.is_not(None))
+            .order_by(job_run.c.job_id.desc())
+            .limit(_MOST_RECENT)
+        )
+        return list(dict.fromkeys(self._connection.execute(query).scalars()))
+>>>>>>> w-http
 
     def datasets(self, *, after: str, limit: int) -> list[str]:
         """Return the distinct datasets of jobs, sorted."""

@@ -25,7 +25,8 @@ class Assessment:
 
     `values` are finite and in the metric's unit. `absent` are metrics measured as null, NaN or
     infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
-    had no unit or were not known; None if the job does not give one either.
+    had no unit or were not known; None if the job does not give one either. `without_unit` are
+    metrics whose value came without one, and was taken to be in the metric's.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Assessment:
     skipped: list[Skip] = field(default_factory=list)
     undeclared: list[str] = field(default_factory=list)
     new_units: dict[str, str | None] = field(default_factory=dict)
+    without_unit: list[str] = field(default_factory=list)
 
 
 def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
@@ -115,6 +117,8 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
             return
         if known.unit is None:
             outcome.new_units[name] = canonical_unit(unit)
+    if unit is None and known.unit:
+        outcome.without_unit.append(name)
     outcome.values[name] = number
 
 

@@ -12,7 +12,7 @@ the whole way would have returned.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 
-from squash_api.errors import Detail, InvalidInputError, MalformedJsonError
+from squash_api.errors import Detail, InvalidInputError, MalformedJsonError, nearest
 
 MAX_DEPTH = 250
 """Deepest nesting accepted; orjson cannot write what is deeper than 254."""
@@ -53,14 +53,23 @@ class Measured(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     blob_refs: list[str] | None = None
 
 
+MEASURED_KEYS = Measured.__struct_fields__
+"""The keys of a measurement that have a meaning."""
+
+DOCUMENT_KEYS = ("measurements", "blobs", "meta")
+"""The keys of a job that have a meaning."""
+
+
 class Job:
     """A job document.
 
     `packages` in `meta`, and the values in `blobs`, may still be JSON text. `bare_tokens` is how
-    many `NaN` and `Infinity` in the body, which are not JSON, were read as null.
+    many `NaN` and `Infinity` in the body, which are not JSON, were read as null. `unknown_keys` are
+    those of the document that have no meaning, and those of its measurements that look misspelt;
+    they are known only when a job is received.
     """
 
-    __slots__ = ("_blobs", "bare_tokens", "measurements", "meta")
+    __slots__ = ("_blobs", "bare_tokens", "measurements", "meta", "unknown_keys")
 
     def __init__(
         self,
@@ -69,7 +78,9 @@ class Job:
         blobs: Sequence[Mapping[str, Any]] = (),
         *,
         bare_tokens: int = 0,
+        unknown_keys: Sequence[str] = (),
     ) -> None:
+        self.unknown_keys = unknown_keys
         self.measurements = measurements
         self.meta = {} if meta is None else meta
         self.bare_tokens = bare_tokens
@@ -162,7 +173,7 @@ def digest_job(body: bytes) -> bytes:
     They cover measurements, blobs and metadata, except `env.date`, which changes when a job is sent
     again. `decode_job` must have accepted the body.
     """
-    document, _ = _read_document(body)
+    document, *_ = _read_document(body)
     meta = document["meta"]
     env = meta.get("env") or {}
     if "date" in env:
@@ -288,7 +299,7 @@ def _is_plain(document: _Document, body: bytes) -> bool:
 
 def _decode_whole(body: bytes) -> Job:
     """Decode and check any job; raise as `decode_job` does."""
-    document, bare_tokens = _read_document(body)
+    document, bare_tokens, unknown = _read_document(body)
     problems = [
         *_measurements_problems(document["measurements"]),
         *_blobs_problems(document["blobs"]),
@@ -307,11 +318,11 @@ def _decode_whole(body: bytes) -> Job:
             f"The job is nested deeper than {MAX_DEPTH} levels, below {path_text(loc)}.",
             detail=[Detail(loc, f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
         ) from None
-    return _job_of(document, bare_tokens)
+    return _job_of(document, bare_tokens, [*unknown, *_misspelt_keys(document["measurements"])])
 
 
-def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
-    """Return measurements, blobs and meta, unchecked, and the number of bare tokens."""
+def _read_document(body: bytes) -> tuple[dict[str, Any], int, list[str]]:
+    """Return measurements, blobs and meta, unchecked, the number of bare tokens, and other keys."""
     document, bare_tokens = decode_json(body)
     if not isinstance(document, dict):
         raise InvalidInputError(
@@ -322,12 +333,24 @@ def _read_document(body: bytes) -> tuple[dict[str, Any], int]:
     parts = {key: value for key in empty if (value := document.get(key)) is not None}
     if isinstance(parts.get("measurements"), dict):
         parts["measurements"] = [parts["measurements"]]
-    return empty | parts, bare_tokens
+    return empty | parts, bare_tokens, [key for key in document if key not in empty]
 
 
-def _job_of(document: dict[str, Any], bare_tokens: int) -> Job:
+def _misspelt_keys(measurements: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return keys that look like one of a measurement's, which are misspelt."""
+    keys = dict.fromkeys(key for item in measurements for key in item if key not in MEASURED_KEYS)
+    return [key for key in keys if nearest(key, MEASURED_KEYS)]
+
+
+def _job_of(document: dict[str, Any], bare_tokens: int, unknown: Sequence[str]) -> Job:
     measurements = [measured_of(item) for item in document["measurements"]]
-    return Job(measurements, document["meta"], document["blobs"], bare_tokens=bare_tokens)
+    return Job(
+        measurements,
+        document["meta"],
+        document["blobs"],
+        bare_tokens=bare_tokens,
+        unknown_keys=unknown,
+    )
 
 
 def _measurements_problems(measurements: Any) -> Iterator[Detail]:

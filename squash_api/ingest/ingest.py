@@ -8,20 +8,29 @@ way returns None where it is not sure, and otherwise what the whole way would ha
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from squash_api.accounts.accounts import Account
-from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError
+from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError, nearest
 from squash_api.ingest.assessment import Assessment, Skip, assess
-from squash_api.ingest.document import Job, decode_job, digest_job, reread_job
+from squash_api.ingest.document import (
+    DOCUMENT_KEYS,
+    MEASURED_KEYS,
+    Job,
+    decode_job,
+    digest_job,
+    reread_job,
+)
+from squash_api.judging.wording import counted
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 
 _MOST_ATTEMPTS = 20
+_MOST_NAMED = 5
 _log = structlog.get_logger(__name__)
 
 
@@ -129,8 +138,8 @@ def _judge(
     if is_strict and assessment.skipped:
         raise _strict_error(assessment, job)
     notes = [] if time_note is None else [time_note]
-    if job.bare_tokens:
-        notes.append(f"{job.bare_tokens} bare NaN or Infinity in the body were read as null")
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit:
+        notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=account.user_id,
         user_epoch=account.epoch,
@@ -153,12 +162,27 @@ def _judge(
     return new, outcome
 
 
+def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
+    """Yield what was read otherwise than the sender may think."""
+    if job.bare_tokens:
+        yield f"{job.bare_tokens} bare NaN or Infinity in the body were read as null"
+    for key in job.unknown_keys[:_MOST_NAMED]:
+        near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
+        yield f"the key `{key[:100]}` has no meaning in a job and was ignored{near}"
+    names = assessment.without_unit
+    if names:
+        others = len(names) - _MOST_NAMED
+        more = f" and {others} more" if others > 0 else ""
+        yield f"no unit given, the metric's was taken: {', '.join(names[:_MOST_NAMED])}{more}"
+
+
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
     places: dict[str, list[int]] = {}
     for index, item in enumerate(job.measurements):
         places.setdefault(item.metric, []).append(index)
     return SkippedInStrictModeError(
-        f"{len(assessment.skipped)} of {len(job.measurements)} measurements would be skipped; "
+        f"{len(assessment.skipped)} of {counted(len(job.measurements), 'measurement')} would be "
+        "skipped; "
         "nothing was stored. Fix them, or send without strict=true.",
         detail=[
             # Those replaced by a later one come first, in the order of the document.

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
 from squash_api.ingest.stored_job import load_job
+from squash_api.judging.wording import counted
 from squash_api.pages.plots import PALETTES, ThemeName, bokeh_theme, empty_figure, load_bokeh
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.jobs import JobIdDep
@@ -183,7 +184,7 @@ def _numbers_of(value: Any) -> tuple[list[float | None], str, bool] | None:
     if sum(item is not None for item in values) < FEWEST_VALUES:
         return None
     if len(dimensions) == 1:
-        return values, f"{len(values)} values", True
+        return values, counted(len(values), "value"), True
     return values, f"{len(values)} values in {dimensions[0]} rows", False
 
 
@@ -316,7 +317,7 @@ def _histogram(array: Numbers, theme: ThemeName) -> tuple[Any, str]:
     )
     missing = len(array.values) - len(values)
     notes = [
-        f"{len(values)} values",
+        counted(len(values), "value"),
         f"{missing} missing" if missing else "",
         f"{beyond} far out, counted in the outermost bins" if beyond else "",
     ]
@@ -357,7 +358,9 @@ def _pairs(x: Numbers, y: Numbers, error: Numbers | None, theme: ThemeName) -> t
         models.HoverTool(renderers=[points], tooltips=[("x", "@x"), ("y", "@y")], limit=2)
     )
     notes = [
-        f"{len(xs)} points" if len(xs) == count else f"{len(xs)} of {count} points",
+        counted(len(xs), "point")
+        if len(xs) == count
+        else f"{len(xs)} of {counted(count, 'point')}",
         f"with {error.label or error.key}" if error else "",
     ]
     return plot, ", ".join(filter(None, notes))

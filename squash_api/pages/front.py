@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.pages.sparkline import sparkline
+from squash_api.routes.parameters import read_parameters
 from squash_api.schema.names import VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import (
@@ -41,7 +42,7 @@ _MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
 _FEW = 3
 _CALM = STATES.index("INFO")
-_NAMES = ("package", *VALUE_TAGS, "tag", "state", "q")
+_NAMES = ("package", *VALUE_TAGS, "tag", "state", "q", "page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,14 @@ def front_page(request: Request) -> Response:
     """Make the front page; the query filters it."""
     site: Site = request.app.state.site
     site.reader.catch_up()
-    asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
+    asked = read_parameters(request, _NAMES, choices={"state": STATES})
+    page_asked = asked.pop("page")
     wanted = _wanted(asked)
     everything = site.board.entries()
     narrowed = site.board.filtered(everything, wanted)
     found, never = _found(narrowed, wanted.state)
     pages = max(ceil(len(found) / PER_PAGE), 1)
-    page = min(page_number(request.query_params.get("page")), pages)
+    page = min(page_number(page_asked), pages)
     most = _MOST_ROWS_OF_FEW if len(found) <= _FEW else _MOST_ROWS
     lines = [_line(entry, most) for entry in found[(page - 1) * PER_PAGE : page * PER_PAGE]]
     packages = by_package(narrowed)
@@ -133,12 +135,11 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
 
 
 def _wanted(asked: Mapping[str, str | None]) -> Wanted:
-    state = asked["state"]
     return Wanted(
         package=asked["package"],
         values={name: value for name in VALUE_TAGS if (value := asked[name]) is not None},
         tag=asked["tag"],
-        state=state if state in STATES else None,
+        state=asked["state"],
         text=asked["q"],
     )
 

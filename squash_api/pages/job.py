@@ -23,7 +23,8 @@ from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import Metrics
 from squash_api.routes.jobs import job_id_of, measurement_objects
-from squash_api.routes.runs import run_path
+from squash_api.routes.parameters import read_parameters
+from squash_api.routes.runs import SPECS, run_path
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
@@ -31,6 +32,8 @@ from squash_api.standings.last_passing import Comparison, Place, compare, place_
 
 MOST_BLOBS = 100
 """Further blobs are only in the JSON of the job."""
+
+_NAMES = ("specs", "blob", "y", "x")
 
 _MOST_LINKS = 50
 
@@ -54,7 +57,8 @@ async def job_page(request: Request) -> Response:
 def _page(request: Request, job_id: int) -> Response:
     site: Site = request.app.state.site
     site.reader.catch_up()
-    is_now = request.query_params.get("specs") == "now"
+    asked = read_parameters(request, _NAMES, choices={"specs": SPECS})
+    is_now = asked["specs"] == "now"
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
         names = [target.name for target in site.settings.targets]
@@ -68,7 +72,6 @@ def _page(request: Request, job_id: int) -> Response:
     place = place_of(site.reader, site.states, job_id, revision=revision)
     with site.reader.view() as view:
         comparisons = _comparisons(view, job_id, place)
-    blobs = _blobs(job, request.query_params)
     return render(
         request,
         "job.html",
@@ -86,8 +89,8 @@ def _page(request: Request, job_id: int) -> Response:
         packages=job.packages,
         deliveries=deliveries,
         **_metadata(job),
-        blobs=blobs,
-        more_blobs=len(job.blobs) - len(blobs),
+        blobs=_blobs(job, asked),
+        more_blobs=max(len(job.blobs) - MOST_BLOBS, 0),
         partners_of=_partners_of,
         limit_markup=_limit_markup,
     )
@@ -169,14 +172,13 @@ def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str
     return [(text, comparison) for text, comparison in found if comparison is not None]
 
 
-def _blobs(job: Job, query: Mapping[str, str]) -> list[ShownBlob]:
+def _blobs(job: Job, asked: Mapping[str, str | None]) -> list[ShownBlob]:
     """Return the first blobs; the one that the URL names is open, and shows what it asks for."""
-    named = query.get("blob", "")
     shown = []
     for index, blob in enumerate(job.blobs[:MOST_BLOBS]):
         data = read_blob(index, blob)
-        is_open = named == str(index)
-        view = chosen(data, query.get("y", ""), query.get("x", "")) if is_open else None
+        is_open = asked["blob"] == str(index)
+        view = chosen(data, asked["y"] or "", asked["x"] or "") if is_open else None
         view = view or data.first_view()
         y, x = view or (None, None)
         shown.append(ShownBlob(data, y, x, is_open))

@@ -25,6 +25,7 @@ from squash_api.pages.plots import (
 )
 from squash_api.pages.rendering import render, tags_text
 from squash_api.routes.dependencies import SiteDep
+from squash_api.routes.parameters import read_parameters
 from squash_api.routes.replies import json_reply
 from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
 from squash_api.site import Site
@@ -49,7 +50,6 @@ RANGES: Mapping[str, int | None] = {
 _DEFAULT_RANGES = ("90d", "1y", "2y", "all")
 _LAST = 50
 _MOST_STANDINGS = 60
-_MOST_LETTERS = 1000
 _MOST_SHOWN_LETTERS = 120
 _MOST_NAMES = 6
 _DAY_NS = 86_400 * 10**9
@@ -125,7 +125,7 @@ def get_metric_plot(
     newest: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
     """Return the plot of a metric as Bokeh draws it, or 204 if `newest` is still the newest job."""
-    view = view_of(request, site)
+    view = view_of(request, site, more=("theme", "newest"))
     unit = site.trends.unit(name)
     job_id = site.trends.newest_job(name)
     if newest == job_id:
@@ -153,18 +153,15 @@ def get_metric_plot(
     )
 
 
-def view_of(request: Request, site: Site) -> View:
-    """Read what the URL of a page or a plot asks for; anything else in it is ignored."""
-    given = request.query_params
-    range_ = given.get("range", "")
+def view_of(request: Request, site: Site, *, more: Sequence[str] = ()) -> View:
+    """Read what the URL of a page or a plot asks for."""
+    own = ("range", "x", *more)
+    tags = [name for name in site.metrics.schema.tags if name not in own]
+    given = read_parameters(request, (*own, *tags), choices={"range": RANGES})
     return View(
-        range_ if range_ in RANGES else "",
-        given.get("x", "")[:_MOST_LETTERS] or TIME,
-        {
-            name: given[name][:_MOST_LETTERS]
-            for name in site.metrics.schema.tags
-            if given.get(name) and name not in {"range", "x", "theme", "newest"}
-        },
+        given["range"] or "",
+        given["x"] or TIME,
+        {name: text for name in tags if (text := given[name])},
     )
 
 

@@ -67,14 +67,15 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 def failure_page(
     request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
 ) -> Response:
-    """Make the page that says what failed, and where in the request."""
+    """Make the page that says what failed, and where in the request; each thing once."""
+    said = message.lower()
     return render(
         request,
         "failure.html",
         status_code=status_code,
         phrase=HTTPStatus(status_code).phrase,
         message=message,
-        detail=detail,
+        detail=[item for item in detail if item.msg.lower() not in said],
     )
 
 

@@ -5,23 +5,23 @@ from fastapi import Request, Response
 from squash_api.judging.alerts import WORST_FIRST
 from squash_api.pages.rendering import render
 from squash_api.routes.dependencies import Page
-from squash_api.routes.runs import list_runs, read_run, run_path
+from squash_api.routes.parameters import read_parameters
+from squash_api.routes.runs import SPECS, list_runs, read_run, run_path
 from squash_api.schema.names import RUN_TAGS
 from squash_api.site import Site
 from squash_api.standings.runs import RunDetail, RunSummary
 
 _RUNS = 50
 _JOBS = 200
-_MOST_LETTERS = 1000
 
 
 def runs_page(request: Request) -> Response:
     """Make the list of runs, newest first."""
     site: Site = request.app.state.site
-    given = request.query_params
-    tags = {name: given.get(name, "")[:_MOST_LETTERS] for name in RUN_TAGS}
-    is_now = given.get("specs") == "now"
-    after = given.get("after")
+    given = read_parameters(request, (*RUN_TAGS, "specs", "after"), choices={"specs": SPECS})
+    tags = {name: given[name] or "" for name in RUN_TAGS}
+    is_now = given["specs"] == "now"
+    after = given["after"]
     found = list_runs(site, dict(tags), Page(_RUNS, after), is_now=is_now)
     return render(
         request,
@@ -39,9 +39,9 @@ def runs_page(request: Request) -> Response:
 
 def run_page(request: Request) -> Response:
     """Make the page of a run: its jobs, their states, and what changed before it."""
-    given = request.query_params
-    is_now = given.get("specs") == "now"
-    run = read_run(request, Page(_JOBS, given.get("after")), is_now=is_now)
+    given = read_parameters(request, ("specs", "after"), choices={"specs": SPECS})
+    is_now = given["specs"] == "now"
+    run = read_run(request, Page(_JOBS, given["after"]), is_now=is_now)
     return render(
         request,
         "run.html",
@@ -49,7 +49,7 @@ def run_page(request: Request) -> Response:
         run=run,
         path=run_path(run.pipeline, run.run_id),
         is_now=is_now,
-        after=given.get("after"),
+        after=given["after"],
         next=None if run.after is None else str(run.after),
         query={"specs": "now" if is_now else None},
         columns=_columns(run),

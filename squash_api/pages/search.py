@@ -18,20 +18,19 @@ def search_page(request: Request) -> Response:
     words = (asked["q"] or "")[:MOST_LETTERS]
     kind = asked["kind"]
     limit = MOST if kind else _FEW
+    kinds = (kind,) if kind else KINDS
     # One more than are shown, to know whether there are more.
-    found = search(site, words, kinds=(kind,) if kind else KINDS, limit=limit + 1)
+    found = search(site, words, kinds=kinds, limit=limit + 1) if words else Found()
     return render(
         request,
         "search.html",
         here="/search",
         words=words,
         kind=kind,
+        kinds=KINDS,
         found=found,
         limit=limit,
         total=sum(len(getattr(found, name)) for name in KINDS),
         snippet=snippet,
         run_path=run_path,
-    ) if words else render(
-        request, "search.html", here="/search", words="", kind=kind, found=Found(), limit=limit,
-        total=0, snippet=snippet, run_path=run_path,
     )

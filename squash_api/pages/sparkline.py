@@ -5,7 +5,7 @@ from math import isfinite
 
 from markupsafe import Markup
 
-from squash_api.judging.wording import number_text
+from squash_api.judging.wording import counted, number_text
 
 WIDTH = 132
 HEIGHT = 30
@@ -79,4 +79,4 @@ def _label(values: Sequence[float], unit: str | None) -> str:
     if len(values) == 1:
         return f"Trend: one value, {last}"
     low, high = number_text(min(values)), number_text(max(values))
-    return f"Trend of {len(values)} values between {low} and {high}, the last {last}"
+    return f"Trend of {counted(len(values), 'value')} between {low} and {high}, the last {last}"

@@ -12,6 +12,7 @@ from squash_api.definitions.in_force import Defined
 from squash_api.judging.alerts import duration_text
 from squash_api.judging.specifications import Specification
 from squash_api.pages.rendering import page_number, query_text, render
+from squash_api.routes.parameters import read_parameters
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
@@ -19,7 +20,7 @@ from squash_api.site import Site
 PER_PAGE = 200
 """Specifications on one page."""
 
-_NAMES = ("package", "q")
+_NAMES = ("package", "q", "page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,12 @@ class _Line:
 def specs_page(request: Request) -> Response:
     """Make the page of the specifications in force; the query filters it."""
     site: Site = request.app.state.site
-    asked = {name: request.query_params.get(name, "").strip() or None for name in _NAMES}
+    asked = read_parameters(request, _NAMES)
+    page_asked = asked.pop("page")
     everything = list(site.definitions.in_force.at(None).specifications.values())
     found = [item for item in everything if _is_wanted(item, **asked)]
     pages = max(ceil(len(found) / PER_PAGE), 1)
-    page = min(page_number(request.query_params.get("page")), pages)
+    page = min(page_number(page_asked), pages)
     by_metric: dict[str, list[_Line]] = {}
     for line in _lines(site, found[(page - 1) * PER_PAGE : page * PER_PAGE]):
         by_metric.setdefault(line.content.metric, []).append(line)

@@ -55,7 +55,7 @@ def open_database(url: str, *, is_made: bool = True) -> Engine:
         engine.dispose()
         raise SettingsError(
             f"SQUASH_DATABASE_URL: the record at {make_url(url).render_as_string()} cannot be "
-            f"opened: {error}"
+            f"opened: {getattr(error, 'orig', None) or error}"
         ) from error
     return engine
 

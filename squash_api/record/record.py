@@ -7,6 +7,7 @@ only this thread waits for the database's lock.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -38,6 +39,17 @@ MAX_GROUP = 256
 """Most pieces of work in one transaction, and so the most that a failed commit affects."""
 
 _NOT_WRITTEN = "The record cannot be written at the moment; nothing was stored. Try again."
+_DISK_FULL = (
+    "The disk of the record is full; nothing was stored. Try again when there is space again."
+)
+# As SQLite and the operating system say it.
+_FULL = ("disk is full", "No space left on device")
+# What `require_writable` writes: little while all is well; after a failure as much as a job, since
+# a full disk may have room for a little.
+_PROBE = "probe"
+_PROBE_BYTES = 100_000
+# Whoever asks more often than this must not cost a write each time.
+_FRESH_S = 1.0
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item_contra = TypeVar("_Item_contra", contravariant=True)
@@ -84,6 +96,8 @@ class Record:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
+        self._has_failed = False
+        self._written = float("-inf")
         self._writer = threading.Thread(target=self._run, name="record-writer", daemon=True)
         self._writer.start()
 
@@ -120,6 +134,20 @@ class Record:
         self._put(_Waiting(work, item, awaited, loop))
         with _faults_as_unavailable():
             return await awaited
+
+    def require_writable(self) -> None:
+        """Write a little, to see whether a job could be written, unless one just was.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If not, with the reason.
+        """
+        if not self._has_failed and time.monotonic() - self._written < _FRESH_S:
+            return
+        content = "x" * _PROBE_BYTES if self._has_failed else ""
+        self.write(lambda connection: set_state(connection, _PROBE, f"{time.time_ns()}{content}"))
+        self._has_failed = False
 
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
@@ -168,6 +196,12 @@ class Record:
         if left:
             others = self._commit_whole([group[index] for index in left])
             outcomes.update(zip(left, others, strict=True))
+        if any(map(_is_fault, outcomes.values())):
+            self._has_failed = True
+        else:
+            self._written = time.monotonic()
+            # A few bytes may be written where a job cannot.
+            self._has_failed = self._has_failed and not by_work
         return [outcomes[index] for index in range(len(group))]
 
     def _commit_short(
@@ -194,7 +228,20 @@ class Record:
                 return _work_through(connection, group)
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
             _log.error("commit failed", error=str(error), work=len(group), exc_info=error)
-            return [RecordUnavailableError(_NOT_WRITTEN) for _ in group]
+            return [_unavailable(error) for _ in group]
+
+
+def _is_fault(outcome: Any) -> bool:
+    """Tell whether the database failed, rather than the work."""
+    if isinstance(outcome, IntegrityError | ProgrammingError | DataError):
+        return False
+    return isinstance(outcome, RecordUnavailableError | DBAPIError | PoolTimeoutError)
+
+
+def _unavailable(error: Exception) -> RecordUnavailableError:
+    """Say what the caller of a write can know of a fault of the database."""
+    is_full = any(words in str(error) for words in _FULL)
+    return RecordUnavailableError(_DISK_FULL if is_full else _NOT_WRITTEN)
 
 
 def get_state(connection: Connection, key: str) -> str | None:
@@ -295,8 +342,8 @@ def _faults_as_unavailable() -> Iterator[None]:
     """Replace faults of the database, such as a full disk, but not those of the work."""
     try:
         yield
-    except (IntegrityError, ProgrammingError, DataError):
-        raise
     except (DBAPIError, PoolTimeoutError) as error:
+        if not _is_fault(error):
+            raise
         _log.error("write failed", error=str(error), exc_info=error)
-        raise RecordUnavailableError(_NOT_WRITTEN) from error
+        raise _unavailable(error) from error

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from squash_api.judging.alert_history import StateChange
-from squash_api.judging.wording import plain_number
+from squash_api.judging.wording import counted, plain_number
 from squash_api.reports.backtest import Backtest, Difference, Side
-from squash_api.reports.matrix import counted
 from squash_api.reports.texts import escaped, markdown_table, minute_text, moment_text
 
 _MOST_ROWS = 60

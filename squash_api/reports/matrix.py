@@ -7,6 +7,7 @@ from typing import get_args
 
 from squash_api.errors import InvalidInputError
 from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.wording import counted
 from squash_api.reports.document import (
     BROKEN,
     MOST_WORST,
@@ -158,11 +159,6 @@ def summary_of(results: Sequence[Result], *, jobs: int, missing: int) -> Summary
         failed=sum(item.failed for item in results),
         absent=sum(item.absent for item in results),
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def changes_of(before: Matrix, after: Matrix) -> dict[Key, Kind]:

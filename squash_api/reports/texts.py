@@ -11,7 +11,7 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from squash_api.judging.alerts import LEVELS, severity_of
-from squash_api.judging.wording import NOTHING, number_text, percent_text
+from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
 from squash_api.reports.document import Cell, Change, Finding, Report, Row
 
 _LONGEST = 60
@@ -118,8 +118,9 @@ def _plain(text: str) -> str:
 def report_markdown(report: Report) -> str:
     """Write a report as Markdown, in which no name can act as markup."""
     summary = report.summary
+    values = counted(summary.values, "value")
     facts = [
-        f"{summary.jobs} jobs, {summary.values} values, of which {summary.failed} broke a limit",
+        f"{counted(summary.jobs, 'job')}, {values}, of which {summary.failed} broke a limit",
         *(f"{name}: {', '.join(values)}" for name, values in report.filters.items()),
     ]
     parts = [

@@ -10,13 +10,15 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     PageDep,
     SiteDep,
+    missing_key,
     paged_reply,
     required,
     wrong_value,
 )
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
 
 @router.post("/register", status_code=201, responses=errors_of(400, 403, 413, 415, 422, 429))
@@ -34,7 +36,10 @@ async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
 @router.post("/auth", responses=errors_of(400, 401, 413, 415, 422, 429))
 async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
     """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`."""
-    name, password = document.get("username"), document.get("password")
+    for key in ("username", "password"):
+        if key not in document:
+            raise missing_key(key)
+    name, password = document["username"], document["password"]
     if not isinstance(name, str) or not isinstance(password, str):
         # lsst.verify sends null for what it was not given.
         raise UnauthorizedError("Invalid credentials", error="Bad Request")

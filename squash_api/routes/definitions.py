@@ -28,10 +28,11 @@ from squash_api.routes.dependencies import (
     required,
     wrong_value,
 )
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 
-metrics_router = APIRouter(tags=["metrics"])
-specifications_router = APIRouter(tags=["specifications"])
+metrics_router = APIRouter(tags=["metrics"], route_class=KnownParametersRoute)
+specifications_router = APIRouter(tags=["specifications"], route_class=KnownParametersRoute)
 
 
 class Message(BaseModel):

@@ -1,5 +1,6 @@
 """What routes take as arguments: the site, the caller, a page of a list, the body."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -13,12 +14,13 @@ from squash_api.accounts.accounts import Account
 from squash_api.errors import (
     Detail,
     InvalidInputError,
+    MalformedEncodingError,
     MissingFieldError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
 from squash_api.ingest.document import decode_json
-from squash_api.routes.replies import json_reply
+from squash_api.routes.replies import USER, json_reply
 from squash_api.site import Site
 
 MAX_PAGE = 1000
@@ -26,9 +28,10 @@ MAX_SMALL_BODY_BYTES = 1_000_000
 """Largest body of anything that is not a job."""
 
 _Entry = TypeVar("_Entry")
-_BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
-    ("false", "0", "no", "off"), False
-)
+# Encodings of bodies, and whether they are gzip.
+_ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
+# What tells zlib that the data begin with gzip's header.
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 # Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
@@ -41,8 +44,15 @@ SiteDep = Annotated[Site, Depends(_site)]
 
 
 async def _account(request: Request, site: SiteDep) -> Account:
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await claim(request, site)
     return await run_in_threadpool(site.accounts.check_account, account)
+
+
+async def claim(request: Request, site: Site) -> Account:
+    """Return the account that a request claims, as `Accounts.claim` does; the log names it."""
+    account = await site.accounts.claim(request.headers.get("authorization"))
+    request.scope[USER] = account.name
+    return account
 
 
 AccountDep = Annotated[Account, Depends(_account)]
@@ -127,39 +137,30 @@ def next_link(request: Request, *, after: str | int) -> str:
     return f"{site.settings.url}{quote(request.scope['path'])}?{query}"
 
 
-def read_flag(request: Request, name: str) -> bool:
-    """Read a flag of the query, which is false if it is missing.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is neither true nor false.
-    """
-    if not request.scope["query_string"]:
-        return False
-    text = request.query_params.get(name, "false").lower()
-    if text not in _BOOLEANS:
-        raise InvalidInputError(
-            f"query.{name}: must be true or false.",
-            detail=[Detail(("query", name), "must be true or false", "bool_parsing")],
-        )
-    return _BOOLEANS[text]
-
-
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
-    """Read the body and count its bytes: nobody can make the service hold more than is allowed.
+    """Read the body, and decompress it if it is declared as gzip.
+
+    Bytes are counted both as received and as decompressed: nobody can make the service hold more
+    than is allowed.
 
     Raises
     ------
     UnsupportedMediaTypeError
-        If the body is not declared as JSON.
+        If the body is not declared as JSON, or has an encoding other than gzip.
     TooLargeError
         As soon as it is longer than `max_bytes`.
+    MalformedEncodingError
+        If it is declared as gzip and is not.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaTypeError(
             "Send JSON, with the header Content-Type: application/json."
+        )
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise UnsupportedMediaTypeError(
+            f"The body has the encoding {encoding[:40]}. Send it as gzip, or as it is."
         )
     too_large = f"The body is larger than {max_bytes} bytes."
     declared = request.headers.get("content-length", "")
@@ -172,7 +173,33 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise TooLargeError(too_large)
         chunks.append(chunk)
-    return b"".join(chunks)
+    body = b"".join(chunks)
+    if not _ENCODINGS[encoding]:
+        return body
+    # In a thread: a few kilobytes may become all that is allowed.
+    return await run_in_threadpool(_decompress, body, max_bytes=max_bytes, too_large=too_large)
+
+
+def _decompress(body: bytes, *, max_bytes: int, too_large: str) -> bytes:
+    """Decompress gzip, which may have several members."""
+    found, problem = b"", None
+    while body and problem is None and len(found) <= max_bytes:
+        stream = zlib.decompressobj(_GZIP)
+        try:
+            found += stream.decompress(body, max_bytes + 1 - len(found))
+        except zlib.error as error:
+            problem = str(error)
+        else:
+            problem = None if stream.eof else "it ends too early"
+            body = stream.unused_data
+    if len(found) > max_bytes:
+        raise TooLargeError(too_large)
+    if problem is not None:
+        message = f"The body is declared as gzip, and cannot be decompressed: {problem}"
+        raise MalformedEncodingError(
+            f"{message}.", detail=[Detail(("body",), message, "gzip_invalid")]
+        )
+    return found
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def get_readyz(site: SiteDep) -> Response:
     accepted and stored, so the status stays 200; the body says `degraded`, since when, and why.
     """
     try:
+        site.record.require_writable()
         found = _backlogs(site)
     except RecordUnavailableError as error:
         return json_reply(

@@ -27,15 +27,15 @@ from squash_api.routes.dependencies import (
     next_link,
     paged_reply,
     read_body,
-    read_flag,
 )
-from squash_api.routes.replies import date_text, errors_of, json_reply
+from squash_api.routes.parameters import KnownParametersRoute, read_flag
+from squash_api.routes.replies import USER, date_text, errors_of, json_reply
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
-router = APIRouter(tags=["jobs"])
-status_router = APIRouter(tags=["jobs"])
-events_router = APIRouter(tags=["events"])
+router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
+status_router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
+events_router = APIRouter(tags=["events"], route_class=KnownParametersRoute)
 
 _JOB_DOCUMENTATION = {
     "parameters": [
@@ -95,7 +95,8 @@ async def post_job(request: Request) -> Response:
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
     account = await site.accounts.claim(request.headers.get("authorization"))
-    is_strict = read_flag(request, "strict")
+    request.scope[USER] = account.name
+    is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(
         body,
@@ -266,7 +267,7 @@ def find_blob(job: Job, identifier: str) -> dict[str, Any]:
     for blob in job.blobs:
         if blob.get("identifier") == identifier:
             return blob
-    raise NotFoundError(f"The job has no blob {identifier}.")
+    raise NotFoundError.of("blob", identifier, (str(blob.get("identifier")) for blob in job.blobs))
 
 
 def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:

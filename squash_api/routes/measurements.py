@@ -25,6 +25,7 @@ from squash_api.routes.dependencies import (
     wrong_value,
 )
 from squash_api.routes.jobs import JobIdDep, measurement_objects
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
 from squash_api.trends.formats.answer import answer_chunks
@@ -33,7 +34,7 @@ from squash_api.trends.parameters import FORMATS, MOST_JSON, openapi_parameters
 from squash_api.trends.question import cursor_text, read_question
 from squash_api.trends.series import Series
 
-router = APIRouter(tags=["measurements"])
+router = APIRouter(tags=["measurements"], route_class=KnownParametersRoute)
 
 _PAGE_BYTES = 32_000_000
 _FILES: dict[int | str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ which costs a fifth of accepting a job (`benchmarks/`).
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import quote
 
 import structlog
@@ -13,7 +14,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from squash_api.routes.counters import Counters
-from squash_api.routes.replies import failure_reply
+from squash_api.routes.replies import USER, failure_reply
 
 _log = structlog.get_logger("squash_api.access")
 # Clients may make up any number of methods; each would be a series of its own.
@@ -27,7 +28,7 @@ class NormalizingMiddleware:
     """Brings a request into the form that the routes know.
 
     It removes the path of the public root, if a proxy has left it on, and trailing slashes. HEAD is
-    answered like GET; the server leaves the body out. `root` is the path, such as `/api`, or empty.
+    answered like GET, and ends with the headers. `root` is the path, such as `/api`, or empty.
     """
 
     def __init__(self, app: ASGIApp, *, root: str) -> None:
@@ -40,10 +41,16 @@ class NormalizingMiddleware:
             path, raw = _shortened(scope["path"], bytes(scope.get("raw_path") or b""), self._root)
             if path != scope["path"]:
                 scope = {**scope, "path": path, "raw_path": raw}
-            if scope["method"] == "HEAD":
+            is_head = scope["method"] == "HEAD"
+            if is_head:
                 scope = {**scope, "method": "GET"}
+                send = _without_body(send)
             if scope["method"] == "GET":
                 send = _with_vary(send)
+            if is_head:
+                with suppress(_HeadSentError):
+                    await self._app(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 
@@ -70,6 +77,22 @@ def _with_vary(send: Send) -> Send:
         await send(message)
 
     return send_with_vary
+
+
+class _HeadSentError(Exception):
+    """The headers that HEAD asks for are sent, and the rest of the work is not needed."""
+
+
+def _without_body(send: Send) -> Send:
+    """End a response with its headers: a file would be made for nobody, a stream never ends."""
+
+    async def send_headers(message: Message) -> None:
+        await send(message)
+        if message["type"] == "http.response.start":
+            await send({"type": "http.response.body", "body": b""})
+            raise _HeadSentError
+
+    return send_headers
 
 
 class ObservingMiddleware:
@@ -110,6 +133,9 @@ class ObservingMiddleware:
                     path=scope["path"],
                     status=status,
                     ms=round(seconds * 1000, 2),
+                    # Who is refused again and again is somebody to help, or to keep out.
+                    user=scope.get(USER),
+                    address=(scope.get("client") or (None,))[0],
                 )
 
 

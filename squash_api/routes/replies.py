@@ -15,10 +15,22 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
-from squash_api.errors import BusyError, Detail, InvalidInputError, SquashError, UnauthorizedError
+from squash_api.errors import (
+    BusyError,
+    Detail,
+    InvalidInputError,
+    SquashError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    nearest,
+    sentence,
+)
 from squash_api.routes.negotiation import prefers_html
+
+USER = "squash_user"
+"""The key of a request's scope with the name of the user who sends it, or says so."""
 
 _log = structlog.get_logger(__name__)
 
@@ -107,8 +119,11 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, UnauthorizedError):
         extra = {"error": error.error, "description": error.message}
+        request.scope.setdefault(USER, error.user)
         if error.challenge:
             headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
+    if isinstance(error, UnsupportedMediaTypeError):
+        headers = {"Accept-Encoding": "gzip"}
     if isinstance(error, BusyError):
         headers = {"Retry-After": str(error.retry_after_s)}
     return _failure(
@@ -140,7 +155,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_allowed_methods(request))
     codes = {
-        404: ("not_found", f"There is nothing at {path}."),
+        404: ("not_found", sentence(f"There is nothing at {path}{_nearest_path(request)}")),
         405: ("method_not_allowed", f"{request.method} is not possible at {path}."),
     }
     phrase = HTTPStatus(error.status_code).phrase
@@ -148,6 +163,13 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         error.status_code, (phrase.lower().replace(" ", "_"), f"{error.detail or phrase}.")
     )
     return _failure(request, error.status_code, code=code, message=message, headers=headers)
+
+
+def _nearest_path(request: Request) -> str:
+    app: FastAPI = request.app
+    first = request.scope["path"].split("/")[1]
+    known = {route.path.split("/")[1] for route in app.routes if isinstance(route, Route)}
+    return nearest(first, sorted(known - {""}))
 
 
 def _allowed_methods(request: Request) -> list[str]:

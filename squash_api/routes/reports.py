@@ -12,13 +12,14 @@ from squash_api.reports.badge import badge_svg, word_of
 from squash_api.reports.document import Report
 from squash_api.reports.texts import report_junit, report_markdown
 from squash_api.routes.dependencies import SiteDep
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.trends.parameters import REPORT_FORMATS, openapi_parameters
 from squash_api.trends.question import read_report_question
 
-router = APIRouter(tags=["reports"])
+router = APIRouter(tags=["reports"], route_class=KnownParametersRoute)
 
 BADGE_AGE_S = 60
 """How long a badge may be cached."""

@@ -1,7 +1,7 @@
 """Runs of pipelines: their URLs, how they stand, their jobs, and what changed in the code."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, unquote, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -19,6 +19,7 @@ from squash_api.routes.dependencies import (
     wrong_cursor,
 )
 from squash_api.routes.jobs import job_object
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
@@ -71,13 +72,18 @@ def _pipeline_of(segment: str) -> str | None:
     return None if segment == _NO_PIPELINE else _name_of(segment)
 
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=KnownParametersRoute)
 
 CiNameQuery = Annotated[str | None, Query(max_length=1000, description="The run's pipeline.")]
 
 
+_Specs = Literal["receipt", "now"]
+
+SPECS: tuple[str, ...] = get_args(_Specs)
+"""The specifications to judge by: those in force at receipt, or now."""
+
 SpecsQuery = Annotated[
-    Literal["receipt", "now"],
+    _Specs,
     Query(description="Judge by the specifications in force when the jobs arrived, or by today's."),
 ]
 

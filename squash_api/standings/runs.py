@@ -174,7 +174,8 @@ class RunsOverview:
         with self._reader.view() as view:
             known = view.runs.with_job(candidates)
             if not known:
-                raise NotFoundError(f"There is no run {candidates[0][1][:100]}.")
+                pipeline, run_id = candidates[0]
+                raise NotFoundError.of("run", run_id, view.runs.recent(pipeline))
             run = known[0]
             newest = view.runs.newest_jobs(*run, limit=MOST_JOBS_OF_RUN)
             count = view.runs.count_jobs(*run)

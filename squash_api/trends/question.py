@@ -7,11 +7,10 @@ Questions come as the query of a URL or as the options of a command. Both are re
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from squash_api.errors import Detail, InvalidInputError
+from squash_api.errors import Detail, InvalidInputError, nearest, sentence
 from squash_api.ingest.document import parse_time_ns
 from squash_api.judging.alerts import LEVELS, parse_duration, parse_level
 from squash_api.schema.names import (
@@ -154,9 +153,7 @@ def read_report_question(parameters: Iterable[tuple[str, str]], *, now_ns: int) 
 
 def refusal(problems: Sequence[Detail]) -> InvalidInputError:
     """Make the error that states the first problem, and lists at most 100."""
-    first = problems[0].msg
-    end = "" if first.endswith("?") else "."
-    return InvalidInputError(f"{first}{end}", detail=problems[:100])
+    return InvalidInputError(sentence(problems[0].msg), detail=problems[:100])
 
 
 def refuse_unknown(question: Question, known: Collection[str]) -> None:
@@ -174,9 +171,8 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
     ):
         problems = []
         for name in sorted(set(asked).difference(names)):
-            near = get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(Detail(("query", noun), f"There is no {noun} {name[:200]}{hint}"))
+            problem = f"There is no {noun} `{name[:_LONGEST]}`{nearest(name, names)}"
+            problems.append(Detail(("query", noun), problem))
         if problems:
             raise refusal(problems)
 
@@ -309,9 +305,8 @@ class _Reader:
             if name in own or self._tag_of(name) or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
-            near = get_close_matches(shown, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"for metadata, write `meta.{shown}`"
-            self._refuse(name, f"There is no parameter `{shown}`; {hint}")
+            hint = nearest(shown, known) or f"; for metadata, write `meta.{shown}`"
+            self._refuse(name, f"There is no parameter `{shown}`{hint}")
 
     def _tag_of(self, name: str) -> str | None:
         """Find the tag that a parameter names, directly or by one of its sources."""
@@ -442,8 +437,7 @@ class _ReportReader(_Reader):
             stripped = [text.strip() for text in texts if text.strip()]
             if name not in ASKED["report"]:
                 shown = name[:_LONGEST_NAME]
-                near = get_close_matches(name, ASKED["report"], n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = nearest(name, ASKED["report"])
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
                 continue
             if stripped:

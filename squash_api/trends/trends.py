@@ -98,7 +98,7 @@ class Trends:
         self._reader.metrics.refresh()
         known = self._reader.metrics.now.by_name.get(metric)
         if known is None:
-            raise NotFoundError(f"There is no metric {metric[:200]}.")
+            raise NotFoundError.of("metric", metric, self._reader.metrics.now.by_name)
         return known.unit
 
     def limits(self, metric: str) -> list[Limit]:

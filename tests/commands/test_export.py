@@ -154,7 +154,7 @@ def test_pages_of_json_are_joined(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--metric", "p.z"], "There is no metric p.z"),
+        (["--metric", "p.z"], "There is no metric `p.z`"),
         (["--unit", "mag"], "does not convert to 'mag'"),
         (["--since", "yesterday"], "is not a time"),
         (["--tag", "filtre=r"], "did you mean `filter`?"),

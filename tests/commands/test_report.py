@@ -163,7 +163,7 @@ def test_a_service_gives_the_same_report(run: Run, url: str, tmp_path: Path, end
 
 def test_a_service_refuses_in_its_own_words(run: Run, url: str) -> None:
     outcome = report(run, "--package", "none", "--url", url)
-    assert (outcome.code, "There is no package none" in outcome.err) == (2, True)
+    assert (outcome.code, "There is no package `none`" in outcome.err) == (2, True)
 
 
 def test_what_is_no_service_is_exit_code_2(run: Run) -> None:

@@ -202,3 +202,35 @@ async def test_a_job_is_deliverable_if_it_has_a_value(
     with record.read() as connection:
         rows = [get_job(connection, job.stored.job_id) for job in jobs]
     assert [row.is_deliverable for row in rows if row] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("body", "note"),
+    [
+        ({"measurement": []}, "the key `measurement` has no meaning in a job and was ignored; did"),
+        ({"Meta": {}}, "the key `Meta` has no meaning in a job and was ignored"),
+        ({"measurements": [measured() | {"units": "m"}]}, "the key `units` has no meaning"),
+    ],
+)
+async def test_a_key_without_meaning_is_noted(
+    record: Record, account: Account, metrics: Metrics, body: dict[str, Any], note: str
+) -> None:
+    found = await take(record, account, metrics, json.dumps(body).encode())
+    assert any(text.startswith(note) for text in found.outcome.notes)
+
+
+async def test_a_missing_unit_is_noted(record: Record, account: Account, metrics: Metrics) -> None:
+    await take(record, account, metrics, make_body(measured("p.a", 1.0, "mmag")))
+    body = make_body(*({"metric": "p.a", "value": 2.0, "unit": None},))
+    found = await take(record, account, metrics, body)
+    assert "no unit given, the metric's was taken: p.a" in found.outcome.notes
+
+
+@pytest.mark.parametrize("unit", ["", None])
+async def test_a_unit_that_is_not_missing_is_not_noted(
+    record: Record, account: Account, metrics: Metrics, unit: str | None
+) -> None:
+    for _ in range(2):
+        item = {"metric": "p.a", "value": 2.0, "unit": unit}
+        found = await take(record, account, metrics, make_body(item))
+        assert not any("unit" in note for note in found.outcome.notes)

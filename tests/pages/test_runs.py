@@ -161,7 +161,7 @@ def test_todays_limits_may_judge_a_run(browser: httpx.Client, limited: Calls) ->
 def test_an_unknown_run_has_a_page_that_says_so(browser: httpx.Client) -> None:
     reply = browser.get("/runs/drp/77")
     assert reply.status_code == 404
-    assert "There is no run 77." in reply.text
+    assert "There is no run `77`." in reply.text
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -409,6 +409,40 @@ def test_a_full_disk_is_reported_to_the_whole_group(full_engine: Engine) -> None
     assert all(isinstance(error, RecordUnavailableError) for error in errors)
 
 
+def test_a_full_disk_is_named(full_engine: Engine) -> None:
+    record = Record(full_engine)
+    with pytest.raises(RecordUnavailableError, match="disk of the record is full"):
+        record.write(put("b", "x" * 100_000))
+    record.close()
+
+
+def test_a_full_disk_with_room_for_a_little_is_not_writable(full_engine: Engine) -> None:
+    record = Record(full_engine)
+    record.require_writable()
+    with pytest.raises(RecordUnavailableError):
+        record.write(put("b", "x" * 100_000))
+    record.write(put("a"))
+    with pytest.raises(RecordUnavailableError, match="disk of the record is full"):
+        record.require_writable()
+    record.close()
+
+
+def test_a_record_is_writable_again_once_there_is_space(record: Record, engine: Engine) -> None:
+    with refusing_commits(engine), pytest.raises(RecordUnavailableError):
+        record.write(put("a"))
+    record.require_writable()
+    record.require_writable()
+
+
+def test_work_that_fails_is_no_fault_of_the_record(record: Record) -> None:
+    def work(_connection: Connection) -> None:
+        raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        record.write(work)
+    record.require_writable()
+
+
 @pytest.mark.parametrize("work", [PUT_ALL, PUT])
 async def test_a_full_disk_is_reported_to_the_whole_batch(
     full_engine: Engine, work: BatchWork[str, str]

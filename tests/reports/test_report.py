@@ -121,7 +121,7 @@ def test_instruments_of_the_other_run_count_too(jobs: ReportedJobs) -> None:
 
 
 def test_unknown_packages_are_refused(jobs: ReportedJobs) -> None:
-    with pytest.raises(InvalidInputError, match="There is no package q"):
+    with pytest.raises(InvalidInputError, match="There is no package `q`"):
         jobs.report(package="q")
 
 

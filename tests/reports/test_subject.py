@@ -75,8 +75,8 @@ def test_the_level_leaves_out_milder_specifications_and_keeps_the_metrics() -> N
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"metrics": ("p.aa",)}, "There is no metric p.aa; did you mean p.a?"),
-        ({"packages": ("nothing",)}, "There is no package nothing."),
+        ({"metrics": ("p.aa",)}, "There is no metric `p.aa`; did you mean `p.a`?"),
+        ({"packages": ("nothing",)}, "There is no package `nothing`."),
     ],
 )
 def test_what_does_not_exist_is_refused(asked: dict[str, Any], message: str) -> None:

@@ -64,8 +64,14 @@ def test_a_page_that_ends_the_list_has_no_next(
 
 
 def test_filters_stay_in_next_links(filled: Calls) -> None:
-    link = filled("GET", "/jobs?limit=1&x=a%26b").json()["next"]
-    assert link.startswith("http://127.0.0.1:8000/jobs?limit=1&x=a%26b&after=")
+    link = filled("GET", "/runs?limit=1&filter=a%26b&specs=now").json()["next"]
+    assert link is None
+    link = filled(
+        "GET", "/measurements?limit=1&metric=p1.a&dataset=%CE%A9+3&dataset=%CE%A9+4"
+    ).json()["next"]
+    assert link.startswith(
+        "http://127.0.0.1:8000/measurements?limit=1&metric=p1.a&dataset=%CE%A9+3&dataset=%CE%A9+4&after="
+    )
 
 
 @pytest.mark.parametrize("host", ["evil.example", "[", "a b", ""])

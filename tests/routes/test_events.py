@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -97,3 +98,16 @@ def test_who_listens_does_not_keep_the_service_from_stopping(
     assert "graceful shutdown exceeded" not in log
     service.start()
     wait_for(lambda: client.get("/healthz").is_success)
+
+
+@pytest.mark.parametrize("path", ["/events", "/measurements?format=csv", "/", "/nothing"])
+def test_head_ends_with_the_headers_and_keeps_the_connection(service: Service, path: str) -> None:
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection.request("HEAD", path)
+    reply = connection.getresponse()
+    assert (reply.status, reply.read()) == (404 if path == "/nothing" else 200, b"")
+    socket = connection.sock
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().status == 200
+    assert connection.sock is socket
+    connection.close()

@@ -1,11 +1,14 @@
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection, Engine, event
 
 from squash_api.ingest.assessment import Skip
 from squash_api.ingest.ingest import Ingested, Outcome
@@ -17,6 +20,7 @@ from squash_api.settings import InfluxTarget
 from tests.support.builders import make_settings
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
+from tests.support.site import job_document
 
 TARGETS = tuple(InfluxTarget(name=name, url="http://influx.invalid") for name in ("summit", "base"))
 JOB: dict[str, list[dict[str, Any]]] = {
@@ -212,3 +216,48 @@ def test_two_services_in_one_process_count_apart() -> None:
     one, other = Counters(), Counters()
     one.count_job(ingested())
     assert counted(other)["squash_jobs_total", ("stored",)] == 0
+
+
+def raw(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.dbapi_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
+@contextmanager
+def full_disk(client: httpx.Client, folder: Path) -> Iterator[None]:
+    """Let the record's file grow no more."""
+    with sqlite3.connect(next(folder.glob("*.db"))) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+
+    def limit(connection: Connection) -> None:
+        raw(connection).execute(f"PRAGMA max_page_count = {pages}")
+
+    def unlimit(connection: Connection) -> None:
+        raw(connection).execute(f"PRAGMA max_page_count = {2**31}")
+
+    assert client
+    event.listen(Engine, "engine_connect", limit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "engine_connect", limit)
+        event.listen(Engine, "engine_connect", unlimit)
+    client.get("/readyz")
+    event.remove(Engine, "engine_connect", unlimit)
+
+
+def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
+    with service(tmp_path) as client:
+        calls = log_in(client, "ada")
+        job = job_document({f"p.m{number}": 1.0 for number in range(3000)})
+        with full_disk(client, tmp_path):
+            for number in range(3):
+                refused = calls("POST", "/job", job | {"meta": {"n": number}})
+                assert refused.status_code == 503
+                assert "disk of the record is full" in refused.json()["message"]
+            reply = client.get("/readyz")
+            assert (reply.status_code, reply.json()["status"]) == (503, "down")
+            assert "disk of the record is full" in reply.json()["record"]["reason"]
+        assert client.get("/readyz").status_code == 200
+        assert calls("POST", "/job", job).status_code == 202

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware
+from tests.support.calls import log_in
 from tests.support.in_process import service
 
 
@@ -137,3 +138,15 @@ async def test_a_request_that_fails_is_counted_as_500() -> None:
     with pytest.raises(ZeroDivisionError):
         await ObservingMiddleware(fail, counters=counters)(scope, receive, send)
     assert b'method="GET",route="unknown",status="500"' in counters.expose([])
+
+
+def test_a_refused_request_is_logged_with_user_and_address(tmp_path: Path) -> None:
+    with service(tmp_path) as client:
+        calls = log_in(client, "ada")
+        with capture_logs() as logs:
+            calls("POST", "/job", {"measurements": 1})
+            calls("GET", "/user/nobody")
+            client.post("/auth", json={"username": "eve", "password": "wrong password"})
+            client.get("/users")
+    found = [(entry["user"], entry["address"]) for entry in logs if entry["event"] == "request"]
+    assert found == [(name, "127.0.0.1") for name in ("ada", "ada", "eve", None)]

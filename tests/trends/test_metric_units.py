@@ -59,9 +59,9 @@ def test_a_change_of_unit_is_taken_in(jobs: MeasuredJobs) -> None:
 @pytest.mark.parametrize(
     ("unit", "asked", "parameter", "message"),
     [
-        (None, (["q.aa"], []), "metric", "There is no metric q.aa; did you mean q.a?"),
-        (None, (["zzz"], []), "metric", "There is no metric zzz."),
-        (None, ([], ["p", "x"]), "package", "There is no package x."),
+        (None, (["q.aa"], []), "metric", "There is no metric `q.aa`; did you mean `q.a`?"),
+        (None, (["zzz"], []), "metric", "There is no metric `zzz`."),
+        (None, ([], ["p", "x"]), "package", "There is no package `x`."),
         ("furlongs", ([], []), "unit", "'furlongs' is not a unit that astropy knows"),
         ("mag", ([], ["p", "q"]), "unit", "The metric q.a is in 'arcsec', which does not convert"),
         ("mag", (["u.a"], []), "unit", "The metric u.a has no unit yet."),

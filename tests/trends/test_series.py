@@ -53,7 +53,7 @@ def test_all_that_is_asked_for_must_hold(jobs: MeasuredJobs) -> None:
 
 
 def test_what_cannot_be_is_refused_at_once(jobs: MeasuredJobs) -> None:
-    with pytest.raises(InvalidInputError, match=r"There is no metric p\.z"):
+    with pytest.raises(InvalidInputError, match=r"There is no metric `p\.z`"):
         jobs.series(metrics=("p.z",))
 
 

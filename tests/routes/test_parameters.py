@@ -1,0 +1,99 @@
+"""Parameters that a URL does not have."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from squash_api.app import _ROUTERS
+from squash_api.pages.addresses import PAGES
+from tests.support.calls import Calls
+from tests.support.site import job_document
+
+EXEMPT = {"/healthz", "/readyz", "/prometheus"}
+"""Probes and scrapers add what they like, and must be answered."""
+
+HTML = {"Accept": "text/html"}
+NAMES = {
+    "job_id": "1", "name": "p.a", "identifier": "x", "pipeline": "-", "run_id": "r", "ci_id": "1",
+    "username": "ada", "id": "1", "package": "p",
+}  # fmt: skip
+
+
+def routes() -> Iterator[Any]:
+    for router in _ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema and route.path not in EXEMPT:
+                for method in route.methods or ():
+                    yield pytest.param(method, address(route.path), id=f"{method} {route.path}")
+
+
+def address(path: str) -> str:
+    for name, value in NAMES.items():
+        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
+    assert "{" not in path
+    return path
+
+
+@pytest.fixture(scope="module")
+def filled(shared_calls: Calls) -> Calls:
+    job = job_document({"p.a": 1.0}) | {"meta": {"env": {"run_id": "r"}}}
+    assert shared_calls("POST", "/job", job).status_code == 202
+    return shared_calls
+
+
+@pytest.mark.parametrize(("method", "path"), list(routes()))
+def test_no_route_has_a_parameter_of_any_name(filled: Calls, method: str, path: str) -> None:
+    body: Any = {} if method in {"POST", "PUT"} else None
+    reply = filled(method, f"{path}?limmit=1", body)
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_input")
+    assert reply.json()["detail"][0]["loc"] == ["query", "limmit"]
+    assert "limmit" in reply.json()["message"]
+
+
+@pytest.mark.parametrize("path", [path for path, *_ in PAGES])
+def test_no_page_has_a_parameter_of_any_name(filled: Calls, path: str) -> None:
+    reply = filled("GET", f"{address(path)}?limmit=1", headers=HTML)
+    assert reply.status_code == 422
+    assert "limmit" in reply.text
+
+
+@pytest.mark.parametrize("path", sorted(EXEMPT))
+def test_probes_may_add_parameters(filled: Calls, path: str) -> None:
+    assert filled("GET", f"{path}?x=1").status_code == 200
+
+
+def test_a_misspelt_strict_stores_nothing(filled: Calls) -> None:
+    before = filled("GET", "/jobs").json()
+    reply = filled("POST", "/job?stict=true", job_document({"p.a": "text"}))
+    assert reply.status_code == 422
+    assert "did you mean `strict`?" in reply.json()["message"]
+    assert filled("GET", "/jobs").json() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/?state=broken", "must be one of"),
+        ("/runs?specs=today", "must be one of receipt, now"),
+        ("/metric/p.a?range=3d", "must be one of"),
+        ("/?q=a&q=b", "only once"),
+        (f"/specs?q={'x' * 1001}", "longer than 1000"),
+        ("/?packge=p", "did you mean `package`?"),
+    ],
+)
+def test_pages_say_what_is_wrong_with_a_parameter(filled: Calls, path: str, words: str) -> None:
+    reply = filled("GET", path, headers=HTML)
+    assert reply.status_code == 422
+    assert words in httpx.Response(200, text=reply.text).text.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("path", ["/?q=", "/runs?pipeline=&dataset=", "/metric/p.a?range="])
+def test_empty_parameters_are_as_if_they_were_not_there(filled: Calls, path: str) -> None:
+    assert filled("GET", path, headers=HTML).status_code == 200
+
+
+def test_json_can_be_asked_for_at_every_url(filled: Calls) -> None:
+    assert filled("GET", "/runs?format=json", headers=HTML).json()["runs"]
