@@ -159,7 +159,6 @@ class Runs:
                 found.append((pipeline, run_id))
         return found
 
-<<<<<<< HEAD
     def matching(self, words: Sequence[str], *, limit: int) -> list[FoundRun]:
         """Return runs with each word in their pipeline or id, the newest jobs first.
 
@@ -187,7 +186,7 @@ class Runs:
             for row in self._connection.execute(query):
                 found.setdefault((row[0], row[1]), FoundRun(*row))
         return list(found.values())[:limit]
-=======
+
     def recent(self, pipeline: str | None) -> list[str]:
         """Return the runs of a pipeline that have the newest jobs, the newest first."""
         query = (
@@ -197,7 +196,6 @@ class Runs:
             .limit(_MOST_RECENT)
         )
         return list(dict.fromkeys(self._connection.execute(query).scalars()))
->>>>>>> w-http
 
     def datasets(self, *, after: str, limit: int) -> list[str]:
         """Return the distinct datasets of jobs, sorted."""

@@ -59,8 +59,9 @@ def docs_page(request: Request) -> Response:
 
 
 @router.get("/docs/{name}")
-def document_page(request: Request, name: str) -> Response:
+def document_page(request: Request) -> Response:
     """Make the page of a document, by the name of its file without `.md`."""
+    name = str(request.path_params["name"])
     if name not in documents():
         raise NotFoundError(f"There is no document {name[:100]}.")
     return _page(request, name)

@@ -136,7 +136,7 @@ def search(site: Site, text: str, *, kinds: Iterable[str] = KINDS, limit: int = 
             words,
             _of_specification,
         ),
-        "runs": lambda: _runs(site, words, limit),
+        "runs": lambda: _runs(site, text.split(), limit),
         "jobs": lambda: _jobs(site, words),
         "documentation": lambda: _best(
             (item for sections in documents().values() for item in sections), words, _of_section
