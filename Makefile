@@ -33,7 +33,7 @@ check: $(DEV)  ## Lint, types, import rules, specifications, generated files; sh
 		"ruff format --check ." \
 		"mypy" \
 		"lint-imports --no-logo" \
-		"squash specs check $(wildcard specs/*)" \
+		"squash specs check --strict $(wildcard specs/* examples/specs/*)" \
 		"squash generate --check" \
 		"python -m squash_api.openapi --check docs/openapi.json"; \
 	do \

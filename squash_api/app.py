@@ -74,10 +74,14 @@ class _Service(FastAPI):
 
 
 def create_app(
-    settings: Settings, *, influx_transport: httpx.BaseTransport | None = None
+    settings: Settings,
+    *,
+    may_withdraw: bool = False,
+    influx_transport: httpx.BaseTransport | None = None,
 ) -> FastAPI:
     """Open a site and make its app; the threads of the site run while the app does.
 
+    An empty record is made if there is none. `may_withdraw` is passed to `Site.start`, and
     `influx_transport` replaces the network to InfluxDB.
 
     Raises
@@ -85,8 +89,8 @@ def create_app(
     SettingsError
         If a setting is missing or wrong, or the record does not fit the settings.
     """
-    site = Site(settings, influx_transport=influx_transport)
-    site.start()
+    site = Site(settings, is_made=True, influx_transport=influx_transport)
+    site.start(may_withdraw=may_withdraw)
     counters = Counters()
     app = _Service(
         title="SQuaSH",

@@ -32,9 +32,14 @@ COMMANDS = {
     ),
     "specs show": ("commands.specs:show", "Show a specification, its source and its bases."),
     "specs export": ("commands.specs_export:export", "Write definitions from the API as YAML."),
+    "specs withdraw": (
+        "commands.specs_withdraw:withdraw",
+        "Withdraw definitions that SQUASH_SPECS no longer has.",
+    ),
     "specs backtest": ("commands.backtest:backtest", "Judge past jobs by changed specifications."),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
+    "record init": ("commands.record:init", "Make an empty record at SQUASH_DATABASE_URL."),
     "user add": ("commands.users:add", "Add a user, even if registration is closed."),
     "user list": ("commands.users:list_accounts", "List all users, including disabled ones."),
     "user role": ("commands.users:role", "Make somebody a user or an admin, and end their tokens."),
@@ -46,6 +51,7 @@ COMMANDS = {
 _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
+    "record": "Make a record.",
     "user": "Add, list and change accounts.",
 }
 

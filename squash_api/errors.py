@@ -12,12 +12,28 @@ from typing import ClassVar
 # Comparing a name with this many takes some 10 ms.
 _MOST_NAMES = 2000
 _LONGEST_NAME = 200
+_MOST_HINTS = 10
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean `<name>`?` for the nearest known name, or nothing if none is near."""
     near = get_close_matches(name[:_LONGEST_NAME], list(islice(known, _MOST_NAMES)), n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+class Hints:
+    """Suggests the nearest names for the first few wrong names of a request.
+
+    Each suggestion compares with every known name, and a request has room for thousands.
+    """
+
+    def __init__(self) -> None:
+        self._left = _MOST_HINTS
+
+    def of(self, name: str, known: Iterable[str]) -> str:
+        """Return what `nearest` does, or nothing after the first few."""
+        self._left -= 1
+        return nearest(name, known) if self._left >= 0 else ""
 
 
 def sentence(text: str) -> str:

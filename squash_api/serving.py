@@ -5,10 +5,12 @@ import socket
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 import uvicorn
 
 from squash_api.app import create_app
+from squash_api.demo.processes import free_port
 from squash_api.logs import configure_logs
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site, take_short_turns
@@ -21,22 +23,43 @@ _HINTS = {
     errno.EADDRNOTAVAIL: "this machine does not have the address; set --host or SQUASH_HOST",
 }
 
+_log = structlog.get_logger(__name__)
+
 
 def serve(
+    *,
     host: Annotated[str | None, typer.Option(help="Instead of SQUASH_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Instead of SQUASH_PORT.")] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Withdraw what SQUASH_SPECS no longer has, even all of it."),
+    ] = False,
 ) -> None:
-    """Run the service until it is stopped."""
-    given = {"host": host, "port": port}
+    """Run the service until it is stopped.
+
+    If there is no record yet, an empty one is made.
+    """
+    options = {"host": host, "port": port}
+    given = {key: value for key, value in options.items() if value is not None}
     configure_logs()
-    run(load_settings(**{key: value for key, value in given.items() if value is not None}))
+    settings = load_settings(**given)
+    if settings.port == 0:
+        # Links need to know it before the service listens.
+        settings = load_settings(**given | {"port": free_port()})
+    run(settings, may_withdraw=yes)
 
 
-def run(settings: Settings) -> None:
-    """Run the service until it has ended; exit with 3 if it cannot start."""
+def run(settings: Settings, *, may_withdraw: bool = False) -> None:
+    """Run the service until it has ended; exit with 3 if it cannot start.
+
+    `may_withdraw` allows that all definitions from YAML, or those of a whole package, go away.
+    """
     _require_address(settings)
     take_short_turns()
-    app = create_app(settings)
+    problem = settings.url_problem()
+    if problem is not None:
+        _log.warning(problem)
+    app = create_app(settings, may_withdraw=may_withdraw)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -1,7 +1,8 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,12 +16,32 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as SourceError
 
 from squash_api.errors import SettingsError
 
 MIN_SECRET_BYTES = 32
+# In Slack and Markdown these end a link.
+_NOT_IN_URLS = frozenset('<>"\\^`{|}')
+
+OTHER_VARIABLES: Mapping[str, str] = {
+    "SQUASH_USER": "squash dispatch",
+    "SQUASH_PASSWORD": "squash dispatch",
+    "SQUASH_MEMORY": "docker-compose.yml",
+    "SQUASH_TEST_REQUIRE": "the tests",
+}
+"""Variables that are not settings of the service, and who reads them."""
+
+_PREFIX = "SQUASH_"
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up
 
 
 def _http_url(url: str) -> str:
@@ -32,10 +53,21 @@ def _http_url(url: str) -> str:
         raise ValueError("must have a port from 1 to 65535, or none")
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
+    if not _NOT_IN_URLS.isdisjoint(url):
+        raise ValueError(f"must have no {' '.join(sorted(_NOT_IN_URLS.intersection(url)))}")
     return url.rstrip("/")
 
 
 _Url = Annotated[str, AfterValidator(_http_url)]
+
+
+def _own_url(given: Mapping[str, Any]) -> str:
+    """Return the address that the service listens on, as a URL that this machine can use."""
+    host = given.get("host", "127.0.0.1")
+    host = _EVERY_ADDRESS.get(host, host)
+    port = given.get("port", 8000)
+    # Which one 0 becomes is known only to `serve`.
+    return f"http://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
 def _split(separator: str) -> Any:
@@ -64,15 +96,17 @@ class Settings(BaseSettings):
     """The settings; in the environment each name has the prefix `SQUASH_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SQUASH_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix=_PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
     )
 
     secret: SecretStr | None = Field(None, description="Key that signs tokens; 32 bytes or more.")
-    url: _Url = Field(
-        "http://127.0.0.1:8000", description="Public root URL of the service, used in every link."
-    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    # After host and port, from which its default is made.
+    url: _Url = Field(
+        default_factory=_own_url,
+        description="Public root URL of the service, used in every link. Default: host and port.",
+    )
     database_url: str = Field("sqlite:///squash.db", description="The record, as a SQLAlchemy URL.")
     registration: Literal["open", "key", "closed"] = Field(
         "closed", description="Who may register: anyone, those with the key, or nobody."
@@ -133,6 +167,26 @@ class Settings(BaseSettings):
             )
         return [known[name] for name in dict.fromkeys(names or known)]
 
+    def url_problem(self) -> str | None:
+        """Tell why links may not lead to this service; only the operator knows what is between.
+
+        `SQUASH_URL` has another port on the host that the service listens on; or it is not set, and
+        the service listens on all addresses.
+        """
+        own, url = urlsplit(_own_url(self.model_dump(include={"host", "port"}))), urlsplit(self.url)
+        if "url" not in self.model_fields_set:
+            is_open = self.host in _EVERY_ADDRESS
+            reason = f"SQUASH_URL is not set: links lead to {self.url}, for this machine only"
+            return reason if is_open else None
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+        is_here = url.hostname == own.hostname or {url.hostname, own.hostname} <= _LOOPBACK
+        if not is_here or port == self.port:
+            return None
+        return (
+            f"SQUASH_URL is {self.url}, but the service listens on port {self.port}: unless "
+            f"something forwards port {port}, links and logins go to another program"
+        )
+
     @property
     def url_path(self) -> str:
         """Path of the public root, without a trailing slash: empty, or something like `/api`."""
@@ -148,26 +202,50 @@ def load_settings(**overrides: Any) -> Settings:
         Names every wrong variable, and what is wrong.
     """
     try:
+        wrong = [*_unknown_variables()]
         settings = Settings(**overrides)
     except ValidationError as error:
-        lines = [
-            f"SQUASH_{'.'.join(str(part) for part in problem['loc']).upper()}: "
+        wrong += [
+            f"{_PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: "
             + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_url=False, include_input=False)
+            # The default of SQUASH_URL cannot be made from what is wrong itself.
+            if problem["type"] != "default_factory_not_called"
         ]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(wrong)) from None
     except SourceError as error:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"SQUASH_{field[1].upper()}" if field else "the settings"
         raise SettingsError(f"{name}: not JSON: {error.__cause__}") from None
     except UnicodeError:
         raise SettingsError("the value of a SQUASH_ variable is not UTF-8") from None
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     names = [target.name for target in settings.targets]
     if len(set(names)) != len(names):
         raise SettingsError("SQUASH_INFLUX_TARGETS: two targets have the same name")
     if settings.registration == "key" and settings.registration_key is None:
         raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
     return settings
+
+
+def _unknown_variables() -> Iterator[str]:
+    """Describe the variables that look like settings and are none, with the nearest name.
+
+    An empty one counts as unset, as everywhere.
+    """
+    known = {*(f"{_PREFIX}{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
+    places = {
+        "in the environment": EnvSettingsSource(Settings).env_vars,
+        "in .env": DotEnvSettingsSource(Settings).env_vars,
+    }
+    for place, variables in places.items():
+        for name in sorted(key.upper() for key, value in variables.items() if value):
+            if name.startswith(_PREFIX) and name not in known:
+                bare = {item.removeprefix(_PREFIX): item for item in sorted(known)}
+                near = get_close_matches(name.removeprefix(_PREFIX), bare, n=1)
+                meant = f"did you mean {bare[near[0]]}?" if near else "remove it"
+                yield f"{name}: there is no such setting ({place}): {meant}"
 
 
 def require_secret(settings: Settings) -> str:

@@ -13,6 +13,9 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
+import structlog
+
+from squash_api.record.database import make_database, place_of
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from squash_api.trends.trends import Trends
 
 _TURN_S = 0.001
+_log = structlog.get_logger(__name__)
 
 
 class Site:
@@ -49,7 +53,7 @@ class Site:
     Parameters
     ----------
     is_made
-        Whether to make the record if it does not exist.
+        Whether to make an empty record if there is none: only for those whom people expect it of.
     tags_of
         Where the list of tags comes from. Commands that only read use that of the `record`, with
         which the points were written: the settings of a shell may differ from the service's.
@@ -61,7 +65,7 @@ class Site:
         self,
         settings: Settings,
         *,
-        is_made: bool = True,
+        is_made: bool = False,
         tags_of: Literal["settings", "record"] = "settings",
         influx_transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -81,13 +85,14 @@ class Site:
         """Close the open parts, the last first. Threads of delivery must have ended."""
         self._opened.close()
 
-    def start(self) -> None:
+    def start(self, *, may_withdraw: bool = False) -> None:
         """Update the record from the settings, and open all parts; on failure close them.
 
         Raises
         ------
         SettingsError
-            If a setting is missing or wrong, or the record does not fit the settings.
+            If a setting is missing or wrong, or the record does not fit the settings; unless
+            `may_withdraw`, also if YAML no longer has a whole package.
         """
         names = [target.name for target in self.settings.targets]
         with ExitStack() as on_failure:
@@ -95,7 +100,7 @@ class Site:
             require_secret(self.settings)
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
-            self.definitions.sync_yaml(self.settings.specs)
+            self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
             for name, part in vars(Site).items():
                 if isinstance(part, cached_property):
                     getattr(self, name)
@@ -122,7 +127,10 @@ class Site:
     @cached_property
     def record(self) -> Record:
         """The record."""
-        record = Record.open(self.settings.database_url, is_made=self._is_made)
+        url = self.settings.database_url
+        if self._is_made and make_database(url):
+            _log.info("an empty record was made", place=place_of(url))
+        record = Record.open(url)
         self._opened.callback(record.close)
         return record
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from squash_api.cli import COMMANDS, load
 from tests.support.command_line import Run, make_run, set_environment
+from tests.support.metrics_packages import write_metrics_package
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-@pytest.mark.parametrize("group", ["", "specs", "live", "user"])
+@pytest.mark.parametrize("group", ["", "specs", "live", "user", "record"])
 def test_help_names_every_command(run: Run, group: str) -> None:
     outcome = run(*group.split(), "--help")
     assert outcome.code == 0
@@ -75,6 +77,73 @@ def test_the_command_line_wins_over_the_settings(
     assert (served["host"], served["port"]) == ("127.0.0.2", 7002)
 
 
+def test_links_follow_the_port_of_the_command_line(run: Run, served: dict[str, Any]) -> None:
+    run("serve", "--port", "8123")
+    assert served["app"].state.site.settings.url == "http://127.0.0.1:8123"
+
+
+def test_links_know_a_port_that_was_any_free_one(run: Run, served: dict[str, Any]) -> None:
+    run("serve", "--port", "0")
+    assert served["port"] > 0
+    assert served["app"].state.site.settings.url == f"http://127.0.0.1:{served['port']}"
+
+
+def test_a_url_with_another_port_is_warned_of(
+    run: Run, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUASH_URL", "http://localhost:8000")
+    with capture_logs() as logs:
+        run("serve", "--port", "8123")
+    assert served
+    (warning,) = (entry for entry in logs if entry["log_level"] == "warning")
+    assert "SQUASH_URL is http://localhost:8000" in warning["event"]
+
+
+def test_only_the_service_and_record_init_make_a_record_and_say_where(
+    run: Run, served: dict[str, Any], tmp_path: Path
+) -> None:
+    with capture_logs() as logs:
+        run("serve")
+    assert served
+    said = [entry["place"] for entry in logs if entry["event"] == "an empty record was made"]
+    assert said == [str(tmp_path / "squash.db")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("user add ada --password-stdin", "user list", "user role ada admin", "user passwd ada"),
+        *("user disable ada --yes", "deliver", "replay", "export", "report", "specs export out"),
+        *("specs withdraw --yes", "specs backtest srd"),
+    ],
+)
+def test_every_other_command_refuses_a_missing_record_by_its_path(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    write_metrics_package(tmp_path, name="srd", specs="")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("SQUASH_INFLUX_URL", "http://127.0.0.1:9")
+    outcome = run(*line.split())
+    assert outcome.code in {1, 2}
+    assert f"there is no record at {tmp_path / 'squash.db'}" in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_start_that_would_withdraw_a_package_is_refused_until_it_is_agreed(
+    run: Run, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_metrics_package(tmp_path, name="srd", specs="")
+    monkeypatch.setenv("SQUASH_SPECS", "srd")
+    assert run("serve").code == 0
+    monkeypatch.delenv("SQUASH_SPECS")
+    served.clear()
+    outcome = run("serve")
+    assert (outcome.code, served) == (1, {})
+    assert "SQUASH_SPECS is empty" in outcome.err
+    assert run("serve", "--yes").code == 0
+    assert run("serve").code == 0
+
+
 def test_the_service_does_not_say_what_it_is_made_of(run: Run, served: dict[str, Any]) -> None:
     run("serve")
     assert (served["server_header"], served["access_log"]) == (False, False)
@@ -91,6 +160,8 @@ def test_the_service_does_not_say_what_it_is_made_of(run: Run, served: dict[str,
         ("SQUASH_SPECS", "nowhere"),
         ("SQUASH_REGISTRATION", "key"),
         ("SQUASH_DATABASE_URL", "sqlite:////dev/null/squash.db"),
+        ("SQUASH_DATABASE_URL", "sqlite:///nowhere/squash.db"),
+        ("SQUASH_SPEC", "specs/srd"),
     ],
 )
 def test_a_wrong_setting_ends_it_with_a_sentence(

@@ -5,6 +5,7 @@ make of their variables is asked of their binaries where they are installed.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from squash_api.settings import Settings
+from squash_api.settings import Settings, load_settings
 from tests.support.programs import find_program
 from tests.support.service import Service
 
@@ -70,6 +71,9 @@ IMAGE_VARIABLES = {
 """Who reads each variable of the three other images, and as what."""
 
 HOST_VARIABLES = {
+    "INFLUXDB_IMAGE",
+    "KAPACITOR_IMAGE",
+    "CHRONOGRAF_IMAGE",
     "BIND_ADDRESS",
     "SQUASH_PORT",
     "INFLUXDB_PORT",
@@ -182,12 +186,15 @@ def test_every_setting_is_offered_or_fixed_for_a_reason() -> None:
 
 def test_settings_without_a_choice_have_the_service_s_own_default() -> None:
     defaults = {
-        f"SQUASH_{name.upper()}": field.default for name, field in Settings.model_fields.items()
+        f"SQUASH_{name.upper()}": field.get_default(call_default_factory=True, validated_data={})
+        for name, field in Settings.model_fields.items()
+        # The service itself has no packages.
+        if name != "specs"
     }
     differ = {
         name: default
         for name, default in _interpolated().items()
-        if name in _SETTINGS
+        if name in defaults
         and default is not None
         and defaults[name] is not None
         and str(defaults[name]) != default
@@ -351,10 +358,42 @@ def test_what_is_mounted_from_the_repository_is_there_and_cannot_be_written() ->
         assert mode == "ro"
 
 
-def test_the_service_uses_every_metrics_package_of_the_repository() -> None:
+def test_the_service_uses_every_metrics_package_of_the_repository_but_no_example() -> None:
     packages = sorted(path.name for path in (ROOT / "specs").iterdir() if path.is_dir())
-    named = _environments()["squash_api"]["SQUASH_SPECS"]
-    assert named == ":".join(f"/specs/{name}" for name in packages)
+    named = _interpolated()["SQUASH_SPECS"]
+    assert named == ":".join(f"specs/{name}" for name in packages)
+    assert _example()["SQUASH_SPECS"] == named
+
+
+def test_specs_mean_the_same_in_the_container_as_in_the_checkout() -> None:
+    service = _services()["squash_api"]
+    assert service["working_dir"] == "/"
+    assert "./specs:/specs:ro" in service["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SQUASH_SPECS", "specs/mine"), ("SQUASH_URL", "https://squash.example.org")],
+)
+def test_the_service_is_given_what_env_says(tmp_path: Path, name: str, value: str) -> None:
+    document = _configured(tmp_path, SQUASH_SECRET=DUMMY_SECRET, **{name: value})
+    assert document["services"]["squash_api"]["environment"][name] == value
+
+
+def test_the_image_of_the_service_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert _services()["squash_api"]["image"] == f"squash_api:{project['version']}"
+
+
+def test_the_settings_of_the_example_are_known_to_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("SQUASH_"):
+            monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(ENV_EXAMPLE.read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().specs == (Path("specs/srd"),)
 
 
 def test_one_database_for_all() -> None:

@@ -1,6 +1,8 @@
 """The notebook of examples/, run as somebody without a network would."""
 
+import ast
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,26 @@ def test_the_committed_notebook_says_nothing_of_the_machine_it_was_written_on() 
     assert [cell.id for cell in notebook.cells if cell.metadata] == []
     source = NOTEBOOK.read_text(encoding="utf-8")
     assert [place for place in ("/home/", "/root/", "/tmp/", str(ROOT)) if place in source] == []
+
+
+def test_the_notebook_needs_only_the_service_s_libraries_and_a_kernel() -> None:
+    pinned = (ROOT / "requirements" / "main.txt").read_text(encoding="utf-8").lower()
+    source = "\n".join(cell.source for cell in read().cells if cell.cell_type == "code")
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(source))
+        for name in (
+            [item.name for item in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    others = imported - sys.stdlib_module_names - {"IPython", "squash_api"}
+    packages = {"yaml": "pyyaml"}
+    assert others
+    assert not [name for name in others if f"{packages.get(name, name)}==" not in pinned]
 
 
 def test_what_is_dispatched_twice_is_kept_once(outputs: dict[str, list[Any]]) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
+from squash_api.judging.states import RANKS, STATES, state_of
 from tests.support.influxd import Influxd
 from tests.support.query_data import (
     CCDS,
@@ -85,9 +86,12 @@ def _watch_lines() -> list[str]:
 
 def _standing(metric: str, margin: float | None, severity: int, *, time_ns: int) -> str:
     name = f"validate_drp.{metric}"
+    rank = RANKS[state_of(severity, is_limited=True, is_measured=margin is not None)]
     return standing_line(
         name,
         (("dataset", "HSC_RC2"), ("filter", "r")),
+        state=STATES[rank],
+        rank=rank,
         value=None if margin is None else 7.5,
         margin=margin,
         limit=f"{name}.design",

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from squash_api.errors import SettingsError
-from squash_api.settings import Settings, load_settings, require_secret
+from squash_api.settings import OTHER_VARIABLES, Settings, load_settings, require_secret
 from tests.support.builders import make_settings
 
 
@@ -67,10 +68,116 @@ def test_an_override_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) 
 def test_every_wrong_variable_is_named_at_once() -> None:
     message = refusal(port=70_000, registration="maybe", url="nowhere")
     assert [line.partition(":")[0] for line in message.splitlines()] == [
-        "SQUASH_URL",
         "SQUASH_PORT",
+        "SQUASH_URL",
         "SQUASH_REGISTRATION",
     ]
+
+
+# Names that are no settings
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("SQUASH_SPEC", "did you mean SQUASH_SPECS?"),
+        ("SQUASH_INFLUXDB_URL", "did you mean SQUASH_INFLUX_URL?"),
+        ("squash_prot", "did you mean SQUASH_PORT?"),
+        ("SQUASH_PASWORD", "did you mean SQUASH_PASSWORD?"),
+        ("SQUASH_COLOUR_OF_PAGES", "remove it"),
+        ("SQUASH_", "remove it"),
+    ],
+)
+@pytest.mark.parametrize("place", ["the environment", ".env"])
+def test_an_unknown_variable_is_an_error_with_the_nearest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str, place: str
+) -> None:
+    if place == ".env":
+        (tmp_path / ".env").write_text(f"{name}=x\n")
+    else:
+        monkeypatch.setenv(name, "x")
+    message = f"{name.upper()}: there is no such setting (in {place}): {said}"
+    assert refusal() == message
+
+
+def test_unknown_variables_and_wrong_values_are_named_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SQUASH_SPEC", "x")
+    monkeypatch.setenv("SQUASH_WATHC", "off")
+    names = [line.partition(":")[0] for line in refusal(port=70_000).splitlines()]
+    assert names == ["SQUASH_SPEC", "SQUASH_WATHC", "SQUASH_PORT"]
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
+def test_variables_of_others_are_known(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    load_settings()
+
+
+def test_every_variable_that_the_project_names_is_known() -> None:
+    root = Path(__file__).parent.parent
+    places = [root / name for name in ("README.md", "Makefile", "docker-compose.yml")]
+    places += [
+        *(root / "docs").glob("*.md"),
+        *(root / "squash_api").rglob("*.py"),
+        root / "Dockerfile",
+    ]
+    named = {
+        name
+        for place in places
+        for name in re.findall(r"SQUASH_[A-Z_]*[A-Z]", place.read_text("utf-8"))
+    }
+    known = {f"SQUASH_{name.upper()}" for name in Settings.model_fields}
+    assert named - known - set(OTHER_VARIABLES) <= {"SQUASH_ID", "SQUASH_INFLUX"}
+
+
+def test_an_unknown_variable_without_a_value_is_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUASH_SPEC", "")
+    load_settings()
+
+
+# The address of the service
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"port": 8123}, "http://127.0.0.1:8123"),
+        ({"host": "squash.example.org", "port": 80}, "http://squash.example.org:80"),
+        ({"host": "::1"}, "http://[::1]:8000"),
+        ({"host": "0.0.0.0"}, "http://127.0.0.1:8000"),
+        ({"host": "::"}, "http://[::1]:8000"),
+        ({"port": 8123, "url": "https://squash.example.org"}, "https://squash.example.org"),
+    ],
+)
+def test_the_url_follows_host_and_port_unless_it_is_set(given: dict[str, Any], url: str) -> None:
+    assert load_settings(**given).url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "is_told"),
+    [
+        ({}, False),
+        ({"port": 8123}, False),
+        ({"port": 8123, "url": "http://127.0.0.1:8000"}, True),
+        ({"port": 8123, "url": "http://localhost:8000/squash"}, True),
+        ({"port": 8123, "url": "http://localhost:8123/squash"}, False),
+        ({"port": 8123, "url": "http://localhost"}, True),
+        ({"port": 80, "url": "http://localhost"}, False),
+        ({"port": 443, "url": "https://127.0.0.1"}, False),
+        ({"port": 8123, "host": "0.0.0.0", "url": "http://127.0.0.1:8000"}, True),
+        ({"port": 8123, "host": "0.0.0.0"}, True),
+        ({"port": 8123, "host": "h", "url": "http://h:8000"}, True),
+        ({"port": 8123, "host": "h", "url": "http://H:8123"}, False),
+        ({"port": 8123, "url": "https://squash.example.org"}, False),
+    ],
+)
+def test_a_url_that_leads_elsewhere_on_the_same_host_is_told(
+    given: dict[str, Any], *, is_told: bool
+) -> None:
+    assert (load_settings(**given).url_problem() is not None) == is_told
 
 
 def test_a_refusal_does_not_show_a_secret() -> None:

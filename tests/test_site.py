@@ -27,7 +27,7 @@ def two_targets(tmp_path: Path, **changes: Any) -> Site:
     settings = make_settings(
         tmp_path, influx_url="http://a.invalid", influx_targets=further, **changes
     )
-    return Site(settings, influx_transport=httpx.MockTransport(FakeInfluxDB()))
+    return Site(settings, is_made=True, influx_transport=httpx.MockTransport(FakeInfluxDB()))
 
 
 # What is opened, and when
@@ -35,7 +35,7 @@ def two_targets(tmp_path: Path, **changes: Any) -> Site:
 
 def test_nothing_is_opened_that_nobody_asks_for(tmp_path: Path) -> None:
     before = threading.active_count()
-    with Site(make_settings(tmp_path)) as site:
+    with Site(make_settings(tmp_path), is_made=True) as site:
         assert site.schema.tags
     assert (list(tmp_path.iterdir()), threading.active_count()) == ([], before)
 
@@ -61,7 +61,7 @@ def test_a_closed_site_has_no_threads(tmp_path: Path) -> None:
 
 
 def test_a_command_needs_no_secret_unless_it_asks_for_accounts(tmp_path: Path) -> None:
-    with Site(make_settings(tmp_path, secret=SecretStr("short"))) as site:
+    with Site(make_settings(tmp_path, secret=SecretStr("short")), is_made=True) as site:
         assert not site.metrics.now.by_name
         with pytest.raises(SettingsError, match="SQUASH_SECRET"):
             site.accounts  # noqa: B018  asking opens it
@@ -73,13 +73,14 @@ def test_a_command_needs_no_secret_unless_it_asks_for_accounts(tmp_path: Path) -
 
 
 def test_those_who_only_read_make_no_record(tmp_path: Path) -> None:
-    with Site(make_settings(tmp_path), is_made=False) as site, pytest.raises(SettingsError):
+    with Site(make_settings(tmp_path)) as site, pytest.raises(SettingsError):
         site.start()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_setting_makes_no_record(tmp_path: Path) -> None:
-    with Site(make_settings(tmp_path, tags=("run_id",))) as site, pytest.raises(SettingsError):
+    settings = make_settings(tmp_path, tags=("run_id",))
+    with Site(settings, is_made=True) as site, pytest.raises(SettingsError):
         site.start()
     assert not list(tmp_path.iterdir())
 
@@ -88,7 +89,7 @@ def test_a_wrong_setting_makes_no_record(tmp_path: Path) -> None:
 def test_the_tags_are_those_of_the_settings_or_of_the_record(
     tmp_path: Path, tags_of: Any, *, is_there: bool
 ) -> None:
-    with Site(make_settings(tmp_path, tags=("site",))) as site:
+    with Site(make_settings(tmp_path, tags=("site",)), is_made=True) as site:
         check_tags(site.record, Schema(("visit",)))
     with Site(make_settings(tmp_path, tags=("site",)), tags_of=tags_of) as site:
         assert ("visit" in site.schema.tags) == is_there

@@ -59,7 +59,9 @@ def as_data_frame() -> Callable[[Mapping[str, Any]], Any]:
     try:
         from pandas import DataFrame  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
-        raise ImportError("as_pandas needs pandas: install it, or do without as_pandas") from None
+        raise ImportError(
+            "as_pandas needs pandas, which is not installed: pip install pandas"
+        ) from None
     return lambda columns: DataFrame(dict(columns))
 
 

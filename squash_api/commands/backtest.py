@@ -22,7 +22,7 @@ from squash_api.reports.backtest_report import sections, summary, to_json, to_ma
 from squash_api.schema.text import tag_text
 from squash_api.settings import load_settings
 from squash_api.site import Site
-from squash_api.trends.question import parse_moment
+from squash_api.trends.question import EXAMPLES, parse_moment
 
 _RIGHT = {"runs flagged", "of runs", "value", "job", "now", "proposed", "values"}
 
@@ -63,7 +63,7 @@ def backtest(
     """
     since_ns = parse_moment(since, now_ns=time.time_ns())
     if since_ns is None:
-        fail(f"'{since}' is neither a duration like 90d nor a date like 2026-11-01")
+        fail(f"'{since}' is not a time: write one like {EXAMPLES}")
     if as_json and as_markdown:
         fail("--json and --markdown exclude each other")
     with failing(), Site(load_settings()) as site:

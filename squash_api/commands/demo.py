@@ -21,6 +21,7 @@ from squash_api.demo.history import History, make_history, run_id_of
 from squash_api.demo.influxdb import Influx, find_influxd, given_influx, private_influxd
 from squash_api.demo.processes import DemoError, Stop, Stopped, stopped_by_signals
 from squash_api.demo.running import (
+    RECORD,
     Judged,
     Service,
     User,
@@ -53,7 +54,8 @@ def demo(
     specs: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Directory of a metrics package; may be repeated. Default: all in ./specs."
+            help="Directory of a metrics package; may be repeated. "
+            "Default: all in ./specs and ./examples/specs."
         ),
     ] = None,
 ) -> None:
@@ -94,6 +96,7 @@ def _play(*, once: bool, port: int | None, days: int, specs: Sequence[Path], sto
             )
         )
         user = register_user(service)
+        _show("record", f"{directory / RECORD} (deleted at the end)")
         _show("service", f"{service.url}, with {', '.join(path.name for path in packages)}")
         history = make_history(days=days, now=datetime.now(UTC), seed=_SEED)
         judged, problems = _dispatch(history, service, user, stop=stop)

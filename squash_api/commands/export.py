@@ -85,7 +85,7 @@ def _of_record(asked: Asked, chosen: str, limit: int | None, *, has_bar: bool) -
     spare_cycle_search()
     with (
         failing(code=1, code_of_input=2),
-        Site(load_settings(), is_made=False, tags_of="record") as site,
+        Site(load_settings(), tags_of="record") as site,
     ):
         # A file is not paged, whatever its format.
         parameters = [*asked, ("format", "csv"), *_limits(limit)]

@@ -1,24 +1,31 @@
 """`squash judge`: the verdicts on a job file, without a service."""
 
+import json
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from squash_api.commands.specs import load_sound
-from squash_api.commands.terminal import AsJson, fail, print_json, print_table
+from squash_api.commands.terminal import AllowMissing, AsJson, fail, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job, path_text
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
+from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric
 
-_STYLES = {"passed": "green", "failed": "bold red", "not measured": "yellow"}
+_KEYS = ("measurements", "blobs", "meta")
+# How much two names have in common, of 1, if one may be the other misspelt.
+_ALIKE = 0.75
 
 
 def judge(
@@ -41,17 +48,20 @@ def judge(
     junit: Annotated[
         Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")
     ] = None,
+    allow_missing: AllowMissing = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a job file by the specifications that apply to it.
 
-    Exit code: 0 no limit of the level or worse is broken, 1 at least one is, 2 unusable input.
+    Exit code: 0 no limit of the level or worse is broken; 1 at least one is, or nothing was judged,
+    a value is missing or a metric is misspelt; 2 unusable input, or a file that is not a job.
     """
     job = _read_job(file)
     # An expired mute does not matter here.
     package = load_sound(specs, today=date.min, refusal="the specifications have problems:")
     verdicts, skipped = judge_file(job, package, tags=tag or [])
     violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
+    unknown = dict(unknown_metrics(job, package))
     if junit is not None:
         try:
             junit.write_bytes(junit_document(verdicts, level=level))
@@ -64,7 +74,13 @@ def judge(
         typer.echo(_summary(verdicts, len(violations), level))
     for skip in skipped:
         typer.echo(f"note: {skip.metric}: {skip.reason}", err=True)
-    raise typer.Exit(1 if violations else 0)
+    for name, near in unknown.items():
+        hint = f": did you mean {near}?" if near else ""
+        typer.echo(f"note: no specification package defines {name}{hint}", err=True)
+    gaps = _gaps(verdicts, unknown.values())
+    if gaps and not allow_missing:
+        typer.echo(f"error: {gaps}; if that may be, give --allow-missing", err=True)
+    raise typer.Exit(1 if violations or (gaps and not allow_missing) else 0)
 
 
 def judge_file(
@@ -87,6 +103,31 @@ def judge_file(
     return verdicts, [skip for skip in outcome.skipped if skip.metric in measured]
 
 
+def unknown_metrics(job: Job, package: MetricsPackage) -> Iterator[tuple[str, str | None]]:
+    """Yield the metrics of a job that are not defined, each with the one it may stand for.
+
+    That is a defined metric of nearly the same name that the job does not measure. Metrics of
+    packages that are not defined are left out, unless they may stand for one.
+    """
+    measured = {item.metric for item in job.measurements}
+    missing = sorted(package.metrics.keys() - measured)
+    packages = {name.partition(".")[0] for name in package.metrics}
+    for name in sorted(measured - package.metrics.keys()):
+        near = next((other for other in missing if _are_alike(name, other)), None)
+        if near or name.partition(".")[0] in packages:
+            yield name, near
+
+
+def _are_alike(name: str, other: str) -> bool:
+    """Tell whether one name may be the other, misspelt: `AM11` for `AM1`, but not `AM2`."""
+    parts = [text.casefold().partition(".") for text in (name, other)]
+    (package, _, last), (other_package, _, other_last) = parts
+    alike = SequenceMatcher(None, last, other_last).ratio() >= _ALIKE
+    if package == other_package:
+        return alike
+    return last == other_last and SequenceMatcher(None, package, other_package).ratio() >= _ALIKE
+
+
 def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
     """Write the verdicts as JUnit XML, one test case each.
 
@@ -99,8 +140,8 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
         text = f"{verdict.level}: {_value(verdict)}, must be {_test(verdict)}"
         if _is_violation(verdict, level):
             cases.append(Case(*names, "failed", text, verdict.level))
-        elif verdict.status == "not measured":
-            cases.append(Case(*names, "skipped", "not measured"))
+        elif verdict.status == NOT_MEASURED:
+            cases.append(Case(*names, "skipped", NOT_MEASURED))
         elif verdict.status == "failed":
             cases.append(Case(*names, text=f"broken, but milder than {level}: {text}"))
         else:
@@ -110,12 +151,16 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
 
 def _read_job(path: Path) -> Job:
     try:
-        return decode_job(path.read_bytes())
+        content = path.read_bytes()
+        job = decode_job(content)
     except OSError as error:
         fail(f"{path}: cannot be read: {error.strerror}")
     except SquashError as error:
         places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
         fail("\n".join([f"{path}: {error.message}", *places]))
+    if not set(_KEYS).intersection(json.loads(content)):
+        fail(f"{path}: this is not a job: it has none of the keys {', '.join(_KEYS)}")
+    return job
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:
@@ -126,7 +171,7 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
     right = ("value", "test", "margin")
     rows = [
         (
-            verdict.status,
+            verdict.word,
             verdict.name,
             _value(verdict),
             _test(verdict),
@@ -136,8 +181,13 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
         for verdict in verdicts
     ]
     if rows:
-        columns = ("status", "specification", *right, "level")
-        print_table(columns, rows, right=right, style=lambda row: _STYLES[row[0]])
+        columns = ("state", "specification", *right, "level")
+        print_table(columns, rows, right=right, style=_style)
+
+
+def _style(row: Sequence[str]) -> str:
+    state = row[0]
+    return "green" if state == PASSED else "yellow" if state == NOT_MEASURED else "bold red"
 
 
 def _value(verdict: Verdict) -> str:
@@ -157,7 +207,19 @@ def _with_unit(text: str, verdict: Verdict) -> str:
 def _summary(verdicts: list[Verdict], violations: int, level: str) -> str:
     if not verdicts:
         return "No specification applies to this job."
-    counts = [
-        f"{sum(verdict.status == status for verdict in verdicts)} {status}" for status in _STYLES
-    ]
-    return f"{', '.join(counts)}; {violations} broken limits of level {level} or worse"
+    counts = counts_text(count_states(verdict.word for verdict in verdicts), "limit")
+    return f"{counts}; {counted(violations, 'limit')} of level {level} or worse broken"
+
+
+def _gaps(verdicts: list[Verdict], near: Collection[str | None]) -> str:
+    """Say what may be missing; empty if nothing is."""
+    if not verdicts:
+        return "nothing was judged"
+    absent = sum(verdict.status == NOT_MEASURED for verdict in verdicts)
+    misspelt = sum(name is not None for name in near)
+    parts = []
+    if absent:
+        parts.append(f"{absent} of {counted(len(verdicts), 'limit')} not measured")
+    if misspelt:
+        parts.append(f"{counted(misspelt, 'metric')} may be misspelt")
+    return " and ".join(parts)

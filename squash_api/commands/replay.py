@@ -12,13 +12,18 @@ from squash_api.delivery.background import Background
 from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
 from squash_api.influx.client import InfluxError
-from squash_api.ingest.document import parse_time_ns
 from squash_api.judging.wording import counted
 from squash_api.record.deliveries import backlogs
 from squash_api.settings import InfluxTarget, load_settings
 from squash_api.site import Site, spare_cycle_search
+from squash_api.trends.parameters import AGO, PARAMETERS
+from squash_api.trends.question import EXAMPLES, parse_moment
 
 _POLL_S = 0.2
+
+
+def _help(name: str) -> str:
+    return PARAMETERS[name].option.format(ago=AGO["measurements"])
 
 
 def replay(
@@ -26,12 +31,8 @@ def replay(
         list[int] | None,
         typer.Option(min=1, max=2**63 - 1, help="Only this job; may be repeated."),
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only jobs of this time or later (ISO 8601).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Only jobs of this time or earlier (ISO 8601).")
-    ] = None,
+    since: Annotated[str | None, typer.Option(help=_help("since"))] = None,
+    until: Annotated[str | None, typer.Option(help=_help("until"))] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="Only to this target; may be repeated.")
     ] = None,
@@ -56,7 +57,7 @@ def replay(
         )
     if job and (since or until):
         raise SettingsError("give either --job, or --since and --until")
-    selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until))
+    selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until, is_end=True))
     with Site(settings) as site:
         try:
             _ask(site, targets, None if into_empty else selection)
@@ -77,14 +78,12 @@ def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | Non
     typer.echo(f"{counted(count, 'job')} to send to {names}")
 
 
-def _time_ns(text: str | None) -> int | None:
+def _time_ns(text: str | None, *, is_end: bool = False) -> int | None:
     if text is None:
         return None
-    time_ns = parse_time_ns(text)
+    time_ns = parse_moment(text, now_ns=time.time_ns(), is_end=is_end)
     if time_ns is None:
-        raise SettingsError(
-            f"'{text}' is not an ISO 8601 date: write one like 2026-11-22T12:00:00Z"
-        )
+        raise SettingsError(f"'{text}' is not a time: write one like {EXAMPLES}")
     return time_ns
 
 

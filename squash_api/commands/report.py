@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from squash_api.client.wire import checked
 from squash_api.commands.results import Asked, Output, Url, asking, with_question, write
-from squash_api.commands.terminal import fail, failing
+from squash_api.commands.terminal import AllowMissing, fail, failing
 from squash_api.judging.alerts import Level
 from squash_api.reports.document import Report, fails
 from squash_api.reports.texts import report_junit, report_markdown
@@ -39,8 +39,10 @@ def report(
         ),
     ] = "WARNING",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Also exit with 1 if something was not measured.")
+        bool,
+        typer.Option("--strict", help="Also exit with 1 if a metric with limits has no value."),
     ] = False,
+    allow_missing: AllowMissing = False,
     output: Output = None,
     format_: Annotated[
         Format | None,
@@ -54,15 +56,17 @@ def report(
     SQUASH_DATABASE_URL, which the service may be using, or by a service. Without a run, a release
     or a time it covers the last seven days. Repeat an option to give a list.
 
-    Exit code: 0 no limit of the level or worse is broken, 1 at least one is, or nothing was judged,
-    2 the report cannot be made.
+    Exit code: 0 no limit of the level or worse is broken; 1 at least one is, or nothing was judged,
+    or a result was not measured; 2 the report cannot be made.
     """
+    if strict and allow_missing:
+        fail("--strict does not go with --allow-missing.")
     chosen = format_ or _format_of(output)
     made = _of_record(asked) if url is None else _of_service(url, asked)
     write([_rendered(made, chosen, level)], output, code=2)
     if output is not None:
         typer.echo(f"{output}: {made.summary.headline}", err=True)
-    raise typer.Exit(1 if fails(made, level=level, is_strict=strict) else 0)
+    raise typer.Exit(1 if fails(made, level=level, is_strict=strict, may_miss=allow_missing) else 0)
 
 
 def _format_of(output: Path | None) -> Format:
@@ -78,7 +82,7 @@ def _of_record(asked: Asked) -> Report:
     now_ns = time.time_ns()
     with failing():
         question = read_report_question(asked, now_ns=now_ns)
-        with Site(load_settings(), is_made=False) as site:
+        with Site(load_settings()) as site:
             site.check_tags()
             return site.reports.report(question, now_ns=now_ns)
 

@@ -10,6 +10,7 @@ import typer
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
+from squash_api.metrics_packages.doubts import find_doubts
 from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
 from squash_api.schema.names import Schema
 
@@ -18,23 +19,43 @@ _Directories = Annotated[
 ]
 
 
-def check(directories: _Directories, *, as_json: AsJson = False) -> None:
+def check(
+    directories: _Directories,
+    *,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 also if there are warnings.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """List problems in metrics packages, with file and line.
+
+    A warning is about something that is valid and probably not meant, such as a tag that is nearly
+    the name of a level, or a value that YAML does not read as people do.
 
     Exit code: 0 none, 1 some, 2 a directory is not a metrics package.
     """
     package = _load(directories)
+    warnings = find_doubts(directories)
     if as_json:
-        print_json([_problem_json(problem) for problem in package.problems])
+        print_json(
+            [
+                *(_problem_json(problem, is_warning=False) for problem in package.problems),
+                *(_problem_json(problem, is_warning=True) for problem in warnings),
+            ]
+        )
     else:
         _print_problems(package)
-        counts = (
+        for warning in warnings:
+            typer.echo(f"{warning.source}: warning: {warning.message}")
+        counts = [
             counted(len(package.metrics), "metric"),
             counted(len(package.specifications), "specification"),
             counted(len(package.problems), "problem"),
-        )
+        ]
+        if warnings:
+            counts.append(counted(len(warnings), "warning"))
         typer.echo(", ".join(counts))
-    raise typer.Exit(1 if package.problems else 0)
+    raise typer.Exit(1 if package.problems or (strict and warnings) else 0)
 
 
 def list_specifications(directories: _Directories, *, as_json: AsJson = False) -> None:
@@ -155,9 +176,10 @@ def _summary(specification: Specification) -> dict[str, Any]:
     return dict(sorted(summary.items()))
 
 
-def _problem_json(problem: Problem) -> dict[str, Any]:
+def _problem_json(problem: Problem, *, is_warning: bool) -> dict[str, Any]:
     source = problem.source
     return {
+        "severity": "warning" if is_warning else "error",
         "file": source and source.file,
         "line": source and source.line,
         "message": problem.message,

@@ -24,6 +24,13 @@ from squash_api.errors import InvalidInputError, SquashError
 Item = TypeVar("Item")
 Command = Callable[..., None]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing", help="Do not exit with 1 because something was not measured or judged."
+    ),
+]
+AsYes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 _WIDTH_OF_A_FILE = 1000
 
@@ -98,6 +105,25 @@ def failing(*, code: int = 2, code_of_input: int | None = None) -> Iterator[None
         if code_of_input is not None and isinstance(error, InvalidInputError):
             code = code_of_input
         fail("\n  ".join([error.message, *(item.msg for item in error.detail[1:])]), code=code)
+
+
+def confirm(question: str, *, is_agreed: bool) -> None:
+    """Ask, unless it is agreed already; end the command with 1 if the answer is no.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is nobody to ask.
+    """
+    if not is_agreed:
+        need_terminal("give --yes")
+        typer.confirm(question, abort=True, err=True)
+
+
+def need_terminal(instead: str) -> None:
+    """Raise `InvalidInputError` that says what to do instead, unless there is a terminal."""
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"There is no terminal: {instead}.")
 
 
 def print_json(document: Any) -> None:

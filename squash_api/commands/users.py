@@ -10,8 +10,15 @@ from typing import Annotated, Literal
 import typer
 
 from squash_api.accounts.accounts import Accounts
-from squash_api.commands.terminal import AsJson, failing, print_json, print_table
-from squash_api.errors import InvalidInputError
+from squash_api.commands.terminal import (
+    AsJson,
+    AsYes,
+    confirm,
+    failing,
+    need_terminal,
+    print_json,
+    print_table,
+)
 from squash_api.record.users import UserRow
 from squash_api.settings import load_settings
 from squash_api.site import Site
@@ -68,18 +75,14 @@ def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
     typer.echo(f"{name} has a new password.")
 
 
-def disable(
-    name: _Name, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+def disable(name: _Name, *, yes: AsYes = False) -> None:
     """Disable a user permanently, and end their tokens.
 
     The name stays taken.
     """
     with _accounts() as accounts:
         accounts.get(name)
-        if not yes:
-            _need_terminal("give --yes")
-            typer.confirm(f"Disable {name} permanently?", abort=True, err=True)
+        confirm(f"Disable {name} permanently?", is_agreed=yes)
         accounts.disable(name)
     typer.echo(f"{name} is disabled.")
 
@@ -116,11 +119,6 @@ def _read_password(*, is_from_stdin: bool) -> str:
     """Read a new password from standard input, or ask for it twice without showing it."""
     if is_from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    _need_terminal("give --password-stdin and the password on standard input")
+    need_terminal("give --password-stdin and the password on standard input")
     password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     return password
-
-
-def _need_terminal(instead: str) -> None:
-    if not sys.stdin.isatty():
-        raise InvalidInputError(f"There is no terminal: {instead}.")

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +168,7 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
 
 
 def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
-    """Check that the metrics of specifications are declared, and that their units convert.
+    """Check that the metrics of specifications are declared, and that their units fit.
 
     Raises
     ------
@@ -187,56 +187,59 @@ def check_specifications(connection: Connection, proposals: Iterable[Proposal]) 
         if metric is None or metric.document is None:
             message = f"the metric '{content.metric}' is not declared: declare it first"
             details.append(Detail((*proposal.loc, "name"), message))
-        elif content.criterion.in_unit(metric.document["unit"]) is None:
+        elif (misfit := content.criterion.misfit(metric.document["unit"])) is not None:
             message = (
-                f"'{content.criterion.unit}' does not convert to '{metric.document['unit']}', the "
-                f"unit of the metric '{content.metric}'"
+                f"'{content.criterion.unit}' {misfit}, the unit of the metric '{content.metric}'"
             )
             details.append(Detail((*proposal.loc, *content.criterion.UNIT_PATH), message))
     if details:
         raise invalid_proposals(details)
 
 
-def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, list[str]]:
-    """Find specifications whose units do not convert to the proposed units of their metrics.
+def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, dict[str, str]]:
+    """Find specifications whose units do not fit the proposed units of their metrics.
 
     Returns
     -------
     dict
-        Their sorted names, by metric.
+        The reason for each, by name in order, by metric.
     """
     units = _changed_units(connection, proposals)
     revisions = newest_revisions(connection, "spec") if units else {}
     wanted = [revision for name, revision in revisions.items() if name.rpartition(".")[0] in units]
-    found: dict[str, list[str]] = {}
-    for row in definitions_at(connection, wanted):
+    found: dict[str, dict[str, str]] = {}
+    for row in sorted(definitions_at(connection, wanted), key=lambda row: row.name):
         metric = row.name.rpartition(".")[0]
         kind = kind_of(row.document or {})
         criterion = kind.parse(row.document, []) if row.document and kind else None
-        if criterion is not None and criterion.in_unit(units[metric]) is None:
-            found.setdefault(metric, []).append(row.name)
-    return {metric: sorted(names) for metric, names in found.items()}
+        misfit = None if criterion is None else criterion.misfit(units[metric])
+        if criterion is not None and misfit is not None:
+            found.setdefault(metric, {})[row.name] = f"'{criterion.unit}' {misfit}"
+    return found
 
 
 def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None:
-    """Check that the units of existing specifications convert to those proposed for metrics.
+    """Check that the units of existing specifications fit those proposed for metrics.
 
     Raises
     ------
     InvalidInputError
-        With every specification that does not convert in its `detail`.
+        With every specification that does not fit in its `detail`.
     """
     bad = misfits(connection, proposals)
     details = [
-        Detail(
-            (*item.loc, "unit"),
-            f"the limits of {', '.join(bad[item.name])} do not convert to '{item.content.unit}'",
-        )
+        Detail((*item.loc, "unit"), _misfit_words(bad[item.name], item.content.unit))
         for item in proposals
         if isinstance(item.content, Metric) and item.name in bad
     ]
     if details:
         raise invalid_proposals(details)
+
+
+def _misfit_words(bad: Mapping[str, str], unit: str) -> str:
+    """Say which limits do not fit a unit; the reason only where it is a rare one."""
+    rare = [f"{name}: {why}" for name, why in bad.items() if not why.endswith(f"to '{unit}'")]
+    return "; ".join(rare) or f"the limits of {', '.join(bad)} do not convert to '{unit}'"
 
 
 def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) -> list[str]:
@@ -245,7 +248,7 @@ def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) ->
     before = known_units(connection, units)
     return [
         f"`{name}` was in '{before[name]}', which does not convert to '{unit}': values that were "
-        "sent in it are skipped from now on, and their points in InfluxDB stay as they are."
+        "sent in it are skipped from now on, and leave InfluxDB."
         for name, unit in units.items()
         if before.get(name) is not None and converter(before[name] or "", unit) is None
     ]
@@ -261,7 +264,7 @@ def store(
 ) -> int:
     """Store proposals that have been checked, and withdraw definitions.
 
-    If a metric becomes declared or gets another unit, its jobs are derived and sent again.
+    If a metric gets another unit, its jobs are derived and sent again.
 
     Returns
     -------
@@ -283,9 +286,12 @@ def store(
         for kind, name, content in [*wanted, *((kind, name, None) for kind, name in withdrawn)]
     ]
     revision = append_definitions(connection, rows)
+    before = known_units(connection, changed)
     declare_metrics(connection, changed)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
-    return requeue_metrics(connection, changed, request=revision)
+    # Values without a unit stay the numbers they are.
+    converted = [name for name, unit in changed.items() if before.get(name) not in (None, unit)]
+    return requeue_metrics(connection, converted, request=revision)
 
 
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:

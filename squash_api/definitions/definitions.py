@@ -19,7 +19,7 @@ from squash_api.definitions.changes import (
     select_new,
     store,
 )
-from squash_api.definitions.from_yaml import YamlChange, sync_yaml
+from squash_api.definitions.from_yaml import YamlChange, find_orphans, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
 from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
 from squash_api.judging.specifications import Specification
@@ -158,11 +158,24 @@ class Definitions:
         snapshot = self.in_force.at(None)
         return _page(snapshot.specifications, is_wanted, after=after, limit=limit)
 
-    def sync_yaml(self, directories: Sequence[Path]) -> YamlChange:
+    def sync_yaml(self, directories: Sequence[Path], *, may_withdraw: bool = False) -> YamlChange:
         """Bring the record in line with these metrics packages."""
-        change = sync_yaml(directories, record=self._record, schema=self._schema)
+        change = sync_yaml(
+            directories, record=self._record, schema=self._schema, may_withdraw=may_withdraw
+        )
         self._metrics.refresh()
         return change
+
+    def orphans(self, directories: Sequence[Path]) -> list[tuple[Kind, str]]:
+        """Return what came from YAML and is not in these metrics packages."""
+        return find_orphans(directories, record=self._record, schema=self._schema)
+
+    def withdraw(self, definitions: Sequence[tuple[Kind, str]]) -> None:
+        """Withdraw definitions that came from YAML."""
+        self._record.write(
+            lambda connection: store(connection, [], origin="yaml", withdrawn=definitions)
+        )
+        self._metrics.refresh()
 
     def _change(
         self,

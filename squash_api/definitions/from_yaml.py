@@ -15,6 +15,7 @@ from squash_api.definitions.changes import Proposal, incompatible_units, misfits
 from squash_api.definitions.in_force import Defined
 from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.record.definitions import DefinitionRow, Kind, current
 from squash_api.record.record import Connection, Record
@@ -39,7 +40,9 @@ class YamlChange:
     requeued_jobs: int = 0
 
 
-def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) -> YamlChange:
+def sync_yaml(
+    directories: Sequence[Path], *, record: Record, schema: Schema, may_withdraw: bool = False
+) -> YamlChange:
     """Store what differs between these metrics packages and the record, in one transaction.
 
     What only earlier YAML defined is withdrawn. What the API defines is left alone, except for
@@ -48,12 +51,19 @@ def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) ->
     Raises
     ------
     SettingsError
-        With every problem in the packages; nothing is stored.
+        With every problem in the packages; or, unless `may_withdraw`, if a whole package would be
+        withdrawn, as by a setting that was forgotten. Nothing is stored.
     """
-    package = _load(directories, schema)
-    proposals = [Proposal(metric) for metric in package.metrics.values()]
-    proposals += [Proposal(specification) for specification in package.specifications.values()]
-    change = record.write(lambda connection: _store_changes(connection, proposals))
+    proposals = _proposals(directories, schema)
+
+    def work(connection: Connection) -> YamlChange:
+        withdrawn = _orphans(connection, proposals)
+        lost = [] if may_withdraw else _whole_packages(connection, withdrawn, proposals)
+        if lost:
+            raise SettingsError(_refusal(directories, lost, len(withdrawn)))
+        return _store_changes(connection, proposals, withdrawn)
+
+    change = record.write(work)
     if change != YamlChange():
         _log.info(
             "definitions from YAML have changed",
@@ -65,6 +75,27 @@ def sync_yaml(directories: Sequence[Path], *, record: Record, schema: Schema) ->
     return change
 
 
+def find_orphans(
+    directories: Sequence[Path], *, record: Record, schema: Schema
+) -> list[tuple[Kind, str]]:
+    """Return the definitions that came from YAML and that these metrics packages do not have.
+
+    Raises
+    ------
+    SettingsError
+        With every problem in the packages.
+    """
+    proposals = _proposals(directories, schema)
+    with record.read() as connection:
+        return _orphans(connection, proposals)
+
+
+def _proposals(directories: Sequence[Path], schema: Schema) -> list[Proposal]:
+    package = _load(directories, schema)
+    metrics = [Proposal(metric) for metric in package.metrics.values()]
+    return metrics + [Proposal(item) for item in package.specifications.values()]
+
+
 def _load(directories: Sequence[Path], schema: Schema) -> MetricsPackage:
     # `squash specs check` reports mutes that have ended; the service must be able to restart.
     package = load_metrics_packages(directories, schema=schema, today=date.min)
@@ -74,16 +105,56 @@ def _load(directories: Sequence[Path], schema: Schema) -> MetricsPackage:
     return package
 
 
-def _store_changes(connection: Connection, proposals: Sequence[Proposal]) -> YamlChange:
-    known = {kind: current(connection, kind) for kind in _KINDS}
-    new = [item for item in proposals if not _is_stored(item, known[item.kind].get(item.name))]
-    names = {kind: {item.name for item in proposals if item.kind == kind} for kind in _KINDS}
-    withdrawn = [
+def _orphans(connection: Connection, proposals: Sequence[Proposal]) -> list[tuple[Kind, str]]:
+    named = {(item.kind, item.name) for item in proposals}
+    return [
         (kind, name)
         for kind in _KINDS
-        for name, row in known[kind].items()
-        if row.origin == "yaml" and name not in names[kind]
+        for name, row in current(connection, kind).items()
+        if row.origin == "yaml" and (kind, name) not in named
     ]
+
+
+def _whole_packages(
+    connection: Connection, withdrawn: Sequence[tuple[Kind, str]], proposals: Sequence[Proposal]
+) -> list[str]:
+    """Return the packages of which YAML defines nothing any more, sorted.
+
+    These are verification packages or, if there is none, metrics packages, by their directories.
+    """
+    sources = {
+        name: str(row.source) for kind in _KINDS for name, row in current(connection, kind).items()
+    }
+    new = {item.name: str(item.content.source) for item in proposals}
+    lost = {_head(name, ".") for _, name in withdrawn} - {_head(name, ".") for name in new}
+    return sorted(
+        lost
+        or {_head(sources[name], "/") for _, name in withdrawn}
+        - {_head(source, "/") for source in new.values()}
+    )
+
+
+def _head(text: str, separator: str) -> str:
+    return text.partition(separator)[0]
+
+
+def _refusal(directories: Sequence[Path], lost: Sequence[str], count: int) -> str:
+    has = f"names only {', '.join(map(str, directories))}" if directories else "is empty"
+    return (
+        f"SQUASH_SPECS {has}, so this start would withdraw "
+        f"{counted(count, 'definition')}, among them all of "
+        f"{', '.join(lost)}. Name their directories there, for instance in .env. If they are to "
+        "go, run squash specs withdraw, or squash serve --yes."
+    )
+
+
+def _store_changes(
+    connection: Connection,
+    proposals: Sequence[Proposal],
+    withdrawn: Sequence[tuple[Kind, str]],
+) -> YamlChange:
+    known = {kind: current(connection, kind) for kind in _KINDS}
+    new = [item for item in proposals if not _is_stored(item, known[item.kind].get(item.name))]
     taken_over = [
         item.name
         for item in new
@@ -116,10 +187,10 @@ def _warn(connection: Connection, new: Sequence[Proposal], taken_over: Iterable[
         _log.warning("a definition from the API is overruled by YAML", name=name)
     stored = {item.name for item in new}
     for metric, specifications in misfits(connection, new).items():
-        left = [name for name in specifications if name not in stored]
+        left = {name: why for name, why in specifications.items() if name not in stored}
         if left:
             _log.warning(
-                "specifications do not convert to the metric's unit and judge nothing",
+                "specifications cannot be judged in the metric's unit and judge nothing",
                 metric=metric,
                 specifications=left,
             )

@@ -18,21 +18,24 @@ from squash_api.influx.client import (
     InfluxError,
     InfluxMisconfiguredError,
     InfluxRefusedError,
+    InfluxUnavailableError,
     Rejected,
     deliver,
 )
 from squash_api.record.deliveries import (
+    Erasure,
     Quarantined,
-    mark_erased,
     mark_sent,
     pending_erasures,
     pending_redeliveries,
+    redeliveries_of,
 )
 from squash_api.record.jobs import ids_that_fit
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 
 _LONGEST_SILENCE_S = 10.0
+_MOST_ERASURES = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -104,8 +107,15 @@ class InfluxOutlet(Outlet):
         sent = self._send_new()
         if self._new.is_ahead():
             return sent
-        sent += self._send_again()
-        return sent if sent >= MOST_JOBS else sent + self._erase()
+        if sent < MOST_JOBS:
+            try:
+                sent += self._erase()
+            except InfluxUnavailableError:
+                raise
+            except InfluxError:
+                self._send_again()
+                raise
+        return sent + self._send_again()
 
     def _send_new(self) -> int:
         batch = self._new.take()
@@ -140,15 +150,25 @@ class InfluxOutlet(Outlet):
         return len(job_ids)
 
     def _erase(self) -> int:
+        """Delete points, and write again those of jobs that have only lost some of their values.
+
+        The requests stay until both is done, so that an interruption leaves no gap.
+        """
         with self._record.read() as connection:
-            erasures = pending_erasures(connection, self.name, limit=100)
-        for item in erasures:
-            for measurement in item.measurements:
-                self._client.delete_points(measurement, item.time_ns)
-        ids = [item.job_id for item in erasures]
-        if ids:
-            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=ids))
-        return len(ids)
+            waiting = pending_erasures(connection, self.name, limit=_MOST_ERASURES)
+            asked = [item.job_id for item in waiting]
+            job_ids = ids_that_fit(connection, asked, max_bytes=MOST_BYTES)
+            # A job that is asked for again from here on is erased once more.
+            answered = redeliveries_of(connection, self.name, job_ids)
+        if not job_ids:
+            return 0
+        erasures = [item for item in waiting if item.job_id <= job_ids[-1]]
+        self._client.delete_points(
+            [(name, item.time_ns) for item in erasures for name in item.measurements]
+        )
+        batch = self._points.make(job_ids, after=None)
+        self._write(batch, through=None, redelivered=answered, erased=erasures)
+        return len(job_ids)
 
     def _write(
         self,
@@ -156,6 +176,7 @@ class InfluxOutlet(Outlet):
         *,
         through: int | None,
         redelivered: Sequence[tuple[int, int]],
+        erased: Sequence[Erasure] = (),
     ) -> None:
         rejected = deliver(self._client, [point.line for point in batch.points])
         quarantined = [
@@ -183,5 +204,6 @@ class InfluxOutlet(Outlet):
                 redelivered=redelivered,
                 quarantined=quarantined,
                 now_ns=time.time_ns(),
+                erased=erased,
             )
         )

@@ -19,8 +19,8 @@ from squash_api.influx.client import Rejected
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
-    mark_erased,
     mark_trouble,
+    mark_well,
     release_lease,
     take_lease,
 )
@@ -111,7 +111,7 @@ class Outlet(Loop):
         wait = self.send_some()
         if wait == IDLE and not self.is_well:
             # It answers, although nothing had to be sent: this clears its trouble in the record.
-            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=[]))
+            self._record.write(lambda connection: mark_well(connection, self.name))
         self.is_well = True
         return wait
 

@@ -27,6 +27,9 @@ from squash_api.demo.processes import (
 )
 from squash_api.metrics_packages.loading import find_packages
 
+RECORD = "squash.db"
+"""The file of the record, in the directory of the demo."""
+
 _USER = "demo"
 _USUAL_PORT = 8000
 _START_TIMEOUT_S = 60.0
@@ -61,9 +64,10 @@ class Judged:
 
 
 def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
-    """Find the metrics packages to load: those given, else all in `specs` of the directory.
+    """Find the metrics packages to load: those given, else all of the directory.
 
-    If there are none, `specs` is looked for next to the Python package, where a checkout has it.
+    These are in `specs` and, for demonstration, in `examples/specs`. If there are none, they are
+    looked for next to the Python package, where a checkout has them.
     """
     if given:
         missing = [str(path) for path in given if not path.is_dir()]
@@ -71,15 +75,15 @@ def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
             raise DemoError(f"--specs: no such directory: {', '.join(missing)}")
         return [path.resolve() for path in given]
     checkout = Path(squash_api.__file__).parent.parent
-    places = [place / "specs" for place in (directory, checkout)]
+    places = [directory, checkout]
     for place in places:
-        found = find_packages(place)
+        found = [*find_packages(place / "specs"), *find_packages(place / "examples" / "specs")]
         if found:
-            return [path.resolve() for path in found]
+            return [path.resolve() for path in sorted(found, key=lambda path: path.name)]
     looked = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise DemoError(
-        f"there are no metrics packages in {looked}: run the demo in a checkout of the project, "
-        "or name their directories with --specs"
+        f"there are no metrics packages in specs/ of {looked}: run the demo in a checkout of the "
+        "project, or name their directories with --specs"
     )
 
 
@@ -95,7 +99,7 @@ def service_variables(
         "SQUASH_URL": f"http://{HOST}:{port}",
         "SQUASH_HOST": HOST,
         "SQUASH_PORT": str(port),
-        "SQUASH_DATABASE_URL": f"sqlite:///{directory}/squash.db",
+        "SQUASH_DATABASE_URL": f"sqlite:///{directory / RECORD}",
         "SQUASH_REGISTRATION": "open",
         "SQUASH_SPECS": ":".join(map(str, specs)),
     }

@@ -4,17 +4,19 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from squash_api.index.runs import RunRow, Runs
-from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, is_link
+from squash_api.schema.text import MAX_FIELD_TEXT_BYTES, clean_text, link_text
 
 _MOST_REMEMBERED = 1000
 _MOST_SETS = 50
 # Leaves room for the words that count the changes that do not fit.
 _MAX_TEXT_BYTES = MAX_FIELD_TEXT_BYTES - 100
+# As in `link_text`, without the brackets of Markdown.
 _URL_SAFE = ":/?#@!$&'*+,;=%~"
+_SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
 _MARKUP = str.maketrans("", "", "[]<>")
 # Both forms of a GitHub repository's URL.
 _GITHUB = re.compile(
@@ -71,20 +73,34 @@ class PackageChange:
         }
 
 
+class PackageChanges(NamedTuple):
+    """Changed and new packages, then those that are gone, each by name.
+
+    `unknown` names packages of which one of the two runs does not give the commit.
+    """
+
+    packages: tuple[PackageChange, ...]
+    unknown: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class CodeChanges:
     """What changed since a run: changed and new packages, then those that are gone, each by name.
 
-    `packages` is None if one of the two runs has not named its packages.
+    `packages` is None if one of the two runs has not named its packages. `unknown` names packages
+    that may have changed: one of the runs does not give their commit.
     """
 
     previous_run_id: str | None
     packages: tuple[PackageChange, ...] | None
+    unknown: tuple[str, ...] = ()
 
     @property
     def in_point(self) -> tuple[str, int] | None:
         """What a point has of them: a text, and how many there are; None if they are not known."""
-        return None if self.packages is None else (changes_text(self.packages), len(self.packages))
+        if self.packages is None or (self.unknown and not self.packages):
+            return None
+        return changes_text(self.packages), len(self.packages)
 
 
 class CodeChangeReader:
@@ -95,7 +111,7 @@ class CodeChangeReader:
         self._lock = threading.RLock()
         self._runs: dict[int, RunRow] = {}
         self._sets: dict[int, Packages] = {}
-        self._differences: dict[tuple[int, int], tuple[PackageChange, ...]] = {}
+        self._differences: dict[tuple[int, int], PackageChanges] = {}
 
     def since_previous_run(
         self, runs: Runs, job_ids: Iterable[int]
@@ -122,7 +138,7 @@ class CodeChangeReader:
             return CodeChanges(before.run_id, None)
         sets = (before.package_set_id, after.package_set_id)
         with self._lock:
-            return CodeChanges(before.run_id, self._difference(runs, sets))
+            return CodeChanges(before.run_id, *self._difference(runs, sets))
 
     def _previous_runs(self, runs: Runs, found: Iterable[RunRow]) -> dict[int, RunRow]:
         wanted = {run.previous_job_id for run in found if run.previous_job_id is not None}
@@ -144,7 +160,7 @@ class CodeChangeReader:
             self._sets.clear()
         self._sets.update(runs.package_sets(wanted))
 
-    def _difference(self, runs: Runs, sets: tuple[int, int]) -> tuple[PackageChange, ...]:
+    def _difference(self, runs: Runs, sets: tuple[int, int]) -> PackageChanges:
         if sets not in self._differences:
             if len(self._differences) >= self._most:
                 self._differences.clear()
@@ -161,15 +177,17 @@ class CodeChangeReader:
         return self._sets[number]
 
 
-def package_changes(before: Packages, after: Packages) -> tuple[PackageChange, ...]:
-    """List changed and new packages, then those that are gone, each by name."""
+def package_changes(before: Packages, after: Packages) -> PackageChanges:
+    """List changed and new packages, then those that are gone, and those that may have changed."""
     old = {item["name"]: item for item in before}
     new = {item["name"]: item for item in after}
-    found = []
+    found, unknown = [], []
     for name in [*sorted(new), *sorted(old.keys() - new.keys())]:
         was, now = old.get(name, {}), new.get(name, {})
-        is_same = all(was.get(key) == now.get(key) for key in ("git_sha", "git_url"))
-        if was and now and is_same:
+        has_changed = _has_changed(was, now) if was and now else True
+        if has_changed is None:
+            unknown.append(name)
+        if not has_changed:
             continue
         found.append(
             PackageChange(
@@ -182,7 +200,37 @@ def package_changes(before: Packages, after: Packages) -> tuple[PackageChange, .
                 is_gone=not now,
             )
         )
-    return tuple(found)
+    return PackageChanges(tuple(found), tuple(unknown))
+
+
+def _has_changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool | None:
+    """Tell whether a package has another commit or repository; None if that is not known.
+
+    What is left out is neither the same nor different. Without commits the versions tell.
+    """
+    urls = [_repository(item.get("git_url")) for item in (was, now)]
+    has_moved = None not in urls and urls[0] != urls[1]
+    if was.get("git_sha") and now.get("git_sha"):
+        return has_moved or not _is_same_commit(was["git_sha"], now["git_sha"])
+    if was.get("eups_version") and now.get("eups_version"):
+        return has_moved or was["eups_version"] != now["eups_version"]
+    return True if has_moved else None
+
+
+def _is_same_commit(one: str, other: str) -> bool:
+    """Tell whether two names are of one commit; one of them may be shortened."""
+    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    return short == long or (_SHORT_SHA.fullmatch(short) is not None and long.startswith(short))
+
+
+def _repository(url: str | None) -> str | None:
+    """Return the URL of a repository as it can be compared: the same for all forms of it."""
+    if not url:
+        return None
+    github = _GITHUB.match(url)
+    if github is not None:
+        return f"github.com/{github['org']}/{github['name']}".casefold()
+    return url.rstrip("/").removesuffix(".git")
 
 
 def changes_text(changes: Sequence[PackageChange]) -> str:
@@ -217,9 +265,10 @@ def changes_link(git_url: str | None, before: str | None, after: str | None) -> 
         if before and after and before != after:
             return f"{root}/compare/{quote(before, safe='')}...{quote(after, safe='')}"
         return f"{root}/commit/{quote(after or before or '', safe='')}"
-    if not is_link(git_url):
+    url = link_text(git_url)
+    if url is None:
         return None
-    root = git_url.rstrip("/").removesuffix(".git")
+    root = url.rstrip("/").removesuffix(".git")
     return f"{root}/commit/{quote(after or before or '', safe='')}"
 
 
@@ -228,8 +277,8 @@ def _change_text(change: PackageChange) -> str:
     name = clean_text(change.name).translate(_MARKUP)
     if change.is_gone:
         return f"-{name}"
-    url = clean_text(change.git_url or "")
-    if not change.git_sha or not is_link(url):
+    url = link_text(change.git_url or "")
+    if not change.git_sha or url is None:
         return name
     link = f"{url.removesuffix('.git')}/commit/{clean_text(change.git_sha)}"
     return f"[{name}]({quote(link, safe=_URL_SAFE)})"

@@ -6,7 +6,7 @@ are other series: writing on with another list would split every series in two.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
@@ -28,8 +28,8 @@ from sqlalchemy import (
 
 from squash_api.errors import SettingsError
 from squash_api.index.contexts import JobContext, forget_context, store_contexts
-from squash_api.record.bulk import insert_rows, is_wanted, rows_of
-from squash_api.record.deliveries import has_sent_any
+from squash_api.record.bulk import in_chunks, insert_rows, is_wanted, rows_of
+from squash_api.record.deliveries import Erasure, has_sent_any, request_rewriting
 from squash_api.record.metrics import known_units, metric_ids
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import (
@@ -42,7 +42,7 @@ from squash_api.record.tables import (
     rederivation,
     target,
 )
-from squash_api.schema.names import TAGS, Schema
+from squash_api.schema.names import TAGS, Schema, split_metric_name
 
 _TAGS = "tags"
 _DERIVED_THROUGH = "derived_through"
@@ -86,10 +86,13 @@ def store_derived(
 def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> bool:
     """Replace what was derived from jobs, which then no longer wait for it.
 
+    The points of jobs that have lost a value are written again without it.
+
     Returns False, with nothing stored, if the jobs have changed since they were read.
     """
     if _have_changed(connection, jobs):
         return False
+    request_rewriting(connection, _with_lost_values(connection, jobs))
     for item in jobs:
         _delete_measurements(connection, item.job_id, item.values)
     _store(connection, jobs)
@@ -181,6 +184,31 @@ def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
     return any(units.get(name) != unit for item in jobs for name, unit in item.units.items())
 
 
+def _with_lost_values(connection: Connection, jobs: Sequence[Derived]) -> Iterator[Erasure]:
+    """Yield those of these jobs that no longer have a value that the index has."""
+    missing = {name for item in jobs for name, value in item.values.items() if value is None}
+    names = {number: name for name, number in metric_ids(connection, missing).items()}
+    lost: dict[int, set[str]] = {}
+    for chunk in in_chunks(names):
+        rows = connection.execute(
+            select(measurement.c.metric_id, measurement.c.job_id).where(
+                measurement.c.metric_id.in_(chunk),
+                measurement.c.job_id.in_([item.job_id for item in jobs]),
+                measurement.c.value.is_not(None),
+            )
+        )
+        for metric_id, job_id in rows:
+            lost.setdefault(job_id, set()).add(names[metric_id])
+    for item in jobs:
+        gone = {
+            split_metric_name(name)[0]
+            for name in lost.get(item.job_id, ())
+            if item.values.get(name) is None
+        }
+        if gone and item.context is not None:
+            yield Erasure(item.job_id, item.context.time_ns, tuple(gone))
+
+
 def _correct_counts(connection: Connection, jobs: Sequence[Derived]) -> None:
     """Count measurements that were added to jobs since their runs were derived."""
     counted = select(job_run.c.job_id, job_run.c.measurement_count).where(
@@ -194,6 +222,15 @@ def _correct_counts(connection: Connection, jobs: Sequence[Derived]) -> None:
     ]
     if rows:
         connection.execute(_COUNT_MEASUREMENTS, rows)
+
+
+def count_measurements(
+    connection: Connection, job_id: int, metrics: Iterable[str], *, schema: Schema
+) -> None:
+    """Count the metrics of a job to which a measurement has been added, if its run is derived."""
+    known = known_units(connection, metrics)
+    count = sum(schema.name_problem(name) is None for name in known)
+    connection.execute(_COUNT_MEASUREMENTS, {"job": job_id, "count": count})
 
 
 _COUNT_MEASUREMENTS = (
@@ -229,6 +266,16 @@ def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> Non
     insert_rows(connection, measurement, ("metric_id", "job_id", "value"), rows)
 
 
+def forget_value(connection: Connection, *, job_id: int, metric: str) -> None:
+    """Remove a value that has been withdrawn from the index, if it is there."""
+    for metric_id in metric_ids(connection, [metric]).values():
+        connection.execute(
+            update(measurement)
+            .where(measurement.c.metric_id == metric_id, measurement.c.job_id == job_id)
+            .values(value=None)
+        )
+
+
 def requeue_metrics(connection: Connection, names: Iterable[str], *, request: int) -> int:
     """Request that the jobs that measure these metrics are derived, and sent everywhere, again.
 
@@ -244,19 +291,28 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
     int
         How many jobs there are, without those that have been deleted.
     """
-    wanted = sorted(metric_ids(connection, names).values())
+    found = metric_ids(connection, names)
+    wanted = sorted(found.values())
     if not wanted:
         return 0
+    through = derived_through(connection)
     measuring = select(measurement.c.job_id).where(measurement.c.metric_id.in_(wanted))
     affected = select(job.c.id.label("job_id")).where(
-        or_(job.c.id.in_(measuring), job.c.id > derived_through(connection)),
-        job.c.deleted_ns.is_(None),
+        or_(job.c.id.in_(measuring), job.c.id > through), job.c.deleted_ns.is_(None)
     )
     count = int(
         connection.execute(select(func.count()).select_from(affected.subquery())).scalar_one()
     )
     if count:
-        _rederive(connection, affected.where(job.c.id <= derived_through(connection)))
+        # What their points have is not in the index, which would tell later what they lose.
+        waiting = select(rederivation.c.job_id)
+        unsure = affected.add_columns(job.c.time_ns).where(
+            or_(job.c.id > through, job.c.id.in_(waiting))
+        )
+        packages = tuple({split_metric_name(name)[0] for name in found})
+        rows = connection.execute(unsure).all()
+        request_rewriting(connection, (Erasure(row[0], row[1], packages) for row in rows))
+        _rederive(connection, affected.where(job.c.id <= through))
         _redeliver(connection, affected, request=request)
     return count
 

@@ -5,11 +5,22 @@ from typing import Any
 
 from squash_api.accounts.accounts import Account
 from squash_api.errors import Detail, ForbiddenError, InvalidInputError
-from squash_api.index.derived import forget_derived, mark_for_rederivation
+from squash_api.index.derived import (
+    count_measurements,
+    forget_derived,
+    forget_value,
+    mark_for_rederivation,
+)
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, measured_of
-from squash_api.ingest.stored_job import find_job, load_job
-from squash_api.record.deliveries import Erasure, request_erasure, request_redelivery, target_names
+from squash_api.ingest.stored_job import load_job
+from squash_api.record.deliveries import (
+    Erasure,
+    request_erasure,
+    request_redelivery,
+    request_rewriting,
+    target_names,
+)
 from squash_api.record.jobs import (
     JobRow,
     add_measurement,
@@ -81,7 +92,7 @@ def post_measurement(
     added = Job([measured_of(kept)])
 
     def work(connection: Connection) -> None:
-        row = find_job(connection, job_id)
+        row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
         outcome = assess(added, metrics=known, schema=metrics.schema)
@@ -91,7 +102,13 @@ def post_measurement(
                 detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
             )
         now_ns = time.time_ns()
+        if name not in outcome.values:
+            had = assess(_only(job, name), metrics=known, schema=metrics.schema).values
+            if had:
+                _withdraw(connection, row, name)
         note_metrics(connection, outcome.new_units)
+        measured = {item.metric for item in job.measurements} | {name}
+        count_measurements(connection, job_id, measured, schema=metrics.schema)
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
@@ -102,6 +119,17 @@ def post_measurement(
     record.write(work)
     metrics.refresh()
     return added
+
+
+def _only(job: Job, metric: str) -> Job:
+    return Job([item for item in job.measurements if item.metric == metric])
+
+
+def _withdraw(connection: Connection, row: JobRow, metric: str) -> None:
+    """Request that a job's points are written again without the value of this metric."""
+    package, _ = split_metric_name(metric)
+    request_rewriting(connection, [Erasure(row.job_id, row.time_ns, (package,))])
+    forget_value(connection, job_id=row.job_id, metric=metric)
 
 
 def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:

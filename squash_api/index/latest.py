@@ -1,4 +1,8 @@
-"""Where the newest value of each metric is, for each set of tags: kept in memory and up to date."""
+"""Where the newest value of each metric is, for each set of tags: kept in memory and up to date.
+
+It also knows where the newest job is that names the metric without a value, so that an older value
+does not pass for the present.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +29,7 @@ Series = tuple[int, int]
 
 @dataclass(slots=True)
 class Followed:
-    """What has changed: series with another newest value, and metrics with another unit or name.
+    """What has changed: series with another newest job, and metrics with another unit or name.
 
     `is_rewritten` tells whether jobs that were known before have changed.
     """
@@ -45,7 +49,10 @@ class LatestValues:
         self._reader = reader
         self._days = 0.0
         self._lock = threading.Lock()
+        # By metric and set of tags: time of the newest value and job of the last received; and
+        # the time of the newest job without a value, which few series have.
         self._found: dict[int, dict[int, tuple[int, int]]] = {}
+        self._absent: dict[int, dict[int, int]] = {}
         self._tags: dict[int, Tags] = {}
         self._metrics = KnownMetrics()
         self._changes: dict[int, int] = {}
@@ -142,6 +149,20 @@ class LatestValues:
         found = self._found.get(series[0], {}).get(series[1])
         return None if found is None else found[0]
 
+    def absent_ns(self, series: Series) -> int | None:
+        """Return the time of the newest job of a series that has no value, or None."""
+        return self._absent.get(series[0], {}).get(series[1])
+
+    def all_series(self) -> set[Series]:
+        """Find the series that have a value, or a job without one."""
+        with self._lock:
+            return {
+                (metric_id, tag_set_id)
+                for sets in (self._found, self._absent)
+                for metric_id, of_metric in sets.items()
+                for tag_set_id in of_metric
+            }
+
     def tags(self, tag_set_id: int) -> Tags:
         """Return the tags of a set that a series has or had."""
         return self._tags[tag_set_id]
@@ -159,26 +180,40 @@ class LatestValues:
         unknown = {row.tag_set_id for row in rows} - self._tags.keys()
         self._tags.update(view.contexts.tags(unknown))
         with self._lock:
-            for row in rows:
-                sets = self._found.setdefault(row.metric_id, {})
-                before = sets.get(row.tag_set_id, (0, 0))
-                after = (max(before[0], row.time_ns), max(before[1], row.job_id))
-                if after != before:
-                    sets[row.tag_set_id] = after
-                    followed.series.add((row.metric_id, row.tag_set_id))
+            followed.series.update(
+                (row.metric_id, row.tag_set_id) for row in rows if self._keep(row)
+            )
             followed.series |= self._keep_newest()
+
+    def _keep(self, row: Latest) -> bool:
+        """Keep what is newer than what is known; tell whether anything is."""
+        is_new = False
+        if row.absent_ns:
+            gaps = self._absent.setdefault(row.metric_id, {})
+            if row.absent_ns > gaps.get(row.tag_set_id, 0):
+                gaps[row.tag_set_id] = row.absent_ns
+                is_new = True
+        if row.job_id:
+            sets = self._found.setdefault(row.metric_id, {})
+            before = sets.get(row.tag_set_id, (0, 0))
+            after = (max(before[0], row.time_ns), max(before[1], row.job_id))
+            if after != before:
+                sets[row.tag_set_id] = after
+                is_new = True
+        return is_new
 
     def _take_again(self, view: View, old: Mapping[int, ChangedJob], followed: Followed) -> None:
         """Read changed jobs again, and find the newest values of the series they were in."""
         times = {item.time_ns for item in old.values()}
         lost = self._series_where(lambda time_ns, job_id: time_ns in times or job_id in old)
+        lost |= self._absent_where(times.__contains__)
         for metric_id, tag_set_id in lost:
             latest = view.values.latest_of(metric_id, tag_set_id, after=self._after)
             with self._lock:
-                if latest is None:
-                    del self._found[metric_id][tag_set_id]
-                else:
-                    self._found[metric_id][tag_set_id] = (latest.time_ns, latest.job_id)
+                self._found.get(metric_id, {}).pop(tag_set_id, None)
+                self._absent.get(metric_id, {}).pop(tag_set_id, None)
+                if latest is not None:
+                    self._keep(latest)
         followed.series.update(lost)
         kept = [item.job_id for item in old.values() if item.tag_set_id is not None]
         self._take(view, view.values.latest_among(self._metrics.by_id, kept), followed)
@@ -188,32 +223,49 @@ class LatestValues:
         self._after = view.contexts.last_job() if first is None else first - 1
         self._forgotten_ns = now_ns
         with self._lock:
-            return self._drop_where(lambda _, job_id: job_id <= self._after)
+            dropped = self._drop_where(lambda _, job_id: job_id <= self._after)
+            return dropped | self._drop_absent(now_ns - int(self._days * _DAY_NS))
 
     def _keep_newest(self) -> set[Series]:
         """Drop the oldest series if there are too many; return those."""
-        count = sum(map(len, self._found.values()))
+        count = sum(map(len, self._found.values())) + sum(map(len, self._absent.values()))
         if count <= MOST_SERIES:
             return set()
         if not self._is_over:
             self._is_over = True
             _log.warning("too many series to watch: those with the oldest values are left out")
-        times = sorted(item[0] for sets in self._found.values() for item in sets.values())
+        times = [item[0] for sets in self._found.values() for item in sets.values()]
+        times += [time_ns for gaps in self._absent.values() for time_ns in gaps.values()]
         # Fewer than the most, or every new value would drop a series.
-        oldest = times[count - MOST_SERIES * 3 // 4]
-        return self._drop_where(lambda time_ns, _: time_ns < oldest)
+        oldest = sorted(times)[count - MOST_SERIES * 3 // 4]
+        return self._drop_where(lambda time_ns, _: time_ns < oldest) | self._drop_absent(oldest)
 
-    def _series_where(self, suits: Callable[[int, int], bool]) -> list[Series]:
-        """List the series whose time and job match."""
-        return [
+    def _series_where(self, suits: Callable[[int, int], bool]) -> set[Series]:
+        """Find the series whose time and job match."""
+        return {
             (metric_id, tag_set_id)
             for metric_id, sets in self._found.items()
             for tag_set_id, (time_ns, job_id) in sets.items()
             if suits(time_ns, job_id)
-        ]
+        }
+
+    def _absent_where(self, suits: Callable[[int], bool]) -> set[Series]:
+        """Find the series whose newest job without a value has a time that matches."""
+        return {
+            (metric_id, tag_set_id)
+            for metric_id, gaps in self._absent.items()
+            for tag_set_id, time_ns in gaps.items()
+            if suits(time_ns)
+        }
 
     def _drop_where(self, suits: Callable[[int, int], bool]) -> set[Series]:
         dropped = self._series_where(suits)
         for metric_id, tag_set_id in dropped:
             del self._found[metric_id][tag_set_id]
-        return set(dropped)
+        return dropped
+
+    def _drop_absent(self, oldest_ns: int) -> set[Series]:
+        dropped = self._absent_where(lambda time_ns: time_ns < oldest_ns)
+        for metric_id, tag_set_id in dropped:
+            del self._absent[metric_id][tag_set_id]
+        return dropped

@@ -61,6 +61,10 @@ class Reader:
         with self._record.read() as connection:
             yield View(connection, self.metrics, self._tag_sets, self._changes)
 
+    def rederive(self, job_ids: Iterable[int]) -> None:
+        """Derive again the values of jobs that may be in an old unit."""
+        self._deriver.rederive(sorted(job_ids))
+
     def settled(self, read: Callable[["View"], _Found]) -> _Found:
         """Return what `read` finds in a view that has no value in an old unit.
 
@@ -81,7 +85,7 @@ class Reader:
                     return read(view)
             except _UnsettledError as error:
                 stale = error.job_ids
-            self._deriver.rederive(stale)
+            self.rederive(stale)
         raise RecordUnavailableError("Metrics keep changing at the moment. Try again.")
 
 

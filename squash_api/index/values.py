@@ -4,11 +4,21 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, FromClause, Select, bindparam, func, literal, select
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
 
 from squash_api.index.contexts import Contexts
 from squash_api.record.bulk import in_chunks, is_wanted, rows_of
-from squash_api.record.tables import job_context, measurement
+from squash_api.record.tables import job_context, measurement, rederivation
 
 # Stepping to the next row costs this many times less than looking one up.
 _STEPS_OF_A_SEEK = 8
@@ -31,21 +41,24 @@ class Latest:
     """Where the newest values of a metric are, among jobs with one set of tags.
 
     `time_ns` is the latest time of a value, which no two jobs share; `job_id` is the job of the
-    value that was received last.
+    value that was received last; both are 0 if there is no value. `absent_ns` is the latest time of
+    a job that names the metric without a value that can be used; 0 if there is none.
     """
 
     metric_id: int
     tag_set_id: int
     time_ns: int
     job_id: int
+    absent_ns: int = 0
 
 
 class LastValue(NamedTuple):
-    """A value of a metric, and its job."""
+    """A value of a metric, None if it is absent, and its job."""
 
     job_id: int
-    value: float
+    value: float | None
     tag_set_id: int
+    time_ns: int
 
 
 class Values:
@@ -103,11 +116,11 @@ class Values:
         Only jobs after the id `after` count.
         """
         series = {"metric": metric_id, "tags": tag_set_id, "after": after}
-        newest = self._connection.execute(_NEWEST, series).first()
-        if newest is None:
-            return None
-        job_id = self._connection.execute(_LAST_RECEIVED, series).scalar_one()
-        return Latest(metric_id, tag_set_id, newest.time_ns, job_id)
+        found = [
+            self._connection.execute(query, series).scalar_one_or_none() or 0
+            for query in (_NEWEST, _LAST_RECEIVED, _NEWEST_ABSENT)
+        ]
+        return Latest(metric_id, tag_set_id, *found) if any(found) else None
 
     def jobs_with(self, metric_id: int, *, after: int, through: int, limit: int) -> list[int]:
         """Return jobs in which a metric has a value, after one id and through another."""
@@ -117,7 +130,10 @@ class Values:
     def recent(
         self, metric_id: int, tag_set_ids: Iterable[int], *, limit: int
     ) -> list[tuple[int, float]]:
-        """Return time (ns) and value of the newest values with these tags, oldest first."""
+        """Return time (ns) and value of the newest values with these tags, oldest first.
+
+        Values that may be in an old unit are left out.
+        """
         found: list[tuple[int, float]] = []
         # One set at a time: an index has the jobs of a set in order of time.
         for tag_set_id in tag_set_ids:
@@ -166,15 +182,19 @@ class Values:
             after = rows[-1][0]
 
     def last(
-        self, metric_id: int, *, tag_sets: Collection[int] | None, limit: int
+        self,
+        metric_id: int,
+        *,
+        tag_sets: Collection[int] | None,
+        limit: int,
+        has_absent: bool = False,
     ) -> list[LastValue]:
         """Return the values that were received last, newest first.
 
         With `tag_sets`, only jobs with one of these sets of tags count.
         """
-        query, tag_sets = with_sets(
-            _LAST_VALUES.where(measurement.c.metric_id == metric_id), tag_sets
-        )
+        wanted = _LAST_VALUES if has_absent else _LAST_VALUES.where(_IS_PRESENT)
+        query, tag_sets = with_sets(wanted.where(measurement.c.metric_id == metric_id), tag_sets)
         found: list[LastValue] = []
         before: int | None = None
         while len(found) < limit:
@@ -188,7 +208,7 @@ class Values:
         return found[:limit]
 
     def tag_sets(self, metric_id: int, *, after: int, through: int) -> set[int]:
-        """Return the sets of tags with which jobs between two ids measured a metric."""
+        """Return the sets of tags with which jobs between two ids named a metric."""
         limits = {"metric": metric_id, "after": after, "through": through}
         return set(self._connection.execute(_MEASURED_SETS, limits).scalars())
 
@@ -234,25 +254,26 @@ def _latest(*where: Any) -> Select[Any]:
         select(
             measurement.c.metric_id,
             job_context.c.tag_set_id,
-            func.max(job_context.c.time_ns),
-            func.max(measurement.c.job_id),
+            func.max(case((_IS_PRESENT, job_context.c.time_ns), else_=0)),
+            func.max(case((_IS_PRESENT, measurement.c.job_id), else_=0)),
+            func.max(case((_IS_PRESENT, 0), else_=job_context.c.time_ns)),
         )
         .select_from(_IN_CONTEXT)
-        .where(is_wanted(measurement.c.metric_id), *_HAS_VALUE, *where)
+        .where(is_wanted(measurement.c.metric_id), _HAS_CONTEXT, *where)
         .group_by(measurement.c.metric_id, job_context.c.tag_set_id)
     )
 
 
 _IN_CONTEXT = measurement.join(job_context, job_context.c.job_id == measurement.c.job_id)
 _IS_PRESENT = measurement.c.value.is_not(None)
-_HAS_VALUE = (_IS_PRESENT, job_context.c.tag_set_id.is_not(None))
+_HAS_CONTEXT = job_context.c.tag_set_id.is_not(None)
+_HAS_VALUE = (_IS_PRESENT, _HAS_CONTEXT)
 _OF_ONE = measurement.c.metric_id == bindparam("metric")
 _IS_BETWEEN = (
     measurement.c.job_id > bindparam("after"),
     measurement.c.job_id <= bindparam("through"),
 )
 _ONE_SERIES = (
-    *_HAS_VALUE,
     _OF_ONE,
     measurement.c.job_id > bindparam("after"),
     job_context.c.tag_set_id == bindparam("tags"),
@@ -264,17 +285,19 @@ _OF_METRIC = select(measurement.c.job_id, measurement.c.value).where(
 )
 _LATEST_BETWEEN = _latest(*_IS_BETWEEN)
 _LATEST_AMONG = _latest(measurement.c.job_id.in_(bindparam("jobs", expanding=True)))
-_NEWEST = (
+_NEWEST_OF_SERIES = (
     select(job_context.c.time_ns)
     .select_from(_IN_CONTEXT)
     .where(*_ONE_SERIES)
     .order_by(job_context.c.time_ns.desc())
     .limit(1)
 )
+_NEWEST = _NEWEST_OF_SERIES.where(_IS_PRESENT)
+_NEWEST_ABSENT = _NEWEST_OF_SERIES.where(measurement.c.value.is_(None))
 _LAST_RECEIVED = (
     select(measurement.c.job_id)
     .select_from(_IN_CONTEXT)
-    .where(*_ONE_SERIES)
+    .where(*_ONE_SERIES, _IS_PRESENT)
     .order_by(measurement.c.job_id.desc())
     .limit(1)
 )
@@ -287,19 +310,29 @@ _JOBS_WITH = (
 _OF_SET = (
     select(job_context.c.time_ns, measurement.c.value)
     .select_from(job_context.join(measurement, measurement.c.job_id == job_context.c.job_id))
-    .where(job_context.c.tag_set_id == bindparam("tags"), _OF_ONE, _IS_PRESENT)
+    .where(
+        job_context.c.tag_set_id == bindparam("tags"),
+        _OF_ONE,
+        _IS_PRESENT,
+        ~exists().where(rederivation.c.job_id == job_context.c.job_id),
+    )
     .order_by(job_context.c.time_ns.desc())
     .limit(bindparam("limit"))
 )
 _LAST_VALUES = (
-    select(measurement.c.job_id, measurement.c.value, job_context.c.tag_set_id)
+    select(
+        measurement.c.job_id,
+        measurement.c.value,
+        job_context.c.tag_set_id,
+        job_context.c.time_ns,
+    )
     .select_from(_IN_CONTEXT)
-    .where(*_HAS_VALUE)
+    .where(_HAS_CONTEXT)
     .order_by(measurement.c.job_id.desc())
 )
 _MEASURED_SETS = (
     select(job_context.c.tag_set_id)
     .select_from(_IN_CONTEXT)
-    .where(_OF_ONE, *_IS_BETWEEN, *_HAS_VALUE)
+    .where(_OF_ONE, *_IS_BETWEEN, _HAS_CONTEXT)
     .distinct()
 )

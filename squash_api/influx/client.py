@@ -15,7 +15,8 @@ Nothing here waits and retries: the errors say whether that makes sense, by what
 import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -282,13 +283,20 @@ class InfluxClient:
         except DatabaseMissingError:
             return True
 
-    def delete_points(self, measurement: str, time_ns: int) -> None:
-        """Delete a measurement's points with exactly this time, if there are any."""
-        name = quote_identifier(measurement)
-        try:
-            self.query(f"DELETE FROM {name} WHERE time = {time_ns:d}")  # noqa: S608 - is quoted
-        except DatabaseMissingError:
-            return
+    def delete_points(self, points: Iterable[tuple[str, int]]) -> None:
+        """Delete points, if they exist: those of a measurement with exactly a time (ns)."""
+        statements = [
+            f"DELETE FROM {quote_identifier(name)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
+            for name, time_ns in points
+        ]
+        if len(statements) > 1:
+            # Of several, InfluxDB does not always say why they were not carried out.
+            with suppress(QueryRejectedError):
+                self.query("; ".join(statements))
+                return
+        with suppress(DatabaseMissingError):
+            for statement in statements:
+                self.query(statement)
 
     def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:

@@ -203,6 +203,8 @@ def standing_line(
     metric: str,
     tags: Iterable[tuple[str, str]],
     *,
+    state: str,
+    rank: int,
     value: float | None = None,
     margin: float | None = None,
     limit: str | None = None,
@@ -216,8 +218,10 @@ def standing_line(
 
     Parameters
     ----------
+    state, rank
+        The state, and its place in the list of states, of which 0 is the worst.
     value
-        The last value; None if there is none any more.
+        The newest value; None if it is absent, or there is none any more.
     margin, limit
         The smallest margin, and its specification.
     severity, broken
@@ -226,6 +230,8 @@ def standing_line(
         Those of the job with the last value.
     """
     fields: dict[str, str | float | None] = {
+        watch_names.STATE: state,
+        watch_names.RANK: float(rank),
         watch_names.VALUE: value,
         watch_names.MARGIN: margin,
         watch_names.LIMIT: limit,

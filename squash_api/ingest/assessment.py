@@ -111,10 +111,13 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
         if isinstance(convert, str):
             outcome.skipped.append(Skip(name, convert))
             return
-        number = finite(convert(number))
-        if number is None:
-            outcome.absent.append(name)
+        converted = finite(convert(number))
+        if converted is None:
+            shown = f"{number:.6g} {unit}".rstrip()
+            reason = f"{shown} is no number in the metric's unit, {_named(known.unit)}"
+            outcome.skipped.append(Skip(name, reason))
             return
+        number = converted
         if known.unit is None:
             outcome.new_units[name] = canonical_unit(unit)
     if unit is None and known.unit:
@@ -130,6 +133,9 @@ def _conversion(unit: str, target: str | None) -> Callable[[float], float] | str
     except UnitError as error:
         return str(error)
     if convert is None:
-        shown = [f"'{name}'" if name else "dimensionless" for name in (unit, target)]
-        return f"unit {shown[0]} does not convert to the metric's unit, {shown[1]}"
+        return f"unit {_named(unit)} does not convert to the metric's unit, {_named(target)}"
     return convert
+
+
+def _named(unit: str | None) -> str:
+    return f"'{unit}'" if unit else "dimensionless"

@@ -13,7 +13,7 @@ the whole way would have returned.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any
@@ -22,15 +22,17 @@ import msgspec
 import orjson
 
 from squash_api.errors import Detail, InvalidInputError, MalformedJsonError, nearest
+from squash_api.schema.text import as_sent, repaired, sent_integer, sent_number
 
 MAX_DEPTH = 250
 """Deepest nesting accepted; orjson cannot write what is deeper than 254."""
 
 _DAY_NS = 86_400 * 10**9
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DATE = re.compile(
-    r"(?P<main>\d{4}-?\d{2}-?\d{2}"
-    r"(?:[T ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,](?P<fraction>\d{1,18}))?)?)?)?)"
+    r"(?P<day>\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}(?:-?\d)?|(?P<year>\d{4})-?(?P<number>\d{3}))"
+    r"(?:[T ](?P<time>\d{2}(?::\d{2}(?::\d{2})?|\d{2}(?:\d{2})?)?)"
+    r"(?:(?<=\d{6}|:\d\d:\d\d)[.,](?P<fraction>\d{1,18}))?)?"
     r"\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII | re.IGNORECASE,
 )
@@ -38,8 +40,8 @@ _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 # What the value of `packages` may begin with: `{`, `[` or null.
 _CONTAINERS = frozenset({b"{", b"[", b"n"})
 _NULL = msgspec.Raw(b"null")
-_MOST_DIGITS = 400
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# What may be a number that a float rounds. A shorter one is held exactly, as an int64 if need be.
+_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -98,9 +100,9 @@ class Job:
         Packages without a name are left out. Values that are not text are None.
         """
         packages = self.meta.get("packages")
-        text = bytes(packages) if isinstance(packages, msgspec.Raw) else orjson.dumps(packages)
-        # The jobs of a run have the same packages.
-        return _packages(text)
+        if isinstance(packages, msgspec.Raw):
+            return _packages(bytes(packages))
+        return _packages(orjson.dumps(packages, default=as_sent))
 
     @property
     def blobs(self) -> list[dict[str, Any]]:
@@ -123,14 +125,17 @@ class Job:
 
         It is `env.date`, else `meta.date`, if between 1970 and one day after receipt.
         """
-        date = self.env.get("date")
-        if date is None:
-            date = self.meta.get("date")
-        if date is None:
+        text = self.env.get("date")
+        if text is None:
+            text = self.meta.get("date")
+        if text is None:
             return received_ns, "no env.date: the time of receipt is used"
-        time_ns = parse_time_ns(date) if isinstance(date, str) else None
+        time_ns = parse_time_ns(text) if isinstance(text, str) else None
         if time_ns is None:
-            return received_ns, "env.date is not an ISO 8601 date: the time of receipt is used"
+            return received_ns, (
+                "env.date is not an ISO 8601 date in a form that is read here, such as "
+                "2026-11-20T03:12:44Z: the time of receipt is used"
+            )
         if not 0 <= time_ns <= received_ns + _DAY_NS:
             return received_ns, (
                 "env.date is before 1970 or more than a day ahead: the time of receipt is used"
@@ -179,7 +184,7 @@ def digest_job(body: bytes) -> bytes:
     if "date" in env:
         meta = {**meta, "env": {key: value for key, value in env.items() if key != "date"}}
     parts = [document["measurements"], document["blobs"], meta]
-    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(parts, default=as_sent, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=16).digest()
 
 
@@ -198,25 +203,49 @@ def measured_of(item: Mapping[str, Any]) -> Measured:
 
 
 def parse_time_ns(text: str) -> int | None:
-    """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone."""
+    """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone.
+
+    Dates of weeks and days of the year are read, so is 24:00, and a leap second as the second after
+    it. Months and years alone are not.
+    """
     match = _DATE.fullmatch(text.strip())
     if match is None:
         return None
-    zone = (match["zone"] or "Z").upper()
-    try:
-        moment = datetime.fromisoformat(re.split("[.,]", match["main"])[0]).replace(tzinfo=UTC)
-        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
-    except ValueError:
+    clock = (match["time"] or "").replace(":", "").ljust(6, "0")
+    hours, minutes, seconds = (int(clock[place : place + 2]) for place in (0, 2, 4))
+    fraction = int((match["fraction"] or "0")[:9].ljust(9, "0"))
+    is_midnight = hours == 24 and not (minutes or seconds or fraction)
+    is_leap = minutes == 59 and seconds == 60
+    if (hours > 23 and not is_midnight) or minutes > 59 or (seconds > 59 and not is_leap):
         return None
-    seconds = (moment - _EPOCH - (offset or timedelta())) // timedelta(seconds=1)
-    return seconds * 10**9 + int((match["fraction"] or "0")[:9].ljust(9, "0"))
+    try:
+        day = _day_of(match)
+        zone = (match["zone"] or "Z").upper()
+        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
+    except (ValueError, OverflowError):
+        return None
+    since = timedelta(days=day.toordinal() - _EPOCH_DAY) - (offset or timedelta())
+    return (
+        since // timedelta(seconds=1) + hours * 3600 + minutes * 60 + seconds
+    ) * 10**9 + fraction
+
+
+def _day_of(match: re.Match[str]) -> date:
+    """Return the day of a date in any form."""
+    if match["number"] is None:
+        return date.fromisoformat(match["day"].upper())
+    day = date(int(match["year"]), 1, 1) + timedelta(days=int(match["number"]) - 1)
+    if day.year != int(match["year"]):
+        raise ValueError("the year is not so long")
+    return day
 
 
 def decode_json(body: bytes) -> tuple[Any, int]:
     """Decode JSON, strictly first, then with tolerance for what old pipelines write.
 
     Return the value, and how many bare `NaN` and `Infinity` were read as null. Lone surrogates
-    become U+FFFD, since no database accepts them. Integers beyond 64 bits become floats.
+    become U+FFFD, since no database accepts them. Integers beyond 64 bits become floats; of these,
+    and of other numbers that a float rounds, `decode_exactly` keeps the digits.
 
     Raises
     ------
@@ -229,6 +258,11 @@ def decode_json(body: bytes) -> tuple[Any, int]:
         return orjson.loads(body), 0
     except orjson.JSONDecodeError:
         return _decode_tolerantly(body)
+
+
+def decode_exactly(body: bytes) -> Any:
+    """Decode JSON as `decode_json` does, but with a `SentNumber` for what a float rounds."""
+    return orjson.loads(body) if _LONG_NUMBER.search(body) is None else _decode_tolerantly(body)[0]
 
 
 def path_text(loc: tuple[str | int, ...]) -> str:
@@ -246,7 +280,19 @@ class _Document(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     meta: dict[str, msgspec.Raw] | None = None
 
 
+class _WithMeta(msgspec.Struct, gc=False):
+    meta: dict[str, msgspec.Raw] | None = None
+
+
 _DECODER = msgspec.json.Decoder(_Document)
+_UNDECODED = (
+    msgspec.DecodeError,
+    MalformedJsonError,
+    InvalidInputError,
+    UnicodeDecodeError,
+    RecursionError,
+)
+_META_DECODER = msgspec.json.Decoder(_WithMeta)
 
 
 def _decode_short(body: bytes, *, is_accepted: bool) -> Job | None:
@@ -261,10 +307,10 @@ def _decode_short(body: bytes, *, is_accepted: bool) -> Job | None:
             return None
         # With the decoder of the whole way: others read some numbers differently.
         meta = {
-            key: text if key == "packages" else orjson.loads(bytes(text))
+            key: text if key == "packages" else decode_exactly(bytes(text))
             for key, text in (document.meta or {}).items()
         }
-    except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (*_UNDECODED, orjson.JSONDecodeError):
         return None
     if not isinstance(meta.get("env"), dict | None):
         return None
@@ -311,7 +357,7 @@ def _decode_whole(body: bytes) -> Job:
             detail=problems,
         )
     try:
-        orjson.dumps(document)
+        orjson.dumps(document, default=as_sent)
     except orjson.JSONEncodeError:
         loc = ("body", *_too_deep_path(document))
         raise InvalidInputError(
@@ -333,7 +379,20 @@ def _read_document(body: bytes) -> tuple[dict[str, Any], int, list[str]]:
     parts = {key: value for key in empty if (value := document.get(key)) is not None}
     if isinstance(parts.get("measurements"), dict):
         parts["measurements"] = [parts["measurements"]]
+    if isinstance(parts.get("meta"), dict):
+        parts["meta"] = _with_exact_numbers(parts["meta"], body)
     return empty | parts, bare_tokens, [key for key in document if key not in empty]
+
+
+def _with_exact_numbers(meta: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Return decoded metadata with all digits of its numbers, as the short way reads them."""
+    try:
+        texts = {key: bytes(text) for key, text in (_META_DECODER.decode(body).meta or {}).items()}
+        long = {key: text for key, text in texts.items() if _LONG_NUMBER.search(text)}
+        return meta | {key: decode_exactly(text) for key, text in long.items()}
+    except _UNDECODED:
+        # It was decoded tolerantly, and so with all digits, or is too deep.
+        return meta
 
 
 def _misspelt_keys(measurements: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -417,7 +476,12 @@ def _decode_tolerantly(body: bytes) -> tuple[Any, int]:
     bare: list[str] = []
     try:
         text = body.decode("utf-8-sig")
-        document = json.loads(text, parse_constant=bare.append, parse_int=_integer)
+        document = json.loads(
+            text,
+            parse_constant=bare.append,
+            parse_float=sent_number,
+            parse_int=sent_integer,
+        )
         return _storable(document, 0), len(bare)
     except UnicodeDecodeError as error:
         message, at = f"The body is not UTF-8: {error.reason}", error.start
@@ -432,29 +496,17 @@ def _decode_tolerantly(body: bytes) -> tuple[Any, int]:
     raise MalformedJsonError(f"{message}.", detail=[Detail(("body", at), message, "json_invalid")])
 
 
-def _integer(digits: str) -> int | float:
-    """Read an integer; one of thousands of digits, which Python refuses, as a float."""
-    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
-
-
 def _storable(node: Any, depth: int) -> Any:
     """Return the node with text and numbers that orjson and databases accept."""
     if isinstance(node, str):
-        return _SURROGATE.sub("\ufffd", node)
+        return repaired(node)
     if isinstance(node, dict | list):
         if depth > MAX_DEPTH:
             raise RecursionError
         if isinstance(node, list):
             return [_storable(item, depth + 1) for item in node]
-        return {
-            _SURROGATE.sub("\ufffd", key): _storable(value, depth + 1)
-            for key, value in node.items()
-        }
-    if isinstance(node, int) and not -(2**63) <= node < 2**64:
-        try:
-            node = float(node)
-        except OverflowError:
-            return None
+        # orjson writes no other kind of text as a key.
+        return {str(repaired(key)): _storable(value, depth + 1) for key, value in node.items()}
     if isinstance(node, float) and node - node != 0:
         return None
     return node
@@ -463,6 +515,7 @@ def _storable(node: Any, depth: int) -> Any:
 # What was left as text
 
 
+# The jobs of a run have the same packages.
 @lru_cache(maxsize=64)
 def _packages(text: bytes) -> tuple[Mapping[str, str | None], ...]:
     packages, _ = decode_json(text)

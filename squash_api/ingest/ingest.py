@@ -51,7 +51,13 @@ class Wire:
 VERIFY = "lsst.verify"
 WIRES = {VERIFY: Wire(decode_job, reread_job, digest_job)}
 
-_STORE = JobStore(WIRES[VERIFY].digest)
+
+def measured_in(body: bytes) -> set[tuple[str, str | None]]:
+    """Return the metrics of a job that has been accepted, with their identifiers."""
+    return {(item.metric, item.identifier) for item in WIRES[VERIFY].reread(body).measurements}
+
+
+_STORE = JobStore(WIRES[VERIFY].digest, measured_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from squash_api.judging.alerts import Level, level_of, severity_of
+from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
+from squash_api.judging.states import RANKS, State
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.schema.text import finite
 
@@ -25,8 +26,8 @@ _NO_MARGIN = float("inf")
 class Limit:
     """A specification prepared for judging, with its criterion in the metric's unit.
 
-    It applies to jobs with all `terms`. If its unit does not convert, `problem` says so, and
-    the limit cannot judge.
+    It applies to jobs with all `terms`. If its unit does not fit that of the metric, `problem` says
+    why, and the limit cannot judge.
     """
 
     specification: Specification
@@ -88,9 +89,9 @@ def limits_of(
 def _limit(item: Specification, terms: tuple[Term, ...], unit: str | None) -> Limit:
     own = item.criterion
     criterion = own if unit is None else own.in_unit(unit)
-    if criterion is not None:
-        return Limit(item, terms, criterion)
-    problem = f"'{own.unit}', the unit of {item.name}, does not convert to '{unit}'"
+    if unit is None or criterion is not None:
+        return Limit(item, terms, criterion or own)
+    problem = f"'{own.unit}', the unit of {item.name}, {own.misfit(unit)}"
     return Limit(item, terms, own, problem)
 
 
@@ -127,15 +128,15 @@ class Verdict:
         return self.limit.level
 
     @property
-    def word(self) -> str:
+    def word(self) -> State:
         """The level if the limit is broken, otherwise the status."""
         return self.level if self.status == "failed" else self.status
 
     @property
     def order(self) -> tuple[int, float, str]:
         """The key to sort verdicts worst first, then nearest to the limit first."""
-        rank = {"failed": -self.limit.severity, "not measured": 0, "passed": 1}[self.status]
-        return rank, _NO_MARGIN if self.margin is None else self.margin, self.name
+        margin = _NO_MARGIN if self.margin is None else self.margin
+        return RANKS[self.word], margin, self.name
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the API sends it."""
@@ -175,8 +176,8 @@ def judge_job(
         By metric, in its unit; None for an absent one. A specification whose metric has no key here
         gives no verdict.
     units
-        By metric. A specification whose unit does not convert gives the verdict "not measured", in
-        its own unit.
+        By metric. A specification whose unit does not fit gives the verdict "not measured", in its
+        own unit.
     """
     verdicts = [
         judge(limit, values[item.metric])
@@ -186,13 +187,6 @@ def judge_job(
         if applies(limit.terms, context)
     ]
     return sorted(verdicts, key=lambda verdict: verdict.name)
-
-
-def state_word(severity: int, *, is_limited: bool) -> Level | Literal["passed", "no limit"]:
-    """Return the state for a severity; `is_limited` says whether any limit applies."""
-    if severity:
-        return level_of(severity)
-    return "passed" if is_limited else "no limit"
 
 
 class LimitJudge:

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from squash_api.schema.names import Context, Schema, Term
+from squash_api.schema.text import SentNumber
 from squash_api.verify.metrics import Fault, is_unicode
 
 _MAX_DEPTH = 10
@@ -31,10 +32,12 @@ def parse_query(value: Any, schema: Schema, faults: list[Fault]) -> dict[str, An
             faults.append(Fault(loc, f"the key {key!a} is not text: put it in quotes"))
         plain, problem = _plain(wanted, _MAX_DEPTH)
         terms[_shown(key)] = plain
-        if problem is None and schema.term(_shown(key), plain) is None:
-            problem = "no job can match null, an object, an empty text or NaN: delete the term"
+        reason = schema.term_problem(loc[1], plain)
+        is_of_key = schema.term_problem(loc[1], "https://any.text") is not None
+        if reason is not None and (problem is None or is_of_key):
+            problem = f"no job can match it: {reason}; delete the term"
         if problem is not None:
-            faults.append(Fault(loc, f"'{loc[1]}: {plain!r}': {problem}"[:300]))
+            faults.append(Fault(loc, f"'{loc[1]}: {_written(wanted)}': {problem}"[:300]))
     return terms
 
 
@@ -61,6 +64,8 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
         return "", "cannot be encoded as UTF-8"
     if isinstance(value, int) and abs(value) >= _LARGEST:
         return None, "larger than a 64-bit number: put it in quotes"
+    if isinstance(value, SentNumber):
+        return float(value), "a 64-bit float does not hold all its digits: put it in quotes"
     if value is None or isinstance(value, str | int | float):
         return value, None
     if isinstance(value, date):
@@ -73,6 +78,16 @@ def _plain(value: Any, depth: int) -> tuple[Any, str | None]:
         held = {_shown(key): _plain(item, depth - 1)[0] for key, item in value.items()}
         return held, None
     return None, "must be text, a number, or a list of these"
+
+
+def _written(value: Any) -> str:
+    """Return a value about as its author wrote it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    try:
+        return value.isoformat() if isinstance(value, date) else repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _shown(key: Any) -> str:

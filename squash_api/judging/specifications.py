@@ -24,6 +24,8 @@ DEFAULT_MAX_AGE_S = 7 * 86400
 """Only data of the last week raise alerts, unless `alert.max_age` says otherwise."""
 
 _LEVEL_OF_TAG: Mapping[str, Level] = {"minimum": "CRITICAL", "design": "WARNING", "stretch": "INFO"}
+LEVEL_TAGS = tuple(_LEVEL_OF_TAG)
+"""The tags that say how bad it is to break a limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ def number_text(number: float | None, *others: float | None) -> str:
 
 
 def percent_text(part: float | None) -> str:
-    """Return a fraction, such as a margin, as a signed percentage."""
-    # Adding zero takes the sign of a negative zero.
-    return NOTHING if part is None else f"{100 * part + 0.0:+.3g} %"
+    """Return a fraction, such as a margin, as a percentage with its sign, which 0 has none of."""
+    if part is None:
+        return NOTHING
+    return f"{100 * part:+.3g} %" if part else "0 %"
 
 
 def exact_number(number: float) -> str:

@@ -69,6 +69,19 @@ def _line(node: yaml.Node) -> int:
     return node.start_mark.line + 1 if node.start_mark is not None else 1
 
 
+def compose_documents(path: Path) -> list[yaml.Node]:
+    """Return the nodes of a file as they are written, up to what cannot be read."""
+    text = _read_text(path, "", lambda _source, _message: None)
+    if text is None or _too_deep(text, "") is not None:
+        return []
+    found: list[yaml.Node] = []
+    try:
+        found.extend(node for node in yaml.compose_all(text, Loader=_loader_class()) if node)
+    except (yaml.YAMLError, RecursionError):
+        return found
+    return found
+
+
 def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
     """Read the documents of a file, which sources call `file`; report what cannot be read."""
     text = _read_text(path, file, report)

@@ -91,6 +91,9 @@ def base_name(text: str, *, package: str, path: str) -> str:
 CONTENT_KEYS = (*KEYS, "tags", "metadata_query", "alert", "expect")
 """The keys that are inherited; others have no effect."""
 
+DOCUMENT_KEYS = ("name", "id", "metric", "base", *CONTENT_KEYS)
+"""All keys of a document that have an effect."""
+
 # lsst.verify passes the keys of a document on as arguments, and these are taken.
 _TAKEN_KEYS = frozenset({"cls", "self", "operator_str"})
 

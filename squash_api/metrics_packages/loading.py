@@ -78,7 +78,7 @@ def load_metrics_packages(
     for directory in directories:
         loading.read_specifications(directory)
     above = os.path.commonpath([path.absolute() for path in directories or [Path()]])
-    problems = sorted(loading.problems, key=lambda found: (*_place(found), found.message))
+    problems = sorted(loading.problems, key=lambda found: (*place_of(found), found.message))
     return MetricsPackage(Path(above), loading.metrics, loading.specifications, tuple(problems))
 
 
@@ -102,7 +102,8 @@ def find_packages(directory: Path) -> list[Path]:
     return [path for path in inside if (path / "metrics").is_dir() and (path / "specs").is_dir()]
 
 
-def _place(problem: Problem) -> tuple[str, int]:
+def place_of(problem: Problem) -> tuple[str, int]:
+    """Return the file and line of a problem, to sort by."""
     return (problem.source.file, problem.source.line) if problem.source else ("", 0)
 
 
@@ -123,10 +124,8 @@ class _Loading:
         self.problems[Problem(source, message)] = None
 
     def read_metrics(self, directory: Path) -> None:
-        for path in sorted((directory / "metrics").glob("*.yaml")):
-            if path.name.startswith(".") or path.is_dir():
-                continue
-            file = _file(directory, path)
+        for path in metrics_files(directory):
+            file = source_file(directory, path)
             documents = read_documents(path, file=file, report=self.report)
             for document in documents[1:]:
                 self.report(
@@ -204,12 +203,12 @@ class _Loading:
             self._add(resolved)
 
     def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
-        files = list(_yaml_files(path))
+        files = list(specification_files(path))
         if files and (LEGAL_NAME.match(path.name) is None or "." in path.name):
             message = f"'{path.name}' is not a package name: use letters, digits, '_' and '-'"
-            self.report(Source(_file(directory, path), 1), message)
+            self.report(Source(source_file(directory, path), 1), message)
         for file in files:
-            documents = read_documents(file, file=_file(directory, file), report=self.report)
+            documents = read_documents(file, file=source_file(directory, file), report=self.report)
             path_id = file.relative_to(path).with_suffix("").as_posix()
             for document in documents:
                 draft = read_draft(document, package=path.name, path=path_id, report=self.report)
@@ -230,11 +229,12 @@ class _Loading:
                 self.report(resolved.locate("name"), message + self._guess(specification.metric))
             return
         criterion = specification.criterion
-        if criterion.in_unit(metric.unit) is None:
+        misfit = criterion.misfit(metric.unit)
+        if misfit is not None:
             self.report(
                 resolved.locate(*criterion.UNIT_PATH),
-                f"the unit '{criterion.unit}' of {specification.name} does not convert to "
-                f"'{metric.unit}', the unit of its metric: write a unit that does",
+                f"the unit '{criterion.unit}' of {specification.name} {misfit}, the unit of its "
+                "metric: write the limit in that unit",
             )
 
     def _guess(self, name: str) -> str:
@@ -244,7 +244,13 @@ class _Loading:
         return self.guesses[name]
 
 
-def _yaml_files(directory: Path) -> Iterator[Path]:
+def metrics_files(directory: Path) -> list[Path]:
+    """Return the files of metrics in a metrics package, in order."""
+    found = sorted((directory / "metrics").glob("*.yaml"))
+    return [path for path in found if not path.name.startswith(".") and not path.is_dir()]
+
+
+def specification_files(directory: Path) -> Iterator[Path]:
     """Yield the files that lsst.verify reads below a package's directory, in order."""
     found = [
         Path(root, name)
@@ -255,6 +261,6 @@ def _yaml_files(directory: Path) -> Iterator[Path]:
     yield from sorted(found)
 
 
-def _file(directory: Path, path: Path) -> str:
+def source_file(directory: Path, path: Path) -> str:
     """Return the path of a file in sources: from the package's own name on."""
     return (Path(directory.name) / path.relative_to(directory)).as_posix()

@@ -6,7 +6,7 @@ each route: parameters, the keys of the body with an example, and a call to copy
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,12 @@ from markupsafe import Markup
 
 from squash_api.errors import NotFoundError
 from squash_api.pages.rendering import environment, render
-from squash_api.routes.documents import API, FOLDER, Section, anchor_of, documents
+from squash_api.routes.documents import API, FOLDER, anchor_of, documents
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-_ROUTE = re.compile(r"`(GET|POST|PUT|DELETE) (/\S*)`")
 _DOCUMENT = re.compile(r"([a-z][a-z0-9-]*)\.md(#.*)?")
 _TABLE = '<div class="scroll" tabindex="0" role="region" aria-label="Table">\n<table>\n'
 
@@ -52,19 +51,22 @@ class Operation:
     call: str
 
 
-@router.get("/docs")
 def docs_page(request: Request) -> Response:
     """Make the page of the API."""
     return _page(request, API)
 
 
-@router.get("/docs/{name}")
 def document_page(request: Request) -> Response:
     """Make the page of a document, by the name of its file without `.md`."""
     name = str(request.path_params["name"])
     if name not in documents():
         raise NotFoundError(f"There is no document {name[:100]}.")
     return _page(request, name)
+
+
+# Programs get the same: there is no JSON of these pages.
+router.add_api_route("/docs", docs_page)
+router.add_api_route("/docs/{name}", document_page)
 
 
 def _page(request: Request, name: str) -> Response:
@@ -94,24 +96,26 @@ def _made(name: str, root: str) -> Markup:
 
 def _api_body(root: str, operations: Mapping[str, Operation]) -> Markup:
     """Make the HTML of the API: the document, with each operation below its heading."""
-    if API not in documents():
-        return Markup("").join(map(_operation_html, operations.values()))
     markdown = _markdown(root)
-    tokens = markdown.parse(_text(API))
+    tokens = markdown.parse(_text(API)) if API in documents() else []
     parts: list[Markup] = []
+    left = dict(operations)
     start = 0
-    operation: Operation | None = None
-    for index, token in [*enumerate(tokens), (len(tokens), None)]:
-        if token is not None and token.type != "heading_open":
-            continue
-        html = markdown.renderer.render(tokens[start:index], markdown.options, {})
-        parts.append(Markup(html))  # noqa: S704 - raw HTML is escaped
-        if operation is not None:
-            parts.append(_operation_html(operation))
-        start = index
-        heading = "" if token is None else tokens[index + 1].content
-        operation = operations.get(heading.strip("`"))
+    for index, token in enumerate(tokens):
+        # What is in the heading of a route, such as `GET /jobs`.
+        name = tokens[index - 1].content.strip("`")
+        if token.type == "heading_close" and name in left:
+            parts += [_rendered(markdown, tokens[start : index + 1]), _html(left.pop(name))]
+            start = index + 1
+    parts.append(_rendered(markdown, tokens[start:]))
+    for name, operation in left.items():
+        parts += [Markup("<h3><code>{}</code></h3>").format(name), _html(operation)]
     return Markup("").join(parts)
+
+
+def _rendered(markdown: "MarkdownIt", tokens: Sequence["Token"]) -> Markup:
+    html = markdown.renderer.render(tokens, markdown.options, {})
+    return Markup(html)  # noqa: S704 - raw HTML is escaped
 
 
 def _text(name: str) -> str:
@@ -138,9 +142,19 @@ def _own_links(tokens: Sequence["Token"], root: str) -> None:
             token.attrSet("id", anchor_of(tokens[index + 1].content))
         if token.type in {"fence", "code_block"}:
             token.attrSet("tabindex", "0")
-        for child in token.children or ():
-            if child.type == "link_open":
-                child.attrSet("href", _address(str(child.attrGet("href")), root))
+        token.children = list(_with_own_links(token.children or (), root)) or None
+
+
+def _with_own_links(tokens: Iterable["Token"], root: str) -> Iterator["Token"]:
+    """Yield what is in a line; what links to other files of the repository is text alone."""
+    is_outside = False
+    for token in tokens:
+        if token.type == "link_open":
+            link = str(token.attrGet("href"))
+            is_outside = link.startswith("../")
+            token.attrSet("href", _address(link, root))
+        if not (is_outside and token.type in {"link_open", "link_close"}):
+            yield token
 
 
 def _address(link: str, root: str) -> str:
@@ -156,7 +170,7 @@ def _template() -> Any:
     return environment().get_template("operation.html")
 
 
-def _operation_html(operation: Operation) -> Markup:
+def _html(operation: Operation) -> Markup:
     return Markup(_template().render(item=operation))  # noqa: S704 - the template escapes
 
 
@@ -207,7 +221,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_kind(item) for item in schema["anyOf"]))
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {})) or 'anything'}"
-    name = str(schema.get("type", ""))
+    types = schema.get("type", "")
+    name = types if isinstance(types, str) else " or ".join(types)
     bounds = [
         f"{word} {schema[key]}"
         for key, word in (("minimum", "from"), ("maximum", "to"), ("maxLength", "at most"))

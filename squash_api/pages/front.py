@@ -9,21 +9,19 @@ from math import ceil
 from fastapi import Request, Response
 from markupsafe import Markup
 
+from squash_api.judging.states import INFO, LATE, NEVER_SEEN, RANKS, STATES, State, count_states
 from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.pages.sparkline import sparkline
 from squash_api.routes.parameters import read_parameters
 from squash_api.schema.names import VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import (
-    NEVER_SEEN,
-    STATES,
     Board,
     Entry,
     Row,
     Wanted,
     by_package,
     choices,
-    count_states,
     in_state,
     worst_first,
 )
@@ -41,7 +39,7 @@ _MOST_NEVER = 200
 _MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
 _FEW = 3
-_CALM = STATES.index("INFO")
+_CALM = RANKS[INFO]
 _NAMES = ("package", *VALUE_TAGS, "tag", "state", "q", "page")
 
 
@@ -52,7 +50,7 @@ class _Line:
     entry: Entry
     worst: Row | None
     rows: Sequence[Row]
-    counts: Mapping[str, int]
+    counts: Mapping[State, int]
 
 
 def front_page(request: Request) -> Response:
@@ -76,7 +74,8 @@ def front_page(request: Request) -> Response:
         here="/",
         asked=asked,
         choices=choices(everything, VALUE_TAGS),
-        counts=count_states(narrowed),
+        counts=_counts(narrowed),
+        worse_and_late=len([entry for entry in narrowed if LATE in entry.states[1:]]),
         packages=dict(list(packages.items())[:MOST_PACKAGES]),
         few_packages=FEW_PACKAGES,
         more_packages=max(len(packages) - MOST_PACKAGES, 0),
@@ -113,7 +112,7 @@ def _found(entries: Sequence[Entry], state: str | None) -> tuple[list[Entry], li
 
 def _needs_a_person(entry: Entry) -> bool:
     """Return whether somebody should look at a metric: anything worse than INFO."""
-    return STATES.index(entry.states[0]) < _CALM
+    return RANKS[entry.state] < _CALM
 
 
 def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Markup]:
@@ -134,6 +133,15 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
     return trend
 
 
+def _counts(entries: Sequence[Entry]) -> dict[State, int]:
+    """Count metrics by their worst state; `late` is there also if all late ones are worse."""
+    counts = Counter(entry.state for entry in entries)
+    is_late = any(LATE in entry.states for entry in entries)
+    return {
+        state: counts[state] for state in STATES if counts[state] or (is_late and state == LATE)
+    }
+
+
 def _wanted(asked: Mapping[str, str | None]) -> Wanted:
     return Wanted(
         package=asked["package"],
@@ -147,4 +155,4 @@ def _wanted(asked: Mapping[str, str | None]) -> Wanted:
 def _line(entry: Entry, most: int) -> _Line:
     rows = entry.rows[:most] if len(entry.rows) > 1 else ()
     worst = entry.rows[0] if entry.rows else None
-    return _Line(entry, worst, rows, Counter(row.state for row in entry.rows))
+    return _Line(entry, worst, rows, count_states(row.worst for row in entry.rows))

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from squash_api.index.reader import View
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import load_job
-from squash_api.judging.alerts import WORST_FIRST
 from squash_api.judging.limits import Verdict
+from squash_api.judging.states import NO_LIMIT, count_states
 from squash_api.judging.wording import number_text
 from squash_api.pages.blobs import BlobData, Numbers, chosen, read_blob
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
@@ -80,7 +80,7 @@ def _page(request: Request, job_id: int) -> Response:
         row=row,
         is_now=is_now,
         verdicts=verdicts,
-        counts=_counts(verdicts),
+        counts=count_states(verdict.word for verdict in verdicts),
         measurements=list(_measurements(job_id, job, verdicts, site.metrics)),
         context=context,
         run=_run(context),
@@ -104,13 +104,6 @@ def _metadata(job: Job) -> dict[str, Any]:
         "links": links_in(rows)[:_MOST_LINKS],
         "linked": linked,
     }
-
-
-def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, int]]:
-    """Count the verdicts of each kind, worst first."""
-    words = [verdict.word for verdict in verdicts]
-    order = (*WORST_FIRST, "not measured", "passed")
-    return [(word, words.count(word)) for word in order if word in words]
 
 
 def _limit_markup(verdict: Verdict) -> Markup:
@@ -141,7 +134,7 @@ def _measurements(
             "value": value,
             "unit": item["unit"],
             "is_number": isinstance(value, int | float) and not reason,
-            "state": worst[metric].word if metric in worst else "no limit",
+            "state": worst[metric].word if metric in worst else NO_LIMIT,
             "reason": reason,
             "is_undeclared": known is not None and not known.is_declared,
             "blobs": [(blob["name"], places[blob["identifier"]]) for blob in item["blobs"]],

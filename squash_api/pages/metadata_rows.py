@@ -10,7 +10,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from squash_api.pages.rendering import link_markup
-from squash_api.schema.text import is_link
+from squash_api.schema.names import FIELD_SOURCES, RUN_URL
+from squash_api.schema.text import SentNumber, link_text
 
 MOST_ROWS = 1000
 """Further metadata is only in the JSON of the job."""
@@ -51,15 +52,15 @@ def links_in(rows: list[MetadataRow]) -> list[tuple[str, str]]:
     """Find the URLs in the values; return each once, with the first key that has it."""
     found: dict[str, str] = {}
     for row in rows:
-        for url, _ in _urls(row.text or ""):
+        for url, _ in _urls(row.text or "", row.key):
             found.setdefault(url, row.key)
     return [(key, url) for url, key in found.items()]
 
 
-def linked(text: str) -> Markup:
-    """Turn the http and https URLs in a text into links; everything else is escaped."""
+def linked(text: str, key: str = "") -> Markup:
+    """Turn the http and https URLs in the text of a key into links; everything else is escaped."""
     made, end = Markup(), 0
-    for url, start in _urls(text):
+    for url, start in _urls(text, key):
         made += escape(text[end:start]) + link_markup(url)
         end = start + len(url)
     return made + escape(text[end:])
@@ -79,13 +80,24 @@ def _walk(meta: Mapping[str, Any]) -> Iterator[MetadataRow]:
             yield MetadataRow(depth, key, None)
             stack.append(iter(value.items()))
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield MetadataRow(depth, key, text)
+            yield MetadataRow(depth, key, _text_of(value))
 
 
-def _urls(text: str) -> Iterator[tuple[str, int]]:
-    """Find the URLs in a text, and where they start."""
+def _text_of(value: Any) -> str:
+    if isinstance(value, SentNumber):
+        return value.text
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _urls(text: str, key: str) -> Iterator[tuple[str, int]]:
+    """Find the URLs in the text of a key, and where they start."""
+    is_address = key in FIELD_SOURCES[RUN_URL]
+    if is_address or len(text.split()) == 1:
+        url = text if is_address else text.rstrip(_TAIL)
+        if link_text(url) is not None:
+            yield url, 0
+            return
     for match in _URL.finditer(text):
         url = match[0].rstrip(_TAIL)
-        if is_link(url):
+        if link_text(url) is not None:
             yield url, match.start()

@@ -4,13 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
 from squash_api.index.code_changes import CodeChanges
-from squash_api.judging.limits import Limit, state_word
+from squash_api.judging.limits import Limit
+from squash_api.judging.states import State
 from squash_api.judging.wording import NOTHING, number_text
 from squash_api.pages.plots import (
     LimitLine,
@@ -71,12 +73,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A value as a row of a table."""
+    """A value as a row of a table; None is an absent one."""
 
-    value: float
+    value: float | None
     time_ns: int
     job_id: int
-    state: str
+    state: State
     broken: str
     run: str
     run_url: str
@@ -223,7 +225,7 @@ def shown_of(item: Judged) -> Shown:
         value=item.value,
         time_ns=item.job.time_ns,
         job_id=item.job.job_id,
-        state=state_of(item),
+        state=item.state,
         broken=", ".join(limit.label for limit in item.broken),
         run=clip(str(fields.get(RUN_ID, ""))),
         run_url=str(fields.get(RUN_URL, "")),
@@ -273,16 +275,13 @@ def note_of(trend: Trend, picture: Picture, *, x: str) -> str:
     return " ".join(words)
 
 
-def state_of(item: Judged) -> str:
-    """Return the state of a value, in a word."""
-    return state_word(item.severity, is_limited=item.is_limited)
-
-
 def changes_text(changes: CodeChanges | None) -> str:
     """Name the packages that have changed; empty if unknown."""
     if changes is None or changes.packages is None:
         return ""
     names = [f"{'-' if item.is_gone else ''}{item.name}" for item in changes.packages]
+    if not names and changes.unknown:
+        return ""
     if len(names) <= _MOST_NAMES:
         return clip(", ".join(names)) or "none"
     return clip(f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more")
@@ -322,12 +321,12 @@ def _point(item: Judged, *, unit: str | None, x: str, dull: set[tuple[str, str]]
     said = tags_text(pair for pair in in_order(context.tags) if pair not in dull)
     if item.x is not None:
         said = " · ".join(filter(None, [f"{x} {number_text(item.x)}", said]))
-    state = state_of(item)
+    state = item.state
     names = ", ".join(limit.label for limit in item.broken)
     time = item.job.time_ns / 1e6
     return Point(
         x=time if item.x is None else item.x,
-        y=item.value,
+        y=nan if item.value is None else item.value,
         time=time,
         job=item.job.job_id,
         value=f"{number_text(item.value)} {unit or ''}".rstrip(),

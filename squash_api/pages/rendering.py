@@ -15,10 +15,11 @@ from markupsafe import Markup, escape
 
 from squash_api.errors import Detail
 from squash_api.judging.kinds.criterion import Criterion
+from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
 from squash_api.routes.health import delivery_health
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
-from squash_api.schema.text import is_link
+from squash_api.schema.text import link_text
 from squash_api.site import Site
 from squash_api.standings.freshness import ExpectedSeries
 
@@ -98,12 +99,17 @@ def environment() -> Environment:
         tags=tags_text,
         limit=criterion_text,
         late=late_text,
+        slug=slug_of,
+        counts=counts_text,
+        counted=counted,
     )
     made.globals.update(
         counted=counted,
         headline_tags=HEADLINE_TAGS,
         value_tags=VALUE_TAGS,
         query_text=query_text,
+        states=STATES,
+        meanings=MEANINGS,
     )
     return made
 
@@ -118,9 +124,10 @@ def moment_text(time_ns: int | None) -> str:
 def link_markup(url: Any, text: Any = None) -> Markup:
     """Link to a URL of http or https; anything else is shown as text."""
     shown = escape(url if text is None else text)
-    if not isinstance(url, str) or not is_link(url):
+    address = link_text(url) if isinstance(url, str) else None
+    if address is None:
         return Markup(shown)  # noqa: S704 - escaped above
-    return Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(url, shown)
+    return Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(address, shown)
 
 
 def path_text(name: Any) -> str:

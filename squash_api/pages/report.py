@@ -4,7 +4,7 @@ The matrix of a report becomes tables, one for each package, with only the colum
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -15,10 +15,11 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 
 from squash_api.judging.alerts import LEVELS
+from squash_api.judging.states import RANKS, State, added, count_states
 from squash_api.judging.wording import NOTHING
 from squash_api.pages.rendering import HEADERS, environment, render
 from squash_api.reports import texts as report_words
-from squash_api.reports.document import RANKS, Cell, Column, Report, Row
+from squash_api.reports.document import Cell, Column, Report, Row
 from squash_api.routes.reports import make_report
 from squash_api.site import Site
 from squash_api.trends.parameters import ASKED, PARAMETERS
@@ -47,13 +48,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class PackageTable:
-    """The part of the matrix that belongs to one package."""
+    """The part of the matrix that belongs to one package: its metrics and series by state."""
 
     package: str
     groups: list[Group]
     labels: list[str]
     lines: list[Line]
-    broken: int
+    counts: Mapping[State, int]
+    series: Mapping[State, int]
 
 
 def report_page(request: Request) -> Response:
@@ -103,8 +105,8 @@ def package_tables(report: Report) -> list[PackageTable]:
     for row in report.rows:
         by_package.setdefault(row.package, []).append(row)
     found = [_table(name, rows, report.columns) for name, rows in by_package.items()]
-    worst = {name: max(RANKS[row.state] for row in rows) for name, rows in by_package.items()}
-    return sorted(found, key=lambda table: (-worst[table.package], table.package))
+    worst = {name: min(RANKS[row.state] for row in rows) for name, rows in by_package.items()}
+    return sorted(found, key=lambda table: (worst[table.package], table.package))
 
 
 def _table(package: str, rows: Sequence[Row], columns: Sequence[Column]) -> PackageTable:
@@ -120,7 +122,8 @@ def _table(package: str, rows: Sequence[Row], columns: Sequence[Column]) -> Pack
         groups,
         [columns[index].filter or NOTHING for index in used],
         lines,
-        sum(cell.broken for row in rows for cell in row.cells),
+        count_states(row.state for row in rows),
+        added(cell.states for row in rows for cell in row.cells),
     )
 
 

@@ -2,7 +2,6 @@
 
 from fastapi import Request, Response
 
-from squash_api.judging.alerts import WORST_FIRST
 from squash_api.pages.rendering import render
 from squash_api.routes.dependencies import Page
 from squash_api.routes.parameters import read_parameters
@@ -53,7 +52,6 @@ def run_page(request: Request) -> Response:
         next=None if run.after is None else str(run.after),
         query={"specs": "now" if is_now else None},
         columns=_columns(run),
-        counts=_counts(run),
         shared=_shared(run),
         run_path=run_path,
     )
@@ -77,13 +75,3 @@ def _columns(run: RunDetail) -> list[str]:
     """Return the tags in which the jobs on the page differ."""
     shared = {*dict(_shared(run)), "pipeline"}
     return sorted({name for member in run.members for name in member.tags} - shared)
-
-
-def _counts(run: RunDetail) -> list[str]:
-    """Describe how many verdicts there are of each kind, worst first."""
-    broken = zip(WORST_FIRST, reversed(run.state.failed), strict=True)
-    return [
-        *(f"{count} {level}" for level, count in broken if count),
-        f"{run.state.passed} passed",
-        f"{run.state.not_measured} not measured",
-    ]

@@ -1,5 +1,7 @@
 """Opening the database of the record, and beginning its transactions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +20,10 @@ class _EngineModule(Protocol):
     def checked_url(self, url: URL, /) -> URL:
         """Return the URL to open; raise `SettingsError` if it cannot be."""
 
-    def prepare(self, engine: Engine, /, *, is_made: bool) -> None:
+    def exists(self, url: URL, /) -> bool:
+        """Tell whether there is something to connect to; a checked URL."""
+
+    def prepare(self, engine: Engine, /) -> None:
         """Prepare an engine before its first connection."""
 
     def begin(self, connection: Connection, /) -> None:
@@ -29,35 +34,90 @@ class _EngineModule(Protocol):
 _ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
 
 
-def open_database(url: str, *, is_made: bool = True) -> Engine:
-    """Open the record, made if `is_made` and it does not exist, and migrate its tables.
+def make_database(url: str) -> bool:
+    """Make an empty record, unless there is one; tell whether it was made.
 
     Raises
     ------
     SettingsError
-        If the URL is wrong, or the database cannot be opened or migrated.
+        If the URL is wrong, the directory does not exist, the database cannot be opened, or it has
+        tables that are not a record's.
     """
+    engine = _connect(*_parse(url))
+    with _explained(engine):
+        is_new = not _is_record(engine)
+        if is_new and inspect(engine).get_table_names():
+            raise SettingsError(
+                f"SQUASH_DATABASE_URL: {place_of(url)} is another database, not a record: name "
+                "another place"
+            )
+        if is_new:
+            _migrate(engine)
+    engine.dispose()
+    return is_new
+
+
+def open_database(url: str) -> Engine:
+    """Open the record, and migrate its tables.
+
+    Raises
+    ------
+    SettingsError
+        If the URL is wrong, there is no record, or it cannot be opened or migrated.
+    """
+    parsed, kind = _parse(url)
+    missing = SettingsError(
+        f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}: name the one you mean, or "
+        "make an empty one with: squash record init"
+    )
+    if kind is not None and not kind.exists(parsed):
+        raise missing
+    engine = _connect(parsed, kind)
+    with _explained(engine):
+        if not _is_record(engine):
+            raise missing
+        _migrate(engine)
+    return engine
+
+
+def place_of(url: str) -> str:
+    """Return the whole path of a record's file, or its URL without the password."""
+    parsed, _ = _parse(url)
+    return parsed.render_as_string() if parsed.host else str(parsed.database)
+
+
+def _parse(url: str) -> tuple[URL, _EngineModule | None]:
     try:
         parsed = make_url(url)
-        kind = _ENGINES.get(parsed.get_backend_name())
-        parsed = parsed if kind is None else kind.checked_url(parsed)
-        engine = create_engine(parsed, pool_size=8, max_overflow=32)
-    except SettingsError:
-        raise
+        parsed.get_dialect()
     except Exception as error:
         raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
+    kind = _ENGINES.get(parsed.get_backend_name())
+    return (parsed if kind is None else kind.checked_url(parsed)), kind
+
+
+def _connect(url: URL, kind: _EngineModule | None) -> Engine:
+    engine = create_engine(url, pool_size=8, max_overflow=32)
+    if kind is not None:
+        kind.prepare(engine)
+        event.listen(engine, "begin", kind.begin)
+    return engine
+
+
+@contextmanager
+def _explained(engine: Engine) -> Iterator[None]:
+    """Turn failures into `SettingsError`, after which the engine is of no use."""
     try:
-        if kind is not None:
-            kind.prepare(engine, is_made=is_made)
-            event.listen(engine, "begin", kind.begin)
-        _migrate(engine)
+        yield
     except Exception as error:
         engine.dispose()
+        if isinstance(error, SettingsError):
+            raise
         raise SettingsError(
-            f"SQUASH_DATABASE_URL: the record at {make_url(url).render_as_string()} cannot be "
-            f"opened: {getattr(error, 'orig', None) or error}"
+            "SQUASH_DATABASE_URL: the record at "
+            f"{engine.url.render_as_string()} cannot be opened: "
+            f"{getattr(error, 'orig', None) or error}"
         ) from error
-    return engine
 
 
 def writing(engine: Engine) -> Engine:
@@ -70,12 +130,16 @@ def by_statement(engine: Engine) -> Engine:
     return engine.execution_options(squash_mode="statement")
 
 
+def _is_record(engine: Engine) -> bool:
+    return inspect(engine).has_table("alembic_version")
+
+
 def _migrate(engine: Engine) -> None:
-    with engine.connect() as connection:
-        is_known = inspect(connection).has_table("alembic_version")
+    if _is_record(engine):
         query = text("SELECT version_num FROM alembic_version")
-        if is_known and connection.execute(query).scalar() == VERSION:
-            return
+        with engine.connect() as connection:
+            if connection.execute(query).scalar() == VERSION:
+                return
     # Alembic takes a third of a second to import.
     from alembic import command, config  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """The state of delivery: how far each target is, what waits for it, and what it refused."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -40,11 +41,15 @@ class TargetRow:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The points of one job, to be deleted by their exact time."""
+    """The points of one job, to be deleted by their exact time.
+
+    If the job itself `is_deleted`, that is all; otherwise its points are then written again.
+    """
 
     job_id: int
     time_ns: int
     measurements: tuple[str, ...]
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +125,12 @@ def mark_sent(
     redelivered: Sequence[tuple[int, int]],
     quarantined: Sequence[Quarantined],
     now_ns: int,
+    erased: Sequence[Erasure] = (),
 ) -> None:
     """Note what was sent to a target: jobs through `through`, jobs sent again, refused lines.
 
-    A target that was reset since `mark_taken` stays at its beginning.
+    A target that was reset since `mark_taken` stays at its beginning. The points `erased` have been
+    deleted, and those of jobs that exist written again.
     """
     _update_target(connection, name, **_NO_TROUBLE)
     if through is not None:
@@ -137,7 +144,9 @@ def mark_sent(
                 redelivery.c.request == request,
             )
         )
-    sent = {job_id for job_id, _ in redelivered} | {item.job_id for item in quarantined}
+    _mark_erased(connection, name, erased)
+    sent = {job_id for job_id, _ in redelivered}
+    sent |= {line.job_id for line in quarantined} | {item.job_id for item in erased}
     connection.execute(
         delete(quarantine).where(quarantine.c.target == name, quarantine.c.job_id.in_(sent))
     )
@@ -193,34 +202,115 @@ def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[
     """Request that a deleted job's points are deleted and none of them is sent."""
     connection.execute(delete(redelivery).where(redelivery.c.job_id == item.job_id))
     connection.execute(delete(quarantine).where(quarantine.c.job_id == item.job_id))
-    for name in targets:
-        connection.execute(
-            insert(erasure).values(
-                target=name,
-                job_id=item.job_id,
-                time_ns=item.time_ns,
-                measurements=json.dumps(item.measurements),
-            )
-        )
+    _add_erasures(connection, {(name, item.job_id): item for name in targets})
+
+
+def request_rewriting(connection: Connection, items: Iterable[Erasure]) -> None:
+    """Request that points are deleted and written again, wherever they may have been sent.
+
+    A point that is only written again keeps the fields that it had; so this is for points that have
+    fewer fields than before.
+    """
+    wanted = {item.job_id: item for item in items}
+    if not wanted:
+        return
+    for name, taken in connection.execute(select(target.c.name, target.c.taken_through)).all():
+        # Of later jobs nothing has been made yet.
+        begun = {(name, number): item for number, item in wanted.items() if number <= taken}
+        _add_erasures(connection, begun)
 
 
 def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[Erasure]:
-    """Return points to delete from a target."""
+    """Return points to delete from a target.
+
+    Jobs that exist and have not been sent at all are left out: their turn comes first.
+    """
     rows = connection.execute(
-        select(erasure.c.job_id, erasure.c.time_ns, erasure.c.measurements)
-        .where(erasure.c.target == name)
+        select(erasure.c.job_id, erasure.c.time_ns, erasure.c.measurements, job.c.deleted_ns)
+        .join(target, target.c.name == erasure.c.target)
+        .join(job, job.c.id == erasure.c.job_id)
+        .where(
+            erasure.c.target == name,
+            or_(job.c.deleted_ns.is_not(None), erasure.c.job_id <= target.c.sent_through),
+        )
         .order_by(erasure.c.job_id)
         .limit(limit)
     )
-    return [Erasure(row.job_id, row.time_ns, tuple(json.loads(row.measurements))) for row in rows]
+    return [
+        Erasure(
+            row.job_id,
+            row.time_ns,
+            tuple(json.loads(row.measurements)),
+            is_deleted=row.deleted_ns is not None,
+        )
+        for row in rows
+    ]
 
 
-def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
-    """Note that a target answers and no longer holds points of these jobs."""
-    _update_target(connection, name, **_NO_TROUBLE)
-    connection.execute(
-        delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
+def redeliveries_of(
+    connection: Connection, name: str, job_ids: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return those of these jobs that are to be sent again, each with the request for it."""
+    rows = connection.execute(
+        select(redelivery.c.job_id, redelivery.c.request).where(
+            redelivery.c.target == name, redelivery.c.job_id.in_(job_ids)
+        )
     )
+    return [(row.job_id, row.request) for row in rows]
+
+
+def mark_well(connection: Connection, name: str) -> None:
+    """Note that a target answers."""
+    _update_target(connection, name, **_NO_TROUBLE)
+
+
+def _add_erasures(connection: Connection, wanted: Mapping[tuple[str, int], Erasure]) -> None:
+    """Add erasures by target and job to those that wait."""
+    rows = {key: set(item.measurements) for key, item in wanted.items()}
+    for chunk in in_chunks({job_id for _, job_id in wanted}):
+        waiting = erasure.c.job_id.in_(chunk)
+        for row in connection.execute(select(erasure).where(waiting)).all():
+            key = (row.target, row.job_id)
+            if key in rows:
+                rows[key] |= set(json.loads(row.measurements))
+                is_row = and_(erasure.c.target == row.target, erasure.c.job_id == row.job_id)
+                connection.execute(delete(erasure).where(is_row))
+    if rows:
+        connection.execute(
+            insert(erasure),
+            [
+                {
+                    "target": name,
+                    "job_id": job_id,
+                    "time_ns": wanted[name, job_id].time_ns,
+                    "measurements": json.dumps(sorted(names)),
+                }
+                for (name, job_id), names in rows.items()
+            ],
+        )
+
+
+def _mark_erased(connection: Connection, name: str, erased: Sequence[Erasure]) -> None:
+    """Delete the requests for erasures, except those that were made anew meanwhile.
+
+    A job has then been deleted, is to be sent again, or has to lose more points.
+    """
+    is_asked = exists().where(
+        redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
+    )
+    for item in erased:
+        was_deleted = (
+            job.c.deleted_ns.is_not(None) if item.is_deleted else job.c.deleted_ns.is_(None)
+        )
+        connection.execute(
+            delete(erasure).where(
+                erasure.c.target == name,
+                erasure.c.job_id == item.job_id,
+                erasure.c.measurements == json.dumps(item.measurements),
+                exists().where(job.c.id == item.job_id, was_deleted),
+                ~is_asked,
+            )
+        )
 
 
 def _update_target(
@@ -291,11 +381,12 @@ def backlogs(connection: Connection, *, targets: Sequence[str]) -> list[Backlog]
 
 
 def _job_delivery(connection: Connection, row: JobRow, name: str) -> JobDelivery:
-    again = connection.execute(
-        select(redelivery.c.job_id).where(
-            redelivery.c.target == name, redelivery.c.job_id == row.job_id
-        )
-    ).first()
+    again = [
+        connection.execute(
+            select(table.c.job_id).where(table.c.target == name, table.c.job_id == row.job_id)
+        ).first()
+        for table in (redelivery, erasure)
+    ]
     reasons = tuple(
         connection.execute(
             select(quarantine.c.reason)
@@ -305,7 +396,7 @@ def _job_delivery(connection: Connection, row: JobRow, name: str) -> JobDelivery
     )
     progress = get_target(connection, name)
     state: DeliveryState
-    if again is not None:
+    if any(again):
         state = "PENDING"
     elif reasons:
         state = "FAILURE"
@@ -323,9 +414,12 @@ def _backlog(connection: Connection, name: str) -> Backlog:
     ).one()
     # Those that have not been sent at all are counted above.
     again = _count(connection, redelivery, name, redelivery.c.job_id <= progress.sent_through)
+    is_asked = exists().where(
+        redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
+    )
     return Backlog(
         name,
-        fresh[0] + again + _count(connection, erasure, name),
+        fresh[0] + again + _count(connection, erasure, name, ~is_asked),
         fresh[1],
         _count(connection, quarantine, name),
         progress.trouble,

@@ -102,9 +102,9 @@ class Record:
         self._writer.start()
 
     @classmethod
-    def open(cls, url: str, *, is_made: bool = True) -> Self:
+    def open(cls, url: str) -> Self:
         """Open the record at an SQLAlchemy URL, as `open_database` does."""
-        return cls(open_database(url, is_made=is_made))
+        return cls(open_database(url))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

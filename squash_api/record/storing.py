@@ -6,7 +6,7 @@ by one statement lets other threads read at the same time (`benchmarks/`). The w
 job, by several statements in a transaction that may contain other work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import known_units, note_metrics
 from squash_api.record.tables import definition, job, user
 
+_MOST_TWINS = 20
 _Value = TypeVar("_Value")
 _COLUMNS = (
     "user_id",
@@ -91,10 +92,12 @@ class Stale:
 class JobStore:
     """Work for the record: storing jobs in order, no two with the same time.
 
-    `digest_of` returns 16 bytes that are the same for bodies with the same content.
+    `digest_of` returns 16 bytes that are the same for bodies with the same content, and `names_of`
+    the metrics of a body with the identifiers of their measurements.
     """
 
     digest_of: Callable[[bytes], bytes]
+    names_of: Callable[[bytes], Collection[object]]
 
     def short(self, connection: Connection, items: Sequence[NewJob], /) -> list[Stored] | None:
         """Store jobs if none needs the checks of `whole`; otherwise store nothing, return None.
@@ -176,11 +179,18 @@ class JobStore:
                 by_identifiers.setdefault(key, []).append(ready)
         for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
             key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
-            twin = twins.get(key)
-            if key is not None:
-                twins.setdefault(key, job_id)
+            has_twins = key in twins or len(by_identifiers.get(key, ())) > 1
+            twin = self._find_twin(connection, ready.item, before=job_id) if has_twins else None
             outcomes[ready.index] = Stored(job_id, received_ns, time_ns, same_measurements_as=twin)
         return outcomes
+
+    def _find_twin(self, connection: Connection, item: NewJob, *, before: int) -> int | None:
+        """Return the first job with measurements of the same metrics and identifiers."""
+        names = self.names_of(item.body)
+        same = (job.c.identifiers_digest == item.identifiers_digest, job.c.id < before)
+        query = select(job.c.id, job.c.body).where(*same).order_by(job.c.id).limit(_MOST_TWINS)
+        rows = connection.execute(query)
+        return next((row.id for row in rows if self.names_of(row.body) == names), None)
 
 
 def _size(number: int) -> int:

@@ -1,13 +1,26 @@
 """A badge that shows how a verification package is doing, as SVG for a README. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from squash_api.judging.states import (
+    CRITICAL,
+    INFO,
+    LATE,
+    NEVER_SEEN,
+    NO_LIMIT,
+    NOT_MEASURED,
+    OLD,
+    PASSED,
+    RANKS,
+    WARNING,
+    State,
+    worst_state,
+)
+from squash_api.judging.wording import counted
 from squash_api.reports.texts import name_text
-from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
-from squash_api.standings.standing import Standing
 
 _HEIGHT = 20
 _PADDING = 6.0
@@ -17,8 +30,15 @@ _WIDTHS = {
     **dict.fromkeys("ijl.,:;|!'I[]()ftr/\\- ", _NARROW),
     **dict.fromkeys("mwMWQGOD@%", _WIDE),
 }
-# White text on these has a contrast of at least 4.5 to 1.
 _GREEN, _BLUE, _YELLOW, _RED, _GREY = "#1a7440", "#0b57a4", "#8a5a00", "#b3140c", "#59636e"
+# White text on these has a contrast of at least 4.5 to 1.
+_COLOURS: Mapping[State, str] = {
+    CRITICAL: _RED,
+    **dict.fromkeys((WARNING, LATE, NOT_MEASURED), _YELLOW),
+    INFO: _BLUE,
+    PASSED: _GREEN,
+    **dict.fromkeys((NO_LIMIT, OLD, NEVER_SEEN), _GREY),
+}
 _LEFT = "#3b434b"
 
 
@@ -30,26 +50,15 @@ class Word:
     colour: str
 
 
-def word_of(standings: Iterable[Standing], *, package: str, where: Mapping[str, str]) -> Word:
-    """Sum up the standings of a package; `where` holds values that tags must have."""
-    found = [
-        item
-        for item in standings
-        if split_metric_name(item.metric)[0] == package
-        and all(dict(item.tags).get(name) == value for name, value in where.items())
-    ]
-    if not found:
-        return Word("no data", _GREY)
-    counts = [sum(item.severity == severity for item in found) for severity in range(4)]
-    if counts[3]:
-        return Word(f"{counts[3]} critical", _RED)
-    if counts[2]:
-        return Word(f"{counts[2]} warning{'' if counts[2] == 1 else 's'}", _YELLOW)
-    if counts[1]:
-        return Word(f"{counts[1]} info", _BLUE)
-    if any(item.verdict is not None for item in found):
-        return Word("passing", _GREEN)
-    return Word("no limits", _GREY)
+def word_of(counts: Mapping[State, int]) -> Word:
+    """Sum up metrics, which are counted by their states: the worst, and how many are in it.
+
+    How many are well, or have no limit, is not said.
+    """
+    worst = worst_state(counts, NEVER_SEEN)
+    is_bad = RANKS[worst] < RANKS[PASSED]
+    text = f"{counted(counts[worst], 'metric')} {worst}" if is_bad else worst
+    return Word(text, _COLOURS[worst])
 
 
 def badge_svg(label: str, word: Word) -> str:

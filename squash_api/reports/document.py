@@ -3,14 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from squash_api.judging.alerts import LEVELS, Level, severity_of
+from squash_api.judging.alerts import LEVELS, severity_of
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.kinds.registry import shown_criterion
-
-State = Level | Literal["passed", "not measured", "no limit"]
-"""How a result stands: the worst level that it breaks, or why it breaks none."""
-
-Overall = Level | Literal["passed", "incomplete", "nothing judged", "no data"]
+from squash_api.judging.states import State
 
 Kind = Literal[
     "newly broken",
@@ -26,27 +22,15 @@ Kind = Literal[
 ]
 """How a cell has changed since the other run or release, worst first."""
 
-RANKS: dict[State, int] = {
-    "no limit": 0,
-    "passed": 1,
-    "not measured": 2,
-    "INFO": 3,
-    "WARNING": 4,
-    "CRITICAL": 5,
-}
-"""How much attention a state needs."""
-
-BROKEN = RANKS["INFO"]
-"""States of this rank or more mean that a limit is broken."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """The last value of a metric for one combination, and one limit: the worst broken or nearest.
 
     `value` and `threshold` are in `unit`; `margin` is a fraction of the limit, negative if broken.
-    Of the `values` in the selection, `failed` broke a limit and `absent` were null, NaN, infinite
-    or skipped. `operator` and `threshold` are what its criterion shows.
+    Of the `values` in the selection, `failed` broke any limit, `beyond` by the worst level of each,
+    and `absent` were null, NaN, infinite or skipped. Of the `judged` values that this one limit
+    applied to, `broken` broke it. `operator` and `threshold` are what its criterion shows.
     """
 
     metric: str
@@ -67,6 +51,9 @@ class Finding:
     values: int
     failed: int
     absent: int
+    beyond: dict[State, int] = field(default_factory=dict)
+    judged: int = 0
+    broken: int = 0
 
     @property
     def criterion(self) -> Criterion | None:
@@ -94,14 +81,16 @@ class Column:
 class Cell:
     """The results of a metric in one column; the worst one is `shown` and gives the state.
 
-    `column` is an index into the report's columns. `broken` and `not_measured` count results;
-    `values`, `failed` and `absent` count all values in the selection. `change` compares the cell
-    with the other run or release, if there is one.
+    `column` is an index into the report's columns. `states` counts the results, which are series,
+    by their states; `broken` and `not_measured` are parts of it. `values`, `failed` and `absent`
+    count all values in the selection. `change` compares the cell with the other run or release, if
+    there is one.
     """
 
     column: int
     state: State
     results: int
+    states: dict[State, int]
     broken: int
     not_measured: int
     values: int
@@ -183,15 +172,19 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Numbers of results, each the last value of one metric and combination.
+    """Numbers of results, each the last value of one series: of one metric and combination.
 
-    `missing` counts metrics with limits but without any value, in packages that were measured or
-    asked for. `values`, `failed` and `absent` count all values in the selection.
+    The state is that of the worst result; what should have a value and has none is not measured.
+    `metrics` counts the metrics with results by their worst states. `missing` counts metrics with
+    limits but without any value, in packages that were measured or asked for. `values`, `failed`
+    and `absent` count all values in the selection; `beyond` counts those that failed by the worst
+    level that each broke.
     """
 
-    state: Overall
+    state: State
     headline: str
     jobs: int
+    metrics: dict[State, int]
     results: int
     passed: int
     info: int
@@ -203,6 +196,12 @@ class Summary:
     values: int
     failed: int
     absent: int
+    beyond: dict[State, int]
+
+    @property
+    def judged(self) -> int:
+        """How many results a limit has judged."""
+        return self.passed + self.info + self.warning + self.critical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,16 +238,17 @@ MOST_WORST = 100
 """At most this many results that break a limit are listed, worst first; all are counted."""
 
 
-def fails(report: Report, *, level: str, is_strict: bool = False) -> bool:
+def fails(report: Report, *, level: str, is_strict: bool = False, may_miss: bool = False) -> bool:
     """Return whether a report should fail a build.
 
-    It should if a limit of `level` or worse is broken, or nothing was judged; if `is_strict`, also
-    if something was not measured or a specification cannot judge.
+    It should if a limit of `level` or worse is broken; unless `may_miss`, also if nothing was
+    judged or a result was not measured; if `is_strict`, also if a metric has no value at all or a
+    specification cannot judge.
     """
     summary = report.summary
-    if summary.state in ("no data", "nothing judged"):
-        return True
     counts = zip(LEVELS, (summary.info, summary.warning, summary.critical), strict=True)
     if any(count and severity_of(name) >= severity_of(level) for name, count in counts):
         return True
-    return is_strict and bool(summary.not_measured or summary.missing or report.unusable)
+    if not may_miss and (summary.not_measured or not summary.judged):
+        return True
+    return is_strict and bool(summary.missing or report.unusable)

@@ -6,21 +6,28 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from squash_api.errors import InvalidInputError
-from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.states import (
+    BROKEN,
+    NO_LIMIT,
+    NOT_MEASURED,
+    PASSED,
+    RANKS,
+    State,
+    added,
+    count_states,
+    counts_text,
+    worst_state,
+)
 from squash_api.judging.wording import counted
 from squash_api.reports.document import (
-    BROKEN,
     MOST_WORST,
-    RANKS,
     Cell,
     Change,
     Column,
     Comparison,
     Finding,
     Kind,
-    Overall,
     Row,
-    State,
     Summary,
 )
 from squash_api.reports.results import Result
@@ -89,8 +96,8 @@ def rows_of(matrix: Matrix, changes: Mapping[Key, Kind]) -> list[Row]:
         by_metric.setdefault(metric, []).append(changed)
     rows = []
     for metric, cells in sorted(by_metric.items()):
-        worst = max(cells, key=lambda cell: RANKS[cell.state])
-        if worst.state != "no limit":
+        worst = min(cells, key=lambda cell: RANKS[cell.state])
+        if worst.state != NO_LIMIT:
             package = split_metric_name(metric)[0]
             cells.sort(key=lambda cell: cell.column)
             rows.append(Row(metric, package, worst.shown.unit, worst.state, cells))
@@ -99,7 +106,7 @@ def rows_of(matrix: Matrix, changes: Mapping[Key, Kind]) -> list[Row]:
 
 def worst_of(results: Iterable[Result]) -> list[Finding]:
     """List the results that break a limit: the worst level, then the smallest margin, first."""
-    broken = [item for item in results if RANKS[item.state] >= BROKEN]
+    broken = [item for item in results if item.state in BROKEN]
     return [finding_of(item) for item in sorted(broken, key=_badness)[:MOST_WORST]]
 
 
@@ -108,7 +115,7 @@ def near_of(results: Iterable[Result]) -> list[Finding]:
     near = [
         item
         for item in results
-        if item.state == "passed" and item.nearest is not None and _margin(item) <= _NEAR
+        if item.state == PASSED and item.nearest is not None and _margin(item) <= _NEAR
     ]
     return [finding_of(item) for item in sorted(near, key=_badness)[:_MOST_NEAR]]
 
@@ -130,6 +137,9 @@ def finding_of(result: Result) -> Finding:
         values=result.values,
         failed=result.failed,
         absent=result.absent,
+        beyond=dict(result.beyond),
+        judged=0 if shown is None else result.judged.get(shown.name, 0),
+        broken=0 if shown is None else result.beaten.get(shown.name, 0),
         specification=None if shown is None else shown.name,
         level=None if shown is None else shown.level,
         margin=None if shown is None else shown.margin,
@@ -139,25 +149,28 @@ def finding_of(result: Result) -> Finding:
 
 def summary_of(results: Sequence[Result], *, jobs: int, missing: int) -> Summary:
     """Count the results, and sum them up in a sentence."""
-    counts = dict.fromkeys(RANKS, 0)
+    counts = count_states(item.state for item in results)
+    of_metrics: dict[str, list[State]] = {}
     for result in results:
-        counts[result.state] += 1
-    state = _overall(counts, is_complete=not missing)
+        of_metrics.setdefault(result.metric, []).append(result.state)
+    gaps = [NOT_MEASURED] if missing or not results else []
     return Summary(
-        state=state,
-        headline=_headline(state, counts, missing),
+        state=worst_state([*counts, *gaps], NO_LIMIT),
+        headline=_headline(counts, missing),
         jobs=jobs,
+        metrics=count_states(worst_state(states, NO_LIMIT) for states in of_metrics.values()),
         results=len(results),
-        passed=counts["passed"],
-        info=counts["INFO"],
-        warning=counts["WARNING"],
-        critical=counts["CRITICAL"],
-        not_measured=counts["not measured"],
-        no_limit=counts["no limit"],
+        passed=counts.get("passed", 0),
+        info=counts.get("INFO", 0),
+        warning=counts.get("WARNING", 0),
+        critical=counts.get("CRITICAL", 0),
+        not_measured=counts.get("not measured", 0),
+        no_limit=counts.get("no limit", 0),
         missing=missing,
         values=sum(item.values for item in results),
         failed=sum(item.failed for item in results),
         absent=sum(item.absent for item in results),
+        beyond=dict(added(item.beyond for item in results)),
     )
 
 
@@ -196,38 +209,31 @@ def compare(
     )
 
 
-def _overall(counts: Mapping[State, int], *, is_complete: bool) -> Overall:
-    if not any(counts.values()):
-        return "no data"
-    for level in WORST_FIRST:
-        if counts[level]:
-            return level
-    if not counts["passed"]:
-        return "nothing judged"
-    return "passed" if is_complete and not counts["not measured"] else "incomplete"
-
-
-def _headline(state: Overall, counts: Mapping[State, int], missing: int) -> str:
-    judged = counts["passed"] + sum(counts[level] for level in WORST_FIRST)
+def _headline(counts: Mapping[State, int], missing: int) -> str:
+    broken = {state: counts[state] for state in BROKEN if state in counts}
+    passed = counts.get(PASSED, 0)
     gaps = []
-    if counts["not measured"]:
-        gaps.append(f"{counted(counts['not measured'], 'result')} not measured")
+    if NOT_MEASURED in counts:
+        results = counted(sum(counts.values()), "series")
+        gaps.append(f"{counts[NOT_MEASURED]} of {results} not measured")
     if missing:
         gaps.append(f"{counted(missing, 'metric')} without any value")
     gap = " and ".join(gaps)
     rest = f"; {gap}" if gap else ""
-    if state == "no data":
+    if not counts:
         return "No data: nothing was measured in this selection."
-    if state == "nothing judged":
+    if broken:
+        number = sum(broken.values())
+        verb = "breaks" if number == 1 else "break"
+        judged = counted(number + passed, "series")
+        return f"{number} of {judged} {verb} a limit: {counts_text(broken)}{rest}."
+    if not passed:
         return f"Nothing was judged: no limit applies to a value that was measured{rest}."
-    if state == "passed":
-        return f"All {counted(judged, 'result')} meet their limits."
-    if state == "incomplete":
-        return f"{counted(counts['passed'], 'result')} within limits, none broken; but {gap}."
-    broken = ", ".join(f"{counts[level]} {level}" for level in WORST_FIRST if counts[level])
-    number = judged - counts["passed"]
-    verb = "breaks" if number == 1 else "break"
-    return f"{number} of {counted(judged, 'result')} {verb} a limit: {broken}{rest}."
+    if gap:
+        return f"{counted(passed, 'series')} within limits, none broken; but {gap}."
+    if passed == 1:
+        return "The only series with a limit meets it."
+    return f"All {counted(passed, 'series')} with limits meet them."
 
 
 def _column(result: Result, *, has_instruments: bool) -> Column:
@@ -248,8 +254,9 @@ def _cell(column: int, results: Sequence[Result]) -> Cell:
         column=column,
         state=shown.state,
         results=len(results),
-        broken=sum(RANKS[item.state] >= BROKEN for item in results),
-        not_measured=sum(item.state == "not measured" for item in results),
+        states=count_states(item.state for item in results),
+        broken=sum(item.state in BROKEN for item in results),
+        not_measured=sum(item.state == NOT_MEASURED for item in results),
         values=sum(item.values for item in results),
         failed=sum(item.failed for item in results),
         absent=sum(item.absent for item in results),
@@ -258,11 +265,11 @@ def _cell(column: int, results: Sequence[Result]) -> Cell:
 
 
 def _attention(result: Result) -> tuple[float, ...]:
-    return (-RANKS[result.state], _margin(result), -result.time_ns)
+    return (RANKS[result.state], _margin(result), -result.time_ns)
 
 
 def _badness(result: Result) -> tuple[float, float, str, tuple[tuple[str, str], ...]]:
-    return (-RANKS[result.state], _margin(result), result.metric, result.tags)
+    return (RANKS[result.state], _margin(result), result.metric, result.tags)
 
 
 def _margin(result: Result) -> float:
@@ -271,24 +278,24 @@ def _margin(result: Result) -> float:
 
 
 def _kind(before: Cell | None, after: Cell | None) -> Kind | None:
-    was = -1 if before is None else RANKS[before.state]
-    now = -1 if after is None else RANKS[after.state]
-    unjudged = (RANKS["no limit"], -1)
-    if was in unjudged and now in unjudged:
+    was = None if before is None else before.state
+    now = None if after is None else after.state
+    if {was, now} <= {NO_LIMIT, None}:
         return None
-    if now == -1:
+    if now is None:
         return "gone"
-    if now >= BROKEN:
-        if was < BROKEN:
+    if now in BROKEN:
+        if was is None or was not in BROKEN:
             return "newly broken"
-        return "worse" if now > was else "better" if now < was else "still broken"
-    if now == RANKS["not measured"]:
+        change = RANKS[now] - RANKS[was]
+        return "worse" if change < 0 else "better" if change > 0 else "still broken"
+    if now == NOT_MEASURED:
         return None if was == now else "no longer measured"
-    if was >= BROKEN:
+    if was in BROKEN:
         return "mended"
-    if was == RANKS["not measured"]:
+    if was == NOT_MEASURED:
         return "measured again"
-    if was == -1:
+    if was is None:
         return "new"
     margin_before = None if before is None else before.shown.margin
     margin = None if after is None else after.shown.margin
@@ -326,7 +333,7 @@ def _change(key: Key, kind: Kind, before: Cell | None, after: Cell | None) -> Ch
 
 
 def _change_order(change: Change) -> tuple[int, int, float, str, str]:
-    rank = 0 if change.state is None else -RANKS[change.state]
+    rank = len(RANKS) if change.state is None else RANKS[change.state]
     margin = float("inf") if change.margin is None else change.margin
     return (_ORDER[change.kind], rank, margin, change.metric, change.column)
 

@@ -7,7 +7,8 @@ from squash_api.errors import RecordUnavailableError
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
 from squash_api.index.windows import MOST_JOBS, Wanted
-from squash_api.reports.document import BROKEN, RANKS, Comparison, Kind, Report, Unusable
+from squash_api.judging.states import BROKEN
+from squash_api.reports.document import Comparison, Kind, Report, Unusable
 from squash_api.reports.matrix import (
     Key,
     Matrix,
@@ -115,7 +116,7 @@ class PeriodReports:
             summary=summary_of(results, jobs=judged.jobs, missing=len(gaps.missing)),
             columns=matrix.columns,
             rows=rows,
-            violations=sum(RANKS[item.state] >= BROKEN for item in results),
+            violations=sum(item.state in BROKEN for item in results),
             worst=worst_of(results),
             near=near_of(results),
             missing=gaps.missing,

@@ -5,16 +5,17 @@ the values.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from squash_api.errors import InvalidInputError
 from squash_api.index.windows import MeasuredJob
-from squash_api.judging.limits import Limit, Verdict, judge, limits_of, state_word
+from squash_api.judging.alerts import severity_of
+from squash_api.judging.limits import Limit, Verdict, judge, limits_of
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
+from squash_api.judging.states import BROKEN, State, state_of
 from squash_api.record.metrics import MetricRow
-from squash_api.reports.document import State
 from squash_api.schema.names import META_PREFIX, Context, Schema
 from squash_api.standings.standing import Combination, combination_of
 
@@ -30,7 +31,9 @@ class Result:
     """The last value of a metric for one combination, and the verdicts on it.
 
     `value` is in `unit`; None if it was measured as null, NaN or infinite, or was skipped. Of the
-    `values` in the selection, `failed` broke a limit and `absent` were such Nones.
+    `values` in the selection, `failed` broke a limit and `absent` were such Nones. `beyond` counts
+    those that failed by the worst level that each broke. By the name of a specification, `judged`
+    counts the values that it applied to, and `beaten` those that broke it.
     """
 
     metric: str
@@ -45,14 +48,18 @@ class Result:
     values: int
     failed: int
     absent: int
+    beyond: Mapping[State, int] = field(default_factory=dict)
+    judged: Mapping[str, int] = field(default_factory=dict)
+    beaten: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> State:
-        """The worst level that it breaks, or why it breaks none."""
-        if self.value is None:
-            return "not measured"
-        severity = self.broken[0].limit.severity if self.broken else 0
-        return state_word(severity, is_limited=bool(self.verdicts))
+        """How the last value stands."""
+        return state_of(
+            max((item.limit.severity for item in self.broken), default=0),
+            is_limited=bool(self.verdicts),
+            is_measured=self.value is not None,
+        )
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
@@ -127,16 +134,21 @@ class _Tally:
     job: MeasuredJob | None = None
     limits: Sequence[Limit] = ()
     values: int = 0
-    failed: int = 0
     absent: int = 0
+    # By severity; and by the name of each limit: those it applied to, and those that broke it.
+    failed: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def judging(self, limits: Sequence[Limit]) -> "_Judging":
+        """Prepare limits, worst first, for judging many values."""
+        return limits, [
+            (limit.holds, limit.severity, self.counts.setdefault(limit.name, [0, 0]))
+            for limit in limits
+        ]
 
 
-# Limits, and the test of each, which is called for every value.
-_Judging = tuple[Sequence[Limit], Sequence[Callable[[float], bool]]]
-
-
-def _with_tests(limits: Sequence[Limit]) -> _Judging:
-    return limits, [limit.holds for limit in limits]
+# Limits, and for each its test, which is called for every value, its severity, and its counts.
+_Judging = tuple[Sequence[Limit], Sequence[tuple[Callable[[float], bool], int, list[int]]]]
 
 
 class _Sink:
@@ -146,7 +158,7 @@ class _Sink:
 
     def __init__(self, tally: _Tally, limits: list[Limit], tags: Mapping[str, str]) -> None:
         self.tally = tally
-        self.judging = _with_tests(limits)
+        self.judging = tally.judging(limits)
         self.has_conditions = not all(term.is_tag for limit in limits for term in limit.terms)
         self.tags = dict(tags) if self.has_conditions else {}
 
@@ -213,10 +225,13 @@ class Results:
             if value is None:
                 tally.absent += 1
                 continue
-            for holds in tests:
+            worst = 0
+            for holds, severity, counts in tests:
+                counts[0] += 1
                 if not holds(value):
-                    tally.failed += 1
-                    break
+                    counts[1] += 1
+                    worst = worst or severity
+            tally.failed[worst] += 1
         self.jobs += len(seen)
 
     def results(self) -> list[Result]:
@@ -255,7 +270,7 @@ class Results:
         )
         found = [item for item in sink.judging[0] if applies(item.terms, context)]
         self.limits.used.update(item.name for item in found)
-        return _with_tests(found)
+        return sink.tally.judging(found)
 
 
 def _result(tally: _Tally) -> Result:
@@ -272,6 +287,9 @@ def _result(tally: _Tally) -> Result:
         run_url=job.run_url,
         verdicts=tuple(judge(limit, tally.value) for limit in tally.limits),
         values=tally.values,
-        failed=tally.failed,
+        failed=sum(tally.failed[1:]),
         absent=tally.absent,
+        beyond={level: count for level in BROKEN if (count := tally.failed[severity_of(level)])},
+        judged={name: counts[0] for name, counts in tally.counts.items()},
+        beaten={name: counts[1] for name, counts in tally.counts.items()},
     )

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Literal
 from xml.etree import ElementTree as ET
 
-from squash_api.judging.alerts import LEVELS, severity_of
+from squash_api.judging.alerts import severity_of
+from squash_api.judging.states import BROKEN, NOT_MEASURED, counts_text
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
-from squash_api.reports.document import Cell, Change, Finding, Report, Row
+from squash_api.reports.document import Cell, Change, Finding, Report, Row, Summary
 
 _LONGEST = 60
 _MOST_ROWS = 50
@@ -24,6 +25,20 @@ _MARKUP = re.compile(
     r"([\\`*<>\[\]|~$&#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
 )
 _BLANKS = re.compile(r"\s+")
+
+
+def summary_text(summary: Summary) -> str:
+    """Say what was counted: metrics and series by their states, and values by what they broke."""
+    values = counted(summary.values, "value")
+    beyond = f"{summary.failed} beyond a limit"
+    if summary.failed:
+        beyond += f" ({counts_text(summary.beyond)})"
+    absent = f", {summary.absent} absent" if summary.absent else ""
+    series = counted(summary.results, "series")
+    return (
+        f"{counts_text(summary.metrics, 'metric')} in {series}; "
+        f"{counted(summary.jobs, 'job')}; {values}: {beyond}{absent}"
+    )
 
 
 def value_text(finding: Finding) -> str:
@@ -45,6 +60,17 @@ def limit_text(finding: Finding) -> str:
     if criterion is None:
         return NOTHING
     return _with_unit(criterion.words_against(finding.value), finding)
+
+
+def beyond_text(finding: Finding) -> str:
+    """Say how many values of the selection broke the limit that is shown."""
+    return f"{finding.broken} of {finding.judged}"
+
+
+def state_text(state: str | None, value: float | None) -> str:
+    """Write a state with its value, if it has one; a dash if there is neither."""
+    words = [state] if state else []
+    return " ".join([*words, *([] if value is None else [number_text(value)])]) or NOTHING
 
 
 def tags_text(tags: Mapping[str, str]) -> str:
@@ -118,9 +144,8 @@ def _plain(text: str) -> str:
 def report_markdown(report: Report) -> str:
     """Write a report as Markdown, in which no name can act as markup."""
     summary = report.summary
-    values = counted(summary.values, "value")
     facts = [
-        f"{counted(summary.jobs, 'job')}, {values}, of which {summary.failed} broke a limit",
+        summary_text(summary),
         *(f"{name}: {', '.join(values)}" for name, values in report.filters.items()),
     ]
     parts = [
@@ -166,10 +191,10 @@ def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
     shown = cell.shown
     text = f"{cell.state}: {shown.specification}: {value_text(shown)}, must be {limit_text(shown)}"
     if cell.results > 1:
-        text += f" ({tags_text(shown.tags)}; {cell.broken} of {cell.results} broken)"
-    if cell.state == "not measured":
-        return Case(row.metric, name, "skipped", "not measured")
-    if cell.state not in LEVELS:
+        text += f" ({tags_text(shown.tags)}; {cell.broken} of {cell.results} series broken)"
+    if cell.state == NOT_MEASURED:
+        return Case(row.metric, name, "skipped", NOT_MEASURED)
+    if cell.state not in BROKEN:
         return Case(row.metric, name)
     if severity_of(cell.state) < severity_of(level):
         return Case(row.metric, name, "passed", f"broken, but milder than {level}: {text}")
@@ -200,7 +225,16 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _findings(findings: Sequence[Finding], total: int) -> str:
-    head = ("level", "specification", "value", "must be", "margin", "where", "job", "in the period")
+    head = (
+        "level",
+        "specification",
+        "value",
+        "must be",
+        "margin",
+        "where",
+        "job",
+        "values beyond this limit",
+    )
     rows = [
         (
             item.state,
@@ -210,7 +244,7 @@ def _findings(findings: Sequence[Finding], total: int) -> str:
             percent_text(item.margin),
             tags_text(item.tags),
             str(item.job_id),
-            f"{item.failed} of {item.values}",
+            beyond_text(item),
         )
         for item in findings[:_MOST_ROWS]
     ]
@@ -224,8 +258,8 @@ def _changes(changes: Sequence[Change]) -> str:
             item.kind,
             item.metric,
             name_text(item.column),
-            f"{item.state_before or ''} {number_text(item.value_before)}",
-            f"{item.state or ''} {number_text(item.value)}",
+            state_text(item.state_before, item.value_before),
+            state_text(item.state, item.value),
             percent_text(item.margin_before),
             percent_text(item.margin),
         )
@@ -246,14 +280,14 @@ def _matrix(report: Report) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    count = f" ({cell.broken} of {cell.results})" if cell.broken and cell.results > 1 else ""
-    return f"{cell.state}{count} {number_text(cell.shown.value)}"
+    count = f" ({cell.broken} of {cell.results} series)" if cell.broken and cell.results > 1 else ""
+    return state_text(f"{cell.state}{count}", cell.shown.value)
 
 
 def _missing(report: Report) -> str:
     lines = [f"{item.metric}: {', '.join(item.specifications)}" for item in report.missing]
     lines += [
-        f"{item.package}: nothing; it has {item.metrics} metrics with limits"
+        f"{item.package}: nothing; it has {counted(item.metrics, 'metric')} with limits"
         for item in report.silent_packages
     ]
     return _listed(lines)

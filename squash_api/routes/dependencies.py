@@ -19,7 +19,7 @@ from squash_api.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from squash_api.ingest.document import decode_json
+from squash_api.ingest.document import decode_exactly, decode_json
 from squash_api.routes.replies import USER, json_reply
 from squash_api.site import Site
 
@@ -205,7 +205,7 @@ def _decompress(body: bytes, *, max_bytes: int, too_large: str) -> bytes:
 async def _json_object(request: Request) -> dict[str, Any]:
     body = await read_body(request, max_bytes=MAX_SMALL_BODY_BYTES)
     try:
-        document = orjson.loads(body)
+        orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # Raises what a job's body would have raised, with line and column.
         decode_json(body)
@@ -214,6 +214,7 @@ async def _json_object(request: Request) -> dict[str, Any]:
         raise InvalidInputError(
             f"{message}.", detail=[Detail(("body", error.pos), message, "json_invalid")]
         ) from None
+    document = decode_exactly(body)
     if not isinstance(document, dict):
         raise InvalidInputError(
             "The body must be a JSON object.",

@@ -65,7 +65,7 @@ def get_prometheus(request: Request, site: SiteDep) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class TargetHealth:
-    """A target as people call it, and why and since when nothing reaches it; None if all is well."""
+    """A target as people call it; why and since when nothing reaches it, None if all is well."""
 
     label: str
     trouble: str | None

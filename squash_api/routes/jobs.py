@@ -26,8 +26,8 @@ from squash_api.routes.dependencies import (
     id_cursor,
     is_count,
     next_link,
-    paged_reply,
     object_schema,
+    paged_reply,
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag

@@ -11,7 +11,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 
-from squash_api.errors import Detail, InvalidInputError, nearest, sentence
+from squash_api.errors import Detail, Hints, InvalidInputError, sentence
 from squash_api.routes.replies import errors_of
 
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on", ""), True) | dict.fromkeys(
@@ -28,7 +28,8 @@ class KnownParametersRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        options["responses"] = {**errors_of(422), **(options.get("responses") or {})}
+        responses = {**errors_of(422), **(options.get("responses") or {})}
+        options["responses"] = dict(sorted(responses.items(), key=str))
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -107,13 +108,14 @@ def raise_problems(problems: Iterable[Detail]) -> None:
 
 
 def _unknown(given: QueryParams, known: Collection[str]) -> Iterator[Detail]:
+    hints = Hints()
     for name in given:
         shown = name[:_SHOWN_LETTERS]
         # Programs get JSON anyhow; it overrides the header where there is a page too.
         if (name, given[name]) in {("format", "json"), ("", "")}:
             continue
         if name not in known:
-            hint = nearest(name, known) or _all_of(known)
+            hint = hints.of(name, known) or _all_of(known)
             yield Detail(("query", name), f"there is no parameter `{shown}` here{hint}", "unknown")
         elif len(given.getlist(name)) > 1:
             yield Detail(("query", name), f"`{shown}` can be given only once", "repeated")

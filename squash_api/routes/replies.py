@@ -28,6 +28,7 @@ from squash_api.errors import (
     sentence,
 )
 from squash_api.routes.negotiation import prefers_html
+from squash_api.schema.text import as_sent
 
 USER = "squash_user"
 """The key of a request's scope with the name of the user who sends it, or says so."""
@@ -37,7 +38,8 @@ _log = structlog.get_logger(__name__)
 
 def json_reply(content: Any, *, status_code: int = 200) -> Response:
     """Make a JSON response."""
-    return Response(orjson.dumps(content), status_code=status_code, media_type="application/json")
+    body = orjson.dumps(content, default=as_sent)
+    return Response(body, status_code=status_code, media_type="application/json")
 
 
 class ErrorDetail(BaseModel):

@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from squash_api.errors import Detail, InvalidInputError
+from squash_api.judging.states import count_states
 from squash_api.reports.badge import badge_svg, word_of
 from squash_api.reports.document import Report
 from squash_api.reports.texts import report_junit, report_markdown
@@ -16,6 +17,7 @@ from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
+from squash_api.standings.board import Wanted
 from squash_api.trends.parameters import REPORT_FORMATS, openapi_parameters
 from squash_api.trends.question import read_report_question
 
@@ -74,16 +76,17 @@ def get_badge(
     pipeline: TagQuery = None,
     label: Annotated[str | None, Query(max_length=60)] = None,
 ) -> Response:
-    """Draw a badge with the state of a package, by each metric's last value of the last 30 days.
+    """Draw a badge with the worst state of a package's metrics, and how many are in it.
 
-    The badge says `passing`, how many limits of the worst level are broken, or why nothing is
-    judged. The tags filter the values. `label` replaces the package's name on the left.
+    The states are those of the page `/`. The tags filter the values. `label` replaces the
+    package's name on the left.
     """
     site.reader.catch_up()
-    site.standings.refresh(now_ns=time.time_ns())
     named = {"dataset": dataset, "filter": filter_, "instrument": instrument, "pipeline": pipeline}
     where = {name: tag_text(text) or "" for name, text in named.items() if text}
-    word = word_of(site.standings.present(), package=package, where=where)
+    wanted = Wanted(package=package, values=where)
+    found = site.board.filtered(site.board.entries(), wanted)
+    word = word_of(count_states(entry.state for entry in found))
     return Response(
         badge_svg(label or package, word),
         media_type="image/svg+xml",

@@ -187,8 +187,9 @@ def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> 
     """Return the packages that differ from the previous run of the same pipeline.
 
     `packages` lists the name, git_sha and git_url of each changed or new package, `removed` the
-    same of each package that is gone, and `counts` is the number of both. For an unknown run the
-    ids are null and the lists are empty.
+    same of each package that is gone, and `counts` is the number of both. `unknown` names packages
+    that may have changed: one of the runs does not give their commit. `counts` is null if one of
+    the runs lists no packages. For an unknown run the ids are null and the lists are empty.
     """
     site.reader.catch_up()
     run_id, pipeline = _as_kept(ci_id, ci_name)
@@ -208,7 +209,8 @@ def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> 
             "removed": [
                 [item.name, item.git_sha, item.git_url] for item in packages if item.is_gone
             ],
-            "counts": len(packages),
+            "unknown": list(changes.unknown) if changes else [],
+            "counts": None if changes and changes.packages is None else len(packages),
         }
     )
 
@@ -258,6 +260,10 @@ def _detail_object(run: RunDetail, url: str) -> dict[str, Any]:
         "complete": run.looked_at == run.jobs,
         "measurements": run.measurements,
         **run.state.to_json(),
+        "faults": [
+            {"metric": item.metric, "state": item.state, "jobs": item.jobs, "of": item.judged}
+            for item in run.faults
+        ],
         "run_before": None if run.before is None else run.before.to_json(),
         "last_passing": None if run.last_passing is None else run.last_passing.to_json(),
         "jobs": [_member_object(member, url) for member in run.members],

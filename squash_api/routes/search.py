@@ -13,12 +13,13 @@ from squash_api.judging.specifications import Specification
 from squash_api.record.jobs import get_job
 from squash_api.routes.dependencies import SiteDep, is_count
 from squash_api.routes.documents import Section, documents
+from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.routes.runs import run_path
 from squash_api.site import Site
 from squash_api.standings.board import Entry
 
-router = APIRouter(tags=["overview"])
+router = APIRouter(tags=["overview"], route_class=KnownParametersRoute)
 
 KINDS = ("metrics", "specifications", "runs", "jobs", "documentation")
 """What is searched, in the order in which it is shown."""
@@ -95,7 +96,7 @@ def get_search(
 
 def _metric_object(item: Entry, root: str) -> dict[str, Any]:
     url = f"{root}/metric/{quote(item.name, safe='')}"
-    return {"name": item.name, "state": item.states[0], "url": url}
+    return {"name": item.name, "state": item.state, "url": url}
 
 
 def _specification_object(item: Specification, root: str) -> dict[str, Any]:

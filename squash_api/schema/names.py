@@ -13,9 +13,11 @@ from squash_api.errors import SettingsError
 from squash_api.schema.text import (
     MAX_FIELD_TEXT_BYTES,
     MAX_TEXT_BYTES,
+    SentNumber,
     clean_text,
     finite,
-    is_link,
+    is_changed,
+    link_text,
     tag_text,
 )
 
@@ -76,6 +78,13 @@ FIELD_SOURCES: dict[str, tuple[str, ...]] = {
     "version_tag": ("version_tag",),
 }
 """Metadata keys that feed the text fields of the contract, best first."""
+
+_PLACEHOLDERS = {
+    "run_id": {"unknown"},
+    "run_url": {"https://example.com", "https://example.com/"},
+    "version_tag": {"unknown"},
+}
+"""What lsst.verify writes where it knows nothing: else everybody's jobs would be one run."""
 
 RUN_ID = "run_id"
 RUN_URL = "run_url"
@@ -193,7 +202,7 @@ class Schema:
             return "a package cannot begin with '#': InfluxDB would read a comment"
         if measurement.startswith(RESERVED_PACKAGE_PREFIX):
             return f"package names that begin with '{RESERVED_PACKAGE_PREFIX}' are reserved"
-        if clean_text(measurement) != measurement or clean_text(key) != key:
+        if is_changed(measurement) or is_changed(key) or is_changed(metric):
             return (
                 "the name holds what InfluxDB cannot: a control character, '#!~', or a backslash "
                 "at the end or before a comma, equals sign, space or quote"
@@ -208,13 +217,33 @@ class Schema:
             return f"names that begin with '{META_PREFIX}' are for metadata"
         return None
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The metadata keys that feed a tag or a text field of the contract."""
+        return tuple(self._feeds)
+
     def term(self, key: str, value: Any) -> Term | None:
         """Return a term of a `metadata_query` as it is compared; None if it never matches."""
-        if key in _NOT_METADATA or isinstance(value, dict):
-            return None
+        found = self._term(key, value)
+        return found if isinstance(found, Term) else None
+
+    def term_problem(self, key: str, value: Any) -> str | None:
+        """Return why no job can match a term of a `metadata_query`; None if one can."""
+        found = self._term(key, value)
+        return found if isinstance(found, str) else None
+
+    def _term(self, key: str, value: Any) -> Term | str:
+        if key in _NOT_METADATA:
+            return f"the key '{key}' is not written to InfluxDB"
+        if value is None or isinstance(value, dict):
+            return f"{'null' if value is None else 'an object'} has no text to compare"
         name = self._mapped.get(key)
-        name, stored, _ = _as_field(key, value) if name is None else (name, *_as_text(name, value))
-        return None if stored is None else Term(name, stored, is_tag=name in self.tags)
+        name, stored, reason = (
+            _as_field(key, value) if name is None else (name, *_as_text(name, value))
+        )
+        if stored is None:
+            return (reason or "").removesuffix(": left out")
+        return Term(name, stored, is_tag=name in self.tags)
 
     def context(self, meta: Mapping[str, Any]) -> Context:
         """Map a job's metadata to tags and fields.
@@ -255,7 +284,7 @@ class Schema:
             text, reason = _as_text(name, value)
             if reason is None and name not in target:
                 target[name] = text
-                _note_change(key, value, text, context)
+                _note_change(key, value, context)
             elif reason is None and text != target[name]:
                 reason = f"another key feeds '{name}': left out"
             if reason is not None and self._mapped[key] == name:
@@ -288,10 +317,14 @@ def _as_text(name: str, value: Any) -> tuple[str | None, str | None]:
     text = tag_text(value)
     if text is None:
         return None, "empty: left out"
+    if text in _PLACEHOLDERS.get(name, ()):
+        return None, "only a placeholder of lsst.verify: left out"
+    if name == RUN_URL:
+        text = link_text(value) if isinstance(value, str) else None
+        if text is None:
+            return None, "not an http or https URL: left out"
     if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
         return None, f"longer than {MAX_TEXT_BYTES} bytes: left out"
-    if name == RUN_URL and not is_link(text):
-        return None, "not an http or https URL: left out"
     return text, None
 
 
@@ -318,10 +351,18 @@ def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None
     return name, stored, None
 
 
-def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
-    if isinstance(value, str) and value != stored and value.replace(" ", "_") != stored:
+def _note_change(key: str, value: Any, context: Context, *, is_number: bool = False) -> None:
+    """Note what a value, or its key, has lost on the way to a tag or field."""
+    if is_number and _is_rounded(value):
+        reason = f"rounded to {float(value)!r}: a 64-bit float holds no more digits"
+        context.cleanings.append(Cleaning(key, reason))
+    elif is_changed(value) or is_changed(key) or "\ufffd" in key:
         reason = "characters that InfluxDB cannot hold were removed"
         context.cleanings.append(Cleaning(key, reason))
+
+
+def _is_rounded(value: float) -> bool:
+    return value.is_rounded if isinstance(value, SentNumber) else value != float(value)
 
 
 def _store_other(leaf: _Leaf, context: Context) -> None:
@@ -337,7 +378,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return
-    _note_change(key, value, stored, context)
+    _note_change(key, value, context, is_number=isinstance(stored, float))
     context.fields[name] = stored
 
 

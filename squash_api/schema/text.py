@@ -2,9 +2,13 @@
 
 import json
 import re
+from decimal import Context, Decimal
 from functools import lru_cache
 from math import isfinite
-from typing import Any
+from typing import Any, Self
+from urllib.parse import quote
+
+import orjson
 
 MAX_TEXT_BYTES = 1000
 """Longest tag value, metadata key or metric name, in bytes of UTF-8."""
@@ -15,15 +19,87 @@ MAX_FIELD_TEXT_BYTES = 64_000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LOOSE_BACKSLASHES = re.compile(r'\\+(?=[,= "]|\Z)')
-_LINK = re.compile(r"https?://[^\s]+\Z", re.IGNORECASE)
+_LINK = re.compile(r"https?://[^\s/?#|<>\"\\^`{}]+(?:[/?#]|\Z)", re.IGNORECASE)
+_LOOSE_PERCENT = re.compile("%(?![0-9a-fA-F]{2})")
+_URL_SAFE = "%:/?#[]@!$&'()*+,;=~"
 # Below this an integral float prints as an integer, and JSON integers end here; above, its digits
 # would be invented.
 _INTEGRAL_LIMIT = 2**64
 
 
-def is_link(text: str) -> bool:
-    """Return whether the text is an http or https URL; no others are ever rendered."""
-    return _LINK.match(text) is not None
+class SentNumber(float):
+    """A number that a float rounds, with its digits as they were sent."""
+
+    __slots__ = ("text",)
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Read the text of a number."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the float, written with as many digits, is another number."""
+        sent = Decimal(self.text)
+        digits = Context(prec=len(sent.as_tuple().digits), Emin=-(10**6), Emax=10**6)
+        return not isfinite(self) or digits.create_decimal(Decimal(float(self))) != sent
+
+
+def as_sent(value: Any) -> Any:
+    """Write a `SentNumber` into JSON as it came. For `default` of `orjson.dumps`.
+
+    Raises
+    ------
+    TypeError
+        If the value is another.
+    """
+    if isinstance(value, SentNumber):
+        return orjson.Fragment(value.text)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+class RepairedText(str):
+    """Text in which lone surrogates, which cannot be stored, have become U+FFFD."""
+
+    __slots__ = ()
+
+
+def repaired(text: str) -> str:
+    """Return text that can be stored."""
+    if text.isascii() or _SURROGATE.search(text) is None:
+        return text
+    return RepairedText(_SURROGATE.sub("\ufffd", text))
+
+
+def sent_number(text: str) -> float:
+    """Read the text of a number of JSON with a point or an exponent."""
+    number = float(text)
+    is_held = not isfinite(number) or Decimal(text) == Decimal(repr(number))
+    return number if is_held else SentNumber(text)
+
+
+def sent_integer(text: str) -> int | float:
+    """Read the text of a whole number of JSON."""
+    # More digits than a float can count; Python itself refuses thousands.
+    number = int(text) if len(text) < 400 else None
+    if number is None:
+        return float(text)
+    return number if -(2**63) <= number < _INTEGRAL_LIMIT else SentNumber(text)
+
+
+def link_text(text: str) -> str | None:
+    """Return an http or https URL as it can be written everywhere; None if it is no such URL.
+
+    Blanks, `|`, `<` and whatever else does not belong in a URL are percent-encoded; what is encoded
+    already stays as it is. No other links are ever stored or rendered.
+    """
+    url = clean_text(text).strip()
+    if _LINK.match(url) is None:
+        return None
+    return quote(_LOOSE_PERCENT.sub("%25", url), safe=_URL_SAFE)
 
 
 def clean_text(text: str) -> str:
@@ -46,20 +122,30 @@ def clean_text(text: str) -> str:
 def tag_text(value: Any) -> str | None:
     """Return the text of a metadata value in InfluxDB, or None if it has none.
 
-    Integral numbers print as integers, also inside lists; booleans as `true` and `false`; lists
-    as compact JSON; spaces as `_`. Equal values have equal texts. Null, objects, numbers that are
-    not finite and empty text have no text.
+    Integral numbers print as integers, also inside lists, and numbers that a float would round as
+    they were sent; booleans as `true` and `false`; lists as compact JSON; spaces as `_`. Null,
+    objects, numbers that are not finite and empty text have no text.
     """
     if isinstance(value, str):
         is_short = len(value) <= MAX_TEXT_BYTES
         return _text_tag(value) if is_short else _text_tag.__wrapped__(value)
-    plain = _plain(value)
-    if plain is None or isinstance(plain, dict):
+    if isinstance(value, dict) or value is None:
         return None
-    if type(plain) is int:
-        return str(plain)
-    text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
-    return _text_tag.__wrapped__(text)
+    text = _compact(value)
+    if text == "null":
+        return None
+    return _text_tag.__wrapped__(text) if isinstance(value, list | tuple) else text
+
+
+def is_changed(value: Any) -> bool:
+    """Tell whether `tag_text` takes more out of a value than its blanks."""
+    if isinstance(value, str):
+        return isinstance(value, RepairedText) or clean_text(value) != value
+    if isinstance(value, list | tuple):
+        return any(map(is_changed, value)) or clean_text(text := _compact(value)) != text
+    if isinstance(value, dict):
+        return any(map(is_changed, (*value, *value.values())))
+    return False
 
 
 # Most texts of a job are in previous jobs too.
@@ -68,18 +154,23 @@ def _text_tag(text: str) -> str | None:
     return clean_text(text).replace(" ", "_") or None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
+def _compact(value: Any) -> str:
+    """Write a value as compact JSON, with equal numbers written alike."""
+    if isinstance(value, str | bool) or value is None:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, SentNumber):
+        return value.text
     if isinstance(value, int | float):
-        if -_INTEGRAL_LIMIT < value < _INTEGRAL_LIMIT:
-            return int(value) if value == int(value) else value
-        return finite(value)
+        if -_INTEGRAL_LIMIT < value < _INTEGRAL_LIMIT and value == int(value):
+            return str(int(value))
+        number = finite(value)
+        return json.dumps(number) if number in (None, value) else str(value)
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return f"[{','.join(map(_compact, value))}]"
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        items = (f"{_compact(key)}:{_compact(value[key])}" for key in sorted(value))
+        return f"{{{','.join(items)}}}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def finite(value: float) -> float | None:

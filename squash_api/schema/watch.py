@@ -13,9 +13,12 @@ SPECIFICATION = "specification"
 LATE_S = "late_s"
 AGE_S = "age_s"
 SINCE = "since"
-# Fields of STANDING, of the last value: its smallest margin, the specification that this is of
-# (LIMIT), the worst level that it breaks (0 none, 1 INFO, 2 WARNING, 3 CRITICAL), and the
-# specifications that it breaks.
+# Fields of STANDING, of the newest value: its state, and the place of that in the list of states
+# (RANK, 0 is the worst); its smallest margin, the specification that this is of (LIMIT), the worst
+# level that it breaks (0 none, 1 INFO, 2 WARNING, 3 CRITICAL), and the specifications that it
+# breaks.
+STATE = "state"
+RANK = "rank"
 VALUE = "value"
 MARGIN = "margin"
 LIMIT = "limit"

@@ -5,39 +5,41 @@ It is kept up to date: only metrics that have changed are looked at again.
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.reader import View
-from squash_api.judging.limits import Verdict, limits_of, state_word
+from squash_api.judging.limits import Verdict, limits_of
+from squash_api.judging.states import (
+    LATE,
+    NEVER_SEEN,
+    NOT_MEASURED,
+    OLD,
+    RANKS,
+    State,
+    count_states,
+)
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import SERIES_TAGS
-from squash_api.standings.freshness import ExpectedSeries, Freshness
+from squash_api.standings.freshness import ExpectedSeries, Freshness, lateness_order
 from squash_api.standings.standing import Combination, Standing, Standings, combination_of, stand
 
-LATE = "late"
-PASSED = state_word(0, is_limited=True)
-NO_LIMIT = state_word(0, is_limited=False)
-OLD = "old"
-NEVER_SEEN = "never seen"
-STATES = ("CRITICAL", "WARNING", LATE, "INFO", PASSED, NO_LIMIT, OLD, NEVER_SEEN)
-"""How a metric may stand, worst first.
-
-An `old` metric has no value of the last 30 days; one `never seen` is declared but has no value.
-"""
-
-_RANK = {state: rank for rank, state in enumerate(STATES)}
 _NO_MARGIN = float("inf")
+# Jobs may arrive in another order than that of their times.
+_LAST = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The state of a metric for one combination of tags."""
+    """How a metric stands for one combination of tags.
+
+    `state` is that of its newest value; if one is `late` too, that counts as well.
+    """
 
     standing: Standing
-    state: str
+    state: State
     late: ExpectedSeries | None = None
 
     @property
@@ -49,7 +51,18 @@ class Row:
     def order(self) -> tuple[int, float, Combination]:
         """A key that sorts rows worst first."""
         margin = None if self.verdict is None else self.verdict.margin
-        return _RANK[self.state], _NO_MARGIN if margin is None else margin, self.standing.tags
+        return RANKS[self.worst], _NO_MARGIN if margin is None else margin, self.standing.tags
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The state of its newest value, and whether one is late, worst first."""
+        found = {self.state} if self.late is None else {self.state, LATE}
+        return tuple(sorted(found, key=RANKS.__getitem__))
+
+    @property
+    def worst(self) -> State:
+        """The first of its states."""
+        return self.states[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +86,26 @@ class Entry:
         return self.name.partition(".")[0]
 
     @property
-    def states(self) -> tuple[str, ...]:
-        """The state of its worst row, and whether it is late, worst first.
+    def states(self) -> tuple[State, ...]:
+        """The worst state of its values, and whether one is late, worst first.
 
         A metric that was never seen, but is expected, is late as well.
         """
-        found = {self.rows[0].state if self.rows else NEVER_SEEN}
+        found = {min((row.state for row in self.rows), key=RANKS.__getitem__, default=NEVER_SEEN)}
         if self.late or any(row.late for row in self.rows):
             found.add(LATE)
-        return tuple(sorted(found, key=_RANK.__getitem__))
+        return tuple(sorted(found, key=RANKS.__getitem__))
+
+    @property
+    def state(self) -> State:
+        """The first of its states."""
+        return self.states[0]
 
     @property
     def order(self) -> tuple[int, float, str]:
         """A key that sorts metrics worst first."""
         margin = self.rows[0].order[1] if self.rows else _NO_MARGIN
-        return _RANK[self.states[0]], margin, self.name
+        return RANKS[self.state], margin, self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +157,15 @@ def with_rows(entry: Entry, wanted: Iterable[Combination]) -> Entry | None:
 
 
 def in_state(entries: Iterable[Entry], state: str | None) -> list[Entry]:
-    """Return metrics that are in a state, also if it is their second one; for None, all."""
-    return [entry for entry in entries if state is None or state in entry.states]
+    """Return the metrics whose worst state it is, and all that are late for `late`; for None, all.
+
+    A metric that is late is so whatever its values are.
+    """
+    return [
+        entry
+        for entry in entries
+        if state in (None, entry.state) or (state == LATE and LATE in entry.states)
+    ]
 
 
 def worst_first(entries: Iterable[Entry]) -> list[Entry]:
@@ -148,22 +173,18 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.order)
 
 
-def count_states(entries: Iterable[Entry]) -> dict[str, int]:
-    """Count the metrics in each state that any has, worst state first."""
-    counts = Counter(state for entry in entries for state in entry.states)
-    return {state: counts[state] for state in STATES if counts[state]}
-
-
-def by_package(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
+def by_package(entries: Iterable[Entry]) -> dict[str, dict[State, int]]:
     """Count the metrics in each state by package, worst package first."""
     packages: dict[str, list[Entry]] = {}
     for entry in entries:
         packages.setdefault(entry.package, []).append(entry)
-    counts = {name: count_states(found) for name, found in packages.items()}
+    counts = {
+        name: count_states(entry.state for entry in found) for name, found in packages.items()
+    }
 
     def order(name: str) -> tuple[int, int, str]:
         worst, count = next(iter(counts[name].items()))
-        return _RANK[worst], -count, name
+        return RANKS[worst], -count, name
 
     return {name: counts[name] for name in sorted(counts, key=order)}
 
@@ -313,13 +334,10 @@ class Board:
             # How late a series is changes all the time; since when it is does not.
             if same and list(map(_late_since, before.late)) == list(map(_late_since, late)):
                 return
-        rows = [
-            Row(item, state_word(item.severity, is_limited=item.verdict is not None))
-            for item in standings
-        ]
-        old = None if rows else self._old_standing(view, metric_id, metric, snapshot)
+        rows = [Row(item, item.state) for item in standings]
+        old = None if rows else self._old_row(view, metric_id, metric, snapshot)
         if old is not None:
-            rows.append(Row(old, OLD))
+            rows.append(old)
         left = _take_late(rows, late)
         declared = snapshot.declared.get(metric.name)
         entry = Entry(
@@ -333,17 +351,25 @@ class Board:
         )
         self._seen[metric_id] = _Seen(entry, metric, snapshot, version, standings, late)
 
-    def _old_standing(
+    def _old_row(
         self, view: View, metric_id: int, metric: MetricRow, snapshot: Snapshot
-    ) -> Standing | None:
-        """Return how the last value of a metric stood that has no recent one."""
-        last = view.values.last(metric_id, tag_sets=None, limit=1)
-        if not last:
+    ) -> Row | None:
+        """Return how a metric stood that no recent job names; if it never had a value, it has none.
+
+        Of the jobs that arrived last, the newest counts.
+        """
+        found = view.values.last(metric_id, tag_sets=None, limit=_LAST, has_absent=True)
+        if not found:
             return None
-        job = view.contexts.of([last[0].job_id])[last[0].job_id]
+        last = max(found, key=attrgetter("time_ns"))
+        job = view.contexts.of([last.job_id])[last.job_id]
         specifications = snapshot.by_metric.get(metric.name, ())
         limits = limits_of(specifications, unit=metric.unit, schema=self._standings.schema)
-        return stand(metric, combination_of(job.context.tags), last[0].value, job, limits)
+        standing = stand(metric, combination_of(job.context.tags), last.value, job, limits)
+        was_measured = any(item.value is not None for item in found) or view.values.last(
+            metric_id, tag_sets=None, limit=1
+        )
+        return Row(standing, OLD if was_measured else NOT_MEASURED)
 
     def _with_terms(self, entry: Entry, terms: Sequence[tuple[str, str]]) -> Iterable[Combination]:
         """Yield the combinations that have values with these tags."""
@@ -379,9 +405,12 @@ def _late_since(item: ExpectedSeries) -> tuple[str, Combination, int]:
 
 
 def _take_late(rows: list[Row], late: Iterable[ExpectedSeries]) -> tuple[ExpectedSeries, ...]:
-    """Put each late series into the rows that it belongs to; return those that belong to none."""
+    """Put each late series into the rows that it belongs to; return those that belong to none.
+
+    Of several of one row, the worst is said.
+    """
     left = []
-    for series in late:
+    for series in sorted(late, key=lateness_order):
         wanted = dict(series.tags).items()
         places = [
             place
@@ -389,7 +418,8 @@ def _take_late(rows: list[Row], late: Iterable[ExpectedSeries]) -> tuple[Expecte
             if series.tags and wanted <= dict(row.standing.tags).items()
         ]
         for place in places:
-            rows[place] = replace(rows[place], late=series)
+            if rows[place].late is None:
+                rows[place] = replace(rows[place], late=series)
         if not places:
             left.append(series)
     return tuple(left)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectations
-from squash_api.judging.alerts import Expect
+from squash_api.judging.alerts import Expect, severity_of
 from squash_api.judging.metadata_query import applies
 from squash_api.record.definitions import expected_since
 from squash_api.schema.names import RUN_ID, Context
@@ -33,7 +33,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSeries:
-    """How late an expected series is.
+    """How late an expected series is, by a specification of a level.
 
     `late_s` is above 0 when it is late. `since_ns` is when the last value was received; or, if
     there never was one and so no job, since when one is expected.
@@ -46,6 +46,7 @@ class ExpectedSeries:
     since_ns: int
     job_id: int | None = None
     run_id: str | None = None
+    level: str = "WARNING"
 
     @property
     def since(self) -> str:
@@ -106,6 +107,7 @@ def expected_series(
             arrival.received_ns,
             arrival.job_id,
             arrival.run_id,
+            expected.level,
         )
     # Jobs that have none of the tags are the series without tags.
     if () not in found or not is_any:
@@ -140,7 +142,13 @@ def _as_a_whole(
         since_ns,
         job_id,
         run_id,
+        expected.level,
     )
+
+
+def lateness_order(series: ExpectedSeries) -> tuple[int, float, str, Combination]:
+    """Return a key that sorts late series worst first: by level, how late, and name."""
+    return -severity_of(series.level), -series.late_s, series.specification, series.tags
 
 
 def _age_s(now_ns: int, then_ns: int) -> float:

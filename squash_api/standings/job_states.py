@@ -1,7 +1,8 @@
 """How jobs stand against their specifications: the states of many, and the verdicts on one.
 
 States are made from the index, without reading documents. They count the verdicts that a job's
-report lists.
+report lists, apart from those of specifications that cannot judge, and the metrics that these are
+on.
 """
 
 import threading
@@ -15,27 +16,63 @@ from squash_api.index.reader import Reader, View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.judging.alerts import LEVELS, severity_of
-from squash_api.judging.limits import Verdict, judge_job, limits_of, state_word
+from squash_api.judging.limits import Verdict, judge_job, limits_of
 from squash_api.judging.metadata_query import applies
+from squash_api.judging.states import (
+    BROKEN,
+    NO_LIMIT,
+    NOT_MEASURED,
+    PASSED,
+    RANKS,
+    STATES,
+    State,
+    count_states,
+    worst_state,
+)
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.verify.metrics import KnownMetric
 
-WARNING = severity_of("WARNING")
-"""The severity from which a broken limit fails a job."""
+_FAILS = severity_of("WARNING")
 
 _MOST_REMEMBERED = 20_000
 _MOST_JUDGES = 8
+_MOST_LISTS = 1000
+_UNJUDGED = len(STATES)
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """How many verdicts there are of each kind; `failed` counts by level, the mildest first."""
+    """How a job stands, or several: the worst state of its limited metrics.
+
+    The numbers are of verdicts, of which each limit that applies to a job gives one; `failed`
+    counts by level, the mildest first. `metrics` are those that a limit applies to, each with the
+    rank of its state in the same place of `ranks`.
+    """
 
     failed: tuple[int, ...] = (0,) * len(LEVELS)
     passed: int = 0
     not_measured: int = 0
+    metrics: tuple[str, ...] = ()
+    ranks: bytes = b""
+
+    @property
+    def verdicts(self) -> dict[State, int]:
+        """The number of verdicts in each state, worst first."""
+        counts: dict[State, int] = dict(zip(LEVELS, self.failed, strict=True))
+        counts |= {NOT_MEASURED: self.not_measured, PASSED: self.passed}
+        return {state: counts[state] for state in STATES if counts.get(state)}
+
+    @property
+    def states(self) -> dict[str, State]:
+        """The state of each metric that a limit applies to."""
+        return {name: STATES[rank] for name, rank in zip(self.metrics, self.ranks, strict=True)}
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """The number of metrics in each state, worst first."""
+        return count_states(STATES[rank] for rank in self.ranks)
 
     @property
     def severity(self) -> int:
@@ -43,16 +80,15 @@ class JobState:
         return max((rank for rank, count in enumerate(self.failed, 1) if count), default=0)
 
     @property
-    def word(self) -> str:
-        """The worst of it, in one or two words."""
-        if self.not_measured and not self.severity and not self.passed:
-            return "not measured"
-        return state_word(self.severity, is_limited=self.passed > 0)
+    def word(self) -> State:
+        """The worst state."""
+        return worst_state(self.verdicts, NO_LIMIT)
 
     @property
     def is_passing(self) -> bool:
-        """Whether a value was judged, and no limit of at least WARNING is broken."""
-        return self.severity < WARNING and self.passed + sum(self.failed) > 0
+        """Whether all was measured, and no limit of at least WARNING is broken."""
+        is_judged = self.passed + sum(self.failed) > 0
+        return is_judged and not self.not_measured and self.severity < _FAILS
 
     def to_json(self) -> dict[str, object]:
         """Return the state as the API shows it."""
@@ -61,36 +97,82 @@ class JobState:
             "failed": dict(zip(LEVELS, self.failed, strict=True)),
             "passed": self.passed,
             "not_measured": self.not_measured,
+            "verdicts": sum(self.failed) + self.passed + self.not_measured,
+            "metrics": self.counts,
         }
 
 
 def total(states: Iterable[JobState]) -> JobState:
-    """Add up the states of several jobs."""
+    """Add up the states of several jobs; a metric is in the worst state that it has in any."""
     counted = [JobState(), *states]
+    worst: dict[str, int] = {}
+    for state in counted:
+        for name, rank in zip(state.metrics, state.ranks, strict=True):
+            if rank < worst.get(name, len(STATES)):
+                worst[name] = rank
+    metrics = tuple(sorted(worst))
     return JobState(
         tuple(map(sum, zip(*(state.failed for state in counted), strict=True))),
         sum(state.passed for state in counted),
         sum(state.not_measured for state in counted),
+        metrics,
+        bytes(worst[name] for name in metrics),
     )
 
 
-# A limit, unpacked: its terms for the metadata, whether a value meets it (None if the units do not
-# convert, so that nothing is measured), and the place of its level.
-_Test = tuple[tuple[Term, ...], Callable[[float], bool] | None, int]
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A metric that breaks a limit or is not measured, and in how many of `judged` jobs.
+
+    `state` is the worst in any of them.
+    """
+
+    metric: str
+    state: State
+    jobs: int
+    judged: int
+
+
+def faults_of(states: Iterable[JobState]) -> list[Fault]:
+    """List the metrics of several jobs that are not as they should be, worst first."""
+    found: dict[str, list[State]] = {}
+    for item in states:
+        for name, state in item.states.items():
+            found.setdefault(name, []).append(state)
+    wrong = (*BROKEN, NOT_MEASURED)
+    faults = [
+        Fault(name, worst, sum(state in wrong for state in some), len(some))
+        for name, some in found.items()
+        if (worst := worst_state(some, NO_LIMIT)) in wrong
+    ]
+    return sorted(faults, key=lambda item: (RANKS[item.state], -item.jobs, item.metric))
+
+
+# A limit, unpacked: its terms for the metadata, whether a value meets it, and the place of its
+# level.
+_Test = tuple[tuple[Term, ...], Callable[[float], bool], int]
 
 
 class JobJudge:
-    """Judges jobs by the specifications of a snapshot; values are in the units of the metrics."""
+    """Judges jobs by the specifications of a snapshot; values are in the units of the metrics.
+
+    A specification whose unit does not convert to the metric's judges nothing.
+    """
 
     def __init__(self, snapshot: Snapshot, metrics: Iterable[MetricRow], schema: Schema) -> None:
         self._tests: dict[int, list[_Test]] = {}
+        self._names: dict[int, str] = {}
+        # Jobs that measure the same metrics share the list of their names.
+        self._lists: dict[tuple[int, ...], tuple[str, ...]] = {}
         for metric in metrics:
             specifications = snapshot.by_metric.get(metric.name)
             if specifications:
                 limits = limits_of(specifications, unit=metric.unit, schema=schema)
+                self._names[metric.metric_id] = metric.name
                 self._tests[metric.metric_id] = [
-                    (limit.terms, None if limit.problem else limit.holds, limit.severity - 1)
+                    (limit.terms, limit.holds, limit.severity - 1)
                     for limit in limits
+                    if not limit.problem
                 ]
         self.metric_ids = tuple(sorted(self._tests))
 
@@ -99,20 +181,37 @@ class JobJudge:
         failed = [0] * len(LEVELS)
         passed = not_measured = 0
         known: dict[tuple[Term, ...], bool] = {}
+        ids: list[int] = []
+        ranks = bytearray()
         for metric_id, value in values:
+            rank = _UNJUDGED
             for terms, holds, place in self._tests.get(metric_id, ()):
                 is_judged = known.get(terms)
                 if is_judged is None:
                     is_judged = known[terms] = applies(terms, context)
                 if not is_judged:
                     continue
-                if value is None or holds is None:
+                if value is None:
                     not_measured += 1
+                    rank = RANKS[NOT_MEASURED]
                 elif holds(value):
                     passed += 1
+                    rank = min(rank, RANKS[PASSED])
                 else:
                     failed[place] += 1
-        return JobState(tuple(failed), passed, not_measured)
+                    rank = min(rank, RANKS[LEVELS[place]])
+            if rank != _UNJUDGED:
+                ids.append(metric_id)
+                ranks.append(rank)
+        return JobState(tuple(failed), passed, not_measured, self._list(tuple(ids)), bytes(ranks))
+
+    def _list(self, metric_ids: tuple[int, ...]) -> tuple[str, ...]:
+        found = self._lists.get(metric_ids)
+        if found is None:
+            if len(self._lists) >= _MOST_LISTS:
+                self._lists.clear()
+            found = self._lists[metric_ids] = tuple(map(self._names.__getitem__, metric_ids))
+        return found
 
 
 class JobStates:

@@ -1,6 +1,6 @@
 """What to compare a job or run with: the previous one, and the last one that passed."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from squash_api.index.code_changes import PackageChange
 from squash_api.index.contexts import SeriesJob
 from squash_api.index.reader import Reader, View
-from squash_api.standings.job_states import JobState, JobStates, total
+from squash_api.judging.states import BROKEN, INFO, NOT_MEASURED, RANKS
+from squash_api.standings.job_states import JobState, JobStates, faults_of, total
 from squash_api.standings.standing import Combination, combination_of
 
 MOST_JOBS = 500
@@ -22,9 +23,10 @@ _GROWTH = 5
 class Place:
     """A job among those with the same combination of tags, in order of time.
 
-    `last_passing` is the newest job of the newest earlier run that broke no limit of at least
-    WARNING, of the metrics that this job measured; a job without a run counts as a run. `looked_at`
-    counts the jobs that were judged to find it.
+    `last_passing` is the newest job of the newest earlier run that passed: of the metrics that this
+    job names, it measured all that it names itself and all that stand badly in this job, and broke
+    no limit of at least WARNING. A job without a run counts as a run. `looked_at` counts the jobs
+    that were judged to find it.
     """
 
     combination: Combination
@@ -36,29 +38,40 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run, and its pipeline if it has one. `time_ns` is the time of its first job."""
+    """A run, and its pipeline if it has one. `time_ns` is the time of its first job.
+
+    `faulty` are its metrics that stand badly.
+    """
 
     pipeline: str | None
     run_id: str
     datasets: Collection[str | None]
     time_ns: int
+    faulty: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A job or run to compare with, and the packages that differ, by name.
 
-    `packages` is None if one of the two has not named its packages.
+    `packages` is None if one of the two has not named its packages. `unknown` names those that may
+    differ: one of the two does not give their commit.
     """
 
     job_id: int
     run_id: str | None
     packages: Sequence[PackageChange] | None
+    unknown: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as the API shows it."""
         packages = None if self.packages is None else [item.to_json() for item in self.packages]
-        return {"job": self.job_id, "run_id": self.run_id, "packages": packages}
+        return {
+            "job": self.job_id,
+            "run_id": self.run_id,
+            "packages": packages,
+            "unknown": list(self.unknown),
+        }
 
 
 def place_of(reader: Reader, states: JobStates, job_id: int, *, revision: int) -> Place | None:
@@ -79,9 +92,11 @@ def place_of(reader: Reader, states: JobStates, job_id: int, *, revision: int) -
         look = partial(view.contexts.neighbours, sets, context.time_ns)
         following = look(direction="later", limit=1)
         earlier = look(direction="earlier", limit=MOST_JOBS)
+    own = states.judged_by(revision, [job_id], like=job_id).values()
     last_passing, looked_at = _last_passing(
         [item for item in earlier if item.run_id is None or item.run_id != run_id],
         lambda ids: states.judged_by(revision, ids, like=job_id),
+        needed=faulty_of(own),
     )
     return Place(
         combination,
@@ -111,7 +126,14 @@ def last_passing_run(
     return _last_passing(
         [item for item in earlier if item.run_id != run.run_id],
         lambda ids: states.judged_by(revision, ids),
+        needed=run.faulty,
     )
+
+
+def faulty_of(states: Iterable[JobState]) -> frozenset[str]:
+    """Name the metrics that were not measured, or break a limit of at least WARNING."""
+    worse = {state for state in (*BROKEN, NOT_MEASURED) if RANKS[state] < RANKS[INFO]}
+    return frozenset(fault.metric for fault in faults_of(states) if fault.state in worse)
 
 
 def compare(view: View, job_id: int, other: int | None) -> Comparison | None:
@@ -125,7 +147,7 @@ def compare(view: View, job_id: int, other: int | None) -> Comparison | None:
     packages = changes.packages
     if packages is not None:
         packages = tuple(sorted(packages, key=lambda item: item.name))
-    return Comparison(other, changes.previous_run_id, packages)
+    return Comparison(other, changes.previous_run_id, packages, changes.unknown)
 
 
 def previous_run(view: View, job_id: int) -> int | None:
@@ -135,28 +157,55 @@ def previous_run(view: View, job_id: int) -> int | None:
 
 
 def _last_passing(
-    jobs: Sequence[SeriesJob], judge: Callable[[Sequence[int]], dict[int, JobState]]
+    jobs: Sequence[SeriesJob],
+    judge: Callable[[Sequence[int]], dict[int, JobState]],
+    *,
+    needed: Collection[str],
 ) -> tuple[SeriesJob | None, int]:
     """Return the first job of the first run that passes, and how many jobs were judged for it.
 
-    The jobs are sorted, newest first. Those of a run need not follow each other; jobs of a run that
-    are not among these jobs do not count.
+    The run must have measured the metrics that are `needed`, apart from those that no job measured;
+    its first job that measured any of them is returned. The jobs are sorted, newest first. Those of
+    a run need not follow each other; jobs of a run that are not among these jobs do not count.
     """
     runs: dict[str | int, list[SeriesJob]] = {}
     for item in jobs:
         runs.setdefault(item.job_id if item.run_id is None else item.run_id, []).append(item)
     states: dict[int, JobState] = {}
+    done: set[int] = set()
     looked_at, size = 0, _FIRST_LOOK
     while looked_at < len(jobs):
         some = jobs[looked_at : looked_at + size]
         states |= judge([item.job_id for item in some])
         looked_at, size = looked_at + len(some), size * _GROWTH
-        done = {item.job_id for item in jobs[:looked_at]}
-        for items in runs.values():
-            if any(item.job_id not in done for item in items):
-                # The jobs of the run that are left may break a limit.
-                break
-            found = [states[item.job_id] for item in items if item.job_id in states]
-            if total(found).is_passing:
-                return items[0], looked_at
-    return None, looked_at
+        done.update(item.job_id for item in some)
+        found = _first_passing(runs.values(), states, done, set(needed))
+        if found is not None:
+            return found, looked_at
+    known = {name for state in states.values() for name in state.metrics}
+    found = None
+    if not known.issuperset(needed):
+        found = _first_passing(runs.values(), states, done, known.intersection(needed))
+    return found, looked_at
+
+
+def _first_passing(
+    runs: Iterable[Sequence[SeriesJob]],
+    states: Mapping[int, JobState],
+    done: Collection[int],
+    needed: Collection[str],
+) -> SeriesJob | None:
+    for items in runs:
+        if any(item.job_id not in done for item in items):
+            # The jobs of the run that are left may break a limit.
+            return None
+        known = [item for item in items if item.job_id in states]
+        found = total(states[item.job_id] for item in known)
+        if found.is_passing and found.states.keys() >= set(needed):
+            return next(item for item in known if _has_any(states[item.job_id], needed))
+    return None
+
+
+def _has_any(state: JobState, needed: Collection[str]) -> bool:
+    """Tell whether a job measured any of these metrics; without any, whether it was judged."""
+    return bool(state.metrics) if not needed else not set(needed).isdisjoint(state.metrics)

@@ -1,17 +1,18 @@
 """Runs of pipelines: what they measured, how they stand, and what changed since earlier runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from squash_api.errors import NotFoundError
 from squash_api.index.contexts import Tags, TagSets
 from squash_api.index.reader import Reader, View
 from squash_api.index.runs import NEWEST_NS, RunJob
-from squash_api.standings.job_states import JobState, JobStates, total
+from squash_api.standings.job_states import Fault, JobState, JobStates, faults_of, total
 from squash_api.standings.last_passing import (
     Comparison,
     Run,
     compare,
+    faulty_of,
     last_passing_run,
     previous_run,
 )
@@ -76,8 +77,9 @@ class RunMember:
 class RunDetail:
     """A run, and one page of its jobs; `after` is where the next page begins.
 
-    The state is that of `looked_at` of its `jobs`. `before` is the previous run, and `last_passing`
-    the last earlier one that broke no limit of at least WARNING, found among `judged` jobs.
+    The state is that of `looked_at` of its `jobs`, and `faults` are the metrics that are not as
+    they should be in these. `before` is the previous run, and `last_passing` the last earlier one
+    that passed, found among `judged` jobs.
     """
 
     pipeline: str | None
@@ -86,6 +88,7 @@ class RunDetail:
     looked_at: int
     measurements: int
     state: JobState
+    faults: Sequence[Fault]
     newest: RunJob
     members: Sequence[RunMember]
     after: int | None
@@ -183,14 +186,16 @@ class RunsOverview:
             tags = view.contexts.tags({job.tag_set_id for job in (*newest, *page)})
         shown = page[:limit]
         states = self._states.of({job.job_id for job in (*newest, *shown)}, is_now=is_now)
-        before, last_passing, judged = self._compared(newest, tags)
         nothing = JobState()
+        judged_jobs = [states.get(job.job_id, nothing) for job in newest]
+        before, last_passing, judged = self._compared(newest, tags, faulty_of(judged_jobs))
         return RunDetail(
             *run,
             count,
             len(newest),
             sum(job.measurement_count for job in newest),
-            total(states.get(job.job_id, nothing) for job in newest),
+            total(judged_jobs),
+            faults_of(judged_jobs),
             newest[0],
             [
                 RunMember(job, tags[job.tag_set_id], states.get(job.job_id, nothing))
@@ -203,7 +208,7 @@ class RunsOverview:
         )
 
     def _compared(
-        self, jobs: Sequence[RunJob], tags: Mapping[int, Tags]
+        self, jobs: Sequence[RunJob], tags: Mapping[int, Tags], faulty: Collection[str]
     ) -> tuple[Comparison | None, Comparison | None, int]:
         """Compare a run with the previous one and with the last one that passed."""
         newest = jobs[0]
@@ -213,7 +218,7 @@ class RunsOverview:
         passing, judged = last_passing_run(
             self._reader,
             self._states,
-            Run(newest.pipeline, newest.run_id or "", datasets, jobs[-1].time_ns),
+            Run(newest.pipeline, newest.run_id or "", datasets, jobs[-1].time_ns, faulty),
             revision=revision,
         )
         with self._reader.view() as view:

@@ -1,4 +1,4 @@
-"""How things stand: the last value of each metric, by combination of tags, and what it breaks.
+"""How things stand: the newest value of each metric, by combination of tags, and what it breaks.
 
 A combination is what separates alerts: the values of the tags `SERIES_TAGS`.
 """
@@ -15,6 +15,7 @@ from squash_api.index.latest import LatestValues, Series
 from squash_api.index.reader import Reader, View
 from squash_api.judging.limits import Limit, Verdict, judge, limits_of
 from squash_api.judging.metadata_query import applies
+from squash_api.judging.states import State, state_of
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import RUN_ID, SERIES_TAGS
 
@@ -33,19 +34,20 @@ Key = tuple[int, Combination]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The last value of a metric, by the time of its points, for one combination of tags.
+    """The newest value of a metric, by the time of its points, for one combination of tags.
 
-    `value` is in `unit`, None if the metric has none. `limit` names the specification, of all that
-    apply, that the value is nearest to or furthest beyond, and `margin` is the distance as a
-    fraction of the limit; both are None if there is none. `severity` is 0 if no limit is broken,
-    else 1 for INFO, 2 for WARNING, 3 for CRITICAL; `broken` names the broken ones, worst first.
-    `verdict` is the one to show: the worst, else that of the nearest limit, else any; None if no
-    limit applies.
+    `value` is None if the newest job that names the metric has no value that can be used: an older
+    one does not count. It is in `unit`, None if the metric has none. `limit` names the
+    specification, of all that apply, that the value is nearest to or furthest beyond, and `margin`
+    is the distance as a fraction of the limit; both are None if there is none. `severity` is 0 if
+    no limit is broken, else 1 for INFO, 2 for WARNING, 3 for CRITICAL; `broken` names the broken
+    ones, worst first. `verdict` is the one to show: the worst, else that of the nearest limit, else
+    any; None if no limit applies.
     """
 
     metric: str
     tags: Combination
-    value: float
+    value: float | None
     unit: str | None
     time_ns: int
     job_id: int
@@ -57,6 +59,15 @@ class Standing:
     # Not compared: standings need not be written again for another limit with the same result.
     verdict: Verdict | None = field(default=None, compare=False)
 
+    @property
+    def state(self) -> State:
+        """How it stands, whether or not it is late or old."""
+        return state_of(
+            self.severity,
+            is_limited=self.verdict is not None,
+            is_measured=self.value is not None,
+        )
+
 
 def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) -> Combination:
     """Return those of the tags `per` that have a value, with it."""
@@ -64,9 +75,13 @@ def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) ->
 
 
 def stand(
-    metric: MetricRow, tags: Combination, value: float, job: JobContext, limits: Sequence[Limit]
+    metric: MetricRow,
+    tags: Combination,
+    value: float | None,
+    job: JobContext,
+    limits: Sequence[Limit],
 ) -> Standing:
-    """Judge a last value by those limits of its metric, worst first, that apply to its job."""
+    """Judge a newest value by those limits of its metric, worst first, that apply to its job."""
     verdicts = [
         judge(limit, value)
         for limit in limits
@@ -109,6 +124,8 @@ class Standings:
         self._lock = threading.Lock()
         self._standings: dict[Key, Standing] = {}
         self._waiting: set[Key] = set()
+        # The jobs of values that wait because they are just being converted.
+        self._changing: set[int] = set()
         # Sets of tags, by the combination that they hold.
         self._sets: dict[Combination, set[int]] = {}
         self._combinations: dict[int, Combination] = {}
@@ -131,6 +148,13 @@ class Standings:
             self.latest.prepare(now_ns=now_ns, days=max(days, _READ_DAYS))
             with self.reader.view() as view:
                 self._follow(view, now_ns=now_ns)
+                if not self._changing:
+                    yield view
+                    return
+            # Else an old value would be shown beside the new unit.
+            self.reader.rederive(self._changing)
+            with self.reader.view() as view:
+                self._follow(view, now_ns=now_ns)
                 yield view
 
     def present(self) -> list[Standing]:
@@ -142,7 +166,7 @@ class Standings:
         is_first = self._snapshot is None
         followed = self.latest.follow(view, now_ns=now_ns)
         if is_first:
-            followed.series.update(self._all_series())
+            followed.series.update(self.latest.all_series())
         self._waiting.update(self._key_of(series) for series in followed.series)
         names = {self.latest.metrics[item].name for item in followed.metrics}
         names |= self._learn_limits()
@@ -154,11 +178,6 @@ class Standings:
         self._judge(view, oldest_ns=oldest_ns)
         for key in [key for key, item in self._standings.items() if item.time_ns < oldest_ns]:
             del self._standings[key]
-
-    def _all_series(self) -> Iterable[Series]:
-        for metric_id in self.latest.metrics:
-            for tag_set_id in self.latest.of_metric(metric_id):
-                yield metric_id, tag_set_id
 
     def _key_of(self, series: Series) -> Key:
         metric_id, tag_set_id = series
@@ -203,6 +222,7 @@ class Standings:
             else:
                 self._standings.pop(key, None)
         self._waiting.clear()
+        self._changing.clear()
         ids = sorted(by_job)
         # The contexts of jobs take much memory: read some at a time.
         for start in range(0, len(ids), _JOBS):
@@ -211,6 +231,7 @@ class Standings:
 
     def _judge_jobs(self, view: View, by_job: Mapping[int, list[Key]]) -> None:
         changing = view.ask(waiting_for_rederivation, by_job)
+        self._changing |= changing
         contexts = view.contexts.of(by_job)
         wanted: dict[int, list[int]] = {}
         for job_id, keys in by_job.items():
@@ -227,15 +248,21 @@ class Standings:
             for key in by_job[job_id]:
                 metric = self.latest.metrics[key[0]]
                 limits = self._limits_of(metric)
-                after = stand(metric, key[1], values[key[0]][job_id], contexts[job_id], limits)
+                after = stand(metric, key[1], values[key[0]].get(job_id), contexts[job_id], limits)
                 # Keep the same object while nothing changes: it is quick to compare.
                 before = self._standings.get(key)
                 if before is None or before != after or before.verdict != after.verdict:
                     self._standings[key] = after
 
     def _newest_ns(self, key: Key) -> int | None:
+        """Return the time of the newest job that names the metric, with a value or without."""
         metric_id, combination = key
-        times = (
-            self.latest.newest_ns((metric_id, item)) for item in self._sets.get(combination, ())
-        )
+        times = [
+            time_ns
+            for item in self._sets.get(combination, ())
+            for time_ns in (
+                self.latest.newest_ns((metric_id, item)),
+                self.latest.absent_ns((metric_id, item)),
+            )
+        ]
         return max((item for item in times if item is not None), default=None)

@@ -5,7 +5,7 @@ Delivery never waits for it, and its points are not queued: a minute later they 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
+from squash_api.judging.states import NO_LIMIT, OLD, RANKS
 from squash_api.standings.freshness import ExpectedSeries, Freshness
 from squash_api.standings.standing import Combination, Standing, Standings
 
@@ -60,6 +61,7 @@ class _Seen:
     time_ns: int
     series: Sequence[ExpectedSeries]
     standings: Mapping[_Key, Standing]
+    limited: Collection[str]
 
 
 class Watch(Loop):
@@ -129,7 +131,7 @@ class Watch(Loop):
             for item in self._standings.present()
             if item.metric in limited
         }
-        return _Seen(minute_ns, series, standings)
+        return _Seen(minute_ns, series, standings, limited)
 
     def _report(self, outlet: TakesLines, seen: _Seen) -> None:
         written = self._written.setdefault(outlet.name, {})
@@ -141,7 +143,7 @@ class Watch(Loop):
         gone = [item.standing for key, item in written.items() if key not in seen.standings]
         try:
             self._write(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
-            self._write(outlet, self._standing_lines(changed.values(), gone, seen.time_ns))
+            self._write(outlet, self._standing_lines(changed.values(), gone, seen))
         except InfluxError as error:
             _log.info(
                 "not written; it will be tried again in a minute",
@@ -179,12 +181,14 @@ class Watch(Loop):
         ]
 
     def _standing_lines(
-        self, changed: Iterable[Standing], gone: Iterable[Standing], time_ns: int
+        self, changed: Iterable[Standing], gone: Iterable[Standing], seen: _Seen
     ) -> list[str]:
         lines = [
             standing_line(
                 item.metric,
                 item.tags,
+                state=item.state,
+                rank=RANKS[item.state],
                 value=item.value,
                 margin=item.margin,
                 limit=item.limit,
@@ -192,11 +196,18 @@ class Watch(Loop):
                 broken=item.broken,
                 run_id=item.run_id,
                 squash_url=self._link(item.job_id),
-                time_ns=time_ns,
+                time_ns=seen.time_ns,
             )
             for item in changed
         ]
-        return lines + [standing_line(item.metric, item.tags, time_ns=time_ns) for item in gone]
+        for item in gone:
+            state = OLD if item.metric in seen.limited else NO_LIMIT
+            lines.append(
+                standing_line(
+                    item.metric, item.tags, state=state, rank=RANKS[state], time_ns=seen.time_ns
+                )
+            )
+        return lines
 
     def _link(self, job_id: int) -> str:
         return f"{self._squash_url}/job/{job_id}"

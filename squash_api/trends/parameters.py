@@ -18,7 +18,17 @@ Place = Literal["measurements", "report"]
 """Where questions are asked: at the URL of this name, and by its command."""
 
 Kind = Literal[
-    "texts", "names", "ids", "time", "text", "truth", "count", "choice", "fields", "cursor", "level"
+    "texts",
+    "names",
+    "ids",
+    "time",
+    "unit",
+    "truth",
+    "count",
+    "choice",
+    "fields",
+    "cursor",
+    "level",
 ]
 """How a parameter is read. `names` are texts as the record keeps those of jobs."""
 
@@ -165,18 +175,17 @@ _ROWS = (
         "since",
         "time",
         "since_ns",
-        "Only jobs of this time or later: a date, or how long ago ({ago}).",
-        "Only jobs of this time (ISO 8601) or later, or how long ago: `90d`.",
-        "Only jobs of this time (ISO 8601) or later, or how long ago: `24h`, `7d`.",
+        "Only jobs of this time or later: a date in UTC, or how long ago ({ago}).",
+        "Only jobs of this time (ISO 8601, UTC) or later, or how long ago: `90d`.",
+        "Only jobs of this time (ISO 8601, UTC) or later, or how long ago: `24h`, `7d`.",
     ),
     Parameter(
         "until",
         "time",
         "until_ns",
-        "Only jobs of this time or earlier, written in the same ways.",
-        report="Only jobs of this time or earlier; a day means until its end.",
+        "Only jobs of this time or earlier, written in the same ways; a day means until its end.",
     ),
-    Parameter("unit", "text", "unit", "Convert the values to this unit."),
+    Parameter("unit", "unit", "unit", "Convert the values to this unit."),
     Parameter(
         "fields",
         "fields",

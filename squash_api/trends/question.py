@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from squash_api.errors import Detail, InvalidInputError, nearest, sentence
+from squash_api.errors import Detail, Hints, InvalidInputError, sentence
 from squash_api.ingest.document import parse_time_ns
 from squash_api.judging.alerts import LEVELS, parse_duration, parse_level
 from squash_api.schema.names import (
@@ -30,16 +30,20 @@ from squash_api.trends.parameters import (
     Kind,
     Parameter,
 )
+from squash_api.verify.units import UnitError, canonical_unit
 
 ALL_FIELDS = "*"
 TAG_PREFIX = "tag."
+EXAMPLES = "2026-11-22, 2026-11-22T08:00Z, 90d or 12h"
+"""Times as `parse_moment` reads them."""
+
 DEFAULT_DAYS = 7
 """Without a run, a release or a time, a report is about this many days."""
 
 _DEFAULT_JSON = 100
 _MOST_ID = 2**63 - 1
 _DAY_NS = 86_400 * 10**9
-_DAY_LETTERS = len("2026-11-22")
+_TIME_OF_DAY = re.compile(r"[Tt:\s]")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 # For a report, whose page is a form.
 _MOST_TEXTS = 50
@@ -165,13 +169,14 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
         Naming all unknown metrics, or all unknown packages, and for each the nearest known one.
     """
     packages = {split_metric_name(name)[0] for name in known}
+    hints = Hints()
     for noun, asked, names in (
         ("metric", question.metrics, known),
         ("package", question.packages, packages),
     ):
         problems = []
         for name in sorted(set(asked).difference(names)):
-            problem = f"There is no {noun} `{name[:_LONGEST]}`{nearest(name, names)}"
+            problem = f"There is no {noun} `{name[:_LONGEST]}`{hints.of(name, names)}"
             problems.append(Detail(("query", noun), problem))
         if problems:
             raise refusal(problems)
@@ -180,14 +185,15 @@ def refuse_unknown(question: Question, known: Collection[str]) -> None:
 def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
     """Read a date, or how long ago like `90d`, as ns since 1970; None if it is neither.
 
-    A day without a time means its first moment, or with `is_end` its last.
+    A date is UTC unless it has a time zone. A day without a time means its first moment, or with
+    `is_end` its last: as since and as until, a day means all of it.
     """
     time_ns = parse_time_ns(text)
     if time_ns is not None:
-        is_whole_day = is_end and len(text) <= _DAY_LETTERS
+        is_whole_day = is_end and _TIME_OF_DAY.search(text.strip()) is None
         return time_ns + (_DAY_NS - 1 if is_whole_day else 0)
     try:
-        return now_ns - parse_duration(text) * 10**9
+        return now_ns - parse_duration(text.strip()) * 10**9
     except ValueError:
         return None
 
@@ -238,12 +244,10 @@ def _bounded(question: Question, now_ns: int) -> Question:
 class _Reader:
     """Reads what is asked of measurements, and collects the problems."""
 
-    # Whether a day as the end means all of it.
-    _has_whole_days = False
-
     def __init__(self, asked: dict[str, list[str]], *, schema: Schema, now_ns: int) -> None:
         self.asked = asked
         self.problems: list[Detail] = []
+        self._hints = Hints()
         self._schema = schema
         self._now_ns = now_ns
         self._readers: Mapping[Kind, Callable[[Parameter], Any]] = {
@@ -251,7 +255,7 @@ class _Reader:
             "names": lambda row: self._kept(row.name),
             "ids": self._ids,
             "time": self._time,
-            "text": self._one,
+            "unit": self._unit,
             "truth": self._truth,
             "count": self._count,
             "choice": self._choice,
@@ -305,7 +309,7 @@ class _Reader:
             if name in own or self._tag_of(name) or name.startswith(META_PREFIX):
                 continue
             shown = name[:100]
-            hint = nearest(shown, known) or f"; for metadata, write `meta.{shown}`"
+            hint = self._hints.of(shown, known) or f"; for metadata, write `meta.{shown}`"
             self._refuse(name, f"There is no parameter `{shown}`{hint}")
 
     def _tag_of(self, name: str) -> str | None:
@@ -341,6 +345,14 @@ class _Reader:
         texts = self.asked.get(row.name)
         return texts[0] if texts else None
 
+    def _unit(self, row: Parameter) -> str | None:
+        text = self._one(row)
+        try:
+            return None if text is None else canonical_unit(text)
+        except UnitError as error:
+            self._refuse(row.name, str(error))
+            return None
+
     def _ids(self, row: Parameter) -> tuple[int, ...] | None:
         texts = self._given(row.name)
         wrong = [text for text in texts if text and not (text.isascii() and text.isdigit())]
@@ -355,11 +367,9 @@ class _Reader:
         text = self._one(row)
         if text is None:
             return None
-        is_end = self._has_whole_days and row.gives == "until_ns"
-        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=is_end)
+        time_ns = parse_moment(text, now_ns=self._now_ns, is_end=row.gives == "until_ns")
         if time_ns is None:
-            examples = "2026-11-22, 2026-11-22T08:00Z, 90d or 12h"
-            self._refuse(row.name, f"{text[:100]!r} is not a time: write one like {examples}")
+            self._refuse(row.name, f"{text[:100]!r} is not a time: write one like {EXAMPLES}")
         return time_ns
 
     def _truth(self, row: Parameter) -> bool:
@@ -429,15 +439,13 @@ class _Reader:
 class _ReportReader(_Reader):
     """Reads what a report should be about; its page is a form, which sends empty texts."""
 
-    _has_whole_days = True
-
     def __init__(self, asked: dict[str, list[str]], *, now_ns: int) -> None:
         super().__init__({}, schema=Schema(), now_ns=now_ns)
         for name, texts in asked.items():
             stripped = [text.strip() for text in texts if text.strip()]
             if name not in ASKED["report"]:
                 shown = name[:_LONGEST_NAME]
-                hint = nearest(name, ASKED["report"])
+                hint = self._hints.of(name, ASKED["report"])
                 self._refuse(shown, f"A report has no parameter '{shown}'{hint}")
                 continue
             if stripped:

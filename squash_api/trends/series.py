@@ -7,7 +7,6 @@ For example::
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import compress
 from math import isfinite
@@ -20,7 +19,7 @@ from squash_api.index.windows import MOST_JOBS, Fields, MeasuredJob, Plan, Wante
 from squash_api.record.metrics import KnownMetrics, MetricRow
 from squash_api.trends.downsampling import Downsampler
 from squash_api.trends.question import Cursor, Question, refusal, refuse_unknown
-from squash_api.verify.units import UnitError, canonical_unit, converter
+from squash_api.verify.units import converter
 
 _FEWEST_JOBS = 64
 
@@ -247,25 +246,25 @@ class _Metric:
 
 
 class MetricUnits:
-    """Metrics whose values are shown in `unit`, or if that is None each in its own."""
+    """Metrics whose values are shown in a canonical `unit`, or if that is None each in its own."""
 
     def __init__(self, unit: str | None) -> None:
         self._unit = unit
-        self._known: KnownMetrics | None = None
+        self._known = KnownMetrics()
         self._metrics: dict[int, _Metric] = {}
 
     def take(self, known: KnownMetrics) -> None:
         """Use the metrics of the state of the record that values are read from."""
         if known is not self._known:
             self._known = known
-            self._metrics = {number: self._with_unit(row) for number, row in known.by_id.items()}
+            self._metrics = {}
 
     def shown(self, metric_id: int, value: float | None) -> tuple[str, str | None, float | None]:
         """Convert a value: gives the metric's name, the unit, and the value in that unit.
 
         The value is None if it has no equivalent, such as the logarithm of a negative number.
         """
-        metric = self._metrics[metric_id]
+        metric = self._metric(metric_id)
         if metric.convert is not None and value is not None:
             converted = metric.convert(value)
             value = converted if isfinite(converted) else None
@@ -279,34 +278,32 @@ class MetricUnits:
         InvalidInputError
             If a metric or package is unknown, or a metric does not convert to the unit.
         """
-        rows = {item.row.name: item.row for item in self._metrics.values()}
+        rows = {row.name: row for row in self._known.by_id.values()}
         refuse_unknown(question, rows)
         chosen = [row for name, row in sorted(rows.items()) if question.has_metric(name)]
         self._refuse_unit(chosen)
         return chosen
 
-    def _with_unit(self, row: MetricRow) -> _Metric:
-        convert = None
-        if self._unit is not None and row.unit is not None:
-            with suppress(UnitError):
-                convert = converter(row.unit, self._unit)
-        if self._unit is None or convert is None:
-            return _Metric(row, row.unit, None)
-        return _Metric(row, canonical_unit(self._unit), convert)
+    def _metric(self, metric_id: int) -> _Metric:
+        """Look up a metric, finding out how to convert it when it is first asked for."""
+        found = self._metrics.get(metric_id)
+        if found is None:
+            row = self._known.by_id[metric_id]
+            is_converted = self._unit is not None and row.unit is not None
+            convert = converter(row.unit or "", self._unit or "") if is_converted else None
+            found = _Metric(row, row.unit if convert is None else self._unit, convert)
+            self._metrics[metric_id] = found
+        return found
 
     def _refuse_unit(self, chosen: Sequence[MetricRow]) -> None:
         if self._unit is None:
             return
-        try:
-            canonical_unit(self._unit)
-        except UnitError as error:
-            raise refusal([Detail(("query", "unit"), str(error))]) from None
         problems = [
             f"The metric {row.name} is in '{row.unit}', which does not convert to '{self._unit}'"
             if row.unit is not None
             else f"The metric {row.name} has no unit yet"
             for row in chosen
-            if self._metrics[row.metric_id].convert is None
+            if self._metric(row.metric_id).convert is None
         ]
         if problems:
             raise refusal([Detail(("query", "unit"), problem) for problem in problems])

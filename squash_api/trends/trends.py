@@ -15,6 +15,7 @@ from squash_api.index.reader import Reader, View
 from squash_api.index.values import LastValue, TrendRow
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
+from squash_api.judging.states import State, state_of
 from squash_api.standings.standing import Combination
 from squash_api.trends.downsampling import Point
 from squash_api.trends.points import TIME, Axis, TrendLine, TrendPoints, number_of
@@ -38,10 +39,10 @@ class Asked:
 class Judged:
     """A value, its place on the axis (None: its time), its job, and the limits that it breaks.
 
-    `is_limited` says whether any limit applies to it.
+    `is_limited` says whether any limit applies to it. Only `Trends.last` gives absent values.
     """
 
-    value: float
+    value: float | None
     x: float | None
     job: JobContext
     changes: CodeChanges | None
@@ -52,6 +53,12 @@ class Judged:
     def severity(self) -> int:
         """Severity of the worst broken limit, 1 to 3; 0 if none is broken."""
         return max((limit.severity for limit in self.broken), default=0)
+
+    @property
+    def state(self) -> State:
+        """How the value stood."""
+        is_measured = self.value is not None
+        return state_of(self.severity, is_limited=self.is_limited, is_measured=is_measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class Trends:
         )
 
     def newest_job(self, metric: str) -> int:
-        """Find the job with the newest value of a metric; 0 if there is none."""
+        """Find the job that named a metric last; 0 if there is none."""
         self._reader.catch_up()
         with self._reader.view() as view:
             found = _last(view, metric, None, limit=1)
@@ -154,7 +161,7 @@ class Trends:
         return Trend(found.common, lines, judge.applied(), found.count, found.outside)
 
     def last(self, metric: str, tags: Mapping[str, str], *, limit: int) -> list[Judged]:
-        """Read the values that jobs with these tags brought last, newest first."""
+        """Read what jobs with these tags brought last, absent values too, newest first."""
         judge = LimitJudge(self.limits(metric))
         matching = _matching(self._sets_of(metric), tags)
 
@@ -237,7 +244,9 @@ def _rows(
 
 def _last(view: View, metric: str, sets: Collection[int] | None, *, limit: int) -> list[LastValue]:
     row = view.metrics.by_name.get(metric)
-    return [] if row is None else view.values.last(row.metric_id, tag_sets=sets, limit=limit)
+    if row is None:
+        return []
+    return view.values.last(row.metric_id, tag_sets=sets, limit=limit, has_absent=True)
 
 
 # A job, and what has changed in the code since the previous run.
@@ -259,6 +268,8 @@ def _matching(sets: Mapping[int, Tags], tags: Mapping[str, str]) -> list[int]:
     ]
 
 
-def _judged(judge: LimitJudge, value: float, x: float | None, job: _JobOf) -> Judged:
+def _judged(judge: LimitJudge, value: float | None, x: float | None, job: _JobOf) -> Judged:
     context, changes = job
+    if value is None:
+        return Judged(None, x, context, changes, is_limited=False, broken=())
     return Judged(value, x, context, changes, *judge.judge(value, context.context))

@@ -6,7 +6,6 @@ astropy is imported for the first unit that is not in `_EVERYDAY`, never with th
 import re
 import warnings
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
@@ -40,25 +39,42 @@ _MEANT = {
     "unitless": '""',
     "none": '""',
     "fraction": '""',
-    "counts": "ct",
-    "seconds": "s",
-    "secs": "s",
-    "sec": "s",
-    "minutes": "min",
-    "hours": "h",
-    "pixels": "pix",
-    "degc": "deg_C",
-    "magnitude": "mag",
-    "magnitudes": "mag",
-    "mags": "mag",
-    "millimag": "mmag",
-    "millimagnitude": "mmag",
-    "milliarcsec": "marcsec",
-    "bytes": "byte",
-    "electrons": "electron",
     "percentage": "%",
     "ppm": "1e-6",
+    "ppb": "1e-9",
+    "sec": "s",
+    "secs": "s",
+    "celcius": "deg_C",
+    "centigrade": "deg_C",
+    "magnitude": "mag",
+    "magnitudes": "mag",
+    "millimag": "mmag",
+    "millimags": "mmag",
+    "millimagnitude": "mmag",
+    "millimagnitudes": "mmag",
+    "milliarcsec": "marcsec",
+    "milliarcsecs": "marcsec",
+    "e-": "electron",
+    "abmag": "mag(AB)",
+    "ab_mag": "mag(AB)",
+    "mag_ab": "mag(AB)",
+    "stmag": "mag(ST)",
+    "mag_st": "mag(ST)",
 }
+"""Spellings that no rule leads to a unit, in lower case; each names the same quantity and scale."""
+
+_FAHRENHEIT = {"degf", "fahrenheit", "degreef", "degreefahrenheit", "degreesfahrenheit", "°f"}
+
+# What `deg C` and the like are taken for: a product of these two units.
+_PRODUCTS = {
+    ("C", "deg"): "deg_C",
+    ("K", "deg"): "K",
+    ("F", "deg"): "",
+    ("AB", "mag"): "mag(AB)",
+    ("ST", "mag"): "mag(ST)",
+}
+_SHORTEST_NAME = 5
+_NO_HINT = "one in its spelling, or '' for none"
 
 # Python computes an integer power before astropy sees it: minutes of work for ten characters.
 _HUGE_POWER = re.compile(r"(?:\*\*|\^|\+)[\s(+-]*\d{4,}")
@@ -78,7 +94,7 @@ def canonical_unit(text: str) -> str:
     Raises
     ------
     UnitError
-        If astropy does not know the unit; the message suggests a similar one.
+        If astropy does not know the unit; the message says what is meant, where that is certain.
     """
     everyday = _EVERYDAY.get(text.strip(" "))
     return everyday if everyday is not None else str(_unit(text).to_string())
@@ -124,7 +140,7 @@ def quantity_value(value: Any, unit: str) -> float:
     UnitError
         If it is not a number, or its unit does not convert.
     """
-    if type(value) is float or (type(value) is int and abs(value) < 1 << 53):
+    if isinstance(value, float) or (type(value) is int and abs(value) < 1 << 53):
         return float(value)
     if isinstance(value, str) and len(value) < MAX_UNIT_LENGTH and _NUMBER.match(value):
         return float(value)
@@ -185,10 +201,85 @@ def _parse(text: str) -> Any:
     return astropy_units().Unit(text)
 
 
-def _no_unit(text: str) -> str:
+def unit_doubt(text: str) -> str | None:
+    """Tell why a unit that astropy understands is probably another one than was meant.
+
+    `deg C` is a product, coulomb degree, and `m mag` is metre times magnitude.
+
+    Raises
+    ------
+    UnitError
+        If the text is not a unit.
+    """
+    if _EVERYDAY.get(text.strip()) is not None:
+        return None
+    unit = _unit(text)
+    bases = [str(base) for base in getattr(unit, "bases", ())]
+    if len(bases) < 2 or any(power != 1 for power in unit.powers) or unit.scale != 1:
+        return None
+    joined = "".join(text.split())
+    meant = _PRODUCTS.get((min(bases), max(bases)))
+    if meant is None and joined != text.strip():
+        meant = _EVERYDAY.get(joined)
+    if meant is None:
+        return None
+    remedy = f"write {meant}" if meant else "convert the values to deg_C"
+    return f"the unit {_shown(text)} is a product, {' times '.join(bases)}: {remedy}"
+
+
+def unit_hint(text: str) -> str | None:
+    """Return what a text that is not a unit certainly means, or None.
+
+    Case, underscores and a plural may differ from astropy's names. Where two units come into
+    question, as milli- and mega- do, there is no hint: it would name another quantity.
+    """
     meant = _MEANT.get(text.strip().lower())
-    near = [meant] if meant else get_close_matches(text, [*_EVERYDAY], n=2, cutoff=0.7)
-    if near:
-        return f"{_shown(text)} is not a unit that astropy knows: write {' or '.join(near)}"
-    shown = _shown(text)
-    return f"{shown} is not a unit that astropy knows: write one in its spelling, or '' for none"
+    if meant is not None:
+        return meant
+    names = _names_by_key().get(_key(text), ())
+    units = [unit for name in names for unit in _all_units()[name]]
+    # Others, as imperial ones, astropy reads only if it is told to.
+    readable = [name for name in names if name in _registry()]
+    is_sure = any(name in _EVERYDAY or len(name) >= _SHORTEST_NAME for name in readable)
+    if not is_sure or any(unit != units[0] for unit in units):
+        return None
+    return canonical_unit(readable[0]) or '""'
+
+
+def _key(text: str) -> str:
+    return re.sub(r"[\s_.-]", "", text).casefold()
+
+
+def _registry() -> dict[str, Any]:
+    registry: dict[str, Any] = astropy_units().get_current_unit_registry().registry
+    return registry
+
+
+@cache
+def _all_units() -> dict[str, list[Any]]:
+    """Return the units of astropy by name, with those that it reads only if it is told to."""
+    from astropy.units import cds, cgs, imperial  # noqa: PLC0415
+
+    found = {name: [unit] for name, unit in _registry().items()}
+    for module in (imperial, cgs, cds):
+        for name, unit in vars(module).items():
+            if isinstance(unit, astropy_units().UnitBase):
+                found.setdefault(name, []).append(unit)
+    return found
+
+
+@cache
+def _names_by_key() -> dict[str, list[str]]:
+    """Return the names of units, without case and underscores, in the singular and the plural."""
+    found: dict[str, list[str]] = {}
+    for name in _all_units():
+        for key in {_key(name), f"{_key(name)}s"}:
+            found.setdefault(key, []).append(name)
+    return found
+
+
+def _no_unit(text: str) -> str:
+    what = f"{_shown(text)} is not a unit that astropy knows"
+    if _key(text) in _FAHRENHEIT:
+        return f"{what}: degrees Fahrenheit are not deg_C; convert the values, (x - 32) / 1.8"
+    return f"{what}: write {unit_hint(text) or _NO_HINT}"

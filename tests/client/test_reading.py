@@ -117,7 +117,7 @@ def test_pandas_gets_the_columns(squash: Squash, monkeypatch: pytest.MonkeyPatch
 
 def test_without_pandas_that_is_said(squash: Squash, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="as_pandas needs pandas"):
+    with pytest.raises(ImportError, match=r"as_pandas needs pandas.* pip install pandas"):
         squash.measurements(as_pandas=True)
 
 

@@ -110,7 +110,7 @@ def test_the_verdict_table_has_a_row_per_specification(
 ) -> None:
     output = plain_run[1].stdout
     rows = re.findall(r"^ (passed|failed|not measured) +\w+\.\w+\.\w+ ", output, re.MULTILINE)
-    assert f"{len(rows)} specifications apply" in output
+    assert f"{len(rows)} specifications judged the new job" in output
     assert set(rows) == {"passed", "failed", "not measured"}
     assert re.search(
         r"passed +validate_drp\.PA1\.minimum_r +[\d.]+ mmag +<= 8 mmag +CRITICAL +\+\d+%", output

@@ -16,7 +16,7 @@ from tests.support.metrics_packages import ROOT, SPECS, shared, write_metrics_pa
 TASK = "kapacitor/tasks/validate.AM1.tick"
 HANDLER = "kapacitor/handlers/metrics-default-slack.yaml"
 DASHBOARD = "chronograf/validate.dashboard"
-PACKAGES = find_packages(ROOT / "specs")
+PACKAGES = [*find_packages(ROOT / "specs"), *find_packages(ROOT / "examples" / "specs")]
 
 
 def generate(*arguments: str | Path) -> Result:
@@ -199,7 +199,7 @@ def test_a_check_exports_nothing(package: Path, output: Path) -> None:
 
 
 def test_the_committed_files_are_what_the_specifications_generate() -> None:
-    chosen = [word for path in PACKAGES for word in ("--specs", str(path))]
+    chosen = [word for path in find_packages(ROOT / "specs") for word in ("--specs", str(path))]
     result = generate(*chosen, "--output", ROOT, "--check")
     assert result.exit_code == 0, result.output
 

@@ -67,7 +67,8 @@ def test_a_value_just_above_its_limit_is_shown_with_all_digits(tmp_path: Path) -
 
 def test_the_verdicts_are_counted_below_the_table(tmp_path: Path) -> None:
     assert run(tmp_path, AM1=12, PA1=None).stdout.splitlines()[-1] == (
-        "1 passed, 2 failed, 1 not measured; 1 broken limits of level WARNING or worse"
+        "4 limits: 1 WARNING, 1 not measured, 1 INFO, 1 passed; "
+        "1 limit of level WARNING or worse broken"
     )
 
 
@@ -80,7 +81,8 @@ def test_the_verdicts_are_counted_below_the_table(tmp_path: Path) -> None:
         (12, "CRITICAL", 0),
         (21, "CRITICAL", 1),
         (1, "INFO", 0),
-        (None, "INFO", 0),
+        (None, "INFO", 1),
+        (None, "CRITICAL", 1),
     ],
 )
 def test_a_violation_of_the_level_or_worse_is_exit_code_1(
@@ -115,12 +117,75 @@ def test_a_value_in_another_unit_is_converted(tmp_path: Path) -> None:
 def test_a_value_that_cannot_be_used_is_not_measured_and_said_why(tmp_path: Path) -> None:
     result = run(tmp_path, "--json", AM1="text")
     assert set(statuses(result).values()) == {"not measured"}
-    assert result.stderr == "note: validate.AM1: the value is text, not a number\n"
+    assert result.stderr == (
+        "note: validate.AM1: the value is text, not a number\n"
+        "error: 3 of 3 limits not measured; if that may be, give --allow-missing\n"
+    )
 
 
 def test_when_nothing_applies_it_is_said(tmp_path: Path) -> None:
     result = run(tmp_path, other=1.0)
-    assert (result.exit_code, result.stdout) == (0, "No specification applies to this job.\n")
+    assert (result.exit_code, result.stdout) == (1, "No specification applies to this job.\n")
+    assert result.stderr == (
+        "note: no specification package defines validate.other\n"
+        "error: nothing was judged; if that may be, give --allow-missing\n"
+    )
+    assert run_again(tmp_path, "--allow-missing", other=1.0).exit_code == 0
+
+
+def run_again(tmp_path: Path, *arguments: str, **values: Any) -> Result:
+    """Judge another job by the package that is there."""
+    job = str(write_job(tmp_path, **values))
+    return CliRunner().invoke(app, [job, "--specs", str(tmp_path / "demo"), *arguments])
+
+
+def test_a_value_that_is_missing_is_exit_code_1_unless_it_may_be(tmp_path: Path) -> None:
+    assert run(tmp_path, AM1=1, PA1=None).exit_code == 1
+    assert run_again(tmp_path, "--allow-missing", AM1=1, PA1=None).exit_code == 0
+    assert run_again(tmp_path, "--allow-missing", AM1=12, PA1=None).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("validate.PA11", "validate.PA1"),
+        ("validate.pa1", "validate.PA1"),
+        ("validat.PA1", "validate.PA1"),
+        ("validate.PA2", None),
+        ("other.PA1", None),
+        ("validate.AM11", None),
+    ],
+)
+def test_a_metric_that_is_misspelt_is_exit_code_1(
+    tmp_path: Path, name: str, near: str | None
+) -> None:
+    path = tmp_path / "job.json"
+    measurements = [{"metric": metric, "value": 1.0} for metric in ("validate.AM1", name)]
+    path.write_text(json.dumps({"measurements": measurements}))
+    package = write_metrics_package(tmp_path)
+    arguments = [str(path), "--specs", str(package)]
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, f"did you mean {near}?" in result.stderr) == (
+        (0, False) if near is None else (1, True)
+    )
+    assert CliRunner().invoke(app, [*arguments, "--allow-missing"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "exit_code"),
+    [('{"name": "x"}', 2), ("{}", 2), ('{"measurements": []}', 1), ('{"meta": {}}', 1)],
+)
+def test_a_file_that_is_not_a_job_is_exit_code_2(
+    tmp_path: Path, content: str, exit_code: int
+) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(content)
+    package = write_metrics_package(tmp_path)
+    arguments = [str(path), "--specs", str(package)]
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "not a job" in result.stderr) == (exit_code, exit_code == 2)
+    allowed = CliRunner().invoke(app, [*arguments, "--allow-missing"])
+    assert allowed.exit_code == (2 if exit_code == 2 else 0)
 
 
 def junit(tmp_path: Path, **values: Any) -> ET.Element:

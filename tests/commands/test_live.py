@@ -243,9 +243,7 @@ def test_what_a_server_refuses_is_exit_code_1_with_its_words(
 
 
 def test_servers_that_read_the_committed_files_have_all_the_same(tmp_path: Path) -> None:
-    chosen = [
-        word for name in ("srd", "camera") for word in ("--specs", str(ROOT / "specs" / name))
-    ]
+    chosen = ["--specs", str(ROOT / "specs" / "srd")]
     run = CliRunner().invoke
     run(app, ["generate", "--output", str(tmp_path), *chosen])
     with (

@@ -76,6 +76,8 @@ def test_all_jobs_are_sent_again(run: Run, influxdb: FakeInfluxDB) -> None:
         (["--since", "1970-01-01T00:30:00", "--until", "1970-01-01T01:30:00"], [1]),
         (["--target", "default"], [0, 1, 2]),
         (["--since", "2000-01-01"], []),
+        (["--since", "1970-01-01", "--until", "1970-01-01"], [0, 1, 2]),
+        (["--until", "1969-12-31"], []),
     ],
 )
 def test_a_part_of_the_jobs_is_sent_again(
@@ -103,7 +105,7 @@ def test_without_waiting_it_is_left_to_the_service(
     [
         (["--job", "9"], "does not exist"),
         (["--target", "other"], "there is no target other; known targets: default"),
-        (["--since", "yesterday"], "'yesterday' is not an ISO 8601 date"),
+        (["--since", "yesterday"], "'yesterday' is not a time"),
         (["--job", "1", "--since", "1970-01-01"], "either --job, or --since"),
         (["--into-empty", "--job", "1"], "--into-empty refills every target"),
         (["--into-empty", "--target", "default"], "--into-empty refills every target"),
@@ -159,4 +161,4 @@ def test_points_in_quarantine_are_pointed_out(run: Run, influxdb: FakeInfluxDB) 
     influxdb.judge = lambda _: refusal(400, "partial write: field type conflict dropped=1")
     outcome = run("replay", "--job", "1")
     assert outcome.code == 0
-    assert "1 points are in quarantine" in outcome.err
+    assert "In quarantine: 1 point;" in outcome.err

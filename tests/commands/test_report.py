@@ -97,7 +97,7 @@ def test_html_is_one_file(run: Run, tmp_path: Path) -> None:
     text = place.read_text("utf-8")
     assert text.startswith("<!doctype html>")
     assert "https://squash.example.org/job/2" in text
-    assert "1 of 1 result breaks a limit" in outcome.err
+    assert "1 of 1 series breaks a limit" in outcome.err
 
 
 def test_json_has_everything(run: Run, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_record_that_is_not_there_is_not_made(
 ) -> None:
     monkeypatch.setenv("SQUASH_DATABASE_URL", f"sqlite:///{tmp_path / 'none' / 'squash.db'}")
     outcome = report(run)
-    assert (outcome.code, "there is no such file" in outcome.err) == (2, True)
+    assert (outcome.code, "none does not exist" in outcome.err) == (2, True)
     assert not (tmp_path / "none").exists()
 
 

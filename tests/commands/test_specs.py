@@ -55,6 +55,19 @@ def test_problems_as_json_have_file_line_and_message(tmp_path: Path) -> None:
     assert "'kg'" in problems[0]["message"]
 
 
+def test_warnings_are_printed_and_are_errors_only_with_strict(tmp_path: Path) -> None:
+    specs = SPECS.replace("tags: [minimum, night]", "tags: [minimun, night]")
+    package = write_metrics_package(tmp_path, specs=specs)
+    result = run("check", package)
+    assert result.exit_code == 0
+    said, counts = result.stdout.splitlines()
+    assert said.startswith("demo/specs/validate/limits.yaml:9: warning: the tag 'minimun' is not")
+    assert counts == ("2 metrics, 4 specifications, 0 problems, 1 warning")
+    assert run("check", "--strict", package).exit_code == 1
+    (warning,) = json.loads(run("check", package, "--json").stdout)
+    assert (warning["severity"], warning["line"]) == ("warning", 9)
+
+
 def test_no_problems_as_json_are_an_empty_list(tmp_path: Path) -> None:
     assert json.loads(run("check", write_metrics_package(tmp_path), "--json").stdout) == []
 

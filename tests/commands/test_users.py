@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from squash_api.accounts.accounts import Accounts
 from squash_api.cli import app
-from squash_api.commands import users
+from squash_api.commands import terminal, users
 from squash_api.errors import UnauthorizedError
 from squash_api.site import Site
 from tests.support.builders import make_settings
@@ -21,7 +21,7 @@ def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accoun
         if name.upper().startswith("SQUASH_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    with Site(make_settings(tmp_path)) as site:
+    with Site(make_settings(tmp_path), is_made=True) as site:
         monkeypatch.setenv("SQUASH_DATABASE_URL", site.settings.database_url)
         yield site.accounts
 
@@ -44,7 +44,7 @@ def test_an_admin_is_added_with_admin(accounts: Accounts) -> None:
 async def test_the_password_is_asked_for_twice_at_a_terminal(
     accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(users, "_need_terminal", lambda _: None)
+    monkeypatch.setattr(users, "need_terminal", lambda _: None)
     result = run("add", "mole", stdin="desert\ndesert\n")
     assert result.exit_code == 0
     assert "desert" not in result.output
@@ -139,7 +139,7 @@ def test_the_password_of_nobody_is_not_asked_for(accounts: Accounts) -> None:
 
 def test_disable_asks_first(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
     accounts.add("mole", "desert")
-    monkeypatch.setattr(users, "_need_terminal", lambda _: None)
+    monkeypatch.setattr(terminal, "need_terminal", lambda _: None)
     assert run("disable", "mole", stdin="n\n").exit_code == 1
     assert accounts.get("mole").name == "mole"
     assert run("disable", "mole", stdin="y\n").exit_code == 0

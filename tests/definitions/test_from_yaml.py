@@ -66,9 +66,55 @@ def test_what_vanishes_from_yaml_is_withdrawn(world: World, tmp_path: Path) -> N
         world.definitions.get("spec", "p.a.other")
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "lost"),
+    [
+        ("srd", "", "p"),  # the setting was forgotten
+        ("srd camera", "srd", "q"),  # one directory was forgotten
+        ("srd camera", "camera", "p"),
+        ("srd more", "srd", "more"),  # of one verification package, in another directory
+    ],
+)
+def test_a_whole_package_is_not_withdrawn_without_being_asked_for(
+    world: World, tmp_path: Path, before: str, now: str, lost: str
+) -> None:
+    write_package(tmp_path / "srd")
+    for name, package in (("camera", "q"), ("more", "p")):
+        (tmp_path / name / "specs").mkdir(parents=True)
+        (tmp_path / name / "metrics").mkdir()
+        definition = f"{name}: {{description: What it is., unit: mmag}}\n"
+        (tmp_path / name / "metrics" / f"{package}.yaml").write_text(definition)
+    world.definitions.sync_yaml([tmp_path / name for name in before.split()])
+    revision = world.revision
+    directories = [tmp_path / name for name in now.split()]
+    with pytest.raises(SettingsError, match=rf"all of {lost}\. .*squash specs withdraw"):
+        world.definitions.sync_yaml(directories)
+    assert world.revision == revision
+    orphans = world.definitions.orphans(directories)
+    world.definitions.withdraw(orphans)
+    assert world.definitions.sync_yaml(directories).withdrawn == ()
+    assert len(world.definitions.list_metrics(limit=9)) == len(now.split())
+
+
+def test_a_package_whose_only_definition_is_renamed_is_not_lost(
+    world: World, tmp_path: Path
+) -> None:
+    package = write_package(tmp_path / "srd")
+    (package / "specs" / "p" / "p.yaml").unlink()
+    world.definitions.sync_yaml([package])
+    (package / "metrics" / "p.yaml").write_text("b: {description: What it is., unit: mmag}\n")
+    assert world.definitions.sync_yaml([package]).withdrawn == ("p.a",)
+
+
+def test_a_package_that_is_moved_is_not_lost(world: World, tmp_path: Path) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd")])
+    change = world.definitions.sync_yaml([write_package(tmp_path / "moved")])
+    assert (change.withdrawn, len(change.stored)) == ((), 2)
+
+
 def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
-    world.definitions.sync_yaml([])
+    world.definitions.sync_yaml([], may_withdraw=True)
     assert world.definitions.list_metrics(limit=10) == []
     found = world.metrics.now.by_name["p.a"]
     assert (found.unit, found.is_declared) == ("mmag", False)
@@ -77,7 +123,7 @@ def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path:
 def test_what_the_api_defines_survives_a_change_of_yaml(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     world.definitions.post_one("spec", "p.a.mine", spec("p.a.mine"), ADA)
-    world.definitions.sync_yaml([])
+    world.definitions.sync_yaml([], may_withdraw=True)
     assert world.definitions.get("spec", "p.a.mine").origin == "api"
 
 

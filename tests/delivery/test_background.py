@@ -114,7 +114,7 @@ def test_the_watch_runs_as_long_as_the_threads(
     begin: Callable[..., Background], tmp_path: Path
 ) -> None:
     outlet = FakeOutlet()
-    with Site(make_settings(tmp_path)) as site:
+    with Site(make_settings(tmp_path), is_made=True) as site:
         threads = begin(site.watch([outlet]))
         wait_for(lambda: outlet.lines)
         threads.stop()

@@ -14,7 +14,7 @@ from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_pac
 from squash_api.schema.names import Schema
 
 NOW = datetime(2026, 11, 22, 1, 30, tzinfo=UTC)
-SPECS = Path(__file__).parents[2] / "specs"
+ROOT = Path(__file__).parents[2]
 
 
 @cache
@@ -24,7 +24,9 @@ def history() -> History:
 
 @cache
 def package() -> MetricsPackage:
-    return load_metrics_packages([SPECS / "srd", SPECS / "camera"], today=date.min)
+    return load_metrics_packages(
+        [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"], today=date.min
+    )
 
 
 def documents(made: History) -> list[dict[str, Any]]:

@@ -31,6 +31,12 @@ def test_without_a_folder_of_specs_those_of_the_checkout_are_found(tmp_path: Pat
     assert [path.name for path in find_specs(directory=tmp_path)] == ["camera", "srd"]
 
 
+def test_examples_are_found_beside_the_folder(tmp_path: Path) -> None:
+    package = make_package(tmp_path, "srd")
+    example = make_package(tmp_path / "examples", "camera")
+    assert find_specs(directory=tmp_path) == [example, package]
+
+
 def test_given_packages_win(tmp_path: Path) -> None:
     make_package(tmp_path, "srd")
     mine = make_package(tmp_path / "elsewhere", "mine")

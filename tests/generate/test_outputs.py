@@ -17,7 +17,9 @@ PLACE = {"database": "squash", "retention_policy": "autogen"}
 
 
 def test_all_files_of_the_project_are_sound_and_marked() -> None:
-    package = load_metrics_packages([ROOT / "specs" / "srd", ROOT / "specs" / "camera"])
+    package = load_metrics_packages(
+        [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"]
+    )
     files = make_files(package, schema=Schema(), **PLACE)
     assert file_problems(files) == []
     assert [path for path, text in files.items() if MARK not in text] == []

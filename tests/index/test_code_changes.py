@@ -132,26 +132,76 @@ def package(name: str, sha: str | None = "a1", url: str | None = AFW) -> dict[st
 
 
 def test_equal_packages_do_not_differ() -> None:
-    assert package_changes([package("afw")], [{**package("afw"), "eups_version": "2"}]) == ()
+    assert package_changes([package("afw")], [{**package("afw"), "eups_version": "2"}]) == ((), ())
 
 
 def test_what_came_went_and_changed_is_named_in_order() -> None:
     before = [package("z", "1"), package("gone", "2"), package("same")]
     after = [package("z", "3"), package("came", "4"), package("same")]
-    assert package_changes(before, after) == (
+    assert package_changes(before, after).packages == (
         PackageChange("came", None, "4", AFW, is_new=True),
         PackageChange("z", "1", "3", AFW),
         PackageChange("gone", "2", None, AFW, is_gone=True),
     )
 
 
+def differs(was: dict[str, Any], now: dict[str, Any]) -> bool | None:
+    """Return whether a package has changed; None if that is not known."""
+    found = package_changes([{"name": "a", **was}], [{"name": "a", **now}])
+    return None if found.unknown else bool(found.packages)
+
+
+SHA = "a1b2c3d4e5f60718293a4b5c6d7e8f9001122334"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "has_changed"),
+    [
+        ({"git_sha": SHA, "git_url": AFW}, {"git_sha": SHA}, False),
+        ({"git_sha": SHA}, {"git_sha": SHA, "git_url": AFW}, False),
+        ({"git_sha": SHA, "git_url": AFW}, {"git_sha": SHA, "git_url": ""}, False),
+        ({"git_sha": SHA, "git_url": AFW}, {"git_sha": SHA, "git_url": AFW[:-4] + "/"}, False),
+        (
+            {"git_sha": SHA, "git_url": AFW},
+            {"git_sha": SHA, "git_url": "git@github.com:LSST/afw.git"},
+            False,
+        ),
+        ({"git_sha": SHA}, {"git_sha": SHA[:7]}, False),
+        ({"git_sha": SHA}, {"git_sha": SHA[:6]}, True),
+        ({"git_sha": SHA, "git_url": AFW}, {"git_url": AFW}, None),
+        ({"git_sha": SHA}, {"git_branch": "main"}, None),
+        ({}, {}, None),
+        ({"git_url": AFW}, {"git_url": AFW}, None),
+        ({"git_url": AFW}, {"git_url": "https://y"}, True),
+        ({"git_sha": SHA, "eups_version": "1"}, {"eups_version": "1"}, False),
+        ({"eups_version": "1"}, {"eups_version": "2"}, True),
+        ({"git_sha": SHA, "eups_version": "1"}, {"git_sha": SHA, "eups_version": "2"}, False),
+    ],
+)
+def test_what_is_left_out_is_no_change(
+    was: dict[str, Any], now: dict[str, Any], *, has_changed: bool | None
+) -> None:
+    assert differs(was, now) is has_changed
+
+
+def test_a_point_has_no_changes_where_none_is_known() -> None:
+    assert CodeChanges("A", (), ("a",)).in_point is None
+    assert CodeChanges("A", (), ()).in_point == ("", 0)
+    change = PackageChange("b", "1", "2", None)
+    assert CodeChanges("A", (change,), ("a",)).in_point == ("b", 1)
+
+
 def test_another_repository_is_a_difference() -> None:
-    (found,) = package_changes([package("a", url="https://x/a")], [package("a", url="https://y/a")])
+    ((found,), _) = package_changes(
+        [package("a", url="https://x/a")], [package("a", url="https://y/a")]
+    )
     assert (found.before, found.after, found.git_url) == ("a1", "a1", "https://y/a")
 
 
 def test_a_repository_that_is_not_named_any_more_is_remembered() -> None:
-    (found,) = package_changes([package("a", url="https://x/a")], [package("a", "b2", url=None)])
+    ((found,), _) = package_changes(
+        [package("a", url="https://x/a")], [package("a", "b2", url=None)]
+    )
     assert (found.git_url, found.repository) == (None, "https://x/a")
     assert found.link == "https://x/a/commit/b2"
 

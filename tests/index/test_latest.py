@@ -92,8 +92,19 @@ def test_old_jobs_of_one_series_can_be_left_out(filled: Record) -> None:
         metric_id = ids(connection)["p.a"]
         (item,) = Values(connection).latest_among([metric_id], [1])
         later = Values(connection).latest_of(metric_id, item.tag_set_id, after=2)
-        assert later == Latest(metric_id, item.tag_set_id, 150, 4)
-        assert Values(connection).latest_of(metric_id, item.tag_set_id, after=4) is None
+        assert later == Latest(metric_id, item.tag_set_id, 150, 4, 400)
+        later = Values(connection).latest_of(metric_id, item.tag_set_id, after=4)
+        assert later == Latest(metric_id, item.tag_set_id, 0, 0, 400)
+        assert Values(connection).latest_of(metric_id, item.tag_set_id, after=5) is None
+
+
+def test_the_newest_job_without_a_value_is_found(filled: Record) -> None:
+    with filled.read() as connection:
+        metric_id = ids(connection)["p.a"]
+        items = Values(connection).latest_between([metric_id], after=0, through=9)
+        assert sorted(item.absent_ns for item in items) == [0, 400]
+        (item,) = Values(connection).latest_among([metric_id], [5])
+        assert (item.time_ns, item.job_id, item.absent_ns) == (0, 0, 400)
 
 
 def test_a_deleted_job_is_not_found(filled: Record) -> None:

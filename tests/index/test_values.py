@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from squash_api.index import values
 from squash_api.index.contexts import Contexts
+from squash_api.index.derived import mark_for_rederivation
 from squash_api.index.deriver import Deriver
 from squash_api.index.values import Values
 from squash_api.record.metrics import Metrics, metric_ids, note_metrics
@@ -48,7 +49,7 @@ def sets(site: Observatory, *, after: int = 0, through: int = 9) -> set[int]:
         return Values(connection).tag_sets(metric_id, after=after, through=through)
 
 
-def last(site: Observatory, tag_sets: set[int] | None, limit: int) -> list[float]:
+def last(site: Observatory, tag_sets: set[int] | None, limit: int) -> list[float | None]:
     with site.record.read() as connection:
         (metric_id,) = metric_ids(connection, ["p.a"]).values()
         found = Values(connection).last(metric_id, tag_sets=tag_sets, limit=limit)
@@ -145,6 +146,11 @@ def test_values_of_several_sets_of_tags_are_one_series(recorded: Record) -> None
 
 def test_the_newest_come_of_more_values_than_wanted(recorded: Record) -> None:
     assert recent(recorded, "r", "g", limit=2) == [2.0, 1.0]
+
+
+def test_a_recent_value_that_may_be_in_an_old_unit_is_left_out(recorded: Record) -> None:
+    recorded.write(lambda connection: mark_for_rederivation(connection, [2]))
+    assert recent(recorded, "r") == [4.0, 1.0]
 
 
 def test_the_last_job_is_the_last_with_a_value(recorded: Record) -> None:

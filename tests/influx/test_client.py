@@ -92,16 +92,30 @@ def test_points_are_deleted_by_exact_time(
 ) -> None:
     escaped = name.replace(" ", "\\ ")
     client.write([f"{escaped} v=1 5", f"{escaped} v=2 6", "other v=3 5"])
-    client.delete_points(name, 5)
+    client.delete_points([(name, 5)])
     assert stored_values(influxd, influx_target) == [2.0, 3.0]
-    client.delete_points(name, 5)
+    client.delete_points([(name, 5)])
 
 
 def test_deleting_what_never_was_is_no_error(influx_target: InfluxTarget) -> None:
     with InfluxClient(influx_target) as client:
-        client.delete_points("m", 5)
+        client.delete_points([("m", 5)])
         client.create_database()
-        client.delete_points("m", 5)
+        client.delete_points([("m", 5)])
+
+
+def test_many_points_are_deleted_at_once(
+    influxd: Influxd, influx_target: InfluxTarget, client: InfluxClient
+) -> None:
+    client.write(["m v=1 5", "m v=2 6", "n v=3 5", "n v=4 6"])
+    client.delete_points([("m", 5), ("n", 6), ("none", 1)])
+    assert stored_values(influxd, influx_target) == [2.0, 3.0]
+
+
+def test_deleting_many_points_of_no_database_is_no_error(influx_target: InfluxTarget) -> None:
+    with InfluxClient(influx_target) as client:
+        client.delete_points([("m", 5), ("n", 5)])
+        assert client.is_empty()
 
 
 def test_a_database_may_have_any_name_that_influxdb_allows(influx_target: InfluxTarget) -> None:
@@ -165,7 +179,7 @@ def test_wrong_credentials_are_refused_and_never_shown(
             lambda: deliver(client, ["m v=1 5"]),
             client.is_empty,
             client.create_database,
-            lambda: client.delete_points("m", 5),
+            lambda: client.delete_points([("m", 5)]),
         ):
             with pytest.raises(errors.InfluxRefusedError) as caught:
                 attempt()

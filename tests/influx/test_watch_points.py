@@ -30,6 +30,8 @@ NEVER = freshness_line(
 STANDING = standing_line(
     "p.a",
     [("instrument", "HSC")],
+    state="CRITICAL",
+    rank=0,
     value=1e-9,
     margin=-0.25,
     limit="p.a.design",
@@ -42,6 +44,8 @@ STANDING = standing_line(
 GONE = standing_line(
     "p.b",
     [("instrument", HOSTILE)],
+    state="not measured",
+    rank=3,
     value=None,
     margin=None,
     limit=None,
@@ -78,7 +82,7 @@ def test_no_number_is_an_integer_for_influxdb() -> None:
 
 
 def test_what_is_gone_breaks_nothing_and_says_so() -> None:
-    assert GONE.endswith(f' broken="",severity=0 {MINUTE_NS}')
+    assert GONE.endswith(f' broken="",rank=3,severity=0,state="not measured" {MINUTE_NS}')
 
 
 def test_influxdb_holds_what_was_said(influxd: Influxd, influx_target: InfluxTarget) -> None:
@@ -88,6 +92,8 @@ def test_influxdb_holds_what_was_said(influxd: Influxd, influx_target: InfluxTar
     points = influxd.points(influx_target.database, "squash_standing")
     by_metric = {point["tags"]["metric"]: point for point in points}
     assert by_metric["p.a"]["fields"] == {
+        "state": "CRITICAL",
+        "rank": 0.0,
         "value": 1e-9,
         "margin": -0.25,
         "limit": "p.a.design",

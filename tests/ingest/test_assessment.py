@@ -80,9 +80,18 @@ def test_text_and_booleans_are_skipped(value: Any) -> None:
     assert ([skip.metric for skip in found.skipped], found.values) == (["p.a"], {})
 
 
-def test_a_value_beyond_all_floats_in_the_metrics_unit_is_absent() -> None:
-    metrics = {"p.a": KnownMetric("nm", is_declared=True)}
-    assert outcome(measured(1e308, "m"), metrics=metrics).absent == ["p.a"]
+@pytest.mark.parametrize(
+    ("value", "unit", "metric_unit"),
+    [(1e308, "m", "nm"), (0.0, "nJy", "mag(AB)"), (-3.0, "nJy", "mag(AB)"), (0.0, "", "dex(1)")],
+)
+def test_a_value_that_is_no_number_in_the_metrics_unit_is_skipped_with_the_reason(
+    value: float, unit: str, metric_unit: str
+) -> None:
+    metrics = {"p.a": KnownMetric(metric_unit, is_declared=True)}
+    found = outcome(measured(value, unit), metrics=metrics)
+    shown = f"{value:.6g} {unit}".rstrip()
+    reason = f"{shown} is no number in the metric's unit, '{metric_unit}'"
+    assert (found.absent, found.skipped) == ([], [Skip("p.a", reason)])
 
 
 def test_zero_stays_zero() -> None:

@@ -57,6 +57,23 @@ def test_a_value_of_the_same_metric_takes_the_place_of_the_first(site: Site, pac
     assert site.values(f"{package}.m") == [2.0]
 
 
+def test_a_value_that_is_withdrawn_leaves_influxdb(site: Site, package: str) -> None:
+    (job_id,) = site.deliver(job_document({f"{package}.m": 5.0, f"{package}.n": 6.0}))
+    nothing = {"metric": f"{package}.m", "value": None, "unit": None}
+    assert site.calls("POST", f"/measurement/{job_id}", json=nothing).status_code == 201
+    site.wait_until_delivered([job_id])
+    (point,) = site.points(package)
+    assert (point["fields"].get("m"), point["fields"]["n"]) == (None, 6.0)
+
+
+def test_a_point_that_has_lost_its_only_value_leaves_influxdb(site: Site, package: str) -> None:
+    (job_id,) = site.deliver(job_document({f"{package}.m": 5.0}))
+    nothing = {"metric": f"{package}.m", "value": None, "unit": None}
+    assert site.calls("POST", f"/measurement/{job_id}", json=nothing).status_code == 201
+    site.wait_until_delivered([job_id])
+    assert site.points(package) == []
+
+
 def test_a_job_without_values_gets_its_first_point_by_an_addition(site: Site, package: str) -> None:
     (job_id,) = site.deliver(job_document({f"{package}.m": None}))
     assert site.points(package) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.site import Site, job_document, new_package
+from tests.support.site import Site, job_document, new_package, wait_for
 
 
 @dataclass
@@ -75,6 +75,18 @@ def test_a_unit_that_does_not_convert_costs_that_value_alone(site: Site, package
     assert "'s' does not convert to the metric's unit, 'mmag'" in reply["skipped"][0]["reason"]
     (point,) = site.points(package)
     assert ("m" in point["fields"], point["fields"]["n"]) == (False, 2.0)
+
+
+def test_values_that_do_not_convert_to_a_new_unit_leave_influxdb(site: Site, package: str) -> None:
+    declare(site, f"{package}.m", unit="mmag")
+    document = job_document({f"{package}.m": 1.0, f"{package}.n": 2.0}, unit="mmag")
+    (job_id,) = site.deliver(document)
+    changed = {"unit": "s", "description": "What it is."}
+    assert site.calls("PUT", f"/metric/{package}.m", json=changed).status_code == 200
+    wait_for(lambda: "m" not in site.points(package)[0]["fields"])
+    site.wait_until_delivered([job_id])
+    (point,) = site.points(package)
+    assert point["fields"]["n"] == 2.0
 
 
 def test_an_undeclared_metric_takes_the_unit_of_its_first_value(site: Site, package: str) -> None:

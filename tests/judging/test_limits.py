@@ -1,4 +1,6 @@
 import json
+import math
+import operator
 from collections import Counter
 from typing import Any
 
@@ -7,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squash_api.judging.kinds.threshold import OPERATORS
-from squash_api.judging.limits import LimitJudge, Verdict, judge, judge_job, limits_of, state_word
+from squash_api.judging.limits import (
+    LimitJudge,
+    Verdict,
+    judge,
+    judge_job,
+    limits_of,
+)
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.schema.names import Context, Schema
+from squash_api.verify.units import astropy_units, converter
 from tests.support.limits import limit, specification
 from tests.support.metrics_packages import ROOT, shared
 
@@ -56,6 +65,90 @@ def test_the_worst_limit_comes_first() -> None:
         schema=SCHEMA,
     )
     assert [(item.label, item.severity) for item in limits] == [("minimum", 3), ("design", 2)]
+
+
+# Units, of which lsst.verify takes that of the measurement
+
+UNITS = (
+    "mag",
+    "mmag",
+    "dex",
+    "dB",
+    "mag(AB)",
+    "mag(ST)",
+    "mag(nJy)",
+    "dex(nJy)",
+    "dex(cm / s2)",
+    "dB(mW)",
+    "nJy",
+    "Jy",
+    "erg / (Angstrom s cm2)",
+    "cm / s2",
+    "mW",
+    "",
+    "%",
+    "1e-06",
+    "deg_C",
+    "K",
+    "s",
+    "min",
+    "1 / s",
+    "Hz",
+    "arcsec",
+    "deg",
+    "rad",
+    "ct",
+    "pix",
+)
+
+
+def as_lsst_verify_does(value: float, unit: str, found: Specification) -> bool:
+    """Compare as `ThresholdSpecification.check` does."""
+    units = astropy_units()
+    (number,) = found.criterion.numbers
+    compare = getattr(operator, NAMES[found.criterion.bounds[0].operator])
+    measured = units.Quantity(value, unit, subok=True)
+    return bool(compare(measured, units.Quantity(number, found.criterion.unit, subok=True)))
+
+
+NAMES = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_limit_in_any_unit_is_judged_as_by_lsst_verify_or_not_at_all(unit: str) -> None:
+    for written in UNITS:
+        check_pair(unit, written)
+
+
+def check_pair(unit: str, written: str) -> None:
+    there, back = converter(written, unit), converter(unit, written)
+    for comparison in OPERATORS:
+        found = specification(comparison, 20.0, unit=written)
+        (limit,) = limits_of([found], unit=unit, schema=SCHEMA)
+        if there is None or back is None:
+            assert "does not convert" in limit.problem
+            continue
+        if limit.problem:
+            assert comparison not in ("==", "!=") or "has no number" in limit.problem
+            # Its answer does depend on the unit, or lsst.verify has no number either.
+            assert there(21.0) < there(19.0) or not math.isfinite(there(20.0))
+            continue
+        for value in (1.0, 19.0, 21.0, 40.0):
+            here = there(value)
+            status = "passed" if as_lsst_verify_does(value, written, found) else "failed"
+            assert judge(limit, here).status == status
+            assert as_lsst_verify_does(here, unit, found) == (status == "passed")
+
+
+def test_a_limit_that_would_turn_round_judges_nothing_and_says_why() -> None:
+    (found,) = limits_of([specification(unit="mag")], unit="dex", schema=SCHEMA)
+    assert found.problem == ("'mag', the unit of p.a.design, falls where values rise in 'dex'")
+    assert judge(found, 1.0).status == "not measured"
+
+
+def test_a_limit_that_is_no_number_in_the_metric_s_unit_says_so() -> None:
+    (found,) = limits_of([specification("==", 0.0, unit="nJy")], unit="mag(AB)", schema=SCHEMA)
+    assert found.problem == ("'nJy', the unit of p.a.design, has no number for 0 in 'mag(AB)'")
 
 
 # Verdicts
@@ -116,14 +209,6 @@ def test_a_verdict_s_json_has_the_keys_of_a_report_in_their_order() -> None:
         ("level", "WARNING"),
         ("margin", 0.2),
     ]
-
-
-@pytest.mark.parametrize(
-    ("severity", "is_limited", "word"),
-    [(0, False, "no limit"), (0, True, "passed"), (1, True, "INFO"), (3, True, "CRITICAL")],
-)
-def test_states_have_words(severity: int, word: str, *, is_limited: bool) -> None:
-    assert state_word(severity, is_limited=is_limited) == word
 
 
 # Where a specification applies

@@ -35,7 +35,10 @@ def test_numbers_that_are_close_can_be_told_apart() -> None:
     assert number_text(5.0000001, None, 1.0, 5.0) == "5.0000001"
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, NOTHING), (0.125, "+12.5 %"), (-2, "-200 %")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, NOTHING), (0.125, "+12.5 %"), (-2, "-200 %"), (-0.0, "0 %"), (0.0, "0 %")],
+)
 def test_margins_are_per_cent_with_their_sign(value: float | None, text: str) -> None:
     assert percent_text(value) == text
 

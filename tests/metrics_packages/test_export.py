@@ -90,6 +90,6 @@ def test_nothing_to_export_is_still_a_package(tmp_path: Path) -> None:
 
 
 def test_every_metric_s_limits_have_a_file() -> None:
-    package = load_metrics_package(ROOT / "specs" / "camera")
+    package = load_metrics_package(ROOT / "examples" / "specs" / "camera")
     files = metrics_package_to_files(package.metrics.values(), package.specifications.values())
     assert sorted(files) == ["metrics/camera.yaml", "specs/camera/AvgCameraBodySurfaceTemp.yaml"]

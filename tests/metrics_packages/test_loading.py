@@ -184,12 +184,30 @@ def test_what_is_wrong_in_a_specification_is_named(
 
 
 @pytest.mark.parametrize(
+    ("unit", "metric_unit", "words"),
+    [
+        ("mag", "dex", "falls where values rise in 'dex', the unit of its metric"),
+        ("dB", "mag", "falls where values rise in 'mag', the unit of its metric"),
+        ("nJy", "mag(AB)", "falls where values rise in 'mag(AB)', the unit of its metric"),
+    ],
+)
+def test_a_limit_that_would_turn_round_in_the_metric_s_unit_is_a_problem(
+    tmp_path: Path, unit: str, metric_unit: str, words: str
+) -> None:
+    metrics = f"latency: {{description: A., unit: '{metric_unit}'}}"
+    text = SOUND.replace("unit: s", f"unit: {unit}")
+    (problem,) = load(tmp_path, {"a.yaml": text}, metrics=metrics).problems
+    assert f"a.yaml:2: the unit '{unit}' of demo.latency.hard {words}" in str(problem)
+    assert str(problem).endswith("write the limit in that unit")
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: None': no job can match"),
-        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: '2026-01-01'': a date without quotes"),
+        ("metadata_query:\n  band: r\n  site: null\n", ":5: 'site: null': no job can match"),
+        ("metadata_query: {day: 2026-01-01}\n", ":3: 'day: 2026-01-01': a date without quotes"),
         ("metadata_query: {5: x}\n", ":3: the key 5 is not text"),
-        ("metadata_query: [a]\n", ":3: a metadata query is a mapping"),
+        ("metadata_query: [a]\n", ":3: metadata_query must be a mapping"),
         ("tags: null\n", ":3: tags must be text or a list"),
         ("tags: [2026]\n", ":3: the tag 2026 is not text"),
         ("alert:\n  levle: critical\n", ":4: 'alert' has no key 'levle'"),
@@ -264,9 +282,9 @@ def test_no_directories_give_an_empty_package() -> None:
     assert (package.metrics, package.specifications, package.problems) == ({}, {}, ())
 
 
-@pytest.mark.parametrize("name", ["srd", "camera"])
+@pytest.mark.parametrize("name", ["specs/srd", "examples/specs/camera"])
 def test_the_packages_of_the_project_have_no_problem(name: str) -> None:
-    assert load_metrics_package(ROOT / "specs" / name).problems == ()
+    assert load_metrics_package(ROOT / name).problems == ()
 
 
 def test_an_added_tag_forbids_a_metric_of_its_name(tmp_path: Path) -> None:
@@ -305,6 +323,6 @@ def test_the_line_of_a_key_is_the_one_with_the_last_word(
 
 
 def test_resolved_specifications_are_those_of_the_packages() -> None:
-    directories = [ROOT / "specs" / "srd", ROOT / "specs" / "camera"]
+    directories = [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"]
     resolved = {name: item.specification for name, item in resolve_packages(directories).items()}
     assert resolved == load_metrics_packages(directories).specifications

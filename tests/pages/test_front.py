@@ -120,7 +120,7 @@ def test_combinations_are_within_their_metric(browser: httpx.Client, calls: Call
     for number in range(4):
         dispatch(calls, {f"p.x{number}": 1.0})
     text = browser.get("/").text
-    assert "12 combinations: 6 WARNING, 6 passed" in text
+    assert "12 series: 6 WARNING, 6 passed" in text
     assert "worst of 12: detector 11" in text
     assert text.count('<th scope="row">') == 5
     assert browser.get("/?q=p.a").text.count('<th scope="row">') == 12

@@ -104,7 +104,7 @@ def test_a_new_job_leaves_the_focus_and_what_is_open(page: Page, calls: Calls) -
     page.keyboard.press("Enter")
     expect(page.locator(".board details")).to_have_attribute("open", "")
     post(calls, {"p.a": 1.0}, filter_name="i")
-    expect(summary).to_contain_text("3 combinations")
+    expect(summary).to_contain_text("3 series")
     expect(page.locator(".board details")).to_have_attribute("open", "")
     expect(summary).to_be_focused()
 

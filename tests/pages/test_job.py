@@ -363,6 +363,23 @@ def test_addresses_are_found_in_texts(text: str, urls: list[str]) -> None:
     assert linked(text).count("<a ") == len(urls)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "link"),
+    [
+        ("ci_url", "https://a.example/my run", "https://a.example/my%20run"),
+        (
+            "ci_url",
+            "https://a.example/|https://b.example",
+            "https://a.example/%7Chttps://b.example",
+        ),
+        ("log", "https://a.example/a|b", "https://a.example/a%7Cb"),
+        ("log", "https://a.example/my run", "https://a.example/my"),
+    ],
+)
+def test_an_address_opens_what_it_shows(key: str, text: str, link: str) -> None:
+    assert f'href="{link}"' in linked(text, key)
+
+
 def test_each_address_is_named_once_with_its_first_key() -> None:
     rows = [MetadataRow(0, "a", "https://x.example"), MetadataRow(0, "b", "https://x.example")]
     assert links_in(rows) == [("a", "https://x.example")]

@@ -31,6 +31,12 @@ def test_a_link_of_http_is_a_link() -> None:
     )
 
 
+def test_a_link_with_blanks_and_bars_opens_what_it_shows() -> None:
+    made = link_markup("https://a.example/my run|x")
+    assert made.startswith('<a href="https://a.example/my%20run%7Cx"')
+    assert made.endswith(">https://a.example/my run|x</a>")
+
+
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "ftp://x", 3, None, "http://a b"])
 def test_what_is_no_link_is_text(url: object) -> None:
     assert "<a" not in link_markup(url, "<i>")

@@ -53,20 +53,20 @@ def test_an_empty_service_has_no_data(browser: httpx.Client) -> None:
     page = browser.get("/report")
     assert page.status_code == 200
     assert page.headers["content-security-policy"] == POLICY
-    assert '<span class="state state-no-data">no data</span>' in page.text
+    assert '<span class="state state-not-measured">not measured</span>' in page.text
     assert "meet their limits" not in page.text
 
 
 def test_programs_get_json_at_the_same_address(browser: httpx.Client) -> None:
     reply = browser.get("/report", headers={"Accept": "*/*"})
-    assert reply.json()["summary"]["state"] == "no data"
+    assert reply.json()["summary"]["state"] == "not measured"
 
 
 def test_the_page_says_what_is_broken(browser: httpx.Client, calls: Calls) -> None:
     define(calls)
     job_id = dispatch(calls, {"p.a": 9.0}, dataset="RC2", filter="r", detector=3)
     text = browser.get("/report").text
-    assert "1 of 1 result breaks a limit: 1 CRITICAL." in text
+    assert "1 of 1 series breaks a limit: 1 CRITICAL." in text
     assert '<span class="state state-critical">CRITICAL</span>' in text
     assert f'href="/job/{job_id}"' in text
     assert 'href="/metric/p.a"' in text
@@ -230,7 +230,8 @@ def test_what_has_no_dataset_has_a_dash_above(tmp_path: Path) -> None:
 
 def test_broken_results_are_counted(tmp_path: Path) -> None:
     found = tables(tmp_path)
-    assert (found["q"].broken, found["p"].broken) == (1, 0)
+    assert (found["q"].counts, found["q"].series) == ({"WARNING": 1}, {"WARNING": 1, "passed": 1})
+    assert found["p"].counts == {"passed": 2}
 
 
 def test_a_report_without_rows_has_no_tables(tmp_path: Path) -> None:

@@ -52,8 +52,9 @@ def page(browser: httpx.Client, path: str) -> str:
 
 
 def rows_of(text: str) -> list[str]:
-    bodies = re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL)
-    rows = re.findall(r"<tr>(.*?)</tr>", bodies[0], re.DOTALL) if bodies else []
+    """Return the rows of the tables; the first may say what broke."""
+    rows = re.findall(r"<tr>(.*?)</tr>", text.partition("<tbody>")[2], re.DOTALL)
+    rows = [row for row in rows if "<thead" not in row and 'scope="col"' not in row]
     return [" ".join(unescape(re.sub(r"<[^>]*>", " ", row)).split()) for row in rows]
 
 
@@ -66,8 +67,8 @@ def test_runs_are_listed_with_their_state(browser: httpx.Client, limited: Calls)
     post(limited, 1.0, run_id="2", ci_name="drp", dataset="x", date="2026-03-02T00:00:00Z")
     text = page(browser, "/runs")
     assert rows_of(text) == [
-        f"2 passed drp x {NOTHING} 1 1 2026-03-02 00:00",
-        f"1 WARNING 1 broken drp x {NOTHING} 1 1 2026-03-01 00:00",
+        f"2 passed 1 metric: 1 passed drp x {NOTHING} 1 1 2026-03-02 00:00",
+        f"1 WARNING 1 metric: 1 WARNING drp x {NOTHING} 1 1 2026-03-01 00:00",
     ]
     assert 'href="/runs/drp/1"' in text
 
@@ -118,11 +119,12 @@ def test_a_run_shows_its_jobs_and_what_they_share(browser: httpx.Client, limited
         job = post(limited, value, filter=name, date="2026-03-01T00:00:00Z", **env)
     text = page(browser, "/runs/drp/7")
     assert rows_of(text) == [
-        f"{job - 1} WARNING 1 broken r 1 2026-03-01 00:00",
-        f"{job} passed i 1 2026-03-01 00:00",
+        "p.a WARNING 1 of 2",
+        f"{job - 1} WARNING 1 metric: 1 WARNING r 1 2026-03-01 00:00",
+        f"{job} passed 1 metric: 1 passed i 1 2026-03-01 00:00",
     ]
     assert 'href="https://ci.example/7"' in text
-    assert "1 WARNING, 1 passed, 0 not measured" in text
+    assert "1 metric: 1 WARNING. 2 verdicts: 1 WARNING, 1 passed" in text
     assert "No earlier run is known." in text
 
 

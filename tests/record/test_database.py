@@ -1,3 +1,6 @@
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,15 +16,27 @@ from squash_api.index.contexts import Contexts
 from squash_api.index.derived import jobs_to_rederive, oldest_unindexed_ns
 from squash_api.index.deriver import Deriver
 from squash_api.record import database
-from squash_api.record.database import VERSION, by_statement, open_database, writing
+from squash_api.record.database import (
+    VERSION,
+    by_statement,
+    make_database,
+    open_database,
+    writing,
+)
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import metadata
 from squash_api.schema.names import Schema
-from tests.support.builders import make_body, make_settings, measured
+from tests.support.builders import (
+    make_body,
+    measured,
+    open_new_database,
+    open_record,
+)
 
 
 def opened(path: Path) -> Engine:
+    make_database(f"sqlite:///{path}")
     return open_database(f"sqlite:///{path}")
 
 
@@ -43,18 +58,48 @@ def test_every_connection_is_safe(tmp_path: Path, name: str, value: object) -> N
     engine.dispose()
 
 
-def test_the_folder_of_a_new_record_is_made(tmp_path: Path) -> None:
-    opened(tmp_path / "a" / "b" / "squash.db").dispose()
-    assert (tmp_path / "a" / "b" / "squash.db").is_file()
+@pytest.mark.parametrize("do", [make_database, open_database])
+def test_a_folder_that_does_not_exist_is_an_error_and_is_not_made(
+    tmp_path: Path, do: Callable[[str], object]
+) -> None:
+    with pytest.raises(SettingsError, match=f"{tmp_path}/a/b does not exist"):
+        do(f"sqlite:///{tmp_path / 'a' / 'b' / 'squash.db'}")
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_record_that_is_only_read_is_not_made(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'a' / 'squash.db'}"
-    with pytest.raises(SettingsError, match="there is no such file"):
-        open_database(url, is_made=False)
-    assert not (tmp_path / "a").exists()
+def test_a_record_that_is_missing_is_an_error_with_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=f"no record at {tmp_path}/squash.db"):
+        open_database("sqlite:///squash.db")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_is_made_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'squash.db'}"
+    assert [make_database(url), make_database(url)] == [True, False]
     open_database(url).dispose()
-    open_database(url, is_made=False).dispose()
+
+
+def test_an_empty_file_becomes_a_record_only_for_those_who_make_one(tmp_path: Path) -> None:
+    (tmp_path / "squash.db").touch()
+    url = f"sqlite:///{tmp_path / 'squash.db'}"
+    with pytest.raises(SettingsError, match="no record at"):
+        open_database(url)
+    assert make_database(url)
+
+
+@pytest.mark.parametrize("do", [make_database, open_database])
+def test_the_database_of_another_program_is_left_alone(
+    tmp_path: Path, do: Callable[[str], object]
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE theirs (a)")
+    with pytest.raises(SettingsError, match=r"other\.db"):
+        do(f"sqlite:///{tmp_path / 'other.db'}")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
 def test_the_version_is_that_of_the_newest_migration() -> None:
@@ -73,8 +118,8 @@ def test_a_record_of_this_version_is_not_migrated(
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    open_database("sqlite:///~/data/squash.db").dispose()
-    assert (tmp_path / "data" / "squash.db").is_file()
+    make_database("sqlite:///~/squash.db")
+    assert (tmp_path / "squash.db").is_file()
 
 
 def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
@@ -102,9 +147,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "squash.db")
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="cannot be opened"):
+    with pytest.raises(SettingsError, match="file does not exist"):
         opened(tmp_path / "file" / "squash.db")
 
 
@@ -145,6 +190,7 @@ def test_a_reading_transaction_sees_one_state(tmp_path: Path) -> None:
 
 
 def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "100%").mkdir()
     engine = opened(tmp_path / "100%" / "squash.db")
     assert "job" in inspect(engine).get_table_names()
     engine.dispose()
@@ -175,7 +221,7 @@ COLUMNS = [column for table in metadata.sorted_tables for column in table.column
 
 
 def test_the_migrations_give_exactly_these_tables(tmp_path: Path) -> None:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
@@ -183,7 +229,7 @@ def test_the_migrations_give_exactly_these_tables(tmp_path: Path) -> None:
 
 
 def test_the_migrations_give_exactly_these_indexes_and_constraints(tmp_path: Path) -> None:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     found = inspect(engine)
     for table in metadata.sorted_tables:
         indexes = {
@@ -214,7 +260,7 @@ def test_ids_have_64_bits(column: Column[int]) -> None:
 
 @pytest.mark.parametrize("name", ["job", "definition", "user_account"])
 def test_ids_are_never_given_twice(tmp_path: Path, name: str) -> None:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     with engine.connect() as connection:
         query = f"SELECT sql FROM sqlite_master WHERE name = '{name}'"
         assert "AUTOINCREMENT" in connection.exec_driver_sql(query).scalar_one()
@@ -303,6 +349,6 @@ def test_in_the_end_every_job_has_its_context_and_its_measurements(record: Recor
 
 
 def test_a_record_without_jobs_needs_nothing(tmp_path: Path) -> None:
-    with Record.open(f"sqlite:///{tmp_path / 'squash.db'}").read() as connection:
+    with open_record(tmp_path).read() as connection:
         assert oldest_unindexed_ns(connection) is None
         assert jobs_to_rederive(connection, limit=9) == []

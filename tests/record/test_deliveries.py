@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +14,17 @@ from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
     job_deliveries,
-    mark_erased,
     mark_sent,
     mark_taken,
     mark_trouble,
+    mark_well,
     pending_erasures,
     pending_redeliveries,
+    redeliveries_of,
     release_lease,
     request_erasure,
     request_redelivery,
+    request_rewriting,
     reset_target,
     take_lease,
     target_names,
@@ -225,7 +227,7 @@ def test_trouble_is_noted_with_the_time_it_began(connection: Connection) -> None
     [
         lambda connection: send(connection, through=1),
         lambda connection: send(connection, redelivered=[(1, 1)]),
-        lambda connection: mark_erased(connection, "base", job_ids=[1]),
+        lambda connection: mark_well(connection, "base"),
     ],
 )
 def test_trouble_ends_with_the_next_success(connection: Connection, success: Any) -> None:
@@ -349,7 +351,29 @@ def test_jobs_that_are_being_sent_do_not_move_a_target_that_is_reset(
 
 
 def erase(connection: Connection, job_id: int) -> None:
+    """Ask for the points of a job to be deleted, and delete the job."""
     request_erasure(connection, Erasure(job_id, 5, ("p", "q r")), targets=["base", "summit"])
+    bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9)
+
+
+def erasures(connection: Connection, name: str = "base") -> list[int]:
+    return [item.job_id for item in pending_erasures(connection, name, limit=9)]
+
+
+def erase_first(connection: Connection, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Delete points as an outlet does, and write them again if their job exists."""
+    items = pending_erasures(connection, "base", limit=1)
+    requests = redeliveries_of(connection, "base", [item.job_id for item in items])
+    meanwhile()
+    mark_sent(
+        connection,
+        "base",
+        through=None,
+        redelivered=requests,
+        quarantined=[],
+        now_ns=7,
+        erased=items,
+    )
 
 
 def test_points_to_delete_are_kept_for_every_target(connection: Connection) -> None:
@@ -357,8 +381,8 @@ def test_points_to_delete_are_kept_for_every_target(connection: Connection) -> N
     erase(connection, 1)
     for name in ("base", "summit"):
         assert pending_erasures(connection, name, limit=9) == [
-            Erasure(1, 5, ("p", "q r")),
-            Erasure(2, 5, ("p", "q r")),
+            Erasure(1, 5, ("p", "q r"), is_deleted=True),
+            Erasure(2, 5, ("p", "q r"), is_deleted=True),
         ]
         assert len(pending_erasures(connection, name, limit=1)) == 1
 
@@ -366,9 +390,65 @@ def test_points_to_delete_are_kept_for_every_target(connection: Connection) -> N
 def test_what_is_erased_at_one_target_waits_at_the_other(connection: Connection) -> None:
     erase(connection, 1)
     erase(connection, 2)
-    mark_erased(connection, "base", job_ids=[1])
-    assert [item.job_id for item in pending_erasures(connection, "base", limit=9)] == [2]
-    assert [item.job_id for item in pending_erasures(connection, "summit", limit=9)] == [1, 2]
+    erase_first(connection)
+    assert (erasures(connection), erasures(connection, "summit")) == ([2], [1, 2])
+
+
+def rewrite(connection: Connection, job_id: int, *measurements: str) -> None:
+    request_rewriting(connection, [Erasure(job_id, 5, measurements or ("p",))])
+
+
+def test_points_are_written_again_where_they_may_have_been_sent(connection: Connection) -> None:
+    send(connection, through=2)
+    mark_taken(connection, "base", after=2, through=3)
+    for job_id in (1, 3, 4):
+        rewrite(connection, job_id)
+    # The third is on its way: it comes first.
+    assert (erasures(connection), erasures(connection, "summit")) == ([1], [])
+    finish(connection, through=3)
+    assert erasures(connection) == [1, 3]
+
+
+def test_points_of_one_job_to_be_written_again_add_up(connection: Connection) -> None:
+    send(connection, through=4)
+    rewrite(connection, 1, "q")
+    rewrite(connection, 1, "p", "q")
+    assert pending_erasures(connection, "base", limit=9) == [Erasure(1, 5, ("p", "q"))]
+    erase(connection, 1)
+    assert pending_erasures(connection, "base", limit=9) == [
+        Erasure(1, 5, ("p", "q", "q r"), is_deleted=True)
+    ]
+
+
+def test_a_job_written_again_has_been_sent_again_and_leaves_quarantine(
+    connection: Connection,
+) -> None:
+    send(connection, through=4, refused=[1, 2])
+    ask_again(connection, 1, 2)
+    rewrite(connection, 1)
+    erase_first(connection)
+    assert (erasures(connection), again(connection)) == ([], [(2, 100)])
+    assert quarantined(connection) == [2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda connection: ask_again(connection, 1, request=101),
+        lambda connection: rewrite(connection, 1, "q"),
+        lambda connection: erase(connection, 1),
+    ],
+)
+def test_a_job_that_changes_while_it_is_written_again_is_erased_once_more(
+    connection: Connection, change: Callable[[Connection], object]
+) -> None:
+    send(connection, through=4)
+    ask_again(connection, 1)
+    rewrite(connection, 1)
+    erase_first(connection, lambda: change(connection))
+    assert erasures(connection) == [1]
+    erase_first(connection)
+    assert (erasures(connection), again(connection)) == ([], [])
 
 
 def test_an_erased_job_is_not_sent_again_and_leaves_quarantine(connection: Connection) -> None:

@@ -15,10 +15,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
 from squash_api.errors import RecordUnavailableError, SettingsError
-from squash_api.record.database import open_database
 from squash_api.record.record import MAX_GROUP, BatchWork, Record, get_state, set_state
 from squash_api.record.tables import state
-from tests.support.builders import make_settings, open_record
+from tests.support.builders import open_new_database, open_record
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def _no_logs() -> Iterator[None]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     yield engine
     engine.dispose()
 
@@ -384,7 +383,7 @@ def test_each_caller_gets_an_error_of_its_own(record: Record, engine: Engine) ->
 @pytest.fixture
 def full_engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine whose file has room for a few pages more."""
-    engine = open_database(make_settings(tmp_path).database_url)
+    engine = open_new_database(tmp_path)
     with engine.connect() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar_one()
     engine.dispose()

@@ -1,67 +1,34 @@
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from squash_api.index.contexts import JobContext
-from squash_api.judging.limits import Limit, judge
-from squash_api.record.metrics import MetricRow
+from squash_api.judging.states import STATES, State, count_states
 from squash_api.reports.badge import Word, badge_svg, text_width, word_of
-from squash_api.schema.names import Context
-from squash_api.standings.standing import Standing, stand
-from tests.support.limits import limit
 from tests.support.reporting import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def standing(severity: int = 0, *, metric: str = "p.a", **changes: Any) -> Standing:
-    tags = tuple(changes.pop("tags", {}).items())
-    verdict = judge(limit(), 1.0)
-    return Standing(
-        metric, tags, 1.0, "mmag", 5, 7, severity=severity, **{"verdict": verdict, **changes}
-    )
-
-
-def text(*standings: Standing, where: dict[str, str] | None = None) -> str:
-    return word_of(standings, package="p", where=where or {}).text
-
-
 @pytest.mark.parametrize(
-    ("severities", "said"),
+    ("states", "said"),
     [
-        ([0, 0], "passing"),
-        ([0, 1], "1 info"),
-        ([1, 2], "1 warning"),
-        ([2, 2], "2 warnings"),
-        ([3, 2, 3], "2 critical"),
-        ([], "no data"),
+        (["passed", "no limit", "passed"], "passed"),
+        (["passed", "INFO"], "1 metric INFO"),
+        (["INFO", "not measured"], "1 metric not measured"),
+        (["late", "not measured", "late"], "2 metrics late"),
+        (["WARNING", "late"], "1 metric WARNING"),
+        (["CRITICAL", "WARNING", "CRITICAL"], "2 metrics CRITICAL"),
+        (["no limit", "old"], "no limit"),
+        (["old", "never seen"], "old"),
+        ([], "never seen"),
     ],
 )
-def test_the_worst_is_said(severities: list[int], said: str) -> None:
-    assert text(*map(standing, severities)) == said
+def test_the_worst_state_is_said(states: list[State], said: str) -> None:
+    assert word_of(count_states(states)).text == said
 
 
-def test_other_packages_say_nothing() -> None:
-    assert text(standing(3, metric="pp.a")) == "no data"
-
-
-def test_tags_narrow_it_down() -> None:
-    items = [standing(3, tags={"filter": "r"}), standing(0, tags={"filter": "g"})]
-    assert text(*items, where={"filter": "g"}) == "passing"
-    assert text(*items, where={"filter": "u"}) == "no data"
-
-
-def test_without_limits_nothing_passes() -> None:
-    assert text(standing(0, verdict=None)) == "no limits"
-
-
-@pytest.mark.parametrize("made", [limit("==", 1.0), limit(">", 0.0)])
-def test_limits_that_give_no_margin_judge_too(made: Limit) -> None:
-    job = JobContext(7, 5, 6, Context())
-    row = MetricRow("mmag", is_declared=True, metric_id=1, name="p.a", version=1)
-    found = stand(row, (), 1.0, job, [made])
-    assert (found.margin, text(found)) == (None, "passing")
+def test_every_state_has_a_colour() -> None:
+    assert {word_of({state: 1}).colour for state in STATES} >= {"#1a7440", "#b3140c"}
 
 
 def test_it_names_itself_to_those_who_cannot_see() -> None:

@@ -58,10 +58,17 @@ def test_it_fails_without_results() -> None:
     assert fails(report(unlimited()), level="CRITICAL")
 
 
-def test_gaps_are_a_failure_where_it_is_strict() -> None:
-    gaps = [report(result(), result(None)), report(result(), missing=1)]
-    assert [fails(item, level="INFO") for item in gaps] == [False, False]
-    assert [fails(item, level="INFO", is_strict=True) for item in gaps] == [True, True]
+def test_what_was_not_measured_is_a_failure_unless_it_may_miss() -> None:
+    for gap in (report(), report(unlimited()), report(result(), result(None))):
+        assert fails(gap, level="CRITICAL")
+        assert not fails(gap, level="CRITICAL", may_miss=True)
+    broken = report(result(9.0), result(None))
+    assert fails(broken, level="INFO", may_miss=True)
+
+
+def test_metrics_without_any_value_are_a_failure_where_it_is_strict() -> None:
+    gap = report(result(), missing=1)
+    assert [fails(gap, level="INFO", is_strict=strict) for strict in (False, True)] == [False, True]
     assert not fails(report(result()), level="INFO", is_strict=True)
 
 

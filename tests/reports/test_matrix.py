@@ -106,30 +106,30 @@ def test_a_matrix_that_nobody_could_read_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_nothing_measured_is_no_data() -> None:
     found = summary_of([], jobs=0, missing=3)
-    assert found.state == "no data"
+    assert found.state == "not measured"
     assert found.headline.startswith("No data")
 
 
 def test_values_without_limits_are_not_judged() -> None:
     found = summary_of([unlimited()], jobs=1, missing=0)
-    assert (found.state, found.no_limit) == ("nothing judged", 1)
+    assert (found.state, found.no_limit) == ("no limit", 1)
     assert found.headline.startswith("Nothing was judged")
 
 
 def test_only_absent_values_are_not_judged() -> None:
     found = summary_of([result(None)], jobs=1, missing=0)
-    assert (found.state, "1 result not measured" in found.headline) == ("nothing judged", True)
+    assert (found.state, "1 of 1 series not measured" in found.headline) == ("not measured", True)
 
 
 def test_all_passed_is_said_only_if_nothing_is_missing() -> None:
     assert summary_of([result(), result()], jobs=1, missing=0).headline == (
-        "All 2 results meet their limits."
+        "All 2 series with limits meet them."
     )
     found = summary_of([result(), result(None)], jobs=1, missing=2)
-    assert found.state == "incomplete"
+    assert found.state == "not measured"
     assert found.headline == (
-        "1 result within limits, none broken; but 1 result not measured and 2 metrics without any "
-        "value."
+        "1 series within limits, none broken; but 1 of 2 series not measured and 2 metrics without "
+        "any value."
     )
 
 
@@ -138,13 +138,13 @@ def test_violations_are_counted_by_level() -> None:
         [result(9.0), result(9.0, verdict(9.0, last="stretch")), result(1.0)], jobs=3, missing=0
     )
     assert (found.state, found.warning, found.info, found.passed) == ("WARNING", 1, 1, 1)
-    assert found.headline == "2 of 3 results break a limit: 1 WARNING, 1 INFO."
+    assert found.headline == "2 of 3 series break a limit: 1 WARNING, 1 INFO."
 
 
 def test_one_violation_is_told_of_in_the_singular() -> None:
     found = summary_of([result(9.0)], jobs=1, missing=1)
     assert found.headline == (
-        "1 of 1 result breaks a limit: 1 WARNING; 1 metric without any value."
+        "1 of 1 series breaks a limit: 1 WARNING; 1 metric without any value."
     )
 
 

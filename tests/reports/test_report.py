@@ -68,7 +68,7 @@ def test_filters_are_told(jobs: ReportedJobs) -> None:
 def test_no_data_is_never_a_pass(jobs: ReportedJobs) -> None:
     jobs.define(spec())
     found = jobs.report(run="typo", package="p")
-    assert (found.summary.state, found.rows, found.violations) == ("no data", [], 0)
+    assert (found.summary.state, found.rows, found.violations) == ("not measured", [], 0)
     assert [item.metric for item in found.missing] == ["p.a"]
 
 
@@ -86,7 +86,7 @@ def test_what_was_not_measured_is_named(jobs: ReportedJobs) -> None:
     assert [item.metric for item in found.missing] == ["p.b"]
     assert [item.package for item in found.silent_packages] == ["q"]
     assert (found.idle, found.unlimited) == (["p.a.u"], ["p.c"])
-    assert found.summary.state == "incomplete"
+    assert found.summary.state == "not measured"
 
 
 def test_limits_in_a_unit_that_no_longer_converts_are_named(jobs: ReportedJobs) -> None:
@@ -95,7 +95,7 @@ def test_limits_in_a_unit_that_no_longer_converts_are_named(jobs: ReportedJobs) 
     jobs.change_unit("p.a", "arcsec")
     found = jobs.report()
     assert [item.specification for item in found.unusable] == ["p.a.design"]
-    assert found.summary.state == "nothing judged"
+    assert found.summary.state == "no limit"
 
 
 def test_detectors_are_results_of_one_cell(jobs: ReportedJobs) -> None:

@@ -82,7 +82,7 @@ def test_a_failure_says_what_is_broken_and_where(report: Report) -> None:
     assert failure.get("type") == "CRITICAL"
     assert failure.get("message") == (
         "CRITICAL: p.a.minimum: 9 mmag, must be < 8 mmag "
-        "(instrument HSC, filter r, detector 1; 1 of 2 broken)"
+        "(instrument HSC, filter r, detector 1; 1 of 2 series broken)"
     )
 
 
@@ -97,17 +97,17 @@ def test_no_data_is_a_failure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "**2 of 4 results break a limit: 1 CRITICAL, 1 INFO; 1 result not measured and 1 metric",
+        "**2 of 4 series break a limit: 1 CRITICAL, 1 INFO; 1 of 6 series not measured and",
         "## Broken limits",
         "| CRITICAL | p.a.minimum | 9 mmag | \\< 8 mmag | -12.5 % | instrument HSC, filter r,",
         "## Compared with",
         "| newly broken | p.a | r |",
         "## Metrics by dataset and filter",
-        "| p.a | INFO 3 | CRITICAL (1 of 2) 9 |",
+        "| p.a | INFO 3 | CRITICAL (1 of 2 series) 9 |",
         "## Near their limits",
         "## Not measured",
         "- p.c: p.c.design",
-        "- silent: nothing; it has 1 metrics with limits",
+        "- silent: nothing; it has 1 metric with limits",
         "## Limits that applied to nothing",
         "- p.a.other",
         "## Measured, without limits",

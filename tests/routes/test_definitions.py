@@ -188,6 +188,16 @@ def test_a_deleted_metric_is_404(calls: Calls) -> None:
     assert calls("GET", "/metric/p.a").status_code == 404
 
 
+@pytest.mark.parametrize(("unit", "count"), [("mmag", 0), ("mag", 1)])
+def test_declaring_a_metric_in_its_own_unit_sends_nothing_again(
+    calls: Calls, unit: str, count: int
+) -> None:
+    measurement = {"metric": "p.a", "value": 1.0, "unit": "mmag"}
+    calls("POST", "/job", {"measurements": [measurement]})
+    document = {"name": "p.a", "description": "What it is.", "unit": unit}
+    assert calls("POST", "/metric/p.a", document).json()["requeued_jobs"] == count
+
+
 def test_declaring_a_measured_metric_tells_how_many_jobs_are_sent_again(calls: Calls) -> None:
     job = {"measurements": [{"metric": "p.a", "value": 2, "unit": "mag"}]}
     assert calls("POST", "/job", job).status_code == 202
@@ -440,3 +450,16 @@ def test_a_body_without_its_list_lacks_a_field(calls: Calls, key: str, *, is_nul
 def test_a_body_with_something_else_than_a_list_is_refused(calls: Calls, key: str) -> None:
     reply = calls("POST", f"/{key}", {key: {}})
     assert (reply.status_code, reply.json()["message"]) == (422, f"`{key}` must be a list.")
+
+
+@pytest.mark.parametrize("number", ["12345678901234567890123", "0.12345678901234567891"])
+def test_a_query_for_a_number_that_a_float_rounds_must_be_text(calls: Calls, number: str) -> None:
+    post_metrics(calls, A)
+    threshold = '{"value": 0.1000000000000000055511, "unit": "mmag", "operator": "<"}'
+    body = f'{{"threshold": {threshold}, "metadata_query": {{"ci_id": {number}}}}}'
+    headers = {"Content-Type": "application/json"}
+    reply = calls("POST", "/spec/p.a.x", content=body, headers=headers)
+    assert (reply.status_code, "put it in quotes" in reply.json()["message"]) == (422, True)
+    quoted = body.replace(number, f'"{number}"')
+    reply = calls("POST", "/spec/p.a.x", content=quoted, headers=headers)
+    assert (reply.status_code, reply.json()["threshold"]["value"]) == (201, 0.1)

@@ -17,7 +17,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import Stored
 from squash_api.routes.counters import Counters
 from squash_api.settings import InfluxTarget
-from tests.support.builders import make_settings
+from tests.support.builders import open_record
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
 from tests.support.site import job_document
@@ -38,7 +38,7 @@ def waiting(tmp_path: Path) -> Iterator[Calls]:
 @pytest.fixture
 def record(waiting: Calls, tmp_path: Path) -> Iterator[Record]:
     assert waiting
-    record = Record.open(make_settings(tmp_path).database_url)
+    record = open_record(tmp_path)
     yield record
     record.close()
 

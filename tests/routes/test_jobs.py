@@ -194,6 +194,106 @@ def test_other_content_under_the_same_identifiers_is_another_job(shared_calls: C
     assert f"same measurements as job {first['id']}" in second.json()["notes"]
 
 
+def test_equal_identifiers_of_other_metrics_are_not_the_same_measurements(
+    shared_calls: Calls,
+) -> None:
+    one = [measured_as("one", "p.a"), measured_as("two", "p.b")]
+    two = [measured_as("one", "p.b"), measured_as("two", "p.a")]
+    first, other = post(shared_calls, measurements=one), post(shared_calls, measurements=two)
+    again = post(shared_calls, measurements=two, meta={"x": 1})
+    assert not any("same measurements" in note for note in other["notes"])
+    assert f"same measurements as job {other['id']}" in again["notes"]
+    assert first["id"] != other["id"]
+
+
+def measured_as(identifier: str, metric: str) -> dict[str, Any]:
+    return {"metric": metric, "value": 1.0, "unit": "", "identifier": identifier}
+
+
+RUNS = [
+    ("12345678901234567890123", "12345678901234567890124"),
+    ("0.12345678901234567891", "0.12345678901234567892"),
+    ("9007199254740993", "9007199254740992"),
+]
+
+
+@pytest.mark.parametrize("more", ["", ', "unknown": 1', ', "unknown": NaN'])
+@pytest.mark.parametrize("numbers", RUNS)
+def test_run_ids_that_a_float_rounds_are_those_that_were_sent(
+    shared_calls: Calls, numbers: tuple[str, str], more: str
+) -> None:
+    measurement = json.dumps(measured_as("", "p.a"))
+    pipeline = f"{numbers[0]}_{len(more)}"
+    for number in numbers:
+        meta = f'{{"env": {{"ci_id": {number}, "ci_name": "{pipeline}"}}}}'
+        reply = post_text(
+            shared_calls, f'{{"measurements": [{measurement}], "meta": {meta}{more}}}'
+        )
+        shown = shared_calls("GET", f"/job/{reply['id']}")
+        assert f'"ci_id":{number}' in shown.text
+    runs = shared_calls("GET", f"/runs?limit=100&pipeline={pipeline}").json()["runs"]
+    assert {run["run_id"] for run in runs} == set(numbers)
+
+
+def post_text(calls: Calls, body: str) -> dict[str, Any]:
+    reply = calls("POST", "/job", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 202, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("meta", "key"),
+    [
+        ('{"big": 12345678901234567890123}', "big"),
+        ('{"big": 9007199254740993}', "big"),
+        ('{"instrument": "H\\ud800"}', "instrument"),
+        ('{"a\\ud800": "H"}', "a\ufffd"),
+        ('{"list": ["H\\ud800"]}', "list"),
+        ('{"list": ["\\u0085"]}', "list"),
+        ('{"a\\u0001b": 1.5}', "a\x01b"),
+        ('{"env": {"run_id": "unknown"}}', "run_id"),
+        ('{"env": {"ci_url": "https://example.com"}}', "ci_url"),
+        ('{"env": {"version_tag": "unknown"}}', "version_tag"),
+    ],
+)
+def test_whatever_is_changed_on_the_way_to_influxdb_is_listed(
+    shared_calls: Calls, meta: str, key: str
+) -> None:
+    body = f'{{"measurements": [{{"metric": "p.a", "value": 1, "unit": ""}}], "meta": {meta}}}'
+    job = post_text(shared_calls, body)
+    status = shared_calls("GET", f"/status/{job['id']}").json()
+    assert [item["key"] for item in status["cleaned"]] == [key]
+
+
+def test_numbers_that_a_float_holds_are_listed_nowhere(shared_calls: Calls) -> None:
+    meta = {"visit": 9007199254740992, "airmass": 0.30000000000000004, "seeing": 1.10}
+    job = post(shared_calls, measurements=[measured_as("", "p.a")], meta=meta)
+    assert shared_calls("GET", f"/status/{job['id']}").json()["cleaned"] == []
+
+
+def test_jobs_with_placeholders_for_their_run_are_of_no_run(shared_calls: Calls) -> None:
+    env = {"run_id": "unknown", "run_id_url": "https://example.com", "env_name": "ldf"}
+    job = post(shared_calls, measurements=[measured_as("", "p.a")], meta={"env": env})
+    runs = shared_calls("GET", "/runs?limit=100").json()["runs"]
+    assert "unknown" not in {run["run_id"] for run in runs}
+    assert job["id"]
+
+
+@pytest.mark.parametrize(
+    ("date", "shown"),
+    [
+        ("2026-11-20T23:59:60Z", "2026-11-21T00:00:00Z"),
+        ("2026-11-20T24:00:00Z", "2026-11-21T00:00:00Z"),
+        ("2026-W47-5", "2026-11-20T00:00:00Z"),
+        ("2026-324T03:12:44Z", "2026-11-20T03:12:44Z"),
+    ],
+)
+def test_rare_forms_of_iso_8601_are_read(shared_calls: Calls, date: str, shown: str) -> None:
+    job = post(shared_calls, measurements=[measured_as("", "p.a")], meta={"env": {"date": date}})
+    assert shared_calls("GET", f"/job/{job['id']}").json()["date_created"] == shown
+
+
 @pytest.mark.parametrize("identifier", [None, ""])
 def test_without_identifiers_every_job_is_new(shared_calls: Calls, identifier: Any) -> None:
     replies = [shared_calls("POST", "/job", whole(identifier)) for _ in range(2)]

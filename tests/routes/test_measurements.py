@@ -1,4 +1,5 @@
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,12 +277,52 @@ def test_few_points_come_at_once(calls: Calls) -> None:
     assert body["next"] is None
 
 
+def test_the_list_of_runs_counts_a_measurement_as_soon_as_it_is_added(shared_calls: Calls) -> None:
+    document = {"measurements": [measured("p.a", 1)], "meta": {"env": {"ci_id": "counted"}}}
+    job = shared_calls("POST", "/job", document).json()["id"]
+
+    def count() -> int:
+        (run,) = (
+            run
+            for run in shared_calls("GET", "/runs?limit=100").json()["runs"]
+            if run["run_id"] == "counted"
+        )
+        found: int = run["measurements"]
+        return found
+
+    assert count() == 1
+    for _ in range(2):
+        shared_calls("POST", f"/measurement/{job}", measured("p.b", 2, "m"))
+        assert count() == 2
+
+
+def test_a_value_that_is_withdrawn_is_absent_at_once(shared_calls: Calls) -> None:
+    job = new_job(shared_calls, measured("w.a", 1), measured("w.b", 1))
+    query = "/measurements?metric=w.a&absent=true"
+    assert [item["value"] for item in shared_calls("GET", query).json()["measurements"]] == [1.0]
+    shared_calls("POST", f"/measurement/{job}", measured("w.a", None, None))
+    assert [item["value"] for item in shared_calls("GET", query).json()["measurements"]] == [None]
+
+
+def test_a_wrong_unit_costs_milliseconds_however_many_metrics_there_are(calls: Calls) -> None:
+    metrics = [
+        {"name": f"many.m{number}", "unit": f"{number + 2} mag", "description": ""}
+        for number in range(500)
+    ]
+    assert calls("POST", "/metrics", {"metrics": metrics}).status_code == 201
+    calls("GET", "/measurements?unit=sec")
+    before = time.process_time()
+    reply = calls("GET", "/measurements?unit=furlong&metric=many.m1")
+    assert reply.status_code == 422
+    assert time.process_time() - before < 0.25
+
+
 ADA = Account(1, "ada", "user", 1)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(make_settings(tmp_path)) as site:
+    with Site(make_settings(tmp_path), is_made=True) as site:
         add_test_user(site.record)
         yield site
 

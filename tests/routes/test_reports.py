@@ -36,7 +36,7 @@ def test_a_report_is_json(calls: Calls) -> None:
     reply = calls("GET", "/report")
     assert reply.headers["content-type"] == "application/json"
     found = reply.json()
-    assert found["summary"]["headline"] == "1 of 1 result breaks a limit: 1 WARNING."
+    assert found["summary"]["headline"] == "1 of 1 series breaks a limit: 1 WARNING."
     assert found["worst"][0]["specification"] == "p.a.design"
     assert found["columns"] == [{"dataset": None, "filter": "r", "instrument": None}]
 
@@ -61,7 +61,7 @@ def test_a_report_comes_as_markdown_and_as_xml(calls: Calls) -> None:
 def test_the_level_leaves_out_milder_limits(calls: Calls) -> None:
     define(calls)
     post_job(calls, 9.0, filter="r")
-    assert calls("GET", "/report?level=critical").json()["summary"]["state"] == "nothing judged"
+    assert calls("GET", "/report?level=critical").json()["summary"]["state"] == "no limit"
     xml = calls("GET", "/report?level=critical&format=xml")
     assert ET.fromstring(xml.content).get("failures") == "1"
 
@@ -86,20 +86,23 @@ def badge(client: httpx.Client, address: str) -> str:
 
 
 def test_a_badge_says_how_a_package_stands(calls: Calls) -> None:
-    assert badge(calls.client, "/badge/p.svg") == "p: no data"
+    assert badge(calls.client, "/badge/p.svg") == "p: never seen"
     define(calls)
     post_job(calls, 1.0, filter="r", dataset="RC2")
-    assert badge(calls.client, "/badge/p.svg") == "p: passing"
+    assert badge(calls.client, "/badge/p.svg") == "p: passed"
     post_job(calls, 9.0, filter="r", dataset="RC2")
     post_job(calls, 1.0, filter="g", dataset="RC2")
-    assert badge(calls.client, "/badge/p.svg") == "p: 1 warning"
-    assert badge(calls.client, "/badge/p.svg?filter=g") == "p: passing"
-    assert badge(calls.client, "/badge/p.svg?dataset=RC2&filter=r&label=RC2") == "RC2: 1 warning"
-    assert badge(calls.client, "/badge/p.svg?instrument=HSC") == "p: no data"
+    assert badge(calls.client, "/badge/p.svg") == "p: 1 metric WARNING"
+    assert badge(calls.client, "/badge/p.svg?filter=g") == "p: passed"
+    assert (
+        badge(calls.client, "/badge/p.svg?dataset=RC2&filter=r&label=RC2")
+        == "RC2: 1 metric WARNING"
+    )
+    assert badge(calls.client, "/badge/p.svg?instrument=HSC") == "p: never seen"
 
 
 def test_a_badge_of_a_hostile_name_is_a_badge(shared_client: httpx.Client) -> None:
     from urllib.parse import quote
 
     title = badge(shared_client, f"/badge/{quote(HOSTILE[:900], safe='')}.svg")
-    assert title.endswith("\u2026: no data")
+    assert title.endswith("\u2026: never seen")

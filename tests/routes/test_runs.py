@@ -54,6 +54,7 @@ def test_changes_are_those_since_the_run_before_of_the_pipeline(history: Calls) 
         "previous_id": "1",
         "packages": [["afw", "a2", url("afw")], ["new", "n1", url("new")]],
         "removed": [["base", "b1", url("base")]],
+        "unknown": [],
         "counts": 3,
     }
 
@@ -79,6 +80,7 @@ def test_an_unknown_run_has_nulls_and_empty_lists(history: Calls, run: str, quer
         "previous_id": None,
         "packages": [],
         "removed": [],
+        "unknown": [],
         "counts": 0,
     }
 

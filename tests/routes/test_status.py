@@ -6,7 +6,7 @@ import pytest
 from squash_api.record.deliveries import Quarantined, mark_sent, mark_taken, request_redelivery
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
-from tests.support.builders import make_settings
+from tests.support.builders import open_record
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
 
@@ -30,7 +30,7 @@ def waiting(folder: Any) -> Iterator[Calls]:
 def record(waiting: Calls, folder: Any) -> Iterator[Record]:
     """The record of that service, as the delivering process sees it."""
     assert waiting
-    record = Record.open(make_settings(folder).database_url)
+    record = open_record(folder)
     yield record
     record.close()
 

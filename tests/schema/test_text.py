@@ -1,11 +1,21 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squash_api.schema.text import clean_text, finite, is_link, tag_text
+from squash_api.schema.text import (
+    SentNumber,
+    as_sent,
+    clean_text,
+    finite,
+    link_text,
+    sent_integer,
+    sent_number,
+    tag_text,
+)
 from tests.support.json_documents import hostile_text, numbers, values
 
 
@@ -21,7 +31,8 @@ from tests.support.json_documents import hostile_text, numbers, values
         (10**18, "1000000000000000000"),
         (1e18, "1000000000000000000"),
         (1e300, "1e+300"),
-        (10**300, "1e+300"),
+        (10**22, "1e+22"),
+        (10**22 + 1, "10000000000000000000001"),
         (True, "true"),
         (False, "false"),
         ("HSC-R", "HSC-R"),
@@ -104,17 +115,68 @@ def test_text_is_cleaned_to(text: str, cleaned: str) -> None:
     assert clean_text(text) == cleaned
 
 
-@pytest.mark.parametrize("text", ["http://a", "https://a.b/c?d=e#f", "HTTPS://A"])
-def test_http_urls_are_links(text: str) -> None:
-    assert is_link(text)
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("http://a", "http://a"),
+        ("https://a.b/c?d=e#f", "https://a.b/c?d=e#f"),
+        ("HTTPS://A", "HTTPS://A"),
+        ("https://a.example/my run", "https://a.example/my%20run"),
+        ("https://a/|https://b", "https://a/%7Chttps://b"),
+        ("https://a/<b>'\"`", "https://a/%3Cb%3E'%22%60"),
+        ("https://a/100%/%20x", "https://a/100%25/%20x"),
+        ("https://a/é\n", "https://a/%C3%A9"),
+        (" http://a ", "http://a"),
+    ],
+)
+def test_an_http_url_is_written_so_that_it_opens_what_it_shows(text: str, link: str) -> None:
+    assert link_text(text) == link
+    assert link_text(link) == link
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "//a", "ftp://a", "javascript:alert(1)", "https://", "https://a b", " http://a"],
+    ["", "a", "//a", "ftp://a", "javascript:alert(1)", "https://", "https://a b", "https://a|b"],
 )
 def test_nothing_else_is_a_link(text: str) -> None:
-    assert not is_link(text)
+    assert link_text(text) is None
+
+
+@given(hostile_text)
+def test_no_link_can_be_left_before_its_end(text: str) -> None:
+    link = link_text(f"https://a/{text}")
+    assert link is not None
+    assert not set(link) & set(' |<>"`\\^{}\n')
+    assert link.isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_rounded"),
+    [
+        ("12345678901234567890123", True),
+        ("18446744073709551616", False),
+        ("0.1234567890123456789", True),
+        # All digits of the float that is nearest to 0.1, cut off.
+        ("0.10000000000000000555", False),
+        ("1e-400", True),
+    ],
+)
+def test_a_number_that_a_float_rounds_keeps_its_digits(text: str, *, is_rounded: bool) -> None:
+    number = sent_number(text) if "." in text or "e" in text else sent_integer(text)
+    assert isinstance(number, SentNumber)
+    assert (tag_text(number), tag_text([number])) == (text, f"[{text}]")
+    assert number.is_rounded is is_rounded
+    assert orjson.dumps([number], default=as_sent) == f"[{text}]".encode()
+
+
+@pytest.mark.parametrize("text", ["0.1", "0.30000000000000004", "1e22", "-7.0", "1E5", "1e400"])
+def test_other_numbers_are_floats(text: str) -> None:
+    assert type(sent_number(text)) is float
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_float_is_read_back_as_it_is_written(number: float) -> None:
+    assert type(sent_number(repr(number))) is float
 
 
 @pytest.mark.parametrize("number", [0, 1, -2.5, 1e308])

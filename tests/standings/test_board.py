@@ -1,18 +1,13 @@
 import pytest
 
 from squash_api.judging.limits import Verdict
+from squash_api.judging.states import LATE, NEVER_SEEN, OLD, PASSED, STATES, State, count_states
 from squash_api.standings.board import (
-    LATE,
-    NEVER_SEEN,
-    OLD,
-    PASSED,
-    STATES,
     Entry,
     Row,
     Wanted,
     by_package,
     choices,
-    count_states,
     in_state,
     with_rows,
     worst_first,
@@ -24,7 +19,7 @@ from tests.support.limits import limit
 LATE_SERIES = ExpectedSeries("p.a.daily", (), 60.0, 3600.0, 0)
 
 
-def row(state: str, tags: Combination = (), margin: float | None = None) -> Row:
+def row(state: State, tags: Combination = (), margin: float | None = None) -> Row:
     verdict = Verdict(limit(), "passed", 1.0, margin)
     return Row(Standing("p.a", tags, 1.0, "mmag", 0, 1, verdict=verdict), state)
 
@@ -62,14 +57,17 @@ def test_the_worst_state_comes_first_and_then_the_smallest_margin() -> None:
     assert names == ["p.a", "p.b", "p.near", "p.far", "p.never"]
 
 
-def test_a_metric_in_two_states_is_found_under_both() -> None:
+def test_a_metric_in_two_states_is_found_under_the_worse_and_as_late() -> None:
     item = Entry(1, "p.a", rows=(row("INFO"),), late=(LATE_SERIES,))
-    assert [in_state([item], state) for state in ("INFO", LATE, None)] == [[item]] * 3
-    assert in_state([item], PASSED) == []
+    assert [in_state([item], state) for state in (LATE, None)] == [[item]] * 2
+    assert [in_state([item], state) for state in ("INFO", PASSED)] == [[], []]
+    worse = Entry(1, "p.a", rows=(row("CRITICAL"),), late=(LATE_SERIES,))
+    assert [in_state([worse], state) for state in (LATE, "CRITICAL")] == [[worse]] * 2
 
 
 def test_states_are_counted_in_their_order() -> None:
-    counts = count_states([entry("p.a"), entry("p.b", row("INFO")), entry("p.c", row("INFO"))])
+    found = [entry("p.a"), entry("p.b", row("INFO")), entry("p.c", row("INFO"))]
+    counts = count_states(item.state for item in found)
     assert list(counts.items()) == [("INFO", 2), (NEVER_SEEN, 1)]
 
 

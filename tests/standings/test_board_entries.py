@@ -24,7 +24,9 @@ def states(board: Board) -> dict[str, tuple[str, ...]]:
     return {name: entry.states for name, entry in entries(board).items()}
 
 
-def values(board: Board, name: str = "p.a", tag: str | None = None, **tags: str) -> list[float]:
+def values(
+    board: Board, name: str = "p.a", tag: str | None = None, **tags: str
+) -> list[float | None]:
     entry = entries(board, values=tags, tag=tag).get(name)
     return [] if entry is None else [row.standing.value for row in entry.rows]
 

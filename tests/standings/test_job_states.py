@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import event
 
 from squash_api.ingest.stored_job import load_job
+from squash_api.record.metrics import declare_metrics
 from squash_api.standings.job_states import JobState, JobStates, job_report, total
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import Observatory
@@ -22,13 +23,17 @@ def state(states: JobStates, job_id: int, **options: Any) -> JobState:
     return states.of([job_id], **options)[job_id]
 
 
+def numbers(state: JobState) -> tuple[tuple[int, ...], int, int]:
+    return state.failed, state.passed, state.not_measured
+
+
 # What a state says
 
 
 def test_the_worst_level_that_is_broken_is_the_word() -> None:
     assert JobState((1, 0, 0), passed=5).word == "INFO"
     assert JobState((1, 2, 1)).word == "CRITICAL"
-    assert JobState(passed=1, not_measured=3).word == "passed"
+    assert JobState((1, 0, 0), passed=1, not_measured=3).word == "not measured"
     assert JobState(not_measured=3).word == "not measured"
     assert JobState().word == "no limit"
 
@@ -36,6 +41,7 @@ def test_the_worst_level_that_is_broken_is_the_word() -> None:
 def test_passing_needs_a_verdict_and_nothing_of_at_least_warning() -> None:
     assert JobState(passed=1).is_passing
     assert JobState((2, 0, 0)).is_passing
+    assert not JobState(passed=9, not_measured=1).is_passing
     assert not JobState((0, 1, 0), passed=9).is_passing
     assert not JobState(not_measured=1).is_passing
 
@@ -50,9 +56,24 @@ def test_states_add_up() -> None:
 
 def test_verdicts_are_counted_by_level(site: Observatory, states: JobStates) -> None:
     site.define(limit("minimum", 8.0), limit("design", 5.0), limit("stretch", 3.0))
-    assert state(states, site.job(4.0)) == JobState((1, 0, 0), passed=2)
-    assert state(states, site.job(9.0)) == JobState((1, 1, 1))
-    assert state(states, site.job(None)) == JobState(not_measured=3)
+    assert numbers(state(states, site.job(4.0))) == ((1, 0, 0), 2, 0)
+    assert numbers(state(states, site.job(9.0))) == ((1, 1, 1), 0, 0)
+    assert numbers(state(states, site.job(None))) == ((0, 0, 0), 0, 3)
+
+
+def test_metrics_are_counted_by_their_worst_verdict(site: Observatory, states: JobStates) -> None:
+    site.define(limit("minimum", 8.0), limit("design", 5.0), limit("stretch", 3.0))
+    assert state(states, site.job(4.0)).counts == {"INFO": 1}
+    assert state(states, site.job(9.0)).states == {"p.a": "CRITICAL"}
+    assert state(states, site.job(None)).counts == {"not measured": 1}
+    assert state(states, site.job(1.0, name="p.b")).counts == {}
+
+
+def test_a_limit_that_cannot_judge_counts_for_nothing(site: Observatory, states: JobStates) -> None:
+    site.define(limit("design"))
+    job = site.job(1.0)
+    site.record.write(lambda connection: declare_metrics(connection, {"p.a": "arcsec"}))
+    assert state(states, job, is_now=True).word == "no limit"
 
 
 def test_a_job_without_limits_has_none(site: Observatory, states: JobStates) -> None:
@@ -135,7 +156,7 @@ def test_states_agree_with_reports(site: Observatory, states: JobStates) -> None
             row, job, definitions=site.definitions, metrics=site.metrics, is_now=False
         )
         failed = [item.level for item in verdicts if item.status == "failed"]
-        assert found[job_id] == JobState(
+        assert numbers(found[job_id]) == (
             tuple(failed.count(level) for level in ("INFO", "WARNING", "CRITICAL")),
             sum(item.status == "passed" for item in verdicts),
             sum(item.status == "not measured" for item in verdicts),

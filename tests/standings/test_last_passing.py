@@ -107,6 +107,15 @@ def test_jobs_that_measure_something_else_do_not_count(site: Nightly, states: Jo
     assert passing(site, states, site.night(BAD)) == good
 
 
+def test_a_job_that_names_the_metric_without_a_value_did_not_pass(
+    site: Nightly, states: JobStates
+) -> None:
+    good = site.night(GOOD, run_id="1")
+    site.night(GOOD, run_id="2")
+    site.night(None, run_id="2")
+    assert passing(site, states, site.night(BAD, run_id="3")) == good
+
+
 def test_a_run_passes_as_a_whole(site: Nightly, states: JobStates) -> None:
     good = site.night(GOOD, run_id="1")
     site.night(BAD, run_id="2")
@@ -163,6 +172,21 @@ def test_a_run_is_compared_with_runs_of_its_pipeline_and_datasets(
     found, looked_at = last_passing_run(site.reader, states, run, revision=site.revision)
     assert found is not None
     assert (found.job_id, found.run_id, looked_at) == (good, "1", 2)
+
+
+def test_a_run_that_lacks_what_is_broken_now_did_not_pass(site: Nightly, states: JobStates) -> None:
+    good = site.night(GOOD, run_id="1", ci_name="drp")
+    site.night(GOOD, run_id="1", ci_name="drp", name="p.b")
+    other = site.night(GOOD, run_id="2", ci_name="drp", name="p.b")
+
+    def found(*faulty: str) -> int | None:
+        run = Run("drp", "3", {None}, site.now_ns, faulty)
+        job, _ = last_passing_run(site.reader, states, run, revision=site.revision)
+        return None if job is None else job.job_id
+
+    assert (found("p.a"), found("p.b"), found()) == (good, other, other)
+    # What no earlier run measured cannot be asked of one.
+    assert found("p.b", "p.new") == other
 
 
 def test_runs_of_no_pipeline_are_among_themselves(site: Nightly, states: JobStates) -> None:

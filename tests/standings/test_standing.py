@@ -122,17 +122,44 @@ def test_what_is_new_is_taken_in(site: Observatory) -> None:
     assert site.values() == [1.0, 2.0]
 
 
-def test_a_job_without_a_value_changes_nothing(site: Observatory) -> None:
+def test_an_older_value_does_not_hide_that_the_newest_is_absent(site: Observatory) -> None:
+    site.define(spec(value=5.0))
     site.job(1.0)
-    assert site.values() == [1.0]
-    site.job(None)
-    assert site.values() == [1.0]
+    assert [item.state for item in site.stand().values()] == ["passed"]
+    job = site.job(None)
+    (found,) = site.stand().values()
+    assert (found.state, found.value, found.job_id) == ("not measured", None, job)
+    assert (found.severity, found.broken, found.margin) == (0, (), None)
+    assert found.verdict is not None
 
 
-def test_an_absent_value_is_passed_over_at_the_start_too(site: Observatory) -> None:
+def test_an_absent_value_counts_from_the_start_too(site: Observatory) -> None:
     site.job(1.0, ago_ns=5)
     site.job(None)
-    assert site.values() == [1.0]
+    assert [item.state for item in site.stand().values()] == ["not measured"]
+
+
+def test_an_old_job_without_a_value_that_arrives_late_hides_nothing(site: Observatory) -> None:
+    site.job(1.0)
+    site.stand()
+    site.job(None, ago_ns=5, received_ago_ns=0)
+    assert [item.state for item in site.stand().values()] == ["no limit"]
+
+
+def test_a_metric_that_a_job_does_not_name_stays_as_it_is(site: Observatory) -> None:
+    site.job(1.0)
+    site.stand()
+    site.job(None, name="p.b")
+    states = {item.metric: item.state for item in site.stand().values()}
+    assert states == {"p.a": "no limit", "p.b": "not measured"}
+
+
+def test_a_deleted_job_without_a_value_hides_nothing_any_more(site: Observatory) -> None:
+    site.job(1.0, ago_ns=5)
+    job = site.job(None)
+    site.stand()
+    site.delete(job)
+    assert [item.state for item in site.stand().values()] == ["no limit"]
 
 
 def test_what_does_not_change_stays_the_same_object(site: Observatory) -> None:
@@ -210,16 +237,17 @@ def test_another_unit_converts_value_and_limit(site: Observatory) -> None:
     assert (after.unit, after.severity) == ("mag", 0)
 
 
-def test_until_a_value_is_converted_it_is_not_judged_in_the_new_unit(site: Observatory) -> None:
+def test_a_value_whose_unit_has_just_changed_is_converted_before_it_is_judged(
+    site: Observatory,
+) -> None:
     site.define(spec(value=5.0))
     site.job(4.0)
-    before = site.stand()
+    before = site.stand()["p.a", HSC]
     site.record.write(lambda c: declare_metrics(c, {"p.a": "mag"}))
     site.record.write(lambda c: requeue_metrics(c, ["p.a"], request=9))
-    assert site.stand() == before
-    site.metrics.refresh()
-    site.derive()
-    assert site.stand()["p.a", HSC].unit == "mag"
+    after = site.stand()["p.a", HSC]
+    assert (before.unit, before.value) == ("mmag", 4.0)
+    assert (after.unit, after.value) == ("mag", 0.004)
 
 
 def test_a_specification_may_ask_for_other_metadata_than_tags(site: Observatory) -> None:

@@ -192,7 +192,7 @@ def test_what_stands_no_more_breaks_nothing_and_is_said_once(
     for _ in range(2):
         pass_time(site, watch)
     (line,) = outlet.take("squash_standing")
-    assert ' broken="",severity=0 ' in line
+    assert ' broken="",rank=7,severity=0,state="old" ' in line
 
 
 def test_after_the_last_specification_is_gone_nothing_is_broken(
@@ -205,7 +205,21 @@ def test_after_the_last_specification_is_gone_nothing_is_broken(
     site.definitions.delete("spec", "p.a.design", ADA)
     pass_time(site, watch)
     (line,) = outlet.take("squash_standing")
-    assert ' broken="",severity=0 ' in line
+    assert ' broken="",rank=6,severity=0,state="no limit" ' in line
+
+
+def test_an_absent_value_is_said_without_the_older_one(
+    site: Observatory, watch: Watch, outlet: FakeOutlet
+) -> None:
+    site.define(spec(value=5.0))
+    site.job(6.0, ago_ns=5)
+    job = site.job(None)
+    watch.step()
+    (line,) = outlet.take("squash_standing")
+    assert 'broken="",rank=3,severity=0,' in line
+    assert f'/job/{job}",state="not measured" ' in line
+    assert "value=" not in line
+    assert "margin=" not in line
 
 
 # Trouble
@@ -290,6 +304,6 @@ def test_a_restart_says_the_same(site: Observatory, watch: Watch, outlet: FakeOu
 def test_there_is_a_watch_unless_it_is_off_or_nobody_listens(
     tmp_path: Path, setting: str, count: int, *, is_made: bool
 ) -> None:
-    with Site(make_settings(tmp_path, watch=setting)) as site:
+    with Site(make_settings(tmp_path, watch=setting), is_made=True) as site:
         made = site.watch([FakeOutlet()] * count)
     assert (made is not None) == is_made

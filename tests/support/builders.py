@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
 from squash_api.ingest.document import digest_job
+from squash_api.ingest.ingest import measured_in
+from squash_api.record.database import make_database, open_database
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stored
 from squash_api.record.users import add_user
 from squash_api.settings import Settings
 
 SECRET = "a secret of tests, longer than 32 bytes"
-STORE = JobStore(digest_job)
+STORE = JobStore(digest_job, measured_in)
 
 
 def make_settings(tmp_path: Path, **changes: Any) -> Settings:
@@ -38,7 +41,15 @@ def make_settings(tmp_path: Path, **changes: Any) -> Settings:
 
 def open_record(tmp_path: Path) -> Record:
     """Open (and make, the first time) the record that `make_settings(tmp_path)` names."""
-    return Record.open(make_settings(tmp_path).database_url)
+    return Record(open_new_database(tmp_path))
+
+
+def open_new_database(tmp_path: Path) -> Engine:
+    """Make the database of that record, unless there is one, and open it."""
+    tmp_path.mkdir(parents=True, exist_ok=True)
+    url = make_settings(tmp_path).database_url
+    make_database(url)
+    return open_database(url)
 
 
 def make_body(

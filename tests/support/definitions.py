@@ -22,7 +22,7 @@ class World(Site):
     """A site with three users; its record is in a folder."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        super().__init__(make_settings(folder, **settings))
+        super().__init__(make_settings(folder, **settings), is_made=True)
         self.record.write(_add_users)
 
     @property

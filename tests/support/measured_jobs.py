@@ -19,7 +19,7 @@ class MeasuredJobs(Site):
     """A site where the metrics of `UNITS` are declared; `ada` is its user."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(make_settings(folder))
+        super().__init__(make_settings(folder), is_made=True)
         add_test_user(self.record)
         self.record.write(lambda connection: declare_metrics(connection, UNITS))
 

@@ -79,8 +79,9 @@ class Observatory(World):
         return {(item.metric, item.tags): item for item in self.standings.present()}
 
     def values(self) -> list[float]:
-        """Return the values that stand now."""
-        return sorted(item.value for item in self.stand().values())
+        """Return the values that stand now, without absent ones."""
+        found = (item.value for item in self.stand().values())
+        return sorted(value for value in found if value is not None)
 
     def late(self) -> dict[Combination, ExpectedSeries]:
         """Return the expected series of the one specification that expects something."""

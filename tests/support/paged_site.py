@@ -98,7 +98,7 @@ def packages(run: int) -> dict[str, dict[str, str]]:
 @contextmanager
 def paged_site(folder: Path) -> Iterator[PagedSite]:
     """Run a service with the specifications of the camera, and nothing measured yet."""
-    specs = str(ROOT / "specs" / "camera")
+    specs = str(ROOT / "examples" / "specs" / "camera")
     with (
         Service(folder, SQUASH_SPECS=specs) as service,
         httpx.Client(base_url=service.url, timeout=TIMEOUT_S, trust_env=False) as client,

@@ -26,7 +26,7 @@ class Past(Site):
     """A site to which jobs are added a minute apart, the first at `start_ns`."""
 
     def __init__(self, folder: Path, start_ns: int) -> None:
-        super().__init__(make_settings(folder))
+        super().__init__(make_settings(folder), is_made=True)
         self.folder = folder
         self.start_ns = start_ns
         self.next_ns = start_ns

@@ -51,7 +51,7 @@ def make_pictures(folder: Path) -> list[str]:
         with Influxd(place / "influxd") as influxd, Slack() as slack:
             variables = {
                 "SQUASH_INFLUX_URL": influxd.url,
-                "SQUASH_SPECS": f"{ROOT / 'specs/srd'}:{ROOT / 'specs/camera'}",
+                "SQUASH_SPECS": f"{ROOT / 'specs/srd'}:{ROOT / 'examples/specs/camera'}",
             }
             with Service(place / "service", **variables) as service, running(binary) as browser:
                 if where_is("kapacitord") is None:

@@ -220,7 +220,9 @@ def test_without_pyarrow_parquet_is_refused_at_once(
     jobs: MeasuredJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(NotAvailableError, match="Parquet needs the library pyarrow"):
+    with pytest.raises(
+        NotAvailableError, match=r"Parquet needs the library pyarrow.* pip install pyarrow"
+    ):
         answer(jobs, format="parquet")
 
 

@@ -12,7 +12,15 @@ from squash_api.trends.question import Question, read_question, read_report_ques
 from tests.support.metrics_packages import ROOT
 
 PLACES: tuple[Place, ...] = get_args(Place)
-TEXTS = {"ids": "7", "time": "1d", "truth": "true", "count": "2", "cursor": "1.1", "level": "info"}
+TEXTS = {
+    "ids": "7",
+    "time": "1d",
+    "truth": "true",
+    "unit": "mag",
+    "count": "2",
+    "cursor": "1.1",
+    "level": "info",
+}
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -4,14 +4,17 @@ import pytest
 
 from squash_api.errors import InvalidInputError
 from squash_api.schema.names import Schema
+from squash_api.trends import question
 from squash_api.trends.question import (
     Cursor,
     Question,
     column_of,
     cursor_text,
     parse_cursor,
+    parse_moment,
     read_question,
     read_report_question,
+    refuse_unknown,
 )
 
 NOW_NS = 1_000_000 * 10**9
@@ -71,7 +74,7 @@ def test_ids_of_jobs_are_numbers_and_impossible_ones_are_of_no_job() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1970-01-02", DAY_NS),
+        ("1970-01-02T00:00", DAY_NS),
         ("1970-01-01T00:00:01.5Z", 1_500_000_000),
         ("1970-01-01T01:00:00+01:00", 0),
         ("2d", NOW_NS - 2 * DAY_NS),
@@ -81,6 +84,14 @@ def test_ids_of_jobs_are_numbers_and_impossible_ones_are_of_no_job() -> None:
 def test_a_time_is_a_date_or_how_long_ago_it_was(text: str, expected: int) -> None:
     found = read(("since", text))
     assert (found.since_ns, read(("until", text)).until_ns) == (expected, expected)
+
+
+@pytest.mark.parametrize("text", ["1970-01-02", " 1970-01-02 ", "19700102", "1970-01-02Z"])
+def test_a_day_means_all_of_it(text: str) -> None:
+    assert parse_moment(text, now_ns=NOW_NS) == DAY_NS
+    assert parse_moment(text, now_ns=NOW_NS, is_end=True) == 2 * DAY_NS - 1
+    found = read(("since", "1970-01-02"), ("until", "1970-01-02"))
+    assert (found.since_ns, found.until_ns) == (DAY_NS, 2 * DAY_NS - 1)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +157,26 @@ def test_points_come_all_at_once() -> None:
 def test_the_unit_and_absent_values_are_asked_for() -> None:
     found = read(("unit", "mag"), ("absent", "true"))
     assert (found.unit, found.has_absent) == ("mag", True)
+
+
+def test_a_unit_is_looked_at_before_anything_else() -> None:
+    assert read(("unit", " degree")).unit == "deg"
+    ((name, message),) = refused(("unit", "furlongs"))
+    assert (name, "'furlongs' is not a unit that astropy knows" in message) == ("unit", True)
+
+
+def test_only_the_first_wrong_names_cost_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses: list[str] = []
+
+    def guess(name: str, *_: object, **__: object) -> list[str]:
+        guesses.append(name)
+        return []
+
+    monkeypatch.setattr(question, "get_close_matches", guess)
+    refused(*((f"x{number}", "1") for number in range(1000)))
+    with pytest.raises(InvalidInputError):
+        refuse_unknown(Question(metrics=tuple(f"x{number}" for number in range(99))), {"p.a"})
+    assert len(guesses) == 10
 
 
 def test_a_dimensionless_unit_is_an_empty_text() -> None:
@@ -291,7 +322,7 @@ def test_without_comparison_there_is_no_other_about() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("datset", "RC2", "A report has no parameter 'datset'; did you mean dataset?"),
+        ("datset", "RC2", "A report has no parameter 'datset'; did you mean `dataset`?"),
         ("since", "yesterday", "'yesterday' is not a time"),
         ("until", "1950-01-01", "before 1970"),
         ("until", "9999-01-01", "too far ahead"),

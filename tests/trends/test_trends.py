@@ -26,7 +26,7 @@ def read(site: Observatory, **asked: Any) -> Trend:
     return trends_of(site).read("p.a", Asked(**asked))
 
 
-def values(trend: Trend) -> list[list[float]]:
+def values(trend: Trend) -> list[list[float | None]]:
     return [[item.value for item in line.values] for line in trend.lines]
 
 

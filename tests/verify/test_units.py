@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from numpy import errstate
 
 from squash_api.verify import units
-from squash_api.verify.units import UnitError, canonical_unit, converter, quantity_value
+from squash_api.verify.units import (
+    UnitError,
+    canonical_unit,
+    converter,
+    quantity_value,
+    unit_doubt,
+    unit_hint,
+)
 
 SCALED = [
     ("arcsec", "marcsec"),
@@ -63,11 +70,81 @@ def test_what_astropy_refuses_is_no_unit(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("seconds", "write s"), ("degC", "write deg_C"), ("milimag", "mmag")]
+    ("wrong", "right"), [("seconds", "write s"), ("degC", "write deg_C"), ("millimag", "mmag")]
 )
 def test_the_message_names_the_unit_that_was_meant(wrong: str, right: str) -> None:
     with pytest.raises(UnitError, match=right):
         canonical_unit(wrong)
+
+
+def spellings(name: str) -> set[str]:
+    """Return ways to write the name of a unit that people come up with."""
+    return {
+        *(name, name.upper(), name.lower(), name.capitalize(), name.swapcase()),
+        *(f"{name}s", f"{name.upper()}S", f" {name} ", name.replace("_", "")),
+        *(name.replace("_", "-"), name.replace("_", " ")),
+    }
+
+
+def test_a_hint_never_names_another_quantity_or_scale() -> None:
+    """All names that astropy has, those that it reads only if told to too, in all spellings."""
+    readable, hinted, wrong = units._registry(), 0, []
+    for name, meant in units._all_units().items():
+        for text in spellings(name) - readable.keys():
+            hint = unit_hint(text)
+            if hint is None:
+                continue
+            hinted += 1
+            if any(Unit("" if hint == '""' else hint) != unit for unit in meant):
+                wrong.append((text, hint))
+    assert not wrong
+    assert hinted > 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        *(("ADU", "adu"), ("adus", "adu"), ("Counts", "ct"), ("ELECTRONS", "electron")),
+        *(
+            ("e-", "electron"),
+            ("Pixels", "pix"),
+            ("JY", "Jy"),
+            ("nJY", "nJy"),
+            ("Arcsec", "arcsec"),
+        ),
+        *(("arcsecs", "arcsec"), ("milliarcsec", "marcsec"), ("Mags", "mag"), ("sec", "s")),
+        *(("degC", "deg_C"), ("celsius", "deg_C"), ("Celcius", "deg_C"), ("ppm", "1e-6")),
+        *(("microns", "micron"), ("Kelvin", "K"), ("percentage", "%"), ("unitless", '""')),
+        *(("ABmag", "mag(AB)"), ("AB_mag", "mag(AB)"), ("mag_AB", "mag(AB)")),
+        # Two units come into question, or none.
+        *(("MMAG", None), ("mjy", None), ("CT", None), ("mmHg", None), ("deg_F", None)),
+        *(("ft", None), ("gal", None), ("psi", None), ("hp", None), ("milimag", None)),
+        *(("furlongs", None), ("asec", None), ("mmga", None), ("", None)),
+    ],
+)
+def test_a_hint_is_given_only_where_it_is_certain(text: str, hint: str | None) -> None:
+    assert unit_hint(text) == hint
+
+
+@pytest.mark.parametrize("text", sorted(units._MEANT))
+def test_what_a_table_says_is_meant_is_a_unit(text: str) -> None:
+    hint = units._MEANT[text]
+    assert canonical_unit("" if hint == '""' else hint) is not None
+    with pytest.raises(UnitError, match="write"):
+        canonical_unit(text)
+
+
+@pytest.mark.parametrize("text", ["deg_F", "degF", "Fahrenheit", "degrees Fahrenheit"])
+def test_degrees_fahrenheit_must_be_converted(text: str) -> None:
+    with pytest.raises(UnitError, match=r"not deg_C; convert the values, \(x - 32\) / 1\.8"):
+        canonical_unit(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["km / s", "m s-1", "electron / s", "mag", "deg2", "K m", "mag(AB)", "1e-6 m", "%"]
+)
+def test_a_usual_product_is_not_doubted(text: str) -> None:
+    assert unit_doubt(text) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from squash_api.generate.chronograf.cells import (
 from squash_api.generate.chronograf.connections import SOURCE_ID
 from squash_api.generate.chronograf.queries import Place, identifier, select
 from squash_api.generate.output import MARK
-from squash_api.judging.alerts import LEVELS, WORST_FIRST
+from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.states import PASSED, RANKS
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 
@@ -32,6 +33,8 @@ _PACKAGE_RANGE = "?lower=now()%20-%2030d"
 _HOUR_S = 3600
 _OFTEN = 4
 _CLOSE_PERCENT = 10.0
+# InfluxQL has no IS NOT NULL.
+_HAS_MARGIN = "{0} > 0 OR {0} <= 0".format(identifier(watch_names.MARGIN))
 # InfluxQL has no CASE: each polynomial is 1 at its own severity and 0 at the others from 0 to 3.
 _SEVERITY = identifier(watch_names.SEVERITY)
 _IS_LEVEL = {
@@ -72,10 +75,11 @@ def _note(packages: Mapping[str, int]) -> str:
     )
     return (
         f"# SQuaSH\n\n{links}\n\n"
-        f"The tables show the last value of each metric, by {', '.join(schema.SERIES_TAGS)}.\n\n"
-        f"**Level**: 3 is CRITICAL, 2 WARNING, 1 INFO. **Margin**: the distance to the limit as a "
-        f"percentage of it, negative beyond it. **Late by**: how late the latest value is, "
-        f"negative if none is. **Beats** in red: the service is down, all else is old.\n\n"
+        f"The tables show the newest value of each metric, by {', '.join(schema.SERIES_TAGS)}.\n\n"
+        f"**Not measured**: the newest job has no value that can be used. **Margin**: the distance "
+        f"to the limit as a percentage of it, negative beyond it. **Late by**: how late the latest "
+        f"value is, negative if none is. **Beats** in red: the service is down, all else is old."
+        "\n\n"
         f"*Made by {MARK}.*"
     )
 
@@ -115,10 +119,17 @@ def _heartbeat_tile(heartbeat: Place) -> dict[str, Any]:
 
 
 def _broken_table(standing: Place) -> dict[str, Any]:
-    fields = (watch_names.MARGIN, watch_names.BROKEN, schema.RUN_ID, schema.SQUASH_URL)
-    last = _last_of(standing, watch_names.SEVERITY, fields, _STANDING_TIMES)
+    fields = (
+        watch_names.STATE,
+        watch_names.SEVERITY,
+        watch_names.MARGIN,
+        watch_names.BROKEN,
+        schema.RUN_ID,
+        schema.SQUASH_URL,
+    )
+    last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
     columns = {
-        watch_names.SEVERITY: "level",
+        watch_names.STATE: "state",
         "percent": "margin [%]",
         watch_names.METRIC: "metric",
         watch_names.BROKEN: "broken",
@@ -126,18 +137,15 @@ def _broken_table(standing: Place) -> dict[str, Any]:
     }
     selected = [
         f"{identifier(watch_names.MARGIN)} * 100 AS {identifier('percent')}",
-        *(identifier(name) for name in columns if name != "percent"),
-        f"0 - {_SEVERITY} AS {identifier('order')}",
+        *(identifier(name) for name in (watch_names.RANK, *columns) if name != "percent"),
     ]
-    # Margins are negative, so these color only the levels.
-    steps = [(rank - 0.5, LEVEL_COLORS[level]) for rank, level in enumerate(LEVELS, start=1)]
     return _table(
-        "Broken now, worst first",
-        select(selected, last, f"{_SEVERITY} > 0"),
+        "Broken or not measured now, worst first",
+        select(selected, last, f"{identifier(watch_names.RANK)} < {RANKS[PASSED]}"),
         columns,
         standing,
-        sort_by="order",
-        colors=stepped_colors(NEUTRAL, *steps),
+        sort_by=watch_names.RANK,
+        colors=stepped_colors(NEUTRAL),
     )
 
 
@@ -167,8 +175,9 @@ def _late_table(freshness: Place) -> dict[str, Any]:
 
 
 def _margin_table(standing: Place) -> dict[str, Any]:
-    fields = (watch_names.LIMIT, schema.RUN_ID, schema.SQUASH_URL)
-    last = _last_of(standing, watch_names.MARGIN, fields, _STANDING_TIMES)
+    fields = (watch_names.MARGIN, watch_names.LIMIT, schema.RUN_ID, schema.SQUASH_URL)
+    # By a field that every point has: the margin of an older point is not that of now.
+    last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
     columns = {
         "percent": "margin [%]",
         watch_names.METRIC: "metric",
@@ -181,7 +190,7 @@ def _margin_table(standing: Place) -> dict[str, Any]:
     ]
     return _table(
         "How close to the limits, closest first",
-        select(selected, last),
+        select(selected, last, _HAS_MARGIN),
         columns,
         standing,
         sort_by="percent",

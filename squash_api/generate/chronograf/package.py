@@ -32,7 +32,7 @@ from squash_api.judging.limits import Limit
 from squash_api.judging.wording import plain_number
 from squash_api.schema import names as schema
 from squash_api.schema.names import Term
-from squash_api.schema.text import is_link
+from squash_api.schema.text import link_text
 from squash_api.verify.metrics import Metric
 
 SHOWN = ":show:"
@@ -103,7 +103,7 @@ class Group:
             plain_number(term.value) if isinstance(term.value, float) else term.value
             for term in self.terms
         ]
-        telling = [text for text in texts if not is_link(text)]
+        telling = [text for text in texts if link_text(text) is None]
         return " ".join(telling or texts)
 
 

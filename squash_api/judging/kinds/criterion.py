@@ -2,11 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any, ClassVar, NamedTuple, Self
 
 from squash_api.judging.wording import number_text
 from squash_api.verify.metrics import Fault
 from squash_api.verify.units import converter
+
+UNORDERED = ("==", "!=")
+"""The comparisons that mean the same whichever way a scale runs."""
 
 
 class Bound(NamedTuple):
@@ -126,8 +130,24 @@ class Criterion(ABC):
         return number_text(value, *self.numbers)
 
     def in_unit(self, unit: str) -> Self | None:
-        """Return the same condition in another unit; None if the units do not convert."""
+        """Return the same condition in another unit; None if it has a `misfit`."""
         convert = converter(self.unit, unit)
-        if convert is None:
+        if convert is None or self.misfit(unit) is not None:
             return None
         return self.with_numbers(tuple(map(convert, self.numbers)), unit)
+
+    def misfit(self, unit: str) -> str | None:
+        """Return why it cannot be judged in another unit, to follow its own; None if it can.
+
+        lsst.verify compares in the unit of the measurement. Where one unit falls while the other
+        rises (magnitudes and fluxes), "at most" in one is "at least" in the other, and its answer
+        depends on the unit that a job happens to be in. Neither answer is taken for the right one.
+        """
+        convert = converter(self.unit, unit)
+        if convert is None:
+            return f"does not convert to '{unit}'"
+        is_ordered = any(bound.operator not in UNORDERED for bound in self.bounds)
+        if is_ordered and convert(2.0) < convert(1.0):
+            return f"falls where values rise in '{unit}'"
+        lost = next((number for number in self.numbers if not isfinite(convert(number))), None)
+        return None if lost is None else f"has no number for {number_text(lost)} in '{unit}'"

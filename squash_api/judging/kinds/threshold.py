@@ -8,7 +8,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from squash_api.judging.kinds.criterion import Bound, Criterion
+from squash_api.judging.kinds.criterion import UNORDERED, Bound, Criterion
 from squash_api.judging.wording import exact_number
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import Fault, parse_unit
@@ -123,10 +123,11 @@ class Threshold(Criterion):
 
     def margin(self, value: float) -> float | None:
         """Return the distance as a fraction of the number; None for zero and for equality."""
-        if self.value == 0 or self.operator in ("==", "!="):
+        if self.value == 0 or self.operator in UNORDERED:
             return None
-        margin = finite((self.value - value) / abs(self.value))
-        return -margin if margin is not None and self.operator in (">", ">=") else margin
+        distance = value - self.value if self.operator in (">", ">=") else self.value - value
+        # Never -0.0, however small the distance.
+        return finite(distance / abs(self.value) + 0.0)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:

@@ -15,33 +15,33 @@ _BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "statement": None}
 
 
 def checked_url(url: URL, /) -> URL:
-    """Return the URL of the file, with a tilde replaced by the home directory.
+    """Return the URL with the whole path of the file; a tilde is the home directory.
 
     Raises
     ------
     SettingsError
-        If it does not name a file.
+        If it does not name a file, or the directory of the file does not exist.
     """
     if not url.database or url.database == ":memory:":
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record needs a file, for instance sqlite:///squash.db"
         )
-    return url.set(database=str(Path(url.database).expanduser()))
+    file = Path(url.database).expanduser().absolute()
+    if not file.parent.is_dir():
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: the directory {file.parent} does not exist: make it, or name "
+            "another"
+        )
+    return url.set(database=str(file))
 
 
-def prepare(engine: Engine, /, *, is_made: bool) -> None:
-    """Make the directory of the file, or require the file, and set up every connection.
+def exists(url: URL, /) -> bool:
+    """Tell whether there is a file; connecting would make one."""
+    return Path(url.database or "").exists()
 
-    Raises
-    ------
-    OSError
-        If the directory cannot be made, or the file does not exist.
-    """
-    file = Path(engine.url.database or "")
-    if is_made:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    elif not file.is_file():
-        raise FileNotFoundError("there is no such file")
+
+def prepare(engine: Engine, /) -> None:
+    """Set up every connection."""
     event.listen(engine, "connect", _connect)
 
 

@@ -69,8 +69,8 @@ def answer_chunks(series: Series, question: Question, *, schema: Schema) -> Iter
 def _writer(wanted: Format) -> Writer:
     if wanted.needs and find_spec(wanted.needs) is None:
         raise NotAvailableError(
-            f"{wanted.title} needs the library {wanted.needs}, which is not installed here: ask "
-            f"for CSV, or have squash-api[{wanted.name}] installed."
+            f"{wanted.title} needs the library {wanted.needs}, which is not installed here: run "
+            f"pip install {wanted.needs}, or ask for CSV."
         )
     module, _, function = wanted.writer.partition(":")
     writer: Writer = getattr(import_module(module), function)

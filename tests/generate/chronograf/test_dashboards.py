@@ -28,10 +28,10 @@ def small(tmp_path: Path) -> MetricsPackage:
     return load_metrics_package(write_metrics_package(tmp_path))
 
 
-@pytest.fixture(params=["srd", "camera", "sample"])
+@pytest.fixture(params=["specs/srd", "examples/specs/camera", "sample"])
 def package(request: pytest.FixtureRequest) -> MetricsPackage:
     name: str = request.param
-    folder = shared("verify_metrics_sample") if name == "sample" else ROOT / "specs" / name
+    folder = shared("verify_metrics_sample") if name == "sample" else ROOT / name
     return load_metrics_package(folder)
 
 

@@ -9,6 +9,7 @@ from influxdb_client.client.write.point import Point
 
 from squash_api.generate.chronograf.overview import overview_dashboard
 from squash_api.influx.client import InfluxClient
+from squash_api.judging.states import RANKS, STATES, state_of
 from squash_api.schema import names as schema
 from squash_api.schema import watch as watch_names
 from squash_api.settings import InfluxTarget
@@ -50,8 +51,12 @@ class Asked:
     def stands(
         self, metric: str, severity: float, margin: float | None, *, age_ns: int = MINUTE_NS
     ) -> None:
-        """Write how a metric stands on the dataset `hsc`."""
+        """Write how a metric stands on the dataset `hsc`; without a margin it is not measured."""
+        is_measured = margin is not None
+        rank = RANKS[state_of(int(severity), is_limited=True, is_measured=is_measured)]
         fields: dict[str, float | str] = {
+            watch_names.STATE: STATES[rank],
+            watch_names.RANK: float(rank),
             watch_names.SEVERITY: float(severity),
             watch_names.BROKEN: "minimum" if severity else "",
             watch_names.LIMIT: f"{metric}.minimum",
@@ -129,7 +134,7 @@ def test_what_is_broken_stands_with_the_worst_first(asked: Asked) -> None:
     asked.stands("validate.AM1", 1, -0.2)
     asked.stands("validate.AM2", 3, -0.1)
     asked.stands("validate.AM3", 0, 0.5)
-    rows = asked.rows("Broken now")
+    rows = asked.rows("Broken or")
     name = watch_names.STANDING
     assert [row[f"{name}.metric"] for row in rows] == ["validate.AM2", "validate.AM1"]
     assert rows[0][f"{name}.percent"] == pytest.approx(-10.0)
@@ -143,7 +148,7 @@ def test_what_is_broken_stands_with_the_worst_first(asked: Asked) -> None:
 def test_what_has_recovered_is_not_broken(asked: Asked) -> None:
     asked.stands("validate.AM1", 3, -0.2, age_ns=2 * HOUR_NS)
     asked.stands("validate.AM1", 0, 0.2, age_ns=HOUR_NS)
-    assert asked.rows("Broken now") == []
+    assert asked.rows("Broken or") == []
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -201,6 +206,18 @@ def test_metrics_stand_by_how_close_they_are_to_their_limits(asked: Asked) -> No
         ("validate.AM3", 12.5, "validate.AM3.minimum"),
         ("validate.AM1", 50.0, "validate.AM1.minimum"),
     ]
+
+
+def test_an_absent_value_is_among_what_is_broken_and_hides_its_margin(asked: Asked) -> None:
+    asked.stands("validate.AM1", 1, -0.2)
+    asked.stands("validate.AM2", 0, 0.5, age_ns=2 * MINUTE_NS)
+    asked.stands("validate.AM2", 0, None)
+    name = watch_names.STANDING
+    assert [(row[f"{name}.metric"], row[f"{name}.state"]) for row in asked.rows("Broken or")] == [
+        ("validate.AM2", "not measured"),
+        ("validate.AM1", "INFO"),
+    ]
+    assert [row[f"{name}.metric"] for row in asked.rows("How close")] == ["validate.AM1"]
 
 
 def test_the_beats_of_the_last_minutes_are_counted(asked: Asked) -> None:

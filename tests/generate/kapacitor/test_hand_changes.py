@@ -143,9 +143,9 @@ def each_found(package: MetricsPackage) -> list[str]:
     return lost
 
 
-@pytest.mark.parametrize("name", ["srd", "camera"])
+@pytest.mark.parametrize("name", ["specs/srd", "examples/specs/camera"])
 def test_each_threshold_of_the_project_is_found(name: str) -> None:
-    assert each_found(load_metrics_package(ROOT / "specs" / name)) == []
+    assert each_found(load_metrics_package(ROOT / name)) == []
 
 
 def test_thresholds_of_the_sample_of_verify_metrics_are_found() -> None:

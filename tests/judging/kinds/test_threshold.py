@@ -192,3 +192,10 @@ def test_every_kind_survives_what_it_writes(kind: type[Threshold]) -> None:
 
 def test_what_shows_no_limit_is_none() -> None:
     assert shown_criterion({"operator": None, "threshold": None}, "mmag") is None
+
+
+@pytest.mark.parametrize("comparison", ["<", "<=", ">", ">="])
+@pytest.mark.parametrize("limit", [5.0, -5.0, 1e300, 1e-5])
+def test_a_value_at_the_limit_has_no_negative_margin(comparison: str, limit: float) -> None:
+    margin = threshold(comparison, limit).margin(limit)
+    assert str(margin) == "0.0"

@@ -1,0 +1,301 @@
+"""What is in InfluxDB is what a refill would give, whatever was done, in any order."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from squash_api.app import create_app
+from squash_api.delivery.batches import PointMaker
+from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.outlet import HeldUpError
+from squash_api.record.deliveries import backlogs
+from squash_api.settings import InfluxTarget
+from squash_api.site import Site
+from tests.support.builders import make_settings
+from tests.support.influxd import Influxd
+
+METRICS = ("p.a", "p.b", "q.c")
+UNITS = ("mmag", "mag", "s", "nJy", "mag(AB)", "")
+VALUES = (1.5, 2.25, 0.0, -3.0, 1e300, None, "text")
+TAGS: tuple[dict[str, str], ...] = (
+    {},
+    {"instrument": "HSC"},
+    {"instrument": "HSC", "filter_name": "r"},
+)
+
+
+class _CrashError(BaseException):
+    """The process ends here."""
+
+
+class _Network(httpx.BaseTransport):
+    """The way to InfluxDB, which may be interrupted, before or after a request gets through."""
+
+    def __init__(self) -> None:
+        self._inner = httpx.HTTPTransport()
+        self.is_up = True
+        self.crash_in: int | None = None
+        self.is_heard = True
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Let a request through, or not."""
+        if not self.is_up:
+            raise httpx.ConnectError("refused")
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in < 0:
+                if self.is_heard:
+                    self._inner.handle_request(request).read()
+                raise _CrashError
+        return self._inner.handle_request(request)
+
+    def close(self) -> None:
+        """Stay open: the next client goes the same way."""
+
+    def end(self) -> None:
+        """Close the connections."""
+        self._inner.close()
+
+
+class _World:
+    """A service whose threads are this test, and a real InfluxDB."""
+
+    def __init__(self, folder: Path, influxd: Influxd, chance: random.Random) -> None:
+        self.folder, self.influxd, self.chance = folder, influxd, chance
+        self.database = f"live_{uuid.uuid4().hex}"
+        self.network = _Network()
+        self.loop = asyncio.new_event_loop()
+        self.sent: list[dict[str, Any]] = []
+        self.declared: set[str] = set()
+        self.token = ""
+        self.write_specs()
+        self.open()
+        credentials = {"username": "ada", "password": "a password of tests"}
+        self.call("POST", "/register", credentials)
+        self.token = self.call("POST", "/auth", credentials).json()["access_token"]
+
+    def open(self) -> None:
+        """Start the service, without its threads."""
+        settings = make_settings(
+            self.folder,
+            deliver="off",
+            influx_url=self.influxd.url,
+            influx_database=self.database,
+            specs=(self.folder / "specs",),
+        )
+        self.app = create_app(settings)
+        self.site: Site = self.app.state.site
+        (target,) = settings.targets
+        self.outlet = self.outlet_to(target)
+
+    def outlet_to(self, target: InfluxTarget) -> InfluxOutlet:
+        """Make what delivers to a database."""
+        points = PointMaker(
+            self.site.record, self.site.metrics, self.site.deriver, squash_url="http://here"
+        )
+        return InfluxOutlet(target, self.site.record, points, transport=self.network)
+
+    def close(self) -> None:
+        """Stop the service."""
+        self.outlet.forget()
+        self.outlet._lease._over.set()
+        with self.site.record._engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE target SET lease_owner = NULL, lease_until_ns = 0")
+        self.outlet.close()
+        self.site.close()
+
+    def call(self, method: str, path: str, content: Any = None) -> httpx.Response:
+        """Ask the service for something."""
+
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            headers = {"Authorization": f"JWT {self.token}"} if self.token else {}
+            async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+                return await client.request(method, path, json=content, headers=headers)
+
+        reply = self.loop.run_until_complete(ask())
+        assert reply.status_code < 500, reply.text
+        return reply
+
+    def write_specs(self) -> None:
+        """Write a metrics package with one metric, in any unit."""
+        directory = self.folder / "specs" / "metrics"
+        directory.mkdir(parents=True, exist_ok=True)
+        (self.folder / "specs" / "specs").mkdir(exist_ok=True)
+        unit = self.chance.choice(UNITS)
+        text = f"d:\n  description: One.\n  unit: '{unit}'\n"
+        (directory / "y.yaml").write_text(text)
+
+    # What can be done
+
+    def measured(self) -> dict[str, Any]:
+        """Make a measurement of any metric."""
+        return {
+            "metric": self.chance.choice((*METRICS, "y.d")),
+            "value": self.chance.choice(VALUES),
+            "unit": self.chance.choice((*UNITS, None)),
+            "identifier": uuid.UUID(int=self.chance.getrandbits(128)).hex,
+        }
+
+    def a_job(self) -> int:
+        """Choose a job that may have been deleted."""
+        return self.chance.randint(1, max(len(self.sent), 1))
+
+    def post_job(self) -> None:
+        """Post a new job."""
+        env = {
+            "env_name": "ldf",
+            "ci_name": "pipe",
+            "ci_id": self.chance.choice(("1", "2", "3")),
+            "date": f"2026-11-2{self.chance.randint(0, 5)}T03:00:00Z",
+        }
+        packages = {
+            "afw": {"name": "afw", "git_sha": self.chance.choice("abc") * 40, "git_url": "x"}
+        }
+        meta = {"env": env, "packages": packages, **self.chance.choice(TAGS)}
+        measurements = [self.measured() for _ in range(self.chance.randint(1, 5))]
+        document = {"measurements": measurements, "blobs": [], "meta": meta}
+        if self.call("POST", "/job", document).status_code == 202:
+            self.sent.append(document)
+
+    def post_again(self) -> None:
+        """Post a job that is there already."""
+        if self.sent:
+            reply = self.call("POST", "/job", self.chance.choice(self.sent))
+            if reply.status_code == 202:
+                self.sent.append({})
+
+    def add(self) -> None:
+        """Add a measurement, or replace one."""
+        self.call("POST", f"/measurement/{self.a_job()}", self.measured())
+
+    def withdraw(self) -> None:
+        """Replace a value by null."""
+        nothing = {**self.measured(), "value": None, "unit": None}
+        self.call("POST", f"/measurement/{self.a_job()}", nothing)
+
+    def declare(self) -> None:
+        """Declare a metric, or change its unit."""
+        name, unit = self.chance.choice(METRICS), self.chance.choice(UNITS)
+        document = {"name": name, "unit": unit, "description": "One."}
+        if self.call("POST", f"/metric/{name}", document).status_code == 409:
+            self.call("PUT", f"/metric/{name}", document)
+
+    def undeclare(self) -> None:
+        """Withdraw the declaration of a metric."""
+        self.call("DELETE", f"/metric/{self.chance.choice(METRICS)}")
+
+    def delete(self) -> None:
+        """Delete a job."""
+        self.call("DELETE", f"/job/{self.a_job()}")
+
+    def restart(self) -> None:
+        """Start again, perhaps with another metrics package."""
+        self.close()
+        if self.chance.random() < 0.5:
+            self.write_specs()
+        self.open()
+
+    def interrupt(self) -> None:
+        """Take InfluxDB away, or give it back."""
+        self.network.is_up = not self.network.is_up
+
+    def deliver(self) -> None:
+        """Send once."""
+        with suppress(HeldUpError):
+            self.outlet.step()
+
+    def crash(self) -> None:
+        """Send once, and end in the middle of it."""
+        self.network.crash_in = self.chance.randint(0, 6)
+        self.network.is_heard = self.chance.random() < 0.5
+        with suppress(HeldUpError, _CrashError):
+            self.outlet.step()
+        self.network.crash_in = None
+        self.restart()
+
+    def derive(self) -> None:
+        """Bring the index a step further."""
+        self.site.deriver.derive_some()
+
+    def settle(self, outlet: InfluxOutlet) -> None:
+        """Do all that waits."""
+        self.network.is_up = True
+        for _ in range(200):
+            has_derived = self.site.deriver.derive_some()
+            outlet.step()
+            with self.site.record.read() as connection:
+                (backlog,) = backlogs(connection, targets=[outlet.name])
+            if not has_derived and not backlog.waiting:
+                return
+        raise AssertionError("delivery never ends")
+
+    def statuses(self) -> set[str]:
+        """Return the states of delivery of all jobs."""
+        replies = [self.call("GET", f"/status/{number + 1}") for number in range(len(self.sent))]
+        return {reply.json()["status"] for reply in replies if reply.status_code == 200}
+
+
+@contextmanager
+def world(folder: Path, influxd: Influxd, seed: int) -> Iterator[_World]:
+    made = _World(folder, influxd, random.Random(seed))
+    try:
+        yield made
+    finally:
+        made.close()
+        made.network.end()
+        made.loop.run_until_complete(made.loop.shutdown_default_executor())
+        made.loop.close()
+
+
+OPERATIONS: dict[Callable[[_World], None], int] = {
+    _World.post_job: 8,
+    _World.post_again: 2,
+    _World.add: 5,
+    _World.withdraw: 5,
+    _World.declare: 5,
+    _World.undeclare: 1,
+    _World.delete: 2,
+    _World.restart: 1,
+    _World.interrupt: 2,
+    _World.deliver: 10,
+    _World.crash: 2,
+    _World.derive: 5,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_live_and_refilled_are_the_same(tmp_path: Path, influxd: Influxd, seed: int) -> None:
+    with world(tmp_path, influxd, seed) as made:
+        for _ in range(5):
+            operations = made.chance.choices(list(OPERATIONS), list(OPERATIONS.values()), k=15)
+            for operation in operations:
+                operation(made)
+            made.settle(made.outlet)
+            assert made.statuses() <= {"SUCCESS"}
+            database = f"fresh_{uuid.uuid4().hex}"
+            target = InfluxTarget(name=database, url=influxd.url, database=database)
+            fresh = made.outlet_to(target)
+            made.settle(fresh)
+            fresh.close()
+            live, refilled = influxd.points(made.database), influxd.points(database)
+            assert _sorted(live) == _sorted(refilled), [item.__name__ for item in operations]
+            influxd.query(f'DROP DATABASE "{database}"')
+            with made.site.record._engine.begin() as connection:
+                for table in ("redelivery", "erasure", "quarantine", "target"):
+                    column = "name" if table == "target" else "target"
+                    connection.exec_driver_sql(
+                        f"DELETE FROM {table} WHERE {column} = ?",
+                        (database,),
+                    )
+
+
+def _sorted(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(points, key=repr)
