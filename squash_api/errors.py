@@ -12,7 +12,7 @@ from typing import ClassVar
 # Comparing a name with this many takes some 10 ms.
 _MOST_NAMES = 2000
 _LONGEST_NAME = 200
-_MOST_HINTS = 10
+_MOST_HINTS = 5
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,15 +10,17 @@ from tempfile import TemporaryDirectory
 from pydantic import SecretStr
 
 from squash_api.app import create_app
+from squash_api.record.database import make_database
 from squash_api.settings import Settings
 
 
 def openapi_text() -> str:
     """Make the document as JSON text. It depends only on the code, not on the environment."""
     with TemporaryDirectory() as directory:
+        url = f"sqlite:///{Path(directory) / 'openapi.db'}"
+        make_database(url)
         settings = Settings.model_construct(
-            secret=SecretStr(secrets.token_hex(32)),
-            database_url=f"sqlite:///{Path(directory) / 'openapi.db'}",
+            secret=SecretStr(secrets.token_hex(32)), database_url=url
         )
         app = create_app(settings)
         document = app.openapi()

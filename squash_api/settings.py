@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -179,7 +180,10 @@ class Settings(BaseSettings):
             reason = f"SQUASH_URL is not set: links lead to {self.url}, for this machine only"
             return reason if is_open else None
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        is_here = url.hostname == own.hostname or {url.hostname, own.hostname} <= _LOOPBACK
+        own_names = {own.hostname, *(_LOOPBACK if own.hostname in _LOOPBACK else ())}
+        if self.host in _EVERY_ADDRESS:
+            own_names.add(gethostname().lower())
+        is_here = url.hostname in own_names
         if not is_here or port == self.port:
             return None
         return (

@@ -1,6 +1,7 @@
 import os
 import re
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -169,6 +170,8 @@ def test_the_url_follows_host_and_port_unless_it_is_set(given: dict[str, Any], u
         ({"port": 443, "url": "https://127.0.0.1"}, False),
         ({"port": 8123, "host": "0.0.0.0", "url": "http://127.0.0.1:8000"}, True),
         ({"port": 8123, "host": "0.0.0.0"}, True),
+        ({"port": 8123, "host": "0.0.0.0", "url": f"http://{gethostname()}:8000"}, True),
+        ({"port": 8123, "host": "0.0.0.0", "url": f"http://{gethostname()}:8123"}, False),
         ({"port": 8123, "host": "h", "url": "http://h:8000"}, True),
         ({"port": 8123, "host": "h", "url": "http://H:8123"}, False),
         ({"port": 8123, "url": "https://squash.example.org"}, False),

@@ -1,7 +1,7 @@
 """`squash judge`: the verdicts on a job file, without a service."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -63,24 +63,31 @@ def judge(
     violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
     unknown = dict(unknown_metrics(job, package))
     if junit is not None:
-        try:
-            junit.write_bytes(junit_document(verdicts, level=level))
-        except OSError as error:
-            fail(f"{junit}: cannot be written: {error.strerror}")
+        _write_junit(junit, verdicts, level)
     if as_json:
         print_json([verdict.to_json() for verdict in verdicts])
     else:
-        _print_verdicts(verdicts)
-        typer.echo(_summary(verdicts, len(violations), level))
+        _print_verdicts(verdicts, summary=_summary(verdicts, len(violations), level))
+    _print_notes(skipped, unknown)
+    gaps = _gaps(verdicts, unknown.values())
+    if gaps and not allow_missing:
+        typer.echo(f"error: {gaps}; if that may be, give --allow-missing", err=True)
+    raise typer.Exit(1 if violations or (gaps and not allow_missing) else 0)
+
+
+def _write_junit(path: Path, verdicts: list[Verdict], level: Level) -> None:
+    try:
+        path.write_bytes(junit_document(verdicts, level=level))
+    except OSError as error:
+        fail(f"{path}: cannot be written: {error.strerror}")
+
+
+def _print_notes(skipped: list[Skip], unknown: Mapping[str, str | None]) -> None:
     for skip in skipped:
         typer.echo(f"note: {skip.metric}: {skip.reason}", err=True)
     for name, near in unknown.items():
         hint = f": did you mean {near}?" if near else ""
         typer.echo(f"note: no specification package defines {name}{hint}", err=True)
-    gaps = _gaps(verdicts, unknown.values())
-    if gaps and not allow_missing:
-        typer.echo(f"error: {gaps}; if that may be, give --allow-missing", err=True)
-    raise typer.Exit(1 if violations or (gaps and not allow_missing) else 0)
 
 
 def judge_file(
@@ -167,7 +174,7 @@ def _is_violation(verdict: Verdict, level: str) -> bool:
     return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
 
 
-def _print_verdicts(verdicts: list[Verdict]) -> None:
+def _print_verdicts(verdicts: list[Verdict], *, summary: str) -> None:
     right = ("value", "test", "margin")
     rows = [
         (
@@ -183,6 +190,7 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
     if rows:
         columns = ("state", "specification", *right, "level")
         print_table(columns, rows, right=right, style=_style)
+    typer.echo(summary)
 
 
 def _style(row: Sequence[str]) -> str:

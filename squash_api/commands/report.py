@@ -60,7 +60,7 @@ def report(
     or a result was not measured; 2 the report cannot be made.
     """
     if strict and allow_missing:
-        fail("--strict does not go with --allow-missing.")
+        fail("--strict does not go with --allow-missing")
     chosen = format_ or _format_of(output)
     made = _of_record(asked) if url is None else _of_service(url, asked)
     write([_rendered(made, chosen, level)], output, code=2)

@@ -126,7 +126,7 @@ class Stack:
         given = dict(self.given["squash_api"])
         packages = given["SQUASH_SPECS"].split(":")
         place = {
-            "SQUASH_SPECS": ":".join(f"{ROOT}{path}" for path in packages),
+            "SQUASH_SPECS": ":".join(f"{ROOT / path}" for path in packages),
             "SQUASH_INFLUX_URL": self.influxdb,
             "SQUASH_REGISTRATION": "open",
         }

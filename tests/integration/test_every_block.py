@@ -22,6 +22,7 @@ import pytest
 from squash_api.metrics_packages.doubts import find_doubts
 from squash_api.metrics_packages.loading import load_metrics_packages
 from tests.support.influxd import Influxd
+from tests.support.programs import find_program
 from tests.support.server import free_port, is_up, local_url
 
 ROOT = Path(__file__).parents[2]
@@ -365,8 +366,7 @@ class User:
 def outcomes(tmp_path_factory: pytest.TempPathFactory, influxd: Influxd) -> dict[str, Outcome]:
     """What came of each block, when all were run in order."""
     for name in ("script", "make", "curl", "sqlite3"):
-        if shutil.which(name) is None:
-            pytest.skip(f"no {name} on PATH")
+        find_program(name)
     user = User(tmp_path_factory.mktemp("user"), influxd)
     found = {}
     try:

@@ -11,9 +11,13 @@ _IN_NO_REGISTRY = "its own builds are in no package registry"
 _HINTS = {
     "chromium": "install Debian's package chromium",
     "chronograf": _IN_NO_REGISTRY,
+    "curl": "install Debian's package curl",
     "docker-compose": "install Debian's package docker-compose",
     "influxd": "install Debian's package influxdb",
     "kapacitord": _IN_NO_REGISTRY,
+    "make": "install Debian's package make",
+    "script": "install Debian's package bsdutils",
+    "sqlite3": "install Debian's package sqlite3",
 }
 
 

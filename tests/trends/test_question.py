@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
+from squash_api import errors
 from squash_api.errors import InvalidInputError
 from squash_api.schema.names import Schema
-from squash_api.trends import question
 from squash_api.trends.question import (
     Cursor,
     Question,
@@ -172,7 +172,7 @@ def test_only_the_first_wrong_names_cost_a_guess(monkeypatch: pytest.MonkeyPatch
         guesses.append(name)
         return []
 
-    monkeypatch.setattr(question, "get_close_matches", guess)
+    monkeypatch.setattr(errors, "get_close_matches", guess)
     refused(*((f"x{number}", "1") for number in range(1000)))
     with pytest.raises(InvalidInputError):
         refuse_unknown(Question(metrics=tuple(f"x{number}" for number in range(99))), {"p.a"})
