@@ -1,11 +1,18 @@
 "use strict";
 
-/* On every page: the key `/` goes to the search box, and times are shown in UTC or in local time. */
+/* On every page: the key `/` goes to the search box, times are shown in UTC or in local time, and what
+   takes room on a phone is folded there. */
 
 (() => {
   const KEY = "squash-zone";
   const find = document.getElementById("find");
   const button = document.getElementById("zone");
+
+  if (matchMedia("(max-width: 50rem)").matches) {
+    for (const details of document.querySelectorAll("details[data-fold]")) {
+      details.open = false;
+    }
+  }
 
   document.addEventListener("keydown", (event) => {
     const field = event.target.closest("input, select, textarea, [contenteditable]");
