@@ -2,7 +2,7 @@
 # ARGS passes on options:  make demo ARGS=--once    make test ARGS="-k replay -x"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench openapi pictures requirements clean
+.PHONY: help demo run test soak check bench openapi pictures requirements clean
 
 ARGS ?=
 VENV := .venv
@@ -25,6 +25,10 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+soak: $(DEV)  ## Compare what Kapacitor knows with the record, after 200 random histories of jobs
+	@SQUASH_TEST_HISTORIES=200 $(BIN)/pytest -n 2 --dist loadfile tests/delivery/test_kapacitor_states.py \
+		tests/integration/test_kapacitor_outlet.py $(ARGS)
 
 check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows everything that fails
 	@failed=; \

@@ -82,7 +82,7 @@ def create_app(
     """Open a site and make its app; the threads of the site run while the app does.
 
     An empty record is made if there is none. `may_withdraw` is passed to `Site.start`, and
-    `influx_transport` replaces the network to InfluxDB.
+    `influx_transport` replaces the network to InfluxDB and Kapacitor.
 
     Raises
     ------
@@ -124,7 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _log.info(
         "serving",
         url=site.settings.url,
-        targets=[target.name for target in site.settings.targets],
+        targets=[target.name for target in site.settings.outlets],
         deliver=site.settings.deliver,
     )
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from socket import gethostname
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -93,6 +93,24 @@ class InfluxTarget(BaseModel):
     token: SecretStr | None = None
 
 
+class KapacitorTarget(BaseModel):
+    """A Kapacitor that is told what is the newest value of each series."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["kapacitor"] = "kapacitor"
+    url: _Url
+    database: str = Field("squash", min_length=1)
+    retention_policy: str = Field("autogen", min_length=1)
+
+
+Target = InfluxTarget | KapacitorTarget
+"""What an outlet sends to."""
+
+
+_AnyTarget = TypeVar("_AnyTarget", InfluxTarget, Target)
+
+
 class Settings(BaseSettings):
     """The settings; in the environment each name has the prefix `SQUASH_`."""
 
@@ -139,7 +157,12 @@ class Settings(BaseSettings):
     influx_targets: tuple[InfluxTarget, ...] = Field(
         (), description="JSON list of more targets: name, url, database, user, password, token."
     )
-    kapacitor_url: _Url | None = Field(None, description="Kapacitor, for `squash live`.")
+    kapacitor_url: _Url | None = Field(
+        None, description="Kapacitor: gets the newest value of each series, and for `squash live`."
+    )
+    kapacitor_retention_policy: str = Field(
+        "autogen", min_length=1, description="The retention policy in the names of its tasks."
+    )
     chronograf_url: _Url | None = Field(None, description="Chronograf, for `squash live`.")
 
     @property
@@ -156,17 +179,31 @@ class Settings(BaseSettings):
         )
         return (default, *self.influx_targets)
 
+    @property
+    def outlets(self) -> tuple[Target, ...]:
+        """All that is delivered to: the InfluxDBs, and Kapacitor if it has a URL."""
+        if self.kapacitor_url is None:
+            return self.targets
+        kapacitor = KapacitorTarget(
+            url=self.kapacitor_url,
+            database=self.influx_database,
+            retention_policy=self.kapacitor_retention_policy,
+        )
+        return (*self.targets, kapacitor)
+
     def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
-        """Look up targets by name, or all; `SettingsError` if there is no such target, or none."""
-        known = {target.name: target for target in self.targets}
-        if not known:
+        """Look up InfluxDBs by name, or all; `SettingsError` if there is no such one, or none."""
+        if not self.targets:
             raise SettingsError("SQUASH_INFLUX_URL: no InfluxDB is configured")
-        unknown = [name for name in names if name not in known]
-        if unknown:
+        return _chosen(self.targets, names)
+
+    def choose_outlets(self, names: Sequence[str]) -> list[Target]:
+        """Look up outlets by name, or all; `SettingsError` if there is no such one, or none."""
+        if not self.outlets:
             raise SettingsError(
-                f"there is no target {unknown[0]}; known targets: {', '.join(sorted(known))}"
+                "neither SQUASH_INFLUX_URL nor SQUASH_KAPACITOR_URL is set: nothing to deliver to"
             )
-        return [known[name] for name in dict.fromkeys(names or known)]
+        return _chosen(self.outlets, names)
 
     def url_problem(self) -> str | None:
         """Tell why links may not lead to this service; only the operator knows what is between.
@@ -197,6 +234,16 @@ class Settings(BaseSettings):
         return urlsplit(self.url).path.rstrip("/")
 
 
+def _chosen(targets: Sequence[_AnyTarget], names: Sequence[str]) -> list[_AnyTarget]:
+    known = {target.name: target for target in targets}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SettingsError(
+            f"there is no target {unknown[0]}; known targets: {', '.join(sorted(known))}"
+        )
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` take precedence over the environment.
 
@@ -225,9 +272,13 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError("the value of a SQUASH_ variable is not UTF-8") from None
     if wrong:
         raise SettingsError("\n".join(wrong))
-    names = [target.name for target in settings.targets]
-    if len(set(names)) != len(names):
-        raise SettingsError("SQUASH_INFLUX_TARGETS: two targets have the same name")
+    names = [target.name for target in settings.outlets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(
+            f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
+            "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
+        )
     if settings.registration == "key" and settings.registration_key is None:
         raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
     return settings

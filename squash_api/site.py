@@ -20,7 +20,7 @@ from squash_api.record.deliveries import ensure_targets
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.settings import InfluxTarget, Settings, require_secret
+from squash_api.settings import Settings, Target, require_secret
 
 if TYPE_CHECKING:
     import httpx
@@ -58,7 +58,7 @@ class Site:
         Where the list of tags comes from. Commands that only read use that of the `record`, with
         which the points were written: the settings of a shell may differ from the service's.
     influx_transport
-        Replaces the network to InfluxDB.
+        Replaces the network to InfluxDB and Kapacitor.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Site:
             If a setting is missing or wrong, or the record does not fit the settings; unless
             `may_withdraw`, also if YAML no longer has a whole package.
         """
-        names = [target.name for target in self.settings.targets]
+        names = [target.name for target in self.settings.outlets]
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
             require_secret(self.settings)
@@ -224,22 +224,24 @@ class Site:
         """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving
 
-        targets = self.settings.targets if self.settings.deliver == "inline" else ()
+        targets = self.settings.outlets if self.settings.deliver == "inline" else ()
         outlets = self.outlets(targets)
         return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
 
-    def outlets(self, targets: Sequence[InfluxTarget]) -> list[Outlet]:
+    def outlets(self, targets: Sequence[Target]) -> list[Outlet]:
         """Make an outlet for each target."""
         from squash_api.delivery.background import OUTLETS
-        from squash_api.delivery.batches import PointMaker
+        from squash_api.delivery.outlet import Sources
 
+        sources = Sources(
+            self.record,
+            self.reader,
+            self.deriver,
+            self.definitions.in_force,
+            squash_url=self.settings.url,
+        )
         return [
-            OUTLETS[type(target)](
-                target,
-                self.record,
-                PointMaker(self.record, self.metrics, self.deriver, squash_url=self.settings.url),
-                transport=self._influx_transport,
-            )
+            OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)
             for target in targets
         ]
 

@@ -34,6 +34,7 @@ FIXED_SETTINGS = {
     "SQUASH_PORT": "Dockerfile; the variable of this name is the port on the host",
     "SQUASH_DATABASE_URL": "Dockerfile: in the volume",
     "SQUASH_DELIVER": "one process does all",
+    "SQUASH_KAPACITOR_RETENTION_POLICY": "the name is written in kapacitor/",
     "SQUASH_INFLUX_TOKEN": "InfluxDB 1.8 has users, no tokens",
 }
 """Settings that a container does not offer, and why."""
@@ -53,9 +54,7 @@ IMAGE_VARIABLES = {
     "KAPACITOR_INFLUXDB_0_URLS_0": "kapacitord: influxdb.0.urls.0",
     "KAPACITOR_INFLUXDB_0_USERNAME": "kapacitord: influxdb.0.username",
     "KAPACITOR_INFLUXDB_0_PASSWORD": "kapacitord: influxdb.0.password",
-    "KAPACITOR_INFLUXDB_0_SUBSCRIPTIONS_SYNC_INTERVAL": (
-        "kapacitord: influxdb.0.subscriptions-sync-interval"
-    ),
+    "KAPACITOR_INFLUXDB_0_DISABLE_SUBSCRIPTIONS": "kapacitord: influxdb.0.disable-subscriptions",
     "KAPACITOR_LOAD_ENABLED": "kapacitord: load.enabled",
     "KAPACITOR_LOAD_DIR": "kapacitord: load.dir",
     "KAPACITOR_SLACK_0_ENABLED": "kapacitord: slack.0.enabled",

@@ -8,7 +8,13 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from squash_api.errors import SettingsError
-from squash_api.settings import OTHER_VARIABLES, Settings, load_settings, require_secret
+from squash_api.settings import (
+    OTHER_VARIABLES,
+    KapacitorTarget,
+    Settings,
+    load_settings,
+    require_secret,
+)
 from tests.support.builders import make_settings
 
 
@@ -265,6 +271,15 @@ def test_two_targets_of_one_name_are_refused() -> None:
     target = {"name": "default", "url": "http://two"}
     message = refusal(influx_url="http://one", influx_targets=[target])
     assert "same name" in message
+
+
+def test_kapacitor_is_an_outlet_that_shares_its_name_with_no_influxdb() -> None:
+    settings = load_settings(kapacitor_url="http://k:9092/", influx_database="metrics")
+    assert settings.targets == ()
+    assert settings.outlets == (KapacitorTarget(url="http://k:9092", database="metrics"),)
+    target = {"name": "kapacitor", "url": "http://two"}
+    message = refusal(kapacitor_url="http://k:9092", influx_targets=[target])
+    assert "the same name, kapacitor" in message
 
 
 @pytest.mark.parametrize("name", ["SQUASH_URL", "SQUASH_SECRET"])

@@ -20,14 +20,14 @@ def deliver(
         list[str] | None, typer.Option(help="Only this target; may be repeated.")
     ] = None,
 ) -> None:
-    """Deliver stored jobs to InfluxDB until stopped.
+    """Deliver stored jobs to InfluxDB and Kapacitor until stopped.
 
     For a service with SQUASH_DELIVER=off, or as a standby, which takes over when the lease of
     another process expires.
     """
     configure_logs()
     settings = load_settings()
-    targets = settings.choose_targets(target or [])
+    targets = settings.choose_outlets(target or [])
     with Site(settings) as site:
         site.check_tags()
         outlets = site.outlets(targets)

@@ -40,7 +40,7 @@ def export(
     format_: Annotated[
         # mypy knows only literals that are written out.
         Literal[tuple(FORMATS)] | None,  # type: ignore[valid-type]
-        typer.Option("--format", help="Default: from the file's extension, or csv."),
+        typer.Option("--format", help="Default: from the file's extension, or csv if it has none."),
     ] = None,
     output: Output = None,
     url: Url = None,
@@ -75,7 +75,10 @@ def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]
 
 def _chosen_format(given: str | None, output: Path | None) -> str:
     ending = "" if output is None else output.suffix.lower().removeprefix(".")
-    chosen = given or (ending if ending in FORMATS else "csv")
+    if given is None and ending and ending not in FORMATS:
+        endings = ", ".join(f".{name}" for name in FORMATS)
+        fail(f"{output}: the ending is none of {endings}; give --format, or one of these")
+    chosen = given or ending or "csv"
     if FORMATS[chosen].is_binary and output is None and sys.stdout.isatty():
         fail(f"{FORMATS[chosen].title} cannot be shown on a screen: give --output")
     return chosen

@@ -17,6 +17,7 @@ from squash_api.generate.kapacitor.hand_changes import HandChange, hand_changes,
 from squash_api.generate.kapacitor.server import Task
 from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
+from squash_api.influx.client import InfluxClient, InfluxError, quote_identifier
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
 from squash_api.metrics_packages.resolution import Resolved
@@ -54,12 +55,16 @@ def diff(
 
     The committed files and the servers are each compared with what is generated now; tasks,
     handlers and dashboards that differ are listed. For a threshold that was changed on the server
-    the YAML that adopts it is shown. A server without a URL is not asked.
+    the YAML that adopts it is shown. A server without a URL is not asked. A note says whether
+    Kapacitor subscribes to an InfluxDB.
 
     Exit code: 0 no differences, 1 something differs, 2 a server cannot be reached.
     """
     with _connected(urls) as servers:
         comparison = _compare(inputs, servers)
+        notes = [note for server in servers.values() for note in server.notes()]
+    for note in (*notes, *_subscription_notes()):
+        typer.echo(f"note: {note}", err=True)
     adoptions = _adoptions(inputs, comparison)
     if as_json:
         differences = [asdict(item) for item in comparison.differences]
@@ -107,6 +112,28 @@ def push(
         fail(f"{failed} of {len(steps)} failed", code=1)
     if not as_json and not steps:
         typer.echo("Nothing to do.")
+
+
+def _subscription_notes() -> Iterator[str]:
+    """Yield a note for each subscription that sends Kapacitor what the service tells it."""
+    settings = load_settings()
+    for target in settings.targets if settings.kapacitor_url else ():
+        try:
+            with InfluxClient(target) as client:
+                found = client.query("SHOW SUBSCRIPTIONS", database=False)
+        except InfluxError:
+            # It is unavailable, or has no subscriptions.
+            continue
+        for series in found:
+            rows = series["values"] if series["name"] == target.database else ()
+            for policy, name, _, destinations in rows:
+                place = ".".join(map(quote_identifier, (target.database, policy)))
+                yield (
+                    f"InfluxDB {target.name} sends its points to {', '.join(destinations)}; the "
+                    "service writes to Kapacitor itself (SQUASH_KAPACITOR_URL). If that is the "
+                    "same Kapacitor, old values raise alerts. In InfluxDB run: "
+                    f"DROP SUBSCRIPTION {quote_identifier(name)} ON {place}"
+                )
 
 
 def _compare(inputs: Inputs, servers: Servers) -> Comparison:

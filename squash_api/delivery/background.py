@@ -4,19 +4,23 @@
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from squash_api.delivery.influxdb import InfluxOutlet
+from squash_api.delivery.kapacitor import KapacitorOutlet
 from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.deriver import Deriver
-from squash_api.settings import InfluxTarget
+from squash_api.settings import InfluxTarget, KapacitorTarget
 
 _POLL_S = 1.0
 _PAUSE_S = 2.0
 
 # What sends to a target, by the class of its settings.
-OUTLETS: Mapping[type, Callable[..., Outlet]] = {InfluxTarget: InfluxOutlet}
+OUTLETS: Mapping[type, type[Outlet]] = {
+    InfluxTarget: InfluxOutlet,
+    KapacitorTarget: KapacitorOutlet,
+}
 
 
 class Deriving(Loop):

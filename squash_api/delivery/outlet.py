@@ -9,18 +9,29 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 from uuid import uuid4
 
+import httpx
 import structlog
 
+from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.errors import RecordUnavailableError
-from squash_api.influx.client import Rejected
+from squash_api.index.deriver import Deriver
+from squash_api.index.reader import Reader
+from squash_api.influx.client import (
+    InfluxError,
+    InfluxMisconfiguredError,
+    InfluxRefusedError,
+    Rejected,
+)
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
+    mark_erased,
     mark_trouble,
-    mark_well,
     release_lease,
     take_lease,
 )
@@ -51,6 +62,17 @@ class HeldUpError(Exception):
         self.needs_operator = needs_operator
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What outlets read. `squash_url` is the public root of the service, for links to jobs."""
+
+    record: Record
+    reader: Reader
+    deriver: Deriver
+    definitions: DefinitionsInForce
+    squash_url: str
+
+
 class Outlet(Loop):
     """Sends to the target of this name while it holds the lease."""
 
@@ -66,6 +88,13 @@ class Outlet(Loop):
         self._lease = Lease(name, record)
         record.write(lambda connection: ensure_targets(connection, [name]))
 
+    @classmethod
+    @abstractmethod
+    def of(
+        cls, target: Any, sources: Sources, *, transport: httpx.BaseTransport | None = None
+    ) -> Self:
+        """Make the outlet to a target; `transport` replaces the network in tests."""
+
     @abstractmethod
     def send_some(self) -> Wait:
         """Send the next jobs, and note in the record that they were sent.
@@ -74,7 +103,7 @@ class Outlet(Loop):
 
         Raises
         ------
-        HeldUpError
+        InfluxError
             If the target accepts nothing at the moment.
         """
 
@@ -108,10 +137,14 @@ class Outlet(Loop):
         if not self._lease.is_held():
             self.forget()
             return STANDBY
-        wait = self.send_some()
+        try:
+            wait = self.send_some()
+        except InfluxError as error:
+            is_refusal = isinstance(error, InfluxRefusedError | InfluxMisconfiguredError)
+            raise HeldUpError(str(error), needs_operator=is_refusal) from error
         if wait == IDLE and not self.is_well:
             # It answers, although nothing had to be sent: this clears its trouble in the record.
-            self._record.write(lambda connection: mark_well(connection, self.name))
+            self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=[]))
         self.is_well = True
         return wait
 

@@ -114,6 +114,10 @@ class Server(ABC):
     def things(self) -> list[Thing]:
         """Return all things on the server of the generated kinds, including those not ours."""
 
+    def notes(self) -> list[str]:
+        """Return what else is worth knowing about how the server is configured."""
+        return []
+
     @abstractmethod
     def put(self, thing: Thing, there: Thing | None) -> None:
         """Create a thing, or replace the one of its name that is there.

@@ -5,7 +5,8 @@ Jobs with the same tags share a set of tags, which never changes.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
@@ -169,6 +170,24 @@ class Contexts:
         found.sort(key=lambda item: item.time_ns, reverse=is_earlier)
         return found[:limit]
 
+    def newest_first(
+        self, tag_set_ids: Iterable[int], *, after_ns: int, before_ns: int, limit: int
+    ) -> list[tuple[int, int]]:
+        """Return job and time (ns) of the newest jobs with these sets of tags between two times."""
+        found: list[tuple[int, int]] = []
+        times = {"after": after_ns, "before": before_ns, "limit": limit}
+        for chunk in in_chunks(tag_set_ids):
+            # With one set an index has the jobs in order of time; in a list of one, it is not used.
+            query, sets = (_OF_SET, chunk[0]) if len(chunk) == 1 else (_OF_SETS, chunk)
+            rows: Any = self._connection.execute(query, {**times, "wanted": sets}).all()
+            found.extend((row.job_id, row.time_ns) for row in rows)
+        return sorted(found, key=itemgetter(1), reverse=True)[:limit]
+
+    def tag_sets_after(self, tag_set_id: int) -> dict[int, Tags]:
+        """Return the sets of tags that have been stored after this one, by id; none is kept."""
+        rows = self._connection.execute(_NEW_TAG_SETS, {"after": tag_set_id})
+        return {row.id: orjson.loads(row.document) for row in rows}
+
     def at(self, times: Iterable[int]) -> dict[int, int]:
         """Return the jobs that have these times (ns), by time."""
         return {row.time_ns: row.job_id for row in rows_of(self._connection, _AT, times)}
@@ -256,6 +275,19 @@ _VERSIONS = select(job_context.c.job_id, job_context.c.version).where(
 )
 _REVISIONS = select(job.c.id, job.c.revision).where(is_wanted(job.c.id))
 _TAG_SETS = select(tag_set.c.id, tag_set.c.document).where(is_wanted(tag_set.c.id))
+_NEW_TAG_SETS = (
+    select(tag_set.c.id, tag_set.c.document)
+    .where(tag_set.c.id > bindparam("after"))
+    .order_by(tag_set.c.id)
+)
+_NEWEST_FIRST = (
+    select(job_context.c.job_id, job_context.c.time_ns)
+    .where(job_context.c.time_ns > bindparam("after"), job_context.c.time_ns < bindparam("before"))
+    .order_by(job_context.c.time_ns.desc())
+    .limit(bindparam("limit"))
+)
+_OF_SET = _NEWEST_FIRST.where(job_context.c.tag_set_id == bindparam("wanted"))
+_OF_SETS = _NEWEST_FIRST.where(is_wanted(job_context.c.tag_set_id))
 _AT = select(job_context.c.time_ns, job_context.c.job_id).where(
     is_wanted(job_context.c.time_ns), _HAS_CONTEXT
 )

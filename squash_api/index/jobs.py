@@ -5,6 +5,7 @@ from typing import Any
 
 from squash_api.accounts.accounts import Account
 from squash_api.errors import Detail, ForbiddenError, InvalidInputError
+from squash_api.index.contexts import Contexts
 from squash_api.index.derived import (
     count_measurements,
     forget_derived,
@@ -52,9 +53,17 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         points = sorted({split_metric_name(name)[0] for name in metrics} - {""})
         # What InfluxDB cannot hold was never sent, and cannot be deleted there.
         points = [name for name in points if clean_text(name) == name]
+        contexts = Contexts(connection).of([job_id])
+        tags = contexts[job_id].context.tags if job_id in contexts else None
         request_erasure(
             connection,
-            Erasure(row.job_id, row.time_ns, tuple(points)),
+            Erasure(
+                row.job_id,
+                row.time_ns,
+                tuple(points),
+                metrics=tuple(sorted(metrics)),
+                tags=tags,
+            ),
             targets=target_names(connection),
         )
         forget_derived(connection, job_id=job_id, metrics=metrics)

@@ -4,14 +4,17 @@ They are derived from the jobs in order of id, separately from the index of meas
 waits for the runs, and must not wait for that index.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
 from squash_api.record.bulk import insert_rows, is_wanted, rows_of, store_documents
+from squash_api.record.deliveries import request_redelivery, target_names
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import job, job_context, job_run, package_set
 
@@ -19,6 +22,9 @@ NEWEST_NS = 2**63 - 1
 """The latest time there is."""
 
 _RUNS_THROUGH = "runs_through"
+# More stored jobs that are later than those being stored are not read at once.
+_MOST_LATER = 1000
+_FEW = 20
 _RUN_COLUMNS = (
     "job_id",
     "env_name",
@@ -231,72 +237,212 @@ def store_runs(connection: Connection, runs: Sequence[Run], *, after: int, throu
     """
     if runs_through(connection) != after:
         return False
-    _insert_runs(connection, runs)
+    _insert_runs(connection, runs, after=after)
     set_state(connection, _RUNS_THROUGH, str(through))
     return True
 
 
-def _insert_runs(connection: Connection, jobs: Sequence[Run]) -> None:
+def _insert_runs(connection: Connection, jobs: Sequence[Run], *, after: int) -> None:
     documents = [orjson.dumps(item.packages) for item in jobs if item.packages]
     sets = iter(store_documents(connection, package_set, documents))
-    previous: dict[tuple[str, str], int | None] = {}
-    latest: dict[str, int] = {}
-    rows: list[tuple[Any, ...]] = []
-    for item in jobs:
-        before: int | None = None
-        if item.pipeline is not None and item.run_id is not None:
-            run = (item.pipeline, item.run_id)
-            if run not in previous:
-                previous[run] = _job_before(connection, *run, latest=latest.get(item.pipeline))
-            before = previous[run]
-            latest[item.pipeline] = item.job_id
-        rows.append(
-            (
-                item.job_id,
-                item.env_name,
-                item.pipeline,
-                item.run_id,
-                item.dataset,
-                next(sets) if item.packages else None,
-                before,
-                item.measurement_count,
-            )
+    previous = _previous_jobs(connection, jobs, after=after)
+    rows = [
+        (
+            item.job_id,
+            item.env_name,
+            item.pipeline,
+            item.run_id,
+            item.dataset,
+            next(sets) if item.packages else None,
+            previous.get((item.pipeline, item.run_id)),
+            item.measurement_count,
         )
+        for item in jobs
+    ]
     insert_rows(connection, job_run, _RUN_COLUMNS, rows)
 
 
-def _job_before(
-    connection: Connection, pipeline: str, run_id: str, *, latest: int | None
-) -> int | None:
-    """Return a job of the pipeline's previous run.
+# A run by its pipeline and id.
+_Name = tuple[str | None, str | None]
 
-    `latest` is the pipeline's newest job among those that are being stored.
+
+def _previous_jobs(
+    connection: Connection, jobs: Sequence[Run], *, after: int
+) -> dict[_Name, int | None]:
+    """Return a job of the previous run of each run, by the dates of the jobs.
+
+    That is the latest job, of another run of the pipeline, before the run began. A run that arrives
+    late comes between two others: the second of them is then compared with it, and sent again.
+
+    Parameters
+    ----------
+    jobs
+        The jobs that are being stored.
+    after
+        The runs of all jobs through this id are stored.
     """
-    same_run = connection.execute(
-        select(job_run.c.previous_job_id)
-        .where(job_run.c.pipeline == pipeline, job_run.c.run_id == run_id)
-        .order_by(job_run.c.job_id)
-        .limit(1)
-    ).first()
-    if same_run is not None:
-        previous: int | None = same_run.previous_job_id
-        return previous
-    if latest is not None:
-        return latest
-    return connection.execute(
-        select(job_run.c.job_id)
-        .join(job, job.c.id == job_run.c.job_id)
-        .where(
-            job_run.c.pipeline == pipeline,
-            job_run.c.run_id.is_not(None),
-            job.c.deleted_ns.is_(None),
-        )
-        .order_by(job_run.c.job_id.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    found: dict[_Name, int | None] = {}
+    began: dict[_Name, int] = {}
+    named = [item for item in jobs if item.pipeline is not None and item.run_id is not None]
+    for item in named:
+        name = (item.pipeline, item.run_id)
+        if name in found or name in began:
+            continue
+        same = connection.execute(_SAME_RUN, {"pipeline": name[0], "run": name[1]}).first()
+        if same is None:
+            began[name] = item.job_id
+        else:
+            found[name] = same.previous_job_id
+    if not began:
+        return found
+    dates = _Dates(connection, named, after=after, fresh=began)
+    following: dict[_Name, tuple[int, int]] = {}
+    for name, job_id in began.items():
+        began_ns = dates.began_ns(name)
+        found[name] = dates.last_before(name, began_ns)
+        follower = dates.first_after(name, began_ns)
+        if follower is not None:
+            following[follower] = max(following.get(follower, (0, 0)), (began_ns, job_id))
+    for follower, (_, job_id) in following.items():
+        _compare_with(connection, follower, job_id)
+        if follower in found:
+            found[follower] = job_id
+    return found
 
 
-def _of_run(pipeline: str | None, run_id: str) -> tuple[ColumnElement[bool], ...]:
+def _compare_with(connection: Connection, name: _Name, job_id: int) -> None:
+    """Let a job be the one before a stored run, whose points then change."""
+    connection.execute(update(job_run).where(*_of_run(*name)).values(previous_job_id=job_id))
+    ids = connection.execute(select(job_run.c.job_id).where(*_of_run(*name))).scalars().all()
+    request_redelivery(connection, ids, targets=target_names(connection), request=time.time_ns())
+
+
+class _Dates:
+    """The dates of jobs with a pipeline and a run: of those being stored, and of stored ones.
+
+    Jobs usually arrive in the order of their dates: then one query finds that no stored job is
+    later than those being stored. Otherwise each is looked for. `fresh` are the runs of which no
+    job is stored.
+    """
+
+    def __init__(
+        self, connection: Connection, jobs: Sequence[Run], *, after: int, fresh: Container[_Name]
+    ) -> None:
+        self._connection = connection
+        self._after = after
+        self._fresh = fresh
+        times = {
+            row.id: row.time_ns
+            for row in rows_of(connection, _TIMES, [item.job_id for item in jobs])
+        }
+        # By pipeline, in the order of time: time, job, and run.
+        self._new: dict[str | None, list[tuple[int, int, str | None]]] = {}
+        self._began: dict[_Name, int] = {}
+        for item in jobs:
+            time_ns = times[item.job_id]
+            self._new.setdefault(item.pipeline, []).append((time_ns, item.job_id, item.run_id))
+            name = (item.pipeline, item.run_id)
+            self._began[name] = min(time_ns, self._began.get(name, NEWEST_NS))
+        for found in self._new.values():
+            found.sort()
+        self._first_ns = min(times.values(), default=0)
+        self._is_complete = True
+        limits = {"time": self._first_ns, "after": after, "limit": _MOST_LATER + 1}
+        self._later: Sequence[Any] = connection.execute(_LATER, limits).all()
+        if self._later:
+            deleted = self._deleted(self._later)
+            self._is_complete = len(self._later) <= _MOST_LATER
+            self._later = [row for row in self._later if row.job_id not in deleted]
+        self._before: dict[str | None, tuple[int, int] | None] | None = None
+
+    def began_ns(self, name: _Name) -> int:
+        """Return the date of the first job of a run that is being stored."""
+        return self._began[name]
+
+    def last_before(self, name: _Name, time_ns: int) -> int | None:
+        """Return the latest job, of other runs of the pipeline, before a time."""
+        pipeline, run_id = name
+        new = self._new[pipeline]
+        place = bisect_left(new, (time_ns, 0, None))
+        while place and new[place - 1][2] == run_id:
+            place -= 1
+        candidates = [new[place - 1][:2]] if place else []
+        if not self._is_complete:
+            candidates += filter(None, [self._stored_before(pipeline, time_ns)])
+        else:
+            candidates += [
+                (row.time_ns, row.job_id)
+                for row in self._later
+                if row.pipeline == pipeline and row.time_ns < time_ns
+            ]
+            if not candidates:
+                candidates += filter(None, [self._stored_before_all(pipeline)])
+        return max(candidates)[1] if candidates else None
+
+    def first_after(self, name: _Name, time_ns: int) -> _Name | None:
+        """Return the run of the pipeline whose first job is the next one after a time, if any is.
+
+        A run that is new as well finds the one before it by itself.
+        """
+        pipeline, run_id = name
+        if self._is_complete:
+            later = (row for row in self._later if row.pipeline == pipeline)
+            stored = next((row for row in later if row.time_ns > time_ns), None)
+        else:
+            limits = {"time": time_ns, "after": self._after, "pipeline": pipeline, "limit": 1}
+            stored = self._connection.execute(_LATER_OF_PIPELINE, limits).first()
+        candidates = [] if stored is None else [(stored.time_ns, stored.run_id)]
+        new = self._new[pipeline]
+        for place in range(bisect_left(new, (time_ns + 1, 0, None)), len(new)):
+            if new[place][2] != run_id:
+                candidates.append((new[place][0], new[place][2]))
+                break
+        if not candidates:
+            return None
+        next_ns, next_run = min(candidates)
+        found = (pipeline, next_run)
+        if found in self._fresh:
+            return None
+        known = {"pipeline": pipeline, "run": next_run}
+        stored_ns: int = self._connection.execute(_BEGAN, known).scalar_one()
+        return found if min(stored_ns, self._began.get(found, NEWEST_NS)) == next_ns else None
+
+    def _stored_before_all(self, pipeline: str | None) -> tuple[int, int] | None:
+        """Return the latest stored job of a pipeline before all jobs that are being stored."""
+        if self._before is None:
+            # One step back finds it for most pipelines.
+            most = min(_FEW * len(self._new), _MOST_LATER)
+            limits = {"time": self._first_ns, "after": self._after, "limit": most}
+            rows = self._connection.execute(_EARLIER, limits).all()
+            deleted = self._deleted(rows)
+            self._before = {}
+            for row in rows:
+                if row.job_id not in deleted:
+                    self._before.setdefault(row.pipeline, (row.time_ns, row.job_id))
+        if pipeline not in self._before:
+            self._before[pipeline] = self._stored_before(pipeline, self._first_ns)
+        return self._before[pipeline]
+
+    def _stored_before(self, pipeline: str | None, time_ns: int) -> tuple[int, int] | None:
+        """Return time and id of the latest stored job of a pipeline before a time."""
+        if self._connection.execute(_ANY_OF_PIPELINE, {"pipeline": pipeline}).first() is None:
+            return None
+        limits = {"time": time_ns, "after": self._after, "pipeline": pipeline, "limit": _FEW}
+        while rows := self._connection.execute(_EARLIER_OF_PIPELINE, limits).all():
+            deleted = self._deleted(rows)
+            for row in rows:
+                if row.job_id not in deleted:
+                    return row.time_ns, row.job_id
+            limits["time"] = rows[-1].time_ns
+        return None
+
+    def _deleted(self, rows: Sequence[Any]) -> set[int]:
+        """Return those of these jobs that have been deleted."""
+        ids = [row.job_id for row in rows]
+        return {row.id for row in rows_of(self._connection, _DELETED, ids)}
+
+
+def _of_run(pipeline: str | None, run_id: str | None) -> tuple[ColumnElement[bool], ...]:
     return job_run.c.pipeline == pipeline, job_run.c.run_id == run_id
 
 
@@ -304,6 +450,34 @@ _MOST_SEARCHED = 50_000
 _RUN_IDS = select(job_run.c.pipeline, job_run.c.run_id, job_run.c.job_id).where(
     job_run.c.run_id.is_not(None)
 )
+_SAME_RUN = (
+    select(job_run.c.previous_job_id)
+    .where(job_run.c.pipeline == bindparam("pipeline"), job_run.c.run_id == bindparam("run"))
+    .order_by(job_run.c.job_id)
+    .limit(1)
+)
+_TIMES = select(job.c.id, job.c.time_ns).where(is_wanted(job.c.id))
+_DELETED = select(job.c.id).where(is_wanted(job.c.id), job.c.deleted_ns.is_not(None))
+_ANY_OF_PIPELINE = (
+    select(job_run.c.job_id).where(job_run.c.pipeline == bindparam("pipeline")).limit(1)
+)
+_BEGAN = (
+    select(func.min(job.c.time_ns))
+    .select_from(job_run.join(job, job.c.id == job_run.c.job_id))
+    .where(job_run.c.pipeline == bindparam("pipeline"), job_run.c.run_id == bindparam("run"))
+)
+# In the order of time, step by step: the jobs of a pipeline are too many to be sorted.
+_DATED = (
+    select(job.c.time_ns, job_run.c.job_id, job_run.c.pipeline, job_run.c.run_id)
+    .select_from(job.join(job_run, job_run.c.job_id == job.c.id))
+    .where(job.c.id <= bindparam("after"), func.coalesce(job_run.c.run_id, "") != "")
+    .limit(bindparam("limit"))
+)
+_IS_OF_PIPELINE = func.coalesce(job_run.c.pipeline, "") == bindparam("pipeline")
+_LATER = _DATED.where(job.c.time_ns > bindparam("time")).order_by(job.c.time_ns)
+_LATER_OF_PIPELINE = _LATER.where(_IS_OF_PIPELINE)
+_EARLIER = _DATED.where(job.c.time_ns < bindparam("time")).order_by(job.c.time_ns.desc())
+_EARLIER_OF_PIPELINE = _EARLIER.where(_IS_OF_PIPELINE)
 _RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
 _RUNS_OF = _RUN.where(is_wanted(job_run.c.job_id))
 _PACKAGE_SETS = select(package_set.c.id, package_set.c.document).where(is_wanted(package_set.c.id))

@@ -140,6 +140,8 @@ def _reply_error(status: int, words: str | None) -> InfluxError:
 
 
 CONNECT_TIMEOUT_S = 5.0
+# Statements in one request, which must be done before it times out.
+_DELETES = 10
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -172,6 +174,7 @@ class InfluxClient:
         timeout_s: float = 30.0,
     ) -> None:
         self.target = target
+        self._write_to = {"db": target.database, "precision": "ns"}
         # On the same machine, compressing costs more than it saves.
         self._is_near = httpx.URL(target.url).host in _LOOPBACK
         self._http = httpx.Client(
@@ -214,12 +217,12 @@ class InfluxClient:
         reply = self._request(
             "POST",
             "/write",
-            params={"db": self.target.database, "precision": "ns"},
+            params=self._write_to,
             content=content,
             headers=headers,
         )
         if reply.status_code != 204:
-            raise write_error(reply.status_code, _words(reply))
+            raise write_error(reply.status_code, self._words(reply))
 
     def query(
         self, influxql: str, *, params: Mapping[str, Any] | None = None, database: bool = True
@@ -252,7 +255,7 @@ class InfluxClient:
         about = {"db": self.target.database} if database else {}
         reply = self._request("POST", "/query", params={"epoch": "ns", **about}, data=form)
         if reply.status_code != 200:
-            raise query_error(reply.status_code, _words(reply))
+            raise query_error(reply.status_code, self._words(reply))
         return _series(reply)
 
     def create_database(self) -> None:
@@ -265,7 +268,7 @@ class InfluxClient:
         reply = self._request("GET", "/ping")
         version = reply.headers.get("X-Influxdb-Version")
         if reply.status_code not in {200, 204}:
-            raise query_error(reply.status_code, _words(reply))
+            raise query_error(reply.status_code, self._words(reply))
         if not version:
             raise InfluxMisconfiguredError("the server at this URL is not an InfluxDB")
         return str(version)
@@ -289,6 +292,10 @@ class InfluxClient:
             f"DELETE FROM {quote_identifier(name)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
             for name, time_ns in points
         ]
+        for start in range(0, len(statements), _DELETES):
+            self._delete(statements[start : start + _DELETES])
+
+    def _delete(self, statements: Sequence[str]) -> None:
         if len(statements) > 1:
             # Of several, InfluxDB does not always say why they were not carried out.
             with suppress(QueryRejectedError):
@@ -297,6 +304,17 @@ class InfluxClient:
         with suppress(DatabaseMissingError):
             for statement in statements:
                 self.query(statement)
+
+    def _words(self, reply: httpx.Response) -> str | None:
+        """Return the server's explanation, whose key depends on the version, or None."""
+        try:
+            body = orjson.loads(reply.content)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(body, dict):
+            return None
+        words = body.get("error") or body.get("message")
+        return words if isinstance(words, str) else None
 
     def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
@@ -389,18 +407,6 @@ def _auth(target: InfluxTarget) -> Any:
         password = target.password.get_secret_value() if target.password else ""
         return httpx.BasicAuth(target.user, password)
     return None
-
-
-def _words(reply: httpx.Response) -> str | None:
-    """Return InfluxDB's explanation, whose key depends on the version, or None."""
-    try:
-        body = orjson.loads(reply.content)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(body, dict):
-        return None
-    words = body.get("error") or body.get("message")
-    return words if isinstance(words, str) else None
 
 
 def _series(reply: httpx.Response) -> list[dict[str, Any]]:

@@ -199,6 +199,28 @@ def freshness_line(
     return f"{same},{watch_names.AGE_S}={age_s!r},{watch_names.LATE_S}={late_s!r} {time_ns:d}"
 
 
+def gone_line(
+    metric: str,
+    tags: Mapping[str, str],
+    fields: Mapping[str, str | float],
+    *,
+    speaks_for: str | None,
+    time_ns: int,
+) -> str:
+    """Make the point that tells Kapacitor that a series of a metric has no value any more.
+
+    Parameters
+    ----------
+    tags, fields
+        What the jobs of the series have.
+    speaks_for
+        The keys of groupings, if it speaks only for these.
+    """
+    measurement, key = schema.split_metric_name(metric)
+    told = {**fields, key: 0.0, schema.GONE: 1.0, schema.SPEAKS_FOR: speaks_for}
+    return _line(measurement, tags, told, time_ns)
+
+
 def standing_line(
     metric: str,
     tags: Iterable[tuple[str, str]],

@@ -262,7 +262,10 @@ def decode_json(body: bytes) -> tuple[Any, int]:
 
 def decode_exactly(body: bytes) -> Any:
     """Decode JSON as `decode_json` does, but with a `SentNumber` for what a float rounds."""
-    return orjson.loads(body) if _LONG_NUMBER.search(body) is None else _decode_tolerantly(body)[0]
+    # Most values are text, in which there is no number.
+    if body.startswith(b'"') or _LONG_NUMBER.search(body) is None:
+        return orjson.loads(body)
+    return _decode_tolerantly(body)[0]
 
 
 def path_text(loc: tuple[str | int, ...]) -> str:

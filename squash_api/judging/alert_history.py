@@ -65,8 +65,11 @@ class StateChange:
     broken: tuple[str, ...]
 
 
+_Series = tuple[str, int, tuple[str | None, ...]]
+
+
 class AlertHistory:
-    """Judges jobs, and keeps the state of each series that is not well."""
+    """Judges jobs, and keeps of each series its newest time, and its state if it is not well."""
 
     def __init__(self, watched: Iterable[WatchedMetric]) -> None:
         self._branches = {item.metric.name: item.branches for item in watched}
@@ -77,12 +80,14 @@ class AlertHistory:
             for limit in branch.limits
             if (muted_through := limit.muted_through) is not None
         }
-        self._levels: dict[tuple[str, int, tuple[str | None, ...]], str] = {}
+        self._levels: dict[_Series, str] = {}
+        self._newest_ns: dict[_Series, int] = {}
 
     def play(self, job: PastJob) -> Iterator[tuple[Judged, StateChange | None]]:
         """Yield each branch that applies to the job, and the message that it sends.
 
-        Mutes and ages suppress messages; which limits are broken does not depend on them.
+        Mutes, ages and newer values suppress messages; which limits are broken does not depend on
+        them.
         """
         for metric, value in job.values.items():
             for number, branch in enumerate(self._branches.get(metric, ())):
@@ -96,13 +101,17 @@ class AlertHistory:
         branch = judged.branch
         if job.time_ns <= job.received_ns - branch.max_age_s * _NS:
             return None
+        tags = job.context.tags
+        key = (judged.metric, number, tuple(tags.get(name) for name in branch.per))
+        # Kapacitor is not told of a value that is not the newest of its series.
+        if job.time_ns < self._newest_ns.get(key, 0):
+            return None
+        self._newest_ns[key] = job.time_ns
         heard = [
             limit for limit in judged.broken if job.received_ns >= self._ends_ns.get(limit.name, 0)
         ]
         # The limits are sorted worst first.
         level = heard[0].level if heard else WELL
-        tags = job.context.tags
-        key = (judged.metric, number, tuple(tags.get(name) for name in branch.per))
         previous = self._levels.get(key, WELL)
         if level == previous:
             return None

@@ -3,9 +3,11 @@
 Alerts, dashboards, the backtest and the watch over late values are all made from it.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from hashlib import sha256
 from typing import Any
 
 from squash_api.judging.alerts import Expect
@@ -17,17 +19,55 @@ from squash_api.verify.metrics import Metric
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
-    """The limits of a metric that apply to the same jobs and send their alerts the same way.
+class Grouping:
+    """How values of a metric form series, for branches that agree about it.
 
-    `terms` are those of the `metadata_query`, by name. The limits are sorted worst first, then by
-    name.
+    A series has the values that are younger than `max_age_s`, have the same values of the tags
+    `per`, and meet the `terms`. Terms on a tag of `per` hold for a whole series or not at all, and
+    are not among these. So branches of one grouping agree on which value is the newest.
+    """
+
+    per: tuple[str, ...]
+    terms: tuple[Term, ...]
+    max_age_s: int
+
+    @property
+    def key(self) -> str:
+        """A short name, the same for every metric."""
+        return _key(_named(self.terms), self.per, self.max_age_s)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchKey:
+    """What the specifications of a branch have in common.
+
+    `terms` are those of the `metadata_query`, by name.
     """
 
     terms: tuple[Term, ...]
     per: tuple[str, ...]
     channel: str | None
     max_age_s: int
+
+    @property
+    def key(self) -> str:
+        """A short name that does not depend on other branches; it is part of the ids of alerts."""
+        return _key(_named(self.terms), self.per, self.channel, self.max_age_s)
+
+    @property
+    def grouping(self) -> Grouping:
+        """The series of which it judges the newest values."""
+        terms = tuple(term for term in self.terms if not term.is_tag or term.name not in self.per)
+        return Grouping(self.per, terms, self.max_age_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch(BranchKey):
+    """The limits of a metric that apply to the same jobs and send their alerts the same way.
+
+    The limits are sorted worst first, then by name.
+    """
+
     limits: tuple[Limit, ...]
 
 
@@ -52,6 +92,24 @@ class WatchedMetric:
     metric: Metric
     branches: tuple[Branch, ...]
     files: tuple[str, ...]
+
+    @property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """The groupings of its branches, each once."""
+        return tuple(dict.fromkeys(branch.grouping for branch in self.branches))
+
+
+def branch_keys(specifications: Iterable[Specification], schema: Schema) -> list[BranchKey]:
+    """Return what tells the branches of a metric apart, each once.
+
+    These are the branches of `watched_metrics`, found without the metric.
+    """
+    found = {
+        BranchKey(terms, item.per, item.channel, item.max_age_s): None
+        for item in specifications
+        if (terms := query_terms(item.metadata_query, schema)) is not None
+    }
+    return list(found)
 
 
 def watched_metrics(
@@ -106,6 +164,14 @@ def _branches(
         found.setdefault(key, []).append(limit)
     for (terms, per, channel, max_age_s), some in sorted(found.items(), key=_order):
         yield Branch(terms, per, channel or None, max_age_s, tuple(some))
+
+
+def _named(terms: Iterable[Term]) -> list[tuple[str, object]]:
+    return [(term.name, term.value) for term in terms]
+
+
+def _key(*parts: Sequence[object] | str | int | None) -> str:
+    return sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def _order(item: tuple[tuple[Any, ...], object]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ would fail later, is a problem with a place.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import counted
 from squash_api.metrics_packages.documents import Document, read_documents
 from squash_api.metrics_packages.drafts import Draft, read_draft
 from squash_api.metrics_packages.resolution import Resolved, near_names, resolve
-from squash_api.schema.names import Schema
+from squash_api.schema.names import Schema, split_metric_name
 from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
 
 _METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
@@ -119,6 +120,9 @@ class _Loading:
     declared: dict[str, Source] = field(default_factory=dict)
     guesses: dict[str, str] = field(default_factory=dict)
     resolved: dict[str, Resolved] = field(default_factory=dict)
+    # Packages with a file that cannot be read, by kind: what is not found may be there.
+    unread: dict[str, set[str]] = field(default_factory=lambda: {"metrics": set(), "specs": set()})
+    undefined: dict[str, list[Source]] = field(default_factory=dict)
 
     def report(self, source: Source, message: str) -> None:
         self.problems[Problem(source, message)] = None
@@ -126,7 +130,7 @@ class _Loading:
     def read_metrics(self, directory: Path) -> None:
         for path in metrics_files(directory):
             file = source_file(directory, path)
-            documents = read_documents(path, file=file, report=self.report)
+            documents = self._read(path, file, self.unread["metrics"], (path.stem,))
             for document in documents[1:]:
                 self.report(
                     document.source(), "a metrics file has only one document: delete the ---"
@@ -137,6 +141,16 @@ class _Loading:
                 problem.source and problem.source.file == file for problem in self.problems
             ):
                 self.report(Source(file, 1), "the file is empty: define a metric, or delete it")
+
+    def _read(
+        self, path: Path, file: str, unread: set[str], names: Iterable[str]
+    ) -> list[Document]:
+        """Read a file, and note `names` if some of it cannot be read."""
+        before = len(self.problems)
+        documents = read_documents(path, file=file, report=self.report)
+        if len(self.problems) > before:
+            unread.update(names)
+        return documents
 
     def _read_metrics_file(self, document: Document, package: str) -> None:
         if not isinstance(document.value, dict):
@@ -198,9 +212,20 @@ class _Loading:
         for path in sorted((directory / "specs").iterdir()):
             if path.is_dir():
                 drafts.extend(self._read_package(directory, path))
-        found = resolve(drafts, schema=self.schema, today=self.today, report=self.report)
+        found = resolve(
+            drafts,
+            schema=self.schema,
+            today=self.today,
+            report=self.report,
+            unread=self.unread["specs"],
+        )
         for resolved in found:
             self._add(resolved)
+        for name, places in self.undefined.items():
+            others = counted(len(places) - 1, "other specification") if places[1:] else ""
+            said = f"the metric '{name}' is not defined{f' ({others} too)' if others else ''}: "
+            self.report(places[0], said + self._guess(name))
+        self.undefined.clear()
 
     def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
         files = list(specification_files(path))
@@ -208,8 +233,9 @@ class _Loading:
             message = f"'{path.name}' is not a package name: use letters, digits, '_' and '-'"
             self.report(Source(source_file(directory, path), 1), message)
         for file in files:
-            documents = read_documents(file, file=source_file(directory, file), report=self.report)
             path_id = file.relative_to(path).with_suffix("").as_posix()
+            names = (path.name, f"{path.name}:{path_id}")
+            documents = self._read(file, source_file(directory, file), self.unread["specs"], names)
             for document in documents:
                 draft = read_draft(document, package=path.name, path=path_id, report=self.report)
                 if draft is not None:
@@ -224,9 +250,12 @@ class _Loading:
             self.report(resolved.locate("name"), message)
         metric = self.metrics.get(specification.metric)
         if metric is None:
-            if specification.metric not in self.declared:
-                message = f"the metric '{specification.metric}' is not defined: "
-                self.report(resolved.locate("name"), message + self._guess(specification.metric))
+            name = specification.metric
+            if (
+                name not in self.declared
+                and split_metric_name(name)[0] not in self.unread["metrics"]
+            ):
+                self.undefined.setdefault(name, []).append(resolved.locate("name"))
             return
         criterion = specification.criterion
         misfit = criterion.misfit(metric.unit)

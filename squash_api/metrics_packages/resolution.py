@@ -4,7 +4,7 @@ A resolved document is the merge of its resolved bases, from left to right, and 
 Mappings merge key by key, lists are appended, and anything else is replaced by the newer value.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from difflib import get_close_matches
@@ -40,10 +40,19 @@ class Resolved:
 
 
 def resolve(
-    drafts: Sequence[Draft], *, schema: Schema, today: date | None, report: Report
+    drafts: Sequence[Draft],
+    *,
+    schema: Schema,
+    today: date | None,
+    report: Report,
+    unread: Collection[str] = (),
 ) -> list[Resolved]:
-    """Resolve the documents of a metrics package, keeping their order; report what fails."""
-    resolver = _Resolver(schema, today, report)
+    """Resolve the documents of a metrics package, keeping their order; report what fails.
+
+    `unread` are the packages that have a file that could not be read, and those files
+    (`package:path`): they may have the bases that are not found.
+    """
+    resolver = _Resolver(schema, today, report, unread)
     resolver.run(drafts)
     return resolver.resolved
 
@@ -83,6 +92,7 @@ class _Resolver:
     schema: Schema
     today: date | None
     report: Report
+    unread: Collection[str] = ()
     resolved: list[Resolved] = field(default_factory=list)
     partials: dict[str, Draft] = field(default_factory=dict)
     specifications: dict[str, Draft] = field(default_factory=dict)
@@ -145,6 +155,8 @@ class _Resolver:
                 bases.append(index[name])
                 continue
             draft.sound = False
+            if (name.partition("#")[0] if "#" in name else name.split(".")[0]) in self.unread:
+                continue
             message = f"the base '{name}' is not found: {self._guess(name, index)}"
             self.report(draft.document.source("base"), message)
         return bases

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -44,12 +44,15 @@ class Erasure:
     """The points of one job, to be deleted by their exact time.
 
     If the job itself `is_deleted`, that is all; otherwise its points are then written again.
+    `metrics` and `tags` say which series a deleted job was in; `tags` is None if that is unknown.
     """
 
     job_id: int
     time_ns: int
     measurements: tuple[str, ...]
     is_deleted: bool = False
+    metrics: tuple[str, ...] = ()
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def mark_sent(
                 redelivery.c.request == request,
             )
         )
-    _mark_erased(connection, name, erased)
+    _mark_rewritten(connection, name, erased)
     sent = {job_id for job_id, _ in redelivered}
     sent |= {line.job_id for line in quarantined} | {item.job_id for item in erased}
     connection.execute(
@@ -226,7 +229,7 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
     Jobs that exist and have not been sent at all are left out: their turn comes first.
     """
     rows = connection.execute(
-        select(erasure.c.job_id, erasure.c.time_ns, erasure.c.measurements, job.c.deleted_ns)
+        select(erasure, job.c.deleted_ns)
         .join(target, target.c.name == erasure.c.target)
         .join(job, job.c.id == erasure.c.job_id)
         .where(
@@ -242,6 +245,8 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
             row.time_ns,
             tuple(json.loads(row.measurements)),
             is_deleted=row.deleted_ns is not None,
+            metrics=tuple(json.loads(row.metrics or "[]")),
+            tags=None if row.tags is None else json.loads(row.tags),
         )
         for row in rows
     ]
@@ -259,58 +264,88 @@ def redeliveries_of(
     return [(row.job_id, row.request) for row in rows]
 
 
-def mark_well(connection: Connection, name: str) -> None:
-    """Note that a target answers."""
+def mark_erased(connection: Connection, name: str, *, job_ids: Sequence[int]) -> None:
+    """Note that a target answers and no longer holds points of these jobs."""
     _update_target(connection, name, **_NO_TROUBLE)
+    connection.execute(
+        delete(erasure).where(erasure.c.target == name, erasure.c.job_id.in_(job_ids))
+    )
 
 
 def _add_erasures(connection: Connection, wanted: Mapping[tuple[str, int], Erasure]) -> None:
     """Add erasures by target and job to those that wait."""
-    rows = {key: set(item.measurements) for key, item in wanted.items()}
+    merged = dict(wanted)
     for chunk in in_chunks({job_id for _, job_id in wanted}):
-        waiting = erasure.c.job_id.in_(chunk)
-        for row in connection.execute(select(erasure).where(waiting)).all():
+        waiting = select(erasure).where(erasure.c.job_id.in_(chunk))
+        for row in connection.execute(waiting).all():
             key = (row.target, row.job_id)
-            if key in rows:
-                rows[key] |= set(json.loads(row.measurements))
-                is_row = and_(erasure.c.target == row.target, erasure.c.job_id == row.job_id)
-                connection.execute(delete(erasure).where(is_row))
-    if rows:
-        connection.execute(
-            insert(erasure),
-            [
-                {
-                    "target": name,
-                    "job_id": job_id,
-                    "time_ns": wanted[name, job_id].time_ns,
-                    "measurements": json.dumps(sorted(names)),
-                }
-                for (name, job_id), names in rows.items()
-            ],
-        )
+            if key not in wanted:
+                continue
+            names = {*wanted[key].measurements, *json.loads(row.measurements)}
+            metrics = {*wanted[key].metrics, *json.loads(row.metrics or "[]")}
+            merged[key] = replace(
+                wanted[key], measurements=tuple(names), metrics=tuple(sorted(metrics))
+            )
+            is_row = and_(erasure.c.target == row.target, erasure.c.job_id == row.job_id)
+            connection.execute(delete(erasure).where(is_row))
+    if merged:
+        rows = [
+            {
+                "target": name,
+                "job_id": item.job_id,
+                "time_ns": item.time_ns,
+                "measurements": json.dumps(sorted(item.measurements)),
+                "metrics": json.dumps(item.metrics),
+                "tags": None if item.tags is None else json.dumps(dict(item.tags)),
+            }
+            for (name, _), item in merged.items()
+        ]
+        connection.execute(insert(erasure), rows)
 
 
-def _mark_erased(connection: Connection, name: str, erased: Sequence[Erasure]) -> None:
+def _mark_rewritten(connection: Connection, name: str, erased: Sequence[Erasure]) -> None:
     """Delete the requests for erasures, except those that were made anew meanwhile.
 
     A job has then been deleted, is to be sent again, or has to lose more points.
     """
-    is_asked = exists().where(
-        redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
-    )
     for item in erased:
-        was_deleted = (
-            job.c.deleted_ns.is_not(None) if item.is_deleted else job.c.deleted_ns.is_(None)
-        )
+        deleted_ns = job.c.deleted_ns
+        is_same = deleted_ns.is_not(None) if item.is_deleted else deleted_ns.is_(None)
         connection.execute(
             delete(erasure).where(
                 erasure.c.target == name,
                 erasure.c.job_id == item.job_id,
                 erasure.c.measurements == json.dumps(item.measurements),
-                exists().where(job.c.id == item.job_id, was_deleted),
-                ~is_asked,
+                exists().where(job.c.id == item.job_id, is_same),
+                ~_IS_ASKED_AGAIN,
             )
         )
+
+
+def mark_told(
+    connection: Connection,
+    name: str,
+    *,
+    through: int,
+    redelivered: Sequence[tuple[int, int]],
+    erased: Sequence[Erasure],
+    quarantined: Sequence[Quarantined],
+    now_ns: int,
+) -> None:
+    """Note that a target knows what jobs through `through`, and these changes, have changed.
+
+    Such a target holds no points, so the list of tags may change, and a refill does not reset it.
+    """
+    mark_sent(
+        connection,
+        name,
+        through=None,
+        redelivered=redelivered,
+        quarantined=quarantined,
+        now_ns=now_ns,
+        erased=erased,
+    )
+    _update_target(connection, name, target.c.sent_through < through, sent_through=through)
 
 
 def _update_target(
@@ -341,6 +376,9 @@ def _insert_quarantined(
 
 
 _TARGET = select_rows(target, TargetRow)
+_IS_ASKED_AGAIN = exists().where(
+    redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
+)
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
 
 
@@ -414,12 +452,9 @@ def _backlog(connection: Connection, name: str) -> Backlog:
     ).one()
     # Those that have not been sent at all are counted above.
     again = _count(connection, redelivery, name, redelivery.c.job_id <= progress.sent_through)
-    is_asked = exists().where(
-        redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
-    )
     return Backlog(
         name,
-        fresh[0] + again + _count(connection, erasure, name, ~is_asked),
+        fresh[0] + again + _count(connection, erasure, name, ~_IS_ASKED_AGAIN),
         fresh[1],
         _count(connection, quarantine, name),
         progress.trouble,

@@ -220,6 +220,9 @@ erasure = Table(
     Column("time_ns", BigInteger, nullable=False),
     # JSON list of InfluxDB measurements.
     Column("measurements", Text, nullable=False),
+    # JSON: the metrics of the job, and its tags; null for jobs deleted before version 0003.
+    Column("metrics", Text),
+    Column("tags", Text),
 )
 
 quarantine = Table(

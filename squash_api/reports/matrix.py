@@ -177,7 +177,8 @@ def summary_of(results: Sequence[Result], *, jobs: int, missing: int) -> Summary
 def changes_of(before: Matrix, after: Matrix) -> dict[Key, Kind]:
     """Find the cells that have changed, and how."""
     found: dict[Key, Kind] = {}
-    for key in before.cells.keys() | after.cells.keys():
+    # Not a set, whose order differs between processes: cells of equal rank would change places.
+    for key in dict.fromkeys([*before.cells, *after.cells]):
         kind = _kind(before.cells.get(key), after.cells.get(key))
         if kind is not None:
             found[key] = kind
@@ -290,7 +291,7 @@ def _kind(before: Cell | None, after: Cell | None) -> Kind | None:
         change = RANKS[now] - RANKS[was]
         return "worse" if change < 0 else "better" if change > 0 else "still broken"
     if now == NOT_MEASURED:
-        return None if was == now else "no longer measured"
+        return None if was == now else "new" if was is None else "no longer measured"
     if was in BROKEN:
         return "mended"
     if was == NOT_MEASURED:

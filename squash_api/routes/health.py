@@ -77,7 +77,7 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
 
     None if the record is unavailable.
     """
-    names = [target.name for target in site.settings.targets]
+    names = [target.name for target in site.settings.outlets]
     try:
         with site.reader.view() as view:
             last = view.ask(last_job_id)
@@ -99,7 +99,7 @@ def _backlogs(site: Site) -> list[Backlog]:
     with site.reader.view() as view:
         # Without targets nothing else would show whether the record is available.
         view.ask(last_job_id)
-        return view.ask(backlogs, targets=[target.name for target in site.settings.targets])
+        return view.ask(backlogs, targets=[target.name for target in site.settings.outlets])
 
 
 def _target_state(item: Backlog) -> dict[str, Any]:

@@ -97,6 +97,17 @@ CODE_CHANGES_COUNTS = "code_changes_counts"
 CONTRACT_FIELDS = frozenset(
     {*FIELD_SOURCES, SQUASH_ID, SQUASH_URL, TIMESTAMP, CODE_CHANGES, CODE_CHANGES_COUNTS}
 )
+
+SPEAKS_FOR = "squash_speaks_for"
+"""The groupings of a metric whose newest value a point has; without it, all of them.
+
+Only points that are sent to Kapacitor have this field, and `GONE`.
+"""
+
+GONE = "squash_gone"
+"""Says that a series has no value any more; the value next to it is a placeholder."""
+
+_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE}
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"
@@ -146,7 +157,7 @@ def split_metric_name(name: str) -> tuple[str, str]:
 
 def _extra_tag_problem(name: str) -> str | None:
     """Return why `SQUASH_TAGS` cannot name this tag, or None if it can."""
-    if name == "time" or name in CONTRACT_FIELDS or name.startswith((META_PREFIX, "_")):
+    if name == "time" or name in _RESERVED_FIELDS or name.startswith((META_PREFIX, "_")):
         return f"'{name}' is the name of a field, or reserved"
     if not name or clean_text(name) != name or " " in name:
         return f"'{name}' is not a plain word"
@@ -211,7 +222,7 @@ class Schema:
             return f"InfluxDB keeps '{measurement}' for itself"
         if len(metric.encode()) > MAX_TEXT_BYTES:
             return f"the name is longer than {MAX_TEXT_BYTES} bytes"
-        if key == "time" or key in CONTRACT_FIELDS or key in self.tags:
+        if key == "time" or key in _RESERVED_FIELDS or key in self.tags:
             return f"'{key}' is the name of a tag or field that every point has"
         if key.startswith(META_PREFIX):
             return f"names that begin with '{META_PREFIX}' are for metadata"
@@ -284,7 +295,7 @@ class Schema:
             text, reason = _as_text(name, value)
             if reason is None and name not in target:
                 target[name] = text
-                _note_change(key, value, context)
+                _note_change(key, value, text, context)
             elif reason is None and text != target[name]:
                 reason = f"another key feeds '{name}': left out"
             if reason is not None and self._mapped[key] == name:
@@ -351,18 +362,21 @@ def _as_field(key: str, value: Any) -> tuple[str, str | float | None, str | None
     return name, stored, None
 
 
-def _note_change(key: str, value: Any, context: Context, *, is_number: bool = False) -> None:
-    """Note what a value, or its key, has lost on the way to a tag or field."""
-    if is_number and _is_rounded(value):
-        reason = f"rounded to {float(value)!r}: a 64-bit float holds no more digits"
-        context.cleanings.append(Cleaning(key, reason))
-    elif is_changed(value) or is_changed(key) or "\ufffd" in key:
-        reason = "characters that InfluxDB cannot hold were removed"
-        context.cleanings.append(Cleaning(key, reason))
+def _note_change(key: str, value: Any, stored: str | float | None, context: Context) -> None:
+    """Note what a value has lost on the way to a tag or field."""
+    if value == stored and type(value) in _KEPT:
+        return
+    if isinstance(stored, float):
+        if not isinstance(value, SentNumber) or value.is_rounded:
+            reason = f"rounded to {stored!r}: a 64-bit float holds no more digits"
+            context.cleanings.append(Cleaning(key, reason))
+    elif is_changed(value):
+        context.cleanings.append(Cleaning(key, _REMOVED))
 
 
-def _is_rounded(value: float) -> bool:
-    return value.is_rounded if isinstance(value, SentNumber) else value != float(value)
+# If they are equal to what is stored, nothing was lost.
+_KEPT = (str, float, int)
+_REMOVED = "characters that InfluxDB cannot hold were removed"
 
 
 def _store_other(leaf: _Leaf, context: Context) -> None:
@@ -371,6 +385,7 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if value is None:
         return
     name, stored, reason = _as_field(key, value)
+    is_key_changed = "\ufffd" in key or not name.startswith(META_PREFIX + key)
     if stored is not None and name in context.fields:
         name = _free_name(path, name, is_text=isinstance(stored, str), context=context)
         if not name:
@@ -378,7 +393,10 @@ def _store_other(leaf: _Leaf, context: Context) -> None:
     if stored is None:
         context.cleanings.append(Cleaning(".".join((*path, key)), reason or ""))
         return
-    _note_change(key, value, context, is_number=isinstance(stored, float))
+    if is_key_changed:
+        context.cleanings.append(Cleaning(key, _REMOVED))
+    else:
+        _note_change(key, value, stored, context)
     context.fields[name] = stored
 
 

@@ -171,6 +171,19 @@ def test_a_question_without_answer_is_2_and_leaves_no_file(
     assert not list(tmp_path.glob("*a.csv*"))
 
 
+@pytest.mark.parametrize("name", ["a.xlsx", "a.txt", "a.csv.gz"])
+def test_an_ending_that_is_no_format_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    outcome = run("export", "--output", name)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "the ending is none of .json, .csv, .parquet" in outcome.err
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_the_format_that_is_asked_for_goes_before_the_ending(run: Run, tmp_path: Path) -> None:
+    assert run("export", "--format", "csv", "--output", "a.txt").code == 0
+    assert (tmp_path / "a.txt").is_file()
+
+
 def test_all_that_is_wrong_is_said(run: Run) -> None:
     outcome = run("export", "--since", "x", "--job", "y")
     assert len(outcome.err.splitlines()) == 2

@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
+from squash_api.settings import InfluxTarget
 from tests.support.chronograf import Chronograf
+from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord
 from tests.support.metrics_packages import ROOT, SPECS, write_metrics_package
 from tests.support.server import free_port
@@ -137,7 +139,7 @@ def test_a_threshold_from_a_base_is_adopted_in_the_specification(site: Site) -> 
     )
     site.run("generate")
     site.live("push")
-    site.edit_task(AM1, '.warn(lambda: "AM1" > 20.0)', '.warn(lambda: "AM1" > 9.0)')
+    site.edit_task(AM1, '("AM1" > 20.0))', '("AM1" > 9.0))')
     (adoption,) = site.diff()["adoptions"]
     # Branches without a query come first.
     assert adoption["specification"] == "validate.AM1.one"
@@ -259,3 +261,23 @@ def test_servers_that_read_the_committed_files_have_all_the_same(tmp_path: Path)
             assert result.exit_code == 0, result.output
         (source,) = chronograf.call("GET", "/sources")["sources"]
         assert (source["name"], source["telegraf"]) == ("SQuaSH", "squash")
+
+
+def test_a_subscription_beside_the_feed_is_noted_with_the_statement_that_ends_it(
+    site: Site, influxd: Influxd, influx_target: InfluxTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = influx_target.database
+    influxd.create_database(database)
+    influxd.query(
+        f'CREATE SUBSCRIPTION "kapacitor-1" ON "{database}"."autogen" '
+        "DESTINATIONS ANY 'http://127.0.0.1:1'"
+    )
+    monkeypatch.setenv("SQUASH_INFLUX_URL", influxd.url)
+    monkeypatch.setenv("SQUASH_INFLUX_DATABASE", database)
+    assert "SUBSCRIPTION" not in site.live("diff").stderr
+    monkeypatch.setenv("SQUASH_KAPACITOR_URL", site.kapacitor)
+    noted = site.live("diff").stderr
+    statement = f'DROP SUBSCRIPTION "kapacitor-1" ON "{database}"."autogen"'
+    assert noted.endswith(f"{statement}\n")
+    influxd.query(statement)
+    assert "SUBSCRIPTION" not in site.live("diff").stderr

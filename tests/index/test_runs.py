@@ -1,15 +1,22 @@
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from squash_api.index import runs as runs_module
 from squash_api.index.derived import derived_through
 from squash_api.index.runs import NEWEST_NS, Run, Runs, runs_through, store_runs
+from squash_api.record.deliveries import ensure_targets
 from squash_api.record.jobs import bury_job
 from squash_api.record.record import Record
-from squash_api.record.tables import package_set
-from tests.support.builders import store_job
+from squash_api.record.tables import package_set, redelivery
+from tests.support.builders import add_test_user, open_record, store_job
 from tests.support.observatory import HOUR_NS, Observatory
 
 AFW = {"name": "afw", "git_sha": "1", "git_url": None, "git_branch": None, "eups_version": None}
@@ -281,3 +288,86 @@ def test_only_runs_that_have_jobs_are_known(site: Observatory) -> None:
     with site.record.read() as connection:
         found = Runs(connection).with_job([("a", "b/c"), ("a/b", "c"), (None, "d"), (None, "c")])
     assert found == [("a/b", "c"), (None, "d")]
+
+
+# The order of dates
+
+
+class Arrivals:
+    """A record to which jobs of runs arrive, each with a date."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.jobs: dict[int, tuple[int, str]] = {}
+
+    def arrive(self, *jobs: tuple[int, str]) -> None:
+        """Store jobs, each of a date (ns) and a run, in one batch."""
+        items = []
+        for date_ns, run_id in jobs:
+            job_id = store_job(self.record, asked_ns=date_ns)
+            self.jobs[job_id] = (date_ns, run_id)
+            items.append(run(job_id, run_id))
+        assert store(self.record, *items)
+
+    def before(self) -> dict[str, str | None]:
+        """Return the run before each run, which all its jobs must agree on."""
+        found = previous(self.record, *self.jobs)
+        runs: dict[str, set[str | None]] = {}
+        for job_id, other in zip(self.jobs, found, strict=True):
+            name = None if other is None else self.jobs[other][1]
+            runs.setdefault(self.jobs[job_id][1], set()).add(name)
+        return {name: others.pop() for name, others in runs.items() if len(others) == 1}
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_the_run_before_is_that_before_it_in_time_whatever_arrives_when(
+    data: st.DataObject,
+) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=6))
+    names = [f"R{number}" for number in range(len(sizes))]
+    jobs = [name for name, size in zip(names, sizes, strict=True) for _ in range(size)]
+    dated = [(10 * place, name) for place, name in enumerate(jobs)]
+    shuffled = data.draw(st.permutations(dated))
+    batch = data.draw(st.integers(1, len(shuffled)))
+    with TemporaryDirectory() as folder, closing(open_record(Path(folder))) as record:
+        add_test_user(record)
+        arrivals = Arrivals(record)
+        for start in range(0, len(shuffled), batch):
+            arrivals.arrive(*shuffled[start : start + batch])
+        assert arrivals.before() == dict(zip(names, [None, *names], strict=False))
+
+
+def test_a_run_that_arrives_late_is_the_one_before_the_next_whose_points_are_sent_again(
+    record: Record,
+) -> None:
+    record.write(lambda connection: ensure_targets(connection, ["default"]))
+    arrivals = Arrivals(record)
+    arrivals.arrive((10, "A"))
+    arrivals.arrive((30, "C"), (31, "C"))
+    assert arrivals.before() == {"A": None, "C": "A"}
+    arrivals.arrive((20, "B"))
+    assert arrivals.before() == {"A": None, "B": "A", "C": "B"}
+    with record.read() as connection:
+        again = set(connection.execute(select(redelivery.c.job_id)).scalars())
+    assert again == {2, 3}
+
+
+@pytest.mark.parametrize("most", [0, 1000])
+def test_however_many_jobs_are_later_the_run_before_is_found(
+    record: Record, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(runs_module, "_MOST_LATER", most)
+    arrivals = Arrivals(record)
+    for number in (5, 1, 4, 2, 3):
+        arrivals.arrive((10 * number, f"R{number}"))
+    assert arrivals.before() == {"R1": None, **{f"R{n}": f"R{n - 1}" for n in range(2, 6)}}
+
+
+def test_a_deleted_job_is_not_the_one_before(record: Record) -> None:
+    arrivals = Arrivals(record)
+    for number in (1, 2, 4):
+        arrivals.arrive((10 * number, f"R{number}"))
+    bury(record, 2)
+    arrivals.arrive((30, "R3"))
+    assert arrivals.before()["R3"] == "R1"

@@ -80,10 +80,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def _jobs() -> Iterator[PastJob]:
-    """Yield jobs of few series, some old, some without some values; the last breaks all limits."""
+    """Yield jobs of few series, some old, some without some values; the last breaks all limits.
+
+    They are in order of time: what comes late is not told at all.
+    """
     random = Random(11)
-    for number in range(1, JOBS + 1):
-        age_s = random.choice([0, 0, 0, 7000, 700_000])
+    ages = sorted((random.choice([0, 0, 0, 7000, 700_000]) for _ in range(JOBS)), reverse=True)
+    for number, age_s in enumerate(ages, start=1):
         meta: dict[str, Any] = {
             "dataset": random.choice("ab"),
             "filter_name": random.choice("rg"),
@@ -95,7 +98,7 @@ def _jobs() -> Iterator[PastJob]:
             if random.random() < 0.8
         }
         if number == JOBS:
-            age_s, meta = 0, {"dataset": "last", "filter_name": "r", "visit": 7, "tract": 1}
+            meta = {"dataset": "last", "filter_name": "r", "visit": 7, "tract": 1}
             values = {f"validate.{name}": 99.0 for name in NAMES} | {"validate.above": 0.0}
         now_ns = time.time_ns()
         yield PastJob(number, now_ns, now_ns - age_s * 10**9, SCHEMA.context(meta), values)

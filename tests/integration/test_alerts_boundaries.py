@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from squash_api.generate.kapacitor.tasks import branch_key
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.alerting import Alerting, alerting
@@ -119,7 +118,7 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
 def branches_of(package: MetricsPackage) -> dict[str, str]:
     """Return the beginning of the alert's id by specification."""
     return {
-        limit.name: f"{item.metric.name}/{branch_key(branch)}"
+        limit.name: f"{item.metric.name}/{branch.key}"
         for item in watched_metrics(package.specifications.values(), package.metrics, SCHEMA)
         for branch in item.branches
         for limit in branch.limits

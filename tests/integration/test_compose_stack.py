@@ -128,6 +128,7 @@ class Stack:
         place = {
             "SQUASH_SPECS": ":".join(f"{ROOT / path}" for path in packages),
             "SQUASH_INFLUX_URL": self.influxdb,
+            "SQUASH_KAPACITOR_URL": self.kapacitor.removesuffix("/kapacitor/v1"),
             "SQUASH_REGISTRATION": "open",
         }
         # The address is the test's own.
@@ -192,13 +193,18 @@ def _dispatch(service: Service, value: float) -> None:
 
 def test_a_bad_value_goes_all_the_way_to_an_alert(stack: tuple[Stack, Service]) -> None:
     running, service = stack
-    wait_for(lambda: "series" in running.query("SHOW SUBSCRIPTIONS"))
     assert running.triggered() == 0
     _dispatch(service, 9.0)
     wait_for(lambda: running.triggered() == 1)
     _dispatch(service, 1.0)
     wait_for(lambda: running.triggered() == 2)
     assert len(running.query('SELECT "PA1" FROM "validate_drp"')["series"][0]["values"]) == 2
+
+
+def test_kapacitor_does_not_subscribe_to_what_the_service_tells_it(
+    stack: tuple[Stack, Service],
+) -> None:
+    assert "series" not in stack[0].query("SHOW SUBSCRIPTIONS")
 
 
 def test_every_task_of_the_repository_is_executing(stack: tuple[Stack, Service]) -> None:

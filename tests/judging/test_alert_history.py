@@ -98,6 +98,16 @@ def test_series_have_states_of_their_own(player: Player) -> None:
     assert player.changes(1.0, ccdnum=1) == [("CRITICAL", "OK")]
 
 
+def test_what_comes_after_a_newer_value_of_its_series_is_not_told(player: Player) -> None:
+    minute_ns = 60 * 10**9
+    assert player.changes(21.0, age_ns=minute_ns) == [("OK", "CRITICAL")]
+    assert player.changes(1.0, age_ns=2 * minute_ns) == []
+    assert player.changes(21.0, age_ns=2 * minute_ns, ccdnum=1) == [("OK", "CRITICAL")]
+    ((judged, change),) = player.play(1.0, age_ns=3 * minute_ns)
+    assert (judged.broken, change) == ((), None)
+    assert player.changes(1.0) == [("CRITICAL", "OK")]
+
+
 def test_what_is_not_among_per_is_one_series(player: Player) -> None:
     assert player.changes(21.0, visit=1) == [("OK", "CRITICAL")]
     assert player.changes(21.0, visit=2) == []
@@ -141,7 +151,7 @@ def test_old_data_do_not_end_an_alert(tmp_path: Path) -> None:
 def test_a_mute_is_silence_through_its_last_day_by_receipt(tmp_path: Path) -> None:
     player = Player(tmp_path, one_spec("alert: {mute: {until: 2026-11-22, why: test}}"))
     midnight_ns = NOON_NS + DAY_NS // 2
-    ((judged, change),) = player.play(11.0, received_ns=midnight_ns - 1)
+    ((judged, change),) = player.play(11.0, received_ns=midnight_ns - 1, age_ns=20)
     assert judged.broken
     assert change is None
     # Later than the mute by receipt, though the data are of the day before.

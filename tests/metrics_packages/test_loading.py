@@ -326,3 +326,23 @@ def test_resolved_specifications_are_those_of_the_packages() -> None:
     directories = [ROOT / "specs" / "srd", ROOT / "examples" / "specs" / "camera"]
     resolved = {name: item.specification for name, item in resolve_packages(directories).items()}
     assert resolved == load_metrics_packages(directories).specifications
+
+
+def test_a_metric_that_is_not_defined_is_one_problem(tmp_path: Path) -> None:
+    text = SOUND.replace("latency", "lateness")
+    (problem,) = problems(tmp_path, f"{text}---\n{text.replace('hard', 'soft')}")
+    assert "is not defined (1 other specification too)" in problem
+
+
+@pytest.mark.parametrize("base", ["b#y", "demo.latency.soft"])
+def test_a_base_in_a_file_that_cannot_be_read_is_no_problem_of_its_own(
+    tmp_path: Path, base: str
+) -> None:
+    text = f"name: x\nmetric: latency\nbase: '{base}'\nthreshold: {{value: 1}}\n"
+    package = load(tmp_path, {"a.yaml": text, "b.yaml": "{"})
+    assert [str(problem.source) for problem in package.problems] == ["pkg/specs/demo/b.yaml:1"]
+
+
+def test_a_metric_in_a_file_that_cannot_be_read_is_no_problem_of_its_own(tmp_path: Path) -> None:
+    package = load(tmp_path, {"a.yaml": SOUND}, metrics="latency: {")
+    assert [str(problem.source) for problem in package.problems] == ["pkg/metrics/demo.yaml:1"]

@@ -14,10 +14,10 @@ from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
     job_deliveries,
+    mark_erased,
     mark_sent,
     mark_taken,
     mark_trouble,
-    mark_well,
     pending_erasures,
     pending_redeliveries,
     redeliveries_of,
@@ -227,7 +227,7 @@ def test_trouble_is_noted_with_the_time_it_began(connection: Connection) -> None
     [
         lambda connection: send(connection, through=1),
         lambda connection: send(connection, redelivered=[(1, 1)]),
-        lambda connection: mark_well(connection, "base"),
+        lambda connection: mark_erased(connection, "base", job_ids=[1]),
     ],
 )
 def test_trouble_ends_with_the_next_success(connection: Connection, success: Any) -> None:

@@ -46,6 +46,16 @@ def test_what_is_there_only_now_is_new_or_newly_broken() -> None:
     assert changes_of(matrix(), after) == {key(filter="g"): "new", key(filter="r"): "newly broken"}
 
 
+def test_what_was_never_measured_is_not_no_longer_measured() -> None:
+    assert changes_of(matrix(), matrix(ABSENT)) == {key(): "new"}
+
+
+def test_changes_of_equal_rank_are_in_the_order_of_the_cells() -> None:
+    cells = [result(9.0, filter=name) for name in "yzrugi"]
+    found = [item.column for item in compared(matrix(*reversed(cells)), matrix(*cells)).changes]
+    assert found == [item.column for item in compared(matrix(), matrix(*cells)).changes]
+
+
 def test_what_was_there_only_before_is_gone() -> None:
     assert changes_of(matrix(PASSED), matrix()) == {key(): "gone"}
 

@@ -22,6 +22,8 @@ class FakeKapacitor:
         self.stored: dict[str, dict[str, Any]] = {}
         self.topics: dict[str, dict[str, dict[str, Any]]] = {}
         self.requests: list[tuple[str, str]] = []
+        self.influxdb: list[dict[str, Any]] = []
+        """The options of each InfluxDB that it is configured with."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
@@ -31,6 +33,9 @@ class FakeKapacitor:
         document = json.loads(content) if content else {}
         if path == "/ping":
             return httpx.Response(204, headers=_HEADERS)
+        if path == "/config/influxdb":
+            elements = [{"options": options} for options in self.influxdb]
+            return httpx.Response(200, json={"elements": elements}, headers=_HEADERS)
         parts = path.strip("/").split("/")
         if parts[0] == "tasks":
             status, body = self._tasks(request, parts[1:], document)

@@ -3,7 +3,7 @@
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _TOKEN = re.compile(
@@ -39,6 +39,10 @@ class Seen:
     time_ns: int = 0
     now_ns: int = 0
 
+    def with_defaults(self, tags: Mapping[str, str], fields: Mapping[str, str]) -> "Seen":
+        """Return the point with these where it has no such tags or fields."""
+        return replace(self, tags={**tags, **self.tags}, fields={**fields, **self.fields})
+
     def value(self, name: str) -> Any:
         """Return what a reference stands for; None if there is no such thing."""
         if name == "time":
@@ -67,6 +71,11 @@ class ReadBranch:
         found = [node for node in self.nodes if node.name == name]
         return [text_of(argument[0]) for argument in found[-1].arguments] if found else []
 
+    def defaults(self, name: str) -> dict[str, str]:
+        """Return the texts that `default` gives to missing tags or fields, by name."""
+        given = [node.arguments for node in self.nodes if (node.kind, node.name) == (".", name)]
+        return {text_of(one[0]): text_of(other[0]) for one, other in given}
+
     def admits(self, seen: Seen) -> bool:
         """Return whether a point comes through every `where`."""
         wheres = [node.arguments[0] for node in self.nodes if node.name == "where"]
@@ -91,10 +100,17 @@ class ReadTask:
 
     def levels(self, seen: Seen) -> dict[tuple[str, ...], str]:
         """Return the level of each branch that a point raises, by the branch's labels."""
-        if not self.root.admits(seen):
-            return {}
-        found = {item.labels: item.level(seen) for item in self.branches if item.admits(seen)}
+        found = {item.labels: level for item, level, _ in self.judged(seen)}
         return {labels: level for labels, level in found.items() if level is not None}
+
+    def judged(self, seen: Seen) -> Iterator[tuple[ReadBranch, str | None, Seen]]:
+        """Yield the branches that look at a point, the level it has there, and what they see."""
+        if not self.root.admits(seen):
+            return
+        made = seen.with_defaults(self.root.defaults("tag"), self.root.defaults("field"))
+        for item in self.branches:
+            if item.admits(made):
+                yield item, item.level(made), made
 
 
 def read_task(text: str) -> ReadTask:
@@ -201,6 +217,9 @@ def _single(tokens: Sequence[Token], seen: Seen) -> tuple[Any, Sequence[Token]]:
     if (kind, text) == ("sign", "-"):
         value, rest = _single(rest, seen)
         return -value, rest
+    if (kind, text) == ("sign", "!"):
+        value, rest = _single(rest, seen)
+        return not value, rest
     if (kind, text) == ("sign", "("):
         value, rest = _either(rest, seen)
         assert rest[0] == ("sign", ")")
@@ -210,6 +229,11 @@ def _single(tokens: Sequence[Token], seen: Seen) -> tuple[Any, Sequence[Token]]:
         if text == "isPresent":
             assert rest[2] == ("sign", ")")
             return seen.value(text_of(rest[1])) is not None, rest[3:]
+        if text == "strContains":
+            whole, rest = _single(rest[1:], seen)
+            part, rest = _single(rest[1:], seen)
+            assert isinstance(whole, str), "Kapacitor fails on a missing argument"
+            return part in whole, rest[1:]
         if text == "now":
             return seen.now_ns, rest[2:]
         assert text == "unixNano"

@@ -59,7 +59,7 @@ def heartbeat_task(place: tuple[str, str]) -> str:
     said = (
         f'{{{{ if eq .Level "OK" }}}}*OK* SQuaSH is heard again, silent since {message.since()}'
         f"{{{{ else }}}}*{{{{ .Level }}}}* SQuaSH is silent: no heartbeat for {minutes} minutes\n"
-        "Nobody notices late values now. Does the service run, and does it reach InfluxDB?"
+        "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?"
         "{{ end }}"
     )
     return f"""{head("Alerts when the service itself is silent.", (), place)}

@@ -13,6 +13,7 @@ from squash_api.judging.alerts import WORST_FIRST
 from squash_api.judging.limits import Limit
 from squash_api.judging.wording import plain_number
 from squash_api.schema.names import (
+    GONE,
     MESSAGE_TAGS,
     RUN_ID,
     RUN_URL,
@@ -52,6 +53,7 @@ def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
         for level in levels
     )
     muted = [limit for limit in limits if limit.muted_through is not None]
+    gone = f"\n{static(name)} has no value any more: its last one was deleted or withdrawn"
     decimals = max(precisions(limit.criterion.numbers)[0] for limit in limits)
     recovered = f'\n{static(name)} = {{{{ printf "%.{decimals}f" $v }}}}{_unit(metric.unit)}'
     return (
@@ -62,6 +64,7 @@ def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
         + _unit(metric.unit)
         + listed
         + (f"{{{{ else if $still }}}}{_broken(name, metric.unit, muted)}" if muted else "")
+        + f"{{{{ else if $gone }}}}{gone}, broken since {since()}"
         + f"{{{{ else }}}}{recovered}, broken since {since()}{{{{ end }}}}"
     )
 
@@ -124,7 +127,8 @@ def first_clause(description: str) -> str:
 
 
 def _opening(name: str) -> str:
-    return f"{{{{ $v := index .Fields {go_string(name)} }}}}{{{{ $still := false }}}}"
+    gone = f"{{{{ $gone := index .Fields {go_string(GONE)} }}}}"
+    return f"{{{{ $v := index .Fields {go_string(name)} }}}}{gone}{{{{ $still := false }}}}"
 
 
 def _still_broken(muted: Iterable[Limit]) -> str:
@@ -133,7 +137,7 @@ def _still_broken(muted: Iterable[Limit]) -> str:
         f"{{{{ if {limit.criterion.broken_in_go('$v')} }}}}{{{{ $still = true }}}}{{{{ end }}}}"
         for limit in muted
     )
-    is_well = '{{ if and (eq .Level "OK") (eq (printf "%T" $v) "float64") }}'
+    is_well = '{{ if and (eq .Level "OK") (not $gone) (eq (printf "%T" $v) "float64") }}'
     return f"{is_well}{terms}{{{{ end }}}}" if terms else ""
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 
 from squash_api.generate.kapacitor.text import comment, reference, string
 from squash_api.judging.wording import exact_number
-from squash_api.schema.names import Term
+from squash_api.schema.names import GONE, SPEAKS_FOR, Term
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
 """The method of an alert node for each level, worst first."""
@@ -56,9 +57,11 @@ def task_text(
     measurement: str,
     where: str,
     branches: Sequence[AlertBranch],
+    defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return a task; `place` is the database and the retention policy whose points it reads.
 
+    `defaults` are texts for fields, by name, in points that do not have these fields.
     Fields are made before points are grouped, because Kapacitor keeps 8 kB for the functions of
     each expression per group.
     """
@@ -73,7 +76,7 @@ def task_text(
         + "\n".join(variables)
         + f"\n\nvar data = stream\n    |from()\n        .measurement({string(measurement)})\n"
         + f"        .where(lambda: {where})\n"
-        + _made_text(branches)
+        + _made_text(branches, defaults)
         + "".join(_branch_text(item, endings[item.ending]) for item in branches)
     )
 
@@ -100,6 +103,21 @@ def unless_muted(condition: str, muted_through: date | None) -> str:
     return condition if muted_through is None else f"({after_term(muted_through)} AND {condition})"
 
 
+def speaks_for_term(key: str) -> str:
+    """Return the lambda expression that is true for points that speak for a grouping.
+
+    Kapacitor evaluates both sides of OR, and fails on a missing field: the task gives every point
+    without the field all keys instead.
+    """
+    return f"strContains({reference(SPEAKS_FOR)}, {string(key)})"
+
+
+def unless_gone(conditions: Sequence[str]) -> str:
+    """Return the lambda expression that is true if any condition is, and the series has a value."""
+    either = "\n            OR ".join(conditions)
+    return f"!isPresent({reference(GONE)}) AND ({either})"
+
+
 def term_text(term: Term) -> str:
     """Return the lambda expression that is true for points that match a term."""
     name = reference(term.name)
@@ -107,7 +125,7 @@ def term_text(term: Term) -> str:
     return f"isPresent({name}) AND {name} == {value}"
 
 
-def _made_text(branches: Sequence[AlertBranch]) -> str:
+def _made_text(branches: Sequence[AlertBranch], defaults: Mapping[str, str]) -> str:
     """Return the nodes that make the fields of all branches."""
     tags = sorted({name for item in branches for name in item.shown_tags})
     fields = sorted({name for item in branches for name in item.shown_fields})
@@ -119,6 +137,7 @@ def _made_text(branches: Sequence[AlertBranch]) -> str:
         "    |default()",
         *(f"        .tag({string(name)}, '')" for name in tags),
         *(f"        .field({string(name)}, '')" for name in fields),
+        *(f"        .field({string(name)}, {string(text)})" for name, text in defaults.items()),
         "    |eval(",
         ",\n".join(f"        lambda: {expression}" for expression in made.values()),
         "    )",

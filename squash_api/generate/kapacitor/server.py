@@ -119,6 +119,23 @@ class Kapacitor(Server):
             found.extend(_handler(name, document) for document in listed.get("handlers") or [])
         return found
 
+    def notes(self) -> list[str]:
+        """Say which InfluxDBs it subscribes to: what it gets from them it may get twice."""
+        try:
+            found = self.call("GET", f"{_ROOT}/config/influxdb")
+        except ServerError:
+            # The interface may be switched off.
+            return []
+        options = [item.get("options") or {} for item in found.get("elements") or []]
+        return [
+            f"Kapacitor at {self.place} subscribes to its InfluxDB {item.get('name')!r}. If the "
+            "service writes to Kapacitor (SQUASH_KAPACITOR_URL), every value arrives twice, and "
+            "old ones raise alerts: set disable-subscriptions = true, restart Kapacitor, and drop "
+            'its subscriptions in InfluxDB (SHOW SUBSCRIPTIONS, DROP SUBSCRIPTION "..." ON ...)'
+            for item in options
+            if item.get("enabled") and not item.get("disable-subscriptions")
+        ]
+
     def put(self, thing: Thing, there: Thing | None) -> None:
         """Create or replace a handler, or a task, which must then run."""
         if isinstance(thing, Task):

@@ -1,9 +1,5 @@
 """Kapacitor's load directory: a task per metric, the tasks for late values, handlers. Pure."""
 
-import json
-from collections.abc import Sequence
-from hashlib import sha256
-
 from squash_api.generate.kapacitor.channels import handler_files, topic_of
 from squash_api.generate.kapacitor.freshness import freshness_task, heartbeat_task
 from squash_api.generate.kapacitor.messages import (
@@ -17,14 +13,16 @@ from squash_api.generate.kapacitor.nodes import (
     AlertBranch,
     after_term,
     age_term,
+    speaks_for_term,
     task_text,
     term_text,
+    unless_gone,
     unless_muted,
 )
 from squash_api.generate.kapacitor.text import reference
 from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
-from squash_api.schema.names import Schema, split_metric_name
+from squash_api.schema.names import SPEAKS_FOR, Schema, split_metric_name
 
 
 def kapacitor_files(
@@ -63,6 +61,7 @@ def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
     """Return the task of a metric; `place` is the database and the retention policy it reads."""
     measurement, key = split_metric_name(watched.metric.name)
     oldest_s = max(branch.max_age_s for branch in watched.branches)
+    keys = [grouping.key for grouping in watched.groupings]
     return task_text(
         title=f"Alerts on {watched.metric.name}.",
         files=watched.files,
@@ -70,12 +69,15 @@ def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
         measurement=measurement,
         where=f"isPresent({reference(key)}) AND {age_term(oldest_s)}",
         branches=[_alert_branch(watched, branch, oldest_s=oldest_s) for branch in watched.branches],
+        defaults={SPEAKS_FOR: " ".join(sorted(keys))} if len(keys) > 1 else {},
     )
 
 
 def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> AlertBranch:
     key = split_metric_name(watched.metric.name)[1]
     where = [term_text(term) for term in branch.terms]
+    if len(watched.groupings) > 1:
+        where.append(speaks_for_term(branch.grouping.key))
     if branch.max_age_s < oldest_s:
         where.append(age_term(branch.max_age_s))
     conditions: dict[str, list[str]] = {}
@@ -90,16 +92,9 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         shown_tags=shown_tags(branch.per),
         shown_fields=SHOWN_FIELDS,
         made_fields={after_field(day): after_term(day) for day in days},
-        id_part=f"{watched.metric.name}/{branch_key(branch)}",
+        id_part=f"{watched.metric.name}/{branch.key}",
         message=alert_message(watched.metric, branch.limits),
         ending=whereabouts(branch.per),
-        conditions=conditions,
+        conditions={level: [unless_gone(some)] for level, some in conditions.items()},
         topic=topic_of(branch.channel),
     )
-
-
-def branch_key(branch: Branch) -> str:
-    """Return a short key for a branch that does not depend on other branches."""
-    terms: Sequence[object] = [(term.name, term.value) for term in branch.terms]
-    parts = [terms, branch.per, branch.channel, branch.max_age_s]
-    return sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -140,3 +140,29 @@ def test_a_server_that_goes_away_is_no_refusal() -> None:
     with pytest.raises(UnreachableError):
         kapacitor.put(Task("demo.AM1", BETTER), Task("demo.AM1", GOOD))
     assert "DELETE" not in {method for method, _ in fake.requests}
+
+
+SUBSCRIBED = {"name": "local", "enabled": True, "disable-subscriptions": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (SUBSCRIBED, 1),
+        ({**SUBSCRIBED, "disable-subscriptions": True}, 0),
+        ({**SUBSCRIBED, "enabled": False}, 0),
+    ],
+)
+def test_a_note_names_the_influxdb_that_it_subscribes_to(
+    options: dict[str, object], count: int
+) -> None:
+    fake = FakeKapacitor()
+    fake.influxdb = [options]
+    with Kapacitor("http://kapacitor.invalid", transport=httpx.MockTransport(fake)) as server:
+        notes = server.notes()
+    assert len(notes) == count
+    assert all("'local'" in note and "disable-subscriptions" in note for note in notes)
+
+
+def test_a_server_without_influxdb_has_no_notes(kapacitor: Kapacitor) -> None:
+    assert kapacitor.notes() == []

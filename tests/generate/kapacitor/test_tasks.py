@@ -6,7 +6,7 @@ import pytest
 
 from squash_api.errors import SettingsError
 from squash_api.generate.files import file_problems, with_marks
-from squash_api.generate.kapacitor.tasks import branch_key, kapacitor_files
+from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.judging.alert_plan import Branch, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from tests.support.boundaries import (
@@ -113,7 +113,7 @@ def branch_of(tmp_path: Path, specs: str) -> Branch:
 def test_a_branch_keeps_its_key_when_its_limits_change(tmp_path: Path) -> None:
     mute = "alert: {mute: {until: 2999-01-01, why: known}}"
     keys = {
-        branch_key(branch_of(tmp_path / name, specs))
+        branch_of(tmp_path / name, specs).key
         for name, specs in (("a", one("")), ("b", one("", 11.0)), ("c", one(mute)))
     }
     assert len(keys) == 1
@@ -129,9 +129,7 @@ def test_a_branch_keeps_its_key_when_its_limits_change(tmp_path: Path) -> None:
     ],
 )
 def test_another_branch_has_another_key(tmp_path: Path, extra: str) -> None:
-    assert branch_key(branch_of(tmp_path / "a", one(""))) != branch_key(
-        branch_of(tmp_path / "b", one(extra))
-    )
+    assert branch_of(tmp_path / "a", one("")).key != branch_of(tmp_path / "b", one(extra)).key
 
 
 # The conditions in the generated text say what the judge says at every limit; without a server.

@@ -1,0 +1,400 @@
+"""Kapacitor as an outlet: tells it the newest value of each series, whenever that changes.
+
+Kapacitor alerts on the points that it gets, in the order in which it gets them, and knows nothing
+else. So it gets only what speaks for the present (`delivery/present.py`); its state is then that
+of the newest values. It keeps what it has taken in memory only: after a restart of its process, of
+a task, or of this outlet, it is told the newest value of every series once more. That is silent,
+because its tasks send an alert only when a state changes.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx
+import structlog
+
+from squash_api.definitions.in_force import Snapshot
+from squash_api.delivery.outlet import GATHER, IDLE, Outlet, Sources
+from squash_api.delivery.present import Chooser, Gone, Happened, Plan, Present
+from squash_api.delivery.reader import NO_WAIT, Wait
+from squash_api.generate.kapacitor.server import TOPICS
+from squash_api.index.derived import derived_through
+from squash_api.index.reader import View
+from squash_api.influx.client import InfluxError, Rejected, deliver
+from squash_api.influx.kapacitor import KapacitorClient
+from squash_api.influx.points import gone_line, job_to_points
+from squash_api.ingest.document import parse_time_ns
+from squash_api.ingest.stored_job import document_of
+from squash_api.judging.alert_plan import Grouping
+from squash_api.judging.metadata_query import applies
+from squash_api.record.deliveries import (
+    Erasure,
+    Quarantined,
+    get_target,
+    mark_told,
+    pending_erasures,
+    pending_redeliveries,
+)
+from squash_api.record.jobs import added_measurements, job_rows, last_job_id
+from squash_api.schema.names import SPEAKS_FOR, Context, split_metric_name
+from squash_api.settings import KapacitorTarget
+
+_MOST_JOBS = 250
+_MOST_METRICS = 20
+_MOST_LINES = 500
+_LOOK_S = 10.0
+_PROCESS_S = 60.0
+# Longer than Kapacitor works on a request whose reply nobody waits for any more.
+_DOUBT_S = 60.0
+_DAY_NS = 86_400 * 10**9
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line, and the job that it belongs to, if it is of one."""
+
+    text: str
+    measurement: str
+    job_id: int | None = None
+
+
+@dataclass(slots=True)
+class _Round:
+    """What a round tells, and what is settled by it."""
+
+    through: int
+    redelivered: Sequence[tuple[int, int]] = ()
+    erasures: Sequence[Erasure] = ()
+    metrics: Sequence[str] = ()
+    lines: list[_Line] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
+    has_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was last seen of Kapacitor: its process, if that is known, and when tasks started."""
+
+    process: str | None
+    tasks: Mapping[str, tuple[Any, ...]]
+
+
+class KapacitorOutlet(Outlet):
+    """Tells one Kapacitor what is newest; `transport` replaces the network in tests."""
+
+    def __init__(
+        self,
+        target: KapacitorTarget,
+        sources: Sources,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__(target.name, sources.record)
+        self._client = KapacitorClient(target, transport=transport)
+        self._reader = sources.reader
+        self._definitions = sources.definitions
+        self._squash_url = sources.squash_url
+        self._clock = clock
+        self._seen: _Seen | None = None
+        self._look_at_s = self._process_at_s = 0.0
+        self._snapshot: Snapshot | None = None
+        self._chooser: Chooser | None = None
+        self._day = 0
+        # Metrics whose newest values are to be told once more.
+        self._again: set[str] = set()
+        self._is_starting_over = False
+        self._has_to_compare = False
+        # Metrics in a request that failed.
+        self._doubtful: set[str] = set()
+        self._sure_at_s = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        target: KapacitorTarget,
+        sources: Sources,
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> Self:
+        """Make the outlet to a Kapacitor."""
+        return cls(target, sources, transport=transport)
+
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
+        """Write points that do not belong to jobs."""
+        return deliver(self._client, lines)
+
+    def forget(self) -> None:
+        """Forget what Kapacitor has been told: another outlet may tell it something now."""
+        self._seen = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def send_some(self) -> Wait:
+        """Tell what some jobs have changed, and some of what is to be told once more."""
+        self._look()
+        chooser = self._follow_definitions()
+        if not self._has_to_do():
+            return IDLE
+        self._reader.catch_up()
+        raised: dict[str, int] = {}
+        if self._has_to_compare and not self._again:
+            found = self._client.raised(TOPICS)
+            raised = {name: parse_time_ns(time) or 0 for name, time in found.items()}
+        told = self._reader.settled(lambda view: self._prepare(view, chooser, raised))
+        self._tell(told)
+        if told.has_more or self._again or self._has_to_compare:
+            return NO_WAIT
+        return GATHER
+
+    def _look(self) -> None:
+        """Find out, now and then and after trouble, whether Kapacitor or a task was restarted."""
+        now_s = time.monotonic()
+        if self._doubtful and now_s >= self._sure_at_s:
+            self._again |= self._doubtful
+            self._doubtful = set()
+        if self.is_well and self._seen is not None and now_s < self._look_at_s:
+            return
+        before = self._seen
+        tasks = self._client.tasks()
+        process = None if before is None else before.process
+        if before is None or not self.is_well or now_s >= self._process_at_s:
+            process = self._client.process()
+            self._process_at_s = now_s + _PROCESS_S
+        self._look_at_s = now_s + _LOOK_S
+        self._seen = _Seen(process, tasks)
+        is_unknown = process is None and not self.is_well
+        if before is None or is_unknown or process != before.process:
+            self._is_starting_over = True
+        else:
+            self._again |= {name for name in tasks if tasks[name] != before.tasks.get(name)}
+
+    def _follow_definitions(self) -> Chooser:
+        """Follow the specifications in force; note the metrics whose alerts they change."""
+        snapshot, before = self._definitions.at(None), self._snapshot
+        if self._chooser is None or snapshot is not before:
+            self._chooser = Chooser(Plan(snapshot, self._reader.metrics.schema))
+            old = {} if before is None else before.by_metric
+            names = old.keys() | snapshot.by_metric.keys()
+            self._again |= {name for name in names if old.get(name) != snapshot.by_metric.get(name)}
+            self._snapshot = snapshot
+        day = self._clock() // _DAY_NS
+        if day != self._day:
+            # Mutes end with a day.
+            self._day = day
+            self._again |= self._chooser.plan.muted
+        return self._chooser
+
+    def _has_to_do(self) -> bool:
+        if self._again or self._is_starting_over or self._has_to_compare:
+            return True
+        with self._reader.view() as view:
+            return (
+                view.ask(get_target, self.name).sent_through < view.ask(last_job_id)
+                or bool(view.ask(pending_redeliveries, self.name, limit=1))
+                or bool(view.ask(pending_erasures, self.name, limit=1))
+            )
+
+    def _prepare(self, view: View, chooser: Chooser, raised: Mapping[str, int]) -> _Round:
+        """Find out what is to be told, in one state of the record.
+
+        `raised` are the alerts to be compared with it, with the times of their values.
+        """
+        now_ns = self._clock()
+        known = view.ask(derived_through)
+        sent = view.ask(get_target, self.name).sent_through
+        if self._is_starting_over:
+            self._again = {row.name for row in view.metrics.by_id.values()}
+            # All that new jobs may have changed is told anyway.
+            sent = known
+        through = min(sent + _MOST_JOBS, known)
+        told = _Round(
+            through,
+            redelivered=view.ask(pending_redeliveries, self.name, limit=_MOST_JOBS),
+            erasures=view.ask(pending_erasures, self.name, limit=_MOST_JOBS),
+            metrics=sorted(self._again)[:_MOST_METRICS],
+        )
+        told.has_more = through < known or _MOST_JOBS in (
+            len(told.redelivered),
+            len(told.erasures),
+        )
+        happened = [
+            *_of_new_jobs(view, after=sent, through=through),
+            *_of_changed_jobs(view, [job_id for job_id, _ in told.redelivered]),
+            *_of_deleted_jobs(view, told.erasures),
+        ]
+        view.require_settled(item.job_id for item in happened)
+        present = chooser.after(view, happened, now_ns=now_ns)
+        ids = {row.name: row.metric_id for row in view.metrics.by_id.values()}
+        some = [ids[name] for name in told.metrics if name in ids]
+        if some:
+            present.add(chooser.everything(view, some, now_ns=now_ns))
+        if raised:
+            present.gone += chooser.vanished(view, raised, now_ns=now_ns)
+        view.require_settled(present.values)
+        told.lines = [*self._lines(view, chooser.plan, present, now_ns=now_ns)]
+        told.named = {item.metric for item in present.gone}
+        told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
+        return told
+
+    def _tell(self, told: _Round) -> None:
+        """Send lines, then note in the record what is settled by them."""
+        try:
+            refused = self._write(told.lines)
+        except InfluxError:
+            # It may yet work on them, after what it is told next: say it once more when that is
+            # over.
+            self._doubtful |= told.named
+            self._sure_at_s = time.monotonic() + _DOUBT_S
+            raise
+        self._record.write(
+            lambda connection: mark_told(
+                connection,
+                self.name,
+                through=told.through,
+                redelivered=told.redelivered,
+                erased=told.erasures,
+                quarantined=refused,
+                now_ns=time.time_ns(),
+            )
+        )
+        if self._has_to_compare and not self._again:
+            self._has_to_compare = False
+        self._again -= set(told.metrics)
+        if self._is_starting_over:
+            self._is_starting_over, self._has_to_compare = False, True
+
+    def _write(self, lines: Sequence[_Line]) -> list[Quarantined]:
+        """Write lines; return those that are refused, and belong to a job."""
+        refused: list[Quarantined] = []
+        for start in range(0, len(lines), _MOST_LINES):
+            some = lines[start : start + _MOST_LINES]
+            for item in deliver(self._client, [line.text for line in some]):
+                line = some[item.index]
+                _log.error(
+                    "Kapacitor permanently refused a point",
+                    target=self.name,
+                    job=line.job_id,
+                    line=line.text,
+                    reason=item.reason,
+                )
+                if line.job_id is not None:
+                    refused.append(
+                        Quarantined(line.job_id, line.measurement, line.text, item.reason)
+                    )
+        return refused
+
+    def _lines(self, view: View, plan: Plan, present: Present, *, now_ns: int) -> Iterator[_Line]:
+        """Make the lines, in order of the jobs' times; then those of series without value."""
+        contexts = view.contexts.of(present.values)
+        changes = view.changes_since_previous_run(list(present.values))
+        for job in sorted(contexts.values(), key=lambda job: job.time_ns):
+            by_mark: dict[str | None, dict[str, float]] = {}
+            for metric_id, value in present.values[job.job_id].items():
+                name = view.metrics.by_id[metric_id].name
+                told = present.groupings[job.job_id, metric_id]
+                due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
+                by_mark.setdefault(None if told >= due else _keys(told), {})[name] = value
+            code_changes = changes.get(job.job_id)
+            for mark, values in by_mark.items():
+                more: dict[str, str | float] = {} if mark is None else {SPEAKS_FOR: mark}
+                for point in job_to_points(
+                    job_id=job.job_id,
+                    squash_url=f"{self._squash_url}/job/{job.job_id}",
+                    time_ns=job.time_ns,
+                    values=values,
+                    context=Context(job.context.tags, {**job.context.fields, **more}),
+                    code_changes=None if code_changes is None else code_changes.in_point,
+                ):
+                    yield _Line(point.line, point.measurement, job.job_id)
+        for item in present.gone:
+            yield _gone(item, plan, now_ns)
+
+
+def _keys(groupings: Iterable[Grouping]) -> str:
+    return " ".join(sorted(item.key for item in groupings))
+
+
+def _gone(item: Gone, plan: Plan, now_ns: int) -> _Line:
+    """Make the line for a series without value, which has what its alerts look at."""
+    tags = dict(zip(item.grouping.per, item.combination, strict=True))
+    fields: dict[str, str | float] = {}
+    for term in item.grouping.terms:
+        if term.is_tag:
+            tags[term.name] = str(term.value)
+        else:
+            fields[term.name] = term.value
+    is_only = len(plan.groupings(item.metric)) == 1
+    text = gone_line(
+        item.metric,
+        {name: value for name, value in tags.items() if value},
+        fields,
+        speaks_for=None if is_only else item.grouping.key,
+        time_ns=now_ns,
+    )
+    return _Line(text, split_metric_name(item.metric)[0])
+
+
+def _of_new_jobs(view: View, *, after: int, through: int) -> list[Happened]:
+    """Return what jobs after one id and through another have brought."""
+    ids = range(after + 1, through + 1)
+    has: dict[int, list[int]] = {}
+    for metric_id, job_id, _ in view.values.in_jobs(view.metrics.by_id, ids, has_absent=False):
+        if job_id in ids:
+            has.setdefault(job_id, []).append(metric_id)
+    return [
+        Happened(job.job_id, job.time_ns, job.context.tags, has=has[job.job_id])
+        for job in view.contexts.of(has).values()
+    ]
+
+
+def _of_changed_jobs(view: View, job_ids: Sequence[int]) -> list[Happened]:
+    """Return what values jobs have now, and which of their numbers are no values."""
+    if not job_ids:
+        return []
+    known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
+    added = view.ask(added_measurements, job_ids)
+    named: dict[int, set[int]] = {}
+    for row in view.ask(job_rows, job_ids):
+        if row.body is not None:
+            named[row.job_id] = {
+                known[item.metric]
+                for item in document_of(row, added.get(row.job_id, [])).measurements
+                if item.metric in known and type(item.value) in (int, float)
+            }
+    has: dict[int, set[int]] = {}
+    metrics = {metric_id for some in named.values() for metric_id in some}
+    for metric_id, job_id, _ in view.values.in_jobs(metrics, named, has_absent=False):
+        if job_id in named:
+            has.setdefault(job_id, set()).add(metric_id)
+    return [
+        Happened(
+            job.job_id,
+            job.time_ns,
+            job.context.tags,
+            has=has.get(job.job_id, set()),
+            lost=named[job.job_id] - has.get(job.job_id, set()),
+        )
+        for job in view.contexts.of(named).values()
+    ]
+
+
+def _of_deleted_jobs(view: View, erasures: Sequence[Erasure]) -> list[Happened]:
+    """Return what values were lost with deleted jobs."""
+    known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
+    return [
+        Happened(
+            item.job_id,
+            item.time_ns,
+            item.tags,
+            lost={known[name] for name in item.metrics if name in known},
+        )
+        for item in erasures
+        if item.tags is not None
+    ]
