@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from squash_api.delivery import batches
 from squash_api.delivery import outlet as outlets
 from squash_api.delivery.influxdb import InfluxOutlet
-from squash_api.delivery.outlet import HeldUpError
 from squash_api.index.derived import requeue_metrics
+from squash_api.influx.client import InfluxError
 from squash_api.record.deliveries import (
     Erasure,
     request_erasure,
@@ -236,7 +236,7 @@ def test_a_point_deleted_but_not_written_again_is_deleted_and_written_after_a_fa
     drain(outlet)
     withdraw(record, job_id, 5)
     influxdb.answers = [httpx.ConnectError("gone")]
-    with pytest.raises(HeldUpError):
+    with pytest.raises(InfluxError):
         outlet.send_some()
     assert state(record, job_id).state == "PENDING"
     drain(outlet)
@@ -253,7 +253,7 @@ def test_an_influxdb_that_cannot_delete_gets_what_is_left_of_a_job(
     influxdb.query_answer = refusal(400, "DELETE is not supported")
     new_jobs(record)
     for _ in range(2):
-        with pytest.raises(HeldUpError, match="DELETE is not supported"):
+        with pytest.raises(InfluxError, match="DELETE is not supported"):
             outlet.send_some()
     assert len(influxdb.lines) == 3
     assert state(record, job_id).state == "PENDING"
