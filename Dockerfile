@@ -9,6 +9,8 @@ ENV PATH=/opt/squash/bin:$PATH \
 COPY requirements/main.txt /build/requirements/main.txt
 RUN pip install --require-hashes --only-binary :all: -r /build/requirements/main.txt
 COPY pyproject.toml README.md LICENSE /build/
+# The pages of the documentation: a link in the package leads here.
+COPY docs /build/docs
 COPY squash_api /build/squash_api
 RUN pip install --no-deps --no-build-isolation /build
 

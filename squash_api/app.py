@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from squash_api.errors import SquashError
-from squash_api.pages import addresses, blobs, metric, plots
+from squash_api.pages import addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -22,6 +22,8 @@ from squash_api.routes import (
     reports,
     root,
     runs,
+    search,
+    standings,
 )
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
@@ -36,15 +38,17 @@ _ROUTERS = (
     jobs.router,
     accounts.router,
     root.router,
+    search.router,
     definitions.metrics_router,
     definitions.specifications_router,
     measurements.router,
     jobs.status_router,
     runs.router,
+    standings.router,
     reports.router,
     health.router,
     jobs.events_router,
-    root.documentation_router,
+    docs.router,
     addresses.router,
     metric.router,
     blobs.router,

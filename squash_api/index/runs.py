@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
 from squash_api.record.bulk import insert_rows, is_wanted, rows_of, store_documents
 from squash_api.record.deliveries import request_redelivery, target_names
@@ -76,6 +76,15 @@ class RunJob:
     measurement_count: int
     run_url: str | None
     version_tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run, and the time of its newest job (ns since 1970)."""
+
+    pipeline: str | None
+    run_id: str
+    time_ns: int
 
 
 class Runs:
@@ -155,6 +164,34 @@ class Runs:
             if self._connection.execute(query).first() is not None:
                 found.append((pipeline, run_id))
         return found
+
+    def matching(self, words: Sequence[str], *, limit: int) -> list[FoundRun]:
+        """Return runs with each word in their pipeline or id, the newest jobs first.
+
+        Only the newest jobs are looked at, except for a run whose id is one of the words.
+        """
+        newest = _RUN_IDS.order_by(job_run.c.job_id.desc()).limit(_MOST_SEARCHED)
+        exact = _RUN_IDS.where(job_run.c.run_id.in_(words)).limit(_MOST_SEARCHED)
+        found: dict[tuple[str | None, str], FoundRun] = {}
+        for jobs in (exact.subquery(), newest.subquery()):
+            has_words = (
+                or_(
+                    jobs.c.run_id.icontains(word, autoescape=True),
+                    jobs.c.pipeline.icontains(word, autoescape=True),
+                )
+                for word in words
+            )
+            query = (
+                select(jobs.c.pipeline, jobs.c.run_id, func.max(job.c.time_ns))
+                .join(job, job.c.id == jobs.c.job_id)
+                .where(*has_words, job.c.deleted_ns.is_(None))
+                .group_by(jobs.c.pipeline, jobs.c.run_id)
+                .order_by(func.max(jobs.c.job_id).desc())
+                .limit(limit)
+            )
+            for row in self._connection.execute(query):
+                found.setdefault((row[0], row[1]), FoundRun(*row))
+        return list(found.values())[:limit]
 
     def recent(self, pipeline: str | None) -> list[str]:
         """Return the runs of a pipeline that have the newest jobs, the newest first."""
@@ -409,6 +446,10 @@ def _of_run(pipeline: str | None, run_id: str | None) -> tuple[ColumnElement[boo
     return job_run.c.pipeline == pipeline, job_run.c.run_id == run_id
 
 
+_MOST_SEARCHED = 50_000
+_RUN_IDS = select(job_run.c.pipeline, job_run.c.run_id, job_run.c.job_id).where(
+    job_run.c.run_id.is_not(None)
+)
 _SAME_RUN = (
     select(job_run.c.previous_job_id)
     .where(job_run.c.pipeline == bindparam("pipeline"), job_run.c.run_id == bindparam("run"))

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
+from squash_api.pages.docs import docs_page, document_page
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
 from squash_api.pages.metric import metric_page
 from squash_api.pages.report import report_page
 from squash_api.pages.runs import run_page, runs_page
+from squash_api.pages.search import search_page
 from squash_api.pages.specs import specs_page
 
 
@@ -31,12 +33,15 @@ PAGES = (
     Page("/runs/{pipeline:path}/{run_id:path}", run_page),
     Page("/specs", specs_page, "Specifications"),
     Page("/report", report_page, "Report"),
+    Page("/docs", docs_page, "Docs"),
+    Page("/docs/{name}", document_page),
+    Page("/search", search_page),
     Page("/job/{job_id}", job_page),
     Page("/metric/{name:path}", metric_page),
 )
 """All pages; the menu has them in this order."""
 
-MENU = (*((page.path, page.label) for page in PAGES if page.label), ("/docs", "API"))
+MENU = tuple((page.path, page.label) for page in PAGES if page.label)
 """The paths and labels of the menu on every page."""
 
 router = APIRouter(include_in_schema=False)

@@ -9,7 +9,7 @@ from math import ceil
 from fastapi import Request, Response
 from markupsafe import Markup
 
-from squash_api.judging.states import LATE, STATES, State, count_states
+from squash_api.judging.states import INFO, LATE, NEVER_SEEN, RANKS, STATES, State, count_states
 from squash_api.pages.rendering import page_number, query_text, render
 from squash_api.pages.sparkline import sparkline
 from squash_api.routes.parameters import read_parameters
@@ -32,9 +32,14 @@ PER_PAGE = 50
 MOST_PACKAGES = 60
 """Packages in the summary; the others are only in the filter."""
 
+FEW_PACKAGES = 8
+"""Packages that are always shown; the others of the summary are folded."""
+
+_MOST_NEVER = 200
 _MOST_ROWS = 5
 _MOST_ROWS_OF_FEW = 500
 _FEW = 3
+_CALM = RANKS[INFO]
 _NAMES = ("package", *VALUE_TAGS, "tag", "state", "q", "page")
 
 
@@ -57,7 +62,7 @@ def front_page(request: Request) -> Response:
     wanted = _wanted(asked)
     everything = site.board.entries()
     narrowed = site.board.filtered(everything, wanted)
-    found = worst_first(in_state(narrowed, wanted.state))
+    found, never = _found(narrowed, wanted.state)
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_number(page_asked), pages)
     most = _MOST_ROWS_OF_FEW if len(found) <= _FEW else _MOST_ROWS
@@ -72,16 +77,42 @@ def front_page(request: Request) -> Response:
         counts=_counts(narrowed),
         worse_and_late=len([entry for entry in narrowed if LATE in entry.states[1:]]),
         packages=dict(list(packages.items())[:MOST_PACKAGES]),
+        few_packages=FEW_PACKAGES,
         more_packages=max(len(packages) - MOST_PACKAGES, 0),
         total=len(everything),
         narrowed=len(narrowed),
         found=len(found),
+        needy_states=STATES[:_CALM],
+        needy=sum(_needs_a_person(entry) for entry in found),
         lines=lines,
+        urgent=[line for line in lines if _needs_a_person(line.entry)],
+        calm=[line for line in lines if not _needs_a_person(line.entry)],
+        never=never if page == pages else [],
+        most_never=_MOST_NEVER,
         page=page,
         pages=pages,
         address=partial(query_text, asked),
         trend=_trends(site.board, lines),
     )
+
+
+def _found(entries: Sequence[Entry], state: str | None) -> tuple[list[Entry], list[Entry]]:
+    """Return the metrics to list, worst first, and those that were never seen, to be folded.
+
+    If those in one state are wanted, none is folded.
+    """
+    found = worst_first(in_state(entries, state))
+    if state is not None:
+        return found, []
+    return (
+        [entry for entry in found if entry.states != (NEVER_SEEN,)],
+        [entry for entry in found if entry.states == (NEVER_SEEN,)],
+    )
+
+
+def _needs_a_person(entry: Entry) -> bool:
+    """Return whether somebody should look at a metric: anything worse than INFO."""
+    return RANKS[entry.state] < _CALM
 
 
 def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Markup]:
@@ -92,9 +123,12 @@ def _trends(board: Board, lines: Sequence[_Line]) -> Callable[[Entry, Row], Mark
 
     def trend(entry: Entry, row: Row) -> Markup:
         values = [value for _, value in trends[entry.metric_id, row.standing.tags]]
-        bounds = () if row.verdict is None else row.verdict.limit.criterion.bounds
-        limit = bounds[0].number if bounds else None
-        return sparkline(values, unit=entry.unit, limit=limit)
+        if row.verdict is None or not row.verdict.limit.criterion.bounds:
+            return sparkline(values, unit=entry.unit)
+        bound = row.verdict.limit.criterion.bounds[0]
+        return sparkline(
+            values, unit=entry.unit, limit=bound.number, level=row.verdict.level.lower()
+        )
 
     return trend
 

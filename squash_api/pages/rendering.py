@@ -17,6 +17,7 @@ from squash_api.errors import Detail
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
+from squash_api.routes.health import delivery_health
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import link_text
 from squash_api.site import Site
@@ -39,8 +40,9 @@ HEADERS = {
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> Response:
     """Make a page from a template of `templates/`.
 
-    In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`, and
-    `static`, which gives the URL of a file to load.
+    In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`,
+    `static`, which gives the URL of a file to load, and what is below every page: the `release` and
+    the health of `delivery`.
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -50,7 +52,14 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 
     menu = request.app.state.menu
     made = environment().get_template(template)
-    text = made.render(root=root, menu=menu, static=static, **values)
+    text = made.render(
+        root=root,
+        menu=menu,
+        static=static,
+        release=version("squash-api"),
+        delivery=delivery_health(site),
+        **values,
+    )
     return Response(
         text, status_code=status_code, headers=HEADERS, media_type="text/html; charset=utf-8"
     )
@@ -59,14 +68,15 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 def failure_page(
     request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
 ) -> Response:
-    """Make the page that says what failed, and where in the request."""
+    """Make the page that says what failed, and where in the request; each thing once."""
+    said = message.lower()
     return render(
         request,
         "failure.html",
         status_code=status_code,
         phrase=HTTPStatus(status_code).phrase,
         message=message,
-        detail=detail,
+        detail=[item for item in detail if item.msg.lower() not in said],
     )
 
 
@@ -93,8 +103,14 @@ def environment() -> Environment:
         counts=counts_text,
         counted=counted,
     )
-    made.globals.update(headline_tags=HEADLINE_TAGS, value_tags=VALUE_TAGS, query_text=query_text)
-    made.globals.update(states=STATES, meanings=MEANINGS)
+    made.globals.update(
+        counted=counted,
+        headline_tags=HEADLINE_TAGS,
+        value_tags=VALUE_TAGS,
+        query_text=query_text,
+        states=STATES,
+        meanings=MEANINGS,
+    )
     return made
 
 
@@ -133,10 +149,8 @@ def page_number(text: str | None) -> int:
 
 
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:
-    """Write tags in a few words; without tags it is empty."""
-    # The values of headline tags speak for themselves.
-    words = (value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags)
-    return " · ".join(words)
+    """Write tags with their names, in one line; without tags it is empty."""
+    return " · ".join(f"{name} {value}" for name, value in tags)
 
 
 def criterion_text(criterion: Criterion) -> str:

@@ -15,11 +15,16 @@ _NEAR = 4.0
 
 
 def sparkline(
-    values: Sequence[float], *, unit: str | None = None, limit: float | None = None
+    values: Sequence[float],
+    *,
+    unit: str | None = None,
+    limit: float | None = None,
+    level: str = "critical",
 ) -> Markup:
     """Draw values, in order, as a line with a dot at the last one; without values it is empty.
 
-    The limit is a dashed line, if it is anywhere near the values. The unit is read aloud with them.
+    The limit is a dashed line in the colour of its level, if it is anywhere near the values. The
+    unit is read aloud with them.
     """
     if not values:
         return Markup("")
@@ -36,8 +41,8 @@ def sparkline(
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     line = Markup("")
     if limit is not None:
-        line = Markup('<path class="spark-limit" d="M0 {0}H{1}"/>').format(
-            f"{_height(limit, low, high):.1f}", WIDTH
+        line = Markup('<path class="spark-limit spark-{2}" d="M0 {0}H{1}"/>').format(
+            f"{_height(limit, low, high):.1f}", WIDTH, level
         )
     x, y = points[-1]
     return Markup(

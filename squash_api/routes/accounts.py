@@ -10,7 +10,9 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     PageDep,
     SiteDep,
+    body_of,
     missing_key,
+    object_schema,
     paged_reply,
     required,
     wrong_value,
@@ -20,8 +22,21 @@ from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
+_LOGIN = {"username": {"type": "string"}, "password": {"type": "string"}}
 
-@router.post("/register", status_code=201, responses=errors_of(400, 403, 413, 415, 422, 429))
+
+@router.post(
+    "/register",
+    status_code=201,
+    responses=errors_of(400, 403, 413, 415, 422, 429),
+    openapi_extra=body_of(
+        object_schema(
+            {**_LOGIN, "key": {"type": "string", "description": "If registration needs one."}},
+            *_LOGIN,
+        ),
+        {"username": "grace", "password": "a long password"},
+    ),
+)
 async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
     """Register a user, if `SQUASH_REGISTRATION` allows it.
 
@@ -33,7 +48,13 @@ async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
     return json_reply({"message": f"User `{account.name}` created."}, status_code=201)
 
 
-@router.post("/auth", responses=errors_of(400, 401, 413, 415, 422, 429))
+@router.post(
+    "/auth",
+    responses=errors_of(400, 401, 413, 415, 422, 429),
+    openapi_extra=body_of(
+        object_schema(_LOGIN, *_LOGIN), {"username": "grace", "password": "a long password"}
+    ),
+)
 async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
     """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`."""
     for key in ("username", "password"):

@@ -24,6 +24,8 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     PageDep,
     SiteDep,
+    body_of,
+    object_schema,
     paged_reply,
     required,
     wrong_value,
@@ -179,6 +181,8 @@ class _Routes:
     """Keys that one definition must have."""
     needs_in_list: tuple[str, ...]
     post_errors: tuple[int, ...]
+    named: str
+    example: dict[str, Any]
 
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
@@ -199,6 +203,8 @@ _TABLE = (
         needs=("description",),
         needs_in_list=("name",),
         post_errors=(400, 401, 409, 413, 415, 422),
+        named="camera.Pressure",
+        example={"description": "Pressure in the camera.", "unit": "mbar", "tags": ["camera"]},
     ),
     _Routes(
         "spec",
@@ -215,6 +221,12 @@ _TABLE = (
         needs=_OF_ALL_KINDS,
         needs_in_list=("name", *_OF_ALL_KINDS),
         post_errors=(400, 401, 404, 409, 413, 415, 422),
+        named="camera.Pressure.minimum",
+        example={
+            "threshold": {"operator": "<=", "value": 1.5, "unit": "mbar"},
+            "tags": ["minimum"],
+            "metadata_query": {"instrument": "LSSTCam"},
+        },
     ),
 )
 # The texts of the OpenAPI document, by operation.
@@ -267,9 +279,12 @@ _TEXTS = {
 def _add_routes(table: _Routes) -> None:
     kind = table.kind
     key = f"{kind}s"
-    each = _schema({"name": {"type": "string"}, **table.properties}, table.needs_in_list)
-    list_body = _body_of(_schema({key: {"type": "array", "items": each}}, (key,)))
-    one_body = _body_of(_schema(table.properties, table.needs))
+    each = object_schema({"name": {"type": "string"}, **table.properties}, *table.needs_in_list)
+    list_body = body_of(
+        object_schema({key: {"type": "array", "items": each}}, key),
+        {key: [{"name": table.named, **table.example}]},
+    )
+    one_body = body_of(object_schema(table.properties, *table.needs), table.example)
     _add(
         table,
         _post_list,
@@ -312,14 +327,6 @@ def _add(
         description=cleandoc(_TEXTS[name]),
         **options,
     )
-
-
-def _schema(properties: dict[str, Any], needs: tuple[str, ...]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(needs)}
-
-
-def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _same_again(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:

@@ -223,6 +223,17 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return document
 
 
+def body_of(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a JSON body."""
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def object_schema(properties: dict[str, Any], *needs: str) -> dict[str, Any]:
+    """Return the JSON Schema of an object, of which some keys are required."""
+    return {"type": "object", "properties": properties, "required": list(needs)}
+
+
 JsonObjectDep = Annotated[dict[str, Any], Depends(_json_object)]
 """The body, of a request that is not a job, as a JSON object."""
 

@@ -1,5 +1,7 @@
 """Whether the service is up, what it can reach, and its metrics for Prometheus."""
 
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.deliveries import Backlog, backlogs
+from squash_api.record.deliveries import Backlog, TargetRow, backlogs, get_target
 from squash_api.record.jobs import last_job_id
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import errors_of, json_reply
@@ -59,6 +61,38 @@ def get_prometheus(request: Request, site: SiteDep) -> Response:
     """Return the service's own metrics in Prometheus' text format."""
     figures: bytes = request.app.state.counters.expose(_backlogs(site))
     return Response(figures, media_type=CONTENT_TYPE_LATEST)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHealth:
+    """A target as people call it; why and since when nothing reaches it, None if all is well."""
+
+    label: str
+    trouble: str | None
+    since_ns: int | None
+
+
+def delivery_health(site: Site) -> list[TargetHealth] | None:
+    """Return how delivery to each target is, quickly enough for every page.
+
+    None if the record is unavailable.
+    """
+    names = [target.name for target in site.settings.outlets]
+    try:
+        with site.reader.view() as view:
+            last = view.ask(last_job_id)
+            rows = [view.ask(get_target, name) for name in names]
+    except RecordUnavailableError:
+        return None
+    return [_target_health(row, last) for row in rows]
+
+
+def _target_health(row: TargetRow, last_job: int) -> TargetHealth:
+    label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
+    is_forsaken = row.sent_through < last_job and row.lease_until_ns < time.time_ns()
+    if row.trouble is None and is_forsaken:
+        return TargetHealth(label, "jobs wait, and no process delivers them", None)
+    return TargetHealth(label, row.trouble, row.trouble_since_ns)
 
 
 def _backlogs(site: Site) -> list[Backlog]:

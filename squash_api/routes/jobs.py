@@ -22,9 +22,11 @@ from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
+    body_of,
     id_cursor,
     is_count,
     next_link,
+    object_schema,
     paged_reply,
     read_body,
 )
@@ -47,21 +49,33 @@ _JOB_DOCUMENTATION = {
             "description": "Refuse the job if any value would be skipped.",
         }
     ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
+    **body_of(
+        object_schema(
+            {
+                "measurements": {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "description": "Each with `metric`, `value` and `unit`.",
+                },
+                "blobs": {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "description": "Each with `identifier`, `name` and `data`.",
+                },
+                "meta": {
                     "type": "object",
-                    "properties": {
-                        "measurements": {"type": "array", "items": {"type": "object"}},
-                        "blobs": {"type": "array", "items": {"type": "object"}},
-                        "meta": {"type": "object"},
-                    },
-                }
+                    "description": "Anything; `env` and `packages` have a meaning of their own.",
+                },
             }
+        ),
+        {
+            "measurements": [
+                {"metric": "camera.AvgCameraBodySurfaceTemp", "value": 12.5, "unit": "deg_C"}
+            ],
+            "blobs": [],
+            "meta": {"instrument": "LSSTCam", "filter_name": "r", "visit": 903334},
         },
-    },
+    ),
 }
 
 

@@ -18,9 +18,11 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     Page,
     SiteDep,
+    body_of,
     is_count,
     missing_key,
     next_link,
+    object_schema,
     wrong_cursor,
     wrong_value,
 )
@@ -105,6 +107,20 @@ def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
     "/measurement/{job_id}",
     status_code=201,
     responses=errors_of(400, 401, 403, 404, 413, 415, 422),
+    openapi_extra=body_of(
+        object_schema(
+            {
+                "metric": {"type": "string"},
+                "value": {"type": ["number", "null"]},
+                "unit": {"type": ["string", "null"]},
+                "identifier": {"type": ["string", "null"]},
+            },
+            "metric",
+            "value",
+            "unit",
+        ),
+        {"metric": "camera.AvgCameraBodySurfaceTemp", "value": 12.75, "unit": "deg_C"},
+    ),
 )
 def post_measurement_(
     job_id: JobIdDep, site: SiteDep, account: AccountDep, document: JsonObjectDep

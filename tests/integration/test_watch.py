@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from math import atan, pi
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def test_what_is_broken_stands_so_after_a_restart_too(story: Story) -> None:
         "limit": "demo.latency.soon",
         "severity": 3.0,
         "broken": "demo.latency.soon",
+        "state": "CRITICAL",
+        "rank": pytest.approx(0.5 + atan(-0.5) / pi),
+        "level_margin": -0.5,
+        "summary": "90 s, must be ≤ 60 (soon)",
         "run_id": "R17",
         "squash_url": story.job_url,
     }

@@ -62,7 +62,7 @@ def test_a_job_is_on_the_page_that_is_asked_for_next(browser: httpx.Client, call
     assert "≤ 5" in text
     assert "-70 %" in text
     assert 'href="/specs?q=p.a.minimum"' in text
-    assert "HSC · r" in text
+    assert "instrument HSC · filter r" in text
     assert "Trend: one value, 8.5 mmag" in text
 
 
@@ -200,7 +200,7 @@ def test_what_is_no_page_is_the_first(text: str | None, number: int) -> None:
 
 def test_a_combination_is_named_by_what_tells_it_apart() -> None:
     tags = (("instrument", "LSSTCam"), ("filter", "r"), ("detector", "42"))
-    assert tags_text(tags) == "LSSTCam · r · detector 42"
+    assert tags_text(tags) == "instrument LSSTCam · filter r · detector 42"
     assert tags_text(()) == ""
 
 

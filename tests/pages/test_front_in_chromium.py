@@ -99,13 +99,13 @@ def test_a_new_job_leaves_the_focus_and_what_is_open(page: Page, calls: Calls) -
     for band in "gr":
         post(calls, {"p.a": 1.0}, filter_name=band)
     page.goto("/")
-    summary = page.locator("summary")
+    summary = page.locator(".board summary")
     summary.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("details")).to_have_attribute("open", "")
+    expect(page.locator(".board details")).to_have_attribute("open", "")
     post(calls, {"p.a": 1.0}, filter_name="i")
     expect(summary).to_contain_text("3 series")
-    expect(page.locator("details")).to_have_attribute("open", "")
+    expect(page.locator(".board details")).to_have_attribute("open", "")
     expect(summary).to_be_focused()
 
 
@@ -158,7 +158,7 @@ def test_filters_work_and_make_an_address_to_share(
 def test_without_script_it_is_all_there(chromium: Browser, full_service: Service) -> None:
     with watched_page(chromium, full_service.url, java_script_enabled=False) as page:
         page.goto("/")
-        page.locator("summary").first.click()
+        page.locator(".board summary").first.click()
         expect(page.locator("td .state-critical").first).to_be_visible()
 
 

@@ -118,7 +118,7 @@ def test_measurements_have_units_states_and_reasons(browser: httpx.Client, limit
     assert "undeclared" in row_of(text, "p.metre", "measurements")
     assert "not measured null, NaN or infinite" in row_of(text, "p.absent", "measurements")
     skipped = row_of(text, "p.text", "measurements")
-    assert "skipped the value is text, not a number" in skipped
+    assert "not measured the value is text, not a number" in skipped
 
 
 def test_a_job_without_anything_is_shown(browser: httpx.Client, calls: Calls) -> None:

@@ -54,7 +54,7 @@ def test_the_file_is_readable_by_itself(
         page.on("request", lambda request: asked.append(request.url))
         page.goto(place.as_uri())
         expect(page.get_by_role("heading", level=1)).to_have_text("Run 2")
-        expect(page.locator(".verdict")).to_contain_text("results break a limit")
+        expect(page.locator(".verdict")).to_contain_text("series break a limit")
         assert asked == [place.as_uri()]
         assert not is_wider_than_its_window(page)
         assert axe_problems(page) == []
@@ -89,7 +89,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_a_report_is_asked_for_in_the_form(chromium: Browser, service: Service) -> None:
     with watched_page(chromium, service.url) as page:
         page.goto("/report")
-        page.get_by_text("Make another report").click()
+        page.get_by_text("Another report").click()
         page.get_by_label("Run", exact=True).fill("7")
         page.get_by_role("button", name="Report").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Run 7")

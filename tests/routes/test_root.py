@@ -124,15 +124,15 @@ def test_the_documentation_describes_every_operation(
     assert not [operation for operation in operations if operation not in page.text]
 
 
-def test_the_documentation_has_no_script_and_loads_nothing(page: Page) -> None:
-    assert not page.tags & {"script", "link", "img", "style", "iframe", "object"}
-    assert page.urls == ["http://127.0.0.1:8000/openapi.json"]
+def test_the_documentation_loads_nothing_from_elsewhere(page: Page) -> None:
+    assert not page.tags & {"img", "style", "iframe", "object"}
+    assert not [url for url in page.urls if not url.startswith(("/", "#"))]
 
 
-def test_the_documentation_may_load_nothing_either(shared_client: httpx.Client) -> None:
+def test_the_documentation_may_load_nothing_from_elsewhere(shared_client: httpx.Client) -> None:
     reply = shared_client.get("/docs")
     assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert reply.headers["Content-Security-Policy"] == "default-src 'none'"
+    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 's")
 
 
 def test_the_documentation_shows_text_as_text(shared_client: httpx.Client, page: Page) -> None:

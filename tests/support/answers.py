@@ -133,6 +133,9 @@ _SETTLING: tuple[Callable[[str], str], ...] = (
     # The version is that of the code, not of the record: addresses of styles and scripts have it,
     # `/version`, and the API's own description.
     _by(r"(?<=\?v=)\d+\.\d+\.\d+", "release"),
+    _by(r"(?<=<p>SQuaSH )\d+\.\d+\.\d+", "release"),
+    # The documentation is tested where it is written.
+    _by(r"(?<=<article>).*?(?=</article>)", "documentation"),
     _by(r'(?<="release": ")[^"]+', "release"),
     _by(r'("info": \{[^}]*"version": ")[^"]+', r"\1release"),
     # A report as a file has the styles inside, which pages load.
