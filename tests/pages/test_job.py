@@ -84,7 +84,7 @@ def test_a_job_says_what_broke_then_what_changed_then_the_rest(
     assert "<title>WARNING · Job 1 · SQuaSH</title>" in text
     assert re.findall(r'<h2 id="([\w-]+)"', text) == [
         *("verdicts", "changes", "passed", "measurements", "packages-of-job", "metadata"),
-        "delivery-of-job",
+        "delivery",
     ]
     broke, passed = text.split('id="verdicts"')[1].split('id="passed"')
     assert "state-passed" not in broke
