@@ -23,6 +23,7 @@ from squash_api.routes import (
     root,
     runs,
     search,
+    standings,
 )
 from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
@@ -43,6 +44,7 @@ _ROUTERS = (
     measurements.router,
     jobs.status_router,
     runs.router,
+    standings.router,
     reports.router,
     health.router,
     jobs.events_router,

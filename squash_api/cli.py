@@ -11,7 +11,10 @@ from squash_api.errors import SettingsError
 
 COMMANDS = {
     "serve": ("serving:serve", "Run the service until it is stopped."),
-    "deliver": ("commands.deliver:deliver", "Deliver stored jobs to InfluxDB until stopped."),
+    "deliver": (
+        "commands.deliver:deliver",
+        "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
+    ),
     "replay": ("commands.replay:replay", "Send stored jobs to InfluxDB again."),
     "dispatch": ("commands.dispatch:dispatch", "Send job files to the service."),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),

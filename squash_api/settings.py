@@ -37,6 +37,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
+    "SQUASH_TEST_HISTORIES": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 

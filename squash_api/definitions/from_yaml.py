@@ -120,17 +120,19 @@ def _whole_packages(
 ) -> list[str]:
     """Return the packages of which YAML defines nothing any more, sorted.
 
-    These are verification packages or, if there is none, metrics packages, by their directories.
+    These are verification packages or, if there is none, metrics packages, by their directories. A
+    directory whose definitions are in another one now is renamed, not lost.
     """
     sources = {
         name: str(row.source) for kind in _KINDS for name, row in current(connection, kind).items()
     }
     new = {item.name: str(item.content.source) for item in proposals}
     lost = {_head(name, ".") for _, name in withdrawn} - {_head(name, ".") for name in new}
+    kept = [*new.values(), *(sources[name] for name in new if name in sources)]
     return sorted(
         lost
         or {_head(sources[name], "/") for _, name in withdrawn}
-        - {_head(source, "/") for source in new.values()}
+        - {_head(source, "/") for source in kept}
     )
 
 

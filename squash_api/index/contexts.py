@@ -3,6 +3,7 @@
 Jobs with the same tags share a set of tags, which never changes.
 """
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -65,6 +66,29 @@ class SeriesJob:
     job_id: int
     time_ns: int
     run_id: str | None
+
+
+class TagValues:
+    """The values that some tags have had in any job, for people to choose from.
+
+    It remembers them, and reads only new sets of tags. Safe to use from many threads.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._lock = threading.Lock()
+        self._through = 0
+        self._found: dict[str, set[str]] = {name: set() for name in names}
+
+    def read(self, connection: Connection) -> dict[str, list[str]]:
+        """Return the values of each tag, sorted."""
+        with self._lock:
+            for row in connection.execute(_NEW_TAG_SETS, {"after": self._through}):
+                tags: Tags = orjson.loads(row.document)
+                for name, values in self._found.items():
+                    if name in tags:
+                        values.add(tags[name])
+                self._through = row.id
+            return {name: sorted(values) for name, values in self._found.items()}
 
 
 class Contexts:

@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.code_changes import CodeChangeReader, CodeChanges
-from squash_api.index.contexts import Contexts, TagSets
+from squash_api.index.contexts import Contexts, TagSets, TagValues
 from squash_api.index.derived import waiting_for_rederivation
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import RunRow, Runs
@@ -26,6 +26,7 @@ from squash_api.index.values import Values
 from squash_api.index.windows import Windows
 from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Connection, Record
+from squash_api.schema.names import RUN_TAGS
 
 _Found = TypeVar("_Found")
 _Arguments = ParamSpec("_Arguments")
@@ -44,6 +45,7 @@ class Reader:
         self._deriver = deriver
         self._tag_sets: TagSets = {}
         self._changes = CodeChangeReader(remembers=_MOST_CHANGES)
+        self._run_tags = TagValues(RUN_TAGS)
 
     def catch_up(self) -> None:
         """Derive every job that is in the record now, so that all are in the index."""
@@ -60,6 +62,11 @@ class Reader:
         """
         with self._record.read() as connection:
             yield View(connection, self.metrics, self._tag_sets, self._changes)
+
+    def run_tags(self) -> dict[str, list[str]]:
+        """Return the values that the tags of runs have had, by tag."""
+        with self._record.read() as connection:
+            return self._run_tags.read(connection)
 
     def rederive(self, job_ids: Iterable[int]) -> None:
         """Derive again the values of jobs that may be in an old unit."""

@@ -147,6 +147,7 @@ class Values:
         metric_id: int,
         *,
         since_ns: int | None,
+        until_ns: int | None = None,
         tag_sets: Collection[int] | None,
         other_id: int | None = None,
         has_fields: bool = False,
@@ -157,6 +158,8 @@ class Values:
         ----------
         since_ns
             Only values of this time or later.
+        until_ns
+            Only values of this time or earlier.
         tag_sets
             Only values of jobs with one of these sets of tags.
         other_id
@@ -172,6 +175,8 @@ class Values:
                 return
             after = first - 1
             query = query.where(job_context.c.time_ns >= since_ns)
+        if until_ns is not None:
+            query = query.where(job_context.c.time_ns <= until_ns)
         query, tag_sets = with_sets(query, tag_sets)
         while True:
             page = query.where(measurement.c.job_id > after).limit(_BATCH)

@@ -1,8 +1,9 @@
 """The page of a metric: what it is, its current state, and its values as a plot and a table."""
 
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Annotated, Any, Literal
@@ -10,9 +11,11 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
+from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.limits import Limit
-from squash_api.judging.states import State
+from squash_api.judging.states import NEVER_SEEN, State
 from squash_api.judging.wording import NOTHING, number_text
 from squash_api.pages.plots import (
     LimitLine,
@@ -27,13 +30,15 @@ from squash_api.pages.plots import (
 )
 from squash_api.pages.rendering import render, tags_text
 from squash_api.routes.dependencies import SiteDep
-from squash_api.routes.parameters import read_parameters
+from squash_api.routes.parameters import raise_problems, read_parameters
 from squash_api.routes.replies import json_reply
 from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
+from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.standings.board import Entry
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.points import TIME, TrendLine
+from squash_api.trends.question import Question, column_of, read_question
 from squash_api.trends.trends import Asked, Judged, Trend
 
 # Our own script draws the reply, which may change with it; programs get values at /measurements.
@@ -54,21 +59,47 @@ _LAST = 50
 _MOST_STANDINGS = 60
 _MOST_SHOWN_LETTERS = 120
 _MOST_NAMES = 6
+_MOST_LABELS = 3
 _DAY_NS = 86_400 * 10**9
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+# What the script writes of the part of the plot that is zoomed in on.
+_ZOOM = re.compile(r"(?:-?[0-9.e+-]{1,30}(?:,-?[0-9.e+-]{1,30}){3})?")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the URL asks for. `range_` is a key of `RANGES`, or empty if none is given."""
+    """What the URL asks for.
+
+    `range_` is a key of `RANGES`, or empty if there is none or the range is given by `since` or
+    `until`, times as /measurements reads them.
+    """
 
     range_: str
     x: str
     tags: Mapping[str, str]
+    since: str = ""
+    until: str = ""
 
     def query(self) -> dict[str, str | None]:
         """Return the view as parameters of a URL."""
         x = None if self.x == TIME else self.x
-        return {"range": self.range_ or None, "x": x, **self.tags}
+        times = {"range": self.range_, "since": self.since, "until": self.until}
+        return {**{key: text or None for key, text in times.items()}, "x": x, **self.tags}
+
+    def values(self, name: str, metrics: Container[str]) -> list[tuple[str, str]]:
+        """Return what asks /measurements for the values that are shown of a metric.
+
+        `metrics` are the known ones, one of which may be the axis.
+        """
+        days = RANGES.get(self.range_)
+        since = self.since or ("" if days is None else f"{days}d")
+        pairs = [("metric", name), ("since", since), ("until", self.until)]
+        pairs += [(column_of(tag), text) for tag, text in self.tags.items()]
+        if self.x.startswith(META_PREFIX):
+            pairs.append(("fields", self.x))
+        elif self.x in metrics and self.x != name:
+            pairs.append(("metric", self.x))
+        return [pair for pair in pairs if pair[1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +121,17 @@ def metric_page(request: Request) -> Response:
     """Make the page of a metric that is declared or was measured."""
     name: str = request.path_params["name"]
     site: Site = request.app.state.site
-    view = view_of(request, site)
+    view = view_of(request, site, more=("zoom",))
     trends = site.trends
     unit = trends.unit(name)
     last = trends.last(name, view.tags, limit=_LAST)
     numbers, metrics = trends.axes(name, last)
     found = trends.choices(name)
-    view = replace(view, range_=view.range_ or _default_range(last))
+    if not (view.since or view.until):
+        view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
+    entry = site.board.entry(name)
+    states = (NEVER_SEEN,) if entry is None else entry.states
     return render(
         request,
         "metric.html",
@@ -112,8 +146,13 @@ def metric_page(request: Request) -> Response:
         others=[pair for pair in view.tags.items() if pair[0] not in VALUE_TAGS],
         choices=choices_of(found, VALUE_TAGS, view.tags),
         axes=_axes(view.x, numbers, metrics),
-        standings=_standings(site.board.entry(name), view.tags),
+        states=states,
+        standings=_standings(entry, view.tags),
+        exported=urlencode(view.values(name, site.metrics.now.by_name)),
+        is_day=_DAY.fullmatch,
         last=last,
+        shared=_shared(last),
+        in_order=in_order,
         shown_of=shown_of,
     )
 
@@ -132,9 +171,8 @@ def get_metric_plot(
     job_id = site.trends.newest_job(name)
     if newest == job_id:
         return Response(status_code=204)
-    days = RANGES.get(view.range_)
-    since_ns = None if days is None else time.time_ns() - days * _DAY_NS
-    trend = site.trends.read(name, Asked(view.tags, since_ns, view.x))
+    asked = question_of(name, view, site)
+    trend = site.trends.read(name, Asked(view.tags, asked.since_ns, view.x, asked.until_ns))
     known = site.metrics.now.by_name.get(view.x)
     x_unit = None if known is None else known.unit
     picture = picture_of(trend, name=name, unit=unit, x=view.x, x_unit=x_unit)
@@ -157,14 +195,36 @@ def get_metric_plot(
 
 def view_of(request: Request, site: Site, *, more: Sequence[str] = ()) -> View:
     """Read what the URL of a page or a plot asks for."""
-    own = ("range", "x", *more)
+    own = ("range", "since", "until", "x", *more)
     tags = [name for name in site.metrics.schema.tags if name not in own]
     given = read_parameters(request, (*own, *tags), choices={"range": RANGES})
-    return View(
-        given["range"] or "",
+    if not _ZOOM.fullmatch(given.get("zoom") or ""):
+        must = "`zoom` must be four numbers: the ends of both axes"
+        raise_problems([Detail(("query", "zoom"), must, "zoom")])
+    since, until = given["since"] or "", given["until"] or ""
+    view = View(
+        "" if since or until else given["range"] or "",
         given["x"] or TIME,
-        {name: text for name in tags if (text := given[name])},
+        {name: text for name in tags if given[name] and (text := tag_text(given[name]))},
+        since,
+        until,
     )
+    if since or until:
+        # A wrong time is refused by the page too, not only by the plot.
+        question_of("", view, site)
+    return view
+
+
+def question_of(name: str, view: View, site: Site) -> Question:
+    """Read what a view asks of a metric, as /measurements does.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of its times is none, or the end is before the start.
+    """
+    pairs = view.values(name, site.metrics.now.by_name)
+    return read_question(pairs, schema=site.metrics.schema, now_ns=time.time_ns())
 
 
 def _default_range(last: list[Judged]) -> str:
@@ -218,8 +278,14 @@ def _standings(entry: Entry | None, asked: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def shown_of(item: Judged) -> Shown:
-    """Describe a value for a row of a table."""
+def _shared(last: Sequence[Judged]) -> set[tuple[str, str]]:
+    """Return the tags that all of several values have."""
+    tags = [set(item.job.context.tags.items()) for item in last]
+    return set.intersection(*tags) if len(tags) > 1 else set()
+
+
+def shown_of(item: Judged, dull: Collection[tuple[str, str]] = ()) -> Shown:
+    """Describe a value for a row of a table, without the tags that are `dull`."""
     fields = item.job.context.fields
     return Shown(
         value=item.value,
@@ -229,7 +295,7 @@ def shown_of(item: Judged) -> Shown:
         broken=", ".join(limit.label for limit in item.broken),
         run=clip(str(fields.get(RUN_ID, ""))),
         run_url=str(fields.get(RUN_URL, "")),
-        tags=clip(tags_text(in_order(item.job.context.tags))),
+        tags=clip(tags_text(pair for pair in in_order(item.job.context.tags) if pair not in dull)),
         changes=changes_text(item.changes),
     )
 
@@ -246,14 +312,35 @@ def picture_of(trend: Trend, *, name: str, unit: str | None, x: str, x_unit: str
         )
         for line in trend.lines
     ]
-    limits = [
-        LimitLine(limit.label, limit.level, bound, "" if is_general else terms_text(limit))
-        for limit, is_general in trend.limits
-        for bound in limit.criterion.bounds
-    ]
+    limits = _limit_lines(trend.limits)
     is_time = x == TIME
     x_label = "Date (UTC)" if is_time else with_unit(x.removeprefix(META_PREFIX), x_unit)
     return Picture(clip(x_label), clip(with_unit(name, unit)), lines, limits, is_time=is_time)
+
+
+def _limit_lines(limits: Iterable[tuple[Limit, bool]]) -> list[LimitLine]:
+    """Make one line of all limits of a level that are at the same place.
+
+    Each limit comes with whether it applies to all values.
+    """
+    places: dict[tuple[str, Bound], list[tuple[str, str]]] = {}
+    for limit, is_general in limits:
+        scope = "" if is_general else terms_text(limit)
+        for bound in limit.criterion.bounds:
+            places.setdefault((limit.level, bound), []).append((limit.label, scope))
+    lines = []
+    for (level, bound), found in places.items():
+        names, scopes = (list(dict.fromkeys(texts)) for texts in zip(*found, strict=True))
+        # With several limits, there is no room for what each applies to.
+        scope = scopes[0] if len(scopes) == 1 else ""
+        lines.append(LimitLine(_some(names), level, bound, scope))
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first few, and how many more there are."""
+    more = len(names) - _MOST_LABELS
+    return clip(", ".join(names[:_MOST_LABELS])) + (f" and {more} more" if more > 0 else "")
 
 
 def note_of(trend: Trend, picture: Picture, *, x: str) -> str:

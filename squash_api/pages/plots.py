@@ -168,8 +168,10 @@ def points_of(lines: Sequence[Line], theme: ThemeName) -> dict[str, list[Any]]:
             columns["colour"].append(colour)
             columns["marker"].append(_MARKERS[point.severity])
             columns["size"].append(size + _LARGER[point.severity])
-            is_alarm = point.severity > 1
-            columns["fill"].append(COLOURS[theme][level_of(point.severity)] if is_alarm else colour)
+            is_broken = point.severity > 0
+            columns["fill"].append(
+                COLOURS[theme][level_of(point.severity)] if is_broken else colour
+            )
         for name in _OWN_COLUMNS:
             columns[name] += [getattr(point, name) for point in line.points]
     return columns
@@ -279,6 +281,7 @@ def _add_values(plot: Any, theme: ThemeName) -> None:
         size="size",
         fill_color="fill",
         line_color="colour",
+        line_width=1.5,
         fill_alpha=0.9,
     )
     points.nonselection_glyph = None

@@ -345,4 +345,5 @@ def _changes_headline(counts: Mapping[str, int], unchanged: int, *, has_data: bo
     if not counts:
         return f"Nothing has changed: {counted(unchanged, 'cell')} as before."
     changed = ", ".join(f"{number} {kind}" for kind, number in counts.items())
-    return f"{changed}; {unchanged} as before."
+    total = counted(sum(counts.values()) + unchanged, "cell")
+    return f"Of {total}: {changed}; {unchanged} as before."

@@ -25,14 +25,16 @@ _MOST_METRICS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which values of a metric to show: those of jobs with these tags, since a time (ns).
+    """Which values of a metric to show: those of jobs with these tags, between two times (ns).
 
-    The axis `x` is `time`, or the name of a tag or field with numbers, or of another metric.
+    Both ends are included. The axis `x` is `time`, or the name of a tag or field with numbers, or
+    of another metric.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     since_ns: int | None = None
     x: str = TIME
+    until_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,7 @@ def _rows(
     return view.values.rows(
         known[metric].metric_id,
         since_ns=asked.since_ns,
+        until_ns=asked.until_ns,
         tag_sets=_matching(sets, asked.tags) if asked.tags else None,
         other_id=None if other is None else other.metric_id,
         has_fields=axis.is_field,

@@ -112,6 +112,14 @@ def test_a_package_that_is_moved_is_not_lost(world: World, tmp_path: Path) -> No
     assert (change.withdrawn, len(change.stored)) == ((), 2)
 
 
+def test_a_package_that_is_renamed_and_loses_a_definition_is_not_lost(
+    world: World, tmp_path: Path
+) -> None:
+    world.definitions.sync_yaml([write_package(tmp_path / "srd", extra=OTHER)])
+    change = world.definitions.sync_yaml([write_package(tmp_path / "moved")])
+    assert change.withdrawn == ("p.a.other",)
+
+
 def test_without_yaml_all_that_came_from_it_is_withdrawn(world: World, tmp_path: Path) -> None:
     world.definitions.sync_yaml([write_package(tmp_path / "srd")])
     world.definitions.sync_yaml([], may_withdraw=True)

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from squash_api.errors import RecordUnavailableError
 from squash_api.index import contexts
@@ -118,3 +119,22 @@ def test_tags_are_remembered_within_bounds(
             assert [view.contexts.tags([number])[number] for number in sorted(sets)] == [
                 {"filter": name} for name in "griz"
             ]
+
+
+def test_the_values_of_the_tags_of_runs_are_read_once(jobs: MeasuredJobs) -> None:
+    jobs.add({"p.a": 1}, ci_name="drp", filter="r", ccdnum=1)
+    jobs.reader.catch_up()
+    assert jobs.reader.run_tags() == {"pipeline": ["drp"], "dataset": [], "filter": ["r"]}
+    jobs.add({"p.a": 1}, ci_name="ap", filter="g")
+    jobs.reader.catch_up()
+    assert jobs.reader.run_tags() == {
+        "pipeline": ["ap", "drp"],
+        "dataset": [],
+        "filter": ["g", "r"],
+    }
+    queries: list[Any] = []
+    with jobs.record.read() as connection:
+        event.listen(connection, "after_execute", lambda *args: queries.append(args))
+        values = contexts.TagValues(("filter",))
+        assert values.read(connection) == values.read(connection) == {"filter": ["g", "r"]}
+    assert [item[3]["after"] for item in queries] == [0, 2]

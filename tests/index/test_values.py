@@ -91,6 +91,14 @@ def test_no_value_is_of_the_future(site: Observatory) -> None:
     assert rows(site, since_ns=NOW_NS + 10**17) == []
 
 
+def test_values_come_from_between_two_times(site: Observatory) -> None:
+    with site.record.read() as connection:
+        times = sorted(row.time_ns for row in Contexts(connection).of(range(1, 6)).values())
+    found = rows(site, since_ns=times[1], until_ns=times[3])
+    assert [value for value, _ in found] == [2.0, 3.0, 4.0]
+    assert [value for value, _ in rows(site, until_ns=times[0])] == [1.0]
+
+
 def test_the_last_values_come_first(site: Observatory) -> None:
     assert last(site, None, 2) == [5.0, 4.0]
 

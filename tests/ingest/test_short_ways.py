@@ -277,8 +277,11 @@ def test_posting_a_job_enters_few_modules(tmp_path: Path) -> None:
     with calls_noted() as calls, service(tmp_path) as client:
         ada = log_in(client, "ada")
         ada("POST", "/metrics", {"metrics": METRICS})
-        for number in range(3):
+        ways = []
+        for number in range(5):
             calls.clear()
             assert ada("POST", "/job", content=usual(number), headers=JSON).status_code == 202
-    way = way_between(calls, "post_job", "json_reply")
+            ways.append(way_between(calls, "post_job", "json_reply"))
+    # What is derived meanwhile is written by the same thread, and may come between.
+    way = min(ways, key=lambda way: len(entries(way)))
     assert len(entries(way)) <= 14, "\n".join(map(str, way))

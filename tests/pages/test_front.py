@@ -7,7 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.pages.rendering import late_text, page_number, span_text, tags_text
+from squash_api.pages.rendering import (
+    late_text,
+    named_tags_text,
+    page_number,
+    span_text,
+    tags_text,
+)
 from squash_api.standings.freshness import ExpectedSeries
 from tests.pages.conftest import BROWSER
 from tests.support.calls import Calls, log_in
@@ -200,8 +206,9 @@ def test_what_is_no_page_is_the_first(text: str | None, number: int) -> None:
 
 def test_a_combination_is_named_by_what_tells_it_apart() -> None:
     tags = (("instrument", "LSSTCam"), ("filter", "r"), ("detector", "42"))
-    assert tags_text(tags) == "instrument LSSTCam · filter r · detector 42"
-    assert tags_text(()) == ""
+    assert tags_text(tags) == "LSSTCam · r · detector 42"
+    assert named_tags_text(tags) == "instrument LSSTCam · filter r · detector 42"
+    assert tags_text(()) == named_tags_text(()) == ""
 
 
 @pytest.mark.parametrize(

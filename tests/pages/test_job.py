@@ -77,6 +77,25 @@ def test_verdicts_are_listed_the_worst_first(browser: httpx.Client, limited: Cal
     assert row_of(text, ".minimum", "verdicts") == "p.a .minimum passed 6 mmag < 8 mmag +25 %"
 
 
+def test_a_job_says_what_broke_then_what_changed_then_the_rest(
+    browser: httpx.Client, limited: Calls
+) -> None:
+    text = page(browser, f"/job/{post(limited, measured(6.0), measured(1.0, name='p.b'))}")
+    assert "<title>WARNING · Job 1 · SQuaSH</title>" in text
+    assert re.findall(r'<h2 id="([\w-]+)"', text) == [
+        *("verdicts", "changes", "passed", "measurements", "packages-of-job", "metadata"),
+        "delivery",
+    ]
+    broke, passed = text.split('id="verdicts"')[1].split('id="passed"')
+    assert "state-passed" not in broke
+    assert re.findall(r"</a>\.(\w+)</th>", passed) == ["minimum"]
+
+
+def test_a_job_in_which_nothing_broke_says_so(browser: httpx.Client, limited: Calls) -> None:
+    text = page(browser, f"/job/{post(limited, measured(1.0))}")
+    assert "Nothing: every limit that applies is met." in text
+
+
 def test_limits_at_receipt_or_todays_may_judge(browser: httpx.Client, limited: Calls) -> None:
     job = post(limited, measured(6.0))
     limited("PUT", "/spec/p.a.minimum", spec("p.a.minimum", value=5.5, tags=["minimum"]))
@@ -99,7 +118,7 @@ def test_measurements_have_units_states_and_reasons(browser: httpx.Client, limit
     assert "undeclared" in row_of(text, "p.metre", "measurements")
     assert "not measured null, NaN or infinite" in row_of(text, "p.absent", "measurements")
     skipped = row_of(text, "p.text", "measurements")
-    assert "skipped the value is text, not a number" in skipped
+    assert "not measured the value is text, not a number" in skipped
 
 
 def test_a_job_without_anything_is_shown(browser: httpx.Client, calls: Calls) -> None:
@@ -150,7 +169,7 @@ def test_a_job_leads_to_its_neighbours_and_the_last_that_passed(
         for number, value, sha in ((1, 1.0, "a1"), (2, 9.0, "b2"), (3, 9.0, "c3"), (4, 1.0, "d4"))
     )
     text = page(browser, f"/job/{third}")
-    series = text[text.index('aria-label="Series"') : text.index('id="verdicts"')]
+    series = text[text.index('aria-label="Series"') :].partition("</nav>")[0]
     assert re.findall(r'href="/job/(\d+)"', series) == [str(second), str(fourth), str(first)]
     assert "https://github.com/lsst/afw/compare/b2...c3" in text
     assert "https://github.com/lsst/afw/compare/a1...c3" in text

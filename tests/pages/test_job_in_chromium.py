@@ -10,7 +10,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.calls import Calls, log_in
-from tests.support.chromium import PHONE, axe_problems, is_wider_than_its_window, watched_page
+from tests.support.chromium import (
+    PHONE,
+    axe_problems,
+    hidden_tables,
+    is_in_first_screen,
+    is_wider_than_its_window,
+    watched_page,
+)
 from tests.support.definitions import metric, spec
 from tests.support.service import Service
 
@@ -158,6 +165,18 @@ def test_from_the_runs_one_comes_to_the_job_and_to_the_last_that_passed(page: Pa
     expect(page.get_by_role("heading", level=1)).to_have_text("Job 3")
     page.get_by_role("navigation", name="Series").get_by_role("link").last.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Job 1")
+
+
+@pytest.mark.parametrize("path", ["/job/3?blob=0", "/runs", "run"])
+def test_on_a_phone_the_first_problem_is_in_the_first_screen_and_no_value_is_hidden(
+    site: tuple[Service, Calls], chromium: Browser, path: str
+) -> None:
+    look: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+    with watched_page(chromium, site[0].url, **look) as page:
+        name = quote(f"3/{HOSTILE}".replace(" ", "_"), safe="")
+        page.goto(f"/runs/drp/{name}" if path == "run" else path)
+        assert is_in_first_screen(page, "tbody tr")
+        assert hidden_tables(page) == []
 
 
 def test_new_runs_appear_by_themselves(site: tuple[Service, Calls], page: Page) -> None:

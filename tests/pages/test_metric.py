@@ -1,7 +1,9 @@
 import re
 import time
 from collections.abc import Iterator
+from csv import DictReader
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +26,7 @@ from squash_api.pages.metric import (
     picture_of,
     shown_of,
 )
+from squash_api.pages.plots import limit_text
 from squash_api.pages.rendering import tags_text
 from squash_api.schema.names import Context, Schema
 from squash_api.trends.points import TrendLine
@@ -114,10 +117,42 @@ def test_programs_get_the_definition(site: Calls) -> None:
 
 
 def test_the_page_says_how_each_series_stands_the_worst_first(site: Calls) -> None:
-    text = page(site).text.split('id="standings"')[1].split('id="trend"')[0]
+    text = page(site).text.split('id="standings"')[1].split('id="values"')[0]
     states = re.findall(r'class="state[^"]*">([^<]+)<', text)
     assert states == ["CRITICAL", "passed"]
     assert "filter=r" in text
+
+
+def test_the_title_says_how_the_metric_stands(site: Calls) -> None:
+    text = page(site).text
+    assert "<title>CRITICAL · p.a · SQuaSH</title>" in text
+    title = text.split('class="title"')[1].split("</h1>")[0]
+    assert 'class="state state-critical"' in title
+    # Also where only what passed is shown: the metric stands as it does.
+    assert "<title>CRITICAL · p.a" in page(site, "/metric/p.a?filter=g").text
+
+
+def test_below_the_title_is_the_worst_value(site: Calls) -> None:
+    lead = re.sub(r"<[^>]*>", "", page(site).text.split('class="lead">')[1].split("</p>")[0])
+    assert " ".join(lead.split()).startswith(
+        "The worst of 2 series, r: 9 mmag, limit &lt; 8 (minimum), margin -12.5 %, job 2 of"
+    )
+
+
+def test_a_long_reference_is_shortened_until_all_of_it_is_asked_for(calls: Calls) -> None:
+    declared = metric("p.a") | {"reference": {"doc": "LPM " * 2500, "page": None, "url": None}}
+    assert calls("POST", "/metrics", {"metrics": [declared]}).status_code == 201
+    (short, whole) = re.search(
+        r"<summary><bdi>(.*?)</bdi> <span>show all</span></summary><bdi>(.*?)</bdi></details>",
+        page(calls).text,
+    ).groups()  # type: ignore[union-attr]
+    assert len(short) <= 120 < len(whole) == 10_000
+
+
+def test_rows_leave_out_the_tags_that_all_have(site: Calls) -> None:
+    table = page(site).text.split('id="last"')[1]
+    assert "newest first: <bdi>HSC</bdi></caption>" in table
+    assert re.findall(r'data-label="Tags" class="whole"><bdi>(.*?)</bdi>', table) == ["r", "g"]
 
 
 def test_values_are_listed_the_newest_first_with_their_jobs(site: Calls) -> None:
@@ -146,7 +181,7 @@ def test_a_metric_that_nobody_knows_is_not_found(site: Calls) -> None:
 
 
 def test_the_view_is_in_the_address(site: Calls) -> None:
-    text = page(site, "/metric/p.a?filter=r&range=1y&x=meta.airmass").text
+    text = page(site, "/metric/p.a?filter=r&range=1y&x=meta.airmass&zoom=1,2.5,-3,4e1").text
     assert 'data-address="/metric/p.a/plot?range=1y&amp;x=meta.airmass&amp;filter=r"' in text
     assert '<option value="r" selected>' in text
     assert '<option value="meta.airmass" selected>' in text
@@ -175,6 +210,109 @@ def test_a_range_says_how_old_values_are_at_most(site: Calls, range_: str) -> No
     limit = RANGES[range_]
     wanted = [age for age in ages if limit is None or age < limit]
     assert len(points(plot(site, f"range={range_}"))["y"]) == len(wanted)
+
+
+def day(ago: int) -> str:
+    return f"{datetime.now(UTC) - timedelta(days=ago):%Y-%m-%d}"
+
+
+@pytest.fixture
+def dated(calls: Calls) -> Calls:
+    """A service with a value at the first and the last moment of each of five days."""
+    for ago in range(6, 1, -1):
+        for moment in ("T00:00:00Z", "T23:59:59.5Z"):
+            document = {
+                "measurements": [{"metric": "p.a", "value": float(ago), "unit": "mmag"}],
+                "meta": {"env": {"date": f"{day(ago)}{moment}"}},
+            }
+            assert calls("POST", "/job", document).status_code == 202
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        (5, 3, [5, 5, 4, 4, 3, 3]),
+        (4, 4, [4, 4]),
+        (3, None, [3, 3, 2, 2]),
+        (None, 5, [6, 6, 5, 5]),
+    ],
+)
+def test_a_mere_day_is_the_whole_day_at_either_end(
+    dated: Calls, since: int | None, until: int | None, days: list[int]
+) -> None:
+    given = {"since": since, "until": until}
+    query = "&".join(f"{name}={day(ago)}" for name, ago in given.items() if ago is not None)
+    assert points(plot(dated, query))["y"] == days
+    text = page(dated, f"/metric/p.a?{query}").text
+    for name, ago in given.items():
+        shown = "" if ago is None else day(ago)
+        assert f'<input name="{name}" value="{shown}" type="date">' in text
+    assert 'aria-current="true"' not in text
+    assert 'href="?range=30d"' in text
+
+
+def test_the_ends_of_a_range_may_be_moments(dated: Calls) -> None:
+    query = f"since={day(4)}T12:00Z&until={day(3)}T12:00Z"
+    assert points(plot(dated, query))["y"] == [4, 3]
+    shown = f'value="{day(4)}T12:00Z" type="text"'
+    assert shown in page(dated, f"/metric/p.a?{query}").text
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("since=soon", "is not a time: write one like 2026-11-22"),
+        ("until=2026-13-01", "is not a time"),
+        ("since=2026-11-03&until=2026-11-02", "`since` is later than `until`"),
+        ("zoom=1,2,3", "`zoom` must be four numbers"),
+        ("zoom=<b>", "`zoom` must be four numbers"),
+        ("ragne=7d", "did you mean `range`?"),
+    ],
+)
+def test_a_wrong_range_is_refused_in_words(site: Calls, query: str, why: str) -> None:
+    reply = page(site, f"/metric/p.a?{query}")
+    assert (reply.status_code, reply.headers["content-type"]) == (422, "text/html; charset=utf-8")
+    assert why in reply.text.replace("&#39;", "'")
+    if "zoom" not in query:
+        assert ask_plot(site, query).status_code == 422
+
+
+QUERIES = (
+    "",
+    "range=30d",
+    "range=all",
+    "filter=r",
+    "filter=r&range=7d",
+    "tract=9813",
+    "x=meta.airmass",
+    f"since={day(10)}",
+    f"since={day(10)}&until={day(3)}",
+    "since=10d&filter=g",
+    "since=2000-01-01T00:00Z&instrument=HSC",
+)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_files_have_the_values_that_are_drawn(site: Calls, query: str) -> None:
+    for days in (2, 8, 40, 100):
+        post(site, days / 10, days=days, filter_name="r", airmass=days, tract=9813)
+    text = page(site, f"/metric/p.a?{query}").text
+    (address,) = re.findall(r'data-address="/metric/p.a/plot\?([^"]*)"', text)
+    drawn = sorted(points(plot(site, unescape(address)))["y"])
+    links = re.findall(r'data-export href="([^"]*)"', text)
+    csv, json = (site.client.get(unescape(link)) for link in links)
+    rows = list(DictReader(csv.text.splitlines()))
+    assert sorted(float(row["value"]) for row in rows if row["metric"] == "p.a") == drawn
+    found = json.json()["measurements"]
+    assert sorted(row["value"] for row in found if row["metric"] == "p.a") == drawn
+
+
+def test_over_another_metric_the_files_have_both(site: Calls) -> None:
+    post(site, 7.0, name="p.b")
+    (link, _) = re.findall(r'data-export href="([^"]*)"', page(site, "/metric/p.a?x=p.b").text)
+    rows = DictReader(site.client.get(unescape(link)).text.splitlines())
+    assert {row["metric"] for row in rows} == {"p.a", "p.b"}
 
 
 def test_any_tag_can_be_asked_for(site: Calls) -> None:
@@ -351,6 +489,33 @@ def test_a_limit_of_some_values_says_of_which() -> None:
     found = trend(judged(), limits=[(some, False)])
     picture = picture_of(found, name="p.a", unit="mmag", x="time", x_unit=None)
     assert picture.limits[0].scope == "filter r"
+
+
+@pytest.mark.parametrize(
+    ("limits", "texts"),
+    [
+        (
+            [("d_g", 5.0, {"filter": "g"}), ("d_r", 5.0, {"filter": "r"})],
+            ["WARNING: d_g, d_r < 5"],
+        ),
+        ([("d_g", 5.0, {"filter": "g"})], ["WARNING: d_g < 5 (filter g)"]),
+        ([("d", 5.0, {}), ("e", 6.0, {})], ["WARNING: d < 5", "WARNING: e < 6"]),
+        (
+            [(f"d_{name}", 5.0, {"filter": name}) for name in "ugrizy"],
+            ["WARNING: d_u, d_g, d_r and 3 more < 5"],
+        ),
+    ],
+)
+def test_limits_at_one_place_have_one_label(
+    limits: list[tuple[str, float, dict[str, str]]], texts: list[str]
+) -> None:
+    found = [
+        (limit(name, number, metadata_query=query), not query) for name, number, query in limits
+    ]
+    picture = picture_of(
+        trend(judged(), limits=found), name="p.a", unit="mmag", x="time", x_unit=None
+    )
+    assert [limit_text(item) for item in picture.limits] == texts
 
 
 def test_a_row_of_the_table() -> None:

@@ -10,7 +10,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.calls import Calls, log_in
-from tests.support.chromium import PHONE, axe_problems, is_wider_than_its_window, watched_page
+from tests.support.chromium import (
+    PHONE,
+    axe_problems,
+    hidden_tables,
+    is_in_first_screen,
+    is_wider_than_its_window,
+    watched_page,
+)
 from tests.support.definitions import metric, spec
 from tests.support.service import Service
 
@@ -171,6 +178,67 @@ def test_what_is_zoomed_in_on_stays_when_values_come(
         post(calls, 3.3, filter_name="g")
         page.wait_for_selector(f'#plot[data-points="{count + 1}"]')
         assert page.evaluate(ends) == before
+
+
+def test_what_is_zoomed_in_on_is_in_the_url_and_in_the_files(
+    chromium: Browser, site: tuple[Service, Calls]
+) -> None:
+    ends = f"""() => ["x", "y"].flatMap((axis) => ["start", "end"].map(
+      (end) => {_PLOT}.model.document.get_model_by_name(axis)[end]))"""
+    with watched_page(chromium, site[0].url) as page:
+        drawn(page, "/metric/p.a?filter=r")
+        whole = page.locator("a[data-export]").first.get_attribute("href") or ""
+        left, top = place_of(page, 8)
+        page.mouse.move(left - 10, top - 60)
+        page.mouse.down()
+        page.mouse.move(left + 150, top + 60, steps=5)
+        page.mouse.up()
+        page.wait_for_url("**zoom=**")
+        zoomed = page.evaluate(ends)
+        link = page.locator("a[data-export]").first.get_attribute("href") or ""
+        rows = httpx.get(link, trust_env=False).text.splitlines()[1:]
+        shown = [x for x in column(page, "points", "x") if zoomed[0] <= x <= zoomed[1]]
+        assert len(rows) == len(shown) > 0
+        assert len(shown) < len(column(page, "points", "x"))
+        drawn(page, page.url)
+        page.wait_for_function(f"({ends})()[0] > 0")
+        assert page.evaluate(ends) == pytest.approx(zoomed, rel=1e-9)
+        page.locator(".bk-tool-icon-reset").first.click()
+        page.wait_for_url(lambda url: "zoom=" not in url)
+        assert (page.locator("a[data-export]").first.get_attribute("href") or "").endswith(whole)
+
+
+def test_info_has_one_colour_everywhere(chromium: Browser, site: tuple[Service, Calls]) -> None:
+    with watched_page(chromium, site[0].url) as page:
+        drawn(page)
+        colours = page.evaluate(
+            """() => ["info", "warning", "critical"].map((level) => {
+              const state = document.createElement("span");
+              state.className = `state state-${level}`;
+              document.body.append(state);
+              return [state, document.querySelector(`.key .${level}`)].map(
+                (element) => getComputedStyle(element).color);
+            })"""
+        )
+        assert all(state == key for state, key in colours)
+
+
+def test_the_plot_is_in_the_first_screen(chromium: Browser, site: tuple[Service, Calls]) -> None:
+    with watched_page(chromium, site[0].url, viewport={"width": 1400, "height": 900}) as page:
+        drawn(page)
+        assert is_in_first_screen(page, "#plot")
+
+
+def test_on_a_phone_the_worst_value_comes_first_and_no_value_is_hidden(
+    chromium: Browser, site: tuple[Service, Calls]
+) -> None:
+    with watched_page(
+        chromium, site[0].url, viewport={"width": 390, "height": 844}, has_touch=True
+    ) as page:
+        drawn(page)
+        assert is_in_first_screen(page, "#title .state")
+        assert is_in_first_screen(page, "#title .lead")
+        assert hidden_tables(page) == []
 
 
 def test_a_series_can_be_hidden_by_keyboard(chromium: Browser, site: tuple[Service, Calls]) -> None:

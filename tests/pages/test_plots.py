@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from squash_api.judging.alerts import LEVELS
 from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.kinds.threshold import Threshold
 from squash_api.pages import rendering
@@ -106,12 +107,12 @@ def test_hostile_texts_are_data() -> None:
     assert all(drawn[name] == [HOSTILE] for name in ("label", "run", "tags", "changes", "state"))
 
 
-def test_broken_points_differ_in_shape_and_the_bad_ones_in_size_and_colour() -> None:
+def test_broken_points_differ_in_shape_and_have_the_colour_of_their_level() -> None:
     found = points_of([Line("r", [point(severity=severity) for severity in range(4)])], "light")
     assert len(set(found["marker"])) == 4
     assert found["size"] == sorted(found["size"])
-    assert found["fill"][0] == found["fill"][1]
-    assert len(set(found["fill"])) == 3
+    assert found["fill"][1:] == [COLOURS["light"][level] for level in LEVELS]
+    assert set(found["colour"]) == {found["fill"][0]}
 
 
 def test_many_points_are_smaller() -> None:

@@ -67,8 +67,8 @@ def test_runs_are_listed_with_their_state(browser: httpx.Client, limited: Calls)
     post(limited, 1.0, run_id="2", ci_name="drp", dataset="x", date="2026-03-02T00:00:00Z")
     text = page(browser, "/runs")
     assert rows_of(text) == [
-        f"2 passed 1 metric: 1 passed drp x {NOTHING} 1 1 2026-03-02 00:00",
-        f"1 WARNING 1 metric: 1 WARNING drp x {NOTHING} 1 1 2026-03-01 00:00",
+        f"2 passed 1 passed drp x {NOTHING} 1 1 2026-03-02 00:00",
+        f"1 WARNING 1 WARNING drp x {NOTHING} 1 1 2026-03-01 00:00",
     ]
     assert 'href="/runs/drp/1"' in text
 
@@ -87,7 +87,9 @@ def test_filters_are_in_the_address_and_can_be_taken_away(
         post(limited, run_id="1", ci_name="drp", dataset=dataset)
     text = page(browser, "/runs?dataset=y+z&specs=now")
     assert len(rows_of(text)) == 1
-    assert 'name="dataset" value="y z"' in text
+    (choices,) = re.findall(r'<select name="dataset">(.*?)</select>', text, re.DOTALL)
+    assert re.findall(r'value="(.*?)"', choices) == ["", "x", "y_z"]
+    assert '<option value="y_z" selected>' in choices
     assert "any dataset" in text
     assert 'href="/runs?specs=now"' in text
 
@@ -158,6 +160,65 @@ def test_todays_limits_may_judge_a_run(browser: httpx.Client, limited: Calls) ->
     text = page(browser, "/runs/drp/1?specs=now")
     assert "WARNING" in rows_of(text)[0]
     assert f'href="/job/{job}?specs=now"' in text
+
+
+def test_a_run_says_what_broke_then_what_changed_then_the_rest(
+    browser: httpx.Client, limited: Calls
+) -> None:
+    for number, value in ((1, 1.0), (2, 9.0), (3, 9.0)):
+        date = f"2026-03-0{number}T00:00:00Z"
+        post(limited, value, run_id=str(number), ci_name="drp", date=date, sha=f"a{number}")
+    text = page(browser, "/runs/drp/3")
+    assert "<title>WARNING · Run 3 · SQuaSH</title>" in text
+    assert re.findall(r'<h2 id="(\w+)"', text) == ["faults", "changes", "jobs"]
+    faults = text[text.index('id="faults"') : text.index('id="changes"')]
+    assert 'href="/metric/p.a"' in faults
+
+
+def test_the_reports_that_compare_a_run_are_one_click_away(
+    browser: httpx.Client, limited: Calls
+) -> None:
+    for number, value in ((1, 1.0), (2, 9.0), (3, 9.0)):
+        date = f"2026-03-0{number}T00:00:00Z"
+        post(limited, value, run_id=f"n {number}", ci_name="d/p", date=date)
+    text = page(browser, run_path("d/p", "n_3"))
+    links = re.findall(r'<a href="(/report\?[^"]*)">(.*?)</a>', text)
+    assert [label for _, label in links] == [
+        "compared with the previous run",
+        "compared with the last run that passed",
+        "on this run alone",
+    ]
+    for link, before in zip(links, ("n_2", "n_1", ""), strict=True):
+        shown = browser.get(unescape(link[0]))
+        assert shown.status_code == 200
+        assert before in shown.text
+    text = page(browser, run_path("d/p", "n_2"))
+    assert "compared with the previous run and the last run that passed" in text
+
+
+def test_a_run_in_which_nothing_broke_says_so(browser: httpx.Client, limited: Calls) -> None:
+    post(limited, 1.0, run_id="1", ci_name="drp")
+    assert "Nothing: every metric with a limit was measured, and meets it." in page(
+        browser, "/runs/drp/1"
+    )
+
+
+def test_filters_are_chosen_from_what_there_is(browser: httpx.Client, limited: Calls) -> None:
+    post(limited, run_id="1", ci_name="drp", dataset="x", filter="r")
+    page(browser, "/runs")
+    post(limited, run_id="2", ci_name="ap", dataset="y", filter="g")
+    text = page(browser, "/runs?filter=u")
+    found = {
+        name: re.findall(r'<option value="(.+?)"', options)
+        for name, options in re.findall(r'<select name="(\w+)">(.*?)</select>', text, re.DOTALL)
+    }
+    assert found == {
+        "pipeline": ["ap", "drp"],
+        "dataset": ["x", "y"],
+        "filter": ["g", "r", "u"],
+        "specs": ["now"],
+    }
+    assert "<input" not in text.partition("<main")[2]
 
 
 def test_an_unknown_run_has_a_page_that_says_so(browser: httpx.Client) -> None:

@@ -100,7 +100,7 @@ def test_what_is_as_before_is_counted() -> None:
     before = matrix(result(1.0, filter="g"), result(9.0, filter="r"))
     after = matrix(result(1.0, filter="g"), result(1.0, filter="r"))
     found = compared(before, after)
-    assert (found.unchanged, found.headline) == (1, "1 mended; 1 as before.")
+    assert (found.unchanged, found.headline) == (1, "Of 2 cells: 1 mended; 1 as before.")
 
 
 def test_nothing_changed_is_said() -> None:

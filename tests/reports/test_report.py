@@ -34,7 +34,7 @@ def test_a_release_is_compared_with_the_one_before(jobs: ReportedJobs) -> None:
     found = jobs.report(version_tag="w_2", compare_version_tag="w_1")
     assert found.comparison is not None
     assert (found.comparison.title, found.comparison.jobs) == ("Release w_1", 1)
-    assert found.comparison.headline == "1 newly broken; 0 as before."
+    assert found.comparison.headline == "Of 1 cell: 1 newly broken; 0 as before."
     assert found.rows[0].cells[0].change == "newly broken"
 
 

@@ -118,6 +118,21 @@ def test_a_combination_that_is_overdue_is_late(site: Observatory, board: Board) 
     assert [row.standing.tags for row in entry.rows if row.late] == [HSC]
 
 
+def test_of_two_late_specifications_the_worse_is_said(site: Observatory, board: Board) -> None:
+    for name, every, level in (
+        ("p.a.a", "2h", "critical"),
+        ("p.a.b", "1h", "critical"),
+        ("p.a.z", "1h", "info"),
+    ):
+        alert = {"per": ["instrument"], "level": level}
+        site.define(expecting(name, every, alert=alert))
+    loaded_ago(site.record, 60 * DAY_NS)
+    site.job(1.0, ago_ns=40 * HOUR_NS)
+    (row,) = entries(board)["p.a"].rows
+    assert row.late is not None
+    assert row.late.specification == "p.a.b"
+
+
 def test_a_metric_that_never_came_is_late_once_it_should_have(
     site: Observatory, board: Board
 ) -> None:

@@ -92,6 +92,24 @@ def is_wider_than_its_window(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
 
+def hidden_tables(page: Page) -> list[str]:
+    """Return the names of the open tables that are wider than their place."""
+    return list(
+        page.evaluate(
+            """() => [...document.querySelectorAll(".scroll")]
+              .filter((place) => place.scrollWidth > place.clientWidth + 1)
+              .map((place) => place.ariaLabel ?? place.getAttribute("aria-labelledby"))"""
+        )
+    )
+
+
+def is_in_first_screen(page: Page, selector: str) -> bool:
+    """Return whether all of an element can be seen without scrolling."""
+    box = page.locator(selector).first.bounding_box()
+    height = page.evaluate("innerHeight")
+    return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= height
+
+
 def axe_problems(page: Page) -> list[str]:
     """Return what axe-core finds serious or critical, each with the elements."""
     results = Axe().run(page, options={"resultTypes": ["violations"]})

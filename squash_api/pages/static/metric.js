@@ -13,6 +13,8 @@
   let whole = {};
   let labels = [];
   let newest = 0;
+  let remembering = 0;
+  const files = [...document.querySelectorAll("a[data-export]")].map((link) => [link, link.href]);
 
   const say = (text) => {
     if (note.textContent !== text) note.textContent = text;
@@ -110,6 +112,56 @@
     if (Number.isSafeInteger(job)) window.location.assign(`${place.dataset.root}/job/${job}`);
   };
 
+  // Left, right, bottom and top of what is zoomed in on, or null.
+  const zoomOf = (address) => {
+    const ends = (address.searchParams.get("zoom") ?? "").split(",").map(Number);
+    return ends.length === 4 && ends.every(Number.isFinite) ? ends : null;
+  };
+
+  // The files have the values of the time that is shown.
+  const narrowFiles = (zoom) => {
+    const { x, time } = whole.points;
+    const isTime = x.every((value, index) => value === time[index]);
+    for (const [link, unzoomed] of files) {
+      const address = new URL(unzoomed);
+      if (zoom !== null && isTime) {
+        const [left, right] = zoom.map((end) => new Date(end).toISOString());
+        if (x.some((value) => value < zoom[0])) address.searchParams.set("since", left);
+        if (x.some((value) => value > zoom[1])) address.searchParams.set("until", right);
+      }
+      link.href = address;
+    }
+  };
+
+  // What is zoomed in on is in the URL, so that a link shows somebody else the same.
+  const remember = () => {
+    const { x_range: x, y_range: y } = plot.model;
+    const address = new URL(window.location.href);
+    address.searchParams.delete("zoom");
+    if (x.have_updated_interactively || y.have_updated_interactively) {
+      const ends = [x.start, x.end, y.start, y.end].map((end) => Number(end.toPrecision(13)));
+      address.searchParams.set("zoom", ends.join(","));
+    }
+    window.history.replaceState(null, "", address);
+    narrowFiles(zoomOf(address));
+  };
+
+  const rememberSoon = () => {
+    window.clearTimeout(remembering);
+    remembering = window.setTimeout(() => plot !== null && remember(), 200);
+  };
+
+  const zoomIn = () => {
+    const zoom = zoomOf(new URL(window.location.href));
+    if (zoom === null) return;
+    const [left, right, bottom, top] = zoom;
+    plot.update_range({
+      xrs: new Map([[plot.model.x_range, { start: left, end: right }]]),
+      yrs: new Map([[plot.model.y_range, { start: bottom, end: top }]]),
+    });
+    narrowFiles(zoom);
+  };
+
   const remove = () => {
     if (plot !== null) {
       const index = Bokeh.documents.indexOf(plot.model.document);
@@ -131,6 +183,8 @@
     if (wantsTouch) plot.model.toolbar.active_drag = null;
     sources.points.selected.properties.indices.change.connect(openJob);
     if (hidden.size) fill();
+    zoomIn();
+    plot.model.on_event("rangesupdate", rememberSoon);
   };
 
   // An existing plot gets new data, so that its zoom stays.
