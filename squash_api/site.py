@@ -101,7 +101,8 @@ class Site:
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
-            for name, part in vars(Site).items():
+            # A copy: other threads may add to a class or a module, such as its annotations.
+            for name, part in list(vars(Site).items()):
                 if isinstance(part, cached_property):
                     getattr(self, name)
             on_failure.pop_all()

@@ -226,12 +226,14 @@ def standing_line(
     tags: Iterable[tuple[str, str]],
     *,
     state: str,
-    rank: int,
+    rank: float,
     value: float | None = None,
     margin: float | None = None,
     limit: str | None = None,
     severity: int = 0,
     broken: Iterable[str] = (),
+    level_margin: float | None = None,
+    summary: str | None = None,
     run_id: str | None = None,
     squash_url: str | None = None,
     time_ns: int,
@@ -241,13 +243,15 @@ def standing_line(
     Parameters
     ----------
     state, rank
-        The state, and its place in the list of states, of which 0 is the worst.
+        The state, and a number that sorts standings, of which 0 is the worst.
     value
         The newest value; None if it is absent, or there is none any more.
     margin, limit
         The smallest margin, and its specification.
     severity, broken
         The level of the worst limit that is broken, from 0 to 3, and all that are broken.
+    level_margin, summary
+        The margin of the worst limit that is broken, or else of the nearest, and both in words.
     run_id, squash_url
         Those of the job with the last value.
     """
@@ -260,6 +264,8 @@ def standing_line(
         watch_names.SEVERITY: float(severity),
         # Written even if nothing is broken, or the previous text would remain.
         watch_names.BROKEN: ", ".join(broken),
+        watch_names.LEVEL_MARGIN: level_margin,
+        watch_names.SUMMARY: summary,
         RUN_ID: run_id,
         SQUASH_URL: squash_url,
     }

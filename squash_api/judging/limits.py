@@ -14,6 +14,7 @@ from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.states import RANKS, State
+from squash_api.judging.wording import number_text, plain_number
 from squash_api.schema.names import Context, Schema, Term
 from squash_api.schema.text import finite
 
@@ -137,6 +138,20 @@ class Verdict:
         """The key to sort verdicts worst first, then nearest to the limit first."""
         margin = _NO_MARGIN if self.margin is None else self.margin
         return RANKS[self.word], margin, self.name
+
+    @property
+    def summary(self) -> str:
+        """The value and the limit in one line, such as `8.31 mmag, must be ≤ 8 (minimum_r)`.
+
+        Neither has an exponent.
+        """
+        numbers = self.limit.criterion.numbers
+        value = (
+            "no value"
+            if self.value is None
+            else f"{plain_number(float(number_text(self.value, *numbers)))} {self.unit}".rstrip()
+        )
+        return f"{value}, must be {self.limit.criterion.words(plain_number)} ({self.limit.label})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the API sends it."""

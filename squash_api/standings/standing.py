@@ -56,7 +56,7 @@ class Standing:
     margin: float | None = None
     severity: int = 0
     broken: tuple[str, ...] = ()
-    # Not compared: standings need not be written again for another limit with the same result.
+    # Not compared: a standing with another limit and the same result is the same.
     verdict: Verdict | None = field(default=None, compare=False)
 
     @property

@@ -7,6 +7,7 @@ Delivery never waits for it, and its points are not queued: a minute later they 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import atan, pi
 from typing import Protocol
 
 import structlog
@@ -188,12 +189,14 @@ class Watch(Loop):
                 item.metric,
                 item.tags,
                 state=item.state,
-                rank=RANKS[item.state],
+                rank=_rank(item),
                 value=item.value,
                 margin=item.margin,
                 limit=item.limit,
                 severity=item.severity,
                 broken=item.broken,
+                level_margin=_level_margin(item),
+                summary=_summary(item),
                 run_id=item.run_id,
                 squash_url=self._link(item.job_id),
                 time_ns=seen.time_ns,
@@ -213,9 +216,26 @@ class Watch(Loop):
         return f"{self._squash_url}/job/{job_id}"
 
 
+def _rank(standing: Standing) -> float:
+    """Return the place in the list of states, and a fraction below 1 that grows with the margin."""
+    margin = _level_margin(standing)
+    return RANKS[standing.state] + (0.0 if margin is None else 0.5 + atan(margin) / pi)
+
+
+def _summary(standing: Standing) -> str | None:
+    return standing.verdict.summary if standing.verdict and standing.value is not None else None
+
+
+def _level_margin(standing: Standing) -> float | None:
+    return None if standing.verdict is None else standing.verdict.margin
+
+
 def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
     return (
         written is None
-        or (written.standing is not standing and written.standing != standing)
+        or (
+            written.standing is not standing
+            and (written.standing, written.standing.verdict) != (standing, standing.verdict)
+        )
         or time_ns - written.time_ns >= AGAIN_NS
     )

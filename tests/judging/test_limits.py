@@ -347,3 +347,19 @@ def test_badness_is_that_of_the_worst_limit_whatever_it_applies_to() -> None:
         specification(value=9.0, name="p.a.minimum", tags=("minimum",), metadata_query={"x": 1}),
     )
     assert [many.badness(value) for value in (1.0, 6.0, 10.0)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "summary"),
+    [
+        (8.3149, "8.3149 mmag, must be ≤ 8 (design)"),
+        (8.000000001, "8.000000001 mmag, must be ≤ 8 (design)"),
+        (2.5e-7, "0.00000025 mmag, must be ≤ 8 (design)"),
+        (None, "no value, must be ≤ 8 (design)"),
+    ],
+)
+def test_a_summary_has_the_value_next_to_the_limit_without_exponent(
+    value: float | None, summary: str
+) -> None:
+    found = limit("<=", 8.0, name="drp.PA1.design")
+    assert judge(found, value).summary == summary

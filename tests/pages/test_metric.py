@@ -250,6 +250,8 @@ def test_a_mere_day_is_the_whole_day_at_either_end(
         assert f'<input name="{name}" value="{shown}" type="date">' in text
     assert 'aria-current="true"' not in text
     assert 'href="?range=30d"' in text
+    listed = re.findall(r'<span class="value">(\d)</span>', text.split('id="last"')[1])
+    assert [int(value) for value in reversed(listed)] == days
 
 
 def test_the_ends_of_a_range_may_be_moments(dated: Calls) -> None:

@@ -275,13 +275,17 @@ class World:
         return newest
 
     def severities(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], int]:
-        """Return what the standings say of the metrics whose alerts have their combinations."""
+        """Return what the standings say of the metrics whose alerts have their combinations.
+
+        A metric that the newest job has not measured stands so; its alert stays as it was.
+        """
         self.site.reader.catch_up()
         self.site.standings.refresh(now_ns=self.now_ns)
         return {
             (item.metric, item.tags): item.severity
             for item in self.site.standings.present()
             if item.metric in ("validate.plain", "validate.bands", "validate.units")
+            and item.value is not None
             and item.time_ns > self.now_ns - 7 * _DAY_NS
         }
 

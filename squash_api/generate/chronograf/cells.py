@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import inf, nextafter
 from typing import Any
 
-from squash_api.judging.alerts import level_of
+from squash_api.judging.alerts import level_of, severity_of
 from squash_api.judging.limits import Limit, LimitJudge
 
 COLUMNS = 12
@@ -24,8 +24,6 @@ LEVEL_COLORS = {
     "WARNING": ("pineapple", "#FFB94A"),
     "INFO": ("pool", "#22ADF6"),
 }
-# Lines are colored along this scale in the order of their names: values first, limits last.
-_SCALE = ("#22ADF6", "#FFD255", "#F95F53")
 _SCALE_NAME = "squash"
 _BASE_VALUE = "-1000000000000000000"
 _TIME_FORMAT = "YYYY-MM-DD HH:mm"
@@ -67,6 +65,15 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class WorstValues:
+    """Whether the highest and the lowest of values count, and those nearest to which numbers."""
+
+    highest: bool
+    lowest: bool
+    nearest: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table: its label in the response, and its heading, empty to hide it."""
 
@@ -80,18 +87,17 @@ def note(text: str) -> dict[str, Any]:
 
 
 def line_graph(
-    name: str, queries: Sequence[str], *, label: str, suffix: str, about: str
+    name: str, queries: Sequence[str], *, label: str, colors: Sequence[str], about: str
 ) -> dict[str, Any]:
-    """Return a graph of lines.
+    """Return a graph of lines, colored along a scale of `colors` in the order of their names.
 
-    `label` is at the axis of values, `suffix` after each value in the legend; `about` is Markdown
-    that is shown on demand.
+    `label` is at the axis of values; `about` is Markdown that is shown on demand.
     """
-    colors = [
+    scale = [
         {"id": str(place), "type": "scale", "hex": hex_, "name": _SCALE_NAME, "value": str(place)}
-        for place, hex_ in enumerate(_SCALE)
+        for place, hex_ in enumerate(colors)
     ]
-    return _cell(name, "line", queries, note=about, axes=_axes(label, suffix), colors=colors)
+    return _cell(name, "line", queries, note=about, axes=_axes(label, ""), colors=scale)
 
 
 def single_stat(
@@ -171,6 +177,20 @@ def level_steps(limits: Sequence[Limit]) -> list[tuple[float, str | None]]:
         if not steps or steps[-1][1] != level:
             steps.append((start, level))
     return steps
+
+
+def worst_values(limits: Sequence[Limit]) -> WorstValues:
+    """Return which of several values may break a worse limit than all others do."""
+    steps = level_steps(limits)
+    badness = [severity_of(level) if level else 0 for _, level in steps]
+    nearest = [
+        start
+        for place, (start, _) in enumerate(steps)
+        if min(badness[: place + 1]) < badness[place] > min(badness[place:])
+    ]
+    return WorstValues(
+        highest=badness[-1] > min(badness), lowest=badness[0] > min(badness), nearest=nearest
+    )
 
 
 def stepped_colors(

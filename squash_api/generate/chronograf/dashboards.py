@@ -30,8 +30,7 @@ def chronograf_files(
 ) -> dict[str, str]:
     """Return the files of Chronograf's resource directory by path; see `Render`.
 
-    They are a dashboard for each verification package that has specifications, the overview, and
-    the connections.
+    They are a dashboard for each verification package, the overview, and the connections.
     """
     dashboards = _dashboards(
         package, schema=schema, database=database, retention_policy=retention_policy
@@ -79,7 +78,7 @@ def _dashboards(
     with_links: bool = True,
 ) -> dict[str, dict[str, Any]]:
     watched = watched_metrics(package.specifications.values(), package.metrics, schema)
-    names = sorted({item.metric.package for item in watched})
+    names = sorted({metric.package for metric in package.metrics.values()})
     numbers = dashboard_ids(names)
     overview = overview_dashboard(
         numbers if with_links else {}, database=database, retention_policy=retention_policy

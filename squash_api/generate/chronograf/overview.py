@@ -31,10 +31,15 @@ _FRESHNESS_TIMES = "time > now() - 1h"
 _BEATS_MINUTES = 10
 _PACKAGE_RANGE = "?lower=now()%20-%2030d"
 _HOUR_S = 3600
-_OFTEN = 4
+_PERCENT = "percent"
 _CLOSE_PERCENT = 10.0
-# InfluxQL has no IS NOT NULL.
-_HAS_MARGIN = "{0} > 0 OR {0} <= 0".format(identifier(watch_names.MARGIN))
+_CLOSE = ("comet", "#9394FF")
+# At the end of every table: what tells most first, since a screen has no room for all.
+_OFTEN = (*schema.LINE_TAGS, schema.RUN_ID, schema.SQUASH_URL, "instrument", "pipeline")
+_COMMON = {
+    name: {schema.RUN_ID: "run", schema.SQUASH_URL: "job page"}.get(name, name)
+    for name in dict.fromkeys((*_OFTEN, *schema.SERIES_TAGS))
+}
 # InfluxQL has no CASE: each polynomial is 1 at its own severity and 0 at the others from 0 to 3.
 _SEVERITY = identifier(watch_names.SEVERITY)
 _IS_LEVEL = {
@@ -42,6 +47,16 @@ _IS_LEVEL = {
     "WARNING": f"{_SEVERITY} * ({_SEVERITY} - 1) * (3 - {_SEVERITY}) / 2",
     "CRITICAL": f"{_SEVERITY} * ({_SEVERITY} - 1) * ({_SEVERITY} - 2) / 6",
 }
+
+
+_EXPLANATION = (
+    f"The tables show the newest value of each metric, by {', '.join(schema.SERIES_TAGS)}; the "
+    f"tiles count them. **Not measured**: the newest job has no value that can be used. "
+    f"**Margin**: the distance to the limit as a percentage of it, negative beyond it; violet is "
+    f"closer than {_CLOSE_PERCENT:.0f} %. **Late by**: how late the latest value is of those that "
+    f"are expected, negative if none is. **Beats** in red: the service is down, and all else is "
+    f"old. *Made by {MARK}.*"
+)
 
 
 def overview_dashboard(
@@ -58,30 +73,25 @@ def overview_dashboard(
     ]
     top = [
         *(Cell(tile, 2 * index, 0, 2, 2) for index, tile in enumerate(tiles)),
-        Cell(cells.note(_note(packages)), 10, 0, 2, 6),
-        Cell(_broken_table(standing), 0, 2, 10, 4),
+        Cell(cells.note(_links(packages)), 2 * len(tiles), 0, 2, 2),
     ]
     below = [
-        [Cell(_late_table(freshness), 0, 0, 12, 3)],
-        [Cell(_margin_table(standing), 0, 0, 12, 5)],
+        [Cell(_broken_table(standing), 0, 0, cells.COLUMNS, 5)],
+        [
+            Cell(_late_table(freshness), 0, 0, 8, 2),
+            Cell(cells.note(_EXPLANATION), 8, 0, 4, 2),
+        ],
+        [Cell(_margin_table(standing), 0, 0, cells.COLUMNS, 4)],
     ]
-    return Content([*top, *cells.stacked(below, top=6)])
+    return Content([*top, *cells.stacked(below, top=2)])
 
 
-def _note(packages: Mapping[str, int]) -> str:
+def _links(packages: Mapping[str, int]) -> str:
     links = "\n".join(
         f"- [{escape(name)}](/sources/{SOURCE_ID}/dashboards/{number}{_PACKAGE_RANGE})"
         for name, number in packages.items()
     )
-    return (
-        f"# SQuaSH\n\n{links}\n\n"
-        f"The tables show the newest value of each metric, by {', '.join(schema.SERIES_TAGS)}.\n\n"
-        f"**Not measured**: the newest job has no value that can be used. **Margin**: the distance "
-        f"to the limit as a percentage of it, negative beyond it. **Late by**: how late the latest "
-        f"value is, negative if none is. **Beats** in red: the service is down, all else is old."
-        "\n\n"
-        f"*Made by {MARK}.*"
-    )
+    return f"**Packages**, over 30 days\n\n{links}"
 
 
 def _last_of(place: Place, first: str, others: Iterable[str], times: str) -> str:
@@ -119,31 +129,20 @@ def _heartbeat_tile(heartbeat: Place) -> dict[str, Any]:
 
 
 def _broken_table(standing: Place) -> dict[str, Any]:
-    fields = (
-        watch_names.STATE,
-        watch_names.SEVERITY,
-        watch_names.MARGIN,
-        watch_names.BROKEN,
-        schema.RUN_ID,
-        schema.SQUASH_URL,
-    )
-    last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
     columns = {
         watch_names.STATE: "state",
-        "percent": "margin [%]",
         watch_names.METRIC: "metric",
-        watch_names.BROKEN: "broken",
-        **_common_columns(),
+        watch_names.SUMMARY: "value and limit of this level",
+        _PERCENT: "margin [%]",
+        **_COMMON,
+        watch_names.BROKEN: "all that it breaks",
     }
-    selected = [
-        f"{identifier(watch_names.MARGIN)} * 100 AS {identifier('percent')}",
-        *(identifier(name) for name in (watch_names.RANK, *columns) if name != "percent"),
-    ]
-    return _table(
+    return _standing_table(
         "Broken or not measured now, worst first",
-        select(selected, last, f"{identifier(watch_names.RANK)} < {RANKS[PASSED]}"),
-        columns,
         standing,
+        columns,
+        margin=watch_names.LEVEL_MARGIN,
+        condition=f"{identifier(watch_names.RANK)} < {RANKS[PASSED]}",
         sort_by=watch_names.RANK,
         colors=stepped_colors(NEUTRAL),
     )
@@ -157,7 +156,7 @@ def _late_table(freshness: Place) -> dict[str, Any]:
         "hours": "late by [h]",
         watch_names.SPECIFICATION: "specification",
         watch_names.SINCE: "since",
-        **_common_columns(),
+        **_COMMON,
     }
     selected = [
         f"{late} / {_HOUR_S} AS {identifier('hours')}",
@@ -175,40 +174,43 @@ def _late_table(freshness: Place) -> dict[str, Any]:
 
 
 def _margin_table(standing: Place) -> dict[str, Any]:
-    fields = (watch_names.MARGIN, watch_names.LIMIT, schema.RUN_ID, schema.SQUASH_URL)
-    # By a field that every point has: the margin of an older point is not that of now.
-    last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
     columns = {
-        "percent": "margin [%]",
+        _PERCENT: "margin [%]",
         watch_names.METRIC: "metric",
-        watch_names.LIMIT: "nearest limit",
-        **_common_columns(),
+        watch_names.SUMMARY: "value and nearest limit",
+        **_COMMON,
     }
-    selected = [
-        f"{identifier(watch_names.MARGIN)} * 100 AS {identifier('percent')}",
-        *(identifier(name) for name in columns if name != "percent"),
-    ]
-    return _table(
-        "How close to the limits, closest first",
-        select(selected, last, _HAS_MARGIN),
-        columns,
+    return _standing_table(
+        "How close to the limits: what meets them all, closest first",
         standing,
-        sort_by="percent",
-        colors=stepped_colors(
-            LEVEL_COLORS["CRITICAL"], (0.0, LEVEL_COLORS["WARNING"]), (_CLOSE_PERCENT, FINE)
-        ),
+        columns,
+        margin=watch_names.MARGIN,
+        condition=f"{_SEVERITY} = 0 AND {identifier(watch_names.MARGIN)} >= 0",
+        sort_by=_PERCENT,
+        colors=stepped_colors(_CLOSE, (_CLOSE_PERCENT, FINE)),
     )
 
 
-def _common_columns() -> dict[str, str]:
-    """Return the columns at the end of every table, rare tags last."""
-    often, rare = schema.SERIES_TAGS[:_OFTEN], schema.SERIES_TAGS[_OFTEN:]
-    return {
-        **{tag: tag for tag in often},
-        schema.RUN_ID: "run",
-        schema.SQUASH_URL: "job page",
-        **{tag: tag for tag in rare},
-    }
+def _standing_table(
+    name: str,
+    standing: Place,
+    columns: Mapping[str, str],
+    *,
+    margin: str,
+    condition: str,
+    sort_by: str,
+    colors: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return a table of the last standings for which the condition is true."""
+    wanted = [key for key in dict.fromkeys((*columns, sort_by)) if key != _PERCENT]
+    tags = {watch_names.METRIC, *schema.SERIES_TAGS}
+    fields = [key for key in wanted if key not in tags and key != watch_names.RANK]
+    fields += [watch_names.SEVERITY, margin]
+    # By a field that every point has: the margin of an older point is not that of now.
+    last = _last_of(standing, watch_names.RANK, fields, _STANDING_TIMES)
+    percent = f"{identifier(margin)} * 100 AS {identifier(_PERCENT)}"
+    query = select([percent, *map(identifier, wanted)], last, condition)
+    return _table(name, query, columns, standing, sort_by=sort_by, colors=colors)
 
 
 def _table(

@@ -5,7 +5,7 @@ Chronograf's lists of tag values have no choice for all, and a point may lack a 
 `show` selects which of the others apply; its values refer to them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import combinations
@@ -13,21 +13,20 @@ from typing import Any
 
 from squash_api.generate.chronograf import cells
 from squash_api.generate.chronograf.cells import Cell, Column, Content
+from squash_api.generate.chronograf.graph import MAX_LINES, metric_graph, terms_order
 from squash_api.generate.chronograf.queries import (
-    GRAPH_TIMES,
     LAST_DAYS,
     LAST_TIMES,
     Place,
+    any_of,
     condition,
-    either,
     identifier,
     plus,
     select,
+    unless,
 )
 from squash_api.generate.output import MARK
-from squash_api.judging.alert_plan import Branch, WatchedMetric
-from squash_api.judging.alerts import LEVELS, Level, severity_of
-from squash_api.judging.kinds.criterion import Bound
+from squash_api.judging.alert_plan import WatchedMetric
 from squash_api.judging.limits import Limit
 from squash_api.judging.wording import plain_number
 from squash_api.schema import names as schema
@@ -42,11 +41,8 @@ EVERYTHING = "everything"
 # A regular expression that matches empty text is true for points without the tag, too.
 _ANY = f"{identifier(schema.VALUE_TAGS[0])} =~ /.*/"
 
-MAX_LINES = 6
-"""The most limits that a graph draws; more cannot be distinguished."""
-
-MAX_GROUPS = 6
-"""The most tiles with a last value that a metric has."""
+MAX_TILES = 6
+"""The most tiles that a metric has."""
 
 MAX_METRICS = 120
 """The most metrics on a dashboard: those with specifications first, then by name."""
@@ -55,46 +51,25 @@ _RUNS = 100
 _TOP_HEIGHT = 4
 _HEIGHT = 3
 _TILE_HEIGHT = 2
-_MAX_NAMED_LINES = 3
 # Chronograf accepts only the ranges of its own menu in a URL.
 _RANGES = {"2 days": "2d", "7 days": "7d", "30 days": "30d"}
-_MAX_LABELS = 3
-# Lines are colored in the order of their names, so these sort after all metrics, worst last.
-_RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
+# Chronograf shows the first column by name, so this one sorts after every metric.
+_DISTANCE = "·distance"
 
 
 @dataclass(frozen=True, slots=True)
-class LimitLine:
-    """Limits with one bound, drawn as one line.
-
-    `groups` are the terms of their branches: the line is drawn where points match one of them.
-    """
-
-    level: Level
-    bound: Bound
-    labels: tuple[str, ...]
-    groups: tuple[tuple[Term, ...], ...]
-
-    @property
-    def name(self) -> str:
-        """The name of the line in a graph, such as `••• minimum ≤ 20`."""
-        shown = ", ".join(self.labels[:_MAX_LABELS])
-        more = len(self.labels) - _MAX_LABELS
-        rest = f" and {more} more" if more > 0 else ""
-        return f"{_RANKS[self.level]} {shown}{rest} {self.text}"
-
-    @property
-    def text(self) -> str:
-        """The bound as people write it, such as `≤ 20`."""
-        return self.bound.words(plain_number)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The values to which the same limits apply: those of points that match the terms."""
+class Part:
+    """Points that match all `terms`, but not all terms of one of `others`, which are narrower."""
 
     terms: tuple[Term, ...]
-    limits: tuple[Limit, ...]
+    others: tuple[tuple[Term, ...], ...] = ()
+
+    @property
+    def condition(self) -> str:
+        """The condition of InfluxQL that is true for them; empty for all points."""
+        own = set(self.terms)
+        left_out = [unless(term for term in terms if term not in own) for terms in self.others]
+        return " AND ".join(text for text in (condition(self.terms), *left_out) if text)
 
     @property
     def name(self) -> str:
@@ -104,7 +79,25 @@ class Group:
             for term in self.terms
         ]
         telling = [text for text in texts if link_text(text) is None]
-        return " ".join(telling or texts)
+        return " ".join([*(telling or texts), *(["others"] if self.others else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The values that the same levels apply to: those of the points in any of its parts."""
+
+    parts: tuple[Part, ...]
+    limits: tuple[Limit, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of its parts."""
+        return ", ".join(part.name for part in self.parts if part.name)
+
+    @property
+    def condition(self) -> str:
+        """The condition of InfluxQL that is true for its points; empty for all points."""
+        return any_of(part.condition for part in self.parts)
 
 
 def package_dashboard(
@@ -143,9 +136,9 @@ def _note(name: str, shown: int, total: int) -> str:
         f"# {escape(name)}\n\n"
         f"**Range:** {ranges}\n\n"
         f"**Graphs**: means by {' and '.join(schema.LINE_TAGS)}. Limits are lines, at most "
-        f"{MAX_LINES}: `•••` CRITICAL, `••` WARNING, `•` INFO.\n\n"
-        f"**Tiles**: the last value in {LAST_DAYS} days. It breaks a limit of level CRITICAL if it "
-        f"is red, WARNING if yellow, INFO if blue.\n\n"
+        f"{MAX_LINES}: `•••` CRITICAL, red; `••` WARNING, yellow; `•` INFO, blue.\n\n"
+        f"**Tiles**: the worst of the last values of all series, in {LAST_DAYS} days. It breaks a "
+        f"limit of level CRITICAL if it is red, WARNING if yellow, INFO if blue.\n\n"
         f"**Variables** (top right): `show` selects which of the other lists apply.{left_out}\n\n"
         f"*Made by {MARK}: edit the specifications.*"
     )
@@ -155,8 +148,8 @@ def _runs_table(place: Place) -> dict[str, Any]:
     columns = {
         schema.RUN_ID: "run",
         **{tag: tag for tag in schema.LINE_TAGS},
-        schema.RUN_URL: "run page",
         schema.SQUASH_URL: "job page",
+        schema.RUN_URL: "run page",
         schema.CODE_CHANGES_COUNTS: "changes",
         **{tag: tag for tag in (*schema.VALUE_TAGS, "pipeline") if tag not in schema.LINE_TAGS},
         schema.CODE_CHANGES: "code changes since the previous run",
@@ -184,9 +177,11 @@ def _runs_table(place: Place) -> dict[str, Any]:
 
 def _metric_block(watched: WatchedMetric, place: Place) -> list[Cell]:
     """Return a graph with its tiles, on half the width if there is one tile."""
-    groups = groups_of(watched) or [Group((), ())]
-    tiles = [_tile(watched.metric, group, place) for group in groups[:MAX_GROUPS]]
-    graph = _graph(watched, len(groups), place)
+    groups = groups_of(watched) or [Group((Part(()),), ())]
+    every = [tile for group in groups for tile in _tiles(watched.metric, group, place)]
+    tiles = every[:MAX_TILES]
+    note = f"{MAX_TILES} of {len(every)} tiles" if len(every) > MAX_TILES else ""
+    graph = metric_graph(watched, place, shown=SHOWN, note=note)
     if len(tiles) == 1:
         return [Cell(tiles[0], 0, 0, 2, _HEIGHT), Cell(graph, 2, 0, 4, _HEIGHT)]
     half = cells.COLUMNS // 2
@@ -203,78 +198,37 @@ def _metric_block(watched: WatchedMetric, place: Place) -> list[Cell]:
     return [*square, Cell(graph, half, 0, half, height * len(across))]
 
 
-def _tile(metric: Metric, group: Group, place: Place) -> dict[str, Any]:
+def _tiles(metric: Metric, group: Group, place: Place) -> Iterator[dict[str, Any]]:
+    """Yield tiles with the worst of the last values of all series of a group.
+
+    Each has a value that could break a limit when no other does: the highest, the lowest, and the
+    nearest to any number that values must not be.
+    """
     key = schema.split_metric_name(metric.name)[1]
-    column = f"last({identifier(key)}) AS {identifier(key)}"
-    query = select([column], place, LAST_TIMES, SHOWN, condition(group.terms))
-    return cells.single_stat(
-        f"{key} {group.name}".strip(),
-        query,
-        suffix=_suffix(metric.unit),
-        digits=digits_for(group.limits),
-        colors=cells.limit_colors(group.limits),
-    )
-
-
-def _graph(watched: WatchedMetric, groups: int, place: Place) -> dict[str, Any]:
-    metric = watched.metric
-    key = schema.split_metric_name(metric.name)[1]
-    lines = limit_lines(watched)
-    tags = ", ".join(map(identifier, schema.LINE_TAGS))
-    values = select(
-        [f"mean({identifier(key)}) AS {identifier(key)}"],
-        place,
-        GRAPH_TIMES,
-        SHOWN,
-        end=f"GROUP BY time(:interval:), {tags} FILL(none)",
-    )
-    return cells.line_graph(
-        _graph_name(key, lines, groups),
-        [values, *_line_queries(key, lines[:MAX_LINES], place)],
-        label=f"{key} [{metric.unit}]" if metric.unit else key,
-        suffix=_suffix(metric.unit),
-        about=_about(watched, lines),
-    )
-
-
-def _graph_name(key: str, lines: Sequence[LimitLine], groups: int) -> str:
-    """Return the name of a graph with its limits, or with the number that it leaves out."""
-    parts = [key]
-    if len(lines) <= _MAX_NAMED_LINES:
-        parts.extend(line.name for line in lines)
-    elif len(lines) > MAX_LINES:
-        parts.append(f"{MAX_LINES} of {len(lines)} limits")
-    else:
-        parts.append(f"{len(lines)} limits")
-    if groups > MAX_GROUPS:
-        parts.append(f"{MAX_GROUPS} of {groups} tiles")
-    return "   ".join(parts)
-
-
-def _line_queries(key: str, lines: Sequence[LimitLine], place: Place) -> list[str]:
-    """Return a query for all lines that are drawn at the same points."""
-    columns: dict[str, list[str]] = {}
-    for line in lines:
-        # InfluxQL has constants only where there are values.
-        text = f"mean({identifier(key)}) * 0 {plus(line.bound.number)} AS {identifier(line.name)}"
-        columns.setdefault(either(line.groups), []).append(text)
-    return [
-        select(texts, place, GRAPH_TIMES, SHOWN, where, end="GROUP BY time(:interval:) FILL(none)")
-        for where, texts in columns.items()
-    ]
-
-
-def _about(watched: WatchedMetric, lines: Sequence[LimitLine]) -> str:
-    metric = watched.metric
-    limits = [
-        f"- {line.level}: {line.text}{_suffix(metric.unit)} ({', '.join(line.labels)})"
-        for line in lines
-    ]
-    return "\n".join([escape(metric.description, quote=False), "", *limits])
-
-
-def _suffix(unit: str) -> str:
-    return f" {unit}" if unit else ""
+    name = identifier(key)
+    tags = ", ".join(map(identifier, schema.SERIES_TAGS))
+    conditions = (LAST_TIMES, SHOWN, group.condition)
+    last = f"last({name}) AS {name}"
+    series = f"({select([last], place, *conditions, end=f'GROUP BY {tags}')})"
+    worst = cells.worst_values(group.limits)
+    queries: dict[str, str] = {}
+    if worst.highest:
+        queries["highest"] = select([f"max({name}) AS {name}"], series)
+    if worst.lowest:
+        queries["lowest"] = select([f"min({name}) AS {name}"], series)
+    for number in worst.nearest:
+        distance = identifier(_DISTANCE)
+        from_it = select([f"abs({name} {plus(-number)}) AS {distance}", name], series)
+        nearest = select([f"min({distance}) AS {distance}", name], f"({from_it})")
+        queries[f"nearest to {plain_number(number)}"] = nearest
+    for words, query in (queries or {"last": select([last], place, *conditions)}).items():
+        yield cells.single_stat(
+            " ".join(part for part in (key, group.name, words) if part),
+            query,
+            suffix=f" {metric.unit}" if metric.unit else "",
+            digits=digits_for(group.limits),
+            colors=cells.limit_colors(group.limits),
+        )
 
 
 def template_variables(place: Place) -> list[dict[str, Any]]:
@@ -308,7 +262,10 @@ def _tag_values(tag: str, place: Place) -> dict[str, Any]:
         "values": [],
         "sourceID": "dynamic",
         "query": {
-            "influxql": "SHOW TAG VALUES ON :database: FROM :measurement: WITH KEY=:tagKey:",
+            # Chronograf puts a value between single quotes as it is: one of these letters in it
+            # would break all queries.
+            "influxql": "SHOW TAG VALUES ON :database: FROM :measurement: WITH KEY=:tagKey: "
+            rf"WHERE {identifier(tag)} !~ /['\\]/",
             "db": place.database,
             "rp": place.retention_policy,
             "measurement": place.measurement,
@@ -318,43 +275,40 @@ def _tag_values(tag: str, place: Place) -> dict[str, Any]:
     }
 
 
-def limit_lines(metric: WatchedMetric) -> list[LimitLine]:
-    """Return the lines of all limits, worst first, then the widest and lowest first."""
-    found: dict[Bound, list[tuple[Limit, Branch]]] = {}
-    for branch in metric.branches:
-        for limit in branch.limits:
-            for bound in limit.criterion.bounds:
-                found.setdefault(bound, []).append((limit, branch))
-    lines = []
-    for bound, pairs in found.items():
-        level = max((limit.level for limit, _ in pairs), key=severity_of)
-        labels = sorted({limit.label for limit, _ in pairs if limit.level == level})
-        others = sorted({limit.label for limit, _ in pairs} - set(labels))
-        groups = sorted({branch.terms for _, branch in pairs}, key=_terms_order)
-        lines.append(LimitLine(level, bound, (*labels, *others), tuple(groups)))
-    return sorted(
-        lines, key=lambda line: (-severity_of(line.level), () not in line.groups, line.bound)
-    )
-
-
 def groups_of(metric: WatchedMetric) -> list[Group]:
-    """Return the groups of values with limits of their own, the widest first.
+    """Return the groups of values with levels of their own, the widest first.
 
-    A limit counts for a group if all points of the group match its terms.
+    A limit counts for points that match its terms. Points to which narrower limits apply as well
+    are in the group of those alone, as far as tags tell them apart, so that no tile shows a value
+    as good while another limit is broken by it.
     """
-    distinct = sorted({branch.terms for branch in metric.branches}, key=_terms_order)
-    return [
-        Group(
-            terms,
-            tuple(
-                limit
-                for branch in metric.branches
-                if set(branch.terms) <= set(terms)
-                for limit in branch.limits
-            ),
+    distinct = sorted({branch.terms for branch in metric.branches}, key=terms_order)
+    groups: dict[tuple[tuple[float, str | None], ...], Group] = {}
+    for terms in distinct:
+        limits = tuple(
+            limit
+            for branch in metric.branches
+            if set(branch.terms) <= set(terms)
+            for limit in branch.limits
         )
-        for terms in distinct
+        part = Part(terms, _narrower(terms, distinct))
+        steps = tuple(cells.level_steps(limits))
+        same = groups.get(steps)
+        groups[steps] = Group((*same.parts, part), same.limits) if same else Group((part,), limits)
+    return list(groups.values())
+
+
+def _narrower(
+    terms: tuple[Term, ...], distinct: Iterable[tuple[Term, ...]]
+) -> tuple[tuple[Term, ...], ...]:
+    """Return those that add nothing but terms on tags, without those that are narrower still."""
+    own = set(terms)
+    found = [
+        item
+        for item in distinct
+        if own < set(item) and all(term.is_tag for term in item if term not in own)
     ]
+    return tuple(item for item in found if not any(set(other) < set(item) for other in found))
 
 
 def digits_for(limits: Iterable[Limit]) -> int:
@@ -364,7 +318,3 @@ def digits_for(limits: Iterable[Limit]) -> int:
     while sizes and digits < 12 and min(sizes) * 10**digits < 100:
         digits += 1
     return digits
-
-
-def _terms_order(terms: tuple[Term, ...]) -> tuple[int, list[tuple[str, str]]]:
-    return len(terms), [(term.name, repr(term.value)) for term in terms]

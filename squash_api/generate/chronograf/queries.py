@@ -52,14 +52,23 @@ def condition(terms: Iterable[Term]) -> str:
     )
 
 
+def unless(terms: Iterable[Term]) -> str:
+    """Return the condition that points do not match all terms, which must be on tags."""
+    some = [f"{identifier(term.name)} != {literal(str(term.value))}" for term in terms]
+    return some[0] if len(some) == 1 else f"({' OR '.join(some)})"
+
+
 def either(groups: Sequence[Iterable[Term]]) -> str:
     """Return the condition that points match one of several groups; empty if one is empty."""
-    conditions = sorted({condition(terms) for terms in groups})
-    if not all(conditions):
+    return any_of(sorted({condition(terms) for terms in groups}))
+
+
+def any_of(conditions: Iterable[str]) -> str:
+    """Return the condition that one of several is true; empty if one of them is empty."""
+    texts = list(conditions)
+    if not all(texts):
         return ""
-    if len(conditions) == 1:
-        return conditions[0]
-    return " OR ".join(f"({text})" for text in conditions)
+    return texts[0] if len(texts) == 1 else " OR ".join(f"({text})" for text in texts)
 
 
 def select(columns: Iterable[str], place: Place | str, *conditions: str, end: str = "") -> str:

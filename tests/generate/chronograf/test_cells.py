@@ -7,8 +7,6 @@ from squash_api.generate.chronograf.cells import FINE, LEVEL_COLORS, Cell, Colum
 from squash_api.judging.alerts import LEVELS, Alert
 from tests.support.limits import limit
 
-MMAG = {"label": "PA1 [mmag]", "suffix": " mmag"}
-
 
 def half(height: int = 3) -> list[Cell]:
     return [Cell({}, 0, 0, 2, height), Cell({}, 2, 0, 4, height)]
@@ -48,14 +46,19 @@ def test_a_note_has_a_query_or_else_nothing_is_shown() -> None:
     assert found["note"] == "# Text"
 
 
-def test_a_graph_has_its_unit_on_the_axis() -> None:
-    found = cells.line_graph("PA1", ["SELECT 1"], about="", **MMAG)
-    assert (found["axes"]["y"]["label"], found["axes"]["y"]["suffix"]) == ("PA1 [mmag]", " mmag")
+def graph() -> dict[str, Any]:
+    colors = ["#000000", "#FFFFFF"]
+    return cells.line_graph("PA1", ["SELECT 1"], label="PA1 [mmag]", colors=colors, about="")
 
 
-def test_a_graph_has_three_colours_of_one_scale() -> None:
-    found = cells.line_graph("PA1", ["SELECT 1"], about="", **MMAG)
-    assert [color["type"] for color in found["colors"]] == ["scale"] * 3
+def test_a_graph_has_its_unit_on_the_axis_and_not_on_every_tick() -> None:
+    axis = graph()["axes"]["y"]
+    assert (axis["label"], axis["suffix"]) == ("PA1 [mmag]", "")
+
+
+def test_a_graph_has_colours_of_one_scale() -> None:
+    colors = [(color["type"], color["hex"]) for color in graph()["colors"]]
+    assert colors == [("scale", "#000000"), ("scale", "#FFFFFF")]
 
 
 def table(*columns: Column, sort_by: str) -> dict[str, Any]:

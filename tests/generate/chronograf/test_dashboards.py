@@ -207,9 +207,11 @@ def test_an_exported_overview_has_no_links_to_numbers_that_an_import_changes(
     assert "/dashboards/" not in text
 
 
-def test_a_package_without_specifications_has_no_dashboard(tmp_path: Path) -> None:
+def test_a_package_without_specifications_has_a_dashboard(tmp_path: Path) -> None:
     package = load_metrics_package(write_metrics_package(tmp_path, specs=""))
-    assert "chronograf/validate.dashboard" not in chronograf_files(package, schema=SCHEMA, **PLACE)
+    files = chronograf_files(package, schema=SCHEMA, **PLACE)
+    assert "chronograf/validate.dashboard" in files
+    assert "[validate]" in files["chronograf/squash-overview.dashboard"]
 
 
 def test_database_and_retention_policy_are_everywhere(tmp_path: Path) -> None:

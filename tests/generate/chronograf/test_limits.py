@@ -3,13 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.generate.chronograf.cells import level_steps
-from squash_api.generate.chronograf.package import (
-    Group,
-    digits_for,
-    groups_of,
-    limit_lines,
-)
+from squash_api.generate.chronograf.cells import level_steps, worst_values
+from squash_api.generate.chronograf.graph import limit_lines
+from squash_api.generate.chronograf.package import Part, digits_for, groups_of
 from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
 from squash_api.judging.alerts import Alert, Level
 from squash_api.judging.limits import Limit
@@ -130,15 +126,62 @@ def test_a_limit_for_all_counts_in_every_group(tmp_path: Path) -> None:
     metric = watched(tmp_path, spec("x", 8, more=R), spec("all", 9))
     groups = groups_of(metric)
     assert [(group.name, [item.label for item in group.limits]) for group in groups] == [
-        ("", ["all"]),
+        ("others", ["all"]),
         ("r", ["all", "x"]),
     ]
 
 
-def test_the_name_of_a_group_leaves_links_out_where_others_tell_enough() -> None:
+def test_what_a_narrower_group_judges_is_left_out_of_the_wider_one(tmp_path: Path) -> None:
+    both = "metadata_query: {filter_name: r, dataset: x}"
+    specs = (spec("x", 8, more=R), spec("y", 7, more=both), spec("all", 9))
+    assert [group.condition for group in groups_of(watched(tmp_path, *specs))] == [
+        "\"filter\" != 'r'",
+        "\"filter\" = 'r' AND \"dataset\" != 'x'",
+        "\"dataset\" = 'x' AND \"filter\" = 'r'",
+    ]
+
+
+def test_a_narrower_group_that_a_field_tells_apart_is_not_left_out(tmp_path: Path) -> None:
+    metric = watched(tmp_path, spec("x", 8, more="metadata_query: {visit: 5}"), spec("all", 9))
+    assert [group.condition for group in groups_of(metric)] == ["", '"meta.visit" = 5.0']
+
+
+def test_filters_with_the_same_limits_are_one_group(tmp_path: Path) -> None:
+    metric = watched(
+        tmp_path,
+        spec("x", 8, more=R),
+        spec("y", 8, more=G),
+        spec("z", 9, more="metadata_query: {filter_name: z}"),
+    )
+    assert [(group.name, group.condition) for group in groups_of(metric)] == [
+        ("g, r", "(\"filter\" = 'g') OR (\"filter\" = 'r')"),
+        ("z", "\"filter\" = 'z'"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "worst"),
+    [
+        ([("<=", 8.0)], (True, False, [])),
+        ([(">", 8.0)], (False, True, [])),
+        ([("<=", 15.0), (">=", 5.0)], (True, True, [])),
+        ([("==", 5.0)], (True, True, [])),
+        ([("!=", 5.0)], (False, False, [5.0])),
+        ([("!=", 5.0), ("<", 8.0)], (True, False, [5.0])),
+        ([], (False, False, [])),
+    ],
+)
+def test_the_worst_value_is_at_an_end_or_nearest_to_what_must_not_be(
+    limits: list[tuple[str, float]], worst: tuple[bool, bool, list[float]]
+) -> None:
+    found = worst_values([limit(operator, value) for operator, value in limits])
+    assert (found.highest, found.lowest, found.nearest) == worst
+
+
+def test_the_name_of_a_part_leaves_links_out_where_others_tell_enough() -> None:
     link = Term("dataset_repo_url", "https://example.org/cfht.git", is_tag=True)
-    assert Group((link, Term("meta.visit", 5.0, is_tag=False)), ()).name == "5"
-    assert Group((link,), ()).name == link.value
+    assert Part((link, Term("meta.visit", 5.0, is_tag=False))).name == "5"
+    assert Part((link,)).name == link.value
 
 
 @pytest.mark.parametrize(

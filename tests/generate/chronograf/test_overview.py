@@ -49,22 +49,32 @@ class Asked:
         self.client.write([f"{point.to_line_protocol()} {self.now_ns - age_ns}"])
 
     def stands(
-        self, metric: str, severity: float, margin: float | None, *, age_ns: int = MINUTE_NS
+        self,
+        metric: str,
+        severity: float,
+        margin: float | None,
+        *,
+        age_ns: int = MINUTE_NS,
     ) -> None:
-        """Write how a metric stands on the dataset `hsc`; without a margin it is not measured."""
+        """Write how a metric stands on the dataset `hsc`; without a margin it is not measured.
+
+        Its margin is twice as bad for another limit than that of its level.
+        """
         is_measured = margin is not None
         rank = RANKS[state_of(int(severity), is_limited=True, is_measured=is_measured)]
         fields: dict[str, float | str] = {
             watch_names.STATE: STATES[rank],
-            watch_names.RANK: float(rank),
+            watch_names.RANK: rank + 0.5 + (margin or 0.0) / 20,
             watch_names.SEVERITY: float(severity),
             watch_names.BROKEN: "minimum" if severity else "",
             watch_names.LIMIT: f"{metric}.minimum",
+            watch_names.SUMMARY: "4 mmag, must be ≤ 8 (minimum)",
             schema.RUN_ID: "R1",
             schema.SQUASH_URL: "https://squash.example.org/job/1",
         }
         if margin is not None:
-            fields[watch_names.MARGIN] = margin
+            fields[watch_names.MARGIN] = margin if severity == 0 else 2 * margin
+            fields[watch_names.LEVEL_MARGIN] = margin
         tags = {watch_names.METRIC: metric, "dataset": "hsc"}
         self.write(watch_names.STANDING, tags, fields, age_ns=age_ns)
 
@@ -115,6 +125,7 @@ def asked(influxd: Influxd, influx_target: InfluxTarget) -> Iterator[Asked]:
 
 def test_every_query_has_an_answer(asked: Asked) -> None:
     asked.stands("validate.AM1", 3, -0.1)
+    asked.stands("validate.AM2", 0, 0.1)
     asked.is_late("validate.AM1.minimum", 60.0)
     asked.write(watch_names.HEARTBEAT, {}, {watch_names.UP: 1.0})
     answers = [
@@ -192,20 +203,65 @@ def test_the_tile_tells_the_latest_of_all_in_hours(asked: Asked) -> None:
     assert asked.tile("Late by") == 1.5
 
 
-def test_metrics_stand_by_how_close_they_are_to_their_limits(asked: Asked) -> None:
+def test_within_a_level_the_furthest_beyond_its_limit_comes_first(asked: Asked) -> None:
+    for metric, severity, margin in [
+        ("a", 2, -0.1),
+        ("b", 2, -3.0),
+        ("c", 1, -9.0),
+        ("d", 2, -1.0),
+    ]:
+        asked.stands(f"validate.{metric}", severity, margin)
+    name = watch_names.STANDING
+    rows = asked.rows("Broken or")
+    assert [row[f"{name}.metric"][-1] for row in rows] == ["b", "d", "a", "c"]
+
+
+def test_a_level_is_a_word_next_to_the_value_and_the_limit(asked: Asked) -> None:
+    asked.stands("validate.AM1", 3, -0.25)
+    (row,) = asked.rows("Broken or")
+    name = watch_names.STANDING
+    assert (row[f"{name}.state"], row[f"{name}.summary"], row[f"{name}.percent"]) == (
+        "CRITICAL",
+        "4 mmag, must be ≤ 8 (minimum)",
+        -25.0,
+    )
+    cell = asked.cell("Broken or")
+    assert cell["fieldOptions"][0]["displayName"] == "state"
+
+
+def test_dataset_filter_run_and_job_are_among_the_first_columns(asked: Asked) -> None:
+    cell = asked.cell("Broken or")
+    headings = [item["displayName"] for item in cell["fieldOptions"] if item["visible"]]
+    assert headings[:8] == [
+        "state",
+        "metric",
+        "value and limit of this level",
+        "margin [%]",
+        "dataset",
+        "filter",
+        "run",
+        "job page",
+    ]
+
+
+def test_what_meets_its_limits_stands_by_how_close_it_is(asked: Asked) -> None:
     asked.stands("validate.AM1", 0, 0.5)
     asked.stands("validate.AM2", 3, -0.25)
     asked.stands("validate.AM3", 0, 0.125)
     asked.stands("validate.AM4", 0, None)
     name = watch_names.STANDING
-    assert [
-        (row[f"{name}.metric"], row[f"{name}.percent"], row[f"{name}.limit"])
-        for row in asked.rows("How close")
-    ] == [
-        ("validate.AM2", -25.0, "validate.AM2.minimum"),
-        ("validate.AM3", 12.5, "validate.AM3.minimum"),
-        ("validate.AM1", 50.0, "validate.AM1.minimum"),
+    assert [(row[f"{name}.metric"], row[f"{name}.percent"]) for row in asked.rows("How close")] == [
+        ("validate.AM3", 12.5),
+        ("validate.AM1", 50.0),
     ]
+
+
+def test_what_stands_no_more_is_not_close_to_a_limit(asked: Asked) -> None:
+    asked.stands("validate.AM1", 0, 0.5, age_ns=HOUR_NS)
+    tags = {watch_names.METRIC: "validate.AM1", "dataset": "hsc"}
+    gone: dict[str, float | str] = {watch_names.SEVERITY: 0.0, watch_names.RANK: 7.0}
+    asked.write(watch_names.STANDING, tags, gone)
+    assert asked.rows("How close") == []
 
 
 def test_an_absent_value_is_among_what_is_broken_and_hides_its_margin(asked: Asked) -> None:
@@ -217,7 +273,7 @@ def test_an_absent_value_is_among_what_is_broken_and_hides_its_margin(asked: Ask
         ("validate.AM2", "not measured"),
         ("validate.AM1", "INFO"),
     ]
-    assert [row[f"{name}.metric"] for row in asked.rows("How close")] == ["validate.AM1"]
+    assert asked.rows("How close") == []
 
 
 def test_the_beats_of_the_last_minutes_are_counted(asked: Asked) -> None:
