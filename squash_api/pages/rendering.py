@@ -97,6 +97,7 @@ def environment() -> Environment:
         link=link_markup,
         path=path_text,
         tags=tags_text,
+        named_tags=named_tags_text,
         limit=criterion_text,
         late=late_text,
         slug=slug_of,
@@ -149,7 +150,14 @@ def page_number(text: str | None) -> int:
 
 
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:
-    """Write tags with their names, in one line; without tags it is empty."""
+    """Write tags in a few words; without tags it is empty."""
+    # The values of headline tags speak for themselves.
+    words = (value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags)
+    return " · ".join(words)
+
+
+def named_tags_text(tags: Iterable[tuple[str, str]]) -> str:
+    """Write tags with their names; without tags it is empty."""
     return " · ".join(f"{name} {value}" for name, value in tags)
 
 
