@@ -129,13 +129,11 @@ def metric_page(request: Request) -> Response:
     last = trends.last(
         name, view.tags, limit=_LAST, since_ns=asked.since_ns, until_ns=asked.until_ns
     )
-    numbers, metrics = trends.axes(name, last)
     found = trends.choices(name)
     if not is_dated:
         view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
     entry = site.board.entry(name)
-    states = (NEVER_SEEN,) if entry is None else entry.states
     return render(
         request,
         "metric.html",
@@ -150,8 +148,8 @@ def metric_page(request: Request) -> Response:
         address=urlencode({key: value for key, value in query.items() if value}),
         others=[pair for pair in view.tags.items() if pair[0] not in VALUE_TAGS],
         choices=choices_of(found, VALUE_TAGS, view.tags),
-        axes=_axes(view.x, numbers, metrics),
-        states=states,
+        axes=_axes(view.x, *trends.axes(name, last)),
+        states=(NEVER_SEEN,) if entry is None else entry.states,
         standings=_standings(entry, view.tags),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
         is_day=_DAY.fullmatch,
