@@ -14,7 +14,7 @@ from squash_api.index.derived import (
 )
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, measured_of
-from squash_api.ingest.stored_job import load_job
+from squash_api.ingest.stored_job import load_job, points_of
 from squash_api.record.deliveries import (
     Erasure,
     request_erasure,
@@ -31,7 +31,6 @@ from squash_api.record.jobs import (
 from squash_api.record.metrics import Metrics, known_units, note_metrics
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import split_metric_name
-from squash_api.schema.text import clean_text
 from squash_api.verify.metrics import KnownMetric
 
 
@@ -50,9 +49,6 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "delete")
         metrics = {item.metric for item in job.measurements}
-        points = sorted({split_metric_name(name)[0] for name in metrics} - {""})
-        # What InfluxDB cannot hold was never sent, and cannot be deleted there.
-        points = [name for name in points if clean_text(name) == name]
         contexts = Contexts(connection).of([job_id])
         tags = contexts[job_id].context.tags if job_id in contexts else None
         request_erasure(
@@ -60,7 +56,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
             Erasure(
                 row.job_id,
                 row.time_ns,
-                tuple(points),
+                points_of(job),
                 metrics=tuple(sorted(metrics)),
                 tags=tags,
             ),

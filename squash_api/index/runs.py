@@ -13,8 +13,14 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
+from squash_api.ingest.stored_job import load_job, points_of
 from squash_api.record.bulk import insert_rows, is_wanted, rows_of, store_documents
-from squash_api.record.deliveries import request_redelivery, target_names
+from squash_api.record.deliveries import (
+    Erasure,
+    request_redelivery,
+    request_rewriting,
+    target_names,
+)
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import job, job_context, job_run, package_set
 
@@ -303,18 +309,28 @@ def _previous_jobs(
         follower = dates.first_after(name, began_ns)
         if follower is not None:
             following[follower] = max(following.get(follower, (0, 0)), (began_ns, job_id))
+    unknown = {item.job_id for item in named if not item.packages}
     for follower, (_, job_id) in following.items():
-        _compare_with(connection, follower, job_id)
+        _compare_with(connection, follower, job_id, has_packages=job_id not in unknown)
         if follower in found:
             found[follower] = job_id
     return found
 
 
-def _compare_with(connection: Connection, name: _Name, job_id: int) -> None:
-    """Let a job be the one before a stored run, whose points then change."""
+def _compare_with(connection: Connection, name: _Name, job_id: int, *, has_packages: bool) -> None:
+    """Let a job be the one before a stored run, whose points then change.
+
+    If it has no packages, what has changed in the code is no longer known: the points lose that.
+    """
     connection.execute(update(job_run).where(*_of_run(*name)).values(previous_job_id=job_id))
     ids = connection.execute(select(job_run.c.job_id).where(*_of_run(*name))).scalars().all()
     request_redelivery(connection, ids, targets=target_names(connection), request=time.time_ns())
+    if not has_packages:
+        rows = connection.execute(select(job.c.id).where(job.c.id.in_(ids), _IS_KEPT)).scalars()
+        loaded = (load_job(connection, number) for number in rows.all())
+        request_rewriting(
+            connection, [Erasure(row.job_id, row.time_ns, points_of(one)) for row, one in loaded]
+        )
 
 
 class _Dates:
@@ -478,6 +494,7 @@ _LATER = _DATED.where(job.c.time_ns > bindparam("time")).order_by(job.c.time_ns)
 _LATER_OF_PIPELINE = _LATER.where(_IS_OF_PIPELINE)
 _EARLIER = _DATED.where(job.c.time_ns < bindparam("time")).order_by(job.c.time_ns.desc())
 _EARLIER_OF_PIPELINE = _EARLIER.where(_IS_OF_PIPELINE)
+_IS_KEPT = job.c.deleted_ns.is_(None)
 _RUN = select(*(job_run.c[name] for name in _RUN_COLUMNS[:-1]))
 _RUNS_OF = _RUN.where(is_wanted(job_run.c.job_id))
 _PACKAGE_SETS = select(package_set.c.id, package_set.c.document).where(is_wanted(package_set.c.id))

@@ -193,12 +193,22 @@ class Values:
         tag_sets: Collection[int] | None,
         limit: int,
         has_absent: bool = False,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
     ) -> list[LastValue]:
         """Return the values that were received last, newest first.
 
-        With `tag_sets`, only jobs with one of these sets of tags count.
+        With `tag_sets`, only jobs with one of these sets of tags count. Times are of the jobs, and
+        include both ends.
         """
         wanted = _LAST_VALUES if has_absent else _LAST_VALUES.where(_IS_PRESENT)
+        if since_ns is not None:
+            first = Contexts(self._connection).first_since(since_ns - _DAY_NS)
+            if first is None:
+                return []
+            wanted = wanted.where(measurement.c.job_id >= first, job_context.c.time_ns >= since_ns)
+        if until_ns is not None:
+            wanted = wanted.where(job_context.c.time_ns <= until_ns)
         query, tag_sets = with_sets(wanted.where(measurement.c.metric_id == metric_id), tag_sets)
         found: list[LastValue] = []
         before: int | None = None

@@ -7,6 +7,8 @@ from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.ingest import VERIFY, WIRES
 from squash_api.record.jobs import JobRow, added_measurements, get_job
 from squash_api.record.record import Connection
+from squash_api.schema.names import split_metric_name
+from squash_api.schema.text import clean_text
 
 MAX_ID = 2**63 - 1
 
@@ -35,6 +37,13 @@ def find_job(connection: Connection, job_id: int) -> JobRow:
     if row is None or row.body is None:
         raise NotFoundError(f"There is no job {job_id}.")
     return row
+
+
+def points_of(job: Job) -> tuple[str, ...]:
+    """Return the measurements in InfluxDB that a job may have points of, sorted."""
+    names = {split_metric_name(item.metric)[0] for item in job.measurements} - {""}
+    # What InfluxDB cannot hold was never sent, and cannot be deleted there.
+    return tuple(sorted(name for name in names if clean_text(name) == name))
 
 
 def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from squash_api.errors import NotFoundError
 from squash_api.pages.rendering import environment, render
 from squash_api.routes.documents import API, FOLDER, anchor_of, documents
+from squash_api.routes.parameters import read_parameters
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -53,11 +54,13 @@ class Operation:
 
 def docs_page(request: Request) -> Response:
     """Make the page of the API."""
+    read_parameters(request, ())
     return _page(request, API)
 
 
 def document_page(request: Request) -> Response:
     """Make the page of a document, by the name of its file without `.md`."""
+    read_parameters(request, ())
     name = str(request.path_params["name"])
     if name not in documents():
         raise NotFoundError(f"There is no document {name[:100]}.")

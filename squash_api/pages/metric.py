@@ -38,7 +38,7 @@ from squash_api.site import Site
 from squash_api.standings.board import Entry
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.points import TIME, TrendLine
-from squash_api.trends.question import Question, column_of, read_question
+from squash_api.trends.question import column_of, read_question
 from squash_api.trends.trends import Asked, Judged, Trend
 
 # Our own script draws the reply, which may change with it; programs get values at /measurements.
@@ -124,14 +124,16 @@ def metric_page(request: Request) -> Response:
     view = view_of(request, site, more=("zoom",))
     trends = site.trends
     unit = trends.unit(name)
-    last = trends.last(name, view.tags, limit=_LAST)
-    numbers, metrics = trends.axes(name, last)
+    is_dated = bool(view.since or view.until)
+    asked = asked_of(name, view, site) if is_dated else Asked()
+    last = trends.last(
+        name, view.tags, limit=_LAST, since_ns=asked.since_ns, until_ns=asked.until_ns
+    )
     found = trends.choices(name)
-    if not (view.since or view.until):
+    if not is_dated:
         view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
     entry = site.board.entry(name)
-    states = (NEVER_SEEN,) if entry is None else entry.states
     return render(
         request,
         "metric.html",
@@ -141,12 +143,13 @@ def metric_page(request: Request) -> Response:
         defined=site.definitions.in_force.at(None).metrics.get(name),
         ranges=list(RANGES),
         view=view,
+        is_dated=is_dated,
         query=query,
         address=urlencode({key: value for key, value in query.items() if value}),
         others=[pair for pair in view.tags.items() if pair[0] not in VALUE_TAGS],
         choices=choices_of(found, VALUE_TAGS, view.tags),
-        axes=_axes(view.x, numbers, metrics),
-        states=states,
+        axes=_axes(view.x, *trends.axes(name, last)),
+        states=(NEVER_SEEN,) if entry is None else entry.states,
         standings=_standings(entry, view.tags),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
         is_day=_DAY.fullmatch,
@@ -171,8 +174,7 @@ def get_metric_plot(
     job_id = site.trends.newest_job(name)
     if newest == job_id:
         return Response(status_code=204)
-    asked = question_of(name, view, site)
-    trend = site.trends.read(name, Asked(view.tags, asked.since_ns, view.x, asked.until_ns))
+    trend = site.trends.read(name, asked_of(name, view, site))
     known = site.metrics.now.by_name.get(view.x)
     x_unit = None if known is None else known.unit
     picture = picture_of(trend, name=name, unit=unit, x=view.x, x_unit=x_unit)
@@ -202,21 +204,17 @@ def view_of(request: Request, site: Site, *, more: Sequence[str] = ()) -> View:
         must = "`zoom` must be four numbers: the ends of both axes"
         raise_problems([Detail(("query", "zoom"), must, "zoom")])
     since, until = given["since"] or "", given["until"] or ""
-    view = View(
+    return View(
         "" if since or until else given["range"] or "",
         given["x"] or TIME,
         {name: text for name in tags if given[name] and (text := tag_text(given[name]))},
         since,
         until,
     )
-    if since or until:
-        # A wrong time is refused by the page too, not only by the plot.
-        question_of("", view, site)
-    return view
 
 
-def question_of(name: str, view: View, site: Site) -> Question:
-    """Read what a view asks of a metric, as /measurements does.
+def asked_of(name: str, view: View, site: Site) -> Asked:
+    """Read which values a view asks for, as /measurements does.
 
     Raises
     ------
@@ -224,7 +222,8 @@ def question_of(name: str, view: View, site: Site) -> Question:
         If one of its times is none, or the end is before the start.
     """
     pairs = view.values(name, site.metrics.now.by_name)
-    return read_question(pairs, schema=site.metrics.schema, now_ns=time.time_ns())
+    question = read_question(pairs, schema=site.metrics.schema, now_ns=time.time_ns())
+    return Asked(view.tags, question.since_ns, view.x, question.until_ns)
 
 
 def _default_range(last: list[Judged]) -> str:

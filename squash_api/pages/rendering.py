@@ -29,6 +29,8 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+# What HTTP calls an unprocessable entity is, for people who open a page, what they asked for.
+_HEADINGS = {404: "Not found", 422: "Wrong parameter"}
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -74,7 +76,7 @@ def failure_page(
         request,
         "failure.html",
         status_code=status_code,
-        phrase=HTTPStatus(status_code).phrase,
+        phrase=_HEADINGS.get(status_code, HTTPStatus(status_code).phrase),
         message=message,
         detail=[item for item in detail if item.msg.lower() not in said],
     )
@@ -97,6 +99,8 @@ def environment() -> Environment:
         link=link_markup,
         path=path_text,
         tags=tags_text,
+        named_tags=named_tags_text,
+        code=code_markup,
         limit=criterion_text,
         late=late_text,
         slug=slug_of,
@@ -130,6 +134,15 @@ def link_markup(url: Any, text: Any = None) -> Markup:
     return Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(address, shown)
 
 
+def code_markup(text: str) -> Markup:
+    """Write what stands between backticks as code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
+
+
 def path_text(name: Any) -> str:
     """Quote a name as one part of a path: all but letters, digits, `.`, `_` and `-`."""
     return quote(str(name), safe="")
@@ -149,7 +162,14 @@ def page_number(text: str | None) -> int:
 
 
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:
-    """Write tags with their names, in one line; without tags it is empty."""
+    """Write tags in a few words; without tags it is empty."""
+    # The values of headline tags speak for themselves.
+    words = (value if name in HEADLINE_TAGS else f"{name} {value}" for name, value in tags)
+    return " · ".join(words)
+
+
+def named_tags_text(tags: Iterable[tuple[str, str]]) -> str:
+    """Write tags with their names; without tags it is empty."""
     return " · ".join(f"{name} {value}" for name, value in tags)
 
 

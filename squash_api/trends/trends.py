@@ -162,13 +162,25 @@ class Trends:
         ]
         return Trend(found.common, lines, judge.applied(), found.count, found.outside)
 
-    def last(self, metric: str, tags: Mapping[str, str], *, limit: int) -> list[Judged]:
-        """Read what jobs with these tags brought last, absent values too, newest first."""
+    def last(
+        self,
+        metric: str,
+        tags: Mapping[str, str],
+        *,
+        limit: int,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+    ) -> list[Judged]:
+        """Read what jobs with these tags brought last, absent values too, newest first.
+
+        Only jobs between two times (ns), both included, count.
+        """
         judge = LimitJudge(self.limits(metric))
         matching = _matching(self._sets_of(metric), tags)
+        span = {"since_ns": since_ns, "until_ns": until_ns}
 
         def find(view: View) -> tuple[list[LastValue], dict[int, _JobOf]]:
-            rows = _last(view, metric, matching, limit=limit)
+            rows = _last(view, metric, matching, limit=limit, **span)
             return rows, _jobs_of(view, [row.job_id for row in rows])
 
         rows, known = self._reader.settled(find)
@@ -245,11 +257,13 @@ def _rows(
     )
 
 
-def _last(view: View, metric: str, sets: Collection[int] | None, *, limit: int) -> list[LastValue]:
+def _last(
+    view: View, metric: str, sets: Collection[int] | None, *, limit: int, **span: int | None
+) -> list[LastValue]:
     row = view.metrics.by_name.get(metric)
     if row is None:
         return []
-    return view.values.last(row.metric_id, tag_sets=sets, limit=limit, has_absent=True)
+    return view.values.last(row.metric_id, tag_sets=sets, limit=limit, has_absent=True, **span)
 
 
 # A job, and what has changed in the code since the previous run.

@@ -118,7 +118,7 @@ def _send(bench: Bench, job: PastJob) -> None:
 
 def _read(told: Told) -> tuple[str, str, str, int]:
     """Return channel, level, metric and job of a message."""
-    heading = re.match(r"\*(\w+)\* (\w+)", told.text)
+    heading = re.match(r"\S+ \*(\w+)\* (\w+)", told.text)
     job = re.search(r"/job/(\d+)", told.text)
     assert heading, told.text
     assert job, told.text

@@ -59,13 +59,14 @@ def test_a_bad_job_gives_one_message_and_a_good_one_one_recovery(servers: Alerti
     bad, good = told_of(servers, dataset)
     service = servers.site.service.url
     assert bad.text == (
-        "*CRITICAL* PA1 (validate): Photometric repeatability\n"
+        "🔴 *CRITICAL* PA1 (validate): Photometric repeatability\n"
         "PA1 = 8.31 mmag, must be &lt;= 8 (minimum)\n"
         f"dataset {dataset}, filter r\n"
         f"<https://ci.example/run-1|run run-1>, <{service}/job/{ids[1]}|job {ids[1]}>"
     )
     assert good.text.startswith(
-        "*OK* PA1 (validate): Photometric repeatability\nPA1 = 4.00 mmag, broken since "
+        "✅ *OK* PA1 (validate): Photometric repeatability\n"
+        "PA1 = 4.00 mmag, must be &lt;= 8 (minimum)\nwas broken for 0 min, from 20"
     )
     assert (bad.color, good.color) == ("danger", "good")
 

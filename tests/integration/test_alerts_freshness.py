@@ -1,5 +1,6 @@
 """What real Kapacitor tells of values that are late, and of a service that is silent."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_a_late_value_is_told_once_and_so_is_its_coming(bench: Bench) -> None:
     say(bench, tract, late_h=-30, age_h=0, more=known)
     late, well = all_of(bench, tract)
     assert late.text == (
-        "*CRITICAL* PA1 (validate) is late: Photometric repeatability\n"
+        "🔴 *CRITICAL* PA1 (validate) is late: Photometric repeatability\n"
         "no value for validate.PA1.minimum for 31.0 h, expected every 1d, and 6h grace: "
         "1.0 h late\n"
         "last value 2026-11-21 04:00 UTC\n"
@@ -82,8 +83,9 @@ def test_a_late_value_is_told_once_and_so_is_its_coming(bench: Bench) -> None:
         "run 18, <https://squash.example/job/17|job>"
     )
     lines = well.text.splitlines()
-    assert lines[0] == "*OK* PA1 (validate) is no longer late: Photometric repeatability"
-    assert lines[1].startswith("late since 20")
+    assert lines[0] == "✅ *OK* PA1 (validate) is no longer late: Photometric repeatability"
+    assert lines[1] == "validate.PA1.minimum is in time again"
+    assert re.fullmatch(r"was late for \d+ min, from 20\d\d-\d\d-\d\d \d\d:\d\d UTC on", lines[2])
 
 
 def test_a_value_that_never_came_is_told(bench: Bench) -> None:
@@ -99,7 +101,7 @@ def test_level_channel_and_units_are_those_of_the_specification(bench: Bench) ->
     told = bench.slack.wait_for(lambda told: is_about(told, tract))
     assert told.channel == "#late"
     assert told.text.splitlines()[:2] == [
-        "*INFO* AM1 (validate) is late: Astrometry",
+        "🔵 *INFO* AM1 (validate) is late: Astrometry",
         "no value for validate.AM1.design for 11.5 min, expected every 10m: 1.5 min late",
     ]
 
@@ -116,7 +118,7 @@ def test_what_is_muted_is_not_told_to_be_late(bench: Bench) -> None:
 def test_a_service_that_was_never_heard_is_told_and_heard_again(bench: Bench) -> None:
     silent = bench.slack.wait_for(lambda told: "SQuaSH is silent" in told.text)
     assert silent.text == (
-        "*CRITICAL* SQuaSH is silent: no heartbeat for 5 minutes\n"
+        "🔴 *CRITICAL* SQuaSH is silent: no heartbeat for 5 minutes\n"
         "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?"
     )
     deadline = time.monotonic() + 30
@@ -129,9 +131,13 @@ def test_a_service_that_was_never_heard_is_told_and_heard_again(bench: Bench) ->
     )
     heard = [told.text for told in bench.slack.told if "SQuaSH" in told.text]
     # Each change is sent once. A slow machine may be silent more often than the test means to be.
-    states = [text.split()[0] for text in heard]
-    assert states == [("*CRITICAL*", "*OK*")[number % 2] for number in range(len(states))]
-    assert heard[1].startswith("*OK* SQuaSH is heard again, silent since 20")
+    states = [text.partition(" SQuaSH")[0] for text in heard]
+    assert states == [("🔴 *CRITICAL*", "✅ *OK*")[number % 2] for number in range(len(states))]
+    assert re.fullmatch(
+        r"✅ \*OK\* SQuaSH is heard again: that it was silent was noticed at "
+        r"20\d\d-\d\d-\d\d \d\d:\d\d UTC, 5 to 10 minutes after its last heartbeat",
+        heard[1],
+    )
 
 
 def test_nothing_of_this_was_an_error_to_kapacitor(bench: Bench) -> None:

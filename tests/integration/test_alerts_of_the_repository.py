@@ -41,7 +41,7 @@ def test_the_messages_shown_have_the_words_of_the_tasks() -> None:
     page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     for words in (
         ", must be <= 8 (",
-        ", broken since ",
+        "\nwas broken for 3.0 h, from 20",
         ", muted through ",
         " is late: ",
         " late\nlast value ",

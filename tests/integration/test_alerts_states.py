@@ -166,7 +166,7 @@ def test_a_message_says_what_where_and_which_run(bench: Bench) -> None:
     )
     (told,) = bench.messages(tract, {"validate.PA1": 9.0})
     assert told.text == (
-        "*CRITICAL* PA1 (validate): Photometric repeatability\n"
+        "🔴 *CRITICAL* PA1 (validate): Photometric repeatability\n"
         "PA1 = 8.31 mmag, must be &lt;= 8 (minimum)\n"
         "instrument HSC, dataset cosmos, filter r, pipeline validate_drp, detector 7, "
         f"tract {tract}\n"
@@ -198,16 +198,16 @@ def test_levels_go_up_and_down_and_only_changes_are_told(bench: Bench) -> None:
     for value in (1.0, 3.3, 3.4, 6.0, 9.0, 9.1, 9.0, 6.0, 2.0, 2.5, 2.0):
         bench.send({"validate.PA1": value}, tract)
     told = bench.messages(tract, {"validate.PA1": 9.0})
-    assert [re.sub(r"\W.*", "", item.text[1:], flags=re.DOTALL) for item in told] == [
-        "INFO",
-        "WARNING",
-        "CRITICAL",
-        "WARNING",
-        "OK",
+    assert [" ".join(item.text.split()[:2]) for item in told] == [
+        "🔵 *INFO*",
+        "🟡 *WARNING*",
+        "🔴 *CRITICAL*",
+        "🟡 *WARNING*",
+        "✅ *OK*",
     ]
 
 
-def test_a_recovery_says_since_when_it_was_broken(bench: Bench) -> None:
+def test_a_recovery_says_what_it_was_judged_by_and_how_long_it_was_broken(bench: Bench) -> None:
     tract = new_tract()
     began = time.time() - 7200
     bench.send({"validate.PA1": 4.0}, tract, age_s=7200)
@@ -215,10 +215,11 @@ def test_a_recovery_says_since_when_it_was_broken(bench: Bench) -> None:
     bench.send({"validate.PA1": 3.25}, tract)
     *_, told = bench.messages(tract, {"validate.PA1": 9.0})
     times = [time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(began + delay)) for delay in (0, 5)]
-    assert told.text.splitlines()[:2] in [
+    assert told.shown.splitlines()[:3] in [
         [
-            "*OK* PA1 (validate): Photometric repeatability",
-            f"PA1 = 3.2500 mmag, broken since {moment}",
+            "✅ *OK* PA1 (validate): Photometric repeatability",
+            "PA1 = 3.2500 mmag, must be <= 8 (minimum), <= 5 (design), <= 3.25 (stretch)",
+            f"was broken for 2.0 h, from {moment} on",
         ]
         for moment in times
     ]
@@ -269,7 +270,7 @@ def test_words_of_the_metric_are_shown_as_they_are(bench: Bench) -> None:
     bench.send({"validate.share": 99.4}, tract)
     (told,) = bench.messages(tract, {"validate.share": 1.0})
     assert told.shown.splitlines()[:2] == [
-        "*WARNING* share (validate): A part < 1 & more {{ .ID }} of 'all'",
+        "🟡 *WARNING* share (validate): A part < 1 & more {{ .ID }} of 'all'",
         "share = 99.400 %, must be > 99.5 (limit)",
     ]
 
@@ -299,7 +300,7 @@ def test_every_operator_alerts_and_recovers(
         bench.send({f"validate.{name}": value}, tract)
     broken, well = bench.messages(tract, {f"validate.{name}": bad})
     assert words in broken.text
-    assert well.text.startswith("*OK* ")
+    assert well.text.startswith("✅ *OK* ")
 
 
 @pytest.mark.parametrize(
@@ -331,6 +332,31 @@ def test_text_from_outside_is_shown_as_it_is(bench: Bench) -> None:
     assert "<!" not in told.text
 
 
+def test_no_link_shows_one_address_and_opens_another(bench: Bench) -> None:
+    tract = new_tract()
+    address = "https://bad.example/|https://ci.example/1> <!channel> b&c"
+    line = (
+        f'validate,tract={tract} PA1=9,run_id="7",run_url="{address}",squash_id=1,'
+        f'squash_url="https://squash.example/job/1" {time.time_ns()}'
+    )
+    bench.kapacitord.write([line])
+    (told,) = bench.messages(tract, {"validate.PA1": 9.0})
+    assert told.text.splitlines()[-1] == (
+        "<https://bad.example/%7Chttps://ci.example/1%3E%20%3C!channel%3E%20b&amp;c|run 7>, "
+        "<https://squash.example/job/1|job 1>"
+    )
+
+
+def test_a_recovery_from_many_limits_lists_three_of_them(bench: Bench) -> None:
+    tract = new_tract()
+    for value in (4.5, 0.9999999999):
+        bench.send({"validate.many": value}, tract)
+    _, well = bench.messages(tract, {"validate.many": 9.0})
+    assert well.shown.splitlines()[1] == (
+        "many = 0.9999999999000000, must be < 1 (a), < 2 (b), < 3 (c) and 2 more"
+    )
+
+
 def test_terms_with_hostile_text_apply(bench: Bench) -> None:
     meta: dict[str, Any] = {"dataset": HOSTILE_TEXT, "visit": 903334.5, "note": HOSTILE_TEXT}
     tract, *others = (new_tract() for _ in range(4))
@@ -348,10 +374,10 @@ def test_what_is_muted_is_neither_told_nor_listed(bench: Bench) -> None:
         bench.send({"validate.silent": value}, tract)
     broken, well = bench.messages(tract, {"validate.silent": 6.0})
     assert broken.shown.splitlines()[:2] == [
-        "*WARNING* silent (validate): Muted",
+        "🟡 *WARNING* silent (validate): Muted",
         "silent = 11.00 s, must be < 5 (design)",
     ]
-    assert well.text.startswith("*OK* ")
+    assert well.text.startswith("✅ *OK* ")
 
 
 def test_what_was_muted_until_a_day_that_is_over_is_told(bench: Bench) -> None:
@@ -381,7 +407,7 @@ def test_max_age_counts_for_its_own_specification(bench: Bench) -> None:
     bench.messages(tracts[0], {"validate.brief": 11.0})
     bench.slack.wait_for(lambda told: is_about(told, tracts[1]))
     found = [
-        sorted(told.text[1:5] for told in bench.slack.told if is_about(told, tract))
+        sorted(told.text.split("*")[1][:4] for told in bench.slack.told if is_about(told, tract))
         for tract in tracts
     ]
     assert found == [["CRIT", "WARN"], ["WARN"], []]
@@ -426,7 +452,7 @@ def test_what_is_muted_while_broken_is_told_as_muted_not_as_well(
             silent.send({"validate.PA1": 9.0}, tract)
         told = silent.slack.wait_for(lambda told: is_about(told, tract))
         assert told.shown.splitlines()[:2] == [
-            "*MUTED* PA1 (validate): Repeatability",
+            "🔇 *MUTED* PA1 (validate): Repeatability",
             "PA1 = 9.00 mmag, must be <= 8 (limit, muted through 2999-12-31)",
         ]
 

@@ -128,17 +128,17 @@ def test_alerts_work_without_any_influxdb_late_values_and_the_heartbeat_included
         calls = log_in(client, "ada")
         job = job_document({"validate.PA1": 9.0}, unit="mmag", ci_dataset="cosmos")
         reply = calls("POST", "/job", content=json.dumps(job), headers=AS_JSON)
-        told = slack.wait_for(lambda told: told.text.startswith("*CRITICAL* PA1 (validate):"))
+        told = slack.wait_for(lambda told: told.text.startswith("🔴 *CRITICAL* PA1 (validate):"))
         assert told.shown.splitlines()[1:3] == [
             "PA1 = 9.00 mmag, must be <= 8 (minimum)",
             "dataset cosmos",
         ]
         assert calls("DELETE", f"/job/{reply.json()['id']}").status_code == 200
-        told = slack.wait_for(lambda told: told.text.startswith("*OK* PA1 (validate):"))
-        assert told.shown.splitlines()[1].startswith(
-            "PA1 has no value any more: its last one was deleted or withdrawn, broken since 20"
-        )
-        assert told.shown.splitlines()[2:] == ["dataset cosmos"]
+        told = slack.wait_for(lambda told: told.text.startswith("✅ *OK* PA1 (validate):"))
+        gone, was, *rest = told.shown.splitlines()[1:]
+        assert gone == "PA1 has no value any more: its last one was deleted or withdrawn"
+        assert was.startswith("was broken for 0 min, from 20")
+        assert rest == ["dataset cosmos"]
         ready = {"kapacitor": {"status": "ok", "waiting": 0, "quarantined": 0}}
         wait_for(lambda: client.get("/readyz").json()["targets"] == ready)
         assert 'target="kapacitor"' in client.get("/prometheus").text

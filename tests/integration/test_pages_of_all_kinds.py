@@ -30,6 +30,9 @@ _KINDS = [
     "report",
     "report of a run",
     "report as a file",
+    "search",
+    "documentation of the API",
+    "document",
 ]
 _UNSAFE = "a[href^='javascript:' i], img[src=nowhere], [onerror], [onmouseover]"
 

@@ -153,12 +153,11 @@ class _World:
         env = {
             "env_name": "ldf",
             "ci_name": "pipe",
-            "ci_id": self.chance.choice(("1", "2", "3")),
-            "date": f"2026-11-2{self.chance.randint(0, 5)}T03:00:00Z",
+            "ci_id": str(self.chance.randint(1, 30)),
+            "date": f"2026-11-2{self.chance.randint(0, 5)}T0{self.chance.randint(0, 3)}:00:00Z",
         }
-        packages = {
-            "afw": {"name": "afw", "git_sha": self.chance.choice("abc") * 40, "git_url": "x"}
-        }
+        afw = {"name": "afw", "git_sha": self.chance.choice("abc") * 40, "git_url": "x"}
+        packages = {"afw": afw} if self.chance.random() < 0.6 else {}
         meta = {"env": env, "packages": packages, **self.chance.choice(TAGS)}
         measurements = [self.measured() for _ in range(self.chance.randint(1, 5))]
         document = {"measurements": measurements, "blobs": [], "meta": meta}
@@ -237,6 +236,21 @@ class _World:
                 return
         raise AssertionError("delivery never ends")
 
+    def databases(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the points of InfluxDB, and those of one that is filled from the beginning."""
+        database = f"fresh_{uuid.uuid4().hex}"
+        target = InfluxTarget(name=database, url=self.influxd.url, database=database)
+        fresh = self.outlet_to(target)
+        self.settle(fresh)
+        fresh.close()
+        found = [self.influxd.points(name) for name in (self.database, database)]
+        self.influxd.query(f'DROP DATABASE "{database}"')
+        with self.site.record._engine.begin() as connection:
+            for table in ("redelivery", "erasure", "quarantine", "target"):
+                column = "name" if table == "target" else "target"
+                connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (database,))
+        return _sorted(found[0]), _sorted(found[1])
+
     def statuses(self) -> set[str]:
         """Return the states of delivery of all jobs."""
         replies = [self.call("GET", f"/status/{number + 1}") for number in range(len(self.sent))]
@@ -280,21 +294,30 @@ def test_live_and_refilled_are_the_same(tmp_path: Path, influxd: Influxd, seed: 
                 operation(made)
             made.settle(made.outlet)
             assert made.statuses() <= {"SUCCESS"}
-            database = f"fresh_{uuid.uuid4().hex}"
-            target = InfluxTarget(name=database, url=influxd.url, database=database)
-            fresh = made.outlet_to(target)
-            made.settle(fresh)
-            fresh.close()
-            live, refilled = influxd.points(made.database), influxd.points(database)
-            assert _sorted(live) == _sorted(refilled), [item.__name__ for item in operations]
-            influxd.query(f'DROP DATABASE "{database}"')
-            with made.site.record._engine.begin() as connection:
-                for table in ("redelivery", "erasure", "quarantine", "target"):
-                    column = "name" if table == "target" else "target"
-                    connection.exec_driver_sql(
-                        f"DELETE FROM {table} WHERE {column} = ?",
-                        (database,),
-                    )
+            live, refilled = made.databases()
+            assert live == refilled, [item.__name__ for item in operations]
+
+
+def test_code_changes_that_are_no_longer_known_leave_influxdb(
+    tmp_path: Path, influxd: Influxd
+) -> None:
+    measurement = {"metric": "p.a", "value": 1.0, "unit": "mmag"}
+
+    def post(run_id: str, day: int, *shas: str) -> None:
+        env = {"ci_name": "pipe", "ci_id": run_id, "date": f"2026-11-{day}T03:00:00Z"}
+        packages = [{"name": "afw", "git_sha": sha, "git_url": "x"} for sha in shas]
+        document = {"measurements": [measurement], "meta": {"env": env, "packages": packages}}
+        assert made.call("POST", "/job", document).status_code == 202
+        made.settle(made.outlet)
+
+    with world(tmp_path, influxd, 0) as made:
+        post("r1", 20, "a")
+        post("r2", 22, "b")
+        assert any("code_changes" in point["fields"] for point in made.databases()[0])
+        # It comes late, between the two, and does not say what its code was.
+        post("r3", 21)
+        live, refilled = made.databases()
+        assert live == refilled
 
 
 def _sorted(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

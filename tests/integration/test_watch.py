@@ -198,22 +198,22 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 
 def test_what_never_came_is_told_once(told: list[str]) -> None:
-    assert told[0].count("*CRITICAL* PA1 (validate) is late") == 1
+    assert told[0].count("🔴 *CRITICAL* PA1 (validate) is late") == 1
     assert "none since " in told[0]
     assert told[0].count("*") == 2
 
 
 def test_one_that_is_late_by_its_tags_is_told_in_place_of_it(told: list[str]) -> None:
-    late, well = told[1].split("\n\n")
-    assert late.startswith("*CRITICAL* PA1 (validate) is late")
+    well, late = told[1].split("\n\n")
+    assert late.startswith("🔴 *CRITICAL* PA1 (validate) is late")
     assert ": 10.0 h late" in late
     assert "tract 17" in late
     assert "run R1, <https://squash.example/job/1|job>" in late
-    assert well.startswith("*OK* PA1 (validate) is no longer late")
+    assert well.startswith("✅ *OK* PA1 (validate) is no longer late")
     assert "tract" not in well
 
 
 def test_a_value_in_time_ends_it(told: list[str]) -> None:
-    assert told[2].startswith("*OK* PA1 (validate) is no longer late")
+    assert told[2].startswith("✅ *OK* PA1 (validate) is no longer late")
     assert "tract 17" in told[2]
     assert told[2].count("*") == 2

@@ -7,7 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.pages.rendering import late_text, page_number, span_text, tags_text
+from squash_api.pages.rendering import (
+    late_text,
+    named_tags_text,
+    page_number,
+    span_text,
+    tags_text,
+)
 from squash_api.standings.freshness import ExpectedSeries
 from tests.pages.conftest import BROWSER
 from tests.support.calls import Calls, log_in
@@ -200,8 +206,9 @@ def test_what_is_no_page_is_the_first(text: str | None, number: int) -> None:
 
 def test_a_combination_is_named_by_what_tells_it_apart() -> None:
     tags = (("instrument", "LSSTCam"), ("filter", "r"), ("detector", "42"))
-    assert tags_text(tags) == "instrument LSSTCam · filter r · detector 42"
-    assert tags_text(()) == ""
+    assert tags_text(tags) == "LSSTCam · r · detector 42"
+    assert named_tags_text(tags) == "instrument LSSTCam · filter r · detector 42"
+    assert tags_text(()) == named_tags_text(()) == ""
 
 
 @pytest.mark.parametrize(
@@ -215,3 +222,92 @@ def test_spans_are_in_their_largest_unit(seconds: float, text: str) -> None:
 def test_what_never_came_is_late_since_it_is_waited_for() -> None:
     series = ExpectedSeries("p.a.daily", (), 7200.0, 90_000.0, 0)
     assert late_text(series) == "2 h late: none since 1970-01-01 00:00 UTC (daily)"
+
+
+def test_what_needs_a_person_comes_first_and_what_was_never_seen_is_folded(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    define(calls, "p.bad", "p.goal", "p.never")
+    limit(calls, "p.bad.design")
+    limit(calls, "p.goal.stretch", tags=["stretch"])
+    dispatch(calls, {"p.bad": 9.0, "p.goal": 9.0})
+    text = browser.get("/").text
+    needy, _, rest = text.partition("<h2>The rest</h2>")
+    assert "<h2>Needs a person: 1 metric</h2>" in needy
+    assert (names(needy), names(rest)) == (["p.bad"], ["p.goal", "p.never"])
+    folded = rest.partition('<details id="never"')[2]
+    assert names(folded) == ["p.never"]
+    assert "Never seen: 1 metric" in folded
+
+
+def test_metrics_never_seen_are_a_list_like_others_if_they_are_asked_for(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    define(calls, "p.a", "p.b")
+    assert '<details id="never" class="more" open' in browser.get("/").text
+    asked = browser.get("/?state=never+seen").text
+    assert "<details id" not in asked.partition("<main")[2].partition('id="board"')[2]
+    assert names(asked) == ["p.a", "p.b"]
+
+
+def test_a_value_beyond_a_goal_is_said_calmly(browser: httpx.Client, calls: Calls) -> None:
+    define(calls, "p.a")
+    limit(calls, "p.a.stretch", tags=["stretch"])
+    for value in (9.0, 10.0):
+        dispatch(calls, {"p.a": value})
+    board = browser.get("/").text.partition('id="board"')[2]
+    assert "100 % beyond" in board
+    assert "-100 %" not in board
+    assert "beyond-info" not in board
+    assert "spark-limit spark-info" in board
+
+
+def test_the_limit_of_a_trend_has_the_colour_of_its_level(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    define(calls, "p.a")
+    limit(calls, "p.a.minimum", tags=["minimum"])
+    dispatch(calls, {"p.a": 1.0})
+    assert "spark-limit spark-critical" in browser.get("/").text
+
+
+def test_many_packages_are_folded(browser: httpx.Client, calls: Calls) -> None:
+    dispatch(calls, {f"p{number:02}.a": 1.0 for number in range(12)})
+    text = browser.get("/").text
+    assert "4 more packages" in text
+    assert text.count('href="?package=p') == 12
+
+
+@pytest.mark.parametrize("path", ["/", "/specs", "/report", "/runs", "/docs", "/nothing"])
+def test_every_page_has_a_search_box_the_zone_and_the_health_of_delivery(
+    browser: httpx.Client, path: str
+) -> None:
+    text = browser.get(path).text
+    assert 'role="search" method="get" action="/search"' in text
+    assert "<span data-zone>UTC</span>" in text
+    assert "No InfluxDB is configured" in text.partition("<footer")[2]
+
+
+def test_delivery_that_is_held_up_is_said_on_every_page(tmp_path: Path) -> None:
+    with service(tmp_path, influx_url="http://127.0.0.1:9") as client:
+        client.headers.update(BROWSER)
+        calls = log_in(client, "ada")
+        dispatch(calls, {"p.a": 1.0})
+        deadline = datetime.now(UTC) + timedelta(seconds=20)
+        while "held-up" not in (text := client.get("/specs").text):
+            assert datetime.now(UTC) < deadline
+        assert "InfluxDB default: held up" in text
+        assert re.search(r"since <time[^>]*>[^<]*</time> UTC: \w", text)
+
+
+def test_jobs_that_nobody_delivers_are_held_up(tmp_path: Path) -> None:
+    with service(tmp_path, influx_url="http://127.0.0.1:9", deliver="off") as client:
+        client.headers.update(BROWSER)
+        assert "held-up" not in client.get("/").text
+        dispatch(log_in(client, "ada"), {"p.a": 1.0})
+        assert "jobs wait, and no process delivers them" in client.get("/").text
+
+
+def test_an_error_says_once_what_is_wrong(browser: httpx.Client) -> None:
+    text = browser.get("/?stat=late").text
+    assert text.count("there is no parameter") + text.count("There is no parameter") == 1

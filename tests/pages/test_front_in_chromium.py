@@ -183,3 +183,70 @@ def test_a_phone_shows_it_without_scrolling_sideways(
         for summary in page.locator("summary").all():
             summary.click()
         assert not is_wider_than_its_window(page)
+
+
+def test_fourteen_metrics_are_in_the_first_screen(chromium: Browser, service: Service) -> None:
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
+        untyped: Any = client
+        calls = log_in(untyped, "ada")
+        declare(calls)
+        for band in "gr":
+            values = {"p.a": 9.0, **{f"q.m{number:02}": 1.0 for number in range(20)}}
+            post(calls, values, filter_name=band, instrument="HSC", ci_dataset="RC2", ci_name="drp")
+    screen = {"width": 1400, "height": 900}
+    with watched_page(chromium, service.url, viewport=screen) as page:
+        page.goto("/")
+        boxes = [item.bounding_box() for item in page.locator(".board > li").all()]
+        assert len([box for box in boxes if box and box["y"] + box["height"] <= 900]) >= 14
+
+
+def test_a_phone_shows_the_first_problem_at_once(chromium: Browser, full_service: Service) -> None:
+    screen = {"width": 390, "height": 844}
+    with watched_page(chromium, full_service.url, viewport=screen) as page:
+        page.goto("/")
+        box = page.locator(".board > li").first.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < 844
+        expect(page.get_by_label("Name")).not_to_be_visible()
+        page.get_by_text("Filter", exact=True).first.click()
+        expect(page.get_by_label("Name")).to_be_visible()
+
+
+def test_fields_and_buttons_of_a_filter_are_in_one_line(
+    chromium: Browser, full_service: Service
+) -> None:
+    with watched_page(chromium, full_service.url, viewport={"width": 1400, "height": 900}) as page:
+        page.goto("/")
+        fields = page.locator("form.filters :is(select, input:not([type=hidden]), button)").all()
+        boxes = [field.bounding_box() for field in fields]
+        assert len({(box["y"], box["height"]) for box in boxes if box}) == 1
+
+
+def test_the_key_leads_to_the_search_box(chromium: Browser, full_service: Service) -> None:
+    with watched_page(chromium, full_service.url) as page:
+        page.goto("/")
+        page.keyboard.press("/")
+        expect(page.locator("#find")).to_be_focused()
+        page.keyboard.type("p.a/")
+        expect(page.locator("#find")).to_have_value("p.a/")
+        page.locator("#find").fill("p.a")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Search")
+        expect(page.get_by_role("link", name="p.a", exact=True)).to_be_visible()
+
+
+def test_times_can_be_local_and_stay_so(chromium: Browser, service: Service, calls: Calls) -> None:
+    with watched_page(chromium, service.url, timezone_id="Asia/Tokyo") as page:
+        post(calls, {"p.a": 1.0}, env={"date": "2026-11-20T20:00:00Z"})
+        page.goto("/")
+        shown = page.locator(".board time").first
+        expect(shown).to_have_text("2026-11-20 20:00")
+        page.get_by_role("button", name="show local").click()
+        expect(shown).to_have_text("2026-11-21 05:00")
+        expect(page.locator(".heads")).to_contain_text("Asia/Tokyo")
+        post(calls, {"p.a": 2.0}, env={"date": "2026-11-20T21:00:00Z"})
+        expect(page.locator(".board time").first).to_have_text("2026-11-21 06:00")
+        page.goto("/runs")
+        expect(page.locator("th").filter(has_text="Asia/Tokyo")).to_have_count(1)
+        page.get_by_role("button", name="show UTC").click()
+        expect(page.locator("main time").first).to_have_text("2026-11-20 21:00")

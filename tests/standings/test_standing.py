@@ -1,10 +1,14 @@
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import requeue_metrics
+from squash_api.index.jobs import post_measurement
 from squash_api.judging.limits import limits_of
 from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import MetricRow, declare_metrics
@@ -152,6 +156,47 @@ def test_a_metric_that_a_job_does_not_name_stays_as_it_is(site: Observatory) -> 
     site.job(None, name="p.b")
     states = {item.metric: item.state for item in site.stand().values()}
     assert states == {"p.a": "no limit", "p.b": "not measured"}
+
+
+def test_a_withdrawn_value_is_not_measured_and_a_later_one_is_again(site: Observatory) -> None:
+    site.job(1.0, ago_ns=5)
+    job = site.job(2.0)
+    site.stand()
+    for value, state in ((None, "not measured"), (3.0, "no limit"), (None, "not measured")):
+        document = {"metric": "p.a", "value": value, "unit": "mmag"}
+        post_measurement(site.record, site.metrics, job_id=job, document=document, account=ADA)
+        site.derive()
+        (found,) = site.stand().values()
+        assert (found.value, found.state, found.job_id) == (value, state, job)
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["p.a", "p.b"]), st.sampled_from([None, 1.0, 2.0])),
+        min_size=1,
+        max_size=8,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_arrives_when_the_newest_job_of_each_metric_counts(
+    tmp_path_factory: pytest.TempPathFactory,
+    jobs: list[tuple[str, float | None]],
+    random: Random,
+) -> None:
+    arrivals = list(enumerate(jobs))
+    random.shuffle(arrivals)
+    with Observatory(tmp_path_factory.mktemp("record")) as site:
+        for place, (name, value) in arrivals:
+            site.job(value, name=name, ago_ns=100 - place, received_ago_ns=0)
+            if random.getrandbits(1):
+                site.stand()
+        found = {item.metric: item.value for item in site.stand().values()}
+        assert found == dict(jobs)
+        # One that starts now sees the same.
+        fresh = Standings(site.reader, site.definitions.in_force)
+        fresh.refresh(now_ns=site.now_ns)
+        assert {item.metric: item.value for item in fresh.present()} == dict(jobs)
 
 
 def test_a_deleted_job_without_a_value_hides_nothing_any_more(site: Observatory) -> None:

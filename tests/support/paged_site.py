@@ -122,11 +122,15 @@ NAMES = (
     "report",
     "report of a run",
     "report as a file",
+    "search",
+    "documentation of the API",
+    "document",
     "overview, hostile query",
     "metric, hostile query",
     "runs, hostile query",
     "specifications, hostile query",
     "report, hostile query",
+    "search, hostile query",
 )
 """What the pages are called that `fill` returns the addresses of."""
 
@@ -156,11 +160,15 @@ def fill(site: PagedSite) -> dict[str, str]:
         "/report",
         "/report?run=1000",
         "/report?since=30d&format=html",
+        "/search?q=hostile",
+        "/docs",
+        "/docs/alerts",
         f"/?{_hostile_query('q', 'tag', 'package', 'dataset', 'filter', 'instrument')}",
         f"/metric/{PLAIN_METRIC}?{_hostile_query('x', 'instrument', 'filter', 'dataset')}",
         f"/runs?{_hostile_query('pipeline', 'dataset', 'filter')}",
         f"/specs?{_hostile_query('q', 'package')}",
         f"/report?{_hostile_query('dataset', 'filter', 'instrument', 'tag')}",
+        f"/search?{_hostile_query('q')}",
     ]
     return dict(zip(NAMES, addresses, strict=True))
 

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,12 @@ class Server(ABC):
         """Let it hang: connections open, no answers."""
         assert self._child is not None
         self._child.signal(signal.SIGSTOP)
+        # On a loaded machine a thread may go on for a while, and answer.
+        threads = Path(f"/proc/{self._child.pid}/task")
+        while any(
+            stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in threads.glob("*/stat")
+        ):
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """End a `pause`."""

@@ -57,8 +57,10 @@ def heartbeat_task(place: tuple[str, str]) -> str:
     """Return the task that alerts when there is no heartbeat, or never was one."""
     minutes = DEAD_AFTER_S // 60
     said = (
-        f'{{{{ if eq .Level "OK" }}}}*OK* SQuaSH is heard again, silent since {message.since()}'
-        f"{{{{ else }}}}*{{{{ .Level }}}}* SQuaSH is silent: no heartbeat for {minutes} minutes\n"
+        f"{message.level_symbol()} *{{{{ .Level }}}}* SQuaSH is "
+        f'{{{{ if eq .Level "OK" }}}}heard again: that it was silent was noticed at '
+        f"{message.since()}, {minutes} to {2 * minutes} minutes after its last heartbeat"
+        f"{{{{ else }}}}silent: no heartbeat for {minutes} minutes\n"
         "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?"
         "{{ end }}"
     )
@@ -128,5 +130,6 @@ def _message(expected: Expectation, metric: Metric) -> str:
         + f"for {age} {unit}, expected {static(allowed)}: {late} {unit} late"
         + f"{{{{ if $since }}}}\n{last}{{{{ end }}}} {{{{ $since }}}}{{{{ end }}}}"
         + f"{{{{ if $still }}}}{muted}{{{{ end }}}}"
-        + f"{{{{ else }}}}\nlate since {message.since()}{{{{ end }}}}"
+        + f"{{{{ else }}}}\n{static(expected.specification)} is in time again"
+        + f"{message.was('late')}{{{{ end }}}}"
     )

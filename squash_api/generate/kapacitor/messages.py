@@ -11,7 +11,7 @@ from squash_api.generate.kapacitor.nodes import text_field
 from squash_api.generate.kapacitor.text import go_string, precisions, static
 from squash_api.judging.alerts import WORST_FIRST
 from squash_api.judging.limits import Limit
-from squash_api.judging.wording import plain_number
+from squash_api.judging.wording import exact_number, plain_number
 from squash_api.schema.names import (
     GONE,
     MESSAGE_TAGS,
@@ -28,8 +28,17 @@ SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
 
 MOST_LISTED = 3
 _TIME = "2006-01-02 15:04 UTC"
-_CLAUSE_END = re.compile(r"[:;](?=\s|\Z)|\.(?=\s|\Z)|\s\(")
-_LONG = 100
+_SYMBOLS = {"CRITICAL": "\U0001f534", "WARNING": "\U0001f7e1", "INFO": "\U0001f535", "OK": "\u2705"}
+_MUTED_SYMBOL = "\U0001f507"
+_CLAUSE_END = re.compile(r"([:;.])(?:\s+|\Z)")
+_BRACKETS = re.compile(r"\s*\([^()]*\)")
+_ABBREVIATIONS = re.compile(r"(?:approx|ca|cf|e\.g|eq|etc|fig|i\.e|incl|max|min|no|resp|vs)\Z")
+# A line must not end with these: what they introduce would be missing.
+_DANGLING = re.compile(
+    r"(?:an?|and|as|at|be|by|for|from|in|is|less|more|not?|of|on|or|over|per|than|that|the|this|to|"
+    r"under|up|will|with|within)\Z"
+)
+_LONG = 120
 _LINE = "{{ $line }}"
 
 
@@ -54,8 +63,6 @@ def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
     )
     muted = [limit for limit in limits if limit.muted_through is not None]
     gone = f"\n{static(name)} has no value any more: its last one was deleted or withdrawn"
-    decimals = max(precisions(limit.criterion.numbers)[0] for limit in limits)
-    recovered = f'\n{static(name)} = {{{{ printf "%.{decimals}f" $v }}}}{_unit(metric.unit)}'
     return (
         _opening(name)
         + _still_broken(muted)
@@ -64,8 +71,8 @@ def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
         + _unit(metric.unit)
         + listed
         + (f"{{{{ else if $still }}}}{_broken(name, metric.unit, muted)}" if muted else "")
-        + f"{{{{ else if $gone }}}}{gone}, broken since {since()}"
-        + f"{{{{ else }}}}{recovered}, broken since {since()}{{{{ end }}}}"
+        + f"{{{{ else if $gone }}}}{gone}{was('broken')}"
+        + f"{{{{ else }}}}{_well(name, metric.unit, limits)}{was('broken')}{{{{ end }}}}"
     )
 
 
@@ -74,16 +81,48 @@ def heading(metric: Metric, more: str = "") -> str:
     package, name = split_metric_name(metric.name)
     clause = first_clause(metric.description)
     return (
-        "*{{ if $still }}MUTED{{ else }}{{ .Level }}{{ end }}* "
+        f"{{{{ if $still }}}}{_MUTED_SYMBOL} *MUTED*"
+        f"{{{{ else }}}}{level_symbol()} *{{{{ .Level }}}}*{{{{ end }}}} "
         + static(f"{metric.display_name or name} ({package})")
         + more
         + static(f": {clause}" if clause else "")
     )
 
 
+def level_symbol() -> str:
+    """Return the template of a symbol in the color of the level.
+
+    Kapacitor gives Slack the color of a recovery for INFO too.
+    """
+    *others, last = _SYMBOLS.items()
+    tests = "".join(
+        f"{{{{ {'else if' if number else 'if'} eq .Level {go_string(level)} }}}}{symbol}"
+        for number, (level, symbol) in enumerate(others)
+    )
+    return f"{tests}{{{{ else }}}}{last[1]}{{{{ end }}}}"
+
+
 def since() -> str:
-    """Return the template of the time, in UTC, at which the previous state began."""
+    """Return the template of the time, in UTC, at which the previous state began.
+
+    For a recovery this is when the alert was raised.
+    """
     return f"{{{{ (.Time.Add (.Time.Sub (.Time.Add .Duration))).UTC.Format {go_string(_TIME)} }}}}"
+
+
+def duration() -> str:
+    """Return the template of how long the alert was raised; templates cannot divide by a day."""
+    texts = ('{{ printf "%.0f h" .Duration.Hours }}', '{{ printf "%.1f h" .Duration.Hours }}')
+    minutes = '{{ printf "%.0f min" .Duration.Minutes }}'
+    return (
+        f"{{{{ if ge .Duration.Hours 48.0 }}}}{texts[0]}"
+        f"{{{{ else if ge .Duration.Hours 2.0 }}}}{texts[1]}{{{{ else }}}}{minutes}{{{{ end }}}}"
+    )
+
+
+def was(word: str) -> str:
+    """Return the last line of a recovery: how long and from when on something was `word`."""
+    return f"\nwas {word} for {duration()}, from {since()} on"
 
 
 def whereabouts(per: Sequence[str]) -> str:
@@ -115,15 +154,37 @@ def shown_text(name: str) -> str:
 
 
 def first_clause(description: str) -> str:
-    """Return the first clause of a description, as one short line."""
-    text = " ".join(description.split())
-    end = _CLAUSE_END.search(text)
-    text = text[: end.start()] if end else text
-    if len(text) > _LONG:
-        text = text.partition(", ")[0]
-    if len(text) > _LONG:
-        text = text[:_LONG].rpartition(" ")[0] + " ..."
-    return text
+    """Return the first clause of a description, as one line, without what is in brackets.
+
+    A long one is shortened, but neither within a quantity nor before what a word introduces.
+    """
+    text = _BRACKETS.sub("", " ".join(description.split()))
+    for end in _CLAUSE_END.finditer(text):
+        if _ends_clause(text[: end.start()], end[1], text[end.end() :]):
+            text = text[: end.start()]
+            break
+    if len(text) <= _LONG:
+        return text
+    words = text[:_LONG].split(" ")[:-1]
+    while len(words) > 1 and _is_cut(words):
+        words.pop()
+    return " ".join(words).rstrip(",") + " ..."
+
+
+def _ends_clause(before: str, mark: str, after: str) -> bool:
+    last = before.rpartition(" ")[2].lstrip("(").lower()
+    if mark == ".":
+        return _ABBREVIATIONS.match(last) is None
+    # A ratio, such as 1: 5.
+    return not (last[-1:].isdigit() and after[:1].isdigit())
+
+
+def _is_cut(words: Sequence[str]) -> bool:
+    """Return whether a line that ends so has lost the rest of a quantity or a phrase."""
+    last = words[-1]
+    has_number = any(letter.isdigit() for word in words[-2:] for letter in word)
+    is_dangling = _DANGLING.match(last.lower()) is not None
+    return has_number or is_dangling or not any(map(str.isalnum, last))
 
 
 def _opening(name: str) -> str:
@@ -167,22 +228,49 @@ def _is_broken(limit: Limit) -> str:
     return f"and (or $still ({after})) ({condition})"
 
 
+def _well(name: str, unit: str, limits: Sequence[Limit]) -> str:
+    """Return the line of a value that meets all limits, with those that it was judged by."""
+    listed = ", ".join(_asked(limit) for limit in limits[:MOST_LISTED])
+    more = f" and {len(limits) - MOST_LISTED} more" if len(limits) > MOST_LISTED else ""
+    numbers = [number for limit in limits for number in limit.criterion.numbers]
+    # Equal numbers may look equal.
+    value = _value(numbers, unless="".join(f" (eq $v {exact_number(item)})" for item in numbers))
+    return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}, must be {static(listed + more)}"
+
+
 def _line(name: str, unit: str, limit: Limit) -> str:
     """Return the line of a broken limit, with more decimals where it looks like the value."""
-    numbers = limit.criterion.numbers
+    muted = "" if limit.muted_through is None else f", muted through {limit.muted_through}"
+    words = f", must be {_asked(limit).removesuffix(')')}"
+    still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
+    value = _value(limit.criterion.numbers)
+    return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
+
+
+def _asked(limit: Limit) -> str:
+    """Return what a limit demands and its name, such as `<= 8 (minimum_r)`."""
+    return f"{limit.criterion.words(plain_number, is_ascii=True)} ({limit.label})"
+
+
+def _value(numbers: Sequence[float], *, unless: str = "") -> str:
+    """Set `$s` to the value, with more decimals where it looks like one of the numbers.
+
+    It keeps the fewest if one of the terms `unless` is true.
+    """
     first, *others = precisions(numbers)
     value = f'{{{{ $s := printf "%.{first}f" $v }}}}'
     fewer = first
     for decimals in others:
         same = [f"{number:.{fewer}f}".removeprefix("-") for number in numbers]
-        alike = " ".join(f"{go_string(text)} {go_string('-' + text)}" for text in same)
-        value += f'{{{{ if eq $s {alike} }}}}{{{{ $s = printf "%.{decimals}f" $v }}}}{{{{ end }}}}'
+        alike = " ".join(
+            f"{go_string(text)} {go_string('-' + text)}" for text in dict.fromkeys(same)
+        )
+        is_alike = f"eq $s {alike}"
+        if unless:
+            is_alike = f"and (not (or false{unless})) ({is_alike})"
+        value += f'{{{{ if {is_alike} }}}}{{{{ $s = printf "%.{decimals}f" $v }}}}{{{{ end }}}}'
         fewer = decimals
-    muted = "" if limit.muted_through is None else f", muted through {limit.muted_through}"
-    asked = limit.criterion.words(plain_number, is_ascii=True)
-    words = f", must be {asked} ({limit.label}"
-    still = f"{{{{ if $still }}}}{muted}{{{{ end }}}}" if muted else ""
-    return f"{value}\n{static(name)} = {{{{ $s }}}}{_unit(unit)}{static(words)}{still})"
+    return value
 
 
 def _unit(unit: str) -> str:

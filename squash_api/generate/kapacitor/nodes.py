@@ -7,11 +7,18 @@ from types import MappingProxyType
 
 from squash_api.generate.kapacitor.text import comment, reference, string
 from squash_api.judging.wording import exact_number
-from squash_api.schema.names import GONE, SPEAKS_FOR, Term
+from squash_api.schema.names import GONE, RUN_URL, SPEAKS_FOR, SQUASH_URL, Term
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
 """The method of an alert node for each level, worst first."""
 
+LINKS = frozenset({RUN_URL, SQUASH_URL})
+"""The text fields that messages link to."""
+
+# In Slack, a link ends at a blank or `>`, and `|` begins what is shown in place of the address: an
+# address with these could show one page and open another.
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_LINK_ENTITIES = {"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C", " ": "%20"}
 _NS = 10**9
 _EPOCH = date(1970, 1, 1)
 # Kapacitor's last time, in 2262; it does not start with a larger number.
@@ -129,8 +136,10 @@ def _made_text(branches: Sequence[AlertBranch], defaults: Mapping[str, str]) -> 
     """Return the nodes that make the fields of all branches."""
     tags = sorted({name for item in branches for name in item.shown_tags})
     fields = sorted({name for item in branches for name in item.shown_fields})
-    made = {text_field(name): _replaced(reference(name)) for name in tags}
-    made |= {text_field(name): _replaced(f"string({reference(name)})") for name in fields}
+    made = {text_field(name): _replaced(reference(name), _ENTITIES) for name in tags}
+    for name in fields:
+        letters = _LINK_ENTITIES if name in LINKS else _ENTITIES
+        made[text_field(name)] = _replaced(f"string({reference(name)})", letters)
     for item in branches:
         made |= item.made_fields
     lines = [
@@ -167,8 +176,8 @@ def _branch_text(branch: AlertBranch, ending: str) -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
-def _replaced(text: str) -> str:
-    """Return the lambda expression that escapes a text for Slack."""
-    for letter, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+def _replaced(text: str, letters: Mapping[str, str]) -> str:
+    """Return the lambda expression that replaces letters of a text."""
+    for letter, entity in letters.items():
         text = f"strReplace({text}, '{letter}', '{entity}', -1)"
     return text

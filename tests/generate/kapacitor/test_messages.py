@@ -1,5 +1,6 @@
 """The templates as text; what Kapacitor makes of them is in tests/integration/test_alerts*.py."""
 
+import re
 from datetime import date
 
 import pytest
@@ -9,6 +10,7 @@ from squash_api.generate.kapacitor.messages import (
     alert_message,
     first_clause,
     heading,
+    level_symbol,
     shown_tags,
     since,
     whereabouts,
@@ -42,11 +44,16 @@ def limit(
         ("Photometric repeatability: how far they scatter.", "Photometric repeatability"),
         ("One; two", "One"),
         ("One. Two.", "One"),
-        ("The part (in percent) of it", "The part"),
+        ("The part (in percent) of it", "The part of it"),
+        ("Separations of D=5 arcmin (repeatability).", "Separations of D=5 arcmin"),
+        ("A ratio of 1: 5 at most: more.", "A ratio of 1: 5 at most"),
+        ("At approx. 5 mmag, e.g. in r. More.", "At approx. 5 mmag, e.g. in r"),
+        ("word " * 22 + "within 15 square arcminutes", "word " * 22 + "..."),
+        ("word " * 22 + "no more than 5 mmag", "word " * 22 + "..."),
         ("More than 1.5 mmag of\n  scatter.", "More than 1.5 mmag of scatter"),
         ("Of a, b and c", "Of a, b and c"),
-        ("A long one, " + "word " * 30, "A long one"),
-        ("word " * 30, "word " * 20 + "..."),
+        ("A long one, " + "word " * 30, "A long one, " + "word " * 21 + "..."),
+        ("word " * 30, "word " * 24 + "..."),
         ("", ""),
     ],
 )
@@ -56,11 +63,11 @@ def test_a_description_is_told_by_its_first_clause(description: str, clause: str
 
 def test_a_heading_names_the_metric_in_words() -> None:
     text = heading(metric(display="Photometric scatter"))
-    assert text.endswith("* Photometric scatter (drp): Repeatability")
+    assert text.endswith(" Photometric scatter (drp): Repeatability")
 
 
 def test_a_heading_without_description_is_the_name() -> None:
-    assert heading(metric("")).endswith("* PA1 (drp)")
+    assert heading(metric("")).endswith("{{ end }} PA1 (drp)")
 
 
 @pytest.mark.parametrize(("unit", "shown"), [("mmag", " mmag"), ("", ""), ("%", " %")])
@@ -73,7 +80,8 @@ def test_each_level_lists_its_own_limits() -> None:
     message = alert_message(
         metric(), [limit("minimum", "CRITICAL", threshold=8.0), limit("design", "WARNING")]
     )
-    critical, _, warning = message.partition('eq .Level "WARNING"')
+    _, _, listed = message.partition("float64")
+    critical, _, warning = listed.partition('eq .Level "WARNING"')
     assert "(minimum)" in critical
     assert "(design)" not in critical
     assert "(design)" in warning
@@ -103,6 +111,23 @@ def test_a_message_names_dataset_filter_and_pipeline_whatever_it_is_about() -> N
         "pipeline",
     )
     assert "}}camera_name {{" in whereabouts(["camera_name"])
+
+
+@pytest.mark.parametrize("level", ["CRITICAL", "WARNING", "INFO"])
+def test_every_level_has_a_symbol_of_its_own(level: str) -> None:
+    """Slack's bar is green for INFO, as for a recovery."""
+    symbols = re.findall(r'eq .Level "(\w+)" }}(\S)\{\{|else }}(\S)\{\{ end', level_symbol())
+    assert len({a or b for _, a, b in symbols}) == 4
+    assert level in {name for name, _, _ in symbols}
+
+
+def test_a_recovery_names_its_limits_worst_first_and_three_at_most() -> None:
+    limits = [limit(f"l{number}") for number in range(5)]
+    message = alert_message(metric(), limits)
+    assert (
+        "\nPA1 = {{ $s }} mmag, must be &lt;= 5 (l0), &lt;= 5 (l1), &lt;= 5 (l2) and 2 more\n"
+        "was broken for "
+    ) in message
 
 
 def test_a_time_is_in_utc() -> None:
