@@ -129,6 +129,7 @@ def metric_page(request: Request) -> Response:
     last = trends.last(
         name, view.tags, limit=_LAST, since_ns=asked.since_ns, until_ns=asked.until_ns
     )
+    found = trends.choices(name)
     if not is_dated:
         view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
@@ -146,7 +147,7 @@ def metric_page(request: Request) -> Response:
         query=query,
         address=urlencode({key: value for key, value in query.items() if value}),
         others=[pair for pair in view.tags.items() if pair[0] not in VALUE_TAGS],
-        choices=choices_of(trends.choices(name), VALUE_TAGS, view.tags),
+        choices=choices_of(found, VALUE_TAGS, view.tags),
         axes=_axes(view.x, *trends.axes(name, last)),
         states=(NEVER_SEEN,) if entry is None else entry.states,
         standings=_standings(entry, view.tags),
