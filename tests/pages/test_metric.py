@@ -135,7 +135,7 @@ def test_the_title_says_how_the_metric_stands(site: Calls) -> None:
 def test_below_the_title_is_the_worst_value(site: Calls) -> None:
     lead = re.sub(r"<[^>]*>", "", page(site).text.split('class="lead">')[1].split("</p>")[0])
     assert " ".join(lead.split()).startswith(
-        "The worst of 2 series, filter r: 9 mmag, limit &lt; 8 (minimum), margin -12.5 %, job 2 of"
+        "The worst of 2 series, r: 9 mmag, limit &lt; 8 (minimum), margin -12.5 %, job 2 of"
     )
 
 
@@ -151,11 +151,8 @@ def test_a_long_reference_is_shortened_until_all_of_it_is_asked_for(calls: Calls
 
 def test_rows_leave_out_the_tags_that_all_have(site: Calls) -> None:
     table = page(site).text.split('id="last"')[1]
-    assert "newest first: <bdi>instrument HSC</bdi></caption>" in table
-    assert re.findall(r'data-word="Tags" class="wide whole"><bdi>(.*?)</bdi>', table) == [
-        "filter r",
-        "filter g",
-    ]
+    assert "newest first: <bdi>HSC</bdi></caption>" in table
+    assert re.findall(r'data-label="Tags" class="wide whole"><bdi>(.*?)</bdi>', table) == ["r", "g"]
 
 
 def test_values_are_listed_the_newest_first_with_their_jobs(site: Calls) -> None:
@@ -333,7 +330,7 @@ def test_what_cannot_be_asked_for_is_refused(site: Calls, query: str) -> None:
 
 def test_the_plot_has_a_line_for_each_filter(site: Calls) -> None:
     answer = plot(site)
-    assert [line["label"] for line in answer["lines"]] == ["filter g", "filter r"]
+    assert [line["label"] for line in answer["lines"]] == ["g", "r"]
     assert points(answer)["marker"] == ["circle", "diamond"]
     assert points(answer)["job"] == [1, 2]
 
@@ -477,7 +474,7 @@ def test_a_value_is_a_point_that_says_all_of_its_job() -> None:
     picture = picture_of(found, name="p.a", unit="mmag", x="time", x_unit=None)
     point = picture.lines[0].points[0]
     assert (point.x, point.y, point.job) == (5.0, 9.0, 7)
-    assert (point.value, point.run, point.tags) == ("9 mmag", "R17", "filter r")
+    assert (point.value, point.run, point.tags) == ("9 mmag", "R17", "r")
     assert (point.state, point.severity) == ("WARNING: design", 2)
     assert (picture.x_label, picture.y_label) == ("Date (UTC)", "p.a (mmag)")
 
@@ -564,15 +561,15 @@ def test_no_change_is_not_an_unknown_one() -> None:
 
 
 def test_lines_are_called_by_their_tags() -> None:
-    assert line_text(TrendLine((("filter", "r"), ("ccdnum", "3")), ())) == "filter r · ccdnum 3"
+    assert line_text(TrendLine((("filter", "r"), ("ccdnum", "3")), ())) == "r · ccdnum 3"
     assert line_text(TrendLine((), ())) == "all"
-    assert line_text(TrendLine((("filter", "r"),), (), series=9)) == "filter r (9 series)"
+    assert line_text(TrendLine((("filter", "r"),), (), series=9)) == "r (9 series)"
     assert line_text(TrendLine((), (), series=4, is_rest=True)) == "4 other series"
 
 
 def test_tags_come_in_the_order_of_what_people_look_for() -> None:
     tags = {"ccdnum": "3", "band": "x", "filter": "r", "instrument": "HSC"}
-    assert tags_text(in_order(tags)) == "instrument HSC · filter r · ccdnum 3 · band x"
+    assert tags_text(in_order(tags)) == "HSC · r · ccdnum 3 · band x"
 
 
 def test_long_texts_are_clipped() -> None:
