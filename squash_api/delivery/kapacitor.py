@@ -172,8 +172,12 @@ class KapacitorOutlet(Outlet):
         is_unknown = process is None and not self.is_well
         if before is None or is_unknown or process != before.process:
             self._is_starting_over = True
-        else:
-            self._again |= {name for name in tasks if tasks[name] != before.tasks.get(name)}
+            return
+        started = {name for name in tasks if tasks[name] != before.tasks.get(name)}
+        if started:
+            self._again |= started
+            # Points that they were given before are lost, also those of series without value.
+            self._has_to_compare = True
 
     def _follow_definitions(self) -> Chooser:
         """Follow the specifications in force; note the metrics whose alerts they change."""

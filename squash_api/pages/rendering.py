@@ -29,6 +29,8 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+# What HTTP calls an unprocessable entity is, for people who open a page, what they asked for.
+_HEADINGS = {404: "Not found", 422: "Wrong parameter"}
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -74,7 +76,7 @@ def failure_page(
         request,
         "failure.html",
         status_code=status_code,
-        phrase=HTTPStatus(status_code).phrase,
+        phrase=_HEADINGS.get(status_code, HTTPStatus(status_code).phrase),
         message=message,
         detail=[item for item in detail if item.msg.lower() not in said],
     )
@@ -98,6 +100,7 @@ def environment() -> Environment:
         path=path_text,
         tags=tags_text,
         named_tags=named_tags_text,
+        code=code_markup,
         limit=criterion_text,
         late=late_text,
         slug=slug_of,
@@ -129,6 +132,15 @@ def link_markup(url: Any, text: Any = None) -> Markup:
     if address is None:
         return Markup(shown)  # noqa: S704 - escaped above
     return Markup('<a href="{}" rel="noopener noreferrer nofollow">{}</a>').format(address, shown)
+
+
+def code_markup(text: str) -> Markup:
+    """Write what stands between backticks as code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def path_text(name: Any) -> str:

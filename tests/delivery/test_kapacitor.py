@@ -251,6 +251,20 @@ def test_a_loss_that_it_did_not_work_on_before_a_restart_is_found(
     assert kapacitor.raised() == {}
 
 
+def test_a_loss_that_a_task_did_not_work_on_before_it_was_started_again_is_found(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    bad = world.add({"plain": 9.0}, ago_ns=HOUR_NS)
+    world.drain()
+    kapacitor.takes_in = False
+    world.delete(bad)
+    world.drain()
+    kapacitor.takes_in = True
+    kapacitor.restart_task("validate.plain")
+    world.drain()
+    assert kapacitor.raised() == {}
+
+
 def test_what_is_left_of_a_loss_in_a_restart_is_found_though_there_are_old_values(
     world: World, kapacitor: ToldKapacitor
 ) -> None:

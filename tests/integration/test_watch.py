@@ -204,7 +204,7 @@ def test_what_never_came_is_told_once(told: list[str]) -> None:
 
 
 def test_one_that_is_late_by_its_tags_is_told_in_place_of_it(told: list[str]) -> None:
-    late, well = told[1].split("\n\n")
+    well, late = told[1].split("\n\n")
     assert late.startswith("🔴 *CRITICAL* PA1 (validate) is late")
     assert ": 10.0 h late" in late
     assert "tract 17" in late

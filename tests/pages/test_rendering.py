@@ -2,7 +2,14 @@ import httpx
 import pytest
 from jinja2 import UndefinedError
 
-from squash_api.pages.rendering import environment, link_markup, moment_text, path_text, query_text
+from squash_api.pages.rendering import (
+    code_markup,
+    environment,
+    link_markup,
+    moment_text,
+    path_text,
+    query_text,
+)
 
 
 def test_scripts_come_from_the_service_alone(shared_browser: httpx.Client) -> None:
@@ -94,3 +101,8 @@ def test_files_may_be_kept_for_ever(shared_browser: httpx.Client) -> None:
 )
 def test_nothing_else_is_given_out(shared_browser: httpx.Client, name: str) -> None:
     assert shared_browser.get(f"/static/{name}").status_code == 404
+
+
+def test_what_is_between_backticks_is_code() -> None:
+    made = code_markup("Send `a<b>` and `c`.")
+    assert made == "Send <code>a&lt;b&gt;</code> and <code>c</code>."

@@ -78,8 +78,8 @@ def overview_dashboard(
     below = [
         [Cell(_broken_table(standing), 0, 0, cells.COLUMNS, 5)],
         [
-            Cell(_late_table(freshness), 0, 0, 8, 2),
-            Cell(cells.note(_EXPLANATION), 8, 0, 4, 2),
+            Cell(_late_table(freshness), 0, 0, 7, 2),
+            Cell(cells.note(_EXPLANATION), 7, 0, 5, 2),
         ],
         [Cell(_margin_table(standing), 0, 0, cells.COLUMNS, 4)],
     ]

@@ -15,7 +15,8 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    const field = event.target.closest("input, select, textarea, [contenteditable]");
+    const field = event.target instanceof Element
+      ? event.target.closest("input, select, textarea, [contenteditable]") : null;
     if (event.key === "/" && field === null && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
       find.focus();
