@@ -80,6 +80,11 @@ class View:
     since: str = ""
     until: str = ""
 
+    @property
+    def is_dated(self) -> bool:
+        """Whether the range is given by its ends."""
+        return bool(self.since or self.until)
+
     def query(self) -> dict[str, str | None]:
         """Return the view as parameters of a URL."""
         x = None if self.x == TIME else self.x
@@ -124,16 +129,14 @@ def metric_page(request: Request) -> Response:
     view = view_of(request, site, more=("zoom",))
     trends = site.trends
     unit = trends.unit(name)
-    is_dated = bool(view.since or view.until)
-    asked = asked_of(name, view, site) if is_dated else Asked()
-    last = trends.last(
-        name, view.tags, limit=_LAST, since_ns=asked.since_ns, until_ns=asked.until_ns
-    )
+    last = _last(name, view, site)
+    numbers, metrics = trends.axes(name, last)
     found = trends.choices(name)
-    if not is_dated:
+    if not view.is_dated:
         view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
     entry = site.board.entry(name)
+    states = (NEVER_SEEN,) if entry is None else entry.states
     return render(
         request,
         "metric.html",
@@ -143,20 +146,17 @@ def metric_page(request: Request) -> Response:
         defined=site.definitions.in_force.at(None).metrics.get(name),
         ranges=list(RANGES),
         view=view,
-        is_dated=is_dated,
         query=query,
         address=urlencode({key: value for key, value in query.items() if value}),
         others=[pair for pair in view.tags.items() if pair[0] not in VALUE_TAGS],
         choices=choices_of(found, VALUE_TAGS, view.tags),
-        axes=_axes(view.x, *trends.axes(name, last)),
-        states=(NEVER_SEEN,) if entry is None else entry.states,
+        axes=_axes(view.x, numbers, metrics),
+        states=states,
         standings=_standings(entry, view.tags),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
-        is_day=_DAY.fullmatch,
         last=last,
         shared=_shared(last),
-        in_order=in_order,
-        shown_of=shown_of,
+        **_HOW_TO_SHOW,
     )
 
 
@@ -224,6 +224,14 @@ def asked_of(name: str, view: View, site: Site) -> Asked:
     pairs = view.values(name, site.metrics.now.by_name)
     question = read_question(pairs, schema=site.metrics.schema, now_ns=time.time_ns())
     return Asked(view.tags, question.since_ns, view.x, question.until_ns)
+
+
+def _last(name: str, view: View, site: Site) -> list[Judged]:
+    """Read the values that arrived last; if the range is given by its ends, those in it."""
+    asked = asked_of(name, view, site) if view.is_dated else Asked()
+    return site.trends.last(
+        name, view.tags, limit=_LAST, since_ns=asked.since_ns, until_ns=asked.until_ns
+    )
 
 
 def _default_range(last: list[Judged]) -> str:
@@ -385,6 +393,14 @@ def in_order(tags: Mapping[str, str]) -> Combination:
     """Sort tags: those that separate alerts first, in their order, then the others by name."""
     first = combination_of(tags)
     return (*first, *(pair for pair in sorted(tags.items()) if pair not in first))
+
+
+_HOW_TO_SHOW: dict[str, Any] = {
+    "is_day": _DAY.fullmatch,
+    "in_order": in_order,
+    "shown_of": shown_of,
+}
+"""What the template asks, by name."""
 
 
 def terms_text(limit: Limit) -> str:
