@@ -154,11 +154,9 @@ def metric_page(request: Request) -> Response:
         states=states,
         standings=_standings(entry, view.tags),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
-        is_day=_DAY.fullmatch,
         last=last,
         shared=_shared(last),
-        in_order=in_order,
-        shown_of=shown_of,
+        **_HOW_TO_SHOW,
     )
 
 
@@ -395,6 +393,14 @@ def in_order(tags: Mapping[str, str]) -> Combination:
     """Sort tags: those that separate alerts first, in their order, then the others by name."""
     first = combination_of(tags)
     return (*first, *(pair for pair in sorted(tags.items()) if pair not in first))
+
+
+_HOW_TO_SHOW: dict[str, Any] = {
+    "is_day": _DAY.fullmatch,
+    "in_order": in_order,
+    "shown_of": shown_of,
+}
+"""What the template asks, by name."""
 
 
 def terms_text(limit: Limit) -> str:
