@@ -72,8 +72,14 @@ class KapacitorClient(InfluxClient):
         listed = self._get("/alerts/topics", params={"pattern": topics})
         for topic in listed.get("topics") or []:
             place = f"/alerts/topics/{quote(str(topic['id']))}/events"
-            events = self._get(place, params={"min-level": "INFO"}).get("events") or []
-            found.update((str(item["id"]), str(item["state"]["time"])) for item in events)
+            # After a restart 1.5.7 finds none for any other level (measured).
+            events = self._get(place, params={"min-level": "OK"}).get("events") or []
+            states = {str(item["id"]): item["state"] for item in events}
+            found.update(
+                (name, str(state["time"]))
+                for name, state in states.items()
+                if state["level"] != "OK"
+            )
         return found
 
     def _get(self, path: str, **content: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_the_time_may_be_a_duration(run: Run) -> None:
 def test_another_time_is_refused(run: Run, since: str) -> None:
     outcome = run("specs", "backtest", "new", f"--since={since}")
     assert outcome.code == 2
-    assert "neither a duration like 90d nor a date" in outcome.err
+    assert "is not a time: write one like" in outcome.err
 
 
 @pytest.mark.usefixtures("past")

@@ -91,8 +91,12 @@ def test_raised_alerts_are_those_of_every_topic() -> None:
         if path == "/alerts/topics":
             assert dict(request.url.params) == {"pattern": "metrics*"}
             return httpx.Response(200, json={"topics": [{"id": "metrics-a"}, {"id": "metrics-b"}]})
-        assert dict(request.url.params) == {"min-level": "INFO"}
-        event = {"id": f"alert of {path[15:24]}", "state": {"time": "2026-11-27T14:11:47Z"}}
-        return httpx.Response(200, json={"events": [event]})
+        assert dict(request.url.params) == {"min-level": "OK"}
+        time = "2026-11-27T14:11:47Z"
+        events = [
+            {"id": f"{level} of {path[15:24]}", "state": {"time": time, "level": level}}
+            for level in ("OK", "INFO")
+        ]
+        return httpx.Response(200, json={"events": events})
 
-    assert list(asked(reply).raised("metrics*")) == ["alert of metrics-a", "alert of metrics-b"]
+    assert list(asked(reply).raised("metrics*")) == ["INFO of metrics-a", "INFO of metrics-b"]

@@ -139,11 +139,12 @@ class ToldKapacitor:
         if path == "/alerts/topics":
             return {"topics": [{"id": "metrics-default"}]}
         assert path == "/alerts/topics/metrics-default/events", path
-        return {
-            "events": [
-                {"id": name, "state": {"time": _iso(self._times[name])}} for name in self.raised()
-            ]
-        }
+        events = [
+            {"id": name, "state": {"time": _iso(self._times[name]), "level": level}}
+            for name, level in self.states.items()
+            if name in self._times
+        ]
+        return {"events": events}
 
     def _write(self, request: httpx.Request) -> httpx.Response:
         content = request.read()
