@@ -134,6 +134,7 @@ def test_the_alert_would_have_been_told_as_it_became_worse(
 
 def test_kapacitor_is_told_both_levels(outputs: dict[str, list[Any]]) -> None:
     said = text(outputs, "generate")
-    assert '.crit(lambda: "AvgCameraBodySurfaceTemp" > 15.0)' in said
-    assert '.warn(lambda: "AvgCameraBodySurfaceTemp" > 12.0)' in said
+    for level, limit in (("crit", 15.0), ("warn", 12.0)):
+        limits = f'.{level}(lambda: !isPresent("squash_gone") AND '
+        assert f'{limits}("AvgCameraBodySurfaceTemp" > {limit}))' in said
     assert "|groupBy('instrument', 'camera_name')" in said

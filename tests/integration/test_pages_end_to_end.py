@@ -61,7 +61,7 @@ def test_the_overview_of_an_empty_service_turns_red_by_itself(
 ) -> None:
     with watched_page(chromium, empty_site.url) as page:
         page.goto("/")
-        expect(row_of(page)).to_contain_text("never seen")
+        expect(page.get_by_text("Never seen: 1 metric without a value so far")).to_be_visible()
         page.evaluate(_KEEP)
         empty_site.measure(10.0, run=1)
         expect(row_of(page)).to_contain_text("passed", timeout=_LIVE_MS)
