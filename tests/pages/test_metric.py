@@ -188,6 +188,20 @@ def test_a_metric_that_was_measured_only_has_a_page(site: Calls) -> None:
     assert "Nobody has declared this metric" in reply.text
 
 
+def test_programs_are_told_where_the_values_of_an_undeclared_metric_are(calls: Calls) -> None:
+    asked = {"Accept": "*/*"}
+    post(calls, 1.0, name="q.never")
+    reply = calls.client.get("/metric/q.never", headers=asked)
+    assert reply.status_code == 404
+    assert reply.json()["message"] == (
+        "`q.never` is measured, but not declared; its values are at `/measurements?metric=q.never`."
+    )
+    assert calls.client.get("/measurements?metric=q.never").json()["measurements"]
+    assert (
+        "There is no metric" in calls.client.get("/metric/q.nev", headers=asked).json()["message"]
+    )
+
+
 def test_a_metric_that_was_declared_only_has_a_page(site: Calls) -> None:
     site("POST", "/metrics", {"metrics": [metric("p.z")]})
     assert "There are no values yet." in page(site, "/metric/p.z").text
