@@ -105,6 +105,8 @@ def create_app(
         version=version("squash-api"),
         summary="Receives lsst.verify jobs, keeps every one, and serves what they measured.",
         lifespan=_lifespan,
+        # A route of our own, since FastAPI's accepts any parameter.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -156,12 +156,6 @@ def query_text(values: Mapping[str, str | None], **changes: str | None) -> str:
     return f"?{'&'.join(pairs)}" if pairs else "?"
 
 
-def page_number(text: str | None) -> int:
-    """Read the number of a page from a query; 1 if it is not a sensible number."""
-    is_number = text and text.isascii() and text.isdigit() and len(text) < 10
-    return max(int(text), 1) if text and is_number else 1
-
-
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:
     """Write tags in a few words; without tags it is empty."""
     # The values of headline tags speak for themselves.
