@@ -162,11 +162,37 @@ def _construct(
     except RecursionError:
         report(start, "an alias stands for a value that contains it: delete it")
     except _CONSTRUCTION_ERRORS as error:
-        report(start, f"a value in this document cannot be read ({error}): put it in quotes")
+        bad = _unreadable(node)
+        place = start if bad is None else Source(file, _line(bad))
+        what = "a value in this document" if bad is None else f"the value {bad.value!r}"
+        report(place, f"{what} cannot be read ({error}): correct it, or put it in quotes")
     loader.state_generators = []
     loader.constructed_objects = {}
     loader.recursive_objects = {}
     loader.deep_construct = False
+    return None
+
+
+def _unreadable(root: yaml.Node) -> yaml.Node | None:
+    """Return the first scalar that cannot be read, in the order of the file."""
+    waiting, seen = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [item for pair in node.value for item in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        else:
+            try:
+                yaml.constructor.SafeConstructor().construct_document(node)
+            except yaml.YAMLError:
+                pass
+            except _CONSTRUCTION_ERRORS:
+                return node
+        new = [item for item in inner if id(item) not in seen]
+        seen.update(map(id, new))
+        waiting += reversed(new)
     return None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from squash_api.judging.kinds.registry import KEYS
 from squash_api.judging.specifications import LEVEL_TAGS
 from squash_api.metrics_packages.documents import compose_documents
 from squash_api.metrics_packages.drafts import DOCUMENT_KEYS
@@ -29,6 +30,7 @@ from squash_api.verify.units import UnitError, unit_doubt
 
 _SIMILAR = 0.8
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_OTHER_BASE = re.compile(r"[-+]?0(o[0-7_]+|x[0-9a-f_]+|b[01_]+)\Z", re.IGNORECASE)
 _LOST_ZERO = re.compile(r"\.[0-9]*[1-9]0+\Z")
 _INT, _FLOAT, _BOOL, _NULL, _TEXT, _MERGE = (
     f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null", "str", "merge")
@@ -63,7 +65,7 @@ def _in_yaml(root: yaml.Node) -> Iterator[_Doubt]:
             inner = [item for pair in node.value for item in pair]
         elif isinstance(node, yaml.SequenceNode):
             inner = node.value
-        elif _is_odd_integer(node):
+        elif _is_odd_number(node):
             number = yaml.safe_load(node.value)
             yield node, f"{node.value} is the number {number} in YAML: write that, or quotes"
         new = [item for item in inner if id(item) not in seen]
@@ -93,10 +95,12 @@ def _in_mapping(node: yaml.MappingNode) -> Iterator[_Doubt]:
             yield key, f"the key '{key.value}' is in line {line} too; only this one counts"
 
 
-def _is_odd_integer(node: yaml.Node) -> bool:
-    """Tell whether a number without quotes is octal, hexadecimal, binary or of base 60."""
-    is_integer = isinstance(node, yaml.ScalarNode) and node.tag == _INT and not node.style
-    return is_integer and _DECIMAL.match(node.value.replace("_", "")) is None
+def _is_odd_number(node: yaml.Node) -> bool:
+    """Tell whether a number without quotes is octal, hexadecimal, binary, of base 60 or has `_`."""
+    if not isinstance(node, yaml.ScalarNode) or node.style:
+        return False
+    is_odd_integer = node.tag == _INT and _DECIMAL.match(node.value) is None
+    return is_odd_integer or (node.tag == _FLOAT and not {"_", ":"}.isdisjoint(node.value))
 
 
 def _is_nothing(node: yaml.Node) -> bool:
@@ -115,11 +119,34 @@ def _in_specification(root: yaml.Node, schema: Schema) -> Iterator[_Doubt]:
         if near is not None:
             yield key, f"the key '{key.value}' has no effect: did you mean '{near}'?"
     yield from _in_unit(_items(keys.get("threshold")).get("unit"))
-    for tag in _entries(keys.get("tags")):
+    for name, schema_of_key in KEYS.items():
+        yield from _in_criterion(name, keys.get(name), [*schema_of_key.get("properties", ())])
+    yield from _in_tags(keys.get("tags"))
+    yield from _in_query(keys.get("metadata_query"), schema)
+
+
+def _in_criterion(name: str, node: yaml.Node | None, known: Sequence[str]) -> Iterator[_Doubt]:
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) and known else ():
+        if key.tag == _TEXT and key.value not in known:
+            near = _near(key.value, known)
+            meant = f"did you mean '{near}'?" if near else f"it has only {', '.join(known)}"
+            yield key, f"the key '{key.value}' has no effect in {name}: {meant}"
+
+
+def _in_tags(node: yaml.Node | None) -> Iterator[_Doubt]:
+    for tag in _entries(node):
+        words = [word for word in re.split(r"[\s,]+", tag.value) if word]
+        is_alone = tag is node and not tag.style
+        if len(words) > 1 and (is_alone or any(_is_level(word) for word in words)):
+            yield tag, f"'{tag.value}' is one tag: for several write [{', '.join(words)}]"
+            continue
         near = _near(tag.value, LEVEL_TAGS)
         if near is not None:
             yield tag, f"the tag '{tag.value}' is not a level: did you mean '{near}'?"
-    yield from _in_query(keys.get("metadata_query"), schema)
+
+
+def _is_level(tag: str) -> bool:
+    return tag in LEVEL_TAGS or _near(tag, LEVEL_TAGS) is not None
 
 
 def _in_unit(node: yaml.Node | None) -> Iterator[_Doubt]:
@@ -164,6 +191,8 @@ def _scalar_doubt(node: yaml.ScalarNode, *, is_text: bool) -> str | None:
 
 
 def _is_number(text: str) -> bool:
+    if _OTHER_BASE.match(text):
+        return True
     try:
         return text[-1:].isdigit() and float(text) is not None
     except ValueError:
@@ -173,13 +202,33 @@ def _is_number(text: str) -> bool:
 def _near(name: str, known: Sequence[str]) -> str | None:
     """Return the known name that a name is one slip away from; None if it is a known one.
 
-    A name with another word at its end, as `detector_id`, is not a slip.
+    A name with another word at its end, as `detector_id`, is not a slip of the shorter one.
     """
-    if name in known or any(name.startswith(f"{item}_") for item in known):
+    if name in known:
         return None
-    plain = {_plain(item): item for item in known}
-    near = get_close_matches(_plain(name), plain, n=1, cutoff=_SIMILAR)
+    plain = {_plain(item): item for item in known if not name.startswith(f"{item}_")}
+    written = _plain(name)
+    near = get_close_matches(written, plain, n=1, cutoff=_SIMILAR)
+    near = near or [item for item in plain if _is_short_slip(written, item)]
     return plain[near[0]] if near else None
+
+
+def _is_short_slip(written: str, known: str) -> bool:
+    """Tell whether names of four letters differ by a wrong letter, or by two that are swapped.
+
+    They are too short for a measure of similarity. Of a wrong first letter nothing is said, for
+    that makes another word, as `hand` of `band`.
+    """
+    if not len(written) == len(known) == 4:
+        return False
+    wrong = [at for at in range(4) if written[at] != known[at]]
+    if len(wrong) == 2:
+        first, second = wrong
+        return second == first + 1 and (written[first], written[second]) == (
+            known[second],
+            known[first],
+        )
+    return len(wrong) == 1 and wrong[0] > 0
 
 
 def _plain(name: str) -> str:

@@ -73,6 +73,10 @@ _PRODUCTS = {
     ("AB", "mag"): "mag(AB)",
     ("ST", "mag"): "mag(ST)",
 }
+_ALONE = {
+    "C": "coulomb, of electric charge: for temperatures write deg_C",
+    "F": "farad, of capacitance: for temperatures convert the values, (x - 32) / 1.8, to deg_C",
+}
 _SHORTEST_NAME = 5
 _NO_HINT = "one in its spelling, or '' for none"
 
@@ -204,13 +208,15 @@ def _parse(text: str) -> Any:
 def unit_doubt(text: str) -> str | None:
     """Tell why a unit that astropy understands is probably another one than was meant.
 
-    `deg C` is a product, coulomb degree, and `m mag` is metre times magnitude.
+    `C` is the coulomb, `deg C` a product, coulomb degree, and `m mag` is metre times magnitude.
 
     Raises
     ------
     UnitError
         If the text is not a unit.
     """
+    if text.strip() in _ALONE:
+        return f"the unit {_shown(text)} is the {_ALONE[text.strip()]}"
     if _EVERYDAY.get(text.strip()) is not None:
         return None
     unit = _unit(text)
@@ -219,7 +225,8 @@ def unit_doubt(text: str) -> str | None:
         return None
     joined = "".join(text.split())
     meant = _PRODUCTS.get((min(bases), max(bases)))
-    if meant is None and joined != text.strip():
+    # A metre second is a quantity that may be meant.
+    if meant is None and joined not in (text.strip(), "ms"):
         meant = _EVERYDAY.get(joined)
     if meant is None:
         return None

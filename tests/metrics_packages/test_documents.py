@@ -68,11 +68,19 @@ def test_documents_before_a_syntax_error_are_kept(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("bad", ["2026-13-01", "2026-02-30", "!!int x", "!!float x"])
+def test_a_value_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, bad: str) -> None:
+    text = f"name: a\nalert:\n  mute:\n    why: x\n    until: {bad}\n"
+    _, (problem,) = read(tmp_path, text)
+    written = bad.rpartition(" ")[2]
+    assert problem.startswith(f"a.yaml:5: the value '{written}' cannot be read (")
+
+
 def test_documents_around_a_value_that_cannot_be_read_are_kept(tmp_path: Path) -> None:
     documents, problems = read(tmp_path, "a: 1\n---\nb: 2020-13-45\n---\nc: {d: [1]}\n")
     assert [document.value for document in documents] == [{"a": 1}, {"c": {"d": [1]}}]
     (problem,) = problems
-    assert problem.startswith("a.yaml:3: a value in this document cannot be read (month must be")
+    assert problem.startswith("a.yaml:3: the value '2020-13-45' cannot be read (month must be")
 
 
 @pytest.mark.parametrize(

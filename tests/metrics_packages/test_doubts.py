@@ -40,6 +40,28 @@ def doubts(folder: Path, specs: str, **files: str) -> list[str]:
             "no tag or field is called 'instrumnet': did you mean 'instrument'?",
         ),
         ("metadata_query: {Tract: 1}", "no tag or field is called 'Tract': did you mean 'tract'?"),
+        *(
+            (
+                f"metadata_query: {{{slip}: r}}",
+                f"no tag or field is called '{slip}': did you mean '{known}'?",
+            )
+            for slip, known in [
+                *(("dataset_nam", "dataset_name"), ("dataset_names", "dataset_name")),
+                *(("filter_nme", "filter_name"), ("filter_nmae", "filter_name")),
+                *(("camera_nam", "camera_name"), ("dataset_repo_ulr", "dataset_repo_url")),
+                *(("bnad", "band"), ("badn", "band"), ("bamd", "band"), ("bands", "band")),
+            ]
+        ),
+        # Several tags in one text.
+        (
+            "tags: minimum design",
+            "'minimum design' is one tag: for several write [minimum, design]",
+        ),
+        ("tags: night, ops", "'night, ops' is one tag: for several write [night, ops]"),
+        (
+            "tags: [night, 'desing stretch']",
+            "'desing stretch' is one tag: for several write [desing, stretch]",
+        ),
         # What YAML 1.1 does not read as people do.
         ("tags: x\ntags: y", "the key 'tags' is in line 3 too; only this one counts"),
         (
@@ -67,6 +89,24 @@ def doubts(folder: Path, specs: str, **files: str) -> list[str]:
             "metadata_query: {start: 1:30}",
             "1:30 is the number 90 in YAML: write that, or quotes",
         ),
+        *(
+            (
+                f"metadata_query: {{exposure: {text}}}",
+                f"{text} is the number {number} in YAML: write that, or quotes",
+            )
+            for text, number in [
+                *(("20261127_000123", "20261127000123"), ("2_000", "2000")),
+                *(("1_000.5", "1000.5"), ("1:30.5", "90.5"), ("-1_0", "-10")),
+            ]
+        ),
+        *(
+            (
+                f"metadata_query: {{t: {text}}}",
+                f"'t: {text}': {text} is text in YAML, not a number: {advice}",
+            )
+            for advice in ["put it in quotes, or write it in digits"]
+            for text in ("0o17", "0O17", "0X1F")
+        ),
         (
             "metadata_query: {t: 1e3}",
             "'t: 1e3': 1e3 is text in YAML, not a number: put it in quotes, or write it in digits",
@@ -87,7 +127,9 @@ def test_what_is_probably_not_meant_is_a_warning_with_its_line(
         "tags: [minimum, design, stretch, astrometry, LPM-17, design_2026]",
         "metadata_query: {filter_name: r, detector_id: 3, airmass: 1.5, visit: 0, moon: 0.0}",
         "metadata_query: {version_tag: '1.10', filter_name: 'on', visit: '0123', done: true}",
-        "metadata_query: {version_tag: 1.5, tract: 9813, seeing: -1.5, since: 2_000}",
+        "metadata_query: {version_tag: 1.5, tract: 9813, seeing: -1.5, since: 2000}",
+        "metadata_query: {dataset_id: r, filter_id: 3, hand: 1, date_obs: x, visit_id: 1}",
+        "tags: ['LPM 17', LPM-17]",
         "alert: {level: critical}\nexpect: {every: 24h}\nauthor: me",
     ],
 )
@@ -99,6 +141,39 @@ def test_a_comma_in_a_number_is_a_warning(tmp_path: Path) -> None:
     text = "name: AM1.x\nthreshold: {value: 1,5, unit: marcsec, operator: '<'}\n"
     said = "2: the comma ends the value 1, and 5 is a key of its own: write a point, 1.5"
     assert doubts(tmp_path, text) == [said]
+
+
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        *(("units", "did you mean 'unit'?"), ("Value", "did you mean 'value'?")),
+        *(("untt", "did you mean 'unit'?"), ("operater", "did you mean 'operator'?")),
+        ("note", "it has only value, unit, operator"),
+    ],
+)
+def test_a_key_of_a_threshold_that_has_no_effect_is_a_warning(
+    tmp_path: Path, slip: str, said: str
+) -> None:
+    text = LIMIT.replace("}", f", {slip}: 1}}")
+    assert doubts(tmp_path, text) == [f"2: the key '{slip}' has no effect in threshold: {said}"]
+
+
+def test_an_underscore_in_a_limit_is_a_warning(tmp_path: Path) -> None:
+    text = "name: AM1.x\nthreshold: {value: 1_000, unit: marcsec, operator: '<'}\n"
+    assert doubts(tmp_path, text) == ["2: 1_000 is the number 1000 in YAML: write that, or quotes"]
+
+
+@pytest.mark.parametrize(("unit", "word"), [("C", "coulomb"), ("F", "farad")])
+def test_a_unit_that_is_taken_for_a_temperature_is_a_warning_in_both_files(
+    tmp_path: Path, unit: str, word: str
+) -> None:
+    metrics = f"AM1: {{description: d, unit: {unit}}}\n"
+    specs = f"name: AM1.x\nthreshold: {{value: 5, unit: {unit}, operator: '<'}}\n"
+    found = doubts(tmp_path, specs, metrics=metrics)
+    assert [line.partition(",")[0] for line in found] == [
+        f"{line}: the unit '{unit}' is the {word}" for line in (1, 2)
+    ]
+    assert all("deg_C" in line for line in found)
 
 
 def test_a_number_that_yaml_reads_as_octal_is_no_limit(tmp_path: Path) -> None:

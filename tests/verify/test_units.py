@@ -141,7 +141,23 @@ def test_degrees_fahrenheit_must_be_converted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["km / s", "m s-1", "electron / s", "mag", "deg2", "K m", "mag(AB)", "1e-6 m", "%"]
+    "text",
+    [
+        "km / s",
+        "m s-1",
+        "electron / s",
+        "mag",
+        "deg2",
+        "K m",
+        "mag(AB)",
+        "1e-6 m",
+        "%",
+        "m s",
+        "s m",
+        "coulomb",
+        "mC",
+        "uF",
+    ],
 )
 def test_a_usual_product_is_not_doubted(text: str) -> None:
     assert unit_doubt(text) is None
