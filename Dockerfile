@@ -1,4 +1,4 @@
-# Only the service. `docker-compose build` builds it; docs/deployment.md says how to run it.
+# Only the service. `docker compose build` builds it; docs/deployment.md says how to run it.
 
 FROM python:3.11-slim-bookworm AS build
 RUN python -m venv /opt/squash

@@ -142,7 +142,7 @@ class KapacitorOutlet(Outlet):
         chooser = self._follow_definitions()
         if not self._has_to_do():
             return IDLE
-        self._reader.catch_up()
+        self._reader.catch_up(may_lag=False)
         raised: dict[str, int] = {}
         if self._has_to_compare and not self._again:
             found = self._client.raised(TOPICS)
@@ -326,7 +326,7 @@ def _keys(groupings: Iterable[Grouping]) -> str:
 
 
 def _gone(item: Gone, plan: Plan, now_ns: int) -> _Line:
-    """Make the line for a series without value, which has what its alerts look at."""
+    """Make the line for a series without value to alert on, with what its alerts look at."""
     tags = dict(zip(item.grouping.per, item.combination, strict=True))
     fields: dict[str, str | float] = {}
     for term in item.grouping.terms:
@@ -341,6 +341,7 @@ def _gone(item: Gone, plan: Plan, now_ns: int) -> _Line:
         fields,
         speaks_for=None if is_only else item.grouping.key,
         time_ns=now_ns,
+        has_old=item.has_old,
     )
     return _Line(text, split_metric_name(item.metric)[0])
 

@@ -20,6 +20,7 @@ from squash_api.schema.names import SERIES_TAGS, Schema
 _NS = 10**9
 # Times may be a day ahead of their receipt.
 _DAY_NS = 86_400 * _NS
+_FIRST_NS = -(2**63)
 
 _USUAL = Grouping(SERIES_TAGS, (), DEFAULT_MAX_AGE_S)
 """For metrics without specifications: other tasks than the generated ones may alert on them."""
@@ -75,11 +76,12 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A series that has no value any more."""
+    """A series that has no value to alert on any more; `has_old` tells whether it has old ones."""
 
     metric: str
     grouping: Grouping
     combination: Combination
+    has_old: bool = False
 
 
 @dataclass(slots=True)
@@ -179,7 +181,7 @@ class Chooser:
             after_ns = min(raised_ns, now_ns - grouping.max_age_s * _NS) - 1
             place = grouping, combination
             if not self._newest(view, *place, [by_name[metric]], after_ns=after_ns):
-                found.append(Gone(metric, *place))
+                found += self._gone(view, place, [by_name[metric]])
         return found
 
     def _affected(
@@ -228,6 +230,7 @@ class Chooser:
         newest = self._newest(
             view, grouping, combination, wanted, after_ns=min(times, default=young_ns) - 1
         )
+        gone = []
         for metric_id in sorted(wanted):
             found = newest.get(metric_id)
             is_young = found is not None and found.time_ns > young_ns
@@ -237,8 +240,16 @@ class Chooser:
             if found is not None and is_young and (is_told or is_lost):
                 present.tell(metric_id, found, grouping)
             elif is_lost:
-                metric = view.metrics.by_id[metric_id].name
-                present.gone.append(Gone(metric, grouping, combination))
+                gone.append(metric_id)
+        present.gone += self._gone(view, place, gone)
+
+    def _gone(
+        self, view: View, place: tuple[Grouping, Combination], metric_ids: Sequence[int]
+    ) -> list[Gone]:
+        """Return the series of metrics without young values; find out which have older ones."""
+        older = self._newest(view, *place, metric_ids, after_ns=_FIRST_NS) if metric_ids else {}
+        names = view.metrics.by_id
+        return [Gone(names[item].name, *place, has_old=item in older) for item in metric_ids]
 
     def _tell_all(
         self,

@@ -206,8 +206,9 @@ def gone_line(
     *,
     speaks_for: str | None,
     time_ns: int,
+    has_old: bool = False,
 ) -> str:
-    """Make the point that tells Kapacitor that a series of a metric has no value any more.
+    """Make the point that tells Kapacitor that a series of a metric has no value to alert on.
 
     Parameters
     ----------
@@ -215,9 +216,12 @@ def gone_line(
         What the jobs of the series have.
     speaks_for
         The keys of groupings, if it speaks only for these.
+    has_old
+        Whether it still has values, all of them too old to alert on.
     """
     measurement, key = schema.split_metric_name(metric)
-    told = {**fields, key: 0.0, schema.GONE: 1.0, schema.SPEAKS_FOR: speaks_for}
+    gone = schema.GONE_OLD if has_old else schema.GONE_WHOLLY
+    told = {**fields, key: 0.0, schema.GONE: gone, schema.SPEAKS_FOR: speaks_for}
     return _line(measurement, tags, told, time_ns)
 
 

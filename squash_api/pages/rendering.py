@@ -44,7 +44,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 
     In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`,
     `static`, which gives the URL of a file to load, and what is below every page: the `release` and
-    the health of `delivery`.
+    the health of `delivery` and of the record (its `trouble`).
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -60,6 +60,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         static=static,
         release=version("squash-api"),
         delivery=delivery_health(site),
+        trouble=site.record.trouble,
         **values,
     )
     return Response(

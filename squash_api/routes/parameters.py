@@ -158,5 +158,5 @@ def _wrong(
 
 def _all_of(known: Collection[str]) -> str:
     if not known:
-        return ", and no other"
+        return ": this URL has none"
     return f"; there are {', '.join(f'`{name}`' for name in sorted(known))}"

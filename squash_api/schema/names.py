@@ -105,7 +105,13 @@ Only points that are sent to Kapacitor have this field, and `GONE`.
 """
 
 GONE = "squash_gone"
-"""Says that a series has no value any more; the value next to it is a placeholder."""
+"""Says that a series has no value to alert on any more; the value next to it is a placeholder."""
+
+GONE_WHOLLY = 1.0
+"""What `GONE` is if the series has no value at all."""
+
+GONE_OLD = 2.0
+"""What `GONE` is if the series has only values that are too old to alert on."""
 
 _RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE}
 META_PREFIX = "meta."

@@ -10,7 +10,7 @@ import pytest
 from squash_api.delivery import outlet as outlets
 from squash_api.record.deliveries import backlogs, get_target, has_sent_any, job_deliveries
 from squash_api.record.jobs import get_job
-from squash_api.schema.names import GONE, SPEAKS_FOR
+from squash_api.schema.names import GONE, GONE_OLD, GONE_WHOLLY, SPEAKS_FOR
 from tests.support.alert_world import World
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
@@ -137,20 +137,25 @@ def test_a_series_without_value_recovers_and_says_why(
     (*_, line) = kapacitor.lines
     measurement, tags, fields, time_ns = parse_line(line)
     assert (measurement, tags) == ("validate", {"instrument": "HSC", "dataset": "x"})
-    assert fields == {"plain": 0.0, GONE: 1.0}
+    assert fields == {"plain": 0.0, GONE: GONE_WHOLLY}
     assert time_ns >= world.now_ns
     assert kapacitor.raised() == {}
 
 
+@pytest.mark.parametrize("is_told", [True, False])
 def test_what_is_now_the_newest_but_too_old_ends_an_alert_and_raises_none(
-    world: World, kapacitor: ToldKapacitor
+    world: World, kapacitor: ToldKapacitor, *, is_told: bool
 ) -> None:
     world.add({"plain": 9.0}, ago_ns=10 * DAY_NS)
     bad = world.add({"plain": 9.5}, ago_ns=HOUR_NS)
     world.drain()
+    kapacitor.takes_in = is_told
     world.delete(bad)
     world.drain()
+    kapacitor.restart()
+    world.drain()
     assert levels(kapacitor) == ["CRITICAL", "OK"]
+    assert kapacitor.told[-1][2].fields[GONE] == GONE_OLD
 
 
 def test_an_old_job_that_is_deleted_says_nothing_of_the_newer_one(

@@ -226,6 +226,52 @@ def test_a_recovery_says_what_it_was_judged_by_and_how_long_it_was_broken(bench:
     assert told.color == "good"
 
 
+@pytest.mark.parametrize("age_s", [10800, 3600])
+def test_a_recovery_by_a_value_that_is_no_newer_says_no_duration(bench: Bench, age_s: int) -> None:
+    """As after a deletion or a correction of the value that raised the alert."""
+    tract = new_tract()
+    now_ns = time.time_ns()
+    at = {age: now_ns - age * 10**9 for age in (3600, age_s)}
+    for value, time_ns in ((9.0, at[3600]), (3.0, at[age_s])):
+        bench.kapacitord.write([f"validate,tract={tract} PA1={value} {time_ns}"])
+    _, told = bench.messages(tract, {"validate.PA1": 9.0})
+    began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at[3600] / 1e9))
+    assert told.shown.splitlines()[2] == f"was broken from {began} on"
+
+
+def test_a_series_with_old_values_only_says_so(bench: Bench) -> None:
+    tract = new_tract()
+    for name, value in (("brief", 11.0), ("PA1", 9.0)):
+        bench.kapacitord.write(
+            [
+                f"validate,tract={tract} {name}={value} {time.time_ns()}",
+                f"validate,tract={tract} {name}=0,squash_gone=2 {time.time_ns()}",
+            ]
+        )
+    bench.messages(tract, {"validate.PA1": 9.0})
+    lines = [
+        told.shown.splitlines()[1]
+        for told in bench.slack.told
+        if is_about(told, tract) and told.text.startswith("✅")
+    ]
+    assert sorted(lines) == [
+        f"{name}: the newest value that is left is older than {age}, too old to alert on"
+        for name, age in (("PA1", "7d"), ("brief", "1h"), ("brief", "30d"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1e300, "1.000e+300"), (1e15, "1.000e+15"), (9e14, "900000000000000.00")]
+)
+def test_a_huge_value_has_an_exponent(bench: Bench, value: float, shown: str) -> None:
+    tract = new_tract()
+    bench.send({"validate.lt": value}, tract)
+    bench.send({"validate.lt": -value}, tract)
+    broken, well = bench.messages(tract, {"validate.lt": 9.0})
+    assert broken.shown.splitlines()[1] == f"lt = {shown} s, must be < 5 (limit)"
+    assert well.shown.splitlines()[1] == f"lt = -{shown} s, must be < 5 (limit)"
+
+
 def test_a_point_without_the_value_recovers_nothing(bench: Bench) -> None:
     tract = new_tract()
     bench.send({"validate.PA1": 9.0}, tract)

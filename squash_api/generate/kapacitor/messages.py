@@ -9,11 +9,13 @@ from datetime import date
 
 from squash_api.generate.kapacitor.nodes import text_field
 from squash_api.generate.kapacitor.text import go_string, precisions, static
-from squash_api.judging.alerts import WORST_FIRST
+from squash_api.judging.alerts import WORST_FIRST, duration_text
 from squash_api.judging.limits import Limit
+from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
 from squash_api.judging.wording import exact_number, plain_number
 from squash_api.schema.names import (
     GONE,
+    GONE_WHOLLY,
     MESSAGE_TAGS,
     RUN_ID,
     RUN_URL,
@@ -39,6 +41,7 @@ _DANGLING = re.compile(
     r"under|up|will|with|within)\Z"
 )
 _LONG = 120
+_HUGE = 1e15
 _LINE = "{{ $line }}"
 
 
@@ -52,8 +55,13 @@ def after_field(day: date) -> str:
     return f"squash.after_{day.isoformat()}"
 
 
-def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
-    """Return the template of a branch's message, without the `whereabouts`."""
+def alert_message(
+    metric: Metric, limits: Sequence[Limit], *, max_age_s: int = DEFAULT_MAX_AGE_S
+) -> str:
+    """Return the template of a branch's message, without the `whereabouts`.
+
+    `max_age_s` is the age from which on values raise no alert.
+    """
     name = split_metric_name(metric.name)[1]
     levels = [level for level in WORST_FIRST if any(item.level == level for item in limits)]
     listed = "".join(
@@ -62,7 +70,14 @@ def alert_message(metric: Metric, limits: Sequence[Limit]) -> str:
         for level in levels
     )
     muted = [limit for limit in limits if limit.muted_through is not None]
-    gone = f"\n{static(name)} has no value any more: its last one was deleted or withdrawn"
+    too_old = (
+        f"the newest value that is left is older than {duration_text(max_age_s)}, "
+        "too old to alert on"
+    )
+    gone = (
+        f"\n{static(name)}{{{{ if gt $gone {exact_number(GONE_WHOLLY)} }}}}: {too_old}"
+        "{{ else }} has no value any more: its last one was deleted or withdrawn{{ end }}"
+    )
     return (
         _opening(name)
         + _still_broken(muted)
@@ -121,8 +136,13 @@ def duration() -> str:
 
 
 def was(word: str) -> str:
-    """Return the last line of a recovery: how long and from when on something was `word`."""
-    return f"\nwas {word} for {duration()}, from {since()} on"
+    """Return the last line of a recovery: how long and from when on something was `word`.
+
+    The duration is between times of jobs: none is said if the value told is no newer than the one
+    that raised the alert, as after a deletion or a correction.
+    """
+    how_long = f"{{{{ if gt .Duration.Seconds 0.0 }}}} for {duration()},{{{{ end }}}}"
+    return f"\nwas {word}{how_long} from {since()} on"
 
 
 def whereabouts(per: Sequence[str]) -> str:
@@ -255,7 +275,8 @@ def _asked(limit: Limit) -> str:
 def _value(numbers: Sequence[float], *, unless: str = "") -> str:
     """Set `$s` to the value, with more decimals where it looks like one of the numbers.
 
-    It keeps the fewest if one of the terms `unless` is true.
+    It keeps the fewest if one of the terms `unless` is true. A huge value gets an exponent, unless
+    a number is huge too.
     """
     first, *others = precisions(numbers)
     value = f'{{{{ $s := printf "%.{first}f" $v }}}}'
@@ -270,6 +291,10 @@ def _value(numbers: Sequence[float], *, unless: str = "") -> str:
             is_alike = f"and (not (or false{unless})) ({is_alike})"
         value += f'{{{{ if {is_alike} }}}}{{{{ $s = printf "%.{decimals}f" $v }}}}{{{{ end }}}}'
         fewer = decimals
+    if all(abs(number) < _HUGE for number in numbers):
+        huge = exact_number(_HUGE)
+        is_huge = f"or (ge $v {huge}) (le $v -{huge})"
+        value += f'{{{{ if {is_huge} }}}}{{{{ $s = printf "%.3e" $v }}}}{{{{ end }}}}'
     return value
 
 

@@ -13,6 +13,7 @@ from squash_api.generate.kapacitor.messages import (
     level_symbol,
     shown_tags,
     since,
+    was,
     whereabouts,
 )
 from squash_api.judging.alerts import Alert, Level, Mute
@@ -126,8 +127,30 @@ def test_a_recovery_names_its_limits_worst_first_and_three_at_most() -> None:
     message = alert_message(metric(), limits)
     assert (
         "\nPA1 = {{ $s }} mmag, must be &lt;= 5 (l0), &lt;= 5 (l1), &lt;= 5 (l2) and 2 more\n"
-        "was broken for "
+        "was broken{{ if "
     ) in message
+
+
+def test_a_duration_is_said_only_if_it_is_positive() -> None:
+    line = was("broken")
+    assert line.startswith("\nwas broken{{ if gt .Duration.Seconds 0.0 }} for {{ if ")
+    assert line.endswith(f",{{{{ end }}}} from {since()} on")
+
+
+def test_a_series_with_old_values_only_is_not_said_to_have_none() -> None:
+    message = alert_message(metric(), [limit()], max_age_s=86400)
+    _, _, gone = message.partition("{{ if gt $gone 1.0 }}")
+    old, _, none = gone.partition("{{ else }}")
+    assert old == ": the newest value that is left is older than 1d, too old to alert on"
+    assert none.startswith(" has no value any more: its last one was deleted or withdrawn{{ end }}")
+
+
+@pytest.mark.parametrize(("threshold", "is_short"), [(8.0, True), (9e14, True), (-1e15, False)])
+def test_a_huge_value_has_an_exponent_unless_a_limit_is_huge(
+    threshold: float, *, is_short: bool
+) -> None:
+    message = alert_message(metric(), [limit(threshold=threshold)])
+    assert ('$s = printf "%.3e" $v' in message) == is_short
 
 
 def test_a_time_is_in_utc() -> None:
