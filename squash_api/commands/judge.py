@@ -87,7 +87,7 @@ def _print_notes(skipped: list[Skip], unknown: Mapping[str, str | None]) -> None
         typer.echo(f"note: {skip.metric}: {skip.reason}", err=True)
     for name, near in unknown.items():
         hint = f": did you mean {near}?" if near else ""
-        typer.echo(f"note: no specification package defines {name}{hint}", err=True)
+        typer.echo(f"note: no metrics package defines {name}{hint}", err=True)
 
 
 def judge_file(

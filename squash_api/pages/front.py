@@ -58,8 +58,7 @@ def front_page(request: Request) -> Response:
     site: Site = request.app.state.site
     site.reader.catch_up()
     asked = read_parameters(request, _NAMES, choices={"state": STATES})
-    page_asked = read_number(asked, "page", default=1)
-    del asked["page"]
+    page_asked = read_number({"page": asked.pop("page")}, "page", default=1)
     wanted = _wanted(asked)
     everything = site.board.entries()
     narrowed = site.board.filtered(everything, wanted)

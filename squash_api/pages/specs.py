@@ -39,9 +39,8 @@ def specs_page(request: Request) -> Response:
     """Make the page of the specifications in force; the query filters it."""
     site: Site = request.app.state.site
     asked = read_parameters(request, _NAMES)
-    page_asked = read_number(asked, "page", default=1)
+    page_asked = read_number({"page": asked.pop("page")}, "page", default=1)
     per_page = read_number(asked, "limit", default=PER_PAGE, most=MAX_PAGE)
-    del asked["page"]
     everything = list(site.definitions.in_force.at(None).specifications.values())
     # As programs filter them.
     listed = site.definitions.list_specs(

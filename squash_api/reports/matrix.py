@@ -213,10 +213,13 @@ def compare(
 def _headline(counts: Mapping[State, int], missing: int) -> str:
     broken = {state: counts[state] for state in BROKEN if state in counts}
     passed = counts.get(PASSED, 0)
+    number = sum(broken.values())
     gaps = []
     if NOT_MEASURED in counts:
-        results = counted(sum(counts.values()), "series")
-        gaps.append(f"{counts[NOT_MEASURED]} of {results} not measured")
+        # Beside a total of those that were judged, to which they do not belong.
+        absent = counts[NOT_MEASURED]
+        is_beside = number or passed
+        gaps.append(f"{absent} more not measured" if is_beside else f"{absent} series not measured")
     if missing:
         gaps.append(f"{counted(missing, 'metric')} without any value")
     gap = " and ".join(gaps)
@@ -224,12 +227,13 @@ def _headline(counts: Mapping[State, int], missing: int) -> str:
     if not counts:
         return "No data: nothing was measured in this selection."
     if broken:
-        number = sum(broken.values())
         verb = "breaks" if number == 1 else "break"
         judged = counted(number + passed, "series")
         return f"{number} of {judged} {verb} a limit: {counts_text(broken)}{rest}."
     if not passed:
-        return f"Nothing was judged: no limit applies to a value that was measured{rest}."
+        if NO_LIMIT in counts:
+            return f"Nothing was judged: no limit applies to what was measured{rest}."
+        return f"Nothing was judged: {gap}."
     if gap:
         return f"{counted(passed, 'series')} within limits, none broken; but {gap}."
     if passed == 1:

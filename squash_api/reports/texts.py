@@ -155,7 +155,7 @@ def report_markdown(report: Report) -> str:
     ]
     for heading, table in _sections(report):
         parts.extend([f"## {heading}", table])
-    made = f"Made {minute_text(report.made)} UTC by SQuaSH, {escaped(report.url)}"
+    made = f"Made {minute_text(report.made)} UTC by SQuaSH, {report.url}"
     return "\n\n".join([*parts, made]) + "\n"
 
 

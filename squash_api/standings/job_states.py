@@ -84,11 +84,17 @@ class JobState:
         """The worst state."""
         return worst_state(self.verdicts, NO_LIMIT)
 
-    @property
-    def is_passing(self) -> bool:
-        """Whether all was measured, and no limit of at least WARNING is broken."""
+    def is_passing(self, ignored: Collection[str] = ()) -> bool:
+        """Tell whether all was measured, and no limit of at least WARNING is broken.
+
+        The metrics that are `ignored` may be missing.
+        """
         is_judged = self.passed + sum(self.failed) > 0
-        return is_judged and not self.not_measured and self.severity < _FAILS
+        if not is_judged or self.severity >= _FAILS:
+            return False
+        if not self.not_measured or not ignored:
+            return not self.not_measured
+        return all(state != NOT_MEASURED or name in ignored for name, state in self.states.items())
 
     def to_json(self) -> dict[str, object]:
         """Return the state as the API shows it."""

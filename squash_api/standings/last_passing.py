@@ -25,8 +25,8 @@ class Place:
 
     `last_passing` is the newest job of the newest earlier run that passed: of the metrics that this
     job names, it measured all that it names itself and all that stand badly in this job, and broke
-    no limit of at least WARNING. A job without a run counts as a run. `looked_at` counts the jobs
-    that were judged to find it.
+    no limit of at least WARNING. If none did, metrics that no earlier job measured do not count. A
+    job without a run counts as a run. `looked_at` counts the jobs that were judged to find it.
     """
 
     combination: Combination
@@ -164,9 +164,10 @@ def _last_passing(
 ) -> tuple[SeriesJob | None, int]:
     """Return the first job of the first run that passes, and how many jobs were judged for it.
 
-    The run must have measured the metrics that are `needed`, apart from those that no job measured;
-    its first job that measured any of them is returned. The jobs are sorted, newest first. Those of
-    a run need not follow each other; jobs of a run that are not among these jobs do not count.
+    The run must have measured the metrics that are `needed`, apart from those that no job names. If
+    there is no such run, metrics to which no job gave a value do not count either. Its first job
+    that measured any of them is returned. The jobs are sorted, newest first. Those of a run need
+    not follow each other; jobs of a run that are not among these jobs do not count.
     """
     runs: dict[str | int, list[SeriesJob]] = {}
     for item in jobs:
@@ -186,6 +187,15 @@ def _last_passing(
     found = None
     if not known.issuperset(needed):
         found = _first_passing(runs.values(), states, done, known.intersection(needed))
+    measured = {
+        name
+        for state in states.values()
+        for name, found_state in state.states.items()
+        if found_state != NOT_MEASURED
+    }
+    if found is None and measured != known:
+        wanted = measured.intersection(needed)
+        found = _first_passing(runs.values(), states, done, wanted, known - measured)
     return found, looked_at
 
 
@@ -194,6 +204,7 @@ def _first_passing(
     states: Mapping[int, JobState],
     done: Collection[int],
     needed: Collection[str],
+    ignored: Collection[str] = (),
 ) -> SeriesJob | None:
     for items in runs:
         if any(item.job_id not in done for item in items):
@@ -201,7 +212,7 @@ def _first_passing(
             return None
         known = [item for item in items if item.job_id in states]
         found = total(states[item.job_id] for item in known)
-        if found.is_passing and found.states.keys() >= set(needed):
+        if found.is_passing(ignored) and found.states.keys() >= set(needed):
             return next(item for item in known if _has_any(states[item.job_id], needed))
     return None
 

@@ -127,7 +127,7 @@ def test_when_nothing_applies_it_is_said(tmp_path: Path) -> None:
     result = run(tmp_path, other=1.0)
     assert (result.exit_code, result.stdout) == (1, "No specification applies to this job.\n")
     assert result.stderr == (
-        "note: no specification package defines validate.other\n"
+        "note: no metrics package defines validate.other\n"
         "error: nothing was judged; if that may be, give --allow-missing\n"
     )
     assert run_again(tmp_path, "--allow-missing", other=1.0).exit_code == 0

@@ -97,7 +97,7 @@ def test_no_data_is_a_failure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "**2 of 4 series break a limit: 1 CRITICAL, 1 INFO; 1 of 6 series not measured and",
+        "**2 of 4 series break a limit: 1 CRITICAL, 1 INFO; 1 more not measured and",
         "## Broken limits",
         "| CRITICAL | p.a.minimum | 9 mmag | \\< 8 mmag | -12.5 % | instrument HSC, filter r,",
         "## Compared with",
@@ -112,7 +112,7 @@ def test_no_data_is_a_failure(tmp_path: Path) -> None:
         "- p.a.other",
         "## Measured, without limits",
         "- p.d",
-        f"by SQuaSH, {URL.replace(':', chr(92) + ':')}",
+        f"by SQuaSH, {URL}",
     ],
 )
 def test_markdown_has_it_all(report: Report, line: str) -> None:
@@ -123,7 +123,7 @@ def test_markdown_of_hostile_names_holds_no_markup(tmp_path: Path) -> None:
     jobs = ReportedJobs(tmp_path)
     jobs.define(spec(value=0.5))
     jobs.job(1.0, dataset=HOSTILE[:200], filter="www.evil.example http://evil @ada *b* _c_")
-    text = report_markdown(jobs.report(since="1d"))
+    text = report_markdown(jobs.report(since="1d")).replace(URL, "")
     for markup in ("<", "[", "`", "@", "www.", "http:", "_c"):
         assert re.search(rf"(?<!\\){re.escape(markup)}", text.replace("www\\.", "")) is None, markup
     assert "\u202e" not in text

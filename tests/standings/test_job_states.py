@@ -39,11 +39,11 @@ def test_the_worst_level_that_is_broken_is_the_word() -> None:
 
 
 def test_passing_needs_a_verdict_and_nothing_of_at_least_warning() -> None:
-    assert JobState(passed=1).is_passing
-    assert JobState((2, 0, 0)).is_passing
-    assert not JobState(passed=9, not_measured=1).is_passing
-    assert not JobState((0, 1, 0), passed=9).is_passing
-    assert not JobState(not_measured=1).is_passing
+    assert JobState(passed=1).is_passing()
+    assert JobState((2, 0, 0)).is_passing()
+    assert not JobState(passed=9, not_measured=1).is_passing()
+    assert not JobState((0, 1, 0), passed=9).is_passing()
+    assert not JobState(not_measured=1).is_passing()
 
 
 def test_states_add_up() -> None:

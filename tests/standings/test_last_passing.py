@@ -189,6 +189,29 @@ def test_a_run_that_lacks_what_is_broken_now_did_not_pass(site: Nightly, states:
     assert found("p.b", "p.new") == other
 
 
+def test_a_metric_that_is_never_measured_does_not_count(site: Nightly, states: JobStates) -> None:
+    def search(*faulty: str) -> str | None:
+        run = Run("drp", "9", {None}, site.now_ns, faulty)
+        job, _ = last_passing_run(site.reader, states, run, revision=site.revision)
+        return None if job is None else job.run_id
+
+    site.night(GOOD, run_id="1", ci_name="drp")
+    site.night(None, run_id="1", ci_name="drp", name="p.b")
+    site.night(BAD, run_id="2", ci_name="drp")
+    site.night(None, run_id="2", ci_name="drp", name="p.b")
+    assert (search(), search("p.a", "p.b")) == ("1", "1")
+    # What is measured elsewhere is missing there.
+    site.night(GOOD, run_id="3", ci_name="drp", name="p.b")
+    site.night(BAD, run_id="3", ci_name="drp")
+    assert (search(), search("p.a", "p.b")) == (None, None)
+
+
+def test_a_run_without_any_value_did_not_pass(site: Nightly, states: JobStates) -> None:
+    site.night(None)
+    site.night(None)
+    assert passing(site, states, site.night(BAD)) is None
+
+
 def test_runs_of_no_pipeline_are_among_themselves(site: Nightly, states: JobStates) -> None:
     good = site.night(GOOD, run_id="1")
     site.night(GOOD, run_id="2", ci_name="drp")
