@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import structlog
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from squash_api.errors import SquashError
 from squash_api.pages import addresses, blobs, docs, metric, plots
@@ -53,6 +54,11 @@ _ROUTERS = (
     metric.router,
     blobs.router,
 )
+
+_PATHS = [
+    *(route.path for router in _ROUTERS for route in router.routes if isinstance(route, Route)),
+    *(page.path for page in addresses.PAGES),
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -99,6 +105,8 @@ def create_app(
         version=version("squash-api"),
         summary="Receives lsst.verify jobs, keeps every one, and serves what they measured.",
         lifespan=_lifespan,
+        # A route of our own, since FastAPI's accepts any parameter.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -109,7 +117,7 @@ def create_app(
     for router in _ROUTERS:
         app.include_router(router)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
-    add_failure_handlers(app, page=failure_page)
+    add_failure_handlers(app, page=failure_page, paths=_PATHS)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)

@@ -3,11 +3,11 @@
 A route never builds an error body: the app turns these into the body that all failures share.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 # Comparing a name with this many takes some 10 ms.
 _MOST_NAMES = 2000
@@ -39,6 +39,28 @@ class Hints:
 def sentence(text: str) -> str:
     """End a text with a full stop, unless it ends with a question."""
     return text if text.endswith("?") else f"{text}."
+
+
+# Pydantic's kinds of errors, and what we say instead.
+_WORDS = {
+    "bool_parsing": "must be true or false",
+    "float_parsing": "must be a number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of at most 18 digits",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+}
+
+
+def plain_words(error: Mapping[str, Any]) -> str:
+    """Say in our words what an error of pydantic says."""
+    words = _WORDS.get(error["type"])
+    return str(error["msg"]) if words is None else words.format(**error.get("ctx", {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from squash_api.errors import SettingsError
+from squash_api.errors import SettingsError, plain_words
 
 MIN_SECRET_BYTES = 32
 # In Slack and Markdown these end a link.
@@ -259,7 +259,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         wrong += [
             f"{_PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: "
-            + problem["msg"].removeprefix("Value error, ")
+            + plain_words(problem).removeprefix("Value error, ")
             for problem in error.errors(include_url=False, include_input=False)
             # The default of SQUASH_URL cannot be made from what is wrong itself.
             if problem["type"] != "default_factory_not_called"

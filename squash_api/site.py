@@ -92,7 +92,7 @@ class Site:
         ------
         SettingsError
             If a setting is missing or wrong, or the record does not fit the settings; unless
-            `may_withdraw`, also if YAML no longer has a whole package.
+            `may_withdraw`, also if YAML no longer has a whole package, or any specification of one.
         """
         names = [target.name for target in self.settings.outlets]
         with ExitStack() as on_failure:

@@ -43,6 +43,7 @@ def _read_inputs(
     *, specs: list[Path] | None, output: Path, tag: list[str] | None, **place: str
 ) -> Inputs:
     """Read the metrics packages, or end the command: 1 with their problems, 2 if there are none."""
+    require_parent(output)
     directories = list(specs or find_packages(Path("specs")))
     if not directories:
         fail("there is no metrics package in ./specs: name its directory with --specs")
@@ -51,6 +52,12 @@ def _read_inputs(
     # An expired mute changes nothing here; `squash specs check` reports it.
     package = load_sound(directories, schema=schema, today=date.min)
     return Inputs(directories, package, schema, place, output)
+
+
+def require_parent(directory: Path) -> None:
+    """End the command if a directory that may be made would be in one that does not exist."""
+    if not directory.resolve().parent.is_dir():
+        fail(f"{directory}: the directory {directory.parent} does not exist: make it")
 
 
 with_inputs = options_as(
@@ -98,6 +105,8 @@ def generate(
     if check and export is not None:
         fail("--check writes nothing, so it cannot be given with --export")
     files = inputs.make()
+    if export is not None and export.resolve().parent != inputs.output.resolve():
+        require_parent(export)
     try:
         drift = (find_drift if check else write_files)(files, inputs.output)
     except FilesError as error:
@@ -123,7 +132,7 @@ def _export(inputs: Inputs, directory: Path) -> None:
         if output.export is not None:
             files |= output.export(inputs.package, schema=inputs.schema, **inputs.place)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(exist_ok=True)
         for name, text in sorted(files.items()):
             (directory / name).write_bytes(text.encode())
             typer.echo(f"exported  {directory / name}")

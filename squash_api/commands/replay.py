@@ -57,7 +57,10 @@ def replay(
         )
     if job and (since or until):
         raise SettingsError("give either --job, or --since and --until")
-    selection = Selection(tuple(job or ()), _time_ns(since), _time_ns(until, is_end=True))
+    since_ns, until_ns = _time_ns(since), _time_ns(until, is_end=True)
+    if since_ns is not None and until_ns is not None and since_ns > until_ns:
+        raise SettingsError("--since is later than --until")
+    selection = Selection(tuple(job or ()), since_ns, until_ns)
     with Site(settings) as site:
         try:
             _ask(site, targets, None if into_empty else selection)

@@ -80,6 +80,8 @@ def write(chunks: Iterable[bytes], output: Path | None, *, code: int) -> None:
         # The reader has seen enough.
         raise
     except OSError as error:
+        if output is not None and not output.resolve().parent.exists():
+            fail(f"{output}: the directory {output.parent} does not exist: make it", code=code)
         fail(f"{output or 'standard output'}: {error.strerror or error}", code=code)
 
 

@@ -22,7 +22,8 @@ def withdraw(
     """Withdraw definitions that SQUASH_SPECS no longer has.
 
     They came from YAML at an earlier start. The service withdraws single ones by itself when it
-    starts, but refuses to start if a whole package is gone. Jobs and values stay.
+    starts, but refuses to start if a whole package or all of its specifications are gone. Jobs
+    and values stay.
 
     Exit code: 0 success, 1 a package is still in SQUASH_SPECS or unknown, 2 it cannot be done.
     """

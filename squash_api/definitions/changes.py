@@ -8,6 +8,7 @@ from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import requeue_metrics
+from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.record.definitions import (
@@ -189,7 +190,8 @@ def check_specifications(connection: Connection, proposals: Iterable[Proposal]) 
             details.append(Detail((*proposal.loc, "name"), message))
         elif (misfit := content.criterion.misfit(metric.document["unit"])) is not None:
             message = (
-                f"'{content.criterion.unit}' {misfit}, the unit of the metric '{content.metric}'"
+                f"'{content.criterion.unit}' {misfit}, the unit of the metric "
+                f"'{content.metric}': {content.criterion.remedy(metric.document['unit'])}"
             )
             details.append(Detail((*proposal.loc, *content.criterion.UNIT_PATH), message))
     if details:
@@ -239,7 +241,10 @@ def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None
 def _misfit_words(bad: Mapping[str, str], unit: str) -> str:
     """Say which limits do not fit a unit; the reason only where it is a rare one."""
     rare = [f"{name}: {why}" for name, why in bad.items() if not why.endswith(f"to '{unit}'")]
-    return "; ".join(rare) or f"the limits of {', '.join(bad)} do not convert to '{unit}'"
+    said = "; ".join(rare) or f"the limits of {', '.join(bad)} do not convert to '{unit}'"
+    if is_logarithmic(unit):
+        return f"{said}; no limit can be in '{unit}': {logarithmic_remedy(unit)}"
+    return said
 
 
 def incompatible_units(connection: Connection, proposals: Iterable[Proposal]) -> list[str]:

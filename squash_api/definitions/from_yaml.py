@@ -51,8 +51,9 @@ def sync_yaml(
     Raises
     ------
     SettingsError
-        With every problem in the packages; or, unless `may_withdraw`, if a whole package would be
-        withdrawn, as by a setting that was forgotten. Nothing is stored.
+        With every problem in the packages; or, unless `may_withdraw`, if a whole package or all of
+        its specifications would be withdrawn, as by a setting that was forgotten. Nothing is
+        stored.
     """
     proposals = _proposals(directories, schema)
 
@@ -118,7 +119,7 @@ def _orphans(connection: Connection, proposals: Sequence[Proposal]) -> list[tupl
 def _whole_packages(
     connection: Connection, withdrawn: Sequence[tuple[Kind, str]], proposals: Sequence[Proposal]
 ) -> list[str]:
-    """Return the packages of which YAML defines nothing any more, sorted.
+    """Return the packages of which YAML defines nothing any more, or no specification, sorted.
 
     These are verification packages or, if there is none, metrics packages, by their directories. A
     directory whose definitions are in another one now is renamed, not lost.
@@ -126,14 +127,23 @@ def _whole_packages(
     sources = {
         name: str(row.source) for kind in _KINDS for name, row in current(connection, kind).items()
     }
-    new = {item.name: str(item.content.source) for item in proposals}
-    lost = {_head(name, ".") for _, name in withdrawn} - {_head(name, ".") for name in new}
-    kept = [*new.values(), *(sources[name] for name in new if name in sources)]
-    return sorted(
-        lost
-        or {_head(sources[name], "/") for _, name in withdrawn}
-        - {_head(source, "/") for source in kept}
+
+    def lost(gone: Sequence[str], new: Mapping[str, str]) -> set[str]:
+        kept = [*new.values(), *(sources[name] for name in new if name in sources)]
+        packages = {_head(name, ".") for name in gone} - {_head(name, ".") for name in new}
+        return packages or (
+            {_head(sources[name], "/") for name in gone} - {_head(source, "/") for source in kept}
+        )
+
+    whole = lost(
+        [name for _, name in withdrawn],
+        {item.name: str(item.content.source) for item in proposals},
     )
+    specifications = lost(
+        [name for kind, name in withdrawn if kind == "spec"],
+        {item.name: str(item.content.source) for item in proposals if item.kind == "spec"},
+    )
+    return sorted(whole) or [f"the specifications of {name}" for name in sorted(specifications)]
 
 
 def _head(text: str, separator: str) -> str:
@@ -145,8 +155,8 @@ def _refusal(directories: Sequence[Path], lost: Sequence[str], count: int) -> st
     return (
         f"SQUASH_SPECS {has}, so this start would withdraw "
         f"{counted(count, 'definition')}, among them all of "
-        f"{', '.join(lost)}. Name their directories there, for instance in .env. If they are to "
-        "go, run squash specs withdraw, or squash serve --yes."
+        f"{', '.join(lost)}. Name their directories there, for instance in .env, or restore their "
+        "files. If they are to go, run squash specs withdraw, or squash serve --yes."
     )
 
 

@@ -147,7 +147,7 @@ class KapacitorOutlet(Outlet):
         chooser = self._follow_definitions()
         if not self._has_to_do():
             return IDLE
-        self._reader.catch_up()
+        self._reader.catch_up(may_lag=False)
         raised: dict[str, int] = {}
         if self._has_to_compare and not self._again:
             found = self._client.raised(TOPICS)

@@ -47,9 +47,23 @@ class Reader:
         self._changes = CodeChangeReader(remembers=_MOST_CHANGES)
         self._run_tags = TagValues(RUN_TAGS)
 
-    def catch_up(self) -> None:
-        """Derive every job that is in the record now, so that all are in the index."""
-        self._deriver.catch_up()
+    def catch_up(self, *, may_lag: bool = True) -> None:
+        """Derive every job that is in the record now, so that all are in the index.
+
+        If the record cannot be written, as on a full disk, the newest jobs may be missing in what
+        is read then: that helps more than nothing, and `Record.trouble` says so on every page. With
+        `may_lag` false this raises instead.
+
+        Raises
+        ------
+        RecordUnavailableError
+            If the record cannot be read, or written.
+        """
+        try:
+            self._deriver.catch_up()
+        except RecordUnavailableError:
+            if not may_lag or self._record.trouble is None:
+                raise
 
     @contextmanager
     def view(self) -> Iterator["View"]:

@@ -26,7 +26,7 @@ class Assessment:
     `values` are finite and in the metric's unit. `absent` are metrics measured as null, NaN or
     infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
     had no unit or were not known; None if the job does not give one either. `without_unit` are
-    metrics whose value came without one, and was taken to be in the metric's.
+    metrics whose value came without one, and was taken to be in the metric's, if it has one.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -120,7 +120,7 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
         number = converted
         if known.unit is None:
             outcome.new_units[name] = canonical_unit(unit)
-    if unit is None and known.unit:
+    if unit is None:
         outcome.without_unit.append(name)
     outcome.values[name] = number
 

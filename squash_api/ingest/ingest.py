@@ -179,7 +179,8 @@ def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     if names:
         others = len(names) - _MOST_NAMED
         more = f" and {others} more" if others > 0 else ""
-        yield f"no unit given, the metric's was taken: {', '.join(names[:_MOST_NAMED])}{more}"
+        listed = ", ".join(names[:_MOST_NAMED])
+        yield f"no unit given, the metric's is taken if it has one: {listed}{more}"
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:

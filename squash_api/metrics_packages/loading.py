@@ -65,10 +65,13 @@ def load_metrics_packages(
     Raises
     ------
     SettingsError
-        If a directory has no `metrics/` or no `specs/`.
+        If a directory does not exist, or has no `metrics/` or no `specs/`.
     """
     loading = _Loading(schema, today or datetime.now(UTC).date())
     for directory in directories:
+        if not directory.is_dir():
+            what = "is not a directory" if directory.exists() else "does not exist"
+            raise SettingsError(f"{directory} {what}: name the directory of a metrics package")
         for name in ("metrics", "specs"):
             if not (directory / name).is_dir():
                 raise SettingsError(
@@ -263,7 +266,7 @@ class _Loading:
             self.report(
                 resolved.locate(*criterion.UNIT_PATH),
                 f"the unit '{criterion.unit}' of {specification.name} {misfit}, the unit of its "
-                "metric: write the limit in that unit",
+                f"metric: {criterion.remedy(metric.unit)}",
             )
 
     def _guess(self, name: str) -> str:

@@ -10,9 +10,9 @@ from fastapi import Request, Response
 from markupsafe import Markup
 
 from squash_api.judging.states import INFO, LATE, NEVER_SEEN, RANKS, STATES, State, count_states
-from squash_api.pages.rendering import page_number, query_text, render
+from squash_api.pages.rendering import query_text, render
 from squash_api.pages.sparkline import sparkline
-from squash_api.routes.parameters import read_parameters
+from squash_api.routes.parameters import read_number, read_parameters
 from squash_api.schema.names import VALUE_TAGS
 from squash_api.site import Site
 from squash_api.standings.board import (
@@ -58,13 +58,14 @@ def front_page(request: Request) -> Response:
     site: Site = request.app.state.site
     site.reader.catch_up()
     asked = read_parameters(request, _NAMES, choices={"state": STATES})
-    page_asked = asked.pop("page")
+    page_asked = read_number(asked, "page", default=1)
+    del asked["page"]
     wanted = _wanted(asked)
     everything = site.board.entries()
     narrowed = site.board.filtered(everything, wanted)
     found, never = _found(narrowed, wanted.state)
     pages = max(ceil(len(found) / PER_PAGE), 1)
-    page = min(page_number(page_asked), pages)
+    page = min(page_asked, pages)
     most = _MOST_ROWS_OF_FEW if len(found) <= _FEW else _MOST_ROWS
     lines = [_line(entry, most) for entry in found[(page - 1) * PER_PAGE : page * PER_PAGE]]
     packages = by_package(narrowed)

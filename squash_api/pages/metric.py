@@ -15,7 +15,7 @@ from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
 from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.limits import Limit
-from squash_api.judging.states import NEVER_SEEN, State
+from squash_api.judging.states import NEVER_SEEN, OLD, State
 from squash_api.judging.wording import NOTHING, number_text
 from squash_api.pages.plots import (
     LimitLine,
@@ -35,7 +35,7 @@ from squash_api.routes.replies import json_reply
 from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
-from squash_api.standings.board import Entry
+from squash_api.standings.board import Entry, Wanted
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.points import TIME, TrendLine
 from squash_api.trends.question import column_of, read_question
@@ -135,8 +135,10 @@ def metric_page(request: Request) -> Response:
     if not view.is_dated:
         view = replace(view, range_=view.range_ or _default_range(last))
     query = view.query()
-    entry = site.board.entry(name)
+    entry = _entry(site, name, view.tags)
     states = (NEVER_SEEN,) if entry is None else entry.states
+    if states == (NEVER_SEEN,) and last:
+        states = (OLD,)
     return render(
         request,
         "metric.html",
@@ -152,7 +154,7 @@ def metric_page(request: Request) -> Response:
         choices=choices_of(found, VALUE_TAGS, view.tags),
         axes=_axes(view.x, *axes),
         states=states,
-        standings=_standings(entry, view.tags),
+        standings=_standings(entry),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
         last=last,
         shared=_shared(last),
@@ -263,16 +265,26 @@ def choices_of(
     }
 
 
-def _standings(entry: Entry | None, asked: Mapping[str, str]) -> dict[str, Any]:
-    """Return the rows of the series with these tags, worst first, and the series that are late.
-
-    `shared` are the tags that all rows have, and `more` counts the rows that are not shown.
-    """
+def _entry(site: Site, name: str, asked: Mapping[str, str]) -> Entry | None:
+    """Return the metric with only the rows, and the late series, that these tags leave."""
+    entry = site.board.entry(name)
+    if entry is None or not asked:
+        return entry
+    kept = site.board.filtered([entry], Wanted(values=asked))
 
     def is_asked_for(tags: Combination) -> bool:
         return all(asked.get(key, value) == value for key, value in tags)
 
-    rows = [row for row in entry.rows if is_asked_for(row.standing.tags)] if entry else []
+    late = tuple(item for item in entry.late if is_asked_for(item.tags))
+    return replace(entry, rows=kept[0].rows if kept else (), late=late)
+
+
+def _standings(entry: Entry | None) -> dict[str, Any]:
+    """Return the rows of a metric, worst first, and those of its late series that have no row.
+
+    `shared` are the tags that all rows have, and `more` counts the rows that are not shown.
+    """
+    rows = entry.rows if entry else ()
     return {
         "rows": rows[:_MOST_STANDINGS],
         "shared": [
@@ -281,7 +293,7 @@ def _standings(entry: Entry | None, asked: Mapping[str, str]) -> dict[str, Any]:
             if all(pair in row.standing.tags for row in rows)
         ],
         "more": max(len(rows) - _MOST_STANDINGS, 0),
-        "late": [item for item in entry.late if is_asked_for(item.tags)] if entry else [],
+        "late": entry.late if entry else (),
     }
 
 

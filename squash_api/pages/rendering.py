@@ -44,7 +44,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 
     In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`,
     `static`, which gives the URL of a file to load, and what is below every page: the `release` and
-    the health of `delivery`.
+    the health of `delivery` and of the record (its `trouble`).
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -60,6 +60,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         static=static,
         release=version("squash-api"),
         delivery=delivery_health(site),
+        trouble=site.record.trouble,
         **values,
     )
     return Response(
@@ -153,12 +154,6 @@ def query_text(values: Mapping[str, str | None], **changes: str | None) -> str:
     kept = {**values, **changes}
     pairs = [f"{quote(key)}={quote(text, safe='')}" for key, text in kept.items() if text]
     return f"?{'&'.join(pairs)}" if pairs else "?"
-
-
-def page_number(text: str | None) -> int:
-    """Read the number of a page from a query; 1 if it is not a sensible number."""
-    is_number = text and text.isascii() and text.isdigit() and len(text) < 10
-    return max(int(text), 1) if text and is_number else 1
 
 
 def tags_text(tags: Iterable[tuple[str, str]]) -> str:

@@ -6,8 +6,8 @@ from fastapi import Request, Response
 
 from squash_api.pages.metric import choices_of
 from squash_api.pages.rendering import query_text, render
-from squash_api.routes.dependencies import Page
-from squash_api.routes.parameters import read_parameters
+from squash_api.routes.dependencies import MAX_PAGE, Page
+from squash_api.routes.parameters import read_number, read_parameters
 from squash_api.routes.runs import SPECS, list_runs, read_run, run_path
 from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
@@ -22,11 +22,14 @@ _MOST_CHOICES = 1000
 def runs_page(request: Request) -> Response:
     """Make the list of runs, newest first."""
     site: Site = request.app.state.site
-    given = read_parameters(request, (*RUN_TAGS, "specs", "after"), choices={"specs": SPECS})
+    given = read_parameters(
+        request, (*RUN_TAGS, "specs", "limit", "after"), choices={"specs": SPECS}
+    )
     tags = {name: tag_text(given[name]) or "" for name in RUN_TAGS}
     is_now = given["specs"] == "now"
     after = given["after"]
-    found = list_runs(site, dict(tags), Page(_RUNS, after), is_now=is_now)
+    limit = read_number(given, "limit", default=_RUNS, most=MAX_PAGE)
+    found = list_runs(site, dict(tags), Page(limit, after), is_now=is_now)
     return render(
         request,
         "runs.html",
@@ -38,15 +41,17 @@ def runs_page(request: Request) -> Response:
         tags=tags,
         choices=_choices(site, tags),
         is_now=is_now,
-        query={**tags, "specs": "now" if is_now else None},
+        limit=given["limit"],
+        query={**tags, "specs": "now" if is_now else None, "limit": given["limit"]},
     )
 
 
 def run_page(request: Request) -> Response:
     """Make the page of a run: its jobs, their states, and what changed before it."""
-    given = read_parameters(request, ("specs", "after"), choices={"specs": SPECS})
+    given = read_parameters(request, ("specs", "limit", "after"), choices={"specs": SPECS})
     is_now = given["specs"] == "now"
-    run = read_run(request, Page(_JOBS, given["after"]), is_now=is_now)
+    limit = read_number(given, "limit", default=_JOBS, most=MAX_PAGE)
+    run = read_run(request, Page(limit, given["after"]), is_now=is_now)
     return render(
         request,
         "run.html",
@@ -56,7 +61,7 @@ def run_page(request: Request) -> Response:
         is_now=is_now,
         after=given["after"],
         next=None if run.after is None else str(run.after),
-        query={"specs": "now" if is_now else None},
+        query={"specs": "now" if is_now else None, "limit": given["limit"]},
         columns=_columns(run),
         shared=_shared(run),
         run_path=run_path,

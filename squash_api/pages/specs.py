@@ -11,16 +11,18 @@ from fastapi import Request, Response
 from squash_api.definitions.in_force import Defined
 from squash_api.judging.alerts import duration_text
 from squash_api.judging.specifications import Specification
-from squash_api.pages.rendering import page_number, query_text, render
-from squash_api.routes.parameters import read_parameters
+from squash_api.pages.rendering import query_text, render
+from squash_api.routes.dependencies import MAX_PAGE
+from squash_api.routes.parameters import read_number, read_parameters
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 
 PER_PAGE = 200
-"""Specifications on one page."""
+"""Specifications on one page, unless the query says otherwise."""
 
-_NAMES = ("package", "q", "page")
+_FILTERS = ("metric", "tag", "dataset_name", "filter_name")
+_NAMES = ("package", "q", *_FILTERS, "after", "limit", "page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,26 @@ def specs_page(request: Request) -> Response:
     """Make the page of the specifications in force; the query filters it."""
     site: Site = request.app.state.site
     asked = read_parameters(request, _NAMES)
-    page_asked = asked.pop("page")
+    page_asked = read_number(asked, "page", default=1)
+    per_page = read_number(asked, "limit", default=PER_PAGE, most=MAX_PAGE)
+    del asked["page"]
     everything = list(site.definitions.in_force.at(None).specifications.values())
-    found = [item for item in everything if _is_wanted(item, **asked)]
-    pages = max(ceil(len(found) / PER_PAGE), 1)
-    page = min(page_number(page_asked), pages)
+    # As programs filter them.
+    listed = site.definitions.list_specs(
+        **{name: asked[name] for name in (*_FILTERS, "after")}, limit=max(len(everything), 1)
+    )
+    found = [item for item in listed if _is_wanted(item, package=asked["package"], q=asked["q"])]
+    pages = max(ceil(len(found) / per_page), 1)
+    page = min(page_asked, pages)
     by_metric: dict[str, list[_Line]] = {}
-    for line in _lines(site, found[(page - 1) * PER_PAGE : page * PER_PAGE]):
+    for line in _lines(site, found[(page - 1) * per_page : page * per_page]):
         by_metric.setdefault(line.content.metric, []).append(line)
     return render(
         request,
         "specs.html",
         here="/specs",
         asked=asked,
+        more={name: asked[name] for name in (*_FILTERS, "after", "limit") if asked[name]},
         packages=sorted({_package(item) for item in everything}),
         total=len(everything),
         found=len(found),

@@ -97,7 +97,17 @@ def _parse(url: str) -> tuple[URL, _EngineModule | None]:
 
 
 def _connect(url: URL, kind: _EngineModule | None) -> Engine:
-    engine = create_engine(url, pool_size=8, max_overflow=32)
+    try:
+        engine = create_engine(url, pool_size=8, max_overflow=32)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: {url.drivername} needs the Python package '{error.name}', which "
+            "is not installed: install it, or name another database"
+        ) from error
+    except Exception as error:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: {url.render_as_string()} cannot be opened: {error}"
+        ) from error
     if kind is not None:
         kind.prepare(engine)
         event.listen(engine, "begin", kind.begin)

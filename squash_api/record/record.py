@@ -38,10 +38,8 @@ Connection = sqlalchemy.Connection
 MAX_GROUP = 256
 """Most pieces of work in one transaction, and so the most that a failed commit affects."""
 
-_NOT_WRITTEN = "The record cannot be written at the moment; nothing was stored. Try again."
-_DISK_FULL = (
-    "The disk of the record is full; nothing was stored. Try again when there is space again."
-)
+_NOT_WRITTEN = "The record cannot be written at the moment"
+_DISK_FULL = "The disk of the record is full"
 # As SQLite and the operating system say it.
 _FULL = ("disk is full", "No space left on device")
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
@@ -96,7 +94,9 @@ class Record:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
-        self._has_failed = False
+        self.trouble: str | None = None
+        """Why the record cannot be written; None if it can, as far as is known."""
+
         self._written = float("-inf")
         self._writer = threading.Thread(target=self._run, name="record-writer", daemon=True)
         self._writer.start()
@@ -143,11 +143,11 @@ class Record:
         RecordUnavailableError
             If not, with the reason.
         """
-        if not self._has_failed and time.monotonic() - self._written < _FRESH_S:
+        if self.trouble is None and time.monotonic() - self._written < _FRESH_S:
             return
-        content = "x" * _PROBE_BYTES if self._has_failed else ""
+        content = "x" * _PROBE_BYTES if self.trouble else ""
         self.write(lambda connection: set_state(connection, _PROBE, f"{time.time_ns()}{content}"))
-        self._has_failed = False
+        self.trouble = None
 
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
@@ -196,12 +196,13 @@ class Record:
         if left:
             others = self._commit_whole([group[index] for index in left])
             outcomes.update(zip(left, others, strict=True))
-        if any(map(_is_fault, outcomes.values())):
-            self._has_failed = True
+        faults = [outcome for outcome in outcomes.values() if _is_fault(outcome)]
+        if faults:
+            self.trouble = _reason(faults[0])
         else:
             self._written = time.monotonic()
             # A few bytes may be written where a job cannot.
-            self._has_failed = self._has_failed and not by_work
+            self.trouble = None if by_work else self.trouble
         return [outcomes[index] for index in range(len(group))]
 
     def _commit_short(
@@ -219,7 +220,7 @@ class Record:
             )
             return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
-            _log.warning("the short way failed", error=str(error), work=len(items), exc_info=error)
+            _log_failure(_log.warning, "the short way failed", error, work=len(items))
             return None
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
@@ -227,7 +228,7 @@ class Record:
             with self._writing.begin() as connection:
                 return _work_through(connection, group)
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
-            _log.error("commit failed", error=str(error), work=len(group), exc_info=error)
+            _log_failure(_log.error, "commit failed", error, work=len(group))
             return [_unavailable(error) for _ in group]
 
 
@@ -238,10 +239,20 @@ def _is_fault(outcome: Any) -> bool:
     return isinstance(outcome, RecordUnavailableError | DBAPIError | PoolTimeoutError)
 
 
+def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts: Any) -> None:
+    """Log a failure: that of the disk or the database in a few words, that of our code whole."""
+    cause = getattr(error, "orig", None) or error
+    is_known = _is_fault(error) or isinstance(error, _TransactionLostError)
+    log(event, error=str(cause).partition("\n")[0], exc_info=None if is_known else error, **facts)
+
+
 def _unavailable(error: Exception) -> RecordUnavailableError:
     """Say what the caller of a write can know of a fault of the database."""
-    is_full = any(words in str(error) for words in _FULL)
-    return RecordUnavailableError(_DISK_FULL if is_full else _NOT_WRITTEN)
+    return RecordUnavailableError(f"{_reason(error)}; nothing was stored. Try again.")
+
+
+def _reason(error: object) -> str:
+    return _DISK_FULL if any(words in str(error) for words in _FULL) else _NOT_WRITTEN
 
 
 def get_state(connection: Connection, key: str) -> str | None:
@@ -345,5 +356,5 @@ def _faults_as_unavailable() -> Iterator[None]:
     except (DBAPIError, PoolTimeoutError) as error:
         if not _is_fault(error):
             raise
-        _log.error("write failed", error=str(error), exc_info=error)
+        _log_failure(_log.error, "write failed", error)
         raise _unavailable(error) from error

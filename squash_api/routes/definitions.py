@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import cleandoc
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
+from squash_api.errors import NotFoundError
 from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.specifications import Specification
@@ -237,7 +239,10 @@ _TEXTS = {
     metric was measured before it was declared, its jobs are sent to InfluxDB again, since their
     unit may have been another.
     """,
-    "get_metric": """Return a declared metric.""",
+    "get_metric": """Return a declared metric.
+
+    For one that is only measured, the 404 says where its values are.
+    """,
     "post_metric": """Declare a metric, named `package.metric`. `description` is required.
 
     Without `unit` the metric is dimensionless. If it exists with the same definition the status is
@@ -345,7 +350,18 @@ def _post_list(kind: Kind, site: SiteDep, account: AccountDep, document: JsonObj
 
 
 def _get(kind: Kind, name: str, site: SiteDep) -> Response:
-    return json_reply(_shown(site.definitions.get(kind, name)))
+    try:
+        found = site.definitions.get(kind, name)
+    except NotFoundError:
+        site.reader.catch_up()
+        entry = site.board.entry(name) if kind == "metric" else None
+        if entry is None or not entry.rows:
+            raise
+        # Search, the standings and the metric's page have it.
+        where = f"/measurements?metric={quote(name, safe='')}"
+        message = f"`{name}` is measured, but not declared; its values are at `{where}`."
+        raise NotFoundError(message) from None
+    return json_reply(_shown(found))
 
 
 def _post(

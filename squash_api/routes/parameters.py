@@ -99,6 +99,24 @@ def read_parameters(
     return found
 
 
+def read_number(given: Mapping[str, str | None], name: str, *, default: int, most: int = 0) -> int:
+    """Read a parameter of a page that is a whole number from 1, up to `most` unless that is 0.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+    """
+    text = given[name]
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= (most or number):
+        must = f"`{name}` must be a whole number from 1{f' to {most}' if most else ' on'}"
+        raise_problems([Detail(("query", name), must, "int_parsing")])
+    return number
+
+
 def raise_problems(problems: Iterable[Detail]) -> None:
     """Raise an error with these problems, if there are any."""
     detail = list(problems)
@@ -140,5 +158,5 @@ def _wrong(
 
 def _all_of(known: Collection[str]) -> str:
     if not known:
-        return ", and no other"
+        return ": this URL has none"
     return f"; there are {', '.join(f'`{name}`' for name in sorted(known))}"

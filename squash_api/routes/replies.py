@@ -3,7 +3,7 @@
 orjson writes every number as the shortest text that reads back the same.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from squash_api.errors import (
     BusyError,
@@ -25,6 +25,7 @@ from squash_api.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
     nearest,
+    plain_words,
     sentence,
 )
 from squash_api.routes.negotiation import prefers_html
@@ -73,9 +74,15 @@ def date_text(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def add_failure_handlers(app: FastAPI, *, page: Callable[..., Response]) -> None:
-    """Answer every failure with the one body, or with a page for people."""
+def add_failure_handlers(
+    app: FastAPI, *, page: Callable[..., Response], paths: Sequence[str]
+) -> None:
+    """Answer every failure with the one body, or with a page for people.
+
+    `paths` are those of all routes, of which the nearest is suggested.
+    """
     app.state.failure_page = page
+    app.state.paths = paths
     for kind, answer in _ANSWERS.items():
         app.exception_handler(kind)(answer)
 
@@ -140,7 +147,9 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-    detail = tuple(Detail(tuple(item["loc"]), item["msg"], item["type"]) for item in error.errors())
+    detail = tuple(
+        Detail(tuple(item["loc"]), plain_words(item), item["type"]) for item in error.errors()
+    )
     where = ".".join(str(part) for part in detail[0].loc)
     return _failure(
         request,
@@ -168,10 +177,15 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 def _nearest_path(request: Request) -> str:
-    app: FastAPI = request.app
-    first = request.scope["path"].split("/")[1]
-    known = {route.path.split("/")[1] for route in app.routes if isinstance(route, Route)}
-    return nearest(first, sorted(known - {""}))
+    """Suggest the path of a route with as many parts, some of which may be any name."""
+    asked = request.scope["path"].split("/")
+    known = []
+    for path in request.app.state.paths:
+        parts = path.split("/")
+        if len(parts) == len(asked):
+            pairs = zip(asked, parts, strict=True)
+            known.append("/".join(own if part.startswith("{") else part for own, part in pairs))
+    return nearest("/".join(asked), known)
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -51,6 +51,12 @@ async def get_version() -> Response:
     return json_reply({"version": "1.0", "release": version("squash-api")})
 
 
+@router.get("/openapi.json", include_in_schema=False)
+def get_openapi(request: Request) -> Response:
+    """Return the OpenAPI document of this API."""
+    return json_reply(request.app.openapi())
+
+
 @router.get("/stats")
 def get_stats(site: SiteDep) -> Response:
     """Return how many jobs, measurements and so on the record has."""

@@ -11,6 +11,7 @@ from operator import attrgetter
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.reader import View
+from squash_api.index.values import LastValue
 from squash_api.judging.limits import Verdict, limits_of
 from squash_api.judging.states import (
     LATE,
@@ -24,11 +25,20 @@ from squash_api.judging.states import (
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import SERIES_TAGS
 from squash_api.standings.freshness import ExpectedSeries, Freshness, lateness_order
-from squash_api.standings.standing import Combination, Standing, Standings, combination_of, stand
+from squash_api.standings.standing import (
+    DAYS,
+    Combination,
+    Standing,
+    Standings,
+    combination_of,
+    stand,
+)
 
 _NO_MARGIN = float("inf")
-# Jobs may arrive in another order than that of their times.
-_LAST = 50
+# Old series are found among this many jobs. They may arrive in another order than that of their
+# times.
+_LAST = 200
+_DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +287,23 @@ class Board:
             ]
 
     def filtered(self, entries: Iterable[Entry], wanted: Wanted) -> list[Entry]:
-        """Return the wanted ones of these metrics, with their wanted rows, in any state."""
+        """Return the wanted ones of these metrics, with their wanted rows, in any state.
+
+        A metric without a recent row with the wanted tags has its old ones.
+        """
         found = [entry for entry in entries if wanted.is_of_metric(entry)]
         if not wanted.terms:
             return found
-        kept = (with_rows(entry, self._with_terms(entry, wanted.terms)) for entry in found)
-        return [entry for entry in kept if entry is not None]
+        kept = {
+            entry.metric_id: with_rows(entry, self._with_terms(entry, wanted.terms))
+            for entry in found
+        }
+        gone = [entry for entry in found if kept[entry.metric_id] is None]
+        old = self._old_with(gone, dict(wanted.terms)) if gone else {}
+        for entry in gone:
+            if rows := old.get(entry.metric_id):
+                kept[entry.metric_id] = replace(entry, rows=rows, late=())
+        return [entry for entry in kept.values() if entry is not None]
 
     def trends(self, shown: Iterable[tuple[Entry, Row]]) -> dict[tuple[int, Combination], Trend]:
         """Return time (ns) and value of the last values, by metric id and combination."""
@@ -335,9 +356,9 @@ class Board:
             if same and list(map(_late_since, before.late)) == list(map(_late_since, late)):
                 return
         rows = [Row(item, item.state) for item in standings]
-        old = None if rows else self._old_row(view, metric_id, metric, snapshot)
-        if old is not None:
-            rows.append(old)
+        if not rows:
+            last = view.values.last(metric_id, tag_sets=None, limit=_LAST, has_absent=True)
+            rows = self._old_rows(view, metric_id, metric, snapshot, last)
         left = _take_late(rows, late)
         declared = snapshot.declared.get(metric.name)
         entry = Entry(
@@ -351,25 +372,61 @@ class Board:
         )
         self._seen[metric_id] = _Seen(entry, metric, snapshot, version, standings, late)
 
-    def _old_row(
-        self, view: View, metric_id: int, metric: MetricRow, snapshot: Snapshot
-    ) -> Row | None:
-        """Return how a metric stood that no recent job names; if it never had a value, it has none.
+    def _old_rows(
+        self,
+        view: View,
+        metric_id: int,
+        metric: MetricRow,
+        snapshot: Snapshot,
+        found: Iterable[LastValue],
+    ) -> list[Row]:
+        """Return how the series stood that these values, none of them recent, belong to.
 
-        Of the jobs that arrived last, the newest counts.
+        If the metric never had a value, they are not measured. Of a series, the newest counts.
         """
-        found = view.values.last(metric_id, tag_sets=None, limit=_LAST, has_absent=True)
-        if not found:
-            return None
-        last = max(found, key=attrgetter("time_ns"))
-        job = view.contexts.of([last.job_id])[last.job_id]
-        specifications = snapshot.by_metric.get(metric.name, ())
-        limits = limits_of(specifications, unit=metric.unit, schema=self._standings.schema)
-        standing = stand(metric, combination_of(job.context.tags), last.value, job, limits)
-        was_measured = any(item.value is not None for item in found) or view.values.last(
+        newest_first = sorted(found, key=attrgetter("time_ns"), reverse=True)
+        jobs = view.contexts.of({item.job_id for item in newest_first})
+        last: dict[Combination, LastValue] = {}
+        for item in newest_first:
+            last.setdefault(combination_of(jobs[item.job_id].context.tags), item)
+        if not last:
+            return []
+        was_measured = any(item.value is not None for item in newest_first) or view.values.last(
             metric_id, tag_sets=None, limit=1
         )
-        return Row(standing, OLD if was_measured else NOT_MEASURED)
+        specifications = snapshot.by_metric.get(metric.name, ())
+        limits = limits_of(specifications, unit=metric.unit, schema=self._standings.schema)
+        return [
+            Row(
+                stand(metric, tags, item.value, jobs[item.job_id], limits),
+                OLD if was_measured else NOT_MEASURED,
+            )
+            for tags, item in last.items()
+        ]
+
+    def _old_with(
+        self, entries: Iterable[Entry], terms: Mapping[str, str]
+    ) -> dict[int, tuple[Row, ...]]:
+        """Return the old rows with these tags of metrics that have no recent one, by metric id."""
+        by_id = {entry.metric_id: entry for entry in entries}
+        snapshot = self._standings.definitions.at(None)
+        before_ns = self._clock() - DAYS * _DAY_NS
+        found: dict[int, list[LastValue]] = {}
+        with self._standings.reader.view() as view:
+            sets = view.contexts.tag_sets_where({name: [text] for name, text in terms.items()})
+            jobs = view.contexts.neighbours(sets, before_ns, direction="earlier", limit=_LAST)
+            times = {item.job_id: item.time_ns for item in jobs}
+            for metric_id, job_id, value in view.values.in_jobs(by_id, times):
+                if job_id in times:
+                    item = LastValue(job_id, value, 0, times[job_id])
+                    found.setdefault(metric_id, []).append(item)
+            metrics = self._standings.latest.metrics
+            return {
+                metric_id: tuple(
+                    self._old_rows(view, metric_id, metrics[metric_id], snapshot, items)
+                )
+                for metric_id, items in found.items()
+            }
 
     def _with_terms(self, entry: Entry, terms: Sequence[tuple[str, str]]) -> Iterable[Combination]:
         """Yield the combinations that have values with these tags."""

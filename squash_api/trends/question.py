@@ -278,8 +278,7 @@ class _Reader:
             parts["limit"] = _DEFAULT_JSON
         parts |= self._parts("since", "until")
         since_ns, until_ns = parts["since_ns"], parts["until_ns"]
-        if since_ns is not None and until_ns is not None and since_ns > until_ns:
-            self._refuse("since", "`since` is later than `until`")
+        self._check_order("since", since_ns, until_ns)
         parts |= self._parts("metric", "package")
         parts["tags"] = self._tags()
         parts |= self._parts("run", "version_tag", "job")
@@ -298,6 +297,10 @@ class _Reader:
 
     def _refuse(self, name: str, problem: str) -> None:
         self.problems.append(Detail(("query", name), problem))
+
+    def _check_order(self, name: str, since_ns: int | None, until_ns: int | None) -> None:
+        if since_ns is not None and until_ns is not None and since_ns > until_ns:
+            self._refuse(name, f"`{name}` is later than `{name.replace('since', 'until')}`")
 
     def _check_names(self) -> None:
         own = ASKED["measurements"]
@@ -460,12 +463,17 @@ class _ReportReader(_Reader):
     def question(self) -> Question:
         names = [name for name in ASKED["report"] if not name.startswith(COMPARED)]
         tags = {name: self._kept(name) for name in HEADLINE_TAGS if name in self.asked}
-        return Question(**self._parts(*names), tags=tags)
+        found = Question(**self._parts(*names), tags=tags)
+        self._check_order("since", found.since_ns, found.until_ns)
+        return found
 
     def other(self, about: Question) -> Question:
         """Read what to compare with: as `about`, but for other runs, releases or times."""
         names = [name for name in ASKED["report"] if name.startswith(COMPARED)]
-        return replace(about, **self._parts(*names))
+        found = replace(about, **self._parts(*names))
+        if any(name in self.asked for name in names):
+            self._check_order(f"{COMPARED}since", found.since_ns, found.until_ns)
+        return found
 
     def _time(self, row: Parameter) -> int | None:
         time_ns = super()._time(row)

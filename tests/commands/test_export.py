@@ -208,7 +208,8 @@ def test_an_address_that_is_none_is_refused(run: Run, address: str, code: int) -
 
 def test_a_folder_that_is_not_there_is_1(run: Run) -> None:
     outcome = run("export", "--output", "nowhere/a.csv")
-    assert (outcome.code, outcome.err) == (1, "error: nowhere/a.csv: No such file or directory\n")
+    said = "error: nowhere/a.csv: the directory nowhere does not exist: make it\n"
+    assert (outcome.code, outcome.err) == (1, said)
 
 
 def test_the_tags_of_the_record_count_and_not_those_of_the_shell(

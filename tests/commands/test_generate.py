@@ -179,6 +179,25 @@ def test_a_check_where_nothing_was_ever_written_writes_nothing(package: Path, ou
     assert not output.exists()
 
 
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_a_missing_parent_is_an_error_and_is_not_made(
+    package: Path, tmp_path: Path, options: list[str]
+) -> None:
+    result = generate("--specs", package, "--output", tmp_path / "no" / "such", *options)
+    said = f"the directory {tmp_path / 'no'} does not exist"
+    assert (result.exit_code, said in result.output) == (2, True)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_missing_parent_of_the_export_is_an_error_before_anything_is_written(
+    package: Path, tmp_path: Path, output: Path
+) -> None:
+    folder = tmp_path / "no" / "such"
+    result = generate("--specs", package, "--output", output, "--export", folder)
+    assert (result.exit_code, "does not exist" in result.output) == (2, True)
+    assert (folder.parent.exists(), output.exists()) == (False, False)
+
+
 def test_where_nothing_can_be_written_it_is_told(package: Path, output: Path) -> None:
     output.write_text("a file in the way")
     result = generate("--specs", package, "--output", output)

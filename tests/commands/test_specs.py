@@ -85,6 +85,14 @@ def test_what_is_no_package_is_exit_code_2(tmp_path: Path, command: str) -> None
     assert (result.exit_code, "is not a metrics package" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("command", ["check", "list"])
+@pytest.mark.parametrize(("name", "what"), [("no", "does not exist"), ("a", "is not a directory")])
+def test_what_is_no_directory_is_said(tmp_path: Path, command: str, name: str, what: str) -> None:
+    (tmp_path / "a").write_text("")
+    result = run(command, tmp_path / name)
+    assert (result.exit_code, f"{tmp_path / name} {what}" in result.stderr) == (2, True)
+
+
 def test_the_list_holds_resolved_specifications_sorted_by_name(tmp_path: Path) -> None:
     result = run("list", write_metrics_package(tmp_path), "--json")
     found = json.loads(result.stdout)

@@ -318,3 +318,18 @@ def test_declaring_a_metric_anew_in_a_unit_that_breaks_a_specification_is_refuse
     definitions.delete("metric", "p.a", ADA)
     with pytest.raises(InvalidInputError, match=r"p\.a\.x"):
         definitions.post("metric", [metric("p.a", unit="s")], ADA)
+
+
+@pytest.mark.parametrize(("unit", "linear"), [("mag(AB)", "nJy"), ("mag(ST)", "ST")])
+def test_a_limit_for_a_metric_in_magnitudes_is_refused_with_what_works(
+    definitions: Definitions, unit: str, linear: str
+) -> None:
+    advice = f"declare the metric, and write the limit, in a linear unit such as '{linear}'"
+    definitions.post_one("metric", "p.a", metric(unit=unit), ADA)
+    for limit_unit in (linear, unit, "s"):
+        with pytest.raises(InvalidInputError, match=advice):
+            definitions.post_one("spec", "p.a.design", spec(unit=limit_unit), ADA)
+    definitions.put("metric", "p.a", metric(unit=linear), ADA)
+    definitions.post_one("spec", "p.a.design", spec(unit=linear), ADA)
+    with pytest.raises(InvalidInputError, match=advice):
+        definitions.put("metric", "p.a", metric(unit=unit), ADA)

@@ -96,6 +96,30 @@ def test_a_whole_package_is_not_withdrawn_without_being_asked_for(
     assert len(world.definitions.list_metrics(limit=9)) == len(now.split())
 
 
+@pytest.mark.parametrize("has_other", [False, True])
+def test_all_specifications_of_a_package_are_not_withdrawn_without_being_asked_for(
+    world: World, tmp_path: Path, *, has_other: bool
+) -> None:
+    package = write_package(tmp_path / "srd")
+    if has_other:
+        (package / "metrics" / "q.yaml").write_text("b: {description: What., unit: mmag}\n")
+        (package / "specs" / "q").mkdir()
+        text = (package / "specs" / "p" / "p.yaml").read_text()
+        (package / "specs" / "q" / "q.yaml").write_text(
+            text.replace("a.design\nmetric: a", "b.design\nmetric: b")
+        )
+    world.definitions.sync_yaml([package])
+    revision = world.revision
+    (package / "specs" / "p" / "p.yaml").unlink()
+    said = r"all of the specifications of p\. .*squash specs withdraw"
+    with pytest.raises(SettingsError, match=said):
+        world.definitions.sync_yaml([package])
+    assert world.revision == revision
+    change = world.definitions.sync_yaml([package], may_withdraw=True)
+    assert change.withdrawn == ("p.a.design",)
+    assert world.definitions.sync_yaml([package]).withdrawn == ()
+
+
 def test_a_package_whose_only_definition_is_renamed_is_not_lost(
     world: World, tmp_path: Path
 ) -> None:

@@ -97,7 +97,7 @@ def test_a_given_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
 
 def test_a_service_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     with (
-        pytest.raises(DemoError, match="nowhere is not a metrics package"),
+        pytest.raises(DemoError, match="nowhere does not exist"),
         running_service(
             directory=tmp_path,
             port=0,

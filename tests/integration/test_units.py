@@ -83,7 +83,8 @@ def test_values_that_do_not_convert_to_a_new_unit_leave_influxdb(site: Site, pac
     (job_id,) = site.deliver(document)
     changed = {"unit": "s", "description": "What it is."}
     assert site.calls("PUT", f"/metric/{package}.m", json=changed).status_code == 200
-    wait_for(lambda: "m" not in site.points(package)[0]["fields"])
+    # Between its deletion and its return there is no point.
+    wait_for(lambda: [point for point in site.points(package) if "m" not in point["fields"]])
     site.wait_until_delivered([job_id])
     (point,) = site.points(package)
     assert point["fields"]["n"] == 2.0

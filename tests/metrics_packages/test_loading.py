@@ -198,7 +198,42 @@ def test_a_limit_that_would_turn_round_in_the_metric_s_unit_is_a_problem(
     text = SOUND.replace("unit: s", f"unit: {unit}")
     (problem,) = load(tmp_path, {"a.yaml": text}, metrics=metrics).problems
     assert f"a.yaml:2: the unit '{unit}' of demo.latency.hard {words}" in str(problem)
-    assert str(problem).endswith("write the limit in that unit")
+    remedies = {
+        "mag(AB)": "no limit can be in 'mag(AB)': declare the metric, and write the limit, in a "
+        "linear unit such as 'nJy' or 'mag'"
+    }
+    assert str(problem).endswith(remedies.get(metric_unit, "write the limit in that unit"))
+
+
+@pytest.mark.parametrize(("unit", "linear"), [("mag(AB)", "nJy"), ("mag(ST)", "ST")])
+@pytest.mark.parametrize("limit", ["own", "linear", "mag", "s"])
+def test_what_is_advised_for_a_metric_in_magnitudes_works(
+    tmp_path: Path, unit: str, linear: str, limit: str
+) -> None:
+    own = {"own": unit, "linear": linear}.get(limit, limit)
+    metrics = f"latency: {{description: A., unit: '{unit}'}}"
+    text = SOUND.replace("unit: s", f"unit: '{own}'")
+    (problem,) = load(tmp_path / "a", {"a.yaml": text}, metrics=metrics).problems
+    assert str(problem).endswith(
+        f"declare the metric, and write the limit, in a linear unit such as '{linear}' or 'mag'"
+    )
+    for advised in (linear, "mag"):
+        metrics = f"latency: {{description: A., unit: '{advised}'}}"
+        text = SOUND.replace("unit: s", f"unit: '{advised}'")
+        assert load(tmp_path / advised, {"a.yaml": text}, metrics=metrics).problems == ()
+
+
+@pytest.mark.parametrize(("unit", "linear"), [("dex(cm / s2)", "cm / s2"), ("dB(mW)", "mW")])
+@pytest.mark.parametrize("limit", ["own", "s"])
+def test_what_is_advised_for_a_metric_in_another_logarithmic_unit_works(
+    tmp_path: Path, unit: str, linear: str, limit: str
+) -> None:
+    metrics = f"latency: {{description: A., unit: '{unit}'}}"
+    text = SOUND.replace("unit: s", f"unit: '{unit if limit == 'own' else limit}'")
+    (problem,) = load(tmp_path / "a", {"a.yaml": text}, metrics=metrics).problems
+    assert str(problem).endswith(f"write the limit in '{linear}', as a positive number")
+    text = SOUND.replace("unit: s", f"unit: '{linear}'")
+    assert load(tmp_path / "b", {"a.yaml": text}, metrics=metrics).problems == ()
 
 
 @pytest.mark.parametrize(

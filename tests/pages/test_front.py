@@ -10,7 +10,6 @@ import pytest
 from squash_api.pages.rendering import (
     late_text,
     named_tags_text,
-    page_number,
     span_text,
     tags_text,
 )
@@ -196,12 +195,16 @@ def test_every_address_is_below_the_public_root(tmp_path: Path) -> None:
     assert not outside
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [(None, 1), ("", 1), ("3", 3), ("0", 1), ("-1", 1), ("x", 1), ("9" * 99, 1), ("²", 1)],
-)
-def test_what_is_no_page_is_the_first(text: str | None, number: int) -> None:
-    assert page_number(text) == number
+@pytest.mark.parametrize("path", ["/", "/specs"])
+def test_what_is_no_page_is_refused(browser: httpx.Client, path: str) -> None:
+    for text in ("0", "-1", "x", "1.5", "²"):
+        reply = browser.get(path, params={"page": text})
+        assert reply.status_code == 422
+        assert "`page` must be a whole number from 1 on" in unescape(reply.text).replace(
+            "<code>", "`"
+        ).replace("</code>", "`")
+    for text in ("", "1", "3", "9" * 99):
+        assert browser.get(path, params={"page": text}).status_code == 200
 
 
 def test_a_combination_is_named_by_what_tells_it_apart() -> None:

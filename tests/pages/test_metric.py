@@ -128,8 +128,28 @@ def test_the_title_says_how_the_metric_stands(site: Calls) -> None:
     assert "<title>CRITICAL · p.a · SQuaSH</title>" in text
     title = text.split('class="title"')[1].split("</h1>")[0]
     assert 'class="state state-critical"' in title
-    # Also where only what passed is shown: the metric stands as it does.
-    assert "<title>CRITICAL · p.a" in page(site, "/metric/p.a?filter=g").text
+
+
+@pytest.mark.parametrize(
+    ("query", "state"),
+    [
+        ("instrument=HSC", "not measured"),
+        ("filter=r", "CRITICAL"),
+        ("filter=g", "passed"),
+        ("instrument=N", "not measured"),
+        ("instrument=O", "old"),
+        ("instrument=none", "never seen"),
+        ("filter=z", "never seen"),
+    ],
+)
+def test_the_title_says_how_what_is_shown_stands(site: Calls, query: str, state: str) -> None:
+    post(site, None, instrument="N", filter_name="i")
+    post(site, 9.0, instrument="O", filter_name="i", days=31)
+    if state == "not measured":
+        post(site, None, filter_name="r", days=0.5)
+    html = page(site, f"/metric/p.a?{query}").text
+    assert re.findall(r"<title>(.*?) ·", html) == [state]
+    assert ("No job has named" in html) == (state == "never seen")
 
 
 def test_below_the_title_is_the_worst_value(site: Calls) -> None:
@@ -166,6 +186,20 @@ def test_a_metric_that_was_measured_only_has_a_page(site: Calls) -> None:
     reply = page(site, "/metric/new.b")
     assert reply.status_code == 200
     assert "Nobody has declared this metric" in reply.text
+
+
+def test_programs_are_told_where_the_values_of_an_undeclared_metric_are(calls: Calls) -> None:
+    asked = {"Accept": "*/*"}
+    post(calls, 1.0, name="q.never")
+    reply = calls.client.get("/metric/q.never", headers=asked)
+    assert reply.status_code == 404
+    assert reply.json()["message"] == (
+        "`q.never` is measured, but not declared; its values are at `/measurements?metric=q.never`."
+    )
+    assert calls.client.get("/measurements?metric=q.never").json()["measurements"]
+    assert (
+        "There is no metric" in calls.client.get("/metric/q.nev", headers=asked).json()["message"]
+    )
 
 
 def test_a_metric_that_was_declared_only_has_a_page(site: Calls) -> None:

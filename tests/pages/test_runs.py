@@ -73,6 +73,23 @@ def test_runs_are_listed_with_their_state(browser: httpx.Client, limited: Calls)
     assert 'href="/runs/drp/1"' in text
 
 
+def test_there_are_as_many_runs_as_asked_for(browser: httpx.Client, limited: Calls) -> None:
+    for day in (1, 2, 3):
+        post(limited, run_id=f"{day}", ci_name="drp", date=f"2026-03-0{day}T00:00:00Z")
+    text = page(browser, "/runs?limit=2")
+    assert [row[0] for row in rows_of(text)] == ["3", "2"]
+    (older,) = re.findall(r'href="(/runs[^"]*)">Older runs', text)
+    assert "limit=2" in older
+    assert [row[0] for row in rows_of(page(browser, unescape(older)))] == ["1"]
+    assert '<input type="hidden" name="limit" value="2">' in text
+
+
+def test_a_run_shows_as_many_jobs_as_asked_for(browser: httpx.Client, limited: Calls) -> None:
+    for _ in range(3):
+        post(limited, run_id="1", ci_name="drp")
+    assert "limit=2&amp;after=" in page(browser, "/runs/drp/1?limit=2")
+
+
 def test_a_job_of_no_run_leads_to_itself(browser: httpx.Client, limited: Calls) -> None:
     job = post(limited)
     text = page(browser, "/runs")

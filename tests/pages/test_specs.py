@@ -144,3 +144,51 @@ def test_terms_are_written_as_they_are_compared() -> None:
     query = {"visit": 42.0, "filter_name": "r", "flags": [1, 2]}
     content = specification_from_json(spec("p.a.design", metadata_query=query))
     assert query_terms_text(content) == ["visit = 42", "filter_name = r", "flags = [1,2]"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("metric=p.a", ["a", "b", "c"]),
+        ("metric=p.z", []),
+        ("tag=nightly", ["b"]),
+        ("dataset_name=x", ["b"]),
+        ("filter_name=r", ["c"]),
+        ("filter_name=r&dataset_name=x", []),
+        ("limit=2", ["a", "b"]),
+        ("limit=2&page=2", ["c"]),
+        ("after=p.a.a", ["b", "c"]),
+        ("after=p.a.a&limit=1&q=p.a", ["b"]),
+    ],
+)
+def test_the_page_takes_the_parameters_of_the_list(
+    browser: httpx.Client, calls: Calls, query: str, found: list[str]
+) -> None:
+    define(
+        calls,
+        spec("p.a.a"),
+        spec("p.a.b", tags=["nightly"], metadata_query={"dataset_name": "x"}),
+        spec("p.a.c", metadata_query={"filter_name": "r"}),
+    )
+    assert names(browser.get(f"/specs?{query}").text) == found
+    if "page" not in query and "q=" not in query:
+        listed = browser.get(f"/specs?{query}", headers={"Accept": "*/*"}).json()["specs"]
+        assert [item["name"].rpartition(".")[2] for item in listed] == found
+
+
+def test_filters_without_a_field_stay_and_can_be_taken_away(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    define(calls, spec("p.a.a"), spec("p.a.b"))
+    text = browser.get("/specs?metric=p.a&limit=1").text
+    assert '<input type="hidden" name="metric" value="p.a">' in text
+    assert 'href="?limit=1"' in text
+    assert 'rel="next" href="?metric=p.a&amp;limit=1&amp;page=2"' in text
+
+
+@pytest.mark.parametrize("path", ["/specs", "/runs"])
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "1001"])
+def test_a_wrong_limit_is_refused(browser: httpx.Client, path: str, limit: str) -> None:
+    for accept in (BROWSER["Accept"], "*/*"):
+        reply = browser.get(f"{path}?limit={limit}", headers={"Accept": accept})
+        assert reply.status_code == 422

@@ -76,6 +76,37 @@ def test_a_record_that_is_missing_is_an_error_with_its_whole_path(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("do", [make_database, open_database])
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("mysql://x/y", "MySQLdb"),
+        ("postgresql+psycopg2://x/y", "psycopg2"),
+        ("postgresql://x/y", "psycopg"),
+        ("postgresql+psycopg://a:secret@x/y", "psycopg"),
+        ("oracle+cx_oracle://x/y", "cx_Oracle"),
+        ("mssql://x/y", "pyodbc"),
+        ("sqlite+pysqlcipher:///a.db", None),
+        ("sqlite+aiosqlite:///a.db", None),
+        ("mysql+pymysql://x/y", "pymysql"),
+    ],
+)
+def test_a_driver_that_is_not_installed_is_named(
+    do: Callable[[str], object],
+    url: str,
+    driver: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as raised:
+        do(url)
+    said = str(raised.value)
+    assert (said.count("\n"), "secret" in said) == (0, False)
+    if driver is not None:
+        assert f"the Python package '{driver}', which is not installed" in said
+
+
 def test_a_record_is_made_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'squash.db'}"
     assert [make_database(url), make_database(url)] == [True, False]

@@ -251,6 +251,7 @@ def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
     with service(tmp_path) as client:
         calls = log_in(client, "ada")
         job = job_document({f"p.m{number}": 1.0 for number in range(3000)})
+        assert calls("POST", "/job", job_document({"p.a": 1.0})).status_code == 202
         with full_disk(client, tmp_path):
             for number in range(3):
                 refused = calls("POST", "/job", job | {"meta": {"n": number}})
@@ -259,5 +260,10 @@ def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
             reply = client.get("/readyz")
             assert (reply.status_code, reply.json()["status"]) == (503, "down")
             assert "disk of the record is full" in reply.json()["record"]["reason"]
+            for path in ("/", "/runs", "/report", "/job/1", "/search?q=a"):
+                page = client.get(path, headers={"Accept": "text/html"})
+                assert (page.status_code, "no job is accepted" in page.text) == (200, True)
+                assert client.get(path).status_code == 200
         assert client.get("/readyz").status_code == 200
         assert calls("POST", "/job", job).status_code == 202
+        assert "no job is accepted" not in client.get("/", headers={"Accept": "text/html"}).text

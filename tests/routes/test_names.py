@@ -32,7 +32,9 @@ def filled(shared_calls: Calls) -> Calls:
         ("GET", "/runs/nightly/weekly_48", "weekly_47"),
         ("GET", "/job/1/blob/blob-two", "blob-one"),
         ("GET", "/user/adda", "ada"),
-        ("GET", "/reprot", "report"),
+        ("GET", "/reprot", "/report"),
+        ("GET", "/metric/", "/metrics"),
+        ("GET", "/job/1/reprot", "/job/1/report"),
     ],
 )
 def test_the_nearest_name_is_suggested(filled: Calls, method: str, path: str, near: str) -> None:

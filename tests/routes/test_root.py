@@ -143,3 +143,8 @@ def test_the_documentation_shows_text_as_text(shared_client: httpx.Client, page:
 
 def test_documentation_that_loads_from_elsewhere_is_off(shared_client: httpx.Client) -> None:
     assert shared_client.get("/redoc").status_code == 404
+
+
+def test_the_openapi_document_has_no_parameters(shared_client: httpx.Client) -> None:
+    assert shared_client.get("/openapi.json?format=json").status_code == 200
+    assert shared_client.get("/openapi.json?zz=1").status_code == 422

@@ -101,6 +101,20 @@ def test_without_a_value_of_late_a_metric_is_old(site: Observatory, board: Board
     assert values(board) == [10.0]
 
 
+@pytest.mark.parametrize("newest", ["old", "recent"])
+def test_each_old_series_is_old(site: Observatory, board: Board, newest: str) -> None:
+    site.define(spec("p.a.design", value=5.0))
+    site.job(9.0, ago_ns=31 * DAY_NS, instrument="O", env={"env_name": "ldf"})
+    ago_ns = 31 * DAY_NS - HOUR_NS if newest == "old" else HOUR_NS
+    site.job(None, ago_ns=ago_ns, instrument="O3")
+    for wanted in ({"values": {"instrument": "O"}}, {"tag": "env_name=ldf"}):
+        entry = entries(board, **wanted)["p.a"]
+        assert entry.states == ("old",)
+        assert [row.standing.value for row in entry.rows] == [9.0]
+    assert values(board, instrument="O2") == []
+    assert len(values(board)) == (2 if newest == "old" else 1)
+
+
 def test_a_deleted_value_is_gone(site: Observatory, board: Board) -> None:
     job_id = site.job(10.0, ago_ns=40 * DAY_NS)
     assert values(board) == [10.0]

@@ -351,3 +351,17 @@ def test_a_time_is_given_once() -> None:
 
 def test_there_is_a_limit_to_lists() -> None:
     assert "50 times" in report_refusal(*[("run", str(number)) for number in range(51)]).message
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ([("since", "2026-11-21"), ("until", "2026-11-20")], "since"),
+        ([("since", "2026-11-21T00:00:01"), ("until", "2026-11-21T00:00:00")], "since"),
+        ([("compare_since", "2026-11-02"), ("compare_until", "2026-11-01")], "compare_since"),
+    ],
+)
+def test_a_report_cannot_end_before_it_begins(parameters: list[tuple[str, str]], name: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"`{name}` is later than") as refused_:
+        read_report_question(parameters, now_ns=NOW_NS)
+    assert refused_.value.detail[0].loc == ("query", name)

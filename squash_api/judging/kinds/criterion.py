@@ -151,3 +151,29 @@ class Criterion(ABC):
             return f"falls where values rise in '{unit}'"
         lost = next((number for number in self.numbers if not isfinite(convert(number))), None)
         return None if lost is None else f"has no number for {number_text(lost)} in '{unit}'"
+
+    def remedy(self, unit: str) -> str:
+        """Return what to do about a `misfit` with the unit of a metric."""
+        if is_logarithmic(unit):
+            return f"no limit can be in '{unit}': {logarithmic_remedy(unit)}"
+        return "write the limit in that unit"
+
+
+def is_logarithmic(unit: str) -> bool:
+    """Tell whether lsst.verify cannot compare in a unit, such as `mag(AB)`."""
+    return unit.startswith(("mag(", "dex(", "dB("))
+
+
+def logarithmic_remedy(unit: str) -> str:
+    """Return what to do where a limit is wanted for values in a logarithmic unit.
+
+    Magnitudes fall where their fluxes rise, so a limit in flux does not fit them; others rise.
+    """
+    function, _, physical = unit.removesuffix(")").partition("(")
+    if function != "mag":
+        return f"write the limit in '{physical}', as a positive number"
+    linear = "nJy" if physical == "AB" else physical
+    return (
+        f"declare the metric, and write the limit, in a linear unit such as '{linear}' or "
+        f"'{function}'"
+    )

@@ -8,7 +8,13 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from squash_api.judging.kinds.criterion import UNORDERED, Bound, Criterion
+from squash_api.judging.kinds.criterion import (
+    UNORDERED,
+    Bound,
+    Criterion,
+    is_logarithmic,
+    logarithmic_remedy,
+)
 from squash_api.judging.wording import exact_number
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import Fault, parse_unit
@@ -19,7 +25,6 @@ OPERATORS: tuple[Operator, ...] = get_args(Operator)
 """The comparisons: value on the left, threshold on the right."""
 
 THRESHOLD_KEYS = ("value", "unit", "operator")
-_LOGARITHMIC = ("mag(", "dex(", "dB(")
 
 
 class _Comparison(NamedTuple):
@@ -176,8 +181,9 @@ def _parse_unit(value: Any, faults: list[Fault]) -> str | None:
         faults.append(Fault(loc, message))
         return None
     unit = parse_unit(value, loc, faults)
-    if unit is not None and unit.startswith(_LOGARITHMIC):
-        message = f"'{unit}': lsst.verify cannot compare in this unit: write a linear one"
+    if unit is not None and is_logarithmic(unit):
+        remedy = logarithmic_remedy(unit)
+        message = f"'{unit}': lsst.verify cannot compare in this unit: {remedy}"
         faults.append(Fault(loc, message))
         return None
     return unit
