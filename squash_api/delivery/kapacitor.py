@@ -20,6 +20,7 @@ from squash_api.delivery.outlet import GATHER, IDLE, Outlet, Sources
 from squash_api.delivery.present import Chooser, Gone, Happened, Plan, Present
 from squash_api.delivery.reader import NO_WAIT, Wait
 from squash_api.generate.kapacitor.server import TOPICS
+from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import View
 from squash_api.influx.client import InfluxError, Rejected, deliver
@@ -102,6 +103,10 @@ class KapacitorOutlet(Outlet):
         self._clock = clock
         self._seen: _Seen | None = None
         self._look_at_s = self._process_at_s = 0.0
+        # The notes of the tasks' units.
+        self._units: Mapping[str, str | None] = {}
+        # Metrics whose values would be judged in another unit.
+        self._withheld: set[str] = set()
         self._snapshot: Snapshot | None = None
         self._chooser: Chooser | None = None
         self._day = 0
@@ -167,6 +172,9 @@ class KapacitorOutlet(Outlet):
         if before is None or not self.is_well or now_s >= self._process_at_s:
             process = self._client.process()
             self._process_at_s = now_s + _PROCESS_S
+        if before is None or tasks != before.tasks:
+            scripts = self._client.scripts().items()
+            self._units = {name: noted_unit(script, name) for name, script in scripts}
         self._look_at_s = now_s + _LOOK_S
         self._seen = _Seen(process, tasks)
         is_unknown = process is None and not self.is_well
@@ -211,6 +219,7 @@ class KapacitorOutlet(Outlet):
         `raised` are the alerts to be compared with it, with the times of their values.
         """
         now_ns = self._clock()
+        self._withhold(view)
         known = view.ask(derived_through)
         sent = view.ask(get_target, self.name).sent_through
         if self._is_starting_over:
@@ -246,6 +255,28 @@ class KapacitorOutlet(Outlet):
         told.named = {item.metric for item in present.gone}
         told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
         return told
+
+    def _withhold(self, view: View) -> None:
+        """Find the metrics whose tasks were generated for another unit: these are told no values.
+
+        When task and metric have the same unit again, their newest values are told.
+        """
+        withheld = {
+            row.name
+            for row in view.metrics.by_id.values()
+            if row.unit is not None
+            and (noted := self._units.get(row.name)) is not None
+            and noted != unit_note(row.name, row.unit)
+        }
+        if withheld - self._withheld:
+            _log.error(
+                "Kapacitor's tasks judge these metrics in another unit than they have now, so they "
+                "are told no values: load the tasks that are generated from the specifications",
+                target=self.name,
+                metrics=sorted(withheld),
+            )
+        self._again |= self._withheld - withheld
+        self._withheld = withheld
 
     def _tell(self, told: _Round) -> None:
         """Send lines, then note in the record what is settled by them."""
@@ -302,6 +333,8 @@ class KapacitorOutlet(Outlet):
             by_mark: dict[str | None, dict[str, float]] = {}
             for metric_id, value in present.values[job.job_id].items():
                 name = view.metrics.by_id[metric_id].name
+                if name in self._withheld:
+                    continue
                 told = present.groupings[job.job_id, metric_id]
                 due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
                 by_mark.setdefault(None if told >= due else _keys(told), {})[name] = value

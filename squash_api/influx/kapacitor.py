@@ -63,6 +63,12 @@ class KapacitorClient(InfluxClient):
         found = self._get("/tasks", params=params).get("tasks") or []
         return {str(item.get("id")): tuple(map(item.get, _TASK_FIELDS)) for item in found}
 
+    def scripts(self) -> dict[str, str]:
+        """Return the TICKscript of each task as it was written, by its id."""
+        params = {"fields": ["id", "script"], "script-format": "raw", "limit": "-1"}
+        found = self._get("/tasks", params=params).get("tasks") or []
+        return {str(item.get("id")): str(item.get("script") or "") for item in found}
+
     def raised(self, topics: str) -> dict[str, str]:
         """Return the alerts that are not OK, in the topics of a pattern.
 

@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from squash_api.delivery import outlet as outlets
+from squash_api.generate.kapacitor.tasks import kapacitor_files
+from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.deliveries import backlogs, get_target, has_sent_any, job_deliveries
 from squash_api.record.jobs import get_job
-from squash_api.schema.names import GONE, GONE_OLD, GONE_WHOLLY, SPEAKS_FOR
+from squash_api.schema.names import GONE, GONE_OLD, GONE_WHOLLY, SPEAKS_FOR, Schema
 from tests.support.alert_world import World
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
@@ -182,6 +184,36 @@ def test_a_unit_that_does_not_convert_any_more_takes_the_value_away(
     world.move_unit()
     world.drain()
     assert levels(kapacitor, "units") == ["CRITICAL", "OK", "CRITICAL"]
+
+
+@pytest.mark.parametrize(("first", "value", "told"), [("service", 9.0, 1), ("tasks", 1.0, 0)])
+def test_values_wait_until_task_and_metric_have_the_same_unit(
+    world: World, kapacitor: ToldKapacitor, first: str, value: float, told: int
+) -> None:
+    world.add({"plain": value}, ago_ns=HOUR_NS)
+    world.drain()
+    file = world.package_folder / "metrics" / "validate.yaml"
+    file.write_text(file.read_text().replace("levels., unit: mmag", "levels., unit: mag"))
+    files = kapacitor_files(
+        load_metrics_package(world.package_folder),
+        schema=Schema(),
+        database="squash",
+        retention_policy="autogen",
+    )
+    for step in ("service", "tasks") if first == "service" else ("tasks", "service"):
+        if step == "service":
+            world.site.definitions.sync_yaml([world.package_folder])
+        else:
+            kapacitor.load(files)
+        world.site.metrics.refresh()
+        world.drain()
+        assert levels(kapacitor) == ["CRITICAL"] * told
+    world.add({"plain": 9.0}, ago_ns=MINUTE_NS)
+    world.drain()
+    world.add({"plain": 1.0}, ago_ns=0)
+    world.drain()
+    assert levels(kapacitor) == ["CRITICAL", "OK"]
+    assert parse_line(kapacitor.lines[-1])[2]["plain"] == 0.001
 
 
 def test_old_jobs_are_not_told(world: World, kapacitor: ToldKapacitor) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -155,6 +156,44 @@ def test_alerts_work_without_any_influxdb_late_values_and_the_heartbeat_included
         )
         assert "no value for validate.PA1.minimum for" in told.text
         wait_for(lambda: _points_of(kapacitord, "squash.heartbeat") > 0)
+        assert kapacitord.problems() == []
+
+
+def test_a_new_unit_raises_and_ends_nothing_whichever_program_knows_it_first(
+    tmp_path: Path,
+) -> None:
+    directory = write_metrics_package(tmp_path / "specs", metrics=METRICS, specs=SPECS)
+    load = write_load_directory(tmp_path / "load", generated(load_metrics_package(directory)))
+    with (
+        Slack() as slack,
+        Kapacitord(tmp_path / "kapacitord", load, slack=slack.url) as kapacitord,
+        Service(
+            tmp_path / "service",
+            SQUASH_SPECS=str(directory),
+            SQUASH_KAPACITOR_URL=local_url(kapacitord.port),
+        ) as service,
+        httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
+    ):
+
+        def post(value: float) -> None:
+            job = job_document({"validate.PA1": value}, unit="mmag", ci_dataset="cosmos")
+            log_in(client, "ada")("POST", "/job", content=json.dumps(job), headers=AS_JSON)
+            wait_for(lambda: client.get("/readyz").json()["targets"]["kapacitor"]["waiting"] == 0)
+
+        post(9.0)
+        slack.wait_for(lambda told: told.text.startswith("🔴 *CRITICAL* PA1 (validate):"))
+        file = directory / "metrics" / "validate.yaml"
+        file.write_text(file.read_text().replace("unit: mmag", "unit: mag"))
+        service.stop()
+        service.start()
+        post(9.5)
+        write_load_directory(tmp_path / "load", generated(load_metrics_package(directory)))
+        os.kill(kapacitord.pid, signal.SIGHUP)
+        wait_for(lambda: _points_of(kapacitord, "validate.PA1") > 0, timeout_s=60)
+        post(1.0)
+        told = slack.wait_for(lambda told: told.text.startswith("✅ *OK* PA1 (validate):"))
+        assert told.shown.splitlines()[1] == "PA1 = 0.00100 mag, must be <= 0.008 (minimum)"
+        assert len([told for told in slack.told if "PA1 (validate):" in told.text]) == 2
         assert kapacitord.problems() == []
 
 

@@ -88,6 +88,7 @@ class ToldKapacitor:
             for path, text in files.items()
             if path.endswith(".tick") and "/squash." not in path
         }
+        self._texts = texts
         self.tasks = {name: read_task(text) for name, text in texts.items()}
         for name in self.tasks:
             self.restart_task(name)
@@ -128,7 +129,12 @@ class ToldKapacitor:
         if path == "/tasks":
             return {
                 "tasks": [
-                    {"id": name, "last-enabled": self._started[name], "executing": True}
+                    {
+                        "id": name,
+                        "last-enabled": self._started[name],
+                        "executing": True,
+                        "script": self._texts[name],
+                    }
                     for name in self.tasks
                 ]
             }

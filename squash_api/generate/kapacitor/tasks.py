@@ -19,7 +19,7 @@ from squash_api.generate.kapacitor.nodes import (
     unless_gone,
     unless_muted,
 )
-from squash_api.generate.kapacitor.text import reference
+from squash_api.generate.kapacitor.text import comment, reference
 from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import SPEAKS_FOR, Schema, split_metric_name
@@ -62,7 +62,8 @@ def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
     measurement, key = split_metric_name(watched.metric.name)
     oldest_s = max(branch.max_age_s for branch in watched.branches)
     keys = [grouping.key for grouping in watched.groupings]
-    return task_text(
+    note = unit_note(watched.metric.name, watched.metric.unit)
+    return f"{note}\n" + task_text(
         title=f"Alerts on {watched.metric.name}.",
         files=watched.files,
         place=place,
@@ -71,6 +72,21 @@ def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
         branches=[_alert_branch(watched, branch, oldest_s=oldest_s) for branch in watched.branches],
         defaults={SPEAKS_FOR: " ".join(sorted(keys))} if len(keys) > 1 else {},
     )
+
+
+def unit_note(metric: str, unit: str) -> str:
+    """Return the line of a task that says in which unit it judges the values of its metric."""
+    return comment(f"{_unit_of(metric)}'{unit}'.")
+
+
+def noted_unit(script: str, metric: str) -> str | None:
+    """Return the `unit_note` of a task; None if it has none, as one from before there were any."""
+    start = comment(_unit_of(metric))
+    return next((line for line in script.splitlines() if line.startswith(start)), None)
+
+
+def _unit_of(metric: str) -> str:
+    return f"Values of {metric} have the unit "
 
 
 def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> AlertBranch:

@@ -6,7 +6,7 @@ import pytest
 
 from squash_api.errors import SettingsError
 from squash_api.generate.files import file_problems, with_marks
-from squash_api.generate.kapacitor.tasks import kapacitor_files
+from squash_api.generate.kapacitor.tasks import kapacitor_files, noted_unit, unit_note
 from squash_api.judging.alert_plan import Branch, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
 from tests.support.boundaries import (
@@ -216,3 +216,12 @@ def test_data_of_a_week_ago_raise_nothing(tasks: dict[str, ReadTask]) -> None:
     week = 7 * 86400 * 10**9
     seen = Seen({}, {name.partition(".")[2]: 0.0 for name in tasks}, NOW_NS - week, NOW_NS)
     assert not any(task.root.admits(seen) for task in tasks.values())
+
+
+@pytest.mark.parametrize("unit", ["mmag", "", "%", "a\nb"])
+def test_a_task_notes_the_unit_of_its_metric(unit: str) -> None:
+    script = f"// Made.\n{unit_note('p.a', unit)}\n// Alerts on p.a.\n"
+    assert noted_unit(script, "p.a") == unit_note("p.a", unit)
+    assert noted_unit(script, "p.b") is None
+    assert noted_unit("// Alerts on p.a.\n", "p.a") is None
+    assert unit_note("p.a", unit) != unit_note("p.a", "mag")
