@@ -59,10 +59,9 @@ def front_page(request: Request) -> Response:
     site.reader.catch_up()
     asked = read_parameters(request, _NAMES, choices={"state": STATES})
     page_asked = read_number({"page": asked.pop("page")}, "page", default=1)
-    wanted = _wanted(asked)
     everything = site.board.entries()
-    narrowed = site.board.filtered(everything, wanted)
-    found, never = _found(narrowed, wanted.state)
+    narrowed = site.board.filtered(everything, _wanted(asked))
+    found, never = _found(narrowed, asked["state"])
     pages = max(ceil(len(found) / PER_PAGE), 1)
     page = min(page_asked, pages)
     most = _MOST_ROWS_OF_FEW if len(found) <= _FEW else _MOST_ROWS
