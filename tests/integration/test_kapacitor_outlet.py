@@ -188,6 +188,7 @@ def test_a_new_unit_raises_and_ends_nothing_whichever_program_knows_it_first(
         service.start()
         post(9.5)
         write_load_directory(tmp_path / "load", generated(load_metrics_package(directory)))
+        assert kapacitord.pid is not None
         os.kill(kapacitord.pid, signal.SIGHUP)
         wait_for(lambda: _points_of(kapacitord, "validate.PA1") > 0, timeout_s=60)
         post(1.0)
