@@ -350,6 +350,7 @@ class User:
                 deadline = time.monotonic() + _TIMEOUT_S
                 while not is_up(f"{local_url(self.port)}/healthz"):
                     assert time.monotonic() < deadline, terminal.output
+                    time.sleep(0.1)
         except (AssertionError, IndexError) as error:
             return Outcome(terminal.output, [str(error)])
         return Outcome(terminal.output)

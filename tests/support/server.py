@@ -142,8 +142,11 @@ class Server(ABC):
 
 
 def is_up(url: str) -> bool:
-    """Return whether what is at an address answers well; not to connect is an error of httpx."""
-    return httpx.get(url, timeout=5, trust_env=False).is_success
+    """Return whether something at an address answers well."""
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def local_url(port: int) -> str:
