@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -111,21 +112,28 @@ expect: {every: 2s}
 """
 
 
-def test_alerts_work_without_any_influxdb_late_values_and_the_heartbeat_included(
-    tmp_path: Path,
-) -> None:
-    directory = write_metrics_package(tmp_path / "specs", metrics=METRICS, specs=SPECS)
-    load = write_load_directory(tmp_path / "load", generated(load_metrics_package(directory)))
+@contextmanager
+def stack(folder: Path) -> Iterator[tuple[Slack, Kapacitord, Service, httpx.Client]]:
+    """Run Slack, Kapacitor and the service, which writes to it, with the metrics package above."""
+    directory = write_metrics_package(folder / "specs", metrics=METRICS, specs=SPECS)
+    load = write_load_directory(folder / "load", generated(load_metrics_package(directory)))
     with (
         Slack() as slack,
-        Kapacitord(tmp_path / "kapacitord", load, slack=slack.url) as kapacitord,
+        Kapacitord(folder / "kapacitord", load, slack=slack.url) as kapacitord,
         Service(
-            tmp_path / "service",
+            folder / "service",
             SQUASH_SPECS=str(directory),
             SQUASH_KAPACITOR_URL=local_url(kapacitord.port),
         ) as service,
         httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
     ):
+        yield slack, kapacitord, service, client
+
+
+def test_alerts_work_without_any_influxdb_late_values_and_the_heartbeat_included(
+    tmp_path: Path,
+) -> None:
+    with stack(tmp_path) as (slack, kapacitord, service, client):
         calls = log_in(client, "ada")
         job = job_document({"validate.PA1": 9.0}, unit="mmag", ci_dataset="cosmos")
         reply = calls("POST", "/job", content=json.dumps(job), headers=AS_JSON)
@@ -162,18 +170,8 @@ def test_alerts_work_without_any_influxdb_late_values_and_the_heartbeat_included
 def test_a_new_unit_raises_and_ends_nothing_whichever_program_knows_it_first(
     tmp_path: Path,
 ) -> None:
-    directory = write_metrics_package(tmp_path / "specs", metrics=METRICS, specs=SPECS)
-    load = write_load_directory(tmp_path / "load", generated(load_metrics_package(directory)))
-    with (
-        Slack() as slack,
-        Kapacitord(tmp_path / "kapacitord", load, slack=slack.url) as kapacitord,
-        Service(
-            tmp_path / "service",
-            SQUASH_SPECS=str(directory),
-            SQUASH_KAPACITOR_URL=local_url(kapacitord.port),
-        ) as service,
-        httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
-    ):
+    directory = tmp_path / "specs" / "demo"
+    with stack(tmp_path) as (slack, kapacitord, service, client):
 
         def post(value: float) -> None:
             job = job_document({"validate.PA1": value}, unit="mmag", ci_dataset="cosmos")
