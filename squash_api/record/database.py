@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
 
-VERSION = "0003"
+VERSION = "0004"
 """The newest migration of `migrations/versions`."""
 
 

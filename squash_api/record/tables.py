@@ -246,3 +246,66 @@ state = Table(
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("user_id", _Id, ForeignKey("user_account.id"), nullable=False, index=True),
+    # What its owner calls it.
+    Column("name", String(128), nullable=False),
+    # The part of the key that is no secret, by which it is found.
+    Column("public_id", String(16), nullable=False, unique=True),
+    # SHA-256 of the secret, 32 random bytes, which need no slow hash.
+    Column("secret_digest", LargeBinary(32), nullable=False),
+    # JSON lists; null: all namespaces.
+    Column("scopes", Text, nullable=False),
+    Column("namespaces", Text),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger),
+    Column("revoked_ns", BigInteger),
+    # To the minute: not every request writes.
+    Column("last_used_ns", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # Rows are only ever added.
+    Column("id", _Id, primary_key=True),
+    Column("time_ns", BigInteger, nullable=False),
+    # Who did it; null: a command on the machine of the record, or somebody unknown.
+    Column("user_id", _Id, ForeignKey("user_account.id"), index=True),
+    Column("api_key_id", _Id, ForeignKey("api_key.id")),
+    Column("address", Text),
+    Column("action", String(64), nullable=False),
+    # What it was done to, such as a user's name.
+    Column("subject", Text, nullable=False),
+    # JSON object.
+    Column("detail", Text),
+    Index(None, "action", "id"),
+    sqlite_autoincrement=True,
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    # Whose failures these are: an account or an address, and for what.
+    Column("owner", String(200), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("last_ns", BigInteger, nullable=False, index=True),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    # A user or a key.
+    Column("owner", String(64), primary_key=True),
+    # The UTC hour or day that is counted, by its beginning.
+    Column("from_ns", BigInteger, primary_key=True),
+    # What is counted, such as jobs, bytes or new values of tags.
+    Column("kind", String(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
