@@ -66,7 +66,7 @@ def test_a_bad_job_gives_one_message_and_a_good_one_one_recovery(servers: Alerti
     )
     assert good.text.startswith(
         "✅ *OK* PA1 (validate): Photometric repeatability\n"
-        "PA1 = 4.00 mmag, must be &lt;= 8 (minimum)\nwas broken for 0 min, from 20"
+        "PA1 = 4.00 mmag, must be &lt;= 8 (minimum)\nwas broken for less than 1 min, from 20"
     )
     assert (bad.color, good.color) == ("danger", "good")
 

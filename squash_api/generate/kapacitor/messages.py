@@ -128,7 +128,10 @@ def since() -> str:
 def duration() -> str:
     """Return the template of how long the alert was raised; templates cannot divide by a day."""
     texts = ('{{ printf "%.0f h" .Duration.Hours }}', '{{ printf "%.1f h" .Duration.Hours }}')
-    minutes = '{{ printf "%.0f min" .Duration.Minutes }}'
+    minutes = (
+        "{{ if lt .Duration.Minutes 1.0 }}less than 1 min"
+        '{{ else }}{{ printf "%.0f min" .Duration.Minutes }}{{ end }}'
+    )
     return (
         f"{{{{ if ge .Duration.Hours 48.0 }}}}{texts[0]}"
         f"{{{{ else if ge .Duration.Hours 2.0 }}}}{texts[1]}{{{{ else }}}}{minutes}{{{{ end }}}}"
