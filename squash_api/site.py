@@ -20,7 +20,7 @@ from squash_api.record.deliveries import ensure_targets
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.settings import Settings, Target, require_secret
+from squash_api.settings import Settings, Target, previous_secret, require_secret
 
 if TYPE_CHECKING:
     import httpx
@@ -98,6 +98,7 @@ class Site:
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
             require_secret(self.settings)
+            previous_secret(self.settings)
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
@@ -141,7 +142,8 @@ class Site:
         from squash_api.accounts.accounts import Accounts
 
         secret = require_secret(self.settings)
-        accounts = Accounts(self.record, self.settings, secret=secret)
+        previous = previous_secret(self.settings)
+        accounts = Accounts(self.record, self.settings, secret=secret, previous=previous)
         self._opened.callback(accounts.close)
         return accounts
 

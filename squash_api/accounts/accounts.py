@@ -53,8 +53,9 @@ class Accounts:
     ----------
     settings
         Say who may register, and how long tokens are valid.
-    secret
-        The key that signs tokens, from `require_secret`.
+    secret, previous
+        The key that signs tokens, from `require_secret`, and from `previous_secret` the one that
+        did before.
     passwords
         Hashes and checks passwords; a new one by default.
     """
@@ -65,11 +66,12 @@ class Accounts:
         settings: Settings,
         *,
         secret: str,
+        previous: str | None = None,
         passwords: Passwords | None = None,
     ) -> None:
         self._record = record
         self._settings = settings
-        self._tokens = Tokens(secret, minutes=settings.token_minutes)
+        self._tokens = Tokens(secret, previous=previous, minutes=settings.token_minutes)
         self._passwords = Passwords() if passwords is None else passwords
 
     def close(self) -> None:
