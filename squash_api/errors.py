@@ -185,6 +185,13 @@ class ForbiddenError(SquashError):
     status_code = 403
 
 
+class LastAdminError(SquashError):
+    """The change would leave no enabled admin."""
+
+    code = "last_admin"
+    status_code = 409
+
+
 class BusyError(SquashError):
     """Too many requests of one kind at once; try again after `retry_after_s` seconds."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
     from squash_api.accounts.accounts import Accounts
+    from squash_api.accounts.key_ring import KeyRing
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -146,6 +147,13 @@ class Site:
         accounts = Accounts(self.record, self.settings, secret=secret, previous=previous)
         self._opened.callback(accounts.close)
         return accounts
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """The API keys of users."""
+        from squash_api.accounts.key_ring import KeyRing
+
+        return KeyRing(self.record)
 
     @cached_property
     def metrics(self) -> Metrics:

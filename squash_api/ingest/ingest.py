@@ -100,6 +100,8 @@ async def ingest_job(
         If the body is not a job; nothing is stored.
     SkippedInStrictModeError
         If `is_strict` and a value would be skipped; nothing is stored.
+    ForbiddenError
+        If the job was sent with a key that may not write to a package in it; nothing is stored.
     """
     received_ns = time.time_ns()
     for _ in range(_MOST_ATTEMPTS):
@@ -135,7 +137,7 @@ def _judge(
     The document is not kept: the documents of all jobs that wait for the disk would push each other
     out of the processor's cache, which costs more than decoding those again that are stale.
     """
-    job = wire.decode(body)
+    job = _decoded(body, wire, account)
     asked_ns, time_note = job.time_ns(received_ns=received_ns)
     identifiers_digest = job.identifiers_digest()
     # If these change before the job is stored, the writer returns `Stale`.
@@ -166,6 +168,19 @@ def _judge(
         tuple(notes),
     )
     return new, outcome
+
+
+def _decoded(body: bytes, wire: Wire, account: Account) -> Job:
+    job = wire.decode(body)
+    if account.key is not None:
+        account.require_namespaces(_places(job))
+    return job
+
+
+def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield where the metrics of a job are in its body, and their names."""
+    for index, item in enumerate(job.measurements):
+        yield ("body", "measurements", index, "metric"), item.metric
 
 
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:

@@ -275,16 +275,20 @@ audit = Table(
     # Rows are only ever added.
     Column("id", _Id, primary_key=True),
     Column("time_ns", BigInteger, nullable=False),
-    # Who did it; null: a command on the machine of the record, or somebody unknown.
+    # Who did it; null: a command on the machine of the record, or somebody unknown. Triggers refuse
+    # to change and to delete rows: see the migration 0004.
     Column("user_id", _Id, ForeignKey("user_account.id"), index=True),
     Column("api_key_id", _Id, ForeignKey("api_key.id")),
     Column("address", Text),
+    # The command, and who ran it.
+    Column("command", Text),
     Column("action", String(64), nullable=False),
     # What it was done to, such as a user's name.
     Column("subject", Text, nullable=False),
     # JSON object.
     Column("detail", Text),
     Index(None, "action", "id"),
+    Index(None, "time_ns"),
     sqlite_autoincrement=True,
 )
 

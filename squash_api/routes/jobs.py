@@ -1,20 +1,24 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
-from squash_api.errors import NotFoundError
+from squash_api.accounts.accounts import Account
+from squash_api.errors import NotFoundError, UnauthorizedError
 from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, Measured
 from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
+from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
@@ -31,7 +35,8 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-from squash_api.routes.replies import USER, date_text, errors_of, json_reply
+from squash_api.routes.replies import USER, errors_of, json_reply
+from squash_api.routes.scopes import require_scope
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
@@ -94,7 +99,7 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     status_code=202,
     responses={
         200: {"description": "The same job was received before."},
-        **errors_of(400, 401, 413, 415, 422, 503),
+        **errors_of(400, 401, 403, 413, 415, 422, 503),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -110,16 +115,16 @@ async def post_job(request: Request) -> Response:
     site: Site = request.app.state.site
     account = await site.accounts.claim(request.headers.get("authorization"))
     request.scope[USER] = account.name
+    if account.key is not None:
+        require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingested = await ingest_job(
-        body,
-        wire=WIRES[VERIFY],
-        account=account,
-        record=site.record,
-        metrics=site.metrics,
-        is_strict=is_strict,
-    )
+    ingest = partial(ingest_job, body, wire=WIRES[VERIFY], record=site.record, metrics=site.metrics)
+    try:
+        ingested = await ingest(account=account, is_strict=is_strict)
+    except UnauthorizedError:
+        # A key's owner may have changed in the second for which the key is remembered.
+        ingested = await ingest(account=await _checked(site, account), is_strict=is_strict)
     site.background.wake()
     request.app.state.counters.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
@@ -144,6 +149,10 @@ async def post_job(request: Request) -> Response:
         "notes": notes,
     }
     return json_reply(content, status_code=200 if stored.is_repeat else 202)
+
+
+async def _checked(site: Site, account: Account) -> Account:
+    return await run_in_threadpool(site.accounts.check_account, account)
 
 
 @router.get("/jobs", responses=errors_of(422))

@@ -4,7 +4,6 @@ orjson writes every number as the shortest text that reads back the same.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -67,11 +66,6 @@ class ErrorBody(BaseModel):
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for these statuses."""
     return {status_code: {"model": ErrorBody} for status_code in status_codes}
-
-
-def date_text(time_ns: int) -> str:
-    """Format a time as clients of the original read it: to the second, in UTC."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def add_failure_handlers(
