@@ -43,9 +43,10 @@ def get_readyz(site: SiteDep) -> Response:
                 "status_code": error.status_code,
                 "detail": [],
                 "status": "down",
-                "record": {"status": "down", "reason": error.message},
+                "record": {"status": "down", "reason": error.reason or error.message},
             },
             status_code=503,
+            headers={"Retry-After": str(error.retry_after_s)},
         )
     is_well = all(item.trouble is None for item in found)
     return json_reply(
