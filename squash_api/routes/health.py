@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from squash_api.delivery.outlet import LEASE_NS
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.deliveries import Backlog, TargetRow, backlogs, get_target
+from squash_api.record.deliveries import Backlog, TargetRow, backlogs, get_target, is_lease_over
 from squash_api.record.jobs import last_job_id
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import errors_of, json_reply
@@ -42,9 +43,10 @@ def get_readyz(site: SiteDep) -> Response:
                 "status_code": error.status_code,
                 "detail": [],
                 "status": "down",
-                "record": {"status": "down", "reason": error.message},
+                "record": {"status": "down", "reason": error.reason or error.message},
             },
             status_code=503,
+            headers={"Retry-After": str(error.retry_after_s)},
         )
     is_well = all(item.trouble is None for item in found)
     return json_reply(
@@ -89,7 +91,8 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
 
 def _target_health(row: TargetRow, last_job: int) -> TargetHealth:
     label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
-    is_forsaken = row.sent_through < last_job and row.lease_until_ns < time.time_ns()
+    is_over = is_lease_over(row.lease_until_ns, now_ns=time.time_ns(), length_ns=LEASE_NS)
+    is_forsaken = row.sent_through < last_job and is_over
     if row.trouble is None and is_forsaken:
         return TargetHealth(label, "jobs wait, and no process delivers them", None)
     return TargetHealth(label, row.trouble, row.trouble_since_ns)

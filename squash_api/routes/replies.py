@@ -20,6 +20,7 @@ from squash_api.errors import (
     BusyError,
     Detail,
     InvalidInputError,
+    RecordUnavailableError,
     SquashError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
@@ -36,10 +37,12 @@ USER = "squash_user"
 _log = structlog.get_logger(__name__)
 
 
-def json_reply(content: Any, *, status_code: int = 200) -> Response:
+def json_reply(
+    content: Any, *, status_code: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Make a JSON response."""
     body = orjson.dumps(content, default=as_sent)
-    return Response(body, status_code=status_code, media_type="application/json")
+    return Response(body, status_code=status_code, headers=headers, media_type="application/json")
 
 
 class ErrorDetail(BaseModel):
@@ -127,7 +130,7 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
             headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
     if isinstance(error, UnsupportedMediaTypeError):
         headers = {"Accept-Encoding": "gzip"}
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | RecordUnavailableError):
         headers = {"Retry-After": str(error.retry_after_s)}
     return _failure(
         request,
