@@ -38,6 +38,10 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_KILLS": "the tests",
+    "SQUASH_TEST_QUEUED": "the tests",
+    "SQUASH_TEST_SEED": "the tests",
+    "SQUASH_TEST_FIGURES": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
