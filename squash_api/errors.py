@@ -197,6 +197,13 @@ class ForbiddenError(SquashError):
     status_code = 403
 
 
+class LastAdminError(SquashError):
+    """The change would leave no enabled admin."""
+
+    code = "last_admin"
+    status_code = 409
+
+
 class BusyError(SquashError):
     """Too many requests of one kind at once; try again after `retry_after_s` seconds."""
 
@@ -216,10 +223,15 @@ class NotAvailableError(SquashError):
 
 
 class RecordUnavailableError(SquashError):
-    """The record cannot be read or written at the moment."""
+    """The record cannot be read or written at the moment; `reason` is a clause that says why."""
 
     code = "record_unavailable"
     status_code = 503
+    retry_after_s: ClassVar[int] = 5
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SettingsError(SquashError):

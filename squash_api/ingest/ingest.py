@@ -115,6 +115,8 @@ async def ingest_job(
         If the body is not a job; nothing is stored.
     SkippedInStrictModeError
         If `is_strict` and a value would be skipped; nothing is stored.
+    ForbiddenError
+        If the job was sent with a key that may not write to a package in it; nothing is stored.
     """
     received_ns = time.time_ns()
     arrived = _Arrived(body, wire, account, received_ns, is_strict=is_strict)
@@ -162,6 +164,12 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
     The document is not kept: the documents of all jobs that wait for the disk would push each other
     out of the processor's cache, which costs more than decoding those again that are stale.
     """
+<<<<<<< HEAD
+=======
+    job = _decoded(body, wire, account)
+    asked_ns, time_note = job.time_ns(received_ns=received_ns)
+    identifiers_digest = job.identifiers_digest()
+>>>>>>> main
     # If these change before the job is stored, the writer returns `Stale`.
     known = metrics.now
     is_small = len(arrived.body) <= SMALL_BYTES
@@ -200,6 +208,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
     return new, outcome
 
 
+<<<<<<< HEAD
 def _judge_whole(
     arrived: _Arrived, metrics: Metrics, known: KnownMetrics
 ) -> tuple[_Read, Assessment]:
@@ -214,6 +223,19 @@ def _judge_whole(
     if arrived.is_strict and assessment.skipped:
         raise _strict_error(assessment, read.job)
     return read, assessment
+=======
+def _decoded(body: bytes, wire: Wire, account: Account) -> Job:
+    job = wire.decode(body)
+    if account.key is not None:
+        account.require_namespaces(_places(job))
+    return job
+
+
+def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield where the metrics of a job are in its body, and their names."""
+    for index, item in enumerate(job.measurements):
+        yield ("body", "measurements", index, "metric"), item.metric
+>>>>>>> main
 
 
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:

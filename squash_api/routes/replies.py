@@ -4,7 +4,6 @@ orjson writes every number as the shortest text that reads back the same.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +21,7 @@ from squash_api.errors import (
     BusyError,
     Detail,
     InvalidInputError,
+    RecordUnavailableError,
     SquashError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
@@ -54,10 +54,12 @@ def first_of(lists: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return shown | {"more": left_out} if left_out else shown
 
 
-def json_reply(content: Any, *, status_code: int = 200) -> Response:
+def json_reply(
+    content: Any, *, status_code: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Make a JSON response."""
     body = orjson.dumps(content, default=as_sent)
-    return Response(body, status_code=status_code, media_type="application/json")
+    return Response(body, status_code=status_code, headers=headers, media_type="application/json")
 
 
 class ErrorDetail(BaseModel):
@@ -84,11 +86,6 @@ class ErrorBody(BaseModel):
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for these statuses."""
     return {status_code: {"model": ErrorBody} for status_code in status_codes}
-
-
-def date_text(time_ns: int) -> str:
-    """Format a time as clients of the original read it: to the second, in UTC."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def add_failure_handlers(
@@ -179,7 +176,7 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
             headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
     if isinstance(error, UnsupportedMediaTypeError):
         headers = {"Accept-Encoding": "gzip"}
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | RecordUnavailableError):
         headers = {"Retry-After": str(error.retry_after_s)}
     return _failure(
         request,
