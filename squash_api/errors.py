@@ -215,6 +215,12 @@ class BusyError(SquashError):
         self.retry_after_s = retry_after_s
 
 
+class OverLimitError(BusyError):
+    """The user has used up a limit of an hour or a day; nothing was stored."""
+
+    code = "over_limit"
+
+
 class NotAvailableError(SquashError):
     """The answer needs a library that is not installed."""
 

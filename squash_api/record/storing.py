@@ -6,7 +6,7 @@ by one statement lets other threads read at the same time (`benchmarks/`). The w
 job, by several statements in a transaction that may contain other work.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -31,11 +31,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from squash_api.errors import RecordUnavailableError, UnauthorizedError
+from squash_api.errors import OverLimitError, RecordUnavailableError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import known_units, note_metrics
 from squash_api.record.tables import definition, job, user
+from squash_api.record.usage import Brings, Ledger
 
 _MOST_TWINS = 20
 _Value = TypeVar("_Value")
@@ -58,7 +59,8 @@ class NewJob:
     """A job that is ready to be stored.
 
     `new_units` are the units of metrics that the job is the first to measure. If the definitions
-    have changed since `revision`, or the units since then, the job is `Stale`.
+    have changed since `revision`, or the units since then, the job is `Stale`. `brings` is what
+    counts against the limits of its user; None if all of it is surely known.
     """
 
     user_id: int
@@ -70,6 +72,7 @@ class NewJob:
     is_deliverable: bool
     body: bytes
     new_units: dict[str, str | None] = field(default_factory=dict)
+    brings: Brings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,8 @@ class JobStore:
     def short(self, connection: Connection, items: Sequence[NewJob], /) -> list[Stored] | None:
         """Store jobs if none needs the checks of `whole`; otherwise store nothing, return None.
 
-        That is: no account has changed, the jobs were judged by the present metrics and bring no
-        new ones, no job has the identifiers of another, and no job asks for a time that is taken.
+        That is: no account has changed, the jobs were judged by the present metrics and bring
+        nothing new, no job has the identifiers of another, and none asks for a time that is taken.
 
         Raises
         ------
@@ -116,7 +119,10 @@ class JobStore:
         if (
             len(set(times)) < len(times)
             or len(set(digests)) < len(digests)
-            or any(item.new_units or item.revision != items[0].revision for item in items)
+            or any(
+                item.new_units or item.brings is not None or item.revision != items[0].revision
+                for item in items
+            )
         ):
             return None
         size, users = _size(len(items)), _size(len(accounts))
@@ -149,13 +155,14 @@ class JobStore:
     ) -> list[Stored | Stale | Exception]:
         """Check and store each job.
 
-        Its user must be enabled, it must not be in the record already, and the metrics must still
-        be those that it was judged by.
+        Its user must be enabled and within their limits, it must not be in the record already, and
+        the metrics must still be those that it was judged by.
         """
         epochs = _user_epochs(connection, items)
         revision = current_revision(connection)
         twins = _twins(connection, items)
         known = known_units(connection, (name for item in items for name in item.new_units))
+        ledger = Ledger(connection)
         outcomes: list[Stored | Stale | Exception] = []
         new: list[_Ready] = []
         by_identifiers: dict[bytes | None, list[_Ready]] = {}
@@ -173,10 +180,15 @@ class JobStore:
             is_outdated = item.revision != revision or _is_outdated(item.new_units, known)
             if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
                 continue
+            refusal = _charge(ledger, item, known)
+            if refusal is not None:
+                outcomes[index] = refusal
+                continue
             known.update(_note_metrics(connection, item.new_units, known))
             new.append(ready)
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
+        ledger.store()
         for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
             key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
             has_twins = key in twins or len(by_identifiers.get(key, ())) > 1
@@ -342,6 +354,12 @@ def _is_outdated(new_units: dict[str, str | None], known: dict[str, str | None])
     return any(
         unit is not None and known.get(name) not in (None, unit) for name, unit in new_units.items()
     )
+
+
+def _charge(ledger: Ledger, item: NewJob, known: Mapping[str, str | None]) -> OverLimitError | None:
+    if item.brings is None:
+        return None
+    return ledger.charge(item.brings, new_metrics=len(item.new_units.keys() - known.keys()))
 
 
 def _note_metrics(

@@ -317,12 +317,22 @@ attempt = Table(
 usage = Table(
     "usage",
     metadata,
-    # A user or a key.
+    # A user, such as "user:7".
     Column("owner", String(64), primary_key=True),
     # The UTC hour or day that is counted, by its beginning.
     Column("from_ns", BigInteger, primary_key=True),
     # What is counted, such as jobs, bytes or new values of tags.
-    Column("kind", String(32), primary_key=True),
+    Column("kind", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+known_name = Table(
+    "known_name",
+    metadata,
+    # "tag:" and a tag for its values, "metadata" for names of fields, or "series".
+    Column("kind", Text, primary_key=True),
+    # That of a series is made from its tags.
+    Column("name", Text, primary_key=True),
     sqlite_with_rowid=False,
 )

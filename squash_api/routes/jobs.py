@@ -1,11 +1,7 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-<<<<<<< HEAD
 from collections.abc import AsyncIterator, Iterator, Sequence
-=======
-from collections.abc import AsyncIterator, Iterator
 from functools import partial
->>>>>>> main
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -20,7 +16,7 @@ from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import VERIFY, WIRES, Outcome, ingest_job
+from squash_api.ingest.ingest import Outcome
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
@@ -39,14 +35,10 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-<<<<<<< HEAD
-from squash_api.routes.replies import USER, date_text, errors_of, first_of, json_reply
+from squash_api.routes.replies import USER, errors_of, first_of, json_reply
+from squash_api.routes.scopes import require_scope
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
-=======
-from squash_api.routes.replies import USER, errors_of, json_reply
-from squash_api.routes.scopes import require_scope
->>>>>>> main
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
@@ -109,7 +101,7 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     status_code=202,
     responses={
         200: {"description": "The same job was received before."},
-        **errors_of(400, 401, 403, 413, 415, 422, 503),
+        **errors_of(400, 401, 403, 413, 415, 422, 429, 503),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -129,12 +121,12 @@ async def post_job(request: Request) -> Response:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingest = partial(ingest_job, body, wire=WIRES[VERIFY], record=site.record, metrics=site.metrics)
+    ingest = partial(site.ingest, body, is_strict=is_strict)
     try:
-        ingested = await ingest(account=account, is_strict=is_strict)
+        ingested = await ingest(account=account)
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
-        ingested = await ingest(account=await _checked(site, account), is_strict=is_strict)
+        ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
     request.app.state.counters.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
@@ -159,7 +151,6 @@ async def post_job(request: Request) -> Response:
     return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
-<<<<<<< HEAD
 _NOTHING_LEFT_OUT: dict[str, list[str]] = {"absent": [], "skipped": [], "undeclared": []}
 
 
@@ -180,10 +171,10 @@ def _left_out(
             {"key": item.key[:MAX_TEXT_BYTES], "reason": item.reason} for item in found["cleaned"]
         ]
     return found
-=======
+
+
 async def _checked(site: Site, account: Account) -> Account:
     return await run_in_threadpool(site.accounts.check_account, account)
->>>>>>> main
 
 
 @router.get("/jobs", responses=errors_of(422))
