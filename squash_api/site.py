@@ -202,7 +202,13 @@ class Site:
         """Metrics and specifications: those in force, and changes to them."""
         from squash_api.definitions.definitions import Definitions
 
-        return Definitions(self.record, self.schema, self.metrics, catch_up=self.deriver.catch_up)
+        return Definitions(
+            self.record,
+            self.schema,
+            self.metrics,
+            catch_up=self.deriver.catch_up,
+            limits=self.limits,
+        )
 
     @cached_property
     def sources(self) -> SpecificationSources:

@@ -28,8 +28,9 @@ from squash_api.record.jobs import (
     bury_job,
     mark_deliverable,
 )
-from squash_api.record.metrics import Metrics, known_units, note_metrics
+from squash_api.record.metrics import Metrics, known_metrics, note_metrics, note_own_units
 from squash_api.record.record import Connection, Record
+from squash_api.record.usage import NO_LIMITS, Limits, charge_metrics
 from squash_api.schema.names import split_metric_name
 from squash_api.verify.metrics import KnownMetric
 
@@ -75,13 +76,14 @@ def post_measurement(
     job_id: int,
     document: dict[str, Any],
     account: Account,
-) -> Job:
+    limits: Limits = NO_LIMITS,
+) -> tuple[JobRow, Job]:
     """Add a measurement to a job, or replace the job's measurement of the same metric.
 
     Returns
     -------
-    Job
-        A document with only this measurement.
+    JobRow, Job
+        The job, and a document with only this measurement.
 
     Raises
     ------
@@ -91,16 +93,18 @@ def post_measurement(
         If the job is another user's and the account is not an admin's.
     InvalidInputError
         If the value cannot be used, for instance because its unit does not convert.
+    OverLimitError
+        If the user has used up a limit.
     """
     name: str = document["metric"]
     kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
     added = Job([measured_of(kept)])
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> JobRow:
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
-        outcome = assess(added, metrics=known, schema=metrics.schema)
+        outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
         if outcome.skipped:
             raise InvalidInputError(
                 f"{name}: {outcome.skipped[0].reason}.",
@@ -108,10 +112,13 @@ def post_measurement(
             )
         now_ns = time.time_ns()
         if name not in outcome.values:
-            had = assess(_only(job, name), metrics=known, schema=metrics.schema).values
-            if had:
+            had = _only(job, name)
+            if assess(had, metrics=known, schema=metrics.schema, user_id=row.user_id).values:
                 _withdraw(connection, row, name)
-        note_metrics(connection, outcome.new_units)
+        new = outcome.new_units.keys() - known.keys()
+        charge_metrics(connection, account, len(new), limits=limits, now_ns=now_ns)
+        note_metrics(connection, outcome.new_units, by=row.user_id)
+        note_own_units(connection, outcome.new_own_units, by=row.user_id)
         measured = {item.metric for item in job.measurements} | {name}
         count_measurements(connection, job_id, measured, schema=metrics.schema)
         add_measurement(
@@ -120,10 +127,11 @@ def post_measurement(
         mark_deliverable(connection, job_id)
         mark_for_rederivation(connection, [job_id])
         request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
+        return row
 
-    record.write(work)
+    row = record.write(work)
     metrics.refresh()
-    return added
+    return row, added
 
 
 def _only(job: Job, metric: str) -> Job:
@@ -139,11 +147,9 @@ def _withdraw(connection: Connection, row: JobRow, metric: str) -> None:
 
 def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:
     """Return a metric as this transaction sees it: `metrics` may lag behind."""
-    known = metrics.now.by_name.get(name)
-    units = known_units(connection, [name])
-    if name not in units or metrics.schema.name_problem(name) is not None:
+    if metrics.schema.name_problem(name) is not None:
         return {}
-    return {name: KnownMetric(units[name], is_declared=known is not None and known.is_declared)}
+    return known_metrics(connection, [name])
 
 
 def _check_owner(row: JobRow, account: Account, verb: str) -> None:

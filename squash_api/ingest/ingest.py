@@ -37,7 +37,7 @@ from squash_api.judging.wording import counted
 from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
-from squash_api.record.usage import Brings, Limits
+from squash_api.record.usage import NO_LIMITS, Brings, Limits
 from squash_api.schema.names import CONTRACT_FIELDS
 
 SMALL_BYTES = 64_000
@@ -172,7 +172,7 @@ async def ingest_job(
     for _ in range(_MOST_ATTEMPTS):
         new, outcome, outline = await _judge(arrived, metrics)
         stored = await record.write_batched(_STORE, new)
-        if isinstance(stored, Stale) or outcome.new_units:
+        if isinstance(stored, Stale) or new.new_units or new.new_own_units:
             await asyncio.to_thread(metrics.refresh)
         if isinstance(stored, Stored):
             if outcome.absent or outcome.skipped or outcome.new_units:
@@ -240,7 +240,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         )
     read, assessment, brings = judged
     job, notes = read.job, [] if read.time_note is None else [read.time_note]
-    if job.bare_tokens or job.unknown_keys or assessment.without_unit:
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit or assessment.in_own_unit:
         notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=arrived.account.user_id,
@@ -252,6 +252,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         is_deliverable=bool(assessment.values),
         body=arrived.body,
         new_units=assessment.new_units,
+        new_own_units=assessment.new_own_units,
         brings=brings,
     )
     outcome = Outcome(
@@ -270,7 +271,12 @@ def _judge_whole(
 ) -> tuple[_Read, Assessment, Brings | None]:
     read = _read(arrived, metrics.schema.tag_keys)
     arrived.budget.check_metadata(read.job.meta)
-    assessment = assess(read.job, metrics=known.by_name, schema=metrics.schema)
+    assessment = assess(
+        read.job,
+        metrics=known.by_name,
+        schema=metrics.schema,
+        user_id=arrived.account.user_id,
+    )
     if assessment.has_too_many_units:
         raise InvalidInputError(
             f"The job has more than {MOST_CONVERSIONS} different units; nothing was stored. Send "
@@ -291,7 +297,7 @@ def _brings(arrived: _Arrived, read: _Read, assessment: Assessment, metrics: Met
     return Brings(
         user_id=arrived.account.user_id,
         now_ns=arrived.received_ns,
-        limits=Limits() if arrived.account.is_admin else arrived.budget.limits,
+        limits=NO_LIMITS if arrived.account.is_admin else arrived.budget.limits,
         tags=context.tags,
         metadata=context.fields.keys() - CONTRACT_FIELDS,
         values=len(assessment.values),
@@ -313,12 +319,21 @@ def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     for key in job.unknown_keys[:_MOST_NAMED]:
         near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
         yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a job and was ignored{near}"
-    names = assessment.without_unit
-    if names:
-        others = len(names) - _MOST_NAMED
-        more = f" and {others} more" if others > 0 else ""
-        listed = ", ".join(name[:_MOST_LETTERS] for name in names[:_MOST_NAMED])
-        yield f"no unit given, the metric's is taken if it has one: {listed}{more}"
+    if assessment.without_unit:
+        listed = _listed(assessment.without_unit)
+        yield f"no unit given, the metric's is taken if it has one: {listed}"
+    if assessment.in_own_unit:
+        listed = _listed([f"{name} in '{unit}'" for name, unit in assessment.in_own_unit.items()])
+        yield (
+            "kept in your unit, which does not convert to the one that another user has given the "
+            f"metric; a definition from YAML or an admin will decide: {listed}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    others = len(names) - _MOST_NAMED
+    more = f" and {others} more" if others > 0 else ""
+    return ", ".join(name[:_MOST_LETTERS] for name in names[:_MOST_NAMED]) + more
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:

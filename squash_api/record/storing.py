@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 from squash_api.errors import OverLimitError, RecordUnavailableError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import known_units, note_metrics
+from squash_api.record.metrics import known_units, note_metrics, note_own_units
 from squash_api.record.tables import definition, job, user
 from squash_api.record.usage import Brings, Ledger
 
@@ -58,7 +58,8 @@ _COLUMNS = (
 class NewJob:
     """A job that is ready to be stored.
 
-    `new_units` are the units of metrics that the job is the first to measure. If the definitions
+    `new_units` are the units of metrics that the job is the first to measure, `new_own_units` those
+    of values that do not convert to a unit that another user has brought. If the definitions
     have changed since `revision`, or the units since then, the job is `Stale`. `brings` is what
     counts against the limits of its user; None if all of it is surely known.
     """
@@ -72,6 +73,7 @@ class NewJob:
     is_deliverable: bool
     body: bytes
     new_units: dict[str, str | None] = field(default_factory=dict)
+    new_own_units: dict[str, str] = field(default_factory=dict)
     brings: Brings | None = None
 
 
@@ -120,7 +122,10 @@ class JobStore:
             len(set(times)) < len(times)
             or len(set(digests)) < len(digests)
             or any(
-                item.new_units or item.brings is not None or item.revision != items[0].revision
+                item.new_units
+                or item.new_own_units
+                or item.brings is not None
+                or item.revision != items[0].revision
                 for item in items
             )
         ):
@@ -177,14 +182,18 @@ class JobStore:
             if repeat is not None:
                 outcomes[index] = repeat
                 continue
-            is_outdated = item.revision != revision or _is_outdated(item.new_units, known)
+            is_outdated = (
+                item.revision != revision
+                or _is_outdated(item.new_units, known)
+                or not note_own_units(connection, item.new_own_units, by=item.user_id)
+            )
             if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
                 continue
             refusal = _charge(ledger, item, known)
             if refusal is not None:
                 outcomes[index] = refusal
                 continue
-            known.update(_note_metrics(connection, item.new_units, known))
+            known.update(_note_metrics(connection, item, known))
             new.append(ready)
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
@@ -363,15 +372,15 @@ def _charge(ledger: Ledger, item: NewJob, known: Mapping[str, str | None]) -> Ov
 
 
 def _note_metrics(
-    connection: Connection, new_units: dict[str, str | None], known: dict[str, str | None]
+    connection: Connection, item: NewJob, known: Mapping[str, str | None]
 ) -> dict[str, str | None]:
     changes = {
         name: unit
-        for name, unit in new_units.items()
+        for name, unit in item.new_units.items()
         if name not in known or (known[name] is None and unit is not None)
     }
     if changes:
-        note_metrics(connection, changes)
+        note_metrics(connection, changes, by=item.user_id)
     return changes
 
 

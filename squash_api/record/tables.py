@@ -72,9 +72,21 @@ metric = Table(
     # Canonical; null until a value of an undeclared metric has one.
     Column("unit", Text),
     Column("is_declared", Boolean, nullable=False),
+    # Whose value or definition brought the unit; null if it binds everybody.
+    Column("unit_by", _Id),
     # Grows with every change of any row, so that a reader can ask for what is new.
     Column("version", BigInteger, nullable=False, index=True),
     sqlite_autoincrement=True,
+)
+
+own_unit = Table(
+    "own_unit",
+    metadata,
+    # The unit of the values of a user that do not convert to that of the metric, set by another.
+    Column("metric_id", _Id, primary_key=True, autoincrement=False),
+    Column("user_id", _Id, primary_key=True, autoincrement=False),
+    Column("unit", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 job = Table(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import Protocol
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -48,6 +49,9 @@ class Limits:
         return bool(self.jobs_per_hour or self.bytes_per_day)
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brings:
     """What a job, or a change of definitions, brings with it; some of it may be known already.
@@ -58,7 +62,7 @@ class Brings:
 
     user_id: int
     now_ns: int
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Collection[str] = ()
     values: int = 0
@@ -161,6 +165,38 @@ class Ledger:
             if left:
                 new[kind] = left
         return new
+
+
+def charge_metrics(
+    connection: Connection, user: "Limited", count: int, *, limits: Limits, now_ns: int
+) -> None:
+    """Count new metrics of a user who is no admin.
+
+    Raises
+    ------
+    OverLimitError
+        If there are too many.
+    """
+    if user.is_admin:
+        return
+    ledger = Ledger(connection)
+    brings = Brings(user_id=user.user_id, now_ns=now_ns, limits=limits)
+    refusal = ledger.charge(brings, new_metrics=count)
+    if refusal is not None:
+        raise refusal
+    ledger.store()
+
+
+class Limited(Protocol):
+    """Whose use is counted."""
+
+    @property
+    def user_id(self) -> int:
+        """The user."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the limits do not hold."""
 
 
 def series_name(tags: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from squash_api.errors import (
     MalformedEncodingError,
     MissingFieldError,
     TooLargeError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from squash_api.ingest.document import decode_exactly, decode_json
@@ -70,6 +71,19 @@ def address_of(request: Request) -> str | None:
 
 AccountDep = Annotated[Account, Depends(_account)]
 """The caller, checked against the record."""
+
+
+async def _viewer(request: Request, site: SiteDep) -> Account | None:
+    if "authorization" not in request.headers:
+        return None
+    try:
+        return await _account(request, site)
+    except UnauthorizedError:
+        return None
+
+
+ViewerDep = Annotated[Account | None, Depends(_viewer)]
+"""Who reads what everybody may read, if they say so; None if they cannot show it."""
 
 
 @dataclass(frozen=True, slots=True)

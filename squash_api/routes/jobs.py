@@ -268,14 +268,15 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
         "time_ns": row.time_ns,
         "ci_dataset": dataset_of(job, metrics.schema.context(job.meta)),
         "s3_uri": None,
-        "measurements": list(measurement_objects(row.job_id, job, metrics=metrics)),
+        "measurements": list(measurement_objects(row, job, metrics=metrics)),
         "meta": meta,
     }
 
 
-def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
+def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
-    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
+    known = metrics.now.by_name
+    outcome = assess(job, metrics=known, schema=metrics.schema, user_id=row.user_id)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
         identifier: blob.get("name")
@@ -287,9 +288,9 @@ def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[
         shown: dict[str, Any] = {
             "metric": metric,
             "value": outcome.values.get(metric),
-            "unit": _unit_in_force(metric, item, metrics),
+            "unit": outcome.in_own_unit.get(metric, _unit_in_force(metric, item, metrics)),
             "identifier": item.identifier,
-            "job": job_id,
+            "job": row.job_id,
             "blobs": [
                 {"identifier": reference, "name": names[reference], "s3_uri": None}
                 for reference in item.blob_refs or []
@@ -343,7 +344,8 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
         deliveries = view.ask(job_deliveries, row, targets=names)
     site.metrics.refresh()
     schema = site.metrics.schema
-    outcome = assess(job, metrics=site.metrics.now.by_name, schema=schema)
+    known = site.metrics.now.by_name
+    outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {

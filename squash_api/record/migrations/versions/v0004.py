@@ -91,6 +91,15 @@ def upgrade() -> None:
     )
     _note_losses_and_refusals()
     _note_known_names()
+    op.add_column("metric", sa.Column("unit_by", _ID, nullable=True))
+    op.create_table(
+        "own_unit",
+        sa.Column("metric_id", _ID, nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("metric_id", "user_id", name=op.f("pk_own_unit")),
+        sqlite_with_rowid=False,
+    )
 
 
 def _note_known_names() -> None:
