@@ -149,6 +149,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        site.reader.close()
         site.background.stop()
         first_look.join()
         site.close()

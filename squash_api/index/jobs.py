@@ -1,6 +1,7 @@
 """Changes of stored jobs, and of the index with them: measurements added, and jobs deleted."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from squash_api.accounts.accounts import Account
@@ -8,13 +9,22 @@ from squash_api.errors import Detail, ForbiddenError, InvalidInputError
 from squash_api.index.contexts import Contexts
 from squash_api.index.derived import (
     count_measurements,
+    derived_through,
     forget_derived,
     forget_value,
+    jobs_to_rederive,
     mark_for_rederivation,
+    measured_anywhere,
 )
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, measured_of
-from squash_api.ingest.stored_job import load_job, points_of
+from squash_api.ingest.stored_job import document_of, load_job, points_of
+from squash_api.record.definitions import (
+    DefinitionRow,
+    append_definitions,
+    current,
+    newest_revisions,
+)
 from squash_api.record.deliveries import (
     Erasure,
     request_erasure,
@@ -25,14 +35,28 @@ from squash_api.record.deliveries import (
 from squash_api.record.jobs import (
     JobRow,
     add_measurement,
+    added_measurements,
     bury_job,
+    ids_between,
+    job_rows,
+    last_job_id,
     mark_deliverable,
 )
-from squash_api.record.metrics import Metrics, known_metrics, note_metrics, note_own_units
+from squash_api.record.metrics import (
+    Metrics,
+    forget_metrics,
+    known_metrics,
+    note_metrics,
+    note_own_units,
+)
 from squash_api.record.record import Connection, Record
 from squash_api.record.usage import NO_LIMITS, Limits, charge_metrics
 from squash_api.schema.names import split_metric_name
 from squash_api.verify.metrics import KnownMetric
+
+# Jobs that wait to be in the index are read for the names in them, and others wait meanwhile.
+_MOST_WAITING = 100
+_MOST_BYTES = 20_000_000
 
 
 def delete_job(record: Record, job_id: int, *, account: Account) -> None:
@@ -65,8 +89,60 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         )
         forget_derived(connection, job_id=job_id, metrics=metrics)
         bury_job(connection, job_id=job_id, user_id=account.user_id, deleted_ns=time.time_ns())
+        forget_unused(connection, metrics, user_id=account.user_id)
 
     record.write(work)
+
+
+def forget_unused(connection: Connection, names: Iterable[str], *, user_id: int | None) -> None:
+    """Forget those of these metrics that no job, definition or specification has any more.
+
+    If too many jobs wait to be in the index, which tells what they measure, all are kept.
+    """
+    known = known_metrics(connection, names)
+    left = {name for name, row in known.items() if not row.is_declared}
+    left -= measured_anywhere(connection, left)
+    if not left:
+        return
+    waiting = unindexed_names(connection, limit=_MOST_WAITING)
+    left = set() if waiting is None else left - waiting
+    if left:
+        limited = {name.rpartition(".")[0]: name for name in newest_revisions(connection, "spec")}
+        asked = [limited[name] for name in left & limited.keys()]
+        left -= {name.rpartition(".")[0] for name in current(connection, "spec", names=asked)}
+    if left:
+        forget_metrics(connection, left)
+        # A new revision, so that jobs that were judged before are judged again.
+        append_definitions(connection, [_tombstone(min(left), user_id)])
+
+
+def unindexed_names(connection: Connection, *, limit: int) -> set[str] | None:
+    """Return the metrics of jobs that are not in the index as they are.
+
+    None if there are `limit` of these jobs or more.
+    """
+    through = derived_through(connection)
+    last = last_job_id(connection)
+    ids = ids_between(connection, after=through, through=last, max_bytes=_MOST_BYTES, limit=limit)
+    changed = jobs_to_rederive(connection, limit=limit)
+    if len(ids) + len(changed) >= limit or (ids and ids[-1] < last):
+        return None
+    added = added_measurements(connection, changed)
+    rows = list(job_rows(connection, ids))
+    jobs = [document_of(row, []) for row in rows if row.body is not None]
+    names = {item.metric for job in jobs for item in job.measurements}
+    return names | {str(item["metric"]) for items in added.values() for item in items}
+
+
+def _tombstone(name: str, user_id: int | None) -> DefinitionRow:
+    return DefinitionRow(
+        kind="metric",
+        name=name,
+        document=None,
+        origin="api",
+        user_id=user_id,
+        created_ns=time.time_ns(),
+    )
 
 
 def post_measurement(

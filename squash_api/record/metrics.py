@@ -26,6 +26,7 @@ class MetricRow(KnownMetric):
     metric_id: int
     name: str
     version: int
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,10 @@ class Metrics:
             return known
         by_id, by_name = dict(known.by_id), dict(known.by_name)
         for row in rows:
+            if row.is_gone:
+                by_id.pop(row.metric_id, None)
+                by_name.pop(row.name, None)
+                continue
             by_id[row.metric_id] = row
             if self.schema.name_problem(row.name) is None:
                 by_name[row.name] = row
@@ -97,7 +102,10 @@ def other_units(metrics: Metrics, name: str) -> list[str]:
 
 
 def metrics_since(connection: Connection, version: int) -> list[MetricRow]:
-    """Return the metrics that were added or changed after a version, oldest change first."""
+    """Return the metrics that were added, changed or forgotten after a version.
+
+    The oldest change comes first.
+    """
     own: dict[int, list[tuple[int, str]]] = {}
     for row in connection.execute(_OWN_UNITS_SINCE, {"version": version}):
         own.setdefault(row.metric_id, []).append((row.user_id, row.unit))
@@ -180,7 +188,7 @@ def declare_metrics(
     """Set the units of declared metrics. `by` is a user whose definitions bind nobody else."""
     ids = metric_ids(connection, units)
     if by is None:
-        gone = delete(own_unit).where(own_unit.c.metric_id == bindparam("id"))
+        gone = _DROP_OWN_UNITS
         rows = [{"id": number} for number in ids.values()]
     else:
         # Whoever had brought the unit keeps it for their own values.
@@ -206,6 +214,15 @@ def withdraw_metrics(connection: Connection, names: Iterable[str]) -> None:
     _raise_version(connection, metric_ids(connection, names).values(), is_declared=False)
 
 
+def forget_metrics(connection: Connection, names: Iterable[str]) -> None:
+    """Forget metrics and their units; a value of the same name is then that of a new metric."""
+    ids = list(metric_ids(connection, names).values())
+    if ids:
+        rows = [{"id": number} for number in ids]
+        connection.execute(_DROP_OWN_UNITS, rows)
+        _raise_version(connection, ids, is_gone=True, is_declared=False, unit=None, unit_by=None)
+
+
 def _raise_version(connection: Connection, ids: Iterable[int], **changes: Any) -> None:
     version = connection.execute(_VERSION).scalar_one() + 1
     for chunk in in_chunks(ids):
@@ -221,8 +238,17 @@ def _put(
     unit_by: int | None,
 ) -> None:
     version = connection.execute(_VERSION).scalar_one() + 1
-    known = known_units(connection, units)
-    changes = {"is_declared": is_declared, "version": version, "unit_by": unit_by}
+    known = known_units(connection, units).keys() | {
+        name
+        for chunk in in_chunks(units)
+        for name in connection.execute(_GONE, {"names": chunk}).scalars()
+    }
+    changes = {
+        "is_declared": is_declared,
+        "version": version,
+        "unit_by": unit_by,
+        "is_gone": False,
+    }
     new = [
         {"name": name, "unit": unit, **changes} for name, unit in units.items() if name not in known
     ]
@@ -238,6 +264,7 @@ def _put(
         )
 
 
+_DROP_OWN_UNITS = delete(own_unit).where(own_unit.c.metric_id == bindparam("id"))
 _VERSION = select(func.coalesce(func.max(metric.c.version), 0))
 _SINCE = (
     select(
@@ -246,6 +273,7 @@ _SINCE = (
         metric.c.unit,
         metric.c.is_declared,
         metric.c.unit_by,
+        metric.c.is_gone,
         metric.c.version,
     )
     .where(metric.c.version > bindparam("version"))
@@ -262,4 +290,7 @@ _OWN_UNITS_OF = select(own_unit.c.metric_id, own_unit.c.user_id, own_unit.c.unit
 )
 _UNITS = select(
     metric.c.id, metric.c.name, metric.c.unit, metric.c.is_declared, metric.c.unit_by
-).where(metric.c.name.in_(bindparam("names", expanding=True)))
+).where(metric.c.name.in_(bindparam("names", expanding=True)), metric.c.is_gone.is_(False))
+_GONE = select(metric.c.name).where(
+    metric.c.name.in_(bindparam("names", expanding=True)), metric.c.is_gone.is_(True)
+)

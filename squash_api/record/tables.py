@@ -74,6 +74,8 @@ metric = Table(
     Column("is_declared", Boolean, nullable=False),
     # Whose value or definition brought the unit; null if it binds everybody.
     Column("unit_by", _Id),
+    # No job, definition or specification has it any more; readers hear of it by the row.
+    Column("is_gone", Boolean, nullable=False, default=False),
     # Grows with every change of any row, so that a reader can ask for what is new.
     Column("version", BigInteger, nullable=False, index=True),
     sqlite_autoincrement=True,

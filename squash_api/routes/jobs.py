@@ -197,7 +197,10 @@ def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
 def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Response:
     """Delete a job, and its points from every InfluxDB. Only its owner and admins may do this."""
+    # So that the index tells which metrics other jobs have.
+    site.reader.catch_up()
     delete_job(site.record, job_id, account=account)
+    site.metrics.refresh()
     site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 

@@ -92,6 +92,7 @@ def upgrade() -> None:
     _note_losses_and_refusals()
     _note_known_names()
     op.add_column("metric", sa.Column("unit_by", _ID, nullable=True))
+    op.add_column("metric", _flag("is_gone"))
     op.create_table(
         "own_unit",
         sa.Column("metric_id", _ID, nullable=False),
