@@ -14,6 +14,9 @@ _MOST_NAMES = 2000
 _LONGEST_NAME = 200
 _MOST_HINTS = 5
 
+MOST_PLACES = 20
+"""A reply names at most so many places that are wrong, and says how many more there are."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean `<name>`?` for the nearest known name, or nothing if none is near."""
@@ -73,15 +76,24 @@ class Detail:
 
 
 class SquashError(Exception):
-    """A failure, with a message for people and a code for programs."""
+    """A failure, with a message for people and a code for programs.
+
+    Parameters
+    ----------
+    detail
+        The places that are wrong; a reply lists the first `MOST_PLACES`.
+    more
+        How many more there are, which were counted only: a body has room for millions.
+    """
 
     code: ClassVar[str] = "internal_error"
     status_code: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, detail: Sequence[Detail] = ()) -> None:
+    def __init__(self, message: str, *, detail: Sequence[Detail] = (), more: int = 0) -> None:
         super().__init__(message)
         self.message = message
         self.detail = tuple(detail)
+        self.more = more
 
 
 class InvalidInputError(SquashError):
