@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from squash_api.errors import SettingsError
 
 COMMANDS = {
-    "serve": ("serving:serve", "Run the service until it is stopped."),
+    "serve": ("serving.serve:serve", "Run the service until it is stopped."),
     "deliver": (
         "commands.deliver:deliver",
         "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
