@@ -38,6 +38,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_FUZZ": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
