@@ -17,9 +17,11 @@ from squash_api.pages import addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
+    audit,
     definitions,
     health,
     jobs,
+    keys,
     measurements,
     reports,
     root,
@@ -31,6 +33,7 @@ from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
+from squash_api.routes.scopes import SCHEMES, security_of
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.verify.units import astropy_units
@@ -39,6 +42,8 @@ from squash_api.verify.units import astropy_units
 _ROUTERS = (
     jobs.router,
     accounts.router,
+    keys.router,
+    audit.router,
     root.router,
     search.router,
     definitions.metrics_router,
@@ -67,14 +72,18 @@ _log = structlog.get_logger(__name__)
 class _Service(FastAPI):
     """FastAPI that documents what requests may be answered outside the functions of their routes.
 
-    Routes document what they answer themselves.
+    Routes document what they answer themselves. What a request must be sent with comes from the
+    table of scopes.
     """
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
+        document["components"]["securitySchemes"] = SCHEMES
         for path, methods in document["paths"].items():
-            for operation in methods.values():
+            for method, operation in methods.items():
+                security = security_of(method, path, is_required="401" in operation["responses"])
+                operation.update({"security": security} if security else {})
                 operation["responses"] = _completed(path, operation["responses"])
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)

@@ -145,7 +145,7 @@ def posted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Posted]:
             url=HOST,
             max_body_bytes=LIMIT,
         ) as client,
-        counted("made up jobs") as counts,
+        counted("bodies of jobs") as counts,
     ):
         yield Posted(log_in(client, "ada"), influxdb, folder / "squash.db", counts)
 

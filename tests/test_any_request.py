@@ -92,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         make_settings(folder, **changes),
         influx_transport=httpx.MockTransport(FakeInfluxDB()),
     )
-    with serving(app) as client, counted("made up requests") as counts:
+    with serving(app) as client, counted("requests") as counts:
         # Streams of events end at once.
         app.state.site.events.let_go()
         yield World(client, counts)

@@ -10,6 +10,7 @@ import httpx
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.support.calls import PASSWORD
+from tests.support.reliability import note
 
 FACTOR = int(os.environ.get("SQUASH_TEST_FUZZ", "1"))
 """How many times as many examples are tried as in `make test`."""
@@ -45,8 +46,9 @@ def roles(client: httpx.Client) -> dict[str, Role]:
 
 @contextmanager
 def counted(subject: str) -> Iterator[Counter[int]]:
-    """Count statuses of answers, and show the counts at the end, for `docs/reliability.md`."""
+    """Count the statuses of answers, and note the counts for `docs/reliability.md`."""
     counts: Counter[int] = Counter()
     yield counts
-    by_status = ", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))
-    sys.stdout.write(f"\n{subject}: {counts.total()} answers; {by_status}\n")
+    by_status = {f"{status}": count for status, count in sorted(counts.items())}
+    sys.stdout.write(f"\n{subject}: {counts.total()} answers, {by_status}\n")
+    note(subject, answers=counts.total(), by_status=by_status)
