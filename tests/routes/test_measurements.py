@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from squash_api.accounts.accounts import Account
+from squash_api.app import create_app
 from squash_api.errors import NotFoundError
 from squash_api.index.jobs import post_measurement
 from squash_api.index.reader import Reader
@@ -19,7 +20,8 @@ from squash_api.routes.measurements import list_measurements
 from squash_api.site import Site
 from squash_api.verify import units
 from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
-from tests.support.calls import Calls, follow
+from tests.support.calls import Calls, follow, log_in
+from tests.support.in_process import serving
 
 
 def new_job(calls: Calls, *measurements: dict[str, Any]) -> int:
@@ -295,6 +297,20 @@ def test_the_list_of_runs_counts_a_measurement_as_soon_as_it_is_added(shared_cal
     for _ in range(2):
         shared_calls("POST", f"/measurement/{job}", measured("p.b", 2, "m"))
         assert count() == 2
+
+
+def test_an_added_measurement_is_found_before_anything_runs_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(make_settings(tmp_path))
+    monkeypatch.setattr(app.state.site.deriver, "rederive_some", lambda: False)
+    with serving(app) as client:
+        calls = log_in(client, "ada")
+        job = new_job(calls, in_mag("p.a", None))
+        assert calls("GET", "/measurements?package=p").json()["measurements"] == []
+        assert calls("POST", f"/measurement/{job}", in_mag("p.b", 2)).status_code == 201
+        (found,) = calls("GET", "/measurements?package=p").json()["measurements"]
+        assert (found["metric"], found["value"]) == ("p.b", 2)
 
 
 def test_a_value_that_is_withdrawn_is_absent_at_once(shared_calls: Calls) -> None:
