@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,7 @@ from squash_api.routes import (
     jobs,
     keys,
     measurements,
+    quarantine,
     reports,
     root,
     runs,
@@ -52,6 +54,7 @@ _ROUTERS = (
     runs.router,
     standings.router,
     reports.router,
+    quarantine.router,
     health.router,
     jobs.events_router,
     docs.router,
@@ -69,10 +72,10 @@ _log = structlog.get_logger(__name__)
 
 
 class _Service(FastAPI):
-    """FastAPI without the 422 that it documents for every route with a path parameter.
+    """FastAPI that documents what requests may be answered outside the functions of their routes.
 
-    Routes that can answer 422 document it themselves, with the body that all failures share. What
-    a request must be sent with comes from the table of scopes.
+    Routes document what they answer themselves. What a request must be sent with comes from the
+    table of scopes.
     """
 
     def openapi(self) -> dict[str, Any]:
@@ -83,11 +86,36 @@ class _Service(FastAPI):
             for method, operation in methods.items():
                 security = security_of(method, path, is_required="401" in operation["responses"])
                 operation.update({"security": security} if security else {})
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
+                operation["responses"] = _completed(path, operation["responses"])
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
+
+
+def _completed(path: str, responses: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation's responses, with the failures that are not of its own doing.
+
+    Whoever may send a token may send a password instead, and must wait while too many are being
+    checked. Only `/healthz` asks nothing of the record. FastAPI's own 422 goes: it documents one
+    for every route with a parameter.
+    """
+    of_others = [429] if "401" in responses else []
+    of_others += [503] if path != "/healthz" else []
+    found = {
+        **{f"{status}": _failure(status) for status in of_others},
+        **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
+    }
+    good = [key for key in found if key < "4"]
+    return {key: found[key] for key in (*good, *sorted(found.keys() - set(good)))}
+
+
+def _failure(status: int) -> dict[str, Any]:
+    """Describe a failure, as FastAPI describes those of routes."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def create_app(

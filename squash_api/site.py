@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
-from squash_api.record.database import make_database, place_of
+from squash_api.record.database import PATIENCE_S, make_database, place_of
 from squash_api.record.deliveries import ensure_targets
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
@@ -133,7 +133,8 @@ class Site:
         url = self.settings.database_url
         if self._is_made and make_database(url):
             _log.info("an empty record was made", place=place_of(url))
-        record = Record.open(url)
+        # Clients of the service do not wait: they are told, and try again.
+        record = Record.open(url, patience_s=0.0 if self._is_made else PATIENCE_S)
         self._opened.callback(record.close)
         return record
 

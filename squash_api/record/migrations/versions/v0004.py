@@ -1,4 +1,7 @@
-"""API keys, the audit trail, failed attempts, and what accounts have used of their limits."""
+"""API keys, the audit trail, failed attempts, and what accounts have used of their limits.
+
+Targets also know whether their database has lost its points, and which deletions it refuses.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -82,3 +85,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "from_ns", "kind", name=op.f("pk_usage")),
         sqlite_with_rowid=False,
     )
+    _note_losses_and_refusals()
+
+
+def _note_losses_and_refusals() -> None:
+    op.add_column("target", _flag("has_points"))
+    op.add_column("target", sa.Column("refill_through", sa.BigInteger(), nullable=True))
+    op.add_column("target", sa.Column("refill_since_ns", sa.BigInteger(), nullable=True))
+    # What was sent before may be lost from now on.
+    op.execute("UPDATE target SET has_points = (sent_through > 0)")
+    count = sa.Column("refusals", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("erasure", count)
+    again = sa.Column("again_ns", sa.BigInteger(), nullable=False, server_default="0")
+    op.add_column("erasure", again)
+    op.add_column("quarantine", _flag("is_deletion"))
+    op.add_column("quarantine", sa.Column("dropped_ns", sa.BigInteger(), nullable=True))
+
+
+def _flag(name: str) -> "sa.Column[bool]":
+    return sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
