@@ -50,6 +50,8 @@ class Actor:
 
 
 UNKNOWN = Actor()
+SERVICE = Actor(command="squash serve")
+"""The service, for what it does by itself when it starts."""
 
 
 @dataclass(frozen=True, slots=True)

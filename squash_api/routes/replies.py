@@ -128,6 +128,7 @@ def _failure(
         page: Response = request.app.state.failure_page(
             request, status_code, message=message, detail=detail
         )
+        page.headers.update(headers or {})
         return page
     reply = json_reply(
         {

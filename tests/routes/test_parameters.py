@@ -18,7 +18,7 @@ EXEMPT = {"/healthz", "/readyz", "/prometheus"}
 HTML = {"Accept": "text/html"}
 NAMES = {
     "job_id": "1", "name": "p.a", "identifier": "x", "pipeline": "-", "run_id": "r", "ci_id": "1",
-    "username": "ada", "id": "1", "package": "p",
+    "username": "ada", "id": "1", "package": "p", "key_id": "abc",
 }  # fmt: skip
 
 
