@@ -1,7 +1,7 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
@@ -84,23 +84,23 @@ class _Service(FastAPI):
         document["components"]["securitySchemes"] = SCHEMES
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                security = security_of(method, path, is_required="401" in operation["responses"])
+                responses = operation["responses"]
+                security = security_of(method, path, is_required="401" in responses)
                 operation.update({"security": security} if security else {})
-                operation["responses"] = _completed(path, operation["responses"])
+                of_others = [401, 403, 429] if security and {} not in security else []
+                # Only this one asks nothing of the record.
+                of_others += [503] if path != "/healthz" else []
+                operation["responses"] = _completed(responses, of_others)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
 
 
-def _completed(path: str, responses: dict[str, Any]) -> dict[str, Any]:
+def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str, Any]:
     """Return an operation's responses, with the failures that are not of its own doing.
 
-    Whoever may send a token may send a password instead, and must wait while too many are being
-    checked. Only `/healthz` asks nothing of the record. FastAPI's own 422 goes: it documents one
-    for every route with a parameter.
+    FastAPI's own 422 goes: it documents one for every route with a parameter.
     """
-    of_others = [429] if "401" in responses else []
-    of_others += [503] if path != "/healthz" else []
     found = {
         **{f"{status}": _failure(status) for status in of_others},
         **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},

@@ -21,6 +21,9 @@ from tests.support.in_process import HOST, service
 from tests.support.json_documents import jobs
 from tests.support.site import wait_for
 
+# A failing document may have some kilobytes.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 JSON = {"Content-Type": "application/json"}
 AS_PAGE = {"Accept": "text/html"}
 SKIPPED = "skipped"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -235,4 +236,4 @@ def history(tmp_path: Path) -> Iterator[type[Histories]]:
 
 
 def test_any_history_leaves_what_the_model_has(history: type[Histories]) -> None:
-    run_state_machine_as_test(history, settings=examples(10))
+    run_state_machine_as_test(history, settings=settings(examples(4), stateful_step_count=25))

@@ -32,7 +32,7 @@ def routes() -> Iterator[Any]:
 
 def address(path: str) -> str:
     for name, value in NAMES.items():
-        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
+        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:text}}", value)
     assert "{" not in path
     return path
 

@@ -41,7 +41,10 @@ def roles(client: httpx.Client) -> dict[str, Role]:
         reply = client.request("POST", "/auth", json={"username": name, "password": PASSWORD})
         assert reply.status_code == 200, reply.text
         found[role] = {"Authorization": f"JWT {reply.json()['access_token']}"}
-    return found
+    key = {"name": "of tests", "scopes": ["job:write"], "namespaces": ["p", "camera"]}
+    reply = client.request("POST", "/keys", json=key, headers=found["user"])
+    assert reply.status_code == 201, reply.text
+    return found | {"key": {"Authorization": f"Bearer {reply.json()['key']}"}}
 
 
 @contextmanager
