@@ -141,7 +141,14 @@ CHANGES: dict[str, tuple[Callable[[World], Any], str]] = {
     "measurement.withdraw": (withdraw_measurement, "1"),
     "replay.request": (replay, "1 job to default"),
 }
-ELSEWHERE = {"replay.refill", "login.limited", "quarantine.retry", "quarantine.drop"}
+ELSEWHERE = {
+    "login.limited",
+    "replay.refill",
+    "quarantine.retry",
+    "quarantine.drop",
+    "reconcile.repair",
+    "reconcile.prune",
+}
 """Actions whose tests are next to what does them."""
 
 
