@@ -59,6 +59,15 @@ COMMANDS = {
         "Give it up: it is no longer counted, nor tried again.",
     ),
     "record init": ("commands.record:init", "Make an empty record at SQUASH_DATABASE_URL."),
+    "record backup": ("commands.record:backup", "Copy the record while it is in use."),
+    "record restore": (
+        "commands.record:restore_backup",
+        "Put a backup in the place of the record.",
+    ),
+    "record accept": (
+        "commands.record:accept_record",
+        "Go on with the record that is there, although it is not the newest.",
+    ),
     "user add": ("commands.users:add", "Add a user, even if registration is closed."),
     "user list": ("commands.users:list_accounts", "List all users, including disabled ones."),
     "user role": ("commands.users:role", "Make somebody a user or an admin, and end their tokens."),
@@ -94,7 +103,7 @@ _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
     "quarantine": "List, send again or give up what InfluxDB refused.",
-    "record": "Make a record.",
+    "record": "Make, back up, check and restore the record.",
     "user": "Add, list and change accounts.",
     "key": "Make, list and revoke API keys.",
 }

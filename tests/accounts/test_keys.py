@@ -109,7 +109,7 @@ def test_no_text_breaks_the_reading_of_keys(text: str) -> None:
         lambda key: key + "0",
         lambda key: key[:20] + key[21:] + "0",
         lambda key: key.replace("_", "-"),
-        lambda key: key.translate(str.maketrans(DIGITS, "٠١٢٣٤٥٦٧٨٩abcdef")),
+        lambda key: key.translate({ord("0"): "\u0660"}),
         lambda key: key[:3],
     ],
 )

@@ -1,4 +1,5 @@
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,11 +18,14 @@ def noted(record: Record, **filters: Any) -> list[Noted]:
         return list_noted(connection, **({"limit": 100} | filters))
 
 
+def _note(connection: Connection, *, given: tuple[Actor, str, str], **options: Any) -> None:
+    note(connection, *given, **options)
+
+
 def write(record: Record, *entries: tuple[Actor, str, str], **options: Any) -> None:
     for actor, action, subject in entries:
-        record.write(
-            lambda connection, given=(actor, action, subject): note(connection, *given, **options)
-        )
+        given = (actor, action, subject)
+        record.write(partial(_note, given=given, **options))
 
 
 def test_an_entry_tells_who_did_what_when_and_from_where(record: Record) -> None:
