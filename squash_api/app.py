@@ -71,6 +71,12 @@ _PATHS = [
 _log = structlog.get_logger(__name__)
 
 
+# What any request may be answered before a route sees it, and if the record fails.
+_OF_CONNECTIONS = (400, 408, 414, 431, 503)
+# What whoever must say who they are may be answered: too many passwords may wait to be checked.
+_OF_CREDENTIALS = (401, 403, 429)
+
+
 class _Service(FastAPI):
     """FastAPI that documents what requests may be answered outside the functions of their routes.
 
@@ -87,10 +93,10 @@ class _Service(FastAPI):
                 responses = operation["responses"]
                 security = security_of(method, path, is_required="401" in responses)
                 operation.update({"security": security} if security else {})
-                of_others = [401, 403, 429] if security and {} not in security else []
-                # Only this one asks nothing of the record.
-                of_others += [503] if path != "/healthz" else []
-                operation["responses"] = _completed(responses, of_others)
+                guarded = _OF_CREDENTIALS if security and {} not in security else ()
+                operation["responses"] = _completed(responses, (*_OF_CONNECTIONS, *guarded))
+        shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS})
+        document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
@@ -102,7 +108,7 @@ def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str,
     FastAPI's own 422 goes: it documents one for every route with a parameter.
     """
     found = {
-        **{f"{status}": _failure(status) for status in of_others},
+        **{f"{status}": {"$ref": f"#/components/responses/{status}"} for status in of_others},
         **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
     }
     good = [key for key in found if key < "4"]

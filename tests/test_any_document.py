@@ -192,8 +192,8 @@ def test_strict_mode_refuses_exactly_what_would_be_skipped(
     content = json.dumps(document).encode()
     strict = posted.post(content, "?strict=true")
     reply = posted.post(content)
-    if reply.status_code == 422:
-        assert strict.status_code == 422
+    if not reply.is_success:
+        assert strict.status_code == reply.status_code
         return
     skips = len(reply.json()["skipped"])
     assert (strict.status_code == 422) == bool(skips)

@@ -243,8 +243,9 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier."""
-    if not isinstance(identifier, str):
+    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
+    # Clients read dots as steps, however they are quoted.
+    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
