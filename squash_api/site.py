@@ -21,12 +21,13 @@ from squash_api.record.installation import claim
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
-from squash_api.settings import Settings, Target, require_secret
+from squash_api.settings import Settings, Target, previous_secret, require_secret
 
 if TYPE_CHECKING:
     import httpx
 
     from squash_api.accounts.accounts import Accounts
+    from squash_api.accounts.key_ring import KeyRing
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -99,6 +100,7 @@ class Site:
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
             require_secret(self.settings)
+            previous_secret(self.settings)
             # The schema first: wrong tags must not make a record.
             self.schema  # noqa: B018  made by asking for it
             claim(self.record)
@@ -150,9 +152,17 @@ class Site:
         from squash_api.accounts.accounts import Accounts
 
         secret = require_secret(self.settings)
-        accounts = Accounts(self.record, self.settings, secret=secret)
+        previous = previous_secret(self.settings)
+        accounts = Accounts(self.record, self.settings, secret=secret, previous=previous)
         self._opened.callback(accounts.close)
         return accounts
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """The API keys of users."""
+        from squash_api.accounts.key_ring import KeyRing
+
+        return KeyRing(self.record)
 
     @cached_property
     def metrics(self) -> Metrics:
