@@ -10,9 +10,10 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from squash_api.errors import SquashError
-from squash_api.pages import addresses, blobs, docs, metric, plots
+from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -27,7 +28,13 @@ from squash_api.routes import (
     standings,
 )
 from squash_api.routes.counters import Counters
-from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
+from squash_api.routes.door import Door, is_open
+from squash_api.routes.middleware import (
+    GuardingMiddleware,
+    NormalizingMiddleware,
+    ObservingMiddleware,
+    ShortWay,
+)
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.settings import Settings
@@ -53,6 +60,7 @@ _ROUTERS = (
     addresses.router,
     metric.router,
     blobs.router,
+    account.router,
 )
 
 _PATHS = [
@@ -60,19 +68,33 @@ _PATHS = [
     *(page.path for page in addresses.PAGES),
 ]
 
+_REFUSAL = {
+    "description": "Unauthorized",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+}
+
 _log = structlog.get_logger(__name__)
 
 
 class _Service(FastAPI):
-    """FastAPI without the 422 that it documents for every route with a path parameter.
+    """FastAPI with a guard around it, and without the 422 that it documents for every parameter.
 
     Routes that can answer 422 document it themselves, with the body that all failures share.
     """
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the guard around all of it, also around what answers unexpected errors."""
+        return GuardingMiddleware(
+            super().build_middleware_stack(), settings=self.state.site.settings
+        )
+
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
-        for methods in document["paths"].values():
+        for path, methods in document["paths"].items():
+            if self.state.site.settings.read == "users" and not is_open(path):
+                for operation in methods.values():
+                    operation["responses"].setdefault("401", _REFUSAL)
             for operation in methods.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
@@ -118,6 +140,7 @@ def create_app(
         app.include_router(router)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    app.add_middleware(Door, site=site)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)

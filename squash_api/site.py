@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
     from squash_api.accounts.accounts import Accounts
+    from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -144,6 +145,18 @@ class Site:
         accounts = Accounts(self.record, self.settings, secret=secret)
         self._opened.callback(accounts.close)
         return accounts
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of people on the pages."""
+        from squash_api.accounts.sessions import Sessions
+
+        return Sessions(
+            self.record,
+            self.accounts,
+            secret=require_secret(self.settings),
+            hours=self.settings.session_hours,
+        )
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -187,6 +187,30 @@ class Accounts:
         _check_role(role)
         return self._add(name, self._passwords.hash_now(password), role=role)
 
+    async def change_password(self, account: Account, *, present: str, new: str) -> Account:
+        """Change a user's own password, and return the account with its new epoch.
+
+        All tokens and sessions of the user end.
+
+        Raises
+        ------
+        UnauthorizedError
+            If the present password is wrong.
+        InvalidInputError
+            If the new one is not allowed.
+        BusyError
+            If too many passwords are waiting.
+        """
+        await self.check_password(account.name, present)
+        password_hash = await self._passwords.hash(clean_new_password(new))
+        await asyncio.to_thread(
+            self._record.write,
+            lambda connection: users.change_user(
+                connection, account.name, password_hash=password_hash
+            ),
+        )
+        return await asyncio.to_thread(self.get, account.name)
+
     def set_password(self, name: str, password: str) -> None:
         """Change the password of an enabled user, and end the user's tokens.
 

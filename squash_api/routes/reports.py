@@ -90,11 +90,7 @@ def get_badge(
     return Response(
         badge_svg(label or package, word),
         media_type="image/svg+xml",
-        headers={
-            "Cache-Control": f"public, max-age={BADGE_AGE_S}",
-            "Content-Security-Policy": "default-src 'none'",
-            "X-Content-Type-Options": "nosniff",
-        },
+        headers={"Cache-Control": f"public, max-age={BADGE_AGE_S}"},
     )
 
 
@@ -110,8 +106,5 @@ def _file(content: bytes, media_type: str, ending: str) -> Response:
     return Response(
         content,
         media_type=media_type,
-        headers={
-            "Content-Disposition": f'inline; filename="squash-report.{ending}"',
-            "X-Content-Type-Options": "nosniff",
-        },
+        headers={"Content-Disposition": f'inline; filename="squash-report.{ending}"'},
     )
