@@ -17,9 +17,11 @@ from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
+    audit,
     definitions,
     health,
     jobs,
+    keys,
     measurements,
     reports,
     root,
@@ -37,6 +39,7 @@ from squash_api.routes.middleware import (
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
+from squash_api.routes.scopes import SCHEMES, security_of
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.verify.units import astropy_units
@@ -45,6 +48,8 @@ from squash_api.verify.units import astropy_units
 _ROUTERS = (
     jobs.router,
     accounts.router,
+    keys.router,
+    audit.router,
     root.router,
     search.router,
     definitions.metrics_router,
@@ -79,7 +84,8 @@ _log = structlog.get_logger(__name__)
 class _Service(FastAPI):
     """FastAPI with a guard around it, and without the 422 that it documents for every parameter.
 
-    Routes that can answer 422 document it themselves, with the body that all failures share.
+    Routes that can answer 422 document it themselves, with the body that all failures share. What
+    a request must be sent with comes from the table of scopes.
     """
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -91,11 +97,14 @@ class _Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
+        document["components"]["securitySchemes"] = SCHEMES
+        is_closed = self.state.site.settings.read == "users"
         for path, methods in document["paths"].items():
-            if self.state.site.settings.read == "users" and not is_open(path):
-                for operation in methods.values():
+            for method, operation in methods.items():
+                if is_closed and not is_open(path):
                     operation["responses"].setdefault("401", _REFUSAL)
-            for operation in methods.values():
+                security = security_of(method, path, is_required="401" in operation["responses"])
+                operation.update({"security": security} if security else {})
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):

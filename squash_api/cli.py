@@ -47,7 +47,30 @@ COMMANDS = {
     "user list": ("commands.users:list_accounts", "List all users, including disabled ones."),
     "user role": ("commands.users:role", "Make somebody a user or an admin, and end their tokens."),
     "user passwd": ("commands.users:passwd", "Change a user's password, and end their tokens."),
-    "user disable": ("commands.users:disable", "Disable a user permanently, and end their tokens."),
+    "user disable": (
+        "commands.users:disable",
+        "Disable a user, end their tokens and revoke their keys.",
+    ),
+    "user enable": (
+        "commands.users:enable",
+        "Enable a disabled user again, with the password and role of before.",
+    ),
+    "key create": (
+        "commands.keys:create",
+        "Make an API key for a user; it is printed once and kept nowhere.",
+    ),
+    "key list": (
+        "commands.keys:list_keys",
+        "List API keys, also those that are revoked or have expired; secrets are not known.",
+    ),
+    "key revoke": (
+        "commands.keys:revoke",
+        "Revoke an API key, for good; the service refuses it within a second.",
+    ),
+    "audit": (
+        "commands.audit:audit",
+        "Show the audit trail: who changed what, when and from where, the newest first.",
+    ),
 }
 """By name: where the function is, and the first line of its docstring, which the list shows."""
 
@@ -56,6 +79,7 @@ _GROUPS = {
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
     "record": "Make a record.",
     "user": "Add, list and change accounts.",
+    "key": "Make, list and revoke API keys.",
 }
 
 

@@ -14,6 +14,9 @@ _MOST_NAMES = 2000
 _LONGEST_NAME = 200
 _MOST_HINTS = 5
 
+MOST_PLACES = 20
+"""A reply names at most so many places that are wrong, and says how many more there are."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean `<name>`?` for the nearest known name, or nothing if none is near."""
@@ -73,15 +76,24 @@ class Detail:
 
 
 class SquashError(Exception):
-    """A failure, with a message for people and a code for programs."""
+    """A failure, with a message for people and a code for programs.
+
+    Parameters
+    ----------
+    detail
+        The places that are wrong; a reply lists the first `MOST_PLACES`.
+    more
+        How many more there are, which were counted only: a body has room for millions.
+    """
 
     code: ClassVar[str] = "internal_error"
     status_code: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, detail: Sequence[Detail] = ()) -> None:
+    def __init__(self, message: str, *, detail: Sequence[Detail] = (), more: int = 0) -> None:
         super().__init__(message)
         self.message = message
         self.detail = tuple(detail)
+        self.more = more
 
 
 class InvalidInputError(SquashError):
@@ -185,6 +197,13 @@ class ForbiddenError(SquashError):
     status_code = 403
 
 
+class LastAdminError(SquashError):
+    """The change would leave no enabled admin."""
+
+    code = "last_admin"
+    status_code = 409
+
+
 class BusyError(SquashError):
     """Too many requests of one kind at once; try again after `retry_after_s` seconds."""
 
@@ -204,10 +223,15 @@ class NotAvailableError(SquashError):
 
 
 class RecordUnavailableError(SquashError):
-    """The record cannot be read or written at the moment."""
+    """The record cannot be read or written at the moment; `reason` is a clause that says why."""
 
     code = "record_unavailable"
     status_code = 503
+    retry_after_s: ClassVar[int] = 5
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SettingsError(SquashError):

@@ -34,8 +34,9 @@ class Sessions:
     ----------
     accounts
         Know whether the user of a session may still use it.
-    secret
-        The key that signs, from `require_secret`.
+    secret, previous
+        The key that signs, from `require_secret`, and from `previous_secret` the one that did
+        before.
     hours
         How long a session lasts. It is never prolonged.
     clock
@@ -48,15 +49,18 @@ class Sessions:
         accounts: Accounts,
         *,
         secret: str,
+        previous: str | None = None,
         hours: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._record = record
         self._accounts = accounts
-        self._secret = secret.encode()
+        self._secrets = [each.encode() for each in (secret, previous) if each is not None]
         self._clock = clock
         self.seconds = hours * 3600
-        self._tokens = Tokens(secret, minutes=hours * 60, kind=SESSION_TYPE, clock=clock)
+        self._tokens = Tokens(
+            secret, previous=previous, minutes=hours * 60, kind=SESSION_TYPE, clock=clock
+        )
 
     def begin(self, account: Account) -> str:
         """Begin a session of somebody who has just given the right password."""
@@ -104,14 +108,18 @@ class Sessions:
         The owner is the id of a session or, before there is one, a random text in a cookie. Source:
         OWASP, cross-site request forgery prevention, signed double-submit cookie.
         """
-        return hmac.new(self._secret, f"form\0{owner}".encode(), hashlib.sha256).hexdigest()
+        return _form_token(self._secrets[0], owner)
 
     def check_form(self, owner: str, token: str | None) -> None:
         """Raise `ForbiddenError` unless a form has the token of its owner."""
-        expected = self.form_token(owner).encode()
         given = (token or "").encode(errors="replace")
-        if not owner or not hmac.compare_digest(expected, given):
+        expected = [_form_token(secret, owner).encode() for secret in self._secrets]
+        if not owner or not any(hmac.compare_digest(each, given) for each in expected):
             raise ForbiddenError("This form is not from this page, or too old: load it again.")
+
+
+def _form_token(secret: bytes, owner: str) -> str:
+    return hmac.new(secret, f"form\0{owner}".encode(), hashlib.sha256).hexdigest()
 
 
 def new_owner() -> str:

@@ -59,6 +59,8 @@ class Reader:
         RecordUnavailableError
             If the record cannot be read, or written.
         """
+        if may_lag and self._record.trouble is not None:
+            return
         try:
             self._deriver.catch_up()
         except RecordUnavailableError:

@@ -15,7 +15,7 @@ Nothing here waits and retries: the errors say whether that makes sense, by what
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -286,12 +286,34 @@ class InfluxClient:
         except DatabaseMissingError:
             return True
 
+    def retention_ns(self) -> int | None:
+        """Return for how long the database keeps points by default, in ns; None: for ever.
+
+        Raises
+        ------
+        InfluxMisconfiguredError
+            If it has no default.
+        """
+        shown = self.query(f"SHOW RETENTION POLICIES ON {quote_identifier(self.target.database)}")
+        for series in shown:
+            for row in series["values"]:
+                policy = dict(zip(series["columns"], row, strict=True))
+                if policy.get("default"):
+                    return _duration_ns(str(policy["duration"]))
+        raise InfluxMisconfiguredError("the database has no default retention policy")
+
+    def has_point(self, measurement: str, time_ns: int) -> bool:
+        """Return whether there is a point of a measurement with exactly this time."""
+        name = quote_identifier(measurement)
+        with suppress(DatabaseMissingError):
+            return bool(
+                self.query(f"SELECT * FROM {name} WHERE time = {time_ns:d} LIMIT 1")  # noqa: S608 - is quoted
+            )
+        return False
+
     def delete_points(self, points: Iterable[tuple[str, int]]) -> None:
         """Delete points, if they exist: those of a measurement with exactly a time (ns)."""
-        statements = [
-            f"DELETE FROM {quote_identifier(name)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
-            for name, time_ns in points
-        ]
+        statements = [deletion(name, time_ns) for name, time_ns in points]
         for start in range(0, len(statements), _DELETES):
             self._delete(statements[start : start + _DELETES])
 
@@ -329,14 +351,31 @@ def quote_identifier(name: str) -> str:
     return f'"{escaped}"'
 
 
-def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
+def deletion(measurement: str, time_ns: int) -> str:
+    """Make the statement that deletes the points of a measurement with exactly this time."""
+    return f"DELETE FROM {quote_identifier(measurement)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
+
+
+def _duration_ns(text: str) -> int | None:
+    """Read a duration as Go writes it, such as 168h0m0s; None for 0s, which means for ever."""
+    factors = {"h": 3600, "m": 60, "s": 1}
+    parts = re.findall(r"([0-9]+)([hms])", text)
+    return sum(int(number) * factors[unit] for number, unit in parts) * 10**9 or None
+
+
+def deliver(
+    client: InfluxClient,
+    lines: Sequence[str],
+    *,
+    before_creating: Callable[[], object] = lambda: None,
+) -> list[Rejected]:
     """Write all lines, and find those that InfluxDB permanently refuses.
 
     When it returns, every other line has been acknowledged with 204. A batch with bad lines is cut
     until each is alone, so that InfluxDB's words are about that line; sending a good line again
     changes nothing. k bad lines among n cost at most about 2 k log2(n) further requests, and never
     more than 2 n; lines beyond the retention policy, however many, cost about three. A missing
-    database is created, once.
+    database is created, once, after `before_creating`.
 
     Raises
     ------
@@ -354,6 +393,7 @@ def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
         except DatabaseMissingError:
             if created:
                 raise
+            before_creating()
             client.create_database()
             created = True
             waiting.append(group)

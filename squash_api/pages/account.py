@@ -55,6 +55,9 @@ async def post_login(request: Request) -> Response:
         owner = request.cookies.get(form_cookie(site.settings), "")
         require_own_page(request, site, owner, form.get("token"))
         account = await site.accounts.check_password(name, form.get("password", ""))
+        if account.key is not None:
+            # A session may do what the key must not.
+            raise ForbiddenError("A key is for programs: log in with your password.")
     except _MENDABLE as error:
         if isinstance(error, UnauthorizedError):
             request.scope[USER] = error.user

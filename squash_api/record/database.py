@@ -10,6 +10,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
 
+PATIENCE_S = 30.0
+"""How long a start, or a command, waits for another process that writes."""
+
 VERSION = "0004"
 """The newest migration of `migrations/versions`."""
 
@@ -27,7 +30,11 @@ class _EngineModule(Protocol):
         """Prepare an engine before its first connection."""
 
     def begin(self, connection: Connection, /) -> None:
-        """Begin a transaction; the option `squash_mode` may be `write` or `statement`."""
+        """Begin a transaction.
+
+        The option `squash_mode` may be `write` or `statement`, and `squash_patience_s` is how long
+        at least to wait for another process that writes.
+        """
 
 
 # Any other database that SQLAlchemy knows is opened without preparation.
@@ -130,9 +137,12 @@ def _explained(engine: Engine) -> Iterator[None]:
         ) from error
 
 
-def writing(engine: Engine) -> Engine:
-    """Return the engine for transactions that write."""
-    return engine.execution_options(squash_mode="write")
+def writing(engine: Engine, *, patience_s: float = 0.0) -> Engine:
+    """Return the engine for transactions that write.
+
+    Each waits a few seconds for another process that writes, or `patience_s` if that is longer.
+    """
+    return engine.execution_options(squash_mode="write", squash_patience_s=patience_s)
 
 
 def by_statement(engine: Engine) -> Engine:
@@ -155,6 +165,6 @@ def _migrate(engine: Engine) -> None:
 
     alembic = config.Config()
     alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with writing(engine).begin() as connection:
+    with writing(engine, patience_s=PATIENCE_S).begin() as connection:
         alembic.attributes["connection"] = connection
         command.upgrade(alembic, "head")

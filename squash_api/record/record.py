@@ -29,7 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.database import by_statement, open_database, writing
+from squash_api.record.database import PATIENCE_S, by_statement, open_database, writing
 from squash_api.record.tables import state
 
 Connection = sqlalchemy.Connection
@@ -39,9 +39,21 @@ MAX_GROUP = 256
 """Most pieces of work in one transaction, and so the most that a failed commit affects."""
 
 _NOT_WRITTEN = "The record cannot be written at the moment"
-_DISK_FULL = "The disk of the record is full"
-# As SQLite and the operating system say it.
-_FULL = ("disk is full", "No space left on device")
+_LOCKED = "The record is locked by another process"
+DAMAGED = "The record is damaged"
+# What we say when the database or the operating system says this.
+_REASONS = {
+    "disk is full": "The disk of the record is full",
+    "No space left on device": "The disk of the record is full",
+    "is locked": _LOCKED,
+    "readonly database": "The disk or the file of the record can only be read",
+    "Read-only file system": "The disk or the file of the record can only be read",
+    "disk image is malformed": DAMAGED,
+    "file is not a database": DAMAGED,
+    "unable to open database file": "The files of the record cannot be opened",
+    "Too many open files": "The files of the record cannot be opened",
+    "disk I/O error": "The disk of the record fails",
+}
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
 # a full disk may have room for a little.
 _PROBE = "probe"
@@ -84,12 +96,13 @@ class Record:
     """An open record, on an engine from `open_database`. Safe to use from many threads.
 
     Reading and writing raise `RecordUnavailableError` if the database fails, or all connections are
-    busy for too long.
+    busy for too long. For another process that writes, writing waits a few seconds, or `patience_s`
+    if that is longer.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, patience_s: float = 0.0) -> None:
         self._engine = engine
-        self._writing = writing(engine)
+        self._writing = writing(engine, patience_s=patience_s)
         self._by_statement = by_statement(engine)
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -102,9 +115,9 @@ class Record:
         self._writer.start()
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, patience_s: float = PATIENCE_S) -> Self:
         """Open the record at an SQLAlchemy URL, as `open_database` does."""
-        return cls(open_database(url))
+        return cls(open_database(url), patience_s=patience_s)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -143,10 +156,13 @@ class Record:
         RecordUnavailableError
             If not, with the reason.
         """
-        if self.trouble is None and time.monotonic() - self._written < _FRESH_S:
+        trouble = self.trouble
+        if trouble is None and time.monotonic() - self._written < _FRESH_S:
             return
-        content = "x" * _PROBE_BYTES if self.trouble else ""
-        self.write(lambda connection: set_state(connection, _PROBE, f"{time.time_ns()}{content}"))
+        if trouble == _LOCKED:
+            # The writer itself tries once a second.
+            raise RecordUnavailableError(f"{trouble}. Try again.", reason=trouble)
+        self.write(partial(_write_probe, _PROBE_BYTES if trouble else 0))
         self.trouble = None
 
     def close(self) -> None:
@@ -167,7 +183,11 @@ class Record:
     def _run(self) -> None:
         is_open = True
         while is_open:
-            entry = self._queue.get()
+            try:
+                entry = self._queue.get(timeout=_FRESH_S)
+            except queue.Empty:
+                self._look()
+                continue
             group: list[_Waiting] = []
             while entry is not None:
                 group.append(entry)
@@ -181,6 +201,13 @@ class Record:
             if group:
                 _settle(group, self._commit(group))
 
+    def _look(self) -> None:
+        """See whether the record can be written again, if it could not be."""
+        if self.trouble is not None:
+            probe = _Waiting(None, partial(_write_probe, _PROBE_BYTES), Future())
+            (outcome,) = self._commit([probe])
+            self.trouble = _reason(outcome) if _is_fault(outcome) else None
+
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
         """Return an outcome or an exception for each of the group."""
         by_work: dict[BatchWork[Any, Any], list[int]] = {}
@@ -193,7 +220,10 @@ class Record:
             if usual is not None:
                 outcomes.update(zip(places, usual, strict=True))
         left = [index for index in range(len(group)) if index not in outcomes]
-        if left:
+        locked = next((item for item in outcomes.values() if _is_locked(item)), None)
+        if left and locked is not None:
+            outcomes.update((index, _unavailable(locked)) for index in left)
+        elif left:
             others = self._commit_whole([group[index] for index in left])
             outcomes.update(zip(left, others, strict=True))
         faults = [outcome for outcome in outcomes.values() if _is_fault(outcome)]
@@ -221,7 +251,8 @@ class Record:
             return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
             _log_failure(_log.warning, "the short way failed", error, work=len(items))
-            return None
+            # The whole way would wait as long again.
+            return [_unavailable(error) for _ in items] if _is_locked(error) else None
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
@@ -239,6 +270,10 @@ def _is_fault(outcome: Any) -> bool:
     return isinstance(outcome, RecordUnavailableError | DBAPIError | PoolTimeoutError)
 
 
+def _is_locked(outcome: Any) -> bool:
+    return _is_fault(outcome) and _reason(outcome) == _LOCKED
+
+
 def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts: Any) -> None:
     """Log a failure: that of the disk or the database in a few words, that of our code whole."""
     cause = getattr(error, "orig", None) or error
@@ -248,11 +283,18 @@ def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts
 
 def _unavailable(error: Exception) -> RecordUnavailableError:
     """Say what the caller of a write can know of a fault of the database."""
-    return RecordUnavailableError(f"{_reason(error)}; nothing was stored. Try again.")
+    reason = _reason(error)
+    return RecordUnavailableError(f"{reason}; nothing was stored. Try again.", reason=reason)
 
 
 def _reason(error: object) -> str:
-    return _DISK_FULL if any(words in str(error) for words in _FULL) else _NOT_WRITTEN
+    known: str | None = getattr(error, "reason", None)
+    text = str(getattr(error, "orig", None) or error)
+    return known or next((why for words, why in _REASONS.items() if words in text), _NOT_WRITTEN)
+
+
+def _write_probe(size: int, connection: Connection) -> None:
+    set_state(connection, _PROBE, f"{time.time_ns()}{'x' * size}")
 
 
 def get_state(connection: Connection, key: str) -> str | None:

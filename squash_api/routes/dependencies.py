@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -23,6 +23,7 @@ from squash_api.errors import (
 )
 from squash_api.ingest.document import decode_exactly, decode_json
 from squash_api.routes.replies import FORM, USER, json_reply
+from squash_api.routes.scopes import require_scope
 from squash_api.site import Site
 
 CALLER = "squash_caller"
@@ -67,6 +68,11 @@ async def claim(request: Request, site: Site) -> Account:
 
     Without an `Authorization` header it is that of the session, which changes something only with
     the token of a form.
+
+    Raises
+    ------
+    ForbiddenError
+        If the request was sent with a key that is not for its route, or a change without a token.
     """
     header = request.headers.get("authorization")
     session: Session | None = request.scope.get(SESSION)
@@ -78,7 +84,13 @@ async def claim(request: Request, site: Site) -> Account:
     if account is None:
         account = await site.accounts.claim(header)
     request.scope[USER] = account.name
-    return account
+    require_scope(request, account)
+    return replace(account, address=address_of(request))
+
+
+def address_of(request: Request) -> str | None:
+    """Return the address that a request came from, if it is known."""
+    return None if request.client is None else request.client.host
 
 
 def require_own_page(request: Request, site: Site, owner: str, token: str | None) -> None:

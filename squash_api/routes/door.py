@@ -14,9 +14,10 @@ from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from squash_api.accounts.accounts import Account
 from squash_api.accounts.sessions import Session
 from squash_api.errors import SquashError, UnauthorizedError
-from squash_api.routes.dependencies import CALLER, SESSION, claim
+from squash_api.routes.dependencies import CALLER, SESSION
 from squash_api.routes.negotiation import means_html
 from squash_api.routes.replies import USER, failure_reply
 from squash_api.settings import Settings
@@ -27,6 +28,8 @@ STATIC = "/static/"
 READY = "/readyz"
 
 _OPEN = frozenset({LOGIN, "/logout", "/auth", "/register", "/healthz", READY})
+# What is read with a key of another scope, which the route asks for.
+_OWN_SCOPE = frozenset({"audit", "keys"})
 _LONGEST_ADDRESS = 2000
 # A path of this service: no backslash, no blank, nothing that browsers take for another host.
 _ADDRESS = re.compile(r"/(?!/)[!-\[\]-~]*")
@@ -75,9 +78,19 @@ class Door:
         if SESSION not in scope and not is_known and means_html(scope):
             return to_login(request)
         if SESSION not in scope:
-            account = await claim(request, self._site)
-            scope[CALLER] = await run_in_threadpool(self._site.accounts.check_account, account)
+            scope[CALLER] = await self._reader(request)
         return None
+
+    async def _reader(self, request: Request) -> Account:
+        """Return who sends a request; a route may ask more of the key that it is sent with."""
+        accounts = self._site.accounts
+        claimed = await accounts.claim(request.headers.get("authorization"))
+        account = await run_in_threadpool(accounts.check_account, claimed)
+        request.scope[USER] = account.name
+        noun = request.scope["path"][1:].partition("/")[0]
+        if request.method == "GET" and noun not in _OWN_SCOPE:
+            account.require_scope("job:read")
+        return account
 
 
 def is_static(path: str) -> bool:

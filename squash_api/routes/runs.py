@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from squash_api.errors import NotFoundError
 from squash_api.index.runs import NEWEST_NS
 from squash_api.ingest.stored_job import load_job
+from squash_api.judging.wording import date_text
 from squash_api.routes.dependencies import (
     MAX_PAGE,
     Page,
@@ -20,7 +21,7 @@ from squash_api.routes.dependencies import (
 )
 from squash_api.routes.jobs import job_object
 from squash_api.routes.parameters import KnownParametersRoute
-from squash_api.routes.replies import date_text, errors_of, json_reply
+from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import RUN_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import jwt
@@ -11,7 +12,12 @@ from sqlalchemy import select
 from squash_api.accounts.accounts import Account, Accounts
 from squash_api.accounts.sessions import Session, Sessions
 from squash_api.accounts.tokens import Tokens
-from squash_api.errors import ForbiddenError, RecordUnavailableError, UnauthorizedError
+from squash_api.errors import (
+    ForbiddenError,
+    NotFoundError,
+    RecordUnavailableError,
+    UnauthorizedError,
+)
 from squash_api.record.record import Record
 from squash_api.record.tables import ended_session
 from tests.support.builders import SECRET, make_settings, open_record
@@ -90,16 +96,19 @@ def test_a_session_that_has_ended_can_end_again(sessions: Sessions, ada: Account
 
 @pytest.mark.usefixtures("ada")
 def test_a_session_ends_with_its_user(sessions: Sessions, accounts: Accounts) -> None:
-    changes: list[Callable[[], None]] = [
-        lambda: accounts.set_role("ada", "admin"),
+    changes: list[Callable[[], object]] = [
         lambda: accounts.set_password("ada", "another password"),
         lambda: accounts.disable("ada"),
+        lambda: accounts.set_role("ada", "admin"),
     ]
     for change in changes:
         text = sessions.begin(accounts.get("ada"))
         sessions.check(text)
         change()
         assert refusal(sessions, text) == "User does not exist"
+        with suppress(NotFoundError):
+            accounts.enable("ada")
+            assert refusal(sessions, text) == "User does not exist"
 
 
 def test_what_has_expired_is_forgotten(

@@ -11,11 +11,11 @@ from squash_api.errors import NotFoundError
 from squash_api.index.jobs import post_measurement
 from squash_api.index.reader import Reader
 from squash_api.ingest.document import Job, decode_job
+from squash_api.judging.wording import date_text
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.routes.jobs import find_blob, measurement_objects
 from squash_api.routes.measurements import list_measurements
-from squash_api.routes.replies import date_text
 from squash_api.site import Site
 from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 from tests.support.calls import Calls, follow

@@ -28,6 +28,7 @@ _PARTS = {
     "{pipeline:path}": f"{NAME}-pipeline",
     "{run_id:path}": f"{NAME}-run",
     "{ci_id:path}": f"{NAME}-run",
+    "{key_id}": "sq_0",
 }
 
 

@@ -1,6 +1,7 @@
 """An InfluxDB that fails on demand, where the real one cannot be made to."""
 
 import gzip
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
@@ -43,7 +44,13 @@ class FakeInfluxDB:
         if request.url.path == "/query":
             self.statements.append(parse_qs(request.read().decode())["q"][0])
             self.when_asked(self.statements[-1])
-            result = {"statement_id": 0, "series": self.series}
+            series = self.series
+            if self.statements[-1].startswith("SHOW MEASUREMENTS"):
+                names = sorted({re.split(r"(?<!\\)[, ]", line)[0] for line in self.lines})
+                series = [
+                    {"name": "measurements", "columns": ["name"], "values": [[n] for n in names]}
+                ]
+            result = {"statement_id": 0, "series": series}
             return self.query_answer or httpx.Response(200, json={"results": [result]})
         self.headers.append(request.headers)
         body = request.read()

@@ -1,14 +1,18 @@
 """SQLite: a file, kept safe and fast by pragmas, with one writer at a time."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from squash_api.errors import SettingsError
 
-_BUSY_TIMEOUT_MS = 30_000
+# No transaction of ours holds the lock for longer than some 0.3 s. A client that waits longer than
+# a few seconds is better told so: it asks again. Commands have more patience, see `begin`.
+_BUSY_TIMEOUT_MS = 2_000
 # A transaction that starts by reading cannot wait for the lock later. One writing statement
 # without a transaction saves BEGIN and COMMIT.
 _BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "statement": None}
@@ -47,9 +51,19 @@ def prepare(engine: Engine, /) -> None:
 
 def begin(connection: Connection, /) -> None:
     """Begin a transaction, or none: then each statement is one."""
-    statement = _BEGIN[connection.get_execution_options().get("squash_mode", "read")]
-    if statement is not None:
-        connection.exec_driver_sql(statement)
+    options = connection.get_execution_options()
+    statement = _BEGIN[options.get("squash_mode", "read")]
+    if statement is None:
+        return
+    deadline = time.monotonic() + options.get("squash_patience_s", 0.0)
+    while True:
+        try:
+            connection.exec_driver_sql(statement)
+        except OperationalError as error:
+            if "is locked" not in str(error.orig) or time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _connect(connection: sqlite3.Connection, _record: Any) -> None:
