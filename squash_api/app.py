@@ -10,6 +10,7 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from squash_api.errors import SquashError
 from squash_api.pages import addresses, blobs, docs, metric, plots
@@ -121,6 +122,9 @@ def create_app(
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)
+    if settings.trusted_proxies:
+        # Of the last one that is not trusted: all before it may be made up.
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
     return app
 
 

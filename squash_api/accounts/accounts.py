@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from squash_api.accounts.limits import Caller, Limits, Standing, too_many
 from squash_api.accounts.passwords import (
     Passwords,
     clean_credential,
@@ -15,6 +16,7 @@ from squash_api.accounts.passwords import (
 )
 from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
+    BusyError,
     ForbiddenError,
     InvalidInputError,
     NameTakenError,
@@ -23,7 +25,7 @@ from squash_api.errors import (
     UnauthorizedError,
 )
 from squash_api.record import users
-from squash_api.record.record import Record
+from squash_api.record.record import Connection, Record
 from squash_api.record.users import UserRow
 from squash_api.settings import Settings
 
@@ -57,6 +59,8 @@ class Accounts:
         The key that signs tokens, from `require_secret`.
     passwords
         Hashes and checks passwords; a new one by default.
+    limits
+        Counts wrong passwords; a new one by default.
     """
 
     def __init__(
@@ -66,18 +70,22 @@ class Accounts:
         *,
         secret: str,
         passwords: Passwords | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._record = record
         self._settings = settings
         self._tokens = Tokens(secret, minutes=settings.token_minutes)
         self._passwords = Passwords() if passwords is None else passwords
+        self._limits = Limits(record) if limits is None else limits
 
     def close(self) -> None:
         """Stop the threads that check passwords. The record stays open."""
         self._passwords.close()
 
-    async def register(self, name: str, password: str, *, key: str | None) -> Account:
-        """Add a user who registers; `key` is the registration key that they sent.
+    async def register(
+        self, name: str, password: str, *, key: str | None, address: str = ""
+    ) -> Account:
+        """Add a user who registers from an address; `key` is the registration key that they sent.
 
         Raises
         ------
@@ -88,18 +96,28 @@ class Accounts:
         NameTakenError
             If the name is or was another user's. There is no way to choose a name without telling.
         BusyError
-            If too many passwords are waiting.
+            If there were too many wrong keys or registrations, or too many passwords are waiting.
         """
-        self._check_registration(key)
+        await self._check_registration(key, address)
         name = clean_new_name(name)
         password = clean_new_password(password)
-        if await asyncio.to_thread(self._find, name) is not None:
-            raise NameTakenError(f"User `{name}` already exists.")
-        password_hash = await self._passwords.hash(password)
-        return await asyncio.to_thread(self._add, name, password_hash, role="user")
+        caller = Caller.of(name, address)
+        async with self._passwords.turn(caller.address, is_proven=False):
+            await asyncio.to_thread(
+                self._limits.count_registration,
+                address,
+                per_address=self._settings.registrations_per_address,
+                in_all=self._settings.registrations_per_hour,
+            )
+            if await asyncio.to_thread(self._find, name) is not None:
+                raise NameTakenError(f"User `{name}` already exists.")
+            password_hash = await self._passwords.hash(password)
+            return await asyncio.to_thread(
+                self._add, name, password_hash, role="user", caller=caller
+            )
 
-    async def claim(self, header: str | None) -> Account:
-        """Return the account that an `Authorization` header claims.
+    async def claim(self, header: str | None, *, address: str = "") -> Account:
+        """Return the account that an `Authorization` header claims, which came from an address.
 
         A token is checked without the record: `check_account` checks whether its user is still
         enabled, or the writer does in the transaction that stores something.
@@ -108,15 +126,19 @@ class Accounts:
         ------
         UnauthorizedError
             If the token is missing or invalid, or the name and password are wrong.
+        BusyError
+            If there were too many wrong passwords.
         """
         credentials = parse_authorization(header)
         if isinstance(credentials, PasswordCredentials):
-            return await self.check_password(credentials.name, credentials.password)
+            return await self.check_password(
+                credentials.name, credentials.password, address=address
+            )
         claims = self._tokens.read(credentials)
         return Account(claims.user_id, claims.name, claims.role, claims.epoch)
 
-    async def check_password(self, name: str, password: str) -> Account:
-        """Return the account with this name and password.
+    async def check_password(self, name: str, password: str, *, address: str = "") -> Account:
+        """Return the account with this name and password, which came from an address.
 
         An unknown user, a disabled one and a wrong password get the same answer after the same
         work.
@@ -128,21 +150,44 @@ class Accounts:
         InvalidInputError
             If the name or the password has characters that none can have.
         BusyError
-            If too many passwords are waiting.
+            If there were too many wrong passwords, or too many are waiting.
         """
         name = clean_credential(name, field="username")
         password = clean_credential(password, field="password")
-        row = await asyncio.to_thread(self._find, name)
-        stored_hash = None if row is None or row.is_disabled else row.password_hash
-        is_right, new_hash = await self._passwords.verify(
-            password, name=name, stored_hash=stored_hash
-        )
-        if row is None or stored_hash is None or not is_right:
-            raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
-        if new_hash is not None:
-            # The next login tries again.
-            with suppress(RecordUnavailableError):
-                await asyncio.to_thread(self._rehash, row, new_hash)
+        caller = Caller.of(name, address)
+        try:
+            row, standing = await asyncio.to_thread(self._look, name, caller)
+            if (
+                row is not None
+                and self._limits.may_believe(standing)
+                and self._passwords.remembers(password, name=name, stored_hash=_hash_of(row))
+            ):
+                return _account(row)
+            return await self._check_in_turn(name, password, caller, is_proven=standing.is_proven)
+        except BusyError:
+            await self._limits.slow()
+            raise
+
+    async def _check_in_turn(
+        self, name: str, password: str, caller: Caller, *, is_proven: bool
+    ) -> Account:
+        key = caller.pair if is_proven else caller.address
+        async with self._passwords.turn(key, is_proven=is_proven):
+            # Others may have failed before it was this one's turn.
+            row, standing = await asyncio.to_thread(self._look, name, caller)
+            if standing.wait_s:
+                raise too_many("wrong passwords", standing.wait_s)
+            stored_hash = _hash_of(row)
+            is_right, new_hash = await self._passwords.verify(
+                password, name=name, stored_hash=stored_hash, is_proven=is_proven
+            )
+            if row is None or not is_right:
+                await asyncio.to_thread(self._limits.count_wrong, caller, standing)
+                raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
+            if new_hash is not None or not standing.is_fresh:
+                # If this fails, the next login tries again.
+                with suppress(RecordUnavailableError):
+                    await asyncio.to_thread(self._note_login, row, caller, new_hash)
         return _account(row)
 
     def issue_token(self, account: Account) -> str:
@@ -238,41 +283,65 @@ class Accounts:
         with self._record.read() as connection:
             return users.list_users(connection, after=after, limit=limit, is_disabled=is_disabled)
 
-    def _check_registration(self, key: str | None) -> None:
+    async def _check_registration(self, key: str | None, address: str) -> None:
         settings = self._settings
         if settings.registration == "closed":
             raise ForbiddenError("Registration is closed; ask an administrator for an account.")
         if settings.registration == "key":
             expected = settings.registration_key
             given = (key or "").encode(errors="surrogatepass")
+            try:
+                await asyncio.to_thread(self._limits.check_key, address)
+            except BusyError:
+                await self._limits.slow()
+                raise
             if expected is None or not hmac.compare_digest(
                 given, expected.get_secret_value().encode()
             ):
+                await asyncio.to_thread(self._limits.count_wrong_key, address)
                 raise ForbiddenError("Registration needs the right `key`.")
 
     def _find(self, name: str) -> UserRow | None:
         with self._record.read() as connection:
             return users.find_user(connection, name)
 
-    def _add(self, name: str, password_hash: str, *, role: str) -> Account:
+    def _add(
+        self, name: str, password_hash: str, *, role: str, caller: Caller | None = None
+    ) -> Account:
         created_ns = time.time_ns()
-        row = self._record.write(
-            lambda connection: users.add_user(
+
+        def add(connection: Connection) -> UserRow:
+            row = users.add_user(
                 connection,
                 name=name,
                 password_hash=password_hash,
                 role=role,
                 created_ns=created_ns,
             )
-        )
-        return _account(row)
+            if caller is not None:
+                self._limits.prove(connection, caller)
+            return row
 
-    def _rehash(self, row: UserRow, new_hash: str) -> None:
-        self._record.write(
-            lambda connection: users.update_hash(
-                connection, row.user_id, old_hash=row.password_hash, new_hash=new_hash
-            )
-        )
+        return _account(self._record.write(add))
+
+    def _look(self, name: str, caller: Caller) -> tuple[UserRow | None, Standing]:
+        with self._record.read() as connection:
+            row = users.find_user(connection, name)
+            return row, self._limits.standing(connection, caller)
+
+    def _note_login(self, row: UserRow, caller: Caller, new_hash: str | None) -> None:
+        def note(connection: Connection) -> None:
+            self._limits.prove(connection, caller)
+            if new_hash is not None:
+                users.update_hash(
+                    connection, row.user_id, old_hash=row.password_hash, new_hash=new_hash
+                )
+
+        self._record.write(note)
+
+
+def _hash_of(row: UserRow | None) -> str | None:
+    return None if row is None or row.is_disabled else row.password_hash
 
 
 def _account(row: UserRow) -> Account:

@@ -291,10 +291,14 @@ audit = Table(
 attempt = Table(
     "attempt",
     metadata,
-    # Whose failures these are: an account or an address, and for what.
+    # Whose failures these are: an account, an address, or one at the other, and for what.
     Column("owner", String(200), primary_key=True),
     Column("failures", Integer, nullable=False),
-    Column("last_ns", BigInteger, nullable=False, index=True),
+    Column("last_ns", BigInteger, nullable=False),
+    # Whether this address has once given the right password of this account.
+    Column("is_proven", Boolean, nullable=False),
+    # When the row can be deleted.
+    Column("expires_ns", BigInteger, nullable=False, index=True),
 )
 
 usage = Table(

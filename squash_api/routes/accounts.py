@@ -1,7 +1,9 @@
 """Users: registering, logging in, listing and disabling."""
 
+import threading
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request, Response
 
 from squash_api.errors import ForbiddenError, UnauthorizedError
@@ -10,6 +12,7 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     PageDep,
     SiteDep,
+    address_of,
     body_of,
     missing_key,
     object_schema,
@@ -22,6 +25,8 @@ from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
+_log = structlog.get_logger(__name__)
+_hinted = threading.Event()
 _LOGIN = {"username": {"type": "string"}, "password": {"type": "string"}}
 
 
@@ -37,14 +42,14 @@ _LOGIN = {"username": {"type": "string"}, "password": {"type": "string"}}
         {"username": "grace", "password": "a long password"},
     ),
 )
-async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
+async def post_register(request: Request, site: SiteDep, document: JsonObjectDep) -> Response:
     """Register a user, if `SQUASH_REGISTRATION` allows it.
 
     `username` and `password` are required, and so is `key` if registration needs one.
     """
     name, password = (_text(document, key) for key in ("username", "password"))
     key = _text(document, "key") if document.get("key") is not None else None
-    account = await site.accounts.register(name, password, key=key)
+    account = await site.accounts.register(name, password, key=key, address=_client(request, site))
     return json_reply({"message": f"User `{account.name}` created."}, status_code=201)
 
 
@@ -55,7 +60,7 @@ async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
         object_schema(_LOGIN, *_LOGIN), {"username": "grace", "password": "a long password"}
     ),
 )
-async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
+async def post_auth(request: Request, site: SiteDep, document: JsonObjectDep) -> Response:
     """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`."""
     for key in ("username", "password"):
         if key not in document:
@@ -64,7 +69,7 @@ async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
     if not isinstance(name, str) or not isinstance(password, str):
         # lsst.verify sends null for what it was not given.
         raise UnauthorizedError("Invalid credentials", error="Bad Request")
-    account = await site.accounts.check_password(name, password)
+    account = await site.accounts.check_password(name, password, address=_client(request, site))
     return json_reply({"access_token": site.accounts.issue_token(account)})
 
 
@@ -93,6 +98,19 @@ def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
         raise ForbiddenError("Only the user and admins may do this.")
     site.accounts.disable(user.name)
     return json_reply({"message": f"User `{user.name}` disabled."})
+
+
+def _client(request: Request, site: SiteDep) -> str:
+    """Return the address of who logs in or registers; say once that it may be a proxy's."""
+    address = address_of(request)
+    is_forwarded = "x-forwarded-for" in request.headers
+    if is_forwarded and not site.settings.trusted_proxies and not _hinted.is_set():
+        _hinted.set()
+        _log.warning(
+            "all clients of a proxy count as one address: name the proxy in SQUASH_TRUSTED_PROXIES",
+            address=address,
+        )
+    return address
 
 
 def _text(document: dict[str, Any], key: str) -> str:

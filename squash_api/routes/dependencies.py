@@ -50,9 +50,20 @@ async def _account(request: Request, site: SiteDep) -> Account:
 
 async def claim(request: Request, site: Site) -> Account:
     """Return the account that a request claims, as `Accounts.claim` does; the log names it."""
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await site.accounts.claim(
+        request.headers.get("authorization"), address=address_of(request)
+    )
     request.scope[USER] = account.name
     return account
+
+
+def address_of(request: Request) -> str:
+    """Return the address that a request comes from; empty if the server does not know it.
+
+    If the service is told which proxies to trust, it is that of the client of the proxy.
+    """
+    client = request.scope.get("client")
+    return client[0] if client else ""
 
 
 AccountDep = Annotated[Account, Depends(_account)]

@@ -23,6 +23,7 @@ from squash_api.routes.dependencies import (
     PageDep,
     SiteDep,
     body_of,
+    claim,
     id_cursor,
     is_count,
     next_link,
@@ -31,7 +32,7 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-from squash_api.routes.replies import USER, date_text, errors_of, json_reply
+from squash_api.routes.replies import date_text, errors_of, json_reply
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
@@ -108,8 +109,7 @@ async def post_job(request: Request) -> Response:
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
-    account = await site.accounts.claim(request.headers.get("authorization"))
-    request.scope[USER] = account.name
+    account = await claim(request, site)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
     ingested = await ingest_job(

@@ -65,7 +65,7 @@ async def test_twelve_parallel_registrations_of_a_name_make_one_user(
         record,
         make_settings(tmp_path),
         secret=SECRET,
-        passwords=Passwords(PlainHasher(), max_waiting=12),
+        passwords=Passwords(PlainHasher()),
     )
     outcomes = await asyncio.gather(
         *(accounts.register("mole", "desert", key=None) for _ in range(12)), return_exceptions=True

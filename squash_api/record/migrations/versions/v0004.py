@@ -58,9 +58,11 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=200), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_ns", sa.BigInteger(), nullable=False),
+        sa.Column("is_proven", sa.Boolean(), nullable=False),
+        sa.Column("expires_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_attempt")),
     )
-    op.create_index("ix_attempt_last_ns", "attempt", ["last_ns"])
+    op.create_index("ix_attempt_expires_ns", "attempt", ["expires_ns"])
     op.create_table(
         "usage",
         sa.Column("owner", sa.String(length=64), nullable=False),
