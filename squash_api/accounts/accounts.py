@@ -112,9 +112,11 @@ class Accounts:
             if await asyncio.to_thread(self._find, name) is not None:
                 raise NameTakenError(f"User `{name}` already exists.")
             password_hash = await self._passwords.hash(password)
-            return await asyncio.to_thread(
+            account = await asyncio.to_thread(
                 self._add, name, password_hash, role="user", caller=caller
             )
+        self._passwords.remember(password, name=name, stored_hash=password_hash)
+        return account
 
     async def claim(self, header: str | None, *, address: str = "") -> Account:
         """Return the account that an `Authorization` header claims, which came from an address.
@@ -160,7 +162,13 @@ class Accounts:
             if (
                 row is not None
                 and self._limits.may_believe(standing)
-                and self._passwords.remembers(password, name=name, stored_hash=_hash_of(row))
+                and self._passwords.remembers(
+                    password,
+                    name=name,
+                    stored_hash=_hash_of(row),
+                    # While others guess here, nothing but this lets the user in.
+                    is_renewed=bool(standing.wait_s),
+                )
             ):
                 return _account(row)
             return await self._check_in_turn(name, password, caller, is_proven=standing.is_proven)

@@ -41,8 +41,10 @@ _FREE_OF_ADDRESS = 20
 # Of an account, the addresses count from which a wrong password has come.
 _FREE_OF_ACCOUNT = 200
 _FREE_OF_KEY = 10
-# A refusal takes a moment: most guessers wait for an answer before they guess again.
-_SLOWED_S = 1.0
+# A refusal takes the longer, the more there are at the moment: most guessers wait for an answer
+# before they guess again, so all together guess some 20 times in a second.
+_SLOWED_S = 0.05
+_MOST_SLOWED_S = 3.0
 _MOST_SLOWED = 256
 # How often in an hour somebody at a proven address who must wait may still be believed, because the
 # password is the one that was right within the last minute.
@@ -171,7 +173,7 @@ class Limits:
     clock
         ns since 1970 UTC.
     slowed_s
-        How long a refusal takes.
+        How much longer a refusal takes for each one at the moment.
     """
 
     def __init__(
@@ -287,7 +289,7 @@ class Limits:
         if self._slowed < _MOST_SLOWED:
             self._slowed += 1
             try:
-                await asyncio.sleep(self._slowed_s)
+                await asyncio.sleep(min(self._slowed * self._slowed_s, _MOST_SLOWED_S))
             finally:
                 self._slowed -= 1
 

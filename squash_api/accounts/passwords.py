@@ -207,13 +207,22 @@ class Passwords:
         """Hash a new password in this thread, for the command line."""
         return self._hasher.hash(password)
 
-    def remembers(self, password: str, *, name: str, stored_hash: str | None) -> bool:
-        """Tell whether this password was right within the last minute."""
+    def remembers(
+        self, password: str, *, name: str, stored_hash: str | None, is_renewed: bool = False
+    ) -> bool:
+        """Tell whether this password was right within the last minute; it may count anew."""
         if stored_hash is None:
             return False
+        digest = self._digest(name, password, stored_hash)
         with self._lock:
-            until = self._remembered.get(self._digest(name, password, stored_hash), -1.0)
-        return until > self._clock()
+            is_known = self._remembered.get(digest, -1.0) > self._clock()
+        if is_known and is_renewed:
+            self._remember(digest)
+        return is_known
+
+    def remember(self, password: str, *, name: str, stored_hash: str) -> None:
+        """Remember that this password is right."""
+        self._remember(self._digest(name, password, stored_hash))
 
     async def verify(
         self, password: str, *, name: str, stored_hash: str | None, is_proven: bool
@@ -228,7 +237,7 @@ class Passwords:
         checked = self._hasher.dummy_hash if stored_hash is None else stored_hash
         is_right, new_hash = await _in(threads, lambda: self._hasher.verify(password, checked))
         if is_right and stored_hash is not None:
-            self._remember(self._digest(name, password, stored_hash))
+            self.remember(password, name=name, stored_hash=stored_hash)
         return is_right and stored_hash is not None, new_hash
 
     def close(self) -> None:
