@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from squash_api.accounts.limits import Caller, Limits, Standing, too_many
-from squash_api.accounts.passwords import (
-    Passwords,
+from squash_api.accounts.credentials import (
     clean_credential,
     clean_new_name,
     clean_new_password,
 )
+from squash_api.accounts.limits import Caller, Limits, Standing, too_many
+from squash_api.accounts.passwords import Passwords
 from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
     BusyError,
     ForbiddenError,
     InvalidInputError,
-    NameTakenError,
     NotFoundError,
     RecordUnavailableError,
     UnauthorizedError,
@@ -94,13 +93,14 @@ class Accounts:
         InvalidInputError
             If the name or the password is not allowed.
         NameTakenError
-            If the name is or was another user's. There is no way to choose a name without telling.
+            If the name is or was another user's, or looks like it. There is no way to choose a
+            name without telling.
         BusyError
             If there were too many wrong keys or registrations, or too many passwords are waiting.
         """
         await self._check_registration(key, address)
         name = clean_new_name(name)
-        password = clean_new_password(password)
+        password = clean_new_password(password, name=name)
         caller = Caller.of(name, address)
         async with self._passwords.turn(caller.address, is_proven=False):
             await asyncio.to_thread(
@@ -109,8 +109,7 @@ class Accounts:
                 per_address=self._settings.registrations_per_address,
                 in_all=self._settings.registrations_per_hour,
             )
-            if await asyncio.to_thread(self._find, name) is not None:
-                raise NameTakenError(f"User `{name}` already exists.")
+            await asyncio.to_thread(self._check_free, name)
             password_hash = await self._passwords.hash(password)
             account = await asyncio.to_thread(
                 self._add, name, password_hash, role="user", caller=caller
@@ -234,9 +233,10 @@ class Accounts:
         InvalidInputError
             If the name, the password or the role is not allowed.
         NameTakenError
-            If the name is or was another user's.
+            If the name is or was another user's, or looks like it.
         """
-        name, password = clean_new_name(name), clean_new_password(password)
+        name = clean_new_name(name)
+        password = clean_new_password(password, name=name)
         _check_role(role)
         return self._add(name, self._passwords.hash_now(password), role=role)
 
@@ -250,7 +250,8 @@ class Accounts:
         NotFoundError
             If the user does not exist or is disabled.
         """
-        name, password = _known_name(name), clean_new_password(password)
+        name = _known_name(name)
+        password = clean_new_password(password, name=name)
         password_hash = self._passwords.hash_now(password)
         self._record.write(
             lambda connection: users.change_user(connection, name, password_hash=password_hash)
@@ -308,6 +309,10 @@ class Accounts:
             ):
                 await asyncio.to_thread(self._limits.count_wrong_key, address)
                 raise ForbiddenError("Registration needs the right `key`.")
+
+    def _check_free(self, name: str) -> None:
+        with self._record.read() as connection:
+            users.check_free(connection, name)
 
     def _find(self, name: str) -> UserRow | None:
         with self._record.read() as connection:

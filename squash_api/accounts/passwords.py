@@ -1,4 +1,4 @@
-"""Passwords: their form, their hashes, and checking them without blocking other requests."""
+"""Hashes of passwords, and checking them without blocking other requests."""
 
 import asyncio
 import hashlib
@@ -7,7 +7,6 @@ import os
 import secrets
 import threading
 import time
-import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
@@ -16,16 +15,6 @@ from typing import Protocol, TypeVar
 from passlib.context import CryptContext
 
 from squash_api.accounts.limits import Lane
-from squash_api.errors import Detail, InvalidInputError
-
-MAX_BYTES = 1_024
-"""Longest user name or password that is accepted, in bytes of UTF-8, before and after NFKC."""
-
-MAX_NAME = 128
-"""Longest user name, in characters."""
-
-MIN_CHARACTERS = 6
-"""Shortest new password."""
 
 REMEMBERED_S = 60.0
 """How long a right password is accepted without hashing it again."""
@@ -92,61 +81,6 @@ class Argon2Hasher:
             self._context.verify(password, self.dummy_hash)
             return False, None
         return bool(is_right), new_hash
-
-
-def clean_credential(text: str, *, field: str) -> str:
-    """Normalize a user name or password, the `field` of a body, to NFKC.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is too long, or has characters that hashes and databases do not accept.
-    """
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise _invalid(field, "contains characters that cannot be encoded") from None
-    # The JSON decoder replaces lone surrogates by U+FFFD.
-    if "\ufffd" in text:
-        raise _invalid(field, "contains characters that cannot be encoded")
-    if "\0" in text:
-        raise _invalid(field, "contains a NUL character")
-    if size <= MAX_BYTES:
-        text = unicodedata.normalize("NFKC", text)
-        size = len(text.encode())
-    if size > MAX_BYTES:
-        raise _invalid(field, f"is longer than {MAX_BYTES} bytes")
-    return text
-
-
-def clean_new_password(password: str) -> str:
-    """Normalize a new password; like `clean_credential`, but it must not be too short either."""
-    password = clean_credential(password, field="password")
-    if len(password) < MIN_CHARACTERS:
-        raise _invalid("password", f"is shorter than {MIN_CHARACTERS} characters")
-    return password
-
-
-def clean_new_name(name: str) -> str:
-    """Normalize a new user name; like `clean_credential`, but it must be readable and short too."""
-    name = clean_credential(name, field="username")
-    if not name:
-        raise _invalid("username", "is empty")
-    if len(name) > MAX_NAME:
-        raise _invalid("username", f"is longer than {MAX_NAME} characters")
-    if name != name.strip():
-        raise _invalid("username", "begins or ends with a space")
-    if not name.isprintable():
-        raise _invalid("username", "contains characters that cannot be printed")
-    if "/" in name or name in {".", ".."}:
-        raise _invalid("username", "cannot be part of a URL")
-    return name
-
-
-def _invalid(field: str, problem: str) -> InvalidInputError:
-    """Make the error that says what is wrong with the user name or password."""
-    noun = "user name" if field == "username" else field
-    return InvalidInputError(f"The {noun} {problem}.", detail=[Detail(("body", field), problem)])
 
 
 class Passwords:

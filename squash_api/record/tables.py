@@ -37,12 +37,15 @@ user = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", String(128), nullable=False, unique=True),
+    # What the name looks like; null if it looked like an older one when this column was added.
+    Column("skeleton", String(512)),
     Column("password_hash", Text, nullable=False),
     Column("role", String(16), nullable=False),
     # Grows with every change that must end the tokens issued before.
     Column("epoch", Integer, nullable=False, default=1),
     Column("is_disabled", Boolean, nullable=False, default=False),
     Column("created_ns", BigInteger, nullable=False),
+    Index(None, "skeleton", unique=True),
     sqlite_autoincrement=True,
 )
 

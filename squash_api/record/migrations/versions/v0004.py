@@ -1,7 +1,9 @@
-"""API keys, the audit trail, failed attempts, and what accounts have used of their limits."""
+"""API keys, the audit trail, failed attempts, used limits, and what user names look like."""
 
 import sqlalchemy as sa
 from alembic import op
+
+from squash_api.record.lookalikes import skeleton
 
 revision = "0004"
 down_revision = "0003"
@@ -11,6 +13,9 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Apply."""
+    op.add_column("user_account", sa.Column("skeleton", sa.String(length=512), nullable=True))
+    _fill_skeletons()
+    op.create_index("ix_user_account_skeleton", "user_account", ["skeleton"], unique=True)
     op.create_table(
         "api_key",
         sa.Column("id", _ID, nullable=False),
@@ -72,3 +77,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "from_ns", "kind", name=op.f("pk_usage")),
         sqlite_with_rowid=False,
     )
+
+
+def _fill_skeletons() -> None:
+    """Give each user a skeleton, but of those who look alike only the first."""
+    connection = op.get_bind()
+    users = sa.table("user_account", sa.column("id"), sa.column("name"), sa.column("skeleton"))
+    taken = set()
+    rows = connection.execute(sa.select(users.c.id, users.c.name).order_by(users.c.id)).all()
+    for user_id, name in rows:
+        looks_like = skeleton(name)
+        if looks_like not in taken:
+            taken.add(looks_like)
+            connection.execute(
+                sa.update(users).where(users.c.id == user_id).values(skeleton=looks_like)
+            )
