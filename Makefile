@@ -2,7 +2,7 @@
 # ARGS passes on options:  make demo ARGS=--once    make test ARGS="-k replay -x"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check bench openapi pictures requirements clean
+.PHONY: help demo run test soak check bench openapi pictures requirements audit clean
 
 ARGS ?=
 VENV := .venv
@@ -64,6 +64,14 @@ requirements:  ## Update the pinned versions of requirements/*.in, with hashes
 			--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 			--output-file $$name.txt $$name.in || exit 1; \
 	done
+
+# `--strict` fails where an advisory database does not answer, instead of passing over the package.
+audit:  ## Look up the pinned versions in the Python advisory database; needs the network
+	@rm -rf build/audit
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@build/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		-r requirements/main.txt -r requirements/dev.txt
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

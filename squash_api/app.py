@@ -1,8 +1,9 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -17,10 +18,13 @@ from squash_api.pages import addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
+    audit,
     definitions,
     health,
     jobs,
+    keys,
     measurements,
+    quarantine,
     reports,
     root,
     runs,
@@ -31,6 +35,7 @@ from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
+from squash_api.routes.scopes import SCHEMES, security_of
 from squash_api.settings import Settings
 from squash_api.site import Site, spare_cycle_search
 from squash_api.verify.units import astropy_units
@@ -39,6 +44,8 @@ from squash_api.verify.units import astropy_units
 _ROUTERS = (
     jobs.router,
     accounts.router,
+    keys.router,
+    audit.router,
     root.router,
     search.router,
     definitions.metrics_router,
@@ -48,6 +55,7 @@ _ROUTERS = (
     runs.router,
     standings.router,
     reports.router,
+    quarantine.router,
     health.router,
     jobs.events_router,
     docs.router,
@@ -65,21 +73,50 @@ _log = structlog.get_logger(__name__)
 
 
 class _Service(FastAPI):
-    """FastAPI without the 422 that it documents for every route with a path parameter.
+    """FastAPI that documents what requests may be answered outside the functions of their routes.
 
-    Routes that can answer 422 document it themselves, with the body that all failures share.
+    Routes document what they answer themselves. What a request must be sent with comes from the
+    table of scopes.
     """
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
-        for methods in document["paths"].values():
-            for operation in methods.values():
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
+        document["components"]["securitySchemes"] = SCHEMES
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                responses = operation["responses"]
+                security = security_of(method, path, is_required="401" in responses)
+                operation.update({"security": security} if security else {})
+                of_others = [401, 403, 429] if security and {} not in security else []
+                # Only this one asks nothing of the record.
+                of_others += [503] if path != "/healthz" else []
+                operation["responses"] = _completed(responses, of_others)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
+
+
+def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str, Any]:
+    """Return an operation's responses, with the failures that are not of its own doing.
+
+    FastAPI's own 422 goes: it documents one for every route with a parameter.
+    """
+    found = {
+        **{f"{status}": _failure(status) for status in of_others},
+        **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
+    }
+    good = [key for key in found if key < "4"]
+    return {key: found[key] for key in (*good, *sorted(found.keys() - set(good)))}
+
+
+def _failure(status: int) -> dict[str, Any]:
+    """Describe a failure, as FastAPI describes those of routes."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def create_app(

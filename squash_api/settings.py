@@ -35,11 +35,17 @@ MIN_KEY_CHARACTERS = 16
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
+    "SQUASH_KEY": "squash dispatch",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_KILLS": "the tests",
+    "SQUASH_TEST_QUEUED": "the tests",
+    "SQUASH_TEST_SEED": "the tests",
+    "SQUASH_TEST_FIGURES": "the tests",
+    "SQUASH_TEST_FUZZ": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
@@ -134,6 +140,9 @@ class Settings(BaseSettings):
     )
 
     secret: SecretStr | None = Field(None, description="Key that signs tokens; 32 bytes or more.")
+    secret_previous: SecretStr | None = Field(
+        None, description="The key before it, whose tokens are still read: see the rotation."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     # After host and port, from which its default is made.
@@ -170,6 +179,15 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    max_connections: int = Field(
+        1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
+    )
+    patience_s: float = Field(
+        20,
+        ge=1,
+        le=600,
+        description="How long clients may take for a request's head, or each 1 kB/s of the rest.",
+    )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )
@@ -352,14 +370,37 @@ def require_secret(settings: Settings) -> str:
     SettingsError
         If it is missing or shorter than 32 bytes.
     """
-    secret = settings.secret.get_secret_value() if settings.secret else ""
+    return _strong_secret("SQUASH_SECRET", settings.secret)
+
+
+def previous_secret(settings: Settings) -> str | None:
+    """Read the key that signed tokens before; None if there is none.
+
+    Raises
+    ------
+    SettingsError
+        If it is shorter than 32 bytes, or the same as the present one.
+    """
+    if settings.secret_previous is None:
+        return None
+    secret = _strong_secret("SQUASH_SECRET_PREVIOUS", settings.secret_previous)
+    if settings.secret is not None and secret == settings.secret.get_secret_value():
+        raise SettingsError(
+            "SQUASH_SECRET_PREVIOUS: is the same as SQUASH_SECRET: give SQUASH_SECRET a new one, "
+            "or remove this"
+        )
+    return secret
+
+
+def _strong_secret(name: str, given: SecretStr | None) -> str:
+    secret = given.get_secret_value() if given else ""
     try:
         size = len(secret.encode())
     except UnicodeEncodeError:
         size = 0
     if size < MIN_SECRET_BYTES:
         raise SettingsError(
-            f"SQUASH_SECRET: must be set to {MIN_SECRET_BYTES} bytes or more of UTF-8, for "
+            f"{name}: must be set to {MIN_SECRET_BYTES} bytes or more of UTF-8, for "
             'instance the output of: python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return secret

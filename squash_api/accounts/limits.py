@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from squash_api.errors import BusyError
 from squash_api.record import attempts
 from squash_api.record.attempts import Attempt
+from squash_api.record.audit import Actor, note
 from squash_api.record.record import Connection, Record
 
 MAX_WAIT_S = 900
@@ -34,6 +35,8 @@ _HOUR_NS = 3600 * 10**9
 _PROVEN_NS = 90 * 86_400 * 10**9
 _RENEWED_NS = 86_400 * 10**9
 _MOST_PROVEN = 256
+# At most one entry about an account in the audit trail in this time.
+_NOTED_S = 3600
 # Wrong passwords without a wait.
 _FREE_IF_PROVEN = 10
 _FREE_OF_PAIR = 5
@@ -52,16 +55,18 @@ _MOST_BELIEVED = 1_000
 _RETRY_AFTER_S = 2
 
 
-def network_of(address: str) -> str:
+def network_of(address: str | None) -> str:
     """Return what counts as one address: of IPv6, the /64 that one customer has.
 
-    `address` is as the server tells it: of a socket without one, it is empty.
+    `address` is as the server tells it; None if it does not know it.
     """
+    if not address:
+        return "none"
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         # Whoever sits behind a proxy that passes on any text can make up as many as they like.
-        return f"other {_digest(address)}" if address else "none"
+        return f"other {_digest(address)}"
     if isinstance(ip, ipaddress.IPv6Address):
         mapped = ip.ipv4_mapped
         return str(mapped or ipaddress.ip_network((ip, 64), strict=False))
@@ -76,14 +81,19 @@ class Caller:
     address: str
     pair: str
     siblings: str
+    sent_from: str | None
 
     @classmethod
-    def of(cls, name: str, address: str) -> "Caller":
+    def of(cls, name: str, address: str | None) -> "Caller":
         """Make the one who gives this account's name from this address."""
         account, network = _digest(name), network_of(address)
         siblings = f"login {account} at "
         return cls(
-            f"login {account}", f"address {network}", f"{siblings}{_digest(network)}", siblings
+            f"login {account}",
+            f"address {network}",
+            f"{siblings}{_digest(network)}",
+            siblings,
+            address,
         )
 
     @property
@@ -225,14 +235,24 @@ class Limits:
         self._believed += 1
         return True
 
-    def count_wrong(self, caller: Caller, standing: Standing) -> None:
-        """Count a wrong password."""
+    def count_wrong(self, caller: Caller, standing: Standing, *, user: str | None) -> None:
+        """Count a wrong password; if it is the one of a `user`, the audit trail has who must wait.
+
+        Names that nobody has are not in the trail: strangers could fill it with them.
+        """
         owners = [caller.pair]
         if not standing.is_proven:
             owners.append(caller.address)
             if not standing.failures:
                 owners.append(caller.account)
-        self._count(owners)
+
+        def work(connection: Connection) -> None:
+            self._count(connection, owners)
+            if user is not None and self.standing(connection, caller).wait_s:
+                by = Actor(address=caller.sent_from)
+                note(connection, by, "login.limited", user, once_in_s=_NOTED_S)
+
+        self._record.write(work)
 
     def prove(self, connection: Connection, caller: Caller) -> None:
         """Remember that the right password came, or that the user was registered, from here."""
@@ -246,7 +266,7 @@ class Limits:
             most=_MOST_PROVEN,
         )
 
-    def check_key(self, address: str) -> None:
+    def check_key(self, address: str | None) -> None:
         """Raise `BusyError` if too many wrong registration keys came from an address. Blocks."""
         owner = _key_owner(address)
         now_ns = self._clock()
@@ -256,11 +276,11 @@ class Limits:
         if wait_s:
             raise too_many("wrong registration keys", wait_s)
 
-    def count_wrong_key(self, address: str) -> None:
+    def count_wrong_key(self, address: str | None) -> None:
         """Count a wrong registration key. Blocks."""
-        self._count([_key_owner(address)])
+        self._record.write(lambda connection: self._count(connection, [_key_owner(address)]))
 
-    def count_registration(self, address: str, *, per_address: int, in_all: int) -> None:
+    def count_registration(self, address: str | None, *, per_address: int, in_all: int) -> None:
         """Count a registration. Blocks.
 
         Raises
@@ -293,14 +313,10 @@ class Limits:
             finally:
                 self._slowed -= 1
 
-    def _count(self, owners: list[str]) -> None:
+    def _count(self, connection: Connection, owners: list[str]) -> None:
         now_ns = self._clock()
-
-        def count(connection: Connection) -> None:
-            for owner in owners:
-                attempts.count_failure(connection, owner, now_ns=now_ns, forget_ns=_FORGET_NS)
-
-        self._record.write(count)
+        for owner in owners:
+            attempts.count_failure(connection, owner, now_ns=now_ns, forget_ns=_FORGET_NS)
 
 
 def too_many(what: str, wait_s: int) -> BusyError:
@@ -317,7 +333,7 @@ def _wait_s(attempt: Attempt | None, free: int, now_ns: int) -> int:
     return max(0, min(left_s, longest_s))
 
 
-def _key_owner(address: str) -> str:
+def _key_owner(address: str | None) -> str:
     return f"key {network_of(address)}"
 
 

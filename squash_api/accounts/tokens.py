@@ -3,9 +3,12 @@
 import base64
 import binascii
 import functools
+import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -47,14 +50,22 @@ class PasswordCredentials:
 class Tokens:
     """Makes and reads tokens. Pure: only the record can tell whether the user still exists.
 
-    `secret` is the key, of 32 bytes or more; tokens expire after `minutes`; `clock` is in s since
-    1970 UTC.
+    `secret` is the key, of 32 bytes or more. Tokens signed with the `previous` one are read too, so
+    that the secret can be replaced while tokens live. Tokens expire after `minutes`; `clock` is in
+    s since 1970 UTC.
     """
 
     def __init__(
-        self, secret: str, *, minutes: int, clock: Callable[[], float] = time.time
+        self,
+        secret: str,
+        *,
+        previous: str | None = None,
+        minutes: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._secret = secret
+        # The present one first: tokens of before 2.1 do not name theirs, so both are tried.
+        self._secrets = {_secret_id(each): each for each in (secret, previous) if each is not None}
         self._life_s = minutes * 60
         self._clock = clock
         self._jwt = jwt.PyJWT(
@@ -84,7 +95,8 @@ class Tokens:
             "exp": now + self._life_s,
             "jti": secrets.token_hex(16),
         }
-        return self._jwt.encode(claims, self._secret, _ALGORITHM, headers={"typ": _TYPE})
+        headers = {"typ": _TYPE, "kid": _secret_id(self._secret)}
+        return self._jwt.encode(claims, self._secret, _ALGORITHM, headers=headers)
 
     def read(self, token: str) -> Claims:
         """Check a token's signature, times and form, and return its claims.
@@ -103,14 +115,7 @@ class Tokens:
         if len(token) > _MAX_TOKEN:
             _refuse("Token cannot be read")
         try:
-            decoded = self._jwt.decode_complete(
-                token,
-                self._secret,
-                algorithms=[_ALGORITHM],
-                issuer=_ISSUER,
-                audience=_AUDIENCE,
-                leeway=LEEWAY_S,
-            )
+            decoded = self._decode(token)
         except jwt.InvalidSignatureError:
             _refuse("Signature verification failed")
         except jwt.ImmatureSignatureError:
@@ -124,6 +129,22 @@ class Tokens:
         if decoded["header"].get("typ") != _TYPE:
             _refuse("Token is not one of this service")
         return _claims(decoded["payload"])
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Decode a token with the secret that its header names, or else with each."""
+        named = jwt.get_unverified_header(token).get("kid")
+        wanted = [secret for kid, secret in self._secrets.items() if named in (None, kid)]
+        for secret in wanted:
+            with suppress(jwt.InvalidSignatureError):
+                return self._jwt.decode_complete(
+                    token,
+                    secret,
+                    algorithms=[_ALGORITHM],
+                    issuer=_ISSUER,
+                    audience=_AUDIENCE,
+                    leeway=LEEWAY_S,
+                )
+        raise jwt.InvalidSignatureError
 
 
 def parse_authorization(header: str | None) -> str | PasswordCredentials:
@@ -165,6 +186,11 @@ def _parse_basic(text: str) -> PasswordCredentials:
     if not colon:
         _refuse("Basic credentials contain no password", error="Invalid JWT header")
     return PasswordCredentials(name, password)
+
+
+def _secret_id(secret: str) -> str:
+    """Return a name for a secret that tells nothing about it."""
+    return hmac.digest(secret.encode(), b"squash kid", hashlib.sha256).hex()[:8]
 
 
 def _claims(payload: dict[str, Any]) -> Claims:

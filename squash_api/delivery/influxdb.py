@@ -15,18 +15,25 @@ from squash_api.delivery.batches import MOST_BYTES, MOST_JOBS, Batch, PointMaker
 from squash_api.delivery.outlet import GATHER, IDLE, Outlet, Sources
 from squash_api.delivery.reader import NO_WAIT, Wait
 from squash_api.influx.client import (
+    DatabaseMissingError,
     InfluxClient,
     InfluxError,
     InfluxMisconfiguredError,
     InfluxRefusedError,
     InfluxUnavailableError,
+    QueryRejectedError,
     Rejected,
+    deletion,
     deliver,
 )
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
+    begin_again,
+    get_target,
+    mark_not_erased,
     mark_sent,
+    newest_with_points,
     pending_erasures,
     pending_redeliveries,
     redeliveries_of,
@@ -77,7 +84,7 @@ class InfluxOutlet(Outlet):
 
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write points that do not belong to jobs."""
-        return deliver(self._client, lines)
+        return self._deliver(lines)
 
     def send_some(self) -> Wait:
         """Send one batch of new jobs and one of those to be sent again."""
@@ -107,7 +114,59 @@ class InfluxOutlet(Outlet):
         # A proxy in front of it may not allow a ping: then the next write shows it.
         with suppress(InfluxRefusedError, InfluxMisconfiguredError):
             self._client.ping()
+        self._look_for_loss()
         self._heard = now
+
+    def _look_for_loss(self) -> None:
+        """Begin with the first job again if the database no longer has the points of jobs.
+
+        It may have been dropped and made again, or InfluxDB may have been started on an empty disk.
+        """
+        with self._record.read() as connection:
+            row = get_target(connection, self.name)
+        if not row.has_points or not row.sent_through or self._new.is_ahead():
+            return
+        # Who may only write may not ask, and not every version answers.
+        with suppress(InfluxRefusedError, InfluxMisconfiguredError, QueryRejectedError):
+            if not self._client.is_empty():
+                return
+            try:
+                kept_ns = self._client.retention_ns()
+            except DatabaseMissingError:
+                kept_ns = None
+            since_ns = 0 if kept_ns is None else time.time_ns() - kept_ns
+            with self._record.read() as connection:
+                newest = newest_with_points(connection, self.name, since_ns=since_ns)
+            if newest is not None and not self._has_points_of(newest):
+                self._begin_again()
+
+    def _has_points_of(self, job_id: int) -> bool:
+        """Return whether the database has all points of a job; so also if the job has none."""
+        lines = self._points.make([job_id], after=None).points
+        return all(
+            self._client.has_point(point.measurement, int(point.line.rpartition(" ")[2]))
+            for point in lines
+        )
+
+    def _begin_again(self) -> None:
+        """Note that the database has lost its points; all jobs are then sent once more.
+
+        May be called from any thread, also while others send: what they have sent no longer counts.
+        """
+        lost = self._record.write(
+            lambda connection: begin_again(connection, self.name, now_ns=time.time_ns())
+        )
+        if lost:
+            _log.error(
+                "the database was missing or empty: it is filled again from the record. Retention "
+                "policies, continuous queries and users' rights that it had must be made again",
+                target=self.name,
+                database=self._client.target.database,
+                jobs=lost,
+            )
+
+    def _deliver(self, lines: Sequence[str]) -> list[Rejected]:
+        return deliver(self._client, lines, before_creating=self._begin_again)
 
     def _send(self) -> int:
         """Send one batch of new jobs and one of those to be sent again; return how many.
@@ -119,13 +178,7 @@ class InfluxOutlet(Outlet):
         if self._new.is_ahead():
             return sent
         if sent < MOST_JOBS:
-            try:
-                sent += self._erase()
-            except InfluxUnavailableError:
-                raise
-            except InfluxError:
-                self._send_again()
-                raise
+            sent += self._erase()
         return sent + self._send_again()
 
     def _send_new(self) -> int:
@@ -145,7 +198,7 @@ class InfluxOutlet(Outlet):
         with self._record.read() as connection:
             return bool(
                 pending_redeliveries(connection, self.name, limit=1)
-                or pending_erasures(connection, self.name, limit=1)
+                or pending_erasures(connection, self.name, limit=1, now_ns=time.time_ns())
             )
 
     def _send_again(self) -> int:
@@ -163,23 +216,58 @@ class InfluxOutlet(Outlet):
     def _erase(self) -> int:
         """Delete points, and write again those of jobs that have only lost some of their values.
 
-        The requests stay until both is done, so that an interruption leaves no gap.
+        The requests stay until both is done, so that an interruption leaves no gap. Those that
+        InfluxDB refuses are put aside for a while.
         """
+        now_ns = time.time_ns()
         with self._record.read() as connection:
-            waiting = pending_erasures(connection, self.name, limit=_MOST_ERASURES)
+            waiting = pending_erasures(connection, self.name, limit=_MOST_ERASURES, now_ns=now_ns)
             asked = [item.job_id for item in waiting]
             job_ids = ids_that_fit(connection, asked, max_bytes=MOST_BYTES)
             # A job that is asked for again from here on is erased once more.
             answered = redeliveries_of(connection, self.name, job_ids)
         if not job_ids:
             return 0
-        erasures = [item for item in waiting if item.job_id <= job_ids[-1]]
-        self._client.delete_points(
-            [(name, item.time_ns) for item in erasures for name in item.measurements]
-        )
-        batch = self._points.make(job_ids, after=None)
-        self._write(batch, through=None, redelivered=answered, erased=erasures)
-        return len(job_ids)
+        refused = self._delete([item for item in waiting if item.job_id <= job_ids[-1]])
+        still_there = {item.job_id for item in refused}
+        gone = [job_id for job_id in job_ids if job_id not in still_there]
+        if refused:
+            self._record.write(
+                lambda connection: mark_not_erased(
+                    connection, self.name, refused, now_ns=time.time_ns()
+                )
+            )
+        if gone:
+            self._write(
+                self._points.make(gone, after=None),
+                through=None,
+                redelivered=[request for request in answered if request[0] in gone],
+                erased=[item for item in waiting if item.job_id in gone],
+            )
+        return len(gone)
+
+    def _delete(self, erasures: Sequence[Erasure]) -> list[Quarantined]:
+        """Delete points; return what InfluxDB refuses to delete, by its statements."""
+        points = [(name, item.time_ns) for item in erasures for name in item.measurements]
+        try:
+            self._client.delete_points(points)
+        except InfluxUnavailableError:
+            raise
+        except InfluxError as error:
+            if len(erasures) > 1:
+                return [each for item in erasures for each in self._delete([item])]
+            (item,) = erasures
+            _log.error(
+                "InfluxDB refuses to delete the points of a job; it is asked again later",
+                target=self.name,
+                job=item.job_id,
+                reason=error.reason,
+            )
+            return [
+                Quarantined(item.job_id, name, deletion(name, time_ns), error.reason)
+                for name, time_ns in points
+            ]
+        return []
 
     def _write(
         self,
@@ -189,7 +277,7 @@ class InfluxOutlet(Outlet):
         redelivered: Sequence[tuple[int, int]],
         erased: Sequence[Erasure] = (),
     ) -> None:
-        rejected = deliver(self._client, [point.line for point in batch.points])
+        rejected = self._deliver([point.line for point in batch.points])
         quarantined = [
             Quarantined(
                 batch.owners[item.index],
@@ -216,5 +304,6 @@ class InfluxOutlet(Outlet):
                 quarantined=quarantined,
                 now_ns=time.time_ns(),
                 erased=erased,
+                has_points=len(batch.points) > len(rejected),
             )
         )

@@ -15,7 +15,8 @@ Nothing here waits and retries: the errors say whether that makes sense, by what
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -140,8 +141,12 @@ def _reply_error(status: int, words: str | None) -> InfluxError:
 
 
 CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+LONGEST_REPLY_S = 120.0
+"""A reply that takes longer, though a byte comes now and then, is no reply."""
 # Statements in one request, which must be done before it times out.
 _DELETES = 10
+_OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -163,7 +168,8 @@ class InfluxClient:
     transport
         Replaces the network in tests.
     timeout_s
-        Longest wait for the next byte of an answer; for a connection it is at most 5 s.
+        Longest wait for the next byte of an answer, by default `READ_TIMEOUT_S`; for a connection
+        it is at most 5 s.
     """
 
     def __init__(
@@ -171,8 +177,9 @@ class InfluxClient:
         target: InfluxTarget,
         *,
         transport: httpx.BaseTransport | None = None,
-        timeout_s: float = 30.0,
+        timeout_s: float | None = None,
     ) -> None:
+        timeout_s = READ_TIMEOUT_S if timeout_s is None else timeout_s
         self.target = target
         self._write_to = {"db": target.database, "precision": "ns"}
         # On the same machine, compressing costs more than it saves.
@@ -286,12 +293,34 @@ class InfluxClient:
         except DatabaseMissingError:
             return True
 
+    def retention_ns(self) -> int | None:
+        """Return for how long the database keeps points by default, in ns; None: for ever.
+
+        Raises
+        ------
+        InfluxMisconfiguredError
+            If it has no default.
+        """
+        shown = self.query(f"SHOW RETENTION POLICIES ON {quote_identifier(self.target.database)}")
+        for series in shown:
+            for row in series["values"]:
+                policy = dict(zip(series["columns"], row, strict=True))
+                if policy.get("default"):
+                    return _duration_ns(str(policy["duration"]))
+        raise InfluxMisconfiguredError("the database has no default retention policy")
+
+    def has_point(self, measurement: str, time_ns: int) -> bool:
+        """Return whether there is a point of a measurement with exactly this time."""
+        name = quote_identifier(measurement)
+        with suppress(DatabaseMissingError):
+            return bool(
+                self.query(f"SELECT * FROM {name} WHERE time = {time_ns:d} LIMIT 1")  # noqa: S608 - is quoted
+            )
+        return False
+
     def delete_points(self, points: Iterable[tuple[str, int]]) -> None:
         """Delete points, if they exist: those of a measurement with exactly a time (ns)."""
-        statements = [
-            f"DELETE FROM {quote_identifier(name)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
-            for name, time_ns in points
-        ]
+        statements = [deletion(name, time_ns) for name, time_ns in points]
         for start in range(0, len(statements), _DELETES):
             self._delete(statements[start : start + _DELETES])
 
@@ -317,10 +346,19 @@ class InfluxClient:
         return words if isinstance(words, str) else None
 
     def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
+        ends_s = time.monotonic() + LONGEST_REPLY_S
+        chunks = []
         try:
-            return self._http.request(method, path, **content)
+            with self._http.stream(method, path, **content) as reply:
+                for chunk in reply.iter_bytes():
+                    chunks.append(chunk)
+                    if time.monotonic() > ends_s:
+                        raise InfluxUnavailableError(f"no whole reply in {LONGEST_REPLY_S:g} s")
         except httpx.HTTPError as error:
             raise InfluxUnavailableError(f"{type(error).__name__}: {error}") from error
+        # They are decompressed now.
+        headers = [item for item in reply.headers.multi_items() if item[0] not in _OF_THE_WAY]
+        return httpx.Response(reply.status_code, headers=headers, content=b"".join(chunks))
 
 
 def quote_identifier(name: str) -> str:
@@ -329,14 +367,31 @@ def quote_identifier(name: str) -> str:
     return f'"{escaped}"'
 
 
-def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
+def deletion(measurement: str, time_ns: int) -> str:
+    """Make the statement that deletes the points of a measurement with exactly this time."""
+    return f"DELETE FROM {quote_identifier(measurement)} WHERE time = {time_ns:d}"  # noqa: S608 - is quoted
+
+
+def _duration_ns(text: str) -> int | None:
+    """Read a duration as Go writes it, such as 168h0m0s; None for 0s, which means for ever."""
+    factors = {"h": 3600, "m": 60, "s": 1}
+    parts = re.findall(r"([0-9]+)([hms])", text)
+    return sum(int(number) * factors[unit] for number, unit in parts) * 10**9 or None
+
+
+def deliver(
+    client: InfluxClient,
+    lines: Sequence[str],
+    *,
+    before_creating: Callable[[], object] = lambda: None,
+) -> list[Rejected]:
     """Write all lines, and find those that InfluxDB permanently refuses.
 
     When it returns, every other line has been acknowledged with 204. A batch with bad lines is cut
     until each is alone, so that InfluxDB's words are about that line; sending a good line again
     changes nothing. k bad lines among n cost at most about 2 k log2(n) further requests, and never
     more than 2 n; lines beyond the retention policy, however many, cost about three. A missing
-    database is created, once.
+    database is created, once, after `before_creating`.
 
     Raises
     ------
@@ -354,6 +409,7 @@ def deliver(client: InfluxClient, lines: Sequence[str]) -> list[Rejected]:
         except DatabaseMissingError:
             if created:
                 raise
+            before_creating()
             client.create_database()
             created = True
             waiting.append(group)

@@ -30,14 +30,14 @@ class Page(NamedTuple):
 PAGES = (
     Page("/", front_page, "Metrics"),
     Page("/runs", runs_page, "Runs"),
-    Page("/runs/{pipeline:path}/{run_id:path}", run_page),
+    Page("/runs/{pipeline:text}/{run_id:text}", run_page),
     Page("/specs", specs_page, "Specifications"),
     Page("/report", report_page, "Report"),
     Page("/docs", docs_page, "Docs"),
     Page("/docs/{name}", document_page),
     Page("/search", search_page),
     Page("/job/{job_id}", job_page),
-    Page("/metric/{name:path}", metric_page),
+    Page("/metric/{name:text}", metric_page),
 )
 """All pages; the menu has them in this order."""
 

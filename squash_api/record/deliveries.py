@@ -1,7 +1,7 @@
 """The state of delivery: how far each target is, what waits for it, and what it refused."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -28,7 +28,10 @@ from squash_api.record.tables import erasure, job, quarantine, redelivery, targe
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """A target. `trouble` says why nothing can be sent at the moment; None if all is well."""
+    """A target. `trouble` says why nothing can be sent at the moment; None if all is well.
+
+    If its database has lost its points, the jobs up to `refill_through` are sent once more.
+    """
 
     name: str
     sent_through: int
@@ -37,6 +40,9 @@ class TargetRow:
     lease_until_ns: int
     trouble: str | None
     trouble_since_ns: int | None
+    has_points: bool = False
+    refill_through: int | None = None
+    refill_since_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +99,82 @@ def reset_target(connection: Connection, name: str) -> None:
     """Begin a target, whose database is empty, with the first job again."""
     for table in (redelivery, quarantine, erasure):
         connection.execute(delete(table).where(table.c.target == name))
-    _update_target(connection, name, sent_through=0, taken_through=0)
+    _update_target(
+        connection,
+        name,
+        sent_through=0,
+        taken_through=0,
+        has_points=False,
+        refill_through=None,
+        refill_since_ns=None,
+    )
+
+
+def begin_again(connection: Connection, name: str, *, now_ns: int) -> int:
+    """Begin a target, whose database has lost its points, with the first job again.
+
+    Returns how many jobs it had; 0 if it has begun again already. Points that are to be deleted
+    still are, in case it has not lost all.
+    """
+    row = get_target(connection, name)
+    if not row.has_points:
+        return 0
+    for table in (redelivery, quarantine):
+        connection.execute(delete(table).where(table.c.target == name))
+    through = max(row.sent_through, row.refill_through or 0)
+    _update_target(
+        connection,
+        name,
+        sent_through=0,
+        taken_through=0,
+        has_points=False,
+        refill_through=through,
+        refill_since_ns=row.refill_since_ns or now_ns,
+    )
+    lost = select(func.count()).where(job.c.id <= through, job.c.deleted_ns.is_(None))
+    return int(connection.execute(lost).scalar_one())
+
+
+def newest_with_points(connection: Connection, name: str, *, since_ns: int) -> int | None:
+    """Return the last job of this time or later whose points a target should hold, or None."""
+    is_refused = exists().where(quarantine.c.target == name, quarantine.c.job_id == job.c.id)
+    sent_through = select(target.c.sent_through).where(target.c.name == name).scalar_subquery()
+    query = (
+        select(job.c.id)
+        .where(
+            job.c.id <= sent_through,
+            job.c.deleted_ns.is_(None),
+            job.c.is_deliverable,
+            job.c.time_ns >= since_ns,
+            ~is_refused,
+        )
+        .order_by(job.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 def take_lease(
     connection: Connection, name: str, *, owner: str, now_ns: int, until_ns: int
 ) -> bool:
     """Take or renew the right to send to a target; False if another holds it."""
-    is_free = or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns)
+    held = target.c.lease_until_ns.between(now_ns, _latest_ns(now_ns, until_ns - now_ns))
+    is_free = or_(target.c.lease_owner == owner, ~held)
     return _update_target(connection, name, is_free, lease_owner=owner, lease_until_ns=until_ns)
+
+
+def is_lease_over(until_ns: int, *, now_ns: int, length_ns: int) -> bool:
+    """Tell whether a lease no longer binds anybody; `length_ns` is how long each is taken for."""
+    return not now_ns <= until_ns <= _latest_ns(now_ns, length_ns)
+
+
+def _latest_ns(now_ns: int, length_ns: int) -> int:
+    """Return the latest end of a lease that counts.
+
+    A later one was taken while the clock was ahead: its holder has renewed it since, or is dead.
+    The clocks of two machines may differ by the length of a lease.
+    """
+    return now_ns + 2 * length_ns
 
 
 def release_lease(connection: Connection, name: str, *, owner: str) -> None:
@@ -129,16 +202,20 @@ def mark_sent(
     quarantined: Sequence[Quarantined],
     now_ns: int,
     erased: Sequence[Erasure] = (),
+    has_points: bool = False,
 ) -> None:
     """Note what was sent to a target: jobs through `through`, jobs sent again, refused lines.
 
     A target that was reset since `mark_taken` stays at its beginning. The points `erased` have been
-    deleted, and those of jobs that exist written again.
+    deleted, and those of jobs that exist written again. `has_points` if it has taken any.
     """
-    _update_target(connection, name, **_NO_TROUBLE)
+    held = {"has_points": True} if has_points else {}
+    _update_target(connection, name, **_NO_TROUBLE, **held)
     if through is not None:
         is_next = and_(target.c.taken_through >= through, target.c.sent_through < through)
         _update_target(connection, name, is_next, sent_through=through)
+        is_refilled = target.c.refill_through <= target.c.sent_through
+        _update_target(connection, name, is_refilled, refill_through=None, refill_since_ns=None)
     for job_id, request in redelivered:
         connection.execute(
             delete(redelivery).where(
@@ -150,10 +227,46 @@ def mark_sent(
     _mark_rewritten(connection, name, erased)
     sent = {job_id for job_id, _ in redelivered}
     sent |= {line.job_id for line in quarantined} | {item.job_id for item in erased}
+    gone = {item.job_id for item in erased}
     connection.execute(
-        delete(quarantine).where(quarantine.c.target == name, quarantine.c.job_id.in_(sent))
+        delete(quarantine).where(
+            quarantine.c.target == name,
+            or_(
+                and_(quarantine.c.job_id.in_(sent), quarantine.c.is_deletion.is_(False)),
+                quarantine.c.job_id.in_(gone),
+            ),
+        )
     )
     _insert_quarantined(connection, name, quarantined, now_ns=now_ns)
+
+
+def mark_not_erased(
+    connection: Connection, name: str, refused: Sequence[Quarantined], *, now_ns: int
+) -> None:
+    """Note the statements with which a target refused to delete points; each is tried again later.
+
+    The waits between two attempts double up to an hour.
+    """
+    rows = []
+    for job_id in {item.job_id for item in refused}:
+        is_row = and_(erasure.c.target == name, erasure.c.job_id == job_id)
+        refusals = connection.execute(select(erasure.c.refusals).where(is_row)).scalar()
+        if refusals is None:
+            continue
+        wait_ns = min(_FIRST_REFUSAL_NS * 2 ** min(refusals, 16), _LONGEST_REFUSAL_NS)
+        again = {"refusals": refusals + 1, "again_ns": now_ns + wait_ns}
+        connection.execute(update(erasure).where(is_row).values(again))
+        rows += [asdict(item) for item in refused if item.job_id == job_id]
+        connection.execute(
+            delete(quarantine).where(
+                quarantine.c.target == name,
+                quarantine.c.job_id == job_id,
+                quarantine.c.is_deletion,
+            )
+        )
+    if rows:
+        same = {"target": name, "created_ns": now_ns, "is_deletion": True}
+        connection.execute(insert(quarantine), [{**row, **same} for row in rows])
 
 
 def mark_trouble(connection: Connection, name: str, *, trouble: str, now_ns: int) -> None:
@@ -208,8 +321,12 @@ def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[
     _add_erasures(connection, {(name, item.job_id): item for name in targets})
 
 
-def request_rewriting(connection: Connection, items: Iterable[Erasure]) -> None:
+def request_rewriting(
+    connection: Connection, items: Iterable[Erasure], *, targets: Container[str] | None = None
+) -> None:
     """Request that points are deleted and written again, wherever they may have been sent.
+
+    `targets` are the only ones, unless it is None.
 
     A point that is only written again keeps the fields that it had; so this is for points that have
     fewer fields than before.
@@ -218,15 +335,20 @@ def request_rewriting(connection: Connection, items: Iterable[Erasure]) -> None:
     if not wanted:
         return
     for name, taken in connection.execute(select(target.c.name, target.c.taken_through)).all():
+        if targets is not None and name not in targets:
+            continue
         # Of later jobs nothing has been made yet.
         begun = {(name, number): item for number, item in wanted.items() if number <= taken}
         _add_erasures(connection, begun)
 
 
-def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[Erasure]:
+def pending_erasures(
+    connection: Connection, name: str, *, limit: int, now_ns: int = 2**63 - 1
+) -> list[Erasure]:
     """Return points to delete from a target.
 
-    Jobs that exist and have not been sent at all are left out: their turn comes first.
+    Jobs that exist and have not been sent at all are left out: their turn comes first. So are those
+    that the target refused to delete and that are not due at `now_ns`.
     """
     rows = connection.execute(
         select(erasure, job.c.deleted_ns)
@@ -234,6 +356,7 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
         .join(job, job.c.id == erasure.c.job_id)
         .where(
             erasure.c.target == name,
+            erasure.c.again_ns <= now_ns,
             or_(job.c.deleted_ns.is_not(None), erasure.c.job_id <= target.c.sent_through),
         )
         .order_by(erasure.c.job_id)
@@ -250,6 +373,22 @@ def pending_erasures(connection: Connection, name: str, *, limit: int) -> list[E
         )
         for row in rows
     ]
+
+
+def waiting_jobs(connection: Connection, name: str, job_ids: Sequence[int]) -> set[int]:
+    """Return those of these jobs of which a target does not have the present state yet."""
+    sent_through = get_target(connection, name).sent_through
+    found = {job_id for job_id in job_ids if job_id > sent_through}
+    for table in (redelivery, erasure):
+        query = select(table.c.job_id).where(table.c.target == name, table.c.job_id.in_(job_ids))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def times_to_erase(connection: Connection, name: str) -> set[int]:
+    """Return the times (ns) of all points that a target is still to delete."""
+    query = select(erasure.c.time_ns).where(erasure.c.target == name)
+    return set(connection.execute(query).scalars())
 
 
 def redeliveries_of(
@@ -380,6 +519,9 @@ _IS_ASKED_AGAIN = exists().where(
     redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
 )
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
+_IS_REFUSED = erasure.c.again_ns > 0
+_FIRST_REFUSAL_NS = 30 * 10**9
+_LONGEST_REFUSAL_NS = 3600 * 10**9
 
 
 DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]
@@ -396,7 +538,11 @@ class JobDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for a target. `oldest_ns` is when the first waiting job was received."""
+    """What waits for a target. `oldest_ns` is when the first waiting job was received.
+
+    `undeleted` are jobs whose points it refuses to delete, `undeleted_reason` is why. While it is
+    filled again because it had lost its points, `refill_since_ns` says since when.
+    """
 
     target: str
     waiting: int
@@ -404,6 +550,9 @@ class Backlog:
     quarantined: int
     trouble: str | None
     trouble_since_ns: int | None
+    undeleted: int = 0
+    undeleted_reason: str | None = None
+    refill_since_ns: int | None = None
 
 
 def job_deliveries(
@@ -418,12 +567,19 @@ def backlogs(connection: Connection, *, targets: Sequence[str]) -> list[Backlog]
     return [_backlog(connection, name) for name in targets]
 
 
+def undeleted_jobs(connection: Connection, name: str) -> int:
+    """Return how many jobs have points that a target refuses to delete."""
+    return _count(connection, erasure, name, _IS_REFUSED)
+
+
 def _job_delivery(connection: Connection, row: JobRow, name: str) -> JobDelivery:
     again = [
         connection.execute(
-            select(table.c.job_id).where(table.c.target == name, table.c.job_id == row.job_id)
+            select(table.c.job_id).where(
+                table.c.target == name, table.c.job_id == row.job_id, *conditions
+            )
         ).first()
-        for table in (redelivery, erasure)
+        for table, conditions in ((redelivery, ()), (erasure, (~_IS_REFUSED,)))
     ]
     reasons = tuple(
         connection.execute(
@@ -452,13 +608,18 @@ def _backlog(connection: Connection, name: str) -> Backlog:
     ).one()
     # Those that have not been sent at all are counted above.
     again = _count(connection, redelivery, name, redelivery.c.job_id <= progress.sent_through)
+    undeleted = undeleted_jobs(connection, name)
+    why = select(quarantine.c.reason).where(quarantine.c.target == name, quarantine.c.is_deletion)
     return Backlog(
         name,
-        fresh[0] + again + _count(connection, erasure, name, ~_IS_ASKED_AGAIN),
+        fresh[0] + again + _count(connection, erasure, name, ~_IS_ASKED_AGAIN, ~_IS_REFUSED),
         fresh[1],
-        _count(connection, quarantine, name),
+        _count(connection, quarantine, name, quarantine.c.dropped_ns.is_(None)),
         progress.trouble,
         progress.trouble_since_ns,
+        undeleted,
+        connection.execute(why.limit(1)).scalar() if undeleted else None,
+        progress.refill_since_ns,
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 # SQLite generates ids only for INTEGER keys.
@@ -204,6 +205,11 @@ target = Table(
     # Why nothing can be sent at the moment; null if all is well.
     Column("trouble", Text),
     Column("trouble_since_ns", BigInteger),
+    # Whether its database has taken points of jobs since it was last found missing or empty.
+    Column("has_points", Boolean, nullable=False, server_default=false()),
+    # Jobs up to this one are sent once more, because the database had lost its points; null if not.
+    Column("refill_through", BigInteger),
+    Column("refill_since_ns", BigInteger),
 )
 
 redelivery = Table(
@@ -226,6 +232,9 @@ erasure = Table(
     # JSON: the metrics of the job, and its tags; null for jobs deleted before version 0003.
     Column("metrics", Text),
     Column("tags", Text),
+    # How often InfluxDB has refused to delete the points, and when it is asked again.
+    Column("refusals", Integer, nullable=False, server_default="0"),
+    Column("again_ns", BigInteger, nullable=False, server_default="0"),
 )
 
 quarantine = Table(
@@ -235,10 +244,14 @@ quarantine = Table(
     Column("target", String(64), ForeignKey("target.name"), nullable=False),
     Column("job_id", _Id, ForeignKey("job.id"), nullable=False),
     Column("measurement", Text, nullable=False),
+    # A line of line protocol, or the statement that deletes points.
     Column("line", Text, nullable=False),
     # As InfluxDB gave it.
     Column("reason", Text, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Column("is_deletion", Boolean, nullable=False, server_default=false()),
+    # Somebody has given it up: it is no longer counted, but the job's status still tells of it.
+    Column("dropped_ns", BigInteger),
     Index(None, "job_id", "target"),
     sqlite_autoincrement=True,
 )
@@ -278,16 +291,20 @@ audit = Table(
     # Rows are only ever added.
     Column("id", _Id, primary_key=True),
     Column("time_ns", BigInteger, nullable=False),
-    # Who did it; null: a command on the machine of the record, or somebody unknown.
+    # Who did it; null: a command on the machine of the record, or somebody unknown. Triggers refuse
+    # to change and to delete rows: see the migration 0004.
     Column("user_id", _Id, ForeignKey("user_account.id"), index=True),
     Column("api_key_id", _Id, ForeignKey("api_key.id")),
     Column("address", Text),
+    # The command, and who ran it.
+    Column("command", Text),
     Column("action", String(64), nullable=False),
     # What it was done to, such as a user's name.
     Column("subject", Text, nullable=False),
     # JSON object.
     Column("detail", Text),
     Index(None, "action", "id"),
+    Index(None, "time_ns"),
     sqlite_autoincrement=True,
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from squash_api.errors import NameTakenError, NotFoundError
+from squash_api.errors import LastAdminError, NameTakenError, NotFoundError
 from squash_api.record.bulk import select_rows
 from squash_api.record.lookalikes import skeleton
 from squash_api.record.tables import user
@@ -99,21 +99,41 @@ def add_user(
     return added
 
 
-def change_user(connection: Connection, name: str, **values: str | bool) -> None:
-    """Change columns of an enabled user, and end the user's tokens.
+def change_user(
+    connection: Connection, name: str, *, was_disabled: bool = False, **values: str | bool
+) -> int:
+    """Change columns of an enabled user, or a disabled one; end the user's tokens; return the id.
 
     Raises
     ------
     NotFoundError
-        If there is no such user, or a disabled one.
+        If there is no such user.
     """
-    changed = connection.execute(
-        update(user)
-        .where(user.c.name == name, user.c.is_disabled.is_(False))
-        .values(epoch=user.c.epoch + 1, **values)
+    row = find_user(connection, name)
+    if row is None or row.is_disabled is not was_disabled:
+        state = "enabled" if was_disabled else "disabled"
+        raise NotFoundError(f"There is no user `{name}`, or it is {state}.")
+    connection.execute(
+        update(user).where(user.c.id == row.user_id).values(epoch=user.c.epoch + 1, **values)
     )
-    if changed.rowcount == 0:
-        raise NotFoundError(f"There is no user `{name}`, or it is disabled.")
+    return row.user_id
+
+
+def require_other_admin(connection: Connection, name: str) -> None:
+    """Check, before a user is disabled or demoted, that an enabled admin will be left.
+
+    Raises
+    ------
+    LastAdminError
+        If this user is the only one.
+    """
+    # Locked where transactions run side by side, so that two admins cannot remove each other.
+    admins = select(user.c.name).where(user.c.role == "admin", user.c.is_disabled.is_(False))
+    if list(connection.scalars(admins.with_for_update())) == [name]:
+        raise LastAdminError(
+            f"`{name}` is the last admin: make somebody else one first, for instance with "
+            "squash user role NAME admin."
+        )
 
 
 def update_hash(connection: Connection, user_id: int, *, old_hash: str, new_hash: str) -> None:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -21,6 +21,7 @@ from squash_api.errors import (
 )
 from squash_api.ingest.document import decode_exactly, decode_json
 from squash_api.routes.replies import USER, json_reply
+from squash_api.routes.scopes import require_scope
 from squash_api.site import Site
 
 MAX_PAGE = 1000
@@ -49,21 +50,28 @@ async def _account(request: Request, site: SiteDep) -> Account:
 
 
 async def claim(request: Request, site: Site) -> Account:
-    """Return the account that a request claims, as `Accounts.claim` does; the log names it."""
+    """Return the account that a request claims, as `Accounts.claim` does; the log names it.
+
+    Raises
+    ------
+    ForbiddenError
+        If the request was sent with a key that is not for its route.
+    """
     account = await site.accounts.claim(
         request.headers.get("authorization"), address=address_of(request)
     )
     request.scope[USER] = account.name
-    return account
+    require_scope(request, account)
+    return replace(account, address=address_of(request))
 
 
-def address_of(request: Request) -> str:
-    """Return the address that a request comes from; empty if the server does not know it.
+def address_of(request: Request) -> str | None:
+    """Return the address that a request came from, if it is known.
 
     If the service is told which proxies to trust, it is that of the client of the proxy.
     """
     client = request.scope.get("client")
-    return client[0] if client else ""
+    return client[0] if client else None
 
 
 AccountDep = Annotated[Account, Depends(_account)]

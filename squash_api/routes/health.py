@@ -8,14 +8,25 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from squash_api.delivery.outlet import LEASE_NS
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.deliveries import Backlog, TargetRow, backlogs, get_target
+from squash_api.judging.wording import counted
+from squash_api.record.deliveries import (
+    Backlog,
+    TargetRow,
+    backlogs,
+    get_target,
+    is_lease_over,
+    undeleted_jobs,
+)
 from squash_api.record.jobs import last_job_id
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
 
 router = APIRouter(tags=["health"])
+
+_REFILLING = "its database was missing or empty, and is filled again from the record"
 
 
 @router.get("/healthz")
@@ -42,11 +53,12 @@ def get_readyz(site: SiteDep) -> Response:
                 "status_code": error.status_code,
                 "detail": [],
                 "status": "down",
-                "record": {"status": "down", "reason": error.message},
+                "record": {"status": "down", "reason": error.reason or error.message},
             },
             status_code=503,
+            headers={"Retry-After": str(error.retry_after_s)},
         )
-    is_well = all(item.trouble is None for item in found)
+    is_well = all(_problem(item) is None for item in found)
     return json_reply(
         {
             "status": "ok" if is_well else "degraded",
@@ -56,7 +68,9 @@ def get_readyz(site: SiteDep) -> Response:
     )
 
 
-@router.get("/prometheus", response_class=Response, responses=errors_of(503))
+@router.get(
+    "/prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
 def get_prometheus(request: Request, site: SiteDep) -> Response:
     """Return the service's own metrics in Prometheus' text format."""
     figures: bytes = request.app.state.counters.expose(_backlogs(site))
@@ -65,11 +79,15 @@ def get_prometheus(request: Request, site: SiteDep) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class TargetHealth:
-    """A target as people call it; why and since when nothing reaches it, None if all is well."""
+    """A target as people call it; why and since when nothing reaches it, None if all is well.
+
+    `note` is what else is wrong with it, though jobs reach it.
+    """
 
     label: str
     trouble: str | None
     since_ns: int | None
+    note: str | None = None
 
 
 def delivery_health(site: Site) -> list[TargetHealth] | None:
@@ -82,17 +100,22 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
         with site.reader.view() as view:
             last = view.ask(last_job_id)
             rows = [view.ask(get_target, name) for name in names]
+            undeleted = [view.ask(undeleted_jobs, name) for name in names]
     except RecordUnavailableError:
         return None
-    return [_target_health(row, last) for row in rows]
+    return [_target_health(row, last, count) for row, count in zip(rows, undeleted, strict=True)]
 
 
-def _target_health(row: TargetRow, last_job: int) -> TargetHealth:
+def _target_health(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
     label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
-    is_forsaken = row.sent_through < last_job and row.lease_until_ns < time.time_ns()
+    if row.trouble is None and row.refill_through is not None:
+        return TargetHealth(label, None, row.refill_since_ns, _REFILLING)
+    is_over = is_lease_over(row.lease_until_ns, now_ns=time.time_ns(), length_ns=LEASE_NS)
+    is_forsaken = row.sent_through < last_job and is_over
     if row.trouble is None and is_forsaken:
         return TargetHealth(label, "jobs wait, and no process delivers them", None)
-    return TargetHealth(label, row.trouble, row.trouble_since_ns)
+    note = _undeleted(undeleted) if undeleted else None
+    return TargetHealth(label, row.trouble, row.trouble_since_ns, note)
 
 
 def _backlogs(site: Site) -> list[Backlog]:
@@ -103,14 +126,31 @@ def _backlogs(site: Site) -> list[Backlog]:
 
 
 def _target_state(item: Backlog) -> dict[str, Any]:
+    is_refilling = item.refill_since_ns is not None
     shown: dict[str, Any] = {
-        "status": "down" if item.trouble else "ok",
+        "status": "down" if item.trouble else "refilling" if is_refilling else "ok",
         "waiting": item.waiting,
         "quarantined": item.quarantined,
     }
-    if item.trouble:
-        shown["reason"] = item.trouble
-        if item.trouble_since_ns is not None:
-            since = datetime.fromtimestamp(item.trouble_since_ns // 10**9, UTC)
-            shown["since"] = since.isoformat()
+    if item.undeleted:
+        shown["undeleted"] = item.undeleted
+    reason = _problem(item)
+    if reason is not None:
+        shown["reason"] = reason
+        since_ns = item.trouble_since_ns if item.trouble else item.refill_since_ns
+        if since_ns is not None:
+            shown["since"] = datetime.fromtimestamp(since_ns // 10**9, UTC).isoformat()
     return shown
+
+
+def _problem(item: Backlog) -> str | None:
+    """Say what is wrong with a target, the worst first; None if nothing is."""
+    if item.trouble or item.refill_since_ns is not None:
+        return item.trouble or _REFILLING
+    if item.undeleted:
+        return f"{_undeleted(item.undeleted)}: {item.undeleted_reason}"
+    return None
+
+
+def _undeleted(jobs: int) -> str:
+    return f"it refuses to delete the points of {counted(jobs, 'job')}"

@@ -303,6 +303,7 @@ def test_a_new_password_ends_tokens(accounts: Accounts) -> None:
 
 def test_a_new_role_ends_tokens(accounts: Accounts) -> None:
     added = accounts.add("mole", "desert-rose", role="admin")
+    accounts.add("vole", "meadow-lark", role="admin")
     accounts.set_role("mole", "user")
     assert ended(accounts, added) == ("User does not exist", "Invalid JWT")
 

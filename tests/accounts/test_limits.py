@@ -12,6 +12,7 @@ from squash_api.accounts.accounts import Account, Accounts
 from squash_api.accounts.limits import MAX_WAIT_S, Lane, Limits, network_of
 from squash_api.accounts.passwords import Passwords
 from squash_api.errors import BusyError, UnauthorizedError
+from squash_api.record.audit import list_noted
 from squash_api.record.record import Connection, Record
 from squash_api.record.tables import attempt
 from tests.support.builders import SECRET, make_settings, open_record
@@ -367,3 +368,15 @@ async def test_who_goes_away_gives_the_place_back() -> None:
     go.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (lane._free, lane._waiting, lane._count) == (1, {}, 0)
+
+
+async def test_the_audit_trail_has_whose_passwords_are_guessed_once_in_an_hour(
+    accounts: Accounts, record: Record, times: Times
+) -> None:
+    for i in range(30):
+        await outcome(accounts, f"wrong {i}")
+        await outcome(accounts, f"wrong {i}", name="nobody", address="198.51.100.1")
+        times.now += 10 * 10**9
+    with record.read() as connection:
+        (entry,) = list_noted(connection, limit=9, action="login")
+    assert (entry.action, entry.subject, entry.address) == ("login.limited", "ada", HOME)

@@ -6,15 +6,19 @@ from concurrent.futures import wait
 
 import httpx
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 
 from squash_api.delivery import batches
+from squash_api.delivery import influxdb as influxdb_outlet
 from squash_api.delivery import outlet as outlets
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.index.derived import requeue_metrics
 from squash_api.influx.client import InfluxError
 from squash_api.record.deliveries import (
+    Backlog,
     Erasure,
+    JobDelivery,
+    backlogs,
     request_erasure,
     request_redelivery,
     request_rewriting,
@@ -22,6 +26,7 @@ from squash_api.record.deliveries import (
 from squash_api.record.jobs import add_measurement, bury_job
 from squash_api.record.metrics import declare_metrics
 from squash_api.record.record import Record
+from squash_api.record.tables import erasure
 from tests.support.builders import make_body, measured, store_job
 from tests.support.fake_influxdb import Answer, FakeInfluxDB, refusal
 from tests.support.outlets import (
@@ -35,6 +40,8 @@ from tests.support.outlets import (
     target,
     waiting,
 )
+
+POLICY = {"columns": ["name", "duration", "default"], "values": [["autogen", "0s", True]]}
 
 # What happens while the next batch has been made already
 
@@ -252,11 +259,9 @@ def test_an_influxdb_that_cannot_delete_gets_what_is_left_of_a_job(
     withdraw(record, job_id, 5)
     influxdb.query_answer = refusal(400, "DELETE is not supported")
     new_jobs(record)
-    for _ in range(2):
-        with pytest.raises(InfluxError, match="DELETE is not supported"):
-            outlet.send_some()
+    drain(outlet)
     assert len(influxdb.lines) == 3
-    assert state(record, job_id).state == "PENDING"
+    assert state(record, job_id) == JobDelivery("default", "FAILURE", ("DELETE is not supported",))
 
 
 def test_a_job_deleted_before_it_was_sent_is_never_sent(
@@ -290,6 +295,128 @@ def test_an_influxdb_that_cannot_delete_gets_its_jobs_all_the_same(
     delete(record, 1, 1_000)
     influxdb.query_answer = refusal(400, "DELETE is not supported")
     store_job(record, asked_ns=5_000, body=make_body(measured("p.a", 2.5)))
-    step(outlet)
+    drain(outlet)
     assert len(influxdb.lines) == 2
-    assert "DELETE is not supported" in (target(record).trouble or "")
+    (found,) = backlog(record)
+    assert (found.waiting, found.quarantined, found.trouble) == (0, 1, None)
+    assert (found.undeleted, found.undeleted_reason) == (1, "DELETE is not supported")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refused_deletion_is_tried_again_later_and_holds_up_nobody(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, status: int
+) -> None:
+    jobs = new_jobs(record, 3)
+    drain(outlet)
+    influxdb.query_answer = refusal(status, "read-only")
+    for job_id in jobs[:2]:
+        delete(record, job_id, 999 + job_id)
+    drain(outlet)
+    asked = len(influxdb.statements)
+    drain(outlet)
+    assert (len(influxdb.statements), outlet.is_well) == (asked, True)
+    waits = [due(record, jobs[0])]
+    for _ in range(10):
+        drain(outlet)
+        waits.append(due(record, jobs[0]))
+    assert [round(wait / 10**9) for wait in waits[:3]] == [30, 60, 120]
+    assert round(waits[-1] / 10**9) == 3600
+    influxdb.query_answer = None
+    for job_id in jobs[:2]:
+        due(record, job_id)
+    drain(outlet)
+    (found,) = backlog(record)
+    assert (found.waiting, found.quarantined, found.undeleted) == (0, 0, 0)
+
+
+def due(record: Record, job_id: int) -> int:
+    """Return in how many ns the deletion of a job is tried again, and let it be now."""
+    with record._engine.begin() as connection:
+        is_row = erasure.c.job_id == job_id
+        found = connection.execute(select(erasure.c.again_ns).where(is_row)).scalar_one()
+        connection.execute(update(erasure).where(is_row).values(again_ns=1))
+    return int(found - time.time_ns())
+
+
+def backlog(record: Record) -> list[Backlog]:
+    with record.read() as connection:
+        return backlogs(connection, targets=["default"])
+
+
+# The database loses its points
+
+
+def test_a_database_that_was_dropped_is_filled_again_and_said_to_be(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
+) -> None:
+    jobs = new_jobs(record, 3)
+    drain(outlet)
+    influxdb.batches.clear()
+    influxdb.answers = [refusal(404, 'database not found: "squash"')]
+    new = store_job(record, asked_ns=5_000, body=make_body(measured("p.a", 2.5)))
+    step(outlet)
+    assert [state(record, job_id).state for job_id in jobs] == ["PENDING"] * 3
+    (found,) = backlog(record)
+    assert (found.waiting, found.refill_since_ns is None) == (4, False)
+    drain(outlet)
+    times = [line.rpartition(" ")[2] for line in influxdb.lines]
+    assert sorted(set(times)) == ["1000", "1001", "1002", "5000"]
+    assert [state(record, job_id).state for job_id in [*jobs, new]] == ["SUCCESS"] * 4
+    assert backlog(record)[0].refill_since_ns is None
+
+
+def test_a_database_that_is_empty_without_having_been_missing_is_noticed_while_nothing_is_sent(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influxdb_outlet, "_LONGEST_SILENCE_S", 0.0)
+    new_jobs(record, 3)
+    drain(outlet)
+    influxdb.batches.clear()
+    influxdb.when_asked = lambda text: setattr(
+        influxdb, "series", [] if text.startswith("SELECT") else [POLICY]
+    )
+    drain(outlet)
+    assert len(influxdb.lines) == 3
+
+
+def test_a_new_database_is_made_without_a_word(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
+) -> None:
+    influxdb.answers = [refusal(404, 'database not found: "squash"')]
+    new_jobs(record)
+    step(outlet)
+    assert backlog(record)[0].refill_since_ns is None
+    assert len(influxdb.lines) == 1
+
+
+def test_the_watch_does_not_make_a_lost_database_in_silence(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet
+) -> None:
+    jobs = new_jobs(record)
+    drain(outlet)
+    influxdb.batches.clear()
+    influxdb.answers = [refusal(404, 'database not found: "squash"')]
+    outlet.write_extra(["squash_heartbeat up=1 5"])
+    assert state(record, jobs[0]).state == "PENDING"
+    drain(outlet)
+    assert len(influxdb.lines) == 2
+
+
+@pytest.mark.parametrize("what", ["deleted", "without values", "too old"])
+def test_a_database_that_is_rightly_empty_is_left_alone(
+    record: Record,
+    influxdb: FakeInfluxDB,
+    outlet: InfluxOutlet,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(influxdb_outlet, "_LONGEST_SILENCE_S", 0.0)
+    jobs = new_jobs(record, 1, value=None if what == "without values" else 1.0)
+    drain(outlet)
+    if what == "deleted":
+        delete(record, jobs[0], 1_000)
+    drain(outlet)
+    influxdb.batches.clear()
+    influxdb.series = [{**POLICY, "values": [["short", "168h0m0s", True]]}]
+    drain(outlet)
+    assert influxdb.lines == []

@@ -1,4 +1,4 @@
-"""The InfluxDB database is lost, and `squash replay` makes it again from the record."""
+"""The InfluxDB database, or a part of it, is lost, and is made again from the record."""
 
 import json
 import uuid
@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import MakeSite
 from tests.support.influxd import Influxd
-from tests.support.site import Site, job_document
+from tests.support.site import Site, job_document, wait_for
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
 
@@ -29,6 +29,17 @@ class Filled:
         for name in (self.site.database, self.copy):
             self.site.influxd.query(f'DROP DATABASE "{name}"')
 
+    def empty(self) -> None:
+        """Take all jobs out of both databases, but not what another program has written."""
+        for name in (self.site.database, self.copy):
+            self.site.influxd.create_database(name)
+            for point in self.site.influxd.points(name):
+                if point["measurement"] != "other":
+                    self.site.influxd.query(
+                        f'DROP MEASUREMENT "{point["measurement"]}"', database=name
+                    )
+            self.site.influxd.write(name, "other v=1 1")
+
     def replay(self, *arguments: str) -> None:
         """Run the command, which waits until all is delivered."""
         done = self.site.service.run("replay", *arguments)
@@ -39,6 +50,7 @@ class Filled:
         return {
             int(point["fields"]["squash_id"])
             for point in self.site.influxd.points(database or self.site.database)
+            if point["measurement"] != "other"
         }
 
 
@@ -100,6 +112,14 @@ def test_a_full_replay_restores_every_target(filled: Filled) -> None:
     assert filled.site.influxd.export(filled.copy) == filled.export
 
 
+def test_without_any_command_a_dropped_database_is_filled_again(filled: Filled) -> None:
+    filled.lose()
+    wait_for(lambda: filled.site.influxd.export(filled.site.database) == filled.export)
+    wait_for(lambda: filled.site.get("/readyz")["status"] == "ok")
+    log = filled.site.service.log()
+    assert "the database was missing or empty: it is filled again from the record" in log
+
+
 def test_a_replay_over_what_is_there_changes_nothing(filled: Filled) -> None:
     filled.replay()
     assert filled.site.influxd.export(filled.site.database) == filled.export
@@ -116,21 +136,20 @@ def test_a_replay_over_what_is_there_changes_nothing(filled: Filled) -> None:
 def test_a_replay_by_time_sends_the_jobs_of_that_time(
     filled: Filled, arguments: Sequence[str], days: Sequence[int]
 ) -> None:
-    filled.lose()
+    filled.empty()
     filled.replay(*arguments)
     assert filled.stored_ids() == {filled.ids[day] for day in days}
 
 
 def test_a_replay_by_job_sends_those_jobs(filled: Filled) -> None:
-    filled.lose()
+    filled.empty()
     filled.replay("--job", str(filled.ids[1]), "--job", str(filled.ids[3]))
     assert filled.stored_ids() == {filled.ids[1], filled.ids[3]}
 
 
 def test_a_replay_to_one_target_leaves_the_other_alone(filled: Filled) -> None:
-    filled.lose()
+    filled.empty()
     filled.replay("--target", "copy")
-    filled.site.influxd.create_database(filled.site.database)
     assert filled.stored_ids(filled.copy) == set(filled.ids)
     assert filled.stored_ids() == set()
 
@@ -146,7 +165,7 @@ def test_a_replay_of_what_there_is_not_is_an_error(
 
 
 def test_a_replay_that_does_not_wait_leaves_it_to_the_service(filled: Filled) -> None:
-    filled.lose()
+    filled.empty()
     filled.site.service.stop()
     done = filled.site.service.run("replay", "--job", str(filled.ids[0]), "--no-wait")
     assert (done.returncode, done.stdout) == (0, "1 job to send to default, copy\n")

@@ -103,6 +103,18 @@ class Influxd(Server):
         limit = f' WITH DURATION {duration} REPLICATION 1 NAME "short"' if duration else ""
         self.query(f"CREATE DATABASE {_quote(name)}{limit}")
 
+    def write(self, database: str, *lines: str) -> None:
+        """Write lines, as another program might, with times in ns."""
+        reply = httpx.post(
+            f"{self.url}/write",
+            params={"db": database, "precision": "ns"},
+            content="\n".join(lines).encode(),
+            auth=(ADMIN, ADMIN_PASSWORD) if self.auth else None,
+            timeout=60,
+            trust_env=False,
+        )
+        assert reply.status_code == 204, reply.text
+
     def points(self, database: str, measurement: str | None = None) -> list[dict[str, Any]]:
         """Return every point: measurement, tags, fields (floats and texts) and time in ns.
 

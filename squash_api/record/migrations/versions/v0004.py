@@ -1,4 +1,7 @@
-"""API keys, the audit trail, failed attempts, used limits, and what user names look like."""
+"""API keys, the audit trail, failed attempts, used limits, and what user names look like.
+
+Targets also know whether their database has lost its points, and which deletions it refuses.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +12,14 @@ revision = "0004"
 down_revision = "0003"
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_REFUSE = "RAISE(ABORT, 'the audit trail is append-only')"
+# Whoever can write the file can drop these; what the service does by mistake they stop.
+_APPEND_ONLY = {
+    "sqlite": [
+        f"CREATE TRIGGER audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT {_REFUSE}; END"
+        for verb in ("update", "delete")
+    ],
+}
 
 
 def upgrade() -> None:
@@ -44,6 +55,7 @@ def upgrade() -> None:
         sa.Column("user_id", _ID, nullable=True),
         sa.Column("api_key_id", _ID, nullable=True),
         sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("command", sa.Text(), nullable=True),
         sa.Column("action", sa.String(length=64), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=True),
@@ -58,6 +70,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_user_id", "audit", ["user_id"])
     op.create_index("ix_audit_action_id", "audit", ["action", "id"])
+    op.create_index("ix_audit_time_ns", "audit", ["time_ns"])
+    for statement in _APPEND_ONLY.get(op.get_bind().dialect.name, ()):
+        op.execute(statement)
     op.create_table(
         "attempt",
         sa.Column("owner", sa.String(length=200), nullable=False),
@@ -77,6 +92,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "from_ns", "kind", name=op.f("pk_usage")),
         sqlite_with_rowid=False,
     )
+    _note_losses_and_refusals()
+
+
+def _note_losses_and_refusals() -> None:
+    op.add_column("target", _flag("has_points"))
+    op.add_column("target", sa.Column("refill_through", sa.BigInteger(), nullable=True))
+    op.add_column("target", sa.Column("refill_since_ns", sa.BigInteger(), nullable=True))
+    # What was sent before may be lost from now on.
+    op.execute("UPDATE target SET has_points = (sent_through > 0)")
+    count = sa.Column("refusals", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("erasure", count)
+    again = sa.Column("again_ns", sa.BigInteger(), nullable=False, server_default="0")
+    op.add_column("erasure", again)
+    op.add_column("quarantine", _flag("is_deletion"))
+    op.add_column("quarantine", sa.Column("dropped_ns", sa.BigInteger(), nullable=True))
+
+
+def _flag(name: str) -> "sa.Column[bool]":
+    return sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
 
 
 def _fill_skeletons() -> None:
