@@ -87,8 +87,12 @@ class ErrorBody(BaseModel):
 
 
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses for these statuses."""
-    return {status_code: {"model": ErrorBody} for status_code in status_codes}
+    """Return the OpenAPI responses for these statuses.
+
+    Who must say who they are (401) may have given too many wrong passwords (429).
+    """
+    limited = {429} if 401 in status_codes else set()
+    return {status: {"model": ErrorBody} for status in sorted({*status_codes, *limited})}
 
 
 def add_failure_handlers(
