@@ -28,6 +28,7 @@ from tests.support.in_process import service
 from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord
 from tests.support.programs import find_program
+from tests.support.reliability import note
 from tests.support.server import local_url
 from tests.support.site import job_document, wait_for
 
@@ -191,6 +192,7 @@ def ride_out(
         wait_for(lambda outlet=outlet: world.is_idle(outlet))  # type: ignore[misc]
     assert world.stored("squash") == world.expected()
     assert world.proxies["default"].first_arrivals() == sorted(world.posted)
+    note("faults", outlet=name, jobs=JOBS)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
