@@ -26,7 +26,7 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
-soak: $(DEV)  ## The long forms of tests: kills, outages, histories; writes docs/reliability.md
+soak: $(DEV)  ## The long forms of tests, for two hours or three: writes docs/reliability.md
 	@$(BIN)/python -m tests.support.reliability $(ARGS)
 
 check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows everything that fails

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from squash_api.errors import SettingsError
 
 COMMANDS = {
-    "serve": ("serving:serve", "Run the service until it is stopped."),
+    "serve": ("serving.serve:serve", "Run the service until it is stopped."),
     "deliver": (
         "commands.deliver:deliver",
         "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
@@ -59,11 +59,48 @@ COMMANDS = {
         "Give it up: it is no longer counted, nor tried again.",
     ),
     "record init": ("commands.record:init", "Make an empty record at SQUASH_DATABASE_URL."),
+    "record backup": ("commands.record:backup", "Copy the record while it is in use."),
+    "record restore": (
+        "commands.record:restore_backup",
+        "Put a backup in the place of the record.",
+    ),
+    "record check": ("commands.record:check", "Check that the record is whole."),
+    "record salvage": (
+        "commands.record:salvage_record",
+        "Copy what can be read of a damaged record into a new one.",
+    ),
+    "record accept": (
+        "commands.record:accept_record",
+        "Go on with the record that is there, although it is not the newest.",
+    ),
     "user add": ("commands.users:add", "Add a user, even if registration is closed."),
     "user list": ("commands.users:list_accounts", "List all users, including disabled ones."),
     "user role": ("commands.users:role", "Make somebody a user or an admin, and end their tokens."),
     "user passwd": ("commands.users:passwd", "Change a user's password, and end their tokens."),
-    "user disable": ("commands.users:disable", "Disable a user permanently, and end their tokens."),
+    "user disable": (
+        "commands.users:disable",
+        "Disable a user, end their tokens and revoke their keys.",
+    ),
+    "user enable": (
+        "commands.users:enable",
+        "Enable a disabled user again, with the password and role of before.",
+    ),
+    "key create": (
+        "commands.keys:create",
+        "Make an API key for a user; it is printed once and kept nowhere.",
+    ),
+    "key list": (
+        "commands.keys:list_keys",
+        "List API keys, also those that are revoked or have expired; secrets are not known.",
+    ),
+    "key revoke": (
+        "commands.keys:revoke",
+        "Revoke an API key, for good; the service refuses it within a second.",
+    ),
+    "audit": (
+        "commands.audit:audit",
+        "Show the audit trail: who changed what, when and from where, the newest first.",
+    ),
 }
 """By name: where the function is, and the first line of its docstring, which the list shows."""
 
@@ -71,8 +108,9 @@ _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
     "quarantine": "List, send again or give up what InfluxDB refused.",
-    "record": "Make a record.",
+    "record": "Make, back up, check and restore the record.",
     "user": "Add, list and change accounts.",
+    "key": "Make, list and revoke API keys.",
 }
 
 

@@ -14,6 +14,9 @@ _MOST_NAMES = 2000
 _LONGEST_NAME = 200
 _MOST_HINTS = 5
 
+MOST_PLACES = 20
+"""A reply names at most so many places that are wrong, and says how many more there are."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean `<name>`?` for the nearest known name, or nothing if none is near."""
@@ -73,15 +76,24 @@ class Detail:
 
 
 class SquashError(Exception):
-    """A failure, with a message for people and a code for programs."""
+    """A failure, with a message for people and a code for programs.
+
+    Parameters
+    ----------
+    detail
+        The places that are wrong; a reply lists the first `MOST_PLACES`.
+    more
+        How many more there are, which were counted only: a body has room for millions.
+    """
 
     code: ClassVar[str] = "internal_error"
     status_code: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, detail: Sequence[Detail] = ()) -> None:
+    def __init__(self, message: str, *, detail: Sequence[Detail] = (), more: int = 0) -> None:
         super().__init__(message)
         self.message = message
         self.detail = tuple(detail)
+        self.more = more
 
 
 class InvalidInputError(SquashError):
@@ -103,6 +115,34 @@ class MalformedEncodingError(InvalidInputError):
 
     code = "malformed_encoding"
     status_code = 400
+
+
+class MalformedRequestError(SquashError):
+    """What arrived is not an HTTP request, or has a part that is too long."""
+
+    code = "malformed_request"
+    status_code = 400
+
+
+class TooSlowError(SquashError):
+    """The client sent its request, or reads the reply, too slowly."""
+
+    code = "too_slow"
+    status_code = 408
+
+
+class UrlTooLongError(SquashError):
+    """The URL is too long."""
+
+    code = "url_too_long"
+    status_code = 414
+
+
+class HeadersTooLargeError(SquashError):
+    """The headers are too long, or too many."""
+
+    code = "headers_too_large"
+    status_code = 431
 
 
 class MissingFieldError(InvalidInputError):
@@ -185,6 +225,13 @@ class ForbiddenError(SquashError):
     status_code = 403
 
 
+class LastAdminError(SquashError):
+    """The change would leave no enabled admin."""
+
+    code = "last_admin"
+    status_code = 409
+
+
 class BusyError(SquashError):
     """Too many requests of one kind at once; try again after `retry_after_s` seconds."""
 
@@ -196,6 +243,13 @@ class BusyError(SquashError):
         self.retry_after_s = retry_after_s
 
 
+class OverloadedError(BusyError):
+    """There is no room for a connection, or nothing reads the record at the moment."""
+
+    code = "overloaded"
+    status_code = 503
+
+
 class NotAvailableError(SquashError):
     """The answer needs a library that is not installed."""
 
@@ -204,10 +258,15 @@ class NotAvailableError(SquashError):
 
 
 class RecordUnavailableError(SquashError):
-    """The record cannot be read or written at the moment."""
+    """The record cannot be read or written at the moment; `reason` is a clause that says why."""
 
     code = "record_unavailable"
     status_code = 503
+    retry_after_s: ClassVar[int] = 5
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SettingsError(SquashError):

@@ -33,6 +33,7 @@ MIN_SECRET_BYTES = 32
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
+    "SQUASH_KEY": "squash dispatch",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
@@ -43,6 +44,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",
+    "SQUASH_TEST_FUZZ": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
@@ -125,6 +127,9 @@ class Settings(BaseSettings):
     )
 
     secret: SecretStr | None = Field(None, description="Key that signs tokens; 32 bytes or more.")
+    secret_previous: SecretStr | None = Field(
+        None, description="The key before it, whose tokens are still read: see the rotation."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     # After host and port, from which its default is made.
@@ -140,6 +145,12 @@ class Settings(BaseSettings):
         None, description="The `key` that the body of /register must have."
     )
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
+    read: Literal["open", "users"] = Field(
+        "open", description="Who may read: everybody who reaches the service, or users."
+    )
+    session_hours: int = Field(
+        12, ge=1, le=720, description="How long a login on the pages lasts, in hours."
+    )
     specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
@@ -148,6 +159,15 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    max_connections: int = Field(
+        1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
+    )
+    patience_s: float = Field(
+        20,
+        ge=1,
+        le=600,
+        description="How long clients may take for a request's head, or each 1 kB/s of the rest.",
+    )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )
@@ -235,6 +255,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the service by https, whoever ends TLS."""
+        return urlsplit(self.url).scheme == "https"
+
+    @property
     def url_path(self) -> str:
         """Path of the public root, without a trailing slash: empty, or something like `/api`."""
         return urlsplit(self.url).path.rstrip("/")
@@ -317,14 +342,37 @@ def require_secret(settings: Settings) -> str:
     SettingsError
         If it is missing or shorter than 32 bytes.
     """
-    secret = settings.secret.get_secret_value() if settings.secret else ""
+    return _strong_secret("SQUASH_SECRET", settings.secret)
+
+
+def previous_secret(settings: Settings) -> str | None:
+    """Read the key that signed tokens before; None if there is none.
+
+    Raises
+    ------
+    SettingsError
+        If it is shorter than 32 bytes, or the same as the present one.
+    """
+    if settings.secret_previous is None:
+        return None
+    secret = _strong_secret("SQUASH_SECRET_PREVIOUS", settings.secret_previous)
+    if settings.secret is not None and secret == settings.secret.get_secret_value():
+        raise SettingsError(
+            "SQUASH_SECRET_PREVIOUS: is the same as SQUASH_SECRET: give SQUASH_SECRET a new one, "
+            "or remove this"
+        )
+    return secret
+
+
+def _strong_secret(name: str, given: SecretStr | None) -> str:
+    secret = given.get_secret_value() if given else ""
     try:
         size = len(secret.encode())
     except UnicodeEncodeError:
         size = 0
     if size < MIN_SECRET_BYTES:
         raise SettingsError(
-            f"SQUASH_SECRET: must be set to {MIN_SECRET_BYTES} bytes or more of UTF-8, for "
+            f"{name}: must be set to {MIN_SECRET_BYTES} bytes or more of UTF-8, for "
             'instance the output of: python -c "import secrets; print(secrets.token_hex(32))"'
         )
     return secret

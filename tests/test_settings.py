@@ -13,6 +13,7 @@ from squash_api.settings import (
     KapacitorTarget,
     Settings,
     load_settings,
+    previous_secret,
     require_secret,
 )
 from tests.support.builders import make_settings
@@ -301,6 +302,18 @@ def test_registration_by_key_needs_the_key() -> None:
 def test_a_missing_or_short_secret_is_refused(secret: str | None) -> None:
     with pytest.raises(SettingsError, match="SQUASH_SECRET"):
         require_secret(load_settings(secret=secret))
+
+
+@pytest.mark.parametrize("secret", ["short", "x" * 31, "s" * 32])
+def test_a_previous_secret_that_is_short_or_the_present_one_is_refused(secret: str) -> None:
+    with pytest.raises(SettingsError, match="SQUASH_SECRET_PREVIOUS"):
+        previous_secret(load_settings(secret="s" * 32, secret_previous=secret))
+
+
+@pytest.mark.parametrize("secret", [None, "", "p" * 32])
+def test_there_may_be_a_previous_secret(secret: str | None) -> None:
+    settings = load_settings(secret="s" * 32, secret_previous=secret or None)
+    assert previous_secret(settings) == (secret or None)
 
 
 def test_the_length_of_the_secret_is_counted_in_bytes() -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from squash_api.accounts.keys import PREFIX, Key, KeyReader, is_key
 from squash_api.accounts.passwords import (
     Passwords,
     clean_credential,
@@ -15,6 +16,7 @@ from squash_api.accounts.passwords import (
 )
 from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
+    Detail,
     ForbiddenError,
     InvalidInputError,
     NameTakenError,
@@ -23,7 +25,9 @@ from squash_api.errors import (
     UnauthorizedError,
 )
 from squash_api.record import users
-from squash_api.record.record import Record
+from squash_api.record.audit import UNKNOWN, Actor, note
+from squash_api.record.keys import living_keys, revoke_key
+from squash_api.record.record import Connection, Record
 from squash_api.record.users import UserRow
 from squash_api.settings import Settings
 
@@ -31,19 +35,77 @@ ROLES = ("user", "admin")
 """A user may change and delete only their own; an admin may change and delete everything."""
 
 
+_MOST_PLACES = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user who has been authenticated. Void once the record has another `epoch`."""
+    """A user who has been authenticated. Void once the record has another `epoch`.
+
+    `key` is what the request was sent with, unless it was a token or a password. `address` is where
+    it came from, if that is known.
+    """
 
     user_id: int
     name: str
     role: str
     epoch: int
+    key: Key | None = None
+    address: str | None = None
 
     @property
     def is_admin(self) -> bool:
-        """Whether the user may change everything, not only their own."""
-        return self.role == "admin"
+        """Whether the request may change everything, not only what is the user's own."""
+        return self.role == "admin" and (self.key is None or "admin" in self.key.scopes)
+
+    @property
+    def actor(self) -> Actor:
+        """Who the audit trail names."""
+        key_id = None if self.key is None else self.key.key_id
+        return Actor(user_id=self.user_id, key_id=key_id, address=self.address)
+
+    def require_scope(self, scope: str) -> None:
+        """Raise `ForbiddenError` if the request was sent with a key that is not for this."""
+        key = self.key
+        if key is None:
+            return
+        if scope not in key.scopes:
+            has = ", ".join(f"`{name}`" for name in sorted(key.scopes))
+            raise ForbiddenError(
+                f"This needs a key with the scope `{scope}`: the key `{key.public_id}` "
+                f"({key.name}) has {has}."
+            )
+        if scope == "admin" and self.role != "admin":
+            raise ForbiddenError(
+                f"This needs the scope `admin`, which the key `{key.public_id}` ({key.name}) has "
+                f"only while its owner, {self.name}, is an admin."
+            )
+
+    def require_namespaces(self, places: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
+        """Check that a key may write to the packages of metrics, or of specifications.
+
+        `places` are where each is in the request, and its name.
+
+        Raises
+        ------
+        ForbiddenError
+            With the places of those that it may not write to in its `detail`, at most 20.
+        """
+        if self.key is None or self.key.namespaces is None:
+            return
+        allowed = self.key.namespaces
+        wrong = [(loc, name) for loc, name in places if name.partition(".")[0] not in allowed]
+        if wrong:
+            listed = ", ".join(sorted(allowed))
+            others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise ForbiddenError(
+                f"The key `{self.key.public_id}` ({self.key.name}) is for the packages {listed}: "
+                f"not for `{wrong[0][1][:200]}`{others}. Nothing was stored.",
+                detail=[
+                    Detail(loc, f"'{name[:200]}' is in none of the key's packages: {listed}")
+                    for loc, name in wrong[:_MOST_PLACES]
+                ],
+            )
 
 
 class Accounts:
@@ -53,8 +115,9 @@ class Accounts:
     ----------
     settings
         Say who may register, and how long tokens are valid.
-    secret
-        The key that signs tokens, from `require_secret`.
+    secret, previous
+        The key that signs tokens, from `require_secret`, and from `previous_secret` the one that
+        did before.
     passwords
         Hashes and checks passwords; a new one by default.
     """
@@ -65,18 +128,22 @@ class Accounts:
         settings: Settings,
         *,
         secret: str,
+        previous: str | None = None,
         passwords: Passwords | None = None,
     ) -> None:
         self._record = record
         self._settings = settings
-        self._tokens = Tokens(secret, minutes=settings.token_minutes)
+        self._tokens = Tokens(secret, previous=previous, minutes=settings.token_minutes)
         self._passwords = Passwords() if passwords is None else passwords
+        self._keys = KeyReader(record)
 
     def close(self) -> None:
         """Stop the threads that check passwords. The record stays open."""
         self._passwords.close()
 
-    async def register(self, name: str, password: str, *, key: str | None) -> Account:
+    async def register(
+        self, name: str, password: str, *, key: str | None, address: str | None = None
+    ) -> Account:
         """Add a user who registers; `key` is the registration key that they sent.
 
         Raises
@@ -96,22 +163,32 @@ class Accounts:
         if await asyncio.to_thread(self._find, name) is not None:
             raise NameTakenError(f"User `{name}` already exists.")
         password_hash = await self._passwords.hash(password)
-        return await asyncio.to_thread(self._add, name, password_hash, role="user")
+        return await asyncio.to_thread(
+            self._add,
+            name,
+            password_hash,
+            role="user",
+            by=Actor(address=address),
+            action="user.register",
+        )
 
     async def claim(self, header: str | None) -> Account:
         """Return the account that an `Authorization` header claims.
 
-        A token is checked without the record: `check_account` checks whether its user is still
-        enabled, or the writer does in the transaction that stores something.
+        A token is checked without the record, and a key by what the record had in the last second:
+        `check_account` checks whether the user is still enabled, or the writer does in the
+        transaction that stores something.
 
         Raises
         ------
         UnauthorizedError
-            If the token is missing or invalid, or the name and password are wrong.
+            If the token or key is missing or invalid, or the name and password are wrong.
         """
         credentials = parse_authorization(header)
         if isinstance(credentials, PasswordCredentials):
             return await self.check_password(credentials.name, credentials.password)
+        if credentials.startswith(PREFIX):
+            return _account_of_key(*await self._keys.check(credentials))
         claims = self._tokens.read(credentials)
         return Account(claims.user_id, claims.name, claims.role, claims.epoch)
 
@@ -119,7 +196,7 @@ class Accounts:
         """Return the account with this name and password.
 
         An unknown user, a disabled one and a wrong password get the same answer after the same
-        work.
+        work. A key counts as a password too, for clients that have no other place for one.
 
         Raises
         ------
@@ -132,6 +209,11 @@ class Accounts:
         """
         name = clean_credential(name, field="username")
         password = clean_credential(password, field="password")
+        if is_key(password):
+            account = _account_of_key(*await self._keys.check(password))
+            if account.name != name:
+                raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
+            return account
         row = await asyncio.to_thread(self._find, name)
         stored_hash = None if row is None or row.is_disabled else row.password_hash
         is_right, new_hash = await self._passwords.verify(
@@ -146,7 +228,15 @@ class Accounts:
         return _account(row)
 
     def issue_token(self, account: Account) -> str:
-        """Make a new token for an authenticated user."""
+        """Make a new token for an authenticated user.
+
+        Raises
+        ------
+        ForbiddenError
+            If the user has sent a key: a token may do what the key must not.
+        """
+        if account.key is not None:
+            raise ForbiddenError("A key cannot be exchanged for a token: send the key itself.")
         return self._tokens.issue(
             user_id=account.user_id, name=account.name, role=account.role, epoch=account.epoch
         )
@@ -157,13 +247,16 @@ class Accounts:
         Raises
         ------
         UnauthorizedError
-            If the user is disabled, or the password or the role has changed since.
+            If the user is disabled, or the password or the role has changed since; if the request
+            was sent with a key, only if the key is not valid any more.
         """
+        if account.key is not None:
+            return _account_of_key(*self._keys.check_again(account.key), address=account.address)
         with self._record.read() as connection:
             row = users.get_user(connection, account.user_id)
         if row is None or row.is_disabled or row.epoch != account.epoch:
             raise UnauthorizedError("User does not exist", error="Invalid JWT", user=account.name)
-        return _account(row)
+        return replace(_account(row), address=account.address)
 
     def get(self, name: str) -> Account:
         """Return an enabled user, or raise `NotFoundError`."""
@@ -173,7 +266,7 @@ class Accounts:
             raise NotFoundError.of("user", name, (other.name for other in others))
         return _account(row)
 
-    def add(self, name: str, password: str, *, role: str = "user") -> Account:
+    def add(self, name: str, password: str, *, role: str = "user", by: Actor = UNKNOWN) -> Account:
         """Add a user, whatever the settings say about registration.
 
         Raises
@@ -185,9 +278,35 @@ class Accounts:
         """
         name, password = clean_new_name(name), clean_new_password(password)
         _check_role(role)
-        return self._add(name, self._passwords.hash_now(password), role=role)
+        password_hash = self._passwords.hash_now(password)
+        return self._add(name, password_hash, role=role, by=by, action="user.add")
 
-    def set_password(self, name: str, password: str) -> None:
+    async def change_password(self, account: Account, *, present: str, new: str) -> Account:
+        """Change a user's own password, and return the account with its new epoch.
+
+        All tokens and sessions of the user end.
+
+        Raises
+        ------
+        UnauthorizedError
+            If the present password is wrong.
+        InvalidInputError
+            If the new one is not allowed.
+        BusyError
+            If too many passwords are waiting.
+        """
+        if (await self.check_password(account.name, present)).key is not None:
+            raise UnauthorizedError("Invalid credentials", error="Bad Request", user=account.name)
+        password_hash = await self._passwords.hash(clean_new_password(new))
+        await asyncio.to_thread(
+            self._record.write,
+            lambda connection: _set_password(
+                connection, account.name, password_hash, account.actor
+            ),
+        )
+        return await asyncio.to_thread(self.get, account.name)
+
+    def set_password(self, name: str, password: str, *, by: Actor = UNKNOWN) -> None:
         """Change the password of an enabled user, and end the user's tokens.
 
         Raises
@@ -199,11 +318,9 @@ class Accounts:
         """
         name, password = _known_name(name), clean_new_password(password)
         password_hash = self._passwords.hash_now(password)
-        self._record.write(
-            lambda connection: users.change_user(connection, name, password_hash=password_hash)
-        )
+        self._record.write(lambda connection: _set_password(connection, name, password_hash, by))
 
-    def set_role(self, name: str, role: str) -> None:
+    def set_role(self, name: str, role: str, *, by: Actor = UNKNOWN) -> None:
         """Change the role of an enabled user, and end the user's tokens.
 
         Raises
@@ -212,21 +329,70 @@ class Accounts:
             If the role does not exist.
         NotFoundError
             If the user does not exist or is disabled.
+        LastAdminError
+            If no admin would be left.
         """
         _check_role(role)
         name = _known_name(name)
-        self._record.write(lambda connection: users.change_user(connection, name, role=role))
+        self._record.write(lambda connection: _set_role(connection, name, role, by))
 
-    def disable(self, name: str) -> None:
-        """Disable an enabled user permanently and void the user's tokens. The name stays taken.
+    def disable(self, name: str, *, by: Actor = UNKNOWN) -> int:
+        """Disable a user, end the user's tokens, revoke the user's keys; return how many.
+
+        The name stays taken.
 
         Raises
         ------
         NotFoundError
             If the user does not exist or is disabled already.
+        LastAdminError
+            If no admin would be left.
         """
         name = _known_name(name)
-        self._record.write(lambda connection: users.change_user(connection, name, is_disabled=True))
+        return self._record.write(lambda connection: _disable(connection, name, by))
+
+    def enable(self, name: str, *, by: Actor = UNKNOWN) -> None:
+        """Enable a disabled user again, with the password and role of before, but without keys.
+
+        Raises
+        ------
+        NotFoundError
+            If the user does not exist or is not disabled.
+        """
+        name = _known_name(name)
+        self._record.write(lambda connection: _enable(connection, name, by))
+
+    def change(
+        self, name: str, *, role: str | None, is_disabled: bool | None, by: Actor = UNKNOWN
+    ) -> UserRow:
+        """Change the role of a user, disable or enable the user, or both; None changes nothing.
+
+        Raises
+        ------
+        InvalidInputError
+            If the role does not exist.
+        NotFoundError
+            If there is no such user, or a disabled one is to get another role.
+        LastAdminError
+            If no admin would be left.
+        """
+        if role is not None:
+            _check_role(role)
+        name = _known_name(name)
+
+        def work(connection: Connection) -> UserRow:
+            row = users.find_user(connection, name)
+            if row is None:
+                raise NotFoundError(f"There is no user `{name}`.")
+            if is_disabled is False and row.is_disabled:
+                _enable(connection, name, by)
+            if role is not None and role != row.role:
+                _set_role(connection, name, role, by)
+            if is_disabled and not row.is_disabled:
+                _disable(connection, name, by)
+            return users.find_user(connection, name) or row
+
+        return self._record.write(work)
 
     def list(
         self, *, after: str = "", limit: int, is_disabled: bool | None = None
@@ -254,18 +420,21 @@ class Accounts:
         with self._record.read() as connection:
             return users.find_user(connection, name)
 
-    def _add(self, name: str, password_hash: str, *, role: str) -> Account:
+    def _add(self, name: str, password_hash: str, *, role: str, by: Actor, action: str) -> Account:
         created_ns = time.time_ns()
-        row = self._record.write(
-            lambda connection: users.add_user(
+
+        def work(connection: Connection) -> UserRow:
+            row = users.add_user(
                 connection,
                 name=name,
                 password_hash=password_hash,
                 role=role,
                 created_ns=created_ns,
             )
-        )
-        return _account(row)
+            note(connection, by, action, name, role=role)
+            return row
+
+        return _account(self._record.write(work))
 
     def _rehash(self, row: UserRow, new_hash: str) -> None:
         self._record.write(
@@ -275,8 +444,41 @@ class Accounts:
         )
 
 
+def _set_password(connection: Connection, name: str, password_hash: str, by: Actor) -> None:
+    users.change_user(connection, name, password_hash=password_hash)
+    note(connection, by, "user.password", name)
+
+
+def _set_role(connection: Connection, name: str, role: str, by: Actor) -> None:
+    if role != "admin":
+        users.require_other_admin(connection, name)
+    users.change_user(connection, name, role=role)
+    note(connection, by, "user.role", name, role=role)
+
+
+def _disable(connection: Connection, name: str, by: Actor) -> int:
+    """Disable a user and revoke the user's keys; return how many."""
+    users.require_other_admin(connection, name)
+    user_id = users.change_user(connection, name, is_disabled=True)
+    now_ns = time.time_ns()
+    keys = living_keys(connection, user_id, now_ns=now_ns)
+    for key in keys:
+        revoke_key(connection, key.key_id, revoked_ns=now_ns)
+    note(connection, by, "user.disable", name, keys=[key.public_id for key in keys])
+    return len(keys)
+
+
+def _enable(connection: Connection, name: str, by: Actor) -> None:
+    users.change_user(connection, name, was_disabled=True, is_disabled=False)
+    note(connection, by, "user.enable", name)
+
+
 def _account(row: UserRow) -> Account:
     return Account(row.user_id, row.name, row.role, row.epoch)
+
+
+def _account_of_key(key: Key, owner: UserRow, *, address: str | None = None) -> Account:
+    return Account(owner.user_id, owner.name, owner.role, owner.epoch, key, address)
 
 
 def _known_name(name: str) -> str:

@@ -3,9 +3,12 @@
 import base64
 import binascii
 import functools
+import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -19,6 +22,9 @@ LEEWAY_S = 10
 _ALGORITHM = "HS256"
 _ISSUER = _AUDIENCE = "squash"
 _TYPE = "squash+jwt"
+SESSION_TYPE = "squash-session+jwt"
+"""The type of what a browser keeps in a cookie: never good as a token, nor a token as it."""
+
 _REQUIRED = ("exp", "nbf", "iat", "iss", "aud", "sub", "jti", "identity", "name", "role", "epoch")
 _MAX_TOKEN = 8_192
 _MAX_ID = 2**63 - 1
@@ -27,13 +33,17 @@ _REMEMBERED_TOKENS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says about its bearer; `expires_at` is in s since 1970 UTC."""
+    """What a token says about its bearer; `expires_at` is in s since 1970 UTC.
+
+    `token_id` is another for each token.
+    """
 
     user_id: int
     name: str
     role: str
     epoch: int
     expires_at: int
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +57,24 @@ class PasswordCredentials:
 class Tokens:
     """Makes and reads tokens. Pure: only the record can tell whether the user still exists.
 
-    `secret` is the key, of 32 bytes or more; tokens expire after `minutes`; `clock` is in s since
-    1970 UTC.
+    `secret` is the key, of 32 bytes or more. Tokens signed with the `previous` one are read too, so
+    that the secret can be replaced while tokens live. Tokens expire after `minutes`; `clock` is in
+    s since 1970 UTC. Tokens of another `kind` are not read.
     """
 
     def __init__(
-        self, secret: str, *, minutes: int, clock: Callable[[], float] = time.time
+        self,
+        secret: str,
+        *,
+        previous: str | None = None,
+        minutes: int,
+        clock: Callable[[], float] = time.time,
+        kind: str = _TYPE,
     ) -> None:
         self._secret = secret
+        self._kind = kind
+        # The present one first: tokens of before 2.1 do not name theirs, so both are tried.
+        self._secrets = {_secret_id(each): each for each in (secret, previous) if each is not None}
         self._life_s = minutes * 60
         self._clock = clock
         self._jwt = jwt.PyJWT(
@@ -84,7 +104,8 @@ class Tokens:
             "exp": now + self._life_s,
             "jti": secrets.token_hex(16),
         }
-        return self._jwt.encode(claims, self._secret, _ALGORITHM, headers={"typ": _TYPE})
+        headers = {"typ": self._kind, "kid": _secret_id(self._secret)}
+        return self._jwt.encode(claims, self._secret, _ALGORITHM, headers=headers)
 
     def read(self, token: str) -> Claims:
         """Check a token's signature, times and form, and return its claims.
@@ -103,14 +124,7 @@ class Tokens:
         if len(token) > _MAX_TOKEN:
             _refuse("Token cannot be read")
         try:
-            decoded = self._jwt.decode_complete(
-                token,
-                self._secret,
-                algorithms=[_ALGORITHM],
-                issuer=_ISSUER,
-                audience=_AUDIENCE,
-                leeway=LEEWAY_S,
-            )
+            decoded = self._decode(token)
         except jwt.InvalidSignatureError:
             _refuse("Signature verification failed")
         except jwt.ImmatureSignatureError:
@@ -121,9 +135,25 @@ class Tokens:
             _refuse("Token is not one of this service")
         except (jwt.InvalidTokenError, ValueError, RecursionError):
             _refuse("Token cannot be read")
-        if decoded["header"].get("typ") != _TYPE:
+        if decoded["header"].get("typ") != self._kind:
             _refuse("Token is not one of this service")
         return _claims(decoded["payload"])
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Decode a token with the secret that its header names, or else with each."""
+        named = jwt.get_unverified_header(token).get("kid")
+        wanted = [secret for kid, secret in self._secrets.items() if named in (None, kid)]
+        for secret in wanted:
+            with suppress(jwt.InvalidSignatureError):
+                return self._jwt.decode_complete(
+                    token,
+                    secret,
+                    algorithms=[_ALGORITHM],
+                    issuer=_ISSUER,
+                    audience=_AUDIENCE,
+                    leeway=LEEWAY_S,
+                )
+        raise jwt.InvalidSignatureError
 
 
 def parse_authorization(header: str | None) -> str | PasswordCredentials:
@@ -167,20 +197,26 @@ def _parse_basic(text: str) -> PasswordCredentials:
     return PasswordCredentials(name, password)
 
 
+def _secret_id(secret: str) -> str:
+    """Return a name for a secret that tells nothing about it."""
+    return hmac.digest(secret.encode(), b"squash kid", hashlib.sha256).hex()[:8]
+
+
 def _claims(payload: dict[str, Any]) -> Claims:
     """Check that claims have the types that `issue` gives them."""
     user_id, epoch, expires_at = payload["identity"], payload["epoch"], payload["exp"]
-    name, role = payload["name"], payload["role"]
+    name, role, token_id = payload["name"], payload["role"], payload["jti"]
     is_sound = (
         all(type(number) is int for number in (user_id, epoch, expires_at))
         and 0 < user_id <= _MAX_ID
         and payload["sub"] == str(user_id)
         and isinstance(name, str)
         and isinstance(role, str)
+        and isinstance(token_id, str)
     )
     if not is_sound:
         _refuse("Token cannot be read")
-    return Claims(user_id, name, role, epoch, expires_at)
+    return Claims(user_id, name, role, epoch, expires_at, token_id)
 
 
 def _refuse(description: str, *, error: str = "Invalid token") -> NoReturn:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from squash_api.commands.replay import deliver_and_wait, time_range
-from squash_api.commands.terminal import AsJson, advancing, fail, print_json
+from squash_api.commands.terminal import AsJson, advancing, fail, operator, print_json
 from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.reconciling import Comparison, Reconciler
 from squash_api.errors import SquashError
@@ -102,7 +102,7 @@ def _compare(
     points = PointMaker(site.record, site.metrics, site.deriver, squash_url=site.settings.url)
     found = Comparison(target.name)
     with InfluxClient(target) as client:
-        steps = Reconciler(client, site.record, points).compare(
+        steps = Reconciler(client, site.record, points, by=operator("reconcile")).compare(
             since_ns=since_ns, until_ns=until_ns, is_repaired=is_repaired, is_pruned=is_pruned
         )
         for found in advancing(steps, what=f"comparing {target.name}"):  # noqa: B007  the last counts

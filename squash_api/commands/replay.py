@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from squash_api.commands.terminal import fail
+from squash_api.commands.terminal import fail, operator
 from squash_api.delivery.background import Background
 from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
@@ -72,10 +72,16 @@ def replay(
 def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | None) -> None:
     """Request the selected jobs in the record, or without a selection a refill."""
     if selection is None:
-        begin_refill(site.record, targets=targets, schema=site.schema)
+        begin_refill(site.record, targets=targets, schema=site.schema, by=operator("replay"))
         return
     site.check_tags()
-    count = request_replay(site.record, selection, targets=targets, now_ns=time.time_ns())
+    count = request_replay(
+        site.record,
+        selection,
+        targets=targets,
+        now_ns=time.time_ns(),
+        by=operator("replay"),
+    )
     names = ", ".join(item.name for item in targets)
     typer.echo(f"{counted(count, 'job')} to send to {names}")
 

@@ -4,8 +4,10 @@ Exit codes: 0 success, 1 a finding or a refusal, 2 unusable input. Results go to
 errors, notes and progress bars to standard error.
 """
 
+import getpass
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from squash_api.errors import InvalidInputError, SquashError
+from squash_api.record.audit import Actor
 
 Item = TypeVar("Item")
 Command = Callable[..., None]
@@ -118,6 +121,15 @@ def confirm(question: str, *, is_agreed: bool) -> None:
     if not is_agreed:
         need_terminal("give --yes")
         typer.confirm(question, abort=True, err=True)
+
+
+def operator(command: str) -> Actor:
+    """Return who the audit trail names for this command: it, and the user of the machine."""
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        person = f"uid{os.getuid()}"
+    return Actor(command=f"squash {command} ({person})")
 
 
 def need_terminal(instead: str) -> None:

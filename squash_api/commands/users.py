@@ -4,7 +4,6 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
@@ -16,9 +15,11 @@ from squash_api.commands.terminal import (
     confirm,
     failing,
     need_terminal,
+    operator,
     print_json,
     print_table,
 )
+from squash_api.judging.wording import counted, date_text
 from squash_api.record.users import UserRow
 from squash_api.settings import load_settings
 from squash_api.site import Site
@@ -40,7 +41,8 @@ def add(
     """Add a user, even if registration is closed."""
     with _accounts() as accounts:
         password = _read_password(is_from_stdin=password_stdin)
-        account = accounts.add(name, password, role="admin" if admin else "user")
+        role = "admin" if admin else "user"
+        account = accounts.add(name, password, role=role, by=operator("user add"))
     typer.echo(f"Added {account.role} {account.name}.")
 
 
@@ -54,7 +56,10 @@ def list_accounts(*, as_json: AsJson = False) -> None:
     states = {True: "disabled", False: "enabled"}
     print_table(
         ("name", "role", "state", "created"),
-        [(row.name, row.role, states[row.is_disabled], _created(row)[:10]) for row in rows],
+        [
+            (row.name, row.role, states[row.is_disabled], date_text(row.created_ns)[:10])
+            for row in rows
+        ],
     )
 
 
@@ -63,7 +68,7 @@ def role(
 ) -> None:
     """Make somebody a user or an admin, and end their tokens."""
     with _accounts() as accounts:
-        accounts.set_role(name, new_role)
+        accounts.set_role(name, new_role, by=operator("user role"))
     typer.echo(f"{name} is now {new_role}.")
 
 
@@ -71,20 +76,29 @@ def passwd(name: _Name, *, password_stdin: _PasswordStdin = False) -> None:
     """Change a user's password, and end their tokens."""
     with _accounts() as accounts:
         accounts.get(name)
-        accounts.set_password(name, _read_password(is_from_stdin=password_stdin))
+        password = _read_password(is_from_stdin=password_stdin)
+        accounts.set_password(name, password, by=operator("user passwd"))
     typer.echo(f"{name} has a new password.")
 
 
 def disable(name: _Name, *, yes: AsYes = False) -> None:
-    """Disable a user permanently, and end their tokens.
+    """Disable a user, end their tokens and revoke their keys.
 
-    The name stays taken.
+    The name stays taken. `squash user enable` brings the user back, but not the keys.
     """
     with _accounts() as accounts:
         accounts.get(name)
-        confirm(f"Disable {name} permanently?", is_agreed=yes)
-        accounts.disable(name)
-    typer.echo(f"{name} is disabled.")
+        confirm(f"Disable {name} and revoke their keys?", is_agreed=yes)
+        count = accounts.disable(name, by=operator("user disable"))
+    revoked = f"; {counted(count, 'key')} revoked" if count else ""
+    typer.echo(f"{name} is disabled{revoked}.")
+
+
+def enable(name: _Name) -> None:
+    """Enable a disabled user again, with the password and role of before."""
+    with _accounts() as accounts:
+        accounts.enable(name, by=operator("user enable"))
+    typer.echo(f"{name} is enabled.")
 
 
 @contextmanager
@@ -107,12 +121,8 @@ def _as_json(row: UserRow) -> dict[str, str | bool]:
         "name": row.name,
         "role": row.role,
         "disabled": row.is_disabled,
-        "created": _created(row),
+        "created": date_text(row.created_ns),
     }
-
-
-def _created(row: UserRow) -> str:
-    return f"{datetime.fromtimestamp(row.created_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _read_password(*, is_from_stdin: bool) -> str:

@@ -30,6 +30,7 @@ from squash_api.influx.client import (
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
+    is_lease_over,
     mark_erased,
     mark_trouble,
     release_lease,
@@ -208,13 +209,15 @@ class Lease:
     def is_held(self) -> bool:
         """Return whether this outlet holds the lease; it takes the lease if it is free."""
         now_ns = time.time_ns()
-        # By the clock: a process that was suspended may have lost the lease without noticing.
-        if now_ns < self._until_ns:
+        # By the clock: a process that was suspended may have lost the lease without noticing. And
+        # after the clock was set back, the lease looks to others as if it were void.
+        if now_ns < self._until_ns <= now_ns + LEASE_NS:
             return True
         with self._record.read() as connection:
             row = get_target(connection, self._target)
         # A standby asks often, and must not write each time.
-        if row.lease_owner not in (None, self._owner) and row.lease_until_ns >= now_ns:
+        is_over = is_lease_over(row.lease_until_ns, now_ns=now_ns, length_ns=LEASE_NS)
+        if row.lease_owner not in (None, self._owner) and not is_over:
             self._until_ns = 0
             return False
         return self._take()

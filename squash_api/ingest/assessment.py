@@ -10,6 +10,17 @@ from squash_api.schema.text import finite
 from squash_api.verify.metrics import KnownMetric
 from squash_api.verify.units import UnitError, canonical_unit, converter
 
+MOST_CONVERSIONS = 100
+"""Most pairs of a unit and its metric's unit that are looked up for one job.
+
+Each may take astropy milliseconds, also when the job is read again. Jobs have a handful.
+"""
+
+Conversion = Callable[[float], float] | str
+"""How to convert a value to its metric's unit, or why that is impossible."""
+
+_TOO_MANY_UNITS = f"the job has more than {MOST_CONVERSIONS} different units"
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:
@@ -27,6 +38,8 @@ class Assessment:
     infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
     had no unit or were not known; None if the job does not give one either. `without_unit` are
     metrics whose value came without one, and was taken to be in the metric's, if it has one.
+    `conversions` are the different pairs of units to convert between, with how, or why not;
+    `has_too_many_units` says that there are more than `MOST_CONVERSIONS`.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -35,14 +48,18 @@ class Assessment:
     undeclared: list[str] = field(default_factory=list)
     new_units: dict[str, str | None] = field(default_factory=dict)
     without_unit: list[str] = field(default_factory=list)
+    conversions: dict[tuple[str, str | None], Conversion] = field(
+        default_factory=dict, compare=False
+    )
+    has_too_many_units: bool = False
 
 
 def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
     """Sort a job's measurements into kept, absent and skipped; note which are undeclared."""
-    return _assess_short(job, metrics) or _assess_whole(job, metrics, schema)
+    return assess_short(job, metrics) or _assess_whole(job, metrics, schema)
 
 
-def _assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | None:
+def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | None:
     """Keep all measurements if they are finite and in the units of different declared metrics.
 
     If one is not, return None.
@@ -107,7 +124,7 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
         outcome.absent.append(name)
         return
     if unit is not None and unit != known.unit:
-        convert = _conversion(unit, known.unit)
+        convert = _conversion_in(outcome, unit, known.unit)
         if isinstance(convert, str):
             outcome.skipped.append(Skip(name, convert))
             return
@@ -125,8 +142,20 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
     outcome.values[name] = number
 
 
+def _conversion_in(outcome: Assessment, unit: str, target: str | None) -> Conversion:
+    """Look up a conversion for one of the first pairs of units of a job."""
+    found = outcome.conversions.get((unit, target))
+    if found is not None:
+        return found
+    if len(outcome.conversions) >= MOST_CONVERSIONS:
+        outcome.has_too_many_units = True
+        return _TOO_MANY_UNITS
+    found = outcome.conversions[unit, target] = _conversion(unit, target)
+    return found
+
+
 @lru_cache(maxsize=4096)
-def _conversion(unit: str, target: str | None) -> Callable[[float], float] | str:
+def _conversion(unit: str, target: str | None) -> Conversion:
     """Return the conversion to the metric's unit, or why it is impossible."""
     try:
         convert = converter(unit, canonical_unit(unit) if target is None else target)

@@ -16,12 +16,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import msgspec
 import orjson
 
-from squash_api.errors import Detail, InvalidInputError, MalformedJsonError, nearest
+from squash_api.errors import (
+    MOST_PLACES,
+    Detail,
+    InvalidInputError,
+    MalformedJsonError,
+    nearest,
+)
 from squash_api.schema.text import as_sent, repaired, sent_integer, sent_number
 
 MAX_DEPTH = 250
@@ -42,6 +49,11 @@ _CONTAINERS = frozenset({b"{", b"[", b"n"})
 _NULL = msgspec.Raw(b"null")
 # What may be a number that a float rounds. A shorter one is held exactly, as an int64 if need be.
 _LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
+# Only so many keys of measurements are looked at for misspelt ones.
+_MOST_KEYS = 20
+# Where in the body a problem is, and message and type of its `Detail`, which takes longer to make.
+_Problem = tuple[tuple[str | int, ...], str, str]
+_NO_OBJECT = ("must be an object", "object_type")
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -349,15 +361,21 @@ def _is_plain(document: _Document, body: bytes) -> bool:
 def _decode_whole(body: bytes) -> Job:
     """Decode and check any job; raise as `decode_job` does."""
     document, bare_tokens, unknown = _read_document(body)
+    found = chain(
+        _measurements_problems(document["measurements"]),
+        _blobs_problems(document["blobs"]),
+        _meta_problems(document["meta"]),
+    )
+    # A body has room for millions.
     problems = [
-        *_measurements_problems(document["measurements"]),
-        *_blobs_problems(document["blobs"]),
-        *_meta_problems(document["meta"]),
+        Detail(("body", *place), message, kind)
+        for place, message, kind in islice(found, MOST_PLACES)
     ]
     if problems:
         raise InvalidInputError(
             f"This is not a job: {path_text(problems[0].loc)} {problems[0].msg}.",
             detail=problems,
+            more=sum(1 for _ in found),
         )
     try:
         orjson.dumps(document, default=as_sent)
@@ -376,7 +394,7 @@ def _read_document(body: bytes) -> tuple[dict[str, Any], int, list[str]]:
     if not isinstance(document, dict):
         raise InvalidInputError(
             "The job must be a JSON object with measurements, blobs and meta.",
-            detail=[_not_object()],
+            detail=[Detail(("body",), *_NO_OBJECT)],
         )
     empty: dict[str, Any] = {"measurements": [], "blobs": [], "meta": {}}
     parts = {key: value for key in empty if (value := document.get(key)) is not None}
@@ -401,7 +419,7 @@ def _with_exact_numbers(meta: dict[str, Any], body: bytes) -> dict[str, Any]:
 def _misspelt_keys(measurements: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return keys that look like one of a measurement's, which are misspelt."""
     keys = dict.fromkeys(key for item in measurements for key in item if key not in MEASURED_KEYS)
-    return [key for key in keys if nearest(key, MEASURED_KEYS)]
+    return [key for key in islice(keys, _MOST_KEYS) if nearest(key, MEASURED_KEYS)]
 
 
 def _job_of(document: dict[str, Any], bare_tokens: int, unknown: Sequence[str]) -> Job:
@@ -415,47 +433,42 @@ def _job_of(document: dict[str, Any], bare_tokens: int, unknown: Sequence[str]) 
     )
 
 
-def _measurements_problems(measurements: Any) -> Iterator[Detail]:
+def _measurements_problems(measurements: Any) -> Iterator[_Problem]:
     if not isinstance(measurements, list):
-        yield Detail(("body", "measurements"), "must be a list", "list_type")
+        yield ("measurements",), "must be a list", "list_type"
         return
     for index, item in enumerate(measurements):
         if not isinstance(item, dict):
-            yield _not_object("measurements", index)
+            yield ("measurements", index), *_NO_OBJECT
             continue
-        loc = ("body", "measurements", index)
         if "metric" not in item:
-            yield Detail((*loc, "metric"), "is missing", "missing")
+            yield ("measurements", index, "metric"), "is missing", "missing"
         elif not isinstance(item["metric"], str):
-            yield Detail((*loc, "metric"), "must be text", "string_type")
+            yield ("measurements", index, "metric"), "must be text", "string_type"
         if isinstance(item.get("value"), dict | list):
-            yield Detail((*loc, "value"), "must be a number or null", "number_type")
+            yield ("measurements", index, "value"), "must be a number or null", "number_type"
         for key in ("unit", "identifier"):
             if not isinstance(item.get(key), str | None):
-                yield Detail((*loc, key), "must be text or null", "string_type")
+                yield ("measurements", index, key), "must be text or null", "string_type"
 
 
-def _blobs_problems(blobs: Any) -> Iterator[Detail]:
+def _blobs_problems(blobs: Any) -> Iterator[_Problem]:
     if not isinstance(blobs, list):
-        yield Detail(("body", "blobs"), "must be a list", "list_type")
+        yield ("blobs",), "must be a list", "list_type"
         return
     for index, item in enumerate(blobs):
         if not isinstance(item, dict):
-            yield _not_object("blobs", index)
+            yield ("blobs", index), *_NO_OBJECT
 
 
-def _meta_problems(meta: Any) -> Iterator[Detail]:
+def _meta_problems(meta: Any) -> Iterator[_Problem]:
     if not isinstance(meta, dict):
-        yield _not_object("meta")
+        yield ("meta",), *_NO_OBJECT
         return
     if not isinstance(meta.get("env"), dict | None):
-        yield _not_object("meta", "env")
+        yield ("meta", "env"), *_NO_OBJECT
     if not isinstance(meta.get("packages"), dict | list | None):
-        yield Detail(("body", "meta", "packages"), "must be an object or a list", "object_type")
-
-
-def _not_object(*place: str | int) -> Detail:
-    return Detail(("body", *place), "must be an object", "object_type")
+        yield ("meta", "packages"), "must be an object or a list", "object_type"
 
 
 def _too_deep_path(document: Any, *, shown: int = 4) -> tuple[str | int, ...]:

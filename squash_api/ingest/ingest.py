@@ -9,13 +9,21 @@ way returns None where it is not sure, and otherwise what the whole way would ha
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
 
 from squash_api.accounts.accounts import Account
-from squash_api.errors import Detail, RecordUnavailableError, SkippedInStrictModeError, nearest
-from squash_api.ingest.assessment import Assessment, Skip, assess
+from squash_api.errors import (
+    MOST_PLACES,
+    Detail,
+    InvalidInputError,
+    RecordUnavailableError,
+    SkippedInStrictModeError,
+    nearest,
+)
+from squash_api.ingest.assessment import MOST_CONVERSIONS, Assessment, Skip, assess, assess_short
 from squash_api.ingest.document import (
     DOCUMENT_KEYS,
     MEASURED_KEYS,
@@ -25,12 +33,19 @@ from squash_api.ingest.document import (
     reread_job,
 )
 from squash_api.judging.wording import counted
-from squash_api.record.metrics import Metrics
+from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 
+SMALL_BYTES = 64_000
+"""Only a smaller body is read where all requests wait for it; 16 MB take seconds."""
+
 _MOST_ATTEMPTS = 20
 _MOST_NAMED = 5
+_MOST_LETTERS = 100
+# So that large jobs do not hold up small ones with something that is to be looked up.
+_SMALL_JUDGES = ThreadPoolExecutor(2, thread_name_prefix="judge")
+_LARGE_JUDGES = ThreadPoolExecutor(2, thread_name_prefix="judge-large")
 _log = structlog.get_logger(__name__)
 
 
@@ -100,17 +115,13 @@ async def ingest_job(
         If the body is not a job; nothing is stored.
     SkippedInStrictModeError
         If `is_strict` and a value would be skipped; nothing is stored.
+    ForbiddenError
+        If the job was sent with a key that may not write to a package in it; nothing is stored.
     """
     received_ns = time.time_ns()
+    arrived = _Arrived(body, wire, account, received_ns, is_strict=is_strict)
     for _ in range(_MOST_ATTEMPTS):
-        new, outcome = _judge(
-            body,
-            wire=wire,
-            account=account,
-            metrics=metrics,
-            is_strict=is_strict,
-            received_ns=received_ns,
-        )
+        new, outcome = await _judge(arrived, metrics)
         stored = await record.write_batched(_STORE, new)
         if isinstance(stored, Stale) or outcome.new_units:
             await asyncio.to_thread(metrics.refresh)
@@ -121,40 +132,65 @@ async def ingest_job(
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
 
 
-def _judge(
-    body: bytes,
-    *,
-    wire: Wire,
-    account: Account,
-    metrics: Metrics,
-    is_strict: bool,
-    received_ns: int,
-) -> tuple[NewJob, Outcome]:
-    """Judge a job by the metrics as they are now.
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A body that has arrived, and what it is judged with."""
+
+    body: bytes
+    wire: Wire
+    account: Account
+    received_ns: int
+    is_strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The document of a body, and what does not depend on metrics."""
+
+    job: Job
+    asked_ns: int
+    time_note: str | None
+    identifiers_digest: bytes | None
+
+
+def _read(arrived: _Arrived) -> _Read:
+    job = arrived.wire.decode(arrived.body)
+    if arrived.account.key is not None:
+        arrived.account.require_namespaces(_places(job))
+    return _Read(job, *job.time_ns(received_ns=arrived.received_ns), job.identifiers_digest())
+
+
+async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
+    """Judge a job by the metrics as they are now, so that others need not wait for it.
 
     The document is not kept: the documents of all jobs that wait for the disk would push each other
     out of the processor's cache, which costs more than decoding those again that are stale.
     """
-    job = wire.decode(body)
-    asked_ns, time_note = job.time_ns(received_ns=received_ns)
-    identifiers_digest = job.identifiers_digest()
     # If these change before the job is stored, the writer returns `Stale`.
     known = metrics.now
-    assessment = assess(job, metrics=known.by_name, schema=metrics.schema)
-    if is_strict and assessment.skipped:
-        raise _strict_error(assessment, job)
-    notes = [] if time_note is None else [time_note]
+    is_small = len(arrived.body) <= SMALL_BYTES
+    judged = None
+    if is_small:
+        read = _read(arrived)
+        usual = assess_short(read.job, known.by_name)
+        judged = None if usual is None else (read, usual)
+    if judged is None:
+        judged = await asyncio.get_running_loop().run_in_executor(
+            _SMALL_JUDGES if is_small else _LARGE_JUDGES, _judge_whole, arrived, metrics, known
+        )
+    read, assessment = judged
+    job, notes = read.job, [] if read.time_note is None else [read.time_note]
     if job.bare_tokens or job.unknown_keys or assessment.without_unit:
         notes.extend(_notes(job, assessment))
     new = NewJob(
-        user_id=account.user_id,
-        user_epoch=account.epoch,
-        received_ns=received_ns,
-        asked_ns=asked_ns,
+        user_id=arrived.account.user_id,
+        user_epoch=arrived.account.epoch,
+        received_ns=arrived.received_ns,
+        asked_ns=read.asked_ns,
         revision=known.revision,
-        identifiers_digest=identifiers_digest,
+        identifiers_digest=read.identifiers_digest,
         is_deliverable=bool(assessment.values),
-        body=body,
+        body=arrived.body,
         new_units=assessment.new_units,
     )
     outcome = Outcome(
@@ -168,18 +204,40 @@ def _judge(
     return new, outcome
 
 
+def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield where the metrics of a job are in its body, and their names."""
+    for index, item in enumerate(job.measurements):
+        yield ("body", "measurements", index, "metric"), item.metric
+
+
+def _judge_whole(
+    arrived: _Arrived, metrics: Metrics, known: KnownMetrics
+) -> tuple[_Read, Assessment]:
+    read = _read(arrived)
+    assessment = assess(read.job, metrics=known.by_name, schema=metrics.schema)
+    if assessment.has_too_many_units:
+        raise InvalidInputError(
+            f"The job has more than {MOST_CONVERSIONS} different units; nothing was stored. Send "
+            "it in parts.",
+            detail=[Detail(("body", "measurements"), "too many different units", "too_many")],
+        )
+    if arrived.is_strict and assessment.skipped:
+        raise _strict_error(assessment, read.job)
+    return read, assessment
+
+
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     """Yield what was read otherwise than the sender may think."""
     if job.bare_tokens:
         yield f"{job.bare_tokens} bare NaN or Infinity in the body were read as null"
     for key in job.unknown_keys[:_MOST_NAMED]:
         near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
-        yield f"the key `{key[:100]}` has no meaning in a job and was ignored{near}"
+        yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a job and was ignored{near}"
     names = assessment.without_unit
     if names:
         others = len(names) - _MOST_NAMED
         more = f" and {others} more" if others > 0 else ""
-        listed = ", ".join(names[:_MOST_NAMED])
+        listed = ", ".join(name[:_MOST_LETTERS] for name in names[:_MOST_NAMED])
         yield f"no unit given, the metric's is taken if it has one: {listed}{more}"
 
 
@@ -194,8 +252,9 @@ def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
         detail=[
             # Those replaced by a later one come first, in the order of the document.
             Detail(("body", "measurements", places[skip.metric].pop(0)), skip.reason, "skipped")
-            for skip in assessment.skipped
+            for skip in assessment.skipped[:MOST_PLACES]
         ],
+        more=max(len(assessment.skipped) - MOST_PLACES, 0),
     )
 
 
@@ -204,8 +263,8 @@ def _log_left_out(stored: Stored, outcome: Outcome) -> None:
         _log.info(
             "job accepted with values left out",
             job=stored.job_id,
-            absent=outcome.absent,
-            skipped={skip.metric: skip.reason for skip in outcome.skipped},
+            absent=len(outcome.absent),
+            skipped=len(outcome.skipped),
         )
     if outcome.new_units:
-        _log.info("new metrics", job=stored.job_id, units=outcome.new_units)
+        _log.info("new metrics", job=stored.job_id, metrics=len(outcome.new_units))

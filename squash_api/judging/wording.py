@@ -1,8 +1,10 @@
-"""Numbers as text: six significant digits for people, exact and without exponent for files.
+"""Numbers and times as text.
 
-People get more digits where a value and its limit would look the same.
+Numbers have six significant digits for people, more where a value and its limit would look the
+same, and are exact and without exponent for files.
 """
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 NOTHING = "\u2013"
@@ -43,3 +45,8 @@ def counted(number: int, noun: str) -> str:
     """Write a number with its noun, such as `2 metrics`; `series` is its own plural."""
     plural = noun if number == 1 or noun == "series" else f"{noun}s"
     return f"{number} {plural}"
+
+
+def date_text(time_ns: int) -> str:
+    """Write a time, in ns since 1970, as clients of the original read it: to the second, in UTC."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

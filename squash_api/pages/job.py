@@ -124,7 +124,12 @@ def _measurements(
     worst: dict[str, Verdict] = {}
     for verdict in verdicts:
         worst.setdefault(verdict.metric, verdict)
-    places = {blob.get("identifier"): index for index, blob in enumerate(job.blobs)}
+    # An identifier may be anything.
+    places = {
+        identifier: index
+        for index, blob in enumerate(job.blobs)
+        if isinstance(identifier := blob.get("identifier"), str)
+    }
     for item in measurement_objects(job_id, job, metrics=metrics):
         metric, value = item["metric"], item["value"]
         known = metrics.now.by_name.get(metric)

@@ -160,8 +160,23 @@ def take_lease(
     connection: Connection, name: str, *, owner: str, now_ns: int, until_ns: int
 ) -> bool:
     """Take or renew the right to send to a target; False if another holds it."""
-    is_free = or_(target.c.lease_owner == owner, target.c.lease_until_ns < now_ns)
+    held = target.c.lease_until_ns.between(now_ns, _latest_ns(now_ns, until_ns - now_ns))
+    is_free = or_(target.c.lease_owner == owner, ~held)
     return _update_target(connection, name, is_free, lease_owner=owner, lease_until_ns=until_ns)
+
+
+def is_lease_over(until_ns: int, *, now_ns: int, length_ns: int) -> bool:
+    """Tell whether a lease no longer binds anybody; `length_ns` is how long each is taken for."""
+    return not now_ns <= until_ns <= _latest_ns(now_ns, length_ns)
+
+
+def _latest_ns(now_ns: int, length_ns: int) -> int:
+    """Return the latest end of a lease that counts.
+
+    A later one was taken while the clock was ahead: its holder has renewed it since, or is dead.
+    The clocks of two machines may differ by the length of a lease.
+    """
+    return now_ns + 2 * length_ns
 
 
 def release_lease(connection: Connection, name: str, *, owner: str) -> None:

@@ -288,16 +288,20 @@ audit = Table(
     # Rows are only ever added.
     Column("id", _Id, primary_key=True),
     Column("time_ns", BigInteger, nullable=False),
-    # Who did it; null: a command on the machine of the record, or somebody unknown.
+    # Who did it; null: a command on the machine of the record, or somebody unknown. Triggers refuse
+    # to change and to delete rows: see the migration 0004.
     Column("user_id", _Id, ForeignKey("user_account.id"), index=True),
     Column("api_key_id", _Id, ForeignKey("api_key.id")),
     Column("address", Text),
+    # The command, and who ran it.
+    Column("command", Text),
     Column("action", String(64), nullable=False),
     # What it was done to, such as a user's name.
     Column("subject", Text, nullable=False),
     # JSON object.
     Column("detail", Text),
     Index(None, "action", "id"),
+    Index(None, "time_ns"),
     sqlite_autoincrement=True,
 )
 
@@ -308,6 +312,15 @@ attempt = Table(
     Column("owner", String(200), primary_key=True),
     Column("failures", Integer, nullable=False),
     Column("last_ns", BigInteger, nullable=False, index=True),
+)
+
+ended_session = Table(
+    "ended_session",
+    metadata,
+    # Of a session on the pages that was logged out of before its time.
+    Column("id", String(64), primary_key=True),
+    # The row is of no use after this.
+    Column("expires_ns", BigInteger, nullable=False, index=True),
 )
 
 usage = Table(

@@ -1,13 +1,14 @@
 """Queries on users. A user is never deleted, so that a name always means the same person."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from squash_api.errors import NameTakenError, NotFoundError
+from squash_api.errors import LastAdminError, NameTakenError, NotFoundError
 from squash_api.record.bulk import select_rows
-from squash_api.record.tables import user
+from squash_api.record.tables import ended_session, user
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class UserRow:
 _USERS = select_rows(user, UserRow)
 _BY_NAME = _USERS.where(user.c.name == bindparam("wanted"))
 _BY_ID = _USERS.where(user.c.id == bindparam("wanted"))
+_ENDED = select(ended_session.c.id).where(ended_session.c.id == bindparam("wanted"))
 
 
 def find_user(connection: Connection, name: str) -> UserRow | None:
@@ -80,21 +82,41 @@ def add_user(
     return added
 
 
-def change_user(connection: Connection, name: str, **values: str | bool) -> None:
-    """Change columns of an enabled user, and end the user's tokens.
+def change_user(
+    connection: Connection, name: str, *, was_disabled: bool = False, **values: str | bool
+) -> int:
+    """Change columns of an enabled user, or a disabled one; end the user's tokens; return the id.
 
     Raises
     ------
     NotFoundError
-        If there is no such user, or a disabled one.
+        If there is no such user.
     """
-    changed = connection.execute(
-        update(user)
-        .where(user.c.name == name, user.c.is_disabled.is_(False))
-        .values(epoch=user.c.epoch + 1, **values)
+    row = find_user(connection, name)
+    if row is None or row.is_disabled is not was_disabled:
+        state = "enabled" if was_disabled else "disabled"
+        raise NotFoundError(f"There is no user `{name}`, or it is {state}.")
+    connection.execute(
+        update(user).where(user.c.id == row.user_id).values(epoch=user.c.epoch + 1, **values)
     )
-    if changed.rowcount == 0:
-        raise NotFoundError(f"There is no user `{name}`, or it is disabled.")
+    return row.user_id
+
+
+def require_other_admin(connection: Connection, name: str) -> None:
+    """Check, before a user is disabled or demoted, that an enabled admin will be left.
+
+    Raises
+    ------
+    LastAdminError
+        If this user is the only one.
+    """
+    # Locked where transactions run side by side, so that two admins cannot remove each other.
+    admins = select(user.c.name).where(user.c.role == "admin", user.c.is_disabled.is_(False))
+    if list(connection.scalars(admins.with_for_update())) == [name]:
+        raise LastAdminError(
+            f"`{name}` is the last admin: make somebody else one first, for instance with "
+            "squash user role NAME admin."
+        )
 
 
 def update_hash(connection: Connection, user_id: int, *, old_hash: str, new_hash: str) -> None:
@@ -107,3 +129,16 @@ def update_hash(connection: Connection, user_id: int, *, old_hash: str, new_hash
         .where(user.c.id == user_id, user.c.password_hash == old_hash)
         .values(password_hash=new_hash)
     )
+
+
+def is_session_ended(connection: Connection, session_id: str) -> bool:
+    """Return whether somebody has logged out of a session."""
+    return connection.execute(_ENDED, {"wanted": session_id}).one_or_none() is not None
+
+
+def end_session(connection: Connection, session_id: str, *, expires_ns: int, now_ns: int) -> None:
+    """Remember until it expires that a session has ended, and forget those that have expired."""
+    connection.execute(delete(ended_session).where(ended_session.c.expires_ns < now_ns))
+    # Another process may be ending the same one.
+    with suppress(IntegrityError), connection.begin_nested():
+        connection.execute(insert(ended_session).values(id=session_id, expires_ns=expires_ns))

@@ -4,12 +4,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from squash_api.accounts.accounts import ROLES
 from squash_api.errors import ForbiddenError, UnauthorizedError
 from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
     PageDep,
     SiteDep,
+    address_of,
     body_of,
     missing_key,
     object_schema,
@@ -37,14 +39,14 @@ _LOGIN = {"username": {"type": "string"}, "password": {"type": "string"}}
         {"username": "grace", "password": "a long password"},
     ),
 )
-async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
+async def post_register(request: Request, site: SiteDep, document: JsonObjectDep) -> Response:
     """Register a user, if `SQUASH_REGISTRATION` allows it.
 
     `username` and `password` are required, and so is `key` if registration needs one.
     """
     name, password = (_text(document, key) for key in ("username", "password"))
     key = _text(document, "key") if document.get("key") is not None else None
-    account = await site.accounts.register(name, password, key=key)
+    account = await site.accounts.register(name, password, key=key, address=address_of(request))
     return json_reply({"message": f"User `{account.name}` created."}, status_code=201)
 
 
@@ -56,7 +58,10 @@ async def post_register(site: SiteDep, document: JsonObjectDep) -> Response:
     ),
 )
 async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
-    """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`."""
+    """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`.
+
+    An API key as the password is its own token: clients that know only passwords can use a key.
+    """
     for key in ("username", "password"):
         if key not in document:
             raise missing_key(key)
@@ -65,7 +70,8 @@ async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
         # lsst.verify sends null for what it was not given.
         raise UnauthorizedError("Invalid credentials", error="Bad Request")
     account = await site.accounts.check_password(name, password)
-    return json_reply({"access_token": site.accounts.issue_token(account)})
+    token = site.accounts.issue_token(account) if account.key is None else password
+    return json_reply({"access_token": token})
 
 
 @router.get("/users", responses=errors_of(401, 422))
@@ -81,17 +87,49 @@ def get_user(name: str, site: SiteDep, _account: AccountDep) -> Response:
     return json_reply({"username": site.accounts.get(name).name})
 
 
-@router.delete("/user/{name}", responses=errors_of(401, 403, 404))
-def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
-    """Disable a user. Their tokens stop working, and nobody else can take the name.
+@router.put(
+    "/user/{name}",
+    responses=errors_of(400, 401, 403, 404, 409, 413, 415, 422),
+    openapi_extra=body_of(
+        object_schema(
+            {
+                "role": {"type": "string", "enum": list(ROLES)},
+                "disabled": {"type": "boolean"},
+            }
+        ),
+        {"role": "admin"},
+    ),
+)
+def put_user(name: str, site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Response:
+    """Change a user's `role`, or disable the user or enable the user again. For admins.
 
-    Only the user and admins may do this.
+    What is missing from the body stays. The user's tokens end. Disabling revokes the user's keys;
+    enabling does not bring them back. The last enabled admin stays one.
+    """
+    if not account.is_admin:
+        raise ForbiddenError("Only admins may change users.")
+    role, is_disabled = document.get("role"), document.get("disabled")
+    if not (role is None or isinstance(role, str)):
+        raise wrong_value("role", "must be text", "string_type")
+    if not (is_disabled is None or isinstance(is_disabled, bool)):
+        raise wrong_value("disabled", "must be true or false", "bool_type")
+    if role is None and is_disabled is None:
+        raise missing_key("role")
+    user = site.accounts.change(name, role=role, is_disabled=is_disabled, by=account.actor)
+    return json_reply({"username": user.name, "role": user.role, "disabled": user.is_disabled})
+
+
+@router.delete("/user/{name}", responses=errors_of(401, 403, 404, 409))
+def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
+    """Disable a user. Tokens and keys stop working, and nobody else can take the name.
+
+    Only the user and admins may do this. The last enabled admin cannot be disabled.
     """
     # Names have several spellings in Unicode; ids have one.
     user = site.accounts.get(name)
     if account.user_id != user.user_id and not account.is_admin:
         raise ForbiddenError("Only the user and admins may do this.")
-    site.accounts.disable(user.name)
+    site.accounts.disable(user.name, by=account.actor)
     return json_reply({"message": f"User `{user.name}` disabled."})
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
-from squash_api.errors import NotFoundError
+from squash_api.errors import MOST_PLACES, NotFoundError
 from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.specifications import Specification
@@ -424,7 +424,13 @@ def _consequences(change: Change) -> list[str]:
     if not change.requeued_jobs:
         return []
     jobs = counted(change.requeued_jobs, "job")
-    return [f"Derived again, and sent to InfluxDB again: {jobs}.", *change.notes]
+    more = len(change.notes) - MOST_PLACES
+    others = [f"So for {counted(more, 'other metric')}."] if more > 0 else []
+    return [
+        f"Derived again, and sent to InfluxDB again: {jobs}.",
+        *change.notes[:MOST_PLACES],
+        *others,
+    ]
 
 
 def _name_of(defined: Defined[Any]) -> str:

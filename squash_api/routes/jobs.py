@@ -1,20 +1,27 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
-from squash_api.errors import NotFoundError
+from squash_api.accounts.accounts import Account
+from squash_api.errors import NotFoundError, UnauthorizedError
 from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
-from squash_api.ingest.assessment import assess
+from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import VERIFY, WIRES, ingest_job
+from squash_api.ingest.ingest import VERIFY, WIRES, Outcome, ingest_job
 from squash_api.ingest.stored_job import MAX_ID, load_job
+from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
@@ -31,7 +38,10 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-from squash_api.routes.replies import USER, date_text, errors_of, json_reply
+from squash_api.routes.replies import USER, errors_of, first_of, json_reply
+from squash_api.routes.scopes import require_scope
+from squash_api.schema.names import Cleaning
+from squash_api.schema.text import MAX_TEXT_BYTES
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 
@@ -53,17 +63,25 @@ _JOB_DOCUMENTATION = {
         object_schema(
             {
                 "measurements": {
-                    "type": "array",
-                    "items": {"type": "object"},
+                    "type": ["array", "null"],
+                    "items": object_schema(
+                        {
+                            "metric": {"type": "string"},
+                            "value": {"type": ["number", "string", "boolean", "null"]},
+                            "unit": {"type": ["string", "null"]},
+                            "identifier": {"type": ["string", "null"]},
+                        },
+                        "metric",
+                    ),
                     "description": "Each with `metric`, `value` and `unit`.",
                 },
                 "blobs": {
-                    "type": "array",
+                    "type": ["array", "null"],
                     "items": {"type": "object"},
                     "description": "Each with `identifier`, `name` and `data`.",
                 },
                 "meta": {
-                    "type": "object",
+                    "type": ["object", "null"],
                     "description": "Anything; `env` and `packages` have a meaning of their own.",
                 },
             }
@@ -93,8 +111,11 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     "/job",
     status_code=202,
     responses={
-        200: {"description": "The same job was received before."},
-        **errors_of(400, 401, 413, 415, 422, 503),
+        200: {
+            "description": "The same job was received before.",
+            "content": {"application/json": {"schema": {}}},
+        },
+        **errors_of(400, 401, 403, 413, 415, 422),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -110,16 +131,16 @@ async def post_job(request: Request) -> Response:
     site: Site = request.app.state.site
     account = await site.accounts.claim(request.headers.get("authorization"))
     request.scope[USER] = account.name
+    if account.key is not None:
+        require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingested = await ingest_job(
-        body,
-        wire=WIRES[VERIFY],
-        account=account,
-        record=site.record,
-        metrics=site.metrics,
-        is_strict=is_strict,
-    )
+    ingest = partial(ingest_job, body, wire=WIRES[VERIFY], record=site.record, metrics=site.metrics)
+    try:
+        ingested = await ingest(account=account, is_strict=is_strict)
+    except UnauthorizedError:
+        # A key's owner may have changed in the second for which the key is remembered.
+        ingested = await ingest(account=await _checked(site, account), is_strict=is_strict)
     site.background.wake()
     request.app.state.counters.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
@@ -138,12 +159,36 @@ async def post_job(request: Request) -> Response:
         "message": "; ".join(sentences),
         "status": f"{site.settings.url}/status/{stored.job_id}",
         "id": stored.job_id,
-        "absent": outcome.absent,
-        "skipped": outcome.skipped,
-        "undeclared": outcome.undeclared,
+        **(_left_out(outcome) if left_out or outcome.undeclared else _NOTHING_LEFT_OUT),
         "notes": notes,
     }
     return json_reply(content, status_code=200 if stored.is_repeat else 202)
+
+
+async def _checked(site: Site, account: Account) -> Account:
+    return await run_in_threadpool(site.accounts.check_account, account)
+
+
+_NOTHING_LEFT_OUT: dict[str, list[str]] = {"absent": [], "skipped": [], "undeclared": []}
+
+
+def _left_out(
+    outcome: Outcome | Assessment, cleanings: Sequence[Cleaning] | None = None
+) -> dict[str, Any]:
+    """Return what a reply says of a job's values, at most so many of each kind."""
+    lists: dict[str, Sequence[Any]] = {name: getattr(outcome, name) for name in _NOTHING_LEFT_OUT}
+    found = first_of(lists if cleanings is None else {**lists, "cleaned": cleanings})
+    # Names and keys that cannot be stored may have any length.
+    found["absent"] = [name[:MAX_TEXT_BYTES] for name in found["absent"]]
+    found["undeclared"] = [name[:MAX_TEXT_BYTES] for name in found["undeclared"]]
+    found["skipped"] = [
+        {"metric": item.metric[:MAX_TEXT_BYTES], "reason": item.reason} for item in found["skipped"]
+    ]
+    if cleanings is not None:
+        found["cleaned"] = [
+            {"key": item.key[:MAX_TEXT_BYTES], "reason": item.reason} for item in found["cleaned"]
+        ]
+    return found
 
 
 @router.get("/jobs", responses=errors_of(422))
@@ -191,8 +236,8 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
     return json_reply({"blobs": shown, "next": link})
 
 
-# `path`: identifiers are any text, with slashes too.
-@router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
+# `text`: identifiers are any text, with slashes too.
+@router.get("/job/{job_id}/blob/{identifier:text}", responses=errors_of(404))
 def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
     with site.reader.view() as view:
@@ -201,8 +246,9 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier."""
-    if not isinstance(identifier, str):
+    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
+    # Clients read dots as steps, however they are quoted.
+    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
@@ -318,10 +364,7 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
         {
             **_overall(deliveries),
             "targets": {item.target: item.state for item in deliveries},
-            "absent": outcome.absent,
-            "skipped": [{"metric": skip.metric, "reason": skip.reason} for skip in outcome.skipped],
-            "undeclared": outcome.undeclared,
-            "cleaned": [{"key": item.key, "reason": item.reason} for item in cleanings],
+            **_left_out(outcome, cleanings),
         }
     )
 
@@ -343,6 +386,8 @@ def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
 
 
 _EVENT_STREAM = "text/event-stream"
+# A logout, or a key that is revoked, ends no connection by itself.
+_MOST_S_FOR_USERS = 300.0
 
 
 @events_router.get(
@@ -366,22 +411,31 @@ async def get_events(
 
     Each event is named `job`. Its id is the job's, and its data are
     `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
-    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
+    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds. With
+    `SQUASH_READ=users` the stream ends after five minutes, and who reconnects is asked again who
+    they are.
     """
     site.events.check_room()
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
+    most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after)),
+        _event_lines(site.events.listen(after=after), until=time.monotonic() + most_s),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _event_lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
-    async for item in found:
-        if item is None:
-            yield b": no news\n\n"
-        else:
-            data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
-            yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)
+async def _event_lines(
+    found: AsyncGenerator[JobEvent | None], *, until: float
+) -> AsyncIterator[bytes]:
+    """Write events until a time of the monotonic clock, or soon after."""
+    async with aclosing(found):
+        async for item in found:
+            if time.monotonic() > until:
+                return
+            if item is None:
+                yield b": no news\n\n"
+            else:
+                data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
+                yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)

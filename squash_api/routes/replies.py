@@ -4,7 +4,6 @@ orjson writes every number as the shortest text that reads back the same.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -18,9 +17,11 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from squash_api.errors import (
+    MOST_PLACES,
     BusyError,
     Detail,
     InvalidInputError,
+    RecordUnavailableError,
     SquashError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
@@ -31,16 +32,37 @@ from squash_api.errors import (
 from squash_api.routes.negotiation import prefers_html
 from squash_api.schema.text import as_sent
 
+FORM = "application/x-www-form-urlencoded"
+"""The media type in which browsers send forms."""
+
 USER = "squash_user"
 """The key of a request's scope with the name of the user who sends it, or says so."""
+
+# The words of a failure may contain what was posted, which has room for millions of letters.
+_MOST_LETTERS = 2000
+_MOST_LETTERS_OF_PLACE = 500
+_MOST_LETTERS_OF_STEP = 100
+_MOST_STEPS = 20
+MOST_LISTED = 100
+"""A reply about one job names at most so many of its values of one kind, and counts the rest."""
 
 _log = structlog.get_logger(__name__)
 
 
-def json_reply(content: Any, *, status_code: int = 200) -> Response:
+def first_of(lists: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Cut lists for a reply; `more` then says how many entries of which are left out."""
+    more = {name: len(found) - MOST_LISTED for name, found in lists.items()}
+    left_out = {name: count for name, count in more.items() if count > 0}
+    shown: dict[str, Any] = {name: found[:MOST_LISTED] for name, found in lists.items()}
+    return shown | {"more": left_out} if left_out else shown
+
+
+def json_reply(
+    content: Any, *, status_code: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Make a JSON response."""
     body = orjson.dumps(content, default=as_sent)
-    return Response(body, status_code=status_code, media_type="application/json")
+    return Response(body, status_code=status_code, headers=headers, media_type="application/json")
 
 
 class ErrorDetail(BaseModel):
@@ -69,11 +91,6 @@ def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {status_code: {"model": ErrorBody} for status_code in status_codes}
 
 
-def date_text(time_ns: int) -> str:
-    """Format a time as clients of the original read it: to the second, in UTC."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def add_failure_handlers(
     app: FastAPI, *, page: Callable[..., Response], paths: Sequence[str]
 ) -> None:
@@ -99,15 +116,23 @@ def _failure(
     *,
     code: str,
     message: str,
-    detail: tuple[Detail, ...] = (),
+    detail: Sequence[Detail] = (),
+    more: int = 0,
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Make the one body of all failures, or a page that says the same."""
-    if request.method == "GET" and prefers_html(request.headers.get("accept")):
+    """Make the one body of all failures, or a page that says the same.
+
+    However long the input was, it is short.
+    """
+    message = _clipped(message, _MOST_LETTERS)
+    detail = _first_places(detail, more=more)
+    is_form = request.headers.get("content-type", "").startswith(FORM)
+    if (request.method == "GET" or is_form) and prefers_html(request.headers.get("accept")):
         page: Response = request.app.state.failure_page(
             request, status_code, message=message, detail=detail
         )
+        page.headers.update(headers or {})
         return page
     reply = json_reply(
         {
@@ -123,17 +148,40 @@ def _failure(
     return reply
 
 
+def _first_places(detail: Sequence[Detail], *, more: int) -> tuple[Detail, ...]:
+    """Return the first places, each shortened, and how many more there are."""
+    places = [
+        Detail(
+            tuple(
+                _clipped(step, _MOST_LETTERS_OF_STEP) if isinstance(step, str) else step
+                for step in item.loc[:_MOST_STEPS]
+            ),
+            _clipped(item.msg, _MOST_LETTERS_OF_PLACE),
+            item.type,
+        )
+        for item in detail[:MOST_PLACES]
+    ]
+    more += len(detail) - len(places)
+    if more:
+        places.append(Detail(detail[0].loc[:1], f"and {more} more", "more"))
+    return tuple(places)
+
+
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
+
+
 async def _squash_error(request: Request, error: SquashError) -> Response:
     extra: dict[str, str] = {}
     headers: dict[str, str] = {}
     if isinstance(error, UnauthorizedError):
-        extra = {"error": error.error, "description": error.message}
+        extra = {"error": error.error, "description": _clipped(error.message, _MOST_LETTERS)}
         request.scope.setdefault(USER, error.user)
         if error.challenge:
             headers = {"WWW-Authenticate": 'JWT realm="Login Required"'}
     if isinstance(error, UnsupportedMediaTypeError):
         headers = {"Accept-Encoding": "gzip"}
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | RecordUnavailableError):
         headers = {"Retry-After": str(error.retry_after_s)}
     return _failure(
         request,
@@ -141,15 +189,16 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
         code=error.code,
         message=error.message,
         detail=error.detail,
+        more=error.more,
         extra=extra,
         headers=headers,
     )
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-    detail = tuple(
+    detail = [
         Detail(tuple(item["loc"]), plain_words(item), item["type"]) for item in error.errors()
-    )
+    ]
     where = ".".join(str(part) for part in detail[0].loc)
     return _failure(
         request,

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Query, Response
 from squash_api.errors import Detail, InvalidInputError
 from squash_api.index.runs import FoundRun
 from squash_api.judging.specifications import Specification
+from squash_api.judging.wording import date_text
 from squash_api.record.jobs import get_job
 from squash_api.routes.dependencies import SiteDep, is_count
 from squash_api.routes.documents import Section, documents
 from squash_api.routes.parameters import KnownParametersRoute
-from squash_api.routes.replies import date_text, errors_of, json_reply
+from squash_api.routes.replies import errors_of, json_reply
 from squash_api.routes.runs import run_path
 from squash_api.site import Site
 from squash_api.standings.board import Entry

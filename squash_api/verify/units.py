@@ -5,7 +5,9 @@ astropy is imported for the first unit that is not in `_EVERYDAY`, never with th
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
@@ -86,6 +88,12 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z", re.ASCII)
 _PROBES = (0.1, 1.0, -7.3, 12345.6789, 3e-17, 1e300)
 _WARNINGS_LOCK = Lock()
 
+# Texts that are no units, and why: astropy takes ten times longer for them than for others. They
+# are kept apart from units, so that no number of wrong texts pushes a unit out.
+_MOST_WRONG = 4096
+_wrong: dict[str, str] = {}
+_parses_left: ContextVar[int | None] = ContextVar("parses_left", default=None)
+
 
 class UnitError(ValueError):
     """The text is not a unit, or the value does not convert to the unit."""
@@ -101,7 +109,12 @@ def canonical_unit(text: str) -> str:
         If astropy does not know the unit; the message says what is meant, where that is certain.
     """
     everyday = _EVERYDAY.get(text.strip(" "))
-    return everyday if everyday is not None else str(_unit(text).to_string())
+    if everyday is not None:
+        return everyday
+    spelling = str(_unit(text).to_string())
+    if len(spelling) > MAX_UNIT_LENGTH:
+        raise UnitError(f"{_shown(text)} is not a unit: astropy's spelling of it is too long")
+    return spelling
 
 
 @lru_cache(maxsize=4096)
@@ -153,6 +166,8 @@ def quantity_value(value: Any, unit: str) -> float:
     if isinstance(value, str) and (len(value) > MAX_UNIT_LENGTH or _HUGE_POWER.search(value)):
         raise UnitError(f"{_shown(value)} is not a number")
     units = astropy_units()
+    if isinstance(value, str):
+        _spend_parse()
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -187,17 +202,54 @@ def _through_astropy(value: float, old: Any, new: Any) -> float:
         return float(astropy_units().Quantity(value, old, subok=True).to_value(new))
 
 
+@contextmanager
+def few_parses(most: int) -> Iterator[None]:
+    """Let astropy read at most so many new texts; others then raise `UnitError`.
+
+    For requests, which have room for thousands of them: each takes milliseconds.
+    """
+    token = _parses_left.set(most)
+    try:
+        yield
+    finally:
+        _parses_left.reset(token)
+
+
+def _spend_parse() -> None:
+    left = _parses_left.get()
+    if left is None:
+        return
+    if left <= 0:
+        raise UnitError("there are too many different units in one request: send it in parts")
+    _parses_left.set(left - 1)
+
+
 def _unit(text: str) -> Any:
     """Return astropy's unit for a text, if astropy can read back its own spelling of it."""
     if len(text) > MAX_UNIT_LENGTH or _HUGE_POWER.search(text):
         raise UnitError(f"{_shown(text)} is not a unit: write it in astropy's spelling")
+    problem = _wrong.get(text)
+    if problem is not None:
+        raise UnitError(problem)
+    return _parsed(text)
+
+
+# Errors are not kept by this cache.
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Any:
+    _spend_parse()
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             unit = _parse(text)
             _parse(unit.to_string())
     except (ValueError, TypeError, ArithmeticError):
-        raise UnitError(_no_unit(text)) from None
+        problem = _no_unit(text)
+        with _WARNINGS_LOCK:
+            while len(_wrong) >= _MOST_WRONG:
+                del _wrong[next(iter(_wrong))]
+            _wrong[text] = problem
+        raise UnitError(problem) from None
     return unit
 
 

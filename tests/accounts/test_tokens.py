@@ -1,6 +1,10 @@
 import base64
+import hashlib
+import json
 import time
+from itertools import pairwise
 from typing import Any
+from unittest.mock import ANY
 
 import jwt
 import pytest
@@ -60,7 +64,7 @@ def basic(text: str, encoding: str = "utf-8") -> str:
 
 
 def test_a_token_gives_back_what_was_put_in(tokens: Tokens, clock: Clock) -> None:
-    assert tokens.read(issue(tokens)) == Claims(7, "mole", "user", 3, int(clock.now) + 3600)
+    assert tokens.read(issue(tokens)) == Claims(7, "mole", "user", 3, int(clock.now) + 3600, ANY)
 
 
 def test_the_claims_are_those_of_the_contract(tokens: Tokens, clock: Clock) -> None:
@@ -82,7 +86,68 @@ def test_the_claims_are_those_of_the_contract(tokens: Tokens, clock: Clock) -> N
 
 
 def test_the_header_names_algorithm_and_type(tokens: Tokens) -> None:
-    assert jwt.get_unverified_header(issue(tokens)) == {"alg": "HS256", "typ": "squash+jwt"}
+    header = jwt.get_unverified_header(issue(tokens))
+    assert len(header.pop("kid")) == 8
+    assert header == {"alg": "HS256", "typ": "squash+jwt"}
+
+
+OLD, NEW = "o" * 32, "n" * 32
+
+
+def test_tokens_of_the_previous_secret_are_read(clock: Clock) -> None:
+    token = issue(Tokens(OLD, minutes=60, clock=clock))
+    assert Tokens(NEW, previous=OLD, minutes=60, clock=clock).read(token).user_id == 7
+
+
+def test_new_tokens_are_signed_with_the_present_secret(clock: Clock) -> None:
+    token = issue(Tokens(NEW, previous=OLD, minutes=60, clock=clock))
+    assert Tokens(NEW, minutes=60, clock=clock).read(token).user_id == 7
+    refusal(Tokens(OLD, minutes=60, clock=clock), token)
+
+
+def test_once_the_previous_secret_is_removed_its_tokens_end(clock: Clock) -> None:
+    token = issue(Tokens(OLD, minutes=60, clock=clock))
+    assert refusal(Tokens(NEW, minutes=60, clock=clock), token) == (
+        "Invalid token",
+        "Signature verification failed",
+    )
+
+
+def test_each_process_reads_what_the_other_signs_while_the_secret_is_replaced(
+    clock: Clock,
+) -> None:
+    stages = [(OLD, None), (OLD, NEW), (NEW, OLD), (NEW, None)]
+    for before, after in pairwise(stages):
+        for signer, reader in ((before, after), (after, before)):
+            token = issue(Tokens(signer[0], previous=signer[1], minutes=60, clock=clock))
+            reading = Tokens(reader[0], previous=reader[1], minutes=60, clock=clock)
+            assert reading.read(token).user_id == 7
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+def test_a_token_that_does_not_name_its_secret_is_tried_with_both(
+    clock: Clock, secret: str
+) -> None:
+    # As those of 2.0.
+    tokens = Tokens(NEW, previous=OLD, minutes=60, clock=clock)
+    assert tokens.read(forge(tokens, secret=secret)).user_id == 7
+
+
+@pytest.mark.parametrize("kid", ["12345678", "", 7, ["x"], {"a": 1}])
+def test_a_token_of_another_secret_or_none_is_refused(tokens: Tokens, kid: object) -> None:
+    claims = jwt.decode(issue(tokens), options={"verify_signature": False})
+    header = base64.urlsafe_b64encode(
+        json.dumps({"alg": "HS256", "typ": "squash+jwt", "kid": kid}).encode()
+    )
+    signed = jwt.encode(claims, SECRET, "HS256", headers={"typ": "squash+jwt"})
+    token = ".".join([header.decode().rstrip("="), *signed.split(".")[1:]])
+    assert refusal(tokens, token)[0] == "Invalid token"
+
+
+def test_a_name_of_a_secret_tells_nothing_about_it(tokens: Tokens) -> None:
+    kid = jwt.get_unverified_header(issue(tokens))["kid"]
+    assert kid not in hashlib.sha256(SECRET.encode()).hexdigest()
+    assert kid not in SECRET
 
 
 def test_the_longest_name_fits_in_a_token(tokens: Tokens) -> None:

@@ -3,12 +3,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from squash_api.delivery import outlet
 from squash_api.delivery.outlet import LEASE_NS, Lease
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.deliveries import TargetRow, ensure_targets, get_target, take_lease
+from squash_api.record.deliveries import (
+    TargetRow,
+    ensure_targets,
+    get_target,
+    release_lease,
+    take_lease,
+)
 from squash_api.record.record import Record
 from tests.support.site import wait_for
 
@@ -55,12 +62,16 @@ def row(record: Record) -> TargetRow:
 
 def take_away(record: Record) -> None:
     """Give the lease to another, as if it had expired."""
-    now_ns = time.time_ns() + 2 * LEASE_NS
-    assert record.write(
-        lambda connection: take_lease(
+    now_ns = time.time_ns()
+
+    def work(connection: Connection) -> bool:
+        owner = get_target(connection, "base").lease_owner
+        release_lease(connection, "base", owner=owner or "")
+        return take_lease(
             connection, "base", owner="other", now_ns=now_ns, until_ns=now_ns + LEASE_NS
         )
-    )
+
+    assert record.write(work)
 
 
 def test_one_at_a_time_holds_it(record: Record) -> None:
@@ -102,6 +113,41 @@ def test_when_it_has_expired_and_nobody_wanted_it_its_holder_has_it_again(
     mine.is_held()
     clock(LEASE_NS + 1)
     assert mine.is_held()
+
+
+@pytest.mark.parametrize(
+    ("ahead_ns", "is_free"),
+    [(0, False), (LEASE_NS, False), (LEASE_NS + 1, True), (3600 * 10**9, True), (10**18, True)],
+)
+def test_a_lease_of_a_clock_that_was_ahead_binds_nobody(
+    record: Record, clock: Callable[[int], None], ahead_ns: int, *, is_free: bool
+) -> None:
+    clock(ahead_ns)
+    # It dies without giving the lease back.
+    Lease("base", record).is_held()
+    clock(-ahead_ns)
+    assert Lease("base", record).is_held() is is_free
+
+
+def test_a_clock_that_is_set_back_lets_only_one_hold_it(
+    record: Record, clock: Callable[[int], None]
+) -> None:
+    first, second = Lease("base", record), Lease("base", record)
+    first.is_held()
+    clock(-3600 * 10**9)
+    assert second.is_held()
+    assert not first.is_held()
+
+
+def test_its_holder_keeps_it_when_the_clock_is_set_back(
+    record: Record, clock: Callable[[int], None]
+) -> None:
+    mine = Lease("base", record)
+    mine.is_held()
+    clock(-3600 * 10**9)
+    assert mine.is_held()
+    assert row(record).lease_until_ns == time.time_ns() + LEASE_NS
+    assert not Lease("base", record).is_held()
 
 
 def test_the_heartbeat_renews_it(record: Record, begin: Callable[[], Lease]) -> None:

@@ -59,7 +59,7 @@ def whole_ways_only() -> Iterator[None]:
     with ExitStack() as stack:
         for place, name in (
             (document, "_decode_short"),
-            (assessment, "_assess_short"),
+            (assessment, "assess_short"),
             (JobStore, "short"),
         ):
             stack.enter_context(patch.object(place, name, lambda *_, **__: None))

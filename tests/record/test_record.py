@@ -1,8 +1,10 @@
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
@@ -18,6 +20,7 @@ from squash_api.errors import RecordUnavailableError, SettingsError
 from squash_api.record.record import MAX_GROUP, BatchWork, Record, get_state, set_state
 from squash_api.record.tables import state
 from tests.support.builders import open_new_database, open_record
+from tests.support.site import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +121,9 @@ class Work:
 
     def whole(self, connection: Connection, items: Sequence[str], /) -> Sequence[str | Exception]:
         return self.do_whole(connection, items)
+
+    def last_ids(self, _outcomes: Sequence[Any], /) -> dict[str, int]:
+        return {}
 
 
 def put_all(connection: Connection, items: Sequence[str]) -> list[str | Exception]:
@@ -464,6 +470,79 @@ def test_the_writer_lives_on_after_the_disk_was_full(full_engine: Engine) -> Non
     record.write(put("b"))
     record.close()
     assert keys(full_engine) == {"b"}
+
+
+# Another process that writes
+
+
+@contextmanager
+def locked(tmp_path: Path) -> Iterator[None]:
+    """Hold the lock of the record, as another process that writes does."""
+    with closing(sqlite3.connect(tmp_path / "squash.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.rollback()
+
+
+async def test_who_writes_is_told_soon_that_another_process_does(
+    record: Record, tmp_path: Path
+) -> None:
+    with locked(tmp_path), ThreadPoolExecutor(2) as pool:
+        begun = time.monotonic()
+        first = pool.submit(record.write, put("a"))
+        await asyncio.sleep(0.1)
+        # These wait in one group for the writer, which waits for the lock.
+        tasks = [asyncio.create_task(record.write_batched(PUT, item)) for item in "bc"]
+        last = pool.submit(record.write, put("d"))
+        outcomes: list[object] = list(await asyncio.gather(*tasks, return_exceptions=True))
+        outcomes += [first.exception(), last.exception()]
+        assert time.monotonic() - begun < 6
+    assert [str(outcome) for outcome in outcomes] == [
+        "The record is locked by another process; nothing was stored. Try again."
+    ] * 4
+
+
+def test_a_locked_record_is_known_not_to_be_writable_and_to_be_writable_again(
+    record: Record, tmp_path: Path
+) -> None:
+    with locked(tmp_path):
+        with pytest.raises(RecordUnavailableError):
+            record.write(put("a"))
+        for _ in range(20):
+            begun = time.monotonic()
+            with pytest.raises(RecordUnavailableError, match="locked by another process"):
+                record.require_writable()
+            assert time.monotonic() - begun < 0.5
+            time.sleep(0.2)
+        with record.read() as connection:
+            assert get_state(connection, "a") is None
+    # Nobody else writes or asks: the writer finds out by itself.
+    wait_for(lambda: record.trouble is None)
+    record.require_writable()
+
+
+def test_a_command_has_more_patience(engine: Engine, tmp_path: Path) -> None:
+    record = Record(engine, patience_s=30)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            waiting = pool.submit(record.write, put("a"))
+            with pytest.raises(TimeoutError):
+                waiting.result(4)
+        assert waiting.result() == "a"
+    record.close()
+
+
+# Damage
+
+
+def test_damage_that_a_reader_meets_ends_the_writing(record: Record, engine: Engine) -> None:
+    malformed = sqlite3.DatabaseError("database disk image is malformed")
+    with pytest.raises(RecordUnavailableError), record.read():
+        raise DatabaseError("SELECT", None, malformed)
+    for attempt in (record.require_writable, lambda: record.write(put("a"))):
+        with pytest.raises(RecordUnavailableError, match="The record is damaged"):
+            attempt()
+    assert keys(engine) == set()
 
 
 # The end

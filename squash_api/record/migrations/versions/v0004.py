@@ -10,6 +10,14 @@ revision = "0004"
 down_revision = "0003"
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_REFUSE = "RAISE(ABORT, 'the audit trail is append-only')"
+# Whoever can write the file can drop these; what the service does by mistake they stop.
+_APPEND_ONLY = {
+    "sqlite": [
+        f"CREATE TRIGGER audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT {_REFUSE}; END"
+        for verb in ("update", "delete")
+    ],
+}
 
 
 def upgrade() -> None:
@@ -42,6 +50,7 @@ def upgrade() -> None:
         sa.Column("user_id", _ID, nullable=True),
         sa.Column("api_key_id", _ID, nullable=True),
         sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("command", sa.Text(), nullable=True),
         sa.Column("action", sa.String(length=64), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=True),
@@ -56,6 +65,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_user_id", "audit", ["user_id"])
     op.create_index("ix_audit_action_id", "audit", ["action", "id"])
+    op.create_index("ix_audit_time_ns", "audit", ["time_ns"])
+    for statement in _APPEND_ONLY.get(op.get_bind().dialect.name, ()):
+        op.execute(statement)
     op.create_table(
         "attempt",
         sa.Column("owner", sa.String(length=200), nullable=False),
@@ -64,6 +76,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_attempt")),
     )
     op.create_index("ix_attempt_last_ns", "attempt", ["last_ns"])
+    op.create_table(
+        "ended_session",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("expires_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ended_session")),
+    )
+    op.create_index("ix_ended_session_expires_ns", "ended_session", ["expires_ns"])
     op.create_table(
         "usage",
         sa.Column("owner", sa.String(length=64), nullable=False),

@@ -1,0 +1,194 @@
+"""API keys: their form, and checking one at about the cost of a token.
+
+A key is `sq_<id>_<secret>`: the id is public, the secret is 32 random bytes and a checksum, in
+hexadecimal. Source of the form: the tokens of GitHub, which a scanner of secrets finds by their
+prefix, and of which a wrong letter is told from a wrong key.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from squash_api.errors import RecordUnavailableError, UnauthorizedError
+from squash_api.record.keys import KeyRow, find_key, touch_key
+from squash_api.record.record import Record
+from squash_api.record.users import UserRow
+
+PREFIX = "sq_"
+
+SCOPES = {
+    "job:write": "post and delete jobs, and add measurements to them",
+    "job:read": "read everything that pages and the API show",
+    "definitions:write": "define, change and withdraw metrics and specifications",
+    "alerts:write": "acknowledge and silence alerts",
+    "admin": "manage users and keys, read the audit trail, and change what is another user's",
+}
+"""What a key may be for. None includes another: `admin` alone does not post jobs."""
+
+REMEMBERED_S = 1.0
+"""How long a key is taken without a look at the record: so a revocation takes this long."""
+
+_TOUCHED_S = 60
+_MAX_REMEMBERED = 4_096
+_ID_BYTES, _SECRET_BYTES = 6, 32
+_FORM = re.compile(r"sq_([0-9a-f]{12})_([0-9a-f]{64})([0-9a-f]{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a request may do that is sent with a key. `namespaces` of None are all packages."""
+
+    key_id: int
+    public_id: str
+    name: str
+    scopes: frozenset[str]
+    namespaces: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that nobody has yet: the whole `text`, and what the record keeps of it."""
+
+    text: str
+    public_id: str
+    digest: bytes
+
+
+def make_key() -> NewKey:
+    """Make a key from random bytes."""
+    public_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_bytes(_SECRET_BYTES)
+    text = f"{PREFIX}{public_id}_{secret.hex()}"
+    return NewKey(f"{text}{_checksum(text)}", public_id, hashlib.sha256(secret).digest())
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text is a whole key, as no password is by chance."""
+    match = _FORM.fullmatch(text)
+    return match is not None and hmac.compare_digest(match[3], _checksum(text[: -len(match[3])]))
+
+
+def _parse_key(text: str) -> tuple[str, bytes]:
+    """Return the public part of a key, and the digest of its secret."""
+    match = _FORM.fullmatch(text)
+    if match is None or not is_key(text):
+        _refuse("The key is mistyped or cut off: copy the whole of it, from `sq_` on")
+    return match[1], hashlib.sha256(bytes.fromhex(match[2])).digest()
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A key as the record had it; `read_at` is in monotonic seconds."""
+
+    row: KeyRow
+    digest: bytes
+    owner: UserRow
+    read_at: float
+
+
+class KeyReader:
+    """Checks keys that requests are sent with. Safe to use from many threads.
+
+    `clock` is in monotonic seconds.
+    """
+
+    def __init__(self, record: Record, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._record = record
+        self._clock = clock
+        self._remembered: dict[str, _Found] = {}
+        # When each key was last noted as used, in ns since 1970.
+        self._touched: dict[str, int] = {}
+        self._touching: set[asyncio.Future[None]] = set()
+
+    async def check(self, text: str) -> tuple[Key, UserRow]:
+        """Return the rights of a key, and its owner, both as they were at most a second ago.
+
+        Raises
+        ------
+        UnauthorizedError
+            If it is no key, or not a valid one any more.
+        """
+        public_id, digest = _parse_key(text)
+        found = self._remembered.get(public_id)
+        is_fresh = found is not None and found.read_at + REMEMBERED_S > self._clock()
+        if not is_fresh:
+            found = await asyncio.to_thread(self._read, public_id)
+        # An unknown key is compared too, and gets the same answer as a wrong secret.
+        is_right = hmac.compare_digest(digest, bytes(32) if found is None else found.digest)
+        if found is None or not is_right:
+            _refuse("The key is not one of this service")
+        if not is_fresh:
+            self._note_use(found.row)
+        return _valid(found)
+
+    def check_again(self, key: Key) -> tuple[Key, UserRow]:
+        """Return what `check` does for a key that it has checked, as the record has it now."""
+        found = self._read(key.public_id)
+        if found is None:
+            _refuse("The key is not one of this service")
+        return _valid(found)
+
+    def _read(self, public_id: str) -> _Found | None:
+        read_at = self._clock()
+        with self._record.read() as connection:
+            stored = find_key(connection, public_id)
+        if stored is None:
+            return None
+        found = _Found(*stored, read_at)
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[public_id] = found
+        return found
+
+    def _note_use(self, row: KeyRow) -> None:
+        """Note about once a minute that a key is used; nobody waits for it."""
+        now_ns = time.time_ns()
+        last_ns = max(row.last_used_ns or 0, self._touched.get(row.public_id, 0))
+        # A clock that was ahead must not silence this.
+        if 0 <= now_ns - last_ns < _TOUCHED_S * 10**9:
+            return
+        if len(self._touched) >= _MAX_REMEMBERED:
+            self._touched.clear()
+        self._touched[row.public_id] = now_ns
+        touching = asyncio.get_running_loop().run_in_executor(None, self._touch, row, now_ns)
+        self._touching.add(touching)
+        touching.add_done_callback(self._touching.discard)
+
+    def _touch(self, row: KeyRow, now_ns: int) -> None:
+        # The next use tries again, in a minute.
+        with suppress(RecordUnavailableError):
+            self._record.write(
+                lambda connection: touch_key(
+                    connection, row.key_id, now_ns=now_ns, seen_ns=row.last_used_ns
+                )
+            )
+
+
+def _valid(found: _Found) -> tuple[Key, UserRow]:
+    """Return what a key and its owner are; refuse one that is not valid any more."""
+    row = found.row
+    shown = f"The key `{row.public_id}` ({row.name})"
+    if found.owner.is_disabled:
+        _refuse("User does not exist", error="Invalid JWT", user=row.user_name)
+    if row.revoked_ns is not None:
+        _refuse(f"{shown} was revoked", user=row.user_name)
+    if row.expires_ns is not None and row.expires_ns <= time.time_ns():
+        _refuse(f"{shown} has expired", user=row.user_name)
+    namespaces = None if row.namespaces is None else frozenset(row.namespaces)
+    key = Key(row.key_id, row.public_id, row.name, frozenset(row.scopes), namespaces)
+    return key, found.owner
+
+
+def _refuse(message: str, *, error: str = "Invalid token", user: str | None = None) -> NoReturn:
+    raise UnauthorizedError(message, error=error, user=user)

@@ -1,0 +1,70 @@
+"""The audit trail, for admins."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from squash_api.errors import ForbiddenError
+from squash_api.record.audit import ACTIONS, Noted, list_noted
+from squash_api.routes.dependencies import (
+    AccountDep,
+    PageDep,
+    SiteDep,
+    id_cursor,
+    paged_reply,
+    wrong_value,
+)
+from squash_api.routes.parameters import KnownParametersRoute
+from squash_api.routes.replies import errors_of
+from squash_api.trends.question import parse_moment
+
+router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
+
+
+@router.get("/audit", responses=errors_of(401, 403, 422))
+def get_audit(
+    request: Request,
+    site: SiteDep,
+    page: PageDep,
+    account: AccountDep,
+    *,
+    user: Annotated[str | None, Query(description="Only what this user did.")] = None,
+    action: Annotated[
+        str | None,
+        Query(description="Only this action, or all of a noun, such as `key`."),
+    ] = None,
+    since: Annotated[str | None, Query(description="A date, or how long ago (`90d`).")] = None,
+    until: Annotated[str | None, Query(description="A date, or how long ago.")] = None,
+) -> Response:
+    """List who changed what, the newest first. Only admins may see this."""
+    if not account.is_admin:
+        raise ForbiddenError("Only admins may see the audit trail.")
+    nouns = {name.partition(".")[0] for name in ACTIONS}
+    if action is not None and action not in {*ACTIONS, *nouns}:
+        must = f"must be one of {', '.join([*ACTIONS, *sorted(nouns)])}"
+        raise wrong_value("action", must, "literal_error", place="query")
+    with site.record.read() as connection:
+        found = list_noted(
+            connection,
+            before=id_cursor(page) or None,
+            limit=page.limit + 1,
+            user_name=user,
+            action=action,
+            since_ns=_moment("since", since),
+            until_ns=_moment("until", until),
+        )
+    return paged_reply(
+        request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
+    )
+
+
+def _moment(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    moment = parse_moment(text, now_ns=time.time_ns(), is_end=name == "until")
+    if moment is None:
+        raise wrong_value(
+            name, "must be a date, or how long ago, such as 90d", "value_error", place="query"
+        )
+    return moment
