@@ -18,6 +18,7 @@ from squash_api.delivery import influxdb as influxdb_outlet
 from squash_api.delivery import outlet as outlets
 from squash_api.delivery.reader import Wait
 from squash_api.influx import client as influx_client
+from squash_api.record.audit import SERVICE
 from squash_api.record.quarantine import Which, retry
 from squash_api.settings import InfluxTarget
 from tests.support import faulty_proxy as faults
@@ -288,7 +289,7 @@ def test_points_that_a_server_with_a_wrong_clock_takes_for_too_old_wait_to_be_se
         wait_for(lambda: calls("GET", f"/status/{fresh}").json()["status"] == "SUCCESS")
         world.influxd.query('ALTER RETENTION POLICY "short" ON "clock" DURATION INF')
         record = open_record(tmp_path)
-        record.write(lambda connection: retry(connection, Which(), now_ns=1))
+        record.write(lambda connection: retry(connection, Which(), now_ns=1, by=SERVICE))
         record.close()
         wait_for(lambda: world.stored("clock") == {fresh: [-1.0], **posted})
 

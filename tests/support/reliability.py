@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,14 +43,15 @@ def note(name: str, **figures: Any) -> None:
 class Row:
     """A row of the page: what is done to the service, by which tests, and what came of it.
 
-    `shown` makes the words from what the tests noted under the row's name. `variables` turn the
-    tests' short form into the long one.
+    `shown` makes the words from what the tests noted under `names`, by default the row's name.
+    `variables` turn the tests' short form into the long one.
     """
 
     what: str
     tests: Sequence[str]
     shown: Callable[[_Notes], str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     def command(self) -> str:
         """The command that makes it, as one types it; the environment may say otherwise."""
@@ -80,6 +82,14 @@ def _drain(notes: _Notes) -> str:
 
 def _histories(notes: _Notes) -> str:
     return f"{len(notes)} histories; states that differ 0"
+
+
+def _hostile(notes: _Notes) -> str:
+    by_status: Counter[str] = Counter()
+    for item in notes:
+        by_status.update(item["by_status"])
+    worse = sum(count for status, count in by_status.items() if status.startswith("5"))
+    return f"{by_status.total()} requests; answered with 5xx: {worse}"
 
 
 def _faults(notes: _Notes) -> str:
@@ -114,6 +124,19 @@ ROWS: Mapping[str, Row] = {
         _drain,
         {"SQUASH_TEST_QUEUED": "50000"},
     ),
+    "hostile": Row(
+        "Made-up requests of every route, by everybody, from docs/openapi.json (schemathesis), and "
+        "made-up bodies of jobs, in the process and over connections that misbehave",
+        (
+            "tests/test_any_request.py",
+            "tests/test_any_document.py",
+            "tests/test_any_history.py",
+            "tests/integration/test_hostile_documents.py",
+        ),
+        _hostile,
+        {"SQUASH_TEST_FUZZ": "40"},
+        names=("requests", "bodies of jobs", "bodies over connections"),
+    ),
     "damages": Row(
         "Points deleted, altered and added in InfluxDB behind the service's back, then "
         "`squash reconcile`",
@@ -140,6 +163,7 @@ _CUT = """\
 | kills | 20 | 500 | each takes a start of the service, about 2 s |
 | jobs that wait | 10,000 | 50,000 | storing and sending them takes a minute |
 | histories of jobs | 11 | 400 | half an hour |
+| made-up requests and bodies | a few of each route | 40 times as many | half an hour |
 | damages to InfluxDB | 2 histories | 20 histories | a quarter of an hour |
 """
 
@@ -209,7 +233,8 @@ def _table(notes: Mapping[str, _Notes]) -> str:
         commands = dict.fromkeys(item["text"] for item in notes.get(f"{name} command", ()))
         if commands:
             typed = "<br>".join(f"`{text}`" for text in commands)
-            rows.append(f"| {row.what} | {row.shown(notes[name])} | {typed} |")
+            found = [item for key in row.names or (name,) for item in notes.get(key, ())]
+            rows.append(f"| {row.what} | {row.shown(found)} | {typed} |")
     return "\n".join(["| what was done | what came of it | command |", "|---|---|---|", *rows])
 
 
