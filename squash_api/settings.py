@@ -41,6 +41,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_DAMAGES": "the tests",
     "SQUASH_TEST_KILLS": "the tests",
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
