@@ -1,8 +1,9 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -23,6 +24,7 @@ from squash_api.routes import (
     jobs,
     keys,
     measurements,
+    quarantine,
     reports,
     root,
     runs,
@@ -59,6 +61,7 @@ _ROUTERS = (
     runs.router,
     standings.router,
     reports.router,
+    quarantine.router,
     health.router,
     jobs.events_router,
     docs.router,
@@ -73,19 +76,20 @@ _PATHS = [
     *(page.path for page in addresses.PAGES),
 ]
 
-_REFUSAL = {
-    "description": "Unauthorized",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
-}
-
 _log = structlog.get_logger(__name__)
 
 
-class _Service(FastAPI):
-    """FastAPI with a guard around it, and without the 422 that it documents for every parameter.
+# What any request may be answered before a route sees it, and if the record fails.
+_OF_CONNECTIONS = (400, 408, 414, 431, 503)
+# What whoever must say who they are may be answered: too many passwords may wait to be checked.
+_OF_CREDENTIALS = (401, 403, 429)
 
-    Routes that can answer 422 document it themselves, with the body that all failures share. What
-    a request must be sent with comes from the table of scopes.
+
+class _Service(FastAPI):
+    """FastAPI with a guard around it, which documents what is answered outside of its routes.
+
+    Routes document what they answer themselves. What a request must be sent with comes from the
+    table of scopes.
     """
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -101,15 +105,41 @@ class _Service(FastAPI):
         is_closed = self.state.site.settings.read == "users"
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                if is_closed and not is_open(path):
-                    operation["responses"].setdefault("401", _REFUSAL)
-                security = security_of(method, path, is_required="401" in operation["responses"])
+                responses = operation["responses"]
+                is_kept = is_closed and not is_open(path)
+                must = is_kept or "401" in responses
+                security = security_of(method, path, is_required=must)
                 operation.update({"security": security} if security else {})
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
+                is_guarded = is_kept or (security and {} not in security)
+                guarded = _OF_CREDENTIALS if is_guarded else ()
+                operation["responses"] = _completed(responses, (*_OF_CONNECTIONS, *guarded))
+        shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS})
+        document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
+
+
+def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str, Any]:
+    """Return an operation's responses, with the failures that are not of its own doing.
+
+    FastAPI's own 422 goes: it documents one for every route with a parameter.
+    """
+    found = {
+        **{f"{status}": {"$ref": f"#/components/responses/{status}"} for status in of_others},
+        **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
+    }
+    good = [key for key in found if key < "4"]
+    return {key: found[key] for key in (*good, *sorted(found.keys() - set(good)))}
+
+
+def _failure(status: int) -> dict[str, Any]:
+    """Describe a failure, as FastAPI describes those of routes."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def create_app(

@@ -33,6 +33,7 @@ MIN_SECRET_BYTES = 32
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
+    "SQUASH_KEY": "squash dispatch",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
@@ -42,6 +43,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",
+    "SQUASH_TEST_FUZZ": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
@@ -156,6 +158,15 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    max_connections: int = Field(
+        1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
+    )
+    patience_s: float = Field(
+        20,
+        ge=1,
+        le=600,
+        description="How long clients may take for a request's head, or each 1 kB/s of the rest.",
+    )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )

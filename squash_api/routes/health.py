@@ -74,7 +74,9 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     return json_reply(shown)
 
 
-@router.get("/prometheus", response_class=Response, responses=errors_of(503))
+@router.get(
+    "/prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
 def get_prometheus(request: Request, site: SiteDep) -> Response:
     """Return the service's own metrics in Prometheus' text format."""
     figures: bytes = request.app.state.counters.expose(_backlogs(site))

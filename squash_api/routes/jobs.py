@@ -63,17 +63,25 @@ _JOB_DOCUMENTATION = {
         object_schema(
             {
                 "measurements": {
-                    "type": "array",
-                    "items": {"type": "object"},
+                    "type": ["array", "null"],
+                    "items": object_schema(
+                        {
+                            "metric": {"type": "string"},
+                            "value": {"type": ["number", "string", "boolean", "null"]},
+                            "unit": {"type": ["string", "null"]},
+                            "identifier": {"type": ["string", "null"]},
+                        },
+                        "metric",
+                    ),
                     "description": "Each with `metric`, `value` and `unit`.",
                 },
                 "blobs": {
-                    "type": "array",
+                    "type": ["array", "null"],
                     "items": {"type": "object"},
                     "description": "Each with `identifier`, `name` and `data`.",
                 },
                 "meta": {
-                    "type": "object",
+                    "type": ["object", "null"],
                     "description": "Anything; `env` and `packages` have a meaning of their own.",
                 },
             }
@@ -103,8 +111,11 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     "/job",
     status_code=202,
     responses={
-        200: {"description": "The same job was received before."},
-        **errors_of(400, 401, 403, 413, 415, 422, 503),
+        200: {
+            "description": "The same job was received before.",
+            "content": {"application/json": {"schema": {}}},
+        },
+        **errors_of(400, 401, 403, 413, 415, 422),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -225,8 +236,8 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
     return json_reply({"blobs": shown, "next": link})
 
 
-# `path`: identifiers are any text, with slashes too.
-@router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
+# `text`: identifiers are any text, with slashes too.
+@router.get("/job/{job_id}/blob/{identifier:text}", responses=errors_of(404))
 def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
     with site.reader.view() as view:
@@ -235,8 +246,9 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier."""
-    if not isinstance(identifier, str):
+    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
+    # Clients read dots as steps, however they are quoted.
+    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 

@@ -26,15 +26,16 @@ from squash_api.trends.question import parse_moment
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
-_LIST = {"type": "array", "items": {"type": "string"}}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_LIST = {"type": ["array", "null"], "items": {"type": "string"}}
 _BODY = body_of(
     object_schema(
         {
             "name": {"type": "string", "description": "What you call it."},
             "scopes": {"type": "array", "items": {"type": "string", "enum": list(SCOPES)}},
             "namespaces": {**_LIST, "description": "Packages that it may write to; default: all."},
-            "expires": {"type": "string", "description": "A date or a time; default: never."},
-            "user": {"type": "string", "description": "Its owner; default: you."},
+            "expires": {**_TEXT_OR_NULL, "description": "A date or a time; default: never."},
+            "user": {**_TEXT_OR_NULL, "description": "Its owner; default: you."},
         },
         "name",
         "scopes",

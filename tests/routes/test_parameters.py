@@ -18,7 +18,7 @@ EXEMPT = {"/healthz", "/readyz", "/prometheus"}
 HTML = {"Accept": "text/html"}
 NAMES = {
     "job_id": "1", "name": "p.a", "identifier": "x", "pipeline": "-", "run_id": "r", "ci_id": "1",
-    "username": "ada", "id": "1", "package": "p",
+    "username": "ada", "id": "1", "package": "p", "key_id": "abc",
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def routes() -> Iterator[Any]:
 
 def address(path: str) -> str:
     for name, value in NAMES.items():
-        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
+        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:text}}", value)
     assert "{" not in path
     return path
 

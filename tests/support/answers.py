@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 29, 18, 30, tzinfo=UTC)
 """The present: two days after the record was made, so that some of it is late, and some old."""
 
 _NOBODY = "http://127.0.0.1:9"
-_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "url": "https://squash.example.org",
     "specs": tuple(FOLDER / "specs" / name for name in ("camera", "srd", "checks")),
     # The targets are those of the record. Nobody is there, and nothing is sent.
@@ -62,13 +62,14 @@ def at_the_time_of_the_record() -> Iterator[None]:
 @contextmanager
 def service_of_1_2_1(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
     """Run the service on a copy of the record in a folder; `settings` are other than usual ones."""
-    (folder / "squash.db").write_bytes(_record())
-    with service(folder, **(_SETTINGS | settings)) as client:
+    (folder / "squash.db").write_bytes(record_of_1_2_1())
+    with service(folder, **(SETTINGS | settings)) as client:
         yield client
 
 
 @cache
-def _record() -> bytes:
+def record_of_1_2_1() -> bytes:
+    """Return the file of the record."""
     return lzma.decompress((FOLDER / "squash.sqlite.xz").read_bytes())
 
 

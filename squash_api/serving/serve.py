@@ -1,9 +1,11 @@
 """`squash serve`: running the service until it is stopped."""
 
+import asyncio
 import errno
 import socket
 import sys
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -12,6 +14,7 @@ import uvicorn
 from squash_api.app import create_app
 from squash_api.demo.processes import free_port
 from squash_api.logs import configure_logs
+from squash_api.serving.connections import Connection, Connections
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site, take_short_turns
 
@@ -60,10 +63,19 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
     if problem is not None:
         _log.warning(problem)
     app = create_app(settings, may_withdraw=may_withdraw)
+    connections = Connections(
+        most=settings.max_connections,
+        patience_s=settings.patience_s,
+        count=app.state.counters.count_refusal,
+    )
+    app.state.counters.observe_connections(connections.__len__)
+    protocol: Any = partial(Connection, connections=connections)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        http=protocol,
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
@@ -71,7 +83,7 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_S,
     )
-    server = _Server(config, app.state.site)
+    server = _Server(config, app.state.site, connections)
     try:
         server.run()
     except KeyboardInterrupt:
@@ -99,13 +111,28 @@ def _require_address(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which here closes event streams before it waits for running requests."""
+    """uvicorn, with limits for connections.
 
-    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+    When it stops, it closes event streams before it waits for running requests, and soon those
+    whose clients do nothing.
+    """
+
+    def __init__(self, config: uvicorn.Config, site: Site, connections: Connections) -> None:
         super().__init__(config)
         self._site = site
+        self._connections = connections
+        self._watch: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self._connections.fit()
+        self._watch = asyncio.create_task(self._connections.watch())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down."""
         self._site.events.let_go()
+        self._connections.hurry()
         await super().shutdown(sockets)
+        if self._watch is not None:
+            self._watch.cancel()
