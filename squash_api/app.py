@@ -78,7 +78,6 @@ _PATHS = [
 
 _log = structlog.get_logger(__name__)
 
-
 # What any request may be answered before a route sees it, and if the record fails.
 _OF_CONNECTIONS = (400, 408, 414, 431, 503)
 # What whoever must say who they are may be answered: too many passwords may wait to be checked.
@@ -86,7 +85,7 @@ _OF_CREDENTIALS = (401, 403, 429)
 
 
 class _Service(FastAPI):
-    """FastAPI with a guard around it, which documents what is answered outside of its routes.
+    """FastAPI with a guard around it, which documents what is answered outside of routes too.
 
     Routes document what they answer themselves. What a request must be sent with comes from the
     table of scopes.
@@ -106,12 +105,11 @@ class _Service(FastAPI):
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 responses = operation["responses"]
-                is_kept = is_closed and not is_open(path)
-                must = is_kept or "401" in responses
-                security = security_of(method, path, is_required=must)
+                if is_closed and not is_open(path):
+                    responses.setdefault("401", {"$ref": "#/components/responses/401"})
+                security = security_of(method, path, is_required="401" in responses)
                 operation.update({"security": security} if security else {})
-                is_guarded = is_kept or (security and {} not in security)
-                guarded = _OF_CREDENTIALS if is_guarded else ()
+                guarded = _OF_CREDENTIALS if security and {} not in security else ()
                 operation["responses"] = _completed(responses, (*_OF_CONNECTIONS, *guarded))
         shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS})
         document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}

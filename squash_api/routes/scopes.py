@@ -30,6 +30,9 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /keys",
         "DELETE /keys/{key_id}",
         "GET /audit",
+        "GET /quarantine",
+        "POST /quarantine/retry",
+        "POST /quarantine/drop",
     ),
     "job:read": (
         "GET /users",
