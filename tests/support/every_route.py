@@ -20,12 +20,6 @@ JOB: dict[str, Any] = {
 }
 
 _PARTS = {
-    "{name:text}": f"{NAME}.Metric",
-    "{identifier:text}": f"{NAME}-blob",
-    "{package:text}": NAME,
-    "{pipeline:text}": f"{NAME}-pipeline",
-    "{run_id:text}": f"{NAME}-run",
-    "{ci_id:text}": f"{NAME}-run",
     "{job_id}": "1",
     "{name:text}": f"{NAME}.Metric",
     "{name}": f"{NAME}.Metric",
