@@ -35,7 +35,7 @@ MIN_KEY_CHARACTERS = 16
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
-    "SQUASH_KEY": "squash dispatch",
+    "SQUASH_KEY": "commands that ask a service",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",

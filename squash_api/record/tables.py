@@ -325,7 +325,7 @@ ended_session = Table(
     "ended_session",
     metadata,
     # Of a session on the pages that was logged out of before its time.
-    Column("id", String(64), primary_key=True),
+    Column("session", String(64), primary_key=True),
     # The row is of no use after this.
     Column("expires_ns", BigInteger, nullable=False, index=True),
 )

@@ -28,7 +28,7 @@ class UserRow:
 _USERS = select_rows(user, UserRow)
 _BY_NAME = _USERS.where(user.c.name == bindparam("wanted"))
 _BY_ID = _USERS.where(user.c.id == bindparam("wanted"))
-_ENDED = select(ended_session.c.id).where(ended_session.c.id == bindparam("wanted"))
+_ENDED = select(ended_session.c.session).where(ended_session.c.session == bindparam("wanted"))
 
 
 def find_user(connection: Connection, name: str) -> UserRow | None:
@@ -160,4 +160,4 @@ def end_session(connection: Connection, session_id: str, *, expires_ns: int, now
     connection.execute(delete(ended_session).where(ended_session.c.expires_ns < now_ns))
     # Another process may be ending the same one.
     with suppress(IntegrityError), connection.begin_nested():
-        connection.execute(insert(ended_session).values(id=session_id, expires_ns=expires_ns))
+        connection.execute(insert(ended_session).values(session=session_id, expires_ns=expires_ns))

@@ -45,7 +45,18 @@ PAGE_POLICY = (
 # Whatever is no page is shown without doing anything.
 _POLICY = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _PRIVATE = frozenset(
-    ("account", "audit", "auth", "keys", "login", "logout", "register", "user", "users")
+    (
+        "account",
+        "audit",
+        "auth",
+        "keys",
+        "login",
+        "logout",
+        "quarantine",
+        "register",
+        "user",
+        "users",
+    )
 )
 """The first parts of paths whose replies are for one user only."""
 

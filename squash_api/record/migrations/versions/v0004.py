@@ -85,9 +85,9 @@ def upgrade() -> None:
     op.create_index("ix_attempt_expires_ns", "attempt", ["expires_ns"])
     op.create_table(
         "ended_session",
-        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("session", sa.String(length=64), nullable=False),
         sa.Column("expires_ns", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_ended_session")),
+        sa.PrimaryKeyConstraint("session", name=op.f("pk_ended_session")),
     )
     op.create_index("ix_ended_session_expires_ns", "ended_session", ["expires_ns"])
     op.create_table(
