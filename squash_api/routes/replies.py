@@ -29,6 +29,7 @@ from squash_api.errors import (
     plain_words,
     sentence,
 )
+from squash_api.logs import without_credentials
 from squash_api.routes.negotiation import prefers_html
 from squash_api.schema.text import as_sent
 
@@ -122,7 +123,7 @@ def _failure(
 
     However long the input was, it is short.
     """
-    message = _clipped(message, _MOST_LETTERS)
+    message = _clipped(without_credentials(message), _MOST_LETTERS)
     detail = _first_places(detail, more=more)
     if request.method == "GET" and prefers_html(request.headers.get("accept")):
         page: Response = request.app.state.failure_page(
