@@ -11,9 +11,10 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from squash_api.errors import SquashError
-from squash_api.pages import addresses, blobs, docs, metric, plots
+from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -31,7 +32,13 @@ from squash_api.routes import (
     standings,
 )
 from squash_api.routes.counters import Counters
-from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
+from squash_api.routes.door import Door, is_open
+from squash_api.routes.middleware import (
+    GuardingMiddleware,
+    NormalizingMiddleware,
+    ObservingMiddleware,
+    ShortWay,
+)
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.routes.scopes import SCHEMES, security_of
@@ -61,6 +68,7 @@ _ROUTERS = (
     addresses.router,
     metric.router,
     blobs.router,
+    account.router,
 )
 
 _PATHS = [
@@ -70,27 +78,41 @@ _PATHS = [
 
 _log = structlog.get_logger(__name__)
 
+# What any request may be answered before a route sees it, and if the record fails.
+_OF_CONNECTIONS = (400, 408, 414, 431, 503)
+# What whoever must say who they are may be answered: too many passwords may wait to be checked.
+_OF_CREDENTIALS = (401, 403, 429)
+
 
 class _Service(FastAPI):
-    """FastAPI that documents what requests may be answered outside the functions of their routes.
+    """FastAPI with a guard around it, which documents what is answered outside of routes too.
 
     Routes document what they answer themselves. What a request must be sent with comes from the
     table of scopes.
     """
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the guard around all of it, also around what answers unexpected errors."""
+        return GuardingMiddleware(
+            super().build_middleware_stack(), settings=self.state.site.settings
+        )
+
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
         document["components"]["securitySchemes"] = SCHEMES
+        is_closed = self.state.site.settings.read == "users"
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 responses = operation["responses"]
+                if is_closed and not is_open(path):
+                    responses.setdefault("401", {"$ref": "#/components/responses/401"})
                 security = security_of(method, path, is_required="401" in responses)
                 operation.update({"security": security} if security else {})
-                of_others = [401, 403, 429] if security and {} not in security else []
-                # Only this one asks nothing of the record.
-                of_others += [503] if path != "/healthz" else []
-                operation["responses"] = _completed(responses, of_others)
+                guarded = _OF_CREDENTIALS if security and {} not in security else ()
+                operation["responses"] = _completed(responses, (*_OF_CONNECTIONS, *guarded))
+        shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS})
+        document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
@@ -102,7 +124,7 @@ def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str,
     FastAPI's own 422 goes: it documents one for every route with a parameter.
     """
     found = {
-        **{f"{status}": _failure(status) for status in of_others},
+        **{f"{status}": {"$ref": f"#/components/responses/{status}"} for status in of_others},
         **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
     }
     good = [key for key in found if key < "4"]
@@ -155,6 +177,7 @@ def create_app(
         app.include_router(router)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    app.add_middleware(Door, site=site)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)

@@ -64,6 +64,11 @@ COMMANDS = {
         "commands.record:restore_backup",
         "Put a backup in the place of the record.",
     ),
+    "record check": ("commands.record:check", "Check that the record is whole."),
+    "record salvage": (
+        "commands.record:salvage_record",
+        "Copy what can be read of a damaged record into a new one.",
+    ),
     "record accept": (
         "commands.record:accept_record",
         "Go on with the record that is there, although it is not the newest.",

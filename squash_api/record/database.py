@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
@@ -105,6 +106,28 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
             _require_whole(engine, kind)
         _migrate(engine)
     return engine
+
+
+def damage_of(url: str) -> str | None:
+    """Look at everything that is stored; return the first damage that is found.
+
+    Raises
+    ------
+    SettingsError
+        If there is no record.
+    """
+    parsed, kind = _parse(url)
+    if kind is None:
+        return None
+    if not kind.exists(parsed):
+        raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}")
+    engine = _connect(parsed, kind)
+    try:
+        return kind.first_damage(engine)
+    except DBAPIError as error:
+        return str(error.orig)
+    finally:
+        engine.dispose()
 
 
 def file_of(engine: Engine) -> RecordFile | None:

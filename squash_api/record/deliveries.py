@@ -135,8 +135,10 @@ def begin_again(connection: Connection, name: str, *, now_ns: int) -> int:
     return int(connection.execute(lost).scalar_one())
 
 
-def newest_with_points(connection: Connection, name: str, *, since_ns: int) -> int | None:
-    """Return the last job of this time or later whose points a target should hold, or None."""
+def job_with_points(
+    connection: Connection, name: str, *, since_ns: int = 0, is_oldest: bool = False
+) -> int | None:
+    """Return the last, or first, job of this time or later whose points a target should hold."""
     is_refused = exists().where(quarantine.c.target == name, quarantine.c.job_id == job.c.id)
     sent_through = select(target.c.sent_through).where(target.c.name == name).scalar_subquery()
     query = (
@@ -148,7 +150,7 @@ def newest_with_points(connection: Connection, name: str, *, since_ns: int) -> i
             job.c.time_ns >= since_ns,
             ~is_refused,
         )
-        .order_by(job.c.id.desc())
+        .order_by(job.c.id if is_oldest else job.c.id.desc())
         .limit(1)
     )
     return connection.execute(query).scalar_one_or_none()
