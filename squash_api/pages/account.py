@@ -1,6 +1,7 @@
 """Logging in and out, and the page of one's own account; what changes something is a form."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -16,7 +17,7 @@ from squash_api.errors import (
     UnauthorizedError,
 )
 from squash_api.pages.rendering import render
-from squash_api.routes.dependencies import read_form, require_own_page
+from squash_api.routes.dependencies import address_of, read_form, require_own_page
 from squash_api.routes.door import (
     cookie_options,
     form_cookie,
@@ -110,7 +111,9 @@ async def post_password(request: Request) -> Response:
         if form.get("new") != form.get("again"):
             raise InvalidInputError("The new passwords differ.")
         account = await site.accounts.change_password(
-            session.account, present=form.get("password", ""), new=form.get("new", "")
+            replace(session.account, address=address_of(request)),
+            present=form.get("password", ""),
+            new=form.get("new", ""),
         )
     except _MENDABLE as error:
         return await run_in_threadpool(_account_form, request, session.account, error=error)
