@@ -22,6 +22,7 @@ from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
+from squash_api.routes.admission import network_of
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
@@ -382,6 +383,7 @@ _EVENT_STREAM = "text/event-stream"
     },
 )
 async def get_events(
+    request: Request,
     site: SiteDep,
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
@@ -396,11 +398,12 @@ async def get_events(
     `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
     the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
     """
-    site.events.check_room()
+    address = network_of(request.client.host if request.client else "")
+    site.events.check_room(address)
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after)),
+        _event_lines(site.events.listen(after=after, address=address)),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
