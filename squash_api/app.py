@@ -1,9 +1,10 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -11,11 +12,11 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan
 
 from squash_api.errors import SquashError
 from squash_api.index.deriver import Deriver
-from squash_api.pages import addresses, blobs, docs, metric, plots
+from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -25,15 +26,22 @@ from squash_api.routes import (
     jobs,
     keys,
     measurements,
+    quarantine,
     reports,
     root,
     runs,
     search,
     standings,
 )
-from squash_api.routes.admission import AT_ONCE, Admission, Places
+from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
 from squash_api.routes.counters import Counters
-from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
+from squash_api.routes.door import Door, is_open
+from squash_api.routes.middleware import (
+    GuardingMiddleware,
+    NormalizingMiddleware,
+    ObservingMiddleware,
+    ShortWay,
+)
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.routes.scopes import SCHEMES, security_of
@@ -56,12 +64,14 @@ _ROUTERS = (
     runs.router,
     standings.router,
     reports.router,
+    quarantine.router,
     health.router,
     jobs.events_router,
     docs.router,
     addresses.router,
     metric.router,
     blobs.router,
+    account.router,
 )
 
 _PATHS = [
@@ -71,27 +81,71 @@ _PATHS = [
 
 _log = structlog.get_logger(__name__)
 
+# What any request may be answered before a route sees it, and if the record fails.
+_OF_CONNECTIONS = (400, 408, 414, 431, 503)
+# What whoever must say who they are may be answered: too many passwords may wait to be checked.
+_OF_CREDENTIALS = (401, 403, 429)
+# What a read may be answered: it may have a body that nobody wants, or wait for its turn.
+_OF_TURNS = (413, 429)
+
 
 class _Service(FastAPI):
-    """FastAPI without the 422 that it documents for every route with a path parameter.
+    """FastAPI with a guard around it, which documents what is answered outside of routes too.
 
-    Routes that can answer 422 document it themselves, with the body that all failures share. What
-    a request must be sent with comes from the table of scopes.
+    Routes document what they answer themselves. What a request must be sent with comes from the
+    table of scopes.
     """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the guard around all of it, also around what answers unexpected errors."""
+        stack = super().build_middleware_stack()
+        if self.state.is_behind_service:
+            return stack
+        return GuardingMiddleware(stack, settings=self.state.site.settings)
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
         document["components"]["securitySchemes"] = SCHEMES
+        is_closed = self.state.site.settings.read == "users"
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                security = security_of(method, path, is_required="401" in operation["responses"])
+                responses = operation["responses"]
+                if is_closed and not is_open(path):
+                    responses.setdefault("401", {"$ref": "#/components/responses/401"})
+                security = security_of(method, path, is_required="401" in responses)
                 operation.update({"security": security} if security else {})
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
+                guarded = _OF_CREDENTIALS if security and {} not in security else ()
+                turns = _OF_TURNS if method == "get" and takes_turns(path) else ()
+                others = (*_OF_CONNECTIONS, *guarded, *turns)
+                operation["responses"] = _completed(responses, others)
+        shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS, *_OF_TURNS})
+        document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
+
+
+def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str, Any]:
+    """Return an operation's responses, with the failures that are not of its own doing.
+
+    FastAPI's own 422 goes: it documents one for every route with a parameter.
+    """
+    found = {
+        **{f"{status}": {"$ref": f"#/components/responses/{status}"} for status in of_others},
+        **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
+    }
+    good = [key for key in found if key < "4"]
+    return {key: found[key] for key in (*good, *sorted(found.keys() - set(good)))}
+
+
+def _failure(status: int) -> dict[str, Any]:
+    """Describe a failure, as FastAPI describes those of routes."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def create_app(
@@ -135,6 +189,7 @@ def create_reading_app(settings: Settings, deriver: Callable[[Site], Deriver]) -
     site.deriver = deriver(site)
     site.start_reading()
     app = _make_service(site, lifespan=None)
+    app.state.is_behind_service = True
     for work in (_warm_up, partial(_look, site)):
         threading.Thread(target=work, name="warm-up", daemon=True).start()
     return app
@@ -154,12 +209,14 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.site = site
+    app.state.is_behind_service = False
     app.state.counters = Counters()
     app.state.menu = addresses.MENU
     for router in _ROUTERS:
         app.include_router(router)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    app.add_middleware(Door, site=site)
     return app
 
 

@@ -33,6 +33,7 @@ MIN_SECRET_BYTES = 32
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
+    "SQUASH_KEY": "squash dispatch",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
@@ -42,6 +43,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",
+    "SQUASH_TEST_FUZZ": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
@@ -142,6 +144,12 @@ class Settings(BaseSettings):
         None, description="The `key` that the body of /register must have."
     )
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
+    read: Literal["open", "users"] = Field(
+        "open", description="Who may read: everybody who reaches the service, or users."
+    )
+    session_hours: int = Field(
+        12, ge=1, le=720, description="How long a login on the pages lasts, in hours."
+    )
     specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
@@ -247,6 +255,11 @@ class Settings(BaseSettings):
             f"SQUASH_URL is {self.url}, but the service listens on port {self.port}: unless "
             f"something forwards port {port}, links and logins go to another program"
         )
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the service by https, whoever ends TLS."""
+        return urlsplit(self.url).scheme == "https"
 
     @property
     def url_path(self) -> str:

@@ -17,6 +17,7 @@ import structlog
 
 from squash_api.record.database import PATIENCE_S, make_database, place_of
 from squash_api.record.deliveries import ensure_targets
+from squash_api.record.installation import claim
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from squash_api.accounts.accounts import Accounts
     from squash_api.accounts.key_ring import KeyRing
+    from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -100,6 +102,9 @@ class Site:
             on_failure.callback(self.close)
             require_secret(self.settings)
             previous_secret(self.settings)
+            # The schema first: wrong tags must not make a record.
+            self.schema  # noqa: B018  made by asking for it
+            claim(self.record)
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
@@ -150,7 +155,11 @@ class Site:
         if self._is_made and make_database(url):
             _log.info("an empty record was made", place=place_of(url))
         # Clients of the service do not wait: they are told, and try again.
-        record = Record.open(url, patience_s=0.0 if self._is_made else PATIENCE_S)
+        record = Record.open(
+            url,
+            is_checked=self._is_made,
+            patience_s=0.0 if self._is_made else PATIENCE_S,
+        )
         self._opened.callback(record.close)
         return record
 
@@ -171,6 +180,19 @@ class Site:
         from squash_api.accounts.key_ring import KeyRing
 
         return KeyRing(self.record)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of people on the pages."""
+        from squash_api.accounts.sessions import Sessions
+
+        return Sessions(
+            self.record,
+            self.accounts,
+            secret=require_secret(self.settings),
+            previous=previous_secret(self.settings),
+            hours=self.settings.session_hours,
+        )
 
     @cached_property
     def metrics(self) -> Metrics:

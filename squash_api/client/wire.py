@@ -97,9 +97,9 @@ class Wire:
         raise SquashClientError("the number of retries cannot be negative")
 
     @contextmanager
-    def stream(self, url: str | httpx.URL) -> Iterator[Iterator[bytes]]:
+    def stream(self, url: str | httpx.URL, *, token: str = "") -> Iterator[Iterator[bytes]]:
         """Download a file in chunks; `SquashClientError` also if it ends too early."""
-        response = self.request("GET", url, is_streamed=True)
+        response = self.request("GET", url, token=token, is_streamed=True)
         try:
             if response.status_code != 200:
                 response.read()

@@ -11,6 +11,7 @@ from squash_api.index.derived import requeue_metrics
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
+from squash_api.record.audit import Actor, note
 from squash_api.record.definitions import (
     DefinitionRow,
     Kind,
@@ -28,6 +29,10 @@ from squash_api.verify.units import converter, few_parses
 
 # Most units of one request that astropy has not read before; it takes milliseconds for each.
 _MOST_UNITS = 200
+
+# The record has every definition that ever was: the audit trail names the first ones.
+_MOST_NOTED = 100
+_MOST_LETTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +273,10 @@ def store(
     proposals: Sequence[Proposal],
     *,
     origin: Origin,
-    user_id: int | None = None,
+    by: Actor,
     withdrawn: Sequence[tuple[Kind, str]] = (),
 ) -> int:
-    """Store proposals that have been checked, and withdraw definitions.
+    """Store proposals that have been checked, and withdraw definitions; note who did it.
 
     If a metric gets another unit, its jobs are derived and sent again.
 
@@ -289,18 +294,42 @@ def store(
             document=None if content is None else content.to_json(),
             origin=origin,
             source=None if content is None or content.source is None else str(content.source),
-            user_id=user_id,
+            user_id=by.user_id if origin == "api" else None,
             created_ns=time.time_ns(),
         )
         for kind, name, content in [*wanted, *((kind, name, None) for kind, name in withdrawn)]
     ]
     revision = append_definitions(connection, rows)
+    if rows:
+        _note_change(connection, [row.name for row in rows], withdrawn, origin=origin, by=by)
     before = known_units(connection, changed)
     declare_metrics(connection, changed)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
     # Values without a unit stay the numbers they are.
     converted = [name for name, unit in changed.items() if before.get(name) not in (None, unit)]
     return requeue_metrics(connection, converted, request=revision)
+
+
+def _note_change(
+    connection: Connection,
+    names: Sequence[str],
+    withdrawn: Sequence[tuple[Kind, str]],
+    *,
+    origin: Origin,
+    by: Actor,
+) -> None:
+    """Note a change in the audit trail: one entry, which names the first definitions."""
+    change = "definition.withdraw" if len(withdrawn) == len(names) else "definition.change"
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    note(
+        connection,
+        by,
+        "specs.sync" if origin == "yaml" else change,
+        f"{names[0][:_MOST_LETTERS]}{others}",
+        names=[name[:_MOST_LETTERS] for name in names[:_MOST_NOTED]],
+        withdrawn=[name[:_MOST_LETTERS] for _, name in withdrawn[:_MOST_NOTED]],
+        count=len(names),
+    )
 
 
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:

@@ -9,13 +9,15 @@ that a slow client holds no place; larger ones are streams, of which there can b
 import asyncio
 from collections import Counter, OrderedDict, deque
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Protocol
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from squash_api.errors import BusyError, OverloadedError, SquashError, TooLargeError
 from squash_api.routes.dependencies import MAX_SMALL_BODY_BYTES
+from squash_api.routes.door import is_static
 from squash_api.routes.middleware import IS_HEAD
 from squash_api.routes.negotiation import means_html
 from squash_api.routes.replies import USER, failure_reply
@@ -32,6 +34,7 @@ MOST_KEPT_BYTES = 1_000_000
 MOST_STREAMS = 16
 MOST_STREAMS_OF_ONE = 8
 
+PAUSE_S = 1.0
 _RETRY_S = 5
 # These are quick, or last long and do nothing.
 _QUICK = frozenset({"/events", "/healthz", "/prometheus", "/readyz", "/version"})
@@ -71,7 +74,8 @@ class Admission:
         try:
             await self._answer(read)
         except SquashError as error:
-            reply = await failure_reply(Request(scope), error)
+            await read.pause()
+            reply = await _refusal(scope, error)
             await reply(scope, receive, send)
         finally:
             read.end()
@@ -179,6 +183,11 @@ class _Read:
             raise TooLargeError(f"The body is larger than {MAX_SMALL_BODY_BYTES} bytes.")
         return self._place.done()
 
+    async def pause(self) -> None:
+        """Wait before a refusal: who asks again at once must not cost more than who waits."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._gone.wait(), PAUSE_S)
+
     async def receive(self) -> Message:
         """Give the application an empty body, and tell it when the client is gone."""
         if not self._is_asked:
@@ -205,7 +214,7 @@ class _Read:
         else:
             return
         kept, self._kept = self._kept, []
-        self._tell(None if self.is_stream else kept)
+        self._tell(None if self.is_stream or _has_cookie(kept[0]) else kept)
         for part in kept:
             await self._send({**part})
 
@@ -356,6 +365,25 @@ class _Queue:
                 return
 
 
+async def _refusal(scope: Scope, error: SquashError) -> Response:
+    """Answer a failure; for people without what other pages have, which would have to be read."""
+    if not isinstance(error, BusyError) or not means_html(scope):
+        return await failure_reply(Request(scope), error)
+    phrase = HTTPStatus(error.status_code).phrase
+    return Response(
+        f'<!doctype html>\n<html lang="en">\n<title>{phrase}</title>\n<h1>{phrase}</h1>\n'
+        f"<p>{error.message}</p>\n",
+        status_code=error.status_code,
+        headers={"Retry-After": str(error.retry_after_s)},
+        media_type="text/html; charset=utf-8",
+    )
+
+
+def _has_cookie(start: Message) -> bool:
+    """Tell whether an answer is for one client only, whoever else asked the same."""
+    return any(name.lower() == b"set-cookie" for name, _ in start["headers"])
+
+
 def _busy() -> BusyError:
     return BusyError("Too many reads are waiting. Try again.", retry_after_s=_RETRY_S)
 
@@ -370,10 +398,12 @@ def _is_read(scope: Scope) -> bool:
     """Tell whether a request is one that takes turns."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return False
-    path = scope["path"]
-    if path == "/":
-        return means_html(scope)
-    return path not in _QUICK and not path.startswith("/static/")
+    return takes_turns(scope["path"]) or (scope["path"] == "/" and means_html(scope))
+
+
+def takes_turns(path: str) -> bool:
+    """Return whether whoever reads a path waits for a turn; for the root, only pages do."""
+    return path != "/" and path not in _QUICK and not is_static(path)
 
 
 def _key_of(scope: Scope) -> _Key:

@@ -1,7 +1,10 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
+from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -61,17 +64,25 @@ _JOB_DOCUMENTATION = {
         object_schema(
             {
                 "measurements": {
-                    "type": "array",
-                    "items": {"type": "object"},
+                    "type": ["array", "null"],
+                    "items": object_schema(
+                        {
+                            "metric": {"type": "string"},
+                            "value": {"type": ["number", "string", "boolean", "null"]},
+                            "unit": {"type": ["string", "null"]},
+                            "identifier": {"type": ["string", "null"]},
+                        },
+                        "metric",
+                    ),
                     "description": "Each with `metric`, `value` and `unit`.",
                 },
                 "blobs": {
-                    "type": "array",
+                    "type": ["array", "null"],
                     "items": {"type": "object"},
                     "description": "Each with `identifier`, `name` and `data`.",
                 },
                 "meta": {
-                    "type": "object",
+                    "type": ["object", "null"],
                     "description": "Anything; `env` and `packages` have a meaning of their own.",
                 },
             }
@@ -101,8 +112,11 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     "/job",
     status_code=202,
     responses={
-        200: {"description": "The same job was received before."},
-        **errors_of(400, 401, 403, 413, 415, 422, 503),
+        200: {
+            "description": "The same job was received before.",
+            "content": {"application/json": {"schema": {}}},
+        },
+        **errors_of(400, 401, 403, 413, 415, 422),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -223,8 +237,8 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
     return json_reply({"blobs": shown, "next": link})
 
 
-# `path`: identifiers are any text, with slashes too.
-@router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
+# `text`: identifiers are any text, with slashes too.
+@router.get("/job/{job_id}/blob/{identifier:text}", responses=errors_of(404))
 def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
     with site.reader.view() as view:
@@ -233,8 +247,9 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier."""
-    if not isinstance(identifier, str):
+    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
+    # Clients read dots as steps, however they are quoted.
+    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
@@ -372,6 +387,8 @@ def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
 
 
 _EVENT_STREAM = "text/event-stream"
+# A logout, or a key that is revoked, ends no connection by itself.
+_MOST_S_FOR_USERS = 300.0
 
 
 @events_router.get(
@@ -396,23 +413,34 @@ async def get_events(
 
     Each event is named `job`. Its id is the job's, and its data are
     `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
-    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
+    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds. With
+    `SQUASH_READ=users` the stream ends after five minutes, and who reconnects is asked again who
+    they are.
     """
     address = network_of(request.client.host if request.client else "")
     site.events.check_room(address)
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
+    most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after, address=address)),
+        _event_lines(
+            site.events.listen(after=after, address=address), until=time.monotonic() + most_s
+        ),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _event_lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
-    async for item in found:
-        if item is None:
-            yield b": no news\n\n"
-        else:
-            data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
-            yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)
+async def _event_lines(
+    found: AsyncGenerator[JobEvent | None], *, until: float
+) -> AsyncIterator[bytes]:
+    """Write events until a time of the monotonic clock, or soon after."""
+    async with aclosing(found):
+        async for item in found:
+            if time.monotonic() > until:
+                return
+            if item is None:
+                yield b": no news\n\n"
+            else:
+                data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
+                yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)

@@ -134,6 +134,8 @@ def post_measurement_(
     job = post_measurement(
         site.record, site.metrics, job_id=job_id, document=document, account=account
     )
+    # Whoever asks next must find it.
+    site.reader.catch_up_with(job_id)
     site.background.wake()
     (shown,) = measurement_objects(job_id, job, metrics=site.metrics)
     return json_reply(shown, status_code=201)

@@ -70,7 +70,7 @@ class PageRoute(Route):
 
 
 def means_html(scope: Scope) -> bool:
-    """Return whether a request is for a page: its `format` says so, or its Accept header."""
+    """Return whether a request is for a page, by its Accept header or its `format`."""
     asked = parse_qs(scope["query_string"].decode("latin-1")).get("format")
     return asked[0] == "html" if asked else prefers_html(_accept(scope))
 

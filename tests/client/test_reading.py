@@ -102,7 +102,7 @@ def test_reading_needs_no_user_but_sending_does(tmp_path: Path) -> None:
     with service(tmp_path, url="http://in-process") as client:
         squash = Squash("http://in-process", transport=client._transport)
         assert len(squash.measurements()) == 0
-        with pytest.raises(SquashClientError, match="needs a user and a password"):
+        with pytest.raises(SquashClientError, match="needs a key, or a user and a password"):
             squash.send(Job([Measurement("p.m", 1.0)]))
 
 

@@ -174,7 +174,7 @@ def test_a_url_that_cannot_be_is_refused_by_the_name_of_the_setting(url: str) ->
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "squash.db").write_text("This is a letter to my grandmother." * 100)
-    with pytest.raises(SettingsError, match="cannot be opened"):
+    with pytest.raises(SettingsError, match=r"is damaged \(file is not a database"):
         opened(tmp_path / "squash.db")
 
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
@@ -121,6 +121,9 @@ class Work:
 
     def whole(self, connection: Connection, items: Sequence[str], /) -> Sequence[str | Exception]:
         return self.do_whole(connection, items)
+
+    def last_ids(self, _outcomes: Sequence[Any], /) -> dict[str, int]:
+        return {}
 
 
 def put_all(connection: Connection, items: Sequence[str]) -> list[str | Exception]:
@@ -527,6 +530,19 @@ def test_a_command_has_more_patience(engine: Engine, tmp_path: Path) -> None:
                 waiting.result(4)
         assert waiting.result() == "a"
     record.close()
+
+
+# Damage
+
+
+def test_damage_that_a_reader_meets_ends_the_writing(record: Record, engine: Engine) -> None:
+    malformed = sqlite3.DatabaseError("database disk image is malformed")
+    with pytest.raises(RecordUnavailableError), record.read():
+        raise DatabaseError("SELECT", None, malformed)
+    for attempt in (record.require_writable, lambda: record.write(put("a"))):
+        with pytest.raises(RecordUnavailableError, match="The record is damaged"):
+            attempt()
+    assert keys(engine) == set()
 
 
 # The end

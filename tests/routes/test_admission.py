@@ -27,6 +27,11 @@ from squash_api.routes.replies import add_failure_handlers
 from tests.support.builders import make_settings
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PAUSE_S", 0.0)
+
+
 class Slow:
     """An application whose answers are made when the test says so; its answer is their number."""
 
@@ -34,6 +39,7 @@ class Slow:
         self.begun: list[str] = []
         self.may_end: dict[int, asyncio.Event] = {}
         self.size = 1
+        self.headers: list[tuple[bytes, bytes]] = []
         self.error: Exception | None = None
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -43,7 +49,7 @@ class Slow:
         await self.may_end[number].wait()
         if self.error is not None:
             raise self.error
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
         await send({"type": "http.response.body", "body": b"x" * self.size, "more_body": True})
         await send({"type": "http.response.body", "body": b"%d" % number})
 
@@ -198,6 +204,14 @@ async def test_only_what_is_the_same_is_made_once(difference: dict[str, Any]) ->
     inner, _, _ = await asking(clients, places=1)
     await end_all(inner)
     assert len(inner.begun) == 3
+
+
+async def test_what_sets_a_cookie_is_for_one_client() -> None:
+    clients = [Client(path="/first"), Client(), Client()]
+    inner, _, _ = await asking(clients, places=1)
+    inner.headers = [(b"set-cookie", b"form=a")]
+    await end_all(inner)
+    assert {client.answer for client in clients} == {b"x0", b"x1", b"x2"}
 
 
 async def test_a_failure_is_that_of_all_who_asked() -> None:
