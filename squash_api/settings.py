@@ -193,6 +193,9 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    readers: int = Field(
+        1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
+    )
     max_connections: int = Field(
         1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
     )
