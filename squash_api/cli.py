@@ -7,15 +7,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from squash_api.errors import SettingsError
+from squash_api.errors import RecordUnavailableError, SettingsError
 
 COMMANDS = {
-    "serve": ("serving:serve", "Run the service until it is stopped."),
+    "serve": ("serving.serve:serve", "Run the service until it is stopped."),
     "deliver": (
         "commands.deliver:deliver",
         "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
     ),
     "replay": ("commands.replay:replay", "Send stored jobs to InfluxDB again."),
+    "reconcile": (
+        "commands.reconcile:reconcile",
+        "Compare InfluxDB with the record, and send again what differs.",
+    ),
     "dispatch": ("commands.dispatch:dispatch", "Send job files to the service."),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),
     "judge": ("commands.judge:judge", "Judge a job file by the specifications that apply to it."),
@@ -42,7 +46,33 @@ COMMANDS = {
     "specs backtest": ("commands.backtest:backtest", "Judge past jobs by changed specifications."),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
+    "quarantine list": (
+        "commands.quarantine:list_entries",
+        "List what targets refused, with their reasons.",
+    ),
+    "quarantine retry": (
+        "commands.quarantine:retry",
+        "Send it again, after what caused the refusal has been fixed.",
+    ),
+    "quarantine drop": (
+        "commands.quarantine:drop",
+        "Give it up: it is no longer counted, nor tried again.",
+    ),
     "record init": ("commands.record:init", "Make an empty record at SQUASH_DATABASE_URL."),
+    "record backup": ("commands.record:backup", "Copy the record while it is in use."),
+    "record restore": (
+        "commands.record:restore_backup",
+        "Put a backup in the place of the record.",
+    ),
+    "record check": ("commands.record:check", "Check that the record is whole."),
+    "record salvage": (
+        "commands.record:salvage_record",
+        "Copy what can be read of a damaged record into a new one.",
+    ),
+    "record accept": (
+        "commands.record:accept_record",
+        "Go on with the record that is there, although it is not the newest.",
+    ),
     "user add": ("commands.users:add", "Add a user, even if registration is closed."),
     "user list": ("commands.users:list_accounts", "List all users, including disabled ones."),
     "user role": ("commands.users:role", "Make somebody a user or an admin, and end their tokens."),
@@ -77,17 +107,18 @@ COMMANDS = {
 _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
-    "record": "Make a record.",
+    "quarantine": "List, send again or give up what InfluxDB refused.",
+    "record": "Make, back up, check and restore the record.",
     "user": "Add, list and change accounts.",
     "key": "Make, list and revoke API keys.",
 }
 
 
 def main() -> None:
-    """Run a command; a wrong setting ends it with a message and exit code 1."""
+    """Run a command; a wrong setting, or a record out of reach, ends it with a message and 1."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, RecordUnavailableError) as error:
         typer.echo(f"error: {error.message}", err=True)
         raise SystemExit(1) from None
 

@@ -117,6 +117,34 @@ class MalformedEncodingError(InvalidInputError):
     status_code = 400
 
 
+class MalformedRequestError(SquashError):
+    """What arrived is not an HTTP request, or has a part that is too long."""
+
+    code = "malformed_request"
+    status_code = 400
+
+
+class TooSlowError(SquashError):
+    """The client sent its request, or reads the reply, too slowly."""
+
+    code = "too_slow"
+    status_code = 408
+
+
+class UrlTooLongError(SquashError):
+    """The URL is too long."""
+
+    code = "url_too_long"
+    status_code = 414
+
+
+class HeadersTooLargeError(SquashError):
+    """The headers are too long, or too many."""
+
+    code = "headers_too_large"
+    status_code = 431
+
+
 class MissingFieldError(InvalidInputError):
     """A required parameter is missing."""
 
@@ -219,6 +247,13 @@ class OverLimitError(BusyError):
     """The user has used up a limit of an hour or a day; nothing was stored."""
 
     code = "over_limit"
+
+
+class OverloadedError(BusyError):
+    """There is no room for a connection, or nothing reads the record at the moment."""
+
+    code = "overloaded"
+    status_code = 503
 
 
 class NotAvailableError(SquashError):

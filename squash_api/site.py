@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import cached_property, partial
@@ -18,6 +18,7 @@ import structlog
 
 from squash_api.record.database import PATIENCE_S, make_database, place_of
 from squash_api.record.deliveries import ensure_targets
+from squash_api.record.installation import claim
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.usage import Limits
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from squash_api.accounts.accounts import Accounts
     from squash_api.accounts.key_ring import KeyRing
+    from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -103,14 +105,33 @@ class Site:
             on_failure.callback(self.close)
             require_secret(self.settings)
             previous_secret(self.settings)
+            # The schema first: wrong tags must not make a record.
+            self.schema  # noqa: B018  made by asking for it
+            claim(self.record)
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
-            # A copy: other threads may add to a class or a module, such as its annotations.
-            for name, part in list(vars(Site).items()):
-                if isinstance(part, cached_property):
-                    getattr(self, name)
+            self._open_parts()
             on_failure.pop_all()
+
+    def start_reading(self) -> None:
+        """Open all parts that requests read from, on a record that another process serves.
+
+        Raises
+        ------
+        SettingsError
+            If there is no record, or it cannot be opened.
+        """
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._open_parts(but={"background", "events"})
+            on_failure.pop_all()
+
+    def _open_parts(self, *, but: Collection[str] = ()) -> None:
+        # A copy: other threads may add to a class or a module, such as its annotations.
+        for name, part in list(vars(Site).items()):
+            if isinstance(part, cached_property) and name not in but:
+                getattr(self, name)
 
     def check_tags(self) -> None:
         """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""
@@ -137,7 +158,11 @@ class Site:
         if self._is_made and make_database(url):
             _log.info("an empty record was made", place=place_of(url))
         # Clients of the service do not wait: they are told, and try again.
-        record = Record.open(url, patience_s=0.0 if self._is_made else PATIENCE_S)
+        record = Record.open(
+            url,
+            is_checked=self._is_made,
+            patience_s=0.0 if self._is_made else PATIENCE_S,
+        )
         self._opened.callback(record.close)
         return record
 
@@ -158,6 +183,19 @@ class Site:
         from squash_api.accounts.key_ring import KeyRing
 
         return KeyRing(self.record)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of people on the pages."""
+        from squash_api.accounts.sessions import Sessions
+
+        return Sessions(
+            self.record,
+            self.accounts,
+            secret=require_secret(self.settings),
+            previous=previous_secret(self.settings),
+            hours=self.settings.session_hours,
+        )
 
     @cached_property
     def metrics(self) -> Metrics:

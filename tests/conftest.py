@@ -4,9 +4,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis.core
 import pytest
 import structlog
 from hypothesis import settings
+from hypothesis.vendor.pretty import RepresentationPrinter
 from playwright.sync_api import Browser
 from sqlalchemy import Connection
 
@@ -22,6 +24,10 @@ from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord, empty
 from tests.support.programs import find_program
 from tests.support.server import local_url
+
+# When pytest loads schemathesis, that puts a printer that prints nothing in the place of this one:
+# no failing example of any test would be shown.
+hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[attr-defined]
 
 # How long a machine takes is no fact about the code.
 settings.register_profile("untimed", deadline=None)

@@ -34,7 +34,7 @@ def test_a_code_is_a_word_for_programs(error: type[SquashError]) -> None:
 def test_an_error_of_the_input_is_not_reported_as_one_of_the_service(
     error: type[SquashError],
 ) -> None:
-    ours = ("SettingsError", "RecordUnavailableError", "NotAvailableError")
+    ours = ("SettingsError", "RecordUnavailableError", "NotAvailableError", "OverloadedError")
     assert (error.status_code >= 500) == (error.__name__ in ours)
 
 

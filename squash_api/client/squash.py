@@ -3,7 +3,7 @@
     >>> import astropy.units as u
     >>> from squash_api.client import Job, Measurement
     >>> job = Job([Measurement("camera.Temperature", 11.5 * u.deg_C)], meta={"filter": "r"})
-    >>> job.dispatch(api_user="me", api_password="...", api_url="https://squash.example.org")
+    >>> job.dispatch(api_url="https://squash.example.org", api_key="sq_...")
     >>> table = Squash("https://squash.example.org").measurements("camera.Temperature", since="7d")
 
 Source of the format: the job document of lsst.verify, and the requests that its
@@ -136,21 +136,26 @@ class Job:
     def dispatch(
         self,
         *,
-        api_user: str,
-        api_password: str,
+        api_user: str | None = None,
+        api_password: str | None = None,
         api_url: str,
+        api_key: str | None = None,
         timeout: float = 900.0,
         strict: bool = False,
         retries: int = 5,
     ) -> Reply:
         """Send the job with `Squash.send`; sending it again is safe.
 
+        It takes a user and a password, or a key.
+
         Raises
         ------
         SquashClientError
             If the service refuses it or cannot be reached.
         """
-        with Squash(api_url, api_user, api_password, timeout=timeout, retries=retries) as squash:
+        with Squash(
+            api_url, api_user, api_password, key=api_key, timeout=timeout, retries=retries
+        ) as squash:
             return squash.send(self, strict=strict)
 
 
@@ -160,7 +165,9 @@ class Squash:
     Parameters
     ----------
     user, password
-        Needed only to send jobs.
+        Needed only to send jobs, and where reading needs an account.
+    key
+        An API key, `sq_...`, instead of them. Do not write it into a file that others can read.
     timeout
         Seconds without an answer after which a request is given up.
     retries
@@ -175,6 +182,7 @@ class Squash:
         user: str | None = None,
         password: str | None = None,
         *,
+        key: str | None = None,
         timeout: float = 900.0,
         retries: int = 5,
         transport: httpx.BaseTransport | None = None,
@@ -183,7 +191,9 @@ class Squash:
         self._url = api_url
         self._credentials = {"username": user, "password": password}
         self._endpoints: dict[str, str] = {}
-        self._token = ""
+        # A key is its own token.
+        self._key = key
+        self._token = key or ""
         self._wire = Wire(timeout=timeout, retries=retries, transport=transport, sleep=sleep)
 
     def __enter__(self) -> Self:
@@ -193,12 +203,14 @@ class Squash:
         self._wire.close()
 
     def log_in(self) -> None:
-        """Get a new token; `send` does so when it needs one."""
+        """Get a new token; `send` does so when it needs one. Nothing is done with a key."""
+        if self._key is not None:
+            return
         if None in self._credentials.values():
-            raise SquashClientError("sending needs a user and a password")
+            raise SquashClientError("sending needs a key, or a user and a password")
         body = json.dumps(self._credentials).encode()
-        answer = self._object("POST", self._endpoint("auth"), body=body)
-        token = answer.get("access_token")
+        answer = checked(self._wire.request("POST", self._endpoint("auth"), body=body))
+        token = answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not token:
             raise SquashClientError(f"{self._url}: the answer to the log-in has no access_token")
         self._token = token
@@ -223,10 +235,7 @@ class Squash:
             url = url.copy_merge_params({"strict": "true"})
         if not self._token:
             self.log_in()
-        response = self._wire.request("POST", url, body=body, token=self._token)
-        if response.status_code == 401:
-            self.log_in()
-            response = self._wire.request("POST", url, body=body, token=self._token)
+        response = self._request("POST", url, body=body)
         return _to_reply(checked(response), is_repeat=response.status_code == 200)
 
     def wait(self, reply: Reply, timeout_s: float = 300.0) -> dict[str, Any]:
@@ -247,7 +256,7 @@ class Squash:
     def report(self, job_id: int) -> list[dict[str, Any]]:
         """Fetch the verdicts on a job."""
         url = f"{self._endpoint('job').rstrip('/')}/{job_id}/report"
-        verdicts = checked(self._wire.request("GET", url))
+        verdicts = checked(self._request("GET", url))
         if not isinstance(verdicts, list):
             raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
         return verdicts
@@ -305,8 +314,29 @@ class Squash:
         query = parameters({**given, "points": points, **terms}, meta or {})
         url = httpx.URL(self._endpoint("measurements")).copy_merge_params(query)
         make = as_data_frame() if as_pandas else as_table
-        with self._wire.stream(url) as chunks:
+        try:
+            return self._read(url, make)
+        except SquashClientError as error:
+            if error.status_code != 401 or not self._may_log_in:
+                raise
+        self.log_in()
+        return self._read(url, make)
+
+    def _read(self, url: httpx.URL, make: Callable[..., Any]) -> Any:
+        with self._wire.stream(url, token=self._token) as chunks:
             return make(read_columns(chunks))
+
+    @property
+    def _may_log_in(self) -> bool:
+        return self._key is None and None not in self._credentials.values()
+
+    def _request(self, method: str, url: str | httpx.URL, **options: Any) -> httpx.Response:
+        """Send a request with the token; if that has ended, or is needed after all, with a new."""
+        response = self._wire.request(method, url, token=self._token, **options)
+        if response.status_code == 401 and self._may_log_in:
+            self.log_in()
+            response = self._wire.request(method, url, token=self._token, **options)
+        return response
 
     def _endpoint(self, name: str) -> str:
         if not self._endpoints:
@@ -318,10 +348,8 @@ class Squash:
             )
         return url
 
-    def _object(
-        self, method: str, url: str, *, body: bytes | None = None, follow: bool = False
-    ) -> dict[str, Any]:
-        answer = checked(self._wire.request(method, url, body=body, follow=follow))
+    def _object(self, method: str, url: str, *, follow: bool = False) -> dict[str, Any]:
+        answer = checked(self._request(method, url, follow=follow))
         if not isinstance(answer, dict):
             raise SquashClientError(f"{method} {url}: the answer is not a JSON object")
         return answer

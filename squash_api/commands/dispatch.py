@@ -25,7 +25,10 @@ _Files = Annotated[
     typer.Argument(metavar="FILE", help="Job files as lsst.verify writes them; one job each."),
 ]
 _Url = Annotated[str, typer.Option(envvar="SQUASH_URL", help="Root of the service.")]
-_User = Annotated[str, typer.Option(envvar="SQUASH_USER", help="Name of the user.")]
+_User = Annotated[
+    str | None,
+    typer.Option(envvar="SQUASH_USER", help="Name of the user; not needed with a key."),
+]
 _Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a job if any of its values would be left out.")
 ]
@@ -68,7 +71,7 @@ def dispatch(
     files: _Files,
     *,
     url: _Url,
-    user: _User,
+    user: _User = None,
     strict: _Strict = False,
     environment: _Environment = None,
     ignore_blobs: _IgnoreBlobs = False,
@@ -80,8 +83,9 @@ def dispatch(
 ) -> None:
     """Send job files to the service.
 
-    Shows what the service left out. The password is read from SQUASH_PASSWORD, or asked for.
-    Outside CI, a job without an environment gets one: local, your name and a run_id for this call.
+    Shows what the service left out. An API key is read from SQUASH_KEY; without one, the password
+    is read from SQUASH_PASSWORD, or asked for. Outside CI, a job without an environment gets one:
+    local, your name and a run_id for this call.
 
     Exit code: 0 all accepted (and, with --wait, delivered), 1 some not, 2 wrong usage.
     """
@@ -93,7 +97,9 @@ def dispatch(
         date=_utc_date(date_created),
         ignore_blobs=ignore_blobs,
     )
-    with Squash(url, user, _password(), retries=retries) as squash:
+    key = os.environ.get("SQUASH_KEY", "").strip() or None
+    password = _password(user) if key is None else None
+    with Squash(url, user, password, key=key, retries=retries) as squash:
         outcomes = []
         for outcome in _send_all(squash, files, change=change, strict=strict):
             outcomes.append(outcome)
@@ -153,7 +159,12 @@ def with_changes(
     return changed
 
 
-def _password() -> str:
+def _password(user: str | None) -> str:
+    """Return the password of a user; no option: everybody on the machine sees arguments."""
+    if not user:
+        raise typer.BadParameter(
+            "set SQUASH_KEY to an API key, or give the name of a user", param_hint="--user"
+        )
     password = os.environ.get("SQUASH_PASSWORD")
     if password is not None:
         return password

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
-from squash_api.commands.terminal import fail
+from squash_api.commands.terminal import fail, operator
 from squash_api.delivery.background import Background
 from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import SettingsError, SquashError
@@ -57,15 +58,13 @@ def replay(
         )
     if job and (since or until):
         raise SettingsError("give either --job, or --since and --until")
-    since_ns, until_ns = _time_ns(since), _time_ns(until, is_end=True)
-    if since_ns is not None and until_ns is not None and since_ns > until_ns:
-        raise SettingsError("--since is later than --until")
+    since_ns, until_ns = time_range(since, until)
     selection = Selection(tuple(job or ()), since_ns, until_ns)
     with Site(settings) as site:
         try:
             _ask(site, targets, None if into_empty else selection)
             if wait:
-                _deliver(site, targets)
+                deliver_and_wait(site, targets)
         except (SquashError, InfluxError) as error:
             fail(str(error), code=1)
 
@@ -73,12 +72,32 @@ def replay(
 def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | None) -> None:
     """Request the selected jobs in the record, or without a selection a refill."""
     if selection is None:
-        begin_refill(site.record, targets=targets, schema=site.schema)
+        begin_refill(site.record, targets=targets, schema=site.schema, by=operator("replay"))
         return
     site.check_tags()
-    count = request_replay(site.record, selection, targets=targets, now_ns=time.time_ns())
+    count = request_replay(
+        site.record,
+        selection,
+        targets=targets,
+        now_ns=time.time_ns(),
+        by=operator("replay"),
+    )
     names = ", ".join(item.name for item in targets)
     typer.echo(f"{counted(count, 'job')} to send to {names}")
+
+
+def time_range(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """Read the two options, in ns.
+
+    Raises
+    ------
+    SettingsError
+        If one is no time, or they are in the wrong order.
+    """
+    since_ns, until_ns = _time_ns(since), _time_ns(until, is_end=True)
+    if since_ns is not None and until_ns is not None and since_ns > until_ns:
+        raise SettingsError("--since is later than --until")
+    return since_ns, until_ns
 
 
 def _time_ns(text: str | None, *, is_end: bool = False) -> int | None:
@@ -90,14 +109,14 @@ def _time_ns(text: str | None, *, is_end: bool = False) -> int | None:
     return time_ns
 
 
-def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
+def deliver_and_wait(site: Site, targets: Sequence[InfluxTarget]) -> None:
     """Deliver, or watch the running service deliver, until nothing waits; show progress."""
     names = [item.name for item in targets]
     background = Background(site.outlets(targets))
     spare_cycle_search()
     background.start()
     try:
-        with Progress() as progress:
+        with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task("delivering", total=None)
             total = 0
             while True:
@@ -118,7 +137,8 @@ def _deliver(site: Site, targets: Sequence[InfluxTarget]) -> None:
         quarantined = sum(item.quarantined for item in found)
         if quarantined:
             typer.echo(
-                f"In quarantine: {counted(quarantined, 'point')}; see GET /status/<job>", err=True
+                f"In quarantine: {counted(quarantined, 'point')}; see squash quarantine list",
+                err=True,
             )
     finally:
         background.stop()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import AsYes, confirm, fail, failing
+from squash_api.commands.terminal import AsYes, confirm, fail, failing, operator
 from squash_api.judging.wording import counted
 from squash_api.settings import load_settings
 from squash_api.site import Site
@@ -41,5 +41,6 @@ def withdraw(
         confirm(
             f"Withdraw {counted(sum(chosen.values()), 'definition')} ({listed})?", is_agreed=yes
         )
-        site.definitions.withdraw([item for item in found if item[1].partition(".")[0] in chosen])
+        withdrawn = [item for item in found if item[1].partition(".")[0] in chosen]
+        site.definitions.withdraw(withdrawn, by=operator("specs withdraw"))
     typer.echo(f"Withdrawn: {listed}.")

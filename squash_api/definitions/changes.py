@@ -12,6 +12,7 @@ from squash_api.index.jobs import forget_unused
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
+from squash_api.record.audit import Actor, note
 from squash_api.record.definitions import (
     DefinitionRow,
     Kind,
@@ -34,6 +35,10 @@ from squash_api.verify.units import converter, few_parses
 
 # Most units of one request that astropy has not read before; it takes milliseconds for each.
 _MOST_UNITS = 200
+
+# The record has every definition that ever was: the audit trail names the first ones.
+_MOST_NOTED = 100
+_MOST_LETTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +279,11 @@ def store(
     proposals: Sequence[Proposal],
     *,
     origin: Origin,
-    user_id: int | None = None,
+    by: Actor,
     is_binding: bool = True,
     withdrawn: Sequence[tuple[Kind, str]] = (),
 ) -> int:
-    """Store proposals that have been checked, and withdraw definitions.
+    """Store proposals that have been checked, and withdraw definitions; note who did it.
 
     With `is_binding` the units of metrics bind everybody, else only the user. If a metric gets
     another unit, its jobs are derived and sent again.
@@ -299,17 +304,19 @@ def store(
             document=None if content is None else content.to_json(),
             origin=origin,
             source=None if content is None or content.source is None else str(content.source),
-            user_id=user_id,
+            user_id=by.user_id if origin == "api" else None,
             created_ns=time.time_ns(),
         )
         for kind, name, content in [*wanted, *((kind, name, None) for kind, name in withdrawn)]
     ]
     revision = append_definitions(connection, rows)
+    if rows:
+        _note_change(connection, [row.name for row in rows], withdrawn, origin=origin, by=by)
     before = known_metrics(connection, changed)
-    declare_metrics(connection, changed, by=None if is_binding else user_id)
+    declare_metrics(connection, changed, by=None if is_binding else by.user_id)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
     bereft = {name if kind == "metric" else name.rpartition(".")[0] for kind, name in withdrawn}
-    forget_unused(connection, bereft, user_id=user_id)
+    forget_unused(connection, bereft, user_id=by.user_id)
     # Values without a unit stay the numbers they are.
     converted = [
         name
@@ -317,6 +324,28 @@ def store(
         if row.unit not in (None, changed[name]) or row.own_units
     ]
     return requeue_metrics(connection, converted, request=revision)
+
+
+def _note_change(
+    connection: Connection,
+    names: Sequence[str],
+    withdrawn: Sequence[tuple[Kind, str]],
+    *,
+    origin: Origin,
+    by: Actor,
+) -> None:
+    """Note a change in the audit trail: one entry, which names the first definitions."""
+    change = "definition.withdraw" if len(withdrawn) == len(names) else "definition.change"
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    note(
+        connection,
+        by,
+        "specs.sync" if origin == "yaml" else change,
+        f"{names[0][:_MOST_LETTERS]}{others}",
+        names=[name[:_MOST_LETTERS] for name in names[:_MOST_NOTED]],
+        withdrawn=[name[:_MOST_LETTERS] for _, name in withdrawn[:_MOST_NOTED]],
+        count=len(names),
+    )
 
 
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:

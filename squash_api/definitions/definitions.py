@@ -24,6 +24,7 @@ from squash_api.definitions.from_yaml import YamlChange, find_orphans, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
 from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
 from squash_api.judging.specifications import Specification
+from squash_api.record.audit import SERVICE, Actor
 from squash_api.record.definitions import DefinitionRow, Kind, current, one, owner_of
 from squash_api.record.metrics import Metrics, known_metrics
 from squash_api.record.record import Connection, Record
@@ -40,8 +41,8 @@ class Definitions:
     Every change is one transaction, and what is wrong with it is raised before anything is stored:
     `InvalidInputError` for what cannot be a definition, `NameTakenError` and `ReadOnlyError` for a
     name that the API or YAML defines differently, `NotFoundError` for an unknown name,
-    `ForbiddenError` for another user's definition. Whatever is already defined like this is left
-    alone.
+    `ForbiddenError` for another user's definition, or a key that may not write to its package.
+    Whatever is already defined like this is left alone.
 
     Parameters
     ----------
@@ -80,12 +81,14 @@ class Definitions:
     def post(self, kind: Kind, documents: Sequence[Any], account: Account) -> Change:
         """Define all of these, or none."""
         proposals = read_proposals(kind, documents, schema=self._schema)
+        account.require_namespaces(((*item.loc, "name"), item.name) for item in proposals)
         return self._change(
             lambda connection: select_new(connection, proposals), proposals, account
         )
 
     def post_one(self, kind: Kind, name: str, document: Any, account: Account) -> Change:
         """Define a metric, or a specification of a declared metric."""
+        account.require_namespaces([(("path", "name"), name)])
         proposal = read_proposal(kind, document, name=name, schema=self._schema)
 
         def plan(connection: Connection) -> list[Proposal]:
@@ -98,6 +101,7 @@ class Definitions:
 
     def put(self, kind: Kind, name: str, document: Any, account: Account) -> Change:
         """Replace a whole definition; its owner stays the same."""
+        account.require_namespaces([(("path", "name"), name)])
         proposal = read_proposal(kind, document, name=name, schema=self._schema)
 
         def plan(connection: Connection) -> list[Proposal]:
@@ -116,10 +120,11 @@ class Definitions:
 
     def delete(self, kind: Kind, name: str, account: Account) -> None:
         """Withdraw a definition. The specifications, measurements and unit of a metric stay."""
+        account.require_namespaces([(("path", "name"), name)])
 
         def work(connection: Connection) -> None:
             _check_rights(connection, _require(connection, kind, name), account)
-            store(connection, [], origin="api", user_id=account.user_id, withdrawn=[(kind, name)])
+            store(connection, [], origin="api", by=account.actor, withdrawn=[(kind, name)])
 
         self._record.write(work)
         self._metrics.refresh()
@@ -171,10 +176,16 @@ class Definitions:
         snapshot = self.in_force.at(None)
         return _page(snapshot.specifications, is_wanted, after=after, limit=limit)
 
-    def sync_yaml(self, directories: Sequence[Path], *, may_withdraw: bool = False) -> YamlChange:
+    def sync_yaml(
+        self, directories: Sequence[Path], *, may_withdraw: bool = False, by: Actor = SERVICE
+    ) -> YamlChange:
         """Bring the record in line with these metrics packages."""
         change = sync_yaml(
-            directories, record=self._record, schema=self._schema, may_withdraw=may_withdraw
+            directories,
+            record=self._record,
+            schema=self._schema,
+            may_withdraw=may_withdraw,
+            by=by,
         )
         self._metrics.refresh()
         return change
@@ -183,10 +194,10 @@ class Definitions:
         """Return what came from YAML and is not in these metrics packages."""
         return find_orphans(directories, record=self._record, schema=self._schema)
 
-    def withdraw(self, definitions: Sequence[tuple[Kind, str]]) -> None:
+    def withdraw(self, definitions: Sequence[tuple[Kind, str]], *, by: Actor = SERVICE) -> None:
         """Withdraw definitions that came from YAML."""
         self._record.write(
-            lambda connection: store(connection, [], origin="yaml", withdrawn=definitions)
+            lambda connection: store(connection, [], origin="yaml", by=by, withdrawn=definitions)
         )
         self._metrics.refresh()
 
@@ -216,7 +227,7 @@ class Definitions:
                 connection,
                 picked,
                 origin="api",
-                user_id=account.user_id,
+                by=account.actor,
                 is_binding=account.is_admin,
             )
             stored = tuple(proposal.name for proposal in picked)

@@ -17,6 +17,7 @@ from squash_api.errors import SettingsError
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
+from squash_api.record.audit import Actor
 from squash_api.record.definitions import DefinitionRow, Kind, current
 from squash_api.record.record import Connection, Record
 from squash_api.record.users import get_user
@@ -41,7 +42,12 @@ class YamlChange:
 
 
 def sync_yaml(
-    directories: Sequence[Path], *, record: Record, schema: Schema, may_withdraw: bool = False
+    directories: Sequence[Path],
+    *,
+    record: Record,
+    schema: Schema,
+    may_withdraw: bool = False,
+    by: Actor,
 ) -> YamlChange:
     """Store what differs between these metrics packages and the record, in one transaction.
 
@@ -62,7 +68,7 @@ def sync_yaml(
         lost = [] if may_withdraw else _whole_packages(connection, withdrawn, proposals)
         if lost:
             raise SettingsError(_refusal(directories, lost, len(withdrawn)))
-        return _store_changes(connection, proposals, withdrawn)
+        return _store_changes(connection, proposals, withdrawn, by=by)
 
     change = record.write(work)
     if change != YamlChange():
@@ -164,6 +170,8 @@ def _store_changes(
     connection: Connection,
     proposals: Sequence[Proposal],
     withdrawn: Sequence[tuple[Kind, str]],
+    *,
+    by: Actor,
 ) -> YamlChange:
     known = {kind: current(connection, kind) for kind in _KINDS}
     new = [item for item in proposals if not _is_stored(item, known[item.kind].get(item.name))]
@@ -175,7 +183,7 @@ def _store_changes(
     if not new and not withdrawn:
         return YamlChange()
     _warn(connection, new, taken_over)
-    count = store(connection, new, origin="yaml", withdrawn=withdrawn)
+    count = store(connection, new, origin="yaml", by=by, withdrawn=withdrawn)
     return YamlChange(
         tuple(item.name for item in new),
         tuple(name for _, name in withdrawn),

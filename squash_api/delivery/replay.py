@@ -7,12 +7,15 @@ from squash_api.errors import NotFoundError, SettingsError
 from squash_api.index.derived import put_tags
 from squash_api.influx.client import InfluxClient
 from squash_api.ingest.stored_job import MAX_ID
+from squash_api.judging.wording import counted
+from squash_api.record.audit import UNKNOWN, Actor, note
 from squash_api.record.deliveries import ensure_targets, request_redelivery, reset_target
 from squash_api.record.jobs import job_ids_in_time
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
 
+_MOST_NOTED = 100
 _NO_SUCH_JOB = "One of these jobs does not exist, or has been deleted."
 
 
@@ -26,7 +29,12 @@ class Selection:
 
 
 def request_replay(
-    record: Record, selection: Selection, *, targets: Sequence[InfluxTarget], now_ns: int
+    record: Record,
+    selection: Selection,
+    *,
+    targets: Sequence[InfluxTarget],
+    now_ns: int,
+    by: Actor = UNKNOWN,
 ) -> int:
     """Request that jobs are sent again to the targets; return how many jobs.
 
@@ -47,12 +55,28 @@ def request_replay(
         count = request_redelivery(connection, ids, targets=names, request=now_ns)
         if selection.job_ids and count != len(set(selection.job_ids)):
             raise NotFoundError(_NO_SUCH_JOB)
+        jobs = sorted(set(selection.job_ids))
+        note(
+            connection,
+            by,
+            "replay.request",
+            f"{counted(count, 'job')} to {', '.join(names)}",
+            jobs=jobs[:_MOST_NOTED],
+            since_ns=selection.since_ns,
+            until_ns=selection.until_ns,
+        )
         return count
 
     return record.write(work)
 
 
-def begin_refill(record: Record, *, targets: Sequence[InfluxTarget], schema: Schema) -> None:
+def begin_refill(
+    record: Record,
+    *,
+    targets: Sequence[InfluxTarget],
+    schema: Schema,
+    by: Actor = UNKNOWN,
+) -> None:
     """Start every target again at the first job, and put the present list of tags in force.
 
     Raises
@@ -76,5 +100,6 @@ def begin_refill(record: Record, *, targets: Sequence[InfluxTarget], schema: Sch
         for name in names:
             reset_target(connection, name)
         put_tags(connection, schema)
+        note(connection, by, "replay.refill", ", ".join(names))
 
     record.write(work)

@@ -19,6 +19,7 @@ from squash_api.index.derived import (
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import document_of, load_job, points_of
+from squash_api.record.audit import Actor, note
 from squash_api.record.definitions import (
     DefinitionRow,
     append_definitions,
@@ -67,13 +68,15 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
     NotFoundError
         If there is no such job.
     ForbiddenError
-        If the job is another user's and the account is not an admin's.
+        If the job is another user's and the account is not an admin's, or the request was sent with
+        a key that may not write to a package of the job.
     """
 
     def work(connection: Connection) -> None:
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "delete")
         metrics = {item.metric for item in job.measurements}
+        account.require_namespaces((("path", "job_id"), name) for name in sorted(metrics))
         contexts = Contexts(connection).of([job_id])
         tags = contexts[job_id].context.tags if job_id in contexts else None
         request_erasure(
@@ -90,6 +93,7 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         forget_derived(connection, job_id=job_id, metrics=metrics)
         bury_job(connection, job_id=job_id, user_id=account.user_id, deleted_ns=time.time_ns())
         forget_unused(connection, metrics, user_id=account.user_id)
+        note(connection, account.actor, "job.delete", job_id, owner=row.user_id)
 
     record.write(work)
 
@@ -166,13 +170,15 @@ def post_measurement(
     NotFoundError
         If there is no such job.
     ForbiddenError
-        If the job is another user's and the account is not an admin's.
+        If the job is another user's and the account is not an admin's, or the request was sent with
+        a key that may not write to the package.
     InvalidInputError
         If the value cannot be used, for instance because its unit does not convert.
     OverLimitError
         If the user has used up a limit.
     """
     name: str = document["metric"]
+    account.require_namespaces([(("body", "metric"), name)])
     kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
     added = Job([measured_of(kept)])
 
@@ -190,7 +196,7 @@ def post_measurement(
         if name not in outcome.values:
             had = _only(job, name)
             if assess(had, metrics=known, schema=metrics.schema, user_id=row.user_id).values:
-                _withdraw(connection, row, name)
+                _withdraw(connection, row, name, by=account.actor)
         new = outcome.new_units.keys() - known.keys()
         charge_metrics(connection, account, len(new), limits=limits, now_ns=now_ns)
         note_metrics(connection, outcome.new_units, by=row.user_id)
@@ -214,11 +220,12 @@ def _only(job: Job, metric: str) -> Job:
     return Job([item for item in job.measurements if item.metric == metric])
 
 
-def _withdraw(connection: Connection, row: JobRow, metric: str) -> None:
+def _withdraw(connection: Connection, row: JobRow, metric: str, *, by: Actor) -> None:
     """Request that a job's points are written again without the value of this metric."""
     package, _ = split_metric_name(metric)
     request_rewriting(connection, [Erasure(row.job_id, row.time_ns, (package,))])
     forget_value(connection, job_id=row.job_id, metric=metric)
+    note(connection, by, "measurement.withdraw", row.job_id, metric=metric)
 
 
 def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:

@@ -12,7 +12,7 @@ the old ones read within `Reader.settled`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -94,6 +94,16 @@ class Reader:
     def rederive(self, job_ids: Iterable[int]) -> None:
         """Derive again the values of jobs that may be in an old unit."""
         self._deriver.rederive(sorted(job_ids))
+
+    def catch_up_with(self, job_id: int) -> None:
+        """Derive a job again if it waits for that, as one that was just added to.
+
+        If the record cannot be read or written now, it goes on waiting.
+        """
+        with suppress(RecordUnavailableError):
+            with self.view() as view:
+                waiting = view.ask(waiting_for_rederivation, [job_id])
+            self.rederive(waiting)
 
     def settled(self, read: Callable[["View"], _Found]) -> _Found:
         """Return what `read` finds in a view that has no value in an old unit.

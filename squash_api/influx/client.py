@@ -15,6 +15,7 @@ Nothing here waits and retries: the errors say whether that makes sense, by what
 import gzip
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,8 +141,12 @@ def _reply_error(status: int, words: str | None) -> InfluxError:
 
 
 CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+LONGEST_REPLY_S = 120.0
+"""A reply that takes longer, though a byte comes now and then, is no reply."""
 # Statements in one request, which must be done before it times out.
 _DELETES = 10
+_OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -163,7 +168,8 @@ class InfluxClient:
     transport
         Replaces the network in tests.
     timeout_s
-        Longest wait for the next byte of an answer; for a connection it is at most 5 s.
+        Longest wait for the next byte of an answer, by default `READ_TIMEOUT_S`; for a connection
+        it is at most 5 s.
     """
 
     def __init__(
@@ -171,8 +177,9 @@ class InfluxClient:
         target: InfluxTarget,
         *,
         transport: httpx.BaseTransport | None = None,
-        timeout_s: float = 30.0,
+        timeout_s: float | None = None,
     ) -> None:
+        timeout_s = READ_TIMEOUT_S if timeout_s is None else timeout_s
         self.target = target
         self._write_to = {"db": target.database, "precision": "ns"}
         # On the same machine, compressing costs more than it saves.
@@ -339,10 +346,19 @@ class InfluxClient:
         return words if isinstance(words, str) else None
 
     def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
+        ends_s = time.monotonic() + LONGEST_REPLY_S
+        chunks = []
         try:
-            return self._http.request(method, path, **content)
+            with self._http.stream(method, path, **content) as reply:
+                for chunk in reply.iter_bytes():
+                    chunks.append(chunk)
+                    if time.monotonic() > ends_s:
+                        raise InfluxUnavailableError(f"no whole reply in {LONGEST_REPLY_S:g} s")
         except httpx.HTTPError as error:
             raise InfluxUnavailableError(f"{type(error).__name__}: {error}") from error
+        # They are decompressed now.
+        headers = [item for item in reply.headers.multi_items() if item[0] not in _OF_THE_WAY]
+        return httpx.Response(reply.status_code, headers=headers, content=b"".join(chunks))
 
 
 def quote_identifier(name: str) -> str:

@@ -29,7 +29,7 @@ class KapacitorClient(InfluxClient):
         target: KapacitorTarget,
         *,
         transport: httpx.BaseTransport | None = None,
-        timeout_s: float = 30.0,
+        timeout_s: float | None = None,
     ) -> None:
         place = InfluxTarget(
             name=target.name, url=f"{target.url}/kapacitor/v1", database=target.database

@@ -164,7 +164,7 @@ def metric_page(request: Request) -> Response:
     )
 
 
-@router.get("/metric/{name:path}/plot")
+@router.get("/metric/{name:text}/plot")
 def get_metric_plot(
     request: Request,
     name: str,

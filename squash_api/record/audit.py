@@ -28,6 +28,8 @@ ACTIONS: Mapping[str, str] = {
     "measurement.withdraw": "a value of a job was withdrawn",
     "replay.request": "jobs were marked to be sent again",
     "replay.refill": "a target was started again at the first job",
+    "reconcile.repair": "jobs that differ in InfluxDB were marked to be written again",
+    "reconcile.prune": "points of jobs that the record does not have were deleted from InfluxDB",
     "quarantine.retry": "refused lines were marked to be sent again",
     "quarantine.drop": "refused lines were dropped",
 }
@@ -50,6 +52,8 @@ class Actor:
 
 
 UNKNOWN = Actor()
+SERVICE = Actor(command="squash serve")
+"""The service, for what it does by itself when it starts."""
 
 
 @dataclass(frozen=True, slots=True)

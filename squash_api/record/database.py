@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
+from squash_api.record.engines.sqlite_file import SEE, RecordFile
+
+# A start looks for damage for so long.
+_CHECK_S = 1.0
 
 PATIENCE_S = 30.0
 """How long a start, or a command, waits for another process that writes."""
@@ -24,10 +29,22 @@ class _EngineModule(Protocol):
         """Return the URL to open; raise `SettingsError` if it cannot be."""
 
     def exists(self, url: URL, /) -> bool:
-        """Tell whether there is something to connect to; a checked URL."""
+        """Tell whether there is something to connect to; a checked URL.
+
+        Raises `SettingsError` if there was, and it is gone.
+        """
+
+    def first_damage(self, engine: Engine, /, *, within_s: float | None = None) -> str | None:
+        """Look for damage to what is stored, for so long; return the first that is found."""
+
+    def file_of(self, engine: Engine, /) -> RecordFile | None:
+        """Return the file of a record that has been opened, if it is one."""
 
     def prepare(self, engine: Engine, /) -> None:
         """Prepare an engine before its first connection."""
+
+    def why(self, engine: Engine, error: str, /) -> str:
+        """Say why the record cannot be opened, from what the database says."""
 
     def begin(self, connection: Connection, /) -> None:
         """Begin a transaction.
@@ -50,7 +67,10 @@ def make_database(url: str) -> bool:
         If the URL is wrong, the directory does not exist, the database cannot be opened, or it has
         tables that are not a record's.
     """
-    engine = _connect(*_parse(url))
+    parsed, kind = _parse(url)
+    if kind is not None:
+        kind.exists(parsed)
+    engine = _connect(parsed, kind)
     with _explained(engine):
         is_new = not _is_record(engine)
         if is_new and inspect(engine).get_table_names():
@@ -64,13 +84,15 @@ def make_database(url: str) -> bool:
     return is_new
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, is_checked: bool = False) -> Engine:
     """Open the record, and migrate its tables.
+
+    With `is_checked`, look for damage first, for about a second.
 
     Raises
     ------
     SettingsError
-        If the URL is wrong, there is no record, or it cannot be opened or migrated.
+        If the URL is wrong, there is no record, it is damaged, or cannot be opened or migrated.
     """
     parsed, kind = _parse(url)
     missing = SettingsError(
@@ -83,14 +105,83 @@ def open_database(url: str) -> Engine:
     with _explained(engine):
         if not _is_record(engine):
             raise missing
+        if is_checked and kind is not None:
+            _require_whole(engine, kind)
         _migrate(engine)
     return engine
+
+
+def damage_of(url: str) -> str | None:
+    """Look at everything that is stored; return the first damage that is found.
+
+    Raises
+    ------
+    SettingsError
+        If there is no record.
+    """
+    parsed, kind = _parse(url)
+    if kind is None:
+        return None
+    if not kind.exists(parsed):
+        raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}")
+    engine = _connect(parsed, kind)
+    with _explained(engine):
+        try:
+            found = kind.first_damage(engine)
+        except DBAPIError as error:
+            if not _is_damage(str(error.orig)):
+                raise
+            found = str(error.orig)
+    engine.dispose()
+    return found
+
+
+def _is_damage(reason: str) -> bool:
+    return "malformed" in reason or "not a database" in reason
+
+
+def file_of(engine: Engine) -> RecordFile | None:
+    """Return the file of an open record, if the database is one."""
+    kind = _ENGINES.get(engine.url.get_backend_name())
+    return None if kind is None else kind.file_of(engine)
+
+
+def _require_whole(engine: Engine, kind: _EngineModule) -> None:
+    damage = kind.first_damage(engine, within_s=_CHECK_S)
+    if damage is not None:
+        raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(str(engine.url.database), damage)}")
+
+
+def damaged(place: str, damage: str) -> str:
+    """Say that a record is damaged, and what to do."""
+    return (
+        f"the record at {place} is damaged ({damage}): restore a backup with: squash record "
+        "restore BACKUP; or copy what can be read with: squash record salvage --to NEW; "
+        f"{SEE}"
+    )
 
 
 def place_of(url: str) -> str:
     """Return the whole path of a record's file, or its URL without the password."""
     parsed, _ = _parse(url)
     return parsed.render_as_string() if parsed.host else str(parsed.database)
+
+
+def path_of(url: str) -> Path:
+    """Return the file of a record.
+
+    Raises
+    ------
+    SettingsError
+        If the record is in a database that is not a file, which has its own tools.
+    """
+    parsed, kind = _parse(url)
+    if kind is not sqlite:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: {place_of(url)} is not a file of SQLite: use the tools of that "
+            "database"
+        )
+    return Path(parsed.database or "")
 
 
 def _parse(url: str) -> tuple[URL, _EngineModule | None]:
@@ -130,10 +221,15 @@ def _explained(engine: Engine) -> Iterator[None]:
         engine.dispose()
         if isinstance(error, SettingsError):
             raise
+        reason = str(getattr(error, "orig", None) or error)
+        if _is_damage(reason):
+            place = str(engine.url.database)
+            raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(place, reason)}") from error
+        kind = _ENGINES.get(engine.url.get_backend_name())
+        reason = reason if kind is None else kind.why(engine, reason)
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record at "
-            f"{engine.url.render_as_string()} cannot be opened: "
-            f"{getattr(error, 'orig', None) or error}"
+            f"{engine.url.render_as_string()} cannot be opened: {reason}"
         ) from error
 
 

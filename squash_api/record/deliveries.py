@@ -1,7 +1,7 @@
 """The state of delivery: how far each target is, what waits for it, and what it refused."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -135,8 +135,10 @@ def begin_again(connection: Connection, name: str, *, now_ns: int) -> int:
     return int(connection.execute(lost).scalar_one())
 
 
-def newest_with_points(connection: Connection, name: str, *, since_ns: int) -> int | None:
-    """Return the last job of this time or later whose points a target should hold, or None."""
+def job_with_points(
+    connection: Connection, name: str, *, since_ns: int = 0, is_oldest: bool = False
+) -> int | None:
+    """Return the last, or first, job of this time or later whose points a target should hold."""
     is_refused = exists().where(quarantine.c.target == name, quarantine.c.job_id == job.c.id)
     sent_through = select(target.c.sent_through).where(target.c.name == name).scalar_subquery()
     query = (
@@ -148,7 +150,7 @@ def newest_with_points(connection: Connection, name: str, *, since_ns: int) -> i
             job.c.time_ns >= since_ns,
             ~is_refused,
         )
-        .order_by(job.c.id.desc())
+        .order_by(job.c.id if is_oldest else job.c.id.desc())
         .limit(1)
     )
     return connection.execute(query).scalar_one_or_none()
@@ -321,8 +323,12 @@ def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[
     _add_erasures(connection, {(name, item.job_id): item for name in targets})
 
 
-def request_rewriting(connection: Connection, items: Iterable[Erasure]) -> None:
+def request_rewriting(
+    connection: Connection, items: Iterable[Erasure], *, targets: Container[str] | None = None
+) -> None:
     """Request that points are deleted and written again, wherever they may have been sent.
+
+    `targets` are the only ones, unless it is None.
 
     A point that is only written again keeps the fields that it had; so this is for points that have
     fewer fields than before.
@@ -331,6 +337,8 @@ def request_rewriting(connection: Connection, items: Iterable[Erasure]) -> None:
     if not wanted:
         return
     for name, taken in connection.execute(select(target.c.name, target.c.taken_through)).all():
+        if targets is not None and name not in targets:
+            continue
         # Of later jobs nothing has been made yet.
         begun = {(name, number): item for number, item in wanted.items() if number <= taken}
         _add_erasures(connection, begun)
@@ -367,6 +375,22 @@ def pending_erasures(
         )
         for row in rows
     ]
+
+
+def waiting_jobs(connection: Connection, name: str, job_ids: Sequence[int]) -> set[int]:
+    """Return those of these jobs of which a target does not have the present state yet."""
+    sent_through = get_target(connection, name).sent_through
+    found = {job_id for job_id in job_ids if job_id > sent_through}
+    for table in (redelivery, erasure):
+        query = select(table.c.job_id).where(table.c.target == name, table.c.job_id.in_(job_ids))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def times_to_erase(connection: Connection, name: str) -> set[int]:
+    """Return the times (ns) of all points that a target is still to delete."""
+    query = select(erasure.c.time_ns).where(erasure.c.target == name)
+    return set(connection.execute(query).scalars())
 
 
 def redeliveries_of(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from squash_api.record.bulk import select_rows
+from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.tables import added_measurement, definition, job, job_run
 
 
@@ -120,6 +120,40 @@ def job_ids_in_time(
     if until_ns is not None:
         query = query.where(job.c.time_ns <= until_ns)
     return list(connection.execute(query.order_by(job.c.id)).scalars())
+
+
+def jobs_by_time(
+    connection: Connection, *, after_ns: int, until_ns: int, max_bytes: int, limit: int
+) -> list[tuple[int, int]]:
+    """Return times (ns) and ids of the next jobs after a time, in order of time.
+
+    At least one, if there is one; at most `limit` with bodies that fit `max_bytes`.
+    """
+    rows = connection.execute(
+        select(job.c.time_ns, job.c.id, job.c.size)
+        .where(job.c.time_ns > after_ns, job.c.time_ns <= until_ns, job.c.deleted_ns.is_(None))
+        .order_by(job.c.time_ns)
+        .limit(limit)
+    )
+    found: list[tuple[int, int]] = []
+    total = 0
+    for time_ns, job_id, size in rows:
+        total += size
+        if found and total > max_bytes:
+            break
+        found.append((time_ns, job_id))
+    return found
+
+
+def jobs_at(connection: Connection, times_ns: Iterable[int]) -> list[int]:
+    """Return the ids of the jobs with these times (ns)."""
+    return [
+        job_id
+        for chunk in in_chunks(times_ns)
+        for job_id in connection.execute(
+            select(job.c.id).where(job.c.time_ns.in_(chunk), job.c.deleted_ns.is_(None))
+        ).scalars()
+    ]
 
 
 def added_measurements(

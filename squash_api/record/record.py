@@ -8,7 +8,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,7 +29,13 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
-from squash_api.record.database import PATIENCE_S, by_statement, open_database, writing
+from squash_api.record.database import (
+    PATIENCE_S,
+    by_statement,
+    file_of,
+    open_database,
+    writing,
+)
 from squash_api.record.tables import state
 
 Connection = sqlalchemy.Connection
@@ -91,6 +97,9 @@ class BatchWork(Protocol[_Item_contra, _Outcome_co]):
         An outcome that is an exception is raised in its caller.
         """
 
+    def last_ids(self, outcomes: Sequence[Any], /) -> Mapping[str, int]:
+        """Return the last ids of tables that the outcomes tell clients of."""
+
 
 class Record:
     """An open record, on an engine from `open_database`. Safe to use from many threads.
@@ -104,6 +113,11 @@ class Record:
         self._engine = engine
         self._writing = writing(engine, patience_s=patience_s)
         self._by_statement = by_statement(engine)
+        self.file = file_of(engine)
+        """The file of the record, if it is one."""
+
+        self._damage: str | None = None
+        self._ids: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
@@ -115,9 +129,9 @@ class Record:
         self._writer.start()
 
     @classmethod
-    def open(cls, url: str, *, patience_s: float = PATIENCE_S) -> Self:
+    def open(cls, url: str, *, is_checked: bool = False, patience_s: float = PATIENCE_S) -> Self:
         """Open the record at an SQLAlchemy URL, as `open_database` does."""
-        return cls(open_database(url), patience_s=patience_s)
+        return cls(open_database(url, is_checked=is_checked), patience_s=patience_s)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -126,6 +140,7 @@ class Record:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
+            self._look_at(error)
             raise RecordUnavailableError(
                 "The record cannot be read at the moment. Try again."
             ) from error
@@ -159,8 +174,8 @@ class Record:
         trouble = self.trouble
         if trouble is None and time.monotonic() - self._written < _FRESH_S:
             return
-        if trouble == _LOCKED:
-            # The writer itself tries once a second.
+        if trouble is not None and trouble in {_LOCKED, self._damage}:
+            # It takes long, or is of no use; the writer itself looks once a second.
             raise RecordUnavailableError(f"{trouble}. Try again.", reason=trouble)
         self.write(partial(_write_probe, _PROBE_BYTES if trouble else 0))
         self.trouble = None
@@ -173,6 +188,8 @@ class Record:
                 self._queue.put(None)
         self._writer.join()
         self._engine.dispose()
+        if self.file is not None:
+            self.file.close()
 
     def _put(self, waiting: "_Waiting") -> None:
         with self._closing:
@@ -202,14 +219,57 @@ class Record:
                 _settle(group, self._commit(group))
 
     def _look(self) -> None:
-        """See whether the record can be written again, if it could not be."""
-        if self.trouble is not None:
+        """See whether the record is still there; and, if it could not be written, whether it can.
+
+        Once it is gone or damaged, nothing more is written until somebody has looked at it.
+        """
+        if self._is_lost():
+            self.trouble = self._damage
+        elif self.trouble is not None:
             probe = _Waiting(None, partial(_write_probe, _PROBE_BYTES), Future())
             (outcome,) = self._commit([probe])
             self.trouble = _reason(outcome) if _is_fault(outcome) else None
 
+    def _look_at(self, error: Exception) -> None:
+        """Note damage that an error tells of."""
+        if _reason(error) == DAMAGED and not self._is_lost():
+            self._damage = self.trouble = DAMAGED
+            cause = str(getattr(error, "orig", None) or error)
+            _log.error("the record is damaged: nothing more is written", error=cause)
+
+    def _is_lost(self) -> bool:
+        problem = None if self._damage or self.file is None else self.file.problem()
+        if problem is not None:
+            self._damage = problem
+            _log.error("nothing more is written", reason=problem)
+        return self._damage is not None
+
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
         """Return an outcome or an exception for each of the group."""
+        if self._is_lost():
+            self.trouble = self._damage
+            return [_unavailable(RecordUnavailableError("", reason=self._damage)) for _ in group]
+        outcomes = self._commit_works(group)
+        faults = [outcome for outcome in outcomes if _is_fault(outcome)]
+        if faults:
+            self.trouble = _reason(faults[0])
+            self._look_at(faults[0])
+        elif self._is_lost():
+            # What has been written is perhaps in a file without a name.
+            self.trouble = self._damage
+            return [_lost(self._damage) for _ in group]
+        else:
+            self._written = time.monotonic()
+            # A few bytes may be written where a job cannot.
+            is_large = any(waiting.work is not None for waiting in group)
+            self.trouble = None if is_large else self.trouble
+        if self.file is not None:
+            # Before anybody is answered.
+            self.file.note(self._ids)
+        return outcomes
+
+    def _commit_works(self, group: "list[_Waiting]") -> list[Any]:
+        self._ids = {}
         by_work: dict[BatchWork[Any, Any], list[int]] = {}
         for index, waiting in enumerate(group):
             if waiting.work is not None:
@@ -219,6 +279,7 @@ class Record:
             usual = self._commit_short(work, [group[index].item for index in places])
             if usual is not None:
                 outcomes.update(zip(places, usual, strict=True))
+                self._ids |= work.last_ids(usual)
         left = [index for index in range(len(group)) if index not in outcomes]
         locked = next((item for item in outcomes.values() if _is_locked(item)), None)
         if left and locked is not None:
@@ -226,13 +287,6 @@ class Record:
         elif left:
             others = self._commit_whole([group[index] for index in left])
             outcomes.update(zip(left, others, strict=True))
-        faults = [outcome for outcome in outcomes.values() if _is_fault(outcome)]
-        if faults:
-            self.trouble = _reason(faults[0])
-        else:
-            self._written = time.monotonic()
-            # A few bytes may be written where a job cannot.
-            self.trouble = None if by_work else self.trouble
         return [outcomes[index] for index in range(len(group))]
 
     def _commit_short(
@@ -257,10 +311,13 @@ class Record:
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
             with self._writing.begin() as connection:
-                return _work_through(connection, group)
+                outcomes = _work_through(connection, group)
+                ids = {} if self.file is None else self.file.last_ids(connection)
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
             _log_failure(_log.error, "commit failed", error, work=len(group))
             return [_unavailable(error) for _ in group]
+        self._ids |= ids
+        return outcomes
 
 
 def _is_fault(outcome: Any) -> bool:
@@ -285,6 +342,11 @@ def _unavailable(error: Exception) -> RecordUnavailableError:
     """Say what the caller of a write can know of a fault of the database."""
     reason = _reason(error)
     return RecordUnavailableError(f"{reason}; nothing was stored. Try again.", reason=reason)
+
+
+def _lost(reason: str | None) -> RecordUnavailableError:
+    message = f"{reason}; it is not known whether this was stored. Try again."
+    return RecordUnavailableError(message, reason=reason)
 
 
 def _reason(error: object) -> str:

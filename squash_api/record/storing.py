@@ -205,6 +205,11 @@ class JobStore:
             outcomes[ready.index] = Stored(job_id, received_ns, time_ns, same_measurements_as=twin)
         return outcomes
 
+    def last_ids(self, outcomes: Sequence[Stored | Stale | Exception], /) -> dict[str, int]:
+        """Return the last id of a job among these."""
+        ids = (item.job_id for item in outcomes if isinstance(item, Stored))
+        return {"job": max(ids, default=0)}
+
     def _find_twin(self, connection: Connection, item: NewJob, *, before: int) -> int | None:
         """Return the first job with measurements of the same metrics and identifiers."""
         names = self.names_of(item.body)

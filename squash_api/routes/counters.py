@@ -1,6 +1,7 @@
 """The service's own counters and gauges, in Prometheus' text format."""
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
@@ -26,6 +27,12 @@ class Counters:
         self._jobs = Counter("squash_jobs", "Jobs accepted.", ("outcome",), registry=self._registry)
         self._values = Counter(
             "squash_values", "Measurements of accepted jobs.", ("outcome",), registry=self._registry
+        )
+        self._refused = Counter(
+            "squash_refused_connections",
+            "Connections that the service has ended, by the code of the reason.",
+            ("code",),
+            registry=self._registry,
         )
         # Looking up a child by its labels costs more than counting.
         self._stored, self._repeated = (
@@ -54,6 +61,14 @@ class Counters:
         if child is None:
             child = self._by_route[key] = self._requests.labels(method, route, str(status))
         child.observe(seconds)
+
+    def count_refusal(self, code: str) -> None:
+        """Count a connection that was ended because of its client."""
+        self._refused.labels(code).inc()
+
+    def observe(self, name: str, documentation: str, ask: Callable[[], float]) -> None:
+        """Add a gauge of this process, whose value is asked for when the figures are."""
+        Gauge(name, documentation, registry=self._registry).set_function(ask)
 
     def count_job(self, ingested: Ingested) -> None:
         """Count an accepted job and what became of its measurements."""

@@ -1,7 +1,10 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
+from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -22,10 +25,12 @@ from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
+from squash_api.routes.admission import network_of
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
+    address_of,
     body_of,
     id_cursor,
     is_count,
@@ -60,17 +65,25 @@ _JOB_DOCUMENTATION = {
         object_schema(
             {
                 "measurements": {
-                    "type": "array",
-                    "items": {"type": "object"},
+                    "type": ["array", "null"],
+                    "items": object_schema(
+                        {
+                            "metric": {"type": "string"},
+                            "value": {"type": ["number", "string", "boolean", "null"]},
+                            "unit": {"type": ["string", "null"]},
+                            "identifier": {"type": ["string", "null"]},
+                        },
+                        "metric",
+                    ),
                     "description": "Each with `metric`, `value` and `unit`.",
                 },
                 "blobs": {
-                    "type": "array",
+                    "type": ["array", "null"],
                     "items": {"type": "object"},
                     "description": "Each with `identifier`, `name` and `data`.",
                 },
                 "meta": {
-                    "type": "object",
+                    "type": ["object", "null"],
                     "description": "Anything; `env` and `packages` have a meaning of their own.",
                 },
             }
@@ -100,8 +113,11 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
     "/job",
     status_code=202,
     responses={
-        200: {"description": "The same job was received before."},
-        **errors_of(400, 401, 403, 413, 415, 422, 429, 503),
+        200: {
+            "description": "The same job was received before.",
+            "content": {"application/json": {"schema": {}}},
+        },
+        **errors_of(400, 401, 403, 413, 415, 422, 429),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -115,7 +131,9 @@ async def post_job(request: Request) -> Response:
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await site.accounts.claim(
+        request.headers.get("authorization"), address=address_of(request)
+    )
     request.scope[USER] = account.name
     if account.key is not None:
         require_scope(request, account)
@@ -151,6 +169,10 @@ async def post_job(request: Request) -> Response:
     return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
+async def _checked(site: Site, account: Account) -> Account:
+    return await run_in_threadpool(site.accounts.check_account, account)
+
+
 _NOTHING_LEFT_OUT: dict[str, list[str]] = {"absent": [], "skipped": [], "undeclared": []}
 
 
@@ -171,10 +193,6 @@ def _left_out(
             {"key": item.key[:MAX_TEXT_BYTES], "reason": item.reason} for item in found["cleaned"]
         ]
     return found
-
-
-async def _checked(site: Site, account: Account) -> Account:
-    return await run_in_threadpool(site.accounts.check_account, account)
 
 
 @router.get("/jobs", responses=errors_of(422))
@@ -225,8 +243,8 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
     return json_reply({"blobs": shown, "next": link})
 
 
-# `path`: identifiers are any text, with slashes too.
-@router.get("/job/{job_id}/blob/{identifier:path}", responses=errors_of(404))
+# `text`: identifiers are any text, with slashes too.
+@router.get("/job/{job_id}/blob/{identifier:text}", responses=errors_of(404))
 def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
     """Return a blob of a job as it was posted."""
     with site.reader.view() as view:
@@ -235,8 +253,9 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier."""
-    if not isinstance(identifier, str):
+    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
+    # Clients read dots as steps, however they are quoted.
+    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
@@ -376,6 +395,8 @@ def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
 
 
 _EVENT_STREAM = "text/event-stream"
+# A logout, or a key that is revoked, ends no connection by itself.
+_MOST_S_FOR_USERS = 300.0
 
 
 @events_router.get(
@@ -387,6 +408,7 @@ _EVENT_STREAM = "text/event-stream"
     },
 )
 async def get_events(
+    request: Request,
     site: SiteDep,
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
@@ -399,22 +421,34 @@ async def get_events(
 
     Each event is named `job`. Its id is the job's, and its data are
     `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
-    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
+    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds. With
+    `SQUASH_READ=users` the stream ends after five minutes, and who reconnects is asked again who
+    they are.
     """
-    site.events.check_room()
+    address = network_of(request.client.host if request.client else "")
+    site.events.check_room(address)
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
+    most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after)),
+        _event_lines(
+            site.events.listen(after=after, address=address), until=time.monotonic() + most_s
+        ),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _event_lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
-    async for item in found:
-        if item is None:
-            yield b": no news\n\n"
-        else:
-            data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
-            yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)
+async def _event_lines(
+    found: AsyncGenerator[JobEvent | None], *, until: float
+) -> AsyncIterator[bytes]:
+    """Write events until a time of the monotonic clock, or soon after."""
+    async with aclosing(found):
+        async for item in found:
+            if time.monotonic() > until:
+                return
+            if item is None:
+                yield b": no news\n\n"
+            else:
+                data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
+                yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)

@@ -26,15 +26,16 @@ from squash_api.trends.question import parse_moment
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
-_LIST = {"type": "array", "items": {"type": "string"}}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_LIST = {"type": ["array", "null"], "items": {"type": "string"}}
 _BODY = body_of(
     object_schema(
         {
             "name": {"type": "string", "description": "What you call it."},
             "scopes": {"type": "array", "items": {"type": "string", "enum": list(SCOPES)}},
             "namespaces": {**_LIST, "description": "Packages that it may write to; default: all."},
-            "expires": {"type": "string", "description": "A date or a time; default: never."},
-            "user": {"type": "string", "description": "Its owner; default: you."},
+            "expires": {**_TEXT_OR_NULL, "description": "A date or a time; default: never."},
+            "user": {**_TEXT_OR_NULL, "description": "Its owner; default: you."},
         },
         "name",
         "scopes",
@@ -63,9 +64,7 @@ def post_key(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Res
         expires_ns=_expiry(document),
         by=account,
     )
-    reply = json_reply({"key": text, **key_object(row)}, status_code=201)
-    reply.headers["Cache-Control"] = "no-store"
-    return reply
+    return json_reply({"key": text, **key_object(row)}, status_code=201)
 
 
 @router.get("/keys", responses=errors_of(401, 403, 422))
@@ -87,11 +86,7 @@ def get_keys(
         after=id_cursor(page),
         limit=page.limit + 1,
     )
-    reply = paged_reply(
-        request, page, "keys", found, cursor=lambda row: row.key_id, show=key_object
-    )
-    reply.headers["Cache-Control"] = "no-store"
-    return reply
+    return paged_reply(request, page, "keys", found, cursor=lambda row: row.key_id, show=key_object)
 
 
 @router.delete("/keys/{key_id}", responses=errors_of(401, 403, 404))

@@ -139,6 +139,8 @@ def post_measurement_(
         account=account,
         limits=site.limits,
     )
+    # Whoever asks next must find it.
+    site.reader.catch_up_with(job_id)
     site.background.wake()
     (shown,) = measurement_objects(row, job, metrics=site.metrics)
     return json_reply(shown, status_code=201)

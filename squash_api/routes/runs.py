@@ -118,8 +118,8 @@ def get_runs(
     return json_reply({"runs": [_summary_object(run, url) for run in found.runs], "next": link})
 
 
-# `path`: the names of pipelines and runs may contain slashes.
-@router.get("/runs/{pipeline:path}/{run_id:path}", responses=errors_of(404, 422))
+# `text`: the names of pipelines and runs may contain slashes.
+@router.get("/runs/{pipeline:text}/{run_id:text}", responses=errors_of(404, 422))
 def get_run(
     request: Request,
     pipeline: str,  # noqa: ARG001 - both are read from the URL as it was sent
@@ -167,8 +167,8 @@ def read_run(request: Request, page: Page, *, is_now: bool) -> RunDetail:
     )
 
 
-# `path`: the id of a run may contain slashes.
-@router.get("/jenkins/{ci_id:path}", responses=errors_of(404, 422))
+# `text`: the id of a run may contain slashes.
+@router.get("/jenkins/{ci_id:text}", responses=errors_of(404, 422))
 def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the first job of a Jenkins run, and the ids of all its jobs as `jobs`."""
     site.reader.catch_up()
@@ -183,7 +183,7 @@ def get_jenkins(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Respo
     return json_reply({**shown, "jobs": [run.job_id for run in runs]})
 
 
-@router.get("/code_changes/{ci_id:path}", responses=errors_of(422))
+@router.get("/code_changes/{ci_id:text}", responses=errors_of(422))
 def get_code_changes(ci_id: str, site: SiteDep, ci_name: CiNameQuery = None) -> Response:
     """Return the packages that differ from the previous run of the same pipeline.
 

@@ -30,6 +30,9 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /keys",
         "DELETE /keys/{key_id}",
         "GET /audit",
+        "GET /quarantine",
+        "POST /quarantine/retry",
+        "POST /quarantine/drop",
     ),
     "job:read": (
         "GET /users",
@@ -37,7 +40,7 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /jobs",
         "GET /job/{job_id}",
         "GET /job/{job_id}/blobs",
-        "GET /job/{job_id}/blob/{identifier:path}",
+        "GET /job/{job_id}/blob/{identifier:text}",
         "GET /job/{job_id}/plot",
         "GET /job/{job_id}/report",
         "GET /status/{job_id}",
@@ -45,16 +48,16 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /measurement/{job_id}",
         "GET /metrics",
         "GET /metric/{name}",
-        "GET /metric/{name:path}",
-        "GET /metric/{name:path}/plot",
+        "GET /metric/{name:text}",
+        "GET /metric/{name:text}/plot",
         "GET /specs",
         "GET /spec/{name}",
         "GET /runs",
-        "GET /runs/{pipeline:path}/{run_id:path}",
-        "GET /jenkins/{ci_id:path}",
-        "GET /code_changes/{ci_id:path}",
+        "GET /runs/{pipeline:text}/{run_id:text}",
+        "GET /jenkins/{ci_id:text}",
+        "GET /code_changes/{ci_id:text}",
         "GET /report",
-        "GET /badge/{package:path}.svg",
+        "GET /badge/{package:text}.svg",
         "GET /standings",
         "GET /stats",
         "GET /datasets",
@@ -77,11 +80,27 @@ PUBLIC = (
     "GET /healthz",
     "GET /readyz",
     "GET /prometheus",
+    "GET /login",
+    "POST /login",
+    "GET /logout",
+    "POST /logout",
+    "GET /account",
+    "POST /account/password",
+    "POST /account/keys",
+    "POST /account/keys/revoke",
+    "POST /users",
 )
-"""Routes that look at no key."""
+"""Routes that look at no key; where only users read, the door asks one for `job:read`."""
 
 SCOPE_OF: Mapping[str, str] = {route: scope for scope, routes in ROUTES.items() for route in routes}
-_SCOPE_BY_PATH = {route.replace(":path}", "}"): scope for route, scope in SCOPE_OF.items()}
+OWN_SCOPE = frozenset(
+    route.split("/")[1]
+    for route, scope in SCOPE_OF.items()
+    if route.startswith("GET ") and scope != "job:read"
+)
+"""The first parts of the paths that are read with a key of another scope than `job:read`."""
+
+_SCOPE_BY_PATH = {route.replace(":text}", "}"): scope for route, scope in SCOPE_OF.items()}
 
 SCHEMES: Mapping[str, Mapping[str, str]] = {
     "token": {

@@ -19,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def limited(folder: Path, **limits: int) -> Iterator[httpx.Client]:
+def limited(folder: Path, **limits: Any) -> Iterator[httpx.Client]:
     with service(folder, **limits) as client:
         yield client
 

@@ -20,7 +20,7 @@ from tests.support.in_process import service, serving
 
 JSON = {"Content-Type": "application/json"}
 HTML = {"Accept": "text/html"}
-ANY = {
+ANY: dict[str, Any] = {
     "new_metrics_per_job": 0,
     "new_metrics_per_day": 0,
     "new_series_per_day": 0,

@@ -1,6 +1,7 @@
 """What is in InfluxDB is what a refill would give, whatever was done, in any order."""
 
 import asyncio
+import os
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,12 +16,17 @@ from squash_api.app import create_app
 from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.outlet import HeldUpError
+from squash_api.delivery.reconciling import Comparison, Reconciler
+from squash_api.influx.client import InfluxClient
 from squash_api.record.deliveries import backlogs
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site
 from tests.support.builders import make_settings
 from tests.support.influxd import Influxd
+from tests.support.reliability import note
 
+# 2 in `make test`, 20 in `make soak`.
+DAMAGES = int(os.environ.get("SQUASH_TEST_DAMAGES", "2"))
 METRICS = ("p.a", "p.b", "q.c")
 UNITS = ("mmag", "mag", "s", "nJy", "mag(AB)", "")
 VALUES = (1.5, 2.25, 0.0, -3.0, 1e300, None, "text")
@@ -251,6 +257,48 @@ class _World:
                 connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (database,))
         return _sorted(found[0]), _sorted(found[1])
 
+    def damage(self) -> None:
+        """Do something to InfluxDB behind the service's back."""
+        points = self.influxd.points(self.database)
+        if not points:
+            return
+        point = self.chance.choice(points)
+        name, time_ns = point["measurement"], point["time"]
+        tags = "".join(f",{key}={value}" for key, value in sorted(point["tags"].items()))
+        field = self.chance.choice(["a", "c", "squash_id", "new"])
+        match self.chance.randint(0, 5):
+            case 0:
+                self.influxd.query(
+                    f'DELETE FROM "{name}" WHERE time = {time_ns}', database=self.database
+                )
+            case 1:
+                self.influxd.query(
+                    f'DELETE FROM "{name}" WHERE time >= {time_ns}', database=self.database
+                )
+            case 2:
+                self.influxd.query(f'DROP MEASUREMENT "{name}"', database=self.database)
+            case 3:
+                value = self.chance.choice([-7.0, 0.25])
+                self.influxd.write(self.database, f"{name}{tags} {field}={value} {time_ns}")
+            case 4:
+                line = f"{name},instrument=other squash_id=1,{field}_2=3 {time_ns}"
+                self.influxd.write(self.database, line)
+            case _:
+                # A job that the record does not have.
+                line = f"{name}{tags} squash_id=999,{field}_2=3 {time_ns + 1}"
+                self.influxd.write(self.database, line)
+
+    def reconcile(self, *, is_repaired: bool) -> Comparison:
+        """Compare InfluxDB with the record, and ask for what differs."""
+        (target,) = self.site.settings.targets
+        points = PointMaker(
+            self.site.record, self.site.metrics, self.site.deriver, squash_url="http://here"
+        )
+        with InfluxClient(target) as client:
+            reconciler = Reconciler(client, self.site.record, points)
+            *_, found = reconciler.compare(is_repaired=is_repaired, is_pruned=is_repaired)
+        return found
+
     def statuses(self) -> set[str]:
         """Return the states of delivery of all jobs."""
         replies = [self.call("GET", f"/status/{number + 1}") for number in range(len(self.sent))]
@@ -296,6 +344,31 @@ def test_live_and_refilled_are_the_same(tmp_path: Path, influxd: Influxd, seed: 
             assert made.statuses() <= {"SUCCESS"}
             live, refilled = made.databases()
             assert live == refilled, [item.__name__ for item in operations]
+
+
+@pytest.mark.parametrize("seed", range(3, 3 + DAMAGES))
+def test_whatever_was_done_to_influxdb_reconcile_makes_it_what_a_refill_would(
+    tmp_path: Path, influxd: Influxd, seed: int
+) -> None:
+    operations = {item: OPERATIONS[item] for item in OPERATIONS if item is not _World.interrupt}
+    with world(tmp_path, influxd, seed) as made:
+        for _ in range(3):
+            for operation in made.chance.choices(list(operations), list(operations.values()), k=25):
+                operation(made)
+            made.settle(made.outlet)
+            assert made.reconcile(is_repaired=False).is_same
+            damages = made.chance.randint(1, 6)
+            for _ in range(damages):
+                made.damage()
+            live, refilled = made.databases()
+            found = made.reconcile(is_repaired=True)
+            assert found.is_same == (live == refilled), found
+            made.settle(made.outlet)
+            live, refilled = made.databases()
+            assert live == refilled, found
+            assert made.reconcile(is_repaired=False).is_same
+            assert made.statuses() <= {"SUCCESS"}
+            note("damages", damages=damages)
 
 
 def test_code_changes_that_are_no_longer_known_leave_influxdb(

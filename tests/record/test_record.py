@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
@@ -121,6 +121,9 @@ class Work:
 
     def whole(self, connection: Connection, items: Sequence[str], /) -> Sequence[str | Exception]:
         return self.do_whole(connection, items)
+
+    def last_ids(self, _outcomes: Sequence[Any], /) -> dict[str, int]:
+        return {}
 
 
 def put_all(connection: Connection, items: Sequence[str]) -> list[str | Exception]:
@@ -469,6 +472,20 @@ def test_the_writer_lives_on_after_the_disk_was_full(full_engine: Engine) -> Non
     assert keys(full_engine) == {"b"}
 
 
+def test_a_record_that_can_only_be_read_is_named_and_read(tmp_path: Path) -> None:
+    engine = open_new_database(tmp_path)
+    engine.dispose()
+    # What SQLite says on a disk that has become read-only.
+    event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA query_only = ON"))
+    record = Record(engine)
+    for attempt in (lambda: record.write(put("a")), record.require_writable):
+        with pytest.raises(RecordUnavailableError, match="can only be read"):
+            attempt()
+    with record.read() as connection:
+        assert get_state(connection, "a") is None
+    record.close()
+
+
 # Another process that writes
 
 
@@ -527,6 +544,19 @@ def test_a_command_has_more_patience(engine: Engine, tmp_path: Path) -> None:
                 waiting.result(4)
         assert waiting.result() == "a"
     record.close()
+
+
+# Damage
+
+
+def test_damage_that_a_reader_meets_ends_the_writing(record: Record, engine: Engine) -> None:
+    malformed = sqlite3.DatabaseError("database disk image is malformed")
+    with pytest.raises(RecordUnavailableError), record.read():
+        raise DatabaseError("SELECT", None, malformed)
+    for attempt in (record.require_writable, lambda: record.write(put("a"))):
+        with pytest.raises(RecordUnavailableError, match="The record is damaged"):
+            attempt()
+    assert keys(engine) == set()
 
 
 # The end

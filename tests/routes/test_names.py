@@ -1,5 +1,8 @@
 """Names that do not exist: every 404 of a name suggests the nearest."""
 
+from typing import Any
+from urllib.parse import quote, urlsplit
+
 import httpx
 import pytest
 
@@ -58,3 +61,42 @@ def test_nothing_is_suggested_where_nothing_is_near(filled: Calls) -> None:
 
 def test_a_very_long_name_is_cut(filled: Calls) -> None:
     assert len(filled("GET", f"/metric/{'x' * 5000}").json()["message"]) < 300
+
+
+# Clients read `.` and `..` as steps, however they are quoted.
+ODD_NAMES = ["a/b", "a//b", "a\nb", "a\n", "\n", " ", "a?b=c&d#e", "%2F", "\r\n", "\u2028", "..."]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_whatever_a_blob_is_called_its_url_leads_to_it(shared_calls: Calls, name: str) -> None:
+    blob = {"identifier": name, "name": "x", "data": {}}
+    job = shared_calls("POST", "/job", {"blobs": [blob]}).json()["id"]
+    (listed,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]
+    reply = shared_calls("GET", urlsplit(listed["url"]).path)
+    assert (reply.status_code, reply.json()) == (200, blob)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", None, 3, ["a"], {"a": 1}])
+def test_a_blob_that_no_url_can_name_has_none(shared_calls: Calls, name: Any) -> None:
+    blobs = [{"identifier": name, "name": "x", "data": {}}]
+    job = shared_calls("POST", "/job", {"blobs": blobs}).json()["id"]
+    (listed,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]
+    assert (listed["identifier"], listed["url"]) == (name, None)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_whatever_a_run_is_called_it_is_found(shared_calls: Calls, name: str) -> None:
+    env = {"ci_name": f"x{name}x", "ci_id": f"x{name}x"}
+    job = shared_calls("POST", "/job", {"meta": {"env": env}}).json()["id"]
+    runs = shared_calls("GET", "/runs?limit=1000").json()["runs"]
+    (run,) = (item for item in runs if item["newest_job"] == job)
+    for accept in ("application/json", "text/html"):
+        reply = shared_calls("GET", urlsplit(run["url"]).path, headers={"Accept": accept})
+        assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize("path", ["/jenkins/{}", "/code_changes/{}", "/runs/x/{}", "/badge/{}.svg"])
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_no_name_is_taken_for_another_path(shared_calls: Calls, path: str, name: str) -> None:
+    reply = shared_calls("GET", path.format(f"x{quote(name, safe='')}x"))
+    assert "There is nothing at" not in reply.text

@@ -18,7 +18,7 @@ EXEMPT = {"/healthz", "/readyz", "/prometheus"}
 HTML = {"Accept": "text/html"}
 NAMES = {
     "job_id": "1", "name": "p.a", "identifier": "x", "pipeline": "-", "run_id": "r", "ci_id": "1",
-    "username": "ada", "id": "1", "package": "p",
+    "username": "ada", "id": "1", "package": "p", "key_id": "abc",
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def routes() -> Iterator[Any]:
 
 def address(path: str) -> str:
     for name, value in NAMES.items():
-        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
+        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:text}}", value)
     assert "{" not in path
     return path
 
@@ -53,7 +53,8 @@ def test_no_route_has_a_parameter_of_any_name(filled: Calls, method: str, path: 
     assert "limmit" in reply.json()["message"]
 
 
-@pytest.mark.parametrize("path", [path for path, *_ in PAGES])
+# It shows nothing: it leads to another page.
+@pytest.mark.parametrize("path", [path for path, *_ in PAGES if path != "/logout"])
 def test_no_page_has_a_parameter_of_any_name(filled: Calls, path: str) -> None:
     reply = filled("GET", f"{address(path)}?limmit=1", headers=HTML)
     assert reply.status_code == 422

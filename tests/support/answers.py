@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 29, 18, 30, tzinfo=UTC)
 """The present: two days after the record was made, so that some of it is late, and some old."""
 
 _NOBODY = "http://127.0.0.1:9"
-_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "url": "https://squash.example.org",
     "specs": tuple(FOLDER / "specs" / name for name in ("camera", "srd", "checks")),
     # The targets are those of the record. Nobody is there, and nothing is sent.
@@ -39,6 +39,15 @@ _SETTINGS: dict[str, Any] = {
     "influx_targets": ({"name": "archive", "url": _NOBODY, "database": "archive"},),
     "deliver": "off",
     "watch": "off",
+}
+_LEFT_OUT = {
+    "content-length",
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "permissions-policy",
+    "referrer-policy",
+    "strict-transport-security",
+    "x-content-type-options",
 }
 _BETWEEN = f"\n{'=' * 78}\n\n"
 
@@ -53,13 +62,14 @@ def at_the_time_of_the_record() -> Iterator[None]:
 @contextmanager
 def service_of_1_2_1(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
     """Run the service on a copy of the record in a folder; `settings` are other than usual ones."""
-    (folder / "squash.db").write_bytes(_record())
-    with service(folder, **(_SETTINGS | settings)) as client:
+    (folder / "squash.db").write_bytes(record_of_1_2_1())
+    with service(folder, **(SETTINGS | settings)) as client:
         yield client
 
 
 @cache
-def _record() -> bytes:
+def record_of_1_2_1() -> bytes:
+    """Return the file of the record."""
     return lzma.decompress((FOLDER / "squash.sqlite.xz").read_bytes())
 
 
@@ -83,8 +93,8 @@ def _exchange(client: httpx.Client, asked: Asked) -> str:
         lines += ["", asked.body]
     content = None if asked.body is None else asked.body.encode()
     reply = client.request(asked.method, asked.path, headers=headers, content=content)
-    # The length is that of the body.
-    told = sorted(item for item in reply.headers.multi_items() if item[0] != "content-length")
+    # The length is that of the body; the guard's are tested in `tests/routes/test_guarding.py`.
+    told = sorted(item for item in reply.headers.multi_items() if item[0] not in _LEFT_OUT)
     lines += ["", f"-> {reply.status_code}", *(f"{key}: {text}" for key, text in told), ""]
     return "\n".join([*lines, _settled(_body_text(reply)), ""])
 

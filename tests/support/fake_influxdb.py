@@ -8,6 +8,11 @@ from urllib.parse import parse_qs
 
 import httpx
 
+from tests.support.told_kapacitor import parse_line
+
+_DELETION = re.compile(r'DELETE FROM "((?:\\.|[^"\\])*)" WHERE time = (-?\d+)')
+_POINT = re.compile(r'SELECT \* FROM "(.*)" WHERE time = (\d+) LIMIT 1')
+
 Answer = httpx.Response | Exception
 
 
@@ -44,12 +49,14 @@ class FakeInfluxDB:
         if request.url.path == "/query":
             self.statements.append(parse_qs(request.read().decode())["q"][0])
             self.when_asked(self.statements[-1])
+            asked = _POINT.fullmatch(self.statements[-1])
             series = self.series
-            if self.statements[-1].startswith("SHOW MEASUREMENTS"):
-                names = sorted({re.split(r"(?<!\\)[, ]", line)[0] for line in self.lines})
-                series = [
-                    {"name": "measurements", "columns": ["name"], "values": [[n] for n in names]}
-                ]
+            if asked is not None:
+                has = any(
+                    line.startswith(asked[1]) and line.endswith(f" {asked[2]}")
+                    for line in self.lines
+                )
+                series = [{"name": asked[1], "columns": ["time"], "values": [[0]]}] if has else []
             result = {"statement_id": 0, "series": series}
             return self.query_answer or httpx.Response(200, json={"results": [result]})
         self.headers.append(request.headers)
@@ -68,3 +75,47 @@ class FakeInfluxDB:
     def lines(self) -> list[str]:
         """All lines that were acknowledged, in order."""
         return [line for batch in self.batches for line in batch]
+
+
+class KeepingInfluxDB(FakeInfluxDB):
+    """Keeps points instead of lines, as the real one does, and refuses what that would refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = self._take
+        self.when_asked = self._forget
+        self._points: dict[tuple[str, int, str], dict[str, Any]] = {}
+        self._kinds: dict[tuple[str, str], type] = {}
+
+    def values(self, time_ns: int) -> dict[str, Any]:
+        """Return the fields of all points of a time, named `measurement.field`."""
+        return {
+            f"{name}.{key}": value
+            for (name, time, _), fields in self._points.items()
+            if time == time_ns
+            for key, value in fields.items()
+        }
+
+    def times(self) -> set[int]:
+        """Return the times of all points."""
+        return {time_ns for _, time_ns, _ in self._points}
+
+    def _take(self, lines: list[str]) -> httpx.Response | None:
+        for line in lines:
+            try:
+                name, tags, fields, time_ns = parse_line(line)
+                assert fields
+            except (AssertionError, ValueError) as error:
+                return refusal(400, f"unable to parse '{line}': {error}")
+            for key, value in fields.items():
+                if self._kinds.setdefault((name, key), type(value)) is not type(value):
+                    return refusal(400, f'partial write: field type conflict: "{key}"')
+            series = str(sorted(tags.items()))
+            self._points.setdefault((name, time_ns, series), {}).update(fields)
+        return None
+
+    def _forget(self, statement: str) -> None:
+        for quoted, time_ns in _DELETION.findall(statement):
+            name = re.sub(r"\\(.)", r"\1", quoted)
+            for place in [key for key in self._points if key[:2] == (name, int(time_ns))]:
+                del self._points[place]

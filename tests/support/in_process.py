@@ -55,7 +55,10 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def service(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
+def service(
+    folder: Path, *, influx_transport: httpx.BaseTransport | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
     """Run the service with its record in a folder; `settings` are fields of `Settings`."""
-    with serving(create_app(make_settings(folder, **settings))) as client:
+    app = create_app(make_settings(folder, **settings), influx_transport=influx_transport)
+    with serving(app) as client:
         yield client

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.serving import run
+from squash_api.serving.serve import run
 from tests.support.builders import make_settings
 
 

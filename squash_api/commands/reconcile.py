@@ -1,0 +1,135 @@
+"""`squash reconcile`: compare InfluxDB with the record, and send again what differs."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from squash_api.commands.replay import deliver_and_wait, time_range
+from squash_api.commands.terminal import AsJson, advancing, fail, operator, print_json
+from squash_api.delivery.batches import PointMaker
+from squash_api.delivery.reconciling import Comparison, Reconciler
+from squash_api.errors import SquashError
+from squash_api.influx.client import InfluxClient, InfluxError
+from squash_api.judging.wording import counted
+from squash_api.settings import InfluxTarget, load_settings
+from squash_api.site import Site
+
+
+def reconcile(
+    *,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Only this target; may be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only jobs of this time or later, as for replay.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only jobs of this time or earlier.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only compare; change nothing.")
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Delete points of jobs that the record does not have."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare InfluxDB with the record, and send again what differs.
+
+    Reads the points of every job back and compares each tag, field and value. What is missing is
+    written again, what was altered is deleted before. The service may be running: jobs that wait to
+    be sent, and lines in quarantine, are only counted.
+
+    Exit code: 0 InfluxDB holds what the record says, 1 it does not (yet), 2 it cannot be done.
+    """
+    settings = load_settings()
+    targets = settings.choose_targets(target or [])
+    since_ns, until_ns = time_range(since, until)
+    with Site(settings) as site:
+        try:
+            site.check_tags()
+            found = [
+                _compare(
+                    site,
+                    item,
+                    since_ns=since_ns,
+                    until_ns=until_ns,
+                    is_repaired=not dry_run,
+                    is_pruned=prune and not dry_run,
+                )
+                for item in targets
+            ]
+            left = found if dry_run else _repair(site, targets, found)
+        except (SquashError, InfluxError) as error:
+            fail(str(error))
+    if as_json:
+        print_json(
+            [
+                {**item.to_json(), "is_same": after.is_same}
+                for item, after in zip(found, left, strict=True)
+            ]
+        )
+    else:
+        for item, after in zip(found, left, strict=True):
+            _show(item, after, is_dry=dry_run)
+    if not all(item.is_same for item in left):
+        raise typer.Exit(1)
+
+
+def _repair(
+    site: Site, targets: Sequence[InfluxTarget], found: Sequence[Comparison]
+) -> list[Comparison]:
+    """Deliver what was asked for, and compare what differed once more."""
+    if any(item.missing or item.altered for item in found):
+        deliver_and_wait(site, targets)
+    return [
+        before
+        if before.is_same
+        else _compare(site, item, since_ns=before.first_ns, until_ns=before.last_ns)
+        for item, before in zip(targets, found, strict=True)
+    ]
+
+
+def _compare(
+    site: Site,
+    target: InfluxTarget,
+    *,
+    since_ns: int | None,
+    until_ns: int | None,
+    is_repaired: bool = False,
+    is_pruned: bool = False,
+) -> Comparison:
+    points = PointMaker(site.record, site.metrics, site.deriver, squash_url=site.settings.url)
+    found = Comparison(target.name)
+    with InfluxClient(target) as client:
+        steps = Reconciler(client, site.record, points, by=operator("reconcile")).compare(
+            since_ns=since_ns, until_ns=until_ns, is_repaired=is_repaired, is_pruned=is_pruned
+        )
+        for found in advancing(steps, what=f"comparing {target.name}"):  # noqa: B007  the last counts
+            pass
+    return found
+
+
+def _show(found: Comparison, left: Comparison, *, is_dry: bool) -> None:
+    parts = [f"{counted(found.jobs, 'job')} compared"]
+    for count, words in (
+        (found.missing, "missing"),
+        (found.altered, "altered"),
+        (found.waiting, "waiting to be sent"),
+    ):
+        if count:
+            parts.append(f"{count} {words}")
+    if found.refused:
+        parts.append(f"{counted(found.refused, 'line')} in quarantine")
+    if found.unknown:
+        what = "deleted" if found.pruned else "left alone: --prune deletes them"
+        parts.append(f"{counted(found.unknown, 'point')} of no job, {what}")
+    if found.is_same:
+        end = "InfluxDB holds what the record says"
+    elif is_dry:
+        end = "nothing was changed"
+    else:
+        end = "sent again" if left.is_same else "it still differs"
+    typer.echo(f"{found.target}: {', '.join(parts)}; {end}")
+    for example in found.examples:
+        typer.echo(f"  {example}")

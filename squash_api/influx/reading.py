@@ -1,0 +1,104 @@
+"""Points as InfluxDB holds them, and as lines say them: the same form, to be compared."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from squash_api.influx.client import InfluxClient, quote_identifier
+from squash_api.schema.names import RESERVED_PACKAGE_PREFIX, SQUASH_ID
+
+FIRST_NS, LAST_NS = -(2**63) + 2, 2**63 - 2
+"""The times that InfluxDB can hold."""
+
+# Statements in one request.
+_TOGETHER = 50
+_PART = r"(?:\\.|[^\\,= ])+"
+_MEASUREMENT = re.compile(r"^((?:\\.|[^\\, ])+)")
+_TAG = re.compile(rf",({_PART})=({_PART})")
+_FIELD = re.compile(rf'({_PART})=("(?:\\.|[^"\\])*"|[^,]+),?', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A point: numbers and texts by field."""
+
+    measurement: str
+    time_ns: int
+    tags: dict[str, str]
+    fields: dict[str, float | str]
+
+
+def parse_line(line: str) -> StoredPoint:
+    """Read a line as `influx/points.py` makes it."""
+    measurement = _MEASUREMENT.split(line, maxsplit=1)[1]
+    place, tags = len(measurement), {}
+    while (tag := _TAG.match(line, place)) is not None:
+        tags[_plain(tag[1])] = _plain(tag[2])
+        place = tag.end()
+    rest, _, time_ns = line[place + 1 :].rpartition(" ")
+    fields: dict[str, float | str] = {}
+    for key, text in _FIELD.findall(rest):
+        fields[_plain(key)] = _quoted(text) if text.startswith('"') else float(text)
+    return StoredPoint(_plain(measurement), int(time_ns), tags, fields)
+
+
+def measurement_names(client: InfluxClient) -> set[str]:
+    """Return the measurements of the database, without the service's own."""
+    shown = client.query("SHOW MEASUREMENTS")
+    names = {str(row[0]) for series in shown for row in series["values"]}
+    return {name for name in names if not name.startswith(RESERVED_PACKAGE_PREFIX)}
+
+
+def count_points(
+    client: InfluxClient, names: Iterable[str], *, first_ns: int, last_ns: int
+) -> dict[str, int]:
+    """Count the points of jobs, from one time through another, by measurement; 0 is left out."""
+    counted = _series_of(client, f'SELECT count("{SQUASH_ID}")', names, first_ns, last_ns)
+    return {series["name"]: int(series["values"][0][1]) for series in counted}
+
+
+def read_points(
+    client: InfluxClient, names: Iterable[str], *, first_ns: int, last_ns: int
+) -> list[StoredPoint]:
+    """Read the points of jobs, from one time through another, of these measurements.
+
+    Raises
+    ------
+    QueryRejectedError
+        If these are more than the server gives.
+    """
+    found = []
+    for series in _series_of(client, "SELECT *", names, first_ns, last_ns, end=" GROUP BY *"):
+        tags = {key: value for key, value in series.get("tags", {}).items() if value}
+        columns = series["columns"][1:]
+        for time_ns, *cells in series["values"]:
+            pairs = zip(columns, cells, strict=True)
+            fields = {key: cell for key, cell in pairs if cell is not None}
+            found.append(StoredPoint(series["name"], time_ns, tags, fields))
+    return found
+
+
+def _series_of(
+    client: InfluxClient,
+    what: str,
+    names: Iterable[str],
+    first_ns: int,
+    last_ns: int,
+    *,
+    end: str = "",
+) -> Iterator[dict[str, Any]]:
+    """Yield the series of points that have the id of a job; others are not the service's."""
+    number = quote_identifier(SQUASH_ID)
+    where = f"time >= {first_ns:d} AND time <= {last_ns:d} AND ({number} >= 0 OR {number} < 0){end}"
+    statements = [f"{what} FROM {quote_identifier(name)} WHERE {where}" for name in sorted(names)]
+    for start in range(0, len(statements), _TOGETHER):
+        yield from client.query("; ".join(statements[start : start + _TOGETHER]))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([,= ])", r"\1", text)
+
+
+def _quoted(text: str) -> str:
+    return re.sub(r'\\(["\\])', r"\1", text[1:-1])

@@ -1,0 +1,158 @@
+"""What targets refused for good, lines and deletions: listed, sent again, or given up."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+
+from squash_api.record.audit import Actor, note
+from squash_api.record.bulk import in_chunks, select_rows
+from squash_api.record.deliveries import request_redelivery
+from squash_api.record.tables import erasure, quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A refused line, or a refused statement if it `is_deletion`, with the reason of the target.
+
+    `dropped_ns` is when somebody gave it up, None if nobody has.
+    """
+
+    entry_id: int
+    target: str
+    job_id: int
+    measurement: str
+    line: str
+    reason: str
+    created_ns: int
+    is_deletion: bool
+    dropped_ns: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe it for programs."""
+        return {
+            "id": self.entry_id,
+            "target": self.target,
+            "job": self.job_id,
+            "what": "deletion" if self.is_deletion else "line",
+            "measurement": self.measurement,
+            "line": self.line,
+            "reason": self.reason,
+            "since": _moment(self.created_ns),
+            "dropped": None if self.dropped_ns is None else _moment(self.dropped_ns),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which entries: those that meet all conditions. What is empty or None is no condition.
+
+    `reason` is a part of the reason, in any case of letters.
+    """
+
+    entry_ids: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    job_ids: tuple[int, ...] = ()
+    reason: str | None = None
+    is_dropped: bool = False
+
+
+def entries(connection: Connection, which: Which, *, after: int, limit: int) -> list[Entry]:
+    """Return entries after an id, in order of their ids."""
+    query = (
+        _ENTRIES.where(quarantine.c.id > after, *_conditions(which))
+        .order_by(quarantine.c.id)
+        .limit(limit)
+    )
+    return [Entry(*row) for row in connection.execute(query)]
+
+
+def retry(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int:
+    """Request that the jobs of entries are sent again in their order; return how many entries.
+
+    Deletions are tried again at once. The entries stay until that is done.
+    """
+    found = list(_all(connection, which))
+    by_target: dict[str, set[int]] = {}
+    for entry in found:
+        if entry.is_deletion:
+            is_row = and_(erasure.c.target == entry.target, erasure.c.job_id == entry.job_id)
+            # Not 0: until it succeeds it counts as refused.
+            connection.execute(update(erasure).where(is_row).values(again_ns=1))
+        else:
+            by_target.setdefault(entry.target, set()).add(entry.job_id)
+    for target, job_ids in by_target.items():
+        request_redelivery(connection, job_ids, targets=[target], request=now_ns)
+    _note(connection, by, "quarantine.retry", found)
+    return len(found)
+
+
+def drop(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int:
+    """Give entries up; return how many.
+
+    They are no longer counted, and deletions no longer tried. The status of a job still tells what
+    its target does not have.
+    """
+    found = list(_all(connection, which))
+    for entry in found:
+        if entry.is_deletion:
+            is_row = and_(erasure.c.target == entry.target, erasure.c.job_id == entry.job_id)
+            connection.execute(delete(erasure).where(is_row))
+    for chunk in in_chunks(entry.entry_id for entry in found):
+        connection.execute(
+            update(quarantine).where(quarantine.c.id.in_(chunk)).values(dropped_ns=now_ns)
+        )
+    _note(connection, by, "quarantine.drop", found)
+    return len(found)
+
+
+def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> set[tuple[int, str]]:
+    """Return the jobs among these, each with a measurement, of which a target refused the line."""
+    rows = connection.execute(
+        select(quarantine.c.job_id, quarantine.c.measurement).where(
+            quarantine.c.target == target,
+            quarantine.c.job_id.in_(job_ids),
+            quarantine.c.is_deletion.is_(False),
+        )
+    )
+    return {(row.job_id, row.measurement) for row in rows}
+
+
+_PAGE = 1000
+_MOST_NOTED = 100
+_ENTRIES = select_rows(quarantine, Entry)
+
+
+def _moment(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _note(connection: Connection, by: Actor, action: str, found: list[Entry]) -> None:
+    if found:
+        subject = ", ".join(sorted({item.target for item in found}))
+        jobs = sorted({item.job_id for item in found})[:_MOST_NOTED]
+        note(connection, by, action, subject, count=len(found), jobs=jobs)
+
+
+def _all(connection: Connection, which: Which) -> Iterator[Entry]:
+    after = 0
+    while page := entries(connection, which, after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].entry_id
+
+
+def _conditions(which: Which) -> list[ColumnElement[bool]]:
+    is_dropped = quarantine.c.dropped_ns.is_not(None)
+    found: list[ColumnElement[bool]] = [is_dropped if which.is_dropped else ~is_dropped]
+    for column, values in (
+        (quarantine.c.id, which.entry_ids),
+        (quarantine.c.target, which.targets),
+        (quarantine.c.job_id, which.job_ids),
+    ):
+        if values:
+            found.append(column.in_(values))
+    if which.reason is not None:
+        found.append(quarantine.c.reason.icontains(which.reason, autoescape=True))
+    return found
