@@ -86,6 +86,9 @@ PUBLIC = (
     "POST /logout",
     "GET /account",
     "POST /account/password",
+    "POST /account/keys",
+    "POST /account/keys/revoke",
+    "POST /users",
 )
 """Routes that look at no key; where only users read, the door asks one for `job:read`."""
 
