@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from squash_api.errors import SquashError
 from squash_api.pages import account, addresses, blobs, docs, metric, plots
@@ -181,6 +182,9 @@ def create_app(
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)
+    if settings.trusted_proxies:
+        # Of the last one that is not trusted: all before it may be made up.
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
     return app
 
 

@@ -1,5 +1,6 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -29,6 +30,7 @@ from pydantic_settings import SettingsError as SourceError
 from squash_api.errors import SettingsError, plain_words
 
 MIN_SECRET_BYTES = 32
+MIN_KEY_CHARACTERS = 16
 # In Slack and Markdown these end a link.
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
@@ -39,6 +41,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_DAMAGES": "the tests",
     "SQUASH_TEST_KILLS": "the tests",
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
@@ -67,6 +70,18 @@ def _http_url(url: str) -> str:
 
 
 _Url = Annotated[str, AfterValidator(_http_url)]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError(
+            f"must be addresses such as 10.0.0.5 or networks such as 10.0.0.0/8, not {text}"
+        ) from None
+
+
+_Network = Annotated[str, AfterValidator(_network)]
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -142,6 +157,19 @@ class Settings(BaseSettings):
     )
     registration_key: SecretStr | None = Field(
         None, description="The `key` that the body of /register must have."
+    )
+    registrations_per_address: int = Field(
+        60, ge=1, description="Most users that one address may register in an hour."
+    )
+    registrations_per_hour: int = Field(
+        240, ge=1, description="Most users that all together may register in an hour."
+    )
+    trusted_proxies: Annotated[tuple[_Network, ...], NoDecode, _split(",")] = Field(
+        (),
+        description=(
+            "Addresses or networks of proxies whose X-Forwarded-For is believed, separated by "
+            "commas."
+        ),
     )
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
     read: Literal["open", "users"] = Field(
@@ -309,9 +337,22 @@ def load_settings(**overrides: Any) -> Settings:
             f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
             "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
         )
-    if settings.registration == "key" and settings.registration_key is None:
-        raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
+    if settings.registration == "key":
+        _require_key(settings.registration_key)
     return settings
+
+
+def _require_key(key: SecretStr | None) -> None:
+    """Raise `SettingsError` if a registration key is missing, or could be guessed."""
+    if key is None:
+        raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
+    text = key.get_secret_value().strip()
+    if len(text) < MIN_KEY_CHARACTERS:
+        raise SettingsError(
+            f"SQUASH_REGISTRATION_KEY: must have at least {MIN_KEY_CHARACTERS} characters, or it "
+            "could be guessed: take for instance the output of: "
+            'python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
 
 
 def _unknown_variables() -> Iterator[str]:

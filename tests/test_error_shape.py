@@ -118,7 +118,7 @@ def test_an_unexpected_error_has_the_one_body_and_does_not_tell_its_words(
 def test_busy_says_when_to_come_back(
     app: FastAPI, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_name: str, _password: str) -> None:
+    def fail(_name: str, _password: str, **_address: str) -> None:
         raise errors.BusyError("Later.", retry_after_s=3)
 
     monkeypatch.setattr(app.state.site.accounts, "check_password", fail)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from squash_api.accounts.accounts import Account
+from squash_api.accounts.credentials import clean_credential
 from squash_api.accounts.keys import SCOPES, make_key
-from squash_api.accounts.passwords import clean_credential
 from squash_api.errors import Detail, ForbiddenError, InvalidInputError, NotFoundError
 from squash_api.judging.wording import date_text
 from squash_api.record.audit import Actor, note

@@ -29,7 +29,13 @@ from squash_api.errors import (
 from squash_api.pages.rendering import render
 from squash_api.record.audit import ACTIONS
 from squash_api.routes.audit import noted
-from squash_api.routes.dependencies import Page, address_of, read_form, require_own_page
+from squash_api.routes.dependencies import (
+    Page,
+    address_of,
+    login_address,
+    read_form,
+    require_own_page,
+)
 from squash_api.routes.door import (
     cookie_options,
     form_cookie,
@@ -82,7 +88,9 @@ async def post_login(request: Request) -> Response:
     try:
         owner = request.cookies.get(form_cookie(site.settings), "")
         require_own_page(request, site, owner, form.get("token"))
-        account = await site.accounts.check_password(name, form.get("password", ""))
+        account = await site.accounts.check_password(
+            name, form.get("password", ""), address=login_address(request, site)
+        )
         if account.key is not None:
             # A session may do what the key must not.
             raise ForbiddenError("A key is for programs: log in with your password.")

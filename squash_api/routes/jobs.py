@@ -29,6 +29,7 @@ from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
+    address_of,
     body_of,
     id_cursor,
     is_count,
@@ -129,7 +130,9 @@ async def post_job(request: Request) -> Response:
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await site.accounts.claim(
+        request.headers.get("authorization"), address=address_of(request)
+    )
     request.scope[USER] = account.name
     if account.key is not None:
         require_scope(request, account)

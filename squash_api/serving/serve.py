@@ -79,7 +79,8 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        # Links come only from SQUASH_URL, never from a proxy.
+        # Links come only from SQUASH_URL, never from a proxy; addresses only from those that
+        # SQUASH_TRUSTED_PROXIES names, which the app sees to.
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_S,
     )

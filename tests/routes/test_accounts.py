@@ -1,10 +1,13 @@
 import threading
 import unicodedata
+from pathlib import Path
 
 import httpx
 import pytest
 
+from squash_api.accounts.limits import Limits
 from tests.support.calls import PASSWORD, Calls, log_in
+from tests.support.in_process import service
 
 
 def register(client: httpx.Client, name: str) -> httpx.Response:
@@ -93,3 +96,80 @@ def test_one_deletes_oneself_in_whatever_spelling(shared_client: httpx.Client, f
     calls = log_in(shared_client, name)
     spelled = unicodedata.normalize(form, name)  # type: ignore[arg-type]
     assert calls("DELETE", f"/user/{spelled}").status_code == 200
+
+
+# Limits
+
+GUESSES = [("POST", "/auth"), ("GET", "/users"), ("POST", "/job"), ("POST", "/metrics")]
+
+
+def give_password(
+    client: httpx.Client, method: str, path: str, name: str, password: str, **headers: str
+) -> httpx.Response:
+    """Log in at /auth, or give name and password in the header of anything else."""
+    if path == "/auth":
+        body = {"username": name, "password": password}
+        return client.request(method, path, json=body, headers=headers)
+    return client.request(method, path, auth=(name, password), headers=headers, json={})
+
+
+@pytest.mark.parametrize(("method", "path"), GUESSES)
+def test_wrong_passwords_are_limited_wherever_they_are_given(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    with service(tmp_path) as client:
+        log_in(client, "ada")
+        log_in(client, "bob")
+        found = [give_password(client, method, path, f"nobody {i}", "wrong") for i in range(21)]
+        assert [reply.status_code for reply in found] == [401] * 20 + [429]
+        assert found[-1].json()["code"] == "busy"
+        assert found[-1].headers["Retry-After"] == "1"
+        assert give_password(client, method, path, "ada", PASSWORD).status_code not in {401, 429}
+
+
+async def _at_once(_limits: Limits) -> None:
+    """Refuse in no time, and so before the wait is over."""
+
+
+def test_behind_a_proxy_that_is_trusted_each_client_has_its_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "slow", _at_once)
+    with service(tmp_path, trusted_proxies=("127.0.0.0/8", "10.0.0.0/8")) as client:
+        log_in(client, "ada")
+
+        def guess(forwarded: str, name: str = "nobody") -> int:
+            return give_password(
+                client, "POST", "/auth", name, "wrong", **{"X-Forwarded-For": forwarded}
+            ).status_code
+
+        assert [guess("192.0.2.1") for _ in range(6)] == [401] * 5 + [429]
+        assert guess("192.0.2.2") == 401
+        # What comes before the address that the last untrusted one has is made up.
+        assert guess("192.0.2.7, 192.0.2.1") == guess("192.0.2.1, 10.1.2.3") == 429
+
+
+def test_from_others_the_header_changes_nothing(tmp_path: Path) -> None:
+    with service(tmp_path, trusted_proxies=("10.0.0.0/8",)) as client:
+        found = [
+            give_password(
+                client, "POST", "/auth", "ada", "wrong", **{"X-Forwarded-For": f"192.0.2.{i}"}
+            ).status_code
+            for i in range(6)
+        ]
+    assert found == [401] * 5 + [429]
+
+
+def test_behind_a_proxy_that_is_not_named_who_has_logged_in_before_gets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("squash_api.routes.dependencies._hinted", threading.Event())
+    with service(tmp_path) as client:
+        log_in(client, "ada")
+        for i in range(25):
+            give_password(
+                client, "POST", "/auth", f"name {i}", "wrong", **{"X-Forwarded-For": f"192.0.2.{i}"}
+            )
+        assert give_password(client, "POST", "/auth", "ada", PASSWORD).status_code == 200
+    out = "".join(capfd.readouterr())
+    assert out.count("name the proxy in SQUASH_TRUSTED_PROXIES") == 1
