@@ -60,8 +60,15 @@ def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or len(url.split()) > 1:
         raise ValueError("must be an http:// or https:// URL with a host")
-    if parts.port == 0:
-        raise ValueError("must have a port from 1 to 65535, or none")
+    try:
+        port = parts.port
+    except ValueError:
+        # Its message shows what follows the colon, which may be a password with a slash in it.
+        port = 0
+    if port == 0:
+        raise ValueError(
+            "must have a port from 1 to 65535, or none; in a password write / as %2F, and @ as %40"
+        )
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
     if not _NOT_IN_URLS.isdisjoint(url):

@@ -30,6 +30,7 @@ from squash_api.errors import (
     plain_words,
     sentence,
 )
+from squash_api.logs import without_credentials
 from squash_api.routes.negotiation import prefers_html
 from squash_api.schema.text import as_sent
 
@@ -130,7 +131,7 @@ def _failure(
 
     However long the input was, it is short.
     """
-    message = _clipped(message, _MOST_LETTERS)
+    message = _clipped(without_credentials(message), _MOST_LETTERS)
     detail = _first_places(detail, more=more)
     is_form = request.headers.get("content-type", "").startswith(FORM)
     if (request.method == "GET" or is_form) and prefers_html(request.headers.get("accept")):
