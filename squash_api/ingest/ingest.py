@@ -7,7 +7,6 @@ way returns None where it is not sure, and otherwise what the whole way would ha
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -118,7 +117,7 @@ async def ingest_job(
     ForbiddenError
         If the job was sent with a key that may not write to a package in it; nothing is stored.
     """
-    received_ns = time.time_ns()
+    received_ns = record.now_ns()
     arrived = _Arrived(body, wire, account, received_ns, is_strict=is_strict)
     for _ in range(_MOST_ATTEMPTS):
         new, outcome = await _judge(arrived, metrics)
