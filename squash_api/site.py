@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
@@ -108,11 +108,27 @@ class Site:
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
-            # A copy: other threads may add to a class or a module, such as its annotations.
-            for name, part in list(vars(Site).items()):
-                if isinstance(part, cached_property):
-                    getattr(self, name)
+            self._open_parts()
             on_failure.pop_all()
+
+    def start_reading(self) -> None:
+        """Open all parts that requests read from, on a record that another process serves.
+
+        Raises
+        ------
+        SettingsError
+            If there is no record, or it cannot be opened.
+        """
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._open_parts(but={"background", "events"})
+            on_failure.pop_all()
+
+    def _open_parts(self, *, but: Collection[str] = ()) -> None:
+        # A copy: other threads may add to a class or a module, such as its annotations.
+        for name, part in list(vars(Site).items()):
+            if isinstance(part, cached_property) and name not in but:
+                getattr(self, name)
 
     def check_tags(self) -> None:
         """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""

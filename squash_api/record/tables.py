@@ -38,12 +38,15 @@ user = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", String(128), nullable=False, unique=True),
+    # What the name looks like; null if it looked like an older one when this column was added.
+    Column("skeleton", String(512)),
     Column("password_hash", Text, nullable=False),
     Column("role", String(16), nullable=False),
     # Grows with every change that must end the tokens issued before.
     Column("epoch", Integer, nullable=False, default=1),
     Column("is_disabled", Boolean, nullable=False, default=False),
     Column("created_ns", BigInteger, nullable=False),
+    Index(None, "skeleton", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -308,17 +311,21 @@ audit = Table(
 attempt = Table(
     "attempt",
     metadata,
-    # Whose failures these are: an account or an address, and for what.
+    # Whose failures these are: an account, an address, or one at the other, and for what.
     Column("owner", String(200), primary_key=True),
     Column("failures", Integer, nullable=False),
-    Column("last_ns", BigInteger, nullable=False, index=True),
+    Column("last_ns", BigInteger, nullable=False),
+    # Whether this address has once given the right password of this account.
+    Column("is_proven", Boolean, nullable=False),
+    # When the row can be deleted.
+    Column("expires_ns", BigInteger, nullable=False, index=True),
 )
 
 ended_session = Table(
     "ended_session",
     metadata,
     # Of a session on the pages that was logged out of before its time.
-    Column("id", String(64), primary_key=True),
+    Column("session", String(64), primary_key=True),
     # The row is of no use after this.
     Column("expires_ns", BigInteger, nullable=False, index=True),
 )

@@ -20,6 +20,7 @@ from squash_api.errors import SquashError, UnauthorizedError
 from squash_api.routes.dependencies import CALLER, SESSION
 from squash_api.routes.negotiation import means_html
 from squash_api.routes.replies import USER, failure_reply
+from squash_api.routes.scopes import OWN_SCOPE
 from squash_api.settings import Settings
 from squash_api.site import Site
 
@@ -28,8 +29,6 @@ STATIC = "/static/"
 READY = "/readyz"
 
 _OPEN = frozenset({LOGIN, "/logout", "/auth", "/register", "/healthz", READY})
-# What is read with a key of another scope, which the route asks for.
-_OWN_SCOPE = frozenset({"audit", "keys"})
 _LONGEST_ADDRESS = 2000
 # A path of this service: no backslash, no blank, nothing that browsers take for another host.
 _ADDRESS = re.compile(r"/(?!/)[!-\[\]-~]*")
@@ -88,7 +87,7 @@ class Door:
         account = await run_in_threadpool(accounts.check_account, claimed)
         request.scope[USER] = account.name
         noun = request.scope["path"][1:].partition("/")[0]
-        if request.method == "GET" and noun not in _OWN_SCOPE:
+        if request.method == "GET" and noun not in OWN_SCOPE:
             account.require_scope("job:read")
         return account
 

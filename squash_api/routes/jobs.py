@@ -25,10 +25,12 @@ from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
+from squash_api.routes.admission import network_of
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
     SiteDep,
+    address_of,
     body_of,
     id_cursor,
     is_count,
@@ -129,7 +131,9 @@ async def post_job(request: Request) -> Response:
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
-    account = await site.accounts.claim(request.headers.get("authorization"))
+    account = await site.accounts.claim(
+        request.headers.get("authorization"), address=address_of(request)
+    )
     request.scope[USER] = account.name
     if account.key is not None:
         require_scope(request, account)
@@ -399,6 +403,7 @@ _MOST_S_FOR_USERS = 300.0
     },
 )
 async def get_events(
+    request: Request,
     site: SiteDep,
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
@@ -415,12 +420,15 @@ async def get_events(
     `SQUASH_READ=users` the stream ends after five minutes, and who reconnects is asked again who
     they are.
     """
-    site.events.check_room()
+    address = network_of(request.client.host if request.client else "")
+    site.events.check_room(address)
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
     most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after), until=time.monotonic() + most_s),
+        _event_lines(
+            site.events.listen(after=after, address=address), until=time.monotonic() + most_s
+        ),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

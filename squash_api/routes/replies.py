@@ -30,6 +30,7 @@ from squash_api.errors import (
     plain_words,
     sentence,
 )
+from squash_api.logs import without_credentials
 from squash_api.routes.negotiation import prefers_html
 from squash_api.schema.text import as_sent
 
@@ -88,8 +89,12 @@ class ErrorBody(BaseModel):
 
 
 def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses for these statuses."""
-    return {status_code: {"model": ErrorBody} for status_code in status_codes}
+    """Return the OpenAPI responses for these statuses.
+
+    Who must say who they are (401) may have given too many wrong passwords (429).
+    """
+    limited = {429} if 401 in status_codes else set()
+    return {status: {"model": ErrorBody} for status in sorted({*status_codes, *limited})}
 
 
 def add_failure_handlers(
@@ -126,7 +131,7 @@ def _failure(
 
     However long the input was, it is short.
     """
-    message = _clipped(message, _MOST_LETTERS)
+    message = _clipped(without_credentials(message), _MOST_LETTERS)
     detail = _first_places(detail, more=more)
     is_form = request.headers.get("content-type", "").startswith(FORM)
     if (request.method == "GET" or is_form) and prefers_html(request.headers.get("accept")):

@@ -1,10 +1,12 @@
-"""API keys, the audit trail, failed attempts, and what accounts have used of their limits.
+"""API keys, the audit trail, failed attempts, used limits, and what user names look like.
 
 Targets also know whether their database has lost its points, and which deletions it refuses.
 """
 
 import sqlalchemy as sa
 from alembic import op
+
+from squash_api.record.lookalikes import skeleton
 
 revision = "0004"
 down_revision = "0003"
@@ -22,6 +24,9 @@ _APPEND_ONLY = {
 
 def upgrade() -> None:
     """Apply."""
+    op.add_column("user_account", sa.Column("skeleton", sa.String(length=512), nullable=True))
+    _fill_skeletons()
+    op.create_index("ix_user_account_skeleton", "user_account", ["skeleton"], unique=True)
     op.create_table(
         "api_key",
         sa.Column("id", _ID, nullable=False),
@@ -73,14 +78,16 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=200), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_ns", sa.BigInteger(), nullable=False),
+        sa.Column("is_proven", sa.Boolean(), nullable=False),
+        sa.Column("expires_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_attempt")),
     )
-    op.create_index("ix_attempt_last_ns", "attempt", ["last_ns"])
+    op.create_index("ix_attempt_expires_ns", "attempt", ["expires_ns"])
     op.create_table(
         "ended_session",
-        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("session", sa.String(length=64), nullable=False),
         sa.Column("expires_ns", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_ended_session")),
+        sa.PrimaryKeyConstraint("session", name=op.f("pk_ended_session")),
     )
     op.create_index("ix_ended_session_expires_ns", "ended_session", ["expires_ns"])
     op.create_table(
@@ -111,3 +118,18 @@ def _note_losses_and_refusals() -> None:
 
 def _flag(name: str) -> "sa.Column[bool]":
     return sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+
+
+def _fill_skeletons() -> None:
+    """Give each user a skeleton, but of those who look alike only the first."""
+    connection = op.get_bind()
+    users = sa.table("user_account", sa.column("id"), sa.column("name"), sa.column("skeleton"))
+    taken = set()
+    rows = connection.execute(sa.select(users.c.id, users.c.name).order_by(users.c.id)).all()
+    for user_id, name in rows:
+        looks_like = skeleton(name)
+        if looks_like not in taken:
+            taken.add(looks_like)
+            connection.execute(
+                sa.update(users).where(users.c.id == user_id).values(skeleton=looks_like)
+            )
