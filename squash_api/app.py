@@ -11,9 +11,10 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from squash_api.errors import SquashError
-from squash_api.pages import addresses, blobs, docs, metric, plots
+from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -31,7 +32,13 @@ from squash_api.routes import (
     standings,
 )
 from squash_api.routes.counters import Counters
-from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
+from squash_api.routes.door import READY, Door, is_open
+from squash_api.routes.middleware import (
+    GuardingMiddleware,
+    NormalizingMiddleware,
+    ObservingMiddleware,
+    ShortWay,
+)
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.routes.scopes import SCHEMES, security_of
@@ -61,6 +68,7 @@ _ROUTERS = (
     addresses.router,
     metric.router,
     blobs.router,
+    account.router,
 )
 
 _PATHS = [
@@ -70,30 +78,40 @@ _PATHS = [
 
 _log = structlog.get_logger(__name__)
 
-
 # What any request may be answered before a route sees it, and if the record fails.
 _OF_CONNECTIONS = (400, 408, 414, 431, 503)
-# What whoever must say who they are may be answered: too many passwords may wait to be checked.
+# What they may be answered that must come from somebody: too many passwords may wait to be checked.
 _OF_CREDENTIALS = (401, 403, 429)
 
 
 class _Service(FastAPI):
-    """FastAPI that documents what requests may be answered outside the functions of their routes.
+    """FastAPI with a guard around it, which documents what is answered outside of routes too.
 
     Routes document what they answer themselves. What a request must be sent with comes from the
     table of scopes.
     """
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the guard around all of it, also around what answers unexpected errors."""
+        return GuardingMiddleware(
+            super().build_middleware_stack(), settings=self.state.site.settings
+        )
+
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
         document["components"]["securitySchemes"] = SCHEMES
+        is_closed = self.state.site.settings.read == "users"
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 responses = operation["responses"]
-                security = security_of(method, path, is_required="401" in responses)
+                # At `/readyz` the door looks at credentials, but needs none.
+                is_watched = is_closed and (path == READY or not is_open(path))
+                is_required = "401" in responses or (is_watched and path != READY)
+                security = security_of(method, path, is_required=is_required)
                 operation.update({"security": security} if security else {})
-                guarded = _OF_CREDENTIALS if security and {} not in security else ()
+                is_guarded = is_watched or (bool(security) and {} not in security)
+                guarded = _OF_CREDENTIALS if is_guarded else ()
                 operation["responses"] = _completed(responses, (*_OF_CONNECTIONS, *guarded))
         shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS})
         document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
@@ -161,6 +179,7 @@ def create_app(
         app.include_router(router)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
     add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    app.add_middleware(Door, site=site)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         None, description="The `key` that the body of /register must have."
     )
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
+    read: Literal["open", "users"] = Field(
+        "open", description="Who may read: everybody who reaches the service, or users."
+    )
+    session_hours: int = Field(
+        12, ge=1, le=720, description="How long a login on the pages lasts, in hours."
+    )
     specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
@@ -246,6 +252,11 @@ class Settings(BaseSettings):
             f"SQUASH_URL is {self.url}, but the service listens on port {self.port}: unless "
             f"something forwards port {port}, links and logins go to another program"
         )
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the service by https, whoever ends TLS."""
+        return urlsplit(self.url).scheme == "https"
 
     @property
     def url_path(self) -> str:

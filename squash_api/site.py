@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from squash_api.accounts.accounts import Accounts
     from squash_api.accounts.key_ring import KeyRing
+    from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -163,6 +164,19 @@ class Site:
         from squash_api.accounts.key_ring import KeyRing
 
         return KeyRing(self.record)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of people on the pages."""
+        from squash_api.accounts.sessions import Sessions
+
+        return Sessions(
+            self.record,
+            self.accounts,
+            secret=require_secret(self.settings),
+            previous=previous_secret(self.settings),
+            hours=self.settings.session_hours,
+        )
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -314,6 +314,15 @@ attempt = Table(
     Column("last_ns", BigInteger, nullable=False, index=True),
 )
 
+ended_session = Table(
+    "ended_session",
+    metadata,
+    # Of a session on the pages that was logged out of before its time.
+    Column("id", String(64), primary_key=True),
+    # The row is of no use after this.
+    Column("expires_ns", BigInteger, nullable=False, index=True),
+)
+
 usage = Table(
     "usage",
     metadata,

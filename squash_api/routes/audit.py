@@ -54,11 +54,9 @@ def get_audit(
             since_ns=_moment("since", since),
             until_ns=_moment("until", until),
         )
-    reply = paged_reply(
+    return paged_reply(
         request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
     )
-    reply.headers["Cache-Control"] = "no-store"
-    return reply
 
 
 def _moment(name: str, text: str | None) -> int | None:

@@ -1,7 +1,10 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
+from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -383,6 +386,8 @@ def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
 
 
 _EVENT_STREAM = "text/event-stream"
+# A logout, or a key that is revoked, ends no connection by itself.
+_MOST_S_FOR_USERS = 300.0
 
 
 @events_router.get(
@@ -406,22 +411,31 @@ async def get_events(
 
     Each event is named `job`. Its id is the job's, and its data are
     `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
-    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
+    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds. With
+    `SQUASH_READ=users` the stream ends after five minutes, and who reconnects is asked again who
+    they are.
     """
     site.events.check_room()
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
+    most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after)),
+        _event_lines(site.events.listen(after=after), until=time.monotonic() + most_s),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _event_lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
-    async for item in found:
-        if item is None:
-            yield b": no news\n\n"
-        else:
-            data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
-            yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)
+async def _event_lines(
+    found: AsyncGenerator[JobEvent | None], *, until: float
+) -> AsyncIterator[bytes]:
+    """Write events until a time of the monotonic clock, or soon after."""
+    async with aclosing(found):
+        async for item in found:
+            if time.monotonic() > until:
+                return
+            if item is None:
+                yield b": no news\n\n"
+            else:
+                data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
+                yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)

@@ -32,6 +32,9 @@ from squash_api.errors import (
 from squash_api.routes.negotiation import prefers_html
 from squash_api.schema.text import as_sent
 
+FORM = "application/x-www-form-urlencoded"
+"""The media type in which browsers send forms."""
+
 USER = "squash_user"
 """The key of a request's scope with the name of the user who sends it, or says so."""
 
@@ -124,7 +127,8 @@ def _failure(
     """
     message = _clipped(message, _MOST_LETTERS)
     detail = _first_places(detail, more=more)
-    if request.method == "GET" and prefers_html(request.headers.get("accept")):
+    is_form = request.headers.get("content-type", "").startswith(FORM)
+    if (request.method == "GET" or is_form) and prefers_html(request.headers.get("accept")):
         page: Response = request.app.state.failure_page(
             request, status_code, message=message, detail=detail
         )

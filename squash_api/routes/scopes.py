@@ -30,6 +30,9 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /keys",
         "DELETE /keys/{key_id}",
         "GET /audit",
+        "GET /quarantine",
+        "POST /quarantine/retry",
+        "POST /quarantine/drop",
     ),
     "job:read": (
         "GET /users",
@@ -77,8 +80,14 @@ PUBLIC = (
     "GET /healthz",
     "GET /readyz",
     "GET /prometheus",
+    "GET /login",
+    "POST /login",
+    "GET /logout",
+    "POST /logout",
+    "GET /account",
+    "POST /account/password",
 )
-"""Routes that look at no key."""
+"""Routes that look at no key; where only users read, the door asks one for `job:read`."""
 
 SCOPE_OF: Mapping[str, str] = {route: scope for scope, routes in ROUTES.items() for route in routes}
 _SCOPE_BY_PATH = {route.replace(":text}", "}"): scope for route, scope in SCOPE_OF.items()}

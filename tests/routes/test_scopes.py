@@ -52,7 +52,7 @@ def keys(root: Calls) -> dict[str, str]:
 
 def address(path: str) -> str:
     """Fill in the parameters of a path with what does not exist."""
-    return re.sub(r"\{\w+(:path)?\}", "999", path)
+    return re.sub(r"\{\w+(:text)?\}", "999", path)
 
 
 def status(client: httpx.Client, route: str, header: str | None) -> tuple[int, str]:

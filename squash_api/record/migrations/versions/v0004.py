@@ -77,6 +77,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_attempt_last_ns", "attempt", ["last_ns"])
     op.create_table(
+        "ended_session",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("expires_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ended_session")),
+    )
+    op.create_index("ix_ended_session_expires_ns", "ended_session", ["expires_ns"])
+    op.create_table(
         "usage",
         sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("from_ns", sa.BigInteger(), nullable=False),
