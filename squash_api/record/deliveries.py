@@ -345,7 +345,7 @@ def request_rewriting(
 
 
 def pending_erasures(
-    connection: Connection, name: str, *, limit: int, now_ns: int = 2**63 - 1
+    connection: Connection, name: str, *, limit: int, now_ns: int = 2**62
 ) -> list[Erasure]:
     """Return points to delete from a target.
 
@@ -358,7 +358,8 @@ def pending_erasures(
         .join(job, job.c.id == erasure.c.job_id)
         .where(
             erasure.c.target == name,
-            erasure.c.again_ns <= now_ns,
+            # A clock that was ahead must not put it off.
+            or_(erasure.c.again_ns <= now_ns, erasure.c.again_ns > now_ns + _LONGEST_REFUSAL_NS),
             or_(job.c.deleted_ns.is_not(None), erasure.c.job_id <= target.c.sent_through),
         )
         .order_by(erasure.c.job_id)

@@ -123,6 +123,8 @@ def usual(number: int = 0, **meta: Any) -> bytes:
 
 
 def test_a_usual_job_goes_every_short_way(ways: Ways) -> None:
+    # Its tags and metadata are known since another job.
+    post_both_ways(ways, usual(-2))
     with ExitStack() as stack, at(NOW_NS):
         for place, name in (
             (document, "_decode_whole"),
