@@ -26,11 +26,8 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
-soak: $(DEV)  ## Random histories of jobs, and requests and bodies of all kinds, for an hour
-	@SQUASH_TEST_HISTORIES=200 SQUASH_TEST_FUZZ=40 $(BIN)/pytest -n 2 --dist loadfile \
-		tests/delivery/test_kapacitor_states.py tests/integration/test_kapacitor_outlet.py \
-		tests/test_any_request.py tests/test_any_document.py tests/test_any_history.py \
-		tests/integration/test_hostile_documents.py $(ARGS)
+soak: $(DEV)  ## The long forms of tests, for two hours or three: writes docs/reliability.md
+	@$(BIN)/python -m tests.support.reliability $(ARGS)
 
 check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows everything that fails
 	@failed=; \

@@ -2,11 +2,15 @@
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 
 import orjson
 import structlog
+
+# An API key, of which the public part stays, and a JSON Web Token.
+_CREDENTIALS = re.compile(r"(sq_[0-9a-f]{12}_)[0-9a-zA-Z]+|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 
 
 def configure_logs() -> None:
@@ -33,7 +37,7 @@ def configure_logs() -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(serializer=_to_text),
             ],
         )
     )
@@ -45,9 +49,19 @@ def configure_logs() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
-def _to_bytes(event: Any, **_options: Any) -> bytes:
+def without_credentials(text: str) -> str:
+    """Hide keys and tokens in a text, such as a path into which somebody has pasted one."""
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or 'eyJ'}...", text)
+
+
+def _to_bytes(event: Any, **options: Any) -> bytes:
+    return _to_text(event, **options).encode()
+
+
+def _to_text(event: Any, **_options: Any) -> str:
     try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        text = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except orjson.JSONEncodeError:
         # A lone surrogate, or a number beyond 64 bits: logging must never fail.
-        return json.dumps(event, default=repr, skipkeys=True).encode()
+        text = json.dumps(event, default=repr, skipkeys=True)
+    return without_credentials(text)

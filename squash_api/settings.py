@@ -1,5 +1,6 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -29,16 +30,18 @@ from pydantic_settings import SettingsError as SourceError
 from squash_api.errors import SettingsError, plain_words
 
 MIN_SECRET_BYTES = 32
+MIN_KEY_CHARACTERS = 16
 # In Slack and Markdown these end a link.
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
-    "SQUASH_KEY": "squash dispatch",
+    "SQUASH_KEY": "commands that ask a service",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_DAMAGES": "the tests",
     "SQUASH_TEST_KILLS": "the tests",
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
@@ -57,8 +60,15 @@ def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or len(url.split()) > 1:
         raise ValueError("must be an http:// or https:// URL with a host")
-    if parts.port == 0:
-        raise ValueError("must have a port from 1 to 65535, or none")
+    try:
+        port = parts.port
+    except ValueError:
+        # Its message shows what follows the colon, which may be a password with a slash in it.
+        port = 0
+    if port == 0:
+        raise ValueError(
+            "must have a port from 1 to 65535, or none; in a password write / as %2F, and @ as %40"
+        )
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
     if not _NOT_IN_URLS.isdisjoint(url):
@@ -67,6 +77,18 @@ def _http_url(url: str) -> str:
 
 
 _Url = Annotated[str, AfterValidator(_http_url)]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError(
+            f"must be addresses such as 10.0.0.5 or networks such as 10.0.0.0/8, not {text}"
+        ) from None
+
+
+_Network = Annotated[str, AfterValidator(_network)]
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -143,6 +165,19 @@ class Settings(BaseSettings):
     registration_key: SecretStr | None = Field(
         None, description="The `key` that the body of /register must have."
     )
+    registrations_per_address: int = Field(
+        60, ge=1, description="Most users that one address may register in an hour."
+    )
+    registrations_per_hour: int = Field(
+        240, ge=1, description="Most users that all together may register in an hour."
+    )
+    trusted_proxies: Annotated[tuple[_Network, ...], NoDecode, _split(",")] = Field(
+        (),
+        description=(
+            "Addresses or networks of proxies whose X-Forwarded-For is believed, separated by "
+            "commas."
+        ),
+    )
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
     read: Literal["open", "users"] = Field(
         "open", description="Who may read: everybody who reaches the service, or users."
@@ -158,6 +193,25 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")
+    new_metrics_per_job: int = Field(
+        1_000, ge=0, description="Most metrics that one job may be the first to measure."
+    )
+    new_metrics_per_day: int = Field(
+        5_000, ge=0, description="Most new metrics that a user may bring in a UTC day."
+    )
+    new_tag_values_per_day: int = Field(
+        5_000, ge=0, description="Most new values of each tag, likewise."
+    )
+    new_metadata_per_day: int = Field(5_000, ge=0, description="Most new metadata keys, likewise.")
+    new_series_per_day: int = Field(200_000, ge=0, description="Most new series, likewise.")
+    jobs_per_hour: int = Field(0, ge=0, description="Most jobs of a user in an hour; 0: any.")
+    bytes_per_day: int = Field(
+        0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."
+    )
+    readers: int = Field(
+        1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
+    )
     max_connections: int = Field(
         1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
     )
@@ -309,9 +363,22 @@ def load_settings(**overrides: Any) -> Settings:
             f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
             "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
         )
-    if settings.registration == "key" and settings.registration_key is None:
-        raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
+    if settings.registration == "key":
+        _require_key(settings.registration_key)
     return settings
+
+
+def _require_key(key: SecretStr | None) -> None:
+    """Raise `SettingsError` if a registration key is missing, or could be guessed."""
+    if key is None:
+        raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
+    text = key.get_secret_value().strip()
+    if len(text) < MIN_KEY_CHARACTERS:
+        raise SettingsError(
+            f"SQUASH_REGISTRATION_KEY: must have at least {MIN_KEY_CHARACTERS} characters, or it "
+            "could be guessed: take for instance the output of: "
+            'python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
 
 
 def _unknown_variables() -> Iterator[str]:

@@ -88,7 +88,7 @@ HOST_VARIABLES = {
 SECRETS = {
     "SQUASH_SECRET": DUMMY_SECRET,
     "SQUASH_SECRET_PREVIOUS": f"{DUMMY_SECRET} of before",
-    "SQUASH_REGISTRATION_KEY": "dummy-key",
+    "SQUASH_REGISTRATION_KEY": "a dummy registration key",
     "KAPACITOR_SLACK_0_URL": "http://127.0.0.1:9/dummy",
     "INFLUXDB_ADMIN_PASSWORD": "dummypassword",
 }

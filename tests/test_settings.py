@@ -295,7 +295,7 @@ def test_a_value_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch, na
 
 def test_registration_by_key_needs_the_key() -> None:
     assert refusal(registration="key").startswith("SQUASH_REGISTRATION_KEY: ")
-    assert load_settings(registration="key", registration_key="k").registration == "key"
+    assert load_settings(registration="key", registration_key="k" * 16).registration == "key"
 
 
 @pytest.mark.parametrize("secret", [None, "", "x" * 31])
@@ -332,3 +332,30 @@ def test_settings_of_tests_do_not_read_the_environment(
 ) -> None:
     monkeypatch.setenv("SQUASH_PORT", "8125")
     assert make_settings(tmp_path).port == 8000
+
+
+@pytest.mark.parametrize("key", ["k", "sesame, open!!!", " " * 40, "short           "])
+def test_a_registration_key_that_can_be_guessed_is_refused(key: str) -> None:
+    message = refusal(registration="key", registration_key=key)
+    assert message.startswith("SQUASH_REGISTRATION_KEY: must have at least 16 characters")
+    assert load_settings(registration="closed", registration_key=key).registration == "closed"
+
+
+@pytest.mark.parametrize(
+    ("text", "networks"),
+    [
+        ("127.0.0.1", ("127.0.0.1/32",)),
+        ("10.0.0.0/8, ::1,", ("10.0.0.0/8", "::1/128")),
+        ("", ()),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_networks(
+    monkeypatch: pytest.MonkeyPatch, text: str, networks: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SQUASH_TRUSTED_PROXIES", text)
+    assert load_settings().trusted_proxies == networks
+
+
+@pytest.mark.parametrize("text", ["*", "nginx", "10.0.0.1/8", "1.2.3.4:80"])
+def test_a_proxy_that_is_no_address_is_refused(text: str) -> None:
+    assert refusal(trusted_proxies=text).startswith("SQUASH_TRUSTED_PROXIES")

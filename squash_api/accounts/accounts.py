@@ -7,19 +7,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from squash_api.accounts.keys import PREFIX, Key, KeyReader, is_key
-from squash_api.accounts.passwords import (
-    Passwords,
+from squash_api.accounts.credentials import (
     clean_credential,
     clean_new_name,
     clean_new_password,
 )
+from squash_api.accounts.keys import PREFIX, Key, KeyReader, is_key
+from squash_api.accounts.limits import Caller, Limits, Standing, too_many
+from squash_api.accounts.passwords import Passwords
 from squash_api.accounts.tokens import PasswordCredentials, Tokens, parse_authorization
 from squash_api.errors import (
+    BusyError,
     Detail,
     ForbiddenError,
     InvalidInputError,
-    NameTakenError,
     NotFoundError,
     RecordUnavailableError,
     UnauthorizedError,
@@ -120,6 +121,8 @@ class Accounts:
         did before.
     passwords
         Hashes and checks passwords; a new one by default.
+    limits
+        Counts wrong passwords; a new one by default.
     """
 
     def __init__(
@@ -130,11 +133,13 @@ class Accounts:
         secret: str,
         previous: str | None = None,
         passwords: Passwords | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._record = record
         self._settings = settings
         self._tokens = Tokens(secret, previous=previous, minutes=settings.token_minutes)
         self._passwords = Passwords() if passwords is None else passwords
+        self._limits = Limits(record) if limits is None else limits
         self._keys = KeyReader(record)
 
     def close(self) -> None:
@@ -144,7 +149,7 @@ class Accounts:
     async def register(
         self, name: str, password: str, *, key: str | None, address: str | None = None
     ) -> Account:
-        """Add a user who registers; `key` is the registration key that they sent.
+        """Add a user who registers from an address; `key` is the registration key that they sent.
 
         Raises
         ------
@@ -153,27 +158,38 @@ class Accounts:
         InvalidInputError
             If the name or the password is not allowed.
         NameTakenError
-            If the name is or was another user's. There is no way to choose a name without telling.
+            If the name is or was another user's, or looks like it. There is no way to choose a
+            name without telling.
         BusyError
-            If too many passwords are waiting.
+            If there were too many wrong keys or registrations, or too many passwords are waiting.
         """
-        self._check_registration(key)
+        await self._check_registration(key, address)
         name = clean_new_name(name)
-        password = clean_new_password(password)
-        if await asyncio.to_thread(self._find, name) is not None:
-            raise NameTakenError(f"User `{name}` already exists.")
-        password_hash = await self._passwords.hash(password)
-        return await asyncio.to_thread(
-            self._add,
-            name,
-            password_hash,
-            role="user",
-            by=Actor(address=address),
-            action="user.register",
-        )
+        password = clean_new_password(password, name=name)
+        caller = Caller.of(name, address)
+        async with self._passwords.turn(caller.address, is_proven=False):
+            await asyncio.to_thread(
+                self._limits.count_registration,
+                address,
+                per_address=self._settings.registrations_per_address,
+                in_all=self._settings.registrations_per_hour,
+            )
+            await asyncio.to_thread(self._check_free, name)
+            password_hash = await self._passwords.hash(password)
+            account = await asyncio.to_thread(
+                self._add,
+                name,
+                password_hash,
+                role="user",
+                by=Actor(address=address),
+                action="user.register",
+                caller=caller,
+            )
+        self._passwords.remember(password, name=name, stored_hash=password_hash)
+        return account
 
-    async def claim(self, header: str | None) -> Account:
-        """Return the account that an `Authorization` header claims.
+    async def claim(self, header: str | None, *, address: str | None = None) -> Account:
+        """Return the account that an `Authorization` header claims, which came from an address.
 
         A token is checked without the record, and a key by what the record had in the last second:
         `check_account` checks whether the user is still enabled, or the writer does in the
@@ -183,17 +199,23 @@ class Accounts:
         ------
         UnauthorizedError
             If the token or key is missing or invalid, or the name and password are wrong.
+        BusyError
+            If there were too many wrong passwords.
         """
         credentials = parse_authorization(header)
         if isinstance(credentials, PasswordCredentials):
-            return await self.check_password(credentials.name, credentials.password)
+            return await self.check_password(
+                credentials.name, credentials.password, address=address
+            )
         if credentials.startswith(PREFIX):
             return _account_of_key(*await self._keys.check(credentials))
         claims = self._tokens.read(credentials)
         return Account(claims.user_id, claims.name, claims.role, claims.epoch)
 
-    async def check_password(self, name: str, password: str) -> Account:
-        """Return the account with this name and password.
+    async def check_password(
+        self, name: str, password: str, *, address: str | None = None
+    ) -> Account:
+        """Return the account with this name and password, which came from an address.
 
         An unknown user, a disabled one and a wrong password get the same answer after the same
         work. A key counts as a password too, for clients that have no other place for one.
@@ -205,7 +227,7 @@ class Accounts:
         InvalidInputError
             If the name or the password has characters that none can have.
         BusyError
-            If too many passwords are waiting.
+            If there were too many wrong passwords, or too many are waiting.
         """
         name = clean_credential(name, field="username")
         password = clean_credential(password, field="password")
@@ -214,17 +236,47 @@ class Accounts:
             if account.name != name:
                 raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
             return account
-        row = await asyncio.to_thread(self._find, name)
-        stored_hash = None if row is None or row.is_disabled else row.password_hash
-        is_right, new_hash = await self._passwords.verify(
-            password, name=name, stored_hash=stored_hash
-        )
-        if row is None or stored_hash is None or not is_right:
-            raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
-        if new_hash is not None:
-            # The next login tries again.
-            with suppress(RecordUnavailableError):
-                await asyncio.to_thread(self._rehash, row, new_hash)
+        caller = Caller.of(name, address)
+        try:
+            row, standing = await asyncio.to_thread(self._look, name, caller)
+            if (
+                row is not None
+                and self._limits.may_believe(standing)
+                and self._passwords.remembers(
+                    password,
+                    name=name,
+                    stored_hash=_hash_of(row),
+                    # While others guess here, nothing but this lets the user in.
+                    is_renewed=bool(standing.wait_s),
+                )
+            ):
+                return _account(row)
+            return await self._check_in_turn(name, password, caller, is_proven=standing.is_proven)
+        except BusyError:
+            await self._limits.slow()
+            raise
+
+    async def _check_in_turn(
+        self, name: str, password: str, caller: Caller, *, is_proven: bool
+    ) -> Account:
+        key = caller.pair if is_proven else caller.address
+        async with self._passwords.turn(key, is_proven=is_proven):
+            # Others may have failed before it was this one's turn.
+            row, standing = await asyncio.to_thread(self._look, name, caller)
+            if standing.wait_s:
+                raise too_many("wrong passwords", standing.wait_s)
+            stored_hash = _hash_of(row)
+            is_right, new_hash = await self._passwords.verify(
+                password, name=name, stored_hash=stored_hash, is_proven=is_proven
+            )
+            if row is None or not is_right:
+                known = None if row is None else row.name
+                await asyncio.to_thread(self._limits.count_wrong, caller, standing, user=known)
+                raise UnauthorizedError("Invalid credentials", error="Bad Request", user=name)
+            if new_hash is not None or not standing.is_fresh:
+                # If this fails, the next login tries again.
+                with suppress(RecordUnavailableError):
+                    await asyncio.to_thread(self._note_login, row, caller, new_hash)
         return _account(row)
 
     def issue_token(self, account: Account) -> str:
@@ -274,9 +326,10 @@ class Accounts:
         InvalidInputError
             If the name, the password or the role is not allowed.
         NameTakenError
-            If the name is or was another user's.
+            If the name is or was another user's, or looks like it.
         """
-        name, password = clean_new_name(name), clean_new_password(password)
+        name = clean_new_name(name)
+        password = clean_new_password(password, name=name)
         _check_role(role)
         password_hash = self._passwords.hash_now(password)
         return self._add(name, password_hash, role=role, by=by, action="user.add")
@@ -295,9 +348,10 @@ class Accounts:
         BusyError
             If too many passwords are waiting.
         """
-        if (await self.check_password(account.name, present)).key is not None:
+        checked = await self.check_password(account.name, present, address=account.address)
+        if checked.key is not None:
             raise UnauthorizedError("Invalid credentials", error="Bad Request", user=account.name)
-        password_hash = await self._passwords.hash(clean_new_password(new))
+        password_hash = await self._passwords.hash(clean_new_password(new, name=account.name))
         await asyncio.to_thread(
             self._record.write,
             lambda connection: _set_password(
@@ -316,7 +370,8 @@ class Accounts:
         NotFoundError
             If the user does not exist or is disabled.
         """
-        name, password = _known_name(name), clean_new_password(password)
+        name = _known_name(name)
+        password = clean_new_password(password, name=name)
         password_hash = self._passwords.hash_now(password)
         self._record.write(lambda connection: _set_password(connection, name, password_hash, by))
 
@@ -404,23 +459,42 @@ class Accounts:
         with self._record.read() as connection:
             return users.list_users(connection, after=after, limit=limit, is_disabled=is_disabled)
 
-    def _check_registration(self, key: str | None) -> None:
+    async def _check_registration(self, key: str | None, address: str | None) -> None:
         settings = self._settings
         if settings.registration == "closed":
             raise ForbiddenError("Registration is closed; ask an administrator for an account.")
         if settings.registration == "key":
             expected = settings.registration_key
             given = (key or "").encode(errors="surrogatepass")
+            try:
+                await asyncio.to_thread(self._limits.check_key, address)
+            except BusyError:
+                await self._limits.slow()
+                raise
             if expected is None or not hmac.compare_digest(
                 given, expected.get_secret_value().encode()
             ):
+                await asyncio.to_thread(self._limits.count_wrong_key, address)
                 raise ForbiddenError("Registration needs the right `key`.")
+
+    def _check_free(self, name: str) -> None:
+        with self._record.read() as connection:
+            users.check_free(connection, name)
 
     def _find(self, name: str) -> UserRow | None:
         with self._record.read() as connection:
             return users.find_user(connection, name)
 
-    def _add(self, name: str, password_hash: str, *, role: str, by: Actor, action: str) -> Account:
+    def _add(
+        self,
+        name: str,
+        password_hash: str,
+        *,
+        role: str,
+        by: Actor,
+        action: str,
+        caller: Caller | None = None,
+    ) -> Account:
         created_ns = time.time_ns()
 
         def work(connection: Connection) -> UserRow:
@@ -432,16 +506,30 @@ class Accounts:
                 created_ns=created_ns,
             )
             note(connection, by, action, name, role=role)
+            if caller is not None:
+                self._limits.prove(connection, caller)
             return row
 
         return _account(self._record.write(work))
 
-    def _rehash(self, row: UserRow, new_hash: str) -> None:
-        self._record.write(
-            lambda connection: users.update_hash(
-                connection, row.user_id, old_hash=row.password_hash, new_hash=new_hash
-            )
-        )
+    def _look(self, name: str, caller: Caller) -> tuple[UserRow | None, Standing]:
+        with self._record.read() as connection:
+            row = users.find_user(connection, name)
+            return row, self._limits.standing(connection, caller)
+
+    def _note_login(self, row: UserRow, caller: Caller, new_hash: str | None) -> None:
+        def note(connection: Connection) -> None:
+            self._limits.prove(connection, caller)
+            if new_hash is not None:
+                users.update_hash(
+                    connection, row.user_id, old_hash=row.password_hash, new_hash=new_hash
+                )
+
+        self._record.write(note)
+
+
+def _hash_of(row: UserRow | None) -> str | None:
+    return None if row is None or row.is_disabled else row.password_hash
 
 
 def _set_password(connection: Connection, name: str, password_hash: str, by: Actor) -> None:

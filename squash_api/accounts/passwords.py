@@ -1,34 +1,27 @@
-"""Passwords: their form, their hashes, and checking them without blocking other requests."""
+"""Hashes of passwords, and checking them without blocking other requests."""
 
 import asyncio
 import hashlib
 import hmac
+import os
 import secrets
 import threading
 import time
-import unicodedata
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Protocol, TypeVar
 
 from passlib.context import CryptContext
 
-from squash_api.errors import BusyError, Detail, InvalidInputError
-
-MAX_BYTES = 1_024
-"""Longest user name or password that is accepted, in bytes of UTF-8, before and after NFKC."""
-
-MAX_NAME = 128
-"""Longest user name, in characters."""
-
-MIN_CHARACTERS = 6
-"""Shortest new password."""
+from squash_api.accounts.limits import Lane
 
 REMEMBERED_S = 60.0
 """How long a right password is accepted without hashing it again."""
 
 _MAX_REMEMBERED = 1_024
-_RETRY_AFTER_S = 2
+# Linux gives such a thread a tenth of the processor while another wants it.
+_NICE = 10
 _Result = TypeVar("_Result")
 
 
@@ -90,77 +83,23 @@ class Argon2Hasher:
         return bool(is_right), new_hash
 
 
-def clean_credential(text: str, *, field: str) -> str:
-    """Normalize a user name or password, the `field` of a body, to NFKC.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is too long, or has characters that hashes and databases do not accept.
-    """
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise _invalid(field, "contains characters that cannot be encoded") from None
-    # The JSON decoder replaces lone surrogates by U+FFFD.
-    if "\ufffd" in text:
-        raise _invalid(field, "contains characters that cannot be encoded")
-    if "\0" in text:
-        raise _invalid(field, "contains a NUL character")
-    if size <= MAX_BYTES:
-        text = unicodedata.normalize("NFKC", text)
-        size = len(text.encode())
-    if size > MAX_BYTES:
-        raise _invalid(field, f"is longer than {MAX_BYTES} bytes")
-    return text
-
-
-def clean_new_password(password: str) -> str:
-    """Normalize a new password; like `clean_credential`, but it must not be too short either."""
-    password = clean_credential(password, field="password")
-    if len(password) < MIN_CHARACTERS:
-        raise _invalid("password", f"is shorter than {MIN_CHARACTERS} characters")
-    return password
-
-
-def clean_new_name(name: str) -> str:
-    """Normalize a new user name; like `clean_credential`, but it must be readable and short too."""
-    name = clean_credential(name, field="username")
-    if not name:
-        raise _invalid("username", "is empty")
-    if len(name) > MAX_NAME:
-        raise _invalid("username", f"is longer than {MAX_NAME} characters")
-    if name != name.strip():
-        raise _invalid("username", "begins or ends with a space")
-    if not name.isprintable():
-        raise _invalid("username", "contains characters that cannot be printed")
-    if "/" in name or name in {".", ".."}:
-        raise _invalid("username", "cannot be part of a URL")
-    return name
-
-
-def _invalid(field: str, problem: str) -> InvalidInputError:
-    """Make the error that says what is wrong with the user name or password."""
-    noun = "user name" if field == "username" else field
-    return InvalidInputError(f"The {noun} {problem}.", detail=[Detail(("body", field), problem)])
-
-
 class Passwords:
-    """Hashes and checks passwords in a few threads; only so many may wait for one.
+    """Hashes and checks passwords in a few threads.
 
-    A check is shared by equal ones that arrive while it runs, and a right password is accepted for
-    a minute: a pipeline that dispatches many jobs logs in for each. It remembers neither names nor
-    passwords but a keyed digest of both and of the stored hash, so a change of the password takes
-    effect at once.
+    There are two lanes. In one are passwords from addresses that have given the right one of the
+    account before. All others are in a lane of their own, with one thread of a lower priority,
+    since the threads share the processor with the event loop: guessers delay nothing else.
+
+    A right password is accepted for a minute: a pipeline that dispatches many jobs logs in for
+    each. What is remembered is neither name nor password but a keyed digest of both and of the
+    stored hash, so a change of the password takes effect at once.
 
     Parameters
     ----------
     hasher
         Makes and checks the hashes; by default with argon2id.
     threads
-        Most hashes computed at a time: each takes a core and 19 MiB.
-    max_waiting
-        Most hashes that wait for a thread; further ones raise `BusyError`.
+        Most hashes computed at a time in the first lane: each takes a core and 19 MiB.
     clock
         Monotonic seconds.
     """
@@ -170,74 +109,75 @@ class Passwords:
         hasher: Hasher | None = None,
         *,
         threads: int = 2,
-        max_waiting: int = 64,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hasher: Hasher = Argon2Hasher() if hasher is None else hasher
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="password")
-        self._free = threading.BoundedSemaphore(threads + max_waiting)
+        self._proven = ThreadPoolExecutor(threads, thread_name_prefix="password")
+        self._others = ThreadPoolExecutor(
+            1, thread_name_prefix="other-password", initializer=_lower_priority
+        )
+        self._proven_lane, self._others_lane = Lane(threads), Lane(1)
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._under_way: dict[bytes, Future[tuple[bool, str | None]]] = {}
         # Digest to the time at which it is forgotten, the oldest first.
         self._remembered: dict[bytes, float] = {}
 
+    def turn(self, key: str, *, is_proven: bool) -> AbstractAsyncContextManager[None]:
+        """Wait for the turn of a key, such as an address, in one of the lanes.
+
+        Raises
+        ------
+        BusyError
+            If too many wait.
+        """
+        return (self._proven_lane if is_proven else self._others_lane).turn(key)
+
     async def hash(self, password: str) -> str:
         """Hash a new password that `clean_new_password` has returned."""
-        return await asyncio.wrap_future(self._submit(lambda: self._hasher.hash(password)))
+        return await _in(self._others, lambda: self._hasher.hash(password))
 
     def hash_now(self, password: str) -> str:
         """Hash a new password in this thread, for the command line."""
         return self._hasher.hash(password)
 
+    def remembers(
+        self, password: str, *, name: str, stored_hash: str | None, is_renewed: bool = False
+    ) -> bool:
+        """Tell whether this password was right within the last minute; it may count anew."""
+        if stored_hash is None:
+            return False
+        digest = self._digest(name, password, stored_hash)
+        with self._lock:
+            is_known = self._remembered.get(digest, -1.0) > self._clock()
+        if is_known and is_renewed:
+            self._remember(digest)
+        return is_known
+
+    def remember(self, password: str, *, name: str, stored_hash: str) -> None:
+        """Remember that this password is right."""
+        self._remember(self._digest(name, password, stored_hash))
+
     async def verify(
-        self, password: str, *, name: str, stored_hash: str | None
+        self, password: str, *, name: str, stored_hash: str | None, is_proven: bool
     ) -> tuple[bool, str | None]:
         """Return whether the password is right, with a new hash if the stored one is outdated.
 
         Without a stored hash it is wrong, after the same work.
         """
-        if stored_hash is None:
-            stored_hash = self._hasher.dummy_hash
-        digest = self._digest(name, password, stored_hash)
-        with self._lock:
-            if self._remembered.get(digest, -1.0) > self._clock():
-                return True, None
-            check = self._under_way.get(digest)
-            if check is None:
-                check = self._submit(lambda: self._check(digest, password, stored_hash))
-                self._under_way[digest] = check
-        # Others may wait for the same check: if one of them is cancelled, it must go on.
-        return await asyncio.shield(asyncio.wrap_future(check))
+        if self.remembers(password, name=name, stored_hash=stored_hash):
+            return True, None
+        threads = self._proven if is_proven else self._others
+        checked = self._hasher.dummy_hash if stored_hash is None else stored_hash
+        is_right, new_hash = await _in(threads, lambda: self._hasher.verify(password, checked))
+        if is_right and stored_hash is not None:
+            self.remember(password, name=name, stored_hash=stored_hash)
+        return is_right and stored_hash is not None, new_hash
 
     def close(self) -> None:
         """Stop the threads once the waiting work is done."""
-        self._threads.shutdown()
-
-    def _submit(self, work: Callable[[], _Result]) -> Future[_Result]:
-        if not self._free.acquire(blocking=False):
-            raise BusyError(
-                f"Too many passwords are being checked; try again in {_RETRY_AFTER_S} s.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        try:
-            future = self._threads.submit(work)
-        except RuntimeError:
-            self._free.release()
-            raise
-        future.add_done_callback(lambda _: self._free.release())
-        return future
-
-    def _check(self, digest: bytes, password: str, stored_hash: str) -> tuple[bool, str | None]:
-        try:
-            is_right, new_hash = self._hasher.verify(password, stored_hash)
-            if is_right:
-                self._remember(digest)
-            return is_right, new_hash
-        finally:
-            with self._lock:
-                self._under_way.pop(digest, None)
+        self._proven.shutdown()
+        self._others.shutdown()
 
     def _remember(self, digest: bytes) -> None:
         with self._lock:
@@ -250,3 +190,15 @@ class Passwords:
         # No part can contain the NUL that separates them.
         text = f"{name}\0{password}\0{stored_hash}".encode()
         return hmac.digest(self._key, text, hashlib.sha256)
+
+
+async def _in(threads: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _lower_priority() -> None:
+    """Let this thread take only what others leave, where a system has priorities of threads."""
+    with suppress(OSError, AttributeError):
+        thread = threading.get_native_id()
+        own = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, own + _NICE)

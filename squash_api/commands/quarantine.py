@@ -19,16 +19,13 @@ from squash_api.commands.terminal import (
     print_table,
 )
 from squash_api.judging.wording import counted
-from squash_api.record.audit import note
 from squash_api.record.quarantine import Entry, Which, entries
 from squash_api.record.quarantine import drop as drop_entries
 from squash_api.record.quarantine import retry as retry_entries
-from squash_api.record.record import Connection
 from squash_api.settings import load_settings
 from squash_api.site import Site
 
 _PAGE = 500
-_MOST_NOTED = 100
 _Ids = Annotated[
     list[int] | None, typer.Argument(metavar="ID", help="Only these, by their ids.", min=1)
 ]
@@ -131,17 +128,10 @@ def _change(
             fail(f"there is no such entry: {min(missing)}", code=1)
         ask(len(found))
         verb = "retry" if change is retry_entries else "drop"
-
-        def work(connection: Connection) -> int:
-            count = change(connection, chosen, now_ns=time.time_ns())
-            subject = ", ".join(sorted({item.target for item in found})) or "nothing"
-            jobs = sorted({item.job_id for item in found})[:_MOST_NOTED]
-            by = operator(f"quarantine {verb}")
-            if count:
-                note(connection, by, f"quarantine.{verb}", subject, count=count, jobs=jobs)
-            return count
-
-        count = site.record.write(work)
+        by = operator(f"quarantine {verb}")
+        count = site.record.write(
+            lambda connection: change(connection, chosen, now_ns=time.time_ns(), by=by)
+        )
     what = "to try again" if verb == "retry" else "given up"
     typer.echo(f"{counted(count, 'refusal')} {what}")
 

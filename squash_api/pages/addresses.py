@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
-from squash_api.pages.account import account_page, login_page, logout_page
+from squash_api.pages.account import (
+    account_page,
+    audit_page,
+    login_page,
+    logout_page,
+    users_page,
+)
 from squash_api.pages.docs import docs_page, document_page
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
@@ -42,6 +48,8 @@ PAGES = (
     Page("/login", login_page),
     Page("/logout", logout_page),
     Page("/account", account_page),
+    Page("/users", users_page),
+    Page("/audit", audit_page),
 )
 """All pages; the menu has them in this order."""
 

@@ -43,6 +43,9 @@ class _EngineModule(Protocol):
     def prepare(self, engine: Engine, /) -> None:
         """Prepare an engine before its first connection."""
 
+    def why(self, engine: Engine, error: str, /) -> str:
+        """Say why the record cannot be opened, from what the database says."""
+
     def begin(self, connection: Connection, /) -> None:
         """Begin a transaction.
 
@@ -122,12 +125,19 @@ def damage_of(url: str) -> str | None:
     if not kind.exists(parsed):
         raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}")
     engine = _connect(parsed, kind)
-    try:
-        return kind.first_damage(engine)
-    except DBAPIError as error:
-        return str(error.orig)
-    finally:
-        engine.dispose()
+    with _explained(engine):
+        try:
+            found = kind.first_damage(engine)
+        except DBAPIError as error:
+            if not _is_damage(str(error.orig)):
+                raise
+            found = str(error.orig)
+    engine.dispose()
+    return found
+
+
+def _is_damage(reason: str) -> bool:
+    return "malformed" in reason or "not a database" in reason
 
 
 def file_of(engine: Engine) -> RecordFile | None:
@@ -212,9 +222,11 @@ def _explained(engine: Engine) -> Iterator[None]:
         if isinstance(error, SettingsError):
             raise
         reason = str(getattr(error, "orig", None) or error)
-        if "malformed" in reason or "not a database" in reason:
+        if _is_damage(reason):
             place = str(engine.url.database)
             raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(place, reason)}") from error
+        kind = _ENGINES.get(engine.url.get_backend_name())
+        reason = reason if kind is None else kind.why(engine, reason)
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record at "
             f"{engine.url.render_as_string()} cannot be opened: {reason}"

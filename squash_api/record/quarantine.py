@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
 
+from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.deliveries import request_redelivery
 from squash_api.record.tables import erasure, quarantine
@@ -68,7 +69,7 @@ def entries(connection: Connection, which: Which, *, after: int, limit: int) -> 
     return [Entry(*row) for row in connection.execute(query)]
 
 
-def retry(connection: Connection, which: Which, *, now_ns: int) -> int:
+def retry(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int:
     """Request that the jobs of entries are sent again in their order; return how many entries.
 
     Deletions are tried again at once. The entries stay until that is done.
@@ -84,10 +85,11 @@ def retry(connection: Connection, which: Which, *, now_ns: int) -> int:
             by_target.setdefault(entry.target, set()).add(entry.job_id)
     for target, job_ids in by_target.items():
         request_redelivery(connection, job_ids, targets=[target], request=now_ns)
+    _note(connection, by, "quarantine.retry", found)
     return len(found)
 
 
-def drop(connection: Connection, which: Which, *, now_ns: int) -> int:
+def drop(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int:
     """Give entries up; return how many.
 
     They are no longer counted, and deletions no longer tried. The status of a job still tells what
@@ -102,6 +104,7 @@ def drop(connection: Connection, which: Which, *, now_ns: int) -> int:
         connection.execute(
             update(quarantine).where(quarantine.c.id.in_(chunk)).values(dropped_ns=now_ns)
         )
+    _note(connection, by, "quarantine.drop", found)
     return len(found)
 
 
@@ -118,11 +121,19 @@ def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> se
 
 
 _PAGE = 1000
+_MOST_NOTED = 100
 _ENTRIES = select_rows(quarantine, Entry)
 
 
 def _moment(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _note(connection: Connection, by: Actor, action: str, found: list[Entry]) -> None:
+    if found:
+        subject = ", ".join(sorted({item.target for item in found}))
+        jobs = sorted({item.job_id for item in found})[:_MOST_NOTED]
+        note(connection, by, action, subject, count=len(found), jobs=jobs)
 
 
 def _all(connection: Connection, which: Which) -> Iterator[Entry]:

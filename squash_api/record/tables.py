@@ -38,12 +38,15 @@ user = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", String(128), nullable=False, unique=True),
+    # What the name looks like; null if it looked like an older one when this column was added.
+    Column("skeleton", String(512)),
     Column("password_hash", Text, nullable=False),
     Column("role", String(16), nullable=False),
     # Grows with every change that must end the tokens issued before.
     Column("epoch", Integer, nullable=False, default=1),
     Column("is_disabled", Boolean, nullable=False, default=False),
     Column("created_ns", BigInteger, nullable=False),
+    Index(None, "skeleton", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -72,9 +75,23 @@ metric = Table(
     # Canonical; null until a value of an undeclared metric has one.
     Column("unit", Text),
     Column("is_declared", Boolean, nullable=False),
+    # Whose value or definition brought the unit; null if it binds everybody.
+    Column("unit_by", _Id),
+    # No job, definition or specification has it any more; readers hear of it by the row.
+    Column("is_gone", Boolean, nullable=False, default=False),
     # Grows with every change of any row, so that a reader can ask for what is new.
     Column("version", BigInteger, nullable=False, index=True),
     sqlite_autoincrement=True,
+)
+
+own_unit = Table(
+    "own_unit",
+    metadata,
+    # The unit of the values of a user that do not convert to that of the metric, set by another.
+    Column("metric_id", _Id, primary_key=True, autoincrement=False),
+    Column("user_id", _Id, primary_key=True, autoincrement=False),
+    Column("unit", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 job = Table(
@@ -308,17 +325,21 @@ audit = Table(
 attempt = Table(
     "attempt",
     metadata,
-    # Whose failures these are: an account or an address, and for what.
+    # Whose failures these are: an account, an address, or one at the other, and for what.
     Column("owner", String(200), primary_key=True),
     Column("failures", Integer, nullable=False),
-    Column("last_ns", BigInteger, nullable=False, index=True),
+    Column("last_ns", BigInteger, nullable=False),
+    # Whether this address has once given the right password of this account.
+    Column("is_proven", Boolean, nullable=False),
+    # When the row can be deleted.
+    Column("expires_ns", BigInteger, nullable=False, index=True),
 )
 
 ended_session = Table(
     "ended_session",
     metadata,
     # Of a session on the pages that was logged out of before its time.
-    Column("id", String(64), primary_key=True),
+    Column("session", String(64), primary_key=True),
     # The row is of no use after this.
     Column("expires_ns", BigInteger, nullable=False, index=True),
 )
@@ -326,12 +347,22 @@ ended_session = Table(
 usage = Table(
     "usage",
     metadata,
-    # A user or a key.
+    # A user, such as "user:7".
     Column("owner", String(64), primary_key=True),
     # The UTC hour or day that is counted, by its beginning.
     Column("from_ns", BigInteger, primary_key=True),
     # What is counted, such as jobs, bytes or new values of tags.
-    Column("kind", String(32), primary_key=True),
+    Column("kind", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+known_name = Table(
+    "known_name",
+    metadata,
+    # "tag:" and a tag for its values, "metadata" for names of fields, or "series".
+    Column("kind", Text, primary_key=True),
+    # That of a series is made from its tags.
+    Column("name", Text, primary_key=True),
     sqlite_with_rowid=False,
 )

@@ -3,11 +3,12 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from squash_api.errors import LastAdminError, NameTakenError, NotFoundError
 from squash_api.record.bulk import select_rows
+from squash_api.record.lookalikes import skeleton
 from squash_api.record.tables import ended_session, user
 
 
@@ -27,7 +28,7 @@ class UserRow:
 _USERS = select_rows(user, UserRow)
 _BY_NAME = _USERS.where(user.c.name == bindparam("wanted"))
 _BY_ID = _USERS.where(user.c.id == bindparam("wanted"))
-_ENDED = select(ended_session.c.id).where(ended_session.c.id == bindparam("wanted"))
+_ENDED = select(ended_session.c.session).where(ended_session.c.session == bindparam("wanted"))
 
 
 def find_user(connection: Connection, name: str) -> UserRow | None:
@@ -55,6 +56,18 @@ def list_users(
     return [UserRow(*row) for row in connection.execute(query)]
 
 
+def check_free(connection: Connection, name: str) -> None:
+    """Raise `NameTakenError` if a user has or had this name, or one that looks like it."""
+    alike = or_(user.c.name == name, user.c.skeleton == skeleton(name))
+    names = connection.execute(select(user.c.name).where(alike)).scalars().all()
+    if name in names:
+        raise NameTakenError(f"User `{name}` already exists.")
+    if names:
+        raise NameTakenError(
+            f"The user name `{name}` looks like that of another user; choose another one."
+        )
+
+
 def add_user(
     connection: Connection, *, name: str, password_hash: str, role: str, created_ns: int
 ) -> UserRow:
@@ -63,20 +76,26 @@ def add_user(
     Raises
     ------
     NameTakenError
-        If a user has or had this name. The transaction can go on.
+        If a user has or had this name, or one that looks like it. The transaction can go on.
     """
     try:
         # The constraint decides, since on PostgreSQL another process may be faster than a query.
         with connection.begin_nested():
             connection.execute(
                 insert(user).values(
-                    name=name, password_hash=password_hash, role=role, created_ns=created_ns
+                    name=name,
+                    skeleton=skeleton(name),
+                    password_hash=password_hash,
+                    role=role,
+                    created_ns=created_ns,
                 )
             )
     except IntegrityError as error:
-        if find_user(connection, name) is None:
-            raise
-        raise NameTakenError(f"User `{name}` already exists.") from error
+        try:
+            check_free(connection, name)
+        except NameTakenError as taken:
+            raise taken from error
+        raise
     added = find_user(connection, name)
     assert added is not None  # noqa: S101  for mypy
     return added
@@ -141,4 +160,4 @@ def end_session(connection: Connection, session_id: str, *, expires_ns: int, now
     connection.execute(delete(ended_session).where(ended_session.c.expires_ns < now_ns))
     # Another process may be ending the same one.
     with suppress(IntegrityError), connection.begin_nested():
-        connection.execute(insert(ended_session).values(id=session_id, expires_ns=expires_ns))
+        connection.execute(insert(ended_session).values(session=session_id, expires_ns=expires_ns))

@@ -11,8 +11,8 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     PageDep,
     SiteDep,
-    address_of,
     body_of,
+    login_address,
     missing_key,
     object_schema,
     paged_reply,
@@ -46,7 +46,9 @@ async def post_register(request: Request, site: SiteDep, document: JsonObjectDep
     """
     name, password = (_text(document, key) for key in ("username", "password"))
     key = _text(document, "key") if document.get("key") is not None else None
-    account = await site.accounts.register(name, password, key=key, address=address_of(request))
+    account = await site.accounts.register(
+        name, password, key=key, address=login_address(request, site)
+    )
     return json_reply({"message": f"User `{account.name}` created."}, status_code=201)
 
 
@@ -57,7 +59,7 @@ async def post_register(request: Request, site: SiteDep, document: JsonObjectDep
         object_schema(_LOGIN, *_LOGIN), {"username": "grace", "password": "a long password"}
     ),
 )
-async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
+async def post_auth(request: Request, site: SiteDep, document: JsonObjectDep) -> Response:
     """Exchange a name and password for a token, to send as `Authorization: JWT <access_token>`.
 
     An API key as the password is its own token: clients that know only passwords can use a key.
@@ -69,7 +71,9 @@ async def post_auth(site: SiteDep, document: JsonObjectDep) -> Response:
     if not isinstance(name, str) or not isinstance(password, str):
         # lsst.verify sends null for what it was not given.
         raise UnauthorizedError("Invalid credentials", error="Bad Request")
-    account = await site.accounts.check_password(name, password)
+    account = await site.accounts.check_password(
+        name, password, address=login_address(request, site)
+    )
     token = site.accounts.issue_token(account) if account.key is None else password
     return json_reply({"access_token": token})
 

@@ -1,5 +1,6 @@
 """What routes take as arguments: the site, the caller, a page of a list, the body."""
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import orjson
+import structlog
 from fastapi import Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -19,6 +21,7 @@ from squash_api.errors import (
     MalformedEncodingError,
     MissingFieldError,
     TooLargeError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from squash_api.ingest.document import decode_exactly, decode_json
@@ -43,6 +46,8 @@ MAX_FORM_BYTES = 16_000
 """Largest form of a page."""
 
 _Entry = TypeVar("_Entry")
+_log = structlog.get_logger(__name__)
+_hinted = threading.Event()
 # Encodings of bodies, and whether they are gzip.
 _ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 # What tells zlib that the data begin with gzip's header.
@@ -82,15 +87,32 @@ async def claim(request: Request, site: Site) -> Account:
             require_own_page(request, site, session.session_id, request.headers.get(FORM_TOKEN))
         account = session.account
     if account is None:
-        account = await site.accounts.claim(header)
+        account = await site.accounts.claim(header, address=address_of(request))
     request.scope[USER] = account.name
     require_scope(request, account)
     return replace(account, address=address_of(request))
 
 
 def address_of(request: Request) -> str | None:
-    """Return the address that a request came from, if it is known."""
-    return None if request.client is None else request.client.host
+    """Return the address that a request came from, if it is known.
+
+    If the service is told which proxies to trust, it is that of the client of the proxy.
+    """
+    client = request.scope.get("client")
+    return client[0] if client else None
+
+
+def login_address(request: Request, site: Site) -> str | None:
+    """Return the address of who logs in or registers; say once that it may be a proxy's."""
+    address = address_of(request)
+    is_forwarded = "x-forwarded-for" in request.headers
+    if is_forwarded and not site.settings.trusted_proxies and not _hinted.is_set():
+        _hinted.set()
+        _log.warning(
+            "all clients of a proxy count as one address: name the proxy in SQUASH_TRUSTED_PROXIES",
+            address=address,
+        )
+    return address
 
 
 def require_own_page(request: Request, site: Site, owner: str, token: str | None) -> None:
@@ -125,6 +147,19 @@ def _host_of(url: str) -> str:
 
 AccountDep = Annotated[Account, Depends(_account)]
 """The caller, checked against the record."""
+
+
+async def _viewer(request: Request, site: SiteDep) -> Account | None:
+    if "authorization" not in request.headers:
+        return None
+    try:
+        return await _account(request, site)
+    except UnauthorizedError:
+        return None
+
+
+ViewerDep = Annotated[Account | None, Depends(_viewer)]
+"""Who reads what everybody may read, if they say so; None if they cannot show it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.sessions import Session
 from squash_api.errors import SquashError, UnauthorizedError
-from squash_api.routes.dependencies import CALLER, SESSION
+from squash_api.routes.dependencies import CALLER, SESSION, login_address
 from squash_api.routes.negotiation import means_html
 from squash_api.routes.replies import USER, failure_reply
+from squash_api.routes.scopes import OWN_SCOPE
 from squash_api.settings import Settings
 from squash_api.site import Site
 
@@ -28,8 +29,6 @@ STATIC = "/static/"
 READY = "/readyz"
 
 _OPEN = frozenset({LOGIN, "/logout", "/auth", "/register", "/healthz", READY})
-# What is read with a key of another scope, which the route asks for.
-_OWN_SCOPE = frozenset({"audit", "keys"})
 _LONGEST_ADDRESS = 2000
 # A path of this service: no backslash, no blank, nothing that browsers take for another host.
 _ADDRESS = re.compile(r"/(?!/)[!-\[\]-~]*")
@@ -84,11 +83,12 @@ class Door:
     async def _reader(self, request: Request) -> Account:
         """Return who sends a request; a route may ask more of the key that it is sent with."""
         accounts = self._site.accounts
-        claimed = await accounts.claim(request.headers.get("authorization"))
+        header = request.headers.get("authorization")
+        claimed = await accounts.claim(header, address=login_address(request, self._site))
         account = await run_in_threadpool(accounts.check_account, claimed)
         request.scope[USER] = account.name
         noun = request.scope["path"][1:].partition("/")[0]
-        if request.method == "GET" and noun not in _OWN_SCOPE:
+        if request.method == "GET" and noun not in OWN_SCOPE:
             account.require_scope("job:read")
         return account
 
@@ -123,10 +123,10 @@ def session_of(request: Request) -> Session | None:
 def to_login(request: Request) -> Response:
     """Send a browser to the login, from where it comes back."""
     site: Site = request.app.state.site
-    return Response(status_code=303, headers={"Location": login_address(request, site)})
+    return Response(status_code=303, headers={"Location": login_link(request, site)})
 
 
-def login_address(request: Request, site: Site) -> str:
+def login_link(request: Request, site: Site) -> str:
     """Return the address of the login, from where a browser comes back to what it asks for."""
     asked = bytes(request.scope.get("raw_path") or b"/").partition(b"?")[0].decode("latin-1")
     if request.scope["query_string"]:

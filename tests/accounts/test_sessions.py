@@ -119,7 +119,7 @@ def test_what_has_expired_is_forgotten(
     late = Session(ada, "late", int(clock.now) + 1)
     sessions.end(late)
     with empty_record.read() as connection:
-        assert connection.scalars(select(ended_session.c.id)).all() == ["late"]
+        assert connection.scalars(select(ended_session.c.session)).all() == ["late"]
 
 
 def test_a_token_is_no_session_and_a_session_no_token(sessions: Sessions, ada: Account) -> None:

@@ -33,13 +33,13 @@ def run(*arguments: str, stdin: str = "") -> Result:
 
 
 async def test_a_user_added_while_the_service_runs_can_log_in(accounts: Accounts) -> None:
-    result = run("add", "mole", "--password-stdin", stdin="desert\n")
+    result = run("add", "mole", "--password-stdin", stdin="desert-rose\n")
     assert (result.exit_code, result.stdout) == (0, "Added user mole.\n")
-    assert (await accounts.check_password("mole", "desert")).role == "user"
+    assert (await accounts.check_password("mole", "desert-rose")).role == "user"
 
 
 def test_an_admin_is_added_with_admin(accounts: Accounts) -> None:
-    assert run("add", "mole", "--admin", "--password-stdin", stdin="desert").exit_code == 0
+    assert run("add", "mole", "--admin", "--password-stdin", stdin="desert-rose").exit_code == 0
     assert accounts.get("mole").is_admin
 
 
@@ -47,14 +47,14 @@ async def test_the_password_is_asked_for_twice_at_a_terminal(
     accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "need_terminal", lambda _: None)
-    result = run("add", "mole", stdin="desert\ndesert\n")
+    result = run("add", "mole", stdin="desert-rose\ndesert-rose\n")
     assert result.exit_code == 0
-    assert "desert" not in result.output
-    assert (await accounts.check_password("mole", "desert")).name == "mole"
+    assert "desert-rose" not in result.output
+    assert (await accounts.check_password("mole", "desert-rose")).name == "mole"
 
 
 def test_without_a_terminal_the_password_must_come_from_standard_input(accounts: Accounts) -> None:
-    result = run("add", "mole", stdin="desert\n")
+    result = run("add", "mole", stdin="desert-rose\n")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: There is no terminal")
     assert "--password-stdin" in result.stderr
@@ -62,8 +62,8 @@ def test_without_a_terminal_the_password_must_come_from_standard_input(accounts:
 
 
 def test_a_taken_name_is_an_error(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
-    result = run("add", "mole", "--password-stdin", stdin="desert\n")
+    accounts.add("mole", "desert-rose")
+    result = run("add", "mole", "--password-stdin", stdin="desert-rose\n")
     assert (result.exit_code, result.stderr) == (1, "error: User `mole` already exists.\n")
 
 
@@ -114,7 +114,7 @@ def test_the_trail_names_the_command_and_who_ran_it(accounts: Accounts) -> None:
 def test_an_empty_password_is_an_error(accounts: Accounts) -> None:
     result = run("add", "mole", "--password-stdin")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: The password is shorter than 6 characters.\n"
+    assert result.stderr == "error: The password is shorter than 8 characters.\n"
     assert accounts.list(limit=1) == []
 
 
@@ -131,7 +131,7 @@ def test_the_list_shows_everybody_in_pages(
 ) -> None:
     monkeypatch.setattr(users, "_PAGE", 2)
     for name in ("c", "a", "b"):
-        accounts.add(name, "desert")
+        accounts.add(name, "desert-rose")
     accounts.disable("b")
     lines = [line.split() for line in run("list").stdout.splitlines()]
     assert [line[:3] for line in lines if line][-3:] == [
@@ -142,7 +142,7 @@ def test_the_list_shows_everybody_in_pages(
 
 
 def test_the_list_as_json_holds_no_hash(accounts: Accounts) -> None:
-    accounts.add("mole", "desert", role="admin")
+    accounts.add("mole", "desert-rose", role="admin")
     (entry,) = json.loads(run("list", "--json").stdout)
     created = entry.pop("created")
     assert entry == {"name": "mole", "role": "admin", "disabled": False}
@@ -155,7 +155,7 @@ def test_an_empty_list_as_json_is_a_list(accounts: Accounts) -> None:
 
 
 def test_a_new_role_ends_tokens_of_the_running_service(accounts: Accounts) -> None:
-    account = accounts.add("mole", "desert")
+    account = accounts.add("mole", "desert-rose")
     assert run("role", "mole", "admin").exit_code == 0
     assert accounts.get("mole").is_admin
     with pytest.raises(UnauthorizedError):
@@ -163,18 +163,18 @@ def test_a_new_role_ends_tokens_of_the_running_service(accounts: Accounts) -> No
 
 
 def test_an_unknown_role_is_refused(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
+    accounts.add("mole", "desert-rose")
     assert run("role", "mole", "king").exit_code == 2
     assert accounts.get("mole").role == "user"
 
 
 async def test_a_new_password_counts_at_once_for_the_running_service(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
-    await accounts.check_password("mole", "desert")
-    assert run("passwd", "mole", "--password-stdin", stdin="tunnel\r\n").exit_code == 0
-    assert (await accounts.check_password("mole", "tunnel")).name == "mole"
+    accounts.add("mole", "desert-rose")
+    await accounts.check_password("mole", "desert-rose")
+    assert run("passwd", "mole", "--password-stdin", stdin="tunnel-rat\r\n").exit_code == 0
+    assert (await accounts.check_password("mole", "tunnel-rat")).name == "mole"
     with pytest.raises(UnauthorizedError):
-        await accounts.check_password("mole", "desert")
+        await accounts.check_password("mole", "desert-rose")
 
 
 def test_the_password_of_nobody_is_not_asked_for(accounts: Accounts) -> None:
@@ -184,7 +184,7 @@ def test_the_password_of_nobody_is_not_asked_for(accounts: Accounts) -> None:
 
 
 def test_disable_asks_first(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    accounts.add("mole", "desert")
+    accounts.add("mole", "desert-rose")
     monkeypatch.setattr(terminal, "need_terminal", lambda _: None)
     assert run("disable", "mole", stdin="n\n").exit_code == 1
     assert accounts.get("mole").name == "mole"
@@ -193,7 +193,7 @@ def test_disable_asks_first(accounts: Accounts, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_disable_without_a_terminal_needs_yes(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
+    accounts.add("mole", "desert-rose")
     result = run("disable", "mole")
     assert (result.exit_code, "--yes" in result.stderr) == (1, True)
     assert run("disable", "mole", "--yes").exit_code == 0
@@ -201,7 +201,7 @@ def test_disable_without_a_terminal_needs_yes(accounts: Accounts) -> None:
 
 
 def test_disabling_twice_is_an_error(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
+    accounts.add("mole", "desert-rose")
     accounts.disable("mole")
     result = run("disable", "mole", "--yes")
     assert (result.exit_code, result.stderr) == (1, "error: There is no user `mole`.\n")

@@ -18,6 +18,7 @@ from squash_api.delivery import influxdb as influxdb_outlet
 from squash_api.delivery import outlet as outlets
 from squash_api.delivery.reader import Wait
 from squash_api.influx import client as influx_client
+from squash_api.record.audit import SERVICE
 from squash_api.record.quarantine import Which, retry
 from squash_api.settings import InfluxTarget
 from tests.support import faulty_proxy as faults
@@ -28,6 +29,7 @@ from tests.support.in_process import service
 from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord
 from tests.support.programs import find_program
+from tests.support.reliability import note
 from tests.support.server import local_url
 from tests.support.site import job_document, wait_for
 
@@ -191,6 +193,7 @@ def ride_out(
         wait_for(lambda outlet=outlet: world.is_idle(outlet))  # type: ignore[misc]
     assert world.stored("squash") == world.expected()
     assert world.proxies["default"].first_arrivals() == sorted(world.posted)
+    note("faults", outlet=name, jobs=JOBS)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -286,7 +289,7 @@ def test_points_that_a_server_with_a_wrong_clock_takes_for_too_old_wait_to_be_se
         wait_for(lambda: calls("GET", f"/status/{fresh}").json()["status"] == "SUCCESS")
         world.influxd.query('ALTER RETENTION POLICY "short" ON "clock" DURATION INF')
         record = open_record(tmp_path)
-        record.write(lambda connection: retry(connection, Which(), now_ns=1))
+        record.write(lambda connection: retry(connection, Which(), now_ns=1, by=SERVICE))
         record.close()
         wait_for(lambda: world.stored("clock") == {fresh: [-1.0], **posted})
 

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import BigInteger, Column, Engine, create_engine, inspect, text
 
-from squash_api.errors import SettingsError
+from squash_api.errors import NameTakenError, SettingsError
 from squash_api.index.contexts import Contexts
 from squash_api.index.derived import jobs_to_rederive, oldest_unindexed_ns
 from squash_api.index.deriver import Deriver
@@ -26,8 +26,10 @@ from squash_api.record.database import (
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import metadata
+from squash_api.record.users import find_user
 from squash_api.schema.names import Schema
 from tests.support.builders import (
+    add_test_user,
     make_body,
     measured,
     open_new_database,
@@ -304,14 +306,20 @@ BODY = make_body(measured("p.a", 5.0), instrument="HSC", visit=7)
 # A record of the first version, with jobs in it, is brought to the present one.
 
 
-def make_first_version(path: Path) -> None:
-    """Make a record of the first version: jobs 1 to 3 in the index, 2 deleted, 4 not derived."""
+def make_version(path: Path, version: str) -> Engine:
+    """Make an empty record of an older version."""
     engine = create_engine(f"sqlite:///{path}")
     config = Config()
     config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, version)
+    return engine
+
+
+def make_first_version(path: Path) -> None:
+    """Make a record of the first version: jobs 1 to 3 in the index, 2 deleted, 4 not derived."""
+    engine = make_version(path, "0001")
     fill_first_version(engine)
     engine.dispose()
 
@@ -383,3 +391,26 @@ def test_a_record_without_jobs_needs_nothing(tmp_path: Path) -> None:
     with open_record(tmp_path).read() as connection:
         assert oldest_unindexed_ns(connection) is None
         assert jobs_to_rederive(connection, limit=9) == []
+
+
+def test_users_whose_names_look_alike_stay_and_further_ones_do_not_come(tmp_path: Path) -> None:
+    engine = make_version(tmp_path / "squash.db", "0003")
+    names = ["ADA", "ada", "\u0430da", "bob", "Ada"]
+    with engine.begin() as connection:
+        for user_id, name in enumerate(names, 1):
+            connection.execute(
+                text("INSERT INTO user_account VALUES (:id, :name, 'none', 'user', 1, 0, 0)"),
+                {"id": user_id, "name": name},
+            )
+    engine.dispose()
+    record = Record.open(f"sqlite:///{tmp_path / 'squash.db'}")
+    with record.read() as connection:
+        assert [find_user(connection, name) is not None for name in names] == [True] * 5
+        rows = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
+        looks = {str(name): skeleton for name, skeleton in rows}
+    assert looks == {"ADA": "ada", "ada": None, "\u0430da": None, "bob": "bob", "Ada": None}
+    for name in ("aDa", "BOB"):
+        with pytest.raises(NameTakenError, match="looks like"):
+            add_test_user(record, name)
+    add_test_user(record, "eve")
+    record.close()

@@ -472,6 +472,20 @@ def test_the_writer_lives_on_after_the_disk_was_full(full_engine: Engine) -> Non
     assert keys(full_engine) == {"b"}
 
 
+def test_a_record_that_can_only_be_read_is_named_and_read(tmp_path: Path) -> None:
+    engine = open_new_database(tmp_path)
+    engine.dispose()
+    # What SQLite says on a disk that has become read-only.
+    event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA query_only = ON"))
+    record = Record(engine)
+    for attempt in (lambda: record.write(put("a")), record.require_writable):
+        with pytest.raises(RecordUnavailableError, match="can only be read"):
+            attempt()
+    with record.read() as connection:
+        assert get_state(connection, "a") is None
+    record.close()
+
+
 # Another process that writes
 
 

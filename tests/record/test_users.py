@@ -53,9 +53,11 @@ def test_unknown_users_are_none(record: Record) -> None:
         assert get_user(connection, 1) is None
 
 
-def test_names_are_told_apart_by_case(record: Record) -> None:
+def test_a_name_that_looks_like_anothers_is_not_given(record: Record) -> None:
     add(record, "mole")
-    assert add(record, "Mole").user_id != find(record, "mole").user_id
+    with pytest.raises(NameTakenError, match="looks like that of another user"):
+        add(record, "Mole")
+    assert names(record) == ["mole"]
 
 
 def test_a_name_is_given_once(record: Record) -> None:

@@ -194,6 +194,17 @@ def test_no_cache_keeps_what_is_private(
             assert reply.headers["vary"] == "Accept, Authorization, Cookie"
 
 
+def test_what_needs_credentials_is_private(app: FastAPI, client: httpx.Client) -> None:
+    client.cookies.clear()
+    for path in addresses_of(app):
+        if path == "/events":
+            continue
+        for headers in (BROWSER, PROGRAM):
+            reply = client.get(path, headers=headers)
+            if reply.status_code in {303, 401}:
+                assert reply.headers["cache-control"] == "no-store", path
+
+
 def test_below_a_path_it_is_private_too(tmp_path: Path) -> None:
     with service(tmp_path, url=f"{HOST}/squash") as client:
         for path in ("/users", "/squash/users", "/squash/users/"):

@@ -1,5 +1,6 @@
 """SQLite: a file, kept safe and fast by pragmas, with one writer at a time."""
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -81,6 +82,19 @@ def prepare(engine: Engine, /) -> None:
 def file_of(engine: Engine, /) -> RecordFile:
     """Return the file of a record that has been opened."""
     return RecordFile(engine)
+
+
+def why(engine: Engine, error: str, /) -> str:
+    """Say more of why a record cannot be opened than SQLite does."""
+    folder = Path(engine.url.database or "").parent
+    if "unable to open" in error and not os.access(folder, os.W_OK):
+        return (
+            f"{error}: {folder} can only be read, and SQLite writes beside the file; mount it "
+            "writable, or copy the record to where it is"
+        )
+    if "is locked" in error:
+        return f"{error}: another process holds its lock; see which has it open, with: fuser"
+    return error
 
 
 def begin(connection: Connection, /) -> None:
