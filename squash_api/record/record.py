@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
+from squash_api.logs import words_of
 from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
@@ -256,8 +257,7 @@ class Record:
         """Note damage that an error tells of."""
         if _reason(error) == DAMAGED and not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            cause = str(getattr(error, "orig", None) or error)
-            _log.error("the record is damaged: nothing more is written", error=cause)
+            _log.error("the record is damaged: nothing more is written", error=words_of(error))
 
     def _is_lost(self) -> bool:
         problem = None if self._damage or self.file is None else self.file.problem()
@@ -320,7 +320,7 @@ class Record:
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
-                error=str(error),
+                error=words_of(error),
                 work=len(items),
                 exc_info=error,
             )
@@ -355,9 +355,8 @@ def _is_locked(outcome: Any) -> bool:
 
 def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts: Any) -> None:
     """Log a failure: that of the disk or the database in a few words, that of our code whole."""
-    cause = getattr(error, "orig", None) or error
     is_known = _is_fault(error) or isinstance(error, _TransactionLostError)
-    log(event, error=str(cause).partition("\n")[0], exc_info=None if is_known else error, **facts)
+    log(event, error=words_of(error), exc_info=None if is_known else error, **facts)
 
 
 def _unavailable(error: Exception) -> RecordUnavailableError:
