@@ -146,7 +146,7 @@ def test_a_database_that_lost_its_points_is_said_to_be_filled_again(
             "since": "2018-07-30T18:25:52+00:00",
         },
     )
-    assert f"InfluxDB base since 2018-07-30 18:25:52 UTC: {why}" in foot(waiting)
+    assert f"InfluxDB base since 2018-07-30 18:25 UTC: {why}" in foot(waiting)
     assert waiting("GET", "/status/1").json()["targets"]["base"] == "PENDING"
 
 
