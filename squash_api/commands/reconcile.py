@@ -47,7 +47,7 @@ def reconcile(
     since_ns, until_ns = time_range(since, until)
     with Site(settings) as site:
         try:
-            site.check_tags()
+            site.check_record()
             found = [
                 _compare(
                     site,
