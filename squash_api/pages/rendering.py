@@ -17,7 +17,7 @@ from squash_api.errors import Detail
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
-from squash_api.routes.door import login_address, may_read, session_of
+from squash_api.routes.door import login_link, may_read, session_of
 from squash_api.routes.health import delivery_health
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import link_text
@@ -52,7 +52,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         "static": static,
         "session": session,
         "form_token": session and site.sessions.form_token(session.session_id),
-        "login": login_address(request, site),
+        "login": login_link(request, site),
         "release": version("squash-api"),
         "is_reader": is_reader,
         "delivery": delivery_health(site) if is_reader else (),

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.sessions import Session
 from squash_api.errors import SquashError, UnauthorizedError
-from squash_api.routes.dependencies import CALLER, SESSION
+from squash_api.routes.dependencies import CALLER, SESSION, login_address
 from squash_api.routes.negotiation import means_html
 from squash_api.routes.replies import USER, failure_reply
 from squash_api.routes.scopes import OWN_SCOPE
@@ -49,6 +49,10 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it at the door."""
+        if scope["type"] == "websocket" and self._is_closed:
+            # There are none; whoever adds one must say who may read it.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http" or is_static(scope["path"]):
             await self._app(scope, receive, send)
             return
@@ -83,7 +87,8 @@ class Door:
     async def _reader(self, request: Request) -> Account:
         """Return who sends a request; a route may ask more of the key that it is sent with."""
         accounts = self._site.accounts
-        claimed = await accounts.claim(request.headers.get("authorization"))
+        header = request.headers.get("authorization")
+        claimed = await accounts.claim(header, address=login_address(request, self._site))
         account = await run_in_threadpool(accounts.check_account, claimed)
         request.scope[USER] = account.name
         noun = request.scope["path"][1:].partition("/")[0]
@@ -122,10 +127,10 @@ def session_of(request: Request) -> Session | None:
 def to_login(request: Request) -> Response:
     """Send a browser to the login, from where it comes back."""
     site: Site = request.app.state.site
-    return Response(status_code=303, headers={"Location": login_address(request, site)})
+    return Response(status_code=303, headers={"Location": login_link(request, site)})
 
 
-def login_address(request: Request, site: Site) -> str:
+def login_link(request: Request, site: Site) -> str:
     """Return the address of the login, from where a browser comes back to what it asks for."""
     asked = bytes(request.scope.get("raw_path") or b"/").partition(b"?")[0].decode("latin-1")
     if request.scope["query_string"]:

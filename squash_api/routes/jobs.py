@@ -19,7 +19,7 @@ from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import VERIFY, WIRES, Outcome, ingest_job
+from squash_api.ingest.ingest import Outcome
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
@@ -117,7 +117,7 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
             "description": "The same job was received before.",
             "content": {"application/json": {"schema": {}}},
         },
-        **errors_of(400, 401, 403, 413, 415, 422),
+        **errors_of(400, 401, 403, 413, 415, 422, 429),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -139,12 +139,12 @@ async def post_job(request: Request) -> Response:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingest = partial(ingest_job, body, wire=WIRES[VERIFY], record=site.record, metrics=site.metrics)
+    ingest = partial(site.ingest, body, is_strict=is_strict)
     try:
-        ingested = await ingest(account=account, is_strict=is_strict)
+        ingested = await ingest(account=account)
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
-        ingested = await ingest(account=await _checked(site, account), is_strict=is_strict)
+        ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
     request.app.state.counters.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
@@ -215,7 +215,10 @@ def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
 def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Response:
     """Delete a job, and its points from every InfluxDB. Only its owner and admins may do this."""
+    # So that the index tells which metrics other jobs have.
+    site.reader.catch_up()
     delete_job(site.record, job_id, account=account)
+    site.metrics.refresh()
     site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 
@@ -287,14 +290,15 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
         "time_ns": row.time_ns,
         "ci_dataset": dataset_of(job, metrics.schema.context(job.meta)),
         "s3_uri": None,
-        "measurements": list(measurement_objects(row.job_id, job, metrics=metrics)),
+        "measurements": list(measurement_objects(row, job, metrics=metrics)),
         "meta": meta,
     }
 
 
-def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
+def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
-    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
+    known = metrics.now.by_name
+    outcome = assess(job, metrics=known, schema=metrics.schema, user_id=row.user_id)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
         identifier: blob.get("name")
@@ -306,9 +310,9 @@ def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[
         shown: dict[str, Any] = {
             "metric": metric,
             "value": outcome.values.get(metric),
-            "unit": _unit_in_force(metric, item, metrics),
+            "unit": outcome.in_own_unit.get(metric, _unit_in_force(metric, item, metrics)),
             "identifier": item.identifier,
-            "job": job_id,
+            "job": row.job_id,
             "blobs": [
                 {"identifier": reference, "name": names[reference], "s3_uri": None}
                 for reference in item.blob_refs or []
@@ -362,7 +366,8 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
         deliveries = view.ask(job_deliveries, row, targets=names)
     site.metrics.refresh()
     schema = site.metrics.schema
-    outcome = assess(job, metrics=site.metrics.now.by_name, schema=schema)
+    known = site.metrics.now.by_name
+    outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {
