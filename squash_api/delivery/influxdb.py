@@ -29,17 +29,15 @@ from squash_api.influx.client import (
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
-    begin_again,
     get_target,
-    job_with_points,
-    mark_not_erased,
     mark_sent,
     pending_erasures,
     pending_redeliveries,
     redeliveries_of,
-    waiting_jobs,
 )
 from squash_api.record.jobs import ids_that_fit
+from squash_api.record.losses import begin_again, job_with_points, waiting_jobs
+from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 
