@@ -193,6 +193,25 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")
+    new_metrics_per_job: int = Field(
+        1_000, ge=0, description="Most metrics that one job may be the first to measure."
+    )
+    new_metrics_per_day: int = Field(
+        5_000, ge=0, description="Most new metrics that a user may bring in a UTC day."
+    )
+    new_tag_values_per_day: int = Field(
+        5_000, ge=0, description="Most new values of each tag, likewise."
+    )
+    new_metadata_per_day: int = Field(5_000, ge=0, description="Most new metadata keys, likewise.")
+    new_series_per_day: int = Field(200_000, ge=0, description="Most new series, likewise.")
+    jobs_per_hour: int = Field(0, ge=0, description="Most jobs of a user in an hour; 0: any.")
+    bytes_per_day: int = Field(
+        0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."
+    )
+    readers: int = Field(
+        1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
+    )
     max_connections: int = Field(
         1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
     )

@@ -166,7 +166,7 @@ class Deriver:
         known = self._metrics.now.by_name
         names = {item.metric for item in job.measurements}
         metrics = {name: known[name] for name in sorted(names) if name in known}
-        outcome = assess(job, metrics=metrics, schema=self._metrics.schema)
+        outcome = assess(job, metrics=metrics, schema=self._metrics.schema, user_id=row.user_id)
         return Derived(
             row.job_id,
             values={name: outcome.values.get(name) for name in metrics},

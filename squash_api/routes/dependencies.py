@@ -21,6 +21,7 @@ from squash_api.errors import (
     MalformedEncodingError,
     MissingFieldError,
     TooLargeError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from squash_api.ingest.document import decode_exactly, decode_json
@@ -146,6 +147,19 @@ def _host_of(url: str) -> str:
 
 AccountDep = Annotated[Account, Depends(_account)]
 """The caller, checked against the record."""
+
+
+async def _viewer(request: Request, site: SiteDep) -> Account | None:
+    if "authorization" not in request.headers:
+        return None
+    try:
+        return await _account(request, site)
+    except UnauthorizedError:
+        return None
+
+
+ViewerDep = Annotated[Account | None, Depends(_viewer)]
+"""Who reads what everybody may read, if they say so; None if they cannot show it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from squash_api.routes.door import is_static, session_cookie
 from squash_api.routes.replies import USER, failure_reply
 from squash_api.settings import Settings
 
+IS_HEAD = "squash_is_head"
+"""The key of a request's scope that says that only the headers of the reply are wanted."""
+
 _log = structlog.get_logger("squash_api.access")
 # Clients may make up any number of methods; each would be a series of its own.
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -131,7 +134,7 @@ class NormalizingMiddleware:
                 scope = {**scope, "path": path, "raw_path": raw}
             is_head = scope["method"] == "HEAD"
             if is_head:
-                scope = {**scope, "method": "GET"}
+                scope = {**scope, "method": "GET", IS_HEAD: True}
                 send = _without_body(send)
             if is_head:
                 with suppress(_HeadSentError):
