@@ -16,7 +16,7 @@ from squash_api.index.derived import (
     mark_for_rederivation,
     measured_anywhere,
 )
-from squash_api.ingest.assessment import Assessment, Skip, assess
+from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
@@ -186,9 +186,7 @@ def post_measurement(
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
-        outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
-        if outcome.skipped:
-            raise _unusable(outcome.skipped[0])
+        outcome = _usable(assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id))
         now_ns = time.time_ns()
         had = assess(_only(job, name), metrics=known, schema=metrics.schema, user_id=row.user_id)
         if had.values and name not in outcome.values:
@@ -196,8 +194,8 @@ def post_measurement(
         new = len(outcome.new_units.keys() - known.keys())
         charge_metrics(connection, account, new, limits=limits, now_ns=now_ns)
         _note_units(connection, outcome, by=row.user_id)
-        measured = {item.metric for item in job.measurements} | {name}
-        count_measurements(connection, job_id, measured, schema=metrics.schema)
+        names = {name, *(item.metric for item in job.measurements)}
+        count_measurements(connection, job_id, names, schema=metrics.schema)
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
@@ -211,11 +209,14 @@ def post_measurement(
     return row, added
 
 
-def _unusable(skip: Skip) -> InvalidInputError:
-    return InvalidInputError(
-        f"{skip.metric}: {skip.reason}.",
-        detail=[Detail(("body", "value"), skip.reason, "skipped")],
-    )
+def _usable(outcome: Assessment) -> Assessment:
+    """Return the assessment of one measurement; `InvalidInputError` if its value is skipped."""
+    for skip in outcome.skipped:
+        raise InvalidInputError(
+            f"{skip.metric}: {skip.reason}.",
+            detail=[Detail(("body", "value"), skip.reason, "skipped")],
+        )
+    return outcome
 
 
 def _note_units(connection: Connection, outcome: Assessment, *, by: int) -> None:
