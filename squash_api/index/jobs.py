@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from squash_api.accounts.accounts import Account
@@ -16,7 +17,7 @@ from squash_api.index.derived import (
     mark_for_rederivation,
     measured_anywhere,
 )
-from squash_api.ingest.assessment import assess
+from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
@@ -186,17 +187,12 @@ def post_measurement(
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
-        outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
-        if outcome.skipped:
-            raise InvalidInputError(
-                f"{name}: {outcome.skipped[0].reason}.",
-                detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
-            )
+        judge = partial(assess, metrics=known, schema=metrics.schema, user_id=row.user_id)
+        outcome = judge(added)
+        _refuse_skipped(outcome, name)
         now_ns = time.time_ns()
-        if name not in outcome.values:
-            had = _only(job, name)
-            if assess(had, metrics=known, schema=metrics.schema, user_id=row.user_id).values:
-                _withdraw(connection, row, name, by=account.actor)
+        if name not in outcome.values and judge(_only(job, name)).values:
+            _withdraw(connection, row, name, by=account.actor)
         new = outcome.new_units.keys() - known.keys()
         charge_metrics(connection, account, len(new), limits=limits, now_ns=now_ns)
         note_metrics(connection, outcome.new_units, by=row.user_id)
@@ -206,14 +202,26 @@ def post_measurement(
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
-        mark_deliverable(connection, job_id)
-        mark_for_rederivation(connection, [job_id])
-        request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
+        _send_again(connection, job_id, now_ns=now_ns)
         return row
 
     row = record.write(work)
     metrics.refresh()
     return row, added
+
+
+def _refuse_skipped(outcome: Assessment, name: str) -> None:
+    if outcome.skipped:
+        reason = outcome.skipped[0].reason
+        raise InvalidInputError(
+            f"{name}: {reason}.", detail=[Detail(("body", "value"), reason, "skipped")]
+        )
+
+
+def _send_again(connection: Connection, job_id: int, *, now_ns: int) -> None:
+    mark_deliverable(connection, job_id)
+    mark_for_rederivation(connection, [job_id])
+    request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
 
 
 def _only(job: Job, metric: str) -> Job:
