@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from squash_api.accounts.accounts import Account
@@ -17,7 +16,7 @@ from squash_api.index.derived import (
     mark_for_rederivation,
     measured_anywhere,
 )
-from squash_api.ingest.assessment import Assessment, assess
+from squash_api.ingest.assessment import Assessment, Skip, assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
@@ -187,22 +186,24 @@ def post_measurement(
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
-        judge = partial(assess, metrics=known, schema=metrics.schema, user_id=row.user_id)
-        outcome = judge(added)
-        _refuse_skipped(outcome, name)
+        outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
+        if outcome.skipped:
+            raise _unusable(outcome.skipped[0])
         now_ns = time.time_ns()
-        if name not in outcome.values and judge(_only(job, name)).values:
+        had = assess(_only(job, name), metrics=known, schema=metrics.schema, user_id=row.user_id)
+        if had.values and name not in outcome.values:
             _withdraw(connection, row, name, by=account.actor)
-        new = outcome.new_units.keys() - known.keys()
-        charge_metrics(connection, account, len(new), limits=limits, now_ns=now_ns)
-        note_metrics(connection, outcome.new_units, by=row.user_id)
-        note_own_units(connection, outcome.new_own_units, by=row.user_id)
+        new = len(outcome.new_units.keys() - known.keys())
+        charge_metrics(connection, account, new, limits=limits, now_ns=now_ns)
+        _note_units(connection, outcome, by=row.user_id)
         measured = {item.metric for item in job.measurements} | {name}
         count_measurements(connection, job_id, measured, schema=metrics.schema)
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
-        _send_again(connection, job_id, now_ns=now_ns)
+        mark_deliverable(connection, job_id)
+        mark_for_rederivation(connection, [job_id])
+        request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
         return row
 
     row = record.write(work)
@@ -210,18 +211,16 @@ def post_measurement(
     return row, added
 
 
-def _refuse_skipped(outcome: Assessment, name: str) -> None:
-    if outcome.skipped:
-        reason = outcome.skipped[0].reason
-        raise InvalidInputError(
-            f"{name}: {reason}.", detail=[Detail(("body", "value"), reason, "skipped")]
-        )
+def _unusable(skip: Skip) -> InvalidInputError:
+    return InvalidInputError(
+        f"{skip.metric}: {skip.reason}.",
+        detail=[Detail(("body", "value"), skip.reason, "skipped")],
+    )
 
 
-def _send_again(connection: Connection, job_id: int, *, now_ns: int) -> None:
-    mark_deliverable(connection, job_id)
-    mark_for_rederivation(connection, [job_id])
-    request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
+def _note_units(connection: Connection, outcome: Assessment, *, by: int) -> None:
+    note_metrics(connection, outcome.new_units, by=by)
+    note_own_units(connection, outcome.new_own_units, by=by)
 
 
 def _only(job: Job, metric: str) -> Job:
