@@ -199,9 +199,7 @@ def post_measurement(
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
-        mark_deliverable(connection, job_id)
-        mark_for_rederivation(connection, [job_id])
-        request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
+        _send_again(connection, job_id, now_ns=now_ns)
         return row
 
     row = record.write(work)
@@ -222,6 +220,12 @@ def _usable(outcome: Assessment) -> Assessment:
 def _note_units(connection: Connection, outcome: Assessment, *, by: int) -> None:
     note_metrics(connection, outcome.new_units, by=by)
     note_own_units(connection, outcome.new_own_units, by=by)
+
+
+def _send_again(connection: Connection, job_id: int, *, now_ns: int) -> None:
+    mark_deliverable(connection, job_id)
+    mark_for_rederivation(connection, [job_id])
+    request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
 
 
 def _only(job: Job, metric: str) -> Job:
