@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, 
 
 from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks, select_rows
-from squash_api.record.deliveries import Quarantined, request_redelivery
+from squash_api.record.deliveries import LONGEST_REFUSAL_NS, Quarantined, request_redelivery
 from squash_api.record.tables import erasure, quarantine
 
 
