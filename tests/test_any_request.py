@@ -91,7 +91,7 @@ class World:
                 reply = self._ask(case, headers)
                 # A parameter that is left empty, as in forms, counts as left out.
                 is_unclear = any(value in ("", [], {}) for value in (case.query or {}).values())
-                excluded = [checks.negative_data_rejection] if is_unclear else []
+                excluded: list[Any] = [checks.negative_data_rejection] if is_unclear else []
                 case.validate_response(reply, checks=CHECKS, excluded_checks=excluded)
                 assert role not in STRANGERS or not reply.is_success or self._is_open(case)
 

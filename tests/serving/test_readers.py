@@ -254,6 +254,18 @@ def test_a_signal_to_all_processes_does_not_end_the_reading_one_first(tmp_path: 
         assert reading_pids(service) == [pid]
 
 
+def test_only_users_read_where_the_settings_say_so(tmp_path: Path) -> None:
+    with Service(tmp_path, SQUASH_READ="users") as service, logged_in(service) as calls:
+        reading_pids(service)
+        post(calls, 1.0)
+        assert calls("GET", "/runs").status_code == 200
+        assert calls.client.get("/runs").status_code == 401
+        to_login = calls.client.get("/runs", headers=PAGE)
+        assert (to_login.status_code, to_login.headers["location"]) == (303, "/login?next=/runs")
+        figures = calls("GET", "/prometheus").text
+        assert 'route="/runs",status="200"' in figures
+
+
 def test_a_service_can_read_itself(tmp_path: Path) -> None:
     with Service(tmp_path, SQUASH_READERS="0") as service, logged_in(service) as calls:
         post(calls, 1.0)
