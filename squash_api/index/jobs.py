@@ -15,6 +15,7 @@ from squash_api.index.derived import (
     jobs_to_rederive,
     mark_for_rederivation,
     measured_anywhere,
+    unmeasured,
 )
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, measured_of
@@ -92,7 +93,9 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         )
         forget_derived(connection, job_id=job_id, metrics=metrics)
         bury_job(connection, job_id=job_id, user_id=account.user_id, deleted_ns=time.time_ns())
-        forget_unused(connection, metrics, user_id=account.user_id)
+        # With those whose definition was withdrawn before, which kept their units until now.
+        unused = metrics | unmeasured(connection)
+        forget_unused(connection, unused, user_id=account.user_id)
         note(connection, account.actor, "job.delete", job_id, owner=row.user_id)
 
     record.write(work)
