@@ -22,8 +22,12 @@ _TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Markup inside a line. Underscores inside words are plain text; URLs would become links.
 _MARKUP = re.compile(
-    r"([\\`*<>\[\]|~$&#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
+    r"([\\`*\[\]|~$#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
 )
+# What makes a list or a heading of a line that begins with it.
+_LEADING = re.compile(r"\A(\d*)([-+=.)])(?=[-=\s]|\Z)")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BLANKS = re.compile(r"\s+")
 
 
@@ -138,7 +142,7 @@ def junit_xml(suite: str, cases: Sequence[Case]) -> bytes:
 
 
 def _plain(text: str) -> str:
-    return _NO_XML.sub("\ufffd", text)
+    return _NO_XML.sub("\ufffd", _TURNING.sub("", text))
 
 
 def report_markdown(report: Report) -> str:
@@ -166,8 +170,13 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape text for Markdown, on one line."""
-    return _MARKUP.sub(r"\\\1", _BLANKS.sub(" ", text))
+    """Escape text for Markdown, on one line; it may also begin a line.
+
+    Angle brackets and ampersands become entities: some that show Markdown know no other escape.
+    """
+    line = _CONTROL.sub("\ufffd", _TURNING.sub("", _BLANKS.sub(" ", text)))
+    escaped_line = _LEADING.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", line))
+    return "".join(_ENTITIES.get(letter, letter) for letter in escaped_line)
 
 
 def report_junit(report: Report, *, level: str) -> bytes:
