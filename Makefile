@@ -26,9 +26,8 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 test: $(DEV)  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
-soak: $(DEV)  ## Compare what Kapacitor knows with the record, after 200 random histories of jobs
-	@SQUASH_TEST_HISTORIES=200 $(BIN)/pytest -n 2 --dist loadfile tests/delivery/test_kapacitor_states.py \
-		tests/integration/test_kapacitor_outlet.py $(ARGS)
+soak: $(DEV)  ## The long forms of tests, for two hours or three: writes docs/reliability.md
+	@$(BIN)/python -m tests.support.reliability $(ARGS)
 
 check: $(DEV)  ## Lint, types, import rules, specifications, generated files; shows everything that fails
 	@failed=; \

@@ -1,8 +1,9 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -11,10 +12,12 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from squash_api.errors import SquashError
-from squash_api.pages import addresses, blobs, docs, metric, plots
+from squash_api.index.deriver import Deriver
+from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -31,8 +34,15 @@ from squash_api.routes import (
     search,
     standings,
 )
+from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
 from squash_api.routes.counters import Counters
-from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware, ShortWay
+from squash_api.routes.door import READY, Door, is_open
+from squash_api.routes.middleware import (
+    GuardingMiddleware,
+    NormalizingMiddleware,
+    ObservingMiddleware,
+    ShortWay,
+)
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
 from squash_api.routes.scopes import SCHEMES, security_of
@@ -62,6 +72,7 @@ _ROUTERS = (
     addresses.router,
     metric.router,
     blobs.router,
+    account.router,
 )
 
 _PATHS = [
@@ -71,27 +82,48 @@ _PATHS = [
 
 _log = structlog.get_logger(__name__)
 
+# What any request may be answered before a route sees it, and if the record fails.
+_OF_CONNECTIONS = (400, 408, 414, 431, 503)
+# What they may be answered that must come from somebody: too many passwords may wait to be checked.
+_OF_CREDENTIALS = (401, 403, 429)
+# What a read may be answered: it may have a body that nobody wants, or wait for its turn.
+_OF_TURNS = (413, 429)
+
 
 class _Service(FastAPI):
-    """FastAPI that documents what requests may be answered outside the functions of their routes.
+    """FastAPI with a guard around it, which documents what is answered outside of routes too.
 
     Routes document what they answer themselves. What a request must be sent with comes from the
     table of scopes.
     """
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the guard around all of it, also around what answers unexpected errors."""
+        stack = super().build_middleware_stack()
+        if self.state.is_behind_service:
+            return stack
+        return GuardingMiddleware(stack, settings=self.state.site.settings)
+
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
         document = super().openapi()
         document["components"]["securitySchemes"] = SCHEMES
+        is_closed = self.state.site.settings.read == "users"
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 responses = operation["responses"]
-                security = security_of(method, path, is_required="401" in responses)
+                # At `/readyz` the door looks at credentials, but needs none.
+                is_watched = is_closed and (path == READY or not is_open(path))
+                is_required = "401" in responses or (is_watched and path != READY)
+                security = security_of(method, path, is_required=is_required)
                 operation.update({"security": security} if security else {})
-                of_others = [401, 403, 429] if security and {} not in security else []
-                # Only this one asks nothing of the record.
-                of_others += [503] if path != "/healthz" else []
-                operation["responses"] = _completed(responses, of_others)
+                is_guarded = is_watched or (bool(security) and {} not in security)
+                guarded = _OF_CREDENTIALS if is_guarded else ()
+                turns = _OF_TURNS if method == "get" and takes_turns(path) else ()
+                others = (*_OF_CONNECTIONS, *guarded, *turns)
+                operation["responses"] = _completed(responses, others)
+        shared = sorted({*_OF_CONNECTIONS, *_OF_CREDENTIALS, *_OF_TURNS})
+        document["components"]["responses"] = {f"{item}": _failure(item) for item in shared}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         return document
@@ -103,7 +135,7 @@ def _completed(responses: dict[str, Any], of_others: Sequence[int]) -> dict[str,
     FastAPI's own 422 goes: it documents one for every route with a parameter.
     """
     found = {
-        **{f"{status}": _failure(status) for status in of_others},
+        **{f"{status}": {"$ref": f"#/components/responses/{status}"} for status in of_others},
         **{key: text for key, text in responses.items() if "HTTPValidationError" not in str(text)},
     }
     good = [key for key in found if key < "4"]
@@ -137,25 +169,13 @@ def create_app(
     """
     site = Site(settings, is_made=True, influx_transport=influx_transport)
     site.start(may_withdraw=may_withdraw)
-    counters = Counters()
-    app = _Service(
-        title="SQuaSH",
-        version=version("squash-api"),
-        summary="Receives lsst.verify jobs, keeps every one, and serves what they measured.",
-        lifespan=_lifespan,
-        # A route of our own, since FastAPI's accepts any parameter.
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
-    app.state.site = site
-    app.state.counters = counters
-    app.state.menu = addresses.MENU
-    for router in _ROUTERS:
-        app.include_router(router)
-    app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
-    add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    app = _make_service(site, lifespan=_lifespan)
+    counters, places = app.state.counters, Places(AT_ONCE * max(1, settings.readers))
+    app.state.places = places
+    counters.observe("squash_reads_waiting", "Reads that wait their turn.", lambda: places.waiting)
+    counters.observe("squash_reads_running", "Reads that are being made.", lambda: places.running)
+    counters.observe("squash_streams", "Large answers that are being sent.", lambda: places.streams)
+    app.add_middleware(Admission, places=places)
     app.add_middleware(ObservingMiddleware, counters=counters)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
     app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)
@@ -165,13 +185,57 @@ def create_app(
     return app
 
 
+def create_reading_app(settings: Settings, deriver: Callable[[Site], Deriver]) -> FastAPI:
+    """Open a site in a process that only reads, and make its app.
+
+    Requests come from a service, which has counted them and brought them into the form that routes
+    know. `deriver` makes the part of the site that derives jobs, which is writing.
+    """
+    site = Site(settings)
+    site.deriver = deriver(site)
+    site.start_reading()
+    app = _make_service(site, lifespan=None)
+    app.state.is_behind_service = True
+    for work in (_warm_up, partial(_look, site)):
+        threading.Thread(target=work, name="warm-up", daemon=True).start()
+    return app
+
+
+def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
+    """Make the routes and pages of a site."""
+    app = _Service(
+        title="SQuaSH",
+        version=version("squash-api"),
+        summary="Receives lsst.verify jobs, keeps every one, and serves what they measured.",
+        lifespan=lifespan,
+        # A route of our own, since FastAPI's accepts any parameter.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.site = site
+    app.state.is_behind_service = False
+    app.state.counters = Counters()
+    app.state.menu = addresses.MENU
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
+    add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    app.add_middleware(Door, site=site)
+    return app
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
     site.background.start()
-    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    reads_itself = site.settings.readers == 0
+    warm_up = _warm_up if reads_itself else _warm_up_for_jobs
+    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
     first_look = threading.Thread(target=_look, args=(site,), name="first-look", daemon=True)
-    first_look.start()
+    if reads_itself:
+        first_look.start()
     _log.info(
         "serving",
         url=site.settings.url,
@@ -181,8 +245,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        site.reader.close()
         site.background.stop()
-        first_look.join()
+        if reads_itself:
+            first_look.join()
         site.close()
 
 
@@ -196,6 +262,10 @@ def _look(site: Site) -> None:
 
 def _warm_up() -> None:
     """Do in advance what would delay a request: the first conversion, the first plot."""
-    astropy_units()
     plots.warm_up()
+    _warm_up_for_jobs()
+
+
+def _warm_up_for_jobs() -> None:
+    astropy_units()
     spare_cycle_search()

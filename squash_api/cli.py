@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from squash_api.errors import SettingsError
+from squash_api.errors import RecordUnavailableError, SettingsError
 
 COMMANDS = {
     "serve": ("serving.serve:serve", "Run the service until it is stopped."),
@@ -64,6 +64,11 @@ COMMANDS = {
         "commands.record:restore_backup",
         "Put a backup in the place of the record.",
     ),
+    "record check": ("commands.record:check", "Check that the record is whole."),
+    "record salvage": (
+        "commands.record:salvage_record",
+        "Copy what can be read of a damaged record into a new one.",
+    ),
     "record accept": (
         "commands.record:accept_record",
         "Go on with the record that is there, although it is not the newest.",
@@ -110,10 +115,10 @@ _GROUPS = {
 
 
 def main() -> None:
-    """Run a command; a wrong setting ends it with a message and exit code 1."""
+    """Run a command; a wrong setting, or a record out of reach, ends it with a message and 1."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, RecordUnavailableError) as error:
         typer.echo(f"error: {error.message}", err=True)
         raise SystemExit(1) from None
 

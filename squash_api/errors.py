@@ -243,6 +243,12 @@ class BusyError(SquashError):
         self.retry_after_s = retry_after_s
 
 
+class OverLimitError(BusyError):
+    """The user has used up a limit of an hour or a day; nothing was stored."""
+
+    code = "over_limit"
+
+
 class OverloadedError(BusyError):
     """There is no room for a connection, or nothing reads the record at the moment."""
 

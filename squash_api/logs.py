@@ -8,6 +8,7 @@ values: Python, SQLAlchemy and pydantic put what they could not read into theirs
 import json
 import linecache
 import logging
+import re
 import sqlite3
 import sys
 import threading
@@ -21,6 +22,9 @@ import orjson
 import structlog
 
 from squash_api.errors import RecordUnavailableError, SettingsError
+
+# An API key, of which the public part stays, and a JSON Web Token.
+_CREDENTIALS = re.compile(r"(sq_[0-9a-f]{12}_)[0-9a-zA-Z]+|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 
 # Their messages are about the code or the machine, or are ours and name no input.
 _SAFE = (
@@ -115,7 +119,7 @@ def configure_logs() -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _with_exception,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(serializer=_to_text),
             ],
         )
     )
@@ -171,9 +175,19 @@ def _log_warning(  # noqa: PLR0917  as Python calls it
     )
 
 
-def _to_bytes(event: Any, **_options: Any) -> bytes:
+def without_credentials(text: str) -> str:
+    """Hide keys and tokens in a text, such as a path into which somebody has pasted one."""
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or 'eyJ'}...", text)
+
+
+def _to_bytes(event: Any, **options: Any) -> bytes:
+    return _to_text(event, **options).encode()
+
+
+def _to_text(event: Any, **_options: Any) -> str:
     try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        text = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except orjson.JSONEncodeError:
         # A lone surrogate, or a number beyond 64 bits: logging must never fail.
-        return json.dumps(event, default=repr, skipkeys=True).encode()
+        text = json.dumps(event, default=repr, skipkeys=True)
+    return without_credentials(text)

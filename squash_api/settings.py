@@ -35,12 +35,13 @@ MIN_KEY_CHARACTERS = 16
 _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
-    "SQUASH_KEY": "squash dispatch",
+    "SQUASH_KEY": "commands that ask a service",
     "SQUASH_USER": "squash dispatch",
     "SQUASH_PASSWORD": "squash dispatch",
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
+    "SQUASH_TEST_DAMAGES": "the tests",
     "SQUASH_TEST_KILLS": "the tests",
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
@@ -59,8 +60,15 @@ def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or len(url.split()) > 1:
         raise ValueError("must be an http:// or https:// URL with a host")
-    if parts.port == 0:
-        raise ValueError("must have a port from 1 to 65535, or none")
+    try:
+        port = parts.port
+    except ValueError:
+        # Its message shows what follows the colon, which may be a password with a slash in it.
+        port = 0
+    if port == 0:
+        raise ValueError(
+            "must have a port from 1 to 65535, or none; in a password write / as %2F, and @ as %40"
+        )
     if parts.query or parts.fragment:
         raise ValueError("must have no query and no fragment")
     if not _NOT_IN_URLS.isdisjoint(url):
@@ -171,6 +179,12 @@ class Settings(BaseSettings):
         ),
     )
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
+    read: Literal["open", "users"] = Field(
+        "open", description="Who may read: everybody who reaches the service, or users."
+    )
+    session_hours: int = Field(
+        12, ge=1, le=720, description="How long a login on the pages lasts, in hours."
+    )
     specs: Annotated[tuple[Path, ...], NoDecode, _split(":")] = Field(
         (), description="Metrics-package directories, separated by colons."
     )
@@ -179,6 +193,25 @@ class Settings(BaseSettings):
         description="More metadata keys that become tags, separated by commas.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
+    metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")
+    new_metrics_per_job: int = Field(
+        1_000, ge=0, description="Most metrics that one job may be the first to measure."
+    )
+    new_metrics_per_day: int = Field(
+        5_000, ge=0, description="Most new metrics that a user may bring in a UTC day."
+    )
+    new_tag_values_per_day: int = Field(
+        5_000, ge=0, description="Most new values of each tag, likewise."
+    )
+    new_metadata_per_day: int = Field(5_000, ge=0, description="Most new metadata keys, likewise.")
+    new_series_per_day: int = Field(200_000, ge=0, description="Most new series, likewise.")
+    jobs_per_hour: int = Field(0, ge=0, description="Most jobs of a user in an hour; 0: any.")
+    bytes_per_day: int = Field(
+        0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."
+    )
+    readers: int = Field(
+        1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
+    )
     max_connections: int = Field(
         1_000, ge=10, le=100_000, description="Most connections at a time; fewer if files are few."
     )
@@ -273,6 +306,11 @@ class Settings(BaseSettings):
             f"SQUASH_URL is {self.url}, but the service listens on port {self.port}: unless "
             f"something forwards port {port}, links and logins go to another program"
         )
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the service by https, whoever ends TLS."""
+        return urlsplit(self.url).scheme == "https"
 
     @property
     def url_path(self) -> str:

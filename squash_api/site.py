@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from dataclasses import fields
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
@@ -20,6 +21,7 @@ from squash_api.record.deliveries import ensure_targets
 from squash_api.record.installation import claim
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
+from squash_api.record.usage import Limits
 from squash_api.schema.names import Schema
 from squash_api.settings import Settings, Target, previous_secret, require_secret
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from squash_api.accounts.accounts import Accounts
     from squash_api.accounts.key_ring import KeyRing
+    from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from squash_api.delivery.outlet import Outlet
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
+    from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
     from squash_api.standings.job_states import JobStates
@@ -107,11 +111,27 @@ class Site:
             self.check_tags()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
-            # A copy: other threads may add to a class or a module, such as its annotations.
-            for name, part in list(vars(Site).items()):
-                if isinstance(part, cached_property):
-                    getattr(self, name)
+            self._open_parts()
             on_failure.pop_all()
+
+    def start_reading(self) -> None:
+        """Open all parts that requests read from, on a record that another process serves.
+
+        Raises
+        ------
+        SettingsError
+            If there is no record, or it cannot be opened.
+        """
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._open_parts(but={"background", "events"})
+            on_failure.pop_all()
+
+    def _open_parts(self, *, but: Collection[str] = ()) -> None:
+        # A copy: other threads may add to a class or a module, such as its annotations.
+        for name, part in list(vars(Site).items()):
+            if isinstance(part, cached_property) and name not in but:
+                getattr(self, name)
 
     def check_tags(self) -> None:
         """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""
@@ -165,9 +185,41 @@ class Site:
         return KeyRing(self.record)
 
     @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of people on the pages."""
+        from squash_api.accounts.sessions import Sessions
+
+        return Sessions(
+            self.record,
+            self.accounts,
+            secret=require_secret(self.settings),
+            previous=previous_secret(self.settings),
+            hours=self.settings.session_hours,
+        )
+
+    @cached_property
     def metrics(self) -> Metrics:
         """The known metrics, and their units."""
         return Metrics(self.record, self.schema)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What jobs and their users may bring."""
+        names = (each.name for each in fields(Limits))
+        return Limits(**{name: getattr(self.settings, name) for name in names})
+
+    @cached_property
+    def ingest(self) -> Callable[..., Awaitable[Ingested]]:
+        """Accept a job, as `ingest_job` does, given its body and whose it is."""
+        from squash_api.ingest.ingest import VERIFY, WIRES, Budget, ingest_job
+
+        return partial(
+            ingest_job,
+            wire=WIRES[VERIFY],
+            record=self.record,
+            metrics=self.metrics,
+            budget=Budget(self.limits),
+        )
 
     @cached_property
     def deriver(self) -> Deriver:
@@ -188,7 +240,13 @@ class Site:
         """Metrics and specifications: those in force, and changes to them."""
         from squash_api.definitions.definitions import Definitions
 
-        return Definitions(self.record, self.schema, self.metrics, catch_up=self.deriver.catch_up)
+        return Definitions(
+            self.record,
+            self.schema,
+            self.metrics,
+            catch_up=self.deriver.catch_up,
+            limits=self.limits,
+        )
 
     @cached_property
     def sources(self) -> SpecificationSources:

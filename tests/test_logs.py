@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from squash_api.logs import _to_bytes
+from squash_api.logs import _to_bytes, without_credentials
 
 PROGRAM = """
 import logging, structlog
-from squash_api.logs import configure_logs
+from squash_api.logs import configure_logs, without_credentials
 configure_logs()
 log = structlog.get_logger("test")
 log.debug("not shown")
@@ -69,3 +69,17 @@ def test_whatever_is_logged_makes_a_line_of_json(value: object) -> None:
     line = _to_bytes({"event": "x", "value": value})
     assert json.loads(line)["event"] == "x"
     assert b"\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/keys/sq_0a1b2c3d4e5f_" + "0f" * 36, "/keys/sq_0a1b2c3d4e5f_..."),
+        ("/keys/sq_0a1b2c3d4e5f_0f", "/keys/sq_0a1b2c3d4e5f_..."),
+        ("a eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl b", "a eyJ... b"),
+        ("/keys/0a1b2c3d4e5f", "/keys/0a1b2c3d4e5f"),
+        ("sq_ and eyJ, sequences_of_words", "sq_ and eyJ, sequences_of_words"),
+    ],
+)
+def test_keys_and_tokens_are_hidden(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown

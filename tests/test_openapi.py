@@ -45,8 +45,25 @@ def test_every_documented_failure_has_the_one_body(document: dict[str, Any]) -> 
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
         for status, reply in operation["responses"].items()
-        if status.startswith("4")
-        and "ErrorBody" not in json.dumps(reply["content"]["application/json"]["schema"])
+        if status.startswith("4") and not _has_the_one_body(document, reply)
+    ]
+    assert not other
+
+
+def _has_the_one_body(document: dict[str, Any], reply: dict[str, Any]) -> bool:
+    if "$ref" in reply:
+        reply = document["components"]["responses"][reply["$ref"].rpartition("/")[2]]
+    return "ErrorBody" in json.dumps(reply["content"]["application/json"]["schema"])
+
+
+def test_every_operation_tells_of_what_a_connection_may_be_answered(
+    document: dict[str, Any],
+) -> None:
+    other = [
+        f"{method} {path}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if not {"400", "408", "414", "431", "503"} <= operation["responses"].keys()
     ]
     assert not other
 

@@ -334,6 +334,32 @@ class Accounts:
         password_hash = self._passwords.hash_now(password)
         return self._add(name, password_hash, role=role, by=by, action="user.add")
 
+    async def change_password(self, account: Account, *, present: str, new: str) -> Account:
+        """Change a user's own password, and return the account with its new epoch.
+
+        All tokens and sessions of the user end.
+
+        Raises
+        ------
+        UnauthorizedError
+            If the present password is wrong.
+        InvalidInputError
+            If the new one is not allowed.
+        BusyError
+            If too many passwords are waiting.
+        """
+        checked = await self.check_password(account.name, present, address=account.address)
+        if checked.key is not None:
+            raise UnauthorizedError("Invalid credentials", error="Bad Request", user=account.name)
+        password_hash = await self._passwords.hash(clean_new_password(new, name=account.name))
+        await asyncio.to_thread(
+            self._record.write,
+            lambda connection: _set_password(
+                connection, account.name, password_hash, account.actor
+            ),
+        )
+        return await asyncio.to_thread(self.get, account.name)
+
     def set_password(self, name: str, password: str, *, by: Actor = UNKNOWN) -> None:
         """Change the password of an enabled user, and end the user's tokens.
 
@@ -347,12 +373,7 @@ class Accounts:
         name = _known_name(name)
         password = clean_new_password(password, name=name)
         password_hash = self._passwords.hash_now(password)
-
-        def work(connection: Connection) -> None:
-            users.change_user(connection, name, password_hash=password_hash)
-            note(connection, by, "user.password", name)
-
-        self._record.write(work)
+        self._record.write(lambda connection: _set_password(connection, name, password_hash, by))
 
     def set_role(self, name: str, role: str, *, by: Actor = UNKNOWN) -> None:
         """Change the role of an enabled user, and end the user's tokens.
@@ -509,6 +530,11 @@ class Accounts:
 
 def _hash_of(row: UserRow | None) -> str | None:
     return None if row is None or row.is_disabled else row.password_hash
+
+
+def _set_password(connection: Connection, name: str, password_hash: str, by: Actor) -> None:
+    users.change_user(connection, name, password_hash=password_hash)
+    note(connection, by, "user.password", name)
 
 
 def _set_role(connection: Connection, name: str, role: str, by: Actor) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.credentials import clean_credential
-from squash_api.accounts.keys import SCOPES, make_key
+from squash_api.accounts.keys import PREFIX, SCOPES, make_key
 from squash_api.errors import Detail, ForbiddenError, InvalidInputError, NotFoundError
 from squash_api.judging.wording import date_text
 from squash_api.record.audit import Actor, note
@@ -104,11 +104,14 @@ class KeyRing:
     def revoke(self, public_id: str, *, by: Account | Actor) -> KeyRow:
         """Revoke a key, for good; every process refuses it within a second.
 
+        `public_id` may be the whole key, which is what people have at hand.
+
         Raises
         ------
         NotFoundError
             If there is no such key, or it is another user's and `by` is not an admin.
         """
+        public_id = public_id.removeprefix(PREFIX).partition("_")[0]
 
         def work(connection: Connection) -> KeyRow:
             found = find_key(connection, public_id)

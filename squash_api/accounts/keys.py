@@ -36,6 +36,7 @@ SCOPES = {
 REMEMBERED_S = 1.0
 """How long a key is taken without a look at the record: so a revocation takes this long."""
 
+_UNKNOWN = "The key is not one of this service"
 _TOUCHED_S = 60
 _MAX_REMEMBERED = 4_096
 _ID_BYTES, _SECRET_BYTES = 6, 32
@@ -89,11 +90,11 @@ def _checksum(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A key as the record had it; `read_at` is in monotonic seconds."""
+    """A valid key as the record had it; `read_at` is in monotonic seconds."""
 
-    row: KeyRow
-    digest: bytes
+    key: Key
     owner: UserRow
+    expires_ns: int | None
     read_at: float
 
 
@@ -106,7 +107,9 @@ class KeyReader:
     def __init__(self, record: Record, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._record = record
         self._clock = clock
-        self._remembered: dict[str, _Found] = {}
+        # By the digest of the whole key, so that a look-up takes a time that tells nothing. Only
+        # valid keys are remembered: nobody can fill this with others.
+        self._remembered: dict[bytes, _Found] = {}
         # When each key was last noted as used, in ns since 1970.
         self._touched: dict[str, int] = {}
         self._touching: set[asyncio.Future[None]] = set()
@@ -119,37 +122,42 @@ class KeyReader:
         UnauthorizedError
             If it is no key, or not a valid one any more.
         """
-        public_id, digest = _parse_key(text)
-        found = self._remembered.get(public_id)
-        is_fresh = found is not None and found.read_at + REMEMBERED_S > self._clock()
-        if not is_fresh:
-            found = await asyncio.to_thread(self._read, public_id)
-        # An unknown key is compared too, and gets the same answer as a wrong secret.
-        is_right = hmac.compare_digest(digest, bytes(32) if found is None else found.digest)
-        if found is None or not is_right:
-            _refuse("The key is not one of this service")
-        if not is_fresh:
-            self._note_use(found.row)
-        return _valid(found)
+        whole = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+        found = self._remembered.get(whole)
+        if found is None or found.read_at + REMEMBERED_S <= self._clock():
+            found = await self._look_up(text, whole)
+        if found.expires_ns is not None and found.expires_ns <= time.time_ns():
+            _refuse_expired(found.key, found.owner)
+        return found.key, found.owner
 
     def check_again(self, key: Key) -> tuple[Key, UserRow]:
         """Return what `check` does for a key that it has checked, as the record has it now."""
-        found = self._read(key.public_id)
-        if found is None:
-            _refuse("The key is not one of this service")
-        return _valid(found)
-
-    def _read(self, public_id: str) -> _Found | None:
-        read_at = self._clock()
-        with self._record.read() as connection:
-            stored = find_key(connection, public_id)
+        stored = self._read(key.public_id)
         if stored is None:
-            return None
-        found = _Found(*stored, read_at)
+            _refuse(_UNKNOWN)
+        found = _valid(stored[0], stored[2], self._clock())
+        return found.key, found.owner
+
+    async def _look_up(self, text: str, whole: bytes) -> _Found:
+        self._remembered.pop(whole, None)
+        public_id, digest = _parse_key(text)
+        read_at = self._clock()
+        stored = await asyncio.to_thread(self._read, public_id)
+        # An unknown key is compared too, and gets the same answer as a wrong secret.
+        is_right = hmac.compare_digest(digest, bytes(32) if stored is None else stored[1])
+        if stored is None or not is_right:
+            _refuse(_UNKNOWN)
+        row, _, owner = stored
+        found = _valid(row, owner, read_at)
         if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
-        self._remembered[public_id] = found
+        self._remembered[whole] = found
+        self._note_use(row)
         return found
+
+    def _read(self, public_id: str) -> tuple[KeyRow, bytes, UserRow] | None:
+        with self._record.read() as connection:
+            return find_key(connection, public_id)
 
     def _note_use(self, row: KeyRow) -> None:
         """Note about once a minute that a key is used; nobody waits for it."""
@@ -175,19 +183,21 @@ class KeyReader:
             )
 
 
-def _valid(found: _Found) -> tuple[Key, UserRow]:
-    """Return what a key and its owner are; refuse one that is not valid any more."""
-    row = found.row
-    shown = f"The key `{row.public_id}` ({row.name})"
-    if found.owner.is_disabled:
-        _refuse("User does not exist", error="Invalid JWT", user=row.user_name)
-    if row.revoked_ns is not None:
-        _refuse(f"{shown} was revoked", user=row.user_name)
-    if row.expires_ns is not None and row.expires_ns <= time.time_ns():
-        _refuse(f"{shown} has expired", user=row.user_name)
+def _valid(row: KeyRow, owner: UserRow, read_at: float) -> _Found:
+    """Return what a key may and whose it is; refuse one that is not valid any more."""
     namespaces = None if row.namespaces is None else frozenset(row.namespaces)
     key = Key(row.key_id, row.public_id, row.name, frozenset(row.scopes), namespaces)
-    return key, found.owner
+    if owner.is_disabled:
+        _refuse("User does not exist", error="Invalid JWT", user=owner.name)
+    if row.revoked_ns is not None:
+        _refuse(f"The key `{key.public_id}` ({key.name}) was revoked", user=owner.name)
+    if row.expires_ns is not None and row.expires_ns <= time.time_ns():
+        _refuse_expired(key, owner)
+    return _Found(key, owner, row.expires_ns, read_at)
+
+
+def _refuse_expired(key: Key, owner: UserRow) -> NoReturn:
+    _refuse(f"The key `{key.public_id}` ({key.name}) has expired", user=owner.name)
 
 
 def _refuse(message: str, *, error: str = "Invalid token", user: str | None = None) -> NoReturn:

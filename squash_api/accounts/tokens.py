@@ -22,6 +22,9 @@ LEEWAY_S = 10
 _ALGORITHM = "HS256"
 _ISSUER = _AUDIENCE = "squash"
 _TYPE = "squash+jwt"
+SESSION_TYPE = "squash-session+jwt"
+"""The type of what a browser keeps in a cookie: never good as a token, nor a token as it."""
+
 _REQUIRED = ("exp", "nbf", "iat", "iss", "aud", "sub", "jti", "identity", "name", "role", "epoch")
 _MAX_TOKEN = 8_192
 _MAX_ID = 2**63 - 1
@@ -30,13 +33,17 @@ _REMEMBERED_TOKENS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says about its bearer; `expires_at` is in s since 1970 UTC."""
+    """What a token says about its bearer; `expires_at` is in s since 1970 UTC.
+
+    `token_id` is another for each token.
+    """
 
     user_id: int
     name: str
     role: str
     epoch: int
     expires_at: int
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Tokens:
 
     `secret` is the key, of 32 bytes or more. Tokens signed with the `previous` one are read too, so
     that the secret can be replaced while tokens live. Tokens expire after `minutes`; `clock` is in
-    s since 1970 UTC.
+    s since 1970 UTC. Tokens of another `kind` are not read.
     """
 
     def __init__(
@@ -62,8 +69,10 @@ class Tokens:
         previous: str | None = None,
         minutes: int,
         clock: Callable[[], float] = time.time,
+        kind: str = _TYPE,
     ) -> None:
         self._secret = secret
+        self._kind = kind
         # The present one first: tokens of before 2.1 do not name theirs, so both are tried.
         self._secrets = {_secret_id(each): each for each in (secret, previous) if each is not None}
         self._life_s = minutes * 60
@@ -95,7 +104,7 @@ class Tokens:
             "exp": now + self._life_s,
             "jti": secrets.token_hex(16),
         }
-        headers = {"typ": _TYPE, "kid": _secret_id(self._secret)}
+        headers = {"typ": self._kind, "kid": _secret_id(self._secret)}
         return self._jwt.encode(claims, self._secret, _ALGORITHM, headers=headers)
 
     def read(self, token: str) -> Claims:
@@ -126,7 +135,7 @@ class Tokens:
             _refuse("Token is not one of this service")
         except (jwt.InvalidTokenError, ValueError, RecursionError):
             _refuse("Token cannot be read")
-        if decoded["header"].get("typ") != _TYPE:
+        if decoded["header"].get("typ") != self._kind:
             _refuse("Token is not one of this service")
         return _claims(decoded["payload"])
 
@@ -196,17 +205,18 @@ def _secret_id(secret: str) -> str:
 def _claims(payload: dict[str, Any]) -> Claims:
     """Check that claims have the types that `issue` gives them."""
     user_id, epoch, expires_at = payload["identity"], payload["epoch"], payload["exp"]
-    name, role = payload["name"], payload["role"]
+    name, role, token_id = payload["name"], payload["role"], payload["jti"]
     is_sound = (
         all(type(number) is int for number in (user_id, epoch, expires_at))
         and 0 < user_id <= _MAX_ID
         and payload["sub"] == str(user_id)
         and isinstance(name, str)
         and isinstance(role, str)
+        and isinstance(token_id, str)
     )
     if not is_sound:
         _refuse("Token cannot be read")
-    return Claims(user_id, name, role, epoch, expires_at)
+    return Claims(user_id, name, role, epoch, expires_at, token_id)
 
 
 def _refuse(description: str, *, error: str = "Invalid token") -> NoReturn:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from squash_api.client.wire import SquashClientError
+from squash_api.schema.cells import cell_meaning
 from squash_api.verify.units import astropy_units
 
 Texts = str | Iterable[str]
@@ -25,11 +26,11 @@ def parameters(given: Mapping[str, Any], meta: Mapping[str, Any]) -> Query:
 
 
 def read_columns(chunks: Iterable[bytes]) -> dict[str, Any]:
-    """Read the columns of a CSV file by name, as arrays of numpy; numbers are exact."""
+    """Read the columns of a CSV file by name, as arrays of numpy; numbers and texts are exact."""
     import numpy as np  # noqa: PLC0415
 
     rows = csv.reader(_lines(chunks))
-    names = next(rows, [])
+    names = [cell_meaning(name) for name in next(rows, [])]
     if names[:3] != ["time", "job", "metric"]:
         raise SquashClientError(
             "the answer is not a table of measurements: is this a SQuaSH service?"
@@ -91,7 +92,7 @@ class _Words:
         self._places.append(self._words.setdefault(text, len(self._words)))
 
     def finish(self, numpy: Any) -> Any:
-        words = [*self._words]
+        words = [cell_meaning(word) for word in self._words]
         if self._dtype != "str":
             # numpy has no time zones; these times are in UTC.
             words = [word.removesuffix("Z") for word in words]

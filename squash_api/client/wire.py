@@ -41,17 +41,22 @@ class SquashClientError(Exception):
 
 
 class Wire:
-    """The connection to a service; the parameters are those of `squash.Squash`."""
+    """The connection to a service; the parameters are those of `squash.Squash`.
+
+    `key` is sent with each request that has no token of its own.
+    """
 
     def __init__(
         self,
         *,
         timeout: float,
         retries: int,
+        key: str = "",
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._retries = retries
+        self._key = key
         self.sleep = sleep
         self._http = httpx.Client(
             headers={"Accept": "application/json; version=1.0"},
@@ -74,6 +79,7 @@ class Wire:
         is_streamed: bool = False,
     ) -> httpx.Response:
         """Send a request, and repeat it while an answer may still come."""
+        token = token or self._key
         headers = {"Authorization": f"JWT {token}"} if token else {}
         if body is not None:
             headers["Content-Type"] = "application/json"

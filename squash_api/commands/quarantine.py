@@ -13,6 +13,7 @@ from squash_api.commands.terminal import (
     confirm,
     fail,
     failing,
+    operator,
     options_as,
     print_json,
     print_table,
@@ -126,10 +127,12 @@ def _change(
         if missing:
             fail(f"there is no such entry: {min(missing)}", code=1)
         ask(len(found))
+        verb = "retry" if change is retry_entries else "drop"
+        by = operator(f"quarantine {verb}")
         count = site.record.write(
-            lambda connection: change(connection, chosen, now_ns=time.time_ns())
+            lambda connection: change(connection, chosen, now_ns=time.time_ns(), by=by)
         )
-    what = "to try again" if change is retry_entries else "given up"
+    what = "to try again" if verb == "retry" else "given up"
     typer.echo(f"{counted(count, 'refusal')} {what}")
 
 

@@ -1,17 +1,22 @@
 """`squash record`: the record itself."""
 
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import AsYes, confirm, failing
+from squash_api.commands.terminal import AsJson, AsYes, confirm, failing, print_json
 from squash_api.errors import SettingsError
-from squash_api.record.database import make_database, path_of, place_of
+from squash_api.index.checking import Finding, check_record
+from squash_api.judging.wording import counted
+from squash_api.record.database import damage_of, make_database, path_of, place_of
 from squash_api.record.engines.sqlite_copies import back_up, send_copy
-from squash_api.record.installation import Replaced, accept, begin_anew, restore
+from squash_api.record.installation import Replaced, accept, begin_anew, restore, salvage
 from squash_api.settings import load_settings
+from squash_api.site import Site
 
 _STREAM = "-"
 IdsAbove = Annotated[
@@ -19,7 +24,7 @@ IdsAbove = Annotated[
     typer.Option(
         "--ids-above",
         min=0,
-        max=2**62,
+        max=10**9,
         help="New jobs get ids above this one, such as the last that InfluxDB has.",
     ),
 ]
@@ -105,6 +110,52 @@ def accept_record(*, ids_above: IdsAbove = 0, yes: AsYes = False) -> None:
         confirm(f"Go on with {what}?", is_agreed=yes)
         done = (accept if is_there else begin_anew)(url, ids_above=ids_above)
     _print(path, done)
+
+
+def salvage_record(*, to: Annotated[Path, typer.Option(help="File to make.")]) -> None:
+    """Copy what can be read of a damaged record into a new one.
+
+    Stop the service first; the damaged file is only read. What is lost is listed, jobs by their
+    ids. `squash record restore` puts the new one in its place.
+
+    Exit code: 0 everything could be read, 1 something is lost, 2 it cannot be done.
+    """
+    with failing():
+        lost = list(salvage(load_settings().database_url, to))
+    for line in lost:
+        typer.echo(line)
+    typer.echo(f"{to}: {'what could be read' if lost else 'everything'} is in it")
+    raise typer.Exit(1 if lost else 0)
+
+
+def check(*, as_json: AsJson = False) -> None:
+    """Check that the record is whole.
+
+    That its file is not damaged, that it is not behind its mark, that no job is missing, and that
+    the index has what follows from the jobs. The service may be running.
+
+    Exit code: 0 it is, 1 something is wrong, 2 it cannot be checked.
+    """
+    with failing():
+        found = list(_findings())
+    if as_json:
+        print_json({"is_whole": not found, "findings": [asdict(item) for item in found]})
+    else:
+        for item in found:
+            typer.echo(f"{item.kind}: {item.what}")
+        typer.echo(f"{counted(len(found), 'finding')}" if found else "the record is whole")
+    raise typer.Exit(1 if found else 0)
+
+
+def _findings() -> Iterator[Finding]:
+    settings = load_settings()
+    damage = damage_of(settings.database_url)
+    if damage is not None:
+        # What else can be read of it is perhaps wrong too.
+        yield Finding("file", damage)
+        return
+    with Site(settings, tags_of="record") as site:
+        yield from check_record(site.record, site.deriver)
 
 
 def _restored(url: str, file: Path, ids_above: int) -> Replaced:

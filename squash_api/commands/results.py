@@ -19,7 +19,10 @@ Output = Annotated[
     Path | None,
     typer.Option(help="File to write, completely or not at all. Default: standard output."),
 ]
-Url = Annotated[str | None, typer.Option(help="Root of a service to ask instead of the record.")]
+Url = Annotated[
+    str | None,
+    typer.Option(help="Root of a service to ask instead of the record, with SQUASH_KEY if set."),
+]
 Asked = Sequence[tuple[str, str]]
 """A question as the query of a URL has it: names and texts."""
 
@@ -59,7 +62,8 @@ def asking(url: str, path: str, *, code: int) -> Iterator[tuple[Wire, httpx.URL]
 
     `code` is the exit code of a failure; if the question cannot be answered, it is always 2.
     """
-    wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES)
+    key = os.environ.get("SQUASH_KEY", "").strip()
+    wire = Wire(timeout=_TIMEOUT_S, retries=_RETRIES, key=key)
     try:
         yield wire, httpx.URL(f"{url.rstrip('/')}/{path}")
     except SquashClientError as error:

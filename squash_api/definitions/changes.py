@@ -8,6 +8,7 @@ from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import requeue_metrics
+from squash_api.index.jobs import forget_unused
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -21,7 +22,12 @@ from squash_api.record.definitions import (
     definitions_at,
     newest_revisions,
 )
-from squash_api.record.metrics import declare_metrics, known_units, withdraw_metrics
+from squash_api.record.metrics import (
+    declare_metrics,
+    known_metrics,
+    known_units,
+    withdraw_metrics,
+)
 from squash_api.record.record import Connection
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric, metric_from_json
@@ -289,11 +295,13 @@ def store(
     *,
     origin: Origin,
     by: Actor,
+    is_binding: bool = True,
     withdrawn: Sequence[tuple[Kind, str]] = (),
 ) -> int:
     """Store proposals that have been checked, and withdraw definitions; note who did it.
 
-    If a metric gets another unit, its jobs are derived and sent again.
+    With `is_binding` the units of metrics bind everybody, else only the user. If a metric gets
+    another unit, its jobs are derived and sent again.
 
     Returns
     -------
@@ -301,6 +309,8 @@ def store(
         How many jobs those are.
     """
     changed = _changed_units(connection, proposals)
+    if is_binding:
+        changed |= _disputable_units(connection, proposals)
     wanted = [(item.kind, item.name, item.content) for item in proposals]
     rows = [
         DefinitionRow(
@@ -317,11 +327,17 @@ def store(
     revision = append_definitions(connection, rows)
     if rows:
         _note_change(connection, [row.name for row in rows], withdrawn, origin=origin, by=by)
-    before = known_units(connection, changed)
-    declare_metrics(connection, changed)
+    before = known_metrics(connection, changed)
+    declare_metrics(connection, changed, by=None if is_binding else by.user_id)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
+    bereft = {name if kind == "metric" else name.rpartition(".")[0] for kind, name in withdrawn}
+    forget_unused(connection, bereft, user_id=by.user_id)
     # Values without a unit stay the numbers they are.
-    converted = [name for name, unit in changed.items() if before.get(name) not in (None, unit)]
+    converted = [
+        name
+        for name, row in before.items()
+        if row.unit not in (None, changed[name]) or row.own_units
+    ]
     return requeue_metrics(connection, converted, request=revision)
 
 
@@ -356,6 +372,13 @@ def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dic
         for name, unit in units.items()
         if name not in known or (known[name].document or {}).get("unit") != unit
     }
+
+
+def _disputable_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
+    """Return the units of metrics whose unit a user has brought, which binds nobody else yet."""
+    units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+    known = known_metrics(connection, units)
+    return {name: units[name] for name, row in known.items() if row.unit_by is not None}
 
 
 def _names(proposals: Sequence[Proposal]) -> str:

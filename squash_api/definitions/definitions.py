@@ -1,5 +1,6 @@
 """Definitions of metrics and specifications: who may change them, and which are in force."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -25,8 +26,9 @@ from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
 from squash_api.judging.specifications import Specification
 from squash_api.record.audit import SERVICE, Actor
 from squash_api.record.definitions import DefinitionRow, Kind, current, one, owner_of
-from squash_api.record.metrics import Metrics
+from squash_api.record.metrics import Metrics, known_metrics
 from squash_api.record.record import Connection, Record
+from squash_api.record.usage import NO_LIMITS, Limits, charge_metrics
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric
 
@@ -51,6 +53,9 @@ class Definitions:
     catch_up
         Brings the index up to date: only then does it tell which jobs measure a metric.
 
+    limits
+        What a user may declare in a day; `OverLimitError` beyond.
+
     Attributes
     ----------
     in_force
@@ -58,9 +63,16 @@ class Definitions:
     """
 
     def __init__(
-        self, record: Record, schema: Schema, metrics: Metrics, *, catch_up: Callable[[], None]
+        self,
+        record: Record,
+        schema: Schema,
+        metrics: Metrics,
+        *,
+        catch_up: Callable[[], None],
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self._catch_up = catch_up
+        self._limits = limits
         self._record = record
         self._schema = schema
         self._metrics = metrics
@@ -98,7 +110,8 @@ class Definitions:
             if row.origin == "yaml" and is_same:
                 return []
             _check_rights(connection, row, account)
-            if is_same:
+            # An admin makes the unit of a user's definition binding.
+            if is_same and not (account.is_admin and _is_disputable(connection, proposal)):
                 return []
             _require_metric(connection, proposal)
             return [proposal]
@@ -206,9 +219,19 @@ class Definitions:
 
         def work(connection: Connection) -> Change:
             picked, notes = check(connection)
-            count = store(connection, picked, origin="api", by=account.actor)
-            names = tuple(proposal.name for proposal in picked)
-            return Change(names, len(proposals) - len(picked), count, notes if count else ())
+            names = {item.name for item in picked if item.kind == "metric"}
+            new = names - known_metrics(connection, names).keys()
+            now_ns = time.time_ns()
+            charge_metrics(connection, account, len(new), limits=self._limits, now_ns=now_ns)
+            count = store(
+                connection,
+                picked,
+                origin="api",
+                by=account.actor,
+                is_binding=account.is_admin,
+            )
+            stored = tuple(proposal.name for proposal in picked)
+            return Change(stored, len(proposals) - len(picked), count, notes if count else ())
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
@@ -230,6 +253,12 @@ def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:
 def _require_metric(connection: Connection, proposal: Proposal) -> None:
     if isinstance(proposal.content, Specification):
         _require(connection, "metric", proposal.content.metric)
+
+
+def _is_disputable(connection: Connection, proposal: Proposal) -> bool:
+    return proposal.kind == "metric" and any(
+        row.unit_by is not None for row in known_metrics(connection, [proposal.name]).values()
+    )
 
 
 def _check_rights(connection: Connection, row: DefinitionRow, account: Account) -> None:

@@ -4,7 +4,10 @@
 """
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
+
+import structlog
 
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.kapacitor import KapacitorOutlet
@@ -13,8 +16,13 @@ from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.deriver import Deriver
 from squash_api.settings import InfluxTarget, KapacitorTarget
 
+LONGEST_STOP_S = 8.0
+"""How long a stop waits for servers that do not answer: containers get ten seconds."""
+
 _POLL_S = 1.0
 _PAUSE_S = 2.0
+
+_log = structlog.get_logger(__name__)
 
 # What sends to a target, by the class of its settings.
 OUTLETS: Mapping[type, type[Outlet]] = {
@@ -70,11 +78,18 @@ class Background:
             reader.wake()
 
     def stop(self) -> None:
-        """Stop the threads after their current rounds."""
+        """Stop the threads after their current rounds; abandon those that hang for too long.
+
+        What an abandoned outlet was sending is sent again after the next start.
+        """
         for reader in reversed(self._readers):
             reader.stop()
+        ends_s = time.monotonic() + LONGEST_STOP_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(ends_s - time.monotonic(), 0.0))
         # Not earlier: the watch writes through the connections of the outlets.
-        for reader in self._readers:
-            reader.close()
+        for reader, thread in zip(self._readers, self._threads, strict=True):
+            if thread.is_alive():
+                _log.warning("abandoned in the middle of a round", reader=reader.name)
+            else:
+                reader.close()

@@ -87,7 +87,8 @@ class PointMaker:
 
     def _content_of(self, row: JobRow, job: Job) -> _Content:
         schema = self._metrics.schema
-        outcome = assess(job, metrics=self._metrics.now.by_name, schema=schema)
+        known = self._metrics.now.by_name
+        outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
         return _Content(row.time_ns, outcome.values, schema.context(job.meta))
 
     def _encode(self, contents: Mapping[int, _Content]) -> Batch:

@@ -4,7 +4,7 @@ It polls the record because other processes may store jobs too, and only while s
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 
 from squash_api.delivery.reader import BackOff, Loop, Wait
@@ -15,6 +15,9 @@ from squash_api.record.record import Record
 
 MOST_LISTENERS = 500
 """At most so many may listen to one process at a time."""
+
+MOST_LISTENERS_OF_ONE = 100
+"""At most so many of one address may listen."""
 
 MOST_MISSED = 1000
 """A listener who reconnects, or is slow, gets at most so many jobs, the newest."""
@@ -54,7 +57,7 @@ class JobEvents(Loop):
         self._poll_s = poll_s
         self._heartbeat_s = heartbeat_s
         # Only the event loop changes these.
-        self._listeners = 0
+        self._listeners: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived = asyncio.Event()
         self._is_closed = False
@@ -63,9 +66,10 @@ class JobEvents(Loop):
         self._floor = 0
         self._last = 0
 
-    def check_room(self) -> None:
-        """Raise `BusyError` if there are too many listeners already."""
-        if self._listeners >= MOST_LISTENERS:
+    def check_room(self, address: str = "") -> None:
+        """Raise `BusyError` if there are too many listeners already, in all or of an address."""
+        is_full = self._listeners.total() >= MOST_LISTENERS
+        if is_full or self._listeners[address] >= MOST_LISTENERS_OF_ONE:
             raise BusyError(
                 "Too many clients are listening already. Try again.", retry_after_s=_RETRY_S
             )
@@ -75,12 +79,15 @@ class JobEvents(Loop):
         self._is_closed = True
         self._notify()
 
-    async def listen(self, *, after: int | None = None) -> AsyncGenerator[JobEvent | None, None]:
+    async def listen(
+        self, *, after: int | None = None, address: str = ""
+    ) -> AsyncGenerator[JobEvent | None, None]:
         """Yield each new job, in order of id, and None from time to time if there is none.
 
         `after` is the last job that is known already; without it, only jobs from now on are sent.
+        `address` is that of the listener, as `check_room` gets it.
         """
-        self._enter()
+        self._enter(address)
         try:
             # At once: it shows that the listener has been entered.
             yield None
@@ -93,12 +100,13 @@ class JobEvents(Loop):
                 if not await _is_set(arrived, self._heartbeat_s):
                     yield None
         finally:
-            self._listeners -= 1
+            self._listeners[address] -= 1
+            self._listeners += Counter()
 
     def step(self) -> Wait:
         """Read the jobs since the last round, and pass them to the listeners."""
         loop = self._loop
-        if self._listeners == 0 or loop is None:
+        if not self._listeners or loop is None:
             return _UNTIL_SOMEBODY_LISTENS
         last, newest = self._last, self._newest()
         if newest > last:
@@ -106,9 +114,9 @@ class JobEvents(Loop):
             loop.call_soon_threadsafe(self._take, found, last, newest)
         return Wait(self._poll_s, self._poll_s)
 
-    def _enter(self) -> None:
-        self._listeners += 1
-        if self._listeners == 1:
+    def _enter(self, address: str) -> None:
+        self._listeners[address] += 1
+        if self._listeners.total() == 1:
             self._recent.clear()
             self._floor = self._last = 0
             self._loop = asyncio.get_running_loop()

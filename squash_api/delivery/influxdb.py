@@ -30,16 +30,15 @@ from squash_api.influx.client import (
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
-    begin_again,
     get_target,
-    mark_not_erased,
     mark_sent,
-    newest_with_points,
     pending_erasures,
     pending_redeliveries,
     redeliveries_of,
 )
 from squash_api.record.jobs import ids_that_fit
+from squash_api.record.losses import begin_again, job_with_points, waiting_jobs
+from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 
@@ -69,6 +68,7 @@ class InfluxOutlet(Outlet):
         self._points = points
         self._new = ReadAhead(target.name, record, points)
         self._heard = 0.0
+        self._last: int | None = None
 
     @classmethod
     def of(
@@ -119,30 +119,45 @@ class InfluxOutlet(Outlet):
         self._heard = now
 
     def _look_for_loss(self) -> None:
-        """Begin with the first job again if the database no longer has the points of jobs.
+        """Look whether the database still has the last job that it had when this was last looked.
 
-        It may have been dropped and made again, or InfluxDB may have been started on an empty disk.
+        It may have been dropped and made again, or InfluxDB may have been started on an empty disk
+        or on an old backup.
         """
+        if self._new.is_ahead():
+            return
         with self._record.read() as connection:
             row = get_target(connection, self.name)
-        if not row.has_points or not row.sent_through or self._new.is_ahead():
-            return
+            newest = job_with_points(connection, self.name) if row.has_points else None
+        last, self._last = self._last or newest, newest
         # Who may only write may not ask, and not every version answers.
         with suppress(InfluxRefusedError, InfluxMisconfiguredError, QueryRejectedError):
-            if not self._client.is_empty():
-                return
-            try:
-                kept_ns = self._client.retention_ns()
-            except DatabaseMissingError:
-                kept_ns = None
-            since_ns = 0 if kept_ns is None else time.time_ns() - kept_ns
-            with self._record.read() as connection:
-                newest = newest_with_points(connection, self.name, since_ns=since_ns)
-            if newest is not None and not self._has_points_of(newest):
-                self._begin_again()
+            if newest is not None and last is not None and not self._has(last):
+                self._find_out_about_loss()
 
-    def _has_points_of(self, job_id: int) -> bool:
-        """Return whether the database has all points of a job; so also if the job has none."""
+    def _find_out_about_loss(self) -> None:
+        """Begin with the first job again if the database has not even the oldest it should have."""
+        try:
+            kept_ns = self._client.retention_ns()
+        except DatabaseMissingError:
+            kept_ns = None
+        since_ns = 0 if kept_ns is None else time.time_ns() - kept_ns
+        with self._record.read() as connection:
+            oldest = job_with_points(connection, self.name, since_ns=since_ns, is_oldest=True)
+        if oldest is None:
+            return
+        if not self._has(oldest):
+            self._begin_again()
+        elif kept_ns is None:
+            _log.error(
+                "InfluxDB has lost points that it had: run squash reconcile", target=self.name
+            )
+
+    def _has(self, job_id: int) -> bool:
+        """Return whether the database has all points of a job, as far as can be known now."""
+        with self._record.read() as connection:
+            if waiting_jobs(connection, self.name, [job_id]):
+                return True
         lines = self._points.make([job_id], after=None).points
         return all(
             self._client.has_point(point.measurement, int(point.line.rpartition(" ")[2]))
@@ -157,6 +172,7 @@ class InfluxOutlet(Outlet):
         lost = self._record.write(
             lambda connection: begin_again(connection, self.name, now_ns=time.time_ns())
         )
+        self._last = None
         if lost:
             _log.error(
                 "the database was missing or empty: it is filled again from the record. Retention "

@@ -20,14 +20,14 @@ from squash_api.influx.reading import (
     parse_line,
     read_points,
 )
+from squash_api.record.audit import UNKNOWN, Actor, note
 from squash_api.record.deliveries import (
     Erasure,
     request_redelivery,
     request_rewriting,
-    times_to_erase,
-    waiting_jobs,
 )
 from squash_api.record.jobs import jobs_at, jobs_by_time
+from squash_api.record.losses import times_to_erase, waiting_jobs
 from squash_api.record.quarantine import refused_lines
 from squash_api.record.record import Connection, Record
 
@@ -114,14 +114,17 @@ class _Differences:
 class Reconciler:
     """Compares one target, and asks for what differs to be sent again.
 
-    Nobody else may use `points`.
+    Nobody else may use `points`. `by` is whom the audit trail names for what is changed.
     """
 
-    def __init__(self, client: InfluxClient, record: Record, points: PointMaker) -> None:
+    def __init__(
+        self, client: InfluxClient, record: Record, points: PointMaker, *, by: Actor = UNKNOWN
+    ) -> None:
         self._client = client
         self._name = client.target.name
         self._record = record
         self._points = points
+        self._by = by
         self._names: set[str] = set()
 
     def compare(
@@ -222,8 +225,8 @@ class Reconciler:
                 return
         except DatabaseMissingError:
             return
-        except QueryRejectedError:
-            if first_ns == last_ns:
+        except QueryRejectedError as error:
+            if not error.is_cut or first_ns == last_ns:
                 raise
         middle = (first_ns + last_ns) // 2
         yield from self._read(names, first_ns, middle)
@@ -265,11 +268,20 @@ class Reconciler:
             names = [self._name]
             request_rewriting(connection, rewritten, targets=names)
             request_redelivery(connection, job_ids, targets=names, request=time.time_ns())
+            jobs = sorted({*job_ids, *(item.job_id for item in rewritten)})
+            shown = jobs[:_MOST_EXAMPLES]
+            note(connection, self._by, "reconcile.repair", self._name, count=len(jobs), jobs=shown)
 
         self._record.write(work)
 
     def _prune(self, unknown: set[tuple[str, int]]) -> int:
         """Delete points of no job; return how many."""
+        count = len(unknown)
+        self._record.write(
+            lambda connection: note(
+                connection, self._by, "reconcile.prune", self._name, count=count
+            )
+        )
         self._client.delete_points(sorted(unknown))
         # A job may have come with just this time, and been sent.
         with self._record.read() as connection:

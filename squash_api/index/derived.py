@@ -38,6 +38,7 @@ from squash_api.record.tables import (
     job_context,
     job_run,
     measurement,
+    metric,
     redelivery,
     rederivation,
     target,
@@ -264,6 +265,19 @@ def _insert_measurements(connection: Connection, jobs: Sequence[Derived]) -> Non
         if name in ids
     )
     insert_rows(connection, measurement, ("metric_id", "job_id", "value"), rows)
+
+
+def measured_anywhere(connection: Connection, names: Iterable[str]) -> set[str]:
+    """Return which of these metrics a job in the index has."""
+    ids = {number: name for name, number in metric_ids(connection, names).items()}
+    measured = exists().where(measurement.c.metric_id == metric.c.id)
+    return {
+        ids[number]
+        for chunk in in_chunks(ids)
+        for number in connection.execute(
+            select(metric.c.id).where(metric.c.id.in_(chunk), measured)
+        ).scalars()
+    }
 
 
 def forget_value(connection: Connection, *, job_id: int, metric: str) -> None:

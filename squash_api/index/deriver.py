@@ -150,17 +150,23 @@ class Deriver:
     def _derive(
         self, rows: Sequence[JobRow], added: Mapping[int, list[dict[str, Any]]]
     ) -> list[Derived]:
-        self._metrics.refresh()
-        return [
-            self._derive_one(row, added.get(row.job_id, [])) for row in rows if row.body is not None
-        ]
+        self.refresh()
+        return [self.derive(row, added.get(row.job_id, [])) for row in rows if row.body is not None]
 
-    def _derive_one(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
+    def refresh(self) -> None:
+        """Read the metrics as they are now."""
+        self._metrics.refresh()
+
+    def derive(self, row: JobRow, added: list[dict[str, Any]]) -> Derived:
+        """Return what follows from a job that is not deleted, with what was added to it.
+
+        By the metrics as they were at the last `refresh`.
+        """
         job = document_of(row, added)
         known = self._metrics.now.by_name
         names = {item.metric for item in job.measurements}
         metrics = {name: known[name] for name in sorted(names) if name in known}
-        outcome = assess(job, metrics=metrics, schema=self._metrics.schema)
+        outcome = assess(job, metrics=metrics, schema=self._metrics.schema, user_id=row.user_id)
         return Derived(
             row.job_id,
             values={name: outcome.values.get(name) for name in metrics},

@@ -1,6 +1,7 @@
 """Changes of stored jobs, and of the index with them: measurements added, and jobs deleted."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from squash_api.accounts.accounts import Account
@@ -8,14 +9,23 @@ from squash_api.errors import Detail, ForbiddenError, InvalidInputError
 from squash_api.index.contexts import Contexts
 from squash_api.index.derived import (
     count_measurements,
+    derived_through,
     forget_derived,
     forget_value,
+    jobs_to_rederive,
     mark_for_rederivation,
+    measured_anywhere,
 )
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job, measured_of
-from squash_api.ingest.stored_job import load_job, points_of
+from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
+from squash_api.record.definitions import (
+    DefinitionRow,
+    append_definitions,
+    current,
+    newest_revisions,
+)
 from squash_api.record.deliveries import (
     Erasure,
     request_erasure,
@@ -26,13 +36,28 @@ from squash_api.record.deliveries import (
 from squash_api.record.jobs import (
     JobRow,
     add_measurement,
+    added_measurements,
     bury_job,
+    ids_between,
+    job_rows,
+    last_job_id,
     mark_deliverable,
 )
-from squash_api.record.metrics import Metrics, known_units, note_metrics
+from squash_api.record.metrics import (
+    Metrics,
+    forget_metrics,
+    known_metrics,
+    note_metrics,
+    note_own_units,
+)
 from squash_api.record.record import Connection, Record
+from squash_api.record.usage import NO_LIMITS, Limits, charge_metrics
 from squash_api.schema.names import split_metric_name
 from squash_api.verify.metrics import KnownMetric
+
+# Jobs that wait to be in the index are read for the names in them, and others wait meanwhile.
+_MOST_WAITING = 100
+_MOST_BYTES = 20_000_000
 
 
 def delete_job(record: Record, job_id: int, *, account: Account) -> None:
@@ -67,9 +92,61 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         )
         forget_derived(connection, job_id=job_id, metrics=metrics)
         bury_job(connection, job_id=job_id, user_id=account.user_id, deleted_ns=time.time_ns())
+        forget_unused(connection, metrics, user_id=account.user_id)
         note(connection, account.actor, "job.delete", job_id, owner=row.user_id)
 
     record.write(work)
+
+
+def forget_unused(connection: Connection, names: Iterable[str], *, user_id: int | None) -> None:
+    """Forget those of these metrics that no job, definition or specification has any more.
+
+    If too many jobs wait to be in the index, which tells what they measure, all are kept.
+    """
+    known = known_metrics(connection, names)
+    left = {name for name, row in known.items() if not row.is_declared}
+    left -= measured_anywhere(connection, left)
+    if not left:
+        return
+    waiting = unindexed_names(connection, limit=_MOST_WAITING)
+    left = set() if waiting is None else left - waiting
+    if left:
+        limited = {name.rpartition(".")[0]: name for name in newest_revisions(connection, "spec")}
+        asked = [limited[name] for name in left & limited.keys()]
+        left -= {name.rpartition(".")[0] for name in current(connection, "spec", names=asked)}
+    if left:
+        forget_metrics(connection, left)
+        # A new revision, so that jobs that were judged before are judged again.
+        append_definitions(connection, [_tombstone(min(left), user_id)])
+
+
+def unindexed_names(connection: Connection, *, limit: int) -> set[str] | None:
+    """Return the metrics of jobs that are not in the index as they are.
+
+    None if there are `limit` of these jobs or more.
+    """
+    through = derived_through(connection)
+    last = last_job_id(connection)
+    ids = ids_between(connection, after=through, through=last, max_bytes=_MOST_BYTES, limit=limit)
+    changed = jobs_to_rederive(connection, limit=limit)
+    if len(ids) + len(changed) >= limit or (ids and ids[-1] < last):
+        return None
+    added = added_measurements(connection, changed)
+    rows = list(job_rows(connection, ids))
+    jobs = [document_of(row, []) for row in rows if row.body is not None]
+    names = {item.metric for job in jobs for item in job.measurements}
+    return names | {str(item["metric"]) for items in added.values() for item in items}
+
+
+def _tombstone(name: str, user_id: int | None) -> DefinitionRow:
+    return DefinitionRow(
+        kind="metric",
+        name=name,
+        document=None,
+        origin="api",
+        user_id=user_id,
+        created_ns=time.time_ns(),
+    )
 
 
 def post_measurement(
@@ -79,13 +156,14 @@ def post_measurement(
     job_id: int,
     document: dict[str, Any],
     account: Account,
-) -> Job:
+    limits: Limits = NO_LIMITS,
+) -> tuple[JobRow, Job]:
     """Add a measurement to a job, or replace the job's measurement of the same metric.
 
     Returns
     -------
-    Job
-        A document with only this measurement.
+    JobRow, Job
+        The job, and a document with only this measurement.
 
     Raises
     ------
@@ -96,27 +174,33 @@ def post_measurement(
         a key that may not write to the package.
     InvalidInputError
         If the value cannot be used, for instance because its unit does not convert.
+    OverLimitError
+        If the user has used up a limit.
     """
     name: str = document["metric"]
     account.require_namespaces([(("body", "metric"), name)])
     kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
     added = Job([measured_of(kept)])
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> JobRow:
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
-        outcome = assess(added, metrics=known, schema=metrics.schema)
+        outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
         if outcome.skipped:
             raise InvalidInputError(
                 f"{name}: {outcome.skipped[0].reason}.",
                 detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
             )
         now_ns = time.time_ns()
-        had = assess(_only(job, name), metrics=known, schema=metrics.schema).values
-        if had and name not in outcome.values:
-            _withdraw(connection, row, name, by=account.actor)
-        note_metrics(connection, outcome.new_units)
+        if name not in outcome.values:
+            had = _only(job, name)
+            if assess(had, metrics=known, schema=metrics.schema, user_id=row.user_id).values:
+                _withdraw(connection, row, name, by=account.actor)
+        new = outcome.new_units.keys() - known.keys()
+        charge_metrics(connection, account, len(new), limits=limits, now_ns=now_ns)
+        note_metrics(connection, outcome.new_units, by=row.user_id)
+        note_own_units(connection, outcome.new_own_units, by=row.user_id)
         measured = {item.metric for item in job.measurements} | {name}
         count_measurements(connection, job_id, measured, schema=metrics.schema)
         add_measurement(
@@ -125,10 +209,11 @@ def post_measurement(
         mark_deliverable(connection, job_id)
         mark_for_rederivation(connection, [job_id])
         request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
+        return row
 
-    record.write(work)
+    row = record.write(work)
     metrics.refresh()
-    return added
+    return row, added
 
 
 def _only(job: Job, metric: str) -> Job:
@@ -145,11 +230,9 @@ def _withdraw(connection: Connection, row: JobRow, metric: str, *, by: Actor) ->
 
 def _metric_now(connection: Connection, name: str, metrics: Metrics) -> dict[str, KnownMetric]:
     """Return a metric as this transaction sees it: `metrics` may lag behind."""
-    known = metrics.now.by_name.get(name)
-    units = known_units(connection, [name])
-    if name not in units or metrics.schema.name_problem(name) is not None:
+    if metrics.schema.name_problem(name) is not None:
         return {}
-    return {name: KnownMetric(units[name], is_declared=known is not None and known.is_declared)}
+    return known_metrics(connection, [name])
 
 
 def _check_owner(row: JobRow, account: Account, verb: str) -> None:

@@ -13,6 +13,7 @@ import structlog
 from squash_api.index.contexts import ChangedJob, Tags
 from squash_api.index.reader import Reader, View
 from squash_api.index.values import Latest
+from squash_api.record.bulk import in_chunks
 from squash_api.record.metrics import KnownMetrics, MetricRow
 
 MOST_SERIES = 100_000
@@ -20,6 +21,7 @@ MOST_SERIES = 100_000
 
 _DAY_NS = 86_400 * 10**9
 _CHANGES = 1000
+_METRICS = 50
 
 _log = structlog.get_logger(__name__)
 
@@ -67,8 +69,8 @@ class LatestValues:
     def prepare(self, *, now_ns: int, days: float) -> None:
         """Read what there is, the first time, or what is older, if `days` is more than before.
 
-        It reads metric by metric, so that nobody has to wait for it. Jobs that were received more
-        than `days` ago are left out, and forgotten within a day.
+        It reads some metrics at a time, so that nobody has to wait for it. Jobs that were received
+        more than `days` ago are left out, and forgotten within a day.
         """
         is_first = self._version is None
         if not is_first and days <= self._days:
@@ -80,11 +82,12 @@ class LatestValues:
             self._forget_old(view, now_ns=now_ns)
             if is_first:
                 self._metrics = view.metrics
-        for metric_id in sorted(self._metrics.by_id):
+        for some in in_chunks(self._metrics.by_id, size=_METRICS):
             with self._reader.view() as view:
-                found = view.values.latest_between([metric_id], after=self._after, through=through)
+                found = view.values.latest_between(some, after=self._after, through=through)
                 self._take(view, found, Followed())
-            self._changes[metric_id] = self._changes.get(metric_id, 0) + 1
+            for metric_id in some:
+                self._changes[metric_id] = self._changes.get(metric_id, 0) + 1
         if is_first:
             self._version, self._through = version, through
 
@@ -172,6 +175,10 @@ class LatestValues:
         before, self._metrics = self._metrics, metrics
         if metrics.version == before.version:
             return set()
+        for metric_id in before.by_id.keys() - metrics.by_id.keys():
+            with self._lock:
+                for known in (self._found, self._absent, self._changes):
+                    known.pop(metric_id, None)
         return {row.metric_id for row in metrics.by_id.values() if row.version > before.version}
 
     def _take(self, view: View, found: Iterable[Latest], followed: Followed) -> None:

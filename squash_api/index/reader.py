@@ -46,6 +46,11 @@ class Reader:
         self._tag_sets: TagSets = {}
         self._changes = CodeChangeReader(remembers=_MOST_CHANGES)
         self._run_tags = TagValues(RUN_TAGS)
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let nobody open a view any more: who reads much in many of them then stops early."""
+        self._is_closed = True
 
     def catch_up(self, *, may_lag: bool = True) -> None:
         """Derive every job that is in the record now, so that all are in the index.
@@ -74,8 +79,10 @@ class Reader:
         Raises
         ------
         RecordUnavailableError
-            If the record cannot be read.
+            If the record cannot be read, or `close` has been called.
         """
+        if self._is_closed:
+            raise RecordUnavailableError("The service is stopping.")
         with self._record.read() as connection:
             yield View(connection, self.metrics, self._tag_sets, self._changes)
 

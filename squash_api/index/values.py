@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from squash_api.index.contexts import Contexts
 from squash_api.record.bulk import in_chunks, is_wanted, rows_of
-from squash_api.record.tables import job_context, measurement, rederivation
+from squash_api.record.tables import job_context, measurement, metric, rederivation
 
 # Stepping to the next row costs this many times less than looking one up.
 _STEPS_OF_A_SEEK = 8
@@ -222,6 +222,11 @@ class Values:
             before = rows[-1].job_id
         return found[:limit]
 
+    def last_of(self, metric_ids: Iterable[int]) -> dict[int, LastValue]:
+        """Return what was received last of each of these metrics, a value or an absent one."""
+        rows = rows_of(self._connection, _LAST_OF, metric_ids)
+        return {row[0]: LastValue(*row[1:]) for row in rows}
+
     def tag_sets(self, metric_id: int, *, after: int, through: int) -> set[int]:
         """Return the sets of tags with which jobs between two ids named a metric."""
         limits = {"metric": metric_id, "after": after, "through": through}
@@ -344,6 +349,25 @@ _LAST_VALUES = (
     .select_from(_IN_CONTEXT)
     .where(_HAS_CONTEXT)
     .order_by(measurement.c.job_id.desc())
+)
+_LAST_JOB_OF = (
+    select(func.max(measurement.c.job_id))
+    .where(measurement.c.metric_id == metric.c.id)
+    .correlate(metric)
+    .scalar_subquery()
+)
+_IS_LAST = (measurement.c.metric_id == metric.c.id) & (measurement.c.job_id == _LAST_JOB_OF)
+_LAST_OF = (
+    select(
+        metric.c.id,
+        measurement.c.job_id,
+        measurement.c.value,
+        job_context.c.tag_set_id,
+        job_context.c.time_ns,
+    )
+    .select_from(metric.join(measurement, _IS_LAST))
+    .join(job_context, job_context.c.job_id == measurement.c.job_id)
+    .where(is_wanted(metric.c.id), _HAS_CONTEXT)
 )
 _MEASURED_SETS = (
     select(job_context.c.tag_set_id)

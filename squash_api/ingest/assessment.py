@@ -8,7 +8,7 @@ from squash_api.ingest.document import Job, Measured
 from squash_api.schema.names import Schema
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import KnownMetric
-from squash_api.verify.units import UnitError, canonical_unit, converter
+from squash_api.verify.units import UnitError, canonical_unit, converter, is_unit
 
 MOST_CONVERSIONS = 100
 """Most pairs of a unit and its metric's unit that are looked up for one job.
@@ -38,6 +38,9 @@ class Assessment:
     infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
     had no unit or were not known; None if the job does not give one either. `without_unit` are
     metrics whose value came without one, and was taken to be in the metric's, if it has one.
+    `in_own_unit` are metrics whose value does not convert to a unit that another user has brought:
+    it is kept in the sender's own unit, given here. `new_own_units` are those that the sender had
+    not for the metric before.
     `conversions` are the different pairs of units to convert between, with how, or why not;
     `has_too_many_units` says that there are more than `MOST_CONVERSIONS`.
     """
@@ -48,15 +51,26 @@ class Assessment:
     undeclared: list[str] = field(default_factory=list)
     new_units: dict[str, str | None] = field(default_factory=dict)
     without_unit: list[str] = field(default_factory=list)
+    in_own_unit: dict[str, str] = field(default_factory=dict)
+    new_own_units: dict[str, str] = field(default_factory=dict)
     conversions: dict[tuple[str, str | None], Conversion] = field(
         default_factory=dict, compare=False
     )
     has_too_many_units: bool = False
 
 
-def assess(job: Job, *, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
-    """Sort a job's measurements into kept, absent and skipped; note which are undeclared."""
-    return assess_short(job, metrics) or _assess_whole(job, metrics, schema)
+def assess(
+    job: Job,
+    *,
+    metrics: Mapping[str, KnownMetric],
+    schema: Schema,
+    user_id: int | None = None,
+) -> Assessment:
+    """Sort a job's measurements into kept, absent and skipped; note which are undeclared.
+
+    `user_id` is whose job it is. Without one, every unit is binding that a user has not brought.
+    """
+    return assess_short(job, metrics) or _assess_whole(job, metrics, schema, user_id)
 
 
 def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | None:
@@ -80,7 +94,9 @@ def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | N
     return Assessment(values) if len(values) == len(job.measurements) else None
 
 
-def _assess_whole(job: Job, metrics: Mapping[str, KnownMetric], schema: Schema) -> Assessment:
+def _assess_whole(
+    job: Job, metrics: Mapping[str, KnownMetric], schema: Schema, user_id: int | None
+) -> Assessment:
     outcome = Assessment()
     latest = {item.metric: item for item in job.measurements}
     if len(latest) != len(job.measurements):
@@ -95,7 +111,7 @@ def _assess_whole(job: Job, metrics: Mapping[str, KnownMetric], schema: Schema) 
             continue
         if not known.is_declared:
             outcome.undeclared.append(name)
-        _assess_one(item, known, outcome)
+        _assess_one(item, known, outcome, user_id)
     return outcome
 
 
@@ -109,7 +125,9 @@ def _note_metric(name: str, outcome: Assessment, schema: Schema) -> KnownMetric 
     return KnownMetric(unit=None, is_declared=False)
 
 
-def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None:
+def _assess_one(
+    item: Measured, known: KnownMetric, outcome: Assessment, user_id: int | None
+) -> None:
     """Keep, skip or note as absent one measurement of a known metric."""
     name, value, unit = item.metric, item.value, item.unit
     if value is None:
@@ -124,15 +142,8 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
         outcome.absent.append(name)
         return
     if unit is not None and unit != known.unit:
-        convert = _conversion_in(outcome, unit, known.unit)
-        if isinstance(convert, str):
-            outcome.skipped.append(Skip(name, convert))
-            return
-        converted = finite(convert(number))
+        converted = _converted(item, number, known, outcome, user_id)
         if converted is None:
-            shown = f"{number:.6g} {unit}".rstrip()
-            reason = f"{shown} is no number in the metric's unit, {_named(known.unit)}"
-            outcome.skipped.append(Skip(name, reason))
             return
         number = converted
         if known.unit is None:
@@ -140,6 +151,34 @@ def _assess_one(item: Measured, known: KnownMetric, outcome: Assessment) -> None
     if unit is None:
         outcome.without_unit.append(name)
     outcome.values[name] = number
+
+
+def _converted(
+    item: Measured, number: float, known: KnownMetric, outcome: Assessment, user_id: int | None
+) -> float | None:
+    """Return a value in the metric's unit, or the sender's own; None if it is skipped.
+
+    A unit that another user has brought makes nobody's values be skipped.
+    """
+    name, unit, target = item.metric, item.unit or "", known.unit
+    convert = _conversion_in(outcome, unit, target)
+    if isinstance(convert, str) and not known.binds(user_id) and is_unit(unit):
+        own = known.own_unit(user_id)
+        target = (
+            outcome.new_own_units.setdefault(name, canonical_unit(unit)) if own is None else own
+        )
+        convert = _conversion_in(outcome, unit, target)
+        if not isinstance(convert, str):
+            outcome.in_own_unit[name] = target
+    if isinstance(convert, str):
+        outcome.skipped.append(Skip(name, convert))
+        return None
+    converted = finite(convert(number))
+    if converted is None:
+        shown = f"{number:.6g} {unit}".rstrip()
+        reason = f"{shown} is no number in the metric's unit, {_named(target)}"
+        outcome.skipped.append(Skip(name, reason))
+    return converted
 
 
 def _conversion_in(outcome: Assessment, unit: str, target: str | None) -> Conversion:

@@ -12,7 +12,7 @@ the whole way would have returned.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -49,6 +49,10 @@ _CONTAINERS = frozenset({b"{", b"[", b"n"})
 _NULL = msgspec.Raw(b"null")
 # What may be a number that a float rounds. A shorter one is held exactly, as an int64 if need be.
 _LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
+# Longer texts, and greater numbers, may not fit into a point.
+_PLAIN_LETTERS = 10_000
+_PLAIN_NUMBER = 1e300
+_PLAIN = frozenset({bool, type(None), msgspec.Raw})
 # Only so many keys of measurements are looked at for misspelt ones.
 _MOST_KEYS = 20
 # Where in the body a problem is, and message and type of its `Detail`, which takes longer to make.
@@ -164,6 +168,38 @@ class Job:
             return None
         names = "\n".join(sorted(identifiers)).encode()
         return blake2b(names, digest_size=16).digest()
+
+    def outline(self, tag_keys: Collection[str]) -> int | None:
+        """Return a number that is the same for metadata with the same tags and names of fields.
+
+        None if that also depends on something else, such as whether a text is too long to be kept.
+        `tag_keys` are those that feed tags.
+        """
+        return _outline(self.meta, tag_keys)
+
+
+def _outline(meta: Mapping[str, Any], tag_keys: Collection[str]) -> int | None:
+    found: list[object] = []
+    for key, value in meta.items():
+        kind = type(value)
+        if kind is dict:
+            inner = _outline(value, tag_keys)
+            if inner is None:
+                return None
+            found.append((key, inner))
+            continue
+        if kind is str:
+            is_plain = 0 < len(value) < _PLAIN_LETTERS and value.isprintable()
+        elif kind is float or kind is int:
+            is_plain = -_PLAIN_NUMBER < value < _PLAIN_NUMBER
+        elif kind is list:
+            is_plain = key not in tag_keys and len(str(value)) < _PLAIN_LETTERS
+        else:
+            is_plain = kind in _PLAIN
+        if not is_plain:
+            return None
+        found.append((key, kind, value) if key in tag_keys else (key, kind))
+    return hash(tuple(found))
 
 
 def decode_job(body: bytes) -> Job:

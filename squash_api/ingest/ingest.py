@@ -7,10 +7,10 @@ way returns None where it is not sure, and otherwise what the whole way would ha
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -36,6 +36,8 @@ from squash_api.judging.wording import counted
 from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
+from squash_api.record.usage import NO_LIMITS, Brings, Limits
+from squash_api.schema.names import CONTRACT_FIELDS
 
 SMALL_BYTES = 64_000
 """Only a smaller body is read where all requests wait for it; 16 MB take seconds."""
@@ -43,6 +45,7 @@ SMALL_BYTES = 64_000
 _MOST_ATTEMPTS = 20
 _MOST_NAMED = 5
 _MOST_LETTERS = 100
+_MOST_OUTLINES = 100_000
 # So that large jobs do not hold up small ones with something that is to be looked up.
 _SMALL_JUDGES = ThreadPoolExecutor(2, thread_name_prefix="judge")
 _LARGE_JUDGES = ThreadPoolExecutor(2, thread_name_prefix="judge-large")
@@ -98,6 +101,49 @@ class Ingested:
     outcome: Outcome
 
 
+class Budget:
+    """What jobs and their users may bring, and what this process has seen them bring.
+
+    `outlines` are those of metadata in which all names are known to the record.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.has_quotas = limits.has_quotas
+        self.outlines: set[int] = set()
+
+    def remember(self, outline: int) -> None:
+        """Keep an outline; the record, which is asked otherwise, knows its names."""
+        if len(self.outlines) >= _MOST_OUTLINES:
+            self.outlines.clear()
+        self.outlines.add(outline)
+
+    def check_metadata(self, meta: Mapping[str, Any]) -> None:
+        """Raise `InvalidInputError` if a job has too many keys in its metadata."""
+        most, left, count = self.limits.metadata_per_job, [meta], 0
+        while left:
+            node = left.pop()
+            count += len(node)
+            if most and count > most:
+                raise _too_many("meta", f"more than {most} metadata keys", "metadata_per_job")
+            left += [value for value in node.values() if isinstance(value, dict)]
+
+    def check_new_metrics(self, names: Collection[str]) -> None:
+        """Raise `InvalidInputError` if a job measures too many metrics for the first time."""
+        most = self.limits.new_metrics_per_job
+        if most and len(names) > most:
+            what = f"{len(names)} metrics that were never measured, more than {most}"
+            raise _too_many("measurements", what, "new_metrics_per_job")
+
+
+def _too_many(part: str, what: str, setting: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"The job has {what}; nothing was stored. Send it in parts, or have an admin raise "
+        f"SQUASH_{setting.upper()}.",
+        detail=[Detail(("body", part), f"has {what}", "too_many")],
+    )
+
+
 async def ingest_job(
     body: bytes,
     *,
@@ -106,6 +152,7 @@ async def ingest_job(
     record: Record,
     metrics: Metrics,
     is_strict: bool,
+    budget: Budget,
 ) -> Ingested:
     """Accept a job; when this returns, the job is on the disk.
 
@@ -117,17 +164,20 @@ async def ingest_job(
         If `is_strict` and a value would be skipped; nothing is stored.
     ForbiddenError
         If the job was sent with a key that may not write to a package in it; nothing is stored.
+    OverLimitError
+        If its user has used up a limit; nothing is stored.
     """
-    received_ns = time.time_ns()
-    arrived = _Arrived(body, wire, account, received_ns, is_strict=is_strict)
+    arrived = _Arrived(body, wire, account, record.now_ns(), is_strict=is_strict, budget=budget)
     for _ in range(_MOST_ATTEMPTS):
-        new, outcome = await _judge(arrived, metrics)
+        new, outcome, outline = await _judge(arrived, metrics)
         stored = await record.write_batched(_STORE, new)
-        if isinstance(stored, Stale) or outcome.new_units:
+        if isinstance(stored, Stale) or new.new_units or new.new_own_units:
             await asyncio.to_thread(metrics.refresh)
         if isinstance(stored, Stored):
             if outcome.absent or outcome.skipped or outcome.new_units:
                 _log_left_out(stored, outcome)
+            if new.brings is not None and outline is not None and not stored.is_repeat:
+                budget.remember(outline)
             return Ingested(stored, outcome)
     raise RecordUnavailableError("The metrics are changing too fast to judge this job. Try again.")
 
@@ -141,26 +191,35 @@ class _Arrived:
     account: Account
     received_ns: int
     is_strict: bool
+    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The document of a body, and what does not depend on metrics."""
+    """The document of a body, and what does not depend on metrics.
+
+    `is_known` says that its metadata surely brings no new name.
+    """
 
     job: Job
+    outline: int | None
+    is_known: bool
     asked_ns: int
     time_note: str | None
     identifiers_digest: bytes | None
 
 
-def _read(arrived: _Arrived) -> _Read:
+def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
     job = arrived.wire.decode(arrived.body)
     if arrived.account.key is not None:
         arrived.account.require_namespaces(_places(job))
-    return _Read(job, *job.time_ns(received_ns=arrived.received_ns), job.identifiers_digest())
+    asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
+    outline, budget = job.outline(tag_keys), arrived.budget
+    is_known = outline in budget.outlines and not budget.has_quotas
+    return _Read(job, outline, is_known, asked_ns, time_note, job.identifiers_digest())
 
 
-async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
+async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, int | None]:
     """Judge a job by the metrics as they are now, so that others need not wait for it.
 
     The document is not kept: the documents of all jobs that wait for the disk would push each other
@@ -169,18 +228,18 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
     # If these change before the job is stored, the writer returns `Stale`.
     known = metrics.now
     is_small = len(arrived.body) <= SMALL_BYTES
-    judged = None
+    judged: tuple[_Read, Assessment, Brings | None] | None = None
     if is_small:
-        read = _read(arrived)
-        usual = assess_short(read.job, known.by_name)
-        judged = None if usual is None else (read, usual)
+        read = _read(arrived, metrics.schema.tag_keys)
+        usual = assess_short(read.job, known.by_name) if read.is_known else None
+        judged = None if usual is None else (read, usual, None)
     if judged is None:
         judged = await asyncio.get_running_loop().run_in_executor(
             _SMALL_JUDGES if is_small else _LARGE_JUDGES, _judge_whole, arrived, metrics, known
         )
-    read, assessment = judged
+    read, assessment, brings = judged
     job, notes = read.job, [] if read.time_note is None else [read.time_note]
-    if job.bare_tokens or job.unknown_keys or assessment.without_unit:
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit or assessment.in_own_unit:
         notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=arrived.account.user_id,
@@ -192,6 +251,8 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
         is_deliverable=bool(assessment.values),
         body=arrived.body,
         new_units=assessment.new_units,
+        new_own_units=assessment.new_own_units,
+        brings=brings,
     )
     outcome = Outcome(
         len(assessment.values),
@@ -201,20 +262,20 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome]:
         assessment.new_units,
         tuple(notes),
     )
-    return new, outcome
-
-
-def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield where the metrics of a job are in its body, and their names."""
-    for index, item in enumerate(job.measurements):
-        yield ("body", "measurements", index, "metric"), item.metric
+    return new, outcome, read.outline
 
 
 def _judge_whole(
     arrived: _Arrived, metrics: Metrics, known: KnownMetrics
-) -> tuple[_Read, Assessment]:
-    read = _read(arrived)
-    assessment = assess(read.job, metrics=known.by_name, schema=metrics.schema)
+) -> tuple[_Read, Assessment, Brings | None]:
+    read = _read(arrived, metrics.schema.tag_keys)
+    arrived.budget.check_metadata(read.job.meta)
+    assessment = assess(
+        read.job,
+        metrics=known.by_name,
+        schema=metrics.schema,
+        user_id=arrived.account.user_id,
+    )
     if assessment.has_too_many_units:
         raise InvalidInputError(
             f"The job has more than {MOST_CONVERSIONS} different units; nothing was stored. Send "
@@ -223,7 +284,31 @@ def _judge_whole(
         )
     if arrived.is_strict and assessment.skipped:
         raise _strict_error(assessment, read.job)
-    return read, assessment
+    new_metrics = assessment.new_units.keys() - known.by_name.keys()
+    arrived.budget.check_new_metrics(new_metrics)
+    if read.is_known and not assessment.new_units:
+        return read, assessment, None
+    return read, assessment, _brings(arrived, read, assessment, metrics)
+
+
+def _brings(arrived: _Arrived, read: _Read, assessment: Assessment, metrics: Metrics) -> Brings:
+    context = metrics.schema.context(read.job.meta)
+    return Brings(
+        user_id=arrived.account.user_id,
+        now_ns=arrived.received_ns,
+        limits=NO_LIMITS if arrived.account.is_admin else arrived.budget.limits,
+        tags=context.tags,
+        metadata=context.fields.keys() - CONTRACT_FIELDS,
+        values=len(assessment.values),
+        jobs=1,
+        size=len(arrived.body),
+    )
+
+
+def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield where the metrics of a job are in its body, and their names."""
+    for index, item in enumerate(job.measurements):
+        yield ("body", "measurements", index, "metric"), item.metric
 
 
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
@@ -233,12 +318,21 @@ def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     for key in job.unknown_keys[:_MOST_NAMED]:
         near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
         yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a job and was ignored{near}"
-    names = assessment.without_unit
-    if names:
-        others = len(names) - _MOST_NAMED
-        more = f" and {others} more" if others > 0 else ""
-        listed = ", ".join(name[:_MOST_LETTERS] for name in names[:_MOST_NAMED])
-        yield f"no unit given, the metric's is taken if it has one: {listed}{more}"
+    if assessment.without_unit:
+        listed = _listed(assessment.without_unit)
+        yield f"no unit given, the metric's is taken if it has one: {listed}"
+    if assessment.in_own_unit:
+        listed = _listed([f"{name} in '{unit}'" for name, unit in assessment.in_own_unit.items()])
+        yield (
+            "kept in your unit, which does not convert to the one that another user has given the "
+            f"metric; a definition from YAML or an admin will decide: {listed}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    others = len(names) - _MOST_NAMED
+    more = f" and {others} more" if others > 0 else ""
+    return ", ".join(name[:_MOST_LETTERS] for name in names[:_MOST_NAMED]) + more
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:

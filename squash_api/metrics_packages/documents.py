@@ -121,7 +121,7 @@ def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
 @lru_cache(maxsize=1)
 def _loader_class() -> type[yaml.SafeLoader]:
     fast = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    loader = type("_Loader", (fast,), {})
+    loader = cast("type[yaml.SafeLoader]", type("_Loader", (fast,), {}))
     loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
     return loader
 

@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Response
 
 from squash_api.errors import NotFoundError
+from squash_api.pages.account import (
+    account_page,
+    audit_page,
+    login_page,
+    logout_page,
+    users_page,
+)
 from squash_api.pages.docs import docs_page, document_page
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
@@ -38,6 +45,11 @@ PAGES = (
     Page("/search", search_page),
     Page("/job/{job_id}", job_page),
     Page("/metric/{name:text}", metric_page),
+    Page("/login", login_page),
+    Page("/logout", logout_page),
+    Page("/account", account_page),
+    Page("/users", users_page),
+    Page("/audit", audit_page),
 )
 """All pages; the menu has them in this order."""
 
@@ -58,10 +70,7 @@ def get_static(name: str) -> Response:
     return Response(
         content,
         media_type=kind,
-        headers={
-            "Cache-Control": "public, max-age=31536000, immutable",
-            "X-Content-Type-Options": "nosniff",
-        },
+        headers={"Cache-Control": "public, max-age=31536000, immutable"},
     )
 
 

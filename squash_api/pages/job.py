@@ -20,7 +20,7 @@ from squash_api.pages.blobs import BlobData, Numbers, chosen, read_blob
 from squash_api.pages.metadata_rows import MOST_ROWS, linked, links_in, metadata_rows
 from squash_api.pages.rendering import render
 from squash_api.record.deliveries import job_deliveries
-from squash_api.record.jobs import current_revision
+from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import Metrics
 from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.parameters import read_parameters
@@ -81,7 +81,7 @@ def _page(request: Request, job_id: int) -> Response:
         is_now=is_now,
         verdicts=verdicts,
         counts=count_states(verdict.word for verdict in verdicts),
-        measurements=list(_measurements(job_id, job, verdicts, site.metrics)),
+        measurements=list(_measurements(row, job, verdicts, site.metrics)),
         context=context,
         run=_run(context),
         place=place,
@@ -115,7 +115,7 @@ def _limit_markup(verdict: Verdict) -> Markup:
 
 
 def _measurements(
-    job_id: int, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
+    row: JobRow, job: Job, verdicts: Sequence[Verdict], metrics: Metrics
 ) -> Iterator[dict[str, Any]]:
     """Yield what was measured, with its worst verdict, why it is left out, and its blobs' places.
 
@@ -130,7 +130,7 @@ def _measurements(
         for index, blob in enumerate(job.blobs)
         if isinstance(identifier := blob.get("identifier"), str)
     }
-    for item in measurement_objects(job_id, job, metrics=metrics):
+    for item in measurement_objects(row, job, metrics=metrics):
         metric, value = item["metric"], item["value"]
         known = metrics.now.by_name.get(metric)
         reason = item.get("skipped") or ("null, NaN or infinite" if value is None else "")

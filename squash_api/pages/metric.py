@@ -29,6 +29,7 @@ from squash_api.pages.plots import (
     limits_in_reach,
 )
 from squash_api.pages.rendering import render, tags_text
+from squash_api.record.metrics import other_units
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.parameters import raise_problems, read_parameters
 from squash_api.routes.replies import json_reply
@@ -145,6 +146,7 @@ def metric_page(request: Request) -> Response:
         here="/",
         name=name,
         unit=unit,
+        other_units=other_units(site.metrics, name)[:_MOST_NAMES],
         defined=site.definitions.in_force.at(None).metrics.get(name),
         ranges=list(RANGES),
         view=view,

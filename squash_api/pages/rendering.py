@@ -1,4 +1,4 @@
-"""Pages from templates: one environment, one set of headers, and how values are written."""
+"""Pages from templates: one environment, and how values are written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,34 +17,25 @@ from squash_api.errors import Detail
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
+from squash_api.routes.door import login_link, may_read, session_of
 from squash_api.routes.health import delivery_health
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import link_text
 from squash_api.site import Site
 from squash_api.standings.freshness import ExpectedSeries
 
-# Bokeh adds styles of its own to what it draws; scripts come only from here.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
 # What HTTP calls an unprocessable entity is, for people who open a page, what they asked for.
 _HEADINGS = {404: "Not found", 422: "Wrong parameter"}
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> Response:
     """Make a page from a template of `templates/`.
 
     In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`,
-    `static`, which gives the URL of a file to load, and what is below every page: the `release` and
-    the health of `delivery` and of the record (its `trouble`).
+    `static`, which gives the URL of a file to load, and what is around every page: the `session` of
+    who is logged in with the `form_token` of its forms, or the address of the `login`; the
+    `release` and, for those who may read, the health of `delivery` and of the record (its
+    `trouble`).
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -52,20 +43,23 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     def static(name: str) -> str:
         return f"{root}/static/{name}?v={version('squash-api')}"
 
-    menu = request.app.state.menu
+    session = session_of(request)
+    is_reader = may_read(request)
     made = environment().get_template(template)
-    text = made.render(
-        root=root,
-        menu=menu,
-        static=static,
-        release=version("squash-api"),
-        delivery=delivery_health(site),
-        trouble=site.record.trouble,
-        **values,
-    )
-    return Response(
-        text, status_code=status_code, headers=HEADERS, media_type="text/html; charset=utf-8"
-    )
+    around = {
+        "root": root,
+        "menu": request.app.state.menu,
+        "static": static,
+        "session": session,
+        "form_token": session and site.sessions.form_token(session.session_id),
+        "login": login_link(request, site),
+        "release": version("squash-api"),
+        "is_reader": is_reader,
+        "delivery": delivery_health(site) if is_reader else (),
+        "trouble": site.record.trouble if is_reader else None,
+    }
+    text = made.render(around | values)
+    return Response(text, status_code=status_code, media_type="text/html; charset=utf-8")
 
 
 def failure_page(

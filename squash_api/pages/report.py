@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from squash_api.judging.alerts import LEVELS
 from squash_api.judging.states import RANKS, State, added, count_states
 from squash_api.judging.wording import NOTHING
-from squash_api.pages.rendering import HEADERS, environment, render
+from squash_api.pages.rendering import environment, render
 from squash_api.reports import texts as report_words
 from squash_api.reports.document import Cell, Column, Report, Row
 from squash_api.routes.reports import make_report
@@ -26,6 +26,7 @@ from squash_api.trends.parameters import ASKED, PARAMETERS
 
 # The file contains its styles, and never loads anything.
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+_SERVED_POLICY = f"{_FILE_POLICY}; frame-ancestors 'none'"
 _STYLES = ("squash.css", "report.css")
 _BETWEEN_RULES = re.compile(r"/\*.*?\*/|^\s+|\n", re.MULTILINE | re.DOTALL)
 
@@ -67,8 +68,7 @@ def report_page(request: Request) -> Response:
         return Response(
             report_file(report),
             headers={
-                **HEADERS,
-                "Content-Security-Policy": _FILE_POLICY,
+                "Content-Security-Policy": _SERVED_POLICY,
                 "Content-Disposition": 'inline; filename="squash-report.html"',
             },
             media_type="text/html; charset=utf-8",

@@ -32,7 +32,6 @@ class _Line:
     content: Specification
     source: str | None
     bases: tuple[str, ...]
-    author: str | None
 
 
 def specs_page(request: Request) -> Response:
@@ -87,10 +86,8 @@ def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str |
 
 
 def _lines(site: Site, shown: Sequence[Defined[Specification]]) -> Iterator[_Line]:
-    authors = site.sources.authors(item.content.name for item in shown if item.origin == "api")
     for item in shown:
-        content = item.content
-        yield _Line(content, item.source, site.sources.bases(item), authors.get(content.name))
+        yield _Line(item.content, item.source, site.sources.bases(item))
 
 
 def query_terms_text(content: Specification) -> list[str]:

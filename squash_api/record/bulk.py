@@ -29,11 +29,11 @@ CHUNK = 4096
 _Value = TypeVar("_Value", int, str)
 
 
-def in_chunks(values: Iterable[_Value]) -> Iterator[list[_Value]]:
-    """Yield sorted values, each once, in lists of at most `CHUNK`."""
+def in_chunks(values: Iterable[_Value], *, size: int = CHUNK) -> Iterator[list[_Value]]:
+    """Yield sorted values, each once, in lists of at most `size`."""
     wanted = sorted(set(values))
-    for start in range(0, len(wanted), CHUNK):
-        yield wanted[start : start + CHUNK]
+    for start in range(0, len(wanted), size):
+        yield wanted[start : start + size]
 
 
 def select_rows(table: Table, row: type[Any]) -> Select[Any]:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
@@ -42,6 +44,12 @@ class _EngineModule(Protocol):
     def prepare(self, engine: Engine, /) -> None:
         """Prepare an engine before its first connection."""
 
+    def advice(self, engine: Engine, /) -> str | None:
+        """Say why a record should not be where it is, or None."""
+
+    def why(self, engine: Engine, error: str, /) -> str:
+        """Say why the record cannot be opened, from what the database says."""
+
     def begin(self, connection: Connection, /) -> None:
         """Begin a transaction.
 
@@ -49,6 +57,8 @@ class _EngineModule(Protocol):
         at least to wait for another process that writes.
         """
 
+
+_log = structlog.get_logger(__name__)
 
 # Any other database that SQLAlchemy knows is opened without preparation.
 _ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
@@ -103,8 +113,39 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
             raise missing
         if is_checked and kind is not None:
             _require_whole(engine, kind)
+            if (advice := kind.advice(engine)) is not None:
+                _log.warning(advice, place=place_of(url))
         _migrate(engine)
     return engine
+
+
+def damage_of(url: str) -> str | None:
+    """Look at everything that is stored; return the first damage that is found.
+
+    Raises
+    ------
+    SettingsError
+        If there is no record.
+    """
+    parsed, kind = _parse(url)
+    if kind is None:
+        return None
+    if not kind.exists(parsed):
+        raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}")
+    engine = _connect(parsed, kind)
+    with _explained(engine):
+        try:
+            found = kind.first_damage(engine)
+        except DBAPIError as error:
+            if not _is_damage(str(error.orig)):
+                raise
+            found = str(error.orig)
+    engine.dispose()
+    return found
+
+
+def _is_damage(reason: str) -> bool:
+    return "malformed" in reason or "not a database" in reason
 
 
 def file_of(engine: Engine) -> RecordFile | None:
@@ -189,9 +230,11 @@ def _explained(engine: Engine) -> Iterator[None]:
         if isinstance(error, SettingsError):
             raise
         reason = str(getattr(error, "orig", None) or error)
-        if "malformed" in reason or "not a database" in reason:
+        if _is_damage(reason):
             place = str(engine.url.database)
             raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(place, reason)}") from error
+        kind = _ENGINES.get(engine.url.get_backend_name())
+        reason = reason if kind is None else kind.why(engine, reason)
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record at "
             f"{engine.url.render_as_string()} cannot be opened: {reason}"

@@ -6,7 +6,7 @@ compared. When another record takes the place of the newest, its ids go on behin
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, delete, insert, select
 
 from squash_api.errors import SettingsError
 from squash_api.record.database import make_database, open_database, path_of, writing
 from squash_api.record.engines.sqlite_copies import (
+    copy_tables,
     ids_in,
     put_in_place,
     receive,
@@ -37,7 +38,11 @@ from squash_api.record.engines.sqlite_file import (
     write_mark,
 )
 from squash_api.record.record import Record, get_state, set_state
+from squash_api.record.tables import job, metadata, state, user
 
+# Derived from jobs by `index/`.
+_DERIVED = {"job_run", "package_set", "measurement", "tag_set", "job_context", "rederivation"}
+_DERIVED_THROUGH = ("derived_through", "runs_through")
 _INSTALLATION = "installation"
 _LOST = "lost_ids"
 
@@ -131,10 +136,95 @@ def accept(url: str, *, ids_above: int = 0) -> Replaced:
         engine.dispose()
 
 
+def salvage(url: str, to: Path) -> Iterator[str]:
+    """Copy what can be read of a damaged record into a new one, and yield what is lost.
+
+    What is derived from jobs is not copied: the service derives it again. Users that can no longer
+    be read, but are referred to, are there by number and disabled.
+
+    Raises
+    ------
+    SettingsError
+        If the record is in use, nothing of it can be read, or the new file exists.
+    """
+    path = path_of(url)
+    require_unused(path)
+    if to.exists():
+        raise SettingsError(f"{to} exists already: name another file, or remove it first")
+    if not path.exists():
+        raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {path}")
+    # Before the record is read: a file that is empty must not make one.
+    given = _given_ids(path, 0)
+    make_database(_url_of(to))
+    try:
+        names = [table.name for table in metadata.sorted_tables if table.name not in _DERIVED]
+        for done in copy_tables(path, to, names):
+            if done.trouble is not None:
+                yield f"{done.table}: {done.rows} rows could be read ({done.trouble})"
+        engine = open_database(_url_of(to))
+        with writing(engine).begin() as connection:
+            yield from _mended(connection)
+            raise_ids(connection, given)
+            yield from _lost_jobs(connection, _last_answered(path))
+        engine.dispose()
+    except BaseException:
+        to.unlink(missing_ok=True)
+        raise
+
+
 def lost_ids(connection: Connection) -> list[tuple[int, int]]:
     """Return the ids, first and last, of jobs that are known to be lost."""
     rows = json.loads(get_state(connection, _LOST) or "[]")
     return [(row["first"], row["last"]) for row in rows]
+
+
+def _mended(connection: Connection) -> Iterator[str]:
+    """Let what was copied refer only to what is there, and be derived anew."""
+    connection.execute(delete(state).where(state.c.key.in_(_DERIVED_THROUGH)))
+    users = select(user.c.id)
+    lost: set[int] = set()
+    for table in metadata.sorted_tables:
+        for key in table.foreign_keys:
+            if key.column is user.c.id:
+                missing = select(key.parent).where(key.parent.not_in(users)).distinct()
+                lost.update(connection.execute(missing.where(key.parent.is_not(None))).scalars())
+    if lost:
+        connection.execute(insert(user), [_lost_user(number) for number in sorted(lost)])
+        ids = ", ".join(map(str, sorted(lost)))
+        yield f"users that could not be read, and are disabled: {ids}"
+    for table in metadata.sorted_tables:
+        for key in table.foreign_keys:
+            parents = select(key.column)
+            broken = key.parent.is_not(None) & key.parent.not_in(parents)
+            count = connection.execute(delete(table).where(broken)).rowcount
+            if count:
+                yield f"{table.name}: {count} rows referred to what could not be read"
+
+
+def _lost_user(number: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "name": f"lost-{number}",
+        # No password has this hash.
+        "password_hash": "!",
+        "role": "user",
+        "epoch": 1,
+        "is_disabled": True,
+        "created_ns": 0,
+    }
+
+
+def _lost_jobs(connection: Connection, last: int) -> Iterator[str]:
+    """Yield which jobs, of those that were given ids up to the last, are not there."""
+    before, lost = 0, []
+    for number in [*connection.execute(select(job.c.id).order_by(job.c.id)).scalars(), last + 1]:
+        if number == before + 2:
+            lost.append(f"{before + 1}")
+        elif number > before + 2:
+            lost.append(f"{before + 1} to {number - 1}")
+        before = number
+    if lost:
+        yield f"jobs that could not be read: {', '.join(lost)}"
 
 
 def _replace(path: Path, new: Path, ids: Mapping[str, int]) -> Replaced:
@@ -156,6 +246,15 @@ def _given_ids(path: Path, ids_above: int) -> dict[str, int]:
         mark = read_mark(path)
         given = given if mark is None else latest(given, mark.last_ids())
     return latest(given, ids_in(path))
+
+
+def _last_answered(path: Path) -> int:
+    """Return the last job that is known to have been stored."""
+    with suppress(SettingsError):
+        mark = read_mark(path)
+        if mark is not None:
+            return max(mark.answered.get("job", 0), ids_in(path).get("job", 0))
+    return ids_in(path).get("job", 0)
 
 
 def _url_of(path: Path) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import current_revision
 from squash_api.record.record import Record
-from squash_api.record.tables import metric
+from squash_api.record.tables import metric, own_unit
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric
 
@@ -26,6 +26,7 @@ class MetricRow(KnownMetric):
     metric_id: int
     name: str
     version: int
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +85,47 @@ class Metrics:
             return known
         by_id, by_name = dict(known.by_id), dict(known.by_name)
         for row in rows:
+            if row.is_gone:
+                by_id.pop(row.metric_id, None)
+                by_name.pop(row.name, None)
+                continue
             by_id[row.metric_id] = row
             if self.schema.name_problem(row.name) is None:
                 by_name[row.name] = row
         return KnownMetrics(version, revision, MappingProxyType(by_id), MappingProxyType(by_name))
 
 
+def other_units(metrics: Metrics, name: str) -> list[str]:
+    """Return the units of values that do not convert to that of a metric, sorted."""
+    known = metrics.now.by_name.get(name)
+    return sorted({unit for _, unit in known.own_units}) if known else []
+
+
 def metrics_since(connection: Connection, version: int) -> list[MetricRow]:
-    """Return the metrics that were added or changed after a version, oldest change first."""
+    """Return the metrics that were added, changed or forgotten after a version.
+
+    The oldest change comes first.
+    """
+    own: dict[int, list[tuple[int, str]]] = {}
+    for row in connection.execute(_OWN_UNITS_SINCE, {"version": version}):
+        own.setdefault(row.metric_id, []).append((row.user_id, row.unit))
     rows = connection.execute(_SINCE, {"version": version}).mappings()
-    return [MetricRow(**row) for row in rows]
+    return [MetricRow(**row, own_units=tuple(own.get(row["metric_id"], ()))) for row in rows]
+
+
+def known_metrics(connection: Connection, names: Iterable[str]) -> dict[str, KnownMetric]:
+    """Return those of these metrics that are known."""
+    found: dict[str, KnownMetric] = {}
+    for chunk in in_chunks(names):
+        own: dict[int, list[tuple[int, str]]] = {}
+        rows = list(connection.execute(_UNITS, {"names": chunk}))
+        ids = [row.id for row in rows if row.unit_by is not None]
+        for each in connection.execute(_OWN_UNITS_OF, {"ids": ids}) if ids else ():
+            own.setdefault(each.metric_id, []).append((each.user_id, each.unit))
+        for row in rows:
+            units = tuple(own.get(row.id, ()))
+            found[row.name] = KnownMetric(row.unit, row.is_declared, row.unit_by, units)
+    return found
 
 
 def known_units(connection: Connection, names: Iterable[str]) -> dict[str, str | None]:
@@ -106,13 +138,18 @@ def metric_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     return {row.name: row.id for row in _named(connection, names)}
 
 
-def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any, Any, Any]]:
+def _named(connection: Connection, names: Iterable[str]) -> Iterator[Row[Any, Any, Any, Any, Any]]:
     for chunk in in_chunks(names):
         yield from connection.execute(_UNITS, {"names": chunk})
 
 
-def note_metrics(connection: Connection, units: Mapping[str, str | None]) -> None:
-    """Add undeclared metrics, and units to metrics that had none; change nothing else."""
+def note_metrics(
+    connection: Connection, units: Mapping[str, str | None], *, by: int | None = None
+) -> None:
+    """Add undeclared metrics, and units to metrics that had none; change nothing else.
+
+    `by` is the user whose values brought them.
+    """
     known = known_units(connection, units)
     new = {
         name: unit
@@ -120,23 +157,98 @@ def note_metrics(connection: Connection, units: Mapping[str, str | None]) -> Non
         if name not in known or (known[name] is None and unit is not None)
     }
     if new:
-        _put(connection, new, is_declared=False)
+        _put(connection, new, is_declared=False, unit_by=by)
 
 
-def declare_metrics(connection: Connection, units: Mapping[str, str]) -> None:
-    """Set the units of declared metrics."""
-    _put(connection, units, is_declared=True)
+def note_own_units(connection: Connection, units: Mapping[str, str], *, by: int) -> bool:
+    """Keep the units of a user's values that do not convert to the metrics' units.
+
+    Return False, with nothing kept, if the user has another unit for one of them already.
+    """
+    if not units:
+        return True
+    known = known_metrics(connection, units)
+    found = {name: known[name].own_unit(by) for name in units if name in known}
+    if any(found.get(name) not in (None, unit) for name, unit in units.items()):
+        return False
+    ids = metric_ids(connection, [name for name, unit in found.items() if unit is None])
+    if ids:
+        rows = [
+            {"metric_id": number, "user_id": by, "unit": units[name]}
+            for name, number in ids.items()
+        ]
+        connection.execute(insert(own_unit), rows)
+        _raise_version(connection, ids.values())
+    return True
+
+
+def declare_metrics(
+    connection: Connection, units: Mapping[str, str], *, by: int | None = None
+) -> None:
+    """Set the units of declared metrics. `by` is a user whose definitions bind nobody else."""
+    ids = metric_ids(connection, units)
+    if by is None:
+        gone = _DROP_OWN_UNITS
+        rows = [{"id": number} for number in ids.values()]
+    else:
+        # Whoever had brought the unit keeps it for their own values.
+        before = known_metrics(connection, units)
+        kept = {
+            name: (row.unit_by, row.unit)
+            for name, row in before.items()
+            if row.unit_by not in (None, by) and row.unit not in (None, units[name])
+        }
+        for name, (user_id, unit) in kept.items():
+            note_own_units(connection, {name: str(unit)}, by=int(user_id or 0))
+        gone = delete(own_unit).where(
+            own_unit.c.metric_id == bindparam("id"), own_unit.c.user_id == by
+        )
+        rows = [{"id": number} for number in ids.values()]
+    if rows:
+        connection.execute(gone, rows)
+    _put(connection, units, is_declared=True, unit_by=by)
 
 
 def withdraw_metrics(connection: Connection, names: Iterable[str]) -> None:
     """Make metrics undeclared; each keeps its unit, since its values are in it."""
-    _put(connection, known_units(connection, names), is_declared=False)
+    _raise_version(connection, metric_ids(connection, names).values(), is_declared=False)
 
 
-def _put(connection: Connection, units: Mapping[str, str | None], *, is_declared: bool) -> None:
+def forget_metrics(connection: Connection, names: Iterable[str]) -> None:
+    """Forget metrics and their units; a value of the same name is then that of a new metric."""
+    ids = list(metric_ids(connection, names).values())
+    if ids:
+        rows = [{"id": number} for number in ids]
+        connection.execute(_DROP_OWN_UNITS, rows)
+        _raise_version(connection, ids, is_gone=True, is_declared=False, unit=None, unit_by=None)
+
+
+def _raise_version(connection: Connection, ids: Iterable[int], **changes: Any) -> None:
     version = connection.execute(_VERSION).scalar_one() + 1
-    known = known_units(connection, units)
-    changes = {"is_declared": is_declared, "version": version}
+    for chunk in in_chunks(ids):
+        changed = update(metric).where(metric.c.id.in_(chunk))
+        connection.execute(changed.values(version=version, **changes))
+
+
+def _put(
+    connection: Connection,
+    units: Mapping[str, str | None],
+    *,
+    is_declared: bool,
+    unit_by: int | None,
+) -> None:
+    version = connection.execute(_VERSION).scalar_one() + 1
+    known = known_units(connection, units).keys() | {
+        name
+        for chunk in in_chunks(units)
+        for name in connection.execute(_GONE, {"names": chunk}).scalars()
+    }
+    changes = {
+        "is_declared": is_declared,
+        "version": version,
+        "unit_by": unit_by,
+        "is_gone": False,
+    }
     new = [
         {"name": name, "unit": unit, **changes} for name, unit in units.items() if name not in known
     ]
@@ -152,6 +264,7 @@ def _put(connection: Connection, units: Mapping[str, str | None], *, is_declared
         )
 
 
+_DROP_OWN_UNITS = delete(own_unit).where(own_unit.c.metric_id == bindparam("id"))
 _VERSION = select(func.coalesce(func.max(metric.c.version), 0))
 _SINCE = (
     select(
@@ -159,11 +272,25 @@ _SINCE = (
         metric.c.name,
         metric.c.unit,
         metric.c.is_declared,
+        metric.c.unit_by,
+        metric.c.is_gone,
         metric.c.version,
     )
     .where(metric.c.version > bindparam("version"))
     .order_by(metric.c.version)
 )
-_UNITS = select(metric.c.id, metric.c.name, metric.c.unit).where(
-    metric.c.name.in_(bindparam("names", expanding=True))
+_OWN_UNITS_SINCE = (
+    select(own_unit.c.metric_id, own_unit.c.user_id, own_unit.c.unit)
+    .join(metric, metric.c.id == own_unit.c.metric_id)
+    .where(metric.c.version > bindparam("version"))
+    .order_by(own_unit.c.metric_id, own_unit.c.user_id)
+)
+_OWN_UNITS_OF = select(own_unit.c.metric_id, own_unit.c.user_id, own_unit.c.unit).where(
+    own_unit.c.metric_id.in_(bindparam("ids", expanding=True))
+)
+_UNITS = select(
+    metric.c.id, metric.c.name, metric.c.unit, metric.c.is_declared, metric.c.unit_by
+).where(metric.c.name.in_(bindparam("names", expanding=True)), metric.c.is_gone.is_(False))
+_GONE = select(metric.c.name).where(
+    metric.c.name.in_(bindparam("names", expanding=True)), metric.c.is_gone.is_(True)
 )

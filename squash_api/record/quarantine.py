@@ -1,14 +1,15 @@
 """What targets refused for good, lines and deletions: listed, sent again, or given up."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
+from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks, select_rows
-from squash_api.record.deliveries import request_redelivery
+from squash_api.record.deliveries import Quarantined, request_redelivery
 from squash_api.record.tables import erasure, quarantine
 
 
@@ -68,7 +69,7 @@ def entries(connection: Connection, which: Which, *, after: int, limit: int) -> 
     return [Entry(*row) for row in connection.execute(query)]
 
 
-def retry(connection: Connection, which: Which, *, now_ns: int) -> int:
+def retry(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int:
     """Request that the jobs of entries are sent again in their order; return how many entries.
 
     Deletions are tried again at once. The entries stay until that is done.
@@ -84,10 +85,11 @@ def retry(connection: Connection, which: Which, *, now_ns: int) -> int:
             by_target.setdefault(entry.target, set()).add(entry.job_id)
     for target, job_ids in by_target.items():
         request_redelivery(connection, job_ids, targets=[target], request=now_ns)
+    _note(connection, by, "quarantine.retry", found)
     return len(found)
 
 
-def drop(connection: Connection, which: Which, *, now_ns: int) -> int:
+def drop(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int:
     """Give entries up; return how many.
 
     They are no longer counted, and deletions no longer tried. The status of a job still tells what
@@ -102,7 +104,37 @@ def drop(connection: Connection, which: Which, *, now_ns: int) -> int:
         connection.execute(
             update(quarantine).where(quarantine.c.id.in_(chunk)).values(dropped_ns=now_ns)
         )
+    _note(connection, by, "quarantine.drop", found)
     return len(found)
+
+
+def mark_not_erased(
+    connection: Connection, name: str, refused: Sequence[Quarantined], *, now_ns: int
+) -> None:
+    """Note the statements with which a target refused to delete points; each is tried again later.
+
+    The waits between two attempts double up to an hour.
+    """
+    rows = []
+    for job_id in {item.job_id for item in refused}:
+        is_row = and_(erasure.c.target == name, erasure.c.job_id == job_id)
+        refusals = connection.execute(select(erasure.c.refusals).where(is_row)).scalar()
+        if refusals is None:
+            continue
+        wait_ns = min(_FIRST_REFUSAL_NS * 2 ** min(refusals, 16), _LONGEST_REFUSAL_NS)
+        again = {"refusals": refusals + 1, "again_ns": now_ns + wait_ns}
+        connection.execute(update(erasure).where(is_row).values(again))
+        rows += [asdict(item) for item in refused if item.job_id == job_id]
+        connection.execute(
+            delete(quarantine).where(
+                quarantine.c.target == name,
+                quarantine.c.job_id == job_id,
+                quarantine.c.is_deletion,
+            )
+        )
+    if rows:
+        same = {"target": name, "created_ns": now_ns, "is_deletion": True}
+        connection.execute(insert(quarantine), [{**row, **same} for row in rows])
 
 
 def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> set[tuple[int, str]]:
@@ -118,11 +150,21 @@ def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> se
 
 
 _PAGE = 1000
+_FIRST_REFUSAL_NS = 30 * 10**9
+_LONGEST_REFUSAL_NS = 3600 * 10**9
+_MOST_NOTED = 100
 _ENTRIES = select_rows(quarantine, Entry)
 
 
 def _moment(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _note(connection: Connection, by: Actor, action: str, found: list[Entry]) -> None:
+    if found:
+        subject = ", ".join(sorted({item.target for item in found}))
+        jobs = sorted({item.job_id for item in found})[:_MOST_NOTED]
+        note(connection, by, action, subject, count=len(found), jobs=jobs)
 
 
 def _all(connection: Connection, which: Which) -> Iterator[Entry]:

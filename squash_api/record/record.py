@@ -37,7 +37,7 @@ from squash_api.record.database import (
     open_database,
     writing,
 )
-from squash_api.record.tables import state
+from squash_api.record.tables import job, state
 
 Connection = sqlalchemy.Connection
 """What the record is read and written through. Other packages only pass it on."""
@@ -67,6 +67,7 @@ _PROBE = "probe"
 _PROBE_BYTES = 100_000
 # Whoever asks more often than this must not cost a write each time.
 _FRESH_S = 1.0
+_DAY_NS = 86_400 * 10**9
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item_contra = TypeVar("_Item_contra", contravariant=True)
@@ -126,6 +127,8 @@ class Record:
         """Why the record cannot be written; None if it can, as far as is known."""
 
         self._written = float("-inf")
+        self._clock = threading.Lock()
+        self._latest_ns: int | None = None
         self._writer = threading.Thread(target=self._run, name="record-writer", daemon=True)
         self._writer.start()
 
@@ -180,6 +183,25 @@ class Record:
             raise RecordUnavailableError(f"{trouble}. Try again.", reason=trouble)
         self.write(partial(_write_probe, _PROBE_BYTES if trouble else 0))
         self.trouble = None
+
+    def now_ns(self) -> int:
+        """Return the time, in ns since 1970 UTC, at which something is received: each is later.
+
+        While the clock is behind what it was before, by less than a day, the times go on from
+        there. If it was more than a day ahead, it was wrong, and is believed now. Each process
+        begins with the time of the newest job.
+        """
+        with self._clock:
+            if self._latest_ns is None:
+                with suppress(RecordUnavailableError), self.read() as connection:
+                    self._latest_ns = connection.execute(_NEWEST_NS).scalar()
+            now_ns, latest_ns = time.time_ns(), self._latest_ns or 0
+            if now_ns <= latest_ns < now_ns + _DAY_NS:
+                now_ns = latest_ns + 1
+            elif now_ns <= latest_ns:
+                _log.warning("the clock was ahead by more than a day", ahead_ns=latest_ns - now_ns)
+            self._latest_ns = now_ns
+            return now_ns
 
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
@@ -358,6 +380,9 @@ def _write_probe(size: int, connection: Connection) -> None:
     set_state(connection, _PROBE, f"{time.time_ns()}{'x' * size}")
 
 
+_NEWEST_NS = select(job.c.received_ns).order_by(job.c.id.desc()).limit(1)
+
+
 def get_state(connection: Connection, key: str) -> str | None:
     """Return a fact about the record as a whole, or None if it was never set."""
     return connection.execute(select(state.c.value).where(state.c.key == key)).scalar_one_or_none()
@@ -422,7 +447,8 @@ def _attempt(connection: Connection, work: Callable[[], _Result]) -> _Result | E
         try:
             savepoint.rollback()
         except SQLAlchemyError:
-            raise _TransactionLostError(str(error)) from error
+            # Without the parameters of the statement, which are what somebody has sent.
+            raise _TransactionLostError(str(getattr(error, "orig", None) or error)) from error
         return error
     return result
 

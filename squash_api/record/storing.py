@@ -6,7 +6,7 @@ by one statement lets other threads read at the same time (`benchmarks/`). The w
 job, by several statements in a transaction that may contain other work.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -31,11 +31,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from squash_api.errors import RecordUnavailableError, UnauthorizedError
+from squash_api.errors import OverLimitError, RecordUnavailableError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import known_units, note_metrics
+from squash_api.record.metrics import known_units, note_metrics, note_own_units
 from squash_api.record.tables import definition, job, user
+from squash_api.record.usage import Brings, Ledger
 
 _MOST_TWINS = 20
 _Value = TypeVar("_Value")
@@ -57,8 +58,10 @@ _COLUMNS = (
 class NewJob:
     """A job that is ready to be stored.
 
-    `new_units` are the units of metrics that the job is the first to measure. If the definitions
-    have changed since `revision`, or the units since then, the job is `Stale`.
+    `new_units` are the units of metrics that the job is the first to measure, `new_own_units` those
+    of values that do not convert to a unit that another user has brought. If the definitions
+    have changed since `revision`, or the units since then, the job is `Stale`. `brings` is what
+    counts against the limits of its user; None if all of it is surely known.
     """
 
     user_id: int
@@ -70,6 +73,8 @@ class NewJob:
     is_deliverable: bool
     body: bytes
     new_units: dict[str, str | None] = field(default_factory=dict)
+    new_own_units: dict[str, str] = field(default_factory=dict)
+    brings: Brings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,8 @@ class JobStore:
     def short(self, connection: Connection, items: Sequence[NewJob], /) -> list[Stored] | None:
         """Store jobs if none needs the checks of `whole`; otherwise store nothing, return None.
 
-        That is: no account has changed, the jobs were judged by the present metrics and bring no
-        new ones, no job has the identifiers of another, and no job asks for a time that is taken.
+        That is: no account has changed, the jobs were judged by the present metrics and bring
+        nothing new, no job has the identifiers of another, and none asks for a time that is taken.
 
         Raises
         ------
@@ -116,7 +121,13 @@ class JobStore:
         if (
             len(set(times)) < len(times)
             or len(set(digests)) < len(digests)
-            or any(item.new_units or item.revision != items[0].revision for item in items)
+            or any(
+                item.new_units
+                or item.new_own_units
+                or item.brings is not None
+                or item.revision != items[0].revision
+                for item in items
+            )
         ):
             return None
         size, users = _size(len(items)), _size(len(accounts))
@@ -149,13 +160,14 @@ class JobStore:
     ) -> list[Stored | Stale | Exception]:
         """Check and store each job.
 
-        Its user must be enabled, it must not be in the record already, and the metrics must still
-        be those that it was judged by.
+        Its user must be enabled and within their limits, it must not be in the record already, and
+        the metrics must still be those that it was judged by.
         """
         epochs = _user_epochs(connection, items)
         revision = current_revision(connection)
         twins = _twins(connection, items)
         known = known_units(connection, (name for item in items for name in item.new_units))
+        ledger = Ledger(connection)
         outcomes: list[Stored | Stale | Exception] = []
         new: list[_Ready] = []
         by_identifiers: dict[bytes | None, list[_Ready]] = {}
@@ -170,13 +182,22 @@ class JobStore:
             if repeat is not None:
                 outcomes[index] = repeat
                 continue
-            is_outdated = item.revision != revision or _is_outdated(item.new_units, known)
+            is_outdated = (
+                item.revision != revision
+                or _is_outdated(item.new_units, known)
+                or not note_own_units(connection, item.new_own_units, by=item.user_id)
+            )
             if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
                 continue
-            known.update(_note_metrics(connection, item.new_units, known))
+            refusal = _charge(ledger, item, known)
+            if refusal is not None:
+                outcomes[index] = refusal
+                continue
+            known.update(_note_metrics(connection, item, known))
             new.append(ready)
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
+        ledger.store()
         for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
             key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
             has_twins = key in twins or len(by_identifiers.get(key, ())) > 1
@@ -349,16 +370,22 @@ def _is_outdated(new_units: dict[str, str | None], known: dict[str, str | None])
     )
 
 
+def _charge(ledger: Ledger, item: NewJob, known: Mapping[str, str | None]) -> OverLimitError | None:
+    if item.brings is None:
+        return None
+    return ledger.charge(item.brings, new_metrics=len(item.new_units.keys() - known.keys()))
+
+
 def _note_metrics(
-    connection: Connection, new_units: dict[str, str | None], known: dict[str, str | None]
+    connection: Connection, item: NewJob, known: Mapping[str, str | None]
 ) -> dict[str, str | None]:
     changes = {
         name: unit
-        for name, unit in new_units.items()
+        for name, unit in item.new_units.items()
         if name not in known or (known[name] is None and unit is not None)
     }
     if changes:
-        note_metrics(connection, changes)
+        note_metrics(connection, changes, by=item.user_id)
     return changes
 
 

@@ -75,9 +75,23 @@ metric = Table(
     # Canonical; null until a value of an undeclared metric has one.
     Column("unit", Text),
     Column("is_declared", Boolean, nullable=False),
+    # Whose value or definition brought the unit; null if it binds everybody.
+    Column("unit_by", _Id),
+    # No job, definition or specification has it any more; readers hear of it by the row.
+    Column("is_gone", Boolean, nullable=False, default=False),
     # Grows with every change of any row, so that a reader can ask for what is new.
     Column("version", BigInteger, nullable=False, index=True),
     sqlite_autoincrement=True,
+)
+
+own_unit = Table(
+    "own_unit",
+    metadata,
+    # The unit of the values of a user that do not convert to that of the metric, set by another.
+    Column("metric_id", _Id, primary_key=True, autoincrement=False),
+    Column("user_id", _Id, primary_key=True, autoincrement=False),
+    Column("unit", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 job = Table(
@@ -321,15 +335,34 @@ attempt = Table(
     Column("expires_ns", BigInteger, nullable=False, index=True),
 )
 
+ended_session = Table(
+    "ended_session",
+    metadata,
+    # Of a session on the pages that was logged out of before its time.
+    Column("session", String(64), primary_key=True),
+    # The row is of no use after this.
+    Column("expires_ns", BigInteger, nullable=False, index=True),
+)
+
 usage = Table(
     "usage",
     metadata,
-    # A user or a key.
+    # A user, such as "user:7".
     Column("owner", String(64), primary_key=True),
     # The UTC hour or day that is counted, by its beginning.
     Column("from_ns", BigInteger, primary_key=True),
     # What is counted, such as jobs, bytes or new values of tags.
-    Column("kind", String(32), primary_key=True),
+    Column("kind", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+known_name = Table(
+    "known_name",
+    metadata,
+    # "tag:" and a tag for its values, "metadata" for names of fields, or "series".
+    Column("kind", Text, primary_key=True),
+    # That of a series is made from its tags.
+    Column("name", Text, primary_key=True),
     sqlite_with_rowid=False,
 )

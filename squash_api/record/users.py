@@ -1,14 +1,15 @@
 """Queries on users. A user is never deleted, so that a name always means the same person."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from squash_api.errors import LastAdminError, NameTakenError, NotFoundError
 from squash_api.record.bulk import select_rows
 from squash_api.record.lookalikes import skeleton
-from squash_api.record.tables import user
+from squash_api.record.tables import ended_session, user
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class UserRow:
 _USERS = select_rows(user, UserRow)
 _BY_NAME = _USERS.where(user.c.name == bindparam("wanted"))
 _BY_ID = _USERS.where(user.c.id == bindparam("wanted"))
+_ENDED = select(ended_session.c.session).where(ended_session.c.session == bindparam("wanted"))
 
 
 def find_user(connection: Connection, name: str) -> UserRow | None:
@@ -146,3 +148,16 @@ def update_hash(connection: Connection, user_id: int, *, old_hash: str, new_hash
         .where(user.c.id == user_id, user.c.password_hash == old_hash)
         .values(password_hash=new_hash)
     )
+
+
+def is_session_ended(connection: Connection, session_id: str) -> bool:
+    """Return whether somebody has logged out of a session."""
+    return connection.execute(_ENDED, {"wanted": session_id}).one_or_none() is not None
+
+
+def end_session(connection: Connection, session_id: str, *, expires_ns: int, now_ns: int) -> None:
+    """Remember until it expires that a session has ended, and forget those that have expired."""
+    connection.execute(delete(ended_session).where(ended_session.c.expires_ns < now_ns))
+    # Another process may be ending the same one.
+    with suppress(IntegrityError), connection.begin_nested():
+        connection.execute(insert(ended_session).values(session=session_id, expires_ns=expires_ns))

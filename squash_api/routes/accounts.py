@@ -1,9 +1,7 @@
 """Users: registering, logging in, listing and disabling."""
 
-import threading
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, Request, Response
 
 from squash_api.accounts.accounts import ROLES
@@ -13,8 +11,8 @@ from squash_api.routes.dependencies import (
     JsonObjectDep,
     PageDep,
     SiteDep,
-    address_of,
     body_of,
+    login_address,
     missing_key,
     object_schema,
     paged_reply,
@@ -26,8 +24,6 @@ from squash_api.routes.replies import errors_of, json_reply
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
-_log = structlog.get_logger(__name__)
-_hinted = threading.Event()
 _LOGIN = {"username": {"type": "string"}, "password": {"type": "string"}}
 
 
@@ -50,7 +46,9 @@ async def post_register(request: Request, site: SiteDep, document: JsonObjectDep
     """
     name, password = (_text(document, key) for key in ("username", "password"))
     key = _text(document, "key") if document.get("key") is not None else None
-    account = await site.accounts.register(name, password, key=key, address=_client(request, site))
+    account = await site.accounts.register(
+        name, password, key=key, address=login_address(request, site)
+    )
     return json_reply({"message": f"User `{account.name}` created."}, status_code=201)
 
 
@@ -73,7 +71,9 @@ async def post_auth(request: Request, site: SiteDep, document: JsonObjectDep) ->
     if not isinstance(name, str) or not isinstance(password, str):
         # lsst.verify sends null for what it was not given.
         raise UnauthorizedError("Invalid credentials", error="Bad Request")
-    account = await site.accounts.check_password(name, password, address=_client(request, site))
+    account = await site.accounts.check_password(
+        name, password, address=login_address(request, site)
+    )
     token = site.accounts.issue_token(account) if account.key is None else password
     return json_reply({"access_token": token})
 
@@ -135,19 +135,6 @@ def delete_user(name: str, site: SiteDep, account: AccountDep) -> Response:
         raise ForbiddenError("Only the user and admins may do this.")
     site.accounts.disable(user.name, by=account.actor)
     return json_reply({"message": f"User `{user.name}` disabled."})
-
-
-def _client(request: Request, site: SiteDep) -> str | None:
-    """Return the address of who logs in or registers; say once that it may be a proxy's."""
-    address = address_of(request)
-    is_forwarded = "x-forwarded-for" in request.headers
-    if is_forwarded and not site.settings.trusted_proxies and not _hinted.is_set():
-        _hinted.set()
-        _log.warning(
-            "all clients of a proxy count as one address: name the proxy in SQUASH_TRUSTED_PROXIES",
-            address=address,
-        )
-    return address
 
 
 def _text(document: dict[str, Any], key: str) -> str:

@@ -9,6 +9,7 @@ from squash_api.errors import ForbiddenError
 from squash_api.record.audit import ACTIONS, Noted, list_noted
 from squash_api.routes.dependencies import (
     AccountDep,
+    Page,
     PageDep,
     SiteDep,
     id_cursor,
@@ -17,6 +18,7 @@ from squash_api.routes.dependencies import (
 )
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of
+from squash_api.site import Site
 from squash_api.trends.question import parse_moment
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
@@ -40,12 +42,34 @@ def get_audit(
     """List who changed what, the newest first. Only admins may see this."""
     if not account.is_admin:
         raise ForbiddenError("Only admins may see the audit trail.")
+    found = noted(site, page, user=user, action=action, since=since, until=until)
+    return paged_reply(
+        request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
+    )
+
+
+def noted(
+    site: Site,
+    page: Page,
+    *,
+    user: str | None,
+    action: str | None,
+    since: str | None,
+    until: str | None,
+) -> list[Noted]:
+    """Read a page of the audit trail, and one entry more, if more follow.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is wrong.
+    """
     nouns = {name.partition(".")[0] for name in ACTIONS}
     if action is not None and action not in {*ACTIONS, *nouns}:
         must = f"must be one of {', '.join([*ACTIONS, *sorted(nouns)])}"
         raise wrong_value("action", must, "literal_error", place="query")
     with site.record.read() as connection:
-        found = list_noted(
+        return list_noted(
             connection,
             before=id_cursor(page) or None,
             limit=page.limit + 1,
@@ -54,11 +78,6 @@ def get_audit(
             since_ns=_moment("since", since),
             until_ns=_moment("until", until),
         )
-    reply = paged_reply(
-        request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
-    )
-    reply.headers["Cache-Control"] = "no-store"
-    return reply
 
 
 def _moment(name: str, text: str | None) -> int | None:

@@ -66,10 +66,9 @@ class Counters:
         """Count a connection that was ended because of its client."""
         self._refused.labels(code).inc()
 
-    def observe_connections(self, count: Callable[[], float]) -> None:
-        """Show how many connections are open, which is asked for when the figures are."""
-        gauge = Gauge("squash_connections", "Open connections.", registry=self._registry)
-        gauge.set_function(count)
+    def observe(self, name: str, documentation: str, ask: Callable[[], float]) -> None:
+        """Add a gauge of this process, whose value is asked for when the figures are."""
+        Gauge(name, documentation, registry=self._registry).set_function(ask)
 
     def count_job(self, ingested: Ingested) -> None:
         """Count an accepted job and what became of its measurements."""

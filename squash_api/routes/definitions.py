@@ -13,6 +13,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from squash_api.accounts.accounts import Account
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
 from squash_api.errors import MOST_PLACES, NotFoundError
@@ -21,11 +22,14 @@ from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.record.definitions import Kind
+from squash_api.record.metrics import other_units
+from squash_api.record.users import get_user
 from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
     PageDep,
     SiteDep,
+    ViewerDep,
     body_of,
     object_schema,
     paged_reply,
@@ -34,6 +38,7 @@ from squash_api.routes.dependencies import (
 )
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
+from squash_api.site import Site
 
 metrics_router = APIRouter(tags=["metrics"], route_class=KnownParametersRoute)
 specifications_router = APIRouter(tags=["specifications"], route_class=KnownParametersRoute)
@@ -76,6 +81,14 @@ class MetricObject(BaseModel):
         description="A definition from YAML can only be changed there."
     )
     source: str | None = Field(description="File and line, if it is from YAML.")
+    other_units: list[str] = Field(
+        default=[],
+        description="Units of values that do not convert to `unit`, which only a user has set. "
+        "Absent if there are none.",
+    )
+    units_by: dict[str, str | None] = Field(
+        default={}, description="For admins: the users who have set a unit, and which."
+    )
 
 
 class ChangedMetric(MetricObject, Changed):
@@ -204,7 +217,7 @@ _TABLE = (
         },
         needs=("description",),
         needs_in_list=("name",),
-        post_errors=(400, 401, 409, 413, 415, 422),
+        post_errors=(400, 401, 409, 413, 415, 422, 429),
         named="camera.Pressure",
         example={"description": "Pressure in the camera.", "unit": "mbar", "tags": ["camera"]},
     ),
@@ -222,7 +235,7 @@ _TABLE = (
         },
         needs=_OF_ALL_KINDS,
         needs_in_list=("name", *_OF_ALL_KINDS),
-        post_errors=(400, 401, 404, 409, 413, 415, 422),
+        post_errors=(400, 401, 404, 409, 413, 415, 422, 429),
         named="camera.Pressure.minimum",
         example={
             "threshold": {"operator": "<=", "value": 1.5, "unit": "mbar"},
@@ -297,7 +310,7 @@ def _add_routes(table: _Routes) -> None:
         f"/{key}",
         status_code=201,
         response_model=ChangedList,
-        responses={**_same_again(ChangedList), **errors_of(400, 401, 409, 413, 415, 422)},
+        responses={**_same_again(ChangedList), **errors_of(400, 401, 409, 413, 415, 422, 429)},
         openapi_extra=list_body,
     )
     add = partial(_add, table, path=f"/{kind}/{{name}}")
@@ -349,7 +362,7 @@ def _post_list(kind: Kind, site: SiteDep, account: AccountDep, document: JsonObj
     )
 
 
-def _get(kind: Kind, name: str, site: SiteDep) -> Response:
+def _get(kind: Kind, name: str, site: SiteDep, viewer: ViewerDep) -> Response:
     try:
         found = site.definitions.get(kind, name)
     except NotFoundError:
@@ -361,7 +374,7 @@ def _get(kind: Kind, name: str, site: SiteDep) -> Response:
         where = f"/measurements?metric={quote(name, safe='')}"
         message = f"`{name}` is measured, but not declared; its values are at `{where}`."
         raise NotFoundError(message) from None
-    return json_reply(_shown(found))
+    return json_reply(_shown(found) | _units(site, name, viewer))
 
 
 def _post(
@@ -431,6 +444,26 @@ def _consequences(change: Change) -> list[str]:
         *change.notes[:MOST_PLACES],
         *others,
     ]
+
+
+def _units(site: Site, name: str, viewer: Account | None) -> dict[str, Any]:
+    """Return the units of values that do not convert to that of the metric, if there are any.
+
+    Admins also see whose each unit is.
+    """
+    found: dict[str, Any] = {}
+    if others := other_units(site.metrics, name):
+        found["other_units"] = others[:MOST_PLACES]
+    known = site.metrics.now.by_name.get(name)
+    if known is None or viewer is None or not viewer.is_admin:
+        return found
+    owners = [(known.unit_by, known.unit), *known.own_units][:MOST_PLACES]
+    with site.reader.view() as view:
+        users = {
+            user_id: view.ask(get_user, user_id) for user_id, _ in owners if user_id is not None
+        }
+    units = {user.name: unit for item, unit in owners if item and (user := users.get(item))}
+    return found | {"units_by": units}
 
 
 def _name_of(defined: Defined[Any]) -> str:

@@ -1,34 +1,53 @@
 """What routes take as arguments: the site, the caller, a page of a list, the body."""
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import orjson
+import structlog
 from fastapi import Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts.accounts import Account
+from squash_api.accounts.sessions import Session
 from squash_api.errors import (
     Detail,
+    ForbiddenError,
     InvalidInputError,
     MalformedEncodingError,
     MissingFieldError,
     TooLargeError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from squash_api.ingest.document import decode_exactly, decode_json
-from squash_api.routes.replies import USER, json_reply
+from squash_api.routes.replies import FORM, USER, json_reply
 from squash_api.routes.scopes import require_scope
 from squash_api.site import Site
+
+CALLER = "squash_caller"
+"""The key of a request's scope with the account that the door has found behind its credentials."""
+
+SESSION = "squash_session"
+"""The key of a request's scope with the session that its cookie names, if there is one."""
+
+FORM_TOKEN = "X-CSRF-Token"  # noqa: S105  the name of a header
+"""The header in which scripts of pages send the token of a form."""
 
 MAX_PAGE = 1000
 MAX_SMALL_BODY_BYTES = 1_000_000
 """Largest body of anything that is not a job."""
 
+MAX_FORM_BYTES = 16_000
+"""Largest form of a page."""
+
 _Entry = TypeVar("_Entry")
+_log = structlog.get_logger(__name__)
+_hinted = threading.Event()
 # Encodings of bodies, and whether they are gzip.
 _ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 # What tells zlib that the data begin with gzip's header.
@@ -52,14 +71,23 @@ async def _account(request: Request, site: SiteDep) -> Account:
 async def claim(request: Request, site: Site) -> Account:
     """Return the account that a request claims, as `Accounts.claim` does; the log names it.
 
+    Without an `Authorization` header it is that of the session, which changes something only with
+    the token of a form.
+
     Raises
     ------
     ForbiddenError
-        If the request was sent with a key that is not for its route.
+        If the request was sent with a key that is not for its route, or a change without a token.
     """
-    account = await site.accounts.claim(
-        request.headers.get("authorization"), address=address_of(request)
-    )
+    header = request.headers.get("authorization")
+    session: Session | None = request.scope.get(SESSION)
+    account: Account | None = request.scope.get(CALLER)
+    if account is None and header is None and session is not None:
+        if request.method != "GET":
+            require_own_page(request, site, session.session_id, request.headers.get(FORM_TOKEN))
+        account = session.account
+    if account is None:
+        account = await site.accounts.claim(header, address=address_of(request))
     request.scope[USER] = account.name
     require_scope(request, account)
     return replace(account, address=address_of(request))
@@ -74,8 +102,64 @@ def address_of(request: Request) -> str | None:
     return client[0] if client else None
 
 
+def login_address(request: Request, site: Site) -> str | None:
+    """Return the address of who logs in or registers; say once that it may be a proxy's."""
+    address = address_of(request)
+    is_forwarded = "x-forwarded-for" in request.headers
+    if is_forwarded and not site.settings.trusted_proxies and not _hinted.is_set():
+        _hinted.set()
+        _log.warning(
+            "all clients of a proxy count as one address: name the proxy in SQUASH_TRUSTED_PROXIES",
+            address=address,
+        )
+    return address
+
+
+def require_own_page(request: Request, site: Site, owner: str, token: str | None) -> None:
+    """Refuse a change that a browser does not send from a page of this service.
+
+    The token decides. What browsers say of where a request comes from is a second line, as in
+    Go's `http.CrossOriginProtection`.
+
+    Raises
+    ------
+    ForbiddenError
+        If the token is not that of the owner, or the request comes from elsewhere.
+    """
+    site.sessions.check_form(owner, token)
+    fetched = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if fetched is not None:
+        is_own = fetched in {"same-origin", "none"}
+    else:
+        own = {_host_of(site.settings.url), request.headers.get("host", "").lower()}
+        is_own = origin is None or _host_of(origin) in own - {""}
+    if not is_own:
+        raise ForbiddenError("This comes from another site: open the page here, and try again.")
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
+
+
 AccountDep = Annotated[Account, Depends(_account)]
 """The caller, checked against the record."""
+
+
+async def _viewer(request: Request, site: SiteDep) -> Account | None:
+    if "authorization" not in request.headers:
+        return None
+    try:
+        return await _account(request, site)
+    except UnauthorizedError:
+        return None
+
+
+ViewerDep = Annotated[Account | None, Depends(_viewer)]
+"""Who reads what everybody may read, if they say so; None if they cannot show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +265,33 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         raise UnsupportedMediaTypeError(
             f"The body has the encoding {encoding[:40]}. Send it as gzip, or as it is."
         )
+    body = await _read_bytes(request, max_bytes=max_bytes)
+    if not _ENCODINGS[encoding]:
+        return body
+    # In a thread: a few kilobytes may become all that is allowed.
+    return await run_in_threadpool(_decompress, body, max_bytes=max_bytes)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Read a form that a browser sends; of fields with the same name the last.
+
+    Raises
+    ------
+    UnsupportedMediaTypeError
+        If it is none.
+    TooLargeError
+        As soon as it is longer than 16 kB.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise UnsupportedMediaTypeError(f"Send a form, with the header Content-Type: {FORM}.")
+    body = await _read_bytes(request, max_bytes=MAX_FORM_BYTES)
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        raise InvalidInputError("This is not a form as browsers send it.") from None
+
+
+async def _read_bytes(request: Request, *, max_bytes: int) -> bytes:
     too_large = f"The body is larger than {max_bytes} bytes."
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -192,14 +303,10 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise TooLargeError(too_large)
         chunks.append(chunk)
-    body = b"".join(chunks)
-    if not _ENCODINGS[encoding]:
-        return body
-    # In a thread: a few kilobytes may become all that is allowed.
-    return await run_in_threadpool(_decompress, body, max_bytes=max_bytes, too_large=too_large)
+    return b"".join(chunks)
 
 
-def _decompress(body: bytes, *, max_bytes: int, too_large: str) -> bytes:
+def _decompress(body: bytes, *, max_bytes: int) -> bytes:
     """Decompress gzip, which may have several members."""
     found, problem = b"", None
     while body and problem is None and len(found) <= max_bytes:
@@ -212,7 +319,7 @@ def _decompress(body: bytes, *, max_bytes: int, too_large: str) -> bytes:
             problem = None if stream.eof else "it ends too early"
             body = stream.unused_data
     if len(found) > max_bytes:
-        raise TooLargeError(too_large)
+        raise TooLargeError(f"The body is larger than {max_bytes} bytes.")
     if problem is not None:
         message = f"The body is declared as gzip, and cannot be decompressed: {problem}"
         raise MalformedEncodingError(

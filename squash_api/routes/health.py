@@ -21,6 +21,7 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.jobs import last_job_id
 from squash_api.routes.dependencies import SiteDep
+from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
 
@@ -36,36 +37,41 @@ async def get_healthz() -> Response:
 
 
 @router.get("/readyz", responses=errors_of(503))
-def get_readyz(site: SiteDep) -> Response:
+def get_readyz(request: Request, site: SiteDep) -> Response:
     """Return whether jobs are accepted, and which dependency is down.
 
     The status is 503 only if the record is unavailable. While an InfluxDB is down, jobs are still
     accepted and stored, so the status stays 200; the body says `degraded`, since when, and why.
+    With `SQUASH_READ=users`, only users are told which dependency, since when, and why.
     """
+    is_reader = may_read(request)
     try:
         site.record.require_writable()
         found = _backlogs(site)
     except RecordUnavailableError as error:
+        message, reason = error.message, error.reason or error.message
+        if not is_reader:
+            message = reason = "The record is unavailable."
         return json_reply(
             {
-                "message": error.message,
+                "message": message,
                 "code": error.code,
                 "status_code": error.status_code,
                 "detail": [],
                 "status": "down",
-                "record": {"status": "down", "reason": error.reason or error.message},
+                "record": {"status": "down", "reason": reason},
             },
             status_code=503,
             headers={"Retry-After": str(error.retry_after_s)},
         )
     is_well = all(_problem(item) is None for item in found)
-    return json_reply(
-        {
-            "status": "ok" if is_well else "degraded",
-            "record": {"status": "ok"},
-            "targets": {item.target: _target_state(item) for item in found},
-        }
-    )
+    shown: dict[str, Any] = {
+        "status": "ok" if is_well else "degraded",
+        "record": {"status": "ok"},
+    }
+    if is_reader:
+        shown["targets"] = {item.target: _target_state(item) for item in found}
+    return json_reply(shown)
 
 
 @router.get(

@@ -1,7 +1,10 @@
 """Jobs: posting and reading them, their blobs, verdicts and delivery, and events of new jobs."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
+from math import inf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -16,12 +19,13 @@ from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import VERIFY, WIRES, Outcome, ingest_job
+from squash_api.ingest.ingest import Outcome
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
 from squash_api.record.jobs import JobEvent, JobRow, job_ids
 from squash_api.record.metrics import Metrics
+from squash_api.routes.admission import network_of
 from squash_api.routes.dependencies import (
     AccountDep,
     PageDep,
@@ -113,7 +117,7 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
             "description": "The same job was received before.",
             "content": {"application/json": {"schema": {}}},
         },
-        **errors_of(400, 401, 403, 413, 415, 422),
+        **errors_of(400, 401, 403, 413, 415, 422, 429),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
@@ -135,12 +139,12 @@ async def post_job(request: Request) -> Response:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingest = partial(ingest_job, body, wire=WIRES[VERIFY], record=site.record, metrics=site.metrics)
+    ingest = partial(site.ingest, body, is_strict=is_strict)
     try:
-        ingested = await ingest(account=account, is_strict=is_strict)
+        ingested = await ingest(account=account)
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
-        ingested = await ingest(account=await _checked(site, account), is_strict=is_strict)
+        ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
     request.app.state.counters.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
@@ -211,7 +215,10 @@ def get_job(job_id: JobIdDep, site: SiteDep) -> Response:
 @router.delete("/job/{job_id}", responses=errors_of(401, 403, 404))
 def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Response:
     """Delete a job, and its points from every InfluxDB. Only its owner and admins may do this."""
+    # So that the index tells which metrics other jobs have.
+    site.reader.catch_up()
     delete_job(site.record, job_id, account=account)
+    site.metrics.refresh()
     site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
 
@@ -246,8 +253,9 @@ def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
 
 
 def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier."""
-    if not isinstance(identifier, str):
+    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
+    # Clients read dots as steps, however they are quoted.
+    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
         return None
     return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
@@ -282,14 +290,15 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
         "time_ns": row.time_ns,
         "ci_dataset": dataset_of(job, metrics.schema.context(job.meta)),
         "s3_uri": None,
-        "measurements": list(measurement_objects(row.job_id, job, metrics=metrics)),
+        "measurements": list(measurement_objects(row, job, metrics=metrics)),
         "meta": meta,
     }
 
 
-def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
+def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
     """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
-    outcome = assess(job, metrics=metrics.now.by_name, schema=metrics.schema)
+    known = metrics.now.by_name
+    outcome = assess(job, metrics=known, schema=metrics.schema, user_id=row.user_id)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
         identifier: blob.get("name")
@@ -301,9 +310,9 @@ def measurement_objects(job_id: int, job: Job, *, metrics: Metrics) -> Iterator[
         shown: dict[str, Any] = {
             "metric": metric,
             "value": outcome.values.get(metric),
-            "unit": _unit_in_force(metric, item, metrics),
+            "unit": outcome.in_own_unit.get(metric, _unit_in_force(metric, item, metrics)),
             "identifier": item.identifier,
-            "job": job_id,
+            "job": row.job_id,
             "blobs": [
                 {"identifier": reference, "name": names[reference], "s3_uri": None}
                 for reference in item.blob_refs or []
@@ -357,7 +366,8 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
         deliveries = view.ask(job_deliveries, row, targets=names)
     site.metrics.refresh()
     schema = site.metrics.schema
-    outcome = assess(job, metrics=site.metrics.now.by_name, schema=schema)
+    known = site.metrics.now.by_name
+    outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
     return json_reply(
         {
@@ -385,6 +395,8 @@ def _overall(deliveries: list[JobDelivery]) -> dict[str, Any]:
 
 
 _EVENT_STREAM = "text/event-stream"
+# A logout, or a key that is revoked, ends no connection by itself.
+_MOST_S_FOR_USERS = 300.0
 
 
 @events_router.get(
@@ -396,6 +408,7 @@ _EVENT_STREAM = "text/event-stream"
     },
 )
 async def get_events(
+    request: Request,
     site: SiteDep,
     after: Annotated[
         int | None, Query(ge=0, lt=2**63, description="Start after the job with this id.")
@@ -408,22 +421,34 @@ async def get_events(
 
     Each event is named `job`. Its id is the job's, and its data are
     `{"job": <id>, "metrics": <number of metrics measured>}`. A client that reconnects first gets
-    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds.
+    the jobs that it missed, at most the newest 1000. A comment is sent every 15 seconds. With
+    `SQUASH_READ=users` the stream ends after five minutes, and who reconnects is asked again who
+    they are.
     """
-    site.events.check_room()
+    address = network_of(request.client.host if request.client else "")
+    site.events.check_room(address)
     if last_event_id is not None and is_count(last_event_id):
         after = int(last_event_id)
+    most_s = inf if site.settings.read == "open" else _MOST_S_FOR_USERS
     return StreamingResponse(
-        _event_lines(site.events.listen(after=after)),
+        _event_lines(
+            site.events.listen(after=after, address=address), until=time.monotonic() + most_s
+        ),
         media_type=_EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _event_lines(found: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
-    async for item in found:
-        if item is None:
-            yield b": no news\n\n"
-        else:
-            data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
-            yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)
+async def _event_lines(
+    found: AsyncGenerator[JobEvent | None], *, until: float
+) -> AsyncIterator[bytes]:
+    """Write events until a time of the monotonic clock, or soon after."""
+    async with aclosing(found):
+        async for item in found:
+            if time.monotonic() > until:
+                return
+            if item is None:
+                yield b": no news\n\n"
+            else:
+                data = orjson.dumps({"job": item.job_id, "metrics": item.metrics})
+                yield b"id: %d\nevent: job\ndata: %b\n\n" % (item.job_id, data)

@@ -64,9 +64,7 @@ def post_key(site: SiteDep, account: AccountDep, document: JsonObjectDep) -> Res
         expires_ns=_expiry(document),
         by=account,
     )
-    reply = json_reply({"key": text, **key_object(row)}, status_code=201)
-    reply.headers["Cache-Control"] = "no-store"
-    return reply
+    return json_reply({"key": text, **key_object(row)}, status_code=201)
 
 
 @router.get("/keys", responses=errors_of(401, 403, 422))
@@ -88,11 +86,7 @@ def get_keys(
         after=id_cursor(page),
         limit=page.limit + 1,
     )
-    reply = paged_reply(
-        request, page, "keys", found, cursor=lambda row: row.key_id, show=key_object
-    )
-    reply.headers["Cache-Control"] = "no-store"
-    return reply
+    return paged_reply(request, page, "keys", found, cursor=lambda row: row.key_id, show=key_object)
 
 
 @router.delete("/keys/{key_id}", responses=errors_of(401, 403, 404))

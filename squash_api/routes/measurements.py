@@ -97,16 +97,16 @@ def _all_measurements(request: Request, site: Site) -> Response:
 def get_measurement(job_id: JobIdDep, site: SiteDep) -> Response:
     """List the measurements of one job."""
     with site.reader.view() as view:
-        _, job = view.ask(load_job, job_id)
+        row, job = view.ask(load_job, job_id)
     site.metrics.refresh()
-    found = list(measurement_objects(job_id, job, metrics=site.metrics))
+    found = list(measurement_objects(row, job, metrics=site.metrics))
     return json_reply({"measurements": found})
 
 
 @router.post(
     "/measurement/{job_id}",
     status_code=201,
-    responses=errors_of(400, 401, 403, 404, 413, 415, 422),
+    responses=errors_of(400, 401, 403, 404, 413, 415, 422, 429),
     openapi_extra=body_of(
         object_schema(
             {
@@ -131,13 +131,18 @@ def post_measurement_(
     admins may do this.
     """
     _check_types(document)
-    job = post_measurement(
-        site.record, site.metrics, job_id=job_id, document=document, account=account
+    row, job = post_measurement(
+        site.record,
+        site.metrics,
+        job_id=job_id,
+        document=document,
+        account=account,
+        limits=site.limits,
     )
     # Whoever asks next must find it.
     site.reader.catch_up_with(job_id)
     site.background.wake()
-    (shown,) = measurement_objects(job_id, job, metrics=site.metrics)
+    (shown,) = measurement_objects(row, job, metrics=site.metrics)
     return json_reply(shown, status_code=201)
 
 
@@ -164,7 +169,7 @@ def list_measurements(
             if row.body is None:
                 continue
             job = document_of(row, added.get(row.job_id, []))
-            shown = list(measurement_objects(row.job_id, job, metrics=reader.metrics))
+            shown = list(measurement_objects(row, job, metrics=reader.metrics))
             start = seen if row.job_id == after[0] else 0
             room = limit - len(found)
             found.extend(shown[start : start + room])

@@ -1,11 +1,11 @@
-"""What every request passes through: it is normalized, timed and counted.
+"""What every request passes through: it is normalized, timed and counted, its reply guarded.
 
 Posting a job, the only request that comes by the thousand, has a short way past the web framework,
 which costs a fifth of accepting a job (`benchmarks/`).
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -14,7 +14,12 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from squash_api.routes.counters import Counters
+from squash_api.routes.door import is_static, session_cookie
 from squash_api.routes.replies import USER, failure_reply
+from squash_api.settings import Settings
+
+IS_HEAD = "squash_is_head"
+"""The key of a request's scope that says that only the headers of the reply are wanted."""
 
 _log = structlog.get_logger("squash_api.access")
 # Clients may make up any number of methods; each would be a series of its own.
@@ -22,6 +27,92 @@ _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 # Probes and scrapes come every few seconds and would drown the rest; listeners stay for hours.
 _SLOW_S = 1.0
 _QUIET = frozenset({"/healthz", "/readyz", "/prometheus", "/events"})
+
+# What browsers are told of every reply, unless the reply says otherwise.
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (
+        b"permissions-policy",
+        b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+)
+_ONLY_HTTPS = (b"strict-transport-security", b"max-age=31536000")
+# Bokeh adds styles of its own to what it draws; scripts come only from here.
+PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "
+    b"base-uri 'none'; frame-ancestors 'none'"
+)
+# Whatever is no page is shown without doing anything.
+_POLICY = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_PRIVATE = frozenset(
+    (
+        "account",
+        "audit",
+        "auth",
+        "keys",
+        "login",
+        "logout",
+        "quarantine",
+        "register",
+        "user",
+        "users",
+    )
+)
+"""The first parts of paths whose replies are for one user only."""
+
+
+class GuardingMiddleware:
+    """Adds the headers that keep a reply safe in browsers, and what is private out of caches.
+
+    It is the outermost: what fails inside, whatever it is, has them too.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self._app = app
+        self._root = settings.url_path
+        self._is_closed = settings.read == "users"
+        self._cookie = session_cookie(settings).encode()
+        self._always = (*_HEADERS, _ONLY_HTTPS) if settings.is_https else _HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = self._guarded(scope, message.get("headers", ()))
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
+
+    def _guarded(
+        self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        found = dict(headers)
+        path, _ = _shortened(scope["path"], bytes(scope.get("raw_path") or b""), self._root)
+        is_page = found.get(b"content-type", b"").startswith(b"text/html")
+        is_private = not is_static(path) and (
+            self._is_closed or path[1:].partition("/")[0] in _PRIVATE or self._has_session(scope)
+        )
+        told = list(headers)
+        if is_private or (is_page and b"cache-control" not in found):
+            told = [item for item in told if item[0] != b"cache-control"]
+            told.append((b"cache-control", b"no-store"))
+        policy = (b"content-security-policy", PAGE_POLICY if is_page else _POLICY)
+        told += [item for item in (*self._always, policy) if item[0] not in found]
+        if scope["method"] in {"GET", "HEAD"}:
+            # Pages and JSON have the same URLs, and pages say who is logged in.
+            depends = b"Accept, Authorization, Cookie" if is_private or is_page else b"Accept"
+            told.append((b"vary", depends))
+        return told
+
+    def _has_session(self, scope: Scope) -> bool:
+        return any(name == b"cookie" and self._cookie in text for name, text in scope["headers"])
 
 
 class NormalizingMiddleware:
@@ -43,10 +134,8 @@ class NormalizingMiddleware:
                 scope = {**scope, "path": path, "raw_path": raw}
             is_head = scope["method"] == "HEAD"
             if is_head:
-                scope = {**scope, "method": "GET"}
+                scope = {**scope, "method": "GET", IS_HEAD: True}
                 send = _without_body(send)
-            if scope["method"] == "GET":
-                send = _with_vary(send)
             if is_head:
                 with suppress(_HeadSentError):
                     await self._app(scope, receive, send)
@@ -66,17 +155,6 @@ def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
         raw = raw[len(start) :] if raw.startswith(start) else quote(path).encode()
     slashes = min(len(raw) - len(raw.rstrip(b"/")), len(path) - len(path.rstrip("/")))
     return path[: len(path) - slashes] or "/", raw[: len(raw) - slashes] or b"/"
-
-
-def _with_vary(send: Send) -> Send:
-    """Tell caches that pages and JSON have the same URLs."""
-
-    async def send_with_vary(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"vary", b"Accept")]
-        await send(message)
-
-    return send_with_vary
 
 
 class _HeadSentError(Exception):

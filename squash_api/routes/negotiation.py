@@ -64,12 +64,13 @@ class PageRoute(Route):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match GET requests for HTML, and name the route under which requests are counted."""
         match, child = super().matches(scope)
-        if match is not Match.FULL or not _means_html(scope):
+        if match is not Match.FULL or not means_html(scope):
             return Match.NONE, {}
         return match, {**child, "route": self}
 
 
-def _means_html(scope: Scope) -> bool:
+def means_html(scope: Scope) -> bool:
+    """Return whether a request is for a page, by its Accept header or its `format`."""
     asked = parse_qs(scope["query_string"].decode("latin-1")).get("format")
     return asked[0] == "html" if asked else prefers_html(_accept(scope))
 

@@ -110,7 +110,7 @@ def _change(
         known = {item.entry_id for item in entries(connection, which, after=0, limit=_MOST_IDS)}
         if unknown := set(ids) - known:
             raise NotFoundError(f"There is no entry {min(unknown)} in quarantine.")
-        return change(connection, which, now_ns=time.time_ns())
+        return change(connection, which, now_ns=time.time_ns(), by=account.actor)
 
     return site.record.write(work)
 

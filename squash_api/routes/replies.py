@@ -3,6 +3,7 @@
 orjson writes every number as the shortest text that reads back the same.
 """
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -29,8 +30,12 @@ from squash_api.errors import (
     plain_words,
     sentence,
 )
+from squash_api.logs import without_credentials
 from squash_api.routes.negotiation import prefers_html
 from squash_api.schema.text import as_sent
+
+FORM = "application/x-www-form-urlencoded"
+"""The media type in which browsers send forms."""
 
 USER = "squash_user"
 """The key of a request's scope with the name of the user who sends it, or says so."""
@@ -126,9 +131,10 @@ def _failure(
 
     However long the input was, it is short.
     """
-    message = _clipped(message, _MOST_LETTERS)
+    message = _clipped(without_credentials(message), _MOST_LETTERS)
     detail = _first_places(detail, more=more)
-    if request.method == "GET" and prefers_html(request.headers.get("accept")):
+    is_form = request.headers.get("content-type", "").startswith(FORM)
+    if (request.method == "GET" or is_form) and prefers_html(request.headers.get("accept")):
         page: Response = request.app.state.failure_page(
             request, status_code, message=message, detail=detail
         )
@@ -254,6 +260,16 @@ async def _gone(request: Request, _error: Exception) -> Response:
     return _failure(request, 400, code="client_gone", message="The client went away.")
 
 
+async def _system_error(request: Request, error: OSError) -> Response:
+    """Say that files cannot be opened, the record's among them, until others have been closed."""
+    if error.errno not in {errno.EMFILE, errno.ENFILE}:
+        return await _unexpected_error(request, error)
+    _log.error("no file descriptors are left", path=request.scope["path"])
+    return await _squash_error(
+        request, RecordUnavailableError("The service has too many files open. Try again.")
+    )
+
+
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     _log.error("unexpected error", path=request.scope["path"], exc_info=error)
     return _failure(
@@ -270,5 +286,6 @@ _ANSWERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] =
     RequestValidationError: _validation_error,
     HTTPException: _http_error,
     ClientDisconnect: _gone,
+    OSError: _system_error,
     Exception: _unexpected_error,
 }

@@ -98,11 +98,7 @@ def get_badge(
     return Response(
         badge_svg(label or package, word),
         media_type=_BADGE,
-        headers={
-            "Cache-Control": f"public, max-age={BADGE_AGE_S}",
-            "Content-Security-Policy": "default-src 'none'",
-            "X-Content-Type-Options": "nosniff",
-        },
+        headers={"Cache-Control": f"public, max-age={BADGE_AGE_S}"},
     )
 
 
@@ -118,8 +114,5 @@ def _file(content: bytes, media_type: str, ending: str) -> Response:
     return Response(
         content,
         media_type=media_type,
-        headers={
-            "Content-Disposition": f'inline; filename="squash-report.{ending}"',
-            "X-Content-Type-Options": "nosniff",
-        },
+        headers={"Content-Disposition": f'inline; filename="squash-report.{ending}"'},
     )

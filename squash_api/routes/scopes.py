@@ -30,6 +30,9 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /keys",
         "DELETE /keys/{key_id}",
         "GET /audit",
+        "GET /quarantine",
+        "POST /quarantine/retry",
+        "POST /quarantine/drop",
     ),
     "job:read": (
         "GET /users",
@@ -77,10 +80,26 @@ PUBLIC = (
     "GET /healthz",
     "GET /readyz",
     "GET /prometheus",
+    "GET /login",
+    "POST /login",
+    "GET /logout",
+    "POST /logout",
+    "GET /account",
+    "POST /account/password",
+    "POST /account/keys",
+    "POST /account/keys/revoke",
+    "POST /users",
 )
-"""Routes that look at no key."""
+"""Routes that look at no key; where only users read, the door asks one for `job:read`."""
 
 SCOPE_OF: Mapping[str, str] = {route: scope for scope, routes in ROUTES.items() for route in routes}
+OWN_SCOPE = frozenset(
+    route.split("/")[1]
+    for route, scope in SCOPE_OF.items()
+    if route.startswith("GET ") and scope != "job:read"
+)
+"""The first parts of the paths that are read with a key of another scope than `job:read`."""
+
 _SCOPE_BY_PATH = {route.replace(":text}", "}"): scope for route, scope in SCOPE_OF.items()}
 
 SCHEMES: Mapping[str, Mapping[str, str]] = {

@@ -178,6 +178,8 @@ def _extra_tag_problem(name: str) -> str | None:
 class Schema:
     """The names in force: the fixed ones and the tags that `SQUASH_TAGS` adds.
 
+    `tag_keys` are the metadata keys that feed a tag.
+
     Raises
     ------
     SettingsError
@@ -186,6 +188,7 @@ class Schema:
 
     extra_tags: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(init=False)
+    tag_keys: frozenset[str] = field(init=False)
     _names: tuple[str, ...] = field(init=False)
     _feeds: dict[str, tuple[tuple[str, int], ...]] = field(init=False)
     _mapped: dict[str, str] = field(init=False)
@@ -204,6 +207,8 @@ class Schema:
         # physical_filter feeds two tags; a query for it means its own.
         mapped = {key: key if key in names else fed[0][0] for key, fed in feeds.items()}
         object.__setattr__(self, "tags", tags)
+        feeding = (key for key, fed in feeds.items() if any(name in tags for name, _ in fed))
+        object.__setattr__(self, "tag_keys", frozenset(feeding))
         object.__setattr__(self, "_names", names)
         object.__setattr__(self, "_feeds", feeds)
         object.__setattr__(self, "_mapped", mapped)

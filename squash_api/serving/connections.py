@@ -25,6 +25,7 @@ from squash_api.errors import (
     TooSlowError,
     UrlTooLongError,
 )
+from squash_api.routes.admission import network_of
 
 MOST_HEAD_BYTES = 65_536
 """Most bytes of a request before its body, and most that may arrive without any of a body."""
@@ -313,20 +314,6 @@ class Connection(HttpToolsProtocol):
             self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_S, self.transport.abort)
-
-
-def network_of(address: str) -> str:
-    """Return an address as one client's: whoever has one of IPv6 has the whole /64 network."""
-    if ":" not in address:
-        return address
-    parts = address.partition("%")[0].split(":")
-    if "." in parts[-1]:
-        return parts[-1]
-    if "" in parts:
-        place = parts.index("")
-        before, after = parts[:place], [part for part in parts[place:] if part]
-        parts = [*before, *["0"] * (8 - len(before) - len(after)), *after]
-    return ":".join(parts[:4])
 
 
 _MESSAGES: dict[type[SquashError], str] = {

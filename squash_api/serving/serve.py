@@ -15,6 +15,7 @@ from squash_api.app import create_app
 from squash_api.demo.processes import free_port
 from squash_api.logs import configure_logs
 from squash_api.serving.connections import Connection, Connections
+from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site, take_short_turns
 
@@ -62,13 +63,25 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
     problem = settings.url_problem()
     if problem is not None:
         _log.warning(problem)
+    server = _make_server(settings, may_withdraw=may_withdraw)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        # It has shut down; uvicorn raises the signal again after that.
+        return
+    if not server.started:
+        sys.exit(3)
+
+
+def _make_server(settings: Settings, *, may_withdraw: bool) -> "_Server":
+    """Open the site and make what serves it."""
     app = create_app(settings, may_withdraw=may_withdraw)
     connections = Connections(
         most=settings.max_connections,
         patience_s=settings.patience_s,
         count=app.state.counters.count_refusal,
     )
-    app.state.counters.observe_connections(connections.__len__)
+    app.state.counters.observe("squash_connections", "Open connections.", connections.__len__)
     protocol: Any = partial(Connection, connections=connections)
     config = uvicorn.Config(
         app,
@@ -84,14 +97,13 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_S,
     )
-    server = _Server(config, app.state.site, connections)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        # It has shut down; uvicorn raises the signal again after that.
-        return
-    if not server.started:
-        sys.exit(3)
+    readers = Readers(settings, app.state.site)
+    if settings.readers:
+        app.state.places.elsewhere = readers
+        app.state.counters.observe(
+            "squash_readers", "Processes that read.", lambda: readers.running
+        )
+    return _Server(config, app.state.site, connections, readers)
 
 
 def _require_address(settings: Settings) -> None:
@@ -118,10 +130,13 @@ class _Server(uvicorn.Server):
     whose clients do nothing.
     """
 
-    def __init__(self, config: uvicorn.Config, site: Site, connections: Connections) -> None:
+    def __init__(
+        self, config: uvicorn.Config, site: Site, connections: Connections, readers: Readers
+    ) -> None:
         super().__init__(config)
         self._site = site
         self._connections = connections
+        self._readers = readers
         self._watch: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -129,11 +144,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._connections.fit()
         self._watch = asyncio.create_task(self._connections.watch())
+        # Not earlier: a start that another process competes with takes longer.
+        self._readers.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down."""
         self._site.events.let_go()
         self._connections.hurry()
         await super().shutdown(sockets)
+        await self._readers.stop()
         if self._watch is not None:
             self._watch.cancel()

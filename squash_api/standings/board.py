@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from operator import attrgetter
 
 from squash_api.definitions.in_force import Snapshot
+from squash_api.index.contexts import JobContext
 from squash_api.index.reader import View
 from squash_api.index.values import LastValue
 from squash_api.judging.limits import Verdict, limits_of
@@ -38,6 +40,9 @@ _NO_MARGIN = float("inf")
 # Old series are found among this many jobs. They may arrive in another order than that of their
 # times.
 _LAST = 200
+# Of more metrics than these, only the last job counts: there may be thousands that nobody uses.
+_MOST_LOOKED_UP = 500
+_METRICS = 250
 _DAY_NS = 86_400 * 10**9
 
 
@@ -238,6 +243,18 @@ class _Seen:
     late: Sequence[ExpectedSeries]
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the entry of a metric is made from."""
+
+    metric_id: int
+    metric: MetricRow
+    snapshot: Snapshot
+    version: tuple[int, int]
+    standings: Sequence[Standing]
+    late: Sequence[ExpectedSeries]
+
+
 class Board:
     """The state of every metric, from the jobs in the index. Safe to use from many threads."""
 
@@ -268,16 +285,33 @@ class Board:
                 for metric_id, metric in self._standings.latest.metrics.items()
                 if name in (None, metric.name)
             }
-            with self._standings.reader.view() as view:
-                for metric_id, metric in metrics.items():
-                    self._look_at(
-                        view,
-                        metric_id,
-                        metric,
-                        snapshot,
-                        standings=standings.get(metric.name, []),
-                        late=late.get(metric.name, []),
-                    )
+            for metric_id in self._seen.keys() - self._standings.latest.metrics.keys():
+                del self._seen[metric_id]
+            looked_up = 0
+            for start in range(0, len(metrics), _METRICS):
+                some = dict(islice(metrics.items(), start, start + _METRICS))
+                # Each in a view of its own, so that a service that stops need not wait for all.
+                with self._standings.reader.view() as view:
+                    looks = [
+                        _Look(
+                            metric_id,
+                            item,
+                            snapshot,
+                            self._version(metric_id),
+                            standings.get(item.name, []),
+                            late.get(item.name, []),
+                        )
+                        for metric_id, item in some.items()
+                    ]
+                    news = [look for look in looks if self._is_news(look)]
+                    exactly = looked_up < _MOST_LOOKED_UP
+                    last = self._last(view, news, exactly=exactly)
+                    looked_up += len(last)
+                    # The contexts of jobs take much memory: here there is one job for each.
+                    found = (item.job_id for items in last.values() for item in items)
+                    jobs = None if exactly else view.contexts.of(found)
+                    for look in news:
+                        self._look_at(view, look, last.get(look.metric_id, []), jobs)
             return [
                 seen.entry
                 for seen in map(self._seen.__getitem__, metrics)
@@ -338,31 +372,41 @@ class Board:
         latest = self._standings.latest
         return latest.changes(metric_id), latest.rewrites
 
+    def _is_news(self, look: "_Look") -> bool:
+        before = self._seen.get(look.metric_id)
+        if before is None or (before.metric, before.version) != (look.metric, look.version):
+            return True
+        same = before.snapshot is look.snapshot and before.standings == look.standings
+        # How late a series is changes all the time; since when it is does not.
+        return not same or list(map(_late_since, before.late)) != list(map(_late_since, look.late))
+
+    def _last(
+        self, view: View, looks: Iterable["_Look"], *, exactly: bool
+    ) -> dict[int, list[LastValue]]:
+        """Return the last values of metrics that have no recent one; if not `exactly`, one each."""
+        ids = [look.metric_id for look in looks if not look.standings]
+        if not exactly:
+            return {metric_id: [item] for metric_id, item in view.values.last_of(ids).items()}
+        return {
+            metric_id: view.values.last(metric_id, tag_sets=None, limit=_LAST, has_absent=True)
+            for metric_id in ids
+        }
+
     def _look_at(
         self,
         view: View,
-        metric_id: int,
-        metric: MetricRow,
-        snapshot: Snapshot,
-        *,
-        standings: Sequence[Standing],
-        late: Sequence[ExpectedSeries],
+        look: "_Look",
+        last: Sequence[LastValue],
+        jobs: Mapping[int, JobContext] | None,
     ) -> None:
-        version = self._version(metric_id)
-        before = self._seen.get(metric_id)
-        if before is not None and (before.metric, before.version) == (metric, version):
-            same = before.snapshot is snapshot and before.standings == standings
-            # How late a series is changes all the time; since when it is does not.
-            if same and list(map(_late_since, before.late)) == list(map(_late_since, late)):
-                return
-        rows = [Row(item, item.state) for item in standings]
+        metric, snapshot = look.metric, look.snapshot
+        rows = [Row(item, item.state) for item in look.standings]
         if not rows:
-            last = view.values.last(metric_id, tag_sets=None, limit=_LAST, has_absent=True)
-            rows = self._old_rows(view, metric_id, metric, snapshot, last)
-        left = _take_late(rows, late)
+            rows = self._old_rows(view, metric, snapshot, last, jobs)
+        left = _take_late(rows, look.late)
         declared = snapshot.declared.get(metric.name)
         entry = Entry(
-            metric_id,
+            look.metric_id,
             metric.name,
             metric.unit,
             declared.description if declared else "",
@@ -370,29 +414,34 @@ class Board:
             tuple(sorted(rows, key=lambda row: row.order)),
             left,
         )
-        self._seen[metric_id] = _Seen(entry, metric, snapshot, version, standings, late)
+        self._seen[look.metric_id] = _Seen(
+            entry, metric, snapshot, look.version, look.standings, look.late
+        )
 
     def _old_rows(
         self,
         view: View,
-        metric_id: int,
         metric: MetricRow,
         snapshot: Snapshot,
         found: Iterable[LastValue],
+        jobs: Mapping[int, JobContext] | None = None,
     ) -> list[Row]:
         """Return how the series stood that these values, none of them recent, belong to.
 
         If the metric never had a value, they are not measured. Of a series, the newest counts.
+        With `jobs`, those of the values, nothing else is looked at.
         """
         newest_first = sorted(found, key=attrgetter("time_ns"), reverse=True)
-        jobs = view.contexts.of({item.job_id for item in newest_first})
+        is_all = jobs is not None
+        if jobs is None:
+            jobs = view.contexts.of({item.job_id for item in newest_first})
         last: dict[Combination, LastValue] = {}
         for item in newest_first:
             last.setdefault(combination_of(jobs[item.job_id].context.tags), item)
         if not last:
             return []
-        was_measured = any(item.value is not None for item in newest_first) or view.values.last(
-            metric_id, tag_sets=None, limit=1
+        was_measured = any(item.value is not None for item in newest_first) or (
+            not is_all and view.values.last(metric.metric_id, tag_sets=None, limit=1)
         )
         specifications = snapshot.by_metric.get(metric.name, ())
         limits = limits_of(specifications, unit=metric.unit, schema=self._standings.schema)
@@ -422,9 +471,7 @@ class Board:
                     found.setdefault(metric_id, []).append(item)
             metrics = self._standings.latest.metrics
             return {
-                metric_id: tuple(
-                    self._old_rows(view, metric_id, metrics[metric_id], snapshot, items)
-                )
+                metric_id: tuple(self._old_rows(view, metrics[metric_id], snapshot, items))
                 for metric_id, items in found.items()
             }
 

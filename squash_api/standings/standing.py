@@ -240,15 +240,24 @@ class Standings:
             else:
                 for metric_id, _ in keys:
                     wanted.setdefault(metric_id, []).append(job_id)
+        # Most metrics have their newest values in the same jobs as others.
+        together: dict[tuple[int, ...], list[int]] = {}
+        for metric_id, job_ids in wanted.items():
+            together.setdefault(tuple(job_ids), []).append(metric_id)
         values = {
-            metric_id: view.values.of_metric(metric_id, job_ids)
-            for metric_id, job_ids in wanted.items()
+            (metric_id, job_id): value
+            for job_ids, metric_ids in together.items()
+            for metric_id, job_id, value in view.values.in_jobs(
+                metric_ids, job_ids, has_absent=False
+            )
         }
         for job_id in by_job.keys() - changing:
             for key in by_job[job_id]:
                 metric = self.latest.metrics[key[0]]
                 limits = self._limits_of(metric)
-                after = stand(metric, key[1], values[key[0]].get(job_id), contexts[job_id], limits)
+                after = stand(
+                    metric, key[1], values.get((key[0], job_id)), contexts[job_id], limits
+                )
                 # Keep the same object while nothing changes: it is quick to compare.
                 before = self._standings.get(key)
                 if before is None or before != after or before.verdict != after.verdict:

@@ -65,10 +65,25 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class KnownMetric:
-    """A metric that was declared or measured; `unit` is None until a value brings one."""
+    """A metric that was declared or measured; `unit` is None until a value brings one.
+
+    `unit_by` is the user whose value or definition brought the unit, which then binds nobody else;
+    None if it is from YAML or an admin, and binds all. `own_units` are the units, by user, of those
+    whose values do not convert to it.
+    """
 
     unit: str | None
     is_declared: bool
+    unit_by: int | None = None
+    own_units: tuple[tuple[int, str], ...] = ()
+
+    def binds(self, user_id: int | None) -> bool:
+        """Return whether a user's values must convert to the unit."""
+        return self.unit_by is None or self.unit_by == user_id
+
+    def own_unit(self, user_id: int | None) -> str | None:
+        """Return a user's own unit; None if they have none."""
+        return dict(self.own_units).get(user_id) if user_id is not None else None
 
 
 def metric_from_json(

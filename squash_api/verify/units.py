@@ -117,6 +117,15 @@ def canonical_unit(text: str) -> str:
     return spelling
 
 
+def is_unit(text: str) -> bool:
+    """Return whether astropy knows a unit."""
+    try:
+        canonical_unit(text)
+    except UnitError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4096)
 def converter(source: str, target: str) -> Callable[[float], float] | None:
     """Return the function that converts numbers from one unit to the other.

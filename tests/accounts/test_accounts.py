@@ -1,21 +1,25 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from squash_api.accounts.accounts import Account, Accounts
+from squash_api.accounts.keys import Key
 from squash_api.accounts.passwords import Passwords
 from squash_api.errors import (
     BusyError,
     ForbiddenError,
     InvalidInputError,
+    LastAdminError,
     NameTakenError,
     NotFoundError,
     RecordUnavailableError,
@@ -306,6 +310,62 @@ def test_a_new_role_ends_tokens(accounts: Accounts) -> None:
     accounts.add("vole", "meadow-lark", role="admin")
     accounts.set_role("mole", "user")
     assert ended(accounts, added) == ("User does not exist", "Invalid JWT")
+
+
+def test_enabling_brings_a_user_back_but_not_the_tokens(accounts: Accounts) -> None:
+    added = accounts.add("mole", "desert-rose")
+    accounts.disable("mole")
+    accounts.enable("mole")
+    assert ended(accounts, added) == ("User does not exist", "Invalid JWT")
+    assert asyncio.run(accounts.check_password("mole", "desert-rose")).name == "mole"
+
+
+ADMINS = ("ada", "bob", "eve")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(ADMINS),
+            st.sampled_from(["disable", "demote", "enable", "promote", "put off", "put on"]),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_once_there_is_an_admin_there_always_is_one(
+    accounts: Accounts, steps: list[tuple[str, str]]
+) -> None:
+    for name in ADMINS:
+        with suppress(NameTakenError):
+            accounts.add(name, "desert-rose", role="admin")
+        accounts.change(name, role=None, is_disabled=False)
+        accounts.change(name, role="admin", is_disabled=False)
+    ways: dict[str, Callable[[str], object]] = {
+        "disable": accounts.disable,
+        "enable": accounts.enable,
+        "demote": lambda name: accounts.set_role(name, "user"),
+        "promote": lambda name: accounts.set_role(name, "admin"),
+        "put off": lambda name: accounts.change(name, role="user", is_disabled=True),
+        "put on": lambda name: accounts.change(name, role="admin", is_disabled=False),
+    }
+    for name, step in steps:
+        with suppress(LastAdminError, NotFoundError):
+            ways[step](name)
+        rows = accounts.list(limit=9, is_disabled=False)
+        assert "admin" in {row.role for row in rows}, (name, step)
+
+
+def test_without_any_admin_users_can_be_disabled(accounts: Accounts) -> None:
+    accounts.add("mole", "desert-rose")
+    accounts.disable("mole")
+    assert accounts.list(limit=9, is_disabled=False) == []
+
+
+def test_a_key_is_not_exchanged_for_a_token(accounts: Accounts) -> None:
+    key = Key(1, "0" * 12, "ci", frozenset({"job:write"}), None)
+    with pytest.raises(ForbiddenError):
+        accounts.issue_token(Account(1, "mole", "user", 1, key))
 
 
 def test_disabling_ends_tokens(accounts: Accounts) -> None:

@@ -147,7 +147,7 @@ async def test_within_a_second_the_record_is_read_once(
 ) -> None:
     text = new_key(ring)
     key, _ = await reader.check(text)
-    monkeypatch.setattr(reader, "_read", None)
+    monkeypatch.setattr(reader, "_look_up", None)
     assert (await reader.check(text))[0] == key
 
 

@@ -52,6 +52,30 @@ def test_what_is_sent_is_read_back_to_the_last_bit(squash: Squash) -> None:
     assert set(table["filter"]) == {"r"}
 
 
+@pytest.mark.parametrize("text", ["=1+1", "'=1", "''-x", "-5", "@a", "+", "'a", '=1,"b"'])
+def test_a_text_that_looks_like_a_formula_is_read_as_it_was_sent(squash: Squash, text: str) -> None:
+    meta = {"filter": text, "note": text, "env": {"ci_id": text, "ci_name": "x"}}
+    squash.send(Job([Measurement("p.m", -1.5 * u.mmag)], meta=meta))
+    table = squash.measurements("p.m", fields="*")
+    for name in ("filter", "run_id", "meta.note.text"):
+        assert table[name].tolist() == [text]
+    assert table["value"][0] == -1.5 * u.mmag
+
+
+def test_a_service_for_users_only_is_read_with_a_password_or_a_key(tmp_path: Path) -> None:
+    with service(tmp_path, url="http://in-process", read="users") as client:
+        calls = log_in(client, "ada")
+        made = calls("POST", "/keys", {"name": "x", "scopes": ["job:read", "job:write"]})
+        for options in ({"user": "ada", "password": PASSWORD}, {"key": made.json()["key"]}):
+            with Squash("http://in-process", transport=client._transport, **options) as squash:
+                reply = squash.send(Job([Measurement("p.m", 1 * u.mmag)]))
+                assert squash.wait(reply)["status"] == "SUCCESS"
+                assert len(squash.measurements("p.m")) > 0
+        nobody = Squash("http://in-process", transport=client._transport)
+        with pytest.raises(SquashClientError, match="access token"):
+            nobody.measurements("p.m")
+
+
 def test_values_come_in_the_unit_that_is_asked_for(squash: Squash) -> None:
     squash.send(Job([Measurement("p.m", 1500 * u.mmag)]))
     assert squash.measurements("p.m", unit="mag")["value"][0] == 1.5 * u.mag

@@ -8,6 +8,7 @@ import astropy.units as u
 import httpx
 import pytest
 
+from squash_api.accounts.keys import make_key
 from squash_api.client import Datum, Job, Measurement, Reply, Squash, SquashClientError
 from tests.support.fake_service import ROOT, FakeService, reply_json
 from tests.support.http_server import HttpServer
@@ -399,3 +400,57 @@ def test_the_report_of_a_job_is_a_list_of_verdicts() -> None:
     service = FakeService()
     service.answers["/job/7/report"] = [httpx.Response(200, json=[{"status": "passed"}])]
     assert make_squash(service).report(7) == [{"status": "passed"}]
+
+
+# With a key
+
+KEY = make_key().text
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+def with_key(service: FakeService) -> Squash:
+    return Squash(ROOT, key=KEY, transport=httpx.MockTransport(service), sleep=lambda _: None)
+
+
+def test_a_key_is_its_own_token(service: FakeService) -> None:
+    with with_key(service) as squash:
+        squash.log_in()
+        squash.send(make_job())
+    assert service.paths() == ["GET /", "POST /job"]
+    assert service.requests[-1].headers["Authorization"] == f"JWT {KEY}"
+
+
+def test_a_key_that_is_refused_is_not_sent_again(service: FakeService) -> None:
+    service.answers["/job"] = [refuse(401, message="The key was revoked")]
+    with pytest.raises(SquashClientError, match="was revoked"), with_key(service) as squash:
+        squash.send(make_job())
+    assert service.paths() == ["GET /", "POST /job"]
+
+
+def test_reading_sends_the_key_too(service: FakeService) -> None:
+    with with_key(service) as squash:
+        squash.wait(squash.send(make_job()))
+        service.answers["/job/1/report"] = [httpx.Response(200, json=[])]
+        squash.report(1)
+    assert {request.headers.get("Authorization") for request in service.requests} == {f"JWT {KEY}"}
+
+
+def test_reading_logs_in_where_it_needs_an_account(service: FakeService) -> None:
+    service.answers["/job/1/report"] = [
+        refuse(401, message="no"),
+        httpx.Response(200, json=[]),
+    ]
+    with make_squash(service) as squash:
+        assert squash.report(1) == []
+    assert service.paths() == ["GET /", "GET /job/1/report", "POST /auth", "GET /job/1/report"]
+
+
+def test_a_job_is_dispatched_with_a_key(service: FakeService) -> None:
+    with HttpServer(service) as server:
+        make_job().dispatch(api_url=server.url, api_key=KEY)
+    assert service.requests[-1].headers["Authorization"] == f"JWT {KEY}"
+    assert "POST /auth" not in service.paths()

@@ -27,7 +27,7 @@ JOB: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*_SIGNS_OF_CI, "SQUASH_URL", "SQUASH_USER"):
+    for name in (*_SIGNS_OF_CI, "SQUASH_URL", "SQUASH_USER", "SQUASH_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SQUASH_PASSWORD", "secret")
     monkeypatch.setenv("LOGNAME", "vera")
@@ -346,3 +346,23 @@ def test_what_a_data_facility_does_not_say_is_unknown() -> None:
         "version_tag": "unknown",
         "date": "2026-11-22T12:03:04.567890+00:00",
     }
+
+
+def test_the_key_of_the_environment_is_used_rather_than_a_password(
+    tmp_path: Path, service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUASH_KEY", " sq_key\n")
+    result = CliRunner().invoke(app, [write_job(tmp_path), "--url", url])
+    assert result.exit_code == 0, result.output
+    assert "POST /auth" not in service.paths()
+    assert service.requests[-1].headers["Authorization"] == "JWT sq_key"
+
+
+@pytest.mark.parametrize("key", ["", " "])
+def test_without_a_key_a_user_must_be_named(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SQUASH_KEY", key)
+    result = CliRunner().invoke(app, [write_job(tmp_path), "--url", url])
+    assert result.exit_code == 2
+    assert "SQUASH_KEY" in result.output

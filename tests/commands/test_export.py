@@ -11,7 +11,9 @@ import pytest
 from pyarrow.parquet import read_table
 from structlog.testing import capture_logs
 
+from squash_api.accounts.key_ring import KeyRing
 from squash_api.index.derived import check_tags, waiting_for_rederivation
+from squash_api.record.audit import UNKNOWN
 from squash_api.schema.names import Schema
 from tests.support.command_line import Outcome, Run, make_run, set_environment
 from tests.support.http_server import HttpServer
@@ -192,6 +194,28 @@ def test_all_that_is_wrong_is_said(run: Run) -> None:
 @pytest.mark.parametrize("option", ["--tag", "--meta"])
 def test_a_pair_needs_its_equals_sign(run: Run, option: str) -> None:
     assert run("export", option, "filter").code == 2
+
+
+def test_a_service_for_users_only_is_asked_with_a_key(
+    run: Run, jobs: MeasuredJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run("export", "--metric", "p.a")
+    _, key = KeyRing(jobs.record).create("ada", "x", scopes=["job:read"], by=UNKNOWN)
+    with capture_logs(), service(tmp_path, url=HOST, read="users") as client:
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            sent = {name: request.headers.get(name, "") for name in ("authorization", "accept")}
+            reply = client.get(request.url.raw_path.decode(), headers=sent)
+            return httpx.Response(reply.status_code, text=reply.text.replace(HOST, server.url))
+
+        with HttpServer(answer) as server:
+            outcome = run("export", "--metric", "p.a", "--url", server.url)
+            assert (outcome.code, "access token" in outcome.err) == (1, True)
+            monkeypatch.setenv("SQUASH_KEY", key)
+            assert run("export", "--metric", "p.a", "--url", server.url) == here
+            paged = run("export", "--format", "json", "--url", server.url)
+            assert paged.code == 0
+            assert "No data" in run("report", "--since", "90d", "--url", server.url).out
 
 
 def test_a_service_that_is_not_there_is_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

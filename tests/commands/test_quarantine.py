@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 
+from squash_api.record.audit import list_noted
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
     backlogs,
     ensure_targets,
-    mark_not_erased,
     mark_sent,
     mark_taken,
     pending_erasures,
     pending_redeliveries,
     request_rewriting,
 )
+from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record
 from tests.support.builders import make_body, measured, store_job
 from tests.support.command_line import Run, make_run, set_environment
@@ -153,3 +154,16 @@ def test_drop_wants_to_know_what_and_asks(run: Run, record: Record) -> None:
     outcome = run("quarantine", "drop", "1")
     assert (outcome.code, "--yes" in outcome.err) == (2, True)
     assert quarantined(record) == 4
+
+
+@pytest.mark.parametrize(("verb", "options"), [("retry", ()), ("drop", ("--yes",))])
+def test_what_is_retried_or_given_up_is_noted(
+    run: Run, record: Record, verb: str, options: tuple[str, ...]
+) -> None:
+    assert run("quarantine", verb, "--job", "1", "--job", "3", *options).code == 0
+    assert run("quarantine", verb, "--job", "999", *options).code == 0
+    with record.read() as connection:
+        (entry,) = list_noted(connection, limit=9)
+    assert (entry.action, entry.subject) == (f"quarantine.{verb}", "default")
+    assert entry.detail == {"count": 2, "jobs": [1, 3]}
+    assert (entry.command or "").startswith(f"squash quarantine {verb} (")

@@ -1,3 +1,4 @@
+import getpass
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from squash_api.accounts.accounts import Accounts
 from squash_api.cli import app
 from squash_api.commands import terminal, users
 from squash_api.errors import UnauthorizedError
+from squash_api.record.audit import list_noted
 from squash_api.site import Site
 from tests.support.builders import make_settings
 
@@ -63,6 +65,50 @@ def test_a_taken_name_is_an_error(accounts: Accounts) -> None:
     accounts.add("mole", "desert-rose")
     result = run("add", "mole", "--password-stdin", stdin="desert-rose\n")
     assert (result.exit_code, result.stderr) == (1, "error: User `mole` already exists.\n")
+
+
+def test_a_disabled_user_is_enabled_again(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    assert run("disable", "mole", "--yes").stdout == "mole is disabled.\n"
+    assert run("enable", "mole").stdout == "mole is enabled.\n"
+    assert accounts.get("mole").name == "mole"
+    result = run("enable", "mole")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: There is no user `mole`, or it is enabled.\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [("disable", "mole", "--yes"), ("role", "mole", "user")])
+def test_the_last_admin_stays(accounts: Accounts, arguments: tuple[str, ...]) -> None:
+    accounts.add("mole", "desert", role="admin")
+    accounts.add("vole", "meadow", role="admin")
+    accounts.disable("vole")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "`mole` is the last admin" in result.stderr
+    assert accounts.get("mole").is_admin
+    accounts.enable("vole")
+    assert run(*arguments).exit_code == 0
+
+
+def test_no_text_says_that_disabling_is_for_good(accounts: Accounts) -> None:
+    accounts.add("mole", "desert")
+    assert "permanent" not in run("disable", "--help").stdout + run("disable", "mole").output
+
+
+def test_the_trail_names_the_command_and_who_ran_it(accounts: Accounts) -> None:
+    run("add", "mole", "--password-stdin", stdin="a long password\n")
+    run("role", "mole", "admin")
+    run("passwd", "mole", "--password-stdin", stdin="another password\n")
+    with accounts._record.read() as connection:
+        found = list_noted(connection, limit=9)
+    person = getpass.getuser()
+    assert [(entry.action, entry.command) for entry in found] == [
+        ("user.password", f"squash user passwd ({person})"),
+        ("user.role", f"squash user role ({person})"),
+        ("user.add", f"squash user add ({person})"),
+    ]
 
 
 def test_an_empty_password_is_an_error(accounts: Accounts) -> None:

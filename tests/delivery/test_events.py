@@ -42,10 +42,10 @@ def add_job(record: Record, *names: str) -> int:
 
 @asynccontextmanager
 async def listening(
-    job_events: JobEvents, after: int | None = None
+    job_events: JobEvents, after: int | None = None, address: str = ""
 ) -> AsyncIterator[AsyncIterator[JobEvent | None]]:
     """Listen, and return once it is certain that a job which comes now is told of."""
-    async with aclosing(job_events.listen(after=after)) as heard:
+    async with aclosing(job_events.listen(after=after, address=address)) as heard:
         for _ in range(2 if after is None else 1):
             assert await anext(heard) is None
         yield heard
@@ -164,6 +164,15 @@ async def test_there_is_room_for_a_bounded_number(job_events: JobEvents) -> None
             with pytest.raises(BusyError):
                 job_events.check_room()
         job_events.check_room()
+
+
+async def test_there_is_room_for_a_bounded_number_of_one_address(job_events: JobEvents) -> None:
+    with patch.object(events, "MOST_LISTENERS_OF_ONE", 1):
+        async with listening(job_events, address="192.0.2.1"):
+            job_events.check_room("192.0.2.2")
+            with pytest.raises(BusyError):
+                job_events.check_room("192.0.2.1")
+        job_events.check_room("192.0.2.1")
 
 
 async def test_a_record_that_fails_is_asked_again(

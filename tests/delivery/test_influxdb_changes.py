@@ -7,6 +7,7 @@ from concurrent.futures import wait
 import httpx
 import pytest
 from sqlalchemy import Connection, select, update
+from structlog.testing import capture_logs
 
 from squash_api.delivery import batches
 from squash_api.delivery import influxdb as influxdb_outlet
@@ -365,18 +366,25 @@ def test_a_database_that_was_dropped_is_filled_again_and_said_to_be(
     assert backlog(record)[0].refill_since_ns is None
 
 
-def test_a_database_that_is_empty_without_having_been_missing_is_noticed_while_nothing_is_sent(
-    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_filling", [False, True])
+def test_a_database_that_is_empty_without_having_been_missing_is_noticed(
+    record: Record,
+    influxdb: FakeInfluxDB,
+    outlet: InfluxOutlet,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_filling: bool,
 ) -> None:
     monkeypatch.setattr(influxdb_outlet, "_LONGEST_SILENCE_S", 0.0)
     new_jobs(record, 3)
     drain(outlet)
     influxdb.batches.clear()
-    influxdb.when_asked = lambda text: setattr(
-        influxdb, "series", [] if text.startswith("SELECT") else [POLICY]
-    )
+    influxdb.series = [POLICY]
+    if is_filling:
+        store_job(record, asked_ns=5_000, body=make_body(measured("p.a", 2.5)))
     drain(outlet)
-    assert len(influxdb.lines) == 3
+    times = {line.rpartition(" ")[2] for line in influxdb.lines}
+    assert times == {"1000", "1001", "1002", *(["5000"] if is_filling else [])}
 
 
 def test_a_new_database_is_made_without_a_word(
@@ -399,6 +407,21 @@ def test_the_watch_does_not_make_a_lost_database_in_silence(
     outlet.write_extra(["squash_heartbeat up=1 5"])
     assert state(record, jobs[0]).state == "PENDING"
     drain(outlet)
+    assert len(influxdb.lines) == 2
+
+
+def test_a_part_that_is_lost_is_said_with_advice_and_not_taken_for_the_whole(
+    record: Record, influxdb: FakeInfluxDB, outlet: InfluxOutlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influxdb_outlet, "_LONGEST_SILENCE_S", 0.0)
+    jobs = new_jobs(record, 3)
+    drain(outlet)
+    influxdb.batches[0].pop()
+    influxdb.series = [POLICY]
+    with capture_logs() as log:
+        drain(outlet)
+    assert [entry["event"].rpartition(": ")[2] for entry in log] == ["run squash reconcile"]
+    assert state(record, jobs[0]).state == "SUCCESS"
     assert len(influxdb.lines) == 2
 
 

@@ -10,6 +10,7 @@ import pytest
 from squash_api.judging.alerts import level_of, severity_of
 from squash_api.schema.names import SERIES_TAGS
 from tests.support.alert_world import World
+from tests.support.reliability import note
 from tests.support.told_kapacitor import ToldKapacitor
 
 HISTORIES = int(os.environ.get("SQUASH_TEST_HISTORIES", "5"))
@@ -77,3 +78,4 @@ def test_whatever_happens_the_state_is_that_of_the_newest_values(tmp_path: Path,
     check_standings(world, fake.raised())
     assert level_of(3) in fake.raised().values() or len(fake.told) > 20
     world.stop()
+    note("histories", kapacitor="stand-in")

@@ -6,6 +6,7 @@ from squash_api.delivery.replay import Selection, begin_refill, request_replay
 from squash_api.errors import NotFoundError, SettingsError
 from squash_api.index.derived import check_tags
 from squash_api.influx.client import InfluxError
+from squash_api.record.audit import list_noted
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
@@ -103,6 +104,15 @@ def progress(record: Record) -> list[int]:
 def test_a_refill_begins_every_target_with_the_first_job(record: Record) -> None:
     refill(record, is_empty=True, schema=Schema())
     assert progress(record) == [0, 0]
+
+
+def test_a_refill_is_noted_and_one_that_is_refused_is_not(record: Record) -> None:
+    with pytest.raises(SettingsError):
+        refill(record, is_empty=False, schema=Schema())
+    refill(record, is_empty=True, schema=Schema())
+    with record.read() as connection:
+        (entry,) = list_noted(connection, limit=9)
+    assert (entry.action, entry.subject) == ("replay.refill", "base, summit")
 
 
 def test_a_refill_takes_the_present_tags_in_force(record: Record) -> None:

@@ -15,11 +15,12 @@ from squash_api.errors import (
     SkippedInStrictModeError,
     UnauthorizedError,
 )
-from squash_api.ingest.ingest import VERIFY, WIRES, Ingested, ingest_job
+from squash_api.ingest.ingest import VERIFY, WIRES, Budget, Ingested, ingest_job
 from squash_api.record.jobs import get_job, last_job_id
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale
+from squash_api.record.usage import Limits
 from squash_api.record.users import change_user
 from squash_api.schema.names import Schema
 from tests.support.builders import add_test_user, make_body, measured, open_record
@@ -55,6 +56,7 @@ async def take(
         record=record,
         metrics=metrics,
         is_strict=is_strict,
+        budget=Budget(Limits()),
     )
 
 

@@ -1,9 +1,17 @@
-"""Jobs that the original lost, or that forged points in its database."""
+"""Jobs that the original lost, or that forged points in its database; and any bodies at all."""
 
+import random
+import socket
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.integration.conftest import MakeSite
+from tests.support.bodies import LIMIT, Sent, assert_refusal, bodies
+from tests.support.fuzzing import counted, examples
+from tests.support.raw_http import RawReply, read_reply
 from tests.support.site import AS_JSON, Site, job_document
 
 FORGED = "forged_by_a_line"
@@ -174,3 +182,68 @@ def test_what_is_no_job_is_refused_and_not_stored(site: Site, body: bytes, statu
     reply = site.calls("POST", "/job", content=body, headers=AS_JSON)
     assert (reply.status_code, reply.json()["status_code"]) == (status, status)
     assert site.get("/stats")["stats"]["number_of_jobs"] == count
+
+
+# How a body is told from what follows it, and how its bytes come.
+FRAMINGS = ("length", "pieces", "chunks", "expected")
+
+
+def pieces_of(site: Site, sent: Sent, framing: str, seed: int) -> list[bytes]:
+    """Return the parts in which a request is sent, the head first."""
+    chance = random.Random(seed)
+    content = sent.content
+    cuts = sorted(chance.randrange(len(content) + 1) for _ in range(chance.randrange(4)))
+    ends = [*cuts, len(content)]
+    pieces = [content[start:end] for start, end in zip([0, *cuts], ends, strict=True)]
+    told = {
+        "chunks": "Transfer-Encoding: chunked",
+        "expected": f"Content-Length: {len(content)}\r\nExpect: 100-continue",
+    }.get(framing, f"Content-Length: {len(content)}")
+    headers = "".join(f"{name}: {text}\r\n" for name, text in sent.headers.items())
+    head = (
+        f"POST /job{sent.query} HTTP/1.1\r\nHost: squash\r\n{headers}"
+        f"Authorization: JWT {site.calls.token}\r\n{told}\r\n\r\n"
+    ).encode()
+    if framing == "chunks":
+        return [
+            head,
+            *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece),
+            b"0\r\n\r\n",
+        ]
+    return [head, *pieces] if framing == "pieces" else [head + content]
+
+
+def send(site: Site, pieces: list[bytes]) -> RawReply:
+    """Send a request over a connection of its own; a service may answer before it has all."""
+    with socket.create_connection(("127.0.0.1", site.service.port), timeout=60) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            connection.sendall(piece)
+        return read_reply(connection)
+
+
+def test_any_body_over_any_connection_is_accepted_or_refused_whole(make_site: MakeSite) -> None:
+    site = make_site(SQUASH_MAX_BODY_BYTES=f"{LIMIT}")
+
+    def number_of_jobs() -> int:
+        number: int = site.get("/stats")["stats"]["number_of_jobs"]
+        return number
+
+    with counted("bodies over connections") as counts:
+
+        @given(sent=bodies, framing=st.sampled_from(FRAMINGS), seed=st.integers(0, 2**32))
+        @examples(60)
+        def check(sent: Sent, framing: str, seed: int) -> None:
+            before = number_of_jobs()
+            reply = send(site, pieces_of(site, sent, framing, seed))
+            counts[reply.status] += 1
+            assert number_of_jobs() - before == (reply.status == 202)
+            if reply.status in {200, 202}:
+                job = site.get(f"/job/{reply.json()['id']}")
+                assert job["id"] == reply.json()["id"]
+            else:
+                assert_refusal(reply.status, reply.json())
+
+        check()
+    state = site.wait_until_idle()
+    assert {item["quarantined"] for item in state["targets"].values()} == {0}

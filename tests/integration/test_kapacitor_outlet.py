@@ -18,6 +18,7 @@ from tests.support.alerting import generated
 from tests.support.calls import log_in
 from tests.support.kapacitord import Kapacitord, write_load_directory
 from tests.support.metrics_packages import write_metrics_package
+from tests.support.reliability import note
 from tests.support.server import local_url
 from tests.support.service import Service
 from tests.support.site import AS_JSON, job_document, wait_for
@@ -75,6 +76,7 @@ def test_whatever_happens_the_state_is_that_of_the_newest_values(
         assert kapacitord.problems() == []
         for world in worlds:
             world.stop()
+            note("histories", kapacitor="real")
 
 
 def _play(world: World, history: Iterator[str], *, is_last: bool) -> None:

@@ -86,7 +86,9 @@ def test_there_is_one_of_every_page(pages: Pages) -> None:
     missing = [
         page.path
         for page in addresses.PAGES
-        if not any(compile_path(page.path)[0].match(path) for path in shown)
+        # These are looked at in `tests/pages/test_account_in_chromium.py`.
+        if page.make.__module__ != "squash_api.pages.account"
+        and not any(compile_path(page.path)[0].match(path) for path in shown)
     ]
     assert not missing
 

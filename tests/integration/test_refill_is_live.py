@@ -1,6 +1,7 @@
 """What is in InfluxDB is what a refill would give, whatever was done, in any order."""
 
 import asyncio
+import os
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from squash_api.settings import InfluxTarget
 from squash_api.site import Site
 from tests.support.builders import make_settings
 from tests.support.influxd import Influxd
+from tests.support.reliability import note
 
+# 2 in `make test`, 20 in `make soak`.
+DAMAGES = int(os.environ.get("SQUASH_TEST_DAMAGES", "2"))
 METRICS = ("p.a", "p.b", "q.c")
 UNITS = ("mmag", "mag", "s", "nJy", "mag(AB)", "")
 VALUES = (1.5, 2.25, 0.0, -3.0, 1e300, None, "text")
@@ -342,7 +346,7 @@ def test_live_and_refilled_are_the_same(tmp_path: Path, influxd: Influxd, seed: 
             assert live == refilled, [item.__name__ for item in operations]
 
 
-@pytest.mark.parametrize("seed", range(3, 6))
+@pytest.mark.parametrize("seed", range(3, 3 + DAMAGES))
 def test_whatever_was_done_to_influxdb_reconcile_makes_it_what_a_refill_would(
     tmp_path: Path, influxd: Influxd, seed: int
 ) -> None:
@@ -353,7 +357,8 @@ def test_whatever_was_done_to_influxdb_reconcile_makes_it_what_a_refill_would(
                 operation(made)
             made.settle(made.outlet)
             assert made.reconcile(is_repaired=False).is_same
-            for _ in range(made.chance.randint(1, 6)):
+            damages = made.chance.randint(1, 6)
+            for _ in range(damages):
                 made.damage()
             live, refilled = made.databases()
             found = made.reconcile(is_repaired=True)
@@ -363,6 +368,7 @@ def test_whatever_was_done_to_influxdb_reconcile_makes_it_what_a_refill_would(
             assert live == refilled, found
             assert made.reconcile(is_repaired=False).is_same
             assert made.statuses() <= {"SUCCESS"}
+            note("damages", damages=damages)
 
 
 def test_code_changes_that_are_no_longer_known_leave_influxdb(

@@ -79,9 +79,9 @@ def test_a_failed_post_is_answered_with_json_whatever_is_preferred(
     assert shared_browser.post("/job", json={}).json()["code"] == "unauthorized"
 
 
-def test_caches_are_told_that_accept_matters(shared_browser: httpx.Client) -> None:
-    for accept in ("text/html", "*/*"):
-        assert shared_browser.get("/", headers={"Accept": accept}).headers["vary"] == "Accept"
+def test_caches_are_told_what_matters(shared_browser: httpx.Client) -> None:
+    for accept, expected in {"text/html": "Accept, Authorization, Cookie", "*/*": "Accept"}.items():
+        assert shared_browser.get("/", headers={"Accept": accept}).headers["vary"] == expected
 
 
 def test_bokeh_comes_from_the_installed_package(shared_browser: httpx.Client) -> None:

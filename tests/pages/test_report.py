@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.pages.rendering import POLICY
 from squash_api.pages.report import Group, PackageTable, package_tables, report_file
 from squash_api.reports.document import Report
+from squash_api.routes.middleware import PAGE_POLICY
 from tests.support.calls import Calls
 from tests.support.definitions import metric, spec
 from tests.support.reporting import HOSTILE, URL, ReportedJobs
@@ -52,7 +52,7 @@ def dispatch(calls: Calls, values: dict[str, float], **meta: Any) -> int:
 def test_an_empty_service_has_no_data(browser: httpx.Client) -> None:
     page = browser.get("/report")
     assert page.status_code == 200
-    assert page.headers["content-security-policy"] == POLICY
+    assert page.headers["content-security-policy"] == PAGE_POLICY.decode()
     assert '<span class="state state-not-measured">not measured</span>' in page.text
     assert "meet their limits" not in page.text
 

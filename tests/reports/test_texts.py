@@ -13,6 +13,7 @@ from squash_api.reports.matrix import finding_of
 from squash_api.reports.texts import (
     Case,
     escaped,
+    escaped_line,
     junit_xml,
     limit_text,
     markdown_table,
@@ -156,7 +157,13 @@ def test_markdown_of_hostile_names_holds_no_markup(tmp_path: Path) -> None:
     ],
 )
 def test_a_hostile_name_is_plain_text_in_markdown_and_xml(name: str) -> None:
-    lines = [f"- {escaped(name)}", "", f"# {escaped(name)}", "", markdown_table(["a"], [[name]])]
+    lines = [
+        f"- {escaped_line(name)}",
+        "",
+        f"# {escaped(name)}",
+        "",
+        markdown_table(["a"], [[name]]),
+    ]
     shown = MarkdownIt("commonmark", {"html": True}).enable("table").render("\n".join(lines))
     tags = {tag.strip("/") for tag in re.findall(r"<([/a-z0-9]+)", shown)}
     assert tags <= {"ul", "li", "h1", "table", "thead", "tbody", "tr", "th", "td"}
@@ -165,7 +172,7 @@ def test_a_hostile_name_is_plain_text_in_markdown_and_xml(name: str) -> None:
     wanted = re.sub("[\x00-\x1f\x7f-\x9f]", "\ufffd", line)
     assert text.count(wanted.strip()) == 3
     for raw in lines:
-        assert "<" not in raw
+        assert not re.search("<[a-zA-Z/!?]", raw)
     written = junit_xml(name, [Case(name, name, "failed", name, name)])
     case = ET.fromstring(written)[0][0]
     assert not re.search("[\x00-\x08\x1b\u202e]", case.attrib["name"])

@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from squash_api.accounts.limits import Limits
+from squash_api.site import Site
+from tests.support.builders import make_settings
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.in_process import service
 
@@ -163,7 +165,7 @@ def test_from_others_the_header_changes_nothing(tmp_path: Path) -> None:
 def test_behind_a_proxy_that_is_not_named_who_has_logged_in_before_gets_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("squash_api.routes.accounts._hinted", threading.Event())
+    monkeypatch.setattr("squash_api.routes.dependencies._hinted", threading.Event())
     with service(tmp_path) as client:
         log_in(client, "ada")
         for i in range(25):
@@ -173,3 +175,85 @@ def test_behind_a_proxy_that_is_not_named_who_has_logged_in_before_gets_in(
         assert give_password(client, "POST", "/auth", "ada", PASSWORD).status_code == 200
     out = "".join(capfd.readouterr())
     assert out.count("name the proxy in SQUASH_TRUSTED_PROXIES") == 1
+
+
+# What admins change
+
+
+@pytest.fixture
+def root(client: httpx.Client, tmp_path: Path) -> Calls:
+    with Site(make_settings(tmp_path)) as site:
+        site.accounts.add("root", PASSWORD, role="admin")
+    return log_in(client, "root")
+
+
+def test_an_admin_disables_enables_and_promotes(client: httpx.Client, root: Calls) -> None:
+    ada = log_in(client, "ada")
+    reply = root("PUT", "/user/ada", {"disabled": True})
+    assert reply.json() == {"username": "ada", "role": "user", "disabled": True}
+    assert ada("GET", "/users").status_code == 401
+    reply = root("PUT", "/user/ada", {"disabled": False, "role": "admin"})
+    assert reply.json() == {"username": "ada", "role": "admin", "disabled": False}
+    assert ada("GET", "/users").status_code == 401
+    assert log_in(client, "ada")("GET", "/audit").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "document"),
+    [
+        ("PUT", {"disabled": True}),
+        ("PUT", {"role": "user"}),
+        ("PUT", {"role": "user", "disabled": True}),
+        ("DELETE", None),
+    ],
+)
+def test_the_last_admin_stays(root: Calls, method: str, document: object) -> None:
+    reply = root(method, "/user/root", document)
+    assert (reply.status_code, reply.json()["code"]) == (409, "last_admin")
+    assert root("GET", "/audit").status_code == 200
+
+
+def test_two_admins_who_demote_each_other_at_once_leave_one(
+    client: httpx.Client, root: Calls
+) -> None:
+    log_in(client, "ada")
+    assert root("PUT", "/user/ada", {"role": "admin"}).status_code == 200
+    ada = log_in(client, "ada")
+    replies: list[int] = []
+
+    def demote(calls: Calls, name: str) -> None:
+        replies.append(calls("PUT", f"/user/{name}", {"role": "user"}).status_code)
+
+    threads = [
+        threading.Thread(target=demote, args=given) for given in ((root, "ada"), (ada, "root"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert replies.count(200) == 1
+    assert sorted(replies)[1] in {401, 403, 409}
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({}, 400),
+        ({"role": None, "disabled": None}, 400),
+        ({"role": "king"}, 422),
+        ({"role": 5}, 422),
+        ({"disabled": "yes"}, 422),
+        ({"disabled": 1}, 422),
+    ],
+)
+def test_a_change_without_sense_is_refused(
+    root: Calls, document: dict[str, object], status: int
+) -> None:
+    assert root("PUT", "/user/root", document).status_code == status
+
+
+def test_only_admins_change_users(client: httpx.Client, root: Calls) -> None:
+    ada = log_in(client, "ada")
+    for name in ("ada", "root", "nobody"):
+        assert ada("PUT", f"/user/{name}", {"role": "admin"}).status_code == 403
+    assert root("PUT", "/user/nobody", {"role": "admin"}).status_code == 404

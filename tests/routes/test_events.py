@@ -1,13 +1,15 @@
 """Server-sent events of the real service; in this process replies are read whole."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from http.client import HTTPConnection
 from typing import Any
 
 import httpx
 import pytest
 
+from squash_api.record.jobs import JobEvent
+from squash_api.routes.jobs import _event_lines
 from tests.support.calls import Calls, log_in
 from tests.support.service import Service
 from tests.support.site import job_document, wait_for
@@ -111,3 +113,19 @@ def test_head_ends_with_the_headers_and_keeps_the_connection(service: Service, p
     assert connection.getresponse().status == 200
     assert connection.sock is socket
     connection.close()
+
+
+async def test_for_users_a_stream_ends_in_time_and_lets_go() -> None:
+    is_closed = False
+
+    async def found() -> AsyncGenerator[JobEvent | None]:
+        nonlocal is_closed
+        try:
+            while True:
+                yield None
+        finally:
+            is_closed = True
+
+    lines = [line async for line in _event_lines(found(), until=time.monotonic() + 0.05)]
+    assert set(lines) == {b": no news\n\n"}
+    assert is_closed

@@ -13,6 +13,7 @@ from squash_api.index.jobs import post_measurement
 from squash_api.index.reader import Reader
 from squash_api.ingest.document import Job, decode_job
 from squash_api.judging.wording import date_text
+from squash_api.record.jobs import JobRow
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.routes.jobs import find_blob, measurement_objects
@@ -388,7 +389,8 @@ def test_blobs_of_odd_identifiers_harm_no_measurement(metrics: Metrics, identifi
     item = measured() | {"blob_refs": [identifier, "b"]}
     blobs = [{"identifier": identifier, "name": "odd"}, {"identifier": "b", "name": "B"}]
     job = decode_job(make_body(item, blobs=blobs))
-    (shown,) = measurement_objects(1, job, metrics=metrics)
+    row = JobRow(1, 1, 0, 0, 0, is_deliverable=True, body=b"", deleted_ns=None)
+    (shown,) = measurement_objects(row, job, metrics=metrics)
     assert shown["blobs"] == [{"identifier": "b", "name": "B", "s3_uri": None}]
 
 

@@ -1,5 +1,6 @@
 """Names that do not exist: every 404 of a name suggests the nearest."""
 
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -73,6 +74,14 @@ def test_whatever_a_blob_is_called_its_url_leads_to_it(shared_calls: Calls, name
     (listed,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]
     reply = shared_calls("GET", urlsplit(listed["url"]).path)
     assert (reply.status_code, reply.json()) == (200, blob)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", None, 3, ["a"], {"a": 1}])
+def test_a_blob_that_no_url_can_name_has_none(shared_calls: Calls, name: Any) -> None:
+    blobs = [{"identifier": name, "name": "x", "data": {}}]
+    job = shared_calls("POST", "/job", {"blobs": blobs}).json()["id"]
+    (listed,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]
+    assert (listed["identifier"], listed["url"]) == (name, None)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

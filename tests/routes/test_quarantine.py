@@ -70,6 +70,12 @@ def test_an_admin_sends_it_again(calls: Calls) -> None:
     assert calls("POST", "/quarantine/retry", {"ids": [1, 3]}).json()["count"] == 2
     states = [calls("GET", f"/status/{job_id}").json()["status"] for job_id in (1, 2, 3)]
     assert states == ["PENDING", "FAILURE", "PENDING"]
+    noted, *_ = calls("GET", "/audit").json()["entries"]
+    assert (noted["action"], noted["user"], noted["detail"]) == (
+        "quarantine.retry",
+        "ada",
+        {"count": 2, "jobs": [1, 3]},
+    )
 
 
 def test_an_admin_gives_it_up(calls: Calls) -> None:

@@ -18,7 +18,6 @@ from squash_api.serving.connections import (
     MOST_HEAD_BYTES,
     MOST_HEADERS,
     MOST_URL_BYTES,
-    network_of,
 )
 from tests.support.calls import Calls, log_in
 from tests.support.raw_http import RawReply, exchange, read_reply
@@ -335,21 +334,3 @@ def test_slow_connections_do_not_hold_up_a_stop_and_an_upload_is_not_cut(tmp_pat
         assert "Application shutdown complete" in service.log()
         # uvicorn says so when its whole time is over.
         assert "Cancel" not in service.log()
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2"),
-        ("2001:db8:1:2::9", "2001:db8:1:2"),
-        ("2001:db8::9", "2001:db8:0:0"),
-        ("fe80::1%eth0", "fe80:0:0:0"),
-        ("::1", "0:0:0:0"),
-        ("::", "0:0:0:0"),
-        ("", ""),
-    ],
-)
-def test_an_address_is_counted_by_its_network(address: str, network: str) -> None:
-    assert network_of(address) == network

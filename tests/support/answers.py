@@ -40,6 +40,15 @@ SETTINGS: dict[str, Any] = {
     "deliver": "off",
     "watch": "off",
 }
+_LEFT_OUT = {
+    "content-length",
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "permissions-policy",
+    "referrer-policy",
+    "strict-transport-security",
+    "x-content-type-options",
+}
 _BETWEEN = f"\n{'=' * 78}\n\n"
 
 
@@ -84,8 +93,8 @@ def _exchange(client: httpx.Client, asked: Asked) -> str:
         lines += ["", asked.body]
     content = None if asked.body is None else asked.body.encode()
     reply = client.request(asked.method, asked.path, headers=headers, content=content)
-    # The length is that of the body.
-    told = sorted(item for item in reply.headers.multi_items() if item[0] != "content-length")
+    # The length is that of the body; the guard's are tested in `tests/routes/test_guarding.py`.
+    told = sorted(item for item in reply.headers.multi_items() if item[0] not in _LEFT_OUT)
     lines += ["", f"-> {reply.status_code}", *(f"{key}: {text}" for key, text in told), ""]
     return "\n".join([*lines, _settled(_body_text(reply)), ""])
 

@@ -213,3 +213,13 @@ bodies = st.builds(
     st.sampled_from(("",) * 6 + ("?strict=true", "?strict=0", "?strict=maybe", "?stict=true")),
 )
 """Anything that somebody may post as a job."""
+
+
+def assert_refusal(status: int, body: dict[str, Any]) -> None:
+    """Check that a body is refused with the one body of failures, and that names a place."""
+    assert status in {400, 413, 415, 422}, body
+    assert {"message", "code", "status_code", "detail"} == set(body), body
+    assert body["status_code"] == status
+    assert body["message"].endswith((".", "?"))
+    assert status in {413, 415} or body["detail"][0]["loc"][0] in {"body", "query"}, body
+    assert len(json.dumps(body)) < 64_000

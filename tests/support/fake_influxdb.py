@@ -11,6 +11,7 @@ import httpx
 from tests.support.told_kapacitor import parse_line
 
 _DELETION = re.compile(r'DELETE FROM "((?:\\.|[^"\\])*)" WHERE time = (-?\d+)')
+_POINT = re.compile(r'SELECT \* FROM "(.*)" WHERE time = (\d+) LIMIT 1')
 
 Answer = httpx.Response | Exception
 
@@ -48,12 +49,14 @@ class FakeInfluxDB:
         if request.url.path == "/query":
             self.statements.append(parse_qs(request.read().decode())["q"][0])
             self.when_asked(self.statements[-1])
+            asked = _POINT.fullmatch(self.statements[-1])
             series = self.series
-            if self.statements[-1].startswith("SHOW MEASUREMENTS"):
-                names = sorted({re.split(r"(?<!\\)[, ]", line)[0] for line in self.lines})
-                series = [
-                    {"name": "measurements", "columns": ["name"], "values": [[n] for n in names]}
-                ]
+            if asked is not None:
+                has = any(
+                    line.startswith(asked[1]) and line.endswith(f" {asked[2]}")
+                    for line in self.lines
+                )
+                series = [{"name": asked[1], "columns": ["time"], "values": [[0]]}] if has else []
             result = {"statement_id": 0, "series": series}
             return self.query_answer or httpx.Response(200, json={"results": [result]})
         self.headers.append(request.headers)

@@ -107,15 +107,11 @@ class FaultyProxy:
         self.lines: list[str] | None = [] if is_noting_lines else None
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._listen()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,6 +120,26 @@ class FaultyProxy:
         self._thread.join()
         self._server.server_close()
         self.http.close()
+
+    def close_door(self) -> None:
+        """Refuse connections, and reset those that are open when they are used."""
+        self.fail(Exchange.reset)
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def open_door(self) -> None:
+        """Listen again, at the same port."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        self._listen()
+        self.mend()
+
+    def _listen(self) -> None:
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
+        self._thread.start()
 
     def fail(self, fault: Fault) -> None:
         """Begin a fault."""
@@ -225,3 +241,13 @@ def trickle(exchange: Exchange) -> None:
         exchange.send_raw(b" ")
         time.sleep(0.05)
     exchange.reset()
+
+
+def sending_raw(content: bytes) -> Fault:
+    """Make a fault that answers with bytes that are not HTTP."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.send_raw(content)
+        exchange.reset()
+
+    return fault

@@ -29,10 +29,13 @@ def exchange(port: int, request: bytes) -> RawReply:
 
 def read_reply(connection: socket.socket) -> RawReply:
     """Read one answer that declares its length."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += _receive(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
+    head, body = b"HTTP/1.1 100 Continue", b""
+    # The service asks for the rest of a request before it answers.
+    while head.startswith(b"HTTP/1.1 100 "):
+        data = body
+        while b"\r\n\r\n" not in data:
+            data += _receive(connection)
+        head, _, body = data.partition(b"\r\n\r\n")
     status_line, *lines = head.decode("latin-1").split("\r\n")
     headers = {}
     for line in lines:

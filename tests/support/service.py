@@ -52,11 +52,9 @@ class Service(Server):
             [*_SQUASH, *arguments],
             cwd=self.folder,
             env=self.variables(),
-            capture_output=True,
-            text=True,
             timeout=120,
             check=False,
-            **options,
+            **{"capture_output": True, "text": True, **options},
         )
 
 

@@ -13,6 +13,7 @@ from pyarrow.parquet import read_table
 
 from squash_api.errors import InvalidInputError, NotAvailableError
 from squash_api.record.metrics import note_metrics
+from squash_api.schema.cells import cell_meaning
 from squash_api.schema.names import Schema
 from squash_api.trends.formats.answer import answer_chunks, time_text
 from squash_api.trends.formats.json import value_object
@@ -114,6 +115,34 @@ def test_hostile_text_comes_back_from_every_format(jobs: MeasuredJobs) -> None:
         assert (row["filter"], row["meta.note.text"]) == (kept, kept)
     (shown,) = json.loads(answer(jobs, points="2", fields="*"))["measurements"]
     assert (shown["tags"]["filter"], shown["fields"]["meta.note.text"]) == (kept, kept)
+
+
+FORMULAS = ["=cmd|'/C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "'=1", '=1,"2"', "\uff1d1", "-5"]
+
+
+def test_no_cell_of_csv_begins_a_formula_and_numbers_stay_numbers(jobs: MeasuredJobs) -> None:
+    names = {f"{text}.a": None for text in FORMULAS}
+    jobs.record.write(lambda connection: note_metrics(connection, names))
+    for number, text in enumerate(FORMULAS):
+        env = {"ci_id": text, "ci_url": text, "ci_name": text}
+        jobs.add(
+            {f"{text}.a": -1.5 - number},
+            filter=text,
+            instrument=text,
+            note=text,
+            version_tag=text,
+            env=env,
+        )
+    rows = rows_of_csv(jobs, fields="*")
+    assert [row["value"] for row in rows] == [repr(-1.5 - n) for n in range(len(FORMULAS))]
+    for row, text in zip(rows, FORMULAS, strict=True):
+        for cell in row.values():
+            if cell[:1] in tuple("=+-@\t\r\n\uff1d"):
+                float(cell)
+        expected = text.replace(" ", "_")
+        for name in ("filter", "pipeline", "run_id", "meta.note.text"):
+            assert cell_meaning(row[name]) == expected, name
+    assert rows[-1]["filter"] == "-5"
 
 
 def test_a_metric_with_a_comma_and_a_quote_is_quoted(jobs: MeasuredJobs) -> None:

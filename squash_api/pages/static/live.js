@@ -83,6 +83,11 @@
 
   window.squashReplace = async () => {
     const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (reply.redirected) {
+      // The session has ended: what is shown is no longer for whoever looks at it.
+      location.reload();
+      return;
+    }
     if (!reply.ok) {
       return;
     }

@@ -147,7 +147,7 @@ def put_in_place(new: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def salvage(path: Path, to: Path, tables: Iterable[str]) -> Iterator[Salvaged]:
+def copy_tables(path: Path, to: Path, tables: Iterable[str]) -> Iterator[Salvaged]:
     """Copy the rows of tables that can still be read into a record that has none.
 
     Tables without a row id are copied as far as they can be read from the start. The damaged file
@@ -202,9 +202,19 @@ class _Reading:
 
     def read(self) -> None:
         """Copy every row that can be read."""
+        if not self._has_ids():
+            try:
+                self._keep(self._source.execute(self._select.replace("rowid", "0", 1)))
+            except sqlite3.Error as error:
+                self._done.trouble = str(error)
+            return
         first = self._along(is_upwards=True)
         if self._done.trouble is not None:
             self._between(first, self._along(is_upwards=False))
+
+    def _has_ids(self) -> bool:
+        query = "SELECT sql FROM sqlite_master WHERE name = ?"
+        return "WITHOUT ROWID" not in self._source.execute(query, [self._done.table]).fetchone()[0]
 
     def _along(self, *, is_upwards: bool) -> int:
         """Read in the order of ids until there is no more, or one cannot be read."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+from squash_api.schema.cells import cell_text
 from squash_api.trends.formats.answer import Columns, JobLists, time_text
 from squash_api.trends.series import JobValues
 
@@ -15,7 +16,7 @@ def csv_chunks(jobs: JobLists, columns: Columns) -> Iterator[bytes]:
     """Yield CSV with a header in UTF-8, in chunks.
 
     Numbers are the shortest text that reads back the same. Text is quoted where CSV requires it,
-    and never changed.
+    and begins with a `'` where a spreadsheet would run it.
     """
     waiting = [",".join(map(_quoted, columns.names())), "\n"]
     size = 0
@@ -55,6 +56,7 @@ def _cell(value: str | float | None) -> str:
 
 
 def _quoted(text: str) -> str:
+    text = cell_text(text)
     if _MUST_BE_QUOTED.search(text) is None:
         return text
     return '"' + text.replace('"', '""') + '"'

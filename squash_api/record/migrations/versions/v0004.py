@@ -3,10 +3,13 @@
 Targets also know whether their database has lost its points, and which deletions it refuses.
 """
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
 from squash_api.record.lookalikes import skeleton
+from squash_api.record.usage import names_of_tags
 
 revision = "0004"
 down_revision = "0003"
@@ -84,15 +87,47 @@ def upgrade() -> None:
     )
     op.create_index("ix_attempt_expires_ns", "attempt", ["expires_ns"])
     op.create_table(
+        "ended_session",
+        sa.Column("session", sa.String(length=64), nullable=False),
+        sa.Column("expires_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("session", name=op.f("pk_ended_session")),
+    )
+    op.create_index("ix_ended_session_expires_ns", "ended_session", ["expires_ns"])
+    op.create_table(
         "usage",
         sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("from_ns", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("owner", "from_ns", "kind", name=op.f("pk_usage")),
         sqlite_with_rowid=False,
     )
     _note_losses_and_refusals()
+    _note_known_names()
+    op.add_column("metric", sa.Column("unit_by", _ID, nullable=True))
+    op.add_column("metric", _flag("is_gone"))
+    op.create_table(
+        "own_unit",
+        sa.Column("metric_id", _ID, nullable=False),
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("metric_id", "user_id", name=op.f("pk_own_unit")),
+        sqlite_with_rowid=False,
+    )
+
+
+def _note_known_names() -> None:
+    """Note what is in the record already: it counts against nobody's limits."""
+    table = op.create_table(
+        "known_name",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "name", name=op.f("pk_known_name")),
+        sqlite_with_rowid=False,
+    )
+    rows = op.get_bind().execute(sa.text("SELECT document FROM tag_set"))
+    names = names_of_tags([json.loads(row[0]) for row in rows])
+    op.bulk_insert(table, [{"kind": kind, "name": name} for kind, name in sorted(names)])
 
 
 def _note_losses_and_refusals() -> None:

@@ -1,0 +1,337 @@
+"""That every change is noted with who made it, and that there is neither without the other."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from squash_api.accounts.accounts import Account
+from squash_api.accounts.key_ring import KeyRing
+from squash_api.delivery.replay import Selection, request_replay
+from squash_api.index.jobs import delete_job, post_measurement
+from squash_api.record.audit import ACTIONS, Actor, Noted, list_noted
+from squash_api.routes.scopes import SCOPE_OF
+from squash_api.settings import InfluxTarget
+from squash_api.site import Site
+from tests.support.builders import make_body, make_settings, measured, store_job
+from tests.support.calls import PASSWORD, Calls, follow, log_in
+from tests.support.in_process import service
+
+# Besides the trail: what counts tries, and what the service derives.
+_OWN = {"audit", "attempt", "usage", "sqlite_sequence", "state"}
+ADDRESS = "192.0.2.7"
+NEW_PASSWORD = "another password of these tests"
+BY = Actor(user_id=1, address=ADDRESS)
+TARGET = InfluxTarget(url="http://127.0.0.1:9")
+LIMIT = {"threshold": {"operator": "<=", "value": 1.0, "unit": ""}}
+
+
+@dataclass
+class World:
+    """A record with an admin, a user, a disabled user, a job, definitions and a key."""
+
+    site: Site
+    folder: Path
+    root: Account = field(init=False)
+    job: int = field(init=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        accounts = self.site.accounts
+        accounts.add("root", PASSWORD, role="admin")
+        accounts.add("ada", PASSWORD)
+        accounts.add("gone", PASSWORD)
+        accounts.disable("gone")
+        self.root = Account(1, "root", "admin", 1, address=ADDRESS)
+        definitions = self.site.definitions
+        definitions.post_one("metric", "p.m", {"description": "d"}, self.root)
+        definitions.post_one("spec", "p.m.s", LIMIT, self.root)
+        self.job = store_job(
+            self.site.record, body=make_body(measured("p.a")), revision=2, asked_ns=10**18
+        )
+        self.site.deriver.catch_up()
+        self.key = self.ring.create("ada", "ci", scopes=["job:write"], by=self.root)[0].public_id
+        self.sync()
+
+    @property
+    def ring(self) -> KeyRing:
+        return self.site.keys
+
+    def sync(self, *names: str) -> None:
+        """Sync a package with these metrics, and one that is always there."""
+        folder = self.folder / "pkg"
+        (folder / "metrics").mkdir(parents=True, exist_ok=True)
+        (folder / "specs").mkdir(exist_ok=True)
+        text = "".join(f"{name}: {{description: d, unit: ''}}\n" for name in ("always", *names))
+        (folder / "metrics" / "y.yaml").write_text(text)
+        self.site.definitions.sync_yaml([folder], by=BY)
+
+    def noted(self) -> list[Noted]:
+        with self.site.record.read() as connection:
+            return list_noted(connection, limit=1000)
+
+    def tables(self) -> dict[str, list[Any]]:
+        """Return all rows that a change may be in."""
+        with closing(sqlite3.connect(self.folder / "squash.db")) as database:
+            names = [
+                name
+                for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+                if name not in _OWN
+            ]
+            return {name: database.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+
+    def break_trail(self) -> None:
+        """Make it impossible to add to the trail."""
+        with closing(sqlite3.connect(self.folder / "squash.db")) as database:
+            refuse = "SELECT RAISE(ABORT, 'the trail is broken')"
+            database.execute(f"CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN {refuse}; END")
+            database.commit()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Site(make_settings(tmp_path), is_made=True) as site:
+        yield World(site, tmp_path)
+
+
+def register(world: World) -> None:
+    asyncio.run(world.site.accounts.register("eve", PASSWORD, key=None, address=ADDRESS))
+
+
+def withdraw_measurement(world: World) -> None:
+    post_measurement(
+        world.site.record,
+        world.site.metrics,
+        job_id=world.job,
+        document={"metric": "p.a", "value": None, "unit": "mmag"},
+        account=world.root,
+    )
+
+
+def replay(world: World) -> None:
+    request_replay(world.site.record, Selection(), targets=[TARGET], now_ns=1, by=BY)
+
+
+CHANGES: dict[str, tuple[Callable[[World], Any], str]] = {
+    "user.register": (register, "eve"),
+    "user.add": (lambda it: it.site.accounts.add("eve", PASSWORD, by=BY), "eve"),
+    "user.disable": (lambda it: it.site.accounts.disable("ada", by=BY), "ada"),
+    "user.enable": (lambda it: it.site.accounts.enable("gone", by=BY), "gone"),
+    "user.role": (lambda it: it.site.accounts.set_role("ada", "admin", by=BY), "ada"),
+    "user.password": (lambda it: it.site.accounts.set_password("ada", NEW_PASSWORD, by=BY), "ada"),
+    "key.create": (
+        lambda it: it.ring.create("ada", "two", scopes=["job:read"], by=it.root),
+        "",
+    ),
+    "key.revoke": (lambda it: it.ring.revoke(it.key, by=it.root), ""),
+    "definition.change": (
+        lambda it: it.site.definitions.put("metric", "p.m", {"description": "e"}, it.root),
+        "p.m",
+    ),
+    "definition.withdraw": (
+        lambda it: it.site.definitions.delete("spec", "p.m.s", it.root),
+        "p.m.s",
+    ),
+    "specs.sync": (lambda it: it.sync("another"), "y.another"),
+    "job.delete": (lambda it: delete_job(it.site.record, it.job, account=it.root), "1"),
+    "measurement.withdraw": (withdraw_measurement, "1"),
+    "replay.request": (replay, "1 job to default"),
+}
+ELSEWHERE = {
+    "login.limited",
+    "replay.refill",
+    "quarantine.retry",
+    "quarantine.drop",
+    "reconcile.repair",
+    "reconcile.prune",
+}
+"""Actions whose tests are next to what does them."""
+
+
+def test_every_action_is_tried() -> None:
+    assert set(CHANGES) | ELSEWHERE == set(ACTIONS)
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_a_change_is_noted_with_who_made_it(world: World, action: str) -> None:
+    change, subject = CHANGES[action]
+    before, old = world.tables(), world.noted()
+    change(world)
+    assert world.tables() != before
+    (entry,) = world.noted()[: -len(old)]
+    assert (entry.action, entry.address) == (action, ADDRESS)
+    assert entry.user == (None if action == "user.register" else "root")
+    assert entry.subject.startswith(subject)
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_a_change_that_cannot_be_noted_is_not_made(world: World, action: str) -> None:
+    world.break_trail()
+    before = world.tables()
+    with pytest.raises(IntegrityError, match="the trail is broken"):
+        CHANGES[action][0](world)
+    assert world.tables() == before
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_no_entry_has_anything_secret(world: World, action: str) -> None:
+    CHANGES[action][0](world)
+    text = json.dumps([entry.to_json() for entry in world.noted()])
+    for secret in (PASSWORD, NEW_PASSWORD, "argon2", "measurements"):
+        assert secret not in text
+
+
+def test_what_changes_nothing_is_not_noted(world: World) -> None:
+    old = world.noted()
+    definitions = world.site.definitions
+    definitions.put("metric", "p.m", {"description": "d"}, world.root)
+    definitions.post_one("metric", "p.m", {"description": "d"}, world.root)
+    world.sync()
+    world.site.accounts.change("ada", role="user", is_disabled=False, by=BY)
+    assert world.noted() == old
+
+
+def test_several_changes_of_a_user_are_noted_together(world: World) -> None:
+    old = world.noted()
+    world.site.accounts.change("gone", role="admin", is_disabled=False, by=BY)
+    assert [entry.action for entry in world.noted()[: -len(old)]] == ["user.role", "user.enable"]
+
+
+def test_many_definitions_are_one_entry(world: World) -> None:
+    old = world.noted()
+    documents = [{"name": f"p.n{number}", "description": "d"} for number in range(250)]
+    world.site.definitions.post("metric", documents, world.root)
+    (entry,) = world.noted()[: -len(old)]
+    assert entry.subject == "p.n0 and 249 more"
+    assert (entry.detail["count"], len(entry.detail["names"])) == (250, 100)
+
+
+# The route
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[httpx.Client]:
+    with service(tmp_path) as client:
+        with Site(make_settings(tmp_path)) as site:
+            site.accounts.add("root", PASSWORD, role="admin", by=Actor(command="a test"))
+        yield client
+
+
+@pytest.fixture
+def root(client: httpx.Client) -> Calls:
+    return log_in(client, "root")
+
+
+def entries(calls: Calls, query: str = "") -> list[dict[str, Any]]:
+    reply = calls("GET", f"/audit{query}")
+    assert reply.status_code == 200, reply.text
+    found: list[dict[str, Any]] = reply.json()["entries"]
+    return found
+
+
+def test_an_admin_reads_who_did_what_from_where(client: httpx.Client, root: Calls) -> None:
+    ada = log_in(client, "ada")
+    made = ada("POST", "/keys", {"name": "ci", "scopes": ["job:write", "definitions:write"]})
+    key = Calls(client, made.json()["key"])
+    assert key("POST", "/metric/p.m", {"description": "d"}).status_code == 201
+    newest, created, registered, added = entries(root)
+    assert (newest["user"], newest["key"], newest["action"], newest["subject"]) == (
+        "ada",
+        made.json()["id"],
+        "definition.change",
+        "p.m",
+    )
+    assert newest["address"] == "127.0.0.1"
+    assert (created["action"], created["subject"]) == ("key.create", made.json()["id"])
+    assert (registered["action"], registered["user"]) == ("user.register", None)
+    assert (added["command"], added["address"]) == ("a test", None)
+
+
+def test_only_admins_read_it(client: httpx.Client) -> None:
+    reply = log_in(client, "ada")("GET", "/audit")
+    assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
+    assert client.get("/audit").status_code == 401
+
+
+def test_it_is_paged_and_filtered(client: httpx.Client, root: Calls) -> None:
+    ada = log_in(client, "ada")
+    for number in range(5):
+        ada("POST", f"/metric/p.m{number}", {"description": "d"})
+    pages = follow(root, "/audit?limit=2&action=definition", "entries")
+    subjects = [[entry["subject"] for entry in page] for page in pages]
+    assert subjects == [["p.m4", "p.m3"], ["p.m2", "p.m1"], ["p.m0"]]
+    assert len(entries(root, "?user=ada")) == 5
+    assert [entry["subject"] for entry in entries(root, "?action=user.register")] == ["ada"]
+    assert entries(root, "?until=2020-01-01") == []
+    assert len(entries(root, "?since=1h")) == 7
+
+
+@pytest.mark.parametrize(
+    "query", ["?action=nothing", "?since=soon", "?until=x", "?after=x", "?limit=0", "?actio=key"]
+)
+def test_a_question_without_sense_is_refused(root: Calls, query: str) -> None:
+    assert root("GET", f"/audit{query}").status_code == 422
+
+
+BY_ROUTE: dict[str, tuple[str, Any, str]] = {
+    "DELETE /job/{job_id}": ("/job/1", None, "job.delete"),
+    "POST /metrics": (
+        "/metrics",
+        {"metrics": [{"name": "p.x", "description": "d"}]},
+        "definition.change",
+    ),
+    "POST /metric/{name}": ("/metric/p.x", {"description": "d"}, "definition.change"),
+    "PUT /metric/{name}": ("/metric/p.m", {"description": "e"}, "definition.change"),
+    "DELETE /metric/{name}": ("/metric/p.m", None, "definition.withdraw"),
+    "POST /specs": ("/specs", {"specs": [{"name": "p.m.x", **LIMIT}]}, "definition.change"),
+    "POST /spec/{name}": ("/spec/p.m.x", LIMIT, "definition.change"),
+    "PUT /spec/{name}": ("/spec/p.m.s", {**LIMIT, "tags": ["x"]}, "definition.change"),
+    "DELETE /spec/{name}": ("/spec/p.m.s", None, "definition.withdraw"),
+    "PUT /user/{name}": ("/user/ada", {"role": "admin"}, "user.role"),
+    "DELETE /user/{name}": ("/user/ada", None, "user.disable"),
+    "POST /keys": ("/keys", {"name": "x", "scopes": ["job:read"]}, "key.create"),
+    "DELETE /keys/{key_id}": ("/keys/{key}", None, "key.revoke"),
+}
+KEPT_ELSEWHERE = {
+    "POST /job": "the record has every job, with who posted it and when",
+    "POST /measurement/{job_id}": "likewise, unless it withdraws a value",
+    "POST /quarantine/retry": "needs refused lines: see tests/routes/test_quarantine.py",
+    "POST /quarantine/drop": "likewise",
+}
+
+
+def test_every_route_that_changes_something_is_tried() -> None:
+    changing = {route for route in SCOPE_OF if not route.startswith("GET ")}
+    assert set(BY_ROUTE) | set(KEPT_ELSEWHERE) == changing
+
+
+@pytest.mark.parametrize("route", BY_ROUTE)
+def test_a_route_notes_who_called_it_with_which_key(
+    client: httpx.Client, root: Calls, route: str
+) -> None:
+    log_in(client, "ada")
+    root("POST", "/metric/p.m", {"description": "d"})
+    root("POST", "/spec/p.m.s", LIMIT)
+    root("POST", "/job", {})
+    other = root("POST", "/keys", {"name": "x", "scopes": ["job:read"], "user": "ada"}).json()["id"]
+    scopes = ["job:write", "definitions:write", "admin"]
+    made = root("POST", "/keys", {"name": "all", "scopes": scopes}).json()
+    path, document, action = BY_ROUTE[route]
+    key = Calls(client, made["key"])
+    reply = key(route.partition(" ")[0], path.format(key=other), document)
+    assert reply.status_code in {200, 201}, reply.text
+    newest = entries(root)[0]
+    assert (newest["action"], newest["user"], newest["key"], newest["address"]) == (
+        action,
+        "root",
+        made["id"],
+        "127.0.0.1",
+    )
