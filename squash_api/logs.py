@@ -25,7 +25,6 @@ from squash_api.errors import RecordUnavailableError, SettingsError
 
 # An API key, of which the public part stays, and a JSON Web Token.
 _CREDENTIALS = re.compile(r"(sq_[0-9a-f]{12}_)[0-9a-zA-Z]+|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
-
 # Their messages are about the code or the machine, or are ours and name no input.
 _SAFE = (
     AttributeError,

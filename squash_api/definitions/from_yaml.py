@@ -20,6 +20,7 @@ from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_pac
 from squash_api.record.audit import Actor
 from squash_api.record.definitions import DefinitionRow, Kind, current
 from squash_api.record.record import Connection, Record
+from squash_api.record.users import get_user
 from squash_api.schema.names import Schema
 
 _KINDS: tuple[Kind, ...] = ("metric", "spec")
@@ -239,6 +240,18 @@ class SpecificationSources:
         if found is None or found != defined.content or str(found.source) != defined.source:
             return ()
         return found.bases
+
+    def authors(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the users who last wrote these specifications through the API, by name."""
+        wanted = list(names)
+        if not wanted:
+            return {}
+        with self._record.read() as connection:
+            rows = current(connection, "spec", names=wanted)
+            ids = {name: row.user_id for name, row in rows.items() if row.user_id is not None}
+            users = {user_id: get_user(connection, user_id) for user_id in set(ids.values())}
+        found = {name: users[user_id] for name, user_id in ids.items()}
+        return {name: user.name for name, user in found.items() if user is not None}
 
     def _from_files(self) -> Mapping[str, Specification]:
         with self._lock:

@@ -25,6 +25,9 @@ from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.jobs import JobRow
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
+LONGEST_REFUSAL_NS = 3600 * 10**9
+"""Longest wait, in ns, before a target is asked again to delete what it refused to delete."""
+
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
@@ -284,7 +287,7 @@ def pending_erasures(
         .where(
             erasure.c.target == name,
             # A clock that was ahead must not put it off.
-            or_(erasure.c.again_ns <= now_ns, erasure.c.again_ns > now_ns + _LONGEST_REFUSAL_NS),
+            or_(erasure.c.again_ns <= now_ns, erasure.c.again_ns > now_ns + LONGEST_REFUSAL_NS),
             or_(job.c.deleted_ns.is_not(None), erasure.c.job_id <= target.c.sent_through),
         )
         .order_by(erasure.c.job_id)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, 
 
 from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks, select_rows
-from squash_api.record.deliveries import Quarantined, request_redelivery
+from squash_api.record.deliveries import LONGEST_REFUSAL_NS, Quarantined, request_redelivery
 from squash_api.record.tables import erasure, quarantine
 
 
@@ -121,7 +121,7 @@ def mark_not_erased(
         refusals = connection.execute(select(erasure.c.refusals).where(is_row)).scalar()
         if refusals is None:
             continue
-        wait_ns = min(_FIRST_REFUSAL_NS * 2 ** min(refusals, 16), _LONGEST_REFUSAL_NS)
+        wait_ns = min(_FIRST_REFUSAL_NS * 2 ** min(refusals, 16), LONGEST_REFUSAL_NS)
         again = {"refusals": refusals + 1, "again_ns": now_ns + wait_ns}
         connection.execute(update(erasure).where(is_row).values(again))
         rows += [asdict(item) for item in refused if item.job_id == job_id]
@@ -151,7 +151,6 @@ def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> se
 
 _PAGE = 1000
 _FIRST_REFUSAL_NS = 30 * 10**9
-_LONGEST_REFUSAL_NS = 3600 * 10**9
 _MOST_NOTED = 100
 _ENTRIES = select_rows(quarantine, Entry)
 
