@@ -434,6 +434,9 @@ _IS_ASKED_AGAIN = exists().where(
     redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
 )
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
+LONGEST_REFUSAL_NS = 3600 * 10**9
+"""The longest wait until a refused deletion is tried again."""
+
 _IS_REFUSED = erasure.c.again_ns > 0
 
 

@@ -119,6 +119,8 @@ class Record:
         """The file of the record, if it is one."""
 
         self._damage: str | None = None
+        # Another process may have set `trouble`, which is then its business.
+        self._has_failed = False
         self._ids: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -248,10 +250,11 @@ class Record:
         """
         if self._is_lost():
             self.trouble = self._damage
-        elif self.trouble is not None:
+        elif self._has_failed:
             probe = _Waiting(None, partial(_write_probe, _PROBE_BYTES), Future())
             (outcome,) = self._commit([probe])
-            self.trouble = _reason(outcome) if _is_fault(outcome) else None
+            self._has_failed = _is_fault(outcome)
+            self.trouble = _reason(outcome) if self._has_failed else None
 
     def _look_at(self, error: Exception) -> None:
         """Note damage that an error tells of."""
@@ -274,6 +277,7 @@ class Record:
         outcomes = self._commit_works(group)
         faults = [outcome for outcome in outcomes if _is_fault(outcome)]
         if faults:
+            self._has_failed = True
             self.trouble = _reason(faults[0])
             self._look_at(faults[0])
         elif self._is_lost():
