@@ -32,6 +32,9 @@ from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric, metric_from_json
 from squash_api.verify.units import converter, few_parses
 
+MAX_NAME = 200
+"""Longest name of a new metric or specification, in characters."""
+
 # Most units of one request that astropy has not read before; it takes milliseconds for each.
 _MOST_UNITS = 200
 
@@ -154,6 +157,8 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
     ------
     ReadOnlyError, NameTakenError
         If a name is defined differently, by YAML or in the API; `detail` has all of them.
+    InvalidInputError
+        If a new name is too long.
     """
     if not proposals:
         return []
@@ -179,7 +184,17 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
             "change it.",
             detail=[Detail(item.loc, f"'{item.name}' exists already") for item in other],
         )
-    return [proposal for proposal in proposals if proposal.name not in known]
+    new = [proposal for proposal in proposals if proposal.name not in known]
+    # Older ones may be longer. Generated and exported files have these names.
+    long = [item for item in new if len(item.name) > MAX_NAME]
+    if long:
+        raise invalid_proposals(
+            [
+                Detail((*item.loc, "name"), f"the name is longer than {MAX_NAME} characters")
+                for item in long
+            ]
+        )
+    return new
 
 
 def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
