@@ -181,6 +181,11 @@ def lost_ids(connection: Connection) -> list[tuple[int, int]]:
 def _mended(connection: Connection) -> Iterator[str]:
     """Let what was copied refer only to what is there, and be derived anew."""
     connection.execute(delete(state).where(state.c.key.in_(_DERIVED_THROUGH)))
+    garbled = [row.id for row in connection.execute(_BODIES) if not _is_json(row.body)]
+    for key in (key for table in metadata.sorted_tables for key in table.foreign_keys):
+        if key.column is job.c.id:
+            connection.execute(delete(key.parent.table).where(key.parent.in_(garbled)))
+    connection.execute(delete(job).where(job.c.id.in_(garbled)))
     users = select(user.c.id)
     lost: set[int] = set()
     for table in metadata.sorted_tables:
@@ -199,6 +204,18 @@ def _mended(connection: Connection) -> Iterator[str]:
             count = connection.execute(delete(table).where(broken)).rowcount
             if count:
                 yield f"{table.name}: {count} rows referred to what could not be read"
+
+
+_BODIES = select(job.c.id, job.c.body).where(job.c.body.is_not(None))
+
+
+def _is_json(body: bytes) -> bool:
+    """Tell whether a body is still what was accepted: deriving it again must not fail."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _lost_user(number: int) -> dict[str, Any]:
