@@ -8,7 +8,6 @@ from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import requeue_metrics
-from squash_api.index.jobs import forget_unused
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -330,8 +329,6 @@ def store(
     before = known_metrics(connection, changed)
     declare_metrics(connection, changed, by=None if is_binding else by.user_id)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
-    bereft = {name if kind == "metric" else name.rpartition(".")[0] for kind, name in withdrawn}
-    forget_unused(connection, bereft, user_id=by.user_id)
     # Values without a unit stay the numbers they are.
     converted = [
         name
