@@ -50,7 +50,7 @@ def reconcile(
     since_ns, until_ns = time_range(since, until)
     with Site(settings) as site:
         try:
-            site.check_tags()
+            site.check_record()
             how = {"is_repaired": not dry_run, "is_pruned": prune and not dry_run}
             found = [
                 _compare(site, item, since_ns=since_ns, until_ns=until_ns, **how)

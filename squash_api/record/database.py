@@ -204,7 +204,7 @@ def _parse(url: str) -> tuple[URL, _EngineModule | None]:
 
 def _connect(url: URL, kind: _EngineModule | None) -> Engine:
     try:
-        engine = create_engine(url, pool_size=8, max_overflow=32)
+        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: {url.drivername} needs the Python package '{error.name}', which "

@@ -25,6 +25,9 @@ from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.jobs import JobRow
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
+LONGEST_REFUSAL_NS = 3600 * 10**9
+"""Longest wait, in ns, before a target is asked again to delete what it refused to delete."""
+
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:

@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
+from squash_api.logs import words_of
 from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
@@ -118,6 +119,8 @@ class Record:
         """The file of the record, if it is one."""
 
         self._damage: str | None = None
+        # Another process may have set `trouble`, which is then its business.
+        self._has_failed = False
         self._ids: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -247,24 +250,27 @@ class Record:
         """
         if self._is_lost():
             self.trouble = self._damage
-        elif self.trouble is not None:
+        elif self._has_failed:
             probe = _Waiting(None, partial(_write_probe, _PROBE_BYTES), Future())
             (outcome,) = self._commit([probe])
-            self.trouble = _reason(outcome) if _is_fault(outcome) else None
+            self._has_failed = _is_fault(outcome)
+            self.trouble = _reason(outcome) if self._has_failed else None
 
     def _look_at(self, error: Exception) -> None:
         """Note damage that an error tells of."""
         if _reason(error) == DAMAGED and not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            cause = str(getattr(error, "orig", None) or error)
-            _log.error("the record is damaged: nothing more is written", error=cause)
+            _log.error("the record is damaged: nothing more is written", error=words_of(error))
 
     def _is_lost(self) -> bool:
-        problem = None if self._damage or self.file is None else self.file.problem()
-        if problem is not None:
+        if self._damage is None and self.file is not None:
+            self._lose(self.file.problem())
+        return self._damage is not None
+
+    def _lose(self, problem: str | None) -> None:
+        if problem is not None and self._damage is None:
             self._damage = problem
             _log.error("nothing more is written", reason=problem)
-        return self._damage is not None
 
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
         """Return an outcome or an exception for each of the group."""
@@ -272,11 +278,15 @@ class Record:
             self.trouble = self._damage
             return [_unavailable(RecordUnavailableError("", reason=self._damage)) for _ in group]
         outcomes = self._commit_works(group)
+        if self.file is not None:
+            # Before anybody is answered.
+            self._lose(self.file.note(self._ids))
         faults = [outcome for outcome in outcomes if _is_fault(outcome)]
         if faults:
+            self._has_failed = True
             self.trouble = _reason(faults[0])
             self._look_at(faults[0])
-        elif self._is_lost():
+        elif self._damage is not None:
             # What has been written is perhaps in a file without a name.
             self.trouble = self._damage
             return [_lost(self._damage) for _ in group]
@@ -285,9 +295,6 @@ class Record:
             # A few bytes may be written where a job cannot.
             is_large = any(waiting.work is not None for waiting in group)
             self.trouble = None if is_large else self.trouble
-        if self.file is not None:
-            # Before anybody is answered.
-            self.file.note(self._ids)
         return outcomes
 
     def _commit_works(self, group: "list[_Waiting]") -> list[Any]:
@@ -320,7 +327,7 @@ class Record:
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
-                error=str(error),
+                error=words_of(error),
                 work=len(items),
                 exc_info=error,
             )
@@ -355,9 +362,8 @@ def _is_locked(outcome: Any) -> bool:
 
 def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts: Any) -> None:
     """Log a failure: that of the disk or the database in a few words, that of our code whole."""
-    cause = getattr(error, "orig", None) or error
     is_known = _is_fault(error) or isinstance(error, _TransactionLostError)
-    log(event, error=str(cause).partition("\n")[0], exc_info=None if is_known else error, **facts)
+    log(event, error=words_of(error), exc_info=None if is_known else error, **facts)
 
 
 def _unavailable(error: Exception) -> RecordUnavailableError:

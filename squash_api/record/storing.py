@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 from squash_api.errors import OverLimitError, RecordUnavailableError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import known_units, note_metrics, note_own_units
+from squash_api.record.metrics import have_other_units, known_units, note_metrics, note_own_units
 from squash_api.record.tables import definition, job, user
 from squash_api.record.usage import Brings, Ledger
 
@@ -182,11 +182,7 @@ class JobStore:
             if repeat is not None:
                 outcomes[index] = repeat
                 continue
-            is_outdated = (
-                item.revision != revision
-                or _is_outdated(item.new_units, known)
-                or not note_own_units(connection, item.new_own_units, by=item.user_id)
-            )
+            is_outdated = item.revision != revision or _is_outdated(connection, item, known)
             if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
                 continue
             refusal = _charge(ledger, item, known)
@@ -364,10 +360,12 @@ def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None
     return {row[0]: row[1] for row in connection.execute(_TWINS, {"digests": digests})}
 
 
-def _is_outdated(new_units: dict[str, str | None], known: dict[str, str | None]) -> bool:
+def _is_outdated(connection: Connection, item: NewJob, known: Mapping[str, str | None]) -> bool:
+    """Return whether a unit has changed since a job was judged."""
     return any(
-        unit is not None and known.get(name) not in (None, unit) for name, unit in new_units.items()
-    )
+        unit is not None and known.get(name) not in (None, unit)
+        for name, unit in item.new_units.items()
+    ) or have_other_units(connection, item.new_own_units, by=item.user_id)
 
 
 def _charge(ledger: Ledger, item: NewJob, known: Mapping[str, str | None]) -> OverLimitError | None:
@@ -386,6 +384,7 @@ def _note_metrics(
     }
     if changes:
         note_metrics(connection, changes, by=item.user_id)
+    note_own_units(connection, item.new_own_units, by=item.user_id)
     return changes
 
 

@@ -53,7 +53,8 @@ class Door:
             # There are none; whoever adds one must say who may read it.
             await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["type"] != "http" or is_static(scope["path"]):
+        # Whether the process lives does not wait for a look at the record.
+        if scope["type"] != "http" or scope["path"] == "/healthz" or is_static(scope["path"]):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

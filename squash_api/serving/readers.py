@@ -104,6 +104,7 @@ class _Process:
         self.requests = 0
         self._settings = settings
         self._site = site
+        self._is_stopped = False
         self._pause_s = _FIRST_PAUSE_S
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -112,8 +113,19 @@ class _Process:
         self._deriving = ThreadPoolExecutor(2, "deriving")
 
     def start(self) -> None:
-        """Start it. It is started again when it ends."""
+        """Start it. Whenever it ends, or cannot be started, it is started again."""
+        if self._is_stopped:
+            return
+        try:
+            self._launch()
+        except OSError as error:
+            self._disconnect()
+            _log.error("a reading process cannot be started", reason=str(error))
+            asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
+
+    def _launch(self) -> None:
         ours, theirs = socket.socketpair()
+        self._control = ours
         with theirs:
             process = subprocess.Popen(  # noqa: S603  ourselves
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
@@ -121,20 +133,19 @@ class _Process:
                 pass_fds=[theirs.fileno()],
             )
         self._process = process
+        ours.setblocking(False)
+        asyncio.get_running_loop().add_reader(ours, self._hear)
         if process.stdin is not None:
             # Not in the environment or the arguments, which others may see. The pipe stays open:
             # its end tells the process that this one has ended.
             process.stdin.write(pickle.dumps(self._settings))
             process.stdin.flush()
-        ours.setblocking(False)
-        self._control = ours
-        asyncio.get_running_loop().add_reader(ours, self._hear)
 
     async def stop(self) -> None:
         """End it."""
+        self._is_stopped = True
         process = self._process
         self._disconnect()
-        self._process = None
         for task in self._tasks:
             task.cancel()
         if process is not None:
@@ -202,23 +213,19 @@ class _Process:
 
     def _lose(self) -> None:
         """Start it again, after a pause that grows while it does not become ready."""
-        process, pause_s = self._process, self._pause_s
-        self._pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        process = self._process
         self._disconnect()
-        if process is None:
-            return
-        process.kill()
-        _log.error("a reading process has ended; it is started again", code=process.wait())
-        asyncio.get_running_loop().call_later(pause_s, self._start_again)
+        code = None
+        if process is not None:
+            process.kill()
+            code = process.wait()
+        _log.error("a reading process has ended; it is started again", code=code)
+        asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
 
-    def _start_again(self) -> None:
-        if self._process is None:
-            return
-        try:
-            self.start()
-        except OSError as error:
-            _log.error("a reading process cannot be started", reason=str(error))
-            asyncio.get_running_loop().call_later(_LONGEST_PAUSE_S, self._start_again)
+    def _next_pause_s(self) -> float:
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return pause_s
 
     def _disconnect(self) -> None:
         self.is_ready = False
@@ -229,6 +236,7 @@ class _Process:
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
+        self._process = None
 
     async def _serve_question(self, channel: socket.socket) -> None:
         """Derive what the process needs, and tell how that went."""
@@ -269,14 +277,18 @@ class _AskingDeriver(Deriver):
         self._ask("rederive", list(job_ids))
 
     def _ask(self, name: str, *given: Any) -> None:
+        body = _pack((name, given))
         ours, theirs = socket.socketpair()
-        with ours, ours.makefile("rb") as stream:
-            with theirs:
-                socket.send_fds(self._control, [_CHANNEL], [theirs.fileno()])
-            body = _pack((name, given))
-            ours.sendall(len(body).to_bytes(_SIZE_BYTES, "big") + body)
-            size = int.from_bytes(stream.read(_SIZE_BYTES), "big")
-            problem, self._record.trouble = msgspec.msgpack.decode(stream.read(size))
+        try:
+            with ours, ours.makefile("rb") as stream:
+                with theirs:
+                    socket.send_fds(self._control, [_CHANNEL], [theirs.fileno()])
+                ours.sendall(len(body).to_bytes(_SIZE_BYTES, "big") + body)
+                size = int.from_bytes(stream.read(_SIZE_BYTES), "big")
+                problem, self._record.trouble = msgspec.msgpack.decode(stream.read(size))
+        except (OSError, msgspec.DecodeError):
+            # It is stopping, or this process is being ended.
+            problem = "The service does not derive jobs at the moment. Try again."
         if problem is not None:
             raise RecordUnavailableError(problem)
 
