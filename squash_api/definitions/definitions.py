@@ -1,6 +1,5 @@
 """Definitions of metrics and specifications: who may change them, and which are in force."""
 
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -221,8 +220,7 @@ class Definitions:
             picked, notes = check(connection)
             names = {item.name for item in picked if item.kind == "metric"}
             new = names - known_metrics(connection, names).keys()
-            now_ns = time.time_ns()
-            charge_metrics(connection, account, len(new), limits=self._limits, now_ns=now_ns)
+            charge_metrics(connection, account, len(new), limits=self._limits)
             count = store(
                 connection,
                 picked,

@@ -59,6 +59,7 @@ from squash_api.verify.metrics import KnownMetric
 # Jobs that wait to be in the index are read for the names in them, and others wait meanwhile.
 _MOST_WAITING = 100
 _MOST_BYTES = 20_000_000
+_MEASUREMENT_KEYS = ("metric", "value", "unit", "identifier")
 
 
 def delete_job(record: Record, job_id: int, *, account: Account) -> None:
@@ -182,28 +183,27 @@ def post_measurement(
     """
     name: str = document["metric"]
     account.require_namespaces([(("body", "metric"), name)])
-    kept = {key: document.get(key) for key in ("metric", "value", "unit", "identifier")}
+    kept = {key: document.get(key) for key in _MEASUREMENT_KEYS}
     added = Job([measured_of(kept)])
 
     def work(connection: Connection) -> JobRow:
+        now_ns = time.time_ns()
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
         outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
         if outcome.skipped:
             raise _unusable(outcome.skipped[0])
-        now_ns = time.time_ns()
         had = assess(_only(job, name), metrics=known, schema=metrics.schema, user_id=row.user_id)
         if had.values and name not in outcome.values:
             _withdraw(connection, row, name, by=account.actor)
         new = len(outcome.new_units.keys() - known.keys())
-        charge_metrics(connection, account, new, limits=limits, now_ns=now_ns)
+        charge_metrics(connection, account, new, limits=limits)
         _note_units(connection, outcome, by=row.user_id)
-        measured = {item.metric for item in job.measurements} | {name}
+        measured = {name, *(item.metric for item in job.measurements)}
         count_measurements(connection, job_id, measured, schema=metrics.schema)
-        add_measurement(
-            connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
-        )
+        by = account.user_id
+        add_measurement(connection, job_id=job_id, document=kept, user_id=by, created_ns=now_ns)
         mark_deliverable(connection, job_id)
         mark_for_rederivation(connection, [job_id])
         request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)

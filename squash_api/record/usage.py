@@ -5,6 +5,7 @@ that is refused has used nothing. A name that the record knows already costs nob
 one user brings never uses up the limits of another.
 """
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -167,9 +168,7 @@ class Ledger:
         return new
 
 
-def charge_metrics(
-    connection: Connection, user: "Limited", count: int, *, limits: Limits, now_ns: int
-) -> None:
+def charge_metrics(connection: Connection, user: "Limited", count: int, *, limits: Limits) -> None:
     """Count new metrics of a user who is no admin.
 
     Raises
@@ -180,7 +179,7 @@ def charge_metrics(
     if user.is_admin:
         return
     ledger = Ledger(connection)
-    brings = Brings(user_id=user.user_id, now_ns=now_ns, limits=limits)
+    brings = Brings(user_id=user.user_id, now_ns=time.time_ns(), limits=limits)
     refusal = ledger.charge(brings, new_metrics=count)
     if refusal is not None:
         raise refusal
