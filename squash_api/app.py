@@ -36,7 +36,7 @@ from squash_api.routes import (
 )
 from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
 from squash_api.routes.counters import Counters
-from squash_api.routes.door import Door, is_open
+from squash_api.routes.door import READY, Door, is_open
 from squash_api.routes.middleware import (
     GuardingMiddleware,
     NormalizingMiddleware,
@@ -84,7 +84,7 @@ _log = structlog.get_logger(__name__)
 
 # What any request may be answered before a route sees it, and if the record fails.
 _OF_CONNECTIONS = (400, 408, 414, 431, 503)
-# What whoever must say who they are may be answered: too many passwords may wait to be checked.
+# What they may be answered that must come from somebody: too many passwords may wait to be checked.
 _OF_CREDENTIALS = (401, 403, 429)
 # What a read may be answered: it may have a body that nobody wants, or wait for its turn.
 _OF_TURNS = (413, 429)
@@ -112,11 +112,13 @@ class _Service(FastAPI):
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 responses = operation["responses"]
-                if is_closed and not is_open(path):
-                    responses.setdefault("401", {"$ref": "#/components/responses/401"})
-                security = security_of(method, path, is_required="401" in responses)
+                # At `/readyz` the door looks at credentials, but needs none.
+                is_watched = is_closed and (path == READY or not is_open(path))
+                is_required = "401" in responses or (is_watched and path != READY)
+                security = security_of(method, path, is_required=is_required)
                 operation.update({"security": security} if security else {})
-                guarded = _OF_CREDENTIALS if security and {} not in security else ()
+                is_guarded = is_watched or (bool(security) and {} not in security)
+                guarded = _OF_CREDENTIALS if is_guarded else ()
                 turns = _OF_TURNS if method == "get" and takes_turns(path) else ()
                 others = (*_OF_CONNECTIONS, *guarded, *turns)
                 operation["responses"] = _completed(responses, others)

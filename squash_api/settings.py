@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         5_000, ge=0, description="Most new values of each tag, likewise."
     )
     new_metadata_per_day: int = Field(5_000, ge=0, description="Most new metadata keys, likewise.")
-    new_series_per_day: int = Field(200_000, ge=0, description="Most new series, likewise.")
+    new_series_per_day: int = Field(100_000, ge=0, description="Most new series, likewise.")
     jobs_per_hour: int = Field(0, ge=0, description="Most jobs of a user in an hour; 0: any.")
     bytes_per_day: int = Field(
         0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."

@@ -105,10 +105,7 @@ class Site:
             on_failure.callback(self.close)
             require_secret(self.settings)
             previous_secret(self.settings)
-            # The schema first: wrong tags must not make a record.
-            self.schema  # noqa: B018  made by asking for it
-            claim(self.record)
-            self.check_tags()
+            self.check_record()
             self.record.write(lambda connection: ensure_targets(connection, names))
             self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
             self._open_parts()
@@ -132,6 +129,16 @@ class Site:
         for name, part in list(vars(Site).items()):
             if isinstance(part, cached_property) and name not in but:
                 getattr(self, name)
+
+    def check_record(self) -> None:
+        """Raise `SettingsError` if the record is not the newest, or as `check_tags` does.
+
+        For whoever accepts or sends jobs.
+        """
+        # The schema first: wrong tags must not make a record.
+        self.schema  # noqa: B018  made by asking for it
+        claim(self.record)
+        self.check_tags()
 
     def check_tags(self) -> None:
         """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""

@@ -70,6 +70,7 @@ class KeyRing:
         NotFoundError
             If there is no such owner.
         """
+        owner = clean_credential(owner, field="user")
         now_ns = time.time_ns()
         wanted = _Wanted(
             _clean_name(name),

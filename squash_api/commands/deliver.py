@@ -29,7 +29,7 @@ def deliver(
     settings = load_settings()
     targets = settings.choose_outlets(target or [])
     with Site(settings) as site:
-        site.check_tags()
+        site.check_record()
         outlets = site.outlets(targets)
         # The service makes the index.
         background = Background([*outlets, site.watch(outlets)])

@@ -12,19 +12,20 @@ from squash_api.delivery.reconciling import Comparison, Reconciler
 from squash_api.errors import SquashError
 from squash_api.influx.client import InfluxClient, InfluxError
 from squash_api.judging.wording import counted
+from squash_api.logs import configure_logs
 from squash_api.settings import InfluxTarget, load_settings
 from squash_api.site import Site
+
+_Target = Annotated[list[str] | None, typer.Option(help="Only this target; may be repeated.")]
+_Since = Annotated[str | None, typer.Option(help="Only jobs of this time or later, as for replay.")]
+_Until = Annotated[str | None, typer.Option(help="Only jobs of this time or earlier.")]
 
 
 def reconcile(
     *,
-    target: Annotated[
-        list[str] | None, typer.Option(help="Only this target; may be repeated.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only jobs of this time or later, as for replay.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Only jobs of this time or earlier.")] = None,
+    target: _Target = None,
+    since: _Since = None,
+    until: _Until = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only compare; change nothing.")
     ] = False,
@@ -42,36 +43,28 @@ def reconcile(
 
     Exit code: 0 InfluxDB holds what the record says, 1 it does not (yet), 2 it cannot be done.
     """
+    # Standard output is for the result.
+    configure_logs()
     settings = load_settings()
     targets = settings.choose_targets(target or [])
     since_ns, until_ns = time_range(since, until)
     with Site(settings) as site:
         try:
-            site.check_tags()
+            site.check_record()
+            how = {"is_repaired": not dry_run, "is_pruned": prune and not dry_run}
             found = [
-                _compare(
-                    site,
-                    item,
-                    since_ns=since_ns,
-                    until_ns=until_ns,
-                    is_repaired=not dry_run,
-                    is_pruned=prune and not dry_run,
-                )
+                _compare(site, item, since_ns=since_ns, until_ns=until_ns, **how)
                 for item in targets
             ]
             left = found if dry_run else _repair(site, targets, found)
         except (SquashError, InfluxError) as error:
             fail(str(error))
+    both = list(zip(found, left, strict=True))
     if as_json:
-        print_json(
-            [
-                {**item.to_json(), "is_same": after.is_same}
-                for item, after in zip(found, left, strict=True)
-            ]
-        )
+        print_json([{**item.to_json(), "is_same": after.is_same} for item, after in both])
     else:
-        for item, after in zip(found, left, strict=True):
-            _show(item, after, is_dry=dry_run)
+        for item, after in both:
+            typer.echo("\n  ".join([_summary(item, after, is_dry=dry_run), *item.examples]))
     if not all(item.is_same for item in left):
         raise typer.Exit(1)
 
@@ -110,7 +103,7 @@ def _compare(
     return found
 
 
-def _show(found: Comparison, left: Comparison, *, is_dry: bool) -> None:
+def _summary(found: Comparison, left: Comparison, *, is_dry: bool) -> str:
     parts = [f"{counted(found.jobs, 'job')} compared"]
     for count, words in (
         (found.missing, "missing"),
@@ -130,6 +123,4 @@ def _show(found: Comparison, left: Comparison, *, is_dry: bool) -> None:
         end = "nothing was changed"
     else:
         end = "sent again" if left.is_same else "it still differs"
-    typer.echo(f"{found.target}: {', '.join(parts)}; {end}")
-    for example in found.examples:
-        typer.echo(f"  {example}")
+    return f"{found.target}: {', '.join(parts)}; {end}"

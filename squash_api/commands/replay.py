@@ -74,7 +74,7 @@ def _ask(site: Site, targets: Sequence[InfluxTarget], selection: Selection | Non
     if selection is None:
         begin_refill(site.record, targets=targets, schema=site.schema, by=operator("replay"))
         return
-    site.check_tags()
+    site.check_record()
     count = request_replay(
         site.record,
         selection,

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -96,15 +96,20 @@ class DefinitionsInForce:
             document, name=row.name, schema=self._schema, kind=kind_of(document)
         )
         if content is None:
-            _log.error("a stored specification cannot be read", name=row.name, faults=faults)
+            _log_unreadable("specification", row, faults)
             return None
         return Defined(content, row.origin, row.source)
+
+
+def _log_unreadable(noun: str, row: DefinitionRow, faults: Sequence[object]) -> None:
+    # Name and faults are what somebody has sent; the revision leads to both.
+    _log.error(f"a stored {noun} cannot be read", revision=row.revision, faults=len(faults))
 
 
 def _metric_of(row: DefinitionRow) -> Defined[Metric] | None:
     content, faults = parse_metric(row.document or {}, name=row.name)
     if content is None:
-        _log.error("a stored metric cannot be read", name=row.name, faults=faults)
+        _log_unreadable("metric", row, faults)
         return None
     return Defined(content, row.origin, row.source)
 

@@ -4,6 +4,7 @@ It skips only points that InfluxDB permanently refuses, which are kept with the 
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
@@ -29,17 +30,15 @@ from squash_api.influx.client import (
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
-    begin_again,
     get_target,
-    job_with_points,
-    mark_not_erased,
     mark_sent,
     pending_erasures,
     pending_redeliveries,
     redeliveries_of,
-    waiting_jobs,
 )
 from squash_api.record.jobs import ids_that_fit
+from squash_api.record.losses import begin_again, job_with_points, waiting_jobs
+from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 
@@ -279,7 +278,6 @@ class InfluxOutlet(Outlet):
                 "InfluxDB refuses to delete the points of a job; it is asked again later",
                 target=self.name,
                 job=item.job_id,
-                reason=error.reason,
             )
             return [
                 Quarantined(item.job_id, name, deletion(name, time_ns), error.reason)
@@ -305,13 +303,13 @@ class InfluxOutlet(Outlet):
             )
             for item in rejected
         ]
-        for item in quarantined:
+        # The reasons quote the points, and are in the quarantine.
+        for job_id, points in Counter(item.job_id for item in quarantined).items():
             _log.error(
-                "InfluxDB permanently refused a point; it is kept in quarantine",
+                "InfluxDB permanently refused points of a job; they are kept in quarantine",
                 target=self.name,
-                job=item.job_id,
-                measurement=item.measurement,
-                reason=item.reason,
+                job=job_id,
+                points=points,
             )
         self._record.write(
             lambda connection: mark_sent(

@@ -316,8 +316,6 @@ class KapacitorOutlet(Outlet):
                     "Kapacitor permanently refused a point",
                     target=self.name,
                     job=line.job_id,
-                    line=line.text,
-                    reason=item.reason,
                 )
                 if line.job_id is not None:
                     refused.append(

@@ -25,10 +25,9 @@ from squash_api.record.deliveries import (
     Erasure,
     request_redelivery,
     request_rewriting,
-    times_to_erase,
-    waiting_jobs,
 )
 from squash_api.record.jobs import jobs_at, jobs_by_time
+from squash_api.record.losses import times_to_erase, waiting_jobs
 from squash_api.record.quarantine import refused_lines
 from squash_api.record.record import Connection, Record
 
@@ -226,8 +225,8 @@ class Reconciler:
                 return
         except DatabaseMissingError:
             return
-        except QueryRejectedError:
-            if first_ns == last_ns:
+        except QueryRejectedError as error:
+            if not error.is_cut or first_ns == last_ns:
                 raise
         middle = (first_ns + last_ns) // 2
         yield from self._read(names, first_ns, middle)

@@ -16,7 +16,7 @@ from squash_api.index.derived import (
     mark_for_rederivation,
     measured_anywhere,
 )
-from squash_api.ingest.assessment import assess
+from squash_api.ingest.assessment import Assessment, Skip, assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
@@ -188,19 +188,14 @@ def post_measurement(
         known = _metric_now(connection, name, metrics)
         outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
         if outcome.skipped:
-            raise InvalidInputError(
-                f"{name}: {outcome.skipped[0].reason}.",
-                detail=[Detail(("body", "value"), outcome.skipped[0].reason, "skipped")],
-            )
+            raise _unusable(outcome.skipped[0])
         now_ns = time.time_ns()
-        if name not in outcome.values:
-            had = _only(job, name)
-            if assess(had, metrics=known, schema=metrics.schema, user_id=row.user_id).values:
-                _withdraw(connection, row, name, by=account.actor)
-        new = outcome.new_units.keys() - known.keys()
-        charge_metrics(connection, account, len(new), limits=limits, now_ns=now_ns)
-        note_metrics(connection, outcome.new_units, by=row.user_id)
-        note_own_units(connection, outcome.new_own_units, by=row.user_id)
+        had = assess(_only(job, name), metrics=known, schema=metrics.schema, user_id=row.user_id)
+        if had.values and name not in outcome.values:
+            _withdraw(connection, row, name, by=account.actor)
+        new = len(outcome.new_units.keys() - known.keys())
+        charge_metrics(connection, account, new, limits=limits, now_ns=now_ns)
+        _note_units(connection, outcome, by=row.user_id)
         measured = {item.metric for item in job.measurements} | {name}
         count_measurements(connection, job_id, measured, schema=metrics.schema)
         add_measurement(
@@ -214,6 +209,18 @@ def post_measurement(
     row = record.write(work)
     metrics.refresh()
     return row, added
+
+
+def _unusable(skip: Skip) -> InvalidInputError:
+    return InvalidInputError(
+        f"{skip.metric}: {skip.reason}.",
+        detail=[Detail(("body", "value"), skip.reason, "skipped")],
+    )
+
+
+def _note_units(connection: Connection, outcome: Assessment, *, by: int) -> None:
+    note_metrics(connection, outcome.new_units, by=by)
+    note_own_units(connection, outcome.new_own_units, by=by)
 
 
 def _only(job: Job, metric: str) -> Job:

@@ -88,7 +88,12 @@ class BatchRejectedError(InfluxError):
 
 
 class QueryRejectedError(InfluxError):
-    """InfluxDB does not accept the statement, or could not carry it out."""
+    """InfluxDB does not accept the statement, or could not carry it out.
+
+    `is_cut` if it gives only a part of the result, because the whole is beyond its limit.
+    """
+
+    is_cut = False
 
 
 def write_error(status: int, words: str | None) -> InfluxError:
@@ -477,5 +482,7 @@ def _series(reply: httpx.Response) -> list[dict[str, Any]]:
     except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
         raise InfluxUnavailableError("the reply to a query is not from an InfluxDB") from error
     if cut:
-        raise QueryRejectedError("the server's max-row-limit cut the result of a query")
+        cut_result = QueryRejectedError("the server's max-row-limit cut the result of a query")
+        cut_result.is_cut = True
+        raise cut_result
     return series

@@ -1,11 +1,12 @@
 """Points as InfluxDB holds them, and as lines say them: the same form, to be compared."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from squash_api.influx.client import InfluxClient, quote_identifier
+from squash_api.influx.client import InfluxClient, QueryRejectedError, quote_identifier
 from squash_api.schema.names import RESERVED_PACKAGE_PREFIX, SQUASH_ID
 
 FIRST_NS, LAST_NS = -(2**63) + 2, 2**63 - 2
@@ -93,7 +94,15 @@ def _series_of(
     where = f"time >= {first_ns:d} AND time <= {last_ns:d} AND ({number} >= 0 OR {number} < 0){end}"
     statements = [f"{what} FROM {quote_identifier(name)} WHERE {where}" for name in sorted(names)]
     for start in range(0, len(statements), _TOGETHER):
-        yield from client.query("; ".join(statements[start : start + _TOGETHER]))
+        yield from _query(client, statements[start : start + _TOGETHER])
+
+
+def _query(client: InfluxClient, statements: Sequence[str]) -> list[dict[str, Any]]:
+    if len(statements) > 1:
+        # Of several, InfluxDB does not always say why they were not carried out.
+        with suppress(QueryRejectedError):
+            return client.query("; ".join(statements))
+    return [series for statement in statements for series in client.query(statement)]
 
 
 def _plain(text: str) -> str:

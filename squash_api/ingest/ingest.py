@@ -7,7 +7,6 @@ way returns None where it is not sure, and otherwise what the whole way would ha
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -168,7 +167,7 @@ async def ingest_job(
     OverLimitError
         If its user has used up a limit; nothing is stored.
     """
-    arrived = _Arrived(body, wire, account, time.time_ns(), is_strict=is_strict, budget=budget)
+    arrived = _Arrived(body, wire, account, record.now_ns(), is_strict=is_strict, budget=budget)
     for _ in range(_MOST_ATTEMPTS):
         new, outcome, outline = await _judge(arrived, metrics)
         stored = await record.write_batched(_STORE, new)

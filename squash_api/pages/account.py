@@ -137,7 +137,7 @@ def account_page(request: Request) -> Response:
 async def post_password(request: Request) -> Response:
     """Change one's own password. This session goes on as a new one; all others end."""
     site: Site = request.app.state.site
-    account, form = await _sent(request)
+    account, form = await sent(request)
     try:
         if form.get("new") != form.get("again"):
             raise InvalidInputError("The new passwords differ.")
@@ -154,7 +154,7 @@ async def post_password(request: Request) -> Response:
 @router.post("/account/keys")
 async def post_key(request: Request) -> Response:
     """Make a key for oneself, and show it this once."""
-    account, form = await _sent(request)
+    account, form = await sent(request)
     return await run_in_threadpool(_make_key, request, account, form)
 
 
@@ -179,7 +179,7 @@ def _make_key(request: Request, account: Account, form: dict[str, str]) -> Respo
 async def post_revoke(request: Request) -> Response:
     """Revoke a key of one's own."""
     site: Site = request.app.state.site
-    account, form = await _sent(request)
+    account, form = await sent(request)
     await run_in_threadpool(site.keys.revoke, form.get("key", ""), by=account)
     return _go(request, "/account?done=revoked")
 
@@ -194,7 +194,7 @@ def users_page(request: Request) -> Response:
 @router.post("/users")
 async def post_users(request: Request) -> Response:
     """Change the role of a user, disable the user, or enable the user again."""
-    account, form = await _sent(request)
+    account, form = await sent(request)
     return await run_in_threadpool(_change_user, request, account, form)
 
 
@@ -236,7 +236,7 @@ def audit_page(request: Request) -> Response:
     )
 
 
-async def _sent(request: Request) -> tuple[Account, dict[str, str]]:
+async def sent(request: Request) -> tuple[Account, dict[str, str]]:
     """Return who has sent a form of their own page, and the form.
 
     Raises

@@ -206,7 +206,7 @@ def _operation(method: str, path: str, said: Mapping[str, Any], url: str) -> Ope
         parameters,
         list(_keys(content.get("schema", {}))),
         body,
-        _call(method, path, url, body, needs_token="401" in said["responses"] and path != "/auth"),
+        _call(method, path, url, body, needs_token={} not in said.get("security", [{}])),
     )
 
 

@@ -60,6 +60,7 @@ _LAST = 50
 _MOST_STANDINGS = 60
 _MOST_SHOWN_LETTERS = 120
 _MOST_NAMES = 6
+_MOST_CHOICES = 1000
 _MOST_LABELS = 3
 _DAY_NS = 86_400 * 10**9
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -260,9 +261,11 @@ def _axes(x: str, numbers: list[str], metrics: list[str]) -> dict[str, list[str]
 def choices_of(
     found: Mapping[str, Sequence[str]], names: Sequence[str], chosen: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """Return the choices for each of these tags; the current one is always there."""
+    """Return the first choices for each of these tags; the current one is always there."""
     return {
-        name: sorted({*found.get(name, ()), *([chosen[name]] if name in chosen else [])})
+        name: sorted(
+            {*found.get(name, ())[:_MOST_CHOICES], *([chosen[name]] if name in chosen else [])}
+        )
         for name in names
     }
 

@@ -118,7 +118,10 @@ def note(
     now_ns = time.time_ns()
     if once_in_s:
         same = (audit.c.action == action, audit.c.subject == subject)
-        recent = select(audit.c.id).where(*same, audit.c.time_ns > now_ns - int(once_in_s * 10**9))
+        # A clock that was ahead must not silence this.
+        span_ns = int(once_in_s * 10**9)
+        is_recent = audit.c.time_ns.between(now_ns - span_ns, now_ns + span_ns)
+        recent = select(audit.c.id).where(*same, is_recent)
         if connection.execute(recent.limit(1)).first() is not None:
             return
     connection.execute(

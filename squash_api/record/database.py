@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 
@@ -43,6 +44,9 @@ class _EngineModule(Protocol):
     def prepare(self, engine: Engine, /) -> None:
         """Prepare an engine before its first connection."""
 
+    def advice(self, engine: Engine, /) -> str | None:
+        """Say why a record should not be where it is, or None."""
+
     def why(self, engine: Engine, error: str, /) -> str:
         """Say why the record cannot be opened, from what the database says."""
 
@@ -53,6 +57,8 @@ class _EngineModule(Protocol):
         at least to wait for another process that writes.
         """
 
+
+_log = structlog.get_logger(__name__)
 
 # Any other database that SQLAlchemy knows is opened without preparation.
 _ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
@@ -107,6 +113,8 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
             raise missing
         if is_checked and kind is not None:
             _require_whole(engine, kind)
+            if (advice := kind.advice(engine)) is not None:
+                _log.warning(advice, place=place_of(url))
         _migrate(engine)
     return engine
 
@@ -196,7 +204,7 @@ def _parse(url: str) -> tuple[URL, _EngineModule | None]:
 
 def _connect(url: URL, kind: _EngineModule | None) -> Engine:
     try:
-        engine = create_engine(url, pool_size=8, max_overflow=32)
+        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: {url.drivername} needs the Python package '{error.name}', which "

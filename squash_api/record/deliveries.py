@@ -25,6 +25,9 @@ from squash_api.record.bulk import in_chunks, select_rows
 from squash_api.record.jobs import JobRow
 from squash_api.record.tables import erasure, job, quarantine, redelivery, target
 
+LONGEST_REFUSAL_NS = 3600 * 10**9
+"""Longest wait, in ns, before a target is asked again to delete what it refused to delete."""
+
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
@@ -108,52 +111,6 @@ def reset_target(connection: Connection, name: str) -> None:
         refill_through=None,
         refill_since_ns=None,
     )
-
-
-def begin_again(connection: Connection, name: str, *, now_ns: int) -> int:
-    """Begin a target, whose database has lost its points, with the first job again.
-
-    Returns how many jobs it had; 0 if it has begun again already. Points that are to be deleted
-    still are, in case it has not lost all.
-    """
-    row = get_target(connection, name)
-    if not row.has_points:
-        return 0
-    for table in (redelivery, quarantine):
-        connection.execute(delete(table).where(table.c.target == name))
-    through = max(row.sent_through, row.refill_through or 0)
-    _update_target(
-        connection,
-        name,
-        sent_through=0,
-        taken_through=0,
-        has_points=False,
-        refill_through=through,
-        refill_since_ns=row.refill_since_ns or now_ns,
-    )
-    lost = select(func.count()).where(job.c.id <= through, job.c.deleted_ns.is_(None))
-    return int(connection.execute(lost).scalar_one())
-
-
-def job_with_points(
-    connection: Connection, name: str, *, since_ns: int = 0, is_oldest: bool = False
-) -> int | None:
-    """Return the last, or first, job of this time or later whose points a target should hold."""
-    is_refused = exists().where(quarantine.c.target == name, quarantine.c.job_id == job.c.id)
-    sent_through = select(target.c.sent_through).where(target.c.name == name).scalar_subquery()
-    query = (
-        select(job.c.id)
-        .where(
-            job.c.id <= sent_through,
-            job.c.deleted_ns.is_(None),
-            job.c.is_deliverable,
-            job.c.time_ns >= since_ns,
-            ~is_refused,
-        )
-        .order_by(job.c.id if is_oldest else job.c.id.desc())
-        .limit(1)
-    )
-    return connection.execute(query).scalar_one_or_none()
 
 
 def take_lease(
@@ -242,35 +199,6 @@ def mark_sent(
     _insert_quarantined(connection, name, quarantined, now_ns=now_ns)
 
 
-def mark_not_erased(
-    connection: Connection, name: str, refused: Sequence[Quarantined], *, now_ns: int
-) -> None:
-    """Note the statements with which a target refused to delete points; each is tried again later.
-
-    The waits between two attempts double up to an hour.
-    """
-    rows = []
-    for job_id in {item.job_id for item in refused}:
-        is_row = and_(erasure.c.target == name, erasure.c.job_id == job_id)
-        refusals = connection.execute(select(erasure.c.refusals).where(is_row)).scalar()
-        if refusals is None:
-            continue
-        wait_ns = min(_FIRST_REFUSAL_NS * 2 ** min(refusals, 16), _LONGEST_REFUSAL_NS)
-        again = {"refusals": refusals + 1, "again_ns": now_ns + wait_ns}
-        connection.execute(update(erasure).where(is_row).values(again))
-        rows += [asdict(item) for item in refused if item.job_id == job_id]
-        connection.execute(
-            delete(quarantine).where(
-                quarantine.c.target == name,
-                quarantine.c.job_id == job_id,
-                quarantine.c.is_deletion,
-            )
-        )
-    if rows:
-        same = {"target": name, "created_ns": now_ns, "is_deletion": True}
-        connection.execute(insert(quarantine), [{**row, **same} for row in rows])
-
-
 def mark_trouble(connection: Connection, name: str, *, trouble: str, now_ns: int) -> None:
     """Note why nothing can be sent to a target, and since when if that is not known yet."""
     since_ns = func.coalesce(target.c.trouble_since_ns, now_ns)
@@ -345,7 +273,7 @@ def request_rewriting(
 
 
 def pending_erasures(
-    connection: Connection, name: str, *, limit: int, now_ns: int = 2**63 - 1
+    connection: Connection, name: str, *, limit: int, now_ns: int = 2**62
 ) -> list[Erasure]:
     """Return points to delete from a target.
 
@@ -358,7 +286,8 @@ def pending_erasures(
         .join(job, job.c.id == erasure.c.job_id)
         .where(
             erasure.c.target == name,
-            erasure.c.again_ns <= now_ns,
+            # A clock that was ahead must not put it off.
+            or_(erasure.c.again_ns <= now_ns, erasure.c.again_ns > now_ns + LONGEST_REFUSAL_NS),
             or_(job.c.deleted_ns.is_not(None), erasure.c.job_id <= target.c.sent_through),
         )
         .order_by(erasure.c.job_id)
@@ -375,22 +304,6 @@ def pending_erasures(
         )
         for row in rows
     ]
-
-
-def waiting_jobs(connection: Connection, name: str, job_ids: Sequence[int]) -> set[int]:
-    """Return those of these jobs of which a target does not have the present state yet."""
-    sent_through = get_target(connection, name).sent_through
-    found = {job_id for job_id in job_ids if job_id > sent_through}
-    for table in (redelivery, erasure):
-        query = select(table.c.job_id).where(table.c.target == name, table.c.job_id.in_(job_ids))
-        found.update(connection.execute(query).scalars())
-    return found
-
-
-def times_to_erase(connection: Connection, name: str) -> set[int]:
-    """Return the times (ns) of all points that a target is still to delete."""
-    query = select(erasure.c.time_ns).where(erasure.c.target == name)
-    return set(connection.execute(query).scalars())
 
 
 def redeliveries_of(
@@ -521,9 +434,10 @@ _IS_ASKED_AGAIN = exists().where(
     redelivery.c.target == erasure.c.target, redelivery.c.job_id == erasure.c.job_id
 )
 _NO_TROUBLE = {"trouble": None, "trouble_since_ns": None}
+LONGEST_REFUSAL_NS = 3600 * 10**9
+"""The longest wait until a refused deletion is tried again."""
+
 _IS_REFUSED = erasure.c.again_ns > 0
-_FIRST_REFUSAL_NS = 30 * 10**9
-_LONGEST_REFUSAL_NS = 3600 * 10**9
 
 
 DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]

@@ -1,15 +1,15 @@
 """What targets refused for good, lines and deletions: listed, sent again, or given up."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from squash_api.record.audit import Actor, note
 from squash_api.record.bulk import in_chunks, select_rows
-from squash_api.record.deliveries import request_redelivery
+from squash_api.record.deliveries import LONGEST_REFUSAL_NS, Quarantined, request_redelivery
 from squash_api.record.tables import erasure, quarantine
 
 
@@ -108,6 +108,35 @@ def drop(connection: Connection, which: Which, *, now_ns: int, by: Actor) -> int
     return len(found)
 
 
+def mark_not_erased(
+    connection: Connection, name: str, refused: Sequence[Quarantined], *, now_ns: int
+) -> None:
+    """Note the statements with which a target refused to delete points; each is tried again later.
+
+    The waits between two attempts double up to an hour.
+    """
+    rows = []
+    for job_id in {item.job_id for item in refused}:
+        is_row = and_(erasure.c.target == name, erasure.c.job_id == job_id)
+        refusals = connection.execute(select(erasure.c.refusals).where(is_row)).scalar()
+        if refusals is None:
+            continue
+        wait_ns = min(_FIRST_REFUSAL_NS * 2 ** min(refusals, 16), LONGEST_REFUSAL_NS)
+        again = {"refusals": refusals + 1, "again_ns": now_ns + wait_ns}
+        connection.execute(update(erasure).where(is_row).values(again))
+        rows += [asdict(item) for item in refused if item.job_id == job_id]
+        connection.execute(
+            delete(quarantine).where(
+                quarantine.c.target == name,
+                quarantine.c.job_id == job_id,
+                quarantine.c.is_deletion,
+            )
+        )
+    if rows:
+        same = {"target": name, "created_ns": now_ns, "is_deletion": True}
+        connection.execute(insert(quarantine), [{**row, **same} for row in rows])
+
+
 def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> set[tuple[int, str]]:
     """Return the jobs among these, each with a measurement, of which a target refused the line."""
     rows = connection.execute(
@@ -121,6 +150,7 @@ def refused_lines(connection: Connection, target: str, job_ids: list[int]) -> se
 
 
 _PAGE = 1000
+_FIRST_REFUSAL_NS = 30 * 10**9
 _MOST_NOTED = 100
 _ENTRIES = select_rows(quarantine, Entry)
 

@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError
+from squash_api.logs import words_of
 from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
@@ -36,7 +37,7 @@ from squash_api.record.database import (
     open_database,
     writing,
 )
-from squash_api.record.tables import state
+from squash_api.record.tables import job, state
 
 Connection = sqlalchemy.Connection
 """What the record is read and written through. Other packages only pass it on."""
@@ -66,6 +67,7 @@ _PROBE = "probe"
 _PROBE_BYTES = 100_000
 # Whoever asks more often than this must not cost a write each time.
 _FRESH_S = 1.0
+_DAY_NS = 86_400 * 10**9
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _Item_contra = TypeVar("_Item_contra", contravariant=True)
@@ -117,6 +119,8 @@ class Record:
         """The file of the record, if it is one."""
 
         self._damage: str | None = None
+        # Another process may have set `trouble`, which is then its business.
+        self._has_failed = False
         self._ids: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
@@ -125,6 +129,8 @@ class Record:
         """Why the record cannot be written; None if it can, as far as is known."""
 
         self._written = float("-inf")
+        self._clock = threading.Lock()
+        self._latest_ns: int | None = None
         self._writer = threading.Thread(target=self._run, name="record-writer", daemon=True)
         self._writer.start()
 
@@ -180,6 +186,25 @@ class Record:
         self.write(partial(_write_probe, _PROBE_BYTES if trouble else 0))
         self.trouble = None
 
+    def now_ns(self) -> int:
+        """Return the time, in ns since 1970 UTC, at which something is received: each is later.
+
+        While the clock is behind what it was before, by less than a day, the times go on from
+        there. If it was more than a day ahead, it was wrong, and is believed now. Each process
+        begins with the time of the newest job.
+        """
+        with self._clock:
+            if self._latest_ns is None:
+                with suppress(RecordUnavailableError), self.read() as connection:
+                    self._latest_ns = connection.execute(_NEWEST_NS).scalar()
+            now_ns, latest_ns = time.time_ns(), self._latest_ns or 0
+            if now_ns <= latest_ns < now_ns + _DAY_NS:
+                now_ns = latest_ns + 1
+            elif now_ns <= latest_ns:
+                _log.warning("the clock was ahead by more than a day", ahead_ns=latest_ns - now_ns)
+            self._latest_ns = now_ns
+            return now_ns
+
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
         with self._closing:
@@ -225,17 +250,17 @@ class Record:
         """
         if self._is_lost():
             self.trouble = self._damage
-        elif self.trouble is not None:
+        elif self._has_failed:
             probe = _Waiting(None, partial(_write_probe, _PROBE_BYTES), Future())
             (outcome,) = self._commit([probe])
-            self.trouble = _reason(outcome) if _is_fault(outcome) else None
+            self._has_failed = _is_fault(outcome)
+            self.trouble = _reason(outcome) if self._has_failed else None
 
     def _look_at(self, error: Exception) -> None:
         """Note damage that an error tells of."""
         if _reason(error) == DAMAGED and not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            cause = str(getattr(error, "orig", None) or error)
-            _log.error("the record is damaged: nothing more is written", error=cause)
+            _log.error("the record is damaged: nothing more is written", error=words_of(error))
 
     def _is_lost(self) -> bool:
         problem = None if self._damage or self.file is None else self.file.problem()
@@ -252,6 +277,7 @@ class Record:
         outcomes = self._commit_works(group)
         faults = [outcome for outcome in outcomes if _is_fault(outcome)]
         if faults:
+            self._has_failed = True
             self.trouble = _reason(faults[0])
             self._look_at(faults[0])
         elif self._is_lost():
@@ -298,7 +324,7 @@ class Record:
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
-                error=str(error),
+                error=words_of(error),
                 work=len(items),
                 exc_info=error,
             )
@@ -333,9 +359,8 @@ def _is_locked(outcome: Any) -> bool:
 
 def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts: Any) -> None:
     """Log a failure: that of the disk or the database in a few words, that of our code whole."""
-    cause = getattr(error, "orig", None) or error
     is_known = _is_fault(error) or isinstance(error, _TransactionLostError)
-    log(event, error=str(cause).partition("\n")[0], exc_info=None if is_known else error, **facts)
+    log(event, error=words_of(error), exc_info=None if is_known else error, **facts)
 
 
 def _unavailable(error: Exception) -> RecordUnavailableError:
@@ -357,6 +382,9 @@ def _reason(error: object) -> str:
 
 def _write_probe(size: int, connection: Connection) -> None:
     set_state(connection, _PROBE, f"{time.time_ns()}{'x' * size}")
+
+
+_NEWEST_NS = select(job.c.received_ns).order_by(job.c.id.desc()).limit(1)
 
 
 def get_state(connection: Connection, key: str) -> str | None:
@@ -423,7 +451,8 @@ def _attempt(connection: Connection, work: Callable[[], _Result]) -> _Result | E
         try:
             savepoint.rollback()
         except SQLAlchemyError:
-            raise _TransactionLostError(str(error)) from error
+            # Without the parameters of the statement, which are what somebody has sent.
+            raise _TransactionLostError(str(getattr(error, "orig", None) or error)) from error
         return error
     return result
 

@@ -182,11 +182,7 @@ class JobStore:
             if repeat is not None:
                 outcomes[index] = repeat
                 continue
-            is_outdated = (
-                item.revision != revision
-                or _is_outdated(item.new_units, known)
-                or not note_own_units(connection, item.new_own_units, by=item.user_id)
-            )
+            is_outdated = item.revision != revision or _is_outdated(connection, item, known)
             if is_outdated or any(ready.repeats(other) for other in by_identifiers.get(key, ())):
                 continue
             refusal = _charge(ledger, item, known)
@@ -364,10 +360,12 @@ def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None
     return {row[0]: row[1] for row in connection.execute(_TWINS, {"digests": digests})}
 
 
-def _is_outdated(new_units: dict[str, str | None], known: dict[str, str | None]) -> bool:
+def _is_outdated(connection: Connection, item: NewJob, known: Mapping[str, str | None]) -> bool:
+    """Return whether a unit has changed since a job was judged; if not, note the user's own."""
     return any(
-        unit is not None and known.get(name) not in (None, unit) for name, unit in new_units.items()
-    )
+        unit is not None and known.get(name) not in (None, unit)
+        for name, unit in item.new_units.items()
+    ) or not note_own_units(connection, item.new_own_units, by=item.user_id)
 
 
 def _charge(ledger: Ledger, item: NewJob, known: Mapping[str, str | None]) -> OverLimitError | None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.accounts.credentials import clean_credential
 from squash_api.errors import ForbiddenError
 from squash_api.record.audit import ACTIONS, Noted, list_noted
 from squash_api.routes.dependencies import (
@@ -73,7 +74,7 @@ def noted(
             connection,
             before=id_cursor(page) or None,
             limit=page.limit + 1,
-            user_name=user,
+            user_name=None if user is None else clean_credential(user, field="user"),
             action=action,
             since_ns=_moment("since", since),
             until_ns=_moment("until", until),

@@ -49,7 +49,12 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it at the door."""
-        if scope["type"] != "http" or is_static(scope["path"]):
+        if scope["type"] == "websocket" and self._is_closed:
+            # There are none; whoever adds one must say who may read it.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        # Whether the process lives does not wait for a look at the record.
+        if scope["type"] != "http" or scope["path"] == "/healthz" or is_static(scope["path"]):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

@@ -114,12 +114,12 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
 
 def _target_health(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
     label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
-    if row.trouble is None and row.refill_through is not None:
-        return TargetHealth(label, None, row.refill_since_ns, _REFILLING)
     is_over = is_lease_over(row.lease_until_ns, now_ns=time.time_ns(), length_ns=LEASE_NS)
     is_forsaken = row.sent_through < last_job and is_over
     if row.trouble is None and is_forsaken:
         return TargetHealth(label, "jobs wait, and no process delivers them", None)
+    if row.trouble is None and row.refill_through is not None:
+        return TargetHealth(label, None, row.refill_since_ns, _REFILLING)
     note = _undeleted(undeleted) if undeleted else None
     return TargetHealth(label, row.trouble, row.trouble_since_ns, note)
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from operator import attrgetter
 
 from squash_api.definitions.in_force import Snapshot
@@ -287,31 +286,19 @@ class Board:
             }
             for metric_id in self._seen.keys() - self._standings.latest.metrics.keys():
                 del self._seen[metric_id]
-            looked_up = 0
-            for start in range(0, len(metrics), _METRICS):
-                some = dict(islice(metrics.items(), start, start + _METRICS))
-                # Each in a view of its own, so that a service that stops need not wait for all.
-                with self._standings.reader.view() as view:
-                    looks = [
-                        _Look(
-                            metric_id,
-                            item,
-                            snapshot,
-                            self._version(metric_id),
-                            standings.get(item.name, []),
-                            late.get(item.name, []),
-                        )
-                        for metric_id, item in some.items()
-                    ]
-                    news = [look for look in looks if self._is_news(look)]
-                    exactly = looked_up < _MOST_LOOKED_UP
-                    last = self._last(view, news, exactly=exactly)
-                    looked_up += len(last)
-                    # The contexts of jobs take much memory: here there is one job for each.
-                    found = (item.job_id for items in last.values() for item in items)
-                    jobs = None if exactly else view.contexts.of(found)
-                    for look in news:
-                        self._look_at(view, look, last.get(look.metric_id, []), jobs)
+            self._look_at_all(
+                [
+                    _Look(
+                        metric_id,
+                        metric,
+                        snapshot,
+                        self._version(metric_id),
+                        standings.get(metric.name, []),
+                        late.get(metric.name, []),
+                    )
+                    for metric_id, metric in metrics.items()
+                ]
+            )
             return [
                 seen.entry
                 for seen in map(self._seen.__getitem__, metrics)
@@ -371,6 +358,22 @@ class Board:
     def _version(self, metric_id: int) -> tuple[int, int]:
         latest = self._standings.latest
         return latest.changes(metric_id), latest.rewrites
+
+    def _look_at_all(self, looks: Sequence["_Look"]) -> None:
+        news = [look for look in looks if self._is_news(look)]
+        looked_up = 0
+        for start in range(0, len(news), _METRICS):
+            some = news[start : start + _METRICS]
+            # Each in a view of its own, so that a service that stops need not wait for all.
+            with self._standings.reader.view() as view:
+                exactly = looked_up < _MOST_LOOKED_UP
+                last = self._last(view, some, exactly=exactly)
+                looked_up += len(last)
+                # The contexts of jobs take much memory: here there is one job for each.
+                found = (item.job_id for items in last.values() for item in items)
+                jobs = None if exactly else view.contexts.of(found)
+                for look in some:
+                    self._look_at(view, look, last.get(look.metric_id, []), jobs)
 
     def _is_news(self, look: "_Look") -> bool:
         before = self._seen.get(look.metric_id)

@@ -237,5 +237,6 @@ def _is_due(written: _Written | None, standing: Standing, time_ns: int) -> bool:
             written.standing is not standing
             and (written.standing, written.standing.verdict) != (standing, standing.verdict)
         )
-        or time_ns - written.time_ns >= AGAIN_NS
+        # Not so either, if the clock was ahead then.
+        or not 0 <= time_ns - written.time_ns < AGAIN_NS
     )

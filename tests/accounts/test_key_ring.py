@@ -1,5 +1,6 @@
 import time
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 import pytest
 
@@ -10,6 +11,7 @@ from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError
 from squash_api.record.audit import Actor, list_noted
 from squash_api.record.record import Record
 from squash_api.record.users import change_user
+from tests.support.builders import add_test_user
 
 ADA = Account(1, "ada", "user", 1)
 BOB = Account(2, "bob", "user", 1)
@@ -153,3 +155,12 @@ def test_an_unknown_key_cannot_be_revoked(ring: KeyRing, key: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         ring.revoke(key, by=ADA)
     assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC"])
+def test_an_owner_may_be_spelled_as_unicode_likes(
+    record: Record, ring: KeyRing, form: Literal["NFC", "NFD", "NFKC"]
+) -> None:
+    add_test_user(record, "Jürgen")
+    create(ring, COMMAND, unicodedata.normalize(form, "Jürgen"))
+    assert ring.list(limit=9)[0].user_name == "Jürgen"

@@ -10,13 +10,13 @@ from squash_api.record.deliveries import (
     Quarantined,
     backlogs,
     ensure_targets,
-    mark_not_erased,
     mark_sent,
     mark_taken,
     pending_erasures,
     pending_redeliveries,
     request_rewriting,
 )
+from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record
 from tests.support.builders import make_body, measured, store_job
 from tests.support.command_line import Run, make_run, set_environment

@@ -156,7 +156,8 @@ WRONG = {
         "cursor",
         "derived_through is 61, and the last job is 60",
     ),
-    "INSERT INTO target VALUES ('far', 61, 61, NULL, 0, NULL, NULL)": (
+    "INSERT INTO target (name, sent_through, taken_through, lease_until_ns) "
+    "VALUES ('far', 61, 61, 0)": (
         "cursor",
         "far: sent_through is 61, and the last job is 60",
     ),

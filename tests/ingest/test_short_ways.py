@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from squash_api.ingest import assessment, document, ingest
+from squash_api.ingest import assessment, document
+from squash_api.record.record import Record
 from squash_api.record.storing import JobStore
 from tests.support.builders import make_body, measured
 from tests.support.calls import Calls, log_in
@@ -69,7 +69,7 @@ def whole_ways_only() -> Iterator[None]:
 @contextmanager
 def at(time_ns: int) -> Iterator[None]:
     """Receive jobs at this time."""
-    with patch.object(ingest, "time", SimpleNamespace(time_ns=lambda: time_ns)):
+    with patch.object(Record, "now_ns", return_value=time_ns):
         yield
 
 

@@ -54,6 +54,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/deployment.md", "docker compose stop chronograf"): NEED_DOCKER,
     ("docs/deployment.md", "docker compose stop squash_api"): NEED_DOCKER,
     ("docs/deployment.md", "docker compose exec influxdb"): NEED_DOCKER,
+    ("docs/deployment.md", "docker compose exec squash_api"): NEED_DOCKER,
     ("docs/deployment.md", "squash-backup"): NEED_DOCKER,
     ("docs/deployment.md", "git checkout"): NEED_DOCKER,
     ("docs/deployment.md", "docker compose pull"): NEED_DOCKER,

@@ -190,6 +190,16 @@ def test_the_command_that_serves_ends_with_the_reason(folder: Path) -> None:
     assert SPOILED[lose_the_log] in last
 
 
+@pytest.mark.parametrize("command", ["deliver", "replay"])
+def test_commands_that_send_jobs_do_not_send_those_of_another_record(
+    folder: Path, command: str
+) -> None:
+    put_an_older_one(folder)
+    outcome = Service(folder, SQUASH_INFLUX_URL="http://127.0.0.1:9").run(command)
+    assert outcome.returncode == 1
+    assert SPOILED[put_an_older_one] in outcome.stderr.splitlines()[-1]
+
+
 def test_after_a_kill_alone_it_starts(folder: Path) -> None:
     with Service(folder) as running:
         assert post(running, 1) == [JOBS + 1]

@@ -52,13 +52,27 @@ def test_a_person_logs_in_makes_a_key_and_logs_out(chromium: Browser, url: str) 
         page.get_by_role("button", name="Make the key").click()
         key = page.locator("#new-key").inner_text()
         reply = httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {key}"})
-        assert reply.json()["ids"] == [1]
+        assert reply.json()["ids"][0] == 1
         page.get_by_role("button", name="Revoke the key nightly CI").click()
         expect(page.get_by_role("status")).to_have_text("The key is revoked.")
         page.get_by_role("button", name="Log out").click()
         expect(page).to_have_url(f"{url}/login")
         page.go_back()
         assert "nightly CI" not in page.content()
+
+
+def test_a_page_of_somebody_who_is_logged_in_updates_itself(chromium: Browser, url: str) -> None:
+    with watched_page(chromium, url) as page:
+        page.goto("/metric/p.m")
+        enter(page)
+        page.locator("#plot[data-points]").wait_for()
+        with (
+            page.expect_response(f"{url}/metric/p.m*") as reply,
+            httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client,
+        ):
+            calls = log_in(client, "ada")
+            assert calls("POST", "/job", job_document({"p.m": 2.0})).status_code == 202
+        assert reply.value.status == 200
 
 
 def test_a_page_that_is_open_when_the_session_ends_shows_nothing_more(

@@ -90,6 +90,18 @@ def test_what_strangers_bring_about_is_noted_once_in_a_while(record: Record) -> 
     assert len(noted(record)) == 3
 
 
+def test_a_clock_that_was_ahead_silences_nothing(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = (Actor(address="192.0.2.7"), "login.limited", "ada")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 10**18)
+    write(record, limited, once_in_s=3600)
+    monkeypatch.setattr(time, "time_ns", real)
+    write(record, limited, once_in_s=3600)
+    assert len(noted(record)) == 2
+
+
 def test_a_subject_is_cut(record: Record) -> None:
     write(record, (ADA, "job.delete", "x" * 10_000))
     assert len(noted(record)[0].subject) == 500

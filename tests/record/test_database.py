@@ -23,6 +23,7 @@ from squash_api.record.database import (
     open_database,
     writing,
 )
+from squash_api.record.engines import sqlite
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import metadata
@@ -178,6 +179,26 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "squash.db").write_text("This is a letter to my grandmother." * 100)
     with pytest.raises(SettingsError, match=r"is damaged \(file is not a database"):
         opened(tmp_path / "squash.db")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "kind"),
+    [
+        ("22 1 0:1 / / rw - ext4 /dev/sda rw\n23 22 0:2 / {0} rw - nfs4 far:/disk rw\n", "nfs4"),
+        ("22 1 0:1 / / rw - nfs far:/root rw\n23 22 0:2 / {0} rw - ext4 /dev/sda rw\n", None),
+        ("22 1 0:1 / / rw shared:1 - cifs //far/disk rw\n", "cifs"),
+        ("22 1 0:1 / / rw - overlay overlay rw\n23 22 0:2 / {0}/other rw - nfs4 far:/d rw\n", None),
+    ],
+)
+def test_a_network_file_system_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: str, kind: str | None
+) -> None:
+    engine = opened(tmp_path / "squash.db")
+    monkeypatch.setattr(Path, "read_text", lambda _path: mounts.format(tmp_path))
+    advice = sqlite.advice(engine)
+    engine.dispose()
+    assert (advice is None) is (kind is None)
+    assert kind is None or f"network file system ({kind})" in str(advice)
 
 
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:

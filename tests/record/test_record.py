@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, insert, select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -642,3 +645,18 @@ def test_a_fact_is_replaced(connection: Connection) -> None:
     set_state(connection, "a", "1")
     set_state(connection, "a", "2")
     assert get_state(connection, "a") == "2"
+
+
+# The time at which something is received
+
+
+@given(st.lists(st.integers(min_value=-(10**12), max_value=10**12), min_size=2, max_size=30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_times_ascend_however_the_clock_is_set(record: Record, moves: list[int]) -> None:
+    record._latest_ns = now_ns = 10**18
+    given_ns = []
+    for move in moves:
+        now_ns += move
+        with patch.object(time, "time_ns", return_value=now_ns):
+            given_ns.append(record.now_ns())
+    assert all(before < after for before, after in pairwise(given_ns))

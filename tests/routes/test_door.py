@@ -13,6 +13,7 @@ from fastapi import FastAPI, Response
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.routing import Mount, Route
+from starlette.types import Message
 
 from squash_api.app import create_app
 from squash_api.routes.door import is_static, safe_address
@@ -293,6 +294,54 @@ def test_who_dispatches_finds_the_way_in_as_lsst_verify_looks_for_it(
     assert private.post(endpoints["job"], json=job, headers=headers).status_code in {200, 202}
 
 
+async def test_a_websocket_that_somebody_adds_is_closed_too(app: FastAPI) -> None:
+    told: list[Message] = []
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/ws", "raw_path": b"/ws", "headers": []}
+    await app({**scope, "query_string": b""}, receive, send)
+    assert told == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"},
+        {"Forwarded": "host=evil.example;proto=https"},
+    ],
+)
+def test_no_header_says_where_a_login_leads(
+    private: httpx.Client, calls: Calls, headers: dict[str, str]
+) -> None:
+    assert calls.token
+    private.cookies.clear()
+    reply = private.get("/jobs", headers={**BROWSER, **headers})
+    assert reply.headers["Location"] == "/login?next=/jobs"
+    page = private.get("/login", headers={**BROWSER, **headers})
+    assert "evil" not in page.text
+    assert "secure" not in page.headers["Set-Cookie"].lower()
+
+
+def test_too_many_wrong_passwords_are_said_in_the_form(tmp_path: Path) -> None:
+    with service(tmp_path) as client:
+        log_in(client, "ada")
+        for _ in range(50):
+            token = token_in(browse(client, "/login"), "/login")
+            reply = browse(client, "/login", token=token, username="ada", password="not this one")
+            if reply.status_code == 429:
+                break
+        assert reply.status_code == 429
+        assert int(reply.headers["Retry-After"]) >= 1
+        assert f"try again in {reply.headers['Retry-After']} s" in reply.text
+        assert "squash_session" not in client.cookies
+
+
 def test_the_document_says_that_reading_may_be_refused(app: FastAPI) -> None:
     paths = app.openapi()["paths"]
     silent = [
@@ -300,7 +349,7 @@ def test_the_document_says_that_reading_may_be_refused(app: FastAPI) -> None:
         for path, operations in paths.items()
         if "401" not in operations.get("get", {"responses": ["401"]})["responses"]
     ]
-    assert silent == ["/", "/healthz", "/readyz"]
+    assert silent == ["/", "/healthz"]
 
 
 def test_everybody_reads_by_default(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from sqlalchemy import Connection, Engine, event
 
 from squash_api.ingest.assessment import Skip
 from squash_api.ingest.ingest import Ingested, Outcome
-from squash_api.record.deliveries import Backlog, Quarantined, mark_sent, mark_taken, mark_trouble
+from squash_api.record.deliveries import (
+    Backlog,
+    Quarantined,
+    mark_sent,
+    mark_taken,
+    mark_trouble,
+    take_lease,
+)
+from squash_api.record.losses import begin_again
+from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record
 from squash_api.record.storing import Stored
 from squash_api.routes.counters import Counters
@@ -92,6 +102,71 @@ def test_quarantined_points_are_shown(waiting: Calls, record: Record) -> None:
     )
     shown = waiting("GET", "/readyz").json()["targets"]["base"]
     assert (shown["waiting"], shown["quarantined"]) == (0, 1)
+
+
+def delivered(waiting: Calls, record: Record) -> None:
+    """Let a job be delivered to `base`, by somebody who holds its lease."""
+    waiting("POST", "/job", JOB)
+    until_ns = time.time_ns() + 15 * 10**9
+    for name in ("summit", "base"):
+        record.write(
+            lambda c, name=name: take_lease(  # type: ignore[misc]
+                c, name, owner="me", now_ns=time.time_ns(), until_ns=until_ns
+            )
+        )
+    record.write(lambda c: mark_taken(c, "base", after=0, through=1))
+    record.write(
+        lambda c: mark_sent(
+            c, "base", through=1, redelivered=[], quarantined=[], now_ns=1, has_points=True
+        )
+    )
+
+
+def foot(calls: Calls) -> str:
+    """Return what the foot of a page says of the targets."""
+    page = calls("GET", "/docs", headers={"Accept": "text/html"}).text
+    return re.sub(r"<[^>]*>", "", page.partition('<div id="targets"')[2])
+
+
+def test_a_database_that_lost_its_points_is_said_to_be_filled_again(
+    waiting: Calls, record: Record
+) -> None:
+    delivered(waiting, record)
+    now_ns = 1_532_975_152_000_000_000
+    assert record.write(lambda c: begin_again(c, "base", now_ns=now_ns)) == 1
+    reply = waiting("GET", "/readyz").json()
+    why = "its database was missing or empty, and is filled again from the record"
+    assert (reply["status"], reply["targets"]["base"]) == (
+        "degraded",
+        {
+            "status": "refilling",
+            "waiting": 1,
+            "quarantined": 0,
+            "reason": why,
+            "since": "2018-07-30T18:25:52+00:00",
+        },
+    )
+    assert f"InfluxDB base since 2018-07-30 18:25 UTC: {why}" in foot(waiting)
+    assert waiting("GET", "/status/1").json()["targets"]["base"] == "PENDING"
+
+
+def test_points_that_are_not_deleted_are_said_to_be_there(waiting: Calls, record: Record) -> None:
+    delivered(waiting, record)
+    assert waiting("DELETE", "/job/1").status_code == 200
+    refused = [Quarantined(1, "p", 'DELETE FROM "p" WHERE time = 1', "read-only")]
+    record.write(lambda c: mark_not_erased(c, "base", refused, now_ns=1))
+    reply = waiting("GET", "/readyz").json()
+    assert (reply["status"], reply["targets"]["base"]) == (
+        "degraded",
+        {
+            "status": "ok",
+            "waiting": 0,
+            "quarantined": 1,
+            "undeleted": 1,
+            "reason": "it refuses to delete the points of 1 job: read-only",
+        },
+    )
+    assert "InfluxDB base: it refuses to delete the points of 1 job" in foot(waiting)
 
 
 def test_prometheus_counts_jobs_and_what_became_of_their_values(waiting: Calls) -> None:

@@ -172,6 +172,18 @@ def test_a_standing_that_does_not_change_is_said_again(
     assert len(outlet.take("squash_standing")) == 1
 
 
+def test_a_standing_that_was_said_by_a_clock_that_was_ahead_is_said_again(
+    site: Observatory, watch: Watch, outlet: FakeOutlet
+) -> None:
+    site.define(spec(value=5.0))
+    site.job(6.0)
+    watch.step()
+    pass_time(site, watch, 4 * AGAIN_NS)
+    outlet.lines.clear()
+    pass_time(site, watch, -4 * AGAIN_NS)
+    assert len(outlet.take("squash_standing")) == 1
+
+
 def test_a_metric_without_specifications_is_left_out(
     site: Observatory, watch: Watch, outlet: FakeOutlet
 ) -> None:

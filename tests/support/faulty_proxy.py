@@ -174,7 +174,12 @@ class FaultyProxy:
             disable_nagle_algorithm = True
 
             def _respond(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                size = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(size)
+                if len(body) < size:
+                    # Who sent it has ended in the middle: no server takes that for a request.
+                    self.close_connection = True
+                    return
                 exchange = Exchange(proxy, self, body)
                 fault = proxy.fault
                 if fault is not pass_on:

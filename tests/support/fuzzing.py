@@ -36,7 +36,8 @@ def examples(number: int) -> settings:
 
 def roles(client: httpx.Client) -> dict[str, Role]:
     """Log in to a service on the record of 1.2.1, as everybody that a request may come from."""
-    found: dict[str, Role] = {"nobody": {}}
+    stranger = {"Authorization": "Bearer sq_0123456789ab_of_nobody"}
+    found: dict[str, Role] = {"nobody": {}, "stranger": stranger}
     for role, name in (("user", "ada"), ("admin", "root")):
         reply = client.request("POST", "/auth", json={"username": name, "password": PASSWORD})
         assert reply.status_code == 200, reply.text

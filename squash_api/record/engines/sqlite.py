@@ -19,6 +19,9 @@ _BUSY_TIMEOUT_MS = 2_000
 # without a transaction saves BEGIN and COMMIT.
 _BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "statement": None}
 
+# Their locks and shared memory do not work between machines, nor always on one.
+_NETWORKS = ("9p", "afs", "ceph", "cifs", "fuse.gluster", "fuse.sshfs", "lustre", "nfs", "smb")
+
 
 def checked_url(url: URL, /) -> URL:
     """Return the URL with the whole path of the file; a tilde is the home directory.
@@ -82,6 +85,24 @@ def prepare(engine: Engine, /) -> None:
 def file_of(engine: Engine, /) -> RecordFile:
     """Return the file of a record that has been opened."""
     return RecordFile(engine)
+
+
+def advice(engine: Engine, /) -> str | None:
+    """Say why a record should not be where it is; None if all is well, as far as Linux tells."""
+    folder = Path(engine.url.database or "").parent.resolve()
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    longest, found = -1, ""
+    for fields in (line.split() for line in mounts):
+        # Spaces are written as octal numbers.
+        place = Path(fields[4].replace("\\040", " "))
+        if folder.is_relative_to(place) and len(place.parts) >= longest:
+            longest, found = len(place.parts), fields[fields.index("-") + 1]
+    if found.startswith(_NETWORKS):
+        return f"the record is on a network file system ({found}), on which SQLite is not safe"
+    return None
 
 
 def why(engine: Engine, error: str, /) -> str:

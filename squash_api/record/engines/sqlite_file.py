@@ -24,7 +24,9 @@ SEE = "see docs/operations.md, When the record is damaged"
 # Ids of so many jobs are noted in advance, so that the mark waits for the disk once for them all.
 _BLOCK = 1000
 # Written at once, so that it is old or new, whenever a process is killed.
-_SIZE = 4096
+_SIZE = 1024
+# What reading one that is not whole raises.
+_GARBLED = (ValueError, KeyError, TypeError, AttributeError)
 _log = structlog.get_logger(__name__)
 
 
@@ -62,7 +64,7 @@ def read_mark(path: Path) -> Mark | None:
         return _parsed(mark_path(path).read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_GARBLED) as error:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: the mark of the record, {mark_path(path)}, cannot be read "
             f"({error}): it is not known which ids were given. If the record is whole, accept it "
@@ -121,6 +123,7 @@ class RecordFile:
         # One that cannot be read is for the next start of the service to say.
         with suppress(SettingsError):
             self._mark = read_mark(self.path)
+        self._content = b""
         self._descriptor: int | None = None
         event.listen(engine, "do_connect", self._require_same)
 
@@ -157,7 +160,12 @@ class RecordFile:
             return
         try:
             with self._locked(mark) as descriptor:
-                self._mark = _note(descriptor, mark, ids)
+                # Another process may have written later ids.
+                found = os.pread(descriptor, _SIZE, 0)
+                if found != self._content:
+                    with suppress(*_GARBLED):
+                        mark = _parsed(found)
+                self._mark, self._content = _noted(descriptor, mark, ids)
         except OSError as error:
             # The jobs are safe; what is less safe is that their loss would be noticed.
             _log.error("the mark of the record cannot be written", error=str(error))
@@ -210,19 +218,18 @@ def raise_ids(connection: Connection, ids: Mapping[str, int]) -> None:
 _LAST_IDS = text("SELECT name, seq FROM sqlite_sequence")
 
 
-def _note(descriptor: int, mark: Mark, ids: Mapping[str, int]) -> Mark:
-    """Write ids into a mark that is locked; another process may have written later ones."""
-    with suppress(ValueError, KeyError, TypeError):
-        mark = _parsed(os.pread(descriptor, _SIZE, 0))
+def _noted(descriptor: int, mark: Mark, ids: Mapping[str, int]) -> tuple[Mark, bytes]:
+    """Write ids into a mark that is locked; return what it says then, and its content."""
     mark = replace(mark, answered=latest(mark.answered, ids))
     last = mark.answered.get("job", 0)
     needs_more = last > mark.reserved.get("job", 0)
     if needs_more:
         mark = replace(mark, reserved={"job": last + _BLOCK})
-    os.pwrite(descriptor, _written(mark), 0)
+    content = _written(mark)
+    os.pwrite(descriptor, content, 0)
     if needs_more:
         os.fdatasync(descriptor)
-    return mark
+    return mark, content
 
 
 def latest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
