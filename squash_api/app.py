@@ -84,7 +84,7 @@ _log = structlog.get_logger(__name__)
 
 # What any request may be answered before a route sees it, and if the record fails.
 _OF_CONNECTIONS = (400, 408, 414, 431, 503)
-# What they may be answered that must come from somebody: too many passwords may wait to be checked.
+# What requests with credentials may be answered: too many passwords may wait to be checked.
 _OF_CREDENTIALS = (401, 403, 429)
 # What a read may be answered: it may have a body that nobody wants, or wait for its turn.
 _OF_TURNS = (413, 429)
@@ -106,6 +106,9 @@ class _Service(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        # Which is kept, and completed here.
         document = super().openapi()
         document["components"]["securitySchemes"] = SCHEMES
         is_closed = self.state.site.settings.read == "users"
@@ -117,7 +120,8 @@ class _Service(FastAPI):
                 is_required = "401" in responses or (is_watched and path != READY)
                 security = security_of(method, path, is_required=is_required)
                 operation.update({"security": security} if security else {})
-                is_guarded = is_watched or (bool(security) and {} not in security)
+                # Whoever sends credentials may be refused, also where they need none.
+                is_guarded = is_watched or (bool(security) and not is_open(path))
                 guarded = _OF_CREDENTIALS if is_guarded else ()
                 turns = _OF_TURNS if method == "get" and takes_turns(path) else ()
                 others = (*_OF_CONNECTIONS, *guarded, *turns)

@@ -217,7 +217,7 @@ class Site:
 
     @cached_property
     def ingest(self) -> Callable[..., Awaitable[Ingested]]:
-        """Accept a job, as `ingest_job` does, given its body and whose it is."""
+        """Accept a job, as `ingest_job` does, given its body, whose it is and when it came."""
         from squash_api.ingest.ingest import VERIFY, WIRES, Budget, ingest_job
 
         return partial(

@@ -29,7 +29,7 @@ from squash_api.site import Site
 from tests.support.builders import make_settings
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.fake_influxdb import KeepingInfluxDB
-from tests.support.fuzzing import examples
+from tests.support.fuzzing import MANY, examples
 from tests.support.in_process import service
 from tests.support.site import wait_for
 
@@ -226,6 +226,7 @@ def history(tmp_path: Path) -> Iterator[type[Histories]]:
         influx_transport=httpx.MockTransport(influxdb),
         influx_url="http://influx.invalid",
         watch="off",
+        **MANY,
     ) as client:
         Histories.influxdb = influxdb
         Histories.calls = {name: log_in(client, name) for name in NAMES}

@@ -1,5 +1,6 @@
 """`squash specs`: check metrics packages, and look things up in them."""
 
+from dataclasses import replace
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,12 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
+from squash_api.errors import SquashError
+from squash_api.generate.files import file_problems, make_files
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.doubts import find_doubts
 from squash_api.metrics_packages.loading import MetricsPackage, Problem, load_metrics_packages
 from squash_api.schema.names import Schema
 
+# Whatever they are: the problems of files are elsewhere.
+_PLACE = {"database": "squash", "retention_policy": "autogen"}
 _Directories = Annotated[
     list[Path], typer.Argument(metavar="DIR", help="Directories of metrics packages.")
 ]
@@ -35,6 +40,8 @@ def check(
     Exit code: 0 none, 1 some, 2 a directory is not a metrics package.
     """
     package = _load(directories)
+    if not package.problems:
+        package = replace(package, problems=_unsound_files(package))
     warnings = find_doubts(directories)
     if as_json:
         print_json(
@@ -157,6 +164,15 @@ def limit_text(specification: Specification) -> str:
 def _load(directories: list[Path]) -> MetricsPackage:
     with failing():
         return load_metrics_packages(directories)
+
+
+def _unsound_files(package: MetricsPackage) -> tuple[Problem, ...]:
+    """Return why `squash generate` would refuse specifications that have no problem themselves."""
+    try:
+        problems = file_problems(make_files(package, schema=Schema(), **_PLACE))
+    except SquashError as error:
+        problems = [error.message]
+    return tuple(Problem(None, f"squash generate would refuse {problem}") for problem in problems)
 
 
 def _print_problems(package: MetricsPackage) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from squash_api.commands.terminal import fail, failing
 from squash_api.definitions.in_force import Snapshot
+from squash_api.generate.files import write_all
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.export import metrics_package_to_files
@@ -46,13 +47,11 @@ def export(
     if in_the_way and not force:
         fail(f"{directory} has {', '.join(in_the_way)} already: give --force", code=1)
     try:
-        for path, text in sorted(files.items()):
-            target = directory / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-            typer.echo(target)
+        write_all({directory / path: text.encode() for path, text in files.items()})
     except OSError as error:
-        fail(str(error))
+        fail(f"nothing was written: {error.filename}: {error.strerror}")
+    for path in sorted(files):
+        typer.echo(directory / path)
     numbers = (counted(len(metrics), "metric"), counted(len(specifications), "specification"))
     typer.echo(", ".join(numbers))
 

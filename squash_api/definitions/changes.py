@@ -8,7 +8,6 @@ from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import requeue_metrics
-from squash_api.index.jobs import forget_unused
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -32,6 +31,9 @@ from squash_api.record.record import Connection
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import Metric, metric_from_json
 from squash_api.verify.units import converter, few_parses
+
+MAX_NAME = 200
+"""Longest name of a new metric or specification, in characters."""
 
 # Most units of one request that astropy has not read before; it takes milliseconds for each.
 _MOST_UNITS = 200
@@ -155,6 +157,8 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
     ------
     ReadOnlyError, NameTakenError
         If a name is defined differently, by YAML or in the API; `detail` has all of them.
+    InvalidInputError
+        If a new name is too long.
     """
     if not proposals:
         return []
@@ -180,7 +184,17 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
             "change it.",
             detail=[Detail(item.loc, f"'{item.name}' exists already") for item in other],
         )
-    return [proposal for proposal in proposals if proposal.name not in known]
+    new = [proposal for proposal in proposals if proposal.name not in known]
+    # Older ones may be longer. Generated and exported files have these names.
+    long = [item for item in new if len(item.name) > MAX_NAME]
+    if long:
+        raise invalid_proposals(
+            [
+                Detail((*item.loc, "name"), f"the name is longer than {MAX_NAME} characters")
+                for item in long
+            ]
+        )
+    return new
 
 
 def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
@@ -315,8 +329,6 @@ def store(
     before = known_metrics(connection, changed)
     declare_metrics(connection, changed, by=None if is_binding else by.user_id)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
-    bereft = {name if kind == "metric" else name.rpartition(".")[0] for kind, name in withdrawn}
-    forget_unused(connection, bereft, user_id=by.user_id)
     # Values without a unit stay the numbers they are.
     converted = [
         name

@@ -5,9 +5,12 @@ Other files there are never removed, and are not drift.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from errno import EISDIR
 from pathlib import Path
 
 import yaml
@@ -121,24 +124,45 @@ def write_files(files: Mapping[str, str], output: Path) -> Drift:
     problems = file_problems(files)
     if problems:
         raise FilesError("\n".join(problems))
-    staged: dict[Path, Path] = {}
     try:
         drift = find_drift(files, output)
-        for path in (*drift.changed, *drift.missing):
-            place = output / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            staged[place] = place.with_name(f".{place.name}.new")
-            staged[place].write_bytes(files[path].encode())
-        for place, new in staged.items():
-            new.replace(place)
+        changed = (*drift.changed, *drift.missing)
+        write_all({output / path: files[path].encode() for path in changed})
         for path in drift.orphaned:
             (output / path).unlink()
     except OSError as error:
         raise FilesError(f"{error.filename}: {error.strerror}") from error
+    return drift
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write all of these files, or none: next to their places, then rename them.
+
+    Directories that were made for them are removed again if a file cannot be written.
+    """
+    staged: dict[Path, Path] = {}
+    made: list[Path] = []
+    try:
+        for place, content in sorted(files.items()):
+            if place.is_dir():
+                raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(place))
+            above = [path for path in (place.parent, *place.parent.parents) if not path.exists()]
+            for path in reversed(above):
+                path.mkdir()
+                made.append(path)
+            new = place.with_name(f".{place.name}.new")
+            staged[place] = new
+            new.write_bytes(content)
+        for place, new in staged.items():
+            new.replace(place)
+        made.clear()
     finally:
         for new in staged.values():
-            new.unlink(missing_ok=True)
-    return drift
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _with_mark(path: str, text: str) -> str:

@@ -280,6 +280,13 @@ def measured_anywhere(connection: Connection, names: Iterable[str]) -> set[str]:
     }
 
 
+def unmeasured(connection: Connection) -> set[str]:
+    """Return the metrics that are not declared and that no job in the index has."""
+    measured = exists().where(measurement.c.metric_id == metric.c.id)
+    known = metric.c.is_gone.is_(False), metric.c.is_declared.is_(False)
+    return set(connection.execute(select(metric.c.name).where(*known, ~measured)).scalars())
+
+
 def forget_value(connection: Connection, *, job_id: int, metric: str) -> None:
     """Remove a value that has been withdrawn from the index, if it is there."""
     for metric_id in metric_ids(connection, [metric]).values():

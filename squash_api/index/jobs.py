@@ -15,8 +15,9 @@ from squash_api.index.derived import (
     jobs_to_rederive,
     mark_for_rederivation,
     measured_anywhere,
+    unmeasured,
 )
-from squash_api.ingest.assessment import Assessment, Skip, assess
+from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
@@ -92,7 +93,9 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         )
         forget_derived(connection, job_id=job_id, metrics=metrics)
         bury_job(connection, job_id=job_id, user_id=account.user_id, deleted_ns=time.time_ns())
-        forget_unused(connection, metrics, user_id=account.user_id)
+        # With those whose definition was withdrawn before, which kept their units until now.
+        unused = metrics | unmeasured(connection)
+        forget_unused(connection, unused, user_id=account.user_id)
         note(connection, account.actor, "job.delete", job_id, owner=row.user_id)
 
     record.write(work)
@@ -186,9 +189,7 @@ def post_measurement(
         row, job = load_job(connection, job_id)
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
-        outcome = assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id)
-        if outcome.skipped:
-            raise _unusable(outcome.skipped[0])
+        outcome = _usable(assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id))
         now_ns = time.time_ns()
         had = assess(_only(job, name), metrics=known, schema=metrics.schema, user_id=row.user_id)
         if had.values and name not in outcome.values:
@@ -196,14 +197,12 @@ def post_measurement(
         new = len(outcome.new_units.keys() - known.keys())
         charge_metrics(connection, account, new, limits=limits, now_ns=now_ns)
         _note_units(connection, outcome, by=row.user_id)
-        measured = {item.metric for item in job.measurements} | {name}
-        count_measurements(connection, job_id, measured, schema=metrics.schema)
+        names = {name, *(item.metric for item in job.measurements)}
+        count_measurements(connection, job_id, names, schema=metrics.schema)
         add_measurement(
             connection, job_id=job_id, document=kept, user_id=account.user_id, created_ns=now_ns
         )
-        mark_deliverable(connection, job_id)
-        mark_for_rederivation(connection, [job_id])
-        request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
+        _send_again(connection, job_id, now_ns=now_ns)
         return row
 
     row = record.write(work)
@@ -211,16 +210,25 @@ def post_measurement(
     return row, added
 
 
-def _unusable(skip: Skip) -> InvalidInputError:
-    return InvalidInputError(
-        f"{skip.metric}: {skip.reason}.",
-        detail=[Detail(("body", "value"), skip.reason, "skipped")],
-    )
+def _usable(outcome: Assessment) -> Assessment:
+    """Return the assessment of one measurement; `InvalidInputError` if its value is skipped."""
+    for skip in outcome.skipped:
+        raise InvalidInputError(
+            f"{skip.metric}: {skip.reason}.",
+            detail=[Detail(("body", "value"), skip.reason, "skipped")],
+        )
+    return outcome
 
 
 def _note_units(connection: Connection, outcome: Assessment, *, by: int) -> None:
     note_metrics(connection, outcome.new_units, by=by)
     note_own_units(connection, outcome.new_own_units, by=by)
+
+
+def _send_again(connection: Connection, job_id: int, *, now_ns: int) -> None:
+    mark_deliverable(connection, job_id)
+    mark_for_rederivation(connection, [job_id])
+    request_redelivery(connection, [job_id], targets=target_names(connection), request=now_ns)
 
 
 def _only(job: Job, metric: str) -> Job:

@@ -151,10 +151,13 @@ async def ingest_job(
     account: Account,
     record: Record,
     metrics: Metrics,
+    received_ns: int,
     is_strict: bool,
     budget: Budget,
 ) -> Ingested:
     """Accept a job; when this returns, the job is on the disk.
+
+    `received_ns` comes from `Record.now_ns`.
 
     Raises
     ------
@@ -167,7 +170,7 @@ async def ingest_job(
     OverLimitError
         If its user has used up a limit; nothing is stored.
     """
-    arrived = _Arrived(body, wire, account, record.now_ns(), is_strict=is_strict, budget=budget)
+    arrived = _Arrived(body, wire, account, received_ns, is_strict=is_strict, budget=budget)
     for _ in range(_MOST_ATTEMPTS):
         new, outcome, outline = await _judge(arrived, metrics)
         stored = await record.write_batched(_STORE, new)

@@ -27,6 +27,7 @@ _SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(\d{1,9})([wdhms])\Z", re.ASCII)
 _CHANNEL = re.compile(r"[#@][^\s#@,<>&\"'`\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,80}\Z")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,8 @@ def _parse_day(value: Any) -> date:
 
 def _parse_reason(value: Any) -> str:
     """Read the reason for a mute."""
-    text = value.strip() if isinstance(value, str) else ""
+    # Generated files have lines of text.
+    text = _CONTROL.sub(" ", value).strip() if isinstance(value, str) else ""
     if not text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("write why it is muted, for people who miss the alert")
     return text

@@ -20,7 +20,15 @@ MAX_DEPTH = 100
 MAX_NODES = 200_000
 """The most values in a document, each alias counted as what it stands for."""
 
+MAX_FILE_BYTES = 50_000_000
+"""The largest file."""
+
+_MOST_BITS = 1024
+"""Of a whole number: no float is larger."""
+
 _DEEP = f"nested deeper than {MAX_DEPTH} levels: write it flatter"
+
+_LONGEST_SHOWN = 100
 
 # PyYAML's constructors raise these for text that does not fit an explicit tag or a date.
 _CONSTRUCTION_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -112,11 +120,35 @@ def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
 
 @lru_cache(maxsize=1)
 def _loader_class() -> type[yaml.SafeLoader]:
-    return cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    fast = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    loader = cast("type[yaml.SafeLoader]", type("_Loader", (fast,), {}))
+    loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+    return loader
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    number: int = loader.construct_yaml_int(node)
+    if number.bit_length() > _MOST_BITS:
+        # Python would neither print nor convert it.
+        raise yaml.constructor.ConstructorError(
+            None, None, "a number too large for a float", node.start_mark
+        )
+    return number
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _read_text(path: Path, file: str, report: Report) -> str | None:
     try:
+        # Opening a pipe or a device may wait, or read, for ever.
+        if not path.is_dir() and path.exists() and not path.is_file():
+            report(Source(file, 1), "not a file but a pipe, a socket or a device: delete it")
+            return None
+        if path.stat().st_size > MAX_FILE_BYTES:
+            report(Source(file, 1), f"larger than {MAX_FILE_BYTES} bytes: split it")
+            return None
         data = path.read_bytes()
     except OSError as error:
         report(Source(file, 1), f"cannot be read ({error.strerror}): make it a readable file")
@@ -164,8 +196,9 @@ def _construct(
     except _CONSTRUCTION_ERRORS as error:
         bad = _unreadable(node)
         place = start if bad is None else Source(file, _line(bad))
-        what = "a value in this document" if bad is None else f"the value {bad.value!r}"
-        report(place, f"{what} cannot be read ({error}): correct it, or put it in quotes")
+        what = "a value in this document" if bad is None else f"the value {_cut(bad.value)!r}"
+        reason = _cut(str(error))
+        report(place, f"{what} cannot be read ({reason}): correct it, or put it in quotes")
     loader.state_generators = []
     loader.constructed_objects = {}
     loader.recursive_objects = {}

@@ -36,6 +36,9 @@ _INT, _FLOAT, _BOOL, _NULL, _TEXT, _MERGE = (
     f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null", "str", "merge")
 )
 
+# Longer ones are a problem rather than a doubt.
+_LONGEST_NUMBER = 100
+
 _Doubt = tuple[yaml.Node, str]
 
 
@@ -97,7 +100,7 @@ def _in_mapping(node: yaml.MappingNode) -> Iterator[_Doubt]:
 
 def _is_odd_number(node: yaml.Node) -> bool:
     """Tell whether a number without quotes is octal, hexadecimal, binary, of base 60 or has `_`."""
-    if not isinstance(node, yaml.ScalarNode) or node.style:
+    if not isinstance(node, yaml.ScalarNode) or node.style or len(node.value) > _LONGEST_NUMBER:
         return False
     is_odd_integer = node.tag == _INT and _DECIMAL.match(node.value) is None
     return is_odd_integer or (node.tag == _FLOAT and not {"_", ":"}.isdisjoint(node.value))

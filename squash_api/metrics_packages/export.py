@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from squash_api.verify.metrics import Metric
 
 # PyYAML writes these line breaks of Unicode into quotes that fold them.
 _FOLDED = re.compile("[\x85\u2028\u2029]")
+_LONGEST_FILE = 150
 _KEPT_DIRECTORY = "Nothing is defined here; the file keeps the directory.\n"
 
 
@@ -30,13 +32,20 @@ def metrics_package_to_files(
     for specification in sorted(specifications, key=lambda specification: specification.name):
         package, _, metric_name = specification.metric.partition(".")
         document = _specification_document(specification, metric_name)
-        limits[f"specs/{package}/{metric_name}.yaml"].append(document)
+        limits[f"specs/{package}/{_file_name(metric_name)}.yaml"].append(document)
     files = {f"metrics/{package}.yaml": _yaml([document]) for package, document in packages.items()}
     files.update({path: _yaml(documents) for path, documents in limits.items()})
     for directory in ("metrics", "specs"):
         if not any(path.startswith(f"{directory}/") for path in files):
             files[f"{directory}/README"] = _KEPT_DIRECTORY
     return files
+
+
+def _file_name(metric: str) -> str:
+    """Return a file name for the limits of a metric; names may be longer than those of files."""
+    if len(metric) <= _LONGEST_FILE:
+        return metric
+    return f"{metric[:_LONGEST_FILE]}-{blake2b(metric.encode(), digest_size=8).hexdigest()}"
 
 
 def _metric_document(metric: Metric, bare_name: str) -> dict[str, Any]:

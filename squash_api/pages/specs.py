@@ -13,6 +13,7 @@ from squash_api.judging.alerts import duration_text
 from squash_api.judging.specifications import Specification
 from squash_api.pages.rendering import query_text, render
 from squash_api.routes.dependencies import MAX_PAGE
+from squash_api.routes.door import session_of
 from squash_api.routes.parameters import read_number, read_parameters
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import tag_text
@@ -50,7 +51,8 @@ def specs_page(request: Request) -> Response:
     pages = max(ceil(len(found) / per_page), 1)
     page = min(page_asked, pages)
     by_metric: dict[str, list[_Line]] = {}
-    for line in _lines(site, found[(page - 1) * per_page : page * per_page]):
+    is_known = session_of(request) is not None
+    for line in _lines(site, found[(page - 1) * per_page : page * per_page], is_known=is_known):
         by_metric.setdefault(line.content.metric, []).append(line)
     return render(
         request,
@@ -86,8 +88,12 @@ def _is_wanted(defined: Defined[Specification], *, package: str | None, q: str |
     return all(word in text for word in q.lower().split())
 
 
-def _lines(site: Site, shown: Sequence[Defined[Specification]]) -> Iterator[_Line]:
-    authors = site.sources.authors(item.content.name for item in shown if item.origin == "api")
+def _lines(
+    site: Site, shown: Sequence[Defined[Specification]], *, is_known: bool
+) -> Iterator[_Line]:
+    """Describe specifications; only a reader who is known sees the names of users."""
+    ours = [item.content.name for item in shown if item.origin == "api" and is_known]
+    authors = site.sources.authors(ours)
     for item in shown:
         content = item.content
         yield _Line(content, item.source, site.sources.bases(item), authors.get(content.name))

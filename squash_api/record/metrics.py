@@ -160,18 +160,19 @@ def note_metrics(
         _put(connection, new, is_declared=False, unit_by=by)
 
 
-def note_own_units(connection: Connection, units: Mapping[str, str], *, by: int) -> bool:
-    """Keep the units of a user's values that do not convert to the metrics' units.
+def have_other_units(connection: Connection, units: Mapping[str, str], *, by: int) -> bool:
+    """Return whether a user has another unit of their own for one of these metrics."""
+    found = known_metrics(connection, units) if units else {}
+    return any(row.own_unit(by) not in (None, units[name]) for name, row in found.items())
 
-    Return False, with nothing kept, if the user has another unit for one of them already.
-    """
+
+def note_own_units(connection: Connection, units: Mapping[str, str], *, by: int) -> None:
+    """Keep the units of a user's values that do not convert to the metrics' units, if new."""
     if not units:
-        return True
+        return
     known = known_metrics(connection, units)
-    found = {name: known[name].own_unit(by) for name in units if name in known}
-    if any(found.get(name) not in (None, unit) for name, unit in units.items()):
-        return False
-    ids = metric_ids(connection, [name for name, unit in found.items() if unit is None])
+    new = [name for name, row in known.items() if row.own_unit(by) is None]
+    ids = metric_ids(connection, new)
     if ids:
         rows = [
             {"metric_id": number, "user_id": by, "unit": units[name]}
@@ -179,7 +180,6 @@ def note_own_units(connection: Connection, units: Mapping[str, str], *, by: int)
         ]
         connection.execute(insert(own_unit), rows)
         _raise_version(connection, ids.values())
-    return True
 
 
 def declare_metrics(

@@ -263,11 +263,14 @@ class Record:
             _log.error("the record is damaged: nothing more is written", error=words_of(error))
 
     def _is_lost(self) -> bool:
-        problem = None if self._damage or self.file is None else self.file.problem()
-        if problem is not None:
+        if self._damage is None and self.file is not None:
+            self._lose(self.file.problem())
+        return self._damage is not None
+
+    def _lose(self, problem: str | None) -> None:
+        if problem is not None and self._damage is None:
             self._damage = problem
             _log.error("nothing more is written", reason=problem)
-        return self._damage is not None
 
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
         """Return an outcome or an exception for each of the group."""
@@ -275,12 +278,15 @@ class Record:
             self.trouble = self._damage
             return [_unavailable(RecordUnavailableError("", reason=self._damage)) for _ in group]
         outcomes = self._commit_works(group)
+        if self.file is not None:
+            # Before anybody is answered.
+            self._lose(self.file.note(self._ids))
         faults = [outcome for outcome in outcomes if _is_fault(outcome)]
         if faults:
             self._has_failed = True
             self.trouble = _reason(faults[0])
             self._look_at(faults[0])
-        elif self._is_lost():
+        elif self._damage is not None:
             # What has been written is perhaps in a file without a name.
             self.trouble = self._damage
             return [_lost(self._damage) for _ in group]
@@ -289,9 +295,6 @@ class Record:
             # A few bytes may be written where a job cannot.
             is_large = any(waiting.work is not None for waiting in group)
             self.trouble = None if is_large else self.trouble
-        if self.file is not None:
-            # Before anybody is answered.
-            self.file.note(self._ids)
         return outcomes
 
     def _commit_works(self, group: "list[_Waiting]") -> list[Any]:

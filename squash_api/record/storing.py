@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 from squash_api.errors import OverLimitError, RecordUnavailableError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
-from squash_api.record.metrics import known_units, note_metrics, note_own_units
+from squash_api.record.metrics import have_other_units, known_units, note_metrics, note_own_units
 from squash_api.record.tables import definition, job, user
 from squash_api.record.usage import Brings, Ledger
 
@@ -361,11 +361,11 @@ def _twins(connection: Connection, items: Sequence[NewJob]) -> dict[bytes | None
 
 
 def _is_outdated(connection: Connection, item: NewJob, known: Mapping[str, str | None]) -> bool:
-    """Return whether a unit has changed since a job was judged; if not, note the user's own."""
+    """Return whether a unit has changed since a job was judged."""
     return any(
         unit is not None and known.get(name) not in (None, unit)
         for name, unit in item.new_units.items()
-    ) or not note_own_units(connection, item.new_own_units, by=item.user_id)
+    ) or have_other_units(connection, item.new_own_units, by=item.user_id)
 
 
 def _charge(ledger: Ledger, item: NewJob, known: Mapping[str, str | None]) -> OverLimitError | None:
@@ -384,6 +384,7 @@ def _note_metrics(
     }
     if changes:
         note_metrics(connection, changes, by=item.user_id)
+    note_own_units(connection, item.new_own_units, by=item.user_id)
     return changes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from squash_api.judging.alert_history import StateChange
 from squash_api.judging.wording import counted, plain_number
 from squash_api.reports.backtest import Backtest, Difference, Side
-from squash_api.reports.texts import escaped, markdown_table, minute_text, moment_text
+from squash_api.reports.texts import escaped_line, markdown_table, minute_text, moment_text
 
 _MOST_ROWS = 60
 _MOST_PER_SPECIFICATION = 10
@@ -136,7 +136,7 @@ def summary(outcome: Backtest, since: str) -> str:
 
 def to_markdown(title: str, found: Sequence[Section]) -> str:
     """Write the report for a pull request; names and tags cannot act as markup."""
-    parts = ["### Backtest", "", escaped(title), ""]
+    parts = ["### Backtest", "", escaped_line(title), ""]
     for section in found:
         body = _markdown_body(section)
         if section.is_long:
@@ -149,7 +149,7 @@ def to_markdown(title: str, found: Sequence[Section]) -> str:
 
 def _markdown_body(section: Section) -> list[str]:
     lines = [markdown_table(section.columns, section.rows), ""] if section.rows else []
-    return lines + [line for note in section.notes for line in (escaped(note), "")]
+    return lines + [line for note in section.notes for line in (escaped_line(note), "")]
 
 
 def to_json(outcome: Backtest) -> dict[str, Any]:

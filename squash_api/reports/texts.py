@@ -24,6 +24,10 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKUP = re.compile(
     r"([\\`*<>\[\]|~$&#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.IGNORECASE
 )
+# What makes a list or a heading of a line that begins with it.
+_LEADING = re.compile(r"\A(\d*)([-+=.)])(?=[-=\s]|\Z)")
+_TAG = re.compile(r"\\<(?=[a-zA-Z/!?])")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BLANKS = re.compile(r"\s+")
 
 
@@ -138,7 +142,7 @@ def junit_xml(suite: str, cases: Sequence[Case]) -> bytes:
 
 
 def _plain(text: str) -> str:
-    return _NO_XML.sub("\ufffd", text)
+    return _NO_XML.sub("\ufffd", _TURNING.sub("", text))
 
 
 def report_markdown(report: Report) -> str:
@@ -151,7 +155,7 @@ def report_markdown(report: Report) -> str:
     parts = [
         f"# {escaped(name_text(report.title))}",
         f"**{escaped(summary.headline)}**",
-        "\n".join(f"- {escaped(fact)}" for fact in facts),
+        "\n".join(f"- {escaped_line(fact)}" for fact in facts),
     ]
     for heading, table in _sections(report):
         parts.extend([f"## {heading}", table])
@@ -166,8 +170,17 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape text for Markdown, on one line."""
-    return _MARKUP.sub(r"\\\1", _BLANKS.sub(" ", text))
+    """Escape text for Markdown, on one line, of which it is not the beginning.
+
+    What could begin a tag becomes an entity: some that show Markdown know no other escape.
+    """
+    line = _CONTROL.sub("\ufffd", _TURNING.sub("", _BLANKS.sub(" ", text)))
+    return _TAG.sub("&lt;", _MARKUP.sub(r"\\\1", line))
+
+
+def escaped_line(text: str) -> str:
+    """Escape text for Markdown that is a line, or an item of a list."""
+    return _LEADING.sub(r"\1\\\2", escaped(text))
 
 
 def report_junit(report: Report, *, level: str) -> bytes:
@@ -207,7 +220,7 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
     found = report.comparison
     if found is not None:
         heading = f"Compared with {escaped(found.title)}"
-        text = escaped(found.headline)
+        text = escaped_line(found.headline)
         yield heading, f"{text}\n\n{_changes(found.changes)}" if found.changes else text
     if report.rows:
         yield "Metrics by dataset and filter", _matrix(report)
@@ -294,7 +307,7 @@ def _missing(report: Report) -> str:
 
 
 def _listed(lines: Sequence[str]) -> str:
-    shown = [f"- {escaped(line)}" for line in lines[:_MOST_ROWS]]
+    shown = [f"- {escaped_line(line)}" for line in lines[:_MOST_ROWS]]
     return "\n".join(shown) + _rest(len(lines) - len(shown))
 
 

@@ -36,8 +36,9 @@ MOST_STREAMS_OF_ONE = 8
 
 PAUSE_S = 1.0
 _RETRY_S = 5
-# These are quick, or last long and do nothing.
-_QUICK = frozenset({"/events", "/healthz", "/prometheus", "/readyz", "/version"})
+# These are quick, or last long and do nothing. A login has a cookie of its own each time, which two
+# clients must not share.
+_QUICK = frozenset({"/events", "/healthz", "/login", "/prometheus", "/readyz", "/version"})
 # The headers that an answer may depend on: a route that reads another one adds it here.
 _TELLING = frozenset({b"accept", b"authorization", b"cookie"})
 _Key = tuple[object, ...]

@@ -1,14 +1,22 @@
+import contextlib
 import json
-from collections.abc import Iterator
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from squash_api.cli import app
 from squash_api.commands.specs_export import export
+from squash_api.errors import InvalidInputError
 from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.record.definitions import Kind
 from tests.support.definitions import ADA, World, metric, spec
 from tests.support.metrics_packages import SPECS, write_metrics_package
 
@@ -310,3 +318,157 @@ def test_a_specification_without_its_metric_is_left_out_and_named(world: World) 
 def test_nothing_to_write_is_exit_code_1() -> None:
     assert run_export("out", "--package", "other").exit_code == 1
     assert not Path("out").exists()
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_write = Path.write_bytes
+
+    def write(path: Path, content: bytes) -> int:
+        if "specs" in path.parts:
+            raise OSError(28, "No space left on device", str(path))
+        return plain_write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    result = run_export("out/deep")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "nothing was written" in result.stderr
+    assert not Path("out").exists()
+    assert world.definitions.in_force.at(None).specifications
+
+
+def test_a_directory_in_the_place_of_a_file_stops_the_export_before_it_begins(
+    world: World,
+) -> None:
+    Path("out/specs/q/b.yaml").mkdir(parents=True)
+    assert run_export("out", "--force").exit_code == 2
+    assert not [path for path in Path("out").rglob("*") if path.is_file()]
+    assert world.definitions.in_force.at(None).specifications
+
+
+def test_a_specification_on_a_metric_with_a_long_name_is_exported(world: World) -> None:
+    """As it could be defined until 2.1.0."""
+    name = f"p.{'long' * 175}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("squash_api.definitions.changes.MAX_NAME", 1000)
+        world.definitions.post("metric", [metric(name)], ADA)
+        world.definitions.post("spec", [spec(f"{name}.design")], ADA)
+    assert run_export("out").exit_code == 0
+    metrics, specifications = written_names("out")
+    assert name in metrics
+    assert f"{name}.design" in specifications
+
+
+@pytest.mark.parametrize("kind", ["metric", "spec"])
+def test_new_names_are_bounded(world: World, kind: Kind) -> None:
+    name = f"p.{'x' * 198}"
+    world.definitions.post("metric", [metric(name)], ADA)
+    document = metric(f"{name}x") if kind == "metric" else spec(f"{name}.y", metric=name)
+    with pytest.raises(InvalidInputError, match="longer than 200 characters") as caught:
+        world.definitions.post(kind, [document], ADA)
+    assert caught.value.detail[0].loc[-1] == "name"
+
+
+# What check reads, and what generate then does
+
+
+def fifo(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def unix_socket(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(place.parent):
+        server.bind(place.name)
+
+
+def device(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+def loop(place: Path) -> None:
+    place.symlink_to(place)
+
+
+def dangling(place: Path) -> None:
+    place.symlink_to(place.with_name("nowhere"))
+
+
+def sparse(place: Path) -> None:
+    with place.open("wb") as file:
+        file.truncate(10**12)
+
+
+@pytest.mark.parametrize("folder", ["metrics", "specs/validate"])
+@pytest.mark.parametrize("make", [fifo, unix_socket, device, loop, dangling, sparse])
+def test_what_is_no_file_to_read_is_a_problem_at_once(
+    tmp_path: Path, make: Callable[[Path], None], folder: str
+) -> None:
+    package = write_metrics_package(tmp_path)
+    make(package / folder / "odd.yaml")
+    result = run("check", package)
+    assert result.exit_code == 1
+    assert f"demo/{folder}/odd.yaml:1: " in result.stdout
+    assert run("list", package).exit_code == 1
+
+
+NUMBERS = [
+    "0b" + "1" * 10**6,
+    "1" * 10**6,
+    "0x" + "f" * 10**6,
+    "7" + "_000" * 10**5,
+    "1" + ":00" * 10**4,
+    "1" * 400,
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: f"{number[:6]} {len(number)}")
+@pytest.mark.parametrize("place", ["value: 5", "tags: [minimum, night]"])
+def test_a_number_of_a_million_bits_is_a_problem_with_a_place(
+    tmp_path: Path, number: str, place: str
+) -> None:
+    key = place.partition(":")[0]
+    assert place in SPECS
+    written = f"{key}: {number}" if key == "value" else f"{key}: [{number}]"
+    result = run("check", write_metrics_package(tmp_path, specs=SPECS.replace(place, written)))
+    assert result.exit_code == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "limits.yaml:" in result.stdout
+    assert len(result.stdout) < 5_000
+
+
+TEXTS = st.text(
+    st.one_of(st.sampled_from("\r\n\t\x00\x07\x0b\x1b\x85\u2028'\"\\{}<>|`%#*:"), st.characters()),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(why=TEXTS, tag=TEXTS, query=TEXTS, description=TEXTS, annotation=TEXTS, channel=TEXTS)
+def test_what_check_passes_generate_accepts(
+    tmp_path_factory: pytest.TempPathFactory, **texts: str
+) -> None:
+    folder = tmp_path_factory.mktemp("check")
+    limit = {
+        "name": "AM1.design",
+        "threshold": {"value": 5.0, "unit": "mmag", "operator": "<"},
+        "tags": ["design", texts["tag"]],
+        "metadata_query": {"filter_name": texts["query"]},
+        "alert": {
+            "mute": {"until": "2199-01-01", "why": texts["why"]},
+            "channel": f"#{texts['channel']}",
+        },
+    }
+    metrics = {"AM1": {"description": texts["description"], "unit": "mmag", "tags": [texts["tag"]]}}
+    package = write_metrics_package(
+        folder,
+        specs=yaml.safe_dump(limit, allow_unicode=False),
+        metrics=yaml.safe_dump(metrics, allow_unicode=False),
+    )
+    checked = run("check", package)
+    assert checked.exception is None or isinstance(checked.exception, SystemExit)
+    output = folder / "out"
+    output.mkdir()
+    made = CliRunner().invoke(app, ["generate", "--specs", str(package), "--output", str(output)])
+    assert (checked.exit_code, made.exit_code) in {(0, 0), (1, 1), (1, 0)}, made.output

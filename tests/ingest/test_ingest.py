@@ -55,6 +55,7 @@ async def take(
         account=account,
         record=record,
         metrics=metrics,
+        received_ns=record.now_ns(),
         is_strict=is_strict,
         budget=Budget(Limits()),
     )

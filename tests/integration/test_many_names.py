@@ -151,12 +151,15 @@ def test_a_job_that_is_posted_while_its_names_go_keeps_its_values(
     assert [(item["job"], item["value"]) for item in rows] == [(job, 1.0)]
 
 
-def test_a_withdrawn_definition_of_a_metric_without_values_goes_too(tmp_path: Path) -> None:
+def test_a_withdrawn_definition_of_a_metric_without_values_goes_with_the_next_job(
+    tmp_path: Path,
+) -> None:
     with service(tmp_path) as client:
         ada = log_in(client, "ada")
         ada("POST", "/metric/p.never", {"description": "d", "unit": "kg"})
         assert known(client, "p.never")
         ada("DELETE", "/metric/p.never")
         assert not known(client, "p.never")
+        ada("DELETE", f"/job/{post(ada, 'p.other')}")
         reply = ada("POST", "/job", content=make_body(measured("p.never", 1, "s")), headers=JSON)
         assert reply.json()["skipped"] == []

@@ -9,7 +9,7 @@ import pytest
 from squash_api.judging.specifications import specification_from_json
 from squash_api.pages.specs import PER_PAGE, alert_texts, query_terms_text
 from tests.pages.conftest import BROWSER
-from tests.support.calls import Calls
+from tests.support.calls import PASSWORD, Calls
 from tests.support.definitions import spec
 from tests.support.in_process import service
 from tests.support.metrics_packages import write_package
@@ -90,9 +90,18 @@ def test_what_is_asked_for_is_in_the_address(
     assert names(yaml_browser.get(f"/specs?{query}").text) == shown
 
 
-def test_a_specification_from_the_api_has_its_author(browser: httpx.Client, calls: Calls) -> None:
+def test_only_who_is_logged_in_sees_who_made_a_specification(
+    browser: httpx.Client, calls: Calls
+) -> None:
     define(calls, spec("p.a.design"))
+    page = browser.get("/specs").text
+    assert "the API" in page
+    assert "by ada" not in page
+    (token,) = re.findall('name="token" value="([0-9a-f]{64})"', browser.get("/login").text)
+    form = {"token": token, "username": "ada", "password": PASSWORD}
+    assert browser.post("/login", data=form).status_code == 303
     assert "the API, by ada" in browser.get("/specs").text
+    browser.cookies.clear()
 
 
 def test_many_specifications_come_in_pages(browser: httpx.Client, calls: Calls) -> None:

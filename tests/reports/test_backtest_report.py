@@ -163,7 +163,7 @@ def test_markdown_is_tables_with_the_long_ones_folded(past: Past) -> None:
 def test_markup_in_names_and_tags_is_text_in_markdown(past: Past) -> None:
     past.add({AM1: 9.0}, run="a|b</details>[x](http://y)@team\n#", dataset="_*`")
     text = to_markdown("Title.", sections(play(past), is_all=False))
-    assert "a\\|b\\</details\\>\\[x\\](http\\://y)\\@team\\#" in text
+    assert "a\\|b&lt;/details\\>\\[x\\](http\\://y)\\@team\\#" in text
     assert "\\_\\*\\`" in text
 
 

@@ -1,3 +1,4 @@
+import html
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -5,13 +6,17 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from markdown_it import MarkdownIt
 
 from squash_api.reports.document import Report
 from squash_api.reports.matrix import finding_of
 from squash_api.reports.texts import (
     Case,
+    escaped,
+    escaped_line,
     junit_xml,
     limit_text,
+    markdown_table,
     minute_text,
     name_text,
     report_junit,
@@ -128,6 +133,49 @@ def test_markdown_of_hostile_names_holds_no_markup(tmp_path: Path) -> None:
         assert re.search(rf"(?<!\\){re.escape(markup)}", text.replace("www\\.", "")) is None, markup
     assert "\u202e" not in text
     jobs.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "&lt;b&gt; &amp;",
+        "1. one",
+        "- one",
+        "---",
+        "===",
+        "+ one",
+        "# one",
+        "> one",
+        "7) one",
+        "[a](javascript:b) ![c](d)",
+        "`a` *b* __c__ ~~d~~ | e",
+        "a\\\n\n# b",
+        "\x1b[31mred\x07\x9b2J",
+        "\u202eevil",
+    ],
+)
+def test_a_hostile_name_is_plain_text_in_markdown_and_xml(name: str) -> None:
+    lines = [
+        f"- {escaped_line(name)}",
+        "",
+        f"# {escaped(name)}",
+        "",
+        markdown_table(["a"], [[name]]),
+    ]
+    shown = MarkdownIt("commonmark", {"html": True}).enable("table").render("\n".join(lines))
+    tags = {tag.strip("/") for tag in re.findall(r"<([/a-z0-9]+)", shown)}
+    assert tags <= {"ul", "li", "h1", "table", "thead", "tbody", "tr", "th", "td"}
+    text = html.unescape(re.sub("<[^>]*>", "", shown))
+    line = re.sub(r"\s+", " ", name).replace("\u202e", "")
+    wanted = re.sub("[\x00-\x1f\x7f-\x9f]", "\ufffd", line)
+    assert text.count(wanted.strip()) == 3
+    for raw in lines:
+        assert not re.search("<[a-zA-Z/!?]", raw)
+    written = junit_xml(name, [Case(name, name, "failed", name, name)])
+    case = ET.fromstring(written)[0][0]
+    assert not re.search("[\x00-\x08\x1b\u202e]", case.attrib["name"])
 
 
 def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:

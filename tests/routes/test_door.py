@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urljoin, urlsplit
@@ -739,6 +740,16 @@ def test_what_is_typed_is_shown_as_text(shared: httpx.Client) -> None:
     assert "<script>alert" not in reply.text
     assert PASSWORD not in reply.text
     assert reply.text.count("&lt;script&gt;") == 1
+
+
+def test_every_login_has_a_form_of_its_own(tmp_path: Path) -> None:
+    with service(tmp_path) as client, ThreadPoolExecutor(8) as threads:
+
+        def form(_: int) -> str:
+            return token_in(client.get("/login", headers={**BROWSER, "Cookie": ""}), "/login")
+
+        forms = list(threads.map(form, range(32)))
+    assert len(set(forms)) == len(forms)
 
 
 def test_a_session_is_good_in_every_process(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from tests.support.reliability import note
 FACTOR = int(os.environ.get("SQUASH_TEST_FUZZ", "1"))
 """How many times as many examples are tried as in `make test`."""
 
+MANY: Mapping[str, int] = {"registrations_per_address": 10**6, "registrations_per_hour": 10**6}
+"""Settings with which nobody has to wait."""
+
 Role = Mapping[str, str]
 """The headers by which somebody is known."""
 

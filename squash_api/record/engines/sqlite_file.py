@@ -150,14 +150,20 @@ class RecordFile:
         """Return the last id of each table, if there is a mark to note them in."""
         return {} if self._mark is None else last_ids(connection)
 
-    def note(self, ids: Mapping[str, int]) -> None:
-        """Note the last ids of tables, which have been committed and not been answered yet."""
+    def note(self, ids: Mapping[str, int]) -> str | None:
+        """Note the last ids of tables, which have been committed and not been answered yet.
+
+        If the files are no longer those that are open, return the `problem` instead.
+        """
+        problem = self.problem()
+        if problem is not None:
+            return problem
         # From now on, the log is there as long as the record is open.
         if self._log_identity is None:
             self._log_identity = _identity(self._log, least=0)
         mark = self._mark
         if mark is None or all(mark.answered.get(name, 0) >= last for name, last in ids.items()):
-            return
+            return None
         try:
             with self._locked(mark) as descriptor:
                 # Another process may have written later ids.
@@ -169,6 +175,7 @@ class RecordFile:
         except OSError as error:
             # The jobs are safe; what is less safe is that their loss would be noticed.
             _log.error("the mark of the record cannot be written", error=str(error))
+        return None
 
     def close(self) -> None:
         """Close the mark."""
