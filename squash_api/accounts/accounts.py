@@ -95,16 +95,21 @@ class Account:
         if self.key is None or self.key.namespaces is None:
             return
         allowed = self.key.namespaces
-        wrong = [(loc, name) for loc, name in places if name.partition(".")[0] not in allowed]
+        wrong, count = [], 0
+        for loc, name in places:
+            if name.partition(".")[0] not in allowed:
+                count += 1
+                if count <= _MOST_PLACES:
+                    wrong.append((loc, name[:200]))
         if wrong:
             listed = ", ".join(sorted(allowed))
-            others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            others = f" (and {count - 1} more)" if count > 1 else ""
             raise ForbiddenError(
                 f"The key `{self.key.public_id}` ({self.key.name}) is for the packages {listed}: "
-                f"not for `{wrong[0][1][:200]}`{others}. Nothing was stored.",
+                f"not for `{wrong[0][1]}`{others}. Nothing was stored.",
                 detail=[
-                    Detail(loc, f"'{name[:200]}' is in none of the key's packages: {listed}")
-                    for loc, name in wrong[:_MOST_PLACES]
+                    Detail(loc, f"'{name}' is in none of the key's packages: {listed}")
+                    for loc, name in wrong
                 ],
             )
 

@@ -34,8 +34,9 @@ def check(
 ) -> None:
     """List problems in metrics packages, with file and line.
 
-    What passes, `squash generate` accepts. A warning is about something that is valid and probably not meant, such as a tag that is nearly
-    the name of a level, or a value that YAML does not read as people do.
+    What passes, `squash generate` accepts. A warning is about something that is valid and probably
+    not meant, such as a tag that is nearly the name of a level, or a value that YAML does not read
+    as people do.
 
     Exit code: 0 none, 1 some, 2 a directory is not a metrics package.
     """
