@@ -1,5 +1,6 @@
 """The service: a site with routes and pages, and its threads while it runs."""
 
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -90,6 +91,10 @@ _OF_CREDENTIALS = (401, 403, 429)
 _OF_TURNS = (413, 429)
 
 
+# Of what is in the OpenAPI document, as it writes them.
+_PAGES = frozenset(re.sub(r":\w+(?=})", "", page.path) for page in addresses.PAGES)
+
+
 class _Service(FastAPI):
     """FastAPI with a guard around it, which documents what is answered outside of routes too.
 
@@ -115,6 +120,8 @@ class _Service(FastAPI):
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 responses = operation["responses"]
+                if method == "get" and path in _PAGES:
+                    responses["200"].setdefault("content", {})["text/html"] = {}
                 # At `/readyz` the door looks at credentials, but needs none.
                 is_watched = is_closed and (path == READY or not is_open(path))
                 is_required = "401" in responses or (is_watched and path != READY)

@@ -7,6 +7,13 @@ from typing import Any
 import pytest
 
 from squash_api.openapi import main, openapi_text
+from squash_api.record.record import Record
+from squash_api.record.users import change_user
+from squash_api.trends.parameters import FORMATS as MEASUREMENT_FORMATS
+from squash_api.trends.parameters import REPORT_FORMATS
+from tests.support.calls import log_in
+from tests.support.definitions import metric, spec
+from tests.support.in_process import service
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
 
@@ -89,3 +96,83 @@ def test_check_fails_and_says_what_to_do_where_it_differs(
     monkeypatch.setattr("sys.argv", ["openapi", "--check", str(file)])
     with pytest.raises(SystemExit, match="run make openapi"):
         main()
+
+
+# The kinds of content that are documented are those that come
+
+
+EXAMPLES = {
+    "/job/{job_id}/blob/{identifier}": "/job/1/blob/1f",
+    "/jenkins/{ci_id}": "/jenkins/77",
+    "/code_changes/{ci_id}": "/code_changes/77",
+    "/runs/{pipeline}/{run_id}": "/runs/nightly/77",
+    "/badge/{package}.svg": "/badge/p.svg",
+    "/metric/{name}": "/metric/p.a",
+    "/spec/{name}": "/spec/p.a.design",
+    "/user/{name}": "/user/ada",
+    "/search": "/search?q=p",
+}
+FORMATS_OF = {"/measurements": MEASUREMENT_FORMATS, "/report": REPORT_FORMATS}
+
+
+@pytest.fixture(scope="module")
+def answers(
+    tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]
+) -> dict[str, set[str]]:
+    """Ask every GET route for all it has; return the kinds of what came, by path."""
+    folder = tmp_path_factory.mktemp("service")
+    with service(folder) as client:
+        ada = log_in(client, "ada")
+        Record.open(f"sqlite:///{folder / 'squash.db'}").write(
+            lambda connection: change_user(connection, "ada", role="admin")
+        )
+        ada = log_in(client, "ada")
+        ada("POST", "/metrics", {"metrics": [metric("p.a")]})
+        ada("POST", "/specs", {"specs": [spec("p.a.design")]})
+        value = {"metric": "p.a", "value": 1.0, "unit": "mmag", "identifier": "1e"}
+        blob = {"identifier": "1f", "name": "b", "data": {}}
+        meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
+        job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
+        assert ada("POST", "/job", job).status_code == 202
+        found: dict[str, set[str]] = {}
+        for path, methods in document["paths"].items():
+            if "get" not in methods or path == "/events":
+                continue
+            place = EXAMPLES.get(path, path.replace("{job_id}", "1"))
+            kinds = found.setdefault(path, set())
+            joint = "&" if "?" in place else "?"
+            for form in ("", *(f"{joint}format={name}" for name in FORMATS_OF.get(path, ()))):
+                for accept in ("*/*", "text/html,*/*;q=0.5"):
+                    reply = ada("GET", place + form, headers={"Accept": accept})
+                    assert reply.status_code in {200, 303, 404, 503}, (place, reply.text[:300])
+                    if reply.status_code == 200:
+                        kinds.add(reply.headers["content-type"].partition(";")[0])
+    return found
+
+
+def test_what_comes_is_what_is_documented(
+    document: dict[str, Any], answers: dict[str, set[str]]
+) -> None:
+    documented = {
+        path: set(document["paths"][path]["get"]["responses"]["200"]["content"]) for path in answers
+    }
+    # These pages are for browsers with a session.
+    for path in ("/users", "/audit"):
+        documented[path].discard("text/html")
+        answers[path].discard("text/html")
+    assert {path: kinds for path, kinds in answers.items() if kinds} == {
+        path: kinds for path, kinds in documented.items() if answers[path]
+    }
+    assert [path for path, kinds in answers.items() if not kinds] == []
+
+
+def test_every_success_of_other_methods_is_documented_as_json(document: dict[str, Any]) -> None:
+    other = {
+        f"{method} {path}": list(reply["content"])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method != "get"
+        for status, reply in operation["responses"].items()
+        if status.startswith("2") and list(reply["content"]) != ["application/json"]
+    }
+    assert other == {}

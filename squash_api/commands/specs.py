@@ -34,7 +34,7 @@ def check(
 ) -> None:
     """List problems in metrics packages, with file and line.
 
-    A warning is about something that is valid and probably not meant, such as a tag that is nearly
+    What passes, `squash generate` accepts. A warning is about something that is valid and probably not meant, such as a tag that is nearly
     the name of a level, or a value that YAML does not read as people do.
 
     Exit code: 0 none, 1 some, 2 a directory is not a metrics package.

@@ -29,7 +29,7 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
 ) -> None:
-    """Write definitions from the API as YAML.
+    """Write definitions from the API as YAML: all of the files, or none.
 
     Only specifications in YAML send alerts. To have alerts, export, review and commit definitions,
     and name the directory in SQUASH_SPECS. Their names then belong to YAML.

@@ -37,6 +37,7 @@ from squash_api.routes.dependencies import (
     require_own_page,
 )
 from squash_api.routes.door import (
+    LOGIN,
     cookie_options,
     form_cookie,
     safe_address,
@@ -87,6 +88,12 @@ async def post_login(request: Request) -> Response:
     name, back = form.get("username", ""), safe_address(form.get("next"))
     try:
         owner = request.cookies.get(form_cookie(site.settings), "")
+        if not owner:
+            # For instance at the http address of a service whose cookies need https.
+            raise ForbiddenError(
+                "Your browser sent no cookie with this form: allow cookies, and log in at "
+                f"{site.settings.url}{LOGIN}."
+            )
         require_own_page(request, site, owner, form.get("token"))
         account = await site.accounts.check_password(
             name, form.get("password", ""), address=login_address(request, site)

@@ -29,7 +29,8 @@ STATIC = "/static/"
 READY = "/readyz"
 
 _OPEN = frozenset({LOGIN, "/logout", "/auth", "/register", "/healthz", READY})
-_LONGEST_ADDRESS = 2000
+# No parameter of a page is longer.
+_LONGEST_ADDRESS = 1000
 # A path of this service: no backslash, no blank, nothing that browsers take for another host.
 _ADDRESS = re.compile(r"/(?!/)[!-\[\]-~]*")
 # Where a path would begin with two slashes once its dots are resolved.

@@ -329,6 +329,16 @@ def test_no_header_says_where_a_login_leads(
     assert "secure" not in page.headers["Set-Cookie"].lower()
 
 
+def test_a_browser_without_cookies_is_told_so(tmp_path: Path) -> None:
+    with service(tmp_path, url="https://squash.example/x") as client:
+        token = token_in(browse(client, "/login"), "/login")
+        client.cookies.clear()
+        reply = browse(client, "/login", token=token, username="ada", password=PASSWORD)
+        assert reply.status_code == 403
+        assert "sent no cookie" in reply.text
+        assert "https://squash.example/x/login" in reply.text
+
+
 def test_too_many_wrong_passwords_are_said_in_the_form(tmp_path: Path) -> None:
     with service(tmp_path) as client:
         log_in(client, "ada")
@@ -395,7 +405,7 @@ AWAY = [
     "/\u2215evil.example",
     "",
     " ",
-    "/" + "a" * 2001,
+    "/" + "a" * 1000,
     "/login",
     "/login/",
     "/login?next=/login",
@@ -457,6 +467,17 @@ def test_a_page_is_shown_after_the_login(private: httpx.Client, calls: Calls) ->
     assert private.get("/jobs").json()["ids"][0] == 1
     assert browse(private, f"/login?next={quote(asked)}").headers["Location"].startswith("/metric/")
     private.cookies.clear()
+
+
+@pytest.mark.parametrize("letters", [900, 990, 1000, 1100, 5000])
+def test_however_long_an_address_is_its_login_is_a_page(
+    private: httpx.Client, calls: Calls, letters: int
+) -> None:
+    assert calls.token
+    private.cookies.clear()
+    for asked in (f"/search?q={'a' * letters}", f"/search?q={'%20' * (letters // 3)}"):
+        sent = browse(private, asked).headers["Location"]
+        assert browse(private, sent).status_code == 200
 
 
 @pytest.mark.parametrize("root", ["", "/squash"])

@@ -122,7 +122,7 @@ ROWS: Mapping[str, Row] = {
         "An outage ends while jobs wait, and the service is stopped in the middle of sending them",
         ("tests/integration/test_graceful_stop.py",),
         _drain,
-        {"SQUASH_TEST_QUEUED": "50000"},
+        {"SQUASH_TEST_QUEUED": "20000"},
     ),
     "hostile": Row(
         "Made-up requests of every route, by everybody, from docs/openapi.json (schemathesis), and "
@@ -161,7 +161,7 @@ _CUT = """\
 | what | in `make test` | in `make soak` | why |
 |---|---|---|---|
 | kills | 20 | 500 | each takes a start of the service, about 2 s |
-| jobs that wait | 10,000 | 50,000 | storing and sending them takes a minute |
+| jobs that wait | 10,000 | 20,000 | storing and sending them takes a minute |
 | histories of jobs | 11 | 400 | half an hour |
 | made-up requests and bodies | a few of each route | 40 times as many | half an hour |
 | damages to InfluxDB | 2 histories | 20 histories | a quarter of an hour |
