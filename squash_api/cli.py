@@ -38,7 +38,10 @@ COMMANDS = {
         "List all specifications, sorted by name.",
     ),
     "specs show": ("commands.specs:show", "Show a specification, its source and its bases."),
-    "specs export": ("commands.specs_export:export", "Write definitions from the API as YAML."),
+    "specs export": (
+        "commands.specs_export:export",
+        "Write definitions from the API as YAML: all of the files, or none.",
+    ),
     "specs withdraw": (
         "commands.specs_withdraw:withdraw",
         "Withdraw definitions that SQUASH_SPECS no longer has.",

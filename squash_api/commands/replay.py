@@ -116,7 +116,8 @@ def deliver_and_wait(site: Site, targets: Sequence[InfluxTarget]) -> None:
     spare_cycle_search()
     background.start()
     try:
-        with Progress(console=Console(stderr=True)) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("delivering", total=None)
             total = 0
             while True:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.sessions import Session
 from squash_api.errors import SquashError, UnauthorizedError
+from squash_api.logs import without_credentials
 from squash_api.routes.dependencies import CALLER, SESSION, login_address
 from squash_api.routes.negotiation import means_html
 from squash_api.routes.replies import USER, failure_reply
@@ -137,7 +138,9 @@ def login_link(request: Request, site: Site) -> str:
     asked = bytes(request.scope.get("raw_path") or b"/").partition(b"?")[0].decode("latin-1")
     if request.scope["query_string"]:
         asked += f"?{request.scope['query_string'].decode('latin-1')}"
-    back = safe_address(asked) if request.method == "GET" else "/"
+    # Into an address somebody may have pasted a key.
+    is_told = request.method == "GET" and without_credentials(asked) == asked
+    back = safe_address(asked) if is_told else "/"
     return f"{site.settings.url_path}{LOGIN}" + ("" if back == "/" else f"?next={quote(back)}")
 
 

@@ -68,7 +68,7 @@ def test_a_taken_name_is_an_error(accounts: Accounts) -> None:
 
 
 def test_a_disabled_user_is_enabled_again(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
+    accounts.add("mole", "desert-rose")
     assert run("disable", "mole", "--yes").stdout == "mole is disabled.\n"
     assert run("enable", "mole").stdout == "mole is enabled.\n"
     assert accounts.get("mole").name == "mole"
@@ -81,7 +81,7 @@ def test_a_disabled_user_is_enabled_again(accounts: Accounts) -> None:
 
 @pytest.mark.parametrize("arguments", [("disable", "mole", "--yes"), ("role", "mole", "user")])
 def test_the_last_admin_stays(accounts: Accounts, arguments: tuple[str, ...]) -> None:
-    accounts.add("mole", "desert", role="admin")
+    accounts.add("mole", "desert-rose", role="admin")
     accounts.add("vole", "meadow", role="admin")
     accounts.disable("vole")
     result = run(*arguments)
@@ -93,7 +93,7 @@ def test_the_last_admin_stays(accounts: Accounts, arguments: tuple[str, ...]) ->
 
 
 def test_no_text_says_that_disabling_is_for_good(accounts: Accounts) -> None:
-    accounts.add("mole", "desert")
+    accounts.add("mole", "desert-rose")
     assert "permanent" not in run("disable", "--help").stdout + run("disable", "mole").output
 
 

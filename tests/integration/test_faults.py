@@ -252,8 +252,9 @@ def test_whatever_an_administrator_does_all_jobs_are_there_when_it_is_undone(
 
 @pytest.mark.parametrize("again", ["", 'CREATE DATABASE "squash"'])
 def test_a_database_that_is_dropped_is_filled_again_by_itself(world: World, again: str) -> None:
-    world.log.clear()
     world.post()
+    wait_for(lambda: world.is_idle("default"))
+    world.log.clear()
     world.influxd.query('DROP DATABASE "squash"')
     if again:
         world.influxd.query(again)

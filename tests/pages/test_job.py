@@ -265,7 +265,7 @@ def test_metadata_of_any_depth_and_size_are_shown(browser: httpx.Client, calls: 
     deep: dict[str, Any] = {}
     for _ in range(200):
         deep = {"o": deep}
-    meta = {"deep": deep, **{f"k{number}": number for number in range(3000)}}
+    meta = {"deep": deep, **{f"k{number}": number for number in range(1500)}}
     assert "The JSON of the job has more." in page(browser, f"/job/{post(calls, meta=meta)}")
 
 

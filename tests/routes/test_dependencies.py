@@ -18,14 +18,14 @@ LISTS = [
     ("packages", "packages", ["p0", "p1", "p2", "p3", "p4"]),
     ("metrics", "metrics", None),
     ("specs", "specs", None),
-    ("users", "users", ["ada", "eve", "mole", "Ω&after=x"]),
+    ("users", "users", ["ada", "eve", "mole", "é&after=x"]),
 ]
 
 
 @pytest.fixture(scope="module")
 def filled(shared_client: httpx.Client, shared_calls: Calls) -> Calls:
     """A service in which every list has several entries."""
-    for name in ("eve", "mole", "Ω&after=x"):
+    for name in ("eve", "mole", "é&after=x"):
         log_in(shared_client, name)
     metrics = [{"name": f"p{n}.a", "unit": ""} for n in range(JOBS)]
     assert shared_calls("POST", "/metrics", {"metrics": metrics}).status_code == 201

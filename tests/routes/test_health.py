@@ -323,7 +323,7 @@ def full_disk(client: httpx.Client, folder: Path) -> Iterator[None]:
 
 
 def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
-    with service(tmp_path) as client:
+    with service(tmp_path, new_metrics_per_job=3000) as client:
         calls = log_in(client, "ada")
         job = job_document({f"p.m{number}": 1.0 for number in range(3000)})
         assert calls("POST", "/job", job_document({"p.a": 1.0})).status_code == 202

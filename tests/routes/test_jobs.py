@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.routes import jobs
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.in_process import service
 
@@ -639,10 +638,10 @@ def test_jobs_are_counted_under_their_route(
 def test_an_error_of_the_service_is_a_500_with_the_one_body(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(jobs, "ingest_job", fail)
+    monkeypatch.setattr("squash_api.ingest.ingest.ingest_job", fail)
     with service(tmp_path) as client:
         reply = log_in(client, "ada")("POST", "/job", {})
     assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
