@@ -14,7 +14,8 @@ from tests.support.metrics_packages import write_metrics_package
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    set_environment(monkeypatch, tmp_path)
+    # Other tests, beside these, may listen at the default port.
+    set_environment(monkeypatch, tmp_path, SQUASH_PORT="0")
     return make_run(monkeypatch, capsys)
 
 

@@ -323,6 +323,5 @@ class InfluxOutlet(Outlet):
                 has_points=len(batch.points) > len(rejected),
             )
         )
-        if self._last is None and through is not None and not rejected:
-            # Its loss is noticed from now on, not only after the first look.
-            self._last = through
+        # Its loss is noticed from now on, not only after the first look.
+        self._last = self._last or (None if rejected else through)

@@ -75,9 +75,14 @@ def read_points(
         columns = series["columns"][1:]
         for time_ns, *cells in series["values"]:
             pairs = zip(columns, cells, strict=True)
-            fields = {key: cell for key, cell in pairs if cell is not None}
+            fields = {key: _as_in_lines(cell) for key, cell in pairs if cell is not None}
             found.append(StoredPoint(series["name"], time_ns, tags, fields))
     return found
+
+
+def _as_in_lines(cell: Any) -> Any:
+    """Return a value of JSON, in which InfluxDB writes floats like 1795807859905707300.0 whole."""
+    return float(cell) if isinstance(cell, int) and not isinstance(cell, bool) else cell
 
 
 def _series_of(

@@ -18,12 +18,6 @@ from tests.support.influxd import Influxd
 HOSTILE = 'quote " comma , equals = back\\slash new\nline Ω '
 
 
-@pytest.fixture(autouse=True)
-def _log_as_in_all_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loggers keep where they write to first, and what the command writes to is closed after it."""
-    monkeypatch.setattr("squash_api.commands.reconcile.configure_logs", lambda: None)
-
-
 @dataclass
 class World:
     """Three jobs that InfluxDB has, and the command."""

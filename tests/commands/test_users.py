@@ -82,7 +82,7 @@ def test_a_disabled_user_is_enabled_again(accounts: Accounts) -> None:
 @pytest.mark.parametrize("arguments", [("disable", "mole", "--yes"), ("role", "mole", "user")])
 def test_the_last_admin_stays(accounts: Accounts, arguments: tuple[str, ...]) -> None:
     accounts.add("mole", "desert-rose", role="admin")
-    accounts.add("vole", "meadow", role="admin")
+    accounts.add("vole", "meadow-grass", role="admin")
     accounts.disable("vole")
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")
