@@ -72,7 +72,10 @@ def metric_unit(index: int) -> str:
 def big_service(checkout: Checkout, folder: Path, size: Size) -> Server:
     """Return a service on a copy of a record, which is made if it does not exist."""
     folder.mkdir()
-    shutil.copyfile(_kept_record(checkout, size), folder / "squash.db")
+    kept = _kept_record(checkout, size)
+    # A record has its mark beside it since 2.1.
+    for path in kept.parent.glob(f"{kept.name}*"):
+        shutil.copyfile(path, folder / f"squash.db{path.name.removeprefix(kept.name)}")
     return service_server(checkout, service_variables(folder, influx=None, deliver="off"))
 
 
@@ -83,7 +86,8 @@ def _kept_record(checkout: Checkout, size: Size) -> Path:
     if not path.exists() or time.time() - path.stat().st_mtime > 86_400:
         with TemporaryDirectory(dir=path.parent) as folder:
             _make_record(checkout, Path(folder), size)
-            shutil.move(Path(folder) / "squash.db", path)
+            for made in Path(folder).glob("squash.db*"):
+                shutil.move(made, f"{path}{made.name.removeprefix('squash.db')}")
     return path
 
 
