@@ -161,14 +161,15 @@ def _log_uncaught(found: Any) -> None:
 
 
 def _log_warning(  # noqa: PLR0917  as Python calls it
-    message: Warning | str,  # noqa: ARG001
+    message: Warning | str,
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: object = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    file: object = None,
+    line: str | None = None,
 ) -> None:
     """Log where a warning comes from; astropy's contain the units that it cannot read."""
+    del message, file, line
     structlog.get_logger(__name__).warning(
         "a warning of Python", category=category.__name__, place=f"{filename}:{lineno}"
     )

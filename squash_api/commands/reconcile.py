@@ -98,8 +98,8 @@ def _compare(
         steps = Reconciler(client, site.record, points, by=operator("reconcile")).compare(
             since_ns=since_ns, until_ns=until_ns, is_repaired=is_repaired, is_pruned=is_pruned
         )
-        for found in advancing(steps, what=f"comparing {target.name}"):  # noqa: B007  the last counts
-            pass
+        for step in advancing(steps, what=f"comparing {target.name}"):
+            found = step
     return found
 
 

@@ -130,7 +130,7 @@ class _Read:
         self.is_head = IS_HEAD in scope
         self.is_stream = False
         self.network = network_of((scope.get("client") or ("",))[0])
-        self._send = send
+        self.send = send
         self._places = places
         self._place: asyncio.Future[None] | None = None
         self._followers: list[asyncio.Future[list[Message] | None]] = []
@@ -151,7 +151,7 @@ class _Read:
         # The request is counted and logged under these.
         other.scope.update({key: self.scope[key] for key in ("route", USER) if key in self.scope})
         for message in messages:
-            await other._send({**message})  # noqa: SLF001  of the same class
+            await other.send({**message})
         return True
 
     async def wait_for_place(self) -> bool:
@@ -200,7 +200,7 @@ class _Read:
     async def take(self, message: Message) -> None:
         """Take a part of the answer: send it once it is complete, or too large to be kept."""
         if self.is_stream:
-            await self._send(message)
+            await self.send(message)
             return
         self._kept.append(message)
         self._size += len(message.get("body", b""))
@@ -217,7 +217,7 @@ class _Read:
         kept, self._kept = self._kept, []
         self._tell(None if self.is_stream or _has_cookie(kept[0]) else kept)
         for part in kept:
-            await self._send({**part})
+            await self.send({**part})
 
     def fail(self, error: BaseException) -> None:
         """Let those who share the answer fail, too."""

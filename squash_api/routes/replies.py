@@ -220,9 +220,16 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_allowed_methods(request))
+    known = _known_paths(request)
+    is_page = path in known and (error.status_code == 404 or request.method == "GET")
+    nothing = sentence(f"There is nothing at {path}{nearest(path, known)}")
+    only_page = f"{path} is a page: browsers open it, and programs find nothing there."
     codes = {
-        404: ("not_found", sentence(f"There is nothing at {path}{_nearest_path(request)}")),
-        405: ("method_not_allowed", f"{request.method} is not possible at {path}."),
+        404: ("not_found", only_page if is_page else nothing),
+        405: (
+            "method_not_allowed",
+            only_page if is_page else f"{request.method} is not possible at {path}.",
+        ),
     }
     phrase = HTTPStatus(error.status_code).phrase
     code, message = codes.get(
@@ -231,8 +238,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     return _failure(request, error.status_code, code=code, message=message, headers=headers)
 
 
-def _nearest_path(request: Request) -> str:
-    """Suggest the path of a route with as many parts, some of which may be any name."""
+def _known_paths(request: Request) -> list[str]:
+    """List the paths of routes and pages with as many parts, some of which may be any name."""
     asked = request.scope["path"].split("/")
     known = []
     for path in request.app.state.paths:
@@ -240,7 +247,7 @@ def _nearest_path(request: Request) -> str:
         if len(parts) == len(asked):
             pairs = zip(asked, parts, strict=True)
             known.append("/".join(own if part.startswith("{") else part for own, part in pairs))
-    return nearest("/".join(asked), known)
+    return known
 
 
 def _allowed_methods(request: Request) -> list[str]:

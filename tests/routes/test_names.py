@@ -6,6 +6,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
+from squash_api.pages.addresses import PAGES
 from tests.support.calls import Calls
 from tests.support.site import job_document
 
@@ -100,3 +101,17 @@ def test_whatever_a_run_is_called_it_is_found(shared_calls: Calls, name: str) ->
 def test_no_name_is_taken_for_another_path(shared_calls: Calls, path: str, name: str) -> None:
     reply = shared_calls("GET", path.format(f"x{quote(name, safe='')}x"))
     assert "There is nothing at" not in reply.text
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+@pytest.mark.parametrize("path", [path for path, *_ in PAGES if "{" not in path])
+def test_no_path_is_suggested_in_place_of_itself(filled: Calls, method: str, path: str) -> None:
+    message = filled(method, path).text
+    assert f"did you mean `{path}`" not in message
+
+
+@pytest.mark.parametrize("path", ["/account", "/login", "/logout"])
+def test_a_program_is_told_that_an_address_is_a_page(filled: Calls, path: str) -> None:
+    reply = filled("GET", path)
+    assert reply.status_code in {404, 405}
+    assert f"{path} is a page" in reply.json()["message"]

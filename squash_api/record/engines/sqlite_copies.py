@@ -77,7 +77,7 @@ def send_copy(path: Path, to: BinaryIO) -> None:
 def receive(stream: BinaryIO, path: Path) -> None:
     """Write what comes from a stream into a new file, and wait until it is on the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as to:  # noqa: PTH123  with its mode from the start
+    with os.fdopen(descriptor, "wb") as to:
         shutil.copyfileobj(stream, to, _CHUNK)
         to.flush()
         os.fsync(to.fileno())
