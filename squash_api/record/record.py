@@ -212,6 +212,8 @@ class Record:
                 self._closed = True
                 self._queue.put(None)
         self._writer.join()
+        if self.file is not None and self._damage is None:
+            self.file.complete(self._engine)
         self._engine.dispose()
         if self.file is not None:
             self.file.close()

@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +260,18 @@ def test_what_was_in_a_removed_log_is_in_the_record_after_an_orderly_stop(
     with service(tmp_path) as client:
         assert client.get(f"/job/{JOBS + 1}").status_code == 200
         assert log_in(client, "ada")("POST", "/job", json=big_job(3)).json()["id"] == JOBS + 2
+
+
+def test_after_an_orderly_stop_the_file_alone_is_the_whole_record(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        with service(tmp_path) as client:
+            assert log_in(client, "ada")("POST", "/job", json=big_job(1)).status_code == 202
+            # As a reading process does, which ends after the service has closed the record.
+            reader = stack.enter_context(closing(sqlite3.connect(tmp_path / "squash.db")))
+            assert reader.execute("SELECT count(*) FROM job").fetchone() == (1,)
+        shutil.copy(tmp_path / "squash.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM job").fetchone() == (1,)
 
 
 # Going on

@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 
@@ -176,6 +177,14 @@ class RecordFile:
             # The jobs are safe; what is less safe is that their loss would be noticed.
             _log.error("the mark of the record cannot be written", error=str(error))
         return None
+
+    def complete(self, engine: Engine) -> None:
+        """Bring what is in the log into the file, so that a copy of the file alone is whole.
+
+        SQLite itself does so only when no other process, such as one that reads, has it open.
+        """
+        with suppress(DBAPIError), engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Close the mark."""
