@@ -311,7 +311,8 @@ class Site:
 
         targets = self.settings.outlets if self.settings.deliver == "inline" else ()
         outlets = self.outlets(targets)
-        return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
+        readers = [*outlets, Deriving(self.deriver), self.events, self.watch(outlets)]
+        return Background(readers, self.record.news)
 
     def outlets(self, targets: Sequence[Target]) -> list[Outlet]:
         """Make an outlet for each target."""

@@ -34,7 +34,9 @@ from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
     file_of,
+    news_of,
     open_database,
+    transact,
     writing,
 )
 from squash_api.record.tables import job, state
@@ -60,6 +62,28 @@ _REASONS = {
     "unable to open database file": "The files of the record cannot be opened",
     "Too many open files": "The files of the record cannot be opened",
     "disk I/O error": "The disk of the record fails",
+    # PostgreSQL's.
+    "lock timeout": _LOCKED,
+    "read-only transaction": "The database of the record can only be read",
+    "invalid page": DAMAGED,
+    "could not read block": DAMAGED,
+    "too many clients": "The database of the record takes no more connections",
+    "connection slots": "The database of the record takes no more connections",
+    **dict.fromkeys(
+        (
+            "onnection refused",
+            "onnection timeout",
+            "resolve host",
+            "server closed the connection",
+            "terminating connection",
+            "connection is closed",
+            "connection failed",
+            "connection is lost",
+            "system is starting up",
+            "system is shutting down",
+        ),
+        "The database of the record cannot be reached",
+    ),
 }
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
 # a full disk may have room for a little.
@@ -117,6 +141,9 @@ class Record:
         self._by_statement = by_statement(engine)
         self.file = file_of(engine)
         """The file of the record, if it is one."""
+
+        self.news = news_of(engine)
+        """What tells of jobs that other processes store, if the database does."""
 
         self._damage: str | None = None
         # Another process may have set `trouble`, which is then its business.
@@ -324,8 +351,7 @@ class Record:
         self, work: BatchWork[Any, Any], items: Sequence[Any]
     ) -> Sequence[Any] | None:
         try:
-            with self._by_statement.begin() as connection:
-                return work.short(connection, items)
+            return transact(self._by_statement, lambda connection: work.short(connection, items))
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
@@ -341,14 +367,21 @@ class Record:
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
-            with self._writing.begin() as connection:
-                outcomes = _work_through(connection, group)
-                ids = {} if self.file is None else self.file.last_ids(connection)
+            outcomes, ids = transact(self._writing, lambda each: self._work_whole(each, group))
+        except RecordUnavailableError as error:
+            _log.error("done, outcome unknown", error=words_of(error), work=len(group))
+            return [RecordUnavailableError(error.message) for _ in group]
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
             _log_failure(_log.error, "commit failed", error, work=len(group))
             return [_unavailable(error) for _ in group]
         self._ids |= ids
         return outcomes
+
+    def _work_whole(
+        self, connection: Connection, group: "list[_Waiting]"
+    ) -> tuple[list[Any], dict[str, int]]:
+        outcomes = _work_through(connection, group)
+        return outcomes, {} if self.file is None else self.file.last_ids(connection)
 
 
 def _is_fault(outcome: Any) -> bool:
