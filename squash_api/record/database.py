@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import sqlite
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
+from squash_api.record.versions import are_current, upgrade
 
 # A start looks for damage for so long.
 _CHECK_S = 1.0
 
 PATIENCE_S = 30.0
 """How long a start, or a command, waits for another process that writes."""
-
-VERSION = "0004"
-"""The newest migration of `migrations/versions`."""
 
 
 class _EngineModule(Protocol):
@@ -259,16 +257,8 @@ def _is_record(engine: Engine) -> bool:
 
 
 def _migrate(engine: Engine) -> None:
-    if _is_record(engine):
-        query = text("SELECT version_num FROM alembic_version")
-        with engine.connect() as connection:
-            if connection.execute(query).scalar() == VERSION:
-                return
-    # Alembic takes a third of a second to import.
-    from alembic import command, config  # noqa: PLC0415
-
-    alembic = config.Config()
-    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect() as connection:
+        if are_current(connection, place_of(engine.url.render_as_string(hide_password=False))):
+            return
     with writing(engine, patience_s=PATIENCE_S).begin() as connection:
-        alembic.attributes["connection"] = connection
-        command.upgrade(alembic, "head")
+        upgrade(connection)
