@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
+    from squash_api.retention.pruning import Retention
     from squash_api.standings.board import Board
     from squash_api.standings.job_states import JobStates
     from squash_api.standings.standing import Standings
@@ -311,7 +312,8 @@ class Site:
 
         targets = self.settings.outlets if self.settings.deliver == "inline" else ()
         outlets = self.outlets(targets)
-        readers = [*outlets, Deriving(self.deriver), self.events, self.watch(outlets)]
+        watch, retention = self.watch(outlets), self.retention()
+        readers = [*outlets, Deriving(self.deriver), self.events, watch, retention]
         return Background(readers, self.record.news)
 
     def outlets(self, targets: Sequence[Target]) -> list[Outlet]:
@@ -338,6 +340,21 @@ class Site:
         if self.settings.watch == "off" or not outlets:
             return None
         return Watch(self.standings, outlets, squash_url=self.settings.url)
+
+    def retention(self) -> Retention | None:
+        """Make what deletes old jobs; None if jobs are kept for ever."""
+        from squash_api.retention.pruning import Retention
+
+        if self.settings.keep_days is None:
+            return None
+        return Retention(
+            self.record,
+            self.reader,
+            self.states,
+            keep_s=self.settings.keep_days * 86_400,
+            releases=self.settings.keep_releases,
+            targets=[target.name for target in self.settings.outlets],
+        )
 
 
 def spare_cycle_search() -> None:

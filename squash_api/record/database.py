@@ -6,38 +6,20 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import (
-    URL,
-    Column,
-    Connection,
-    Engine,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    create_engine,
-    event,
-    insert,
-    inspect,
-    make_url,
-    select,
-)
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import postgresql, sqlite
 from squash_api.record.engines.postgresql import News
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
-from squash_api.record.tables import metadata
+from squash_api.record.versions import are_current, make_tables, tables_of, upgrade
 
 # A start looks for damage for so long.
 _CHECK_S = 1.0
 
 PATIENCE_S = 30.0
 """How long a start, or a command, waits for another process that writes."""
-
-VERSION = "0004"
-"""The newest migration of `migrations/versions`."""
 
 
 class _EngineModule(Protocol):
@@ -318,34 +300,21 @@ def transact(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
 
 
 def _is_record(engine: Engine) -> bool:
-    return inspect(engine).has_table(_VERSIONS.name)
+    with engine.connect() as connection:
+        return tables_of(connection) is not None
 
 
 def _make_tables(engine: Engine) -> bool:
     """Make the tables, unless another process just has; tell whether they were made."""
     with writing(engine, patience_s=PATIENCE_S).begin() as connection:
-        if inspect(connection).has_table(_VERSIONS.name):
-            return False
-        metadata.create_all(connection)
-        _VERSIONS.create(connection)
-        connection.execute(insert(_VERSIONS).values(version_num=VERSION))
-    return True
-
-
-# As Alembic makes it.
-_VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), nullable=False))
-_VERSIONS.append_constraint(PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
+        if is_new := tables_of(connection) is None:
+            make_tables(connection)
+    return is_new
 
 
 def _migrate(engine: Engine) -> None:
     with engine.connect() as connection:
-        if connection.execute(select(_VERSIONS.c.version_num)).scalar() == VERSION:
+        if are_current(connection, place_of(engine.url.render_as_string(hide_password=False))):
             return
-    # Alembic takes a third of a second to import.
-    from alembic import command, config  # noqa: PLC0415
-
-    alembic = config.Config()
-    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with writing(engine, patience_s=PATIENCE_S).begin() as connection:
-        alembic.attributes["connection"] = connection
-        command.upgrade(alembic, "head")
+        upgrade(connection)

@@ -11,7 +11,7 @@ from squash_api.index import runs as runs_module
 from squash_api.index.derived import derived_through
 from squash_api.index.runs import NEWEST_NS, Run, Runs, runs_through, store_runs
 from squash_api.record.deliveries import ensure_targets
-from squash_api.record.jobs import bury_job
+from squash_api.record.jobs import bury_jobs
 from squash_api.record.record import Record
 from squash_api.record.tables import package_set, redelivery
 from tests.support.builders import add_test_user, open_record, store_job
@@ -45,7 +45,7 @@ def previous(record: Record, *job_ids: int) -> list[int | None]:
 
 
 def bury(record: Record, job_id: int) -> None:
-    record.write(lambda connection: bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [job_id], user_id=1, deleted_ns=9))
 
 
 @pytest.fixture

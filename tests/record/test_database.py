@@ -9,7 +9,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import BigInteger, Column, Engine, create_engine, inspect, text
 
 from squash_api.errors import NameTakenError, SettingsError
@@ -18,7 +17,6 @@ from squash_api.index.derived import jobs_to_rederive, oldest_unindexed_ns
 from squash_api.index.deriver import Deriver
 from squash_api.record import database
 from squash_api.record.database import (
-    VERSION,
     by_statement,
     make_database,
     open_database,
@@ -143,12 +141,6 @@ def test_the_database_of_another_program_is_left_alone(
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
-def test_the_version_is_that_of_the_newest_migration() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_heads() == [VERSION]
-
-
 def test_a_record_of_this_version_is_not_migrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,15 +204,6 @@ def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="file does not exist"):
         opened(tmp_path / "file" / "squash.db")
-
-
-def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    engine = opened(tmp_path / "squash.db")
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = 'v9999'"))
-    engine.dispose()
-    with pytest.raises(SettingsError, match="v9999"):
-        opened(tmp_path / "squash.db")
 
 
 def test_a_password_in_the_url_is_not_shown(tmp_path: Path) -> None:

@@ -22,14 +22,14 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
     redeliveries_of,
     release_lease,
-    request_erasure,
+    request_erasures,
     request_redelivery,
     request_rewriting,
     reset_target,
     take_lease,
     target_names,
 )
-from squash_api.record.jobs import bury_job, get_job
+from squash_api.record.jobs import bury_jobs, get_job
 from squash_api.record.record import Record
 from squash_api.record.tables import quarantine
 from tests.support.builders import STORE, make_new_job, store_job
@@ -203,7 +203,7 @@ def test_several_lines_of_a_job_can_be_refused(connection: Connection) -> None:
 
 
 def test_no_line_of_a_job_that_was_deleted_meanwhile_is_kept(connection: Connection) -> None:
-    bury_job(connection, job_id=2, user_id=1, deleted_ns=9)
+    bury_jobs(connection, [2], user_id=1, deleted_ns=9)
     send(connection, through=3, refused=[2, 3])
     assert quarantined(connection) == [3]
 
@@ -256,7 +256,7 @@ def test_a_job_that_has_not_been_sent_comes_in_its_turn(connection: Connection) 
 
 def test_unknown_and_deleted_jobs_are_not_sent_again(connection: Connection) -> None:
     send(connection, through=4)
-    bury_job(connection, job_id=2, user_id=1, deleted_ns=9)
+    bury_jobs(connection, [2], user_id=1, deleted_ns=9)
     assert ask_again(connection, 1, 2, 99) == 1
     assert again(connection) == [(1, 100)]
 
@@ -349,8 +349,8 @@ def test_jobs_that_are_being_sent_do_not_move_a_target_that_is_reset(
 
 def erase(connection: Connection, job_id: int) -> None:
     """Ask for the points of a job to be deleted, and delete the job."""
-    request_erasure(connection, Erasure(job_id, 5, ("p", "q r")), targets=["base", "summit"])
-    bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9)
+    request_erasures(connection, [Erasure(job_id, 5, ("p", "q r"))], targets=["base", "summit"])
+    bury_jobs(connection, [job_id], user_id=1, deleted_ns=9)
 
 
 def erasures(connection: Connection, name: str = "base") -> list[int]:
@@ -556,7 +556,7 @@ def test_a_target_that_has_everything_waits_for_nothing(three_jobs: Connection) 
 def test_what_is_to_be_sent_again_and_erased_waits_too(three_jobs: Connection) -> None:
     send_through(three_jobs, 3)
     request_redelivery(three_jobs, [1, 2], targets=["base"], request=1)
-    request_erasure(three_jobs, Erasure(3, 5, ("p",)), targets=["base"])
+    request_erasures(three_jobs, [Erasure(3, 5, ("p",))], targets=["base"])
     assert backlog(three_jobs).waiting == 3
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from squash_api.errors import UnauthorizedError
 from squash_api.record.database import by_statement
 from squash_api.record.definitions import DefinitionRow, append_definitions
-from squash_api.record.jobs import bury_job, get_job
+from squash_api.record.jobs import bury_jobs, get_job
 from squash_api.record.metrics import known_units, metrics_since
 from squash_api.record.record import MAX_GROUP, Record
 from squash_api.record.storing import _NEXT_FREE, NewJob, Stale, Stored
@@ -118,9 +118,7 @@ def test_a_gap_is_filled(record: Record) -> None:
 
 def test_the_time_of_a_deleted_job_is_not_given_again(record: Record) -> None:
     stored = store_one(record, make_new_job(asked_ns=5))
-    record.write(
-        lambda connection: bury_job(connection, job_id=stored.job_id, user_id=1, deleted_ns=9)
-    )
+    record.write(lambda connection: bury_jobs(connection, [stored.job_id], user_id=1, deleted_ns=9))
     assert store_one(record, make_new_job(asked_ns=5)).time_ns == 6
 
 
@@ -191,7 +189,7 @@ def test_jobs_without_identifiers_are_never_the_same(record: Record) -> None:
 
 def test_a_deleted_job_is_stored_anew(record: Record) -> None:
     store_one(record, identified())
-    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [1], user_id=1, deleted_ns=9))
     again = store_one(record, identified())
     assert (again.job_id, again.is_repeat, again.same_measurements_as) == (2, False, None)
 
@@ -512,4 +510,4 @@ def test_what_is_stored_the_short_way_is_what_the_whole_would_have_stored(
 def bury_some(connection: Connection) -> None:
     """Leave a tombstone, whose time stays taken."""
     STORE.whole(connection, [make_new_job(asked_ns=3)])
-    bury_job(connection, job_id=1, user_id=1, deleted_ns=9)
+    bury_jobs(connection, [1], user_id=1, deleted_ns=9)

@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import psycopg
 
-from squash_api.record.database import VERSION, make_database
+from squash_api.record.database import make_database
 from squash_api.record.tables import metadata
+from squash_api.record.versions import NEEDED
 from tests.support.programs import find_program
 from tests.support.server import Server
 
@@ -110,7 +111,7 @@ class PostgreSQL(Server):
             connection.execute(_DISCONNECT)
             tables = {row[0] for row in connection.execute(_TABLES)}
             version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            if tables != {*metadata.tables, "alembic_version"} or version != [(VERSION,)]:
+            if tables != {*metadata.tables, "alembic_version"} or version != [(NEEDED,)]:
                 return False
             # Neither foreign keys nor triggers: the audit trail refuses otherwise.
             connection.execute("SET session_replication_role = replica")
