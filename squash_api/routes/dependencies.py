@@ -161,7 +161,7 @@ async def _viewer(request: Request, site: SiteDep) -> Account | None:
 
 
 ViewerDep = Annotated[Account | None, Depends(_viewer)]
-"""Who reads what everybody may read, if they say so; None if they cannot show it, or not by this."""
+"""Who reads what everybody may read, if they say so; None if what they send does not show it."""
 
 
 @dataclass(frozen=True, slots=True)
