@@ -126,8 +126,9 @@ class Site:
             on_failure.pop_all()
 
     def _open_parts(self, *, but: Collection[str] = ()) -> None:
-        # A copy: other threads may add to a class or a module, such as its annotations.
-        for name, part in list(vars(Site).items()):
+        # Other threads may add to a class or a module, such as its annotations. Only `copy` lets
+        # none of them in: a list of pairs may search for cycles while it is made.
+        for name, part in vars(Site).copy().items():
             if isinstance(part, cached_property) and name not in but:
                 getattr(self, name)
 

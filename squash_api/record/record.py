@@ -285,11 +285,20 @@ class Record:
             self._has_failed = _is_fault(outcome)
             self.trouble = _reason(outcome) if self._has_failed else None
 
-    def _look_at(self, error: Exception) -> None:
-        """Note damage that an error tells of."""
-        if _reason(error) == DAMAGED and not self._is_lost():
+    @property
+    def is_damaged(self) -> bool:
+        """Whether damage has been met, so that nothing more is written."""
+        return self._damage is not None
+
+    def note_damage(self, words: str) -> None:
+        """Write nothing more: somebody has met damage, perhaps another process that reads."""
+        if not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            _log.error("the record is damaged: nothing more is written", error=words_of(error))
+            _log.error("the record is damaged: nothing more is written", error=words)
+
+    def _look_at(self, error: Exception) -> None:
+        if _reason(error) == DAMAGED:
+            self.note_damage(words_of(error))
 
     def _is_lost(self) -> bool:
         if self._damage is None and self.file is not None:
