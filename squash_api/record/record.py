@@ -232,6 +232,11 @@ class Record:
             self._latest_ns = now_ns
             return now_ns
 
+    def pool(self) -> tuple[int, int]:
+        """Return how many connections to the database are in use, and how many there may be."""
+        pool: Any = self._engine.pool
+        return pool.checkedout(), pool.size() + max(pool._max_overflow, 0)  # noqa: SLF001  no method tells
+
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
         with self._closing:
