@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -80,14 +81,18 @@ def make_database(url: str) -> bool:
     with _explained(engine):
         is_new = not _is_record(engine)
         if is_new and inspect(engine).get_table_names():
-            raise SettingsError(
-                f"SQUASH_DATABASE_URL: {place_of(url)} is another database, not a record: name "
-                "another place"
-            )
+            raise _other_database(url)
         if is_new:
             _migrate(engine)
     engine.dispose()
     return is_new
+
+
+def _other_database(url: str) -> SettingsError:
+    return SettingsError(
+        f"SQUASH_DATABASE_URL: {place_of(url)} is another database, not a record: name another "
+        "place"
+    )
 
 
 def open_database(url: str, *, is_checked: bool = False) -> Engine:
@@ -114,7 +119,7 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
         if is_checked and kind is not None:
             _require_whole(engine, kind)
             if (advice := kind.advice(engine)) is not None:
-                _log.warning(advice, place=place_of(url))
+                _log.warning(advice, place=place_of(url), runbook="record-network")
         _migrate(engine)
     return engine
 
@@ -144,6 +149,45 @@ def damage_of(url: str) -> str | None:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a record is like, as seen without changing it.
+
+    `version` is that of its tables, `advice` why it should not be where it is, and `damage` the
+    first damage that is found in about a second.
+    """
+
+    version: str
+    advice: str | None
+    damage: str | None
+
+
+def look_at(url: str) -> Seen | None:
+    """Look at a record that may be in use; nothing is made or migrated. None if there is none.
+
+    Raises
+    ------
+    SettingsError
+        If the URL is wrong, the record cannot be opened, there was one, or it is something else.
+    """
+    parsed, kind = _parse(url)
+    if kind is not None and not kind.exists(parsed):
+        return None
+    engine = _connect(parsed, kind)
+    with _explained(engine):
+        if not _is_record(engine):
+            if inspect(engine).get_table_names():
+                raise _other_database(url)
+            engine.dispose()
+            return None
+        with engine.connect() as connection:
+            version = connection.execute(_VERSION_OF).scalar()
+        advice = None if kind is None else kind.advice(engine)
+        damage = None if kind is None else kind.first_damage(engine, within_s=_CHECK_S)
+    engine.dispose()
+    return Seen(str(version), advice, damage)
+
+
 def _is_damage(reason: str) -> bool:
     return "malformed" in reason or "not a database" in reason
 
@@ -157,7 +201,12 @@ def file_of(engine: Engine) -> RecordFile | None:
 def _require_whole(engine: Engine, kind: _EngineModule) -> None:
     damage = kind.first_damage(engine, within_s=_CHECK_S)
     if damage is not None:
-        raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(str(engine.url.database), damage)}")
+        raise _damage_error(str(engine.url.database), damage)
+
+
+def _damage_error(place: str, damage: str) -> SettingsError:
+    text = f"SQUASH_DATABASE_URL: {damaged(place, damage)}"
+    return SettingsError(text, runbook="record-damaged")
 
 
 def damaged(place: str, damage: str) -> str:
@@ -231,8 +280,7 @@ def _explained(engine: Engine) -> Iterator[None]:
             raise
         reason = str(getattr(error, "orig", None) or error)
         if _is_damage(reason):
-            place = str(engine.url.database)
-            raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(place, reason)}") from error
+            raise _damage_error(str(engine.url.database), reason) from error
         kind = _ENGINES.get(engine.url.get_backend_name())
         reason = reason if kind is None else kind.why(engine, reason)
         raise SettingsError(
@@ -258,11 +306,13 @@ def _is_record(engine: Engine) -> bool:
     return inspect(engine).has_table("alembic_version")
 
 
+_VERSION_OF = text("SELECT version_num FROM alembic_version")
+
+
 def _migrate(engine: Engine) -> None:
     if _is_record(engine):
-        query = text("SELECT version_num FROM alembic_version")
         with engine.connect() as connection:
-            if connection.execute(query).scalar() == VERSION:
+            if connection.execute(_VERSION_OF).scalar() == VERSION:
                 return
     # Alembic takes a third of a second to import.
     from alembic import command, config  # noqa: PLC0415
