@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
+    from squash_api.retention.pruning import Retention
     from squash_api.standings.board import Board
     from squash_api.standings.figures import Figures
     from squash_api.standings.itself import OwnWatch
@@ -131,8 +132,9 @@ class Site:
             on_failure.pop_all()
 
     def _open_parts(self, *, but: Collection[str] = ()) -> None:
-        # A copy: other threads may add to a class or a module, such as its annotations.
-        for name, part in list(vars(Site).items()):
+        # Other threads may add to a class or a module, such as its annotations. Only `copy` lets
+        # none of them in: a list of pairs may search for cycles while it is made.
+        for name, part in vars(Site).copy().items():
             if isinstance(part, cached_property) and name not in but:
                 getattr(self, name)
 
@@ -347,15 +349,15 @@ class Site:
 
         delivers = self.settings.deliver == "inline"
         outlets = self.outlets(self.settings.outlets) if delivers else []
-        return Background(
-            [
-                *outlets,
-                Deriving(self.deriver),
-                self.events,
-                self.watch(outlets),
-                *self.own_watches(outlets, process="serve"),
-            ]
-        )
+        readers = [
+            *outlets,
+            Deriving(self.deriver),
+            self.events,
+            self.watch(outlets),
+            self.retention(),
+            *self.own_watches(outlets, process="serve"),
+        ]
+        return Background(readers, self.record.news)
 
     def outlets(self, targets: Sequence[Target]) -> list[Outlet]:
         """Make an outlet for each target."""
@@ -381,6 +383,21 @@ class Site:
         if self.settings.watch == "off" or not outlets:
             return None
         return Watch(self.standings, outlets, squash_url=self.settings.url)
+
+    def retention(self) -> Retention | None:
+        """Make what deletes old jobs; None if jobs are kept for ever."""
+        from squash_api.retention.pruning import Retention
+
+        if self.settings.keep_days is None:
+            return None
+        return Retention(
+            self.record,
+            self.reader,
+            self.states,
+            keep_s=self.settings.keep_days * 86_400,
+            releases=self.settings.keep_releases,
+            targets=[target.name for target in self.settings.outlets],
+        )
 
     def own_watches(
         self, outlets: Sequence[Outlet], *, process: Literal["serve", "deliver"]

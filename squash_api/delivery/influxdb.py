@@ -151,7 +151,9 @@ class InfluxOutlet(Outlet):
             self._begin_again()
         elif kept_ns is None:
             _log.error(
-                "InfluxDB has lost points that it had: run squash reconcile", target=self.name
+                "InfluxDB has lost points that it had: run squash reconcile",
+                target=self.name,
+                runbook="delivery-lost-points",
             )
 
     def _has(self, job_id: int) -> bool:
@@ -181,6 +183,7 @@ class InfluxOutlet(Outlet):
                 target=self.name,
                 database=self._client.target.database,
                 jobs=lost,
+                runbook="delivery-refilling",
             )
 
     def _deliver(self, lines: Sequence[str]) -> list[Rejected]:
@@ -280,6 +283,7 @@ class InfluxOutlet(Outlet):
                 "InfluxDB refuses to delete the points of a job; it is asked again later",
                 target=self.name,
                 job=item.job_id,
+                runbook="delivery-undeleted",
             )
             return [
                 Quarantined(item.job_id, name, deletion(name, time_ns), error.reason)
@@ -330,4 +334,5 @@ class InfluxOutlet(Outlet):
                 target=self.name,
                 job=job_id,
                 points=points,
+                runbook="quarantine",
             )

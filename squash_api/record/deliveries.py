@@ -244,11 +244,14 @@ def pending_redeliveries(connection: Connection, name: str, *, limit: int) -> li
     return [(row.job_id, row.request) for row in rows]
 
 
-def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[str]) -> None:
-    """Request that a deleted job's points are deleted and none of them is sent."""
-    connection.execute(delete(redelivery).where(redelivery.c.job_id == item.job_id))
-    connection.execute(delete(quarantine).where(quarantine.c.job_id == item.job_id))
-    _add_erasures(connection, {(name, item.job_id): item for name in targets})
+def request_erasures(
+    connection: Connection, items: Sequence[Erasure], *, targets: Iterable[str]
+) -> None:
+    """Request that the points of deleted jobs are deleted and none of them is sent."""
+    job_ids = [item.job_id for item in items]
+    connection.execute(delete(redelivery).where(redelivery.c.job_id.in_(job_ids)))
+    connection.execute(delete(quarantine).where(quarantine.c.job_id.in_(job_ids)))
+    _add_erasures(connection, {(name, item.job_id): item for name in targets for item in items})
 
 
 def request_rewriting(

@@ -56,7 +56,7 @@ _END_S = 5.0
 _SIZE_BYTES = 4
 # The service never has more of an answer in its memory than this, and what sockets have.
 _PIECE_BYTES = 65_536
-_CHANNEL, _READY = b"c", b"r"
+_CHANNEL, _READY, _DAMAGED = b"c", b"r", b"d"
 
 _log = structlog.get_logger(__name__)
 
@@ -204,7 +204,7 @@ class _Process:
         return await asyncio.open_unix_connection(sock=ours)
 
     def _hear(self) -> None:
-        """Take what the process says: that it is ready, asks something, or has ended."""
+        """Take what the process says: it is ready, asks something, met damage, or has ended."""
         if self._control is None:
             return
         said, channel = _receive(self._control)
@@ -216,6 +216,8 @@ class _Process:
             self.is_ready = True
             self._pause_s = _FIRST_PAUSE_S
             _log.info("a process reads", pid=self._process.pid if self._process else None)
+        elif said == _DAMAGED:
+            self._site.record.note_damage("a process that reads has met it")
         elif said is not None:
             self._lose()
 
@@ -227,7 +229,8 @@ class _Process:
         if process is not None:
             process.kill()
             code = process.wait()
-        _log.error("a reading process has ended; it is started again", code=code)
+        words = "a reading process has ended; it is started again"
+        _log.error(words, code=code, runbook=OverloadedError.code)
         asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
 
     def _next_pause_s(self) -> float:
@@ -373,11 +376,19 @@ async def _serve(app: Any, control: socket.socket) -> None:
     """Answer requests until the process ends."""
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
+    record = app.state.site.record
+
+    async def answer(channel: socket.socket) -> None:
+        await _serve_request(app, record, channel)
+        if record.is_damaged:
+            # If there is no room for it, it is told with the next answer.
+            with suppress(OSError):
+                control.send(_DAMAGED)
 
     def hear() -> None:
         said, channel = _receive(control)
         if channel is not None:
-            task = asyncio.create_task(_serve_request(app, app.state.site.record, channel))
+            task = asyncio.create_task(answer(channel))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         elif said is not None:
