@@ -211,6 +211,7 @@ def zero_table(path: Path, table: str) -> None:
             file.write(bytes(size))
 
 
+@pytest.mark.sqlite
 def test_damage_that_a_reading_process_meets_ends_the_writing(tmp_path: Path) -> None:
     with Service(tmp_path) as service, logged_in(service) as calls:
         reading_pids(service)
