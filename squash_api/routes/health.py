@@ -20,6 +20,7 @@ from squash_api.record.deliveries import (
     undeleted_jobs,
 )
 from squash_api.record.jobs import last_job_id
+from squash_api.retention.pruning import last_round
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
@@ -71,6 +72,8 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     }
     if is_reader:
         shown["targets"] = {item.target: _target_state(item) for item in found}
+        if site.settings.keep is not None:
+            shown["retention"] = _retention(site, site.settings.keep)
     return json_reply(shown)
 
 
@@ -122,6 +125,12 @@ def _target_health(row: TargetRow, last_job: int, undeleted: int) -> TargetHealt
         return TargetHealth(label, None, row.refill_since_ns, _REFILLING)
     note = _undeleted(undeleted) if undeleted else None
     return TargetHealth(label, row.trouble, row.trouble_since_ns, note)
+
+
+def _retention(site: Site, keep: str) -> dict[str, Any]:
+    with site.reader.view() as view:
+        found = view.ask(last_round)
+    return {"keep": keep, "last": None if found is None else found.to_json()}
 
 
 def _backlogs(site: Site) -> list[Backlog]:
