@@ -242,6 +242,12 @@ class Settings(BaseSettings):
         le=600,
         description="How long clients may take for a request's head, or each 1 kB/s of the rest.",
     )
+    instance: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Name of this process in what the service says of itself; else its host.",
+    )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )

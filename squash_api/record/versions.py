@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     Connection,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     delete,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 
 from squash_api.errors import SettingsError
 from squash_api.record.lookalikes import skeleton
-from squash_api.record.tables import metric, own_unit, state, user
+from squash_api.record.tables import metadata, metric, own_unit, state, user
 
 VERSION = "0004"
 """The newest migration of `migrations/versions`."""
@@ -41,7 +42,13 @@ RELEASES: Mapping[str, str] = {"1.2": "0002", "1.3": "0002", "2.0": "0003", "2.1
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _PRESENT = "tables"
-_ALEMBIC = Table("alembic_version", MetaData(), Column("version_num", String(32), nullable=False))
+# As Alembic makes it.
+_ALEMBIC = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,13 @@ def are_current(connection: Connection, place: str) -> bool:
             "release; or restore the backup that was made before the upgrade"
         )
     return found is not None and found.present >= VERSION and found.needed >= NEEDED
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the tables of this release in an empty database, in an open transaction."""
+    metadata.create_all(connection)
+    _ALEMBIC.create(connection)
+    _stamp(connection, needed=NEEDED, present=VERSION)
 
 
 def upgrade(connection: Connection) -> None:

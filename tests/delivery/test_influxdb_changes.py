@@ -332,7 +332,7 @@ def test_a_refused_deletion_is_tried_again_later_and_holds_up_nobody(
 
 def due(record: Record, job_id: int) -> int:
     """Return in how many ns the deletion of a job is tried again, and let it be now."""
-    with record._engine.begin() as connection:
+    with record._writing.begin() as connection:
         is_row = erasure.c.job_id == job_id
         found = connection.execute(select(erasure.c.again_ns).where(is_row)).scalar_one()
         connection.execute(update(erasure).where(is_row).values(again_ns=1))

@@ -1,7 +1,5 @@
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from squash_api.record.record import Record
 from squash_api.record.tables import package_set, redelivery
 from tests.support.builders import add_test_user, open_record, store_job
 from tests.support.observatory import HOUR_NS, Observatory
+from tests.support.records import passing_folder
 
 AFW = {"name": "afw", "git_sha": "1", "git_url": None, "git_branch": None, "eups_version": None}
 
@@ -330,7 +329,7 @@ def test_the_run_before_is_that_before_it_in_time_whatever_arrives_when(
     dated = [(10 * place, name) for place, name in enumerate(jobs)]
     shuffled = data.draw(st.permutations(dated))
     batch = data.draw(st.integers(1, len(shuffled)))
-    with TemporaryDirectory() as folder, closing(open_record(Path(folder))) as record:
+    with passing_folder() as folder, closing(open_record(folder)) as record:
         add_test_user(record)
         arrivals = Arrivals(record)
         for start in range(0, len(shuffled), batch):

@@ -118,7 +118,7 @@ class _World:
         """Stop the service."""
         self.outlet.forget()
         self.outlet._lease._over.set()
-        with self.site.record._engine.begin() as connection:
+        with self.site.record._writing.begin() as connection:
             connection.exec_driver_sql("UPDATE target SET lease_owner = NULL, lease_until_ns = 0")
         self.outlet.close()
         self.site.close()
@@ -274,7 +274,7 @@ class _World:
         fresh.close()
         found = [self.influxd.points(name) for name in (self.database, database)]
         self.influxd.query(f'DROP DATABASE "{database}"')
-        with self.site.record._engine.begin() as connection:
+        with self.site.record._writing.begin() as connection:
             for table in ("redelivery", "erasure", "quarantine", "target"):
                 column = "name" if table == "target" else "target"
                 connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (database,))

@@ -32,7 +32,7 @@ from squash_api.record.deliveries import (
 from squash_api.record.jobs import bury_jobs, get_job
 from squash_api.record.record import Record
 from squash_api.record.tables import quarantine
-from tests.support.builders import store_job
+from tests.support.builders import STORE, make_new_job, store_job
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def connection(record: Record) -> Iterator[Connection]:
     """A transaction on a record with jobs 1 to 4 and the targets base and summit."""
     for _ in range(4):
         store_job(record)
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         ensure_targets(connection, ["summit", "base"])
         yield connection
 
@@ -262,7 +262,7 @@ def test_unknown_and_deleted_jobs_are_not_sent_again(connection: Connection) -> 
 
 
 def test_several_targets_can_be_asked_for_from_any_iterable(record: Record) -> None:
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         ensure_targets(connection, ["a", "b"])
         store_many(connection, 1500)
         names = iter(["a", "b"])
@@ -275,12 +275,9 @@ def test_several_targets_can_be_asked_for_from_any_iterable(record: Record) -> N
 
 
 def store_many(connection: Connection, count: int) -> None:
-    connection.exec_driver_sql(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-        "INSERT INTO job (user_id, received_ns, asked_ns, time_ns, revision, is_deliverable, size) "
-        "SELECT 1, 0, i, i, 0, 1, 0 FROM n",
-        (count,),
-    )
+    items = [make_new_job(asked_ns=number) for number in range(1, count + 1)]
+    for start in range(0, count, 500):
+        STORE.whole(connection, items[start : start + 500])
 
 
 def test_jobs_to_send_again_come_in_batches(connection: Connection) -> None:
@@ -466,7 +463,7 @@ def three_jobs(record: Record) -> Iterator[Connection]:
     """A transaction on a record with jobs 1 to 3, the last with nothing to deliver."""
     for number in (1, 2, 3):
         store_job(record, received_ns=10 * number, is_deliverable=number < 3)
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         ensure_targets(connection, TARGETS)
         yield connection
 
