@@ -73,8 +73,8 @@ COMMANDS = {
         "commands.record:salvage_record",
         "Copy what can be read of a damaged record into a new one.",
     ),
-    "record go-back": (
-        "commands.record:go_back_to",
+    "record downgrade": (
+        "commands.record:downgrade",
         "Let an older release use the record.",
     ),
     "record accept": (

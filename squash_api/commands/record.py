@@ -131,7 +131,7 @@ def salvage_record(*, to: Annotated[Path, typer.Option(help="File to make.")]) -
     raise typer.Exit(1 if lost else 0)
 
 
-def go_back_to(
+def downgrade(
     release: Annotated[str, typer.Argument(help="The release, such as 1.2.1.")],
     *,
     yes: AsYes = False,

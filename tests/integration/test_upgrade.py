@@ -108,7 +108,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         found["ready"] = user.client.get("/readyz").json()["status"]
         found["check"] = run_said(new, "Upgrade", "squash record check")
         ids = [user.post(1.0)]
-    found["back"] = run_said(new, "Going back", "squash record go-back")
+    found["back"] = run_said(new, "Going back", "squash record downgrade")
     with old, User(old) as user:
         ids.append(user.post(2.0))
         found["gone back"] = user.values(ids)
