@@ -9,7 +9,9 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +27,8 @@ from tests.support.programs import find_program
 from tests.support.releases import code_of
 from tests.support.service import Service
 from tests.support.site import job_document
+
+pytestmark = pytest.mark.sqlite
 
 DOCS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 SPECS = ":".join(str(FOLDER / "specs" / name) for name in ("camera", "srd", "checks"))
@@ -64,22 +68,23 @@ def service_of(folder: Path, code: Path | None = None, **environment: str) -> Se
     )
 
 
+@dataclass(frozen=True)
 class User:
     """A user of a service, with a token that is good for as long as the test lasts."""
 
-    def __init__(self, service: Service, *, is_new: bool = False) -> None:
-        self.client = httpx.Client(base_url=service.url, timeout=60, trust_env=False)
+    calls: Calls
+
+    @classmethod
+    @contextmanager
+    def of(cls, service: Service, *, is_new: bool = False) -> Iterator[Self]:
+        """Log in, after registering if the user is new."""
         credentials = {"username": "ada", "password": PASSWORD}
-        if is_new:
-            self.client.post("/register", json=credentials)
-        token = self.client.post("/auth", json=credentials).json()["access_token"]
-        self.calls = Calls(self.client, token)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
+        with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+            if is_new:
+                client.post("/register", json=credentials)
+            reply = client.post("/auth", json=credentials)
+            assert reply.status_code == 200, reply.text
+            yield cls(Calls(client, reply.json()["access_token"]))
 
     def post(self, value: float) -> int:
         """Post a job with a value, and return its id."""
@@ -91,7 +96,7 @@ class User:
 
     def values(self, job_ids: Iterable[int]) -> list[Any]:
         """Return the values of jobs."""
-        replies = [self.client.get(f"/job/{number}").json() for number in job_ids]
+        replies = [self.calls.client.get(f"/job/{number}").json() for number in job_ids]
         return [reply["measurements"][0]["value"] for reply in replies]
 
 
@@ -104,15 +109,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     run_said(old, "Upgrade", "sqlite3")
     found["backup"] = (folder / "before.db").read_bytes()[:15]
     run_said(new, "Upgrade", "squash specs check", *SPECS.split(":")[:2])
-    with new, User(new) as user:
-        found["ready"] = user.client.get("/readyz").json()["status"]
+    with new, User.of(new) as user:
+        found["ready"] = user.calls.client.get("/readyz").json()["status"]
         found["check"] = run_said(new, "Upgrade", "squash record check")
         ids = [user.post(1.0)]
     found["back"] = run_said(new, "Going back", "squash record downgrade")
-    with old, User(old) as user:
+    with old, User.of(old) as user:
         ids.append(user.post(2.0))
         found["gone back"] = user.values(ids)
-    with new, User(new) as user:
+    with new, User.of(new) as user:
         ids.append(user.post(3.0))
         found["again"] = user.values(ids)
         found["check again"] = run_said(new, "Upgrade", "squash record check")
@@ -169,7 +174,7 @@ def rolling(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for name, code in zip(("old", "new"), codes, strict=True)
     )
     answers: list[list[int]] = [[], [], []]
-    with old, User(old, is_new=True) as first, new, User(new) as second:
+    with old, User.of(old, is_new=True) as first, new, User.of(new) as second:
         both = zip((first, second), answers, strict=False)
         threads = [threading.Thread(target=post_some, args=pair) for pair in both]
         for thread in threads:
