@@ -230,7 +230,7 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     app.router.routes[:0] = [PageRoute(page.path, page.make) for page in addresses.PAGES]
-    add_failure_handlers(app, page=failure_page, paths=_PATHS)
+    add_failure_handlers(app, page=failure_page, paths=_PATHS, url=site.settings.url)
     app.add_middleware(Door, site=site)
     return app
 

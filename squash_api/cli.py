@@ -11,6 +11,10 @@ from squash_api.errors import RecordUnavailableError, SettingsError
 
 COMMANDS = {
     "serve": ("serving.serve:serve", "Run the service until it is stopped."),
+    "check": (
+        "commands.check:check",
+        "Look at the settings, the record and every server; say of each fault what to do.",
+    ),
     "deliver": (
         "commands.deliver:deliver",
         "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
@@ -128,6 +132,7 @@ def main() -> None:
         app()
     except (SettingsError, RecordUnavailableError) as error:
         typer.echo(f"error: {error.message}", err=True)
+        typer.echo(f"runbook: {error.runbook}", err=True)
         raise SystemExit(1) from None
 
 

@@ -390,13 +390,27 @@ def check_tags(record: Record, schema: Schema) -> None:
         tags: list[str] = json.loads(kept)
         return tags
 
-    kept = record.write(work)
-    if set(kept) != set(schema.tags):
-        raise SettingsError(
-            f"SQUASH_TAGS: the points in InfluxDB were written with the tags {', '.join(kept)}; "
-            f"the settings say {', '.join(schema.tags)}. Set it back, or empty the databases and "
-            "run: squash replay --into-empty"
-        )
+    problem = _tags_problem(record.write(work), schema)
+    if problem is not None:
+        raise SettingsError(problem, runbook="tags")
+
+
+def problem_with_tags(connection: Connection, schema: Schema) -> str | None:
+    """Say why `check_tags` would refuse, or None; nothing is stored."""
+    kept = get_state(connection, _TAGS)
+    if kept is None or not has_sent_any(connection):
+        return None
+    return _tags_problem(json.loads(kept), schema)
+
+
+def _tags_problem(kept: Sequence[str], schema: Schema) -> str | None:
+    if set(kept) == set(schema.tags):
+        return None
+    return (
+        f"SQUASH_TAGS: the points in InfluxDB were written with the tags {', '.join(kept)}; "
+        f"the settings say {', '.join(schema.tags)}. Set it back, or empty the databases and "
+        "run: squash replay --into-empty"
+    )
 
 
 def schema_of(record: Record, settings: Schema) -> Schema:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ from squash_api.errors import SettingsError
 from squash_api.record.engines import postgresql, sqlite
 from squash_api.record.engines.postgresql import News
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
-from squash_api.record.versions import are_current, make_tables, tables_of, upgrade
+from squash_api.record.versions import Tables, are_current, make_tables, tables_of, upgrade
 
 # A start looks for damage for so long.
 _CHECK_S = 1.0
@@ -93,14 +94,18 @@ def make_database(url: str) -> bool:
     with _explained(engine, kind):
         is_new = not _is_record(engine)
         if is_new and inspect(engine).get_table_names():
-            raise SettingsError(
-                f"SQUASH_DATABASE_URL: {place_of(url)} is another database, not a record: name "
-                "another place"
-            )
+            raise _other_database(url)
         if is_new:
             is_new = _make_tables(engine)
     engine.dispose()
     return is_new
+
+
+def _other_database(url: str) -> SettingsError:
+    return SettingsError(
+        f"SQUASH_DATABASE_URL: {place_of(url)} is another database, not a record: name another "
+        "place"
+    )
 
 
 def open_database(url: str, *, is_checked: bool = False) -> Engine:
@@ -127,7 +132,7 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
         if is_checked:
             _require_whole(engine, kind)
             if (advice := kind.advice(engine)) is not None:
-                _log.warning(advice, place=place_of(url))
+                _log.warning(advice, place=place_of(url), runbook="record-network")
         _migrate(engine)
     return engine
 
@@ -155,6 +160,45 @@ def damage_of(url: str) -> str | None:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a record is like, as seen without changing it.
+
+    `tables` are what it has, `advice` why it should not be where it is, and `damage` the
+    first damage that is found in about a second.
+    """
+
+    tables: Tables
+    advice: str | None
+    damage: str | None
+
+
+def look_at(url: str) -> Seen | None:
+    """Look at a record that may be in use; nothing is made or migrated. None if there is none.
+
+    Raises
+    ------
+    SettingsError
+        If the URL is wrong, the record cannot be opened, there was one, or it is something else.
+    """
+    parsed, kind = _parse(url)
+    if not kind.exists(parsed):
+        return None
+    engine = _connect(parsed, kind)
+    with _explained(engine, kind):
+        with engine.connect() as connection:
+            tables = tables_of(connection)
+        if tables is None:
+            if inspect(engine).get_table_names():
+                raise _other_database(url)
+            engine.dispose()
+            return None
+        advice = kind.advice(engine)
+        damage = kind.first_damage(engine, within_s=_CHECK_S)
+    engine.dispose()
+    return Seen(tables, advice, damage)
+
+
 def _is_damage(reason: str) -> bool:
     return "malformed" in reason or "not a database" in reason
 
@@ -172,7 +216,12 @@ def news_of(engine: Engine) -> News | None:
 def _require_whole(engine: Engine, kind: _EngineModule) -> None:
     damage = kind.first_damage(engine, within_s=_CHECK_S)
     if damage is not None:
-        raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(str(engine.url.database), damage)}")
+        raise _damage_error(str(engine.url.database), damage)
+
+
+def _damage_error(place: str, damage: str) -> SettingsError:
+    text = f"SQUASH_DATABASE_URL: {damaged(place, damage)}"
+    return SettingsError(text, runbook="record-damaged")
 
 
 def damaged(place: str, damage: str) -> str:
@@ -255,8 +304,7 @@ def _explained(engine: Engine, kind: _EngineModule) -> Iterator[None]:
             raise
         reason = str(getattr(error, "orig", None) or error)
         if _is_damage(reason):
-            place = str(engine.url.database)
-            raise SettingsError(f"SQUASH_DATABASE_URL: {damaged(place, reason)}") from error
+            raise _damage_error(str(engine.url.database), reason) from error
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record at "
             f"{engine.url.render_as_string()} cannot be opened: {kind.why(engine, reason)}"

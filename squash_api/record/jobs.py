@@ -99,6 +99,11 @@ def last_job_id(connection: Connection) -> int:
     return int(connection.execute(_LAST_JOB).scalar_one())
 
 
+def newest_received_ns(connection: Connection) -> int | None:
+    """Return when the newest job was received, in ns; None if there is none."""
+    return connection.execute(_NEWEST_NS).scalar()
+
+
 def job_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
     """Return sorted ids of jobs that have not been deleted."""
     rows = connection.execute(
@@ -210,6 +215,7 @@ def bury_jobs(
 
 _REVISION = select(func.coalesce(func.max(definition.c.revision), 0))
 _SIZES = select(job.c.id, job.c.size)
+_NEWEST_NS = select(job.c.received_ns).order_by(job.c.id.desc()).limit(1)
 _LAST_JOB = select(func.coalesce(func.max(job.c.id), 0))
 _JOB = select_rows(job, JobRow)
 

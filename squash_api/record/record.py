@@ -39,7 +39,8 @@ from squash_api.record.database import (
     transact,
     writing,
 )
-from squash_api.record.tables import job, state
+from squash_api.record.jobs import newest_received_ns
+from squash_api.record.tables import state
 
 Connection = sqlalchemy.Connection
 """What the record is read and written through. Other packages only pass it on."""
@@ -223,12 +224,13 @@ class Record:
         with self._clock:
             if self._latest_ns is None:
                 with suppress(RecordUnavailableError), self.read() as connection:
-                    self._latest_ns = connection.execute(_NEWEST_NS).scalar()
+                    self._latest_ns = newest_received_ns(connection)
             now_ns, latest_ns = time.time_ns(), self._latest_ns or 0
             if now_ns <= latest_ns < now_ns + _DAY_NS:
                 now_ns = latest_ns + 1
             elif now_ns <= latest_ns:
-                _log.warning("the clock was ahead by more than a day", ahead_ns=latest_ns - now_ns)
+                words = "the clock was ahead by more than a day"
+                _log.warning(words, ahead_ns=latest_ns - now_ns, runbook="clock")
             self._latest_ns = now_ns
             return now_ns
 
@@ -299,7 +301,8 @@ class Record:
         """Write nothing more: somebody has met damage, perhaps another process that reads."""
         if not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            _log.error("the record is damaged: nothing more is written", error=words)
+            said = "the record is damaged: nothing more is written"
+            _log.error(said, error=words, runbook="record-damaged")
 
     def _look_at(self, error: Exception) -> None:
         if _reason(error) == DAMAGED:
@@ -313,7 +316,7 @@ class Record:
     def _lose(self, problem: str | None) -> None:
         if problem is not None and self._damage is None:
             self._damage = problem
-            _log.error("nothing more is written", reason=problem)
+            _log.error("nothing more is written", reason=problem, runbook="record-gone")
 
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
         """Return an outcome or an exception for each of the group."""
@@ -434,9 +437,6 @@ def _reason(error: object) -> str:
 
 def _write_probe(size: int, connection: Connection) -> None:
     set_state(connection, _PROBE, f"{time.time_ns()}{'x' * size}")
-
-
-_NEWEST_NS = select(job.c.received_ns).order_by(job.c.id.desc()).limit(1)
 
 
 def get_state(connection: Connection, key: str) -> str | None:

@@ -24,6 +24,8 @@ from squash_api.errors import (
     SquashError,
     TooSlowError,
     UrlTooLongError,
+    help_link,
+    see,
 )
 from squash_api.routes.admission import network_of
 
@@ -64,14 +66,22 @@ class Connections:
         `LEAST_BYTES_PER_S` for each second of it.
     count
         Called with the code of each failure that ends a connection.
+    url
+        The public root of the service, for links to the runbook.
     """
 
     def __init__(
-        self, *, most: int, patience_s: float, count: Callable[[str], None] = lambda _: None
+        self,
+        *,
+        most: int,
+        patience_s: float,
+        count: Callable[[str], None] = lambda _: None,
+        url: str = "",
     ) -> None:
         self.most = most
         self.patience_s = patience_s
         self.count = count
+        self.url = url
         self._open: dict[Connection, None] = {}
         self._per_address: Counter[str] = Counter()
         self._lags_s: deque[float] = deque(maxlen=int(60 / _SWEEP_S))
@@ -321,7 +331,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         self._all.count(reason.code)
-        self.transport.write(_reply(reason))
+        self.transport.write(_reply(reason, self._all.url))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
@@ -339,11 +349,12 @@ _MESSAGES: dict[type[SquashError], str] = {
 }
 
 
-def _reply(reason: type[SquashError]) -> bytes:
+def _reply(reason: type[SquashError], url: str) -> bytes:
     """Make the whole reply for a failure that no route can answer."""
+    more = see(url, reason.code) if reason is OverloadedError else ""
     body = orjson.dumps(
         {
-            "message": _MESSAGES[reason],
+            "message": _MESSAGES[reason] + more,
             "code": reason.code,
             "status_code": reason.status_code,
             "detail": [],
@@ -354,6 +365,7 @@ def _reply(reason: type[SquashError]) -> bytes:
         STATUS_LINE[reason.status_code]
         + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
         + b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        + b"link: %s\r\n" % help_link(url, reason.code).encode()
         + retry
         + b"connection: close\r\n\r\n"
         + body

@@ -229,7 +229,8 @@ class _Process:
         if process is not None:
             process.kill()
             code = process.wait()
-        _log.error("a reading process has ended; it is started again", code=code)
+        words = "a reading process has ended; it is started again"
+        _log.error(words, code=code, runbook=OverloadedError.code)
         asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
 
     def _next_pause_s(self) -> float:

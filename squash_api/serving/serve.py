@@ -13,6 +13,7 @@ import uvicorn
 
 from squash_api.app import create_app
 from squash_api.demo.processes import free_port
+from squash_api.errors import SettingsError
 from squash_api.logs import configure_logs
 from squash_api.serving.connections import Connection, Connections
 from squash_api.serving.readers import Readers
@@ -63,7 +64,7 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
     take_short_turns()
     problem = settings.url_problem()
     if problem is not None:
-        _log.warning(problem)
+        _log.warning(problem, runbook=SettingsError.code)
     server = _make_server(settings, may_withdraw=may_withdraw)
     try:
         server.run()
@@ -83,6 +84,7 @@ def _make_server(settings: Settings, *, may_withdraw: bool) -> "_Server":
         most=settings.max_connections,
         patience_s=settings.patience_s,
         count=figures.count_refusal,
+        url=settings.url,
     )
     protocol: Any = partial(Connection, connections=connections)
     config = uvicorn.Config(

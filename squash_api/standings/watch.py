@@ -142,7 +142,11 @@ class Watch(Loop):
             waiting_ns = view.ask(oldest_unindexed_ns)
         as_of_ns = now_ns if waiting_ns is None else min(now_ns, waiting_ns)
         if now_ns - as_of_ns > LAG_NS:
-            _log.warning("jobs wait to be derived: the watch pauses", since_ns=as_of_ns)
+            _log.warning(
+                "jobs wait to be derived: the watch pauses",
+                since_ns=as_of_ns,
+                runbook="watch-paused",
+            )
             return None
         days = self._freshness.days()
         with self._standings.refreshed(now_ns=now_ns, days=days) as view:

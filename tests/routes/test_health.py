@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, Engine, event
 
+from squash_api.errors import with_runbook
 from squash_api.record.deliveries import (
     Quarantined,
     mark_sent,
@@ -58,6 +59,10 @@ def figures(calls: Calls) -> dict[str, float]:
     }
 
 
+def runbook(entry: str) -> str:
+    return f"http://127.0.0.1:8000/docs/runbook#{entry}"
+
+
 def test_a_service_without_influxdb_is_ready(shared_client: httpx.Client) -> None:
     reply = shared_client.get("/readyz")
     assert (reply.status_code, reply.json()) == (
@@ -72,7 +77,12 @@ def test_a_held_up_target_degrades_with_the_reason_and_since_when(
     assert waiting("GET", "/readyz").json()["status"] == "ok"
     waiting("POST", "/job", JOB)
     record.write(
-        lambda c: mark_trouble(c, "base", trouble="no route", now_ns=1_532_975_152_000_000_000)
+        lambda c: mark_trouble(
+            c,
+            "base",
+            trouble=with_runbook("no route", "delivery-refused"),
+            now_ns=1_532_975_152_000_000_000,
+        )
     )
     reply = waiting("GET", "/readyz")
     assert (reply.status_code, reply.json()["status"]) == (200, "degraded")
@@ -83,6 +93,7 @@ def test_a_held_up_target_degrades_with_the_reason_and_since_when(
             "waiting": 1,
             "quarantined": 0,
             "reason": "no route",
+            "runbook": runbook("delivery-refused"),
             "since": "2018-07-30T18:25:52+00:00",
         },
     }
@@ -138,6 +149,7 @@ def test_a_database_that_lost_its_points_is_said_to_be_filled_again(
             "waiting": 1,
             "quarantined": 0,
             "reason": why,
+            "runbook": runbook("delivery-refilling"),
             "since": "2018-07-30T18:25:52+00:00",
         },
     )
@@ -159,6 +171,7 @@ def test_points_that_are_not_deleted_are_said_to_be_there(waiting: Calls, record
             "quarantined": 1,
             "undeleted": 1,
             "reason": "it refuses to delete the points of 1 job: read-only",
+            "runbook": runbook("delivery-undeleted"),
         },
     )
     assert "InfluxDB base: it refuses to delete the points of 1 job" in foot(waiting)

@@ -62,8 +62,8 @@ def heartbeat_task(place: tuple[str, str]) -> str:
         f'{{{{ if eq .Level "OK" }}}}heard again: that it was silent was noticed at '
         f"{message.since()}, {minutes} to {2 * minutes} minutes after its last heartbeat"
         f"{{{{ else }}}}silent: no heartbeat for {minutes} minutes\n"
-        "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?\n"
-        f"docs/runbook.md#{WATCH}{{{{ end }}}}"
+        "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?"
+        f"\n{message.runbook_words(runbook=WATCH)}{{{{ end }}}}"
     )
     return f"""{head("Alerts when the service itself is silent.", (), place)}
 stream
@@ -93,7 +93,7 @@ def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
         },
         id_part=f"{FRESHNESS}/{expected.specification}",
         message=_message(expected, metric),
-        ending=message.whereabouts(expected.per),
+        ending=message.whereabouts(expected.per, runbook="late-value"),
         conditions={expected.level: [late]},
         topic=topic_of(expected.channel),
     )

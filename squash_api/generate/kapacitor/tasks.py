@@ -112,7 +112,7 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         made_fields={after_field(day): after_term(day) for day in days},
         id_part=f"{watched.metric.name}/{branch.key}",
         message=alert_message(watched.metric, branch.limits, max_age_s=branch.max_age_s),
-        ending=whereabouts(branch.per),
+        ending=whereabouts(branch.per, runbook="metric-alert"),
         conditions={level: [unless_gone(some)] for level, some in conditions.items()},
         topic=topic_of(branch.channel),
     )
