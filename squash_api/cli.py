@@ -11,6 +11,10 @@ from squash_api.errors import RecordUnavailableError, SettingsError
 
 COMMANDS = {
     "serve": ("serving.serve:serve", "Run the service until it is stopped."),
+    "check": (
+        "commands.check:check",
+        "Look at the settings, the record and every server; say of each fault what to do.",
+    ),
     "deliver": (
         "commands.deliver:deliver",
         "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
@@ -20,6 +24,7 @@ COMMANDS = {
         "commands.reconcile:reconcile",
         "Compare InfluxDB with the record, and send again what differs.",
     ),
+    "prune": ("commands.prune:prune", "Delete old jobs; without --yes only say what would go."),
     "dispatch": ("commands.dispatch:dispatch", "Send job files to the service."),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),
     "judge": ("commands.judge:judge", "Judge a job file by the specifications that apply to it."),
@@ -123,6 +128,7 @@ def main() -> None:
         app()
     except (SettingsError, RecordUnavailableError) as error:
         typer.echo(f"error: {error.message}", err=True)
+        typer.echo(f"runbook: {error.runbook}", err=True)
         raise SystemExit(1) from None
 
 

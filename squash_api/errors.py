@@ -3,16 +3,34 @@
 A route never builds an error body: the app turns these into the body that all failures share.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 # Comparing a name with this many takes some 10 ms.
 _MOST_NAMES = 2000
 _LONGEST_NAME = 200
 _MOST_HINTS = 5
+
+_RUNBOOK = re.compile(r" \(runbook: ([a-z0-9_-]+)\)\Z")
+
+_OF_URLS = ":/?#[]@!$&'()*+,;=%"
+
+# Why the record is unavailable, as its engine and its file say it, and the entry on that.
+_OF_THE_RECORD = {
+    "The disk of the record is full": "record-full",
+    "The record is locked": "record-locked",
+    "The disk or the file of the record can only be read": "record-read-only",
+    "The record is damaged": "record-damaged",
+    "The files of the record cannot be opened": "record-files",
+    "The disk of the record fails": "record-disk",
+    "The file of the record has been": "record-gone",
+    "The write-ahead log of the record has been": "record-gone",
+}
 
 MOST_PLACES = 20
 """A reply names at most so many places that are wrong, and says how many more there are."""
@@ -22,6 +40,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean `<name>`?` for the nearest known name, or nothing if none is near."""
     near = get_close_matches(name[:_LONGEST_NAME], list(islice(known, _MOST_NAMES)), n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def runbook_path(entry: str) -> str:
+    """Return where the service shows an entry of `docs/runbook.md`, below its public root."""
+    return f"/docs/runbook#{entry}"
+
+
+def see(root: str, entry: str) -> str:
+    """Point to an entry of the runbook, as a sentence to end a message with."""
+    return f" See {root}{runbook_path(entry)}."
+
+
+def help_link(root: str, entry: str) -> str:
+    """Point to an entry of the runbook, as the header `Link` of a failure (RFC 8288)."""
+    url = quote(f"{root}{runbook_path(entry)}", safe=_OF_URLS)
+    return f'<{url}>; rel="help"'
+
+
+def with_runbook(text: str, entry: str) -> str:
+    """End a text that is kept, such as why a target is held up, with an entry of the runbook."""
+    return f"{text} (runbook: {entry})"
+
+
+def split_runbook(text: str) -> tuple[str, str | None]:
+    """Split what `with_runbook` made; the entry is None in a text that has none."""
+    found = _RUNBOOK.search(text)
+    return (text, None) if found is None else (text[: found.start()], found[1])
+
+
+def runbook_of_record(reason: str | None) -> str:
+    """Return the entry of the runbook on why the record is unavailable."""
+    entries = (entry for words, entry in _OF_THE_RECORD.items() if (reason or "").startswith(words))
+    return next(entries, RecordUnavailableError.code)
 
 
 class Hints:
@@ -94,6 +145,11 @@ class SquashError(Exception):
         self.message = message
         self.detail = tuple(detail)
         self.more = more
+
+    @property
+    def runbook(self) -> str:
+        """The entry of the runbook on this failure: it has one for every code."""
+        return self.code
 
 
 class InvalidInputError(SquashError):
@@ -274,8 +330,25 @@ class RecordUnavailableError(SquashError):
         super().__init__(message)
         self.reason = reason
 
+    @property
+    def runbook(self) -> str:
+        """The entry of the runbook on the reason."""
+        return runbook_of_record(self.reason)
+
 
 class SettingsError(SquashError):
-    """A setting is missing or wrong, or the record does not fit it: the service cannot start."""
+    """A setting is missing or wrong, or the record does not fit it: the service cannot start.
+
+    `runbook` is the entry of the runbook on that, if it is not that of settings.
+    """
 
     code = "settings"
+
+    def __init__(self, message: str, *, runbook: str = "settings", **more: Any) -> None:
+        super().__init__(message, **more)
+        self._runbook = runbook
+
+    @property
+    def runbook(self) -> str:
+        """The entry of the runbook on what is wrong."""
+        return self._runbook

@@ -1,8 +1,9 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
 import ipaddress
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from socket import gethostname
@@ -25,7 +26,6 @@ from pydantic_settings import (
     NoDecode,
     SettingsConfigDict,
 )
-from pydantic_settings import SettingsError as SourceError
 
 from squash_api.errors import SettingsError, plain_words
 
@@ -91,6 +91,21 @@ def _network(text: str) -> str:
 _Network = Annotated[str, AfterValidator(_network)]
 
 
+def _keep(text: str) -> str:
+    text = text.strip()
+    found = _DURATION.fullmatch(text)
+    if found is None or int(found[1]) * _DAYS[found[2]] < 1:
+        raise ValueError(
+            "must be how long to keep jobs, at least a day: a whole number and one of y, w, d, "
+            "such as 400d; unset keeps them for ever"
+        )
+    return text
+
+
+_DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
+_DAYS = {"y": 365, "w": 7, "d": 1}
+
+
 def _own_url(given: Mapping[str, Any]) -> str:
     """Return the address that the service listens on, as a URL that this machine can use."""
     host = given.get("host", "127.0.0.1")
@@ -107,6 +122,16 @@ def _split(separator: str) -> Any:
         return value
 
     return BeforeValidator(split)
+
+
+def _json() -> Any:
+    def read(value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"not JSON: {error}") from None
+
+    return BeforeValidator(read)
 
 
 class InfluxTarget(BaseModel):
@@ -209,6 +234,12 @@ class Settings(BaseSettings):
     bytes_per_day: int = Field(
         0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."
     )
+    keep: Annotated[str, AfterValidator(_keep)] | None = Field(
+        None, description="How long jobs are kept, such as 400d; unset: for ever."
+    )
+    keep_releases: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (), description="Releases whose jobs are kept for ever: version tags, or patterns like v*."
+    )
     readers: int = Field(
         1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
     )
@@ -220,6 +251,12 @@ class Settings(BaseSettings):
         ge=1,
         le=600,
         description="How long clients may take for a request's head, or each 1 kB/s of the rest.",
+    )
+    instance: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Name of this process in what the service says of itself; else its host.",
     )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
@@ -233,7 +270,7 @@ class Settings(BaseSettings):
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
     influx_password: SecretStr | None = Field(None, description="Its password.")
     influx_token: SecretStr | None = Field(None, description="Its token, instead of a password.")
-    influx_targets: tuple[InfluxTarget, ...] = Field(
+    influx_targets: Annotated[tuple[InfluxTarget, ...], NoDecode, _json()] = Field(
         (), description="JSON list of more targets: name, url, database, user, password, token."
     )
     kapacitor_url: _Url | None = Field(
@@ -308,6 +345,12 @@ class Settings(BaseSettings):
         )
 
     @property
+    def keep_days(self) -> int | None:
+        """How many days jobs are kept; None: for ever."""
+        found = None if self.keep is None else _DURATION.fullmatch(self.keep)
+        return None if found is None else int(found[1]) * _DAYS[found[2]]
+
+    @property
     def is_https(self) -> bool:
         """Whether browsers reach the service by https, whoever ends TLS."""
         return urlsplit(self.url).scheme == "https"
@@ -336,45 +379,65 @@ def load_settings(**overrides: Any) -> Settings:
     SettingsError
         Names every wrong variable, and what is wrong.
     """
-    try:
-        wrong = [*_unknown_variables()]
-        settings = Settings(**overrides)
-    except ValidationError as error:
-        wrong += [
-            f"{_PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: "
-            + plain_words(problem).removeprefix("Value error, ")
-            for problem in error.errors(include_url=False, include_input=False)
-            # The default of SQUASH_URL cannot be made from what is wrong itself.
-            if problem["type"] != "default_factory_not_called"
-        ]
-        raise SettingsError("\n".join(wrong)) from None
-    except SourceError as error:
-        field = re.search(r'field "(\w+)"', str(error))
-        name = f"SQUASH_{field[1].upper()}" if field else "the settings"
-        raise SettingsError(f"{name}: not JSON: {error.__cause__}") from None
-    except UnicodeError:
-        raise SettingsError("the value of a SQUASH_ variable is not UTF-8") from None
+    settings, wrong = read_settings(**overrides)
     if wrong:
         raise SettingsError("\n".join(wrong))
+    return settings
+
+
+def read_settings(**overrides: Any) -> tuple[Settings, list[str]]:
+    """Read the settings as far as they are right; name every wrong variable, and what is wrong.
+
+    A setting that is wrong has its default in what is returned.
+
+    Raises
+    ------
+    SettingsError
+        If a value is not UTF-8, so that nothing can be read.
+    """
+    try:
+        wrong = [*_unknown_variables()]
+        try:
+            settings = Settings(**overrides)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False)
+            wrong += _named(faults)
+            defaults = {
+                name: Settings.model_fields[name].get_default(
+                    call_default_factory=True, validated_data={}
+                )
+                for name in {str(fault["loc"][0]) for fault in faults}
+            }
+            settings = Settings(**overrides | defaults)
+    except UnicodeError:
+        raise SettingsError("the value of a SQUASH_ variable is not UTF-8") from None
     names = [target.name for target in settings.outlets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise SettingsError(
+        wrong.append(
             f"SQUASH_INFLUX_TARGETS: two targets have the same name, {twice} (`default` is that of "
             "SQUASH_INFLUX_URL, `kapacitor` that of SQUASH_KAPACITOR_URL)"
         )
     if settings.registration == "key":
-        _require_key(settings.registration_key)
-    return settings
+        wrong += _wrong_key(settings.registration_key)
+    return settings, wrong
 
 
-def _require_key(key: SecretStr | None) -> None:
-    """Raise `SettingsError` if a registration key is missing, or could be guessed."""
+def _named(faults: Iterable[Any]) -> Iterator[str]:
+    """Say what pydantic found, by the variable."""
+    for fault in faults:
+        # The default of SQUASH_URL cannot be made from what is wrong itself.
+        if fault["type"] != "default_factory_not_called":
+            name = ".".join(str(part) for part in fault["loc"]).upper()
+            yield f"{_PREFIX}{name}: {plain_words(fault).removeprefix('Value error, ')}"
+
+
+def _wrong_key(key: SecretStr | None) -> Iterator[str]:
+    """Say if a registration key is missing, or could be guessed."""
     if key is None:
-        raise SettingsError("SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key")
-    text = key.get_secret_value().strip()
-    if len(text) < MIN_KEY_CHARACTERS:
-        raise SettingsError(
+        yield "SQUASH_REGISTRATION_KEY: must be set when SQUASH_REGISTRATION is key"
+    elif len(key.get_secret_value().strip()) < MIN_KEY_CHARACTERS:
+        yield (
             f"SQUASH_REGISTRATION_KEY: must have at least {MIN_KEY_CHARACTERS} characters, or it "
             "could be guessed: take for instance the output of: "
             'python -c "import secrets; print(secrets.token_urlsafe())"'

@@ -17,7 +17,8 @@ from squash_api.generate.kapacitor.hand_changes import HandChange, hand_changes,
 from squash_api.generate.kapacitor.server import Task
 from squash_api.generate.outputs import SERVED
 from squash_api.generate.servers import Server, ServerError
-from squash_api.influx.client import InfluxClient, InfluxError, quote_identifier
+from squash_api.influx.client import InfluxClient, InfluxError
+from squash_api.influx.reading import subscriptions
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, resolve_packages
 from squash_api.metrics_packages.resolution import Resolved
@@ -120,20 +121,16 @@ def _subscription_notes() -> Iterator[str]:
     for target in settings.targets if settings.kapacitor_url else ():
         try:
             with InfluxClient(target) as client:
-                found = client.query("SHOW SUBSCRIPTIONS", database=False)
+                found = subscriptions(client)
         except InfluxError:
             # It is unavailable, or has no subscriptions.
             continue
-        for series in found:
-            rows = series["values"] if series["name"] == target.database else ()
-            for policy, name, _, destinations in rows:
-                place = ".".join(map(quote_identifier, (target.database, policy)))
-                yield (
-                    f"InfluxDB {target.name} sends its points to {', '.join(destinations)}; the "
-                    "service writes to Kapacitor itself (SQUASH_KAPACITOR_URL). If that is the "
-                    "same Kapacitor, old values raise alerts. In InfluxDB run: "
-                    f"DROP SUBSCRIPTION {quote_identifier(name)} ON {place}"
-                )
+        for item in found:
+            yield (
+                f"InfluxDB {target.name} sends its points to {', '.join(item.destinations)}; the "
+                "service writes to Kapacitor itself (SQUASH_KAPACITOR_URL). If that is the same "
+                f"Kapacitor, old values raise alerts. In InfluxDB run: {item.removal}"
+            )
 
 
 def _compare(inputs: Inputs, servers: Servers) -> Comparison:

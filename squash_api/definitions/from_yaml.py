@@ -41,6 +41,16 @@ class YamlChange:
     requeued_jobs: int = 0
 
 
+def problem_with_withdrawal(
+    connection: Connection, directories: Sequence[Path], schema: Schema
+) -> str | None:
+    """Say why `sync_yaml` would refuse to withdraw what YAML no longer has, or None."""
+    proposals = _proposals(directories, schema)
+    withdrawn = _orphans(connection, proposals)
+    lost = _whole_packages(connection, withdrawn, proposals)
+    return _refusal(directories, lost, len(withdrawn)) if lost else None
+
+
 def sync_yaml(
     directories: Sequence[Path],
     *,
@@ -67,7 +77,7 @@ def sync_yaml(
         withdrawn = _orphans(connection, proposals)
         lost = [] if may_withdraw else _whole_packages(connection, withdrawn, proposals)
         if lost:
-            raise SettingsError(_refusal(directories, lost, len(withdrawn)))
+            raise SettingsError(_refusal(directories, lost, len(withdrawn)), runbook="specs")
         return _store_changes(connection, proposals, withdrawn, by=by)
 
     change = record.write(work)
@@ -108,7 +118,8 @@ def _load(directories: Sequence[Path], schema: Schema) -> MetricsPackage:
     package = load_metrics_packages(directories, schema=schema, today=date.min)
     if package.problems:
         lines = "\n".join(str(problem) for problem in package.problems)
-        raise SettingsError(f"SQUASH_SPECS: fix these, then start again:\n{lines}")
+        text = f"SQUASH_SPECS: fix these, then start again:\n{lines}"
+        raise SettingsError(text, runbook="specs")
     return package
 
 

@@ -150,7 +150,9 @@ class InfluxOutlet(Outlet):
             self._begin_again()
         elif kept_ns is None:
             _log.error(
-                "InfluxDB has lost points that it had: run squash reconcile", target=self.name
+                "InfluxDB has lost points that it had: run squash reconcile",
+                target=self.name,
+                runbook="delivery-lost-points",
             )
 
     def _has(self, job_id: int) -> bool:
@@ -180,6 +182,7 @@ class InfluxOutlet(Outlet):
                 target=self.name,
                 database=self._client.target.database,
                 jobs=lost,
+                runbook="delivery-refilling",
             )
 
     def _deliver(self, lines: Sequence[str]) -> list[Rejected]:
@@ -278,6 +281,7 @@ class InfluxOutlet(Outlet):
                 "InfluxDB refuses to delete the points of a job; it is asked again later",
                 target=self.name,
                 job=item.job_id,
+                runbook="delivery-undeleted",
             )
             return [
                 Quarantined(item.job_id, name, deletion(name, time_ns), error.reason)
@@ -304,13 +308,9 @@ class InfluxOutlet(Outlet):
             for item in rejected
         ]
         # The reasons quote the points, and are in the quarantine.
+        words = "InfluxDB permanently refused points of a job; they are kept in quarantine"
         for job_id, points in Counter(item.job_id for item in quarantined).items():
-            _log.error(
-                "InfluxDB permanently refused points of a job; they are kept in quarantine",
-                target=self.name,
-                job=job_id,
-                points=points,
-            )
+            _log.error(words, target=self.name, job=job_id, points=points, runbook="quarantine")
         self._record.write(
             lambda connection: mark_sent(
                 connection,

@@ -274,6 +274,7 @@ class KapacitorOutlet(Outlet):
                 "are told no values: load the tasks that are generated from the specifications",
                 target=self.name,
                 metrics=sorted(withheld),
+                runbook="delivery-withheld",
             )
         self._again |= self._withheld - withheld
         self._withheld = withheld
@@ -316,6 +317,7 @@ class KapacitorOutlet(Outlet):
                     "Kapacitor permanently refused a point",
                     target=self.name,
                     job=line.job_id,
+                    runbook="quarantine",
                 )
                 if line.job_id is not None:
                     refused.append(

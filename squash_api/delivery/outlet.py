@@ -18,7 +18,7 @@ import structlog
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery.reader import BackOff, Loop, Wait
-from squash_api.errors import RecordUnavailableError
+from squash_api.errors import RecordUnavailableError, with_runbook
 from squash_api.index.deriver import Deriver
 from squash_api.index.reader import Reader
 from squash_api.influx.client import (
@@ -56,11 +56,15 @@ _log = structlog.get_logger(__name__)
 
 
 class HeldUpError(Exception):
-    """Nothing can be sent now, for this reason; `needs_operator` if that will not pass."""
+    """Nothing can be sent now, for this reason; `needs_operator` if that will not pass.
 
-    def __init__(self, reason: str, *, needs_operator: bool) -> None:
+    `runbook` is the entry of the runbook on that.
+    """
+
+    def __init__(self, reason: str, *, needs_operator: bool, runbook: str) -> None:
         super().__init__(reason)
         self.needs_operator = needs_operator
+        self.runbook = runbook
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,9 @@ class Outlet(Loop):
             wait = self.send_some()
         except InfluxError as error:
             is_refusal = isinstance(error, InfluxRefusedError | InfluxMisconfiguredError)
-            raise HeldUpError(str(error), needs_operator=is_refusal) from error
+            raise HeldUpError(
+                str(error), needs_operator=is_refusal, runbook=error.runbook
+            ) from error
         if wait == IDLE and not self.is_well:
             # It answers, although nothing had to be sent: this clears its trouble in the record.
             self._record.write(lambda connection: mark_erased(connection, self.name, job_ids=[]))
@@ -157,7 +163,7 @@ class Outlet(Loop):
         """Note in the record and in the log why nothing can be sent."""
         if not isinstance(error, HeldUpError):
             return super().failed(error)
-        trouble = str(error)
+        trouble, runbook = str(error), error.runbook
         # The first time is a warning; what will not pass by itself is an error.
         first = _log.error if error.needs_operator else _log.warning
         log = first if self._back_off.failures == 0 else _log.info
@@ -167,11 +173,18 @@ class Outlet(Loop):
             # More attempts would only fill the target's log.
             wait = REFUSED
         wait_s = round(wait.longest_s, 1)
-        log("delivery is held up", target=self.name, reason=trouble, wait_s=wait_s)
+        log(
+            "delivery is held up",
+            target=self.name,
+            reason=trouble,
+            wait_s=wait_s,
+            runbook=runbook,
+        )
+        noted = with_runbook(trouble, runbook)
         try:
             self._record.write(
                 lambda connection: mark_trouble(
-                    connection, self.name, trouble=trouble, now_ns=time.time_ns()
+                    connection, self.name, trouble=noted, now_ns=time.time_ns()
                 )
             )
         except RecordUnavailableError:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import structlog
 
+from squash_api.errors import SquashError
+
 _log = structlog.get_logger(__name__)
 
 
@@ -90,7 +92,7 @@ class Loop(ABC):
 
     def failed(self, _error: Exception) -> Wait:
         """Note that a round has failed, and return the wait before the next."""
-        _log.exception(self._failure, **self._labels)
+        _log.exception(self._failure, **self._labels, runbook=SquashError.code)
         return self._back_off.wait()
 
     def was_woken(self) -> bool:

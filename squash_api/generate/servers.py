@@ -68,6 +68,8 @@ class Server(ABC):
         With user and password, if the server asks for them.
     transport
         Replaces the network in tests.
+    timeout_s
+        Longest wait for the next byte of a response; for a connection it is at most 5 s.
 
     Raises
     ------
@@ -80,13 +82,19 @@ class Server(ABC):
     probe: ClassVar[str]
     """A path to which it responds."""
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
         try:
             self.place = str(httpx.URL(url).copy_with(userinfo=b""))
             self._http = httpx.Client(
                 base_url=url,
                 headers={"Accept": "application/json", "User-Agent": "squash-api"},
-                timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
                 follow_redirects=False,
                 trust_env=False,
                 transport=transport,
@@ -199,5 +207,6 @@ class Server(ABC):
 
     def _introduce(self) -> None:
         # Some servers respond on every path, but without the header.
-        if f"X-{self.what}-Version" not in self.send("GET", self.probe).headers:
+        self.greeting: Mapping[str, str] = self.send("GET", self.probe).headers
+        if f"X-{self.what}-Version" not in self.greeting:
             raise UnreachableError(f"there is no {self.what} at {self.place}")

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import orjson
@@ -35,7 +35,12 @@ _POLICY_MISSING = "retention policy not found"
 
 
 class InfluxError(Exception):
-    """A failure of InfluxDB; `reason` is what it said, or what happened on the way to it."""
+    """A failure of InfluxDB; `reason` is what it said, or what happened on the way to it.
+
+    `runbook` is the entry of the runbook on what holds up delivery then.
+    """
+
+    runbook: ClassVar[str] = "delivery-misconfigured"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -45,9 +50,13 @@ class InfluxError(Exception):
 class InfluxUnavailableError(InfluxError):
     """No connection, no answer in time, 429, 5xx, or an answer that is not from InfluxDB."""
 
+    runbook = "delivery-unavailable"
+
 
 class InfluxRefusedError(InfluxError):
     """401 or 403."""
+
+    runbook = "delivery-refused"
 
 
 class InfluxMisconfiguredError(InfluxError):
@@ -275,15 +284,23 @@ class InfluxClient:
         name = quote_identifier(self.target.database)
         self.query(f"CREATE DATABASE {name}", database=False)
 
-    def ping(self) -> str:
-        """Ask InfluxDB for its version."""
+    def ping(self) -> Mapping[str, str]:
+        """Ask InfluxDB whether it is there; return the headers of its reply.
+
+        `X-Influxdb-Version` is its version.
+        """
         reply = self._request("GET", "/ping")
-        version = reply.headers.get("X-Influxdb-Version")
         if reply.status_code not in {200, 204}:
             raise query_error(reply.status_code, self._words(reply))
-        if not version:
+        if not reply.headers.get("X-Influxdb-Version"):
             raise InfluxMisconfiguredError("the server at this URL is not an InfluxDB")
-        return str(version)
+        return reply.headers
+
+    def try_to_write(self) -> None:
+        """Ask to write no points: it raises what a write would, if nothing may be written."""
+        # One that wants points has let it pass so far.
+        with suppress(BatchRejectedError):
+            self.write(["# squash check"])
 
     def is_empty(self) -> bool:
         """Return whether the database has no jobs, or does not exist.

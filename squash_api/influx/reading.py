@@ -51,6 +51,31 @@ def measurement_names(client: InfluxClient) -> set[str]:
     return {name for name in names if not name.startswith(RESERVED_PACKAGE_PREFIX)}
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What InfluxDB 1.x sends all points of a retention policy to.
+
+    `removal` is the statement that ends it.
+    """
+
+    name: str
+    policy: str
+    destinations: tuple[str, ...]
+    removal: str
+
+
+def subscriptions(client: InfluxClient) -> list[Subscription]:
+    """Return the subscriptions to the database of a target; only admins may ask."""
+    found = []
+    for series in client.query("SHOW SUBSCRIPTIONS", database=False):
+        rows = series["values"] if series["name"] == client.target.database else ()
+        for policy, name, _, destinations in rows:
+            place = ".".join(map(quote_identifier, (client.target.database, policy)))
+            removal = f"DROP SUBSCRIPTION {quote_identifier(name)} ON {place}"
+            found.append(Subscription(name, policy, tuple(destinations), removal))
+    return found
+
+
 def count_points(
     client: InfluxClient, names: Iterable[str], *, first_ns: int, last_ns: int
 ) -> dict[str, int]:

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from squash_api.errors import Detail
+from squash_api.errors import Detail, runbook_of_record, runbook_path
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
@@ -35,7 +35,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     `static`, which gives the URL of a file to load, and what is around every page: the `session` of
     who is logged in with the `form_token` of its forms, or the address of the `login`; the
     `release` and, for those who may read, the health of `delivery` and of the record (its
-    `trouble`).
+    `trouble`, and `trouble_runbook`, the entry on that).
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -45,6 +45,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
 
     session = session_of(request)
     is_reader = may_read(request)
+    trouble = site.record.trouble if is_reader else None
     made = environment().get_template(template)
     around = {
         "root": root,
@@ -56,16 +57,20 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         "release": version("squash-api"),
         "is_reader": is_reader,
         "delivery": delivery_health(site) if is_reader else (),
-        "trouble": site.record.trouble if is_reader else None,
+        "trouble": trouble,
+        "trouble_runbook": runbook_of_record(trouble),
     }
     text = made.render(around | values)
     return Response(text, status_code=status_code, media_type="text/html; charset=utf-8")
 
 
 def failure_page(
-    request: Request, status_code: int, *, message: str, detail: Sequence[Detail]
+    request: Request, status_code: int, *, message: str, detail: Sequence[Detail], runbook: str
 ) -> Response:
-    """Make the page that says what failed, and where in the request; each thing once."""
+    """Make the page that says what failed, and where in the request; each thing once.
+
+    It links to the entry `runbook`.
+    """
     said = message.lower()
     return render(
         request,
@@ -73,6 +78,7 @@ def failure_page(
         status_code=status_code,
         phrase=_HEADINGS.get(status_code, HTTPStatus(status_code).phrase),
         message=message,
+        runbook=runbook,
         detail=[item for item in detail if item.msg.lower() not in said],
     )
 
@@ -96,6 +102,7 @@ def environment() -> Environment:
         tags=tags_text,
         named_tags=named_tags_text,
         code=code_markup,
+        runbook=runbook_path,
         limit=criterion_text,
         late=late_text,
         slug=slug_of,

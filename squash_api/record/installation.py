@@ -302,7 +302,8 @@ def _claim(path: Path, connection: Connection) -> Mark:
             f"SQUASH_DATABASE_URL: the record at {path} is not the newest of this installation: "
             f"{problem}. Put the newest in its place, or the newest backup with: squash record "
             "restore BACKUP; or go on with this one, with ids that were never given, with: "
-            f"squash record accept; {SEE}"
+            f"squash record accept; {SEE}",
+            runbook="record-mark",
         )
     mark = read_mark(path)
     if mark is None:

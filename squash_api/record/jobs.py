@@ -99,6 +99,11 @@ def last_job_id(connection: Connection) -> int:
     return int(connection.execute(_LAST_JOB).scalar_one())
 
 
+def newest_received_ns(connection: Connection) -> int | None:
+    """Return when the newest job was received, in ns; None if there is none."""
+    return connection.execute(_NEWEST_NS).scalar()
+
+
 def job_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
     """Return sorted ids of jobs that have not been deleted."""
     rows = connection.execute(
@@ -192,25 +197,25 @@ def mark_deliverable(connection: Connection, job_id: int) -> None:
     connection.execute(update(job).where(job.c.id == job_id).values(is_deliverable=True))
 
 
-def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: int) -> None:
-    """Delete a job's content; leave a tombstone that says who deleted it, and when."""
+def bury_jobs(
+    connection: Connection, job_ids: Sequence[int], *, user_id: int | None, deleted_ns: int
+) -> None:
+    """Delete the content of jobs; leave tombstones that say who deleted them, and when.
+
+    `user_id` is None if they were only too old.
+    """
+    emptied = {"body": None, "digest": None, "identifiers_digest": None, "size": 0}
     connection.execute(
         update(job)
-        .where(job.c.id == job_id)
-        .values(
-            body=None,
-            digest=None,
-            identifiers_digest=None,
-            size=0,
-            deleted_ns=deleted_ns,
-            deleted_by=user_id,
-        )
+        .where(job.c.id.in_(job_ids))
+        .values(**emptied, deleted_ns=deleted_ns, deleted_by=user_id)
     )
-    connection.execute(delete(added_measurement).where(added_measurement.c.job_id == job_id))
+    connection.execute(delete(added_measurement).where(added_measurement.c.job_id.in_(job_ids)))
 
 
 _REVISION = select(func.coalesce(func.max(definition.c.revision), 0))
 _SIZES = select(job.c.id, job.c.size)
+_NEWEST_NS = select(job.c.received_ns).order_by(job.c.id.desc()).limit(1)
 _LAST_JOB = select(func.coalesce(func.max(job.c.id), 0))
 _JOB = select_rows(job, JobRow)
 

@@ -34,10 +34,13 @@ from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
     file_of,
+    news_of,
     open_database,
+    transact,
     writing,
 )
-from squash_api.record.tables import job, state
+from squash_api.record.jobs import newest_received_ns
+from squash_api.record.tables import state
 
 Connection = sqlalchemy.Connection
 """What the record is read and written through. Other packages only pass it on."""
@@ -60,6 +63,28 @@ _REASONS = {
     "unable to open database file": "The files of the record cannot be opened",
     "Too many open files": "The files of the record cannot be opened",
     "disk I/O error": "The disk of the record fails",
+    # PostgreSQL's.
+    "lock timeout": _LOCKED,
+    "read-only transaction": "The database of the record can only be read",
+    "invalid page": DAMAGED,
+    "could not read block": DAMAGED,
+    "too many clients": "The database of the record takes no more connections",
+    "connection slots": "The database of the record takes no more connections",
+    **dict.fromkeys(
+        (
+            "onnection refused",
+            "onnection timeout",
+            "resolve host",
+            "server closed the connection",
+            "terminating connection",
+            "connection is closed",
+            "connection failed",
+            "connection is lost",
+            "system is starting up",
+            "system is shutting down",
+        ),
+        "The database of the record cannot be reached",
+    ),
 }
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
 # a full disk may have room for a little.
@@ -117,6 +142,9 @@ class Record:
         self._by_statement = by_statement(engine)
         self.file = file_of(engine)
         """The file of the record, if it is one."""
+
+        self.news = news_of(engine)
+        """What tells of jobs that other processes store, if the database does."""
 
         self._damage: str | None = None
         # Another process may have set `trouble`, which is then its business.
@@ -196,14 +224,20 @@ class Record:
         with self._clock:
             if self._latest_ns is None:
                 with suppress(RecordUnavailableError), self.read() as connection:
-                    self._latest_ns = connection.execute(_NEWEST_NS).scalar()
+                    self._latest_ns = newest_received_ns(connection)
             now_ns, latest_ns = time.time_ns(), self._latest_ns or 0
             if now_ns <= latest_ns < now_ns + _DAY_NS:
                 now_ns = latest_ns + 1
             elif now_ns <= latest_ns:
-                _log.warning("the clock was ahead by more than a day", ahead_ns=latest_ns - now_ns)
+                words = "the clock was ahead by more than a day"
+                _log.warning(words, ahead_ns=latest_ns - now_ns, runbook="clock")
             self._latest_ns = now_ns
             return now_ns
+
+    def pool(self) -> tuple[int, int]:
+        """Return how many connections to the database are in use, and how many there may be."""
+        pool: Any = self._engine.pool
+        return pool.checkedout(), pool.size() + max(pool._max_overflow, 0)  # noqa: SLF001  no method tells
 
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
@@ -267,7 +301,8 @@ class Record:
         """Write nothing more: somebody has met damage, perhaps another process that reads."""
         if not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            _log.error("the record is damaged: nothing more is written", error=words)
+            said = "the record is damaged: nothing more is written"
+            _log.error(said, error=words, runbook="record-damaged")
 
     def _look_at(self, error: Exception) -> None:
         if _reason(error) == DAMAGED:
@@ -281,7 +316,7 @@ class Record:
     def _lose(self, problem: str | None) -> None:
         if problem is not None and self._damage is None:
             self._damage = problem
-            _log.error("nothing more is written", reason=problem)
+            _log.error("nothing more is written", reason=problem, runbook="record-gone")
 
     def _commit(self, group: "list[_Waiting]") -> list[Any]:
         """Return an outcome or an exception for each of the group."""
@@ -333,8 +368,7 @@ class Record:
         self, work: BatchWork[Any, Any], items: Sequence[Any]
     ) -> Sequence[Any] | None:
         try:
-            with self._by_statement.begin() as connection:
-                return work.short(connection, items)
+            return transact(self._by_statement, lambda connection: work.short(connection, items))
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
@@ -350,14 +384,21 @@ class Record:
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
-            with self._writing.begin() as connection:
-                outcomes = _work_through(connection, group)
-                ids = {} if self.file is None else self.file.last_ids(connection)
+            outcomes, ids = transact(self._writing, lambda each: self._work_whole(each, group))
+        except RecordUnavailableError as error:
+            _log.error("done, outcome unknown", error=words_of(error), work=len(group))
+            return [RecordUnavailableError(error.message) for _ in group]
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
             _log_failure(_log.error, "commit failed", error, work=len(group))
             return [_unavailable(error) for _ in group]
         self._ids |= ids
         return outcomes
+
+    def _work_whole(
+        self, connection: Connection, group: "list[_Waiting]"
+    ) -> tuple[list[Any], dict[str, int]]:
+        outcomes = _work_through(connection, group)
+        return outcomes, {} if self.file is None else self.file.last_ids(connection)
 
 
 def _is_fault(outcome: Any) -> bool:
@@ -396,9 +437,6 @@ def _reason(error: object) -> str:
 
 def _write_probe(size: int, connection: Connection) -> None:
     set_state(connection, _PROBE, f"{time.time_ns()}{'x' * size}")
-
-
-_NEWEST_NS = select(job.c.received_ns).order_by(job.c.id.desc()).limit(1)
 
 
 def get_state(connection: Connection, key: str) -> str | None:

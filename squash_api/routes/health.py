@@ -9,12 +9,17 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squash_api.delivery.outlet import LEASE_NS
-from squash_api.errors import RecordUnavailableError
+from squash_api.errors import (
+    RecordUnavailableError,
+    help_link,
+    runbook_path,
+    see,
+    split_runbook,
+)
 from squash_api.judging.wording import counted
 from squash_api.record.deliveries import (
     Backlog,
     TargetRow,
-    backlogs,
     get_target,
     is_lease_over,
     undeleted_jobs,
@@ -24,9 +29,11 @@ from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
+from squash_api.standings.itself import look
 
 router = APIRouter(tags=["health"])
 
+_FORSAKEN = "jobs wait, and no process delivers them"
 _REFILLING = "its database was missing or empty, and is filled again from the record"
 
 
@@ -50,8 +57,12 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
         found = _backlogs(site)
     except RecordUnavailableError as error:
         message, reason = error.message, error.reason or error.message
+        runbook = error.runbook
         if not is_reader:
             message = reason = "The record is unavailable."
+            runbook = error.code
+        message += see(site.settings.url, runbook)
+        link = f"{site.settings.url}{runbook_path(runbook)}"
         return json_reply(
             {
                 "message": message,
@@ -59,10 +70,13 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
                 "status_code": error.status_code,
                 "detail": [],
                 "status": "down",
-                "record": {"status": "down", "reason": reason},
+                "record": {"status": "down", "reason": reason, "runbook": link},
             },
             status_code=503,
-            headers={"Retry-After": str(error.retry_after_s)},
+            headers={
+                "Retry-After": str(error.retry_after_s),
+                "Link": help_link(site.settings.url, runbook),
+            },
         )
     is_well = all(_problem(item) is None for item in found)
     shown: dict[str, Any] = {
@@ -70,30 +84,32 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
         "record": {"status": "ok"},
     }
     if is_reader:
-        shown["targets"] = {item.target: _target_state(item) for item in found}
+        url = site.settings.url
+        shown["targets"] = {item.target: _target_state(item, url) for item in found}
     return json_reply(shown)
 
 
 @router.get(
     "/prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
 )
-def get_prometheus(request: Request, site: SiteDep) -> Response:
+def get_prometheus(site: SiteDep) -> Response:
     """Return the service's own metrics in Prometheus' text format."""
-    figures: bytes = request.app.state.counters.expose(_backlogs(site))
-    return Response(figures, media_type=CONTENT_TYPE_LATEST)
+    _backlogs(site)
+    return Response(site.figures.expose(), media_type=CONTENT_TYPE_LATEST)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetHealth:
     """A target as people call it; why and since when nothing reaches it, None if all is well.
 
-    `note` is what else is wrong with it, though jobs reach it.
+    `note` is what else is wrong with it, though jobs reach it; `runbook` is the entry on that.
     """
 
     label: str
     trouble: str | None
     since_ns: int | None
     note: str | None = None
+    runbook: str | None = None
 
 
 def delivery_health(site: Site) -> list[TargetHealth] | None:
@@ -109,29 +125,36 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
             undeleted = [view.ask(undeleted_jobs, name) for name in names]
     except RecordUnavailableError:
         return None
-    return [_target_health(row, last, count) for row, count in zip(rows, undeleted, strict=True)]
+    return [health_of(row, last, count) for row, count in zip(rows, undeleted, strict=True)]
 
 
-def _target_health(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
+def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
+    """Return how delivery to a target is.
+
+    `undeleted` is of how many jobs it refuses to delete points.
+    """
     label = "Kapacitor" if row.name == "kapacitor" else f"InfluxDB {row.name}"
     is_over = is_lease_over(row.lease_until_ns, now_ns=time.time_ns(), length_ns=LEASE_NS)
     is_forsaken = row.sent_through < last_job and is_over
     if row.trouble is None and is_forsaken:
-        return TargetHealth(label, "jobs wait, and no process delivers them", None)
+        return TargetHealth(label, _FORSAKEN, None, runbook="delivery-forsaken")
     if row.trouble is None and row.refill_through is not None:
-        return TargetHealth(label, None, row.refill_since_ns, _REFILLING)
-    note = _undeleted(undeleted) if undeleted else None
-    return TargetHealth(label, row.trouble, row.trouble_since_ns, note)
+        since_ns = row.refill_since_ns
+        return TargetHealth(label, None, since_ns, _REFILLING, runbook="delivery-refilling")
+    if row.trouble is not None:
+        trouble, runbook = _held_up(row.trouble)
+        return TargetHealth(label, trouble, row.trouble_since_ns, runbook=runbook)
+    if undeleted:
+        return TargetHealth(label, None, None, _undeleted(undeleted), "delivery-undeleted")
+    return TargetHealth(label, None, None)
 
 
 def _backlogs(site: Site) -> list[Backlog]:
-    with site.reader.view() as view:
-        # Without targets nothing else would show whether the record is available.
-        view.ask(last_job_id)
-        return view.ask(backlogs, targets=[target.name for target in site.settings.outlets])
+    names = [target.name for target in site.settings.outlets]
+    return look(site.reader, names, site.figures, now_ns=time.time_ns())
 
 
-def _target_state(item: Backlog) -> dict[str, Any]:
+def _target_state(item: Backlog, url: str) -> dict[str, Any]:
     is_refilling = item.refill_since_ns is not None
     shown: dict[str, Any] = {
         "status": "down" if item.trouble else "refilling" if is_refilling else "ok",
@@ -140,22 +163,35 @@ def _target_state(item: Backlog) -> dict[str, Any]:
     }
     if item.undeleted:
         shown["undeleted"] = item.undeleted
-    reason = _problem(item)
-    if reason is not None:
-        shown["reason"] = reason
+    problem = _problem(item)
+    if problem is not None:
+        reason, runbook = problem
+        shown |= {"reason": reason, "runbook": f"{url}{runbook_path(runbook)}"}
         since_ns = item.trouble_since_ns if item.trouble else item.refill_since_ns
         if since_ns is not None:
             shown["since"] = datetime.fromtimestamp(since_ns // 10**9, UTC).isoformat()
     return shown
 
 
-def _problem(item: Backlog) -> str | None:
-    """Say what is wrong with a target, the worst first; None if nothing is."""
-    if item.trouble or item.refill_since_ns is not None:
-        return item.trouble or _REFILLING
+def _problem(item: Backlog) -> tuple[str, str] | None:
+    """Say what is wrong with a target, the worst first, and which entry of the runbook is on that.
+
+    None if nothing is.
+    """
+    if item.trouble:
+        return _held_up(item.trouble)
+    if item.refill_since_ns is not None:
+        return _REFILLING, "delivery-refilling"
     if item.undeleted:
-        return f"{_undeleted(item.undeleted)}: {item.undeleted_reason}"
+        return f"{_undeleted(item.undeleted)}: {item.undeleted_reason}", "delivery-undeleted"
     return None
+
+
+def _held_up(trouble: str) -> tuple[str, str]:
+    """Split a target's trouble into the reason and the entry of the runbook."""
+    reason, runbook = split_runbook(trouble)
+    # An earlier version noted none.
+    return reason, runbook or "delivery-unavailable"
 
 
 def _undeleted(jobs: int) -> str:

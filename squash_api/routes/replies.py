@@ -26,8 +26,10 @@ from squash_api.errors import (
     SquashError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
+    help_link,
     nearest,
     plain_words,
+    see,
     sentence,
 )
 from squash_api.logs import without_credentials
@@ -98,14 +100,15 @@ def errors_of(*status_codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def add_failure_handlers(
-    app: FastAPI, *, page: Callable[..., Response], paths: Sequence[str]
+    app: FastAPI, *, page: Callable[..., Response], paths: Sequence[str], url: str
 ) -> None:
     """Answer every failure with the one body, or with a page for people.
 
-    `paths` are those of all routes, of which the nearest is suggested.
+    `paths` are those of all routes, of which the nearest is suggested; `url` is the public root.
     """
     app.state.failure_page = page
     app.state.paths = paths
+    app.state.root_url = url
     for kind, answer in _ANSWERS.items():
         app.exception_handler(kind)(answer)
 
@@ -126,20 +129,26 @@ def _failure(
     more: int = 0,
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    runbook: str | None = None,
 ) -> Response:
     """Make the one body of all failures, or a page that says the same.
 
-    However long the input was, it is short.
+    However long the input was, it is short. `runbook` is the entry to link to, if it is another
+    than that of the code; a failure of the service itself names it in the message too.
     """
     message = _clipped(without_credentials(message), _MOST_LETTERS)
+    root, runbook = request.app.state.root_url, runbook or code
+    headers = {**(headers or {}), "Link": help_link(root, runbook)}
     detail = _first_places(detail, more=more)
     is_form = request.headers.get("content-type", "").startswith(FORM)
     if (request.method == "GET" or is_form) and prefers_html(request.headers.get("accept")):
         page: Response = request.app.state.failure_page(
-            request, status_code, message=message, detail=detail
+            request, status_code, message=message, detail=detail, runbook=runbook
         )
-        page.headers.update(headers or {})
+        page.headers.update(headers)
         return page
+    if status_code == RecordUnavailableError.status_code:
+        message += see(root, runbook)
     reply = json_reply(
         {
             "message": message,
@@ -150,7 +159,7 @@ def _failure(
         },
         status_code=status_code,
     )
-    reply.headers.update(headers or {})
+    reply.headers.update(headers)
     return reply
 
 
@@ -198,6 +207,7 @@ async def _squash_error(request: Request, error: SquashError) -> Response:
         more=error.more,
         extra=extra,
         headers=headers,
+        runbook=error.runbook,
     )
 
 
@@ -271,14 +281,17 @@ async def _system_error(request: Request, error: OSError) -> Response:
     """Say that files cannot be opened, the record's among them, until others have been closed."""
     if error.errno not in {errno.EMFILE, errno.ENFILE}:
         return await _unexpected_error(request, error)
-    _log.error("no file descriptors are left", path=request.scope["path"])
-    return await _squash_error(
-        request, RecordUnavailableError("The service has too many files open. Try again.")
-    )
+    reason = "The files of the record cannot be opened"
+    message = "The service has too many files open. Try again."
+    problem = RecordUnavailableError(message, reason=reason)
+    path = request.scope["path"]
+    _log.error("no file descriptors are left", path=path, runbook=problem.runbook)
+    return await _squash_error(request, problem)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
-    _log.error("unexpected error", path=request.scope["path"], exc_info=error)
+    path = request.scope["path"]
+    _log.error("unexpected error", path=path, exc_info=error, runbook=SquashError.code)
     return _failure(
         request,
         500,

@@ -8,7 +8,7 @@ more connection, the address that has the most gives up the one that does the le
 
 import asyncio
 import resource
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from squash_api.errors import (
     SquashError,
     TooSlowError,
     UrlTooLongError,
+    help_link,
+    see,
 )
 from squash_api.routes.admission import network_of
 
@@ -64,16 +66,30 @@ class Connections:
         `LEAST_BYTES_PER_S` for each second of it.
     count
         Called with the code of each failure that ends a connection.
+    url
+        The public root of the service, for links to the runbook.
     """
 
     def __init__(
-        self, *, most: int, patience_s: float, count: Callable[[str], None] = lambda _: None
+        self,
+        *,
+        most: int,
+        patience_s: float,
+        count: Callable[[str], None] = lambda _: None,
+        url: str = "",
     ) -> None:
         self.most = most
         self.patience_s = patience_s
         self.count = count
+        self.url = url
         self._open: dict[Connection, None] = {}
         self._per_address: Counter[str] = Counter()
+        self._lags_s: deque[float] = deque(maxlen=int(60 / _SWEEP_S))
+
+    @property
+    def longest_lag_s(self) -> float:
+        """How late the event loop was at most in the last minute; for any thread."""
+        return max([*self._lags_s], default=0.0)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -92,9 +108,15 @@ class Connections:
                 _log.warning("few files may be open", files=soft, connections=self.most)
 
     async def watch(self) -> None:
-        """End the connections whose clients are too slow, until this is cancelled."""
+        """End the connections whose clients are too slow, until this is cancelled.
+
+        Also note how late the event loop lets this happen.
+        """
+        loop = asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + _SWEEP_S
             await asyncio.sleep(_SWEEP_S)
+            self._lags_s.append(max(loop.time() - due_s, 0.0))
             for connection in list(self._open):
                 connection.check(patience_s=self.patience_s)
 
@@ -309,7 +331,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         self._all.count(reason.code)
-        self.transport.write(_reply(reason))
+        self.transport.write(_reply(reason, self._all.url))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
@@ -327,11 +349,12 @@ _MESSAGES: dict[type[SquashError], str] = {
 }
 
 
-def _reply(reason: type[SquashError]) -> bytes:
+def _reply(reason: type[SquashError], url: str) -> bytes:
     """Make the whole reply for a failure that no route can answer."""
+    more = see(url, reason.code) if reason is OverloadedError else ""
     body = orjson.dumps(
         {
-            "message": _MESSAGES[reason],
+            "message": _MESSAGES[reason] + more,
             "code": reason.code,
             "status_code": reason.status_code,
             "detail": [],
@@ -342,6 +365,7 @@ def _reply(reason: type[SquashError]) -> bytes:
         STATUS_LINE[reason.status_code]
         + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
         + b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        + b"link: %s\r\n" % help_link(url, reason.code).encode()
         + retry
         + b"connection: close\r\n\r\n"
         + body

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -72,6 +73,12 @@ class Readers:
         """How many are ready."""
         return sum(process.is_ready for process in self._processes)
 
+    @property
+    def missing_s(self) -> float:
+        """For how long one of them has not been ready; 0 if all are."""
+        since = [item.missing_since_s for item in self._processes if not item.is_ready]
+        return time.monotonic() - min(since) if since else 0.0
+
     def start(self) -> None:
         """Start them."""
         for process in self._processes:
@@ -101,6 +108,7 @@ class _Process:
 
     def __init__(self, settings: Settings, site: Site) -> None:
         self.is_ready = False
+        self.missing_since_s = time.monotonic()
         self.requests = 0
         self._settings = settings
         self._site = site
@@ -221,7 +229,8 @@ class _Process:
         if process is not None:
             process.kill()
             code = process.wait()
-        _log.error("a reading process has ended; it is started again", code=code)
+        words = "a reading process has ended; it is started again"
+        _log.error(words, code=code, runbook=OverloadedError.code)
         asyncio.get_running_loop().call_later(self._next_pause_s(), self.start)
 
     def _next_pause_s(self) -> float:
@@ -230,6 +239,8 @@ class _Process:
         return pause_s
 
     def _disconnect(self) -> None:
+        if self.is_ready:
+            self.missing_since_s = time.monotonic()
         self.is_ready = False
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)

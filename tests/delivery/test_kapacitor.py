@@ -483,7 +483,8 @@ def test_an_address_of_something_else_is_trouble(tmp_path: Path) -> None:
     answer = httpx.Response(200, text="<html>hello</html>")
     world = World(tmp_path, transport=httpx.MockTransport(lambda _: answer))
     assert world.outlet.round() == outlets.REFUSED
-    assert trouble(world) == "what answers at this address is not a Kapacitor"
+    reason = "what answers at this address is not a Kapacitor"
+    assert trouble(world) == f"{reason} (runbook: delivery-misconfigured)"
     world.stop()
 
 

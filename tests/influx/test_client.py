@@ -74,7 +74,7 @@ def test_the_series_of_several_statements_come_in_order(client: InfluxClient) ->
 
 
 def test_ping_returns_the_version(client: InfluxClient) -> None:
-    assert client.ping()[0].isdigit()
+    assert client.ping()["X-Influxdb-Version"][0].isdigit()
 
 
 def test_a_database_is_empty_until_something_is_written(influx_target: InfluxTarget) -> None:
@@ -142,7 +142,7 @@ def test_the_path_of_the_address_is_kept() -> None:
 
     with mocked(reply) as client:
         client.write(["m v=1 5"])
-        assert client.ping() == "1.8.10"
+        assert client.ping()["X-Influxdb-Version"] == "1.8.10"
     assert paths == ["/path/write", "/path/ping"]
 
 

@@ -1,5 +1,6 @@
 """From a job over HTTP to a message, through the real service, InfluxDB and Kapacitor."""
 
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -62,7 +63,8 @@ def test_a_bad_job_gives_one_message_and_a_good_one_one_recovery(servers: Alerti
         "🔴 *CRITICAL* PA1 (validate): Photometric repeatability\n"
         "PA1 = 8.31 mmag, must be &lt;= 8 (minimum)\n"
         f"dataset {dataset}, filter r\n"
-        f"<https://ci.example/run-1|run run-1>, <{service}/job/{ids[1]}|job {ids[1]}>"
+        f"<https://ci.example/run-1|run run-1>, <{service}/job/{ids[1]}|job {ids[1]}>, "
+        f"<{service}/docs/runbook#metric-alert|what to do>"
     )
     assert good.text.startswith(
         "✅ *OK* PA1 (validate): Photometric repeatability\n"
@@ -71,12 +73,14 @@ def test_a_bad_job_gives_one_message_and_a_good_one_one_recovery(servers: Alerti
     assert (bad.color, good.color) == ("danger", "good")
 
 
-def test_the_link_to_the_job_leads_to_it(servers: Alerting) -> None:
+def test_the_links_lead_to_the_job_and_to_what_to_do(servers: Alerting) -> None:
     dataset = uuid.uuid4().hex
     (job_id,) = servers.site.deliver(job(9.0, dataset=dataset, run="1"))
     (told,) = told_of(servers, dataset)
-    link = told.text.rpartition("<")[2].partition("|")[0]
+    *_, link, advice = re.findall(r"<([^|>]+)\|", told.text)
     assert servers.site.client.get(link).json()["id"] == job_id
+    entry = advice.rpartition("#")[2]
+    assert f'id="{entry}"' in servers.site.client.get(advice).text
 
 
 def test_of_sixty_days_only_the_changes_of_the_last_week_are_told(servers: Alerting) -> None:

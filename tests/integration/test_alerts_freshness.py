@@ -80,7 +80,8 @@ def test_a_late_value_is_told_once_and_so_is_its_coming(bench: Bench) -> None:
         "1.0 h late\n"
         "last value 2026-11-21 04:00 UTC\n"
         f"dataset cosmos, tract {tract}\n"
-        "run 18, <https://squash.example/job/17|job>"
+        "run 18, <https://squash.example/job/17|job>, "
+        "<https://squash.example/docs/runbook#late-value|what to do>"
     )
     lines = well.text.splitlines()
     assert lines[0] == "✅ *OK* PA1 (validate) is no longer late: Photometric repeatability"
@@ -121,7 +122,8 @@ def test_a_service_that_was_never_heard_is_told_and_heard_again(bench: Bench) ->
     silent = bench.slack.wait_for(lambda told: "SQuaSH is silent" in told.text)
     assert silent.text == (
         "🔴 *CRITICAL* SQuaSH is silent: no heartbeat for 5 minutes\n"
-        "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?"
+        "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?\n"
+        "what to do: docs/runbook.md, service-silent"
     )
     deadline = time.monotonic() + 30
     while not any("heard again" in told.text for told in bench.slack.told):

@@ -137,6 +137,9 @@ threshold: {operator: "==", unit: s, value: 0}
 HOSTILE_TEXT = HOSTILE.replace("\\\\", "\\")
 
 
+TO_DO = "<https://squash.example/docs/runbook#metric-alert|what to do>"
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("bench")
@@ -170,7 +173,8 @@ def test_a_message_says_what_where_and_which_run(bench: Bench) -> None:
         "PA1 = 8.31 mmag, must be &lt;= 8 (minimum)\n"
         "instrument HSC, dataset cosmos, filter r, pipeline validate_drp, detector 7, "
         f"tract {tract}\n"
-        "<https://ci.example/18?a=1&amp;b=2|run 18>, <https://squash.example/job/17|job 17>"
+        "<https://ci.example/18?a=1&amp;b=2|run 18>, <https://squash.example/job/17|job 17>, "
+        f"{TO_DO}"
     )
     assert (told.color, told.channel) == ("danger", "#squash")
 
@@ -181,7 +185,7 @@ def test_a_message_names_only_what_there_is(bench: Bench) -> None:
     (told,) = bench.messages(tract, {"validate.PA1": 9.0})
     assert told.text.splitlines()[2:] == [
         f"tract {tract}",
-        "<https://squash.example/job/17|job 17>",
+        f"<https://squash.example/job/17|job 17>, {TO_DO}",
     ]
     assert "no value" not in told.text
 
@@ -190,7 +194,7 @@ def test_a_run_without_a_link_is_named(bench: Bench) -> None:
     tract = new_tract()
     bench.send({"validate.PA1": 8.3149}, tract, run_id="w_2026_50")
     (told,) = bench.messages(tract, {"validate.PA1": 9.0})
-    assert told.text.endswith("\nrun w_2026_50, <https://squash.example/job/17|job 17>")
+    assert told.text.endswith(f"\nrun w_2026_50, <https://squash.example/job/17|job 17>, {TO_DO}")
 
 
 def test_levels_go_up_and_down_and_only_changes_are_told(bench: Bench) -> None:
@@ -389,7 +393,7 @@ def test_no_link_shows_one_address_and_opens_another(bench: Bench) -> None:
     (told,) = bench.messages(tract, {"validate.PA1": 9.0})
     assert told.text.splitlines()[-1] == (
         "<https://bad.example/%7Chttps://ci.example/1%3E%20%3C!channel%3E%20b&amp;c|run 7>, "
-        "<https://squash.example/job/1|job 1>"
+        f"<https://squash.example/job/1|job 1>, {TO_DO}"
     )
 
 

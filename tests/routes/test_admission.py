@@ -102,7 +102,7 @@ class Client:
 
 def _app() -> FastAPI:
     app = FastAPI()
-    add_failure_handlers(app, page=_no_page, paths=[])
+    add_failure_handlers(app, page=_no_page, paths=[], url="")
     return app
 
 

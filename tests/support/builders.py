@@ -18,6 +18,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stored
 from squash_api.record.users import add_user
 from squash_api.settings import Settings
+from tests.support.records import record_url
 
 SECRET = "a secret of tests, longer than 32 bytes"
 STORE = JobStore(digest_job, measured_in)
@@ -34,7 +35,7 @@ def make_settings(tmp_path: Path, **changes: Any) -> Settings:
     }
     fields |= {
         "secret": SecretStr(SECRET),
-        "database_url": f"sqlite:///{tmp_path / 'squash.db'}",
+        "database_url": record_url(tmp_path),
         "registration": "open",
         "influx_url": None,
         # A test looks into the application that it made.

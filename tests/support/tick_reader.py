@@ -10,6 +10,7 @@ _TOKEN = re.compile(
     r"""
     (?P<space>\s+|//[^\n]*)
   | (?P<string>'''.*?'''|'(?:\\'|[^'])*')
+  | (?P<regex>(?<=\()/(?:\\.|[^/\\])+/)
   | (?P<reference>"(?:\\"|[^"])*")
   | (?P<number>\d+\.\d+|\d+(?![\w.]))
   | (?P<duration>\d+[a-z]+)

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from squash_api.generate.kapacitor.nodes import text_field
+from squash_api.errors import runbook_path
+from squash_api.generate.kapacitor.nodes import ROOT_URL, text_field
 from squash_api.generate.kapacitor.text import go_string, precisions, static
 from squash_api.judging.alerts import WORST_FIRST, duration_text
 from squash_api.judging.limits import Limit
@@ -148,8 +149,11 @@ def was(word: str) -> str:
     return f"\nwas {word}{how_long} from {since()} on"
 
 
-def whereabouts(per: Sequence[str]) -> str:
-    """Return the last lines: tags that have a value, and links to the run and the job."""
+def whereabouts(per: Sequence[str], *, runbook: str) -> str:
+    """Return the last lines: tags that have a value, and links to the run, the job and the runbook.
+
+    `runbook` is the entry that says what to do; a recovery has no link to it.
+    """
     tags = "".join(
         f"{{{{ with index .Fields {shown_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
         '{{ $line = ", " }}{{ end }}'
@@ -166,9 +170,20 @@ def whereabouts(per: Sequence[str]) -> str:
     job = (
         f"{{{{ $job := index .Fields {go_string(SQUASH_ID)} }}}}"
         f"{{{{ with index .Fields {shown_text(SQUASH_URL)} }}}}{_LINE}<{{{{ . }}}}|job"
-        '{{ if eq (printf "%T" $job) "float64" }}{{ printf " %.0f" $job }}{{ end }}>{{ end }}'
+        '{{ if eq (printf "%T" $job) "float64" }}{{ printf " %.0f" $job }}{{ end }}>'
+        '{{ $line = ", " }}{{ end }}'
     )
-    return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}'
+    advice = (
+        f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {go_string(ROOT_URL)} }}}}{_LINE}'
+        f"<{{{{ . }}}}{runbook_path(runbook)}|what to do>"
+        f"{{{{ else }}}}{_LINE}{runbook_words(runbook)}{{{{ end }}}}{{{{ end }}}}"
+    )
+    return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{advice}'
+
+
+def runbook_words(runbook: str) -> str:
+    """Name an entry of the runbook where there is nothing to make a link of."""
+    return f"what to do: docs/runbook.md, {runbook}"
 
 
 def shown_text(name: str) -> str:

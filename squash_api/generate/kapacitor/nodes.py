@@ -8,12 +8,16 @@ from types import MappingProxyType
 from squash_api.generate.kapacitor.text import comment, reference, string
 from squash_api.judging.wording import exact_number
 from squash_api.schema.names import GONE, RUN_URL, SPEAKS_FOR, SQUASH_URL, Term
+from squash_api.schema.watch import RUNBOOK
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
 """The method of an alert node for each level, worst first."""
 
-LINKS = frozenset({RUN_URL, SQUASH_URL})
+LINKS = frozenset({RUN_URL, SQUASH_URL, RUNBOOK})
 """The text fields that messages link to."""
+
+ROOT_URL = "squash.root"
+"""The field, made in the task, with the public root of the service; empty without a job."""
 
 # In Slack, a link ends at a blank or `>`, and `|` begins what is shown in place of the address: an
 # address with these could show one page and open another.
@@ -140,6 +144,10 @@ def _made_text(branches: Sequence[AlertBranch], defaults: Mapping[str, str]) -> 
     for name in fields:
         letters = _LINK_ENTITIES if name in LINKS else _ENTITIES
         made[text_field(name)] = _replaced(f"string({reference(name)})", letters)
+    if SQUASH_URL in fields:
+        # The link to the job, without the job.
+        link = reference(text_field(SQUASH_URL))
+        made[ROOT_URL] = rf"regexReplace(/\/job\/[0-9]+$/, {link}, '')"
     for item in branches:
         made |= item.made_fields
     lines = [

@@ -69,7 +69,8 @@ def read_mark(path: Path) -> Mark | None:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: the mark of the record, {mark_path(path)}, cannot be read "
             f"({error}): it is not known which ids were given. If the record is whole, accept it "
-            f"with: squash record accept; {SEE}"
+            f"with: squash record accept; {SEE}",
+            runbook="record-mark",
         ) from error
 
 
@@ -108,7 +109,8 @@ def require_place(path: Path) -> None:
     raise SettingsError(
         f"SQUASH_DATABASE_URL: {what}, but there was one{last}. Put it back, or restore a backup "
         "with: squash record restore BACKUP; or begin an empty one, whose ids are new, with: "
-        f"squash record accept; {SEE}"
+        f"squash record accept; {SEE}",
+        runbook="record-mark",
     )
 
 
@@ -175,7 +177,8 @@ class RecordFile:
                 self._mark, self._content = _noted(descriptor, mark, ids)
         except OSError as error:
             # The jobs are safe; what is less safe is that their loss would be noticed.
-            _log.error("the mark of the record cannot be written", error=str(error))
+            words = "the mark of the record cannot be written"
+            _log.error(words, error=str(error), runbook="record-mark")
         return None
 
     def complete(self, engine: Engine) -> None:

@@ -111,7 +111,7 @@ def test_a_message_names_dataset_filter_and_pipeline_whatever_it_is_about() -> N
         "dataset",
         "pipeline",
     )
-    assert "}}camera_name {{" in whereabouts(["camera_name"])
+    assert "}}camera_name {{" in whereabouts(["camera_name"], runbook="metric-alert")
 
 
 @pytest.mark.parametrize("level", ["CRITICAL", "WARNING", "INFO"])
@@ -161,6 +161,8 @@ def test_templates_are_balanced() -> None:
     limits = [
         limit(f"l{number}", "CRITICAL", muted_through=date(2026, 1, 1)) for number in range(5)
     ]
-    message = alert_message(metric("{{ Odd }}"), limits) + whereabouts(["dataset"])
+    message = alert_message(metric("{{ Odd }}"), limits) + whereabouts(
+        ["dataset"], runbook="metric-alert"
+    )
     opened = sum(message.count(f"{{{{ {word} ") for word in ("if", "with"))
     assert opened == message.count("{{ end }}")

@@ -1,0 +1,385 @@
+"""What `squash check` asks of servers: each InfluxDB, Kapacitor, Chronograf, the service itself.
+
+A check is a function that yields what it finds, and a line in a table below. It changes nothing.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from squash_api.commands.check_here import (
+    MOST_LISTED,
+    Check,
+    Finding,
+    Installation,
+    error,
+    ok,
+    warning,
+)
+from squash_api.errors import InvalidInputError, SettingsError
+from squash_api.generate.comparison import compare, server_of
+from squash_api.generate.files import FilesError, make_files
+from squash_api.generate.output import Output
+from squash_api.generate.servers import Server
+from squash_api.influx.client import (
+    DatabaseMissingError,
+    InfluxClient,
+    InfluxMisconfiguredError,
+    InfluxRefusedError,
+    QueryRejectedError,
+)
+from squash_api.influx.reading import subscriptions
+from squash_api.judging.wording import counted
+from squash_api.settings import InfluxTarget
+
+TIMEOUT_S = 3.0
+"""The longest wait for a connection, and for each byte of an answer."""
+
+# The header Date has whole seconds.
+_CLOCK_DIFFERS_S, _CLOCK_WRONG_S = 5.0, 60.0
+_GOOD: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
+    "InfluxDB": ((1, 6), (1, 12)),
+    "Kapacitor": ((1, 5), (1, 8)),
+    "Chronograf": ((1, 7), (1, 11)),
+}
+"""The first and the last version, each with its patches, of which it is known that they work."""
+
+_LACKS = {
+    2: (
+        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it does "
+        "not create databases by the names of the settings: map each to a bucket"
+    ),
+    3: (
+        "it has no subscriptions, so without SQUASH_KAPACITOR_URL no alert is ever raised; it "
+        "cannot delete points, so deleted and withdrawn values stay, and squash reconcile "
+        "cannot mend them; it limits tables and columns"
+    ),
+}
+"""What later InfluxDBs do not have, of what the service uses, by their first number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a server said of itself: the headers of its reply, and when that came (s since 1970)."""
+
+    headers: Mapping[str, str]
+    at_s: float
+    took_s: float
+
+
+def _heard(headers: Mapping[str, str], began_s: float) -> Heard:
+    now_s = time.time()
+    return Heard(headers, now_s, now_s - began_s)
+
+
+def _clock(heard: Heard) -> Iterator[Finding]:
+    """Compare the clock of a server with ours, as far as its replies tell the time."""
+    try:
+        there_s = parsedate_to_datetime(heard.headers.get("Date", "")).timestamp()
+    except (TypeError, ValueError):
+        return
+    # It was said at some time since we asked, and without the fraction of the second.
+    ahead_s = there_s - heard.at_s
+    least_s = max(ahead_s, -(ahead_s + heard.took_s + 1), 0.0)
+    if least_s < _CLOCK_DIFFERS_S:
+        yield ok("its clock is like ours")
+        return
+    what = f"its clock is {least_s:.0f} s {'ahead of' if ahead_s > 0 else 'behind'} ours"
+    make = error if least_s >= _CLOCK_WRONG_S else warning
+    yield make(what, "let NTP correct the one that is wrong", runbook="clock")
+
+
+def _known_good(what: str, text: str) -> Iterator[Finding]:
+    """Say whether a version of a server is one that is known to work."""
+    numbers = [int(number) for number in re.findall(r"\d+", text)[:2]]
+    found = (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
+    first, last = _GOOD[what]
+    span = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
+    if first <= found <= last:
+        yield ok(f"version {text}")
+    elif what == "InfluxDB" and found[0] in _LACKS:
+        said = f"version {text} works through its interface of version 1; {_LACKS[found[0]]}"
+        yield warning(said, f"known to be good: {span}", runbook="server-version")
+    else:
+        said = f"version {text} is not known to work: {span} are"
+        advice = "if something does not work, take one of these"
+        make = error if found < first else warning
+        yield make(said, advice, runbook="server-version")
+
+
+# InfluxDB
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInfluxDB:
+    """An InfluxDB that answers."""
+
+    here: Installation
+    client: InfluxClient
+    heard: Heard
+
+    @property
+    def target(self) -> InfluxTarget:
+        """Its settings."""
+        return self.client.target
+
+
+@contextmanager
+def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfluxDB]:
+    """Ask an InfluxDB whether it is there."""
+    with InfluxClient(target, timeout_s=TIMEOUT_S) as client:
+        began_s = time.time()
+        yield OpenInfluxDB(here, client, _heard(client.ping(), began_s))
+
+
+def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
+    yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
+
+
+def _influxdb_clock(it: OpenInfluxDB) -> Iterator[Finding]:
+    yield from _clock(it.heard)
+
+
+def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
+    name = it.target.database
+    try:
+        it.client.try_to_write()
+    except DatabaseMissingError:
+        what = f"there is no database {name}"
+        advice = f'the service makes it with the first job if it may: CREATE DATABASE "{name}"'
+        yield warning(what, advice, runbook="delivery-misconfigured")
+    except InfluxRefusedError as refusal:
+        advice = f'correct its user or token, or grant it: GRANT ALL ON "{name}" TO ...'
+        what = f"nothing may be written to the database {name}: {refusal}"
+        yield error(what, advice, runbook="delivery-refused")
+    else:
+        yield ok(f"the database {name} is there, and may be written")
+
+
+def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
+    name = it.target.database
+    advice = f'grant it, so that a loss is noticed: GRANT ALL ON "{name}" TO ...'
+    try:
+        kept_ns = it.client.retention_ns()
+    except DatabaseMissingError:
+        return
+    except InfluxRefusedError as refusal:
+        what = f"nothing may be read of the database {name}: {refusal}"
+        yield warning(what, advice, runbook="delivery-refused")
+    except InfluxMisconfiguredError as problem:
+        what = f"{problem}: there is nowhere to write to"
+        advice = (
+            f'make one: CREATE RETENTION POLICY "autogen" ON "{name}" DURATION INF REPLICATION 1 '
+            "DEFAULT"
+        )
+        # Of a database that is not there it says the same.
+        if _has_database(it):
+            yield error(what, advice, runbook="delivery-misconfigured")
+    except QueryRejectedError as problem:
+        what = f"it does not tell how long it keeps points: {problem}"
+        yield warning(what, "a loss of points is not noticed there", runbook="server-version")
+    else:
+        days = "for ever" if kept_ns is None else f"for {kept_ns / 86400e9:g} days"
+        yield ok(f"the database {name} may be read, and keeps points {days}")
+
+
+def _has_database(it: OpenInfluxDB) -> bool:
+    names = [row[0] for series in it.client.query("SHOW DATABASES") for row in series["values"]]
+    return it.target.database in names
+
+
+def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
+    kapacitor = it.here.settings.kapacitor_url
+    try:
+        found = subscriptions(it.client)
+    except InfluxRefusedError:
+        if kapacitor is not None:
+            what = "its user may not see whether it sends its points to Kapacitor too"
+            advice = "ask an admin of it: SHOW SUBSCRIPTIONS must show none"
+            yield warning(what, advice, runbook="subscription")
+        return
+    except QueryRejectedError:
+        # Only 1.x has them.
+        return
+    if kapacitor is None:
+        told = ", ".join(place for item in found for place in item.destinations)
+        yield ok(f"sends its points to {told}" if told else "sends its points to no Kapacitor")
+        return
+    for item in found:
+        is_same = any(_is_of(place, kapacitor) for place in item.destinations)
+        what = (
+            f"sends every point to {', '.join(item.destinations)} too (subscription {item.name}), "
+            "beside what the service tells Kapacitor: old values raise alerts, and each comes twice"
+        )
+        advice = f"turn subscriptions off in Kapacitor, restart it, then run here: {item.removal}"
+        make = error if is_same or item.name.startswith("kapacitor-") else warning
+        yield make(what, advice, runbook="subscription")
+    if not found:
+        yield ok("no subscription beside what the service tells Kapacitor")
+
+
+def _is_of(place: str, url: str) -> bool:
+    """Tell whether two addresses are surely of one server; names may differ for it."""
+    one, other = urlsplit(place), urlsplit(url)
+    return (one.hostname, one.port) == (other.hostname, other.port)
+
+
+# Kapacitor and Chronograf
+
+
+@dataclass(frozen=True, slots=True)
+class OpenServer:
+    """A Kapacitor or a Chronograf that answers."""
+
+    here: Installation
+    output: Output
+    server: Server
+    heard: Heard
+
+
+@contextmanager
+def open_server(here: Installation, output: Output, url: str) -> Iterator[OpenServer]:
+    """Ask a server whether it is there."""
+    began_s = time.time()
+    with server_of(output)(url, timeout_s=TIMEOUT_S) as server:
+        yield OpenServer(here, output, server, _heard(server.greeting, began_s))
+
+
+def _server_version(it: OpenServer) -> Iterator[Finding]:
+    what = it.server.what
+    yield from _known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
+
+
+def _server_clock(it: OpenServer) -> Iterator[Finding]:
+    yield from _clock(it.heard)
+
+
+def _server_notes(it: OpenServer) -> Iterator[Finding]:
+    if it.here.settings.kapacitor_url is not None:
+        for note in it.server.notes():
+            what, _, advice = note.partition(": set ")
+            yield warning(what, f"set {advice}", runbook="subscription")
+
+
+def _server_things(it: OpenServer) -> Iterator[Finding]:
+    """Compare what a server has with what the specifications of the settings ask for."""
+    settings, package = it.here.settings, it.here.package
+    if package is None or package.problems:
+        yield ok("not compared with the specifications: SQUASH_SPECS names none that are right")
+        return
+    place = {
+        "database": settings.influx_database,
+        "retention_policy": settings.kapacitor_retention_policy,
+    }
+    try:
+        files = make_files(package, schema=it.here.schema, **place)
+        found = compare(files, Path(), it.server.things(), it.output.kinds)
+    except (SettingsError, InvalidInputError, FilesError) as problem:
+        yield warning(f"not compared: {problem}", "see squash generate", runbook="generated-files")
+        return
+    wrong = [item for item in found.differences if item.server not in ("same", "absent")]
+    for item in wrong[:MOST_LISTED]:
+        words = f": {item.remark}" if item.remark else ""
+        what = f"the {item.kind} {item.name} is {item.server}{words}"
+        # Without it nobody is told.
+        make = error if item.server in ("missing", "stopped") else warning
+        yield make(what, "see squash live diff, and squash live push", runbook="generated-files")
+    if len(wrong) > MOST_LISTED:
+        what = f"and {len(wrong) - MOST_LISTED} more differ"
+        yield warning(what, "see squash live diff", runbook="generated-files")
+    if not wrong:
+        yield ok(f"{counted(len(found.generated), 'object')}, all as the specifications ask for")
+
+
+# The service itself
+
+
+@dataclass(frozen=True, slots=True)
+class OpenService:
+    """What answers at SQUASH_URL."""
+
+    here: Installation
+    http: httpx.Client
+    reply: httpx.Response
+    heard: Heard
+
+
+@contextmanager
+def open_service(here: Installation) -> Iterator[OpenService | Finding]:
+    """Ask the service whether it is there; yield a finding if it is not."""
+    with httpx.Client(
+        base_url=here.settings.url,
+        headers={"Accept": "application/json", "User-Agent": "squash-api"},
+        timeout=TIMEOUT_S,
+        trust_env=False,
+    ) as http:
+        began_s = time.time()
+        try:
+            reply = http.get("/readyz")
+        except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            words = str(problem) or type(problem).__name__
+            what = f"nothing answers at {_public(here.settings.url)}: {words}"
+            advice = "start it if it should run; if it does, look at SQUASH_URL and the proxy"
+            yield warning(what, advice, runbook="service-unreachable")
+            return
+        yield OpenService(here, http, reply, _heard(reply.headers, began_s))
+
+
+def _service_state(it: OpenService) -> Iterator[Finding]:
+    said = _json_of(it.reply)
+    state, place = said.get("status"), _public(it.here.settings.url)
+    if state not in {"ok", "degraded", "down"}:
+        what = f"what answers at {place} ({it.reply.status_code}) is not this service"
+        advice = "correct SQUASH_URL, or what the proxy does with its path"
+        yield error(what, advice, runbook="service-unreachable")
+    elif state == "down":
+        record = said.get("record") or {}
+        what = f"{place} accepts no jobs: {record.get('reason')}"
+        entry = str(record.get("runbook") or "").rpartition("#")[2]
+        yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
+    else:
+        yield ok(f"{place} is {state}" + (", see the record" if state == "degraded" else ""))
+
+
+def _service_version(it: OpenService) -> Iterator[Finding]:
+    there, own = _json_of(it.http.get("/version")).get("release"), version("squash-api")
+    if there is not None and there != own:
+        what = f"the service runs {there}, and this command is of {own}"
+        yield warning(what, "use the command of the same release", runbook="server-version")
+
+
+def _service_clock(it: OpenService) -> Iterator[Finding]:
+    yield from _clock(it.heard)
+
+
+def _json_of(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        found = reply.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _public(url: str) -> str:
+    """Return a URL without user and password."""
+    return str(httpx.URL(url).copy_with(userinfo=b""))
+
+
+INFLUXDB: tuple[Check, ...] = (
+    _influxdb_version,
+    _influxdb_clock,
+    _influxdb_writing,
+    _influxdb_reading,
+    _influxdb_subscriptions,
+)
+SERVER: tuple[Check, ...] = (_server_version, _server_clock, _server_notes, _server_things)
+SERVICE: tuple[Check, ...] = (_service_state, _service_version, _service_clock)
