@@ -52,6 +52,10 @@ class Finding:
 Check = Callable[[Any], Iterator[Finding]]
 
 
+class EnoughError(Exception):
+    """What was found makes the other checks of this subject pointless."""
+
+
 def ok(what: str) -> Finding:
     """Make a finding that something is well."""
     return Finding("ok", what)
@@ -101,8 +105,9 @@ def _settings(here: Installation) -> Iterator[Finding]:
     for problem in here.problems:
         yield error(problem, where, runbook="settings")
     if not here.problems:
-        count = counted(len(here.settings.model_fields_set), "setting")
-        yield ok(f"{count} given; each is one, and right")
+        yield ok(
+            f"{counted(len(here.settings.model_fields_set), 'setting')} given, none of them wrong"
+        )
 
 
 def _secrets(here: Installation) -> Iterator[Finding]:
