@@ -36,7 +36,6 @@ from squash_api.routes import (
     standings,
 )
 from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
-from squash_api.routes.counters import Counters
 from squash_api.routes.door import READY, Door, is_open
 from squash_api.routes.middleware import (
     GuardingMiddleware,
@@ -181,15 +180,15 @@ def create_app(
     site = Site(settings, is_made=True, influx_transport=influx_transport)
     site.start(may_withdraw=may_withdraw)
     app = _make_service(site, lifespan=_lifespan)
-    counters, places = app.state.counters, Places(AT_ONCE * max(1, settings.readers))
+    figures, places = site.figures, Places(AT_ONCE * max(1, settings.readers))
     app.state.places = places
-    counters.observe("squash_reads_waiting", "Reads that wait their turn.", lambda: places.waiting)
-    counters.observe("squash_reads_running", "Reads that are being made.", lambda: places.running)
-    counters.observe("squash_streams", "Large answers that are being sent.", lambda: places.streams)
+    figures.observe("squash_reads_waiting", "Reads that wait their turn.", lambda: places.waiting)
+    figures.observe("squash_reads_running", "Reads that are being made.", lambda: places.running)
+    figures.observe("squash_streams", "Large answers that are being sent.", lambda: places.streams)
     app.add_middleware(Admission, places=places)
-    app.add_middleware(ObservingMiddleware, counters=counters)
+    app.add_middleware(ObservingMiddleware, figures=figures)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
-    app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, counters=counters)
+    app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, figures=figures)
     if settings.trusted_proxies:
         # Of the last one that is not trusted: all before it may be made up.
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
@@ -227,7 +226,6 @@ def _make_service(site: Site, *, lifespan: Lifespan[Any] | None) -> FastAPI:
     )
     app.state.site = site
     app.state.is_behind_service = False
-    app.state.counters = Counters()
     app.state.menu = addresses.MENU
     for router in _ROUTERS:
         app.include_router(router)

@@ -24,6 +24,7 @@ COMMANDS = {
         "commands.reconcile:reconcile",
         "Compare InfluxDB with the record, and send again what differs.",
     ),
+    "prune": ("commands.prune:prune", "Delete old jobs; without --yes only say what would go."),
     "dispatch": ("commands.dispatch:dispatch", "Send job files to the service."),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),
     "judge": ("commands.judge:judge", "Judge a job file by the specifications that apply to it."),

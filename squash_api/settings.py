@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -88,6 +89,21 @@ def _network(text: str) -> str:
 
 
 _Network = Annotated[str, AfterValidator(_network)]
+
+
+def _keep(text: str) -> str:
+    text = text.strip()
+    found = _DURATION.fullmatch(text)
+    if found is None or int(found[1]) * _DAYS[found[2]] < 1:
+        raise ValueError(
+            "must be how long to keep jobs, at least a day: a whole number and one of y, w, d, "
+            "such as 400d; unset keeps them for ever"
+        )
+    return text
+
+
+_DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
+_DAYS = {"y": 365, "w": 7, "d": 1}
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -218,6 +234,12 @@ class Settings(BaseSettings):
     bytes_per_day: int = Field(
         0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."
     )
+    keep: Annotated[str, AfterValidator(_keep)] | None = Field(
+        None, description="How long jobs are kept, such as 400d; unset: for ever."
+    )
+    keep_releases: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (), description="Releases whose jobs are kept for ever: version tags, or patterns like v*."
+    )
     readers: int = Field(
         1, ge=0, le=16, description="Processes that only read; 0: this one reads as well."
     )
@@ -229,6 +251,12 @@ class Settings(BaseSettings):
         ge=1,
         le=600,
         description="How long clients may take for a request's head, or each 1 kB/s of the rest.",
+    )
+    instance: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Name of this process in what the service says of itself; else its host.",
     )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
@@ -315,6 +343,12 @@ class Settings(BaseSettings):
             f"SQUASH_URL is {self.url}, but the service listens on port {self.port}: unless "
             f"something forwards port {port}, links and logins go to another program"
         )
+
+    @property
+    def keep_days(self) -> int | None:
+        """How many days jobs are kept; None: for ever."""
+        found = None if self.keep is None else _DURATION.fullmatch(self.keep)
+        return None if found is None else int(found[1]) * _DAYS[found[2]]
 
     @property
     def is_https(self) -> bool:

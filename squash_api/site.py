@@ -7,11 +7,13 @@ command waits for imports that only others need. Two settings of Python for busy
 from __future__ import annotations
 
 import gc
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import fields
 from functools import cached_property, partial
+from socket import gethostname
 from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
@@ -26,6 +28,8 @@ from squash_api.schema.names import Schema
 from squash_api.settings import Settings, Target, previous_secret, require_secret
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import httpx
 
     from squash_api.accounts.accounts import Accounts
@@ -40,7 +44,10 @@ if TYPE_CHECKING:
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
+    from squash_api.retention.pruning import Retention
     from squash_api.standings.board import Board
+    from squash_api.standings.figures import Figures
+    from squash_api.standings.itself import OwnWatch
     from squash_api.standings.job_states import JobStates
     from squash_api.standings.standing import Standings
     from squash_api.standings.watch import TakesLines, Watch
@@ -125,8 +132,9 @@ class Site:
             on_failure.pop_all()
 
     def _open_parts(self, *, but: Collection[str] = ()) -> None:
-        # A copy: other threads may add to a class or a module, such as its annotations.
-        for name, part in list(vars(Site).items()):
+        # Other threads may add to a class or a module, such as its annotations. Only `copy` lets
+        # none of them in: a list of pairs may search for cycles while it is made.
+        for name, part in vars(Site).copy().items():
             if isinstance(part, cached_property) and name not in but:
                 getattr(self, name)
 
@@ -298,6 +306,36 @@ class Site:
         return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
 
     @cached_property
+    def figures(self) -> Figures:
+        """The figures of this process."""
+        from squash_api.standings.figures import Figures
+
+        figures, record = Figures(), self.record
+        figures.observe(
+            "squash_record_up",
+            "1 unless the record cannot be written.",
+            lambda: 0.0 if record.trouble else 1.0,
+        )
+        figures.observe(
+            "squash_record_connections",
+            "Connections to the record's database in use.",
+            lambda: record.pool()[0],
+        )
+        figures.observe(
+            "squash_record_most_connections",
+            "Most connections to the record's database.",
+            lambda: record.pool()[1],
+        )
+        if record.file is not None:
+            folder = record.file.path.parent
+            figures.observe(
+                "squash_record_disk_free_bytes",
+                "Free space on the disk of the record.",
+                partial(_free_bytes, folder),
+            )
+        return figures
+
+    @cached_property
     def events(self) -> JobEvents:
         """Accepted jobs, for event streams."""
         from squash_api.delivery.events import JobEvents
@@ -309,9 +347,17 @@ class Site:
         """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving
 
-        targets = self.settings.outlets if self.settings.deliver == "inline" else ()
-        outlets = self.outlets(targets)
-        return Background([*outlets, Deriving(self.deriver), self.events, self.watch(outlets)])
+        delivers = self.settings.deliver == "inline"
+        outlets = self.outlets(self.settings.outlets) if delivers else []
+        readers = [
+            *outlets,
+            Deriving(self.deriver),
+            self.events,
+            self.watch(outlets),
+            self.retention(),
+            *self.own_watches(outlets, process="serve"),
+        ]
+        return Background(readers, self.record.news)
 
     def outlets(self, targets: Sequence[Target]) -> list[Outlet]:
         """Make an outlet for each target."""
@@ -337,6 +383,60 @@ class Site:
         if self.settings.watch == "off" or not outlets:
             return None
         return Watch(self.standings, outlets, squash_url=self.settings.url)
+
+    def retention(self) -> Retention | None:
+        """Make what deletes old jobs; None if jobs are kept for ever."""
+        from squash_api.retention.pruning import Retention
+
+        if self.settings.keep_days is None:
+            return None
+        return Retention(
+            self.record,
+            self.reader,
+            self.states,
+            keep_s=self.settings.keep_days * 86_400,
+            releases=self.settings.keep_releases,
+            targets=[target.name for target in self.settings.outlets],
+        )
+
+    def own_watches(
+        self, outlets: Sequence[Outlet], *, process: Literal["serve", "deliver"]
+    ) -> list[OwnWatch]:
+        """Make what tells every target of this process; none if the settings turn the watch off.
+
+        `outlets` are those that deliver from here. Others are made for the targets that another
+        process delivers to: they deliver nothing.
+        """
+        from squash_api.standings.itself import OwnState, OwnWatch
+
+        if self.settings.watch == "off":
+            return []
+        state = OwnState(
+            self.record,
+            self.reader,
+            self.figures,
+            targets=[target.name for target in self.settings.outlets],
+            process=process,
+            instance=self.settings.instance or self._instance(process),
+            squash_url=self.settings.url,
+        )
+        names = {outlet.name for outlet in outlets}
+        others = [target for target in self.settings.outlets if target.name not in names]
+        return [
+            *(OwnWatch(outlet, state) for outlet in outlets),
+            *(OwnWatch(outlet, state, closes=outlet.close) for outlet in self.outlets(others)),
+        ]
+
+    def _instance(self, process: str) -> str:
+        """Name this process so that it has the same name after a restart."""
+        return f"{gethostname()}:{self.settings.port}" if process == "serve" else gethostname()
+
+
+def _free_bytes(folder: Path) -> float:
+    """Return the free space of a disk for this user; not a number if the system does not tell."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free
+    return float("nan")
 
 
 def spare_cycle_search() -> None:

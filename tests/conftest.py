@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import hypothesis.core
 import pytest
@@ -22,8 +23,11 @@ from tests.support.fake_kapacitor import FakeKapacitor
 from tests.support.http_server import HttpServer
 from tests.support.influxd import Influxd
 from tests.support.kapacitord import Kapacitord, empty
+from tests.support.postgresql import PostgreSQL
 from tests.support.programs import find_program
+from tests.support.records import POSTGRESQL, SQLITE, Databases, choose, take_back
 from tests.support.server import local_url
+from tests.support.who_touches import everything, touching
 
 # When pytest loads schemathesis, that puts a printer that prints nothing in the place of this one:
 # no failing example of any test would be shown.
@@ -32,6 +36,51 @@ hypothesis.core.RepresentationPrinter = RepresentationPrinter  # type: ignore[at
 # How long a machine takes is no fact about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what touches a record on every engine, unless it is marked as being about SQLite's."""
+    path = metafunc.definition.path
+    touches = metafunc.function.__name__ in touching(path) or everything(path)
+    if touches and metafunc.definition.get_closest_marker("sqlite") is None:
+        metafunc.parametrize("record_engine", [SQLITE, POSTGRESQL], indirect=True, scope="session")
+
+
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> None:
+    """Let every fixture that outlives a test be made anew for each engine."""
+    if fixturedef.scope not in {"function", "session"}:
+        request.getfixturevalue("record_engine")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A running PostgreSQL for all tests."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The engine of the records that a test makes."""
+    name: str = getattr(request, "param", SQLITE)
+    if name == SQLITE:
+        yield name
+        return
+    choose(Databases(request.getfixturevalue("postgresql")))
+    yield name
+    choose(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Take back the databases of a test's records, once nothing of it runs any more."""
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        take_back()
+    elif "tmp_path" in item.funcargs:
+        take_back(cast("Path", item.funcargs["tmp_path"]))
 
 
 @pytest.fixture
@@ -53,7 +102,7 @@ def record(empty_record: Record) -> Record:
 @pytest.fixture
 def connection(record: Record) -> Iterator[Connection]:
     """A transaction that sees its own changes and is undone at the end."""
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         yield connection
 
 

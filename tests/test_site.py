@@ -3,6 +3,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,31 @@ def test_after_the_start_nothing_is_left_to_be_opened_by_two_threads(tmp_path: P
     with two_targets(tmp_path) as site:
         site.start()
         assert set(PARTS) <= vars(site).keys()
+
+
+def test_a_site_starts_while_another_thread_adds_to_its_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where memory is taken, the search for cycles may run, and let another thread run.
+    numbers = count()
+    with two_targets(tmp_path) as site:
+        site.start()
+
+        def add(*_: Any) -> None:
+            monkeypatch.setattr(Site, f"other{next(numbers)}", None, raising=False)
+
+        # Python keeps some pairs that are free; these need memory.
+        pairs = [(number, number) for number in range(10_000)]
+        before = gc.get_threshold()
+        gc.callbacks.append(add)
+        gc.set_threshold(1)
+        try:
+            site._open_parts()
+        finally:
+            gc.set_threshold(*before)
+            gc.callbacks.remove(add)
+    assert next(numbers) > 0
+    assert pairs
 
 
 def test_a_closed_site_has_no_threads(tmp_path: Path) -> None:

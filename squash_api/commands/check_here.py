@@ -19,11 +19,12 @@ from squash_api.errors import SettingsError
 from squash_api.index.derived import problem_with_tags
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
-from squash_api.record.database import VERSION, Seen, look_at, path_of, place_of
+from squash_api.record.database import Seen, look_at, path_of, place_of
 from squash_api.record.deliveries import backlogs, get_target, undeleted_jobs
 from squash_api.record.installation import problem_with_mark
 from squash_api.record.jobs import last_job_id, newest_received_ns
 from squash_api.record.record import Record
+from squash_api.record.versions import VERSION
 from squash_api.routes.health import health_of
 from squash_api.schema.names import Schema
 from squash_api.settings import Settings, previous_secret, require_secret
@@ -210,12 +211,12 @@ def open_record(here: Installation) -> Iterator[OpenRecord | Finding]:
     elif seen.damage is not None:
         advice = "stop the service, then see the runbook before anything is changed"
         yield error(f"{place} is damaged: {seen.damage}", advice, runbook="record-damaged")
-    elif seen.version < VERSION:
-        what = f"{place} is of an earlier release ({seen.version}; this one has {VERSION})"
+    elif seen.tables.present < VERSION:
+        what = f"{place} is of an earlier release ({seen.tables.present}; this one has {VERSION})"
         advice = "back it up first: the next start of the service upgrades it"
         yield warning(what, advice, runbook="record-version")
-    elif seen.version > VERSION:
-        what = f"{place} is of a later release ({seen.version}; this one has {VERSION})"
+    elif seen.tables.needed > VERSION:
+        what = f"{place} is of a later release ({seen.tables.needed}; this one has {VERSION})"
         advice = "start that release again, or restore the backup of before the upgrade"
         yield error(what, advice, runbook="record-version")
     else:

@@ -32,7 +32,8 @@ def deliver(
         site.check_record()
         outlets = site.outlets(targets)
         # The service makes the index.
-        background = Background([*outlets, site.watch(outlets)])
+        watches = site.own_watches(outlets, process="deliver")
+        background = Background([*outlets, site.watch(outlets), *watches], site.record.news)
         spare_cycle_search()
         take_short_turns()
         # A list, not an event: a handler may interrupt a thread that holds the lock of the event.

@@ -5,14 +5,16 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import structlog
 
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.kapacitor import KapacitorOutlet
 from squash_api.delivery.outlet import Outlet
-from squash_api.delivery.reader import BackOff, Loop, Wait
+from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
+from squash_api.errors import RecordUnavailableError
 from squash_api.index.deriver import Deriver
 from squash_api.settings import InfluxTarget, KapacitorTarget
 
@@ -21,6 +23,8 @@ LONGEST_STOP_S = 8.0
 
 _POLL_S = 1.0
 _PAUSE_S = 2.0
+_HEARING_S = 0.25
+_LONGEST_DEAF_S = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +33,16 @@ OUTLETS: Mapping[type, type[Outlet]] = {
     InfluxTarget: InfluxOutlet,
     KapacitorTarget: KapacitorOutlet,
 }
+
+
+class News(Protocol):
+    """What tells of new jobs: see `Record.news`."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until a job has been stored, or for so long; tell whether one has."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class Deriving(Loop):
@@ -53,14 +67,51 @@ class Deriving(Loop):
         return Wait(0.0, _POLL_S)
 
 
+class Hearing(Loop):
+    """Wakes the readers when a process, whichever it is, has stored jobs.
+
+    They also look by themselves, so it only saves the time until they do.
+    """
+
+    waits_for_jobs = False
+
+    def __init__(self, news: News, wake: Callable[[], None]) -> None:
+        super().__init__(
+            "news",
+            BackOff(_POLL_S, _LONGEST_DEAF_S),
+            failure="the database does not tell of new jobs; readers look for them",
+        )
+        self._news = news
+        self._wake_readers = wake
+
+    def step(self) -> Wait:
+        """Wait for jobs, for as long as a stop may take."""
+        if self._news.wait(_HEARING_S):
+            self._wake_readers()
+        return NO_WAIT
+
+    def failed(self, error: Exception) -> Wait:
+        """Note it, in a line if the database cannot be reached."""
+        if not isinstance(error, RecordUnavailableError):
+            return super().failed(error)
+        _log.warning(self._failure)
+        return self._back_off.wait()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._news.close()
+
+
 class Background:
     """Runs readers, each in its own thread. They start in order and stop in reverse.
 
-    None stands for a reader that the settings leave out.
+    None stands for a reader that the settings leave out. `news` tells of jobs, if there is any.
     """
 
-    def __init__(self, readers: Iterable[Loop | None]) -> None:
+    def __init__(self, readers: Iterable[Loop | None], news: News | None = None) -> None:
         self._readers = [reader for reader in readers if reader is not None]
+        if news is not None:
+            self._readers.append(Hearing(news, self.wake))
         self._waiting_for_jobs = [reader for reader in self._readers if reader.waits_for_jobs]
         self._threads = [
             threading.Thread(target=reader.run, name=f"reader-{reader.name}", daemon=True)

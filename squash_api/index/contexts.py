@@ -279,12 +279,14 @@ def store_contexts(connection: Connection, items: Sequence[JobContext]) -> None:
     insert_rows(connection, job_context, _COLUMNS, rows)
 
 
-def forget_context(connection: Connection, job_id: int) -> None:
-    """Delete the context of a deleted job; that it has changed can still be read."""
+def forget_contexts(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Delete the contexts of deleted jobs; that they have changed can still be read."""
     version = _newest_version(connection) + 1
     emptied = dict.fromkeys(_COLUMNS[_COLUMNS.index("tag_set_id") :])
     connection.execute(
-        update(job_context).where(job_context.c.job_id == job_id).values(version=version, **emptied)
+        update(job_context)
+        .where(job_context.c.job_id.in_(job_ids))
+        .values(version=version, **emptied)
     )
 
 

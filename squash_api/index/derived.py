@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from squash_api.errors import SettingsError
-from squash_api.index.contexts import JobContext, forget_context, store_contexts
+from squash_api.index.contexts import JobContext, forget_contexts, store_contexts
 from squash_api.record.bulk import in_chunks, insert_rows, is_wanted, rows_of
 from squash_api.record.deliveries import Erasure, has_sent_any, request_rewriting
 from squash_api.record.metrics import known_units, metric_ids
@@ -94,8 +94,7 @@ def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> boo
     if _have_changed(connection, jobs):
         return False
     request_rewriting(connection, _with_lost_values(connection, jobs))
-    for item in jobs:
-        _delete_measurements(connection, item.job_id, item.values)
+    _delete_measurements(connection, {item.job_id: item.values for item in jobs})
     _store(connection, jobs)
     ids = [item.job_id for item in jobs]
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
@@ -155,11 +154,15 @@ _FIRST_WAITING = select(rederivation.c.job_id).limit(1)
 _WAITING = select(rederivation.c.job_id).where(is_wanted(rederivation.c.job_id))
 
 
-def forget_derived(connection: Connection, *, job_id: int, metrics: Iterable[str]) -> None:
-    """Remove a deleted job from the index; its packages stay, for runs that compare with it."""
-    _delete_measurements(connection, job_id, metrics)
-    forget_context(connection, job_id)
-    connection.execute(delete(rederivation).where(rederivation.c.job_id == job_id))
+def forget_derived(connection: Connection, metrics_of: Mapping[int, Iterable[str]]) -> None:
+    """Remove deleted jobs from the index, given the metrics that each names.
+
+    Their packages stay, for runs that compare with them.
+    """
+    _delete_measurements(connection, metrics_of)
+    job_ids = list(metrics_of)
+    forget_contexts(connection, job_ids)
+    connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(job_ids)))
 
 
 def _store(connection: Connection, jobs: Sequence[Derived]) -> None:
@@ -241,10 +244,13 @@ _COUNT_MEASUREMENTS = (
 )
 
 
-def _delete_measurements(connection: Connection, job_id: int, metrics: Iterable[str]) -> None:
+def _delete_measurements(connection: Connection, metrics_of: Mapping[int, Iterable[str]]) -> None:
+    named = {job_id: set(names) for job_id, names in metrics_of.items()}
+    ids = metric_ids(connection, set().union(*named.values()))
     rows = [
-        {"metric": metric_id, "job": job_id}
-        for metric_id in metric_ids(connection, metrics).values()
+        {"metric": ids[name], "job": job_id}
+        for job_id, names in named.items()
+        for name in names & ids.keys()
     ]
     if rows:
         connection.execute(_DELETE_MEASUREMENT, rows)

@@ -1,7 +1,7 @@
 """Changes of stored jobs, and of the index with them: measurements added, and jobs deleted."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from squash_api.accounts.accounts import Account
@@ -29,7 +29,7 @@ from squash_api.record.definitions import (
 )
 from squash_api.record.deliveries import (
     Erasure,
-    request_erasure,
+    request_erasures,
     request_redelivery,
     request_rewriting,
     target_names,
@@ -38,7 +38,7 @@ from squash_api.record.jobs import (
     JobRow,
     add_measurement,
     added_measurements,
-    bury_job,
+    bury_jobs,
     ids_between,
     job_rows,
     last_job_id,
@@ -78,27 +78,42 @@ def delete_job(record: Record, job_id: int, *, account: Account) -> None:
         _check_owner(row, account, "delete")
         metrics = {item.metric for item in job.measurements}
         account.require_namespaces((("path", "job_id"), name) for name in sorted(metrics))
-        contexts = Contexts(connection).of([job_id])
-        tags = contexts[job_id].context.tags if job_id in contexts else None
-        request_erasure(
-            connection,
-            Erasure(
-                row.job_id,
-                row.time_ns,
-                points_of(job),
-                metrics=tuple(sorted(metrics)),
-                tags=tags,
-            ),
-            targets=target_names(connection),
-        )
-        forget_derived(connection, job_id=job_id, metrics=metrics)
-        bury_job(connection, job_id=job_id, user_id=account.user_id, deleted_ns=time.time_ns())
+        targets = target_names(connection)
+        forget_jobs(connection, [(row, job)], targets=targets, user_id=account.user_id)
         # With those whose definition was withdrawn before, which kept their units until now.
         unused = metrics | unmeasured(connection)
         forget_unused(connection, unused, user_id=account.user_id)
         note(connection, account.actor, "job.delete", job_id, owner=row.user_id)
 
     record.write(work)
+
+
+def forget_jobs(
+    connection: Connection,
+    jobs: Sequence[tuple[JobRow, Job]],
+    *,
+    targets: Iterable[str],
+    user_id: int | None,
+) -> None:
+    """Delete jobs, given their documents, and have their points deleted from these targets.
+
+    Tombstones stay. `user_id` is None if the jobs were only too old.
+    """
+    names = {row.job_id: {item.metric for item in job.measurements} for row, job in jobs}
+    contexts = Contexts(connection).of(names)
+    erasures = [
+        Erasure(
+            row.job_id,
+            row.time_ns,
+            points_of(job),
+            metrics=tuple(sorted(names[row.job_id])),
+            tags=contexts[row.job_id].context.tags if row.job_id in contexts else None,
+        )
+        for row, job in jobs
+    ]
+    request_erasures(connection, erasures, targets=targets)
+    forget_derived(connection, names)
+    bury_jobs(connection, list(names), user_id=user_id, deleted_ns=time.time_ns())
 
 
 def forget_unused(connection: Connection, names: Iterable[str], *, user_id: int | None) -> None:

@@ -172,6 +172,16 @@ def heartbeat_line(time_ns: int) -> str:
     return _line(watch_names.HEARTBEAT, {}, {watch_names.UP: 1.0}, time_ns)
 
 
+def own_line(
+    measurement: str,
+    tags: Mapping[str, str],
+    fields: Mapping[str, str | float | None],
+    time_ns: int,
+) -> str:
+    """Make a point about the service itself."""
+    return _line(measurement, tags, fields, time_ns)
+
+
 def freshness_line(
     specification: str,
     tags: Iterable[tuple[str, str]],

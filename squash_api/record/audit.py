@@ -25,6 +25,7 @@ ACTIONS: Mapping[str, str] = {
     "definition.withdraw": "definitions were withdrawn",
     "specs.sync": "definitions were brought in line with YAML",
     "job.delete": "a job was deleted",
+    "job.prune": "jobs that were too old were deleted",
     "measurement.withdraw": "a value of a job was withdrawn",
     "replay.request": "jobs were marked to be sent again",
     "replay.refill": "a target was started again at the first job",

@@ -1,18 +1,20 @@
 """Opening the database of the record, and beginning its transactions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
-from squash_api.record.engines import sqlite
+from squash_api.record.engines import postgresql, sqlite
+from squash_api.record.engines.postgresql import News
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
+from squash_api.record.versions import Tables, are_current, make_tables, tables_of, upgrade
 
 # A start looks for damage for so long.
 _CHECK_S = 1.0
@@ -20,15 +22,15 @@ _CHECK_S = 1.0
 PATIENCE_S = 30.0
 """How long a start, or a command, waits for another process that writes."""
 
-VERSION = "0004"
-"""The newest migration of `migrations/versions`."""
-
 
 class _EngineModule(Protocol):
     """What differs between databases: a module of `engines/`."""
 
     def checked_url(self, url: URL, /) -> URL:
         """Return the URL to open; raise `SettingsError` if it cannot be."""
+
+    def options(self, url: URL, /) -> dict[str, Any]:
+        """Return the options of `create_engine`."""
 
     def exists(self, url: URL, /) -> bool:
         """Tell whether there is something to connect to; a checked URL.
@@ -41,6 +43,9 @@ class _EngineModule(Protocol):
 
     def file_of(self, engine: Engine, /) -> RecordFile | None:
         """Return the file of a record that has been opened, if it is one."""
+
+    def news_of(self, engine: Engine, /) -> News | None:
+        """Return what tells of jobs that other processes store, if the database does."""
 
     def prepare(self, engine: Engine, /) -> None:
         """Prepare an engine before its first connection."""
@@ -58,11 +63,20 @@ class _EngineModule(Protocol):
         at least to wait for another process that writes.
         """
 
+    def transaction_of(self, connection: Connection, /) -> str | None:
+        """Return the id of a transaction that writes, if its commit can be inquired about."""
+
+    def was_committed(self, engine: Engine, transaction: str, /) -> bool:
+        """Tell whether a transaction was committed whose connection was lost meanwhile.
+
+        Raises `RecordUnavailableError` if that cannot be known.
+        """
+
 
 _log = structlog.get_logger(__name__)
 
-# Any other database that SQLAlchemy knows is opened without preparation.
-_ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite}
+_ENGINES: dict[str, _EngineModule] = {"sqlite": sqlite, "postgresql": postgresql}
+_Result = TypeVar("_Result")
 
 
 def make_database(url: str) -> bool:
@@ -75,15 +89,14 @@ def make_database(url: str) -> bool:
         tables that are not a record's.
     """
     parsed, kind = _parse(url)
-    if kind is not None:
-        kind.exists(parsed)
+    kind.exists(parsed)
     engine = _connect(parsed, kind)
-    with _explained(engine):
+    with _explained(engine, kind):
         is_new = not _is_record(engine)
         if is_new and inspect(engine).get_table_names():
             raise _other_database(url)
         if is_new:
-            _migrate(engine)
+            is_new = _make_tables(engine)
     engine.dispose()
     return is_new
 
@@ -110,13 +123,13 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
         f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}: name the one you mean, or "
         "make an empty one with: squash record init"
     )
-    if kind is not None and not kind.exists(parsed):
+    if not kind.exists(parsed):
         raise missing
     engine = _connect(parsed, kind)
-    with _explained(engine):
+    with _explained(engine, kind):
         if not _is_record(engine):
             raise missing
-        if is_checked and kind is not None:
+        if is_checked:
             _require_whole(engine, kind)
             if (advice := kind.advice(engine)) is not None:
                 _log.warning(advice, place=place_of(url), runbook="record-network")
@@ -133,12 +146,10 @@ def damage_of(url: str) -> str | None:
         If there is no record.
     """
     parsed, kind = _parse(url)
-    if kind is None:
-        return None
     if not kind.exists(parsed):
         raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {place_of(url)}")
     engine = _connect(parsed, kind)
-    with _explained(engine):
+    with _explained(engine, kind):
         try:
             found = kind.first_damage(engine)
         except DBAPIError as error:
@@ -153,11 +164,11 @@ def damage_of(url: str) -> str | None:
 class Seen:
     """What a record is like, as seen without changing it.
 
-    `version` is that of its tables, `advice` why it should not be where it is, and `damage` the
+    `tables` are what it has, `advice` why it should not be where it is, and `damage` the
     first damage that is found in about a second.
     """
 
-    version: str
+    tables: Tables
     advice: str | None
     damage: str | None
 
@@ -171,21 +182,21 @@ def look_at(url: str) -> Seen | None:
         If the URL is wrong, the record cannot be opened, there was one, or it is something else.
     """
     parsed, kind = _parse(url)
-    if kind is not None and not kind.exists(parsed):
+    if not kind.exists(parsed):
         return None
     engine = _connect(parsed, kind)
-    with _explained(engine):
-        if not _is_record(engine):
+    with _explained(engine, kind):
+        with engine.connect() as connection:
+            tables = tables_of(connection)
+        if tables is None:
             if inspect(engine).get_table_names():
                 raise _other_database(url)
             engine.dispose()
             return None
-        with engine.connect() as connection:
-            version = connection.execute(_VERSION_OF).scalar()
-        advice = None if kind is None else kind.advice(engine)
-        damage = None if kind is None else kind.first_damage(engine, within_s=_CHECK_S)
+        advice = kind.advice(engine)
+        damage = kind.first_damage(engine, within_s=_CHECK_S)
     engine.dispose()
-    return Seen(str(version), advice, damage)
+    return Seen(tables, advice, damage)
 
 
 def _is_damage(reason: str) -> bool:
@@ -194,8 +205,12 @@ def _is_damage(reason: str) -> bool:
 
 def file_of(engine: Engine) -> RecordFile | None:
     """Return the file of an open record, if the database is one."""
-    kind = _ENGINES.get(engine.url.get_backend_name())
-    return None if kind is None else kind.file_of(engine)
+    return _kind_of(engine.url).file_of(engine)
+
+
+def news_of(engine: Engine) -> News | None:
+    """Return what tells of jobs that other processes store, if the database does."""
+    return _kind_of(engine.url).news_of(engine)
 
 
 def _require_whole(engine: Engine, kind: _EngineModule) -> None:
@@ -241,36 +256,45 @@ def path_of(url: str) -> Path:
     return Path(parsed.database or "")
 
 
-def _parse(url: str) -> tuple[URL, _EngineModule | None]:
+def _parse(url: str) -> tuple[URL, _EngineModule]:
     try:
         parsed = make_url(url)
-        parsed.get_dialect()
     except Exception as error:
         raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
-    kind = _ENGINES.get(parsed.get_backend_name())
-    return (parsed if kind is None else kind.checked_url(parsed)), kind
+    kind = _kind_of(parsed)
+    return kind.checked_url(parsed), kind
 
 
-def _connect(url: URL, kind: _EngineModule | None) -> Engine:
+def _kind_of(url: URL) -> _EngineModule:
+    kind = _ENGINES.get(url.get_backend_name())
+    if kind is None:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: a record cannot be in '{url.get_backend_name()}': name "
+            "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+        )
+    return kind
+
+
+def _connect(url: URL, kind: _EngineModule) -> Engine:
     try:
-        engine = create_engine(url, pool_size=8, max_overflow=32, hide_parameters=True)
+        engine = create_engine(url, hide_parameters=True, **kind.options(url))
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: {url.drivername} needs the Python package '{error.name}', which "
-            "is not installed: install it, or name another database"
+            "is not installed: install it with: pip install "
+            f"'squash-api[{url.get_backend_name()}]'; or name another database"
         ) from error
     except Exception as error:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: {url.render_as_string()} cannot be opened: {error}"
         ) from error
-    if kind is not None:
-        kind.prepare(engine)
-        event.listen(engine, "begin", kind.begin)
+    kind.prepare(engine)
+    event.listen(engine, "begin", kind.begin)
     return engine
 
 
 @contextmanager
-def _explained(engine: Engine) -> Iterator[None]:
+def _explained(engine: Engine, kind: _EngineModule) -> Iterator[None]:
     """Turn failures into `SettingsError`, after which the engine is of no use."""
     try:
         yield
@@ -281,11 +305,9 @@ def _explained(engine: Engine) -> Iterator[None]:
         reason = str(getattr(error, "orig", None) or error)
         if _is_damage(reason):
             raise _damage_error(str(engine.url.database), reason) from error
-        kind = _ENGINES.get(engine.url.get_backend_name())
-        reason = reason if kind is None else kind.why(engine, reason)
         raise SettingsError(
             "SQUASH_DATABASE_URL: the record at "
-            f"{engine.url.render_as_string()} cannot be opened: {reason}"
+            f"{engine.url.render_as_string()} cannot be opened: {kind.why(engine, reason)}"
         ) from error
 
 
@@ -302,23 +324,45 @@ def by_statement(engine: Engine) -> Engine:
     return engine.execution_options(squash_mode="statement")
 
 
+def transact(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
+    """Do work in a transaction, and commit it.
+
+    If the connection is lost during the commit, the database is asked what became of it.
+
+    Raises
+    ------
+    RecordUnavailableError
+        If that cannot be known.
+    """
+    kind = _kind_of(engine.url)
+    transaction: str | None = None
+    try:
+        with engine.begin() as connection:
+            result = work(connection)
+            transaction = kind.transaction_of(connection)
+    except DBAPIError as error:
+        is_unclear = transaction is not None and error.connection_invalidated
+        if not is_unclear or not kind.was_committed(engine, str(transaction)):
+            raise
+    return result
+
+
 def _is_record(engine: Engine) -> bool:
-    return inspect(engine).has_table("alembic_version")
+    with engine.connect() as connection:
+        return tables_of(connection) is not None
 
 
-_VERSION_OF = text("SELECT version_num FROM alembic_version")
+def _make_tables(engine: Engine) -> bool:
+    """Make the tables, unless another process just has; tell whether they were made."""
+    with writing(engine, patience_s=PATIENCE_S).begin() as connection:
+        if is_new := tables_of(connection) is None:
+            make_tables(connection)
+    return is_new
 
 
 def _migrate(engine: Engine) -> None:
-    if _is_record(engine):
-        with engine.connect() as connection:
-            if connection.execute(_VERSION_OF).scalar() == VERSION:
-                return
-    # Alembic takes a third of a second to import.
-    from alembic import command, config  # noqa: PLC0415
-
-    alembic = config.Config()
-    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect() as connection:
+        if are_current(connection, place_of(engine.url.render_as_string(hide_password=False))):
+            return
     with writing(engine, patience_s=PATIENCE_S).begin() as connection:
-        alembic.attributes["connection"] = connection
-        command.upgrade(alembic, "head")
+        upgrade(connection)

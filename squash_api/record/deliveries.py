@@ -244,11 +244,14 @@ def pending_redeliveries(connection: Connection, name: str, *, limit: int) -> li
     return [(row.job_id, row.request) for row in rows]
 
 
-def request_erasure(connection: Connection, item: Erasure, *, targets: Iterable[str]) -> None:
-    """Request that a deleted job's points are deleted and none of them is sent."""
-    connection.execute(delete(redelivery).where(redelivery.c.job_id == item.job_id))
-    connection.execute(delete(quarantine).where(quarantine.c.job_id == item.job_id))
-    _add_erasures(connection, {(name, item.job_id): item for name in targets})
+def request_erasures(
+    connection: Connection, items: Sequence[Erasure], *, targets: Iterable[str]
+) -> None:
+    """Request that the points of deleted jobs are deleted and none of them is sent."""
+    job_ids = [item.job_id for item in items]
+    connection.execute(delete(redelivery).where(redelivery.c.job_id.in_(job_ids)))
+    connection.execute(delete(quarantine).where(quarantine.c.job_id.in_(job_ids)))
+    _add_erasures(connection, {(name, item.job_id): item for name in targets for item in items})
 
 
 def request_rewriting(
@@ -438,6 +441,7 @@ LONGEST_REFUSAL_NS = 3600 * 10**9
 """The longest wait until a refused deletion is tried again."""
 
 _IS_REFUSED = erasure.c.again_ns > 0
+_LATELY_NS = 3600 * 10**9
 
 
 DeliveryState = Literal["SUCCESS", "FAILURE", "PENDING", "STARTED"]
@@ -457,7 +461,8 @@ class Backlog:
     """What waits for a target. `oldest_ns` is when the first waiting job was received.
 
     `undeleted` are jobs whose points it refuses to delete, `undeleted_reason` is why. While it is
-    filled again because it had lost its points, `refill_since_ns` says since when.
+    filled again because it had lost its points, `refill_since_ns` says since when. Of the
+    `quarantined` lines, `refused_lately` came in the last hour.
     """
 
     target: str
@@ -469,6 +474,7 @@ class Backlog:
     undeleted: int = 0
     undeleted_reason: str | None = None
     refill_since_ns: int | None = None
+    refused_lately: int = 0
 
 
 def job_deliveries(
@@ -478,9 +484,11 @@ def job_deliveries(
     return [_job_delivery(connection, row, name) for name in targets]
 
 
-def backlogs(connection: Connection, *, targets: Sequence[str]) -> list[Backlog]:
-    """Return what waits for each target."""
-    return [_backlog(connection, name) for name in targets]
+def backlogs(
+    connection: Connection, *, targets: Sequence[str], now_ns: int = 2**62
+) -> list[Backlog]:
+    """Return what waits for each target; without `now_ns` nothing was `refused_lately`."""
+    return [_backlog(connection, name, now_ns) for name in targets]
 
 
 def undeleted_jobs(connection: Connection, name: str) -> int:
@@ -517,7 +525,7 @@ def _job_delivery(connection: Connection, row: JobRow, name: str) -> JobDelivery
     return JobDelivery(name, state, reasons)
 
 
-def _backlog(connection: Connection, name: str) -> Backlog:
+def _backlog(connection: Connection, name: str, now_ns: int) -> Backlog:
     progress = get_target(connection, name)
     fresh = connection.execute(
         select(func.count(), func.min(job.c.received_ns)).where(job.c.id > progress.sent_through)
@@ -525,17 +533,20 @@ def _backlog(connection: Connection, name: str) -> Backlog:
     # Those that have not been sent at all are counted above.
     again = _count(connection, redelivery, name, redelivery.c.job_id <= progress.sent_through)
     undeleted = undeleted_jobs(connection, name)
+    is_kept = quarantine.c.dropped_ns.is_(None)
+    is_late = quarantine.c.created_ns > now_ns - _LATELY_NS
     why = select(quarantine.c.reason).where(quarantine.c.target == name, quarantine.c.is_deletion)
     return Backlog(
         name,
         fresh[0] + again + _count(connection, erasure, name, ~_IS_ASKED_AGAIN, ~_IS_REFUSED),
         fresh[1],
-        _count(connection, quarantine, name, quarantine.c.dropped_ns.is_(None)),
+        _count(connection, quarantine, name, is_kept),
         progress.trouble,
         progress.trouble_since_ns,
         undeleted,
         connection.execute(why.limit(1)).scalar() if undeleted else None,
         progress.refill_since_ns,
+        _count(connection, quarantine, name, is_kept, is_late),
     )
 
 

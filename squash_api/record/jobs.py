@@ -197,21 +197,20 @@ def mark_deliverable(connection: Connection, job_id: int) -> None:
     connection.execute(update(job).where(job.c.id == job_id).values(is_deliverable=True))
 
 
-def bury_job(connection: Connection, *, job_id: int, user_id: int, deleted_ns: int) -> None:
-    """Delete a job's content; leave a tombstone that says who deleted it, and when."""
+def bury_jobs(
+    connection: Connection, job_ids: Sequence[int], *, user_id: int | None, deleted_ns: int
+) -> None:
+    """Delete the content of jobs; leave tombstones that say who deleted them, and when.
+
+    `user_id` is None if they were only too old.
+    """
+    emptied = {"body": None, "digest": None, "identifiers_digest": None, "size": 0}
     connection.execute(
         update(job)
-        .where(job.c.id == job_id)
-        .values(
-            body=None,
-            digest=None,
-            identifiers_digest=None,
-            size=0,
-            deleted_ns=deleted_ns,
-            deleted_by=user_id,
-        )
+        .where(job.c.id.in_(job_ids))
+        .values(**emptied, deleted_ns=deleted_ns, deleted_by=user_id)
     )
-    connection.execute(delete(added_measurement).where(added_measurement.c.job_id == job_id))
+    connection.execute(delete(added_measurement).where(added_measurement.c.job_id.in_(job_ids)))
 
 
 _REVISION = select(func.coalesce(func.max(definition.c.revision), 0))

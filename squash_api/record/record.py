@@ -34,7 +34,9 @@ from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
     file_of,
+    news_of,
     open_database,
+    transact,
     writing,
 )
 from squash_api.record.jobs import newest_received_ns
@@ -61,6 +63,28 @@ _REASONS = {
     "unable to open database file": "The files of the record cannot be opened",
     "Too many open files": "The files of the record cannot be opened",
     "disk I/O error": "The disk of the record fails",
+    # PostgreSQL's.
+    "lock timeout": _LOCKED,
+    "read-only transaction": "The database of the record can only be read",
+    "invalid page": DAMAGED,
+    "could not read block": DAMAGED,
+    "too many clients": "The database of the record takes no more connections",
+    "connection slots": "The database of the record takes no more connections",
+    **dict.fromkeys(
+        (
+            "onnection refused",
+            "onnection timeout",
+            "resolve host",
+            "server closed the connection",
+            "terminating connection",
+            "connection is closed",
+            "connection failed",
+            "connection is lost",
+            "system is starting up",
+            "system is shutting down",
+        ),
+        "The database of the record cannot be reached",
+    ),
 }
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
 # a full disk may have room for a little.
@@ -118,6 +142,9 @@ class Record:
         self._by_statement = by_statement(engine)
         self.file = file_of(engine)
         """The file of the record, if it is one."""
+
+        self.news = news_of(engine)
+        """What tells of jobs that other processes store, if the database does."""
 
         self._damage: str | None = None
         # Another process may have set `trouble`, which is then its business.
@@ -207,6 +234,11 @@ class Record:
             self._latest_ns = now_ns
             return now_ns
 
+    def pool(self) -> tuple[int, int]:
+        """Return how many connections to the database are in use, and how many there may be."""
+        pool: Any = self._engine.pool
+        return pool.checkedout(), pool.size() + max(pool._max_overflow, 0)  # noqa: SLF001  no method tells
+
     def close(self) -> None:
         """Commit the waiting work and close the connections."""
         with self._closing:
@@ -260,12 +292,21 @@ class Record:
             self._has_failed = _is_fault(outcome)
             self.trouble = _reason(outcome) if self._has_failed else None
 
-    def _look_at(self, error: Exception) -> None:
-        """Note damage that an error tells of."""
-        if _reason(error) == DAMAGED and not self._is_lost():
+    @property
+    def is_damaged(self) -> bool:
+        """Whether damage has been met, so that nothing more is written."""
+        return self._damage is not None
+
+    def note_damage(self, words: str) -> None:
+        """Write nothing more: somebody has met damage, perhaps another process that reads."""
+        if not self._is_lost():
             self._damage = self.trouble = DAMAGED
-            words = "the record is damaged: nothing more is written"
-            _log.error(words, error=words_of(error), runbook="record-damaged")
+            said = "the record is damaged: nothing more is written"
+            _log.error(said, error=words, runbook="record-damaged")
+
+    def _look_at(self, error: Exception) -> None:
+        if _reason(error) == DAMAGED:
+            self.note_damage(words_of(error))
 
     def _is_lost(self) -> bool:
         if self._damage is None and self.file is not None:
@@ -327,8 +368,7 @@ class Record:
         self, work: BatchWork[Any, Any], items: Sequence[Any]
     ) -> Sequence[Any] | None:
         try:
-            with self._by_statement.begin() as connection:
-                return work.short(connection, items)
+            return transact(self._by_statement, lambda connection: work.short(connection, items))
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
@@ -344,14 +384,21 @@ class Record:
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
-            with self._writing.begin() as connection:
-                outcomes = _work_through(connection, group)
-                ids = {} if self.file is None else self.file.last_ids(connection)
+            outcomes, ids = transact(self._writing, lambda each: self._work_whole(each, group))
+        except RecordUnavailableError as error:
+            _log.error("done, outcome unknown", error=words_of(error), work=len(group))
+            return [RecordUnavailableError(error.message) for _ in group]
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
             _log_failure(_log.error, "commit failed", error, work=len(group))
             return [_unavailable(error) for _ in group]
         self._ids |= ids
         return outcomes
+
+    def _work_whole(
+        self, connection: Connection, group: "list[_Waiting]"
+    ) -> tuple[list[Any], dict[str, int]]:
+        outcomes = _work_through(connection, group)
+        return outcomes, {} if self.file is None else self.file.last_ids(connection)
 
 
 def _is_fault(outcome: Any) -> bool:

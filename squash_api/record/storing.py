@@ -19,6 +19,7 @@ from sqlalchemy import (
     Dialect,
     and_,
     bindparam,
+    cast,
     column,
     exists,
     func,
@@ -29,9 +30,8 @@ from sqlalchemy import (
     update,
     values,
 )
-from sqlalchemy.exc import DBAPIError
 
-from squash_api.errors import OverLimitError, RecordUnavailableError, UnauthorizedError
+from squash_api.errors import OverLimitError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import have_other_units, known_units, note_metrics, note_own_units
@@ -109,11 +109,6 @@ class JobStore:
 
         That is: no account has changed, the jobs were judged by the present metrics and bring
         nothing new, no job has the identifiers of another, and none asks for a time that is taken.
-
-        Raises
-        ------
-        RecordUnavailableError
-            If the jobs are stored but their ids cannot be read.
         """
         accounts = dict.fromkeys((item.user_id, item.user_epoch) for item in items)
         digests = [digest for item in items if (digest := item.identifiers_digest) is not None]
@@ -140,19 +135,12 @@ class JobStore:
             given += account
         given.append(len(accounts))
         given += _filled(digests or [b""], size)
-        times = _filled(times, size)
+        given += _filled(times, size)
         insertion = _insertion(size, users, connection.dialect)
-        found = _ids_at(size, connection.dialect)
-        stored = connection.exec_driver_sql(insertion.text, insertion.pack([*given, *times]))
-        if stored.rowcount != len(items):
+        stored = connection.exec_driver_sql(insertion.text, insertion.pack(given))
+        ids = {row[0]: row[1] for row in stored}
+        if not ids:
             return None
-        try:
-            rows = connection.exec_driver_sql(found.text, found.pack(times))
-            ids = {row[0]: row[1] for row in rows}
-        except DBAPIError as error:
-            raise RecordUnavailableError(
-                "The record cannot be read at the moment; the job has been stored. Try again."
-            ) from error
         return [Stored(ids[item.asked_ns], item.received_ns, item.asked_ns) for item in items]
 
     def whole(
@@ -233,7 +221,10 @@ def _insertion(jobs: int, accounts: int, dialect: Dialect) -> Prepared:
     """
     parameters = _Parameters()
     columns = [job.c[name] for name in _COLUMNS]
-    rows = [tuple(parameters.make(column) for column in columns) for _ in range(jobs)]
+    # PostgreSQL takes values in a list for text, unless it is told.
+    rows = [
+        tuple(cast(parameters.make(column), column.type) for column in columns) for _ in range(jobs)
+    ]
     given = values(*(column(each.name, each.type) for each in columns), name="new")
     new = given.data(rows).cte("new", nesting=True)
     revision = select(func.coalesce(func.max(definition.c.revision), literal_column("0")))
@@ -249,17 +240,9 @@ def _insertion(jobs: int, accounts: int, dialect: Dialect) -> Prepared:
     times = [parameters.make(job.c.time_ns) for _ in range(jobs)]
     is_usual.append(~exists().where(job.c.time_ns.in_(times)))
     chosen = select(new).where(new.c.user_id.is_not(None), *is_usual).subquery("usual")
-    # In a subquery, or WITH would come first: the driver counts rows only if INSERT does.
+    # In a subquery, or WITH would come first: the driver begins to write only where INSERT does.
     statement = insert(job).from_select(_COLUMNS, select(chosen), include_defaults=False)
-    return prepare(statement, parameters.names, dialect)
-
-
-@lru_cache(maxsize=64)
-def _ids_at(jobs: int, dialect: Dialect) -> Prepared:
-    parameters = _Parameters()
-    times = [parameters.make(job.c.time_ns) for _ in range(jobs)]
-    found = select(job.c.time_ns, job.c.id).where(job.c.time_ns.in_(times))
-    return prepare(found, parameters.names, dialect)
+    return prepare(statement.returning(job.c.time_ns, job.c.id), parameters.names, dialect)
 
 
 class _Parameters:

@@ -5,10 +5,13 @@ What was promised to clients is in `job` (the bytes as received) and `definition
 `index/`, and can be derived again.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -18,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     false,
 )
 
@@ -366,3 +370,37 @@ known_name = Table(
     Column("name", Text, primary_key=True),
     sqlite_with_rowid=False,
 )
+
+# Text is in the order of its code points, as in SQLite, not in that of a language.
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, String):
+            _sorted = type(_column.type)(_column.type.length, collation="C")
+            _column.type = _column.type.with_variant(_sorted, "postgresql")
+
+
+@event.listens_for(metadata, "after_create")
+def _make_triggers(_metadata: MetaData, connection: Connection, **_: Any) -> None:
+    for statement in _TRIGGERS[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+# The audit trail is append-only. Whoever owns the database can drop the triggers; what the service
+# does by mistake they stop. And PostgreSQL tells all processes of new jobs, when they can be seen.
+_REFUSAL = "the audit trail is append-only"
+_TRIGGERS = {
+    "sqlite": [
+        f"""CREATE TRIGGER audit_no_{verb} BEFORE {verb} ON audit
+        BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"""
+        for verb in ("update", "delete")
+    ],
+    "postgresql": [
+        f"""CREATE FUNCTION squash_refuse() RETURNS trigger LANGUAGE plpgsql
+        AS $$BEGIN RAISE integrity_constraint_violation USING MESSAGE = '{_REFUSAL}'; END$$""",
+        """CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+        EXECUTE FUNCTION squash_refuse()""",
+        """CREATE FUNCTION squash_tell() RETURNS trigger LANGUAGE plpgsql
+        AS $$BEGIN PERFORM pg_notify('squash_job', ''); RETURN NULL; END$$""",
+        """CREATE TRIGGER job_tell AFTER INSERT ON job EXECUTE FUNCTION squash_tell()""",
+    ],
+}

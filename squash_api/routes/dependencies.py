@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.sessions import Session
 from squash_api.errors import (
+    BusyError,
     Detail,
     ForbiddenError,
     InvalidInputError,
@@ -154,12 +155,13 @@ async def _viewer(request: Request, site: SiteDep) -> Account | None:
         return None
     try:
         return await _account(request, site)
-    except UnauthorizedError:
+    except (UnauthorizedError, ForbiddenError, BusyError):
+        # Nobody at all may read this, where the door is open.
         return None
 
 
 ViewerDep = Annotated[Account | None, Depends(_viewer)]
-"""Who reads what everybody may read, if they say so; None if they cannot show it."""
+"""Who reads what everybody may read, if they say so; None if what they send does not show it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from squash_api.accounts.accounts import Account
 from squash_api.accounts.sessions import Session
-from squash_api.errors import SquashError, UnauthorizedError
+from squash_api.errors import ForbiddenError, SquashError, UnauthorizedError
 from squash_api.logs import without_credentials
 from squash_api.routes.dependencies import CALLER, SESSION, login_address
 from squash_api.routes.negotiation import means_html
@@ -84,7 +84,12 @@ class Door:
         if SESSION not in scope and not is_known and means_html(scope):
             return to_login(request)
         if SESSION not in scope:
-            scope[CALLER] = await self._reader(request)
+            try:
+                scope[CALLER] = await self._reader(request)
+            except ForbiddenError:
+                # Whose key is for something else is told what nobody at all is told.
+                if not _is_open(scope):
+                    raise
         return None
 
     async def _reader(self, request: Request) -> Account:

@@ -20,7 +20,6 @@ from squash_api.judging.wording import counted
 from squash_api.record.deliveries import (
     Backlog,
     TargetRow,
-    backlogs,
     get_target,
     is_lease_over,
     undeleted_jobs,
@@ -30,6 +29,7 @@ from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
+from squash_api.standings.itself import look
 
 router = APIRouter(tags=["health"])
 
@@ -92,10 +92,10 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
 @router.get(
     "/prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
 )
-def get_prometheus(request: Request, site: SiteDep) -> Response:
+def get_prometheus(site: SiteDep) -> Response:
     """Return the service's own metrics in Prometheus' text format."""
-    figures: bytes = request.app.state.counters.expose(_backlogs(site))
-    return Response(figures, media_type=CONTENT_TYPE_LATEST)
+    _backlogs(site)
+    return Response(site.figures.expose(), media_type=CONTENT_TYPE_LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +150,8 @@ def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
 
 
 def _backlogs(site: Site) -> list[Backlog]:
-    with site.reader.view() as view:
-        # Without targets nothing else would show whether the record is available.
-        view.ask(last_job_id)
-        return view.ask(backlogs, targets=[target.name for target in site.settings.outlets])
+    names = [target.name for target in site.settings.outlets]
+    return look(site.reader, names, site.figures, now_ns=time.time_ns())
 
 
 def _target_state(item: Backlog, url: str) -> dict[str, Any]:

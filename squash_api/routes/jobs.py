@@ -144,7 +144,7 @@ async def post_job(request: Request) -> Response:
         # A key's owner may have changed in the second for which the key is remembered.
         ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
-    request.app.state.counters.count_job(ingested)
+    site.figures.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
     notes = list(outcome.notes)
     if stored.same_measurements_as is not None:

@@ -13,10 +13,10 @@ import structlog
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from squash_api.routes.counters import Counters
 from squash_api.routes.door import is_static, session_cookie
 from squash_api.routes.replies import USER, failure_reply
 from squash_api.settings import Settings
+from squash_api.standings.figures import Figures
 
 IS_HEAD = "squash_is_head"
 """The key of a request's scope that says that only the headers of the reply are wanted."""
@@ -176,9 +176,9 @@ def _without_body(send: Send) -> Send:
 class ObservingMiddleware:
     """Counts each request under its route, and logs those that fail or are slow."""
 
-    def __init__(self, app: ASGIApp, *, counters: Counters) -> None:
+    def __init__(self, app: ASGIApp, *, figures: Figures) -> None:
         self._app = app
-        self._counters = counters
+        self._figures = figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -200,7 +200,7 @@ class ObservingMiddleware:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._counters.count_request(method=method, route=route, status=status, seconds=seconds)
+            self._figures.count_request(method=method, route=route, status=status, seconds=seconds)
             # Successful requests are counted, and are in the record; a log line for each would cost
             # as much as judging the job.
             is_remarkable = status >= 400 or seconds >= _SLOW_S
@@ -230,12 +230,12 @@ class ShortWay:
         *,
         path: str,
         answer: Callable[[Request], Awaitable[Response]],
-        counters: Counters,
+        figures: Figures,
     ) -> None:
         self._app = app
         self.path = path
         self._answer = answer
-        self._observed = ObservingMiddleware(self._reply, counters=counters)
+        self._observed = ObservingMiddleware(self._reply, figures=figures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""

@@ -28,5 +28,54 @@ SEVERITY = "severity"
 BROKEN = "broken"
 LEVEL_MARGIN = "level_margin"
 SUMMARY = "summary"
-# The only field of HEARTBEAT.
+# The only field of HEARTBEAT; also of DELIVERY.
 UP = "up"
+
+# Of the service itself. SERVICE has a point per process each minute, with the tags PROCESS (`serve`
+# or `deliver`) and INSTANCE; DELIVERY one per target, with the tag TARGET. What every process knows
+# of the record has the same tags and time in all of them, so it is there once.
+SERVICE = "squash_service"
+DELIVERY = "squash_delivery"
+PROCESS = "process"
+INSTANCE = "instance"
+TARGET = "target"
+# The page with what to do (text), in both; and the version of the program, in SERVICE.
+RUNBOOK = "runbook_url"
+VERSION = "version"
+# Fields of DELIVERY: jobs that wait, seconds since the oldest did, lines in quarantine, those of
+# the last hour among them, 1 unless delivery is held up, and what holds it up, in words.
+WAITING = "waiting"
+OLDEST_S = "oldest_s"
+QUARANTINED = "quarantined"
+REFUSED_LATELY = "refused_lately"
+# Also of SERVICE, there of the record: why it cannot be written.
+REASON = "reason"
+# Fields of SERVICE: jobs accepted in a second; in the last ten minutes the replies of 500 and
+# above, those from 400 on but 429, of these the ones to jobs but 401, those of 429, and connections
+# that were ended because of their clients.
+JOBS_PER_S = "jobs_per_s"
+FAILED = "failed"
+REFUSED = "refused"
+REFUSED_JOBS = "refused_jobs"
+LIMITED = "limited"
+REFUSED_CONNECTIONS = "refused_connections"
+# Connections of clients, and how much of the most that is; processes that read, and for how long
+# one has been missing; reads that are made and that wait, answers that are being sent.
+CONNECTIONS = "connections"
+CONNECTIONS_PERCENT = "connections_percent"
+READERS = "readers"
+READERS_MISSING_S = "readers_missing_s"
+READS_RUNNING = "reads_running"
+READS_WAITING = "reads_waiting"
+STREAMS = "streams"
+# The longest that the event loop was late in the last minute, in s; memory, in 10^6 bytes.
+LOOP_LAG_S = "loop_lag_s"
+MEMORY_MB = "memory_mb"
+# Of the record: 1 unless it cannot be written, free disk in 10^9 bytes (if it is a file),
+# connections to it in use and how much of the most that is; for how long the oldest job waits to be
+# derived, in s.
+RECORD_UP = "record_up"
+DISK_FREE_GB = "disk_free_gb"
+POOL = "pool"
+POOL_PERCENT = "pool_percent"
+DERIVING_S = "deriving_s"

@@ -8,7 +8,7 @@ more connection, the address that has the most gives up the one that does the le
 
 import asyncio
 import resource
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,12 @@ class Connections:
         self.url = url
         self._open: dict[Connection, None] = {}
         self._per_address: Counter[str] = Counter()
+        self._lags_s: deque[float] = deque(maxlen=int(60 / _SWEEP_S))
+
+    @property
+    def longest_lag_s(self) -> float:
+        """How late the event loop was at most in the last minute; for any thread."""
+        return max([*self._lags_s], default=0.0)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -102,9 +108,15 @@ class Connections:
                 _log.warning("few files may be open", files=soft, connections=self.most)
 
     async def watch(self) -> None:
-        """End the connections whose clients are too slow, until this is cancelled."""
+        """End the connections whose clients are too slow, until this is cancelled.
+
+        Also note how late the event loop lets this happen.
+        """
+        loop = asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + _SWEEP_S
             await asyncio.sleep(_SWEEP_S)
+            self._lags_s.append(max(loop.time() - due_s, 0.0))
             for connection in list(self._open):
                 connection.check(patience_s=self.patience_s)
 

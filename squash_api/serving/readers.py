@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -55,7 +56,7 @@ _END_S = 5.0
 _SIZE_BYTES = 4
 # The service never has more of an answer in its memory than this, and what sockets have.
 _PIECE_BYTES = 65_536
-_CHANNEL, _READY = b"c", b"r"
+_CHANNEL, _READY, _DAMAGED = b"c", b"r", b"d"
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +72,12 @@ class Readers:
     def running(self) -> int:
         """How many are ready."""
         return sum(process.is_ready for process in self._processes)
+
+    @property
+    def missing_s(self) -> float:
+        """For how long one of them has not been ready; 0 if all are."""
+        since = [item.missing_since_s for item in self._processes if not item.is_ready]
+        return time.monotonic() - min(since) if since else 0.0
 
     def start(self) -> None:
         """Start them."""
@@ -101,6 +108,7 @@ class _Process:
 
     def __init__(self, settings: Settings, site: Site) -> None:
         self.is_ready = False
+        self.missing_since_s = time.monotonic()
         self.requests = 0
         self._settings = settings
         self._site = site
@@ -196,7 +204,7 @@ class _Process:
         return await asyncio.open_unix_connection(sock=ours)
 
     def _hear(self) -> None:
-        """Take what the process says: that it is ready, asks something, or has ended."""
+        """Take what the process says: it is ready, asks something, met damage, or has ended."""
         if self._control is None:
             return
         said, channel = _receive(self._control)
@@ -208,6 +216,8 @@ class _Process:
             self.is_ready = True
             self._pause_s = _FIRST_PAUSE_S
             _log.info("a process reads", pid=self._process.pid if self._process else None)
+        elif said == _DAMAGED:
+            self._site.record.note_damage("a process that reads has met it")
         elif said is not None:
             self._lose()
 
@@ -229,6 +239,8 @@ class _Process:
         return pause_s
 
     def _disconnect(self) -> None:
+        if self.is_ready:
+            self.missing_since_s = time.monotonic()
         self.is_ready = False
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)
@@ -362,11 +374,19 @@ async def _serve(app: Any, control: socket.socket) -> None:
     """Answer requests until the process ends."""
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
+    record = app.state.site.record
+
+    async def answer(channel: socket.socket) -> None:
+        await _serve_request(app, record, channel)
+        if record.is_damaged:
+            # If there is no room for it, it is told with the next answer.
+            with suppress(OSError):
+                control.send(_DAMAGED)
 
     def hear() -> None:
         said, channel = _receive(control)
         if channel is not None:
-            task = asyncio.create_task(_serve_request(app, app.state.site.record, channel))
+            task = asyncio.create_task(answer(channel))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         elif said is not None:

@@ -19,6 +19,7 @@ from squash_api.serving.connections import Connection, Connections
 from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site, take_short_turns
+from squash_api.standings.figures import Figures
 
 # An upload that never ends must not keep the service from stopping.
 _STOP_S = 10
@@ -77,13 +78,14 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
 def _make_server(settings: Settings, *, may_withdraw: bool) -> "_Server":
     """Open the site and make what serves it."""
     app = create_app(settings, may_withdraw=may_withdraw)
+    site: Site = app.state.site
+    figures = site.figures
     connections = Connections(
         most=settings.max_connections,
         patience_s=settings.patience_s,
-        count=app.state.counters.count_refusal,
+        count=figures.count_refusal,
         url=settings.url,
     )
-    app.state.counters.observe("squash_connections", "Open connections.", connections.__len__)
     protocol: Any = partial(Connection, connections=connections)
     config = uvicorn.Config(
         app,
@@ -99,13 +101,31 @@ def _make_server(settings: Settings, *, may_withdraw: bool) -> "_Server":
         proxy_headers=False,
         timeout_graceful_shutdown=_STOP_S,
     )
-    readers = Readers(settings, app.state.site)
+    readers = Readers(settings, site)
     if settings.readers:
         app.state.places.elsewhere = readers
-        app.state.counters.observe(
-            "squash_readers", "Processes that read.", lambda: readers.running
+    _observe(figures, connections, readers if settings.readers else None)
+    return _Server(config, site, connections, readers)
+
+
+def _observe(figures: Figures, connections: Connections, readers: Readers | None) -> None:
+    """Let the figures have what only a service has."""
+    figures.observe("squash_connections", "Open connections.", connections.__len__)
+    figures.observe(
+        "squash_most_connections", "Most connections at a time.", lambda: connections.most
+    )
+    figures.observe(
+        "squash_loop_lag_seconds",
+        "How late the event loop was at most, in the last minute.",
+        lambda: connections.longest_lag_s,
+    )
+    if readers is not None:
+        figures.observe("squash_readers", "Processes that read.", lambda: readers.running)
+        figures.observe(
+            "squash_readers_missing_seconds",
+            "For how long a process that reads has been missing.",
+            lambda: readers.missing_s,
         )
-    return _Server(config, app.state.site, connections, readers)
 
 
 def _require_address(settings: Settings) -> None:

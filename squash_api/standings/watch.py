@@ -34,16 +34,38 @@ _BATCH = 5000
 _log = structlog.get_logger(__name__)
 
 
-class TakesLines(Protocol):
-    """Where the points go."""
+class WritesLines(Protocol):
+    """What writes points."""
 
     name: str
+
+    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
+        """Write lines, or raise an `InfluxError`."""
+
+
+class TakesLines(WritesLines, Protocol):
+    """Where the points of the watch go."""
 
     def is_delivering(self) -> bool:
         """Return whether this process is the one that writes here."""
 
-    def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
-        """Write lines, or raise an `InfluxError`."""
+
+def write_lines(outlet: WritesLines, lines: Sequence[str]) -> None:
+    """Write points of the service to an outlet; log those that are refused.
+
+    Raises
+    ------
+    InfluxError
+        If it takes nothing at the moment.
+    """
+    for start in range(0, len(lines), _BATCH):
+        for rejected in outlet.write_extra(lines[start : start + _BATCH]):
+            _log.error(
+                "a point of the service was refused",
+                target=outlet.name,
+                line=lines[start + rejected.index],
+                reason=rejected.reason,
+            )
 
 
 _Key = tuple[str, Combination]
@@ -147,8 +169,8 @@ class Watch(Loop):
         }
         gone = [item.standing for key, item in written.items() if key not in seen.standings]
         try:
-            self._write(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
-            self._write(outlet, self._standing_lines(changed.values(), gone, seen))
+            write_lines(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
+            write_lines(outlet, self._standing_lines(changed.values(), gone, seen))
         except InfluxError as error:
             _log.info(
                 "not written; it will be tried again in a minute",
@@ -159,16 +181,6 @@ class Watch(Loop):
         for standing in gone:
             del written[standing.metric, standing.tags]
         written.update((key, _Written(item, seen.time_ns)) for key, item in changed.items())
-
-    def _write(self, outlet: TakesLines, lines: Sequence[str]) -> None:
-        for start in range(0, len(lines), _BATCH):
-            for rejected in outlet.write_extra(lines[start : start + _BATCH]):
-                _log.error(
-                    "InfluxDB refused a point of the watch",
-                    target=outlet.name,
-                    line=lines[start + rejected.index],
-                    reason=rejected.reason,
-                )
 
     def _lateness(self, seen: _Seen) -> list[str]:
         return [

@@ -330,7 +330,7 @@ def _all_units() -> dict[str, list[Any]]:
 
     found = {name: [unit] for name, unit in _registry().items()}
     for module in (imperial, cgs, cds):
-        for name, unit in list(vars(module).items()):
+        for name, unit in vars(module).copy().items():
             if isinstance(unit, astropy_units().UnitBase):
                 found.setdefault(name, []).append(unit)
     return found

@@ -8,7 +8,7 @@ from squash_api.delivery.batches import Batch, NewBatch, PointMaker, ReadAhead
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import runs_through
 from squash_api.record.deliveries import ensure_targets, get_target, mark_sent, reset_target
-from squash_api.record.jobs import bury_job, ids_between
+from squash_api.record.jobs import bury_jobs, ids_between
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -62,7 +62,7 @@ def three_jobs(record: Record) -> Record:
             body=make_body(measured("p.a", 1.5), measured("q.b", 2.0), ci_id=str(number)),
             new_units={} if number else {"p.a": "mmag", "q.b": "mmag"},
         )
-    record.write(lambda connection: bury_job(connection, job_id=2, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [2], user_id=1, deleted_ns=9))
     return record
 
 

@@ -12,7 +12,7 @@ from squash_api.delivery.background import Background
 from squash_api.delivery.events import JobEvents
 from squash_api.errors import BusyError
 from squash_api.index.deriver import Deriver
-from squash_api.record.jobs import JobEvent, bury_job
+from squash_api.record.jobs import JobEvent, bury_jobs
 from squash_api.record.metrics import Metrics, note_metrics
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -83,9 +83,7 @@ async def test_who_comes_back_hears_of_missed_jobs_unless_they_are_deleted(
     record: Record, job_events: JobEvents
 ) -> None:
     ids = [add_job(record, "p.a") for _ in range(4)]
-    record.write(
-        lambda connection: bury_job(connection, job_id=ids[2], user_id=1, deleted_ns=3_000)
-    )
+    record.write(lambda connection: bury_jobs(connection, [ids[2]], user_id=1, deleted_ns=3_000))
     async with listening(job_events, after=ids[0]) as heard:
         assert await take(heard, 2) == [JobEvent(ids[1], 1), JobEvent(ids[3], 1)]
 

@@ -20,11 +20,11 @@ from squash_api.record.deliveries import (
     Erasure,
     JobDelivery,
     backlogs,
-    request_erasure,
+    request_erasures,
     request_redelivery,
     request_rewriting,
 )
-from squash_api.record.jobs import add_measurement, bury_job
+from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.record.metrics import declare_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import erasure
@@ -187,8 +187,8 @@ def test_a_request_that_comes_while_its_job_is_sent_again_is_served_too(
 
 def delete(record: Record, job: int, time_ns: int) -> None:
     erasure = Erasure(job, time_ns, ("p",))
-    record.write(lambda c: request_erasure(c, erasure, targets=["default"]))
-    record.write(lambda c: bury_job(c, job_id=job, user_id=1, deleted_ns=9))
+    record.write(lambda c: request_erasures(c, [erasure], targets=["default"]))
+    record.write(lambda c: bury_jobs(c, [job], user_id=1, deleted_ns=9))
 
 
 def test_the_points_of_a_deleted_job_are_deleted_by_their_time(
@@ -332,7 +332,7 @@ def test_a_refused_deletion_is_tried_again_later_and_holds_up_nobody(
 
 def due(record: Record, job_id: int) -> int:
     """Return in how many ns the deletion of a job is tried again, and let it be now."""
-    with record._engine.begin() as connection:
+    with record._writing.begin() as connection:
         is_row = erasure.c.job_id == job_id
         found = connection.execute(select(erasure.c.again_ns).where(is_row)).scalar_one()
         connection.execute(update(erasure).where(is_row).values(again_ns=1))

@@ -15,7 +15,7 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
     target_names,
 )
-from squash_api.record.jobs import bury_job
+from squash_api.record.jobs import bury_jobs
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
@@ -30,7 +30,7 @@ def record(record: Record) -> Record:
     """A record with jobs 1 to 4 at the times 10 to 40, the third deleted, all sent to base."""
     for number in range(1, 5):
         store_job(record, asked_ns=10 * number)
-    record.write(lambda connection: bury_job(connection, job_id=3, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [3], user_id=1, deleted_ns=9))
     send_all(record)
     return record
 

@@ -6,7 +6,7 @@ from squash_api.index.contexts import (
     Contexts,
     JobContext,
     Tags,
-    forget_context,
+    forget_contexts,
     store_contexts,
 )
 from squash_api.record.record import Record
@@ -95,7 +95,7 @@ def test_what_changed_at_once_is_read_at_once(record: Record) -> None:
 def test_only_the_change_is_left_of_a_deleted_job(record: Record) -> None:
     store(record, context_of(1, HSC, FIELDS), context_of(2))
     seen = changes(record)[-1].version
-    record.write(lambda connection: forget_context(connection, 1))
+    record.write(lambda connection: forget_contexts(connection, [1]))
     (gone,) = changes(record, after=seen)
     assert (gone.job_id, gone.time_ns, gone.tag_set_id) == (1, 1_001, None)
     with record.read() as connection:
@@ -103,7 +103,7 @@ def test_only_the_change_is_left_of_a_deleted_job(record: Record) -> None:
 
 
 def test_forgetting_a_job_that_was_never_derived_changes_nothing(record: Record) -> None:
-    record.write(lambda connection: forget_context(connection, 7))
+    record.write(lambda connection: forget_contexts(connection, [7]))
     assert changes(record) == []
 
 

@@ -29,7 +29,7 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
     request_redelivery,
 )
-from squash_api.record.jobs import add_measurement, bury_job
+from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.record.metrics import declare_metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import job, measurement, redelivery, rederivation, target
@@ -64,7 +64,7 @@ def store(record: Record, *items: Derived) -> bool:
 
 
 def bury(record: Record, job_id: int) -> None:
-    record.write(lambda connection: bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [job_id], user_id=1, deleted_ns=9))
 
 
 def add_to(record: Record, job_id: int) -> None:
@@ -177,7 +177,7 @@ def test_a_job_that_is_deleted_between_the_run_and_the_index_counts_nothing(jobs
 def test_a_forgotten_job_is_out_of_the_index_alone(jobs: Record) -> None:
     store(jobs, derived(1, values={"p.a": 1.0, "p.b": 1.0}), derived(2, values={"p.a": 2.0}))
     jobs.write(lambda connection: mark_for_rederivation(connection, [1]))
-    jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=["p.a", "p.b"]))
+    jobs.write(lambda connection: forget_derived(connection, {1: ["p.a", "p.b"]}))
     assert index(jobs) == {("p.a", 2): 2.0}
     with jobs.read() as connection:
         assert jobs_to_rederive(connection, limit=9) == []
@@ -189,7 +189,7 @@ def context_of(job_id: int) -> JobContext:
 
 def test_the_context_of_a_forgotten_job_is_gone(jobs: Record) -> None:
     store(jobs, derived(1, context=context_of(1)), derived(2, context=context_of(2)))
-    jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=[]))
+    jobs.write(lambda connection: forget_derived(connection, {1: []}))
     with jobs.read() as connection:
         assert list(Contexts(connection).of([1, 2])) == [2]
 
@@ -261,7 +261,7 @@ def test_any_number_of_measurements_can_be_derived_again(jobs: Record) -> None:
     jobs.write(lambda connection: note_metrics(connection, dict.fromkeys(values, "s")))
     store(jobs, derived(1, values=values))
     assert replace_all(jobs, derived(1, values=values))
-    jobs.write(lambda connection: forget_derived(connection, job_id=1, metrics=values))
+    jobs.write(lambda connection: forget_derived(connection, {1: values}))
     with jobs.read() as connection:
         assert connection.execute(select(func.count()).select_from(measurement)).scalar_one() == 0
 

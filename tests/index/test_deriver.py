@@ -12,7 +12,7 @@ from squash_api.index.deriver import Deriver
 from squash_api.index.runs import Runs, runs_through
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
-from squash_api.record.jobs import add_measurement, bury_job
+from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.record.metrics import Metrics, declare_metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
 from squash_api.record.tables import measurement
@@ -182,7 +182,7 @@ def test_any_number_of_jobs_is_derived_in_batches(record: Record, deriver: Deriv
 def test_a_deleted_job_is_passed_over(record: Record, deriver: Deriver) -> None:
     store_job(record, body=make_body(measured()))
     store_job(record, body=make_body(measured()))
-    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [1], user_id=1, deleted_ns=9))
     deriver.catch_up()
     assert index(record) == {("p.a", 2): 1.0}
 
@@ -218,7 +218,7 @@ def test_a_job_that_is_deleted_after_its_run_was_derived_is_not_in_the_index(
     for _ in range(2):
         store_job(record, body=make_body(measured()))
     deriver.derive_runs_through(2)
-    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [1], user_id=1, deleted_ns=9))
     deriver.catch_up()
     assert (index(record), count(record)) == ({("p.a", 2): 1.0}, 1)
 
@@ -292,7 +292,7 @@ def test_a_job_that_is_deleted_while_it_is_derived_again_leaves_the_others(
         store_job(record, body=make_body(measured()))
     deriver.catch_up()
     record.write(lambda connection: mark_for_rederivation(connection, [1, 2]))
-    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [1], user_id=1, deleted_ns=9))
     rounds = 0
     while deriver.rederive_some():
         rounds += 1

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Connection
 
 from squash_api.index import latest as latest_values
-from squash_api.index.contexts import Contexts, JobContext, forget_context, store_contexts
+from squash_api.index.contexts import Contexts, JobContext, forget_contexts, store_contexts
 from squash_api.index.derived import (
     Derived,
     mark_for_rederivation,
@@ -108,7 +108,7 @@ def test_the_newest_job_without_a_value_is_found(filled: Record) -> None:
 
 
 def test_a_deleted_job_is_not_found(filled: Record) -> None:
-    filled.write(lambda connection: forget_context(connection, 2))
+    filled.write(lambda connection: forget_contexts(connection, [2]))
     with filled.read() as connection:
         items = Values(connection).latest_between([ids(connection)["p.a"]], after=0, through=9)
         assert found(connection, items) == {("p.a", 150, 4), ("p.a", 200, 3)}

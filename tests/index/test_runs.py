@@ -1,7 +1,5 @@
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,11 +11,12 @@ from squash_api.index import runs as runs_module
 from squash_api.index.derived import derived_through
 from squash_api.index.runs import NEWEST_NS, Run, Runs, runs_through, store_runs
 from squash_api.record.deliveries import ensure_targets
-from squash_api.record.jobs import bury_job
+from squash_api.record.jobs import bury_jobs
 from squash_api.record.record import Record
 from squash_api.record.tables import package_set, redelivery
 from tests.support.builders import add_test_user, open_record, store_job
 from tests.support.observatory import HOUR_NS, Observatory
+from tests.support.records import passing_folder
 
 AFW = {"name": "afw", "git_sha": "1", "git_url": None, "git_branch": None, "eups_version": None}
 
@@ -46,7 +45,7 @@ def previous(record: Record, *job_ids: int) -> list[int | None]:
 
 
 def bury(record: Record, job_id: int) -> None:
-    record.write(lambda connection: bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [job_id], user_id=1, deleted_ns=9))
 
 
 @pytest.fixture
@@ -330,7 +329,7 @@ def test_the_run_before_is_that_before_it_in_time_whatever_arrives_when(
     dated = [(10 * place, name) for place, name in enumerate(jobs)]
     shuffled = data.draw(st.permutations(dated))
     batch = data.draw(st.integers(1, len(shuffled)))
-    with TemporaryDirectory() as folder, closing(open_record(Path(folder))) as record:
+    with passing_folder() as folder, closing(open_record(folder)) as record:
         add_test_user(record)
         arrivals = Arrivals(record)
         for start in range(0, len(shuffled), batch):

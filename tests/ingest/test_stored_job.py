@@ -3,7 +3,7 @@ import pytest
 from squash_api.errors import NotFoundError
 from squash_api.ingest.document import measured_of
 from squash_api.ingest.stored_job import MAX_ID, document_of, find_job, load_job
-from squash_api.record.jobs import add_measurement, bury_job
+from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.record.record import Record
 from tests.support.builders import make_body, measured, store_job
 
@@ -13,7 +13,7 @@ def record(record: Record) -> Record:
     """A record with the job 1, and the job 2, which is deleted."""
     store_job(record, body=make_body(measured(), visit=5))
     store_job(record, asked_ns=5)
-    record.write(lambda connection: bury_job(connection, job_id=2, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [2], user_id=1, deleted_ns=9))
     return record
 
 

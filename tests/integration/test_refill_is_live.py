@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ from squash_api.delivery.batches import PointMaker
 from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.outlet import HeldUpError
 from squash_api.delivery.reconciling import Comparison, Reconciler
+from squash_api.index.pruning import Age
 from squash_api.influx.client import InfluxClient
+from squash_api.record.audit import SERVICE
 from squash_api.record.deliveries import backlogs
+from squash_api.record.jobs import get_job
+from squash_api.retention.plan import Planner, Terms
+from squash_api.retention.pruning import prune
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site
 from tests.support.builders import make_settings
@@ -112,7 +118,7 @@ class _World:
         """Stop the service."""
         self.outlet.forget()
         self.outlet._lease._over.set()
-        with self.site.record._engine.begin() as connection:
+        with self.site.record._writing.begin() as connection:
             connection.exec_driver_sql("UPDATE target SET lease_owner = NULL, lease_until_ns = 0")
         self.outlet.close()
         self.site.close()
@@ -201,6 +207,23 @@ class _World:
         """Delete a job."""
         self.call("DELETE", f"/job/{self.a_job()}")
 
+    def prune(self) -> None:
+        """Delete the jobs that were received before another one, apart from what must stay."""
+        self.site.reader.catch_up(may_lag=False)
+        with self.site.record.read() as connection:
+            row = get_job(connection, self.a_job())
+        if row is None:
+            return
+        names = tuple(item.name for item in self.site.settings.outlets)
+        age = Age(max(row.received_ns, row.time_ns), names if self.chance.random() < 0.5 else ())
+        terms = Terms(age, takes_last=self.chance.random() < 0.5)
+        planner = Planner(self.site.reader, self.site.states, terms)
+        plan = planner.plan()
+        most = self.chance.randint(1, 30)
+        # It may be interrupted.
+        steps = prune(self.site.record, self.site.reader, planner, plan, by=SERVICE)
+        assert all(step.jobs <= plan.jobs for step in islice(steps, most))
+
     def restart(self) -> None:
         """Start again, perhaps with another metrics package."""
         self.close()
@@ -251,7 +274,7 @@ class _World:
         fresh.close()
         found = [self.influxd.points(name) for name in (self.database, database)]
         self.influxd.query(f'DROP DATABASE "{database}"')
-        with self.site.record._engine.begin() as connection:
+        with self.site.record._writing.begin() as connection:
             for table in ("redelivery", "erasure", "quarantine", "target"):
                 column = "name" if table == "target" else "target"
                 connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (database,))
@@ -325,6 +348,7 @@ OPERATIONS: dict[Callable[[_World], None], int] = {
     _World.declare: 5,
     _World.undeclare: 1,
     _World.delete: 2,
+    _World.prune: 1,
     _World.restart: 1,
     _World.interrupt: 2,
     _World.deliver: 10,

@@ -22,17 +22,17 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
     redeliveries_of,
     release_lease,
-    request_erasure,
+    request_erasures,
     request_redelivery,
     request_rewriting,
     reset_target,
     take_lease,
     target_names,
 )
-from squash_api.record.jobs import bury_job, get_job
+from squash_api.record.jobs import bury_jobs, get_job
 from squash_api.record.record import Record
 from squash_api.record.tables import quarantine
-from tests.support.builders import store_job
+from tests.support.builders import STORE, make_new_job, store_job
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def connection(record: Record) -> Iterator[Connection]:
     """A transaction on a record with jobs 1 to 4 and the targets base and summit."""
     for _ in range(4):
         store_job(record)
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         ensure_targets(connection, ["summit", "base"])
         yield connection
 
@@ -203,7 +203,7 @@ def test_several_lines_of_a_job_can_be_refused(connection: Connection) -> None:
 
 
 def test_no_line_of_a_job_that_was_deleted_meanwhile_is_kept(connection: Connection) -> None:
-    bury_job(connection, job_id=2, user_id=1, deleted_ns=9)
+    bury_jobs(connection, [2], user_id=1, deleted_ns=9)
     send(connection, through=3, refused=[2, 3])
     assert quarantined(connection) == [3]
 
@@ -256,13 +256,13 @@ def test_a_job_that_has_not_been_sent_comes_in_its_turn(connection: Connection) 
 
 def test_unknown_and_deleted_jobs_are_not_sent_again(connection: Connection) -> None:
     send(connection, through=4)
-    bury_job(connection, job_id=2, user_id=1, deleted_ns=9)
+    bury_jobs(connection, [2], user_id=1, deleted_ns=9)
     assert ask_again(connection, 1, 2, 99) == 1
     assert again(connection) == [(1, 100)]
 
 
 def test_several_targets_can_be_asked_for_from_any_iterable(record: Record) -> None:
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         ensure_targets(connection, ["a", "b"])
         store_many(connection, 1500)
         names = iter(["a", "b"])
@@ -275,12 +275,9 @@ def test_several_targets_can_be_asked_for_from_any_iterable(record: Record) -> N
 
 
 def store_many(connection: Connection, count: int) -> None:
-    connection.exec_driver_sql(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-        "INSERT INTO job (user_id, received_ns, asked_ns, time_ns, revision, is_deliverable, size) "
-        "SELECT 1, 0, i, i, 0, 1, 0 FROM n",
-        (count,),
-    )
+    items = [make_new_job(asked_ns=number) for number in range(1, count + 1)]
+    for start in range(0, count, 500):
+        STORE.whole(connection, items[start : start + 500])
 
 
 def test_jobs_to_send_again_come_in_batches(connection: Connection) -> None:
@@ -352,8 +349,8 @@ def test_jobs_that_are_being_sent_do_not_move_a_target_that_is_reset(
 
 def erase(connection: Connection, job_id: int) -> None:
     """Ask for the points of a job to be deleted, and delete the job."""
-    request_erasure(connection, Erasure(job_id, 5, ("p", "q r")), targets=["base", "summit"])
-    bury_job(connection, job_id=job_id, user_id=1, deleted_ns=9)
+    request_erasures(connection, [Erasure(job_id, 5, ("p", "q r"))], targets=["base", "summit"])
+    bury_jobs(connection, [job_id], user_id=1, deleted_ns=9)
 
 
 def erasures(connection: Connection, name: str = "base") -> list[int]:
@@ -466,7 +463,7 @@ def three_jobs(record: Record) -> Iterator[Connection]:
     """A transaction on a record with jobs 1 to 3, the last with nothing to deliver."""
     for number in (1, 2, 3):
         store_job(record, received_ns=10 * number, is_deliverable=number < 3)
-    with record._engine.connect() as connection:
+    with record._writing.connect() as connection:
         ensure_targets(connection, TARGETS)
         yield connection
 
@@ -559,7 +556,7 @@ def test_a_target_that_has_everything_waits_for_nothing(three_jobs: Connection) 
 def test_what_is_to_be_sent_again_and_erased_waits_too(three_jobs: Connection) -> None:
     send_through(three_jobs, 3)
     request_redelivery(three_jobs, [1, 2], targets=["base"], request=1)
-    request_erasure(three_jobs, Erasure(3, 5, ("p",)), targets=["base"])
+    request_erasures(three_jobs, [Erasure(3, 5, ("p",))], targets=["base"])
     assert backlog(three_jobs).waiting == 3
 
 

@@ -6,7 +6,7 @@ from squash_api.record.jobs import (
     JobEvent,
     add_measurement,
     added_measurements,
-    bury_job,
+    bury_jobs,
     current_revision,
     events_between,
     get_job,
@@ -34,7 +34,7 @@ def five(record: Record) -> Record:
 
 
 def bury(record: Record, job_id: int) -> None:
-    record.write(lambda connection: bury_job(connection, job_id=job_id, user_id=2, deleted_ns=99))
+    record.write(lambda connection: bury_jobs(connection, [job_id], user_id=2, deleted_ns=99))
 
 
 def between(
@@ -213,7 +213,7 @@ def test_the_newest_come_of_more_events_than_wanted(stored: Record) -> None:
 
 
 def test_a_deleted_job_is_no_event(stored: Record) -> None:
-    stored.write(lambda connection: bury_job(connection, job_id=3, user_id=1, deleted_ns=1))
+    stored.write(lambda connection: bury_jobs(connection, [3], user_id=1, deleted_ns=1))
     assert events(stored) == [1, 2, 4, 5]
 
 
@@ -237,6 +237,6 @@ def test_the_last_job_is_the_one_stored_last(record: Record) -> None:
 def test_deleted_jobs_do_not_count(record: Record) -> None:
     store_job(record, received_ns=5)
     last = store_job(record, received_ns=9)
-    record.write(lambda connection: bury_job(connection, job_id=last, user_id=1, deleted_ns=10))
+    record.write(lambda connection: bury_jobs(connection, [last], user_id=1, deleted_ns=10))
     with record.read() as connection:
         assert (number_of_jobs(connection), last_job_received_ns(connection)) == (1, 5)

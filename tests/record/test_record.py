@@ -318,6 +318,7 @@ async def test_a_batch_that_cannot_go_the_short_way_goes_the_whole(
     assert value_of(engine, "a") != "short"
 
 
+@pytest.mark.sqlite
 async def test_what_was_done_the_short_way_is_not_done_again(
     record: Record, engine: Engine
 ) -> None:
@@ -405,6 +406,7 @@ def full_engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_is_reported_to_the_whole_group(full_engine: Engine) -> None:
     """SQLite ends the transaction by itself then: what was done before in it is gone too."""
     record = Record(full_engine)
@@ -417,6 +419,7 @@ def test_a_full_disk_is_reported_to_the_whole_group(full_engine: Engine) -> None
     assert all(isinstance(error, RecordUnavailableError) for error in errors)
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_is_named(full_engine: Engine) -> None:
     record = Record(full_engine)
     with pytest.raises(RecordUnavailableError, match="disk of the record is full"):
@@ -424,6 +427,7 @@ def test_a_full_disk_is_named(full_engine: Engine) -> None:
     record.close()
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_with_room_for_a_little_is_not_writable(full_engine: Engine) -> None:
     record = Record(full_engine)
     record.require_writable()
@@ -451,6 +455,7 @@ def test_work_that_fails_is_no_fault_of_the_record(record: Record) -> None:
     record.require_writable()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("work", [PUT_ALL, PUT])
 async def test_a_full_disk_is_reported_to_the_whole_batch(
     full_engine: Engine, work: BatchWork[str, str]
@@ -466,6 +471,7 @@ async def test_a_full_disk_is_reported_to_the_whole_batch(
     assert all(isinstance(outcome, RecordUnavailableError) for outcome in outcomes)
 
 
+@pytest.mark.sqlite
 def test_the_writer_lives_on_after_the_disk_was_full(full_engine: Engine) -> None:
     record = Record(full_engine)
     with pytest.raises(RecordUnavailableError):
@@ -475,6 +481,7 @@ def test_the_writer_lives_on_after_the_disk_was_full(full_engine: Engine) -> Non
     assert keys(full_engine) == {"b"}
 
 
+@pytest.mark.sqlite
 def test_a_record_that_can_only_be_read_is_named_and_read(tmp_path: Path) -> None:
     engine = open_new_database(tmp_path)
     engine.dispose()
@@ -501,6 +508,7 @@ def locked(tmp_path: Path) -> Iterator[None]:
         other.rollback()
 
 
+@pytest.mark.sqlite
 async def test_who_writes_is_told_soon_that_another_process_does(
     record: Record, tmp_path: Path
 ) -> None:
@@ -519,6 +527,7 @@ async def test_who_writes_is_told_soon_that_another_process_does(
     ] * 4
 
 
+@pytest.mark.sqlite
 def test_a_locked_record_is_known_not_to_be_writable_and_to_be_writable_again(
     record: Record, tmp_path: Path
 ) -> None:
@@ -538,6 +547,7 @@ def test_a_locked_record_is_known_not_to_be_writable_and_to_be_writable_again(
     record.require_writable()
 
 
+@pytest.mark.sqlite
 def test_a_command_has_more_patience(engine: Engine, tmp_path: Path) -> None:
     record = Record(engine, patience_s=30)
     with ThreadPoolExecutor(1) as pool:

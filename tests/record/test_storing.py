@@ -1,26 +1,23 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
-from squash_api.errors import RecordUnavailableError, UnauthorizedError
-from squash_api.record import storing
-from squash_api.record.bulk import Prepared
+from squash_api.errors import UnauthorizedError
 from squash_api.record.database import by_statement
 from squash_api.record.definitions import DefinitionRow, append_definitions
-from squash_api.record.jobs import bury_job, get_job
+from squash_api.record.jobs import bury_jobs, get_job
 from squash_api.record.metrics import known_units, metrics_since
 from squash_api.record.record import MAX_GROUP, Record
 from squash_api.record.storing import _NEXT_FREE, NewJob, Stale, Stored
 from squash_api.record.tables import job
 from squash_api.record.users import change_user
 from tests.support.builders import STORE, add_test_user, make_body, make_new_job, open_record
+from tests.support.records import passing_folder
 
 
 def store(record: Record, *items: NewJob) -> list[Stored | Stale | Exception]:
@@ -121,9 +118,7 @@ def test_a_gap_is_filled(record: Record) -> None:
 
 def test_the_time_of_a_deleted_job_is_not_given_again(record: Record) -> None:
     stored = store_one(record, make_new_job(asked_ns=5))
-    record.write(
-        lambda connection: bury_job(connection, job_id=stored.job_id, user_id=1, deleted_ns=9)
-    )
+    record.write(lambda connection: bury_jobs(connection, [stored.job_id], user_id=1, deleted_ns=9))
     assert store_one(record, make_new_job(asked_ns=5)).time_ns == 6
 
 
@@ -132,8 +127,8 @@ def test_the_time_of_a_deleted_job_is_not_given_again(record: Record) -> None:
 def test_no_two_jobs_share_a_time_and_each_has_the_first_free_one(
     batches: list[list[int]],
 ) -> None:
-    with TemporaryDirectory() as folder:
-        record = open_record(Path(folder))
+    with passing_folder() as folder:
+        record = open_record(folder)
         add_test_user(record)
         taken: set[int] = set()
         for batch in batches:
@@ -144,6 +139,7 @@ def test_no_two_jobs_share_a_time_and_each_has_the_first_free_one(
         record.close()
 
 
+@pytest.mark.sqlite
 def test_the_next_free_time_is_found_by_indexes_alone(record: Record) -> None:
     store(record, *([make_new_job(asked_ns=5)] * 50))
     query = _NEXT_FREE.params(asked=5).compile(
@@ -193,7 +189,7 @@ def test_jobs_without_identifiers_are_never_the_same(record: Record) -> None:
 
 def test_a_deleted_job_is_stored_anew(record: Record) -> None:
     store_one(record, identified())
-    record.write(lambda connection: bury_job(connection, job_id=1, user_id=1, deleted_ns=9))
+    record.write(lambda connection: bury_jobs(connection, [1], user_id=1, deleted_ns=9))
     again = store_one(record, identified())
     assert (again.job_id, again.is_repeat, again.same_measurements_as) == (2, False, None)
 
@@ -393,16 +389,6 @@ def test_jobs_without_identifiers_are_stored(record: Record) -> None:
     assert store_short(record, make_new_job(asked_ns=3)) is not None
 
 
-def test_jobs_whose_ids_cannot_be_read_are_stored_once_and_nobody_is_promised_anything(
-    record: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nonsense = Prepared("SELECT nonsense", lambda _: ())
-    monkeypatch.setattr(storing, "_ids_at", lambda *_: nonsense)
-    with pytest.raises(RecordUnavailableError, match="has been stored"):
-        store_short(record, usual(1))
-    assert count_jobs(record) == 1
-
-
 # The short way: what is not as usual
 
 
@@ -501,8 +487,8 @@ _JOBS = st.builds(
 def test_what_is_stored_the_short_way_is_what_the_whole_would_have_stored(
     batches: Sequence[Sequence[NewJob]],
 ) -> None:
-    with TemporaryDirectory() as folder:
-        short, whole = (open_record(Path(folder) / name) for name in ("short", "whole"))
+    with passing_folder() as folder:
+        short, whole = (open_record(folder / name) for name in ("short", "whole"))
         for record in (short, whole):
             add_test_user(record)
             add_test_user(record, "bob")
@@ -524,4 +510,4 @@ def test_what_is_stored_the_short_way_is_what_the_whole_would_have_stored(
 def bury_some(connection: Connection) -> None:
     """Leave a tombstone, whose time stays taken."""
     STORE.whole(connection, [make_new_job(asked_ns=3)])
-    bury_job(connection, job_id=1, user_id=1, deleted_ns=9)
+    bury_jobs(connection, [1], user_id=1, deleted_ns=9)

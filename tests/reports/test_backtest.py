@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.record.jobs import add_measurement, bury_job
+from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.reports import backtest as module
 from squash_api.reports.backtest import Backtest, Runs, backtest, jobs_to_judge, set_in_force
 from squash_api.schema.names import Schema
@@ -114,14 +114,14 @@ def test_jobs_before_the_time_are_left_out(past: Past) -> None:
 def test_deleted_jobs_are_left_out(past: Past) -> None:
     gone = past.add({AM1: 9.0}, run="R1")
     past.add({AM1: 9.0}, run="R2")
-    past.record.write(lambda connection: bury_job(connection, job_id=gone, user_id=1, deleted_ns=1))
+    past.record.write(lambda connection: bury_jobs(connection, [gone], user_id=1, deleted_ns=1))
     assert past.play(design_of(8.0)).jobs == 1
 
 
 def test_a_job_deleted_meanwhile_is_left_out(past: Past) -> None:
     gone = past.add({AM1: 9.0}, run="R1")
     batches = jobs_to_judge(past.reader, since_ns=0)
-    past.record.write(lambda connection: bury_job(connection, job_id=gone, user_id=1, deleted_ns=1))
+    past.record.write(lambda connection: bury_jobs(connection, [gone], user_id=1, deleted_ns=1))
     specs = set_in_force(past.reader, past.definitions.in_force)
     outcome = backtest(past.reader, batches, old=specs, new=specs)
     assert batches == [[gone]]

@@ -5,8 +5,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from squash_api.routes.counters import Counters
 from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware
+from squash_api.standings.figures import Figures
 from tests.support.calls import log_in
 from tests.support.in_process import service
 
@@ -89,7 +89,7 @@ async def test_what_is_not_http_passes_untouched() -> None:
     async def send(_message: Message) -> None:
         pass
 
-    chain = NormalizingMiddleware(ObservingMiddleware(inner, counters=Counters()), root="/api")
+    chain = NormalizingMiddleware(ObservingMiddleware(inner, figures=Figures()), root="/api")
     await chain(scope, receive, send)
     assert inner.scope is scope
 
@@ -133,11 +133,11 @@ async def test_a_request_that_fails_is_counted_as_500() -> None:
     async def send(_message: Message) -> None:
         raise NotImplementedError
 
-    counters = Counters()
+    figures = Figures()
     scope = {"type": "http", "path": "/x", "method": "GET"}
     with pytest.raises(ZeroDivisionError):
-        await ObservingMiddleware(fail, counters=counters)(scope, receive, send)
-    assert b'method="GET",route="unknown",status="500"' in counters.expose([])
+        await ObservingMiddleware(fail, figures=figures)(scope, receive, send)
+    assert b'method="GET",route="unknown",status="500"' in figures.expose()
 
 
 def test_a_refused_request_is_logged_with_user_and_address(tmp_path: Path) -> None:

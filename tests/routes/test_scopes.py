@@ -131,6 +131,19 @@ def test_a_public_route_looks_at_no_key(
     assert anonymous not in {401, 403}
 
 
+@pytest.mark.parametrize(
+    "route", sorted(route for route in {*SCOPE_OF, *PUBLIC} if route.startswith("GET"))
+)
+def test_with_a_key_one_may_all_that_nobody_at_all_may(
+    client: httpx.Client, keys: dict[str, str], route: str
+) -> None:
+    anonymous, _ = status(client, route, None)
+    if anonymous == 401:
+        pytest.skip("nobody may")
+    for scope, key in keys.items():
+        assert status(client, route, f"Bearer {key}")[0] == anonymous, scope
+
+
 @pytest.mark.parametrize("route", sorted(SCOPE_OF))
 def test_the_openapi_document_names_the_scope(
     client: httpx.Client, settings: Settings, root: Calls, route: str

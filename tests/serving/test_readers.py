@@ -4,9 +4,10 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -195,6 +196,33 @@ def test_a_request_whose_process_ends_is_answered(service: Service, calls: Calls
         os.kill(pid, signal.SIGKILL)
         assert waiting.recv(1000).startswith(b"HTTP/1.1 503 ")
     reading_pids(service, count=count + 1)
+
+
+def zero_table(path: Path, table: str) -> None:
+    """Overwrite the first pages of a table and its indexes."""
+    with closing(sqlite3.connect(path)) as record:
+        record.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = record.execute("PRAGMA page_size").fetchone()
+        found = record.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", [table])
+        pages = [page for (page,) in found]
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek((page - 1) * size)
+            file.write(bytes(size))
+
+
+def test_damage_that_a_reading_process_meets_ends_the_writing(tmp_path: Path) -> None:
+    with Service(tmp_path) as service, logged_in(service) as calls:
+        reading_pids(service)
+        zero_table(tmp_path / "squash.db", "added_measurement")
+        post(calls, 1.0)
+        assert calls("GET", "/readyz").status_code == 200
+        assert calls("GET", "/job/1").status_code == 503
+        wait_for(lambda: calls("GET", "/readyz").status_code == 503)
+        reply = calls("POST", "/job", job_document({"p.a": 2.0}))
+        assert (reply.status_code, reply.json()["code"]) == (503, "record_unavailable")
+        assert reply.json()["message"].startswith("The record is damaged")
+        assert "a process that reads has met it" in service.fresh_log()
 
 
 def test_a_large_answer_is_whole_and_ends_with_its_client(calls: Calls, service: Service) -> None:

@@ -22,7 +22,14 @@ from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import declare_metrics
 from squash_api.schema.names import Context, Schema
 from squash_api.site import Site
-from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
+from tests.support.builders import (
+    add_test_user,
+    make_body,
+    make_settings,
+    measured,
+    store_job,
+    with_record,
+)
 from tests.support.definitions import ADA
 from tests.support.metrics_packages import write_metrics_package
 
@@ -158,7 +165,7 @@ class World:
     def start(self) -> None:
         """Start the service, without its threads."""
         settings = make_settings(self.folder, kapacitor_url=self._url, specs=(self.package_folder,))
-        self.site = Site(settings, is_made=True, influx_transport=self._transport)
+        self.site = Site(with_record(settings), is_made=True, influx_transport=self._transport)
         self.site.definitions.sync_yaml(settings.specs)
         (outlet,) = self.site.outlets(settings.outlets)
         assert isinstance(outlet, KapacitorOutlet)

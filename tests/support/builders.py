@@ -3,7 +3,9 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import SecretStr
@@ -16,6 +18,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stored
 from squash_api.record.users import add_user
 from squash_api.settings import Settings
+from tests.support.records import record_url
 
 SECRET = "a secret of tests, longer than 32 bytes"
 STORE = JobStore(digest_job, measured_in)
@@ -32,7 +35,7 @@ def make_settings(tmp_path: Path, **changes: Any) -> Settings:
     }
     fields |= {
         "secret": SecretStr(SECRET),
-        "database_url": f"sqlite:///{tmp_path / 'squash.db'}",
+        "database_url": record_url(tmp_path),
         "registration": "open",
         "influx_url": None,
         # A test looks into the application that it made.
@@ -49,9 +52,29 @@ def open_record(tmp_path: Path) -> Record:
 def open_new_database(tmp_path: Path) -> Engine:
     """Make the database of that record, unless there is one, and open it."""
     tmp_path.mkdir(parents=True, exist_ok=True)
-    url = make_settings(tmp_path).database_url
-    make_database(url)
-    return open_database(url)
+    return open_database(with_record(make_settings(tmp_path)).database_url)
+
+
+def with_record(settings: Settings) -> Settings:
+    """Return settings whose record exists: an empty one, if there was none.
+
+    It is a copy, since to make the tables takes ten times as long as all else that opens a record.
+    """
+    url = settings.database_url
+    other, _, name = url.partition("sqlite:///")
+    if other or any(Path(name).parent.glob(f"{Path(name).name}*")):
+        make_database(url)
+    else:
+        Path(name).write_bytes(_empty_record())
+    return settings
+
+
+@cache
+def _empty_record() -> bytes:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "squash.db"
+        make_database(f"sqlite:///{file}")
+        return file.read_bytes()
 
 
 def make_body(

@@ -11,7 +11,7 @@ from squash_api.record.jobs import current_revision
 from squash_api.record.storing import NewJob
 from squash_api.record.tables import redelivery, user
 from squash_api.site import Site
-from tests.support.builders import STORE, make_settings
+from tests.support.builders import STORE, make_settings, with_record
 
 ADA = Account(1, "ada", "user", 1)
 BOB = Account(2, "bob", "user", 1)
@@ -22,7 +22,7 @@ class World(Site):
     """A site with three users; its record is in a folder."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        super().__init__(make_settings(folder, **settings), is_made=True)
+        super().__init__(with_record(make_settings(folder, **settings)), is_made=True)
         self.record.write(_add_users)
 
     @property

@@ -11,7 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from squash_api.app import create_app
-from tests.support.builders import make_settings
+from tests.support.builders import make_settings, with_record
 
 HOST = "http://in-process"
 
@@ -59,6 +59,7 @@ def service(
     folder: Path, *, influx_transport: httpx.BaseTransport | None = None, **settings: Any
 ) -> Iterator[httpx.Client]:
     """Run the service with its record in a folder; `settings` are fields of `Settings`."""
-    app = create_app(make_settings(folder, **settings), influx_transport=influx_transport)
+    made = with_record(make_settings(folder, **settings))
+    app = create_app(made, influx_transport=influx_transport)
     with serving(app) as client:
         yield client

@@ -10,7 +10,14 @@ from squash_api.record.metrics import declare_metrics, metric_ids
 from squash_api.site import Site
 from squash_api.trends.question import Question
 from squash_api.trends.series import Series, Value, values_of
-from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
+from tests.support.builders import (
+    add_test_user,
+    make_body,
+    make_settings,
+    measured,
+    store_job,
+    with_record,
+)
 
 UNITS = {"p.a": "mmag", "p.b": "mmag", "q.a": "arcsec"}
 
@@ -19,7 +26,7 @@ class MeasuredJobs(Site):
     """A site where the metrics of `UNITS` are declared; `ada` is its user."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(make_settings(folder), is_made=True)
+        super().__init__(with_record(make_settings(folder)), is_made=True)
         add_test_user(self.record)
         self.record.write(lambda connection: declare_metrics(connection, UNITS))
 

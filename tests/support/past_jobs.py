@@ -16,7 +16,14 @@ from squash_api.reports.backtest import (
 )
 from squash_api.schema.names import Schema
 from squash_api.site import Site
-from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
+from tests.support.builders import (
+    add_test_user,
+    make_body,
+    make_settings,
+    measured,
+    store_job,
+    with_record,
+)
 from tests.support.metrics_packages import write_metrics_package
 
 SCHEMA = Schema()
@@ -26,7 +33,7 @@ class Past(Site):
     """A site to which jobs are added a minute apart, the first at `start_ns`."""
 
     def __init__(self, folder: Path, start_ns: int) -> None:
-        super().__init__(make_settings(folder), is_made=True)
+        super().__init__(with_record(make_settings(folder)), is_made=True)
         self.folder = folder
         self.start_ns = start_ns
         self.next_ns = start_ns

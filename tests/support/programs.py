@@ -2,11 +2,15 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 # Also when PATH is short.
-_PLACES = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/influxdb", "/opt/kapacitor"]
+_PLACES = [
+    *("/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/influxdb", "/opt/kapacitor"),
+    *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True),
+]
 _IN_NO_REGISTRY = "its own builds are in no package registry"
 _HINTS = {
     "chromium": "install Debian's package chromium",
@@ -15,6 +19,7 @@ _HINTS = {
     "docker-compose": "install Debian's package docker-compose",
     "influxd": "install Debian's package influxdb",
     "kapacitord": _IN_NO_REGISTRY,
+    "postgres": "install Debian's package postgresql",
     "make": "install Debian's package make",
     "script": "install Debian's package bsdutils",
     "sqlite3": "install Debian's package sqlite3",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.builders import SECRET
+from tests.support.records import record_url
 from tests.support.server import Server, is_up, local_url
 
 _SQUASH = [sys.executable, "-m", "squash_api"]
@@ -24,7 +25,7 @@ class Service(Server):
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("SQUASH_")},
             "SQUASH_SECRET": SECRET,
-            "SQUASH_DATABASE_URL": f"sqlite:///{folder / 'squash.db'}",
+            "SQUASH_DATABASE_URL": record_url(folder),
             "SQUASH_REGISTRATION": "open",
             **environment,
         }

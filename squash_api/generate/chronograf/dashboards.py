@@ -11,6 +11,7 @@ from squash_api.generate.chronograf.connections import (
     resource_text,
 )
 from squash_api.generate.chronograf.overview import overview_dashboard
+from squash_api.generate.chronograf.own import own_dashboard
 from squash_api.generate.chronograf.package import package_dashboard
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
@@ -20,6 +21,10 @@ FOLDER = "chronograf"
 OVERVIEW_STEM = "squash-overview"
 OVERVIEW_ID = 1000
 _OVERVIEW_NAME = "SQuaSH overview"
+OWN_STEM = "squash-service"
+OWN_ID = 1001
+# A comma sorts after the space of the overview's name, and before the colon of the packages'.
+_OWN_NAME = "SQuaSH, the service itself"
 _CHRONOGRAF_VERSION = "1.10.9"
 # Dashboards made in the UI count from 1, and win over files with the same id.
 _FIRST_ID = 10**9
@@ -30,7 +35,8 @@ def chronograf_files(
 ) -> dict[str, str]:
     """Return the files of Chronograf's resource directory by path; see `Render`.
 
-    They are a dashboard for each verification package, the overview, and the connections.
+    They are a dashboard for each verification package, the overview, one of the service itself, and
+    the connections.
     """
     dashboards = _dashboards(
         package, schema=schema, database=database, retention_policy=retention_policy
@@ -81,9 +87,16 @@ def _dashboards(
     names = sorted({metric.package for metric in package.metrics.values()})
     numbers = dashboard_ids(names)
     overview = overview_dashboard(
-        numbers if with_links else {}, database=database, retention_policy=retention_policy
+        numbers if with_links else {},
+        own=OWN_ID if with_links else None,
+        database=database,
+        retention_policy=retention_policy,
     )
-    found = {OVERVIEW_STEM: _document(_OVERVIEW_NAME, OVERVIEW_ID, overview)}
+    own = own_dashboard(database=database, retention_policy=retention_policy)
+    found = {
+        OVERVIEW_STEM: _document(_OVERVIEW_NAME, OVERVIEW_ID, overview),
+        OWN_STEM: _document(_OWN_NAME, OWN_ID, own),
+    }
     for name in names:
         content = package_dashboard(
             name,
@@ -92,7 +105,6 @@ def _dashboards(
             database=database,
             retention_policy=retention_policy,
         )
-        # A colon sorts after the space of the overview's name.
         found[name] = _document(f"SQuaSH: {name}", numbers[name], content)
     return found
 

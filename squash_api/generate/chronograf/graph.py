@@ -50,7 +50,7 @@ _MAX_LABELS = 3
 _FILLER = "·"
 _RANKS = {level: "•" * rank for rank, level in enumerate(LEVELS, start=1)}
 # No color of a level is among them, or between two neighbors.
-_VALUE_COLORS = (
+VALUE_COLORS = (
     "#7CE490",
     "#1FB8A6",
     "#FFFFFF",
@@ -159,7 +159,7 @@ def palette_of(lines: Sequence[LimitLine]) -> Palette:
     a little on how many combinations there are values for, so each has all stops that it may get,
     and fillers keep different colors apart.
     """
-    colors = [_VALUE_COLORS[stop % len(_VALUE_COLORS)] for stop in range(_STOPS + 1)]
+    colors = [VALUE_COLORS[stop % len(VALUE_COLORS)] for stop in range(_STOPS + 1)]
     fillers: list[str] = []
     place, lowest = 0, _STOPS + 1
 
@@ -172,7 +172,7 @@ def palette_of(lines: Sequence[LimitLine]) -> Palette:
             place += 1
         for _ in some:
             for stop in _stops_of(place):
-                if stop < lowest or colors[stop] in _VALUE_COLORS:
+                if stop < lowest or colors[stop] in VALUE_COLORS:
                     colors[stop] = cells.LEVEL_COLORS[level][1]
             place += 1
         lowest = _stops_of(place - 1)[0]

@@ -30,6 +30,7 @@ _STANDING_TIMES = "time > now() - 1d"
 _FRESHNESS_TIMES = "time > now() - 1h"
 _BEATS_MINUTES = 10
 _PACKAGE_RANGE = "?lower=now()%20-%2030d"
+_OWN_RANGE = "?lower=now()%20-%206h"
 _HOUR_S = 3600
 _PERCENT = "percent"
 _CLOSE_PERCENT = 10.0
@@ -60,9 +61,16 @@ _EXPLANATION = (
 
 
 def overview_dashboard(
-    packages: Mapping[str, int], *, database: str, retention_policy: str
+    packages: Mapping[str, int],
+    *,
+    own: int | None = None,
+    database: str,
+    retention_policy: str,
 ) -> Content:
-    """Return the cells; `packages` are the known numbers of the packages' dashboards."""
+    """Return the cells.
+
+    `packages` are the known numbers of the packages' dashboards, `own` that of the service itself.
+    """
     standing = Place(database, retention_policy, watch_names.STANDING)
     freshness = Place(database, retention_policy, watch_names.FRESHNESS)
     heartbeat = Place(database, retention_policy, watch_names.HEARTBEAT)
@@ -73,7 +81,7 @@ def overview_dashboard(
     ]
     top = [
         *(Cell(tile, 2 * index, 0, 2, 2) for index, tile in enumerate(tiles)),
-        Cell(cells.note(_links(packages)), 2 * len(tiles), 0, 2, 2),
+        Cell(cells.note(_links(packages, own)), 2 * len(tiles), 0, 2, 2),
     ]
     below = [
         [Cell(_broken_table(standing), 0, 0, cells.COLUMNS, 5)],
@@ -86,12 +94,13 @@ def overview_dashboard(
     return Content([*top, *cells.stacked(below, top=2)])
 
 
-def _links(packages: Mapping[str, int]) -> str:
+def _links(packages: Mapping[str, int], own: int | None) -> str:
     links = "\n".join(
         f"- [{escape(name)}](/sources/{SOURCE_ID}/dashboards/{number}{_PACKAGE_RANGE})"
         for name, number in packages.items()
     )
-    return f"**Packages**, over 30 days\n\n{links}"
+    itself = f"\n\n[The service itself](/sources/{SOURCE_ID}/dashboards/{own}{_OWN_RANGE})"
+    return f"**Packages**, over 30 days\n\n{links}{itself if own is not None else ''}"
 
 
 def _last_of(place: Place, first: str, others: Iterable[str], times: str) -> str:

@@ -17,6 +17,7 @@ from squash_api.generate.kapacitor.nodes import (
 from squash_api.generate.kapacitor.text import go_string, reference, static, string
 from squash_api.judging.alert_plan import Expectation
 from squash_api.judging.alerts import duration_text
+from squash_api.judging.own import WATCH
 from squash_api.judging.wording import exact_number
 from squash_api.schema.names import SQUASH_URL
 from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION
@@ -62,7 +63,7 @@ def heartbeat_task(place: tuple[str, str]) -> str:
         f"{message.since()}, {minutes} to {2 * minutes} minutes after its last heartbeat"
         f"{{{{ else }}}}silent: no heartbeat for {minutes} minutes\n"
         "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?"
-        f"\n{message.runbook_words(runbook='service-silent')}{{{{ end }}}}"
+        f"\n{message.runbook_words(runbook=WATCH)}{{{{ end }}}}"
     )
     return f"""{head("Alerts when the service itself is silent.", (), place)}
 stream

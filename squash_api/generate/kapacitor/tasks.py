@@ -19,6 +19,7 @@ from squash_api.generate.kapacitor.nodes import (
     unless_gone,
     unless_muted,
 )
+from squash_api.generate.kapacitor.own import own_tasks
 from squash_api.generate.kapacitor.text import comment, reference
 from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
@@ -52,6 +53,7 @@ def kapacitor_files(
             expected, package.metrics, origins, place
         )
     files["kapacitor/tasks/squash.heartbeat.tick"] = heartbeat_task(place)
+    files |= {f"kapacitor/tasks/{name}.tick": text for name, text in own_tasks(place).items()}
     channels = {branch.channel for item in watched for branch in item.branches}
     files |= handler_files({None, *channels, *(item.channel for item in expected)})
     return dict(sorted(files.items()))

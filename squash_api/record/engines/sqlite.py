@@ -44,6 +44,11 @@ def checked_url(url: URL, /) -> URL:
     return url.set(database=str(file))
 
 
+def options(_url: URL, /) -> dict[str, Any]:
+    """Return how connections are made and kept."""
+    return {"pool_size": 8, "max_overflow": 32}
+
+
 def exists(url: URL, /) -> bool:
     """Tell whether there is a file; connecting would make one.
 
@@ -85,6 +90,10 @@ def prepare(engine: Engine, /) -> None:
 def file_of(engine: Engine, /) -> RecordFile:
     """Return the file of a record that has been opened."""
     return RecordFile(engine)
+
+
+def news_of(_engine: Engine, /) -> None:
+    """Return None: nothing tells of what other processes store."""
 
 
 def advice(engine: Engine, /) -> str | None:
@@ -133,6 +142,15 @@ def begin(connection: Connection, /) -> None:
                 raise
         else:
             return
+
+
+def transaction_of(_connection: Connection, /) -> None:
+    """Return None: whether a transaction was committed is always known."""
+
+
+def was_committed(_engine: Engine, _transaction: str, /) -> bool:
+    """Tell whether a transaction was committed; never asked, since it has no id."""
+    return False
 
 
 def _connect(connection: sqlite3.Connection, _record: Any) -> None:

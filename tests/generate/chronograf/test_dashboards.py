@@ -44,10 +44,13 @@ def all_cells(package: MetricsPackage) -> list[dict[str, Any]]:
     return [cell for document in documents(package).values() for cell in document["cells"]]
 
 
-def test_there_is_a_dashboard_per_package_one_over_all_and_the_servers(tmp_path: Path) -> None:
+def test_there_is_a_dashboard_per_package_one_over_all_one_of_the_service_and_the_servers(
+    tmp_path: Path,
+) -> None:
     files = chronograf_files(small(tmp_path), schema=SCHEMA, **PLACE)
     assert sorted(files) == [
         "chronograf/squash-overview.dashboard",
+        "chronograf/squash-service.dashboard",
         "chronograf/squash.kap",
         "chronograf/squash.org",
         "chronograf/squash.src",

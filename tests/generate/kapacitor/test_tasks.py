@@ -44,11 +44,14 @@ def one(extra: str, value: float = 10.0) -> str:
     return f"name: AM1.design\nthreshold: {threshold}\n{extra}\n"
 
 
-def test_there_is_a_task_per_metric_a_heartbeat_and_a_handler(tmp_path: Path) -> None:
+def test_there_is_a_task_per_metric_those_of_the_service_and_a_handler(tmp_path: Path) -> None:
     files = files_of(load_metrics_package(write_metrics_package(tmp_path)))
     assert list(files) == [
         "kapacitor/handlers/metrics-default-slack.yaml",
+        "kapacitor/tasks/squash.delivery.tick",
         "kapacitor/tasks/squash.heartbeat.tick",
+        "kapacitor/tasks/squash.service.tick",
+        "kapacitor/tasks/squash.silence.tick",
         "kapacitor/tasks/validate.AM1.tick",
         "kapacitor/tasks/validate.PA1.tick",
     ]

@@ -1,0 +1,144 @@
+"""A real PostgreSQL in a folder of its own, with a database for each record."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from squash_api.record.database import make_database
+from squash_api.record.tables import metadata
+from squash_api.record.versions import NEEDED
+from tests.support.programs import find_program
+from tests.support.server import Server
+
+_USER = "postgres"
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+_FIRST_IDS = "SELECT setval(c.oid, 1, false) FROM pg_class c WHERE c.relkind = 'S'"
+_DISCONNECT = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_TEMPLATE = "squash_template"
+_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    # The machine of the tests does not lose its power; those that kill the server set them.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "max_wal_size": "256MB",
+}
+
+
+class PostgreSQL(Server):
+    """`postgres`, whose databases are copies of an empty record; `options` are of its own."""
+
+    def __init__(self, **options: str) -> None:
+        # It refuses to be root, and pytest's folders are only for whoever runs it.
+        folder = Path(tempfile.mkdtemp(prefix="squash-postgresql-"))
+        super().__init__(folder, name="postgresql")
+        self._options = _OPTIONS | options
+        self._programs = Path(find_program("postgres")).resolve().parent
+        self._data = folder / "data"
+
+    def __enter__(self) -> Self:
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, _USER, _USER)
+        self._run("initdb", "--pgdata", str(self._data), "--auth=trust", "--no-sync", "-U", _USER)
+        super().__enter__()
+        self.create(_TEMPLATE, template="template1")
+        make_database(self.url_of(_TEMPLATE))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # What it would write to the disk in good order is removed anyway.
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def command(self) -> Sequence[str]:
+        """Return the command that serves."""
+        options = {**self._options, "port": str(self.port)}
+        given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        return self._as_user("postgres", "-D", str(self._data), *given)
+
+    def is_ready(self) -> bool:
+        """Return whether it takes connections."""
+        try:
+            with closing(self.connect("postgres")):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def stop(self) -> int:
+        """End it at once; its clients lose their connections."""
+        if self._child is not None:
+            # SIGTERM, which follows, would wait for the clients.
+            self._child.signal(signal.SIGINT)
+        return super().stop()
+
+    def kill(self) -> None:
+        """End it, with all its processes, as a crash would."""
+        if self._child is not None:
+            # It ends its own, which a SIGKILL of it alone would leave behind.
+            self._child.signal(signal.SIGQUIT)
+        super().stop()
+
+    def connect(self, database: str) -> psycopg.Connection[Any]:
+        """Connect as the administrator; each statement is a transaction."""
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=_USER, dbname=database, autocommit=True
+        )
+
+    def create(self, database: str, *, template: str = _TEMPLATE) -> None:
+        """Make a database: one with an empty record, unless another template is named."""
+        with closing(self.connect("postgres")) as connection:
+            connection.execute(
+                f'CREATE DATABASE "{database}" TEMPLATE "{template}" ENCODING \'UTF8\''.encode()
+            )
+
+    def empty(self, database: str) -> bool:
+        """Let a database have an empty record again, whoever uses it; False if that cannot be."""
+        with closing(self.connect(database)) as connection:
+            connection.execute(_DISCONNECT)
+            tables = {row[0] for row in connection.execute(_TABLES)}
+            version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            if tables != {*metadata.tables, "alembic_version"} or version != [(NEEDED,)]:
+                return False
+            # Neither foreign keys nor triggers: the audit trail refuses otherwise.
+            connection.execute("SET session_replication_role = replica")
+            connection.execute(
+                "".join(f'DELETE FROM "{name}";' for name in metadata.tables).encode()
+            )
+            connection.execute(_FIRST_IDS)
+        return True
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever uses it."""
+        with closing(self.connect("postgres")) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'.encode())
+
+    def url_of(self, database: str) -> str:
+        """Return the address of a database, for `SQUASH_DATABASE_URL`."""
+        return f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            self._as_user(program, *arguments), check=True, capture_output=True, cwd=self.folder
+        )
+
+    def _as_user(self, program: str, *arguments: str) -> list[str]:
+        command = [str(self._programs / program), *arguments]
+        if os.geteuid() != 0:
+            return command
+        who = pwd.getpwnam(_USER)
+        ids = [f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups"]
+        return ["setpriv", *ids, *command]

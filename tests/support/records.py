@@ -1,0 +1,75 @@
+"""Where the record of a test is: in a file of SQLite, or in a database of PostgreSQL.
+
+Tests that touch a record run on both: `record_engine`, a fixture of `tests/conftest.py`, chooses.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.support.postgresql import PostgreSQL
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+
+class Databases:
+    """The databases of a PostgreSQL, each of which belongs to a folder as long as that is in use.
+
+    Making or removing one takes as long as many tests, so they are emptied and used again.
+    """
+
+    def __init__(self, server: PostgreSQL) -> None:
+        self._server = server
+        self._count = 0
+        self._free: list[str] = []
+        self._by_folder: dict[Path, str] = {}
+
+    def url(self, folder: Path) -> str:
+        """Return the address of the database of a folder, which has an empty record at first."""
+        folder = folder.resolve()
+        if folder not in self._by_folder:
+            if not self._free:
+                self._count += 1
+                self._free.append(f"squash_{self._count}")
+                self._server.create(self._free[0])
+            self._by_folder[folder] = self._free.pop()
+        return self._server.url_of(self._by_folder[folder])
+
+    def take_back(self, above: Path | None = None) -> None:
+        """Take back the databases of folders that are no longer in use: all, or those in one."""
+        for folder in list(self._by_folder):
+            if above is None or folder.is_relative_to(above):
+                name = self._by_folder.pop(folder)
+                if self._server.empty(name):
+                    self._free.append(name)
+                else:
+                    self._server.drop(name)
+
+
+_databases: list[Databases] = []
+
+
+def choose(databases: Databases | None) -> None:
+    """Let records be in these databases from now on, or in files again."""
+    _databases[:] = [] if databases is None else [databases]
+
+
+def take_back(above: Path | None = None) -> None:
+    """Take back the databases of folders that are no longer in use: all, or those in one."""
+    for databases in _databases:
+        databases.take_back(above)
+
+
+def record_url(folder: Path) -> str:
+    """Return the URL of the record that belongs to a folder."""
+    return _databases[0].url(folder) if _databases else f"sqlite:///{folder / 'squash.db'}"
+
+
+@contextmanager
+def passing_folder() -> Iterator[Path]:
+    """Make a folder whose record is gone afterwards: for tests that make many, one by one."""
+    with TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        yield folder
+        take_back(folder)

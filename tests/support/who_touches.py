@@ -1,0 +1,75 @@
+"""Which tests touch a record, by what their source names: they run on every engine.
+
+A function touches a record if it names `record_url`, a function that does, or a fixture that does.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_ORIGIN = "record_url"
+_FIXTURES = ROOT / "tests" / "conftest.py"
+
+
+@cache
+def touching(path: Path) -> frozenset[str]:
+    """Return the functions and classes of a module that touch a record, by name."""
+    tree = ast.parse(path.read_text())
+    defined = {
+        item.name: _names_in(item)
+        for item in tree.body
+        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+    known = {_ORIGIN, *_imported(tree), *_fixtures_around(path)}
+    for item in tree.body:
+        # A constant that holds such functions, for tests to choose from.
+        if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            names = _names_in(item.value)
+            defined |= {each.id: names for each in targets if isinstance(each, ast.Name)}
+    found = {_ORIGIN} & defined.keys()
+    while more := {name for name, used in defined.items() if used & known} - found:
+        found |= more
+        known |= more
+    return frozenset(found)
+
+
+@cache
+def everything(path: Path) -> bool:
+    """Tell whether every test of a module touches a record, by a fixture that all of them use."""
+    tree = ast.parse(path.read_text())
+    names = touching(path)
+    return any(
+        isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
+        and item.name in names
+        and any("autouse=True" in ast.unparse(each) for each in item.decorator_list)
+        for item in tree.body
+    )
+
+
+def _names_in(item: ast.AST) -> set[str]:
+    names = {each.id for each in ast.walk(item) if isinstance(each, ast.Name)}
+    return names | {each.arg for each in ast.walk(item) if isinstance(each, ast.arg)}
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """Return the names of what is imported from modules of tests, and touches a record."""
+    found = set()
+    for item in ast.walk(tree):
+        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("tests."):
+            path = ROOT.joinpath(*str(item.module).split(".")).with_suffix(".py")
+            if not path.exists():
+                # Modules of a package.
+                continue
+            names = touching(path)
+            found |= {each.asname or each.name for each in item.names if each.name in names}
+    return found
+
+
+def _fixtures_around(path: Path) -> frozenset[str]:
+    """Return the fixtures that touch a record, of the `conftest.py` files above a module."""
+    if path == _FIXTURES or path.parent == ROOT / "tests" / "support":
+        return frozenset()
+    above = [folder / "conftest.py" for folder in path.parents if folder.is_relative_to(ROOT)]
+    return frozenset().union(*(touching(each) for each in above if each != path and each.exists()))
