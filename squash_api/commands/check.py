@@ -105,7 +105,7 @@ def _subjects(here: Installation) -> Iterator[Subject]:
             name = output.name.capitalize()
             yield Subject(name, server, check_servers.SERVER, "delivery-unavailable")
     service = partial(check_servers.open_service, here)
-    yield Subject("service", service, check_servers.SERVICE, "service-unreachable")
+    yield Subject("service", service, check_servers.SERVICE, "url-unreachable")
 
 
 def _findings(here: Installation) -> Iterator[tuple[str, Finding]]:

@@ -359,7 +359,7 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
             words = _hanging(str(problem) or type(problem).__name__)
             what = f"nothing answers at {_public(here.settings.url)}: {words}"
             advice = "start it if it should run; if it does, look at SQUASH_URL and the proxy"
-            yield warning(what, advice, runbook="service-unreachable")
+            yield warning(what, advice, runbook="url-unreachable")
             return
         yield OpenService(here, http, reply, _heard(reply.headers, began_s))
 
@@ -370,7 +370,7 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
     if state not in {"ok", "degraded", "down"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
-        yield error(what, advice, runbook="service-unreachable")
+        yield error(what, advice, runbook="url-unreachable")
     elif state == "down":
         record = said.get("record") or {}
         what = f"{place} accepts no jobs: {record.get('reason')}"
@@ -410,7 +410,7 @@ def _hanging(reason: str) -> str:
     """Say what a timeout means."""
     if "timed out" not in reason and "Timeout" not in reason:
         return reason
-    return f"no answer within {TIMEOUT_S:g} s: it hangs, or a firewall drops what we send"
+    return f"{reason}: it hangs, or a firewall drops what we send"
 
 
 def _public(url: str) -> str:
