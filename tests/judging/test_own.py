@@ -36,11 +36,6 @@ def test_each_alert_has_a_row_and_an_entry_in_the_runbook(alert: str) -> None:
     assert text.count(f"\n### `{alert}`\n") == 1
 
 
-def test_the_runbook_has_no_entry_of_an_alert_that_is_gone() -> None:
-    text = (DOCS / "runbook.md").read_text(encoding="utf-8")
-    assert set(re.findall(rf"^### `({PREFIX}\S+)`$", text, re.MULTILINE)) == set(OWN_ALERT_NAMES)
-
-
 @pytest.mark.parametrize("alert", OWN_ALERTS, ids=lambda item: item.name)
 def test_an_alert_is_on_a_field_of_its_own_and_worst_first(alert: OwnAlert) -> None:
     assert [item.field for item in OWN_ALERTS].count(alert.field) == 1

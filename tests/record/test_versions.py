@@ -180,8 +180,8 @@ def test_users_who_came_with_an_older_release_get_what_their_names_look_like(
     record.close()
     engine = open_database(url)
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
-        assert [row.skeleton is None for row in rows] == [False, True, False]
+        found = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
+        assert [row.skeleton is None for row in found] == [False, True, False]
     engine.dispose()
 
 
