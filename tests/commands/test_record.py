@@ -21,6 +21,8 @@ from tests.support.builders import (
 )
 from tests.support.command_line import Run, make_run, set_environment
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
