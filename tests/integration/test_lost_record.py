@@ -21,6 +21,8 @@ from tests.support.in_process import service
 from tests.support.service import Service
 from tests.support.site import job_document, wait_for
 
+pytestmark = pytest.mark.sqlite
+
 JOBS = 40
 Spoil = Callable[[Path], None]
 

@@ -1,5 +1,6 @@
 """Whoever reads is answered by another process, and whatever happens to it, jobs are accepted."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,10 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+import structlog
 
+from squash_api.routes.replies import REQUEST_ID
+from squash_api.serving import readers
 from tests.support.calls import Calls, log_in
 from tests.support.raw_http import exchange
 from tests.support.service import Service
@@ -134,7 +140,7 @@ def test_answers_are_those_of_a_service_that_reads_itself(
             headers = {"Accept": kind, "Authorization": f"JWT {calls.token}"}
             own = client.get(path, headers=headers)
             assert (own.status_code, own.text) == (reply.status_code, reply.text), path
-            hidden = {"date", "content-length", "transfer-encoding"}
+            hidden = {"date", "content-length", "transfer-encoding", "x-request-id"}
             assert {k: v for k, v in own.headers.items() if k not in hidden} == {
                 k: v for k, v in reply.headers.items() if k not in hidden
             }
@@ -213,6 +219,7 @@ def zero_table(path: Path, table: str) -> None:
             file.write(bytes(size))
 
 
+@pytest.mark.sqlite
 def test_damage_that_a_reading_process_meets_ends_the_writing(tmp_path: Path) -> None:
     with Service(tmp_path) as service, logged_in(service) as calls:
         reading_pids(service)
@@ -291,3 +298,22 @@ def test_only_users_read_where_the_settings_say_so(tmp_path: Path) -> None:
         assert (to_login.status_code, to_login.headers["location"]) == (303, "/login?next=/runs")
         figures = calls("GET", "/prometheus").text
         assert 'route="/runs",status="200"' in figures
+
+
+async def test_what_a_reading_process_logs_has_the_id_of_the_request() -> None:
+    bound: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        bound.append((scope[REQUEST_ID], structlog.contextvars.get_contextvars()["request"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    scope = {"method": "GET", "path": "/", "headers": [], REQUEST_ID: "0123456789abcdef"}
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    await readers._write(writer, readers._pack(readers._request_of(scope, trouble=None)))
+    record: Any = SimpleNamespace(trouble=None)
+    await asyncio.create_task(readers._serve_request(app, record, theirs))
+    assert bound == [("0123456789abcdef", "0123456789abcdef")]
+    await reader.read()
+    writer.close()
