@@ -62,6 +62,12 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def databases(postgresql: PostgreSQL) -> Databases:
+    """The databases for records of all tests, which go on after tests of the other engine."""
+    return Databases(postgresql)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The engine of the records that a test makes."""
@@ -69,7 +75,7 @@ def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     if name == SQLITE:
         yield name
         return
-    choose(Databases(request.getfixturevalue("postgresql")))
+    choose(request.getfixturevalue("databases"))
     yield name
     choose(None)
 
