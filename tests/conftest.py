@@ -216,7 +216,7 @@ def cost_of_passwords() -> Mapping[str, int]:
 def real_cost(cost_of_passwords: Mapping[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a hash cost what it costs by default."""
     for name, cost in cost_of_passwords.items():
-        monkeypatch.setitem(Argon2Hasher.__init__.__kwdefaults__, name, cost)
+        monkeypatch.setitem(Argon2Hasher.__init__.__kwdefaults__ or {}, name, cost)
 
 
 @pytest.fixture(scope="session", autouse=True)
