@@ -172,16 +172,16 @@ def test_users_who_came_with_an_older_release_get_what_their_names_look_like(
     add_test_user(record, "ada")
     record.write(lambda connection: go_back(connection, "1.2.1"))
     # As that release does it.
-    rows = [
+    came = [
         {"name": name, "password_hash": "none", "role": "user", "created_ns": 0}
         for name in ("ADA", "bob")
     ]
-    record.write(lambda connection: connection.execute(insert(user), rows))
+    record.write(lambda connection: connection.execute(insert(user), came))
     record.close()
     engine = open_database(url)
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
-        assert [row.skeleton is None for row in rows] == [False, True, False]
+        found = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
+        assert [row.skeleton is None for row in found] == [False, True, False]
     engine.dispose()
 
 
