@@ -21,6 +21,9 @@ from tests.support.service import Service
 from tests.support.site import job_document, wait_for
 from tests.support.told_kapacitor import ToldKapacitor
 
+# What is logged does not depend on the engine.
+pytestmark = pytest.mark.sqlite
+
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 METRICS = "PA1: {description: Repeatability., unit: mmag}"
 SPECS = 'name: PA1.minimum\nthreshold: {operator: "<", unit: mmag, value: 5}\ntags: [minimum]\n'
