@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,10 @@ from squash_api.errors import SettingsError
 from squash_api.index.checking import Finding, check_record
 from squash_api.judging.wording import counted
 from squash_api.record.database import damage_of, make_database, path_of, place_of
-from squash_api.record.engines.sqlite_copies import back_up, send_copy
+from squash_api.record.engines.sqlite_copies import back_up, require_unused, send_copy
 from squash_api.record.installation import Replaced, accept, begin_anew, restore, salvage
+from squash_api.record.record import Record
+from squash_api.record.versions import go_back
 from squash_api.settings import load_settings
 from squash_api.site import Site
 
@@ -126,6 +129,33 @@ def salvage_record(*, to: Annotated[Path, typer.Option(help="File to make.")]) -
         typer.echo(line)
     typer.echo(f"{to}: {'what could be read' if lost else 'everything'} is in it")
     raise typer.Exit(1 if lost else 0)
+
+
+def downgrade(
+    release: Annotated[str, typer.Argument(help="The release, such as 1.2.1.")],
+    *,
+    yes: AsYes = False,
+) -> None:
+    """Let an older release use the record.
+
+    Stop the service first. For 1.2, 1.3 and 2.0: later releases need only be started. Nothing is
+    lost: when a newer release is started again, all is as it was, with what came meanwhile.
+
+    Exit code: 0 success, 1 it cannot be done; then nothing has changed.
+    """
+    with failing(code=1):
+        url = load_settings().database_url
+        confirm(f"Let {release} use the record at {place_of(url)}?", is_agreed=yes)
+        require_unused(path_of(url))
+        record = Record.open(url)
+        try:
+            done = record.write(partial(go_back, release=release))
+        finally:
+            record.close()
+    typer.echo(
+        f"{place_of(url)}: {release} can use it (its tables are of version {done.present}, and it "
+        f"knows them up to {done.needed})"
+    )
 
 
 def check(*, as_json: AsJson = False) -> None:

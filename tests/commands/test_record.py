@@ -21,6 +21,8 @@ from tests.support.builders import (
 )
 from tests.support.command_line import Run, make_run, set_environment
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
@@ -111,6 +113,13 @@ def found(run: Run) -> list[dict[str, Any]]:
 def test_a_record_in_use_is_whole(run: Run) -> None:
     assert found(run) == []
     assert run("record", "check").out == "the record is whole\n"
+
+
+def test_metadata_that_had_to_be_cleaned_is_no_finding(jobs: Site, run: Run) -> None:
+    body = make_body(measured(), instrument="HSC\\", ci_url="javascript:0")
+    jobs.record.write(lambda connection: STORE.whole(connection, [make_new_job(body=body)]))
+    jobs.deriver.catch_up()
+    assert found(run) == []
 
 
 def test_a_record_without_jobs_is_whole(run: Run) -> None:
