@@ -36,7 +36,9 @@ _BEGIN = f"""
         set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT_MS}', true),
         pg_advisory_xact_lock({_LOCK}), pg_current_xact_id()::text
 """
-_TRANSACTION = "squash_transaction"
+TRANSACTION = "squash_transaction"
+"""What `Connection.info` has the id of a transaction under, if its commit can be inquired about."""
+
 _ADVICE = {
     "password authentication failed": "check user and password in the URL",
     "no password supplied": "give it in the URL, in PGPASSWORD or in ~/.pgpass",
@@ -157,12 +159,7 @@ def begin(connection: Connection, /) -> None:
     driver.read_only = False
     patience_ms = max(_BUSY_TIMEOUT_MS, int(1000 * given.get("squash_patience_s", 0.0)))
     row = connection.exec_driver_sql(_BEGIN, (str(patience_ms),)).one()
-    connection.info[_TRANSACTION] = row[-1]
-
-
-def transaction_of(connection: Connection, /) -> str | None:
-    """Return the id of a transaction that writes, for `was_committed`."""
-    return str(connection.info[_TRANSACTION])
+    connection.info[TRANSACTION] = row[-1]
 
 
 def was_committed(engine: Engine, transaction: str, /) -> bool:
