@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,9 @@ def pytest_fixture_setup(
     """Let every fixture that outlives a test be made anew for each engine."""
     if fixturedef.scope not in {"function", "session"}:
         request.getfixturevalue("record_engine")
+        # pytest ends only what names it as an argument.
+        engine = request._get_active_fixturedef("record_engine")
+        engine.addfinalizer(partial(fixturedef.finish, request=request))
 
 
 @pytest.fixture(scope="session")
