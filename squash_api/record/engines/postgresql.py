@@ -62,7 +62,7 @@ def checked_url(url: URL, /) -> URL:
     if url.drivername not in {"postgresql", _DRIVER}:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: the driver '{url.drivername.partition('+')[2]}' is not "
-            f"supported: write {_DRIVER}://..."
+            f"supported: write {_DRIVER}://USER@HOST/DATABASE"
         )
     return url.set(drivername=_DRIVER)
 
