@@ -182,9 +182,8 @@ def story(
 def is_idle(service: Service) -> bool:
     """Tell whether everything is delivered."""
     reply: Any = httpx.get(f"{service.url}/readyz", timeout=60, trust_env=False).json()
-    return reply["status"] == "ok" and not any(
-        item["waiting"] for item in reply["targets"].values()
-    )
+    waits = any(item["waiting"] for item in reply["targets"].values())
+    return bool(reply["status"] == "ok" and not waits)
 
 
 def shown(service: Service) -> list[int]:

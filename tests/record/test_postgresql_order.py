@@ -64,7 +64,7 @@ class Story:
 
     def missed(self, name: str) -> Seen:
         """Return what at least one reader never saw."""
-        return self.all[name] - set.intersection(*(each[name] for each in self.seen))
+        return set().union(*(self.all[name] - each[name] for each in self.seen))
 
 
 def store_everything(writer: int, number: int, connection: Connection) -> None:

@@ -287,5 +287,5 @@ def test_what_is_changed_at_one_replica_counts_at_the_other(
     *,
     is_swapped: bool,
 ) -> None:
-    one, other = reversed(replicas) if is_swapped else replicas
+    one, other = replicas[::-1] if is_swapped else replicas
     check(one, other, name)
