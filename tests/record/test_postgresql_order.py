@@ -64,7 +64,8 @@ class Story:
 
     def missed(self, name: str) -> Seen:
         """Return what at least one reader never saw."""
-        return set().union(*(self.all[name] - each[name] for each in self.seen))
+        found = self.all[name]
+        return {item for item in found if any(item not in each[name] for each in self.seen)}
 
 
 def store_everything(writer: int, number: int, connection: Connection) -> None:
