@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import hypothesis.core
 import pytest
 import structlog
+from _pytest.fixtures import SubRequest
 from hypothesis import settings
 from hypothesis.vendor.pretty import RepresentationPrinter
 from playwright.sync_api import Browser
@@ -45,15 +47,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     touches = metafunc.function.__name__ in touching(path) or everything(path)
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     if touches and not marks & {SQLITE, POSTGRESQL}:
-        metafunc.parametrize("record_engine", [SQLITE, POSTGRESQL], indirect=True, scope="session")
+        engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
+        metafunc.parametrize(
+            "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
+        )
 
 
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> None:
-    """Let every fixture that outlives a test be made anew for each engine."""
-    if fixturedef.scope not in {"function", "session"}:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pytest-xdist give the tests of a file with one engine to one worker."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        engine = callspec.params.get("record_engine") if callspec else None
+        place = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(f"{place}-{engine or SQLITE}"))
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: SubRequest) -> None:
+    """Let every fixture of a module be made for each engine.
+
+    A fixture of the whole session that makes a record asks for `record_engine`, and for `keeping`.
+    """
+    if fixturedef.scope in {"module", "class", "package"}:
         request.getfixturevalue("record_engine")
+        # pytest ends only what names it as an argument.
+        engine = request._get_active_fixturedef("record_engine")
+        engine.addfinalizer(partial(fixturedef.finish, request=request))
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +91,8 @@ def databases(postgresql: PostgreSQL) -> Databases:
 @pytest.fixture(scope="session", autouse=True)
 def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The engine of the records that a test makes."""
-    name: str = getattr(request, "param", SQLITE)
+    # The same for tests that have no such parameter, so that nothing is made anew for them.
+    name: str = getattr(request, "param", None) or SQLITE
     if name == SQLITE:
         yield name
         return

@@ -101,7 +101,8 @@ def _faults(notes: _Notes) -> str:
 def _replicas(notes: _Notes) -> str:
     return (
         f"{_total(notes, 'jobs')} jobs answered with 200 or 202, each once in the record, in what "
-        f"both show and in InfluxDB; answered with 5xx: {_total(notes, 'errors')}"
+        f"both show and in InfluxDB; answered with 5xx: {_total(notes, 'errors')}; told that the "
+        f"other held the lock for two seconds: {_total(notes, 'waits')}"
     )
 
 
@@ -242,7 +243,7 @@ def _run(name: str, kept: Path) -> bool:
     sys.stderr.write(f"== {row.command()}\n")
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *row.tests],
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *row.tests],
         cwd=_ROOT,
         env={**row.variables, **os.environ, FIGURES: str(kept)},
         check=False,
