@@ -43,10 +43,11 @@ settings.load_profile("untimed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what touches a record on every engine, unless it is marked as being about SQLite's."""
+    """Run what touches a record on every engine, unless it is marked as being about one."""
     path = metafunc.definition.path
     touches = metafunc.function.__name__ in touching(path) or everything(path)
-    if touches and metafunc.definition.get_closest_marker("sqlite") is None:
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if touches and not marks & {SQLITE, POSTGRESQL}:
         engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
         metafunc.parametrize(
             "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
