@@ -1,7 +1,6 @@
 """Whatever is posted as a job: it is refused whole, in the one form, or nothing of it is lost."""
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.support.fake_influxdb import KeepingInfluxDB
 from tests.support.fuzzing import counted, examples
 from tests.support.in_process import HOST, service
 from tests.support.json_documents import jobs
+from tests.support.records import in_record
 from tests.support.site import wait_for
 
 # A failing document may have some kilobytes.
@@ -50,11 +50,11 @@ class Posted:
     """A service that delivers to an InfluxDB, and what it has accepted."""
 
     def __init__(
-        self, calls: Calls, influxdb: KeepingInfluxDB, file: Path, counts: Counter[int]
+        self, calls: Calls, influxdb: KeepingInfluxDB, folder: Path, counts: Counter[int]
     ) -> None:
         self.calls = calls
         self.influxdb = influxdb
-        self._file = file
+        self._folder = folder
         self._counts = counts
         self._accepted: set[int] = set()
 
@@ -80,11 +80,11 @@ class Posted:
 
     def _rows(self) -> dict[str, int]:
         """Count the rows of the tables that posting a job adds to."""
-        with sqlite3.connect(self._file) as record:
-            return {
-                table: record.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for table in ("job", "metric", "definition", "user_account", "quarantine")
-            }
+        tables = ("job", "metric", "definition", "user_account", "quarantine")
+        return {
+            table: in_record(self._folder, f"SELECT count(*) FROM {table}")[0][0]
+            for table in tables
+        }
 
     def _read(self, told: Mapping[str, Any]) -> None:
         """Read an accepted job in every form."""
@@ -139,7 +139,7 @@ def posted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Posted]:
         ) as client,
         counted("bodies of jobs") as counts,
     ):
-        yield Posted(log_in(client, "ada"), influxdb, folder / "squash.db", counts)
+        yield Posted(log_in(client, "ada"), influxdb, folder, counts)
 
 
 def test_any_body_is_accepted_or_refused_whole(posted: Posted) -> None:

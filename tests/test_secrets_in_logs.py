@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from squash_api.logs import describe, words_of
 from tests.support.builders import SECRET
 from tests.support.calls import PASSWORD, Calls, log_in
+from tests.support.records import in_record, refuse_inserts
 from tests.support.service import Service
 
 MARK = "XyzzyMarkedXyzzy"
@@ -210,26 +211,13 @@ def send(ada: Calls, method: str, path: str, body: Any) -> int:
     return ada(method, path, content=content, headers=headers).status_code
 
 
-def refuse_writes(file: Path) -> None:
-    with sqlite3.connect(file) as connection:
-        for name in ("job", "definition", "user_account", "attempt", "metric"):
-            connection.execute(
-                f"CREATE TRIGGER refuse_{name} BEFORE INSERT ON {name} "
-                "BEGIN SELECT RAISE(ABORT, 'refused'); END"
-            )
-    connection.close()
-
-
 @pytest.mark.parametrize("broken", ["nothing", "writing", "work"])
 def test_no_body_and_no_secret_gets_into_the_log(tmp_path: Path, broken: str) -> None:
     with Service(tmp_path) as service, httpx.Client(base_url=service.url, timeout=60) as client:
         ada = log_in(client, "ada")
-    file = tmp_path / "squash.db"
-    with sqlite3.connect(file) as connection:
-        (stored_hash,) = connection.execute("SELECT password_hash FROM user_account").fetchone()
-    connection.close()
+    ((stored_hash,),) = in_record(tmp_path, "SELECT password_hash FROM user_account")
     if broken == "writing":
-        refuse_writes(file)
+        refuse_inserts(tmp_path, "job", "definition", "user_account", "attempt", "metric")
     kind = BrokenService if broken == "work" else Service
     with kind(tmp_path) as service, httpx.Client(base_url=service.url, timeout=60) as client:
         ada = Calls(client, ada.token)

@@ -1,6 +1,5 @@
 """What jobs and their users may bring: new names, jobs and bytes."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from squash_api.settings import Settings
 from tests.support.builders import make_body, measured
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
+from tests.support.records import in_record
 
 JSON = {"Content-Type": "application/json"}
 
@@ -30,9 +30,8 @@ def post(calls: Calls, *names: str, **meta: Any) -> Any:
 
 
 def number_of_jobs(folder: Path) -> int:
-    with sqlite3.connect(folder / "squash.db") as connection:
-        found: int = connection.execute("SELECT count(*) FROM job").fetchone()[0]
-    return found
+    ((found,),) = in_record(folder, "SELECT count(*) FROM job")
+    return int(found)
 
 
 BUDGETS: dict[str, tuple[dict[str, int], Any, str]] = {
@@ -157,8 +156,7 @@ def test_a_night_of_rubin_is_within_the_limits(tmp_path: Path) -> None:
                     ada, *metrics, detector=detector, visit=visit, band="r", instrument="LSSTCam"
                 )
                 assert reply.status_code == 202, reply.text
-    with sqlite3.connect(tmp_path / "squash.db") as connection:
-        used = dict(connection.execute("SELECT kind, count FROM usage"))
+    used: dict[str, int] = dict(in_record(tmp_path, "SELECT kind, count FROM usage"))
     assert used["series"] == 189 * 30
     assert used["tag:detector"] == 189
     assert used["metrics"] == 30

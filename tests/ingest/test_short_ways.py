@@ -1,7 +1,6 @@
 """Whatever is posted: by the short ways it comes to what it comes to by the whole ways."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tests.support.calls import Calls, log_in
 from tests.support.in_process import service
 from tests.support.json_documents import hostile_text, jobs, values, wild_jobs
 from tests.support.module_entries import calls_noted, entries, way_between
+from tests.support.records import in_record
 
 JSON = {"Content-Type": "application/json"}
 METRICS = [{"name": f"p.{name}", "unit": "mag", "description": "What it is."} for name in "abc"]
@@ -36,19 +36,15 @@ class Ways:
 
     short: Calls
     whole: Calls
-    short_file: Path
-    whole_file: Path
+    short_folder: Path
+    whole_folder: Path
 
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     folders = [tmp_path_factory.mktemp(name) for name in ("short", "whole")]
     with service(folders[0]) as short, service(folders[1]) as whole:
-        ways = Ways(
-            log_in(short, "ada"),
-            log_in(whole, "ada"),
-            *(folder / "squash.db" for folder in folders),
-        )
+        ways = Ways(log_in(short, "ada"), log_in(whole, "ada"), *folders)
         for calls in (ways.short, ways.whole):
             assert calls("POST", "/metrics", {"metrics": METRICS}).status_code == 201
         yield ways
@@ -76,17 +72,14 @@ def at(time_ns: int) -> Iterator[None]:
 clock = count(NOW_NS + 1, 10**9)
 
 
-def rows(path: Path) -> list[Any]:
+def rows(folder: Path) -> list[Any]:
     """Return the metrics, and the newest jobs but for what both make only when they need it."""
-    with sqlite3.connect(path) as connection:
-        return [
-            connection.execute(query).fetchall()
-            for query in (
-                "SELECT count(*) FROM job",
-                "SELECT * FROM job ORDER BY id DESC LIMIT 3",
-                "SELECT * FROM metric ORDER BY id",
-            )
-        ]
+    queries = (
+        "SELECT count(*) FROM job",
+        "SELECT * FROM job ORDER BY id DESC LIMIT 3",
+        "SELECT * FROM metric ORDER BY id",
+    )
+    return [in_record(folder, query) for query in queries]
 
 
 def post_both_ways(ways: Ways, body: bytes, query: str = "") -> Any:
@@ -97,7 +90,7 @@ def post_both_ways(ways: Ways, body: bytes, query: str = "") -> Any:
             # By another spelling, so that the framework routes it.
             whole = ways.whole("POST", f"/job/{query}", content=body, headers=JSON)
     assert (short.status_code, short.text) == (whole.status_code, whole.text)
-    assert rows(ways.short_file) == rows(ways.whole_file)
+    assert rows(ways.short_folder) == rows(ways.whole_folder)
     return short
 
 

@@ -1,6 +1,5 @@
 """Whoever sends or declares a metric first makes nobody else's values be skipped."""
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from squash_api.app import create_app
 from tests.support.builders import make_body, make_settings, measured
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import serving
+from tests.support.records import in_record
 from tests.support.site import wait_for
 
 JSON = {"Content-Type": "application/json"}
@@ -70,8 +70,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     app = create_app(settings, influx_transport=httpx.MockTransport(take))
     with serving(app) as client:
         log_in(client, "root")
-        with sqlite3.connect(tmp_path / "squash.db") as connection:
-            connection.execute("UPDATE user_account SET role = 'admin' WHERE name = 'root'")
+        in_record(tmp_path, "UPDATE user_account SET role = 'admin' WHERE name = 'root'")
         yield World(
             log_in(client, "stranger"), log_in(client, "honest"), log_in(client, "root"), lines
         )

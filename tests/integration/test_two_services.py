@@ -1,8 +1,6 @@
 """Two services on one record: nothing is lost, nothing is double, and the ids are in order."""
 
-import sqlite3
 import threading
-from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.calls import Calls, log_in
 from tests.support.influxd import Influxd
+from tests.support.records import in_record, record_url
 from tests.support.service import Service
 from tests.support.site import job_document, wait_for
 
@@ -40,7 +39,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, influxd: Influxd) -> dict[st
     options = {
         "SQUASH_INFLUX_URL": influxd.url,
         "SQUASH_INFLUX_DATABASE": DATABASE,
-        "SQUASH_DATABASE_URL": f"sqlite:///{folder}/squash.db",
+        "SQUASH_DATABASE_URL": record_url(folder),
     }
     one, two = Service(folder / "one", **options), Service(folder / "two", **options)
     answers: dict[str, list[tuple[int, str]]] = {}
@@ -78,8 +77,8 @@ def is_idle(client: httpx.Client) -> Any:
 
 
 def stored(folder: Path) -> list[tuple[int, int]]:
-    with closing(sqlite3.connect(folder / "squash.db")) as record:
-        return record.execute("SELECT id, time_ns FROM job ORDER BY id").fetchall()
+    rows = in_record(folder, "SELECT id, time_ns FROM job ORDER BY id")
+    return [(job_id, time_ns) for job_id, time_ns in rows]
 
 
 def test_no_job_is_lost_or_double(story: dict[str, Any]) -> None:

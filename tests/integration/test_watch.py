@@ -1,10 +1,8 @@
 """The service tells InfluxDB what is late and how metrics stand, and Kapacitor tells people."""
 
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from math import atan, pi
 from pathlib import Path
@@ -18,6 +16,7 @@ from tests.support.definitions import metric
 from tests.support.influxd import Influxd
 from tests.support.metrics_packages import write_package
 from tests.support.observatory import HOUR_NS, FakeOutlet, Observatory, expecting, loaded_ago
+from tests.support.records import in_record
 from tests.support.service import Service
 from tests.support.site import Site, job_document, wait_for
 
@@ -60,9 +59,8 @@ def said_after_a_start(site: Site, last: str) -> list[dict[str, Any]]:
 
 
 def age_definitions(site: Site) -> None:
-    with closing(sqlite3.connect(site.service.folder / "squash.db", timeout=60)) as record:
-        record.execute(f"UPDATE definition SET created_ns = created_ns - {LOADED_AGO_S * 10**9}")
-        record.commit()
+    earlier = f"created_ns - {LOADED_AGO_S * 10**9}"
+    in_record(site.service.folder, f"UPDATE definition SET created_ns = {earlier}")
 
 
 @pytest.fixture(scope="module")

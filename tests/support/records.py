@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import NullPool, create_engine
 
 from tests.support.postgresql import PostgreSQL
 
@@ -93,3 +96,22 @@ def passing_folder() -> Iterator[Path]:
         folder = Path(name).resolve()
         yield folder
         take_back(folder)
+
+
+def in_record(folder: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Execute a statement in the record of a folder, past the service; return its rows, if any."""
+    database = create_engine(record_url(folder), poolclass=NullPool)
+    with database.begin() as connection:
+        found = connection.exec_driver_sql(statement)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+
+def refuse_inserts(folder: Path, *tables: str) -> None:
+    """Let the database refuse new rows of these tables, with an error."""
+    is_file = record_url(folder).startswith(SQLITE)
+    if not is_file:
+        raises = "AS $$BEGIN RAISE integrity_constraint_violation USING MESSAGE = 'refused'; END$$"
+        in_record(folder, f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql {raises}")
+    does = "BEGIN SELECT RAISE(ABORT, 'refused'); END" if is_file else "EXECUTE FUNCTION refuse()"
+    for table in tables:
+        in_record(folder, f"CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} {does}")

@@ -1,17 +1,16 @@
 """A running service, the InfluxDB it delivers to, and somebody who is logged in to it."""
 
 import json
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from tests.support.calls import Calls, log_in
 from tests.support.influxd import Influxd
+from tests.support.records import in_record
 from tests.support.service import Service
 
 TIMEOUT_S = 60.0
@@ -138,6 +137,4 @@ class Site:
 
 def expire_leases(site: Site) -> None:
     """Let the time go by in which nobody takes over from an outlet that was killed."""
-    with closing(sqlite3.connect(site.service.folder / "squash.db", timeout=60)) as record:
-        record.execute("UPDATE target SET lease_until_ns = 0")
-        record.commit()
+    in_record(site.service.folder, "UPDATE target SET lease_until_ns = 0")

@@ -306,7 +306,7 @@ class News:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._connection: Any = None
+        self._pooled: Any = None
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until somebody has stored a job, or for so long; tell whether somebody has.
@@ -321,22 +321,22 @@ class News:
         from psycopg import Error  # noqa: PLC0415
 
         try:
-            if self._connection is None:
-                pooled = self._engine.raw_connection()
-                pooled.detach()
-                self._connection = pooled.driver_connection
-                self._connection.autocommit = True
-                self._connection.execute("LISTEN squash_job")
-            return any(True for _ in self._connection.notifies(timeout=timeout_s, stop_after=1))
+            if self._pooled is None:
+                self._pooled = self._engine.raw_connection()
+                self._pooled.detach()
+                self._pooled.dbapi_connection.autocommit = True
+                self._pooled.dbapi_connection.execute("LISTEN squash_job")
+            told = self._pooled.dbapi_connection.notifies(timeout=timeout_s, stop_after=1)
+            return any(True for _ in told)
         except (DBAPIError, PoolTimeoutError, Error) as error:
             self.close()
             raise RecordUnavailableError("The database does not tell of new jobs.") from error
 
     def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None:
+            pooled.close()
 
 
 def _connect(connection: Any, _record: Any) -> None:
