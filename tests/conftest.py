@@ -39,11 +39,13 @@ settings.load_profile("untimed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what touches a record on every engine, unless it is marked as being about SQLite's."""
+    """Run what touches a record on every engine, unless it is marked as being about one."""
     path = metafunc.definition.path
     touches = metafunc.function.__name__ in touching(path) or everything(path)
-    if touches and metafunc.definition.get_closest_marker("sqlite") is None:
-        metafunc.parametrize("record_engine", [SQLITE, POSTGRESQL], indirect=True, scope="session")
+    if touches and metafunc.definition.get_closest_marker(SQLITE) is None:
+        only = metafunc.definition.get_closest_marker(POSTGRESQL)
+        engines = [SQLITE, POSTGRESQL] if only is None else [POSTGRESQL]
+        metafunc.parametrize("record_engine", engines, indirect=True, scope="session")
 
 
 def pytest_fixture_setup(
