@@ -19,6 +19,7 @@ from benchmarks import (
     commands,
     crowding,
     end_to_end,
+    engines,
     heavy,
     outage,
     pages,
@@ -38,6 +39,7 @@ _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "R7": ten_million.measure,
     "R8": commands.measure_generating,
     "R9": commands.measure_starting,
+    "P1": engines.measure,
     "pages": pages.measure,
 }
 

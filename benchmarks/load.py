@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import TypeAlias, cast
 
 import uvloop
@@ -105,14 +106,14 @@ def make_get(path: str, *, accept: str) -> bytes:
 
 
 def run_load(
-    port: int,
+    port: int | Sequence[int],
     requests: Iterable[bytes],
     *,
     connections: int,
     statuses: dict[int, int] | None = None,
     is_cut: bool = False,
 ) -> Outcome:
-    """Send all requests over some connections, and read all replies.
+    """Send all requests over some connections, by turns to each port, and read all replies.
 
     `is_cut`: the server is killed meanwhile; what was replied until then is in `statuses`.
     """
@@ -126,7 +127,7 @@ def run_load(
 
 
 def run_scripts(
-    port: int,
+    port: int | Sequence[int],
     scripts: Sequence[Script],
     *,
     statuses: dict[int, int] | None = None,
@@ -134,13 +135,14 @@ def run_scripts(
 ) -> Outcome:
     """Run all scripts at the same time, each on its own connection, until all have ended."""
     counted: dict[int, int] = {} if statuses is None else statuses
+    ports = cycle([port] if isinstance(port, int) else port)
 
     async def run() -> Outcome:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         made = [
-            await loop.create_connection(partial(_Connection, script, counted), "127.0.0.1", port)
-            for script in scripts
+            await loop.create_connection(partial(_Connection, script, counted), "127.0.0.1", place)
+            for script, place in zip(scripts, ports, strict=False)
         ]
         await asyncio.gather(*(protocol.done for _, protocol in made), return_exceptions=is_cut)
         return Outcome(time.perf_counter() - started, counted)

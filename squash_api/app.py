@@ -106,7 +106,12 @@ class _Service(FastAPI):
         stack = super().build_middleware_stack()
         if self.state.is_behind_service:
             return stack
-        return GuardingMiddleware(stack, settings=self.state.site.settings)
+        settings = self.state.site.settings
+        # Those whose word on addresses is believed, and read in the same way.
+        inner: Any = stack
+        believed = ProxyHeadersMiddleware(inner, trusted_hosts=[*settings.trusted_proxies])
+        is_proxy = believed.trusted_hosts.__contains__ if settings.trusted_proxies else None
+        return GuardingMiddleware(stack, settings=settings, is_proxy=is_proxy)
 
     def openapi(self) -> dict[str, Any]:
         """Make the OpenAPI document."""

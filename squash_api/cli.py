@@ -81,6 +81,10 @@ COMMANDS = {
         "commands.record:salvage_record",
         "Copy what can be read of a damaged record into a new one.",
     ),
+    "record downgrade": (
+        "commands.record:downgrade",
+        "Let an older release use the record.",
+    ),
     "record accept": (
         "commands.record:accept_record",
         "Go on with the record that is there, although it is not the newest.",

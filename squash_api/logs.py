@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object per line on standard error.
+"""Structured logs: one JSON object per line on standard error; on a terminal, lines for people.
+
+Every line has the process that wrote it, every line of a request its id as `request`, every line
+about a job its id as `job`, or among `jobs`.
 
 Nothing of a request's body, and no secret, belongs there. So an exception is logged as its type,
 where it was raised and in which lines of code, and with its message only if that cannot contain
@@ -14,7 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from types import TracebackType
 from typing import Any
 
@@ -43,6 +46,11 @@ _MOST_LETTERS = 500
 # Of exceptions that others caused.
 _MOST_CAUSES = 10
 _Event = MutableMapping[str, Any]
+# Of the whole process, as logging is: what every line has, and whether jobs are logged one by one.
+_always: dict[str, str] = {}
+_logs_jobs = threading.Event()
+# What every line has is not repeated on a terminal, and what stands at its front.
+_AT_FRONT = ("timestamp", "level", "event", "exception", "process", "instance")
 
 
 def words_of(error: BaseException) -> str:
@@ -93,19 +101,24 @@ def _described(error: BaseException, seen: set[int]) -> Iterator[str]:
             yield from _described(each, seen)
 
 
-def configure_logs() -> None:
-    """Write JSON lines from structlog, from libraries, and for what nobody has caught."""
+def configure_logs(process: str = "") -> None:
+    """Write lines from structlog, from libraries, and for what nobody has caught.
+
+    They are of JSON, unless standard error is a terminal. Each has the name of the `process`, if it
+    is given.
+    """
+    _always.clear()
+    if process:
+        _always["process"] = process
+    to_text = _for_people if sys.stderr.isatty() else _to_text
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _with_process,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[
-            *processors,
-            _with_exception,
-            structlog.processors.JSONRenderer(serializer=_to_bytes),
-        ],
+        processors=[*processors, _with_exception, lambda *found: to_text(found[-1]).encode()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
@@ -118,7 +131,7 @@ def configure_logs() -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _with_exception,
-                structlog.processors.JSONRenderer(serializer=_to_text),
+                lambda *found: to_text(found[-1]),
             ],
         )
     )
@@ -131,6 +144,31 @@ def configure_logs() -> None:
     threading.excepthook = _log_uncaught
     sys.unraisablehook = _log_uncaught
     warnings.showwarning = _log_warning
+
+
+def follow_settings(*, instance: str | None, logs_jobs: bool) -> None:
+    """Name the instance in every line from now on, and log jobs one by one or not."""
+    if instance:
+        _always["instance"] = instance
+    (_logs_jobs.set if logs_jobs else _logs_jobs.clear)()
+
+
+logs_jobs: Callable[[], bool] = _logs_jobs.is_set
+"""Tell whether what becomes of each job is logged."""
+
+
+def note_jobs(log: Any, event: str, jobs: Iterable[int], **facts: Any) -> None:
+    """Log what has become of some jobs, by their ids in order, if that is wanted."""
+    if logs_jobs():
+        found = sorted(set(jobs))
+        if found:
+            log.info(event, jobs=found, **facts)
+
+
+def _with_process(_logger: object, _method: str, event: _Event) -> _Event:
+    """Put into the event what every line has."""
+    event.update(_always)
+    return event
 
 
 def _with_exception(_logger: object, _method: str, event: _Event) -> _Event:
@@ -177,14 +215,24 @@ def _log_warning(  # noqa: PLR0917  as Python calls it
 
 def without_credentials(text: str) -> str:
     """Hide keys and tokens in a text, such as a path into which somebody has pasted one."""
+    # Looking for both is much faster than the expression.
+    if "sq_" not in text and "eyJ" not in text:
+        return text
     return _CREDENTIALS.sub(lambda found: f"{found[1] or 'eyJ'}...", text)
 
 
-def _to_bytes(event: Any, **options: Any) -> bytes:
-    return _to_text(event, **options).encode()
+def _for_people(event: _Event) -> str:
+    """Write time, level, event and the rest as `key=value`, then an exception on its own lines."""
+    rest = {key: value for key, value in event.items() if key not in _AT_FRONT}
+    words = " ".join(f"{key}={_to_text(value)}" for key, value in rest.items())
+    # As JSON, but for the quotes: no letter may control the terminal.
+    said = _to_text(event.get("event", ""))[1:-1]
+    line = f"{event.get('timestamp', '')[11:19]} {event.get('level', ''):<8} {said} {words}"
+    shown = (_to_text(part)[1:-1] for part in event.get("exception", "").splitlines())
+    return "\n".join([line.rstrip(), *shown])
 
 
-def _to_text(event: Any, **_options: Any) -> str:
+def _to_text(event: Any) -> str:
     try:
         text = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except orjson.JSONEncodeError:

@@ -258,6 +258,9 @@ class Settings(BaseSettings):
         max_length=200,
         description="Name of this process in what the service says of itself; else its host.",
     )
+    log_jobs: Literal["on", "off"] = Field(
+        "on", description="Log what becomes of each job, or only what is remarkable."
+    )
     deliver: Literal["inline", "off"] = Field(
         "inline", description="Deliver from this process, or leave it to `squash deliver`."
     )

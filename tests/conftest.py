@@ -1,7 +1,7 @@
 """Fixtures that several parts of the tests share."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 from playwright.sync_api import Browser
 from sqlalchemy import Connection
 
+from squash_api.accounts.passwords import Argon2Hasher
 from squash_api.record.record import Record
 from squash_api.settings import InfluxTarget
 from tests.support.builders import add_test_user, open_record
@@ -63,6 +64,12 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def databases(postgresql: PostgreSQL) -> Databases:
+    """The databases for records of all tests, which go on after tests of the other engine."""
+    return Databases(postgresql)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The engine of the records that a test makes."""
@@ -70,7 +77,7 @@ def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     if name == SQLITE:
         yield name
         return
-    choose(Databases(request.getfixturevalue("postgresql")))
+    choose(request.getfixturevalue("databases"))
     yield name
     choose(None)
 
@@ -196,6 +203,22 @@ def chronograf_url(
             place.unlink()
         with HttpServer(FakeChronograf(live_resources)) as server:
             yield server.url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cost_of_passwords() -> Mapping[str, int]:
+    """The cost of a hash by default; from now on it is the least there is, but for `real_cost`."""
+    by_default = cast("dict[str, int]", Argon2Hasher.__init__.__kwdefaults__)
+    before = {**by_default}
+    by_default |= {"memory_kib": 8, "passes": 1}
+    return before
+
+
+@pytest.fixture
+def real_cost(cost_of_passwords: Mapping[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a hash cost what it costs by default."""
+    for name, cost in cost_of_passwords.items():
+        monkeypatch.setitem(Argon2Hasher.__init__.__kwdefaults__ or {}, name, cost)
 
 
 @pytest.fixture(scope="session", autouse=True)

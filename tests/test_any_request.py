@@ -30,6 +30,8 @@ from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.fuzzing import FACTOR, MANY, Role, counted, examples, roles
 from tests.support.in_process import HOST, serving
 
+pytestmark = pytest.mark.sqlite
+
 COMMITTED = json.loads(
     (Path(__file__).parent.parent / "docs" / "openapi.json").read_text(encoding="utf-8")
 )

@@ -1,13 +1,16 @@
 """Logging is of the whole process, so each test has a process of its own, or the pure part."""
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from squash_api.logs import _to_bytes, without_credentials
+from squash_api.logs import _to_text, without_credentials
 
 PROGRAM = """
 import logging, structlog
@@ -66,9 +69,9 @@ def test_an_exception_is_shown_in_its_line(lines: list[dict[str, Any]]) -> None:
     "value", ["\ud800", 2**70, object(), {1: 2}, {"a": "\udfff"}, b"x", float("nan"), {("a",): 1}]
 )
 def test_whatever_is_logged_makes_a_line_of_json(value: object) -> None:
-    line = _to_bytes({"event": "x", "value": value})
+    line = _to_text({"event": "x", "value": value})
     assert json.loads(line)["event"] == "x"
-    assert b"\n" not in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,41 @@ def test_whatever_is_logged_makes_a_line_of_json(value: object) -> None:
 )
 def test_keys_and_tokens_are_hidden(text: str, shown: str) -> None:
     assert without_credentials(text) == shown
+
+
+PROGRAM_ON_A_TERMINAL = """
+import structlog
+from squash_api.logs import configure_logs, follow_settings, note_jobs
+configure_logs("serve")
+log = structlog.get_logger("test")
+note_jobs(log, "derived", [3])
+follow_settings(instance="one", logs_jobs=True)
+note_jobs(log, "derived", [])
+note_jobs(log, "derived", [4, 3, 4], target="base")
+log.info("an \\x1b[31mevent", path="/\\x1b[2J\\n x")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("failed")
+"""
+
+
+def on_a_terminal() -> list[str]:
+    """Run the program with a terminal for standard error."""
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-c", PROGRAM_ON_A_TERMINAL]
+        subprocess.run(command, stderr=theirs, check=True, timeout=60)
+        return os.read(ours, 100_000).decode().splitlines()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_on_a_terminal_a_line_is_for_people_and_controls_nothing() -> None:
+    derived, event, failed, *trace = on_a_terminal()
+    assert re.fullmatch(r'\d\d:\d\d:\d\d info     derived jobs=\[3,4\] target="base"', derived)
+    assert event.endswith(r'info     an \u001b[31mevent path="/\u001b[2J\n x"')
+    assert failed.endswith("error    failed")
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "ZeroDivisionError: division by zero"

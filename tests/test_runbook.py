@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from squash_api.errors import (
     split_runbook,
     with_runbook,
 )
+from squash_api.judging.own import OWN_ALERT_NAMES
 from squash_api.record import record
 from squash_api.routes.documents import anchor_of
 
+pytestmark = pytest.mark.sqlite
 ROOT = Path(__file__).parent.parent
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 LABELS = ["Data", "Look", "Do", "Wake somebody"]
@@ -27,8 +30,13 @@ _ENTRY = re.compile(r"^### `([a-z0-9_-]+)`\n\n(.*?)(?=^#|\Z)", re.MULTILINE | re
 ENTRIES = dict(_ENTRY.findall(RUNBOOK))
 
 
-def _named() -> Iterator[tuple[str, str]]:
-    """Yield each entry that the code names, as what is called `runbook`, with the place."""
+@lru_cache(maxsize=1)
+def _named() -> frozenset[str]:
+    """Return the entries that the code names, as what is called `runbook`."""
+    return frozenset(_constants())
+
+
+def _constants() -> Iterator[str]:
     for path in sorted((ROOT / "squash_api").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             value: ast.expr | None = None
@@ -39,7 +47,7 @@ def _named() -> Iterator[tuple[str, str]]:
                 is_it = isinstance(target, ast.Name) and target.id == "runbook"
                 value = node.value if is_it else None
             if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value:
-                yield value.value, path.name
+                yield value.value
 
 
 def _codes() -> set[str]:
@@ -55,8 +63,12 @@ def _of_the_record() -> set[str]:
     return set(errors._OF_THE_RECORD.values())
 
 
+def test_every_alert_on_the_service_itself_has_an_entry() -> None:
+    assert set(OWN_ALERT_NAMES) <= set(ENTRIES)
+
+
 def test_every_entry_that_the_code_names_is_there() -> None:
-    assert {name for name, _ in _named()} <= set(ENTRIES)
+    assert _named() <= set(ENTRIES)
 
 
 def test_every_code_of_the_api_has_an_entry() -> None:
@@ -68,7 +80,7 @@ def test_every_reason_why_the_record_is_unavailable_has_an_entry() -> None:
 
 
 def test_no_entry_is_one_that_nothing_leads_to() -> None:
-    named = {name for name, _ in _named()} | _codes() | _of_the_record()
+    named = _named() | _codes() | _of_the_record() | set(OWN_ALERT_NAMES)
     assert set(ENTRIES) - named == set()
 
 

@@ -98,6 +98,7 @@ def test_a_command_needs_no_secret_unless_it_asks_for_accounts(tmp_path: Path) -
 # The record
 
 
+@pytest.mark.sqlite
 def test_those_who_only_read_make_no_record(tmp_path: Path) -> None:
     with Site(make_settings(tmp_path)) as site, pytest.raises(SettingsError):
         site.start()

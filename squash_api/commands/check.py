@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,7 +14,7 @@ import typer
 from pydantic import SecretStr
 
 from squash_api.commands import check_here, check_servers
-from squash_api.commands.check_here import Check, Finding, Installation, error
+from squash_api.commands.check_here import Check, EnoughError, Finding, Installation, error
 from squash_api.commands.terminal import AsJson, print_json
 from squash_api.errors import SettingsError, SquashError, runbook_path
 from squash_api.generate.outputs import SERVED
@@ -24,10 +24,11 @@ from squash_api.judging.wording import counted
 from squash_api.logs import words_of
 from squash_api.settings import Settings, read_settings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 15.0
 """What has not been looked at after this long, hangs."""
 
 _LEAST_SECRET = 4
+_ADVICE = "see the runbook"
 _HIDDEN = "********"
 
 
@@ -104,7 +105,7 @@ def _subjects(here: Installation) -> Iterator[Subject]:
             name = output.name.capitalize()
             yield Subject(name, server, check_servers.SERVER, "delivery-unavailable")
     service = partial(check_servers.open_service, here)
-    yield Subject("service", service, check_servers.SERVICE, "service-unreachable")
+    yield Subject("service", service, check_servers.SERVICE, "url-unreachable")
 
 
 def _findings(here: Installation) -> Iterator[tuple[str, Finding]]:
@@ -135,17 +136,20 @@ class _Look(threading.Thread):
                     self._found.append(opened)
                     return
                 for each in self.subject.checks:
-                    self._found += self._seen_by(each, opened)
+                    self._look_by(each, opened)
+        except EnoughError:
+            return
         except Exception as problem:  # noqa: BLE001  whatever it is, the others are looked at
             self._found.append(_failed(problem, self.subject.runbook))
 
-    def _seen_by(self, each: Check, opened: Any) -> Iterable[Finding]:
-        found: list[Finding] = []
+    def _look_by(self, each: Check, opened: Any) -> None:
         try:
-            found.extend(each(opened))
+            for item in each(opened):
+                self._found.append(item)
+        except EnoughError:
+            raise
         except Exception as problem:  # noqa: BLE001  one check must not keep the others
-            found.append(_failed(problem, self.subject.runbook))
-        return found
+            self._found.append(_failed(problem, self.subject.runbook))
 
     def seen(self) -> list[Finding]:
         """Return what has been found, and that it hangs if it has not ended."""
@@ -159,12 +163,12 @@ class _Look(threading.Thread):
 def _failed(problem: Exception, runbook: str) -> Finding:
     """Say what a check has raised, with the entry of what is known, in words without secrets."""
     if isinstance(problem, InfluxError):
-        return error(str(problem), "see the runbook", runbook=problem.runbook)
+        return error(str(problem), _ADVICE, runbook=problem.runbook)
     if isinstance(problem, SquashError):
-        return error(problem.message, "see the runbook", runbook=problem.runbook)
+        return error(problem.message, _ADVICE, runbook=problem.runbook)
     if isinstance(problem, ServerError | httpx.HTTPError):
-        return error(str(problem), "see the runbook", runbook=runbook)
-    return error(f"it cannot be looked at: {words_of(problem)}", "see the runbook", runbook=runbook)
+        return error(str(problem) or words_of(problem), _ADVICE, runbook=runbook)
+    return error(f"it cannot be looked at: {words_of(problem)}", _ADVICE, runbook=runbook)
 
 
 def _line(row: dict[str, str]) -> str:

@@ -20,7 +20,7 @@ from squash_api.index.derived import problem_with_tags
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
 from squash_api.record.database import Seen, file_at, look_at, place_of
-from squash_api.record.deliveries import backlogs, get_target, undeleted_jobs
+from squash_api.record.deliveries import backlogs, get_target, target_names, undeleted_jobs
 from squash_api.record.installation import problem_with_mark
 from squash_api.record.jobs import last_job_id, newest_received_ns
 from squash_api.record.record import Record
@@ -51,6 +51,10 @@ class Finding:
 
 
 Check = Callable[[Any], Iterator[Finding]]
+
+
+class EnoughError(Exception):
+    """What was found makes the other checks of this subject pointless."""
 
 
 def ok(what: str) -> Finding:
@@ -102,8 +106,9 @@ def _settings(here: Installation) -> Iterator[Finding]:
     for problem in here.problems:
         yield error(problem, where, runbook="settings")
     if not here.problems:
-        count = counted(len(here.settings.model_fields_set), "setting")
-        yield ok(f"{count} given; each is one, and right")
+        yield ok(
+            f"{counted(len(here.settings.model_fields_set), 'setting')} given, none of them wrong"
+        )
 
 
 def _secrets(here: Installation) -> Iterator[Finding]:
@@ -239,9 +244,9 @@ def _mark(it: OpenRecord) -> Iterator[Finding]:
         yield error(problem, advice, runbook="record-mark")
 
 
-def _network(it: OpenRecord) -> Iterator[Finding]:
+def _place(it: OpenRecord) -> Iterator[Finding]:
     if it.seen.advice is not None:
-        yield warning(it.seen.advice, "move it to a local disk", runbook="record-network")
+        yield warning(it.seen.advice, "put it where it is safe", runbook="record-unsafe")
 
 
 def _rights(it: OpenRecord) -> Iterator[Finding]:
@@ -312,8 +317,10 @@ def _newest_job(it: OpenRecord) -> Iterator[Finding]:
 
 
 def _delivery(it: OpenRecord) -> Iterator[Finding]:
-    names = [target.name for target in it.here.settings.outlets]
     with it.record.read() as connection:
+        # The others get all jobs from the next start on.
+        known = set(target_names(connection))
+        names = [item.name for item in it.here.settings.outlets if item.name in known]
         last = last_job_id(connection)
         waiting = backlogs(connection, targets=names)
         states = [
@@ -340,7 +347,7 @@ SPECIFICATIONS: tuple[Check, ...] = (_packages,)
 RECORD: tuple[Check, ...] = (
     _record,
     _mark,
-    _network,
+    _place,
     _rights,
     _tags_of_points,
     _withdrawal,

@@ -19,6 +19,7 @@ import httpx
 from squash_api.commands.check_here import (
     MOST_LISTED,
     Check,
+    EnoughError,
     Finding,
     Installation,
     error,
@@ -29,10 +30,11 @@ from squash_api.errors import InvalidInputError, SettingsError
 from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
 from squash_api.generate.output import Output
-from squash_api.generate.servers import Server
+from squash_api.generate.servers import Server, ServerError
 from squash_api.influx.client import (
     DatabaseMissingError,
     InfluxClient,
+    InfluxError,
     InfluxMisconfiguredError,
     InfluxRefusedError,
     QueryRejectedError,
@@ -134,11 +136,20 @@ class OpenInfluxDB:
 
 
 @contextmanager
-def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfluxDB]:
-    """Ask an InfluxDB whether it is there."""
+def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfluxDB | Finding]:
+    """Ask an InfluxDB whether it is there; yield a finding if it is not."""
     with InfluxClient(target, timeout_s=TIMEOUT_S) as client:
         began_s = time.time()
-        yield OpenInfluxDB(here, client, _heard(client.ping(), began_s))
+        try:
+            heard = _heard(client.ping(), began_s)
+        except InfluxError as problem:
+            yield error(
+                f"{_public(target.url)}: {_hanging(problem.reason)}",
+                "is it running, and its URL right? Jobs are kept, and sent when it is back",
+                runbook=problem.runbook,
+            )
+            return
+        yield OpenInfluxDB(here, client, heard)
 
 
 def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -153,16 +164,38 @@ def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
     name = it.target.database
     try:
         it.client.try_to_write()
-    except DatabaseMissingError:
-        what = f"there is no database {name}"
-        advice = f'the service makes it with the first job if it may: CREATE DATABASE "{name}"'
-        yield warning(what, advice, runbook="delivery-misconfigured")
+    except DatabaseMissingError as missing:
+        if _may(it, "SHOW SUBSCRIPTIONS"):
+            what = f"there is no database {name} yet"
+            advice = f'the service makes it with the first job, or you: CREATE DATABASE "{name}"'
+            yield warning(what, advice, runbook="delivery-misconfigured")
+        else:
+            what = f"there is no database {name}, and its user is no admin and may not make it"
+            advice = f'as an admin: CREATE DATABASE "{name}", then GRANT ALL ON "{name}" TO ...'
+            yield error(what, advice, runbook="delivery-misconfigured")
+        raise EnoughError from missing
     except InfluxRefusedError as refusal:
-        advice = f'correct its user or token, or grant it: GRANT ALL ON "{name}" TO ...'
+        if not _may(it, "SHOW DATABASES"):
+            advice = "correct its user and password, or its token"
+            yield error(f"it refuses us: {refusal}", advice, runbook="delivery-refused")
+            raise EnoughError from refusal
         what = f"nothing may be written to the database {name}: {refusal}"
+        advice = f'as an admin: GRANT ALL ON "{name}" TO ...'
         yield error(what, advice, runbook="delivery-refused")
     else:
         yield ok(f"the database {name} is there, and may be written")
+
+
+def _may(it: OpenInfluxDB, statement: str) -> bool:
+    """Tell whether a statement is allowed; in 1.x anybody may see databases, admins the rest."""
+    try:
+        it.client.query(statement, database=False)
+    except InfluxRefusedError:
+        return False
+    except QueryRejectedError:
+        # Of a later version, which does not know it.
+        return True
+    return True
 
 
 def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -170,8 +203,6 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
     advice = f'grant it, so that a loss is noticed: GRANT ALL ON "{name}" TO ...'
     try:
         kept_ns = it.client.retention_ns()
-    except DatabaseMissingError:
-        return
     except InfluxRefusedError as refusal:
         what = f"nothing may be read of the database {name}: {refusal}"
         yield warning(what, advice, runbook="delivery-refused")
@@ -181,20 +212,13 @@ def _influxdb_reading(it: OpenInfluxDB) -> Iterator[Finding]:
             f'make one: CREATE RETENTION POLICY "autogen" ON "{name}" DURATION INF REPLICATION 1 '
             "DEFAULT"
         )
-        # Of a database that is not there it says the same.
-        if _has_database(it):
-            yield error(what, advice, runbook="delivery-misconfigured")
+        yield error(what, advice, runbook="delivery-misconfigured")
     except QueryRejectedError as problem:
         what = f"it does not tell how long it keeps points: {problem}"
         yield warning(what, "a loss of points is not noticed there", runbook="server-version")
     else:
         days = "for ever" if kept_ns is None else f"for {kept_ns / 86400e9:g} days"
         yield ok(f"the database {name} may be read, and keeps points {days}")
-
-
-def _has_database(it: OpenInfluxDB) -> bool:
-    names = [row[0] for series in it.client.query("SHOW DATABASES") for row in series["values"]]
-    return it.target.database in names
 
 
 def _influxdb_subscriptions(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -247,10 +271,16 @@ class OpenServer:
 
 
 @contextmanager
-def open_server(here: Installation, output: Output, url: str) -> Iterator[OpenServer]:
-    """Ask a server whether it is there."""
+def open_server(here: Installation, output: Output, url: str) -> Iterator[OpenServer | Finding]:
+    """Ask a server whether it is there; yield a finding if it is not."""
     began_s = time.time()
-    with server_of(output)(url, timeout_s=TIMEOUT_S) as server:
+    try:
+        server = server_of(output)(url, timeout_s=TIMEOUT_S)
+    except ServerError as problem:
+        advice = f"is it running, and SQUASH_{output.setting.upper()} right?"
+        yield error(_hanging(str(problem)), advice, runbook="delivery-unavailable")
+        return
+    with server:
         yield OpenServer(here, output, server, _heard(server.greeting, began_s))
 
 
@@ -326,10 +356,10 @@ def open_service(here: Installation) -> Iterator[OpenService | Finding]:
         try:
             reply = http.get("/readyz")
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            words = str(problem) or type(problem).__name__
+            words = _hanging(str(problem) or type(problem).__name__)
             what = f"nothing answers at {_public(here.settings.url)}: {words}"
             advice = "start it if it should run; if it does, look at SQUASH_URL and the proxy"
-            yield warning(what, advice, runbook="service-unreachable")
+            yield warning(what, advice, runbook="url-unreachable")
             return
         yield OpenService(here, http, reply, _heard(reply.headers, began_s))
 
@@ -340,14 +370,21 @@ def _service_state(it: OpenService) -> Iterator[Finding]:
     if state not in {"ok", "degraded", "down"}:
         what = f"what answers at {place} ({it.reply.status_code}) is not this service"
         advice = "correct SQUASH_URL, or what the proxy does with its path"
-        yield error(what, advice, runbook="service-unreachable")
+        yield error(what, advice, runbook="url-unreachable")
     elif state == "down":
         record = said.get("record") or {}
         what = f"{place} accepts no jobs: {record.get('reason')}"
         entry = str(record.get("runbook") or "").rpartition("#")[2]
         yield error(what, "see the runbook at once", runbook=entry or "record_unavailable")
+    elif state == "ok":
+        yield ok(f"{place} is ok")
     else:
-        yield ok(f"{place} is {state}" + (", see the record" if state == "degraded" else ""))
+        targets = said.get("targets") or {}
+        held = [f"{name}: {item['reason']}" for name, item in targets.items() if "reason" in item]
+        entries = [str(item.get("runbook")) for item in targets.values() if "runbook" in item]
+        what = f"{place} is degraded" + (f": {'; '.join(held)}" if held else "")
+        entry = entries[0].rpartition("#")[2] if entries else "delivery-unavailable"
+        yield warning(what, "jobs are kept, and sent when that is over", runbook=entry)
 
 
 def _service_version(it: OpenService) -> Iterator[Finding]:
@@ -367,6 +404,13 @@ def _json_of(reply: httpx.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _hanging(reason: str) -> str:
+    """Say what a timeout means."""
+    if "timed out" not in reason and "Timeout" not in reason:
+        return reason
+    return f"{reason}: it hangs, or a firewall drops what we send"
 
 
 def _public(url: str) -> str:

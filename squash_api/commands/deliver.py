@@ -8,7 +8,7 @@ import structlog
 import typer
 
 from squash_api.delivery.background import Background
-from squash_api.logs import configure_logs
+from squash_api.logs import configure_logs, follow_settings
 from squash_api.settings import load_settings
 from squash_api.site import Site, spare_cycle_search, take_short_turns
 
@@ -25,8 +25,9 @@ def deliver(
     For a service with SQUASH_DELIVER=off, or as a standby, which takes over when the lease of
     another process expires.
     """
-    configure_logs()
+    configure_logs("deliver")
     settings = load_settings()
+    follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
     targets = settings.choose_outlets(target or [])
     with Site(settings) as site:
         site.check_record()

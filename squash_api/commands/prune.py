@@ -100,13 +100,15 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"before {before}: no job that can go"
     for reason, words in REASONS.items():
         if plan.kept[reason]:
-            yield f"  {counted(plan.kept[reason], 'older job')} stay: they {words}"
+            yield f"  {counted(plan.kept[reason], 'older job')} kept: {words}"
     if plan.ended:
-        ended = f"  {counted(sum(plan.ended.values()), 'series')} have their last value before it"
-        fate = "these go too" if plan.terms.takes_last else "these stay: --take-last takes them"
-        yield f"{ended}, in {_listed(sorted(plan.ended))}; {fate}"
+        ended = (
+            f"  {counted(sum(plan.ended.values()), 'series')} with the last value before it, of "
+        )
+        fate = "it goes too" if plan.terms.takes_last else "it is kept: --take-last takes it"
+        yield f"{ended}{_listed(sorted(plan.ended))}; {fate}"
     if plan.silent:
-        yield f"  nothing was measured since of {_listed(plan.silent)}"
+        yield f"  not measured since: {_listed(plan.silent)}"
     if plan.releases:
         named = [f"{name} ({count})" for name, count in sorted(plan.releases.items())]
         yield f"  releases that lose jobs: {_listed(named)}; --keep-release keeps those of one"

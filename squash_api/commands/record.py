@@ -27,6 +27,7 @@ from squash_api.record.installation import (
     accept,
     begin_anew,
     is_there,
+    let_use,
     move,
     restore,
     salvage,
@@ -162,6 +163,28 @@ def salvage_record(*, to: Annotated[Path, typer.Option(help="File to make.")]) -
         typer.echo(line)
     typer.echo(f"{to}: {'what could be read' if lost else 'everything'} is in it")
     raise typer.Exit(1 if lost else 0)
+
+
+def downgrade(
+    release: Annotated[str, typer.Argument(help="The release, such as 1.2.1.")],
+    *,
+    yes: AsYes = False,
+) -> None:
+    """Let an older release use the record.
+
+    Stop the service first. For 1.2, 1.3 and 2.0: later releases need only be started. Nothing is
+    lost: when a newer release is started again, all is as it was, with what came meanwhile.
+
+    Exit code: 0 success, 1 it cannot be done; then nothing has changed.
+    """
+    with failing(code=1):
+        url = load_settings().database_url
+        confirm(f"Let {release} use the record at {place_of(url)}?", is_agreed=yes)
+        done = let_use(url, release)
+    typer.echo(
+        f"{place_of(url)}: {release} can use it (its tables are of version {done.present}, and it "
+        f"knows them up to {done.needed})"
+    )
 
 
 def check(*, as_json: AsJson = False) -> None:

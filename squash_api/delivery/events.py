@@ -89,9 +89,9 @@ class JobEvents(Loop):
         """
         self._enter(address)
         try:
-            # At once: it shows that the listener has been entered.
-            yield None
             cursor = await asyncio.to_thread(self._newest) if after is None else after
+            # Whoever gets this, and then stores a job, gets that too.
+            yield None
             while not self._is_closed:
                 arrived, last = self._arrived, self._last
                 for item in await self._between(cursor, last):

@@ -27,6 +27,7 @@ from squash_api.influx.client import (
     deletion,
     deliver,
 )
+from squash_api.logs import note_jobs
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
@@ -258,6 +259,7 @@ class InfluxOutlet(Outlet):
                 )
             )
         if gone:
+            note_jobs(_log, "points deleted", gone, target=self.name)
             self._write(
                 self._points.make(gone, after=None),
                 through=None,
@@ -307,10 +309,7 @@ class InfluxOutlet(Outlet):
             )
             for item in rejected
         ]
-        # The reasons quote the points, and are in the quarantine.
-        words = "InfluxDB permanently refused points of a job; they are kept in quarantine"
-        for job_id, points in Counter(item.job_id for item in quarantined).items():
-            _log.error(words, target=self.name, job=job_id, points=points, runbook="quarantine")
+        self._log_refused(quarantined)
         self._record.write(
             lambda connection: mark_sent(
                 connection,
@@ -323,5 +322,17 @@ class InfluxOutlet(Outlet):
                 has_points=len(batch.points) > len(rejected),
             )
         )
+        note_jobs(_log, "delivered", batch.owners, target=self.name)
         # Its loss is noticed from now on, not only after the first look.
         self._last = self._last or (None if rejected else through)
+
+    def _log_refused(self, quarantined: Sequence[Quarantined]) -> None:
+        # The reasons quote the points, and are in the quarantine.
+        for job_id, points in Counter(item.job_id for item in quarantined).items():
+            _log.error(
+                "InfluxDB permanently refused points of a job; they are kept in quarantine",
+                target=self.name,
+                job=job_id,
+                points=points,
+                runbook="quarantine",
+            )

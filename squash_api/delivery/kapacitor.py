@@ -30,6 +30,7 @@ from squash_api.ingest.document import parse_time_ns
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies
+from squash_api.logs import note_jobs
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
@@ -300,6 +301,8 @@ class KapacitorOutlet(Outlet):
                 now_ns=time.time_ns(),
             )
         )
+        told_jobs = [line.job_id for line in told.lines if line.job_id is not None]
+        note_jobs(_log, "told for alerts", told_jobs, target=self.name)
         if self._has_to_compare and not self._again:
             self._has_to_compare = False
         self._again -= set(told.metrics)

@@ -10,7 +10,7 @@ from math import isnan
 from sqlalchemy import Connection, exists, func, select
 
 from squash_api.errors import SquashError
-from squash_api.index.contexts import Contexts
+from squash_api.index.contexts import Contexts, JobContext
 from squash_api.index.derived import Derived, derived_through, waiting_for_rederivation
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import runs_through
@@ -155,11 +155,18 @@ def _compare(
             continue
         number = row.job_id
         wrong = list(_differences(derived, values.get(number, {}), counts.get(number)))
-        if contexts.get(number) != derived.context:
+        if _shown(contexts.get(number)) != _shown(derived.context):
             wrong.append("its metadata")
         if wrong:
             what = f"the index has something else of job {number}: {', '.join(wrong)}"
             yield Finding("derived", what, number)
+
+
+def _shown(found: JobContext | None) -> tuple[object, ...] | None:
+    """Return what the index has of a context: not how its values were cleaned."""
+    if found is None:
+        return None
+    return found.time_ns, found.received_ns, found.context.tags, found.context.fields
 
 
 def _differences(

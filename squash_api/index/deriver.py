@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import structlog
+
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import (
     Derived,
@@ -21,6 +23,7 @@ from squash_api.index.runs import Run, runs_through, store_runs
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
+from squash_api.logs import note_jobs
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Connection, Record
@@ -30,6 +33,8 @@ from squash_api.schema.text import clean_text, tag_text
 # A transaction holds SQLite's lock while it inserts: it is small, so that no 202 waits long.
 _BATCH = 250
 _BATCH_BYTES = 8_000_000
+
+_log = structlog.get_logger(__name__)
 
 
 class Deriver:
@@ -104,7 +109,8 @@ class Deriver:
                 return False
             derived = self._derive(batch.rows, batch.added)
             self._record.write(partial(_store, store_derived, derived, batch))
-            return True
+        note_jobs(_log, "derived", [row.job_id for row in batch.rows])
+        return True
 
     def _read_batch(self, progress: Callable[[Connection], int], job_id: int) -> "_Batch | None":
         """Read the next jobs, up to one, that are not derived; None if all are."""
@@ -145,6 +151,7 @@ class Deriver:
         if rows:
             derived = self._derive(rows, added)
             self._record.write(lambda connection: replace_measurements(connection, derived))
+            note_jobs(_log, "derived", [row.job_id for row in rows])
         return len(rows)
 
     def _derive(

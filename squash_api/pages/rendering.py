@@ -19,6 +19,7 @@ from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
 from squash_api.routes.door import login_link, may_read, session_of
 from squash_api.routes.health import delivery_health
+from squash_api.routes.replies import REQUEST_ID
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import link_text
 from squash_api.site import Site
@@ -80,6 +81,7 @@ def failure_page(
         message=message,
         runbook=runbook,
         detail=[item for item in detail if item.msg.lower() not in said],
+        request_id=request.scope.get(REQUEST_ID) if status_code >= 500 else None,
     )
 
 

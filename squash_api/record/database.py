@@ -163,7 +163,7 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
         if is_checked:
             _require_whole(engine, kind)
             if (advice := kind.advice(engine)) is not None:
-                _log.warning(advice, place=place_of(url), runbook="record-network")
+                _log.warning(advice, place=place_of(url), runbook="record-unsafe")
         _migrate(engine)
     return engine
 

@@ -53,7 +53,7 @@ from squash_api.record.engines.sqlite_file import (
 )
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import job, metadata, state, user
-from squash_api.record.versions import tables_of
+from squash_api.record.versions import Tables, go_back, tables_of
 
 # Derived from jobs by `index/`.
 _DERIVED = {"job_run", "package_set", "measurement", "tag_set", "job_context", "rederivation"}
@@ -163,6 +163,29 @@ def accept(url: str, *, ids_above: int = 0) -> Replaced:
         with alone(engine).begin() as connection:
             given = {"job": ids_above} if path is None else _given_ids(path, ids_above)
             return _went_on(connection, path, given)
+    finally:
+        engine.dispose()
+
+
+def let_use(url: str, release: str) -> Tables:
+    """Let an older release use the record, which nobody may be using.
+
+    Raises
+    ------
+    SettingsError
+        If that release cannot use it, or it is in use.
+    """
+    path = file_at(url)
+    if path is None:
+        raise SettingsError(
+            f"release {release} knows no record in PostgreSQL: move it into a file first, with: "
+            "squash record move --to sqlite:///FILE"
+        )
+    require_unused(path)
+    engine = open_database(url)
+    try:
+        with alone(engine).begin() as connection:
+            return go_back(connection, release)
     finally:
         engine.dispose()
 

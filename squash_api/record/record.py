@@ -86,6 +86,8 @@ _REASONS = {
         "The database of the record cannot be reached",
     ),
 }
+# PostgreSQL's codes for a table, or a right to it, that somebody has taken away.
+_TAKEN_AWAY = {"42501", "42P01"}
 # What `require_writable` writes: little while all is well; after a failure as much as a job, since
 # a full disk may have room for a little.
 _PROBE = "probe"
@@ -404,7 +406,7 @@ class Record:
 def _is_fault(outcome: Any) -> bool:
     """Tell whether the database failed, rather than the work."""
     if isinstance(outcome, IntegrityError | ProgrammingError | DataError):
-        return False
+        return getattr(outcome.orig, "sqlstate", None) in _TAKEN_AWAY
     return isinstance(outcome, RecordUnavailableError | DBAPIError | PoolTimeoutError)
 
 

@@ -37,12 +37,12 @@ from squash_api.standings.standing import Combination, combination_of
 
 Reason = Literal["waiting", "release", "added", "last", "compared", "run"]
 REASONS: dict[Reason, str] = {
-    "waiting": "wait to be delivered or derived, or are in quarantine",
-    "release": "are of a release that is kept",
-    "added": "have got a measurement since",
-    "last": "have the last value of a series",
-    "compared": "are what later jobs are compared with",
-    "run": "are of a run of which other jobs stay",
+    "waiting": "waiting to be delivered or derived, or in quarantine",
+    "release": "of a release that is kept",
+    "added": "with a measurement added since",
+    "last": "with the last value of a series",
+    "compared": "compared with by later jobs",
+    "run": "of a run of which other jobs stay",
 }
 """Why old jobs stay, in the order in which a job is asked for them."""
 

@@ -25,6 +25,7 @@ from squash_api.record.deliveries import (
     undeleted_jobs,
 )
 from squash_api.record.jobs import last_job_id
+from squash_api.retention.pruning import last_round
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
@@ -86,6 +87,8 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     if is_reader:
         url = site.settings.url
         shown["targets"] = {item.target: _target_state(item, url) for item in found}
+        if site.settings.keep is not None:
+            shown["retention"] = _retention(site, site.settings.keep)
     return json_reply(shown)
 
 
@@ -147,6 +150,12 @@ def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
     if undeleted:
         return TargetHealth(label, None, None, _undeleted(undeleted), "delivery-undeleted")
     return TargetHealth(label, None, None)
+
+
+def _retention(site: Site, keep: str) -> dict[str, Any]:
+    with site.reader.view() as view:
+        found = view.ask(last_round)
+    return {"keep": keep, "last": None if found is None else found.to_json()}
 
 
 def _backlogs(site: Site) -> list[Backlog]:

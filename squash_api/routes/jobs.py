@@ -39,7 +39,7 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-from squash_api.routes.replies import USER, errors_of, first_of, json_reply
+from squash_api.routes.replies import JOB_ID, USER, errors_of, first_of, json_reply
 from squash_api.routes.scopes import require_scope
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
@@ -146,6 +146,7 @@ async def post_job(request: Request) -> Response:
     site.background.wake()
     site.figures.count_job(ingested)
     stored, outcome = ingested.stored, ingested.outcome
+    request.scope[JOB_ID] = stored.job_id
     notes = list(outcome.notes)
     if stored.same_measurements_as is not None:
         notes.insert(0, f"same measurements as job {stored.same_measurements_as}")

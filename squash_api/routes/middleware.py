@@ -4,6 +4,8 @@ Posting a job, the only request that comes by the thousand, has a short way past
 which costs a fifth of accepting a job (`benchmarks/`).
 """
 
+import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -13,13 +15,19 @@ import structlog
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from squash_api.logs import logs_jobs
 from squash_api.routes.door import is_static, session_cookie
-from squash_api.routes.replies import USER, failure_reply
+from squash_api.routes.replies import JOB_ID, REQUEST_ID, USER, failure_reply
 from squash_api.settings import Settings
 from squash_api.standings.figures import Figures
 
 IS_HEAD = "squash_is_head"
 """The key of a request's scope that says that only the headers of the reply are wanted."""
+
+_REQUEST_ID_BYTES = 8
+# As proxies make them: none may look like something else in a log.
+_WELL_FORMED = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._=:-]{7,99}\Z")
+_JOB_IN_PATH = re.compile(r"/job/(\d{1,19})(?:/|\Z)", re.ASCII)
 
 _log = structlog.get_logger("squash_api.access")
 # Clients may make up any number of methods; each would be a series of its own.
@@ -65,13 +73,22 @@ _PRIVATE = frozenset(
 
 
 class GuardingMiddleware:
-    """Adds the headers that keep a reply safe in browsers, and what is private out of caches.
+    """Gives each request an id, and its reply the headers that keep it safe in browsers.
 
-    It is the outermost: what fails inside, whatever it is, has them too.
+    It is the outermost: what fails inside, whatever it is, has them too. The id is that of the
+    header X-Request-ID, if it is well-formed, and `is_proxy` is true for the address that sends it.
+    What is private is kept out of caches.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        is_proxy: Callable[[str | None], bool] | None = None,
+    ) -> None:
         self._app = app
+        self._is_proxy = is_proxy
         self._root = settings.url_path
         self._is_closed = settings.read == "users"
         self._cookie = session_cookie(settings).encode()
@@ -83,12 +100,27 @@ class GuardingMiddleware:
             await self._app(scope, receive, send)
             return
 
+        request_id = self._given_id(scope) or secrets.token_hex(_REQUEST_ID_BYTES)
+        scope[REQUEST_ID] = request_id
+        structlog.contextvars.bind_contextvars(request=request_id)
+
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = self._guarded(scope, message.get("headers", ()))
+                headers = self._guarded(scope, message.get("headers", ()))
+                headers.append((b"x-request-id", request_id.encode()))
+                message["headers"] = headers
             await send(message)
 
         await self._app(scope, receive, send_guarded)
+
+    def _given_id(self, scope: Scope) -> str | None:
+        """Return the id that a proxy has given the request, if we trust it."""
+        if self._is_proxy is None or not self._is_proxy((scope.get("client") or (None,))[0]):
+            return None
+        given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+        if len(given) != 1:
+            return None
+        return given[0].decode() if _WELL_FORMED.match(given[0]) else None
 
     def _guarded(
         self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]
@@ -201,20 +233,28 @@ class ObservingMiddleware:
             route = getattr(scope.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._figures.count_request(method=method, route=route, status=status, seconds=seconds)
-            # Successful requests are counted, and are in the record; a log line for each would cost
-            # as much as judging the job.
+            # Other requests that succeed are counted only.
+            job = scope.get(JOB_ID)
             is_remarkable = status >= 400 or seconds >= _SLOW_S
-            if route not in _QUIET:
-                (_log.info if is_remarkable else _log.debug)(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    ms=round(seconds * 1000, 2),
-                    # Who is refused again and again is somebody to help, or to keep out.
-                    user=scope.get(USER),
-                    address=(scope.get("client") or (None,))[0],
-                )
+            if is_remarkable or (job is not None and logs_jobs()):
+                self._log(scope, route, status, seconds, job)
+
+    def _log(self, scope: Scope, route: str, status: int, seconds: float, job: int | None) -> None:
+        if route in _QUIET:
+            return
+        if job is None and (named := _JOB_IN_PATH.match(scope["path"])) is not None:
+            job = int(named[1])
+        _log.info(
+            "request",
+            **({} if job is None else {"job": job}),
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+            # Who is refused again and again is somebody to help, or to keep out.
+            user=scope.get(USER),
+            address=(scope.get("client") or (None,))[0],
+        )
 
 
 class ShortWay:

@@ -39,6 +39,12 @@ from squash_api.schema.text import as_sent
 FORM = "application/x-www-form-urlencoded"
 """The media type in which browsers send forms."""
 
+REQUEST_ID = "squash_request_id"
+"""The key of a request's scope with its id, which every line of the log about it has too."""
+
+JOB_ID = "squash_job_id"
+"""The key of a request's scope with the id of the job that it has stored."""
+
 USER = "squash_user"
 """The key of a request's scope with the name of the user who sends it, or says so."""
 

@@ -35,11 +35,11 @@ from squash_api.errors import OverloadedError, RecordUnavailableError
 from squash_api.index.derived import derived_through
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import runs_through
-from squash_api.logs import configure_logs
+from squash_api.logs import configure_logs, follow_settings
 from squash_api.record.jobs import last_job_id
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
-from squash_api.routes.replies import USER
+from squash_api.routes.replies import REQUEST_ID, USER
 from squash_api.settings import Settings
 from squash_api.site import Site, take_short_turns
 
@@ -311,6 +311,7 @@ def _request_of(scope: MutableMapping[str, Any], *, trouble: str | None) -> dict
     kept = ("method", "path", "raw_path", "query_string", "headers", "http_version", "scheme")
     return {
         **{key: scope[key] for key in (*kept, "server", "client", "root_path") if key in scope},
+        REQUEST_ID: scope.get(REQUEST_ID),
         "trouble": trouble,
     }
 
@@ -339,6 +340,7 @@ async def _serve_request(app: _App, record: Record, channel: socket.socket) -> N
         return
     record.trouble = request.pop("trouble")
     scope = _scope_of(request)
+    structlog.contextvars.bind_contextvars(request=scope[REQUEST_ID])
 
     async def receive() -> _Message:
         nonlocal is_asked
@@ -404,7 +406,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301  from the service
     threading.Thread(target=_end_with_service, name="end-with-service", daemon=True).start()
-    configure_logs()
+    configure_logs("reader")
+    follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
     take_short_turns()
     os.nice(_NICE)
     control = socket.socket(fileno=int(sys.argv[1]))

@@ -14,7 +14,7 @@ import uvicorn
 from squash_api.app import create_app
 from squash_api.demo.processes import free_port
 from squash_api.errors import SettingsError
-from squash_api.logs import configure_logs
+from squash_api.logs import configure_logs, follow_settings
 from squash_api.serving.connections import Connection, Connections
 from squash_api.serving.readers import Readers
 from squash_api.settings import Settings, load_settings
@@ -47,7 +47,7 @@ def serve(
     """
     options = {"host": host, "port": port}
     given = {key: value for key, value in options.items() if value is not None}
-    configure_logs()
+    configure_logs("serve")
     settings = load_settings(**given)
     if settings.port == 0:
         # Links need to know it before the service listens.
@@ -60,6 +60,7 @@ def run(settings: Settings, *, may_withdraw: bool = False) -> None:
 
     `may_withdraw` allows that all definitions from YAML, or those of a whole package, go away.
     """
+    follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
     _require_address(settings)
     take_short_turns()
     problem = settings.url_problem()

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import structlog
 
 from squash_api.delivery.reader import BackOff, Loop, Wait
-from squash_api.errors import RecordUnavailableError
+from squash_api.errors import RecordUnavailableError, split_runbook
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.index.reader import Reader
 from squash_api.influx.client import InfluxError
@@ -104,7 +104,7 @@ class OwnState:
         fields = self._figures.fields()
         reason = reason or self._record.trouble
         # Also if there is none: the last one would remain.
-        told = {names.REASON: reason or "", names.RUNBOOK: self._runbook}
+        told = {names.REASON: split_runbook(reason or "")[0], names.RUNBOOK: self._runbook}
         fields[names.RECORD_UP] = 0.0 if reason else 1.0
         own = {**fields, **told, names.VERSION: version("squash-api")}
         yield own_line(names.SERVICE, self._tags, own, minute_ns)
@@ -118,7 +118,7 @@ class OwnState:
                     names.OLDEST_S: oldest_s(item, now_ns=now_ns),
                     names.QUARANTINED: item.quarantined,
                     names.REFUSED_LATELY: item.refused_lately,
-                    names.REASON: item.trouble or "",
+                    names.REASON: split_runbook(item.trouble or "")[0],
                     names.RUNBOOK: self._runbook,
                 },
                 minute_ns,

@@ -408,6 +408,7 @@ def test_there_are_two_roles(accounts: Accounts) -> None:
     assert accounts.get("mole").role == "user"
 
 
+@pytest.mark.usefixtures("real_cost")
 async def test_real_hashes_are_argon2id_at_the_cost_that_owasp_asks(
     record: Record, tmp_path: Path
 ) -> None:

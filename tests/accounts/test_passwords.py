@@ -59,6 +59,7 @@ def test_argon2_salts() -> None:
     assert hasher.hash("desert") != hasher.hash("desert")
 
 
+@pytest.mark.usefixtures("real_cost")
 def test_argon2_costs_by_default_what_owasp_asks() -> None:
     assert Argon2Hasher().hash("desert").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -84,11 +85,25 @@ def staying_up(influxd_binary: str, folder: Path) -> Iterator[tuple[subprocess.P
         process.communicate(timeout=TIMEOUT_S)
 
 
+@dataclass(frozen=True)
+class Demo:
+    """A demo that stays up: what it has printed until then, and where its temporary files are."""
+
+    process: subprocess.Popen[str]
+    output: str
+    folder: Path
+
+
 @pytest.fixture(scope="module")
-def output_while_up(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What a demo has printed that still stays up."""
-    with staying_up(influxd_binary, tmp_path_factory.mktemp("staying")) as (_, output):
-        yield output
+def demo_while_up(influxd_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    folder = tmp_path_factory.mktemp("staying")
+    with staying_up(influxd_binary, folder) as (process, output):
+        yield Demo(process, output, folder)
+
+
+@pytest.fixture
+def output_while_up(demo_while_up: Demo) -> str:
+    return demo_while_up.output
 
 
 def test_without_influxdb_the_demo_goes_well(
@@ -192,18 +207,16 @@ def test_while_it_stays_up_another_job_can_be_dispatched_as_printed(
     assert "job 11" in result.stdout
 
 
-def test_told_to_stop_it_ends_its_processes_and_removes_its_folder(
-    influxd_binary: str, tmp_path: Path
-) -> None:
-    with staying_up(influxd_binary, tmp_path) as (process, output):
-        process.terminate()
-        assert process.wait(TIMEOUT_S) == 0
-    influx = re.search(r"(http://\S+)/query ", output)
+def test_told_to_stop_it_ends_its_processes_and_removes_its_folder(demo_while_up: Demo) -> None:
+    """This comes after what asks the demo while it stays up."""
+    demo_while_up.process.terminate()
+    assert demo_while_up.process.wait(TIMEOUT_S) == 0
+    influx = re.search(r"(http://\S+)/query ", demo_while_up.output)
     assert influx
-    for url in (shown(output, "pages"), influx[1]):
+    for url in (shown(demo_while_up.output, "pages"), influx[1]):
         with pytest.raises(httpx.ConnectError):
             httpx.get(url, trust_env=False)
-    assert list(tmp_path.iterdir()) == []
+    assert list(demo_while_up.folder.iterdir()) == []
 
 
 def test_told_to_stop_before_the_verdicts_it_leaves_nothing(tmp_path: Path) -> None:

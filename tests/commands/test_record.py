@@ -137,6 +137,13 @@ def test_a_record_in_use_is_whole(run: Run) -> None:
     assert run("record", "check").out == "the record is whole\n"
 
 
+def test_metadata_that_had_to_be_cleaned_is_no_finding(jobs: Site, run: Run) -> None:
+    body = make_body(measured(), instrument="HSC\\", ci_url="javascript:0")
+    jobs.record.write(lambda connection: STORE.whole(connection, [make_new_job(body=body)]))
+    jobs.deriver.catch_up()
+    assert found(run) == []
+
+
 def test_a_record_without_jobs_is_whole(run: Run) -> None:
     run("record", "init")
     assert found(run) == []

@@ -123,7 +123,7 @@ def test_a_service_that_was_never_heard_is_told_and_heard_again(bench: Bench) ->
     assert silent.text == (
         "🔴 *CRITICAL* SQuaSH is silent: no heartbeat for 5 minutes\n"
         "Nobody notices late values now. Does the service run, and do its points reach Kapacitor?\n"
-        "what to do: docs/runbook.md, service-silent"
+        "what to do: docs/runbook.md, service-watch"
     )
     deadline = time.monotonic() + 30
     while not any("heard again" in told.text for told in bench.slack.told):

@@ -14,6 +14,8 @@ from tests.support.calls import Calls, log_in
 from tests.support.service import Service
 from tests.support.site import job_document, wait_for
 
+pytestmark = pytest.mark.sqlite
+
 SIZE_MB = 6
 READS = (
     "/",

@@ -21,6 +21,8 @@ from tests.support.in_process import service
 from tests.support.service import Service
 from tests.support.site import job_document, wait_for
 
+pytestmark = pytest.mark.sqlite
+
 JOBS = 40
 Spoil = Callable[[Path], None]
 
@@ -106,13 +108,14 @@ def put_an_older_one(folder: Path) -> None:
 
 def put_a_strange_one(folder: Path) -> None:
     lose_all(folder)
-    other = Service(folder / "elsewhere")
-    with other:
-        post(other, 1)
-    with closing(sqlite3.connect(other.folder / "squash.db")) as record:
+    other = folder / "elsewhere"
+    other.mkdir()
+    with service(other) as client:
+        assert log_in(client, "ada")("POST", "/job", json=big_job(1)).status_code == 202
+    with closing(sqlite3.connect(other / "squash.db")) as record:
         record.execute("UPDATE sqlite_sequence SET seq = 1000")
         record.commit()
-    shutil.copy(other.folder / "squash.db", folder / "squash.db")
+    shutil.copy(other / "squash.db", folder / "squash.db")
 
 
 def lose_the_mark(folder: Path) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from squash_api.accounts.keys import make_key
+from squash_api.cli import app
 from squash_api.errors import SettingsError
 from squash_api.settings import Settings, load_settings
 from squash_api.site import Site
@@ -165,38 +167,58 @@ def test_what_is_published_has_nothing_of_the_settings(service: Service) -> None
                 assert not leaks(shown(client.get(path, headers={"Accept": accept}))), path
 
 
-COMMANDS = (
+PROCESSES = (
     "user list",
+    "replay --no-wait",
+    "reconcile --dry-run",
+    "dispatch {job} --url {url} --user root",
+    "serve",
+)
+"""Those that write a log are among them: in this process they would change where all logs go."""
+
+COMMANDS = (
     "key list",
     "key create nobody x --scope job:write",
     "key revoke {key}",
     "audit",
     "audit --json",
-    "replay --no-wait",
-    "reconcile --dry-run",
     "quarantine list",
     "live diff --specs {specs}",
     "live push --specs {specs} --yes",
     "specs check nothing",
     "dispatch {job} --url {url}",
-    "dispatch {job} --url {url} --user root",
     "user add {job} --password-stdin",
     "record init",
-    "serve",
 )
 """Each meets the targets that cannot be reached, or a refusal of the service."""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_prints_a_secret(service: Service, command: str) -> None:
+def words_of(command: str, service: Service) -> list[str]:
     job = service.folder / "job.verify.json"
     job.write_text('{"measurements": [], "blobs": [], "meta": {}}')
-    words = [
-        word.format(key=SECRETS["SQUASH_KEY"], job=job, url=service.url, specs=SPECS)
-        for word in command.split()
-    ]
-    done = service.run(*words, input=plant())
+    given = {"key": SECRETS["SQUASH_KEY"], "job": job, "url": service.url, "specs": SPECS}
+    return [word.format(**given) for word in command.split()]
+
+
+@pytest.mark.parametrize("command", PROCESSES)
+def test_no_process_of_a_command_prints_a_secret(service: Service, command: str) -> None:
+    done = service.run(*words_of(command, service), input=plant())
     assert not leaks(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_prints_a_secret(
+    service: Service,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(service.folder)
+    for name, text in service.variables().items():
+        monkeypatch.setenv(name, text)
+    done = CliRunner().invoke(app, words_of(command, service), input=plant())
+    logged = capfd.readouterr()
+    assert not leaks(done.output + logged.out + logged.err)
 
 
 def wrong_settings() -> Iterator[tuple[str, str]]:

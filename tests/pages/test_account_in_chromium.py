@@ -17,6 +17,9 @@ from tests.support.chromium import (
 from tests.support.service import Service
 from tests.support.site import TIMEOUT_S, job_document
 
+# What a browser does with a page does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 LONG = "a-very-long-name-" * 7
 
 

@@ -19,6 +19,9 @@ from tests.support.chromium import (
 from tests.support.service import Service
 from tests.support.site import job_document
 
+# What a browser does with a page does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 SCHEMES = ["light", "dark"]
 
 

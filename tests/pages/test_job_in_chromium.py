@@ -21,6 +21,9 @@ from tests.support.chromium import (
 from tests.support.definitions import metric, spec
 from tests.support.service import Service
 
+# What a browser does with a page does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 HOSTILE = "<img src=x onerror=alert(1)> $$x$$ \u202e"
 LOOKS: list[dict[str, Any]] = [{}, {"color_scheme": "dark"}, {"viewport": PHONE}]
 DRAWN = "details[open] .blob-plot[data-drawn]"

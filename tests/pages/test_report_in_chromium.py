@@ -21,6 +21,9 @@ from tests.support.reporting import HOSTILE, ReportedJobs
 from tests.support.service import Service
 from tests.support.site import job_document
 
+# What a browser does with a page does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

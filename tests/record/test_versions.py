@@ -8,13 +8,13 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, insert, inspect, text
 
 from squash_api.errors import SettingsError
 from squash_api.record import versions
 from squash_api.record.database import open_database, writing
 from squash_api.record.metrics import forget_metrics, note_metrics
-from squash_api.record.tables import metadata
+from squash_api.record.tables import metadata, user
 from squash_api.record.versions import (
     MIGRATIONS,
     NEEDED,
@@ -24,7 +24,12 @@ from squash_api.record.versions import (
     go_back,
     tables_of,
 )
-from tests.support.builders import add_test_user, open_new_database, open_record
+from tests.support.builders import (
+    add_test_user,
+    make_settings,
+    open_new_database,
+    open_record,
+)
 
 NEXT = """
 import sqlalchemy as sa
@@ -69,12 +74,13 @@ def found(engine: Engine) -> Tables | None:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     open_new_database(tmp_path).dispose()
-    return f"sqlite:///{tmp_path / 'squash.db'}"
+    return make_settings(tmp_path).database_url
 
 
 @pytest.fixture
-def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the code be that of a release with one migration more, which expands."""
+def next_release(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the code be of a release with one migration more, for a record that is there."""
+    assert url
     folder = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, folder)
     (folder / "versions" / "v9001.py").write_text(NEXT.format(VERSION))
@@ -140,7 +146,7 @@ def test_a_record_that_a_later_release_has_changed_is_refused_with_what_to_do(ur
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9001'"))
     engine.dispose()
-    with pytest.raises(SettingsError, match=r"squash\.db is of a later release.* 9001.*Start the"):
+    with pytest.raises(SettingsError, match=r"squash\S* is of a later release.* 9001.*Start the"):
         open_database(url)
 
 
@@ -165,17 +171,17 @@ def test_users_who_came_with_an_older_release_get_what_their_names_look_like(
     record = open_record(tmp_path)
     add_test_user(record, "ada")
     record.write(lambda connection: go_back(connection, "1.2.1"))
-    with record._engine.begin() as connection:
-        for number, name in enumerate(["ADA", "bob"], start=2):
-            connection.execute(
-                text("INSERT INTO user_account VALUES (:id, :name, 'none', 'user', 1, 0, 0, NULL)"),
-                {"id": number, "name": name},
-            )
+    # As that release does it.
+    came = [
+        {"name": name, "password_hash": "none", "role": "user", "created_ns": 0}
+        for name in ("ADA", "bob")
+    ]
+    record.write(lambda connection: connection.execute(insert(user), came))
     record.close()
     engine = open_database(url)
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
-        assert [row.skeleton is None for row in rows] == [False, True, False]
+        found = connection.execute(text("SELECT name, skeleton FROM user_account ORDER BY id"))
+        assert [row.skeleton is None for row in found] == [False, True, False]
     engine.dispose()
 
 

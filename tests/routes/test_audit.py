@@ -15,8 +15,11 @@ from squash_api.accounts.accounts import Account
 from squash_api.accounts.key_ring import KeyRing
 from squash_api.delivery.replay import Selection, request_replay
 from squash_api.index.jobs import delete_job, post_measurement
+from squash_api.index.pruning import Age
 from squash_api.record.audit import ACTIONS, Actor, Noted, list_noted
 from squash_api.record.tables import metadata
+from squash_api.retention.plan import Planner, Terms
+from squash_api.retention.pruning import prune
 from squash_api.routes.scopes import SCOPE_OF
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site
@@ -112,6 +115,13 @@ def replay(world: World) -> None:
     request_replay(world.site.record, Selection(), targets=[TARGET], now_ns=1, by=BY)
 
 
+def prune_all(world: World) -> None:
+    terms = Terms(Age(2 * 10**18, ()), takes_last=True)
+    planner = Planner(world.site.reader, world.site.states, terms)
+    for _ in prune(world.site.record, world.site.reader, planner, planner.plan(), by=BY):
+        pass
+
+
 CHANGES: dict[str, tuple[Callable[[World], Any], str]] = {
     "user.register": (register, "eve"),
     "user.add": (lambda it: it.site.accounts.add("eve", PASSWORD, by=BY), "eve"),
@@ -134,6 +144,7 @@ CHANGES: dict[str, tuple[Callable[[World], Any], str]] = {
     ),
     "specs.sync": (lambda it: it.sync("another"), "y.another"),
     "job.delete": (lambda it: delete_job(it.site.record, it.job, account=it.root), "1"),
+    "job.prune": (prune_all, "2033-05-18T03:33:20Z"),
     "measurement.withdraw": (withdraw_measurement, "1"),
     "replay.request": (replay, "1 job to default"),
 }

@@ -1,5 +1,6 @@
 """Every reply has the headers that keep it safe in browsers, and what is private is in no cache."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def assert_guarded(reply: httpx.Response) -> None:
         name.lower() for name, _ in reply.headers.multi_items() if name.lower() != "set-cookie"
     ]
     assert len(set(names)) == len(names), names
+    assert re.fullmatch("[0-9a-f]{16}", reply.headers["x-request-id"])
     told = {name: reply.headers.get(name) for name in ALWAYS}
     assert told == ALWAYS, f"{reply.request.method} {reply.request.url}: {told}"
     policy = dict.fromkeys(reply.headers["content-security-policy"].split("; "))

@@ -2,11 +2,18 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
+import structlog
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from squash_api.routes.middleware import NormalizingMiddleware, ObservingMiddleware
+from squash_api.routes.middleware import (
+    GuardingMiddleware,
+    NormalizingMiddleware,
+    ObservingMiddleware,
+)
+from squash_api.routes.replies import REQUEST_ID
 from squash_api.standings.figures import Figures
+from tests.support.builders import make_settings
 from tests.support.calls import log_in
 from tests.support.in_process import service
 
@@ -150,3 +157,39 @@ def test_a_refused_request_is_logged_with_user_and_address(tmp_path: Path) -> No
             client.get("/users")
     found = [(entry["user"], entry["address"]) for entry in logs if entry["event"] == "request"]
     assert found == [(name, "127.0.0.1") for name in ("ada", "ada", "eve", None)]
+
+
+@pytest.mark.parametrize(
+    ("address", "given", "is_kept"),
+    [
+        ("10.0.0.1", ["abcdefgh"], True),
+        ("10.0.0.2", ["abcdefgh"], False),
+        ("10.0.0.1", ["abcdefgh", "abcdefgh"], False),
+        (None, ["abcdefgh"], False),
+    ],
+)
+async def test_an_id_is_taken_from_a_trusted_proxy_alone(
+    tmp_path: Path, address: str | None, given: list[str], *, is_kept: bool
+) -> None:
+    inner, sent = Inner(), []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise NotImplementedError
+
+    scope = {
+        "type": "http",
+        "path": "/",
+        "method": "GET",
+        "headers": [(b"x-request-id", text.encode()) for text in given],
+        "client": None if address is None else (address, 1),
+    }
+    settings = make_settings(tmp_path)
+    guard = GuardingMiddleware(inner, settings=settings, is_proxy=lambda host: host == "10.0.0.1")
+    await guard(scope, receive, send)
+    (found,) = [text for name, text in sent[0]["headers"] if name == b"x-request-id"]
+    assert (found == b"abcdefgh") is is_kept
+    assert inner.scope[REQUEST_ID] == found.decode()
+    assert structlog.contextvars.get_contextvars()["request"] == found.decode()

@@ -1,5 +1,6 @@
 """Whoever reads is answered by another process, and whatever happens to it, jobs are accepted."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,10 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+import structlog
 
+from squash_api.routes.replies import REQUEST_ID
+from squash_api.serving import readers
 from tests.support.calls import Calls, log_in
 from tests.support.raw_http import exchange
 from tests.support.service import Service
@@ -134,12 +140,14 @@ def test_answers_are_those_of_a_service_that_reads_itself(
             headers = {"Accept": kind, "Authorization": f"JWT {calls.token}"}
             own = client.get(path, headers=headers)
             assert (own.status_code, own.text) == (reply.status_code, reply.text), path
-            hidden = {"date", "content-length", "transfer-encoding"}
+            hidden = {"date", "content-length", "transfer-encoding", "x-request-id"}
             assert {k: v for k, v in own.headers.items() if k not in hidden} == {
                 k: v for k, v in reply.headers.items() if k not in hidden
             }
             assert client.head(path, headers=headers).status_code == own.status_code
             assert calls("HEAD", path, headers={"Accept": kind}).status_code == own.status_code
+        assert "a process reads" not in other.log()
+        assert "squash_readers" not in client.get("/prometheus").text
 
 
 def test_requests_are_counted_under_their_routes(calls: Calls) -> None:
@@ -211,6 +219,7 @@ def zero_table(path: Path, table: str) -> None:
             file.write(bytes(size))
 
 
+@pytest.mark.sqlite
 def test_damage_that_a_reading_process_meets_ends_the_writing(tmp_path: Path) -> None:
     with Service(tmp_path) as service, logged_in(service) as calls:
         reading_pids(service)
@@ -253,12 +262,10 @@ def test_the_settings_are_not_in_the_list_of_processes(service: Service) -> None
     assert service.environment["SQUASH_SECRET"] not in arguments
 
 
-@pytest.mark.parametrize("is_paused", [False, True])
-def test_no_reading_process_outlives_a_stop(tmp_path: Path, *, is_paused: bool) -> None:
+def test_no_reading_process_outlives_a_stop_not_even_a_paused_one(tmp_path: Path) -> None:
     with Service(tmp_path, SQUASH_READERS="2") as service:
         pids = reading_pids(service, count=2)
-        if is_paused:
-            os.kill(pids[0], signal.SIGSTOP)
+        os.kill(pids[0], signal.SIGSTOP)
         service.stop()
         assert not [pid for pid in pids if is_running(pid)]
         assert '"level": "error"' not in service.log()
@@ -272,14 +279,13 @@ def test_no_reading_process_outlives_a_crash(tmp_path: Path) -> None:
         wait_for(lambda: not is_running(pid))
 
 
-def test_a_signal_to_all_processes_does_not_end_the_reading_one_first(tmp_path: Path) -> None:
-    with Service(tmp_path) as service:
-        (pid,) = reading_pids(service)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            os.kill(pid, number)
-        time.sleep(0.1)
-        assert exchange(service.port, b"GET /jobs HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
-        assert reading_pids(service) == [pid]
+def test_a_signal_to_all_processes_does_not_end_the_reading_one_first(service: Service) -> None:
+    before = reading_pids(service)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(before[-1], number)
+    time.sleep(0.1)
+    assert exchange(service.port, b"GET /jobs HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
+    assert reading_pids(service) == before
 
 
 def test_only_users_read_where_the_settings_say_so(tmp_path: Path) -> None:
@@ -294,9 +300,20 @@ def test_only_users_read_where_the_settings_say_so(tmp_path: Path) -> None:
         assert 'route="/runs",status="200"' in figures
 
 
-def test_a_service_can_read_itself(tmp_path: Path) -> None:
-    with Service(tmp_path, SQUASH_READERS="0") as service, logged_in(service) as calls:
-        post(calls, 1.0)
-        assert calls("GET", "/runs", headers=PAGE).status_code == 200
-        assert "a process reads" not in service.log()
-        assert "squash_readers" not in calls("GET", "/prometheus").text
+async def test_what_a_reading_process_logs_has_the_id_of_the_request() -> None:
+    bound: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        bound.append((scope[REQUEST_ID], structlog.contextvars.get_contextvars()["request"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    scope = {"method": "GET", "path": "/", "headers": [], REQUEST_ID: "0123456789abcdef"}
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    await readers._write(writer, readers._pack(readers._request_of(scope, trouble=None)))
+    record: Any = SimpleNamespace(trouble=None)
+    await asyncio.create_task(readers._serve_request(app, record, theirs))
+    assert bound == [("0123456789abcdef", "0123456789abcdef")]
+    await reader.read()
+    writer.close()

@@ -51,6 +51,7 @@ _LEFT_OUT = {
     "referrer-policy",
     "strict-transport-security",
     "x-content-type-options",
+    "x-request-id",
 }
 _BETWEEN = f"\n{'=' * 78}\n\n"
 

@@ -29,7 +29,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: 
         if name.upper().startswith("SQUASH_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(folder)
-    for module in ("serving.serve", "commands.deliver", "commands.reconcile"):
+    for module in ("serving.serve", "commands.deliver", "commands.prune", "commands.reconcile"):
         monkeypatch.setattr(f"squash_api.{module}.configure_logs", lambda: None)
     fixed = {"SQUASH_SECRET": SECRET, "SQUASH_DATABASE_URL": make_settings(folder).database_url}
     for name, value in (fixed | variables).items():

@@ -21,6 +21,7 @@ from tests.support.server import Server
 
 _USER = "postgres"
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+_TRIGGERS = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
 _FIRST_IDS = "SELECT setval(c.oid, 1, false) FROM pg_class c WHERE c.relkind = 'S'"
 _DISCONNECT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -110,8 +111,11 @@ class PostgreSQL(Server):
         with closing(self.connect(database)) as connection:
             connection.execute(_DISCONNECT)
             tables = {row[0] for row in connection.execute(_TABLES)}
+            if tables != {*metadata.tables, "alembic_version"}:
+                return False
             version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            if tables != {*metadata.tables, "alembic_version"} or version != [(NEEDED,)]:
+            triggers = [row[0] for row in connection.execute(_TRIGGERS)]
+            if version != [(NEEDED,)] or triggers != ["audit_no_change", "job_tell"]:
                 return False
             # Neither foreign keys nor triggers: the audit trail refuses otherwise.
             connection.execute("SET session_replication_role = replica")

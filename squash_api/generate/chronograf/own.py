@@ -110,7 +110,9 @@ def _graph(item: _Graph, places: Mapping[str, Place]) -> dict[str, Any]:
         GRAPH_TIMES,
         end=f"GROUP BY time(:interval:), {', '.join(map(identifier, tags))} FILL(none)",
     )
-    return cells.line_graph(item.name, [query], label="", colors=VALUE_COLORS, about=_about(item))
+    return cells.line_graph(
+        item.name, [query], label=item.name, colors=VALUE_COLORS, about=_about(item)
+    )
 
 
 def _about(item: _Graph) -> str:
