@@ -7,7 +7,7 @@ ids go on behind those that were given.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -199,7 +199,7 @@ def is_there(url: str) -> bool:
         return tables_of(connection) is not None
 
 
-def move(url: str, to: str, so_far: Progress) -> Iterator[None]:
+def move(url: str, to: str, so_far: Progress) -> Generator[None]:
     """Move the record, which nobody may be using, to another database, where none is.
 
     The old one is not changed until the new one is whole. Then a file is put aside, and its mark

@@ -10,9 +10,8 @@ import psycopg
 import pytest
 
 from squash_api.errors import SettingsError
-from squash_api.record import copying
 from squash_api.record.copying import Copied, Progress
-from squash_api.record.database import open_database
+from squash_api.record.database import fill, open_database
 from squash_api.record.installation import move
 from squash_api.site import Site
 from tests.support.builders import (
@@ -149,11 +148,9 @@ def test_one_that_is_interrupted_leaves_nothing_and_can_be_run_again(
 def test_a_copy_that_differs_is_no_success(
     place: str, other: str, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = copying.fill
     monkeypatch.setattr(
-        copying,
-        "fill",
-        lambda connection, table, rows: real(
+        "squash_api.record.copying.fill",
+        lambda connection, table, rows: fill(
             connection, table, rows[1:] if table.name == "measurement" else rows
         ),
     )
