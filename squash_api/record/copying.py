@@ -187,6 +187,7 @@ def back_up(url: str, to: Path) -> None:
     """
     path = file_at(url)
     if path is not None:
+        require_place(path)
         if not path.exists():
             raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {path}")
         sqlite_copies.back_up(path, to)
