@@ -25,7 +25,7 @@ run: $(MAIN)  ## Run the service with the settings of the environment and .env
 
 # In the order of their names: what comes last is quick, so that both workers end at the same time.
 test: $(DEV)  ## Run the tests
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 soak: $(DEV)  ## The long forms of tests, for two hours or three: writes docs/reliability.md
 	@$(BIN)/python -m tests.support.reliability $(ARGS)

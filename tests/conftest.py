@@ -44,16 +44,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path
     touches = metafunc.function.__name__ in touching(path) or everything(path)
     if touches and metafunc.definition.get_closest_marker(SQLITE) is None:
-        only = metafunc.definition.get_closest_marker(POSTGRESQL)
-        engines = [SQLITE, POSTGRESQL] if only is None else [POSTGRESQL]
-        metafunc.parametrize("record_engine", engines, indirect=True, scope="session")
+        engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
+        if metafunc.definition.get_closest_marker(POSTGRESQL) is not None:
+            del engines[SQLITE]
+        metafunc.parametrize(
+            "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pytest-xdist give the tests of a file with one engine to one worker."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        engine = callspec.params.get("record_engine") if callspec else None
+        place = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(f"{place}-{engine or SQLITE}"))
 
 
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> None:
-    """Let every fixture that outlives a test be made anew for each engine."""
-    if fixturedef.scope not in {"function", "session"}:
+    """Let every fixture of a module be made for each engine.
+
+    A fixture of the whole session that makes a record asks for `record_engine`, and for `keeping`.
+    """
+    if fixturedef.scope in {"module", "class", "package"}:
         request.getfixturevalue("record_engine")
 
 
@@ -73,7 +89,8 @@ def databases(postgresql: PostgreSQL) -> Databases:
 @pytest.fixture(scope="session", autouse=True)
 def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The engine of the records that a test makes."""
-    name: str = getattr(request, "param", SQLITE)
+    # The same for tests that have no such parameter, so that nothing is made anew for them.
+    name: str = getattr(request, "param", None) or SQLITE
     if name == SQLITE:
         yield name
         return

@@ -29,6 +29,7 @@ from squash_api.commands.check_here import (
 from squash_api.errors import InvalidInputError, SettingsError
 from squash_api.generate.comparison import compare, server_of
 from squash_api.generate.files import FilesError, make_files
+from squash_api.generate.kapacitor.server import Kapacitor
 from squash_api.generate.output import Output
 from squash_api.generate.servers import Server, ServerError
 from squash_api.influx.client import (
@@ -296,8 +297,14 @@ def _server_clock(it: OpenServer) -> Iterator[Finding]:
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
     if it.here.settings.kapacitor_url is not None:
         for note in it.server.notes():
-            what, _, advice = note.partition(": set ")
-            yield warning(what, f"set {advice}", runbook="subscription")
+            yield warning(note.what, note.advice, runbook="subscription")
+
+
+def _slack(it: OpenServer) -> Iterator[Finding]:
+    if isinstance(it.server, Kapacitor) and it.server.is_mute():
+        what = "Slack is not enabled in it: alerts reach nobody, but by handlers of your own"
+        advice = "enable it, see docs/deployment.md, Slack"
+        yield warning(what, advice, runbook="alerts-unsent")
 
 
 def _server_things(it: OpenServer) -> Iterator[Finding]:
@@ -425,5 +432,5 @@ INFLUXDB: tuple[Check, ...] = (
     _influxdb_reading,
     _influxdb_subscriptions,
 )
-SERVER: tuple[Check, ...] = (_server_version, _server_clock, _server_notes, _server_things)
+SERVER: tuple[Check, ...] = (_server_version, _server_clock, _server_notes, _slack, _server_things)
 SERVICE: tuple[Check, ...] = (_service_state, _service_version, _service_clock)

@@ -63,7 +63,8 @@ def diff(
     """
     with _connected(urls) as servers:
         comparison = _compare(inputs, servers)
-        notes = [note for server in servers.values() for note in server.notes()]
+        found = [note for server in servers.values() for note in server.notes()]
+        notes = [f"{note.what}: {note.advice}" for note in found]
     for note in (*notes, *_subscription_notes()):
         typer.echo(f"note: {note}", err=True)
     adoptions = _adoptions(inputs, comparison)

@@ -51,10 +51,9 @@ def prune(
     configure_logs()
     settings = load_settings()
     with failing(code=1, code_of_input=2):
-        before_ns = _moment(before)
         outlets = tuple(target.name for target in settings.outlets)
         releases = (*settings.keep_releases, *(keep_release or ()))
-        terms = Terms(Age(before_ns, outlets), releases, takes_last=take_last)
+        terms = Terms(Age(_moment(before), outlets), releases, takes_last=take_last)
         with Site(settings, tags_of="record") as site:
             if yes:
                 site.check_record()
@@ -63,8 +62,7 @@ def prune(
             plan = planner.plan()
             done = _delete(site, planner, plan, keeps_points=keep_points) if yes else None
     if as_json:
-        shown = plan.to_json()
-        print_json(shown | {"deleted": 0 if done is None else done.jobs})
+        print_json(plan.to_json() | {"deleted": 0 if done is None else done.jobs})
         return
     for line in _lines(plan):
         typer.echo(line)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import httpx
 
@@ -57,6 +57,13 @@ class Thing(ABC):
     def rank(self, _ours: Any, /) -> tuple[Any, ...]:
         """Return what sorts things of one name on a server; the first is compared with ours."""
         return ()
+
+
+class Note(NamedTuple):
+    """What is wrong with how a server is configured, and what to do about it."""
+
+    what: str
+    advice: str
 
 
 class Server(ABC):
@@ -122,8 +129,8 @@ class Server(ABC):
     def things(self) -> list[Thing]:
         """Return all things on the server of the generated kinds, including those not ours."""
 
-    def notes(self) -> list[str]:
-        """Return what else is worth knowing about how the server is configured."""
+    def notes(self) -> list[Note]:
+        """Return what is wrong if the service writes to the server itself."""
         return []
 
     @abstractmethod

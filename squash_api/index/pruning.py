@@ -39,7 +39,7 @@ from squash_api.record.tables import (
 )
 
 # Each is one transaction, in which those wait who post jobs.
-_BATCH = 50
+_BATCH = 25
 _BATCH_BYTES = 2_000_000
 
 RunName = tuple[str | None, str]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.influxd import Influxd
+from tests.support.records import keeping
 from tests.support.service import Service
 from tests.support.site import Site, new_package
 
@@ -33,12 +34,16 @@ def make_site(influxd: Influxd, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
-def site(influxd: Influxd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    record_engine: str, influxd: Influxd, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """One service for all tests that leave it running and look at their own package only."""
     database = f"site_{uuid.uuid4().hex}"
-    folder = tmp_path_factory.mktemp("service")
+    folder = tmp_path_factory.mktemp(f"service-{record_engine}")
     environment = {"SQUASH_INFLUX_URL": influxd.url, "SQUASH_INFLUX_DATABASE": database}
-    with Service(folder, **environment) as service, Site(service, influxd, database) as site:
+    with keeping():
+        service = Service(folder, **environment)
+    with service, Site(service, influxd, database) as site:
         yield site
 
 

@@ -1,8 +1,10 @@
+import json
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.losses import begin_again
 from squash_api.record.quarantine import mark_not_erased
-from squash_api.record.record import Record
+from squash_api.record.record import Record, set_state
+from squash_api.retention.pruning import Round
 from squash_api.settings import InfluxTarget
 from tests.support.builders import open_record
 from tests.support.calls import Calls, log_in
@@ -29,6 +32,9 @@ from tests.support.in_process import service
 from tests.support.site import job_document
 
 TARGETS = tuple(InfluxTarget(name=name, url="http://influx.invalid") for name in ("summit", "base"))
+DAY_NS = 86_400 * 10**9
+# 2026-11-27
+NIGHT_NS = 20_784 * DAY_NS
 JOB: dict[str, list[dict[str, Any]]] = {
     "measurements": [{"metric": "p.a", "value": 1, "unit": "m"}, {"metric": "p.b"}]
 }
@@ -259,3 +265,22 @@ def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
         assert client.get("/readyz").status_code == 200
         assert calls("POST", "/job", job).status_code == 202
         assert "no job is accepted" not in client.get("/", headers={"Accept": "text/html"}).text
+
+
+def test_readiness_says_how_long_jobs_are_kept_and_what_went_last(tmp_path: Path) -> None:
+    with service(tmp_path, keep="400d") as client:
+        assert client.get("/readyz").json()["retention"] == {"keep": "400d", "last": None}
+        last = Round(NIGHT_NS, NIGHT_NS + 10**9, NIGHT_NS - 400 * DAY_NS, 7, 1000, {"last": 2})
+        record = open_record(tmp_path)
+        record.write(
+            lambda connection: set_state(connection, "retention", json.dumps(asdict(last)))
+        )
+        record.close()
+        assert client.get("/readyz").json()["retention"]["last"] == {
+            "began": "2026-11-27T00:00:00Z",
+            "ended": "2026-11-27T00:00:01Z",
+            "before": "2025-10-23T00:00:00Z",
+            "jobs": 7,
+            "bytes": 1000,
+            "kept": {"last": 2},
+        }

@@ -161,6 +161,9 @@ def _by(pattern: str, replacement: str) -> Callable[[str], str]:
 
 
 _SETTLING: tuple[Callable[[str], str], ...] = (
+    # What a process takes, and a disk that only some records have.
+    _by(r"(?m)^((?:process|squash_record)_\w+ )\d[^\n]*$", r"\1number"),
+    _by(r"(?m)^(?:# (?:HELP|TYPE) )?squash_record_disk_free_bytes [^\n]*\n", ""),
     # A token is signed and holds a random number.
     _by(r'(?<="access_token": ")[\w.-]+', "token"),
     # The version is that of the code, not of the record: addresses of styles and scripts have it,

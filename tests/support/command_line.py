@@ -30,7 +30,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: 
             monkeypatch.delenv(name)
     monkeypatch.chdir(folder)
     for module in ("serving.serve", "commands.deliver", "commands.prune", "commands.reconcile"):
-        monkeypatch.setattr(f"squash_api.{module}.configure_logs", lambda: None)
+        monkeypatch.setattr(f"squash_api.{module}.configure_logs", lambda *_: None)
     fixed = {"SQUASH_SECRET": SECRET, "SQUASH_DATABASE_URL": make_settings(folder).database_url}
     for name, value in (fixed | variables).items():
         monkeypatch.setenv(name, value)

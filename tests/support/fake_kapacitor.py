@@ -24,6 +24,8 @@ class FakeKapacitor:
         self.requests: list[tuple[str, str]] = []
         self.influxdb: list[dict[str, Any]] = []
         """The options of each InfluxDB that it is configured with."""
+        self.slack: list[dict[str, Any]] = [{"enabled": True}]
+        """The options of each Slack that it is configured with."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
@@ -33,8 +35,9 @@ class FakeKapacitor:
         document = json.loads(content) if content else {}
         if path == "/ping":
             return httpx.Response(204, headers=_HEADERS)
-        if path == "/config/influxdb":
-            elements = [{"options": options} for options in self.influxdb]
+        if path in {"/config/influxdb", "/config/slack"}:
+            options = self.influxdb if path.endswith("influxdb") else self.slack
+            elements = [{"options": item} for item in options]
             return httpx.Response(200, json={"elements": elements}, headers=_HEADERS)
         parts = path.strip("/").split("/")
         if parts[0] == "tasks":

@@ -27,6 +27,9 @@ class Databases:
         self._count = 0
         self._free: list[str] = []
         self._by_folder: dict[Path, str] = {}
+        self._kept: set[Path] = set()
+        self.is_keeping = False
+        """Whether folders that are used for the first time now are in use until the end."""
 
     def url(self, folder: Path) -> str:
         """Return the address of the database of a folder, which has an empty record at first."""
@@ -37,6 +40,8 @@ class Databases:
                 self._free.append(f"squash_{self._count}")
                 self._server.create(self._free[0])
             self._by_folder[folder] = self._free.pop()
+            if self.is_keeping:
+                self._kept.add(folder)
         return self._server.url_of(self._by_folder[folder])
 
     def empty_url(self, name: str) -> str:
@@ -56,7 +61,7 @@ class Databases:
 
     def take_back(self, above: Path | None = None) -> None:
         """Take back the databases of folders that are no longer in use: all, or those in one."""
-        for folder in list(self._by_folder):
+        for folder in self._by_folder.keys() - self._kept:
             if above is None or folder.is_relative_to(above):
                 name = self._by_folder.pop(folder)
                 if self._server.empty(name):
@@ -64,13 +69,30 @@ class Databases:
                 else:
                     self._server.drop(name)
 
+    def take_back_all(self) -> None:
+        """Take back all databases, at the end."""
+        self._kept.clear()
+        self.take_back()
+
 
 _databases: list[Databases] = []
 
 
 def choose(databases: Databases | None) -> None:
     """Let records be in these databases from now on, or in files again."""
+    for before in _databases:
+        before.take_back_all()
     _databases[:] = [] if databases is None else [databases]
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Let the folders that are used for the first time meanwhile be in use until the end."""
+    for databases in _databases:
+        databases.is_keeping = True
+    yield
+    for databases in _databases:
+        databases.is_keeping = False
 
 
 def take_back(above: Path | None = None) -> None:

@@ -207,7 +207,7 @@ def _run(name: str, kept: Path) -> bool:
     sys.stderr.write(f"== {row.command()}\n")
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *row.tests],
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *row.tests],
         cwd=_ROOT,
         env={**row.variables, **os.environ, FIGURES: str(kept)},
         check=False,

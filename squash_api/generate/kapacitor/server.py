@@ -8,7 +8,7 @@ from urllib.parse import quote
 import yaml
 
 from squash_api.generate.output import MARK
-from squash_api.generate.servers import Server, ServerError, Thing, UnreachableError
+from squash_api.generate.servers import Note, Server, ServerError, Thing, UnreachableError
 
 TOPICS = "metrics*"
 """The pattern of the topics that only we use."""
@@ -119,22 +119,33 @@ class Kapacitor(Server):
             found.extend(_handler(name, document) for document in listed.get("handlers") or [])
         return found
 
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Note]:
         """Say which InfluxDBs it subscribes to: what it gets from them it may get twice."""
+        return [
+            Note(
+                f"Kapacitor at {self.place} subscribes to its InfluxDB {item.get('name')!r}. If "
+                "the service writes to Kapacitor (SQUASH_KAPACITOR_URL), every value arrives "
+                "twice, and old ones raise alerts",
+                "set disable-subscriptions = true, restart Kapacitor, and drop its subscriptions "
+                'in InfluxDB (SHOW SUBSCRIPTIONS, DROP SUBSCRIPTION "..." ON ...)',
+            )
+            for item in self._options("influxdb")
+            if item.get("enabled") and not item.get("disable-subscriptions")
+        ]
+
+    def is_mute(self) -> bool:
+        """Return whether it is known to send nothing to Slack, as the generated handlers want."""
+        options = self._options("slack")
+        return bool(options) and not any(item.get("enabled") for item in options)
+
+    def _options(self, section: str) -> list[dict[str, Any]]:
+        """Return the options of each part of a section of its configuration."""
         try:
-            found = self.call("GET", f"{_ROOT}/config/influxdb")
+            found = self.call("GET", f"{_ROOT}/config/{section}")
         except ServerError:
             # The interface may be switched off.
             return []
-        options = [item.get("options") or {} for item in found.get("elements") or []]
-        return [
-            f"Kapacitor at {self.place} subscribes to its InfluxDB {item.get('name')!r}. If the "
-            "service writes to Kapacitor (SQUASH_KAPACITOR_URL), every value arrives twice, and "
-            "old ones raise alerts: set disable-subscriptions = true, restart Kapacitor, and drop "
-            'its subscriptions in InfluxDB (SHOW SUBSCRIPTIONS, DROP SUBSCRIPTION "..." ON ...)'
-            for item in options
-            if item.get("enabled") and not item.get("disable-subscriptions")
-        ]
+        return [item.get("options") or {} for item in found.get("elements") or []]
 
     def put(self, thing: Thing, there: Thing | None) -> None:
         """Create or replace a handler, or a task, which must then run."""

@@ -161,7 +161,7 @@ def test_a_note_names_the_influxdb_that_it_subscribes_to(
     with Kapacitor("http://kapacitor.invalid", transport=httpx.MockTransport(fake)) as server:
         notes = server.notes()
     assert len(notes) == count
-    assert all("'local'" in note and "disable-subscriptions" in note for note in notes)
+    assert all("'local'" in note.what and "disable-subscriptions" in note.advice for note in notes)
 
 
 def test_a_server_without_influxdb_has_no_notes(kapacitor: Kapacitor) -> None:
