@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import hypothesis.core
 import pytest
 import structlog
+from _pytest.fixtures import SubRequest
 from hypothesis import settings
 from hypothesis.vendor.pretty import RepresentationPrinter
 from playwright.sync_api import Browser
@@ -62,15 +64,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(f"{place}-{engine or SQLITE}"))
 
 
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> None:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: SubRequest) -> None:
     """Let every fixture of a module be made for each engine.
 
     A fixture of the whole session that makes a record asks for `record_engine`, and for `keeping`.
     """
     if fixturedef.scope in {"module", "class", "package"}:
         request.getfixturevalue("record_engine")
+        # pytest ends only what names it as an argument.
+        engine = request._get_active_fixturedef("record_engine")
+        engine.addfinalizer(partial(fixturedef.finish, request=request))
 
 
 @pytest.fixture(scope="session")

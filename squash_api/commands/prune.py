@@ -73,9 +73,9 @@ def _moment(text: str) -> int:
     now_ns = time.time_ns()
     time_ns = parse_moment(text, now_ns=now_ns)
     if time_ns is None:
-        raise InvalidInputError(f"--before: '{text}' is not a time: write one like {EXAMPLES}")
+        raise InvalidInputError(f"--before: '{text}' is not a time: write one like {EXAMPLES}.")
     if time_ns > now_ns:
-        raise InvalidInputError(f"--before: '{text}' is in the future: that would take every job")
+        raise InvalidInputError(f"--before: '{text}' is in the future: that would take every job.")
     return time_ns
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import postgresql, sqlite
-from squash_api.record.engines.postgresql import News
+from squash_api.record.engines.postgresql import TRANSACTION, News
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
 from squash_api.record.tables import state, triggers_of
 from squash_api.record.versions import Tables, are_current, make_tables, tables_of, upgrade
@@ -92,9 +92,6 @@ class _EngineModule(Protocol):
         writing, for however long. And `squash_patience_s` is how long
         at least to wait for another process that writes.
         """
-
-    def transaction_of(self, connection: Connection, /) -> str | None:
-        """Return the id of a transaction that writes, if its commit can be inquired about."""
 
     def was_committed(self, engine: Engine, transaction: str, /) -> bool:
         """Tell whether a transaction was committed whose connection was lost meanwhile.
@@ -399,8 +396,8 @@ def by_statement(engine: Engine) -> Engine:
     return engine.execution_options(squash_mode="statement")
 
 
-def transact(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
-    """Do work in a transaction, and commit it.
+def transact(engine: Engine, work: Callable[..., _Result], *given: Any) -> _Result:
+    """Do work with a connection, and with what is given, in a transaction, and commit it.
 
     If the connection is lost during the commit, the database is asked what became of it.
 
@@ -409,15 +406,14 @@ def transact(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
     RecordUnavailableError
         If that cannot be known.
     """
-    kind = _kind_of(engine.url)
     transaction: str | None = None
     try:
         with engine.begin() as connection:
-            result = work(connection)
-            transaction = kind.transaction_of(connection)
+            result = work(connection, *given)
+            transaction = connection.info.get(TRANSACTION)
     except DBAPIError as error:
         is_unclear = transaction is not None and error.connection_invalidated
-        if not is_unclear or not kind.was_committed(engine, str(transaction)):
+        if not is_unclear or not _kind_of(engine.url).was_committed(engine, str(transaction)):
             raise
     return result
 

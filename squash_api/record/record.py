@@ -370,7 +370,7 @@ class Record:
         self, work: BatchWork[Any, Any], items: Sequence[Any]
     ) -> Sequence[Any] | None:
         try:
-            return transact(self._by_statement, lambda connection: work.short(connection, items))
+            return transact(self._by_statement, work.short, items)
         except RecordUnavailableError as error:
             _log.error(
                 "done, outcome unknown",
@@ -386,7 +386,7 @@ class Record:
 
     def _commit_whole(self, group: "list[_Waiting]") -> list[Any]:
         try:
-            outcomes, ids = transact(self._writing, lambda each: self._work_whole(each, group))
+            outcomes, ids = transact(self._writing, self._work_whole, group)
         except RecordUnavailableError as error:
             _log.error("done, outcome unknown", error=words_of(error), work=len(group))
             return [RecordUnavailableError(error.message) for _ in group]

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from squash_api.app import create_app
 from squash_api.delivery.batches import PointMaker
@@ -277,7 +278,8 @@ class _World:
         with self.site.record._writing.begin() as connection:
             for table in ("redelivery", "erasure", "quarantine", "target"):
                 column = "name" if table == "target" else "target"
-                connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", (database,))
+                forget = text(f"DELETE FROM {table} WHERE {column} = :name")
+                connection.execute(forget, {"name": database})
         return _sorted(found[0]), _sorted(found[1])
 
     def damage(self) -> None:

@@ -187,7 +187,7 @@ def test_an_outcome_that_cannot_be_known_is_said_to_be_unknown(
         set_state(connection, "a", "1")
         lose(connection, after=True)
         # Of a transaction that is still to come.
-        connection.info[engine_module._TRANSACTION] = "999999999"
+        connection.info[engine_module.TRANSACTION] = "999999999"
 
     with pytest.raises(RecordUnavailableError, match="it is not known whether this was stored"):
         transact(writing(engine), work)

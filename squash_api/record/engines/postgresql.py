@@ -38,7 +38,9 @@ _BEGIN = f"""
         set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT_MS}', true),
         pg_advisory_xact_lock({_LOCK}), pg_current_xact_id()::text
 """
-_TRANSACTION = "squash_transaction"
+TRANSACTION = "squash_transaction"
+"""What `Connection.info` has the id of a transaction under, if its commit can be inquired about."""
+
 _ADVICE = {
     "password authentication failed": "check user and password in the URL",
     "no password supplied": "give it in the URL, in PGPASSWORD or in ~/.pgpass",
@@ -62,7 +64,7 @@ def checked_url(url: URL, /) -> URL:
     if url.drivername not in {"postgresql", _DRIVER}:
         raise SettingsError(
             f"SQUASH_DATABASE_URL: the driver '{url.drivername.partition('+')[2]}' is not "
-            f"supported: write {_DRIVER}://..."
+            f"supported: write {_DRIVER}://USER@HOST/DATABASE"
         )
     return url.set(drivername=_DRIVER)
 
@@ -166,15 +168,10 @@ def begin(connection: Connection, /) -> None:
     driver.read_only = False
     patience_ms = max(_BUSY_TIMEOUT_MS, int(1000 * given.get("squash_patience_s", 0.0)))
     row = connection.exec_driver_sql(_BEGIN, (str(patience_ms),)).one()
-    connection.info[_TRANSACTION] = row[-1]
+    connection.info[TRANSACTION] = row[-1]
     if mode == "alone":
         _require_alone(connection)
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-
-
-def transaction_of(connection: Connection, /) -> str | None:
-    """Return the id of a transaction that writes, for `was_committed`."""
-    return str(connection.info[_TRANSACTION])
 
 
 def was_committed(engine: Engine, transaction: str, /) -> bool:

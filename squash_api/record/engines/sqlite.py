@@ -151,10 +151,6 @@ def begin(connection: Connection, /) -> None:
             return
 
 
-def transaction_of(_connection: Connection, /) -> None:
-    """Return None: whether a transaction was committed is always known."""
-
-
 def was_committed(_engine: Engine, _transaction: str, /) -> bool:
     """Tell whether a transaction was committed; never asked, since it has no id."""
     return False
