@@ -22,7 +22,6 @@ from tests.support.answers import (
 )
 from tests.support.requests_of_1_2_1 import REQUESTS
 
-
 _MOST_LINES = 60
 
 
