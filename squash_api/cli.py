@@ -72,6 +72,10 @@ COMMANDS = {
         "commands.record:restore_backup",
         "Put a backup in the place of the record.",
     ),
+    "record move": (
+        "commands.record:move_record",
+        "Move the record to another database, such as from SQLite to PostgreSQL or back.",
+    ),
     "record check": ("commands.record:check", "Check that the record is whole."),
     "record salvage": (
         "commands.record:salvage_record",

@@ -46,9 +46,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what touches a record on every engine, unless it is marked as being about one."""
     path = metafunc.definition.path
     touches = metafunc.function.__name__ in touching(path) or everything(path)
-    marks = {mark.name for mark in metafunc.definition.iter_markers()}
-    if touches and not marks & {SQLITE, POSTGRESQL}:
+    if touches and metafunc.definition.get_closest_marker(SQLITE) is None:
         engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
+        if metafunc.definition.get_closest_marker(POSTGRESQL) is not None:
+            del engines[SQLITE]
         metafunc.parametrize(
             "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
         )

@@ -19,7 +19,7 @@ from squash_api.errors import SettingsError
 from squash_api.index.derived import problem_with_tags
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
-from squash_api.record.database import Seen, look_at, path_of, place_of
+from squash_api.record.database import Seen, file_at, look_at, place_of
 from squash_api.record.deliveries import backlogs, get_target, target_names, undeleted_jobs
 from squash_api.record.installation import problem_with_mark
 from squash_api.record.jobs import last_job_id, newest_received_ns
@@ -262,11 +262,12 @@ def _rights(it: OpenRecord) -> Iterator[Finding]:
 
 def _disk(here: Installation) -> Iterator[Finding]:
     try:
-        folder = path_of(here.settings.database_url).parent
+        path = file_at(here.settings.database_url)
     except SettingsError:
-        # The record says what is wrong, or it is not a file.
+        # The record says what is wrong.
         return
-    yield disk_finding(folder)
+    if path is not None:
+        yield disk_finding(path.parent)
 
 
 def disk_finding(folder: Path) -> Finding:

@@ -3,21 +3,35 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from squash_api.commands.terminal import AsJson, AsYes, confirm, failing, print_json
+from squash_api.commands.terminal import (
+    AsJson,
+    AsYes,
+    advancing,
+    confirm,
+    failing,
+    print_json,
+    print_table,
+)
 from squash_api.errors import SettingsError
 from squash_api.index.checking import Finding, check_record
 from squash_api.judging.wording import counted
-from squash_api.record.database import damage_of, make_database, path_of, place_of
-from squash_api.record.engines.sqlite_copies import back_up, require_unused, send_copy
-from squash_api.record.installation import Replaced, accept, begin_anew, restore, salvage
-from squash_api.record.record import Record
-from squash_api.record.versions import go_back
+from squash_api.record.copying import Progress, back_up, send_backup
+from squash_api.record.database import damage_of, make_database, place_of
+from squash_api.record.installation import (
+    Replaced,
+    accept,
+    begin_anew,
+    is_there,
+    let_use,
+    move,
+    restore,
+    salvage,
+)
 from squash_api.settings import load_settings
 from squash_api.site import Site
 
@@ -53,19 +67,18 @@ def backup(
 ) -> None:
     """Copy the record while it is in use.
 
-    The copy has every job that was answered before the command began. It is checked, and on the
-    disk, before it gets its name; an existing file is not replaced. It is private: it contains the
-    hashes of passwords.
+    The copy, a file of SQLite wherever the record is, has every job that was answered before the
+    command began. It is checked, and on the disk, before it gets its name; an existing file is not
+    replaced. It is private: it contains the hashes of passwords.
 
     Exit code: 0 success, 1 it cannot be made; then there is no file.
     """
     with failing(code=1):
-        path = path_of(load_settings().database_url)
-        _require_there(path)
+        url = load_settings().database_url
         if file == _STREAM:
-            send_copy(path, sys.stdout.buffer)
+            send_backup(url, sys.stdout.buffer)
             return
-        back_up(path, Path(file))
+        back_up(url, Path(file))
     typer.echo(f"{file}: {Path(file).stat().st_size / 1e6:.1f} MB")
 
 
@@ -85,15 +98,37 @@ def restore_backup(
     """
     with failing(code=1):
         url = load_settings().database_url
-        path = path_of(url)
-        if not path.parent.is_dir():
-            raise SettingsError(f"the directory {path.parent} does not exist: make it first")
-        confirm(f"Put {file} in the place of {path}?", is_agreed=yes)
+        confirm(f"Put {file} in the place of {place_of(url)}?", is_agreed=yes)
         if file == _STREAM:
             done = restore(url, sys.stdin.buffer, ids_above=ids_above)
         else:
             done = _restored(url, Path(file), ids_above)
-    _print(path, done)
+    _print(url, done)
+
+
+def move_record(
+    *,
+    to: Annotated[str, typer.Option(help="The other database, as an SQLAlchemy URL.")],
+    yes: AsYes = False,
+) -> None:
+    """Move the record to another database, such as from SQLite to PostgreSQL or back.
+
+    Stop the service first. There must be no record yet at the other place, and in PostgreSQL no
+    other table. Rows of each table are counted and compared by a checksum, which is printed. If
+    anything fails, or the command is interrupted, the record stays where it is, and nothing is
+    there. Afterwards set SQUASH_DATABASE_URL: no command uses the old place by mistake.
+
+    Exit code: 0 success, 1 it cannot be done; then nothing has changed.
+    """
+    so_far = Progress()
+    with failing(code=1):
+        url = load_settings().database_url
+        confirm(f"Move {place_of(url)} to {place_of(to)}?", is_agreed=yes)
+        for _ in advancing(move(url, to, so_far), what="moving", share=so_far.share):
+            pass
+    rows = [[table.table, str(table.rows), table.checksum] for table in so_far.tables]
+    print_table(("table", "rows", "checksum"), rows, right={"rows"})
+    typer.echo(f"the record is at {place_of(to)} now: set SQUASH_DATABASE_URL to it")
 
 
 def accept_record(*, ids_above: IdsAbove = 0, yes: AsYes = False) -> None:
@@ -107,12 +142,11 @@ def accept_record(*, ids_above: IdsAbove = 0, yes: AsYes = False) -> None:
     """
     with failing(code=1):
         url = load_settings().database_url
-        path = path_of(url)
-        is_there = path.exists() and path.stat().st_size > 0
-        what = f"the record {path}" if is_there else f"an empty record at {path}"
+        is_old = is_there(url)
+        what = f"the record {place_of(url)}" if is_old else f"an empty record at {place_of(url)}"
         confirm(f"Go on with {what}?", is_agreed=yes)
-        done = (accept if is_there else begin_anew)(url, ids_above=ids_above)
-    _print(path, done)
+        done = (accept if is_old else begin_anew)(url, ids_above=ids_above)
+    _print(url, done)
 
 
 def salvage_record(*, to: Annotated[Path, typer.Option(help="File to make.")]) -> None:
@@ -146,12 +180,7 @@ def downgrade(
     with failing(code=1):
         url = load_settings().database_url
         confirm(f"Let {release} use the record at {place_of(url)}?", is_agreed=yes)
-        require_unused(path_of(url))
-        record = Record.open(url)
-        try:
-            done = record.write(partial(go_back, release=release))
-        finally:
-            record.close()
+        done = let_use(url, release)
     typer.echo(
         f"{place_of(url)}: {release} can use it (its tables are of version {done.present}, and it "
         f"knows them up to {done.needed})"
@@ -161,8 +190,8 @@ def downgrade(
 def check(*, as_json: AsJson = False) -> None:
     """Check that the record is whole.
 
-    That its file is not damaged, that it is not behind its mark, that no job is missing, and that
-    the index has what follows from the jobs. The service may be running.
+    That it is not damaged, that it is not behind its mark, that no job is missing, and that the
+    index has what follows from the jobs. The service may be running.
 
     Exit code: 0 it is, 1 something is wrong, 2 it cannot be checked.
     """
@@ -202,15 +231,11 @@ def _restored(url: str, file: Path, ids_above: int) -> Replaced:
         raise SettingsError(f"{file} cannot be restored: {error.strerror or error}") from error
 
 
-def _require_there(path: Path) -> None:
-    if not path.exists():
-        raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {path}")
-
-
-def _print(path: Path, done: Replaced) -> None:
-    typer.echo(f"{path}: its last job is {done.last_job}, the next one will be {done.next_job}")
+def _print(url: str, done: Replaced) -> None:
+    ids = f"its last job is {done.last_job}, the next one will be {done.next_job}"
+    typer.echo(f"{place_of(url)}: {ids}")
     if done.aside is not None:
-        typer.echo(f"the files of the record before are {done.aside}*")
+        typer.echo(f"the record before is {done.aside}")
     if done.next_job > done.last_job + 1:
         typer.echo(
             f"no job has the ids {done.last_job + 1} to {done.next_job - 1}: points of such jobs "

@@ -15,6 +15,8 @@ from squash_api.index.derived import Derived, derived_through, waiting_for_reder
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import runs_through
 from squash_api.record.bulk import in_chunks
+from squash_api.record.copying import gaps_through
+from squash_api.record.database import problems
 from squash_api.record.installation import lost_ids, problem_with_mark
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, last_job_id
 from squash_api.record.record import Record
@@ -28,7 +30,8 @@ _BATCH_BYTES = 8_000_000
 class Finding:
     """Something that is wrong; `kind` says what it is about, and `job_id` is the job if it is one.
 
-    The kinds are `file`, `reference`, `mark`, `gap`, `cursor`, `job` and `derived`.
+    The kinds are `file`, `encoding`, `trigger`, `ids`, `reference`, `mark`, `gap`, `cursor`, `job`
+    and `derived`.
     """
 
     kind: str
@@ -43,8 +46,10 @@ def check_record(record: Record, deriver: Deriver) -> Iterator[Finding]:
             problem = problem_with_mark(connection, record.file.path)
             if problem is not None:
                 yield Finding("mark", problem)
+            yield from _gaps(connection)
+        for kind, what in problems(connection):
+            yield Finding(kind, what)
         yield from _broken_references(connection)
-        yield from _gaps(connection)
         yield from _wrong_cursors(connection)
         yield from _orphans(connection)
     yield from _wrong_jobs(record, deriver)
@@ -69,8 +74,11 @@ def _broken_references(connection: Connection) -> Iterator[Finding]:
 
 
 def _gaps(connection: Connection) -> Iterator[Finding]:
-    """Find ids between jobs that no job has: a job that is deleted leaves its row."""
-    known = sorted(lost_ids(connection))
+    """Find ids between jobs that no job has: a job that is deleted leaves its row.
+
+    In PostgreSQL some have none, since a transaction that fails uses ids up.
+    """
+    known = sorted([(1, gaps_through(connection)), *lost_ids(connection)])
     for number in connection.execute(_AFTER_GAPS).scalars().all():
         before = select(func.coalesce(func.max(job.c.id), 0)).where(job.c.id < number)
         first, last = connection.execute(before).scalar_one() + 1, number - 1

@@ -1,20 +1,34 @@
 """Opening the database of the record, and beginning its transactions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import postgresql, sqlite
 from squash_api.record.engines.postgresql import TRANSACTION, News
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
+from squash_api.record.tables import state, triggers_of
 from squash_api.record.versions import Tables, are_current, make_tables, tables_of, upgrade
+
+MOVED_TO = "moved_to"
+"""In `state`, where a record is now that was moved out of a database that is not a file."""
 
 # A start looks for damage for so long.
 _CHECK_S = 1.0
@@ -44,6 +58,21 @@ class _EngineModule(Protocol):
     def file_of(self, engine: Engine, /) -> RecordFile | None:
         """Return the file of a record that has been opened, if it is one."""
 
+    def fill(self, connection: Connection, table: Table, rows: Sequence[Any], /) -> None:
+        """Add rows to a table; raise `SettingsError` if one is refused."""
+
+    def last_ids(self, connection: Connection, /) -> dict[str, int]:
+        """Return the last id that each table has given."""
+
+    def raise_ids(self, connection: Connection, ids: Mapping[str, int], /) -> None:
+        """Let the ids of tables go on behind these."""
+
+    def problems(self, connection: Connection, /) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the tables themselves: a kind, and words."""
+
+    def triggers(self, connection: Connection, /) -> set[str]:
+        """Return the names of the triggers that work."""
+
     def news_of(self, engine: Engine, /) -> News | None:
         """Return what tells of jobs that other processes store, if the database does."""
 
@@ -59,7 +88,8 @@ class _EngineModule(Protocol):
     def begin(self, connection: Connection, /) -> None:
         """Begin a transaction.
 
-        The option `squash_mode` may be `write` or `statement`, and `squash_patience_s` is how long
+        The option `squash_mode` may be `write`, `statement`, or `alone`: nobody else may be
+        writing, for however long. And `squash_patience_s` is how long
         at least to wait for another process that writes.
         """
 
@@ -126,12 +156,31 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
     with _explained(engine, kind):
         if not _is_record(engine):
             raise missing
+        _require_here(engine)
         if is_checked:
             _require_whole(engine, kind)
             if (advice := kind.advice(engine)) is not None:
                 _log.warning(advice, place=place_of(url), runbook="record-unsafe")
         _migrate(engine)
     return engine
+
+
+@contextmanager
+def opened_anyhow(url: str) -> Iterator[Engine]:
+    """Open a database, whatever is in it, for as long as the context; nothing is made or migrated.
+
+    Raises
+    ------
+    SettingsError
+        If the URL is wrong, or the database cannot be opened or fails.
+    """
+    parsed, kind = _parse(url)
+    engine = _connect(parsed, kind)
+    try:
+        with _explained(engine, kind):
+            yield engine
+    finally:
+        engine.dispose()
 
 
 def damage_of(url: str) -> str | None:
@@ -236,21 +285,39 @@ def place_of(url: str) -> str:
     return parsed.render_as_string() if parsed.host else str(parsed.database)
 
 
-def path_of(url: str) -> Path:
-    """Return the file of a record.
+def file_at(url: str) -> Path | None:
+    """Return the file of a record; None if it is in a database that is not a file."""
+    parsed, kind = _parse(url)
+    return Path(parsed.database or "") if kind is sqlite else None
+
+
+def fill(connection: Connection, table: Table, rows: Sequence[Any]) -> None:
+    """Add rows to a table, in the order of its columns.
 
     Raises
     ------
     SettingsError
-        If the record is in a database that is not a file, which has its own tools.
+        If the database refuses one.
     """
-    parsed, kind = _parse(url)
-    if kind is not sqlite:
-        raise SettingsError(
-            f"SQUASH_DATABASE_URL: {place_of(url)} is not a file of SQLite: use the tools of that "
-            "database"
-        )
-    return Path(parsed.database or "")
+    _kind_of(connection.engine.url).fill(connection, table, rows)
+
+
+def last_ids(connection: Connection) -> dict[str, int]:
+    """Return the last id that each table has given, also to rows that are gone."""
+    return _kind_of(connection.engine.url).last_ids(connection)
+
+
+def raise_ids(connection: Connection, ids: Mapping[str, int]) -> None:
+    """Let the ids of tables go on behind these."""
+    _kind_of(connection.engine.url).raise_ids(connection, ids)
+
+
+def problems(connection: Connection) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the tables themselves: a kind, and words."""
+    kind = _kind_of(connection.engine.url)
+    yield from kind.problems(connection)
+    for name in sorted(triggers_of(connection.dialect.name) - kind.triggers(connection)):
+        yield "trigger", f"the trigger {name} is missing or disabled"
 
 
 def _parse(url: str) -> tuple[URL, _EngineModule]:
@@ -316,6 +383,14 @@ def writing(engine: Engine, *, patience_s: float = 0.0) -> Engine:
     return engine.execution_options(squash_mode="write", squash_patience_s=patience_s)
 
 
+def alone(engine: Engine) -> Engine:
+    """Return the engine for transactions of any length, during which nobody else writes.
+
+    To begin one raises `SettingsError` if another process uses a database that is not a file.
+    """
+    return engine.execution_options(squash_mode="alone")
+
+
 def by_statement(engine: Engine) -> Engine:
     """Return the engine for transactions that end with each statement, if the database can."""
     return engine.execution_options(squash_mode="statement")
@@ -343,6 +418,20 @@ def transact(engine: Engine, work: Callable[..., _Result], *given: Any) -> _Resu
     return result
 
 
+def _require_here(engine: Engine) -> None:
+    with engine.connect() as connection:
+        moved_to = connection.execute(select(state.c.value).where(state.c.key == MOVED_TO)).scalar()
+    if moved_to is not None:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: the record of {place_of(_full(engine))} was moved to {moved_to}:"
+            " name that"
+        )
+
+
+def _full(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
 def _is_record(engine: Engine) -> bool:
     with engine.connect() as connection:
         return tables_of(connection) is not None
@@ -352,13 +441,26 @@ def _make_tables(engine: Engine) -> bool:
     """Make the tables, unless another process just has; tell whether they were made."""
     with writing(engine, patience_s=PATIENCE_S).begin() as connection:
         if is_new := tables_of(connection) is None:
-            make_tables(connection)
+            make_new_tables(connection)
     return is_new
+
+
+def make_new_tables(connection: Connection) -> None:
+    """Make the tables of an empty record, in an open transaction.
+
+    Raises
+    ------
+    SettingsError
+        If the database is not fit for them.
+    """
+    make_tables(connection)
+    for _, what in problems(connection):
+        raise SettingsError(f"SQUASH_DATABASE_URL: {what}")
 
 
 def _migrate(engine: Engine) -> None:
     with engine.connect() as connection:
-        if are_current(connection, place_of(engine.url.render_as_string(hide_password=False))):
+        if are_current(connection, place_of(_full(engine))):
             return
     with writing(engine, patience_s=PATIENCE_S).begin() as connection:
         upgrade(connection)

@@ -1,23 +1,39 @@
 """Which installation a record is of, and whether it is the newest: compared with its mark.
 
 The mark is a file beside the record. A record of another database than SQLite has none, and is not
-compared. When another record takes the place of the newest, its ids go on behind those of the mark.
+compared. When another record takes the place of the newest, or it is moved to another database, its
+ids go on behind those that were given.
 """
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, inspect, select
 
 from squash_api.errors import SettingsError
-from squash_api.record.database import make_database, open_database, path_of, writing
+from squash_api.record.copying import Progress, Target, copy_record, ids_given, new_record, url_of
+from squash_api.record.database import (
+    MOVED_TO,
+    alone,
+    file_at,
+    last_ids,
+    make_database,
+    make_new_tables,
+    open_database,
+    opened_anyhow,
+    place_of,
+    raise_ids,
+    writing,
+)
+from squash_api.record.engines import postgresql
 from squash_api.record.engines.sqlite_copies import (
     copy_tables,
     ids_in,
@@ -30,15 +46,14 @@ from squash_api.record.engines.sqlite_copies import (
 from squash_api.record.engines.sqlite_file import (
     SEE,
     Mark,
-    last_ids,
     latest,
     mark_path,
-    raise_ids,
     read_mark,
     write_mark,
 )
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import job, metadata, state, user
+from squash_api.record.versions import Tables, go_back, tables_of
 
 # Derived from jobs by `index/`.
 _DERIVED = {"job_run", "package_set", "measurement", "tag_set", "job_context", "rederivation"}
@@ -49,11 +64,14 @@ _LOST = "lost_ids"
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A record that goes on: its last job, the id of the next, where the one before was put."""
+    """A record that goes on: its last job, the id of the next, where the one before was put.
+
+    `aside` are words, or None if there was none.
+    """
 
     last_job: int
     next_job: int
-    aside: Path | None
+    aside: str | None
 
 
 def claim(record: Record) -> None:
@@ -79,6 +97,8 @@ def problem_with_mark(connection: Connection, path: Path) -> str | None:
         If the mark cannot be read.
     """
     mark, own = read_mark(path), get_state(connection, _INSTALLATION)
+    if mark is not None and mark.moved_to is not None:
+        return f"it was moved to {mark.moved_to}, which may have later jobs"
     if mark is None:
         return None if own is None else f"its mark, {mark_path(path).name}, is missing"
     missing = _missing(mark.answered, last_ids(connection))
@@ -100,7 +120,9 @@ def restore(url: str, backup: BinaryIO, *, ids_above: int = 0) -> Replaced:
     SettingsError
         If the record is in use, or the backup is not a whole record; then nothing has changed.
     """
-    path = path_of(url)
+    path = file_at(url)
+    if path is None:
+        return _restore_into(url, backup, ids_above)
     require_unused(path)
     new = path.with_name(f"{path.name}.restoring")
     try:
@@ -113,11 +135,14 @@ def restore(url: str, backup: BinaryIO, *, ids_above: int = 0) -> Replaced:
 
 def begin_anew(url: str, *, ids_above: int = 0) -> Replaced:
     """Put an empty record in the place of one that is gone; otherwise as `restore`."""
-    path = path_of(url)
+    path = file_at(url)
+    if path is None:
+        make_database(url)
+        return accept(url, ids_above=ids_above)
     new = path.with_name(f"{path.name}.restoring")
     new.unlink(missing_ok=True)
     try:
-        make_database(_url_of(new))
+        make_database(url_of(new))
         return _replace(path, new, _given_ids(path, ids_above))
     finally:
         new.unlink(missing_ok=True)
@@ -125,15 +150,106 @@ def begin_anew(url: str, *, ids_above: int = 0) -> Replaced:
 
 def accept(url: str, *, ids_above: int = 0) -> Replaced:
     """Go on with the record that is there, which nobody may be using; otherwise as `restore`."""
-    path = path_of(url)
-    require_unused(path)
-    require_record(path)
+    path = file_at(url)
+    if path is not None:
+        require_unused(path)
+        require_record(path)
+    else:
+        with opened_anyhow(url) as engine, alone(engine).begin() as connection:
+            if tables_of(connection) is not None:
+                connection.execute(delete(state).where(state.c.key == MOVED_TO))
     engine = open_database(url)
     try:
-        with writing(engine).begin() as connection:
-            return _went_on(connection, path, _given_ids(path, ids_above), aside=None)
+        with alone(engine).begin() as connection:
+            given = {"job": ids_above} if path is None else _given_ids(path, ids_above)
+            return _went_on(connection, path, given)
     finally:
         engine.dispose()
+
+
+def let_use(url: str, release: str) -> Tables:
+    """Let an older release use the record, which nobody may be using.
+
+    Raises
+    ------
+    SettingsError
+        If that release cannot use it, or it is in use.
+    """
+    path = file_at(url)
+    if path is None:
+        raise SettingsError(
+            f"release {release} knows no record in PostgreSQL: move it into a file first, with: "
+            "squash record move --to sqlite:///FILE"
+        )
+    require_unused(path)
+    engine = open_database(url)
+    try:
+        with alone(engine).begin() as connection:
+            return go_back(connection, release)
+    finally:
+        engine.dispose()
+
+
+def is_there(url: str) -> bool:
+    """Tell whether there is a record, which may be damaged, or an empty place for one."""
+    path = file_at(url)
+    if path is not None:
+        return path.exists() and path.stat().st_size > 0
+    with opened_anyhow(url) as engine, engine.connect() as connection:
+        return tables_of(connection) is not None
+
+
+def move(url: str, to: str, so_far: Progress) -> Generator[None]:
+    """Move the record, which nobody may be using, to another database, where none is.
+
+    The old one is not changed until the new one is whole. Then a file is put aside, and its mark
+    says where the record is; in a database that is not a file, the record itself says so.
+
+    Yields
+    ------
+    None
+        After each part; `so_far` says how much is done, and at the end what there is.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be done; then there is no record at the new place.
+    """
+    if place_of(url) == place_of(to):
+        raise SettingsError(f"the record is at {place_of(to)} already: name another place")
+    path, new_path = file_at(url), file_at(to)
+    if path is not None:
+        require_unused(path)
+    engine = open_database(url, is_checked=True)
+    try:
+        with alone(engine).begin() as source:
+            mark = None if path is None else _newest(source, path)
+            given = {} if mark is None else mark.last_ids()
+            with new_record(to) as target:
+                yield from copy_record(source, target, so_far, given=given)
+                own = get_state(target.connection, _INSTALLATION) or uuid4().hex
+                set_state(target.connection, _INSTALLATION, own)
+                new_mark = Mark(own, last_ids(target.connection))
+            if new_path is not None:
+                write_mark(new_path, new_mark)
+            if path is None:
+                set_state(source, MOVED_TO, place_of(to))
+    finally:
+        engine.dispose()
+    if path is not None:
+        set_aside(path, word="moved")
+        write_mark(path, replace(new_mark, moved_to=place_of(to)))
+
+
+def _newest(connection: Connection, path: Path) -> Mark | None:
+    """Return the mark of a record, which must be the newest."""
+    problem = problem_with_mark(connection, path)
+    if problem is not None:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: the record at {path} is not the newest of this installation: "
+            f"{problem}; {SEE}"
+        )
+    return read_mark(path)
 
 
 def salvage(url: str, to: Path) -> Iterator[str]:
@@ -147,7 +263,12 @@ def salvage(url: str, to: Path) -> Iterator[str]:
     SettingsError
         If the record is in use, nothing of it can be read, or the new file exists.
     """
-    path = path_of(url)
+    path = file_at(url)
+    if path is None:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: {place_of(url)} is not a file of SQLite, and only such a file "
+            "can be salvaged: restore a backup, or a base backup of PostgreSQL"
+        )
     require_unused(path)
     if to.exists():
         raise SettingsError(f"{to} exists already: name another file, or remove it first")
@@ -155,13 +276,13 @@ def salvage(url: str, to: Path) -> Iterator[str]:
         raise SettingsError(f"SQUASH_DATABASE_URL: there is no record at {path}")
     # Before the record is read: a file that is empty must not make one.
     given = _given_ids(path, 0)
-    make_database(_url_of(to))
+    make_database(url_of(to))
     try:
         names = [table.name for table in metadata.sorted_tables if table.name not in _DERIVED]
         for done in copy_tables(path, to, names):
             if done.trouble is not None:
                 yield f"{done.table}: {done.rows} rows could be read ({done.trouble})"
-        engine = open_database(_url_of(to))
+        engine = open_database(url_of(to))
         with writing(engine).begin() as connection:
             yield from _mended(connection)
             raise_ids(connection, given)
@@ -245,15 +366,43 @@ def _lost_jobs(connection: Connection, last: int) -> Iterator[str]:
 
 
 def _replace(path: Path, new: Path, ids: Mapping[str, int]) -> Replaced:
-    engine = open_database(_url_of(new))
+    engine = open_database(url_of(new))
     try:
         with writing(engine).begin() as connection:
-            done = _went_on(connection, path, ids, aside=None)
+            done = _went_on(connection, path, ids)
     finally:
         engine.dispose()
-    done = replace(done, aside=set_aside(path))
+    aside = set_aside(path)
     put_in_place(new, path)
-    return done
+    return replace(done, aside=None if aside is None else f"in the files {aside}*")
+
+
+def _restore_into(url: str, backup: BinaryIO, ids_above: int) -> Replaced:
+    """Put a backup in the place of a record in PostgreSQL, in one transaction."""
+    with TemporaryDirectory(prefix="squash-restore-") as folder:
+        new = Path(folder) / "squash.db"
+        receive(backup, new)
+        require_record(new)
+        engine = open_database(url_of(new))
+        try:
+            with (
+                engine.connect() as source,
+                opened_anyhow(url) as place,
+                alone(place).begin() as connection,
+            ):
+                if tables_of(connection) is None and inspect(connection).get_table_names():
+                    raise SettingsError(
+                        f"{place_of(url)} is another database, not a record: name another place"
+                    )
+                given = latest({"job": ids_above}, last_ids(connection))
+                aside = postgresql.set_aside(connection)
+                make_new_tables(connection)
+                for _ in copy_record(source, Target(connection, lambda: None), Progress()):
+                    pass
+                done = _went_on(connection, None, given)
+        finally:
+            engine.dispose()
+    return replace(done, aside=None if aside is None else f"in the schema {aside} of its database")
 
 
 def _given_ids(path: Path, ids_above: int) -> dict[str, int]:
@@ -274,16 +423,11 @@ def _last_answered(path: Path) -> int:
     return ids_in(path).get("job", 0)
 
 
-def _url_of(path: Path) -> str:
-    return URL.create("sqlite", database=str(path)).render_as_string()
-
-
-def _went_on(
-    connection: Connection, path: Path, ids: Mapping[str, int], *, aside: Path | None
-) -> Replaced:
+def _went_on(connection: Connection, path: Path | None, ids: Mapping[str, int]) -> Replaced:
     """Let a record go on with ids behind these, and write its mark; the lost jobs are noted."""
-    before = last_ids(connection).get("job", 0)
-    raise_ids(connection, ids)
+    present = ids_given(connection)
+    before = present.get("job", 0)
+    raise_ids(connection, latest(present, ids))
     if ids.get("job", 0) > before:
         rows: list[dict[str, Any]] = json.loads(get_state(connection, _LOST) or "[]")
         rows.append({"first": before + 1, "last": ids["job"], "accepted_ns": time.time_ns()})
@@ -291,8 +435,9 @@ def _went_on(
     own = get_state(connection, _INSTALLATION) or uuid4().hex
     set_state(connection, _INSTALLATION, own)
     mark = Mark(own, last_ids(connection))
-    write_mark(path, mark)
-    return Replaced(before, mark.answered.get("job", 0) + 1, aside)
+    if path is not None:
+        write_mark(path, mark)
+    return Replaced(before, mark.answered.get("job", 0) + 1, None)
 
 
 def _claim(path: Path, connection: Connection) -> Mark:

@@ -5,6 +5,7 @@ What was promised to clients is in `job` (the bytes as received) and `definition
 `index/`, and can be derived again.
 """
 
+import re
 from typing import Any
 
 from sqlalchemy import (
@@ -385,6 +386,12 @@ def _make_triggers(_metadata: MetaData, connection: Connection, **_: Any) -> Non
         connection.exec_driver_sql(statement)
 
 
+def triggers_of(engine: str) -> set[str]:
+    """Return the names of the triggers that a record has in a database of this kind."""
+    return {found[1] for text in _TRIGGERS[engine] if (found := _TRIGGER.match(text))}
+
+
+_TRIGGER = re.compile(r"CREATE TRIGGER (\w+)")
 # The audit trail is append-only. Whoever owns the database can drop the triggers; what the service
 # does by mistake they stop. And PostgreSQL tells all processes of new jobs, when they can be seen.
 _REFUSAL = "the audit trail is append-only"

@@ -22,8 +22,6 @@ from tests.support.answers import (
 )
 from tests.support.requests_of_1_2_1 import REQUESTS
 
-pytestmark = pytest.mark.sqlite
-
 _MOST_LINES = 60
 
 

@@ -21,8 +21,11 @@ import httpx
 import time_machine
 from pyarrow import parquet
 
+from squash_api.record.copying import Progress
+from squash_api.record.installation import move
 from tests.support.calls import PASSWORD
 from tests.support.in_process import service
+from tests.support.records import Databases, databases, passing_folder
 from tests.support.requests_of_1_2_1 import REQUESTS, Asked
 
 FOLDER = Path(__file__).parent.parent / "data" / "record_1_2_1"
@@ -62,10 +65,29 @@ def at_the_time_of_the_record() -> Iterator[None]:
 
 @contextmanager
 def service_of_1_2_1(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
-    """Run the service on a copy of the record in a folder; `settings` are other than usual ones."""
-    (folder / "squash.db").write_bytes(record_of_1_2_1())
+    """Run the service on a copy of the record in a folder; `settings` are other than usual ones.
+
+    In PostgreSQL it is a copy of the record that was moved there.
+    """
+    there = databases()
+    if there is None:
+        (folder / "squash.db").write_bytes(record_of_1_2_1())
+    else:
+        there.put(folder, _moved_into(there))
     with service(folder, **(SETTINGS | settings)) as client:
         yield client
+
+
+@cache
+def _moved_into(there: Databases) -> str:
+    """Move the record of 1.2.1 into a database, and return its name."""
+    name = "record_of_1_2_1"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "squash.db"
+        path.write_bytes(record_of_1_2_1())
+        for _ in move(f"sqlite:///{path}", there.empty_url(name), Progress()):
+            pass
+    return name
 
 
 @cache
@@ -103,7 +125,7 @@ def _exchange(client: httpx.Client, asked: Asked) -> str:
 @cache
 def _token(name: str) -> str:
     """Return a token of a user, good for every copy: to check a password takes longer than most."""
-    with tempfile.TemporaryDirectory() as folder, service_of_1_2_1(Path(folder)) as client:
+    with passing_folder() as folder, service_of_1_2_1(folder) as client:
         reply = client.request("POST", "/auth", json={"username": name, "password": PASSWORD})
         token: str = reply.json()["access_token"]
         return token

@@ -44,6 +44,21 @@ class Databases:
                 self._kept.add(folder)
         return self._server.url_of(self._by_folder[folder])
 
+    def empty_url(self, name: str) -> str:
+        """Return the address of a new database without tables."""
+        self._server.create(name, template="template1")
+        return self._server.url_of(name)
+
+    def put(self, folder: Path, template: str) -> None:
+        """Let the database of a folder be a copy of another one, which nobody is using."""
+        name = self.name_of(folder)
+        self._server.drop(name)
+        self._server.create(name, template=template)
+
+    def name_of(self, folder: Path) -> str:
+        """Return the name of the database of a folder."""
+        return self.url(folder).rpartition("/")[2]
+
     def take_back(self, above: Path | None = None) -> None:
         """Take back the databases of folders that are no longer in use: all, or those in one."""
         for folder in self._by_folder.keys() - self._kept:
@@ -84,6 +99,11 @@ def take_back(above: Path | None = None) -> None:
     """Take back the databases of folders that are no longer in use: all, or those in one."""
     for databases in _databases:
         databases.take_back(above)
+
+
+def databases() -> Databases | None:
+    """Return the databases that records are in; None if they are in files."""
+    return _databases[0] if _databases else None
 
 
 def record_url(folder: Path) -> str:

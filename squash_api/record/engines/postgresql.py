@@ -7,13 +7,15 @@ Transactions that read take no lock, and see one state of the record.
 """
 
 import time
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, Table, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from squash_api.errors import RecordUnavailableError, SettingsError
+from squash_api.record.tables import metadata
 
 # Of this database only: other records, in other databases of the server, have their own.
 _LOCK = 0x5351_7561_5348
@@ -99,7 +101,8 @@ def exists(_url: URL, /) -> bool:
 def first_damage(engine: Engine, /, *, within_s: float | None = None) -> str | None:
     """Read every row, unless there is little time; return the first that cannot be read.
 
-    PostgreSQL itself notices damage when it reads, if it has checksums.
+    PostgreSQL itself notices damage when it reads, if it has checksums. If its extension amcheck is
+    there and the user may, tables and indexes are compared too.
     """
     if within_s is not None:
         return None
@@ -107,6 +110,11 @@ def first_damage(engine: Engine, /, *, within_s: float | None = None) -> str | N
         with engine.connect() as connection:
             for name in connection.exec_driver_sql(_TABLES).scalars().all():
                 connection.exec_driver_sql(f'SELECT sum(length("{name}"::text)) FROM "{name}"')  # noqa: S608
+            for query in (_DAMAGED_TABLES, _DAMAGED_INDEXES):
+                if connection.exec_driver_sql(_AMCHECK, (query.function,)).scalar_one():
+                    found = connection.exec_driver_sql(query.sql).scalars().first()
+                    if found:
+                        return str(found)
     except DBAPIError as error:
         return str(error.orig).partition("\n")[0]
     return None
@@ -153,7 +161,8 @@ def begin(connection: Connection, /) -> None:
     from psycopg import IsolationLevel  # noqa: PLC0415
 
     driver: Any = connection.connection.driver_connection
-    if given.get("squash_mode", "read") == "read":
+    mode = given.get("squash_mode", "read")
+    if mode == "read":
         driver.isolation_level = IsolationLevel.REPEATABLE_READ
         driver.read_only = True
         return
@@ -164,6 +173,9 @@ def begin(connection: Connection, /) -> None:
     patience_ms = max(_BUSY_TIMEOUT_MS, int(1000 * given.get("squash_patience_s", 0.0)))
     row = connection.exec_driver_sql(_BEGIN, (str(patience_ms),)).one()
     connection.info[TRANSACTION] = row[-1]
+    if mode == "alone":
+        _require_alone(connection)
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def was_committed(engine: Engine, transaction: str, /) -> bool:
@@ -191,6 +203,103 @@ def was_committed(engine: Engine, transaction: str, /) -> bool:
                 "this was stored. Try again."
             ) from reason
         time.sleep(_PAUSE_S)
+
+
+def _require_alone(connection: Connection) -> None:
+    """Raise `SettingsError` if another process of SQuaSH is connected to the database."""
+    ends_s = time.monotonic() + _INQUIRY_S
+    while users := connection.exec_driver_sql(_USERS).scalars().all():
+        # A process that has just ended is known for a moment more.
+        if time.monotonic() > ends_s:
+            raise SettingsError(
+                f"the record at {connection.engine.url.render_as_string()} is in use, from "
+                f"{', '.join(users)}: stop the service, `squash deliver` and other commands first"
+            )
+        time.sleep(_PAUSE_S)
+
+
+def fill(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], /) -> None:
+    """Add rows to a table, by COPY.
+
+    Raises
+    ------
+    SettingsError
+        If PostgreSQL refuses one.
+    """
+    from psycopg import Error  # noqa: PLC0415
+
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    driver: Any = connection.connection.driver_connection
+    try:
+        with (
+            driver.cursor() as cursor,
+            cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy,
+        ):
+            for row in rows:
+                copy.write_row(row)
+    except Error as error:
+        raise SettingsError(" ".join(str(error).split())) from error
+
+
+def last_ids(connection: Connection, /) -> dict[str, int]:
+    """Return the last id that each table has given, also to rows that were never committed."""
+    return {row.name: row.last for row in connection.exec_driver_sql(_LAST_IDS) if row.last}
+
+
+def raise_ids(connection: Connection, ids: Mapping[str, int], /) -> None:
+    """Let the ids of tables go on behind these."""
+    known = last_ids(connection)
+    for name, last in ids.items():
+        column = metadata.tables[name].autoincrement_column
+        if column is not None and last > known.get(name, 0):
+            connection.exec_driver_sql(
+                "SELECT setval(pg_get_serial_sequence(%s, %s), %s)", (name, column.name, last)
+            )
+
+
+def set_aside(connection: Connection, /) -> str | None:
+    """Move the tables of a record into a schema of their own; return it, or None if none is there.
+
+    It can be undone until the transaction is committed.
+    """
+    names = connection.exec_driver_sql(_TABLES).scalars().all()
+    if not names:
+        return None
+    schemas = set(connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars())
+    number = 1
+    while (schema := f"squash_old_{number}") in schemas:
+        number += 1
+    connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    for name in names:
+        connection.exec_driver_sql(f'ALTER TABLE "{name}" SET SCHEMA {schema}')
+    for name in connection.exec_driver_sql(_FUNCTIONS).scalars().all():
+        connection.exec_driver_sql(f"ALTER FUNCTION {name}() SET SCHEMA {schema}")
+    return schema
+
+
+def problems(connection: Connection, /) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the tables themselves: a kind, and words."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        yield "encoding", f"the database has the encoding {encoding}, and needs UTF8"
+    given = last_ids(connection)
+    for table in metadata.sorted_tables:
+        column = table.autoincrement_column
+        if column is None:
+            continue
+        query = f'SELECT coalesce(max("{column.name}"), 0) FROM "{table.name}"'  # noqa: S608
+        last, next_one = (
+            connection.exec_driver_sql(query).scalar_one(),
+            given.get(table.name, 0) + 1,
+        )
+        if next_one <= last:
+            what = f"the next id of {table.name} would be {next_one}, and the last is {last}"
+            yield "ids", f"{what}: stop the service, and raise it with: squash record accept"
+
+
+def triggers(connection: Connection, /) -> set[str]:
+    """Return the names of the triggers that work."""
+    return set(connection.exec_driver_sql(_ENABLED).scalars())
 
 
 class News:
@@ -238,3 +347,55 @@ def _connect(connection: Any, _record: Any) -> None:
 
 
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1"
+_FUNCTIONS = """
+    SELECT proname FROM pg_proc JOIN pg_namespace AS n ON n.oid = pronamespace
+    WHERE n.nspname = current_schema() AND proname IN ('squash_refuse', 'squash_tell')
+"""
+_ENABLED = """
+    SELECT tgname FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = current_schema() AND NOT tgisinternal AND tgenabled <> 'D'
+"""
+_LAST_IDS = """
+    SELECT c.relname AS name, pg_sequence_last_value(d.objid) AS last FROM pg_depend AS d
+    JOIN pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
+    JOIN pg_class AS c ON c.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE d.deptype IN ('a', 'i') AND n.nspname = current_schema()
+"""
+# Other processes of ours, by the name that all of them give.
+_USERS = """
+    SELECT coalesce(client_addr::text, 'this machine') || ' (process ' || pid || ')'
+    FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    AND application_name = current_setting('application_name')
+"""
+_AMCHECK = """
+    SELECT coalesce((SELECT bool_and(has_function_privilege(oid, 'execute'))
+        FROM pg_proc WHERE proname = %s), false)
+"""
+
+
+class _Comparison(NamedTuple):
+    """A query of the first damage, by a function of the extension amcheck."""
+
+    function: str
+    sql: str
+
+
+_DAMAGED_TABLES = _Comparison(
+    "verify_heapam",
+    """
+    SELECT c.relname || ': ' || found.msg FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace, verify_heapam(c.oid) AS found
+    WHERE n.nspname = current_schema() AND c.relkind = 'r' LIMIT 1
+    """,
+)
+# It raises an error, which names index and row.
+_DAMAGED_INDEXES = _Comparison(
+    "bt_index_check",
+    """
+    SELECT bt_index_check(c.oid, true)::text FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_index AS i ON i.indexrelid = c.oid
+    JOIN pg_am AS a ON a.oid = c.relam
+    WHERE n.nspname = current_schema() AND c.relkind = 'i' AND a.amname = 'btree' AND i.indisvalid
+    """,
+)

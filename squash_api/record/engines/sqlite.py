@@ -3,13 +3,15 @@
 import os
 import sqlite3
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, Table, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from squash_api.errors import SettingsError
+from squash_api.record.engines import sqlite_file
 from squash_api.record.engines.sqlite_file import RecordFile, require_place
 
 # No transaction of ours holds the lock for longer than some 0.3 s. A client that waits longer than
@@ -17,7 +19,12 @@ from squash_api.record.engines.sqlite_file import RecordFile, require_place
 _BUSY_TIMEOUT_MS = 2_000
 # A transaction that starts by reading cannot wait for the lock later. One writing statement
 # without a transaction saves BEGIN and COMMIT.
-_BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "statement": None}
+_BEGIN = {
+    "read": "BEGIN",
+    "write": "BEGIN IMMEDIATE",
+    "statement": None,
+    "alone": "BEGIN IMMEDIATE",
+}
 
 # Their locks and shared memory do not work between machines, nor always on one.
 _NETWORKS = ("9p", "afs", "ceph", "cifs", "fuse.gluster", "fuse.sshfs", "lustre", "nfs", "smb")
@@ -147,6 +154,46 @@ def begin(connection: Connection, /) -> None:
 def was_committed(_engine: Engine, _transaction: str, /) -> bool:
     """Tell whether a transaction was committed; never asked, since it has no id."""
     return False
+
+
+def fill(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], /) -> None:
+    """Add rows to a table.
+
+    Raises
+    ------
+    SettingsError
+        If SQLite refuses one.
+    """
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    marks = ", ".join("?" * len(table.columns))
+    try:
+        connection.exec_driver_sql(
+            f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})',  # noqa: S608  our own tables
+            [tuple(row) for row in rows],
+        )
+    except DatabaseError as error:
+        raise SettingsError(str(error.orig)) from error
+
+
+def last_ids(connection: Connection, /) -> dict[str, int]:
+    """Return the last id of each table, of rows that have been deleted too."""
+    return sqlite_file.last_ids(connection)
+
+
+def raise_ids(connection: Connection, ids: Mapping[str, int], /) -> None:
+    """Let the ids of tables go on behind these."""
+    sqlite_file.raise_ids(connection, ids)
+
+
+def problems(_connection: Connection, /) -> Iterator[tuple[str, str]]:
+    """Yield nothing: ids and encoding are always right."""
+    yield from ()
+
+
+def triggers(connection: Connection, /) -> set[str]:
+    """Return the names of the triggers that work."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    return set(connection.exec_driver_sql(query).scalars())
 
 
 def _connect(connection: sqlite3.Connection, _record: Any) -> None:

@@ -52,7 +52,7 @@ def back_up(path: Path, to: Path) -> None:
         with closing(_connected(path)) as source:
             source.execute("VACUUM INTO ?", [str(part)])
         require_record(part)
-        _sync(part)
+        put_on_disk(part)
         # Unlike a rename, this replaces nothing that has been made meanwhile.
         os.link(part, to)
         sync_folder(to.parent)
@@ -62,16 +62,13 @@ def back_up(path: Path, to: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def send_copy(path: Path, to: BinaryIO) -> None:
-    """Write a backup to a stream; the file it is made of is beside the record for as long."""
-    copy = path.with_name(f"{path.name}.backup-{os.getpid()}")
+def put_on_disk(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        back_up(path, copy)
-        with copy.open("rb") as source:
-            shutil.copyfileobj(source, to, _CHUNK)
-            to.flush()
+        os.fsync(descriptor)
     finally:
-        copy.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def receive(stream: BinaryIO, path: Path) -> None:
@@ -125,10 +122,10 @@ def ids_in(path: Path) -> dict[str, int]:
     return {}
 
 
-def set_aside(path: Path) -> Path | None:
+def set_aside(path: Path, *, word: str = "old") -> Path | None:
     """Give the files of a record another name; return it, or None if there is none."""
     number = 1
-    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+    while (aside := path.with_name(f"{path.name}.{word}-{number}")).exists():
         number += 1
     is_moved = False
     for ending in ("", *_BESIDE):
@@ -255,11 +252,3 @@ def _connected(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
     # Read only, so that the log is not moved into a damaged file at the end.
     address = f"{path.absolute().as_uri()}?mode={'ro' if is_read_only else 'rw'}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
+from squash_api.record.tables import metadata
 
 SEE = "see docs/operations.md, When the record is damaged"
 # Ids of so many jobs are noted in advance, so that the mark waits for the disk once for them all.
@@ -42,6 +43,8 @@ class Mark:
     installation: str
     answered: Mapping[str, int] = field(default_factory=dict)
     reserved: Mapping[str, int] = field(default_factory=dict)
+    moved_to: str | None = None
+    """Where the record is now, if it was moved to another database."""
 
     def last_ids(self) -> dict[str, int]:
         """Return the ids that must not be given again."""
@@ -102,6 +105,10 @@ def require_place(path: Path) -> None:
         return
     log = path.with_name(f"{path.name}-wal")
     mark = read_mark(path)
+    if mark is not None and mark.moved_to is not None:
+        raise SettingsError(
+            f"SQUASH_DATABASE_URL: the record of {path} was moved to {mark.moved_to}: name that"
+        )
     if mark is None and not (log.exists() and log.stat().st_size):
         return
     what = f"the record at {path} is empty" if path.exists() else f"there is no record at {path}"
@@ -225,6 +232,9 @@ def raise_ids(connection: Connection, ids: Mapping[str, int]) -> None:
     """Let the ids of tables go on behind these."""
     known = last_ids(connection)
     for name, last in ids.items():
+        if not metadata.tables[name].dialect_options["sqlite"]["autoincrement"]:
+            # Its ids go on behind the last that is there.
+            continue
         given = {"name": name, "last": last}
         if name not in known:
             connection.execute(text("INSERT INTO sqlite_sequence VALUES (:name, :last)"), given)
@@ -267,16 +277,20 @@ def _identity(path: Path, *, least: int = 1) -> tuple[int, int] | None:
 
 def _parsed(content: bytes) -> Mark:
     found = json.loads(content)
-    ids = [{str(name): int(last) for name, last in found[key].items()} for key in _PARTS]
-    return Mark(str(found["installation"]), *ids)
+    answered, reserved = (
+        {str(name): int(last) for name, last in found[key].items()} for key in _PARTS
+    )
+    return Mark(str(found["installation"]), answered, reserved, found.get("moved_to"))
 
 
 def _written(mark: Mark) -> bytes:
-    document = {
+    document: dict[str, Any] = {
         "installation": mark.installation,
         "answered": dict(mark.answered),
         "reserved": dict(mark.reserved),
     }
+    if mark.moved_to is not None:
+        document["moved_to"] = mark.moved_to
     return json.dumps(document).encode().ljust(_SIZE - 1) + b"\n"
 
 
