@@ -33,6 +33,7 @@ _OF_THE_RECORD = {
     "The disk of the record fails": "record-disk",
     "The file of the record has been": "record-gone",
     "The write-ahead log of the record has been": "record-gone",
+    "The database of the record refuses": "record-refused",
 }
 
 MOST_PLACES = 20

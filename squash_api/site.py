@@ -112,10 +112,14 @@ class Site:
             on_failure.callback(self.close)
             require_secret(self.settings)
             previous_secret(self.settings)
-            self.check_record()
-            self.record.write(lambda connection: ensure_targets(connection, names))
-            self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
-            self._open_parts()
+            # The schema before the record: wrong tags must not make one.
+            _ = self.schema
+            # Other replicas may start at the same time.
+            with self.record.patient(PATIENCE_S):
+                self.check_record()
+                self.record.write(lambda connection: ensure_targets(connection, names))
+                self.definitions.sync_yaml(self.settings.specs, may_withdraw=may_withdraw)
+                self._open_parts()
             on_failure.pop_all()
 
     def start_reading(self) -> None:

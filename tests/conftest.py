@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis.vendor.pretty import RepresentationPrinter
 from playwright.sync_api import Browser
 from sqlalchemy import Connection
+from xdist.scheduler import LoadFileScheduling
 
 from squash_api.accounts.passwords import Argon2Hasher
 from squash_api.record.record import Record
@@ -45,23 +46,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what touches a record on every engine, unless it is marked as being about one."""
     path = metafunc.definition.path
     touches = metafunc.function.__name__ in touching(path) or everything(path)
-    if touches and metafunc.definition.get_closest_marker(SQLITE) is None:
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if touches and not marks & {SQLITE, POSTGRESQL}:
         engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
-        if metafunc.definition.get_closest_marker(POSTGRESQL) is not None:
+        if "on_postgresql" in marks:
             del engines[SQLITE]
         metafunc.parametrize(
             "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
         )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pytest-xdist give the tests of a file with one engine to one worker."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        engine = callspec.params.get("record_engine") if callspec else None
-        place = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(f"{place}-{engine or SQLITE}"))
+class _ByFileAndEngine(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+    """Gives the tests of a file with one engine to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        return f"{file} {POSTGRESQL}" if POSTGRESQL in name.partition("[")[2] else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Let pytest-xdist distribute tests so, whatever it was asked for."""
+    return _ByFileAndEngine(config, log)
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: SubRequest) -> None:

@@ -18,6 +18,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 from squash_api.settings import Settings, load_settings
 from tests.support.programs import find_program
@@ -32,15 +33,22 @@ _SETTINGS = {f"SQUASH_{name.upper()}" for name in Settings.model_fields}
 FIXED_SETTINGS = {
     "SQUASH_HOST": "Dockerfile: all addresses of the container",
     "SQUASH_PORT": "Dockerfile; the variable of this name is the port on the host",
-    "SQUASH_DATABASE_URL": "Dockerfile: in the volume",
     "SQUASH_DELIVER": "one process does all",
     "SQUASH_KAPACITOR_RETENTION_POLICY": "the name is written in kapacitor/",
     "SQUASH_INFLUX_TOKEN": "InfluxDB 1.8 has users, no tokens",
 }
 """Settings that a container does not offer, and why."""
 
+OF_LIBRARIES = {"PGPASSWORD": "libpq, in which psycopg connects to PostgreSQL"}
+"""What else the container of the service is given, and who reads it."""
+
 IMAGE_VARIABLES = {
-    # The entrypoints are those of the official images, `<image>/<version>/` in influxdata-docker.
+    # The entrypoints are those of the official images: `<version>/<os>/` of PostgreSQL's, and
+    # `<image>/<version>/` in influxdata-docker.
+    "POSTGRES_USER": "docker-entrypoint.sh",
+    "POSTGRES_DB": "docker-entrypoint.sh",
+    "POSTGRES_PASSWORD": "docker-entrypoint.sh",
+    "POSTGRES_INITDB_ARGS": "docker-entrypoint.sh; initdb --help",
     "INFLUXDB_DB": "init-influxdb.sh",
     "INFLUXDB_ADMIN_USER": "init-influxdb.sh",
     "INFLUXDB_ADMIN_PASSWORD": "init-influxdb.sh",
@@ -70,6 +78,9 @@ IMAGE_VARIABLES = {
 """Who reads each variable of the three other images, and as what."""
 
 HOST_VARIABLES = {
+    "RECORD_URL",
+    "POSTGRES_IMAGE",
+    "POSTGRES_MEMORY",
     "INFLUXDB_IMAGE",
     "KAPACITOR_IMAGE",
     "CHRONOGRAF_IMAGE",
@@ -83,7 +94,7 @@ HOST_VARIABLES = {
     "KAPACITOR_MEMORY",
     "CHRONOGRAF_MEMORY",
 }
-"""Variables of docker-compose.yml alone, which no container sees."""
+"""Variables of docker-compose.yml alone, which no container sees by these names."""
 
 SECRETS = {
     "SQUASH_SECRET": DUMMY_SECRET,
@@ -91,6 +102,7 @@ SECRETS = {
     "SQUASH_REGISTRATION_KEY": "a dummy registration key",
     "KAPACITOR_SLACK_0_URL": "http://127.0.0.1:9/dummy",
     "INFLUXDB_ADMIN_PASSWORD": "dummypassword",
+    "POSTGRES_PASSWORD": "anotherdummypassword",
 }
 
 
@@ -147,7 +159,9 @@ def _configured(folder: Path, **values: str) -> dict[str, Any]:
 
 def test_docker_compose_accepts_the_file_with_the_example_filled_in(tmp_path: Path) -> None:
     document = _configured(tmp_path, **SECRETS)
-    assert set(document["services"]) == {"squash_api", "influxdb", "kapacitor", "chronograf"}
+    servers = {"squash_api", "influxdb", "kapacitor", "chronograf"}
+    # Compose 2 leaves out what is only in a profile.
+    assert set(document["services"]) - {"postgresql"} == servers
     assert document["services"]["squash_api"]["environment"]["SQUASH_SECRET"] == DUMMY_SECRET
 
 
@@ -173,13 +187,14 @@ def test_settings_accept_what_the_service_is_given(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
+    assert settings.database_url == "sqlite:////record/squash.db"
     assert settings.targets[0].url == "http://influxdb:8086"
     assert settings.registration == "closed"
     assert settings.tags == ()
 
 
 def test_every_setting_is_offered_or_fixed_for_a_reason() -> None:
-    offered = set(_environments()["squash_api"])
+    offered = set(_environments()["squash_api"]) - set(OF_LIBRARIES)
     assert offered | set(FIXED_SETTINGS) == _SETTINGS
     assert not offered & set(FIXED_SETTINGS)
 
@@ -338,6 +353,7 @@ def test_all_state_is_in_named_volumes() -> None:
     assert {name for name, _ in mounted} == declared
     assert {path for _, path in mounted} == {
         "/record",
+        "/var/lib/postgresql/data",
         "/var/lib/influxdb",
         "/var/lib/kapacitor",
         "/var/lib/chronograf",
@@ -404,7 +420,7 @@ def test_one_database_for_all() -> None:
 
 def test_ports_are_open_on_this_machine_alone(tmp_path: Path) -> None:
     services = _configured(tmp_path, SQUASH_SECRET=DUMMY_SECRET)["services"]
-    assert {name: service["ports"] for name, service in services.items()} == {
+    assert {name: given["ports"] for name, given in services.items() if "ports" in given} == {
         "squash_api": ["127.0.0.1:8000:8000/tcp"],
         "influxdb": ["127.0.0.1:8086:8086/tcp"],
         "kapacitor": ["127.0.0.1:9092:9092/tcp"],
@@ -419,6 +435,34 @@ def test_every_server_is_watched_limited_and_started_again() -> None:
         assert service["mem_limit"], name
         assert "healthcheck" in service or name == "squash_api", name
     assert any(line.startswith("HEALTHCHECK") for line in _dockerfile())
+
+
+def test_postgresql_is_started_only_by_its_profile_and_serves_only_the_containers() -> None:
+    service = _services()["postgresql"]
+    assert service["profiles"] == ["postgresql"]
+    assert "ports" not in service
+    assert [name for name, each in _services().items() if "profiles" in each] == ["postgresql"]
+
+
+def test_the_record_is_in_postgresql_if_the_example_is_followed(tmp_path: Path) -> None:
+    text = ENV_EXAMPLE.read_text("utf-8")
+    (url,) = re.findall(r"^# (postgresql\S+)\.", text, re.MULTILINE)
+    given = _configured(tmp_path, **SECRETS, RECORD_URL=url)["services"]["squash_api"]
+    parsed = make_url(given["environment"]["SQUASH_DATABASE_URL"])
+    server = _environments()["postgresql"]
+    assert (parsed.host, parsed.username, parsed.database) == (
+        "postgresql",
+        server["POSTGRES_USER"],
+        server["POSTGRES_DB"],
+    )
+    # Both get the password, and neither from a URL.
+    assert parsed.password is None
+    assert given["environment"]["PGPASSWORD"] == SECRETS["POSTGRES_PASSWORD"]
+
+
+def test_the_image_can_keep_its_record_in_postgresql() -> None:
+    (install,) = [line for line in _dockerfile() if "--require-hashes" in line]
+    assert "-r /build/requirements/postgresql.txt" in install
 
 
 def test_servers_wait_for_influxdb_and_the_service_for_nothing() -> None:
@@ -494,7 +538,9 @@ def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
 
 def test_the_variables_of_the_image_are_settings() -> None:
     named = set(re.findall(r"\b(SQUASH_\w+)=", "\n".join(_dockerfile())))
-    assert named == {name for name, why in FIXED_SETTINGS.items() if "Dockerfile" in why}
+    fixed = {name for name, why in FIXED_SETTINGS.items() if "Dockerfile" in why}
+    # Compose says it again, by a variable of its own.
+    assert named == fixed | {"SQUASH_DATABASE_URL"}
 
 
 def test_the_health_check_of_the_image_tells_a_running_service_from_none(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("main", "dev")
+LOCKS = ("main", "postgresql", "dev")
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;]+)", re.MULTILINE)
 
 
@@ -63,11 +63,12 @@ def test_requirements_name_no_download_address(name: str) -> None:
 
 def test_development_uses_the_versions_of_production() -> None:
     assert _pins("main").items() <= _pins("dev").items()
+    assert _pins("postgresql").items() <= _pins("dev").items()
 
 
 def test_all_that_is_asked_for_is_pinned() -> None:
-    assert _wanted("main") <= set(_pins("main"))
-    assert _wanted("dev") <= set(_pins("dev"))
+    for name in LOCKS:
+        assert _wanted(name) <= set(_pins(name))
 
 
 def test_the_lock_is_of_what_the_package_says_it_needs() -> None:

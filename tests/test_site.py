@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from squash_api.errors import SettingsError
 from squash_api.index.derived import check_tags
 from squash_api.record.deliveries import target_names
+from squash_api.record.engines import postgresql, sqlite
+from squash_api.record.record import Connection, set_state
 from squash_api.schema.names import Schema
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site, spare_cycle_search, take_short_turns
@@ -51,6 +53,32 @@ def test_after_the_start_nothing_is_left_to_be_opened_by_two_threads(tmp_path: P
     with two_targets(tmp_path) as site:
         site.start()
         assert set(PARTS) <= vars(site).keys()
+
+
+def test_a_start_waits_for_another_replica_that_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in (postgresql, sqlite):
+        monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MS", 1)
+    begun, done = threading.Event(), threading.Event()
+
+    def start(connection: Connection) -> None:
+        set_state(connection, "started", "by the other")
+        begun.set()
+        done.wait(60)
+
+    settings = make_settings(tmp_path)
+    with Site(settings, is_made=True) as other, Site(settings, is_made=True) as site:
+        other.start()
+        writer = threading.Thread(target=other.record.write, args=(start,))
+        writer.start()
+        assert begun.wait(60)
+        # Longer than jobs wait.
+        timer = threading.Timer(0.1, done.set)
+        timer.start()
+        site.start()
+        writer.join()
+        timer.join()
 
 
 def test_a_site_starts_while_another_thread_adds_to_its_class(

@@ -5,6 +5,8 @@ this target, in any process, only its holder sends), and the trouble (why nothin
 `/readyz` shows it). Subclasses define what is sent, and how.
 """
 
+import os
+import socket
 import threading
 import time
 from abc import abstractmethod
@@ -198,7 +200,8 @@ class Lease:
     def __init__(self, target: str, record: Record) -> None:
         self._target = target
         self._record = record
-        self._owner = uuid4().hex
+        # Host and process: so that an operator, and a test, can tell who delivers.
+        self._owner = f"{socket.gethostname()[:31]} {os.getpid()} {uuid4().hex[:16]}"
         self._until_ns = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{target}", daemon=True)

@@ -5,6 +5,7 @@ only this thread waits for the database's lock.
 """
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -65,7 +66,14 @@ _REASONS = {
     "disk I/O error": "The disk of the record fails",
     # PostgreSQL's.
     "lock timeout": _LOCKED,
-    "read-only transaction": "The database of the record can only be read",
+    **dict.fromkeys(
+        ("read-only transaction", "during recovery", "recovery is in progress"),
+        "The database of the record can only be read",
+    ),
+    **dict.fromkeys(
+        ("authentication failed", "no pg_hba.conf entry"),
+        "The database of the record refuses the user or the password",
+    ),
     "invalid page": DAMAGED,
     "could not read block": DAMAGED,
     "too many clients": "The database of the record takes no more connections",
@@ -177,8 +185,10 @@ class Record:
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             self._look_at(error)
+            reason = _reason(error)
             raise RecordUnavailableError(
-                "The record cannot be read at the moment. Try again."
+                "The record cannot be read at the moment. Try again.",
+                reason=None if reason == _NOT_WRITTEN else reason,
             ) from error
 
     def write(self, work: Callable[[Connection], _Result]) -> _Result:
@@ -198,6 +208,16 @@ class Record:
         self._put(_Waiting(work, item, awaited, loop))
         with _faults_as_unavailable():
             return await awaited
+
+    @contextmanager
+    def patient(self, patience_s: float) -> Iterator[None]:
+        """Wait longer for other processes that write, within this block."""
+        before = self._writing
+        self._writing = writing(self._engine, patience_s=patience_s)
+        try:
+            yield
+        finally:
+            self._writing = before
 
     def require_writable(self) -> None:
         """Write a little, to see whether a job could be written, unless one just was.
@@ -438,7 +458,8 @@ def _reason(error: object) -> str:
 
 
 def _write_probe(size: int, connection: Connection) -> None:
-    set_state(connection, _PROBE, f"{time.time_ns()}{'x' * size}")
+    # What a database cannot compress away.
+    set_state(connection, _PROBE, f"{time.time_ns()}{os.urandom(size // 2).hex()}")
 
 
 def get_state(connection: Connection, key: str) -> str | None:

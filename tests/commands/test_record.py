@@ -231,7 +231,7 @@ def test_what_is_wrong_in_a_file_is_said(run: Run, url: str, statement: str) -> 
     require_finding(run, url, statement, *WRONG_IN_SQLITE[statement])
 
 
-@pytest.mark.postgresql
+@pytest.mark.on_postgresql
 @pytest.mark.parametrize("statement", WRONG_IN_POSTGRESQL)
 def test_what_is_wrong_in_postgresql_is_said(run: Run, url: str, statement: str) -> None:
     require_finding(run, url, statement, *WRONG_IN_POSTGRESQL[statement])
@@ -242,7 +242,7 @@ def require_finding(run: Run, url: str, statement: str, kind: str, what: str) ->
     assert [item for item in found(run) if item["kind"] == kind and item["what"].startswith(what)]
 
 
-@pytest.mark.postgresql
+@pytest.mark.on_postgresql
 def test_ids_that_no_job_of_postgresql_has_are_no_finding(run: Run, url: str) -> None:
     change(url, "SELECT nextval('job_id_seq')")
     with Site(make_settings(Path.cwd())) as site:
@@ -250,7 +250,7 @@ def test_ids_that_no_job_of_postgresql_has_are_no_finding(run: Run, url: str) ->
     assert found(run) == []
 
 
-@pytest.mark.postgresql
+@pytest.mark.on_postgresql
 def test_an_index_that_lacks_a_row_is_found_by_amcheck(run: Run, url: str) -> None:
     change(url, "CREATE EXTENSION IF NOT EXISTS amcheck")
     try:
@@ -345,7 +345,7 @@ def test_a_restored_record_is_whole_and_the_one_before_is_kept(
     assert found(run) == []
 
 
-@pytest.mark.postgresql
+@pytest.mark.on_postgresql
 def test_a_restored_record_of_postgresql_is_whole_and_the_one_before_is_kept(
     run: Run, url: str, tmp_path: Path
 ) -> None:
@@ -397,7 +397,7 @@ def test_new_jobs_get_ids_above_those_that_were_given(run: Run, tmp_path: Path) 
     assert found(run) == []
 
 
-@pytest.mark.postgresql
+@pytest.mark.on_postgresql
 def test_after_a_recovery_that_lost_jobs_ids_go_on_above_them(run: Run, url: str) -> None:
     change(url, "SELECT setval('job_id_seq', 50)")
     outcome = run("record", "accept", "--yes", "--ids-above", "5000")
@@ -405,7 +405,7 @@ def test_after_a_recovery_that_lost_jobs_ids_go_on_above_them(run: Run, url: str
     assert found(run) == []
 
 
-@pytest.mark.postgresql
+@pytest.mark.on_postgresql
 @pytest.mark.usefixtures("url")
 def test_nothing_can_be_salvaged_from_postgresql(run: Run, tmp_path: Path) -> None:
     outcome = run("record", "salvage", "--to", str(tmp_path / "new.db"))

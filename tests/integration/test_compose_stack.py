@@ -131,8 +131,8 @@ class Stack:
             "SQUASH_KAPACITOR_URL": self.kapacitor.removesuffix("/kapacitor/v1"),
             "SQUASH_REGISTRATION": "open",
         }
-        # The address is the test's own.
-        del given["SQUASH_URL"]
+        # The address and the record are the test's own.
+        del given["SQUASH_URL"], given["SQUASH_DATABASE_URL"]
         with Service(self.folder, **{**given, **place}) as service:
             yield service
 

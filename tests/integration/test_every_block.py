@@ -58,6 +58,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/deployment.md", "squash-backup"): NEED_DOCKER,
     ("docs/deployment.md", "git checkout"): NEED_DOCKER,
     ("docs/deployment.md", "docker compose pull"): NEED_DOCKER,
+    ("docs/scaling.md", "docker compose --profile"): NEED_DOCKER,
     ("docs/deployment.md", "sudo apt-get"): NEED_ROOT,
     ("docs/deployment.md", "sudo useradd"): NEED_ROOT,
     ("docs/deployment.md", "sudo systemctl"): NEED_ROOT,

@@ -2,33 +2,61 @@
 
 import os
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
 from tests.support.kills import Aftermath, Killing
+from tests.support.postgresql import PostgreSQL
+from tests.support.records import POSTGRESQL, SQLITE
 from tests.support.reliability import note
+
+# A story names its engine itself, so that none is told once more on the other.
+pytestmark = pytest.mark.sqlite
 
 # 20 in `make test`, 500 in `make soak`.
 KILLS = int(os.environ.get("SQUASH_TEST_KILLS", "20"))
+# Of one of three services and three `squash deliver` on PostgreSQL; 100 in `make soak`.
+REPLICA_KILLS = int(os.environ.get("SQUASH_TEST_REPLICA_KILLS", "6"))
 TOGETHER = 25
-STORIES = max(2, -(-KILLS // TOGETHER))
 SEED = int(os.environ.get("SQUASH_TEST_SEED", "0"))
 
 
-@pytest.fixture(scope="module", params=range(STORIES))
+def stories(engine: str, kills: int, *, least: int) -> list[tuple[str, int, int]]:
+    """Divide kills into stories; each is on an engine, and has a number and its kills."""
+    count = max(least, -(-kills // TOGETHER)) if kills else 0
+    return [(engine, each, kills // count + (each < kills % count)) for each in range(count)]
+
+
+STORIES = [
+    *stories(SQLITE, KILLS, least=2),
+    *stories(POSTGRESQL, REPLICA_KILLS, least=1),
+]
+
+
+@pytest.fixture(scope="module", params=STORIES, ids=lambda story: f"{story[0]}-{story[1]}")
 def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Aftermath:
-    story: int = request.param
+    engine, story, kills = request.param
     seed = SEED + story
-    kills = KILLS // STORIES + (story < KILLS % STORIES)
     # Shown when a test fails.
-    sys.stdout.write(f"to repeat: SQUASH_TEST_SEED={seed} SQUASH_TEST_KILLS={2 * kills}\n")
+    sys.stdout.write(f"to repeat: SQUASH_TEST_SEED={seed} and {kills} kills on {engine}\n")
     folder: Path = tmp_path_factory.mktemp("kills")
-    made = Killing(folder, seed, "deliver" if seed % 2 else "inline").run(kills)
+    if engine == SQLITE:
+        made = Killing(folder, seed, deliverers=seed % 2).run(kills)
+    else:
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        name = f"kills_{uuid.uuid4().hex}"
+        server.create(name, template="template1")
+        killing = Killing(
+            folder, seed, services=3, deliverers=3, clients=16, url=server.url_of(name)
+        )
+        made = killing.run(kills)
+        server.drop(name)
     note(
-        "kills",
+        "kills" if engine == SQLITE else "replica kills",
         kills=made.kills,
         jobs=len(made.accepted),
         lost=len(made.lost()),

@@ -1,21 +1,23 @@
-"""A service that is killed again and again while clients post, and what became of their jobs."""
+"""Processes that are killed again and again while clients post, and what became of their jobs."""
 
 import json
 import random
-import sqlite3
 import threading
 import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
+from sqlalchemy import text
 
 from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.record.database import open_database, writing
 from tests.support.alerting import generated
 from tests.support.calls import log_in
 from tests.support.faulty_proxy import Exchange, FaultyProxy, pass_on
@@ -27,7 +29,6 @@ from tests.support.site import AS_JSON, wait_for
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
 CLIENTS = 12
-# The instrument of each client's jobs: a series.
 _METRICS = "PA1: {description: Photometric repeatability., unit: mmag}"
 _SPECS = """
 name: PA1.minimum
@@ -37,18 +38,17 @@ tags: [minimum]
 _METRIC = "validate.PA1"
 # So long it may take until a write comes that a kill waits for.
 _PATIENCE_S = 1.5
-Mode = Literal["inline", "deliver"]
 
 
-def document_of(number: int) -> dict[str, Any]:
-    """Make the job of a number; its identifier is made from it."""
+def document_of(number: int, *, clients: int) -> dict[str, Any]:
+    """Make the job of a number; its identifier is made from it, and each client has a series."""
     measurement = {
         "metric": _METRIC,
         "identifier": uuid.UUID(int=number).hex,
         "value": float(number),
         "unit": "mmag",
     }
-    meta = {"instrument": f"i{number % CLIENTS}", "packages": {}}
+    meta = {"instrument": f"i{number % clients}", "packages": {}}
     return {"measurements": [measurement], "blobs": [], "meta": meta}
 
 
@@ -64,6 +64,7 @@ class Aftermath:
     """
 
     seed: int
+    clients: int = CLIENTS
     kills: int = 0
     accepted: dict[int, int] = field(default_factory=dict)
     bodies: dict[int, Any] = field(default_factory=dict)
@@ -91,21 +92,33 @@ class Aftermath:
         """Return the id and the value of the newest job of each instrument."""
         last: dict[str, int] = {}
         for job_id in sorted(self.found, key=self.times.__getitem__):
-            last[f"i{self.found[job_id] % CLIENTS}"] = job_id
+            last[f"i{self.found[job_id] % self.clients}"] = job_id
         return {name: (job_id, float(self.found[job_id])) for name, job_id in last.items()}
 
 
 class Killing:
-    """One story: a service, what it delivers to, and the clients.
+    """One story: services, what they deliver to, and the clients.
 
-    With `deliver` the service leaves delivery to a `squash deliver`, and either of them is killed.
+    With `deliverers` the services leave delivery to so many `squash deliver`, and any of all these
+    is killed. `url` is that of the record, by default a file of SQLite.
     """
 
-    def __init__(self, folder: Path, seed: int, mode: Mode) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        services: int = 1,
+        deliverers: int = 0,
+        clients: int = CLIENTS,
+        url: str | None = None,
+    ) -> None:
         self.chance = random.Random(seed)
-        self.aftermath = Aftermath(seed)
+        self.aftermath = Aftermath(seed, clients)
         self.folder = folder
-        self.mode = mode
+        self.clients = clients
+        self.url = url or f"sqlite:///{folder / 'squash.db'}"
+        self._counts = services, deliverers
         self.is_over = threading.Event()
         self.lock = threading.Lock()
         self.answers = 0
@@ -119,31 +132,55 @@ class Killing:
             self.influxd = stack.enter_context(Influxd(self.folder / "influxd"))
             self.proxy = stack.enter_context(FaultyProxy(self.influxd.url))
             told = stack.enter_context(HttpServer(self._tell))
-            self.service = Service(
-                self.folder / "service",
-                SQUASH_SPECS=str(directory),
-                SQUASH_INFLUX_URL=self.proxy.url,
-                SQUASH_KAPACITOR_URL=told.url,
-                SQUASH_DELIVER="off" if self.mode == "deliver" else "inline",
-            )
-            stack.enter_context(self.service)
-            self.victims: list[Service | Deliverer] = [self.service]
-            if self.mode == "deliver":
-                deliverer = Deliverer(self.service, name="deliverer")
-                self.victims.append(stack.enter_context(deliverer))
+            services, deliverers = self._counts
+            self.services = [
+                Service(
+                    self.folder / f"service-{number}",
+                    SQUASH_DATABASE_URL=self.url,
+                    SQUASH_SPECS=str(directory),
+                    SQUASH_INFLUX_URL=self.proxy.url,
+                    SQUASH_KAPACITOR_URL=told.url,
+                    SQUASH_DELIVER="off" if deliverers else "inline",
+                    **({} if services == 1 else {"SQUASH_READERS": "0"}),
+                )
+                for number in range(services)
+            ]
+            self.victims: list[Service | Deliverer] = [
+                *self.services,
+                *(
+                    Deliverer(self.services[0], name=f"deliverer-{number}")
+                    for number in range(deliverers)
+                ),
+            ]
+            self._start(stack)
+            self.record = open_database(self.url)
+            stack.callback(self.record.dispose)
             self._post_and_kill(kills)
             self._look()
         return self.aftermath
+
+    def _start(self, stack: ExitStack) -> None:
+        """Start all, the services at once: each finds an empty record, or none."""
+        for group in (self.services, self.victims[len(self.services) :]):
+            with ThreadPoolExecutor(max(len(group), 1)) as pool:
+                started = [pool.submit(victim.start) for victim in group]
+            for victim in group:
+                stack.callback(victim.stop)
+            for item in started:
+                item.result()
 
     def _tell(self, request: httpx.Request) -> httpx.Response:
         with self.lock:
             return self.kapacitor(request)
 
     def _post_and_kill(self, kills: int) -> None:
-        with httpx.Client(base_url=self.service.url, timeout=60, trust_env=False) as client:
+        url = self.services[0].url
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            # While several start, one may wait for another.
+            wait_for(lambda: client.get("/readyz").status_code == 200)
             token = log_in(client, "ada").token
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            clients = [pool.submit(self._post, first, token) for first in range(CLIENTS)]
+        with ThreadPoolExecutor(self.clients) as pool:
+            clients = [pool.submit(self._post, first, token) for first in range(self.clients)]
             try:
                 for _ in range(kills):
                     self._kill()
@@ -157,25 +194,28 @@ class Killing:
         number = first
         chance = random.Random(first)
         headers = {"Authorization": f"JWT {token}", **AS_JSON}
-        with httpx.Client(base_url=self.service.url, timeout=60, trust_env=False) as client:
+        with httpx.Client(timeout=60, trust_env=False) as client:
             while not self.is_over.is_set():
-                content = json.dumps(document_of(number)).encode()
-                reply = self._send(client, content, headers)
+                document = document_of(number, clients=self.clients)
+                content = json.dumps(document).encode()
+                reply = self._send(client, content, headers, first=number // self.clients + first)
                 job_id = int(reply.json()["id"])
                 with self.lock:
                     self.aftermath.accepted[number] = job_id
                     self.aftermath.bodies[number] = content
                     self.answers += 1
-                number += CLIENTS
+                number += self.clients
                 time.sleep(chance.uniform(0.0, 0.1))
 
     def _send(
-        self, client: httpx.Client, content: bytes, headers: dict[str, str]
+        self, client: httpx.Client, content: bytes, headers: dict[str, str], *, first: int
     ) -> httpx.Response:
+        """Send a job to one service after the other until one answers, as a load balancer does."""
         deadline = time.monotonic() + 120
-        while True:
+        for turn in count(first):
+            url = self.services[turn % len(self.services)].url
             try:
-                reply = client.post("/job", content=content, headers=headers)
+                reply = client.post(f"{url}/job", content=content, headers=headers)
             except httpx.TransportError:
                 assert time.monotonic() < deadline, "the service does not come back"
             else:
@@ -183,12 +223,14 @@ class Killing:
                     assert reply.status_code in {200, 202}, reply.text
                     return reply
             time.sleep(0.02)
+        raise AssertionError("there is always a next turn")
 
     def _kill(self) -> None:
         """Kill somebody: at any moment, or right before or after InfluxDB has got something."""
         victim = self.chance.choice(self.victims)
         before = self.answers
         wait_for(lambda: self.answers > before)
+        pid = victim.pid
         moment = self.chance.choice(("any", "any", "before a write", "after a write"))
         if moment == "any":
             time.sleep(self.chance.uniform(0.0, 0.5))
@@ -196,7 +238,7 @@ class Killing:
         else:
             self._kill_at_a_write(victim, is_after=moment == "after a write")
         self.aftermath.kills += 1
-        self._expire_leases()
+        self._expire_leases(pid)
         victim.start()
 
     def _kill_at_a_write(self, victim: Service | Deliverer, *, is_after: bool) -> None:
@@ -218,21 +260,18 @@ class Killing:
         if not killed.is_set():
             victim.kill()
 
-    def _expire_leases(self) -> None:
+    def _expire_leases(self, pid: int | None) -> None:
         """Let the time go by in which nobody takes over from who was killed."""
-        with closing(sqlite3.connect(self._record(), timeout=60)) as record:
-            record.execute("UPDATE target SET lease_until_ns = 0")
-            record.commit()
-
-    def _record(self) -> Path:
-        return self.service.folder / "squash.db"
+        with writing(self.record, patience_s=60).begin() as connection:
+            connection.execute(_EXPIRE, {"who": f"% {pid} %"})
 
     def _look(self) -> None:
         """Wait until all is delivered, then read the record and InfluxDB."""
         found = self.aftermath
 
         def is_idle() -> bool:
-            reply = httpx.get(f"{self.service.url}/readyz", timeout=60, trust_env=False).json()
+            url = self.services[0].url
+            reply = httpx.get(f"{url}/readyz", timeout=60, trust_env=False).json()
             found.ready = reply
             waits = any(item["waiting"] for item in reply["targets"].values())
             return reply["status"] == "ok" and not waits
@@ -240,8 +279,8 @@ class Killing:
         wait_for(is_idle)
         for victim in self.victims:
             victim.stop()
-        with closing(sqlite3.connect(self._record())) as record:
-            for job_id, time_ns, body in record.execute("SELECT id, time_ns, body FROM job"):
+        with self.record.connect() as record:
+            for job_id, time_ns, body in record.execute(_JOBS):
                 number = int(json.loads(body)["measurements"][0]["value"])
                 found.found[job_id], found.times[job_id] = number, time_ns
                 if number in found.bodies:
@@ -255,3 +294,7 @@ class Killing:
             if name == "validate" and "squash_id" in fields:
                 told = (int(float(fields["squash_id"])), float(fields["PA1"]), time_ns)
                 found.told.append((tags["instrument"], *told))
+
+
+_EXPIRE = text("UPDATE target SET lease_until_ns = 0 WHERE lease_owner LIKE :who")
+_JOBS = text("SELECT id, time_ns, body FROM job")

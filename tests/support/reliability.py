@@ -98,6 +98,18 @@ def _faults(notes: _Notes) -> str:
     )
 
 
+def _replicas(notes: _Notes) -> str:
+    return (
+        f"{_total(notes, 'jobs')} jobs answered with 200 or 202, each once in the record, in what "
+        f"both show and in InfluxDB; answered with 5xx: {_total(notes, 'errors')}; told that the "
+        f"other held the lock for two seconds: {_total(notes, 'waits')}"
+    )
+
+
+def _postgresql(notes: _Notes) -> str:
+    return f"{_total(notes, 'jobs')} jobs answered with 202 meanwhile; lost 0, double 0"
+
+
 def _damages(notes: _Notes) -> str:
     return f"{_total(notes, 'damages')} times; afterwards equal to a refill each time"
 
@@ -109,7 +121,29 @@ ROWS: Mapping[str, Row] = {
         "InfluxDB and with what Kapacitor was told, the order too",
         ("tests/integration/test_kills.py",),
         _kills,
-        {"SQUASH_TEST_KILLS": "500"},
+        {"SQUASH_TEST_KILLS": "500", "SQUASH_TEST_REPLICA_KILLS": "0"},
+    ),
+    "replica kills": Row(
+        "SIGKILL of one of three services or three `squash deliver` on one PostgreSQL, at any "
+        "moment or right before or after a write to InfluxDB, while 16 clients post; compared as "
+        "above",
+        ("tests/integration/test_kills.py",),
+        _kills,
+        {"SQUASH_TEST_KILLS": "0", "SQUASH_TEST_REPLICA_KILLS": "100"},
+    ),
+    "replicas": Row(
+        "Two services on one PostgreSQL, started on it while it is empty; 16 clients send both "
+        "jobs of one date, the same jobs, and the same new metrics and definitions at once",
+        ("tests/integration/test_postgresql_replicas.py",),
+        _replicas,
+        {"SQUASH_TEST_REPLICA_JOBS": "10000"},
+    ),
+    "postgresql": Row(
+        "PostgreSQL is restarted, crashes, ends connections (at a COMMIT too), takes no more of "
+        "them, is a standby that is promoted, is read-only, has a full disk; a process hangs in "
+        "the middle of a transaction",
+        ("tests/integration/test_postgresql_faults.py",),
+        _postgresql,
     ),
     "faults": Row(
         "InfluxDB and Kapacitor refuse, hang, reset, trickle, are full, answer 500 after they did "
@@ -161,6 +195,8 @@ _CUT = """\
 | what | in `make test` | in `make soak` | why |
 |---|---|---|---|
 | kills | 20 | 500 | each takes a start of the service, about 2 s |
+| kills of one of three services and three `squash deliver` | 6 | 100 | the same |
+| jobs at two replicas at once | 240 | 10,000 | some minutes |
 | jobs that wait | 10,000 | 20,000 | storing and sending them takes a minute |
 | histories of jobs | 11 | 400 | half an hour |
 | made-up requests and bodies | a few of each route | 40 times as many | half an hour |
@@ -207,7 +243,7 @@ def _run(name: str, kept: Path) -> bool:
     sys.stderr.write(f"== {row.command()}\n")
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *row.tests],
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *row.tests],
         cwd=_ROOT,
         env={**row.variables, **os.environ, FIGURES: str(kept)},
         check=False,

@@ -20,7 +20,8 @@ from squash_api.record.tables import metadata
 # Of this database only: other records, in other databases of the server, have their own.
 _LOCK = 0x5351_7561_5348
 _BUSY_TIMEOUT_MS = 2_000
-# A process that hangs in the middle of writing must not hold the lock for ever.
+# A process that hangs in the middle of writing must not hold the lock for ever. A setting of the
+# server, the database or the URL counts more.
 _IDLE_TIMEOUT_MS = 30_000
 # How long a lost connection's commit is inquired about. Restarts are over by then.
 _INQUIRY_S = 5.0
@@ -33,9 +34,11 @@ _SESSION = f"""
         set_config('synchronous_commit', CASE current_setting('synchronous_commit')
             WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)
 """
+_IDLE = "current_setting('idle_in_transaction_session_timeout')"
 _BEGIN = f"""
     SELECT set_config('lock_timeout', %s, true),
-        set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT_MS}', true),
+        set_config('idle_in_transaction_session_timeout',
+            CASE {_IDLE} WHEN '0' THEN '{_IDLE_TIMEOUT_MS}' ELSE {_IDLE} END, true),
         pg_advisory_xact_lock({_LOCK}), pg_current_xact_id()::text
 """
 TRANSACTION = "squash_transaction"
@@ -165,7 +168,8 @@ def begin(connection: Connection, /) -> None:
         return
     # Each statement sees what was committed before it, so all of them see what the last writer did.
     driver.isolation_level = IsolationLevel.READ_COMMITTED
-    driver.read_only = False
+    # As the session has it: who sets a database to be read only means us too.
+    driver.read_only = None
     patience_ms = max(_BUSY_TIMEOUT_MS, int(1000 * given.get("squash_patience_s", 0.0)))
     row = connection.exec_driver_sql(_BEGIN, (str(patience_ms),)).one()
     connection.info[TRANSACTION] = row[-1]
