@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     touches = metafunc.function.__name__ in touching(path) or everything(path)
     if touches and metafunc.definition.get_closest_marker(SQLITE) is None:
         engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
-        if "postgresql" in marks:
+        if metafunc.definition.get_closest_marker(POSTGRESQL) is not None:
             del engines[SQLITE]
         metafunc.parametrize(
             "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
