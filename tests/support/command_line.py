@@ -31,6 +31,8 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: 
     monkeypatch.chdir(folder)
     for module in ("serving.serve", "commands.deliver", "commands.prune", "commands.reconcile"):
         monkeypatch.setattr(f"squash_api.{module}.configure_logs", lambda *_: None)
+    for module in ("serving.serve", "commands.deliver"):
+        monkeypatch.setattr(f"squash_api.{module}.follow_settings", lambda **_: None)
     fixed = {"SQUASH_SECRET": SECRET, "SQUASH_DATABASE_URL": make_settings(folder).database_url}
     for name, value in (fixed | variables).items():
         monkeypatch.setenv(name, value)
