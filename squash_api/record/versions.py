@@ -36,7 +36,13 @@ VERSION = "0004"
 NEEDED = "0004"
 """The newest migration that code must know to use the tables; those after it only expand."""
 
-RELEASES: Mapping[str, str] = {"1.2": "0002", "1.3": "0002", "2.0": "0003", "2.1": "0004", "2.2": "0004"}
+RELEASES: Mapping[str, str] = {
+    "1.2": "0002",
+    "1.3": "0002",
+    "2.0": "0003",
+    "2.1": "0004",
+    "2.2": "0004",
+}
 """The releases that can use these tables, each with the newest migration that it knows."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

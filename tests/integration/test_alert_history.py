@@ -20,6 +20,9 @@ from tests.support.metrics_packages import write_metrics_package
 from tests.support.site import wait_for
 from tests.support.slack import Told
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 JOBS = 300
 SCHEMA = Schema()
 METRICS = """

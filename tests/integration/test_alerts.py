@@ -13,6 +13,9 @@ from tests.support.metrics_packages import write_metrics_package
 from tests.support.site import job_document
 from tests.support.slack import Told
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 METRICS = """
 PA1: {description: 'Photometric repeatability: how far magnitudes scatter.', unit: mmag}
 """

@@ -16,6 +16,9 @@ from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, wor
 from tests.support.metrics_packages import ROOT, shared
 from tests.support.site import wait_for
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 Raised = dict[tuple[str, str], tuple[str, list[str]]]
 """By group and branch: the level, and the specifications listed."""
 

@@ -11,6 +11,9 @@ from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, 
 from tests.support.alerting import Bench, alert_bench, bench_files, is_about, new_tract
 from tests.support.slack import Told
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 METRICS = """
 PA1: {description: 'Photometric repeatability: how far magnitudes scatter.', unit: mmag}
 AM1: {description: Astrometry., unit: marcsec}

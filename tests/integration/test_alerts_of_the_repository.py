@@ -11,6 +11,9 @@ from tests.support.alerting import Bench, alert_bench, bench_files
 from tests.support.kapacitord import Kapacitord
 from tests.support.metrics_packages import ROOT
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 METRICS = "PA1: {description: Repeatability., unit: mmag}"
 SPECS = 'name: PA1.limit\nthreshold: {operator: "<=", unit: mmag, value: 100}\n'
 

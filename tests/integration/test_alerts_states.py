@@ -10,6 +10,9 @@ import pytest
 
 from tests.support.alerting import Bench, alert_bench, bench_files, is_about, new_tract
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 METRICS = """
 PA1: {description: 'Photometric repeatability: how far magnitudes scatter.', unit: mmag}
 many: {description: 'Many limits at once', unit: ''}

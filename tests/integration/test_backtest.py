@@ -14,6 +14,9 @@ from tests.support.metrics_packages import SPECS, write_metrics_package
 from tests.support.service import Service
 from tests.support.site import AS_JSON, job_document
 
+# The record's part of this is tried with both engines elsewhere.
+pytestmark = pytest.mark.sqlite
+
 JOBS = 60
 PROPOSED = (
     SPECS.replace("{value: 10}", "{value: 8}")

@@ -22,6 +22,9 @@ from tests.support.server import Server, free_port, is_up, local_url
 from tests.support.service import Service
 from tests.support.site import AS_JSON, job_document, wait_for
 
+# What Kapacitor does with points does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 ROOT = Path(__file__).parents[2]
 ADMIN = {"INFLUXDB_ADMIN_USER": "squash", "INFLUXDB_ADMIN_PASSWORD": "onlyfortests"}
 PROGRAMS = ("influxd", "kapacitord", "chronograf", "docker-compose")

@@ -25,6 +25,9 @@ from tests.support.builders import make_settings
 from tests.support.service import Service
 from tests.support.site import wait_for
 
+# The record's part of this is tried with both engines elsewhere.
+pytestmark = pytest.mark.sqlite
+
 # Long enough for every rule, and found whole or in part.
 MARK = "hush"
 _numbers = itertools.count()

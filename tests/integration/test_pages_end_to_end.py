@@ -10,6 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.chromium import watched_page
 from tests.support.paged_site import PLACES, TEMPERATURE, PagedSite, paged_site
 
+# What a browser does with a page does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 # A second is usual; this machine may be busy with other tests.
 _LIVE_MS = 15_000
 NIGHTS = {5: 10.0, 4: 10.5, 3: 9.5, 2: 10.0, 1: 11.0, 0: 16.0}

@@ -18,6 +18,9 @@ from tests.support.chromium import (
 )
 from tests.support.paged_site import HOSTILE, INJECTED, NAMES, PLACES, PagedSite, fill, paged_site
 
+# What a browser does with a page does not depend on where the record is.
+pytestmark = pytest.mark.sqlite
+
 _ACCEPT = {"Accept": "text/html"}
 _KINDS = [
     "overview",

@@ -23,6 +23,7 @@ _USER = "postgres"
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _TRIGGERS = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
 _FIRST_IDS = "SELECT setval(c.oid, 1, false) FROM pg_class c WHERE c.relkind = 'S'"
+_DISCONNECT_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 _DISCONNECT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -102,6 +103,8 @@ class PostgreSQL(Server):
     def create(self, database: str, *, template: str = _TEMPLATE) -> None:
         """Make a database: one with an empty record, unless another template is named."""
         with closing(self.connect("postgres")) as connection:
+            # Nobody may be using what is copied, and some tests leave a connection open.
+            connection.execute(_DISCONNECT_ALL, (template,))
             connection.execute(
                 f'CREATE DATABASE "{database}" TEMPLATE "{template}" ENCODING \'UTF8\''.encode()
             )
