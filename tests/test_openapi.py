@@ -1,6 +1,7 @@
 """The OpenAPI document in `docs/` is the one that the code makes."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from squash_api.trends.parameters import REPORT_FORMATS
 from tests.support.calls import log_in
 from tests.support.definitions import metric, spec
 from tests.support.in_process import service
+from tests.support.records import record_url
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
 
@@ -123,9 +125,8 @@ def answers(
     folder = tmp_path_factory.mktemp("service")
     with service(folder) as client:
         ada = log_in(client, "ada")
-        Record.open(f"sqlite:///{folder / 'squash.db'}").write(
-            lambda connection: change_user(connection, "ada", role="admin")
-        )
+        with closing(Record.open(record_url(folder))) as record:
+            record.write(lambda connection: change_user(connection, "ada", role="admin"))
         ada = log_in(client, "ada")
         ada("POST", "/metrics", {"metrics": [metric("p.a")]})
         ada("POST", "/specs", {"specs": [spec("p.a.design")]})
