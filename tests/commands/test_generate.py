@@ -208,7 +208,7 @@ def test_dashboards_are_exported_for_the_import_of_the_ui(package: Path, output:
     folder = output / "export"
     assert generate("--specs", package, "--output", output, "--export", folder).exit_code == 0
     exported = content(folder)
-    assert set(exported) == {"validate.json", "squash-overview.json"}
+    assert set(exported) == {"validate.json", "squash-overview.json", "squash-service.json"}
     assert all(b'"meta"' in data for data in exported.values())
 
 

@@ -54,7 +54,7 @@ def test_any_number_of_contexts_can_be_read(record: Record) -> None:
     store(record, *stored)
     with record.read() as connection:
         found = Contexts(connection).of(range(1, 2_000))
-    assert list(found.values()) == stored
+    assert [found[number] for number in sorted(found)] == stored
 
 
 def test_equal_tags_are_stored_once_in_whatever_order(record: Record) -> None:

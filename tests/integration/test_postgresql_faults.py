@@ -288,11 +288,11 @@ def move(place: Place, tablespace: str) -> None:
 
 @pytest.fixture
 def small_disk(place: Place) -> Iterator[None]:
-    """Let the tables of jobs, and of what the service tries itself, be on a disk of 4 MB."""
+    """Let the tables of jobs, and of what the service tries itself, be on a disk of 16 MB."""
     folder: Path = place.server.folder / "small"
     folder.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
         check=False,
         capture_output=True,
     )

@@ -99,6 +99,7 @@ def test_every_job_is_in_influxdb_once(story: dict[str, Any]) -> None:
     assert len(story["points"]) == len(asked)
 
 
+@pytest.mark.sqlite
 def test_the_mark_knows_the_last_job_of_both(story: dict[str, Any]) -> None:
     last = stored(story["folder"])[-1][0]
     mark = (story["folder"] / "squash.db.mark").read_text()

@@ -245,6 +245,7 @@ def full_disk(client: httpx.Client, folder: Path) -> Iterator[None]:
     event.remove(Engine, "engine_connect", unlimit)
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_is_not_ready_and_recovers(tmp_path: Path) -> None:
     with service(tmp_path, new_metrics_per_job=3000) as client:
         calls = log_in(client, "ada")
