@@ -6,7 +6,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 import structlog
 
@@ -16,6 +15,7 @@ from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.deriver import Deriver
+from squash_api.record.engines.postgresql import News
 from squash_api.settings import InfluxTarget, KapacitorTarget
 
 LONGEST_STOP_S = 8.0
@@ -33,16 +33,6 @@ OUTLETS: Mapping[type, type[Outlet]] = {
     InfluxTarget: InfluxOutlet,
     KapacitorTarget: KapacitorOutlet,
 }
-
-
-class News(Protocol):
-    """What tells of new jobs: see `Record.news`."""
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until a job has been stored, or for so long; tell whether one has."""
-
-    def close(self) -> None:
-        """Close it."""
 
 
 class Deriving(Loop):

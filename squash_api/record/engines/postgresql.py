@@ -51,7 +51,7 @@ _ADVICE = {
     "permission denied": "let the user of the URL own the database: see docs/scaling.md",
     "Connection refused": "start PostgreSQL, or name another host or port",
     "resolve host": "check the host in the URL",
-    "timeout": "see whether PostgreSQL runs, and another program holds its locks",
+    "timeout": "see whether PostgreSQL runs, and whether another program holds its locks",
     "too many clients": "raise max_connections: each process of SQuaSH opens up to 16",
 }
 
@@ -188,12 +188,14 @@ def was_committed(engine: Engine, transaction: str, /) -> bool:
     """
     ends_s = time.monotonic() + _INQUIRY_S
     query = "SELECT pg_xact_status(%s::xid8)"
+    # Without the lock, which the lost connection may still hold.
+    reading = engine.execution_options(squash_mode="read")
     while True:
-        reason: DBAPIError | None = None
+        reason: Exception | None = None
         try:
-            with engine.connect() as connection:
+            with reading.connect() as connection:
                 status = connection.exec_driver_sql(query, (transaction,)).scalar_one()
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeoutError) as error:
             status, reason = "in progress", error
         if status in {"committed", "aborted"}:
             return bool(status == "committed")
@@ -288,10 +290,8 @@ def problems(connection: Connection, /) -> Iterator[tuple[str, str]]:
         if column is None:
             continue
         query = f'SELECT coalesce(max("{column.name}"), 0) FROM "{table.name}"'  # noqa: S608
-        last, next_one = (
-            connection.exec_driver_sql(query).scalar_one(),
-            given.get(table.name, 0) + 1,
-        )
+        last = connection.exec_driver_sql(query).scalar_one()
+        next_one = given.get(table.name, 0) + 1
         if next_one <= last:
             what = f"the next id of {table.name} would be {next_one}, and the last is {last}"
             yield "ids", f"{what}: stop the service, and raise it with: squash record accept"
