@@ -14,7 +14,6 @@ from tests.support.calls import Calls, log_in
 from tests.support.service import Service
 from tests.support.site import job_document
 
-
 CLIENTS = 8
 FIRST = 100
 
