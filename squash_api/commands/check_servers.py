@@ -84,8 +84,9 @@ def _heard(headers: Mapping[str, str], began_s: float) -> Heard:
     return Heard(headers, now_s, now_s - began_s)
 
 
-def _clock(heard: Heard) -> Iterator[Finding]:
+def _clock(it: "OpenInfluxDB | OpenServer | OpenService") -> Iterator[Finding]:
     """Compare the clock of a server with ours, as far as its replies tell the time."""
+    heard = it.heard
     try:
         there_s = parsedate_to_datetime(heard.headers.get("Date", "")).timestamp()
     except (TypeError, ValueError):
@@ -155,10 +156,6 @@ def open_influxdb(here: Installation, target: InfluxTarget) -> Iterator[OpenInfl
 
 def _influxdb_version(it: OpenInfluxDB) -> Iterator[Finding]:
     yield from _known_good("InfluxDB", str(it.heard.headers.get("X-Influxdb-Version", "")))
-
-
-def _influxdb_clock(it: OpenInfluxDB) -> Iterator[Finding]:
-    yield from _clock(it.heard)
 
 
 def _influxdb_writing(it: OpenInfluxDB) -> Iterator[Finding]:
@@ -290,10 +287,6 @@ def _server_version(it: OpenServer) -> Iterator[Finding]:
     yield from _known_good(what, str(it.heard.headers.get(f"X-{what}-Version", "")))
 
 
-def _server_clock(it: OpenServer) -> Iterator[Finding]:
-    yield from _clock(it.heard)
-
-
 def _server_notes(it: OpenServer) -> Iterator[Finding]:
     if it.here.settings.kapacitor_url is not None:
         for note in it.server.notes():
@@ -401,10 +394,6 @@ def _service_version(it: OpenService) -> Iterator[Finding]:
         yield warning(what, "use the command of the same release", runbook="server-version")
 
 
-def _service_clock(it: OpenService) -> Iterator[Finding]:
-    yield from _clock(it.heard)
-
-
 def _json_of(reply: httpx.Response) -> dict[str, Any]:
     try:
         found = reply.json()
@@ -427,10 +416,10 @@ def _public(url: str) -> str:
 
 INFLUXDB: tuple[Check, ...] = (
     _influxdb_version,
-    _influxdb_clock,
+    _clock,
     _influxdb_writing,
     _influxdb_reading,
     _influxdb_subscriptions,
 )
-SERVER: tuple[Check, ...] = (_server_version, _server_clock, _server_notes, _slack, _server_things)
-SERVICE: tuple[Check, ...] = (_service_state, _service_version, _service_clock)
+SERVER: tuple[Check, ...] = (_server_version, _clock, _server_notes, _slack, _server_things)
+SERVICE: tuple[Check, ...] = (_service_state, _service_version, _clock)

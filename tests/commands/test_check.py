@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import httpx
@@ -299,6 +300,11 @@ def test_a_version_is_known_good_or_is_told(what: str, text: str, state: str, sa
     assert (found.state, said in found.what) == (state, True)
 
 
+def answering(heard: Heard) -> Any:
+    """Return a server that has said this."""
+    return SimpleNamespace(heard=heard)
+
+
 @pytest.mark.parametrize(
     ("ahead_s", "took_s", "state"),
     [
@@ -318,14 +324,14 @@ def test_a_clock_that_differs_is_told_and_a_slow_reply_is_no_difference(
 ) -> None:
     now_s = float(int(time.time()))
     heard = Heard({"Date": formatdate(now_s + ahead_s, usegmt=True)}, now_s, took_s)
-    (found,) = check_servers._clock(heard)
+    (found,) = check_servers._clock(answering(heard))
     assert found.state == state
     assert ("ahead" in found.what) == (state != "ok" and ahead_s > 0)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
 def test_a_server_that_tells_no_time_has_no_clock(date: str) -> None:
-    assert list(check_servers._clock(Heard({"Date": date}, time.time(), 0.0))) == []
+    assert list(check_servers._clock(answering(Heard({"Date": date}, time.time(), 0.0)))) == []
 
 
 # InfluxDB: who may do what

@@ -86,6 +86,11 @@ def test_what_cannot_be_opened_is_said_in_one_line(
     assert ("\n" in refused.value.message, "hunter2" in refused.value.message) == (False, False)
 
 
+def test_a_server_that_is_too_old_is_said_to_be(engine: Engine) -> None:
+    said = "function pg_current_xact_id() does not exist\nLINE 1: ..."
+    assert engine_module.why(engine, said).endswith(": PostgreSQL 13 or later is needed")
+
+
 def test_a_server_that_may_forget_what_it_confirmed_is_warned_of(engine: Engine) -> None:
     # As the tests run it.
     assert "fsync and full_page_writes off" in str(engine_module.advice(engine))

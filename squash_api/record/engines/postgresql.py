@@ -45,6 +45,8 @@ TRANSACTION = "squash_transaction"
 """What `Connection.info` has the id of a transaction under, if its commit can be inquired about."""
 
 _ADVICE = {
+    # What earlier versions do not have.
+    "pg_current_xact_id": "PostgreSQL 13 or later is needed",
     "password authentication failed": "check user and password in the URL",
     "no password supplied": "give it in the URL, in PGPASSWORD or in ~/.pgpass",
     "does not exist": "make it, or name another: see docs/scaling.md",
