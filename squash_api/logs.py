@@ -42,6 +42,8 @@ _SAFE = (
     ZeroDivisionError,
     sqlite3.Error,
 )
+# Of a driver that is not always installed: about connections, locks and disks.
+_SAFE_BY_NAME = {"psycopg.OperationalError"}
 _MOST_LETTERS = 500
 # Of exceptions that others caused.
 _MOST_CAUSES = 10
@@ -67,8 +69,14 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         message = error.strerror or ""
     else:
-        message = str(error).partition("\n")[0] if isinstance(error, _SAFE) else ""
+        message = str(error).partition("\n")[0] if _is_safe(error) else ""
     return f"{name}: {message[:_MOST_LETTERS]}" if message else name
+
+
+def _is_safe(error: BaseException) -> bool:
+    return isinstance(error, _SAFE) or any(
+        _full_name(kind) in _SAFE_BY_NAME for kind in type(error).__mro__
+    )
 
 
 def _full_name(kind: type) -> str:

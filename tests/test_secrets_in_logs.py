@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import orjson
+import psycopg
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import create_engine, text
@@ -107,6 +108,25 @@ def test_what_cannot_contain_values_is_told() -> None:
     )
     assert words_of(ZeroDivisionError("division by zero")).endswith("division by zero")
     assert words_of(ValueError(MARK)) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (psycopg.OperationalError(f"connection is lost\n{MARK}"), "connection is lost"),
+        (psycopg.errors.LockNotAvailable("lock timeout"), "lock timeout"),
+        (psycopg.errors.UniqueViolation(f"Key (name)=({MARK}) exists"), None),
+        (psycopg.errors.InvalidTextRepresentation(f"invalid input: {MARK}"), None),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_of_postgresql_is_told_what_is_about_connections_and_locks_and_nothing_else(
+    error: Exception, words: str | None
+) -> None:
+    told = words_of(DBAPIError(MARK, {"a": MARK}, error))
+    assert MARK not in told
+    assert (words is None) == (": " not in told)
+    assert words is None or told.endswith(f": {words}")
 
 
 def test_causes_that_go_round_in_a_circle_end() -> None:

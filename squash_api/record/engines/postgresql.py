@@ -150,8 +150,9 @@ def advice(engine: Engine, /) -> str | None:
 
 
 def why(_engine: Engine, error: str, /) -> str:
-    """Say more of why a record cannot be opened than PostgreSQL does, in one line."""
-    said = " ".join(error.split())
+    """Say in one line why a record cannot be opened, and what to do."""
+    # More lines are PostgreSQL's own advice.
+    said = error.partition("\n")[0]
     hint = next((words for part, words in _ADVICE.items() if part in said), None)
     return said if hint is None else f"{said}: {hint}"
 
