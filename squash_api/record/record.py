@@ -185,11 +185,10 @@ class Record:
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             self._look_at(error)
-            reason = _reason(error)
-            raise RecordUnavailableError(
-                "The record cannot be read at the moment. Try again.",
-                reason=None if reason == _NOT_WRITTEN else reason,
-            ) from error
+            found = _reason(error)
+            reason = None if found == _NOT_WRITTEN else found
+            message = f"{reason or 'The record cannot be read at the moment'}. Try again."
+            raise RecordUnavailableError(message, reason=reason) from error
 
     def write(self, work: Callable[[Connection], _Result]) -> _Result:
         """Do the work in the writer's transaction; return once it is committed and on the disk.
