@@ -269,7 +269,7 @@ def _readable(value: str) -> str:
 
 
 def quantity(value: Any, unit: str) -> Any:
-    """Make an astropy quantity, or a magnitude and the like, of a number or an array, not copied.
+    """Make an astropy quantity, or a magnitude and the like, of a number or an array.
 
     The unit may be an alias.
 
@@ -278,7 +278,7 @@ def quantity(value: Any, unit: str) -> Any:
     UnitError
         If the text is not a unit.
     """
-    return astropy_units().Quantity(value, _unit(unit), subok=True, copy=False)
+    return astropy_units().Quantity(value, _unit(unit), subok=True)
 
 
 @cache
@@ -367,7 +367,7 @@ def _as_astropy_reads(text: str) -> Any:
 
 
 def _as_people_mean(text: str) -> Any:
-    """Return the unit for a text that astropy refuses, by `ALIASES`, whole or word by word; or None.
+    """Return the unit for a text that astropy refuses, by `ALIASES`, whole or by words; or None.
 
     What would become a doubtful product, such as degree times coulomb, is none.
     """
