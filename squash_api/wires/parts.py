@@ -11,7 +11,7 @@ class Parts:
 
     `places` are where in the body each measurement is, beginning with `body`; what is said of a
     measurement names its place. `bare_tokens` is how many `NaN` and `Infinity` in the body, which
-    are not JSON, were read as null.
+    are not JSON, were read as null. `unknown_keys` are those that have no meaning.
     """
 
     measurements: Sequence[Mapping[str, Any]] = ()
@@ -19,3 +19,4 @@ class Parts:
     blobs: Sequence[Mapping[str, Any]] = ()
     places: Sequence[tuple[str | int, ...]] = ()
     bare_tokens: int = 0
+    unknown_keys: Sequence[str] = ()
