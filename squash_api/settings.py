@@ -93,6 +93,26 @@ def _network(text: str) -> str:
 _Network = Annotated[str, AfterValidator(_network)]
 
 
+def _place(text: str) -> str:
+    text = text.strip().rstrip("/")
+    if _PLACE.fullmatch(text) is None:
+        raise ValueError("must be paths such as /dashboard/api, of letters, digits, - and _")
+    return text
+
+
+_PLACE = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
+_Place = Annotated[str, AfterValidator(_place)]
+
+
+def _package(text: str) -> str:
+    if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
+        raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
+    return text
+
+
+_PACKAGE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
 def _keep(text: str) -> str:
     text = text.strip()
     found = _DURATION.fullmatch(text)
@@ -218,6 +238,16 @@ class Settings(BaseSettings):
     tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
+    )
+    default_package: Annotated[str, AfterValidator(_package)] = Field(
+        "quicklook", description="The package of metrics that simple clients post without one."
+    )
+    simple_prefixes: Annotated[tuple[_Place, ...], NoDecode, _split(",")] = Field(
+        (),
+        description=(
+            "Paths under which the API is found too, separated by commas, such as "
+            "/api,/dashboard/api."
+        ),
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
     metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")

@@ -85,7 +85,7 @@ def read_object(body: bytes) -> tuple[dict[str, Any], int]:
     return document, bare_tokens
 
 
-def read_form(body: bytes) -> dict[str, Any]:
+def form_object(body: bytes) -> dict[str, Any]:
     """Decode a form, whose fields are text.
 
     Raises
@@ -129,7 +129,7 @@ def read_simple_job(body: bytes, package: str | None) -> Parts:
 
 def read_simple_form(body: bytes, package: str | None) -> Parts:
     """Read a simple job in a form, as `read_simple_job` does."""
-    return _parts(read_form(body), package or "", 0)
+    return _parts(form_object(body), package or "", 0)
 
 
 def _parts(document: Mapping[str, Any], package: str, bare_tokens: int) -> Parts:
