@@ -93,17 +93,6 @@ def _network(text: str) -> str:
 _Network = Annotated[str, AfterValidator(_network)]
 
 
-def _place(text: str) -> str:
-    text = text.strip().rstrip("/")
-    if _PLACE.fullmatch(text) is None:
-        raise ValueError("must be paths such as /dashboard/api, of letters, digits, - and _")
-    return text
-
-
-_PLACE = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
-_Place = Annotated[str, AfterValidator(_place)]
-
-
 def _package(text: str) -> str:
     if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
         raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
@@ -126,6 +115,13 @@ def _keep(text: str) -> str:
 
 _DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
 _DAYS = {"y": 365, "w": 7, "d": 1}
+
+
+def _prefix(path: str) -> str:
+    path = path.strip().rstrip("/")
+    if path and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) is None:
+        raise ValueError("must be a path such as /sasquatch-rest-proxy, or / for none")
+    return path
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -242,12 +238,22 @@ class Settings(BaseSettings):
     default_package: Annotated[str, AfterValidator(_package)] = Field(
         "quicklook", description="The package of metrics that simple clients post without one."
     )
-    simple_prefixes: Annotated[tuple[_Place, ...], NoDecode, _split(",")] = Field(
+    simple_prefixes: Annotated[
+        tuple[Annotated[str, AfterValidator(_prefix)], ...], NoDecode, _split(",")
+    ] = Field(
         (),
         description=(
             "Paths under which the API is found too, separated by commas, such as "
             "/api,/dashboard/api."
         ),
+    )
+    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (),
+        description="Namespaces of Sasquatch to which anyone may send records, between commas.",
+    )
+    sasquatch_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        "/sasquatch-rest-proxy",
+        description="Path below which Sasquatch's clients are answered too, besides the root.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
     metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")

@@ -38,6 +38,7 @@ FORM_NAME = "simple form"
 STATUS_METRIC = "job_status"
 """The metric that `status` becomes; every point has a tag with the name `status`."""
 
+_ADDRESS = "?package="
 _OWN_KEYS = frozenset({"name", "build", "runtime", "start", "end", "url", "status"})
 _KEYS_OF_LSST_VERIFY = frozenset({"meta", "blobs"})
 _MEASUREMENTS = "measurements"
@@ -113,8 +114,13 @@ def form_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def read_simple_job(body: bytes, package: str | None) -> Parts:
-    """Read a simple job in JSON; metrics that name no package are of `package`.
+def address_of(package: str) -> str:
+    """Return what the record keeps with a job: the package of metrics that name none."""
+    return f"{_ADDRESS}{package}"
+
+
+def read_simple_job(body: bytes, address: str | None) -> Parts:
+    """Read a simple job in JSON; `address` is from `address_of`.
 
     Raises
     ------
@@ -124,12 +130,16 @@ def read_simple_job(body: bytes, package: str | None) -> Parts:
         If it is not such a job; `detail` has every place that is wrong.
     """
     document, bare_tokens = read_object(body)
-    return _parts(document, package or "", bare_tokens)
+    return _parts(document, _package_of(address), bare_tokens)
 
 
-def read_simple_form(body: bytes, package: str | None) -> Parts:
+def read_simple_form(body: bytes, address: str | None) -> Parts:
     """Read a simple job in a form, as `read_simple_job` does."""
-    return _parts(form_object(body), package or "", 0)
+    return _parts(form_object(body), _package_of(address), 0)
+
+
+def _package_of(address: str | None) -> str:
+    return (address or "").removeprefix(_ADDRESS)
 
 
 def _parts(document: Mapping[str, Any], package: str, bare_tokens: int) -> Parts:
@@ -161,7 +171,12 @@ def _parts(document: Mapping[str, Any], package: str, bare_tokens: int) -> Parts
         key for item in measurements for key in item if key not in _KEYS_OF_A_MEASUREMENT
     )
     return Parts(
-        found, _meta(document), places=places, bare_tokens=bare_tokens, unknown_keys=[*unknown]
+        found,
+        _meta(document),
+        places=places,
+        bare_tokens=bare_tokens,
+        unknown_keys=[*unknown],
+        has_units=False,
     )
 
 

@@ -8,7 +8,14 @@ import requests
 
 from squash_api.errors import InvalidInputError
 from squash_api.wires.parts import Parts
-from squash_api.wires.simple_job import is_simple, read_simple_form, read_simple_job
+from squash_api.wires.simple_job import (
+    address_of,
+    is_simple,
+    read_simple_form,
+    read_simple_job,
+)
+
+ADDRESS = address_of("quicklook")
 
 PROTOTYPE: dict[str, Any] = {
     "name": "ci_cfht",
@@ -26,7 +33,7 @@ QLF: dict[str, Any] = {
 
 
 def read(document: Any) -> Parts:
-    return read_simple_job(json.dumps(document).encode(), "quicklook")
+    return read_simple_job(json.dumps(document).encode(), ADDRESS)
 
 
 def form_of(document: Mapping[str, Any]) -> bytes:
@@ -62,7 +69,7 @@ def test_the_job_of_the_quick_look_framework_needs_only_name_and_status() -> Non
 
 def test_the_same_job_in_a_form_is_the_same() -> None:
     form = {**PROTOTYPE, "measurements": json.dumps(PROTOTYPE["measurements"])}
-    found = read_simple_form(form_of(form), "quicklook")
+    found = read_simple_form(form_of(form), ADDRESS)
     assert values(found) == values(read(PROTOTYPE))
     assert found.measurements == read(PROTOTYPE).measurements
 
@@ -126,7 +133,7 @@ def test_a_simple_job_is_told_from_one_of_lsst_verify(document: Any, *, expected
 def test_a_body_with_bare_nan_is_told_too() -> None:
     body = b'{"name": "x", "measurements": [{"metric": "SNR", "value": NaN}]}'
     assert is_simple(body)
-    found = read_simple_job(body, "quicklook")
+    found = read_simple_job(body, ADDRESS)
     assert (values(found), found.bare_tokens) == ({"quicklook.SNR": None}, 1)
     assert not is_simple(b"not JSON")
 
@@ -202,4 +209,4 @@ def test_a_list_that_a_form_has_taken_apart_is_to_be_sent_as_json() -> None:
 )
 def test_what_is_wrong_with_a_form_is_said(body: bytes, expected: str) -> None:
     with pytest.raises(InvalidInputError, match=expected):
-        read_simple_form(body, "quicklook")
+        read_simple_form(body, ADDRESS)
