@@ -52,6 +52,8 @@ _Event = MutableMapping[str, Any]
 # Of the whole process, as logging is: what every line has, and whether jobs are logged one by one.
 _always: dict[str, str] = {}
 _logs_jobs = threading.Event()
+# Of libraries. What psycopg warns of is raised too, and logged with its reason.
+_LEVELS = {"uvicorn": logging.INFO, "uvicorn.error": logging.INFO, "psycopg": logging.ERROR}
 # What lasts is logged again so often.
 _SELDOM_S = 60.0
 # What every line has is not repeated on a terminal, and what stands at its front.
@@ -150,9 +152,9 @@ def configure_logs(process: str = "") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("uvicorn", "uvicorn.error"):
+    for name, level in _LEVELS.items():
         logging.getLogger(name).handlers = []
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(level)
     threading.excepthook = _log_uncaught
     sys.unraisablehook = _log_uncaught
     warnings.showwarning = _log_warning

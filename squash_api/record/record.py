@@ -360,10 +360,11 @@ class Record:
             return [_lost(self._damage) for _ in group]
         else:
             self._written = time.monotonic()
-            self._seldom.over()
             # A few bytes may be written where a job cannot.
             is_large = any(waiting.work is not None for waiting in group)
-            self.trouble = None if is_large else self.trouble
+            if is_large and self.trouble is not None:
+                self.trouble = None
+                self._seldom.over()
         return outcomes
 
     def _commit_works(self, group: "list[_Waiting]") -> list[Any]:

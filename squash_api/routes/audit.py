@@ -67,15 +67,20 @@ def get_audit(
         raise ForbiddenError("Only admins may see the audit trail.")
     found = noted(site, page, user=user, action=action, since=since, until=until)
     if format == "csv":
-        shown, link = found[: page.limit], None
-        if len(found) > page.limit:
-            link = f'<{next_link(request, after=shown[-1].entry_id)}>; rel="next"'
-        headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
-        headers |= {} if link is None else {"Link": link}
-        return Response(_csv_of(shown), media_type=_CSV, headers=headers)
+        return _csv_reply(request, page, found)
     return paged_reply(
         request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
     )
+
+
+def _csv_reply(request: Request, page: Page, found: Sequence[Noted]) -> Response:
+    """Reply with a page as CSV; `found` has one entry more if more follow."""
+    shown = found[: page.limit]
+    headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
+    if len(found) > page.limit:
+        link = next_link(request, after=shown[-1].entry_id)
+        headers["Link"] = f'<{link}>; rel="next"'
+    return Response(_csv_of(shown), media_type=_CSV, headers=headers)
 
 
 def _csv_of(entries: Sequence[Noted]) -> str:
