@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from squash_api.ingest.document import decode_exactly
 from squash_api.judging.wording import NOTHING
 from squash_api.pages.metadata_rows import (
     DEEPEST,
@@ -17,6 +16,7 @@ from squash_api.pages.metadata_rows import (
     links_in,
     metadata_rows,
 )
+from squash_api.wires.decoding import decode_exactly
 from tests.support.calls import Calls
 from tests.support.definitions import metric, spec
 
