@@ -55,7 +55,7 @@ class PathTemplate:
     A name stands for a text without `/`; `{run}`, and any with `:/`, may have some. One with `:?`
     may be absent, with the `/` or `_` before it. A name that is repeated stands for the same text.
     `*` and `{_}` stand for anything without `/`, `**` for any folders. The template must fit the
-    end of a path, from the name of a folder or file on. The butler's own templates do too.
+    end of a path, from the name of a folder or file on.
 
     Raises
     ------
