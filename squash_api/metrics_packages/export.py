@@ -33,8 +33,10 @@ def metrics_package_to_files(
         package, _, metric_name = specification.metric.partition(".")
         document = _specification_document(specification, metric_name)
         limits[f"specs/{package}/{_file_name(metric_name)}.yaml"].append(document)
-    files = {f"metrics/{package}.yaml": _yaml([document]) for package, document in packages.items()}
-    files.update({path: _yaml(documents) for path, documents in limits.items()})
+    files = {
+        f"metrics/{package}.yaml": yaml_text([document]) for package, document in packages.items()
+    }
+    files.update({path: yaml_text(documents) for path, documents in limits.items()})
     for directory in ("metrics", "specs"):
         if not any(path.startswith(f"{directory}/") for path in files):
             files[f"{directory}/README"] = _KEPT_DIRECTORY
@@ -79,13 +81,14 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _yaml(documents: list[dict[str, Any]]) -> str:
+def yaml_text(documents: list[dict[str, Any]], *, is_begin: bool = True) -> str:
+    """Write documents of YAML; one that does not begin a file needs no mark before it."""
     text: str = yaml.dump_all(
         documents,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
         width=100,
-        explicit_start=True,
+        explicit_start=is_begin,
     )
     return text
