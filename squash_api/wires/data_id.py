@@ -29,6 +29,9 @@ _METADATA = {"run": "run_id", "dataset_tag": "dataset"}
 _COUNTED = frozenset({"visit", "exposure", "day_obs"})
 """Whole numbers, which are text in a path and in what Sasquatch sends."""
 
+_DIGITS = _COUNTED | {"tract", "patch", "detector"}
+"""Where these may be absent, only digits are taken for them."""
+
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})\Z", re.ASCII)
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([?/]{0,2}))?\}|(\*\*/?)|(\*)|([^{}*]+)", re.ASCII)
 _SAME = {"datasetType": "dataset_type", "datasetTag": "dataset_tag", "dataset": "dataset_tag"}
@@ -53,7 +56,8 @@ class PathTemplate:
     """How the paths of files name their data id: `{run}/{dataset_type}/{tract}/{patch}/*.json`.
 
     A name stands for a text without `/`; `{run}`, and any with `:/`, may have some. One with `:?`
-    may be absent, with the `/` or `_` before it. A name that is repeated stands for the same text.
+    may be absent, with the `/` or `_` before it; there tract, patch, visit, exposure, detector and
+    day_obs are digits. A name that is repeated stands for the same text.
     `*` and `{_}` stand for anything without `/`, `**` for any folders. The template must fit the
     end of a path, from the name of a folder or file on.
 
@@ -109,7 +113,9 @@ def _add(parts: list[str], names: dict[str, str], name: str, how: str) -> None:
         # The butler writes `_` for the slashes of a run in the names of files.
         pattern = "[^/]+" if names[name] == "/" else f"(?P={name})"
     else:
-        pattern = f"(?P<{name}>{'.+' if spans else '[^/]+?'})"
+        is_digits = "?" in how and name in _DIGITS
+        inner = r"\d+" if is_digits else ".+?" if spans else "[^/]+?"
+        pattern = f"(?P<{name}>{inner})"
         names[name] = "/" if spans else how
     if "?" in how:
         before = parts.pop() if parts and parts[-1].endswith(("/", "_")) else ""

@@ -45,6 +45,8 @@ def metric_value_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) 
         raise TypeError("notes is not a mapping")
     if not isinstance(blobs, list) or not all(isinstance(blob, Mapping) for blob in blobs):
         raise TypeError("blobs is not a list of blobs")
+    # lsst.verify's jobs leave out empty extras too.
+    blobs = [blob for blob in blobs if blob.get("data") or blob.get("name") != metric]
     measurement = {
         **{key: document.get(key) for key in _OWN},
         "metric": name,
@@ -57,7 +59,7 @@ def metric_value_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) 
         **{_note_key(str(key), name): note for key, note in notes.items()},
         **({"env": {"date": date}} if date else {}),
     }
-    return {"measurements": [measurement], "blobs": list(blobs), "meta": meta}
+    return {"measurements": [measurement], "blobs": blobs, "meta": meta}
 
 
 def _note_key(key: str, metric: str) -> str:
