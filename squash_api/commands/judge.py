@@ -23,7 +23,7 @@ from squash_api.commands.terminal import (
 )
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
-from squash_api.ingest.document import Job, decode_job, path_text
+from squash_api.ingest.document import Job, decode_job
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
@@ -34,6 +34,7 @@ from squash_api.schema.names import Schema
 from squash_api.verify.measurement import DocumentError
 from squash_api.verify.metrics import KnownMetric
 from squash_api.wires.data_id import DataId
+from squash_api.wires.decoding import path_text
 from squash_api.wires.files import Found, read_jobs
 
 # How much two names have in common, of 1, if one may be the other misspelt.

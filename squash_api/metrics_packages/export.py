@@ -33,14 +33,28 @@ def metrics_package_to_files(
         package, _, metric_name = specification.metric.partition(".")
         document = _specification_document(specification, metric_name)
         limits[f"specs/{package}/{_file_name(metric_name)}.yaml"].append(document)
-    files = {
-        f"metrics/{package}.yaml": yaml_text([document]) for package, document in packages.items()
-    }
-    files.update({path: yaml_text(documents) for path, documents in limits.items()})
+    files = {f"metrics/{package}.yaml": _yaml([document]) for package, document in packages.items()}
+    files.update({path: _yaml(documents) for path, documents in limits.items()})
     for directory in ("metrics", "specs"):
         if not any(path.startswith(f"{directory}/") for path in files):
             files[f"{directory}/README"] = _KEPT_DIRECTORY
     return files
+
+
+def metric_text(metric: Metric) -> str:
+    """Write a metric as an entry of its package's file."""
+    bare_name = metric.name.removeprefix(f"{metric.package}.")
+    document = {
+        key: part
+        for key, part in _metric_document(metric, bare_name).items()
+        if part not in ({}, [])
+    }
+    return _yaml([{bare_name: document}], is_begin=False)
+
+
+def specification_text(specification: Specification) -> str:
+    """Write a specification as a document of a file of its package."""
+    return _yaml([_specification_document(specification, specification.metric.partition(".")[2])])
 
 
 def _file_name(metric: str) -> str:
@@ -81,8 +95,7 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def yaml_text(documents: list[dict[str, Any]], *, is_begin: bool = True) -> str:
-    """Write documents of YAML; one that does not begin a file needs no mark before it."""
+def _yaml(documents: list[dict[str, Any]], *, is_begin: bool = True) -> str:
     text: str = yaml.dump_all(
         documents,
         Dumper=_Dumper,

@@ -8,38 +8,48 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
-from squash_api.judging.foreign import FOREIGN_KEYS, ForeignLimit, foreign_limits
-from squash_api.judging.specifications import LEVEL_TAGS
-from squash_api.metrics_packages.export import yaml_text
+from squash_api.errors import InvalidInputError
+from squash_api.judging.simple_metric import KEYS, LIMIT_KEYS, read_simple_metric
+from squash_api.judging.specifications import Specification, specification_from_json
+from squash_api.metrics_packages.export import metric_text, specification_text
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import metric_name_problem
-from squash_api.verify.units import UnitError, canonical_unit
+from squash_api.verify.metrics import (
+    Metric,
+    is_unicode,
+    metric_from_json,
+    metric_name_problem,
+)
 
 _LISTS = ("results", "metrics", "metric")
 _NAMES = ("metric", "name")
 _UNITS = ("unit", "units")
-_TEXTS = ("description", "debugGroup", "tags", "display_name")
-_SAID = frozenset({*_NAMES, *_UNITS, *_TEXTS, *FOREIGN_KEYS})
+_TWO_SIDES = (("low", "lowThreshold", ">="), ("high", "highThreshold", "<="))
+"""By analysis_tools: the name of each limit here, its key there, and what values must be."""
+
+_TAGS = ("debugGroup", "tags")
+_SAID = frozenset({*KEYS, *_TAGS, *(key for _, key, _ in _TWO_SIDES)})
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_COMMENT = 300
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignMetric:
-    """A metric of another system.
+    """A metric of another system, as it is written there, under its name.
 
-    `name` is `package.metric` or, as most systems have it, without a package. `unit` is None if
-    nothing says it. `remarks` become comments.
+    `remarks` become comments.
     """
 
     name: str
-    description: str = ""
-    unit: str | None = None
-    tags: tuple[str, ...] = ()
-    limits: tuple[ForeignLimit, ...] = ()
+    definition: Mapping[str, Any]
     remarks: tuple[str, ...] = ()
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether it says a unit."""
+        return any(self.definition.get(key) is not None for key in _UNITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,10 @@ def foreign_metrics(document: Any) -> tuple[list[ForeignMetric], list[str]]:
         If there is no metric in it.
     """
     others: list[str] = []
-    found = [_metric(name, definition) for name, definition in _definitions(document, others)]
+    found = [
+        ForeignMetric(name.strip(), {str(key): value for key, value in definition.items()})
+        for name, definition in _definitions(document, others)
+    ]
     if not found:
         raise ValueError(
             "there are no metrics in it: write them by name, as in metricInformation.yaml, or as "
@@ -99,33 +112,6 @@ def _definitions(document: Any, others: list[str]) -> Iterator[tuple[str, Mappin
             others.append(f"{_line(str(key))}: not a metric")
 
 
-def _metric(name: str, definition: Mapping[Any, Any]) -> ForeignMetric:
-    limits, remarks = foreign_limits(definition)
-    unit: str | None = None
-    written = next((definition[key] for key in _UNITS if definition.get(key) is not None), None)
-    if written is not None:
-        try:
-            unit = canonical_unit(str(written))
-        except UnitError as error:
-            remarks.append(f"unit: {error}")
-    remarks.extend(
-        f"{key}: {str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in definition.items()
-        if key not in _SAID and value not in ("", None)
-    )
-    group, tags = definition.get("debugGroup"), definition.get("tags")
-    named = [group, *(tags if isinstance(tags, list) else [tags])]
-    description = definition.get("description")
-    return ForeignMetric(
-        name=name.strip(),
-        description=description.strip() if isinstance(description, str) else "",
-        unit=unit,
-        tags=tuple(dict.fromkeys(tag for tag in named if isinstance(tag, str) and tag)),
-        limits=tuple(limits),
-        remarks=tuple(remarks),
-    )
-
-
 def as_measured(
     metrics: Iterable[ForeignMetric], measured: Mapping[str, str | None]
 ) -> list[ForeignMetric]:
@@ -151,8 +137,8 @@ def as_measured(
             names = {name for name in measured if _ends_like(name, metric.name)}
         if len(names) == 1:
             name = next(iter(names))
-            unit = metric.unit if metric.unit is not None else measured[name]
-            found.append(replace(metric, name=name, unit=unit))
+            unit = {} if metric.has_unit else {"unit": measured[name]}
+            found.append(replace(metric, name=name, definition={**metric.definition, **unit}))
             continue
         what = f"measured as {', '.join(sorted(names))}" if names else "not measured in these jobs"
         found.append(replace(metric, remarks=(*metric.remarks, what)))
@@ -184,7 +170,9 @@ def foreign_to_files(
         What is left out already, and why.
     """
     left_out = list(others)
-    defined: dict[str, ForeignMetric] = {}
+    defined: set[str] = set()
+    count = 0
+    parts: defaultdict[str, list[str]] = defaultdict(list)
     for metric in metrics:
         name, remarks = _legal_name(metric.name, package)
         problem = metric_name_problem(name, Schema())
@@ -193,13 +181,13 @@ def foreign_to_files(
         if problem:
             left_out.append(f"{metric.name}: {problem}")
             continue
-        defined[name] = replace(metric, name=name, remarks=(*remarks, *metric.remarks))
-    parts: defaultdict[str, list[str]] = defaultdict(list)
-    for name, metric in defined.items():
-        inner, _, bare_name = name.partition(".")
-        path = f"metrics/{inner}.yaml"
-        parts[path].append(_metric_text(metric, bare_name))
-        parts[f"specs/{inner}/{stem}.yaml"].extend(_limit_texts(metric, bare_name))
+        defined.add(name)
+        content, limits, more = _converted(name, metric)
+        inner = name.partition(".")[0]
+        comments = "".join(map(_comment, (*remarks, *metric.remarks, *more)))
+        parts[f"metrics/{inner}.yaml"].append(f"\n{comments}{metric_text(content)}")
+        parts[f"specs/{inner}/{stem}.yaml"].extend(f"\n{specification_text(x)}" for x in limits)
+        count += len(limits)
     begin = f"# From {_line(origin)}, by squash specs import.\n"
     files = {path: f"{begin}{''.join(texts)}" for path, texts in sorted(parts.items()) if texts}
     if left_out and files:
@@ -207,8 +195,72 @@ def foreign_to_files(
         files[first] += "\n" + "".join(_comment(f"left out: {text}") for text in left_out)
     if not any(path.startswith("specs/") for path in files):
         files["specs/README"] = "No specification was imported; the file keeps the directory.\n"
-    limits = sum(len(metric.limits) for metric in defined.values())
-    return Imported(files, len(defined), limits, left_out)
+    return Imported(files, len(defined), count, left_out)
+
+
+def _converted(name: str, metric: ForeignMetric) -> tuple[Metric, list[Specification], list[str]]:
+    """Return a metric, its specifications, and remarks on what they do not say."""
+    given = dict(metric.definition)
+    remarks = [
+        f"{key}: {str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in given.items()
+        if key not in _SAID and value not in ("", None)
+    ]
+    document = {key: given.get(key) for key in KEYS if key not in _NAMES} | {"name": name}
+    described = document["description"]
+    if not isinstance(described, str) or not described.strip() or not is_unicode(described):
+        document["description"] = name.partition(".")[2]
+    while True:
+        try:
+            simple = read_simple_metric(
+                document, package="", schema=Schema(), metrics={}, specifications={}
+            )
+            break
+        except InvalidInputError as error:
+            # What is wrong is left out, and said.
+            for item in error.detail:
+                key = str(item.loc[0])
+                key = (
+                    "threshold" if key == "condition" and document.get("condition") is None else key
+                )
+                remarks.append(f"{key}: {_shown(document.get(key))}: {item.msg}")
+                document[key] = None
+    unit = simple.metric["unit"]
+    if all(document[key] is None for key in _UNITS):
+        remarks.append(
+            "unit: not known, so it is dimensionless here: write the one that is measured"
+        )
+    limits = [*simple.limits.values(), *_two_sides(name, given, unit, remarks)]
+    if any(document[key] is not None for key in LIMIT_KEYS):
+        remarks.extend(simple.notes)
+    content = metric_from_json({**simple.metric, "tags": _tags(given)})
+    return content, [specification_from_json(limit) for limit in limits], remarks
+
+
+def _two_sides(
+    name: str, given: Mapping[str, Any], unit: str, remarks: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the specifications for the thresholds of analysis_tools."""
+    for limit, key, sign in _TWO_SIDES:
+        value = given.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            remarks.append(f"{key}: {_shown(value)} is not a finite number, so it is no limit here")
+            continue
+        threshold = {"value": float(value), "unit": unit, "operator": sign}
+        yield {"name": f"{name}.{limit}", "threshold": threshold}
+
+
+def _tags(given: Mapping[str, Any]) -> list[str]:
+    group, tags = (given.get(key) for key in _TAGS)
+    named = [group, *(tags if isinstance(tags, list) else [tags])]
+    texts = [tag for tag in named if isinstance(tag, str) and tag and is_unicode(tag)]
+    return list(dict.fromkeys(texts))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def _legal_name(name: str, package: str) -> tuple[str, list[str]]:
@@ -218,37 +270,6 @@ def _legal_name(name: str, package: str) -> tuple[str, list[str]]:
         inner, metric = package, name
     legal = f"{_ILLEGAL.sub('_', inner)}.{_ILLEGAL.sub('_', metric)}"
     return legal, [] if legal in (name, f"{package}.{name}") else [f"its name was {name}"]
-
-
-def _metric_text(metric: ForeignMetric, bare_name: str) -> str:
-    remarks = list(metric.remarks)
-    if metric.unit is None:
-        remarks.append(
-            "unit: not known, so it is dimensionless here: write the one that is measured"
-        )
-    document = {
-        "description": metric.description or bare_name,
-        "unit": metric.unit or "",
-        **({"tags": list(metric.tags)} if metric.tags else {}),
-    }
-    text = yaml_text([{bare_name: document}], is_begin=False)
-    return "\n" + "".join(map(_comment, remarks)) + text
-
-
-def _limit_texts(metric: ForeignMetric, bare_name: str) -> Iterator[str]:
-    for limit in metric.limits:
-        document: dict[str, Any] = {
-            "name": limit.name,
-            "metric": bare_name,
-            "threshold": {
-                "operator": limit.operator,
-                "value": limit.value,
-                "unit": metric.unit or "",
-            },
-        }
-        if limit.name in LEVEL_TAGS:
-            document["tags"] = [limit.name]
-        yield f"\n{yaml_text([document])}"
 
 
 def _comment(text: str) -> str:

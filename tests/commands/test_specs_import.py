@@ -105,9 +105,9 @@ stellarAstrometricRepeatability1_g_AM1:
   tags:
   - PSF
 
-# highThreshold: nan is not a finite number, so it is no limit here
 # divergent: true
 # unit: not known, so it is dimensionless here: write the one that is measured
+# highThreshold: nan is not a finite number, so it is no limit here
 count:
   description: How many.
   unit: ''
@@ -174,7 +174,27 @@ def test_conditions_of_qlf_become_specifications(tmp_path: Path) -> None:
     assert limits(package) == {"quicklook.SNR.threshold": (">= 7.0", "", "WARNING")}
     assert "quicklook.SKY_PEAK" in package.metrics
     text = (tmp_path / "out" / "metrics" / "quicklook.yaml").read_text()
-    assert "# its name was SKY PEAK\n# condition: 'near' is no operator" in text
+    assert "# its name was SKY PEAK\n# condition: near: 'near' is not an operator" in text
+
+
+@pytest.mark.parametrize(
+    ("metric", "remark"),
+    [
+        ({"threshold": 5}, "# threshold: 5: is missing: say how values compare"),
+        ({"minimum": "eight", "design": 5}, "# minimum: eight: 'eight' is not a number"),
+        ({"minimum": 1, "design": 5, "stretch": 3}, "# design: 5: the levels are in no order"),
+        ({"units": "furlongs per fortnight"}, "# units: furlongs per fortnight: "),
+        ({"design": 5}, "# taken for granted that smaller values are better"),
+        ({"highThreshold": "5"}, "# highThreshold: 5 is not a finite number"),
+        ({"lowThreshold": True}, "# lowThreshold: True is not a finite number"),
+    ],
+)
+def test_what_is_not_understood_of_a_metric_is_in_comments(
+    tmp_path: Path, metric: dict[str, Any], remark: str
+) -> None:
+    assert imported(tmp_path, {"name": "SNR", "description": "x", **metric}).exit_code == 0
+    assert remark in (tmp_path / "out" / "metrics" / "quicklook.yaml").read_text()
+    assert "quicklook.SNR" in load(tmp_path).metrics
 
 
 def test_what_cannot_be_a_metric_is_left_out_and_said(tmp_path: Path) -> None:
@@ -226,7 +246,7 @@ _VALUES = st.none() | st.booleans() | st.integers() | st.floats() | _TEXT | st.l
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
 )
 @given(st.dictionaries(_TEXT, st.dictionaries(st.sampled_from(_KEYS), _VALUES, min_size=1)))
 def test_whatever_is_imported_passes_the_check(tmp_path: Path, content: dict[str, Any]) -> None:
