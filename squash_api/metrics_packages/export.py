@@ -42,19 +42,19 @@ def metrics_package_to_files(
 
 
 def metric_text(metric: Metric) -> str:
-    """Write a metric as an entry of its package's file."""
+    """Write a metric as an entry of its package's file, without what is empty."""
     bare_name = metric.name.removeprefix(f"{metric.package}.")
-    document = {
-        key: part
-        for key, part in _metric_document(metric, bare_name).items()
-        if part not in ({}, [])
-    }
-    return _yaml([{bare_name: document}], is_begin=False)
+    return _yaml([{bare_name: _filled(_metric_document(metric, bare_name))}], is_begin=False)
 
 
 def specification_text(specification: Specification) -> str:
-    """Write a specification as a document of a file of its package."""
-    return _yaml([_specification_document(specification, specification.metric.partition(".")[2])])
+    """Write a specification as a document of a file of its package, without what is empty."""
+    metric_name = specification.metric.partition(".")[2]
+    return _yaml([_filled(_specification_document(specification, metric_name))])
+
+
+def _filled(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: part for key, part in document.items() if part not in ({}, [])}
 
 
 def _file_name(metric: str) -> str:
