@@ -24,6 +24,7 @@ _PANEL = "What the jobs are about"
 _HELP = {
     "run": "Name of their run, such as a collection of the butler.",
     "dataset_type": "Their dataset type, such as objectTableCore_metrics.",
+    "namespace": "Their namespace in Sasquatch, such as lsst.dm.",
     "dataset_tag": "Their dataset, instead of the one that a bundle names.",
 }
 

@@ -20,7 +20,7 @@ DIMENSIONS = (
 )
 """The butler's dimensions that Sasquatch sends with every value."""
 
-KEYS = ("run", "dataset_type", "dataset_tag", *DIMENSIONS)
+KEYS = ("run", "dataset_type", "dataset_tag", "namespace", *DIMENSIONS)
 """What a data id is made of; any other name is metadata too."""
 
 _METADATA = {"run": "run_id", "dataset_tag": "dataset"}
