@@ -165,14 +165,14 @@ def with_changes(
 ) -> dict[str, Any]:
     """Make a changed copy of a job document.
 
-    `env` replaces the environment of the job, `default_env` is used if it has none. An environment
-    that is only a date is completed. `date` is the time of the job, ISO 8601.
+    `env` replaces the environment of the job, `default_env` is used if it has none. One that has
+    only what a data id says is completed. `date` is the time of the job, ISO 8601.
     """
     meta = dict(document["meta"])
     own = meta.get("env")
-    if not own or (isinstance(own, dict) and own.keys() == {"date"}):
+    if not own or _is_of_data_id(own, meta):
         env = env or default_env
-        if env is not None and "run_id" in meta:
+        if env is not None and not meta.keys().isdisjoint(("run_id", "ci_id")):
             env = {key: value for key, value in env.items() if key != "run_id"}
         env = {**(env or {}), **(own or {})} or None
     else:
@@ -191,6 +191,12 @@ def with_changes(
             for item in document["measurements"]
         ]
     return changed
+
+
+def _is_of_data_id(env: Any, meta: Mapping[str, Any]) -> bool:
+    """Tell whether an environment has only what `data_id_metadata` gives it."""
+    is_small = isinstance(env, dict) and env.keys() <= {"date", "env_name"}
+    return is_small and env.get("env_name") in (None, meta.get("namespace"))
 
 
 def _password(user: str | None) -> str:

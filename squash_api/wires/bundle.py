@@ -67,12 +67,11 @@ def bundle_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) -> dic
         for key, value in document.items()
         if key.startswith(_PREFIX) and key not in _NOT_METADATA
     }
-    meta = data_id_metadata({**own, **data_id})
     date = _date(document.get("__timestamp_version"), data_id.get("run", ""))
     return {
         "measurements": measurements,
         "blobs": [],
-        "meta": {**meta, "env": {"date": date}} if date else meta,
+        "meta": data_id_metadata({**own, **data_id}, date=date),
     }
 
 

@@ -23,7 +23,7 @@ DIMENSIONS = (
 KEYS = ("run", "dataset_type", "dataset_tag", "namespace", *DIMENSIONS)
 """What a data id is made of; any other name is metadata too."""
 
-_METADATA = {"run": "run_id", "dataset_tag": "dataset"}
+_METADATA = {"run": "run_id", "dataset_tag": "dataset", "reference_package_version": "version_tag"}
 """The keys that have another name in the metadata of a job."""
 
 _COUNTED = frozenset({"visit", "exposure", "day_obs"})
@@ -38,18 +38,27 @@ _SAME = {"datasetType": "dataset_type", "datasetTag": "dataset_tag", "dataset": 
 _UNKEPT = "_"
 
 
-def data_id_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+def data_id_metadata(values: Mapping[str, Any], *, date: str | None = None) -> dict[str, Any]:
     """Make metadata of a job from a data id; what is empty is left out.
 
-    Source: Sasquatch's records, in which everything is text, empty where a data id lacks it.
+    The names are those that the same data id has when it comes over Sasquatch's wire.
+
+    Parameters
+    ----------
+    date
+        The time of the job, ISO 8601.
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
         if value in ("", None):
             continue
+        # A run of CI counts as the run.
+        name = key if key == "run" and values.get("ci_id") else _METADATA.get(key, key)
         is_number = key in _COUNTED and isinstance(value, str) and _NUMBER.match(value)
-        found[_METADATA.get(key, key)] = int(value) if is_number else value
-    return found
+        found[name] = int(value) if is_number else value
+    env = {"env_name": found.get("namespace"), "date": date}
+    env = {key: value for key, value in env.items() if value}
+    return {**found, "env": env} if env else found
 
 
 class PathTemplate:

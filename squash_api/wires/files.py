@@ -329,6 +329,7 @@ def _completed(
     env = meta.get("env")
     own = {**(env if isinstance(env, Mapping) else {}), **meta}
     added = data_id_metadata(named)
+    added.pop("env", None)
     notes = [
         f"the job has {key} {own[key]}: {value} is not used"
         for key, value in added.items()
@@ -343,9 +344,10 @@ def _dated(
     """Give a document the time of its file, if it has none, and say what is not known of it."""
     notes = [] if named.get("run") else ["no run is known: --run or --path-template gives it one"]
     written_s = file.written_s
-    if "env" not in document["meta"] and written_s is not None:
+    env = document["meta"].get("env", {})
+    if "date" not in env and written_s is not None:
         moment = datetime.fromtimestamp(written_s, UTC).isoformat()
-        document["meta"]["env"] = {"date": moment}
+        document["meta"]["env"] = {**env, "date": moment}
         notes.append("its run does not tell its time: that of the file is used")
     return document, notes
 

@@ -53,11 +53,9 @@ def metric_value_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) 
         "value": _number(document["value"]),
         "blob_refs": document.get("blob_refs") or [blob.get("identifier") for blob in blobs],
     }
-    date = run_date(data_id.get("run", ""))
     meta = {
-        **data_id_metadata(data_id),
         **{_note_key(str(key), name): note for key, note in notes.items()},
-        **({"env": {"date": date}} if date else {}),
+        **data_id_metadata(data_id, date=run_date(data_id.get("run", ""))),
     }
     return {"measurements": [measurement], "blobs": blobs, "meta": meta}
 

@@ -389,7 +389,7 @@ def test_a_bundle_is_sent_with_the_data_id_of_the_options(
     (job,) = service.jobs()
     assert [item["metric"] for item in job["measurements"]][-1] == "numSources.count"
     assert {key: job["meta"][key] for key in job["meta"] if key != "env"} == {
-        "run_id": "u/me/20260515T031245Z",
+        "run": "u/me/20260515T031245Z",
         "dataset": "HSC/RC2",
         "instrument": "HSC",
         "visit": 1228,

@@ -72,6 +72,14 @@ def test_run_and_dataset_have_the_names_of_jobs() -> None:
     }
 
 
+def test_a_namespace_is_the_environment_and_a_run_of_ci_is_the_run() -> None:
+    values = {"namespace": "lsst.dm", "run": "a/b", "ci_id": "904", "ci_name": "ap_verify"}
+    assert data_id_metadata(values, date="2026-05-15") == {
+        **values,
+        "env": {"env_name": "lsst.dm", "date": "2026-05-15"},
+    }
+
+
 @pytest.mark.parametrize(
     ("values", "metadata"),
     [
