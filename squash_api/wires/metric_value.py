@@ -46,12 +46,17 @@ def metric_value_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) 
     if not isinstance(blobs, list) or not all(isinstance(blob, Mapping) for blob in blobs):
         raise TypeError("blobs is not a list of blobs")
     # lsst.verify's jobs leave out empty extras too.
-    blobs = [blob for blob in blobs if blob.get("data") or blob.get("name") != metric]
+    blobs = [
+        {**blob, "identifier": _text(blob.get("identifier"))}
+        for blob in blobs
+        if blob.get("data") or blob.get("name") != metric
+    ]
     measurement = {
         **{key: document.get(key) for key in _OWN},
         "metric": name,
+        "identifier": _text(document.get("identifier")),
         "value": _number(document["value"]),
-        "blob_refs": document.get("blob_refs") or [blob.get("identifier") for blob in blobs],
+        "blob_refs": document.get("blob_refs") or [blob["identifier"] for blob in blobs],
     }
     meta = {
         **{_note_key(str(key), name): note for key, note in notes.items()},
@@ -62,6 +67,11 @@ def metric_value_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) 
 
 def _note_key(key: str, metric: str) -> str:
     return key if key.startswith(f"{metric}.") else f"{metric}.{key}"
+
+
+def _text(identifier: Any) -> Any:
+    """Return an identifier as text; YAML reads one of digits alone as a number."""
+    return str(identifier) if isinstance(identifier, int) else identifier
 
 
 def _number(value: Any) -> Any:

@@ -114,6 +114,15 @@ def test_an_explicit_time_that_is_none_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "place"),
+    [(1, "a is not a list"), ([{"metric": "m"}, {"name": "m"}], r"a\[1\] is not")],
+)
+def test_what_is_wrong_in_a_bundle_is_named_with_its_place(part: Any, place: str) -> None:
+    with pytest.raises(TypeError, match=f"not a bundle: {place}"):
+        bundle_parts({"a": part, "__metricNamePrefix": ""}, {})
+
+
+@pytest.mark.parametrize(
     ("document", "is_one"),
     [
         (BUNDLE, True),
@@ -124,7 +133,8 @@ def test_an_explicit_time_that_is_none_is_named() -> None:
         ({"a": []}, False),
         ({}, False),
         ({"a": [{"name": "m"}]}, False),
-        ({"a": 1, "__metricNamePrefix": ""}, False),
+        ({"a": 1, "__metricNamePrefix": ""}, True),
+        ({"a": [], "b": [{"metric": "m"}]}, True),
         ({"__init__": 1}, False),
         ([], False),
         (None, False),
