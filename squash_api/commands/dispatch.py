@@ -120,12 +120,7 @@ def dispatch(
                 _wait(squash, outcome, timeout_s=wait_seconds)
                 if not as_json:
                     _print_outcome(outcome)
-    if as_json:
-        print_json([_as_json(outcome) for outcome in outcomes])
-    elif len(outcomes) > 1:
-        typer.echo(_summary(outcomes))
-    if not outcomes:
-        print_error(f"{', '.join(files)}: no job, bundle or measurement is there")
+    _print_end(outcomes, files, as_json=as_json)
     are_good = [outcome.is_good or (allow_others and outcome.is_bystander) for outcome in outcomes]
     raise typer.Exit(0 if outcomes and all(are_good) else 1)
 
@@ -277,6 +272,15 @@ def _print_outcome(outcome: Outcome) -> None:
         text = str(outcome.error)
         is_named = text.startswith(f"{outcome.file}:")
         print_error(text if is_named else f"{outcome.file}: {text}")
+
+
+def _print_end(outcomes: Sequence[Outcome], files: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json([_as_json(outcome) for outcome in outcomes])
+    elif len(outcomes) > 1:
+        typer.echo(_summary(outcomes))
+    if not outcomes:
+        print_error(f"{', '.join(files)}: no job, bundle or measurement is there")
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:

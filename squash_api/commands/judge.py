@@ -37,6 +37,20 @@ from squash_api.wires.data_id import DataId
 from squash_api.wires.decoding import path_text
 from squash_api.wires.files import Found, read_jobs
 
+_Specs = Annotated[
+    list[Path], typer.Option(help="Directory of a metrics package; may be repeated.")
+]
+_Level = Annotated[
+    Level,
+    typer.Option(
+        case_sensitive=False, help="Exit with 1 if a limit of this level or worse is broken."
+    ),
+]
+_Tag = Annotated[
+    list[str] | None,
+    typer.Option(help="Only specifications with this tag; if repeated, with all of them."),
+]
+_Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")]
 # How much two names have in common, of 1, if one may be the other misspelt.
 _ALIKE = 0.75
 
@@ -56,23 +70,10 @@ def judge(
     *,
     data_id: DataId,
     files: FilesArgument,
-    specs: Annotated[
-        list[Path],
-        typer.Option(help="Directory of a metrics package; may be repeated."),
-    ],
-    level: Annotated[
-        Level,
-        typer.Option(
-            case_sensitive=False, help="Exit with 1 if a limit of this level or worse is broken."
-        ),
-    ] = "WARNING",
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(help="Only specifications with this tag; if repeated, with all of them."),
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")
-    ] = None,
+    specs: _Specs,
+    level: _Level = "WARNING",
+    tag: _Tag = None,
+    junit: _Junit = None,
     allow_missing: AllowMissing = False,
     allow_others: AllowOthers = False,
     as_json: AsJson = False,
@@ -109,11 +110,11 @@ def judge(
         _print_jobs(jobs, level)
     for job in jobs:
         _print_notes(job.skipped, job.unknown)
-    gaps = _gaps(verdicts, [near for job in jobs for near in job.unknown.values()])
-    if gaps and not allow_missing:
-        typer.echo(f"error: {gaps}; if that may be, give --allow-missing", err=True)
-    is_refused = violations or (gaps and not allow_missing)
-    raise typer.Exit(2 if not are_usable else 1 if is_refused else 0)
+    near = [name for job in jobs for name in job.unknown.values()]
+    gaps = "" if allow_missing else _gaps(verdicts, near)
+    if gaps:
+        print_error(f"{gaps}; if that may be, give --allow-missing")
+    raise typer.Exit(2 if not are_usable else 1 if violations or gaps else 0)
 
 
 def _judged(found: Found, package: MetricsPackage, *, tags: list[str]) -> Judged:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from squash_api.commands.specs_export import write_new
 from squash_api.commands.terminal import fail
-from squash_api.generate.files import write_all
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.documents import read_documents
 from squash_api.metrics_packages.foreign import as_measured, foreign_metrics, foreign_to_files
@@ -14,30 +14,33 @@ from squash_api.verify.job_file import parse_json
 from squash_api.verify.measurement import DocumentError
 from squash_api.wires.files import read_jobs
 
+_File = Annotated[
+    Path,
+    typer.Argument(
+        help="metricInformation.yaml of analysis_tools, or metrics of the SQUASH prototype or of "
+        "QLF, in JSON or YAML."
+    ),
+]
+_Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory of the metrics package to write.")
+]
+_Package = Annotated[str, typer.Option(help="Verification package of the metrics that name none.")]
+_Measured = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Bundles or jobs that have these metrics, for their packages and units; "
+        "may be repeated.",
+    ),
+]
+
 
 def import_definitions(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="metricInformation.yaml of analysis_tools, or metrics of the SQUASH prototype or "
-            "of QLF, in JSON or YAML."
-        ),
-    ],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Directory of the metrics package to write.")
-    ],
+    file: _File,
+    directory: _Directory,
     *,
-    package: Annotated[
-        str, typer.Option(help="Verification package of the metrics that name none.")
-    ],
-    measured: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Bundles or jobs that have these metrics, for their packages and units; "
-            "may be repeated.",
-        ),
-    ] = None,
+    package: _Package,
+    measured: _Measured = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
 ) -> None:
     """Write metrics and limits of another system as YAML: all of the files, or none.
@@ -61,15 +64,7 @@ def import_definitions(
         typer.echo(f"left out: {text}", err=True)
     if not imported.metrics:
         fail("nothing was written: no metric is left", code=1)
-    in_the_way = [path for path in imported.files if (directory / path).exists()]
-    if in_the_way and not force:
-        fail(f"{directory} has {', '.join(in_the_way)} already: give --force", code=1)
-    try:
-        write_all({directory / path: text.encode() for path, text in imported.files.items()})
-    except OSError as error:
-        fail(f"nothing was written: {error.filename}: {error.strerror}")
-    for path in imported.files:
-        typer.echo(directory / path)
+    write_new(directory, imported.files, force=force)
     numbers = (
         counted(imported.metrics, "metric"),
         counted(imported.specifications, "specification"),
