@@ -27,7 +27,9 @@ def create(
     ],
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="A package that it may write to; repeat it. Default: all."),
+        typer.Option(
+            help="A package, or namespace of topics, that it may write to; repeat it. Default: all."
+        ),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(metavar="DATE", help="The last day of its life. Default: never.")
