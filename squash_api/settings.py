@@ -111,6 +111,13 @@ _DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
 _DAYS = {"y": 365, "w": 7, "d": 1}
 
 
+def _prefix(path: str) -> str:
+    path = path.strip().rstrip("/")
+    if path and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) is None:
+        raise ValueError("must be a path such as /sasquatch-rest-proxy, or / for none")
+    return path
+
+
 def _own_url(given: Mapping[str, Any]) -> str:
     """Return the address that the service listens on, as a URL that this machine can use."""
     host = given.get("host", "127.0.0.1")
@@ -221,6 +228,14 @@ class Settings(BaseSettings):
     tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
+    )
+    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (),
+        description="Namespaces of Sasquatch to which anyone may send records, between commas.",
+    )
+    sasquatch_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        "/sasquatch-rest-proxy",
+        description="Path below which Sasquatch's clients are answered too, besides the root.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
     metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")

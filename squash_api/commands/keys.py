@@ -27,7 +27,9 @@ def create(
     ],
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="A package that it may write to; repeat it. Default: all."),
+        typer.Option(
+            help="A package, or namespace of topics, that it may write to; repeat it. Default: all."
+        ),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(metavar="DATE", help="The last day of its life. Default: never.")
@@ -38,9 +40,7 @@ def create(
 
     The key goes to standard output, all else to standard error.
     """
-    expires_ns = (
-        None if expires is None else parse_moment(expires, now_ns=time.time_ns(), is_end=True)
-    )
+    expires_ns = parse_moment(expires, now_ns=time.time_ns(), is_end=True) if expires else None
     if expires is not None and expires_ns is None:
         fail(f"'{expires}' is not a date: write one like 2027-01-31")
     with _key_ring() as keys:

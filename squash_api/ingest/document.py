@@ -87,10 +87,20 @@ class Job:
     many `NaN` and `Infinity` in the body, which are not JSON, were read as null. `unknown_keys` are
     those of the document that have no meaning, and those of its measurements that look misspelt;
     they are known only when a job is received. `places` are where in its body the measurements are,
-    if that is not where lsst.verify has them.
+    if that is not where lsst.verify has them. `has_units` says that who sends a value without a
+    unit may have meant another than the metric's.
     """
 
-    __slots__ = ("_blobs", "_places", "bare_tokens", "measurements", "meta", "unknown_keys")
+    __slots__ = (
+        "_blobs",
+        "_identity",
+        "_places",
+        "bare_tokens",
+        "has_units",
+        "measurements",
+        "meta",
+        "unknown_keys",
+    )
 
     def __init__(
         self,
@@ -101,8 +111,12 @@ class Job:
         bare_tokens: int = 0,
         unknown_keys: Sequence[str] = (),
         places: Sequence[tuple[str | int, ...]] = (),
+        identity: str | None = None,
+        has_units: bool = True,
     ) -> None:
         self._places = places
+        self._identity = identity
+        self.has_units = has_units
         self.unknown_keys = unknown_keys
         self.measurements = measurements
         self.meta = {} if meta is None else meta
@@ -175,9 +189,12 @@ class Job:
     def identifiers_digest(self) -> bytes | None:
         """Return 16 bytes that are the same for the same set of measurement identifiers.
 
-        None if there is no measurement, or one has no identifier.
+        None if there is no measurement, or one has no identifier. Without measurements it is that
+        of what the wire has instead.
         """
         identifiers = [item.identifier or "" for item in self.measurements]
+        if not identifiers and self._identity is not None:
+            identifiers = [self._identity]
         if not identifiers or not all(identifiers):
             return None
         names = "\n".join(sorted(identifiers)).encode()
@@ -249,6 +266,8 @@ def digest_parts(document: Parts) -> bytes:
     env = meta.get("env") or {}
     if "date" in env:
         meta = {**meta, "env": {key: value for key, value in env.items() if key != "date"}}
+    if document.changing:
+        meta = {key: value for key, value in meta.items() if key not in document.changing}
     parts = [document.measurements, document.blobs, meta]
     text = orjson.dumps(parts, default=as_sent, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=16).digest()
@@ -263,6 +282,8 @@ def job_of(parts: Parts) -> Job:
         parts.blobs,
         bare_tokens=parts.bare_tokens,
         places=parts.places,
+        identity=parts.identity,
+        has_units=parts.has_units,
     )
 
 

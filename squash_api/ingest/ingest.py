@@ -44,6 +44,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 from squash_api.record.usage import NO_LIMITS, Brings, Limits
 from squash_api.schema.names import CONTRACT_FIELDS
+from squash_api.wires import sasquatch
 from squash_api.wires.parts import Parts
 
 SMALL_BYTES = 64_000
@@ -90,6 +91,7 @@ WIRES: Mapping[str | None, Wire] = {
         lambda received: reread_job(received.body),
         lambda received: digest_job(received.body),
     ),
+    sasquatch.WIRE: wire_of(sasquatch.read_record),
 }
 """The wires by their names in the record; lsst.verify's has none."""
 
@@ -273,7 +275,7 @@ class _Read:
 def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
-        arrived.account.require_namespaces(_places(job))
+        arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
@@ -384,7 +386,7 @@ def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     for key in job.unknown_keys[:_MOST_NAMED]:
         near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
         yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a job and was ignored{near}"
-    if assessment.without_unit:
+    if assessment.without_unit and job.has_units:
         listed = _listed(assessment.without_unit)
         yield f"no unit given, the metric's is taken if it has one: {listed}"
     if assessment.in_own_unit:

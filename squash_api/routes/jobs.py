@@ -19,7 +19,7 @@ from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import Outcome
+from squash_api.ingest.ingest import Ingested, Outcome
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
@@ -137,17 +137,31 @@ async def post_job(request: Request) -> Response:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
+    ingested = await take_in(request, site, account, Received(body), is_strict=is_strict)
+    content = receipt_of(site, ingested)
+    return json_reply(content, status_code=200 if ingested.stored.is_repeat else 202)
+
+
+async def take_in(
+    request: Request, site: Site, account: Account, received: Received, *, is_strict: bool = False
+) -> Ingested:
+    """Store a job that a request has brought; raise as `ingest_job` does."""
     now_ns = site.record.now_ns()
-    ingest = partial(site.ingest, Received(body), received_ns=now_ns, is_strict=is_strict)
+    ingest = partial(site.ingest, received, received_ns=now_ns, is_strict=is_strict)
     try:
-        ingested = await ingest(account=account)
+        ingested: Ingested = await ingest(account=account)
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
         ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
     site.figures.count_job(ingested)
+    request.scope[JOB_ID] = ingested.stored.job_id
+    return ingested
+
+
+def receipt_of(site: Site, ingested: Ingested) -> dict[str, Any]:
+    """Say what became of a job that was posted."""
     stored, outcome = ingested.stored, ingested.outcome
-    request.scope[JOB_ID] = stored.job_id
     notes = list(outcome.notes)
     if stored.same_measurements_as is not None:
         notes.insert(0, f"same measurements as job {stored.same_measurements_as}")
@@ -159,14 +173,13 @@ async def post_job(request: Request) -> Response:
     left_out = [f"{count} {word}" for word, count in counts.items() if count]
     if left_out:
         sentences.append(f"left out: {', '.join(left_out)}")
-    content = {
+    return {
         "message": "; ".join(sentences),
         "status": f"{site.settings.url}/status/{stored.job_id}",
         "id": stored.job_id,
         **(_left_out(outcome) if left_out or outcome.undeclared else _NOTHING_LEFT_OUT),
         "notes": notes,
     }
-    return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
 async def _checked(site: Site, account: Account) -> Account:
