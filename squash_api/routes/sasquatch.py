@@ -168,7 +168,7 @@ async def post_records(request: Request) -> Response:
     request.scope[ERROR_CODES] = _CODES
     try:
         ingested = await _take_all(request)
-    except SquashError as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is answered and logged
         reply = await failure_reply(request, error)
         if reply.status_code == 503:
             # A client of analysis_tools then tries five times more.

@@ -398,7 +398,8 @@ def test_metadata_keep_all_digits_and_values_are_floats() -> None:
 
 def test_records_are_split_exactly_with_all_else_of_the_request() -> None:
     body = (
-        b'\xef\xbb\xbf { "value_schema" : "{\\"fields\\": []}", "records":[ {"value": {"a":1.0e2, "b":NaN}} ,'
+        b'\xef\xbb\xbf { "value_schema" : "{\\"fields\\": []}", '
+        b'"records":[ {"value": {"a":1.0e2, "b":NaN}} ,'
         b'\n{"key": "k", "value": {"a": 18446744073709551617} }], "x" : [1, {"y": "]"}] } '
     )
     first, second = split_records(body, max_bytes=10_000)
