@@ -270,13 +270,9 @@ class Definitions:
                 withdrawn=gone,
             )
             stored = tuple(proposal.name for proposal in picked)
-            return Change(
-                stored,
-                len(proposals) - len(picked),
-                count,
-                notes if count else (),
-                withdrawn=tuple(name for _, name in gone),
-            )
+            left = tuple(name for _, name in gone)
+            unchanged = len(proposals) - len(picked)
+            return Change(stored, unchanged, count, notes if count else (), withdrawn=left)
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
