@@ -12,8 +12,11 @@ from squash_api.pages.addresses import PAGES
 from tests.support.calls import Calls
 from tests.support.site import job_document
 
-EXEMPT = {"/healthz", "/readyz", "/prometheus"}
-"""Probes and scrapers add what they like, and must be answered."""
+EXEMPT = {
+    "/brokers", "/healthz", "/prometheus", "/readyz", "/topics", "/topics/{topic}", "/v3/clusters",
+    "/v3/clusters/{cluster_id}/topics",
+}  # fmt: skip
+"""Probes, scrapers and clients of a Kafka proxy add what they like, and must be answered."""
 
 HTML = {"Accept": "text/html"}
 NAMES = {
