@@ -255,22 +255,8 @@ class Definitions:
         if any(item.kind == "metric" for item in proposals):
             self._catch_up()
 
-        def check(
-            connection: Connection,
-        ) -> tuple[list[Proposal], list[tuple[Kind, str]], tuple[str, ...]]:
-            picked = plan(connection)
-            gone: list[tuple[Kind, str]] = []
-            for name in withdrawn:
-                row = one(connection, "spec", name)
-                if row is not None:
-                    _check_rights(connection, row, account)
-                    gone.append(("spec", name))
-            check_specifications(connection, picked)
-            check_metrics(connection, picked, withdrawn=withdrawn)
-            return picked, gone, tuple(incompatible_units(connection, picked))
-
         def work(connection: Connection) -> Change:
-            picked, gone, notes = check(connection)
+            picked, gone, notes = _checked(connection, plan, account, withdrawn)
             names = {item.name for item in picked if item.kind == "metric"}
             new = names - known_metrics(connection, names).keys()
             now_ns = time.time_ns()
@@ -294,12 +280,31 @@ class Definitions:
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
-            picked, gone, _ = check(connection)
+            picked, gone, _ = _checked(connection, plan, account, withdrawn)
         if not picked and not gone:
             return Change((), len(proposals), 0, ())
         change = self._record.write(work)
         self._metrics.refresh()
         return change
+
+
+def _checked(
+    connection: Connection,
+    plan: Callable[[Connection], list[Proposal]],
+    account: Account,
+    withdrawn: Sequence[str],
+) -> tuple[list[Proposal], list[tuple[Kind, str]], tuple[str, ...]]:
+    """Return what `plan` picks, which specifications go, and sentences on earlier values."""
+    picked = plan(connection)
+    gone: list[tuple[Kind, str]] = []
+    for name in withdrawn:
+        row = one(connection, "spec", name)
+        if row is not None:
+            _check_rights(connection, row, account)
+            gone.append(("spec", name))
+    check_specifications(connection, picked)
+    check_metrics(connection, picked, withdrawn=withdrawn)
+    return picked, gone, tuple(incompatible_units(connection, picked))
 
 
 def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:

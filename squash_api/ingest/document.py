@@ -79,7 +79,7 @@ class Job:
     those of the document that have no meaning, and those of its measurements that look misspelt;
     they are known only when a job is received. `places` are where in its body the measurements are,
     if that is not where lsst.verify has them. `has_units` says that who sends a value without a
-    unit may have meant another than the metric's.
+    unit may have meant another than the metric's. `date_key` is where its body has `env.date`.
     """
 
     __slots__ = (
@@ -87,6 +87,7 @@ class Job:
         "_identity",
         "_places",
         "bare_tokens",
+        "date_key",
         "has_units",
         "measurements",
         "meta",
@@ -104,7 +105,9 @@ class Job:
         places: Sequence[tuple[str | int, ...]] = (),
         identity: str | None = None,
         has_units: bool = True,
+        date_key: str = "env.date",
     ) -> None:
+        self.date_key = date_key
         self._places = places
         self._identity = identity
         self.has_units = has_units
@@ -164,16 +167,17 @@ class Job:
         if text is None:
             text = self.meta.get("date")
         if text is None:
-            return received_ns, "no env.date: the time of receipt is used"
+            return received_ns, f"no {self.date_key}: the time of receipt is used"
         time_ns = parse_time_ns(text) if isinstance(text, str) else None
         if time_ns is None:
             return received_ns, (
-                "env.date is not an ISO 8601 date in a form that is read here, such as "
+                f"{self.date_key} is not an ISO 8601 date in a form that is read here, such as "
                 "2026-11-20T03:12:44Z: the time of receipt is used"
             )
         if not 0 <= time_ns <= received_ns + _DAY_NS:
             return received_ns, (
-                "env.date is before 1970 or more than a day ahead: the time of receipt is used"
+                f"{self.date_key} is before 1970 or more than a day ahead: "
+                "the time of receipt is used"
             )
         return time_ns, None
 
@@ -276,6 +280,7 @@ def job_of(parts: Parts) -> Job:
         places=parts.places,
         identity=parts.identity,
         has_units=parts.has_units,
+        date_key=parts.date_key,
     )
 
 
