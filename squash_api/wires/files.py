@@ -138,12 +138,14 @@ def find_files(path: str) -> list[File]:
 
 def _files_below(folder: str) -> list[File]:
     found: list[File] = []
-    for root, folders, names in os.walk(folder):
+    hidden: list[OSError] = []
+    for root, folders, names in os.walk(folder, onerror=hidden.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
         # Opening a pipe may wait for ever.
         regular = [path for path in paths if path.is_file()]
         found.extend(File(str(path), str(path.relative_to(folder))) for path in regular)
+    found.extend(File(str(error.filename)) for error in hidden)
     return found or [File(folder)]
 
 
@@ -153,11 +155,10 @@ def read_file(file: File, data_id: DataId) -> Iterator[Found]:
         if file.inner is not None and not _promises(file):
             return
         data = _read_bytes(file)
-    except IsADirectoryError:
-        yield Found(file.path, "unreadable", problem="there is no file in this folder")
-        return
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
+        if isinstance(error, IsADirectoryError) and os.access(file.path, os.R_OK | os.X_OK):
+            problem = "there is no file in this folder"
         yield Found(file.path, "unreadable", problem=problem)
         return
     except DocumentError as error:
@@ -301,6 +302,8 @@ def _found(item: _Item, file: File, data_id: DataId) -> Found:
         document = _identified(plain(document, form), file)
     except (ValueError, TypeError) as error:
         return Found(item.place, form, problem=str(error))
+    except RecursionError:
+        return Found(item.place, form, problem="nested too deeply")
     return Found(item.place, form, document, (*notes, *more))
 
 
