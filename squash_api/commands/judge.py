@@ -110,8 +110,7 @@ def judge(
         _print_jobs(jobs, level)
     for job in jobs:
         _print_notes(job.skipped, job.unknown)
-    near = [name for job in jobs for name in job.unknown.values()]
-    gaps = "" if allow_missing else _gaps(verdicts, near)
+    gaps = "" if allow_missing else _gaps(verdicts, [job.unknown for job in jobs])
     if gaps:
         print_error(f"{gaps}; if that may be, give --allow-missing")
     raise typer.Exit(2 if not are_usable else 1 if violations or gaps else 0)
@@ -280,12 +279,12 @@ def _summary(verdicts: list[Verdict], level: str) -> str:
     return f"{counts}; {counted(violations, 'limit')} of level {level} or worse broken"
 
 
-def _gaps(verdicts: list[Verdict], near: Collection[str | None]) -> str:
+def _gaps(verdicts: list[Verdict], unknown: Collection[Mapping[str, str | None]]) -> str:
     """Say what may be missing; empty if nothing is."""
     if not verdicts:
         return "nothing was judged"
     absent = sum(verdict.status == NOT_MEASURED for verdict in verdicts)
-    misspelt = sum(name is not None for name in near)
+    misspelt = sum(near is not None for names in unknown for near in names.values())
     parts = []
     if absent:
         parts.append(f"{absent} of {counted(len(verdicts), 'limit')} not measured")

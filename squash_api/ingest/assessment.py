@@ -79,6 +79,7 @@ def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | N
     If one is not, return None.
     """
     values: dict[str, float] = {}
+    has_units = job.has_units
     for item in job.measurements:
         name, value = item.metric, item.value
         known = metrics.get(name)
@@ -86,7 +87,7 @@ def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | N
             known is None
             or not known.is_declared
             or type(value) is not float
-            or item.unit != known.unit
+            or (item.unit != known.unit and (has_units or item.unit is not None))
             or value - value != 0.0
         ):
             return None

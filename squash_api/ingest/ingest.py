@@ -44,6 +44,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 from squash_api.record.usage import NO_LIMITS, Brings, Limits
 from squash_api.schema.names import CONTRACT_FIELDS
+from squash_api.wires import sasquatch, simple_job
 from squash_api.wires.parts import Parts
 
 SMALL_BYTES = 64_000
@@ -90,6 +91,9 @@ WIRES: Mapping[str | None, Wire] = {
         lambda received: reread_job(received.body),
         lambda received: digest_job(received.body),
     ),
+    simple_job.NAME: wire_of(simple_job.read_simple_job),
+    simple_job.FORM_NAME: wire_of(simple_job.read_simple_form),
+    sasquatch.WIRE: wire_of(sasquatch.read_record),
 }
 """The wires by their names in the record; lsst.verify's has none."""
 
@@ -273,7 +277,7 @@ class _Read:
 def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
-        arrived.account.require_namespaces(_places(job))
+        arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
@@ -299,9 +303,6 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
             _SMALL_JUDGES if is_small else _LARGE_JUDGES, _judge_whole, arrived, metrics, known
         )
     read, assessment, brings = judged
-    job, notes = read.job, [] if read.time_note is None else [read.time_note]
-    if job.bare_tokens or job.unknown_keys or assessment.without_unit or assessment.in_own_unit:
-        notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=arrived.account.user_id,
         user_epoch=arrived.account.epoch,
@@ -317,7 +318,14 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         wire=arrived.received.wire,
         address=arrived.received.address,
     )
-    outcome = Outcome(
+    return new, _outcome(read, assessment), read.outline
+
+
+def _outcome(read: _Read, assessment: Assessment) -> Outcome:
+    job, notes = read.job, [] if read.time_note is None else [read.time_note]
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit or assessment.in_own_unit:
+        notes.extend(_notes(job, assessment))
+    return Outcome(
         len(assessment.values),
         assessment.absent,
         assessment.skipped,
@@ -325,7 +333,6 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         assessment.new_units,
         tuple(notes),
     )
-    return new, outcome, read.outline
 
 
 def _judge_whole(
@@ -371,7 +378,7 @@ def _brings(arrived: _Arrived, read: _Read, assessment: Assessment, metrics: Met
 def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield where the metrics of a job are in its body, and their names."""
     for index, item in enumerate(job.measurements):
-        yield job.place_of(index), item.metric
+        yield job.place_of_metric(index), item.metric
 
 
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
@@ -381,7 +388,7 @@ def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     for key in job.unknown_keys[:_MOST_NAMED]:
         near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
         yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a job and was ignored{near}"
-    if assessment.without_unit:
+    if assessment.without_unit and job.has_units:
         listed = _listed(assessment.without_unit)
         yield f"no unit given, the metric's is taken if it has one: {listed}"
     if assessment.in_own_unit:
