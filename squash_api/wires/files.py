@@ -40,6 +40,7 @@ _BOM = b"\xef\xbb\xbf"
 _BEGIN = 4096
 _YAML = (".yaml", ".yml")
 _JOB_KEYS = ("measurements", "blobs", "meta")
+_KNOWN_KEYS = frozenset({*_JOB_KEYS, "metrics", "specs"})
 _NAMESPACE = UUID("6d0e1a52-6c0c-5d3c-9d3e-0b8b6f1c7a11")
 _OTHER = "not a job, a bundle or a measurement"
 
@@ -292,6 +293,7 @@ def _found(item: _Item, file: File, data_id: DataId) -> Found:
         if form == "job":
             document = job_parts(item.value)
             document["meta"], more = _completed(document["meta"], named)
+            more.extend(_unknown_keys(item.value))
         elif not data_id.fits(path):
             raise DocumentError(f"the path does not fit {data_id.template}")
         else:
@@ -339,6 +341,12 @@ def _completed(
         if key in own and str(own[key]) != str(value)
     ]
     return {**{key: value for key, value in added.items() if key not in own}, **meta}, notes
+
+
+def _unknown_keys(job: Mapping[str, Any]) -> list[str]:
+    """Say which keys of a job are not sent."""
+    keys = [str(key) for key in job if key not in _KNOWN_KEYS]
+    return [f"not sent, since no job of lsst.verify has it: {', '.join(keys[:5])}"] if keys else []
 
 
 def _dated(
