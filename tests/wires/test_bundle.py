@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.ingest.document import parse_time_ns
+from squash_api.schema.times import parse_time_ns
 from squash_api.wires.bundle import bundle_parts, is_bundle, package_of_dataset_type, run_date
 
 BUNDLE: dict[str, Any] = {
