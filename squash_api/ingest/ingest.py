@@ -32,6 +32,7 @@ from squash_api.ingest.document import (
     digest_job,
     reread_job,
 )
+from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.judging.wording import counted
 from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Record
@@ -212,14 +213,16 @@ class _Read:
     identifiers_digest: bytes | None
 
 
-def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
+def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = arrived.wire.decode(arrived.body)
     if arrived.account.key is not None:
         arrived.account.require_namespaces(_places(job))
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
-    return _Read(job, outline, is_known, asked_ns, time_note, job.identifiers_digest())
+    identifiers = job.identifiers_digest()
+    job = with_reduced(job, known.reductions)
+    return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 
 async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, int | None]:
@@ -233,7 +236,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
     is_small = len(arrived.body) <= SMALL_BYTES
     judged: tuple[_Read, Assessment, Brings | None] | None = None
     if is_small:
-        read = _read(arrived, metrics.schema.tag_keys)
+        read = _read(arrived, metrics.schema.tag_keys, known)
         usual = assess_short(read.job, known.by_name) if read.is_known else None
         judged = None if usual is None else (read, usual, None)
     if judged is None:
@@ -271,7 +274,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
 def _judge_whole(
     arrived: _Arrived, metrics: Metrics, known: KnownMetrics
 ) -> tuple[_Read, Assessment, Brings | None]:
-    read = _read(arrived, metrics.schema.tag_keys)
+    read = _read(arrived, metrics.schema.tag_keys, known)
     arrived.budget.check_metadata(read.job.meta)
     assessment = assess(
         read.job,
@@ -339,16 +342,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
-    places: dict[str, list[int]] = {}
+    places: dict[str, list[tuple[str | int, ...]]] = {}
     for index, item in enumerate(job.measurements):
-        places.setdefault(item.metric, []).append(index)
+        place = ("blobs",) if isinstance(item, Reduced) else ("measurements", index)
+        places.setdefault(item.metric, []).append(("body", *place))
     return SkippedInStrictModeError(
         f"{len(assessment.skipped)} of {counted(len(job.measurements), 'measurement')} would be "
         "skipped; "
         "nothing was stored. Fix them, or send without strict=true.",
         detail=[
             # Those replaced by a later one come first, in the order of the document.
-            Detail(("body", "measurements", places[skip.metric].pop(0)), skip.reason, "skipped")
+            Detail(places[skip.metric].pop(0), skip.reason, "skipped")
             for skip in assessment.skipped[:MOST_PLACES]
         ],
         more=max(len(assessment.skipped) - MOST_PLACES, 0),

@@ -19,9 +19,16 @@ from squash_api.metrics_packages.documents import Document, read_documents
 from squash_api.metrics_packages.drafts import Draft, read_draft
 from squash_api.metrics_packages.resolution import Resolved, near_names, resolve
 from squash_api.schema.names import Schema, split_metric_name
-from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
+from squash_api.verify.metrics import (
+    DERIVATION_KEYS,
+    LEGAL_NAME,
+    Metric,
+    Source,
+    metric_name_problem,
+    parse_metric,
+)
 
-_METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
+_METRIC_KEYS = (*DERIVATION_KEYS, "description", "unit", "tags", "reference", "name")
 
 
 @dataclass(frozen=True, slots=True)

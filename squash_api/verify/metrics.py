@@ -1,19 +1,33 @@
 """Metrics: their definitions, and reading them from documents."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NamedTuple
 
 from squash_api.errors import Detail, InvalidInputError
 from squash_api.schema.names import Schema
+from squash_api.verify.derivation import (
+    NOT_DERIVED,
+    REDUCERS,
+    Derivation,
+    Reduction,
+    is_reducer,
+)
 from squash_api.verify.units import UnitError, canonical_unit
 
 REFERENCE_KEYS = ("doc", "page", "url")
+DERIVATION_KEYS = ("missing", "reduce")
+"""The keys that say how values are derived; lsst.verify does not know them."""
+
 LEGAL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 """The characters of a name that appears in files, tasks and dashboards."""
+
+_REDUCTION_KEYS = ("by", "blob", "key")
+_LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,6 +62,7 @@ class Metric:
     tags: tuple[str, ...]
     reference: dict[str, Any]
     display_name: str
+    derivation: Derivation = NOT_DERIVED
     source: Source | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +75,7 @@ class Metric:
             "unit": self.unit,
             "tags": list(self.tags),
             "reference": dict(self.reference),
+            **self.derivation.to_json(),
         }
 
 
@@ -76,6 +92,12 @@ class KnownMetric:
     is_declared: bool
     unit_by: int | None = None
     own_units: tuple[tuple[int, str], ...] = ()
+    derivation: Derivation = NOT_DERIVED
+
+    @classmethod
+    def of(cls, metric: Metric) -> "KnownMetric":
+        """Return what is known of a metric that is only declared."""
+        return KnownMetric(metric.unit, is_declared=True, derivation=metric.derivation)
 
     def binds(self, user_id: int | None) -> bool:
         """Return whether a user's values must convert to the unit."""
@@ -84,6 +106,19 @@ class KnownMetric:
     def own_unit(self, user_id: int | None) -> str | None:
         """Return a user's own unit; None if they have none."""
         return dict(self.own_units).get(user_id) if user_id is not None else None
+
+
+Reductions = Mapping[str, Sequence[tuple[str, KnownMetric]]]
+"""The metrics whose values are reduced from arrays, with their names, by blob."""
+
+
+def reductions_of(metrics: Iterable[tuple[str, KnownMetric]]) -> Reductions:
+    """Find the metrics whose values are reduced from arrays, by the names of the blobs."""
+    found: dict[str, list[tuple[str, KnownMetric]]] = {}
+    for name, metric in metrics:
+        if metric.derivation.reduction is not None:
+            found.setdefault(metric.derivation.reduction.blob, []).append((name, metric))
+    return found
 
 
 def metric_from_json(
@@ -138,6 +173,7 @@ def parse_metric(
         tags=parse_tags(document.get("tags"), faults),
         reference=reference,
         display_name=_parse_text(shown, "display_name", faults) or display_name or bare_name,
+        derivation=_parse_derivation(document, name=name, faults=faults),
         source=source,
     )
     return (None if faults else metric), faults
@@ -226,8 +262,8 @@ def _parse_text(value: Any, key: str, faults: list[Fault]) -> str:
 def _parse_reference(value: Any, faults: list[Fault]) -> tuple[dict[str, Any], str]:
     """Read the reference and the display name in it.
 
-    A YAML file keeps the display name there, because lsst.verify ignores other keys of a reference
-    and refuses other keys of a metric.
+    A YAML file keeps the display name there, as it may keep the keys of `Derivation`, because
+    lsst.verify ignores other keys of a reference and refuses other keys of a metric.
     """
     if not isinstance(value, dict):
         if value is not None:
@@ -252,3 +288,70 @@ def _reference_value(value: Any, loc: tuple[str | int, ...], faults: list[Fault]
         faults.append(Fault(loc, "cannot be encoded as UTF-8"))
         return None
     return value
+
+
+def _parse_derivation(document: Mapping[Any, Any], *, name: str, faults: list[Fault]) -> Derivation:
+    """Read the keys of a metric's definition, at its top or below `reference`.
+
+    Parameters
+    ----------
+    name
+        The metric's full name, which lsst.verify gives the blob with a measurement's extras.
+    """
+    missing, place = _written(document, "missing", faults)
+    if missing not in (None, "zero"):
+        faults.append(
+            Fault(place, f"{_shown(missing)} is no way to write a missing value: write zero")
+        )
+    reduction, place = _written(document, "reduce", faults)
+    return Derivation(missing == "zero", _parse_reduction(reduction, place, name, faults))
+
+
+def _written(
+    document: Mapping[Any, Any], key: str, faults: list[Fault]
+) -> tuple[Any, tuple[str, ...]]:
+    """Return what a key has, and where it is."""
+    reference = document.get("reference")
+    below = reference.get(key) if isinstance(reference, dict) else None
+    own = document.get(key)
+    if own is not None and below is not None:
+        faults.append(Fault((key,), f"{key} is below reference too: delete one of them"))
+    return (own, (key,)) if own is not None else (below, ("reference", key))
+
+
+def _parse_reduction(
+    value: Any, place: tuple[str, ...], name: str, faults: list[Fault]
+) -> Reduction | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = {"by": value}
+    if not isinstance(value, dict):
+        example = "{by: median, blob: package.metric, key: name}"
+        faults.append(Fault(place, f"reduce is neither text nor a mapping: write {example}"))
+        return None
+    before = len(faults)
+    faults.extend(
+        Fault((*place, str(key)), f"reduce has only {', '.join(_REDUCTION_KEYS)}: delete {key!r}")
+        for key in value
+        if key not in _REDUCTION_KEYS
+    )
+    usual = {"by": None, "blob": name, "key": name.partition(".")[2]}
+    found: dict[str, Any] = {key: value.get(key, default) for key, default in usual.items()}
+    for key in ("blob", "key"):
+        text = found[key]
+        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_NAME:
+            what = "the name of a blob" if key == "blob" else "the name of an array in it"
+            faults.append(Fault((*place, key), f"{_shown(text)} is not {what}: write it as text"))
+    by = found["by"]
+    if not isinstance(by, str) or not is_reducer(by):
+        near = get_close_matches(by, REDUCERS, n=1) if isinstance(by, str) else []
+        known = near[0] if near else f"{', '.join(REDUCERS)} or a percentile such as p95"
+        said = "by is missing" if by is None else f"an array is not reduced by {_shown(by)}"
+        faults.append(Fault((*place, "by") if by is not None else place, f"{said}: write {known}"))
+    return Reduction(**found) if len(faults) == before else None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,6 +8,7 @@ from squash_api.judging.kinds.threshold import Threshold
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.metrics_packages.export import metrics_package_to_files
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
+from squash_api.verify.derivation import Derivation, Reduction
 from squash_api.verify.metrics import Metric
 from tests.support.metrics_packages import ROOT
 
@@ -53,6 +54,11 @@ def test_alerts_survive_their_export(tmp_path: Path) -> None:
     page=st.none() | st.integers(-5, 10**9) | TRICKY,
     query=st.dictionaries(TRICKY, TRICKY | st.integers(-9, 9) | st.booleans() | st.lists(TRICKY)),
     threshold=st.floats(allow_nan=False, allow_infinity=False),
+    derivation=st.builds(
+        Derivation,
+        st.booleans(),
+        st.none() | st.builds(Reduction, st.sampled_from(["p95", "max"]), TRICKY, TRICKY),
+    ),
 )
 @settings(max_examples=60)
 def test_any_definition_survives_its_export(
@@ -65,6 +71,7 @@ def test_any_definition_survives_its_export(
     page: object,
     query: dict[str, object],
     threshold: float,
+    derivation: Derivation,
 ) -> None:
     metric = Metric(
         name="demo.5",
@@ -74,6 +81,7 @@ def test_any_definition_survives_its_export(
         tags=tuple(sorted(set(tags))),
         reference={"doc": doc, "page": page, "url": None},
         display_name=display_name,
+        derivation=derivation,
     )
     specification = Specification(
         "demo.5.010", "demo.5", Threshold(threshold, "nJy", "!="), metric.tags, query
