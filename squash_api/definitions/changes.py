@@ -31,7 +31,7 @@ from squash_api.record.metrics import (
 from squash_api.record.record import Connection
 from squash_api.schema.names import Schema
 from squash_api.verify.derivation import NOT_DERIVED, Derivation
-from squash_api.verify.metrics import Metric, metric_from_json
+from squash_api.verify.metrics import Metric, aggregate_misfit, metric_from_json, parse_metric
 from squash_api.verify.units import converter, few_parses
 
 MAX_NAME = 200
@@ -265,6 +265,39 @@ def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None
         for item in proposals
         if isinstance(item.content, Metric) and item.name in bad
     ]
+    if details:
+        raise invalid_proposals(details)
+
+
+def check_aggregates(connection: Connection, proposals: Sequence[Proposal]) -> None:
+    """Check that the metrics that proposed aggregates are made of are declared, and fit.
+
+    Raises
+    ------
+    InvalidInputError
+        With every aggregate that cannot be made in its `detail`.
+    """
+    new = {item.name: item.content for item in proposals if isinstance(item.content, Metric)}
+    made = {
+        name: metric.derivation.aggregation.of
+        for name, metric in new.items()
+        if metric.derivation.aggregation is not None
+    }
+    rows = current(connection, "metric", names=made.values()) if made else {}
+    details: list[Detail] = []
+    for item in proposals:
+        if item.name not in made:
+            continue
+        of, row = new.get(made[item.name]), rows.get(made[item.name])
+        if of is None and row is not None:
+            of, _ = parse_metric(row.document or {}, name=row.name)
+        misfit = (
+            f"the metric '{made[item.name]}' is not declared: declare it first"
+            if of is None
+            else aggregate_misfit(new[item.name], of)
+        )
+        if misfit is not None:
+            details.append(Detail((*item.loc, "aggregate", "of"), misfit))
     if details:
         raise invalid_proposals(details)
 

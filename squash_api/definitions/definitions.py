@@ -12,6 +12,7 @@ from squash_api.definitions.changes import (
     NOUNS,
     Change,
     Proposal,
+    check_aggregates,
     check_metrics,
     check_specifications,
     incompatible_units,
@@ -215,6 +216,7 @@ class Definitions:
             picked = plan(connection)
             check_specifications(connection, picked)
             check_metrics(connection, picked)
+            check_aggregates(connection, picked)
             return picked, tuple(incompatible_units(connection, picked))
 
         def work(connection: Connection) -> Change:

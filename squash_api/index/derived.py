@@ -62,9 +62,9 @@ _ARRAYS = "arrays"
 class Derived:
     """What is derived from one job. `values` are in the metric's unit, None if absent or skipped.
 
-    `units` are those of the metrics, `revision` that of their definitions, and `added` is how many
-    measurements have been added to the job, as they were when it was derived. `reduced` are the
-    metrics whose values were made from arrays.
+    `units` are those of the metrics, `revision` that of their definitions, and `added` is the last
+    measurement that was added to the job, as they were when it was derived; 0 if there was none.
+    `reduced` are the metrics whose values were made from arrays.
     """
 
     job_id: int
@@ -217,7 +217,7 @@ def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
     if connection.execute(kept).scalar_one() != len(ids):
         return True
     rows = connection.execute(
-        select(added_measurement.c.job_id, func.count())
+        select(added_measurement.c.job_id, func.max(added_measurement.c.id))
         .where(added_measurement.c.job_id.in_(ids))
         .group_by(added_measurement.c.job_id)
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from squash_api.index.aggregates import Aggregates
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import (
     Derived,
@@ -49,6 +50,7 @@ class Deriver:
         # Delivery waits for the runs, and must never wait for the index.
         self._runs_lock = threading.Lock()
         self._index_lock = threading.Lock()
+        self._aggregates = Aggregates(record, metrics)
 
     def catch_up(self) -> None:
         """Derive everything from every job that is in the record now."""
@@ -68,7 +70,8 @@ class Deriver:
         has_index = self._index_some(through)
         # However many jobs arrive, those whose metrics have changed have their turn too.
         has_changed = self.rederive_some()
-        return self._find_arrays() or has_runs or has_index or has_changed
+        has_arrays = self._find_arrays()
+        return self._aggregates.step() or has_arrays or has_runs or has_index or has_changed
 
     def derive_runs_through(self, job_id: int) -> None:
         """Derive the runs of every job up to this one, which is all that delivery needs."""
@@ -211,7 +214,7 @@ class Deriver:
             row.job_id,
             values={name: outcome.values.get(name) for name in metrics},
             units={name: metric.unit for name, metric in metrics.items()},
-            added=len(added),
+            added=max((item["added_id"] for item in added), default=0),
             reduced=reduced & metrics.keys(),
             revision=now.revision,
             context=JobContext(

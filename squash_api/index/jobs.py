@@ -41,6 +41,7 @@ from squash_api.record.jobs import (
     add_measurement,
     added_measurements,
     bury_jobs,
+    forget_added,
     ids_between,
     job_rows,
     last_job_id,
@@ -233,6 +234,28 @@ def post_measurement(
     row = record.write(work)
     metrics.refresh()
     return row, added
+
+
+def replace_measurement(connection: Connection, row: JobRow, document: dict[str, Any]) -> None:
+    """Give a job that the service has made another measurement of a metric.
+
+    It takes the place of those that were added before, and makes the job no younger.
+    """
+    metric = str(document["metric"])
+    if document["value"] is None:
+        package, _ = split_metric_name(metric)
+        request_rewriting(connection, [Erasure(row.job_id, row.time_ns, (package,))])
+        forget_value(connection, job_id=row.job_id, metric=metric)
+    before = added_measurements(connection, [row.job_id]).get(row.job_id, [])
+    add_measurement(
+        connection,
+        job_id=row.job_id,
+        document=document,
+        user_id=row.user_id,
+        created_ns=row.received_ns,
+    )
+    forget_added(connection, [item["added_id"] for item in before if item["metric"] == metric])
+    _send_again(connection, row.job_id, now_ns=time.time_ns())
 
 
 def _usable(outcome: Assessment) -> Assessment:

@@ -80,6 +80,15 @@ class ReductionObject(BaseModel):
     key: str = Field(description="The name of the array in them.")
 
 
+class AggregationObject(BaseModel):
+    """How a metric's values are made from another metric's in a run."""
+
+    of: str = Field(description="The other metric.")
+    over: list[str] = Field(description="Keys of metadata; of each combination, one value counts.")
+    by: str = Field(description="As in `reduce`.")
+    at_least: int = Field(default=1, description="With fewer values it is absent.")
+
+
 class MetricObject(BaseModel):
     """A declared metric."""
 
@@ -96,6 +105,10 @@ class MetricObject(BaseModel):
     reduce: ReductionObject | None = Field(
         default=None,
         description="From which arrays in blobs the values are made. Absent if from none.",
+    )
+    aggregate: AggregationObject | None = Field(
+        default=None,
+        description="From which values of a run the values are made. Absent if from none.",
     )
     origin: Literal["api", "yaml"] = Field(
         description="A definition from YAML can only be changed there."
@@ -236,6 +249,7 @@ _TABLE = (
             "display_name": {"type": "string"},
             "missing": {"enum": ["zero", None]},
             "reduce": {"type": ["string", "object", "null"]},
+            "aggregate": {"type": ["object", "null"]},
         },
         needs=("description",),
         needs_in_list=("name",),

@@ -388,4 +388,19 @@ def test_a_definition_with_an_impossible_derivation_is_refused(definitions: Defi
     first, second = caught.value.detail
     assert (first.loc, second.loc) == (("body", "missing"), ("body", "reduce", "by"))
     assert first.msg == "'nan' is no way to write a missing value: write zero"
-    assert second.msg.startswith("an array is not reduced by 'mode': write count, max, mean")
+    assert second.msg.startswith("values are not reduced by 'mode': write count, max, mean")
+
+
+def test_an_aggregate_of_what_is_not_declared_or_does_not_fit_is_refused(
+    definitions: Definitions,
+) -> None:
+    made = {"of": "p.a", "over": ["fiber"], "by": "max"}
+    with pytest.raises(InvalidInputError, match=r"the metric 'p\.a' is not declared"):
+        definitions.post_one("metric", "p.m", metric("p.m", aggregate=made), ADA)
+    definitions.post("metric", [metric("p.m", aggregate=made), metric("p.a")], ADA)
+    with pytest.raises(InvalidInputError, match=r"'mmag', the unit of 'p\.a', does not convert"):
+        definitions.post_one("metric", "p.n", metric("p.n", unit="s", aggregate=made), ADA)
+    with pytest.raises(InvalidInputError, match=r"'p\.m' is an aggregate itself: name p\.a"):
+        definitions.post_one("metric", "p.n", metric("p.n", aggregate={**made, "of": "p.m"}), ADA)
+    counted = {**made, "by": "count"}
+    assert definitions.post_one("metric", "p.n", metric("p.n", unit="", aggregate=counted), ADA)

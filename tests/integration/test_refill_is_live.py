@@ -140,13 +140,14 @@ class _World:
         return reply
 
     def write_specs(self) -> None:
-        """Write a metrics package with one metric, in any unit, and derived in any way."""
+        """Write a metrics package with a metric in any unit, derived in any way, and another."""
         directory = self.folder / "specs" / "metrics"
         directory.mkdir(parents=True, exist_ok=True)
         (self.folder / "specs" / "specs").mkdir(exist_ok=True)
         unit = self.chance.choice(UNITS)
         text = f"d:\n  description: One.\n  unit: '{unit}'\n"
         text += f"  reference: {json.dumps(self.derivation())}\n"
+        text += f"e: {{description: One., unit: '{unit}'}}\n"
         (directory / "y.yaml").write_text(text)
 
     # What can be done
@@ -154,7 +155,7 @@ class _World:
     def measured(self) -> dict[str, Any]:
         """Make a measurement of any metric."""
         return {
-            "metric": self.chance.choice((*METRICS, "y.d")),
+            "metric": self.chance.choice((*METRICS, "y.d", "y.e")),
             "value": self.chance.choice(VALUES),
             "unit": self.unit(),
             "identifier": uuid.UUID(int=self.chance.getrandbits(128)).hex,
@@ -164,7 +165,9 @@ class _World:
         """Make keys of a metric that say how its values are derived, or none."""
         blob = self.chance.choice(("r", "s"))
         reduction = {"by": self.chance.choice(("median", "max")), "blob": blob, "key": "k"}
-        return self.chance.choice(({}, {"missing": "zero"}, {"reduce": reduction}))
+        made = {"of": "y.e", "over": ["instrument"], "by": self.chance.choice(("max", "count"))}
+        found: list[dict[str, Any]] = [{}, {"missing": "zero"}, {"reduce": reduction}]
+        return self.chance.choice([*found, {"aggregate": made}])
 
     def blobs(self) -> list[dict[str, Any]]:
         """Make blobs with an array, or none."""

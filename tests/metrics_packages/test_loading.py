@@ -415,11 +415,39 @@ def test_an_array_is_named_like_its_metric_unless_the_reduction_says_otherwise(
     [
         ("  missing: 0\n", ":4: 0 is no way to write a missing value: write zero"),
         ("  missing: zero\n  reference:\n    missing: zero\n", ":4: missing is below reference"),
-        ("  reduce: {by: mode}\n", ":4: an array is not reduced by 'mode': write"),
-        ("  reduce: {by: medain}\n", ":4: an array is not reduced by 'medain': write median"),
+        ("  reduce: {by: mode}\n", ":4: values are not reduced by 'mode': write"),
+        ("  reduce: {by: medain}\n", ":4: values are not reduced by 'medain': write median"),
         ("  reduce:\n    by: max\n    keys: x\n", ":6: reduce has only by, blob, key"),
         ("  reduce: {key: x}\n", ":4: by is missing: write"),
         ("  reduce: {by: max, blob: 5}\n", ":4: 5 is not the name of a blob"),
+        ("  aggregate: median\n", ":4: aggregate is not a mapping: write {of: package.metric"),
+        ("  aggregate: {over: [fiber], by: max}\n", ":4: None is not a metric: write package"),
+        ("  aggregate: {of: fwhm, over: [x], by: max}\n", ":4: a metric is not made of itself"),
+        (
+            "  aggregate: {of: other.b, by: max}\n",
+            ":4: None is not a list of keys of metadata: write",
+        ),
+        (
+            "  aggregate: {of: other.b, over: [5], by: max}\n",
+            ":4: [5] is not a list of keys of meta",
+        ),
+        (
+            "  aggregate: {of: other.b, over: ci_id, by: max}\n",
+            ":4: 'ci_id' is the same in all jobs of",
+        ),
+        (
+            "  aggregate: {of: other.b, over: x, by: max, min: 1}\n",
+            ":4: aggregate has only of, over,",
+        ),
+        (
+            "  aggregate: {of: other.b, over: x, by: max, at_least: 0}\n",
+            ":4: 0 is not a number of val",
+        ),
+        (
+            "  reduce: max\n  aggregate: {of: other.b, over: x, by: max}\n",
+            ":5: a metric with reduce has",
+        ),
+        ("  aggregate: {of: demo.b, over: x, by: max}\n", ":4: the metric 'demo.b' is not defined"),
         ("  reference:\n    reduce: [max]\n", ":5: reduce is neither text nor a mapping"),
     ],
 )
