@@ -32,6 +32,7 @@ from squash_api.routes import (
     reports,
     root,
     runs,
+    sasquatch,
     search,
     standings,
 )
@@ -43,6 +44,7 @@ from squash_api.routes.middleware import (
     NormalizingMiddleware,
     ObservingMiddleware,
     ShortWay,
+    Way,
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
@@ -70,6 +72,7 @@ _ROUTERS = (
     quarantine.router,
     health.router,
     jobs.events_router,
+    sasquatch.router,
     docs.router,
     addresses.router,
     metric.router,
@@ -195,7 +198,9 @@ def create_app(
     app.add_middleware(Admission, places=places)
     app.add_middleware(ObservingMiddleware, figures=figures)
     app.add_middleware(NormalizingMiddleware, root=settings.url_path)
-    app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, figures=figures)
+    posts = [Way("/job", jobs.post_job)]
+    find = sasquatch.find_way(settings)
+    app.add_middleware(ShortWay, posts=posts, find=find, figures=figures)
     if settings.trusted_proxies:
         # Of the last one that is not trusted: all before it may be made up.
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])

@@ -29,6 +29,9 @@ from pydantic_settings import (
 
 from squash_api.errors import SettingsError, plain_words
 
+# Where JSON has a key too few or too many.
+_WORDS = {"missing": "is missing", "extra_forbidden": "is no key that is known here"}
+
 MIN_SECRET_BYTES = 32
 MIN_KEY_CHARACTERS = 16
 # In Slack and Markdown these end a link.
@@ -106,6 +109,13 @@ def _keep(text: str) -> str:
 
 _DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
 _DAYS = {"y": 365, "w": 7, "d": 1}
+
+
+def _prefix(path: str) -> str:
+    path = path.strip().rstrip("/")
+    if path and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) is None:
+        raise ValueError("must be a path such as /sasquatch-rest-proxy, or / for none")
+    return path
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -218,6 +228,14 @@ class Settings(BaseSettings):
     tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
+    )
+    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (),
+        description="Namespaces of Sasquatch to which anyone may send records, between commas.",
+    )
+    sasquatch_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        "/sasquatch-rest-proxy",
+        description="Path below which Sasquatch's clients are answered too, besides the root.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
     metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")
@@ -433,8 +451,11 @@ def _named(faults: Iterable[Any]) -> Iterator[str]:
     for fault in faults:
         # The default of SQUASH_URL cannot be made from what is wrong itself.
         if fault["type"] != "default_factory_not_called":
-            name = ".".join(str(part) for part in fault["loc"]).upper()
-            yield f"{_PREFIX}{name}: {plain_words(fault).removeprefix('Value error, ')}"
+            first, *rest = fault["loc"] or ("",)
+            # Below a setting are entries of lists, and keys of JSON as it was written.
+            place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
+            words = _WORDS.get(fault["type"]) or plain_words(fault).removeprefix("Value error, ")
+            yield f"{_PREFIX}{str(first).upper()}{place}: {words}"
 
 
 def _wrong_key(key: SecretStr | None) -> Iterator[str]:

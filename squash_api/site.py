@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import httpx
 
     from squash_api.accounts.accounts import Accounts
+    from squash_api.accounts.anonymous import Anonymous
     from squash_api.accounts.key_ring import KeyRing
     from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
@@ -197,6 +198,13 @@ class Site:
         return accounts
 
     @cached_property
+    def anonymous(self) -> Anonymous:
+        """Who sends records without an account."""
+        from squash_api.accounts.anonymous import Anonymous
+
+        return Anonymous(self.record, self.settings.anonymous_namespaces)
+
+    @cached_property
     def keys(self) -> KeyRing:
         """The API keys of users."""
         from squash_api.accounts.key_ring import KeyRing
@@ -229,12 +237,11 @@ class Site:
 
     @cached_property
     def ingest(self) -> Callable[..., Awaitable[Ingested]]:
-        """Accept a job, as `ingest_job` does, given its body, whose it is and when it came."""
-        from squash_api.ingest.ingest import VERIFY, WIRES, Budget, ingest_job
+        """Accept a job, as `ingest_job` does: given what was received, whose it is and when."""
+        from squash_api.ingest.ingest import Budget, ingest_job
 
         return partial(
             ingest_job,
-            wire=WIRES[VERIFY],
             record=self.record,
             metrics=self.metrics,
             budget=Budget(self.limits),

@@ -116,6 +116,7 @@ EXAMPLES = {
     "/search": "/search?q=p",
 }
 FORMATS_OF: dict[str, Collection[str]] = {
+    "/audit": ("json", "csv"),
     "/measurements": MEASUREMENT_FORMATS,
     "/report": REPORT_FORMATS,
     "/job/{job_id}/blob/{identifier}": ("csv", "npy"),

@@ -83,6 +83,7 @@ def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | N
     If one is not, return None.
     """
     values: dict[str, float] = {}
+    has_units = job.has_units
     for item in job.measurements:
         name, value = item.metric, item.value
         known = metrics.get(name)
@@ -90,7 +91,7 @@ def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | N
             known is None
             or not known.is_declared
             or type(value) is not float
-            or item.unit != known.unit
+            or (item.unit != known.unit and (has_units or item.unit is not None))
             or value - value != 0.0
             or (not value and known.derivation.is_zero_missing)
         ):

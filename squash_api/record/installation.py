@@ -7,7 +7,7 @@ ids go on behind those that were given.
 
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +31,7 @@ from squash_api.record.database import (
     opened_anyhow,
     place_of,
     raise_ids,
+    said_of,
     writing,
 )
 from squash_api.record.engines import postgresql
@@ -51,6 +52,7 @@ from squash_api.record.engines.sqlite_file import (
     read_mark,
     write_mark,
 )
+from squash_api.record.jobs import Received, last_job_id
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import job, metadata, state, user
 from squash_api.record.versions import Tables, go_back, tables_of
@@ -127,7 +129,7 @@ def restore(url: str, backup: BinaryIO, *, ids_above: int = 0) -> Replaced:
     new = path.with_name(f"{path.name}.restoring")
     try:
         receive(backup, new)
-        require_record(new)
+        require_record(new, "the backup")
         return _replace(path, new, _given_ids(path, ids_above))
     finally:
         new.unlink(missing_ok=True)
@@ -225,7 +227,7 @@ def move(url: str, to: str, so_far: Progress) -> Generator[None]:
         with alone(engine).begin() as source:
             mark = None if path is None else _newest(source, path)
             given = {} if mark is None else mark.last_ids()
-            with new_record(to) as target:
+            with said_of("--to"), new_record(to) as target:
                 yield from copy_record(source, target, so_far, given=given)
                 own = get_state(target.connection, _INSTALLATION) or uuid4().hex
                 set_state(target.connection, _INSTALLATION, own)
@@ -252,8 +254,11 @@ def _newest(connection: Connection, path: Path) -> Mark | None:
     return read_mark(path)
 
 
-def salvage(url: str, to: Path) -> Iterator[str]:
+def salvage(url: str, to: Path, *, can_read: Callable[[Received], bool]) -> Iterator[str]:
     """Copy what can be read of a damaged record into a new one, and yield what is lost.
+
+    `can_read` tells whether what was received of a job is still what was accepted: deriving it
+    again must not fail.
 
     What is derived from jobs is not copied: the service derives it again. Users that can no longer
     be read, but are referred to, are there by number and disabled.
@@ -284,7 +289,7 @@ def salvage(url: str, to: Path) -> Iterator[str]:
                 yield f"{done.table}: {done.rows} rows could be read ({done.trouble})"
         engine = open_database(url_of(to))
         with writing(engine).begin() as connection:
-            yield from _mended(connection)
+            yield from _mended(connection, can_read)
             raise_ids(connection, given)
             yield from _lost_jobs(connection, _last_answered(path))
         engine.dispose()
@@ -299,10 +304,11 @@ def lost_ids(connection: Connection) -> list[tuple[int, int]]:
     return [(row["first"], row["last"]) for row in rows]
 
 
-def _mended(connection: Connection) -> Iterator[str]:
+def _mended(connection: Connection, can_read: Callable[[Received], bool]) -> Iterator[str]:
     """Let what was copied refer only to what is there, and be derived anew."""
     connection.execute(delete(state).where(state.c.key.in_(_DERIVED_THROUGH)))
-    garbled = [row.id for row in connection.execute(_BODIES) if not _is_json(row.body)]
+    rows = connection.execute(_RECEIVED)
+    garbled = [job_id for job_id, *received in rows if not can_read(Received(*received))]
     for key in (key for table in metadata.sorted_tables for key in table.foreign_keys):
         if key.column is job.c.id:
             connection.execute(delete(key.parent.table).where(key.parent.in_(garbled)))
@@ -327,16 +333,7 @@ def _mended(connection: Connection) -> Iterator[str]:
                 yield f"{table.name}: {count} rows referred to what could not be read"
 
 
-_BODIES = select(job.c.id, job.c.body).where(job.c.body.is_not(None))
-
-
-def _is_json(body: bytes) -> bool:
-    """Tell whether a body is still what was accepted: deriving it again must not fail."""
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
+_RECEIVED = select(job.c.id, job.c.body, job.c.wire, job.c.address).where(job.c.body.is_not(None))
 
 
 def _lost_user(number: int) -> dict[str, Any]:
@@ -382,7 +379,7 @@ def _restore_into(url: str, backup: BinaryIO, ids_above: int) -> Replaced:
     with TemporaryDirectory(prefix="squash-restore-") as folder:
         new = Path(folder) / "squash.db"
         receive(backup, new)
-        require_record(new)
+        require_record(new, "the backup")
         engine = open_database(url_of(new))
         try:
             with (
@@ -437,7 +434,7 @@ def _went_on(connection: Connection, path: Path | None, ids: Mapping[str, int]) 
     mark = Mark(own, last_ids(connection))
     if path is not None:
         write_mark(path, mark)
-    return Replaced(before, mark.answered.get("job", 0) + 1, None)
+    return Replaced(last_job_id(connection), mark.answered.get("job", 0) + 1, None)
 
 
 def _claim(path: Path, connection: Connection) -> Mark:

@@ -13,17 +13,17 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts.accounts import Account
-from squash_api.errors import NotFoundError, UnauthorizedError
+from squash_api.errors import NotFoundError, UnauthorizedError, help_link
 from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import Outcome
+from squash_api.ingest.ingest import Ingested, Outcome
 from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
-from squash_api.record.jobs import JobEvent, JobRow, job_ids
+from squash_api.record.jobs import JobEvent, JobRow, Received, job_ids
 from squash_api.record.metrics import Metrics
 from squash_api.routes.admission import network_of
 from squash_api.routes.dependencies import (
@@ -136,16 +136,31 @@ async def post_job(request: Request) -> Response:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingest = partial(site.ingest, body, received_ns=site.record.now_ns(), is_strict=is_strict)
+    ingested = await take_in(request, site, account, Received(body), is_strict=is_strict)
+    content = receipt_of(site, ingested)
+    return json_reply(content, status_code=200 if ingested.stored.is_repeat else 202)
+
+
+async def take_in(
+    request: Request, site: Site, account: Account, received: Received, *, is_strict: bool = False
+) -> Ingested:
+    """Store a job that a request has brought; raise as `ingest_job` does."""
+    now_ns = site.record.now_ns()
+    ingest = partial(site.ingest, received, received_ns=now_ns, is_strict=is_strict)
     try:
-        ingested = await ingest(account=account)
+        ingested: Ingested = await ingest(account=account)
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
         ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
     site.figures.count_job(ingested)
+    request.scope[JOB_ID] = ingested.stored.job_id
+    return ingested
+
+
+def receipt_of(site: Site, ingested: Ingested) -> dict[str, Any]:
+    """Say what became of a job that was posted."""
     stored, outcome = ingested.stored, ingested.outcome
-    request.scope[JOB_ID] = stored.job_id
     notes = list(outcome.notes)
     if stored.same_measurements_as is not None:
         notes.insert(0, f"same measurements as job {stored.same_measurements_as}")
@@ -157,14 +172,13 @@ async def post_job(request: Request) -> Response:
     left_out = [f"{count} {word}" for word, count in counts.items() if count]
     if left_out:
         sentences.append(f"left out: {', '.join(left_out)}")
-    content = {
+    return {
         "message": "; ".join(sentences),
         "status": f"{site.settings.url}/status/{stored.job_id}",
         "id": stored.job_id,
         **(_left_out(outcome) if left_out or outcome.undeclared else _NOTHING_LEFT_OUT),
         "notes": notes,
     }
-    return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
 async def _checked(site: Site, account: Account) -> Account:
@@ -311,7 +325,8 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
 
     `status` is SUCCESS once every target has the job, or if there is no target or nothing to
     deliver. It is FAILURE if a target permanently refused a line; `message` is then the error of
-    that target. Otherwise it is PENDING, then STARTED.
+    that target, and the header Link has the entry of the runbook. Otherwise it is PENDING, then
+    STARTED.
     """
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
@@ -323,12 +338,15 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     job = with_reduced(job, site.metrics.now.reductions)
     outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
+    overall = _overall(deliveries)
+    is_refused = overall["status"] == "FAILURE"
     return json_reply(
         {
-            **_overall(deliveries),
+            **overall,
             "targets": {item.target: item.state for item in deliveries},
             **_left_out(outcome, cleanings),
-        }
+        },
+        headers={"Link": help_link(site.settings.url, "quarantine")} if is_refused else None,
     )
 
 

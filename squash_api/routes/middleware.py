@@ -1,14 +1,15 @@
 """What every request passes through: it is normalized, timed and counted, its reply guarded.
 
 Posting a job, the only request that comes by the thousand, has a short way past the web framework,
-which costs a fifth of accepting a job (`benchmarks/`).
+which costs a fifth of accepting a job (`benchmarks/`); what comes by Sasquatch's wire has one too.
 """
 
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import structlog
@@ -257,39 +258,52 @@ class ObservingMiddleware:
         )
 
 
-class ShortWay:
-    """Answers POST requests whose path is exactly `path`, and passes on all others.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A route that is answered past the framework: its `path` as that has it, and its answer."""
 
-    Other spellings of the path are answered by the route of the framework. `answer` must check the
-    credentials and the body itself.
+    path: str
+    answer: Callable[[Request], Awaitable[Response]]
+
+
+class ShortWay:
+    """Answers the POST requests whose path is that of a way, and what `find` finds a way for.
+
+    All others are passed on. Other spellings of a path are answered by the route of the framework.
+    An answer must check the credentials and the body itself.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        path: str,
-        answer: Callable[[Request], Awaitable[Response]],
+        posts: Sequence[Way],
+        find: Callable[[Scope], Way | None],
         figures: Figures,
     ) -> None:
         self._app = app
-        self.path = path
-        self._answer = answer
+        self._posts = {way.path: way for way in posts}
+        self._find = find
         self._observed = ObservingMiddleware(self._reply, figures=figures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
-            # Requests are counted under this.
-            scope["route"] = self
-            await self._observed(scope, receive, send)
-        else:
+        way = None
+        if scope["type"] == "http":
+            way = self._posts.get(scope["path"]) if scope["method"] == "POST" else None
+            way = way or self._find(scope)
+        if way is None:
             await self._app(scope, receive, send)
+            return
+        # Requests are counted under this.
+        scope["route"] = way
+        await self._observed(scope, receive, send)
 
     async def _reply(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        way: Way = scope["route"]
         try:
-            response = await self._answer(request)
+            response = await way.answer(request)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered and logged
             response = await failure_reply(request, error)
         await response(scope, receive, send)

@@ -162,7 +162,8 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     engine.dispose()
     engine = opened(tmp_path / "squash.db")
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT value FROM state")).scalar_one() == "b"
+        query = text("SELECT value FROM state WHERE key = 'a'")
+        assert connection.execute(query).scalar_one() == "b"
     engine.dispose()
 
 
@@ -172,6 +173,22 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
 def test_a_url_that_cannot_be_is_refused_by_the_name_of_the_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="SQUASH_DATABASE_URL"):
         open_database(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://squash:hun@ter2@db.example.org/squash",
+        "postgresql+psycopg://squash:hun@ter2:ter2@db.example.org/squash",
+        "postgresql+psycopg://squash:hun@x/ter2@db.example.org/squash",
+        "postgresql+psycopg://squash:hun@db.example.org:ter2/squash",
+        "hunter2",
+    ],
+)
+def test_no_part_of_a_password_is_shown_that_is_not_written_as_it_must_be(url: str) -> None:
+    with pytest.raises(SettingsError, match="with %40 for @") as refused:
+        open_database(url)
+    assert "ter2" not in refused.value.message
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -245,7 +262,7 @@ def test_a_connection_by_statement_commits_each_by_itself(tmp_path: Path) -> Non
     engine = opened(tmp_path / "squash.db")
     with by_statement(engine).begin() as connection, engine.connect() as other:
         connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
-        assert other.execute(text("SELECT value FROM state")).scalar_one() == "b"
+        assert other.execute(text("SELECT value FROM state WHERE key = 'a'")).scalar_one()
         connection.commit()
     engine.dispose()
 
@@ -257,7 +274,7 @@ def test_a_connection_that_was_by_statement_begins_transactions_again(tmp_path: 
     with engine.connect() as connection:
         connection.execute(text("INSERT INTO state VALUES ('a', 'b')"))
         connection.rollback()
-        assert connection.execute(text("SELECT value FROM state")).first() is None
+        assert connection.execute(text("SELECT value FROM state WHERE key = 'a'")).first() is None
     engine.dispose()
 
 
