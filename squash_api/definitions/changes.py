@@ -118,8 +118,13 @@ def read_proposal(
     try:
         return Proposal(read(document, name=name, schema=schema), loc)
     except InvalidInputError as error:
-        details = [Detail((*loc, *item.loc), item.msg, item.type) for item in error.detail]
-        raise InvalidInputError(error.message, detail=details) from None
+        raise below(loc, error) from None
+
+
+def below(loc: tuple[str | int, ...], error: InvalidInputError) -> InvalidInputError:
+    """Return an error whose places are all below one of the request."""
+    details = [Detail((*loc, *item.loc), item.msg, item.type) for item in error.detail]
+    return InvalidInputError(error.message, detail=details)
 
 
 def invalid_proposals(details: Sequence[Detail]) -> InvalidInputError:

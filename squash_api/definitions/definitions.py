@@ -12,6 +12,7 @@ from squash_api.definitions.changes import (
     NOUNS,
     Change,
     Proposal,
+    below,
     check_aggregates,
     check_metrics,
     check_names,
@@ -24,7 +25,7 @@ from squash_api.definitions.changes import (
 )
 from squash_api.definitions.from_yaml import YamlChange, find_orphans, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
-from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
+from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError, ReadOnlyError
 from squash_api.judging.simple_metric import SimpleMetric, read_simple_metric
 from squash_api.judging.specifications import Specification
 from squash_api.record.audit import SERVICE, Actor
@@ -126,13 +127,16 @@ class Definitions:
         All in one transaction. `package` is that of a metric which names none.
         """
         now = self.in_force.at(None)
-        found = read_simple_metric(
-            document,
-            package=package,
-            schema=self._schema,
-            metrics=now.declared,
-            specifications=now.by_metric,
-        )
+        try:
+            found = read_simple_metric(
+                document,
+                package=package,
+                schema=self._schema,
+                metrics=now.declared,
+                specifications=now.by_metric,
+            )
+        except InvalidInputError as error:
+            raise below(("body",), error) from None
         account.require_namespaces([(("body", "metric"), found.name)])
         limits = found.limits.items()
         proposals = [

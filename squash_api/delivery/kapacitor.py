@@ -26,7 +26,6 @@ from squash_api.index.reader import View
 from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
-from squash_api.ingest.document import parse_time_ns
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies
@@ -42,6 +41,7 @@ from squash_api.record.deliveries import (
 from squash_api.record.jobs import added_measurements, job_rows, last_job_id
 from squash_api.record.metrics import reduced_ever
 from squash_api.schema.names import SPEAKS_FOR, Context, split_metric_name
+from squash_api.schema.times import parse_time_ns
 from squash_api.settings import KapacitorTarget
 
 _MOST_JOBS = 250

@@ -10,9 +10,7 @@ whole way reads everything and says what is wrong, and where. What the short way
 the whole way would have returned.
 """
 
-import re
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
@@ -29,6 +27,7 @@ from squash_api.errors import (
     nearest,
 )
 from squash_api.schema.text import as_sent
+from squash_api.schema.times import parse_time_ns
 from squash_api.wires.decoding import (
     MAX_DEPTH,
     decode_exactly,
@@ -39,14 +38,6 @@ from squash_api.wires.decoding import (
 from squash_api.wires.parts import Parts
 
 _DAY_NS = 86_400 * 10**9
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_DATE = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}(?:-?\d)?|(?P<year>\d{4})-?(?P<number>\d{3}))"
-    r"(?:[T ](?P<time>\d{2}(?::\d{2}(?::\d{2})?|\d{2}(?:\d{2})?)?)"
-    r"(?:(?<=\d{6}|:\d\d:\d\d)[.,](?P<fraction>\d{1,18}))?)?"
-    r"\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
-    re.ASCII | re.IGNORECASE,
-)
 _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 # What the value of `packages` may begin with: `{`, `[` or null.
 _CONTAINERS = frozenset({b"{", b"[", b"n"})
@@ -291,6 +282,7 @@ def job_of(parts: Parts) -> Job:
         parts.meta,
         parts.blobs,
         bare_tokens=parts.bare_tokens,
+        unknown_keys=parts.unknown_keys,
         places=parts.places,
         identity=parts.identity,
         has_units=parts.has_units,
@@ -309,44 +301,6 @@ def measured_of(item: Mapping[str, Any]) -> Measured:
         if isinstance(references, list)
         else None,
     )
-
-
-def parse_time_ns(text: str) -> int | None:
-    """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone.
-
-    Dates of weeks and days of the year are read, so is 24:00, and a leap second as the second after
-    it. Months and years alone are not.
-    """
-    match = _DATE.fullmatch(text.strip())
-    if match is None:
-        return None
-    clock = (match["time"] or "").replace(":", "").ljust(6, "0")
-    hours, minutes, seconds = (int(clock[place : place + 2]) for place in (0, 2, 4))
-    fraction = int((match["fraction"] or "0")[:9].ljust(9, "0"))
-    is_midnight = hours == 24 and not (minutes or seconds or fraction)
-    is_leap = minutes == 59 and seconds == 60
-    if (hours > 23 and not is_midnight) or minutes > 59 or (seconds > 59 and not is_leap):
-        return None
-    try:
-        day = _day_of(match)
-        zone = (match["zone"] or "Z").upper()
-        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
-    except (ValueError, OverflowError):
-        return None
-    since = timedelta(days=day.toordinal() - _EPOCH_DAY) - (offset or timedelta())
-    return (
-        since // timedelta(seconds=1) + hours * 3600 + minutes * 60 + seconds
-    ) * 10**9 + fraction
-
-
-def _day_of(match: re.Match[str]) -> date:
-    """Return the day of a date in any form."""
-    if match["number"] is None:
-        return date.fromisoformat(match["day"].upper())
-    day = date(int(match["year"]), 1, 1) + timedelta(days=int(match["number"]) - 1)
-    if day.year != int(match["year"]):
-        raise ValueError("the year is not so long")
-    return day
 
 
 # The short way

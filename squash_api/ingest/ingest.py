@@ -45,7 +45,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 from squash_api.record.usage import NO_LIMITS, Brings, Limits
 from squash_api.schema.names import CONTRACT_FIELDS
-from squash_api.wires import sasquatch
+from squash_api.wires import sasquatch, simple_job
 from squash_api.wires.parts import Parts
 
 SMALL_BYTES = 64_000
@@ -92,6 +92,8 @@ WIRES: Mapping[str | None, Wire] = {
         lambda received: reread_job(received.body),
         lambda received: digest_job(received.body),
     ),
+    simple_job.NAME: wire_of(simple_job.read_simple_job),
+    simple_job.FORM_NAME: wire_of(simple_job.read_simple_form),
     sasquatch.WIRE: wire_of(sasquatch.read_record),
 }
 """The wires by their names in the record; lsst.verify's has none."""

@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
-from squash_api.errors import MOST_PLACES, NotFoundError
+from squash_api.errors import MOST_PLACES, NotFoundError, sentence
 from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
+from squash_api.judging.simple_metric import LIMIT_KEYS, SimpleMetric, limits_text
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.record.definitions import Kind
@@ -27,6 +28,7 @@ from squash_api.record.users import get_user
 from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
+    ObjectOrFormDep,
     PageDep,
     SiteDep,
     ViewerDep,
@@ -128,6 +130,14 @@ class ChangedMetric(MetricObject, Changed):
     """A metric, and the effect of the change."""
 
 
+class MetricWithLimits(ChangedMetric):
+    """A metric and its limits, as simple clients have posted them, and the effect of that."""
+
+    limits: list[dict[str, Any]] = Field(description="The specifications that were posted.")
+    withdrawn: list[str] = Field(description="Names of specifications that were withdrawn.")
+    notes: list[str] = Field(description="How values are compared, and what was not done.")
+
+
 class MetricPage(BaseModel):
     """A page of metrics."""
 
@@ -184,6 +194,77 @@ def get_metrics(
     """List the declared metrics, sorted by name."""
     found = site.definitions.list_metrics(package=package, after=page.after, limit=page.limit + 1)
     return paged_reply(request, page, "metrics", found, cursor=_name_of, show=_shown)
+
+
+_NUMBER = {"type": ["number", "string", "null"]}
+_SIMPLE_PROPERTIES: dict[str, Any] = {
+    "metric": {"type": "string", "description": "Or `name`."},
+    "description": {"type": "string"},
+    "units": {"type": "string", "description": "Or `unit`."},
+    "condition": {"type": "string", "description": "How values compare with the limits."},
+    **dict.fromkeys(LIMIT_KEYS, _NUMBER),
+}
+
+
+@metrics_router.post(
+    "/metric",
+    status_code=201,
+    response_model=MetricWithLimits,
+    responses={
+        200: {
+            "description": "The same definitions existed already.",
+            "model": MetricWithLimits,
+        },
+        **errors_of(400, 401, 403, 409, 413, 415, 422, 429),
+    },
+    openapi_extra=body_of(
+        object_schema(_SIMPLE_PROPERTIES),
+        {
+            "metric": "PA1",
+            "description": "Photometric Repeatability",
+            "units": "millimag",
+            "minimum": 8,
+            "design": 5,
+            "stretch": 3,
+        },
+        form=object_schema(_SIMPLE_PROPERTIES),
+    ),
+)
+def post_metric_with_limits(
+    site: SiteDep, account: AccountDep, document: ObjectOrFormDep
+) -> Response:
+    """Declare a metric with its limits, as simple clients post it, or change what was declared.
+
+    The body is JSON or a form. A metric without package belongs to `SQUASH_DEFAULT_PACKAGE`. The
+    limits `minimum`, `design`, `stretch`, `user` and `threshold` become specifications; null
+    withdraws one, and what is not named stays as it is. Without `condition` the order of the levels
+    tells whether smaller or larger values are better, and the reply says which. Only the owner of a
+    definition and admins may change it.
+    """
+    package = site.settings.default_package
+    found, change = site.definitions.put_with_limits(document, account, package=package)
+    site.background.wake()
+    limits = [site.definitions.get("spec", item["name"]) for item in found.limits.values()]
+    return json_reply(
+        {
+            **_shown(site.definitions.get("metric", found.name)),
+            "limits": [_shown(item) for item in limits],
+            "withdrawn": change.withdrawn,
+            "notes": found.notes,
+            "message": _said_of(found, change),
+            "requeued_jobs": change.requeued_jobs,
+        },
+        status_code=201 if change.stored or change.withdrawn else 200,
+    )
+
+
+def _said_of(found: SimpleMetric, change: Change) -> str:
+    """Say what has become of a metric and its limits, and how values are compared."""
+    names = [*change.stored, *(f"{name} (withdrawn)" for name in change.withdrawn)]
+    done = f"stored: {', '.join(names)}" if names else "already had this definition"
+    must = f"values must be {limits_text(found.limits)}" if found.limits else ""
+    said = [f"`{found.name}` {done}", *([must] if must else []), *found.notes]
+    return " ".join([sentence("; ".join(said)), *_consequences(change)])
 
 
 @specifications_router.get("/specs", response_model=SpecPage, responses=errors_of(422))

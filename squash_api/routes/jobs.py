@@ -18,7 +18,7 @@ from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import Ingested, Outcome
+from squash_api.ingest.ingest import SMALL_BYTES, Ingested, Outcome
 from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
@@ -38,12 +38,13 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-from squash_api.routes.replies import JOB_ID, USER, errors_of, first_of, json_reply
+from squash_api.routes.replies import FORM, JOB_ID, USER, errors_of, first_of, json_reply
 from squash_api.routes.scopes import require_scope
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
+from squash_api.wires import simple_job
 
 router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
 status_router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
@@ -93,6 +94,20 @@ _JOB_DOCUMENTATION = {
             "blobs": [],
             "meta": {"instrument": "LSSTCam", "filter_name": "r", "visit": 903334},
         },
+        form=object_schema(
+            {
+                "name": {"type": "string", "description": "The pipeline or CI job."},
+                "build": {"type": "string"},
+                "runtime": {"type": "string", "format": "date-time"},
+                "url": {"type": "string"},
+                "status": {"type": "string", "description": "0 for success."},
+                "measurements": {
+                    "type": "string",
+                    "description": "A list of objects with `metric` and `value`, as JSON.",
+                },
+            },
+            "name",
+        ),
     ),
 }
 
@@ -115,30 +130,57 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
             "description": "The same job was received before.",
             "content": {"application/json": {"schema": {}}},
         },
+        201: {
+            "description": "A simple job was accepted.",
+            "content": {"application/json": {"schema": {}}},
+        },
         **errors_of(400, 401, 403, 413, 415, 422, 429),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
 async def post_job(request: Request) -> Response:
-    """Accept a job, as `lsst.verify`'s `Job.dispatch` sends it.
+    """Accept a job, as `lsst.verify`'s `Job.dispatch` sends it, or a simple job.
 
     A 202 means that the job is on disk and will reach every InfluxDB. The reply names the metrics
     whose values are `absent` (null, NaN or infinite) or `skipped` (with the reason), and those that
     are `undeclared` (their values are stored). Posting the same job again returns 200 and the id of
     the first.
+
+    A simple job is a form; or JSON with `name`, `build`, `runtime`, `url` or `status`, and neither
+    `meta` nor `blobs`, that is sent with HTTP Basic. It is answered in the same way, but by 201.
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
     address = (request.scope.get("client") or (None,))[0]
-    account = await site.accounts.claim(request.headers.get("authorization"), address=address)
+    authorization = request.headers.get("authorization")
+    account = await site.accounts.claim(authorization, address=address)
     request.scope[USER] = account.name
     if account.key is not None:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
-    body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingested = await take_in(request, site, account, Received(body), is_strict=is_strict)
+    body = await read_body(request, max_bytes=site.settings.max_body_bytes, takes_form=True)
+    is_basic = authorization is not None and authorization.lstrip()[:5].lower() == "basic"
+    is_form = request.headers.get("content-type", "").lstrip()[: len(FORM)].lower() == FORM
+    received = Received(body)
+    if is_basic or is_form:
+        received = await _simple(body, site.settings.default_package, is_form=is_form)
+    ingested = await take_in(request, site, account, received, is_strict=is_strict)
+    accepted = 202 if received.wire is None else 201
     content = receipt_of(site, ingested)
-    return json_reply(content, status_code=200 if ingested.stored.is_repeat else 202)
+    return json_reply(content, status_code=200 if ingested.stored.is_repeat else accepted)
+
+
+async def _simple(body: bytes, package: str, *, is_form: bool) -> Received:
+    """Return what was received by Basic or in a form: a simple job, or one of lsst.verify."""
+    address = simple_job.address_of(package)
+    if is_form:
+        return Received(body, simple_job.FORM_NAME, address)
+    is_simple = (
+        simple_job.is_simple(body)
+        if len(body) <= SMALL_BYTES
+        else await run_in_threadpool(simple_job.is_simple, body)
+    )
+    return Received(body, simple_job.NAME, address) if is_simple else Received(body)
 
 
 async def take_in(
