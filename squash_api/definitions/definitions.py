@@ -13,6 +13,7 @@ from squash_api.definitions.changes import (
     Change,
     Proposal,
     below,
+    check_aggregates,
     check_metrics,
     check_names,
     check_specifications,
@@ -304,6 +305,7 @@ def _checked(
             gone.append(("spec", name))
     check_specifications(connection, picked)
     check_metrics(connection, picked, withdrawn=withdrawn)
+    check_aggregates(connection, picked)
     return picked, gone, tuple(incompatible_units(connection, picked))
 
 
