@@ -296,6 +296,8 @@ def measured_of(item: Mapping[str, Any]) -> Measured:
     )
 
 
+# Many jobs of a run may have the same.
+@lru_cache(maxsize=256)
 def parse_time_ns(text: str) -> int | None:
     """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone.
 
