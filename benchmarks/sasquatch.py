@@ -82,8 +82,7 @@ def measure(checkout: Checkout) -> list[Figure]:
 
 def _client(bundles: Iterator[list[bytes]]) -> Script:
     for calls in bundles:
-        for call in calls:
-            yield call
+        yield from calls
 
 
 def _metrics() -> list[dict[str, str]]:

@@ -52,6 +52,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",
     "SQUASH_TEST_FUZZ": "the tests",
+    "SQUASH_TEST_ENGINES": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
@@ -94,6 +95,15 @@ def _network(text: str) -> str:
 
 
 _Network = Annotated[str, AfterValidator(_network)]
+
+
+def _package(text: str) -> str:
+    if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
+        raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
+    return text
+
+
+_PACKAGE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def _keep(text: str) -> str:
@@ -228,6 +238,18 @@ class Settings(BaseSettings):
     tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
+    )
+    default_package: Annotated[str, AfterValidator(_package)] = Field(
+        "quicklook", description="The package of metrics that simple clients post without one."
+    )
+    simple_prefixes: Annotated[
+        tuple[Annotated[str, AfterValidator(_prefix)], ...], NoDecode, _split(",")
+    ] = Field(
+        (),
+        description=(
+            "Paths under which the API is found too, separated by commas, such as "
+            "/api,/dashboard/api."
+        ),
     )
     anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
         (),

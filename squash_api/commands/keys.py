@@ -40,11 +40,7 @@ def create(
 
     The key goes to standard output, all else to standard error.
     """
-    expires_ns = (
-        None if expires is None else parse_moment(expires, now_ns=time.time_ns(), is_end=True)
-    )
-    if expires is not None and expires_ns is None:
-        fail(f"'{expires}' is not a date: write one like 2027-01-31")
+    expires_ns = None if expires is None else _end_of(expires)
     with _key_ring() as keys:
         row, text = keys.create(
             user,
@@ -63,6 +59,13 @@ def create(
         f"{', '.join(row.scopes)}. It cannot be shown again.",
         err=True,
     )
+
+
+def _end_of(day: str) -> int:
+    end_ns = parse_moment(day, now_ns=time.time_ns(), is_end=True)
+    if end_ns is None:
+        fail(f"'{day}' is not a date: write one like 2027-01-31")
+    return end_ns
 
 
 def list_keys(

@@ -16,6 +16,7 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
     ),
     "definitions:write": (
         "POST /metrics",
+        "POST /metric",
         "POST /metric/{name}",
         "PUT /metric/{name}",
         "DELETE /metric/{name}",

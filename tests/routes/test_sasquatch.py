@@ -312,7 +312,7 @@ def test_what_is_refused_has_kafkas_number_beside_ours(
 
 
 def test_what_is_left_out_is_named(client: httpx.Client) -> None:
-    value = {"run": "r", "tags": [], "a": None, "b": "text", "c": 1.0}
+    value: dict[str, Any] = {"run": "r", "tags": [], "a": None, "b": "text", "c": 1.0}
     (said,) = post(client, value).json()["jobs"]
     assert said["absent"] == ["action.a"]
     assert said["skipped"] == [{"metric": "action.b", "reason": "the value is text, not a number"}]
