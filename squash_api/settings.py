@@ -52,6 +52,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",
     "SQUASH_TEST_FUZZ": "the tests",
+    "SQUASH_TEST_ENGINES": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 

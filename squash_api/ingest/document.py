@@ -10,7 +10,7 @@ whole way reads everything and says what is wrong, and where. What the short way
 the whole way would have returned.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
@@ -79,7 +79,7 @@ class Job:
     those of the document that have no meaning, and those of its measurements that look misspelt;
     they are known only when a job is received. `places` are where in its body the measurements are,
     if that is not where lsst.verify has them. `has_units` says that who sends a value without a
-    unit may have meant another than the metric's.
+    unit may have meant another than the metric's. `date_key` is where its body has `env.date`.
     """
 
     __slots__ = (
@@ -87,6 +87,7 @@ class Job:
         "_identity",
         "_places",
         "bare_tokens",
+        "date_key",
         "has_units",
         "measurements",
         "meta",
@@ -104,7 +105,9 @@ class Job:
         places: Sequence[tuple[str | int, ...]] = (),
         identity: str | None = None,
         has_units: bool = True,
+        date_key: str = "env.date",
     ) -> None:
+        self.date_key = date_key
         self._places = places
         self._identity = identity
         self.has_units = has_units
@@ -133,13 +136,14 @@ class Job:
     @property
     def blobs(self) -> list[dict[str, Any]]:
         """The blobs as posted."""
-        return [
-            {
-                key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
-                for key, value in blob.items()
-            }
-            for blob in self._blobs
-        ]
+        return [_decoded(blob) for blob in self._blobs]
+
+    def blobs_named(self, names: Container[str]) -> Iterator[dict[str, Any]]:
+        """Yield the blobs with these names, in order; the others are not decoded."""
+        for blob in self._blobs:
+            name = _decoded({"name": blob.get("name")})["name"]
+            if isinstance(name, str) and name in names:
+                yield _decoded(blob)
 
     def place_of(self, index: int) -> tuple[str | int, ...]:
         """Return where in the body a measurement is, as a `Detail` has it."""
@@ -153,7 +157,9 @@ class Job:
     def adding(self, measurements: Sequence[Measured]) -> "Job":
         """Return the job with further measurements after its own."""
         own = [*self.measurements, *measurements]
-        return Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens)
+        job = Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens, places=self._places)
+        job.unknown_keys = self.unknown_keys
+        return job
 
     def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
         """Return the job's time in ns since 1970, and a note if it is the time of receipt.
@@ -164,16 +170,17 @@ class Job:
         if text is None:
             text = self.meta.get("date")
         if text is None:
-            return received_ns, "no env.date: the time of receipt is used"
+            return received_ns, f"no {self.date_key}: the time of receipt is used"
         time_ns = parse_time_ns(text) if isinstance(text, str) else None
         if time_ns is None:
             return received_ns, (
-                "env.date is not an ISO 8601 date in a form that is read here, such as "
+                f"{self.date_key} is not an ISO 8601 date in a form that is read here, such as "
                 "2026-11-20T03:12:44Z: the time of receipt is used"
             )
         if not 0 <= time_ns <= received_ns + _DAY_NS:
             return received_ns, (
-                "env.date is before 1970 or more than a day ahead: the time of receipt is used"
+                f"{self.date_key} is before 1970 or more than a day ahead: "
+                "the time of receipt is used"
             )
         return time_ns, None
 
@@ -198,6 +205,13 @@ class Job:
         `tag_keys` are those that feed tags.
         """
         return _outline(self.meta, tag_keys)
+
+
+def _decoded(blob: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
+        for key, value in blob.items()
+    }
 
 
 def _outline(meta: Mapping[str, Any], tag_keys: Collection[str]) -> int | None:
@@ -276,6 +290,7 @@ def job_of(parts: Parts) -> Job:
         places=parts.places,
         identity=parts.identity,
         has_units=parts.has_units,
+        date_key=parts.date_key,
     )
 
 

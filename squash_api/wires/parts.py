@@ -14,7 +14,8 @@ class Parts:
     are not JSON, were read as null. `unknown_keys` are those that have no meaning. `identity` is
     what a job has instead of identifiers if it has no measurements. `changing` are keys of `meta`
     that may change when a job is sent again, as `env.date` may. A value of a wire without
-    `has_units` is in its metric's unit, if it has none.
+    `has_units` is in its metric's unit, if it has none. `date_key` is where the body
+    has `env.date`.
     """
 
     measurements: Sequence[Mapping[str, Any]] = ()
@@ -26,3 +27,4 @@ class Parts:
     identity: str | None = None
     changing: Collection[str] = ()
     has_units: bool = True
+    date_key: str = "env.date"

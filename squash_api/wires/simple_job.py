@@ -166,7 +166,8 @@ def _parts(document: Mapping[str, Any], package: str, bare_tokens: int) -> Parts
             {"metric": full_name(STATUS_METRIC, package), "value": _number(status), "unit": ""}
         )
         places.append(("body", "status"))
-    _identify(found, document)
+    for item in found:
+        item["identifier"] = item.get("identifier") or _identifier(document, item["metric"])
     unknown = dict.fromkeys(
         key for item in measurements for key in item if key not in _KEYS_OF_A_MEASUREMENT
     )
@@ -176,7 +177,9 @@ def _parts(document: Mapping[str, Any], package: str, bare_tokens: int) -> Parts
         places=places,
         bare_tokens=bare_tokens,
         unknown_keys=[*unknown],
+        identity=_identifier(document),
         has_units=False,
+        date_key="runtime",
     )
 
 
@@ -213,18 +216,15 @@ def _measurement(item: Mapping[str, Any], package: str) -> dict[str, Any]:
     }
 
 
-def _identify(measurements: Sequence[dict[str, Any]], document: Mapping[str, Any]) -> None:
-    """Give measurements identifiers, so that a job which is sent twice is stored once.
+def _identifier(document: Mapping[str, Any], metric: str = "") -> str | None:
+    """Return what tells a measurement, so that a job which is sent twice is stored once.
 
-    Only if a build or a time says which execution it was.
+    None if neither a build nor a time says which execution it was.
     """
     run = [document.get("build"), _time_of(document)]
     if all(map(_is_nothing, run)):
-        return
-    for item in measurements:
-        if item.get("identifier") is None:
-            text = json.dumps([document["name"], *run, item["metric"]])
-            item["identifier"] = uuid5(_NAMESPACE, text).hex
+        return None
+    return uuid5(_NAMESPACE, json.dumps([document["name"], *run, metric])).hex
 
 
 def _measurements_of_text(text: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from squash_api.accounts.passwords import Argon2Hasher
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.in_process import service
 from tests.wires.test_simple_job import PROTOTYPE, QLF, form_of
@@ -137,6 +138,31 @@ def test_a_key_is_a_password_of_its_owner(client: httpx.Client, calls: Calls) ->
     key = calls("POST", "/keys", {"name": "qlf", "scopes": ["job:write"]}).json()["key"]
     assert client.post("/job", auth=("ada", key), json=QLF).status_code == 201
     assert client.post("/metric", auth=("ada", key), json=PA1).status_code == 403
+
+
+def test_a_client_that_posts_often_has_its_password_hashed_once(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(client, "carol")
+    hashed = []
+    verify = Argon2Hasher.verify
+
+    def count(self: Argon2Hasher, password: str, stored_hash: str) -> tuple[bool, str | None]:
+        hashed.append(stored_hash)
+        return verify(self, password, stored_hash)
+
+    monkeypatch.setattr(Argon2Hasher, "verify", count)
+    for _ in range(5):
+        assert client.post("/job", auth=("carol", PASSWORD), json=QLF).status_code == 201
+    assert len(hashed) <= 1
+
+
+def test_wrong_passwords_are_limited_here_too(client: httpx.Client) -> None:
+    log_in(client, "dave")
+    tries = (client.post("/job", auth=("dave", f"wrong {n}"), json=QLF) for n in range(100))
+    refused = next(reply for reply in tries if reply.status_code != 401)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize(
