@@ -1,0 +1,1 @@
+"""Wires: each turns what a client sends, or leaves on disk, into the one job document."""
