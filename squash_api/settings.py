@@ -43,6 +43,8 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_HISTORIES": "the tests",
     "SQUASH_TEST_DAMAGES": "the tests",
     "SQUASH_TEST_KILLS": "the tests",
+    "SQUASH_TEST_REPLICA_KILLS": "the tests",
+    "SQUASH_TEST_REPLICA_JOBS": "the tests",
     "SQUASH_TEST_QUEUED": "the tests",
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",

@@ -229,12 +229,11 @@ class Site:
 
     @cached_property
     def ingest(self) -> Callable[..., Awaitable[Ingested]]:
-        """Accept a job, as `ingest_job` does, given its body, whose it is and when it came."""
-        from squash_api.ingest.ingest import VERIFY, WIRES, Budget, ingest_job
+        """Accept a job, as `ingest_job` does: given what was received, whose it is and when."""
+        from squash_api.ingest.ingest import Budget, ingest_job
 
         return partial(
             ingest_job,
-            wire=WIRES[VERIFY],
             record=self.record,
             metrics=self.metrics,
             budget=Budget(self.limits),

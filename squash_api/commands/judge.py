@@ -13,7 +13,7 @@ from squash_api.commands.specs import load_sound
 from squash_api.commands.terminal import AllowMissing, AsJson, fail, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
-from squash_api.ingest.document import Job, decode_job, path_text
+from squash_api.ingest.document import Job, decode_job
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
@@ -22,6 +22,7 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import KnownMetric
+from squash_api.wires.decoding import path_text
 
 _KEYS = ("measurements", "blobs", "meta")
 # How much two names have in common, of 1, if one may be the other misspelt.

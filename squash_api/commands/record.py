@@ -19,6 +19,7 @@ from squash_api.commands.terminal import (
 )
 from squash_api.errors import SettingsError
 from squash_api.index.checking import Finding, check_record
+from squash_api.ingest.ingest import can_read
 from squash_api.judging.wording import counted
 from squash_api.record.copying import Progress, back_up, send_backup
 from squash_api.record.database import damage_of, make_database, place_of
@@ -158,7 +159,7 @@ def salvage_record(*, to: Annotated[Path, typer.Option(help="File to make.")]) -
     Exit code: 0 everything could be read, 1 something is lost, 2 it cannot be done.
     """
     with failing():
-        lost = list(salvage(load_settings().database_url, to))
+        lost = list(salvage(load_settings().database_url, to, can_read=can_read))
     for line in lost:
         typer.echo(line)
     typer.echo(f"{to}: {'what could be read' if lost else 'everything'} is in it")

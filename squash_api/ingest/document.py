@@ -10,7 +10,6 @@ whole way reads everything and says what is wrong, and where. What the short way
 the whole way would have returned.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -29,10 +28,15 @@ from squash_api.errors import (
     MalformedJsonError,
     nearest,
 )
-from squash_api.schema.text import as_sent, repaired, sent_integer, sent_number
-
-MAX_DEPTH = 250
-"""Deepest nesting accepted; orjson cannot write what is deeper than 254."""
+from squash_api.schema.text import as_sent
+from squash_api.wires.decoding import (
+    MAX_DEPTH,
+    decode_exactly,
+    decode_json,
+    has_long_number,
+    path_text,
+)
+from squash_api.wires.parts import Parts
 
 _DAY_NS = 86_400 * 10**9
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -47,8 +51,6 @@ _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 # What the value of `packages` may begin with: `{`, `[` or null.
 _CONTAINERS = frozenset({b"{", b"[", b"n"})
 _NULL = msgspec.Raw(b"null")
-# What may be a number that a float rounds. A shorter one is held exactly, as an int64 if need be.
-_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
 # Longer texts, and greater numbers, may not fit into a point.
 _PLAIN_LETTERS = 10_000
 _PLAIN_NUMBER = 1e300
@@ -84,10 +86,11 @@ class Job:
     `packages` in `meta`, and the values in `blobs`, may still be JSON text. `bare_tokens` is how
     many `NaN` and `Infinity` in the body, which are not JSON, were read as null. `unknown_keys` are
     those of the document that have no meaning, and those of its measurements that look misspelt;
-    they are known only when a job is received.
+    they are known only when a job is received. `places` are where in its body the measurements are,
+    if that is not where lsst.verify has them.
     """
 
-    __slots__ = ("_blobs", "bare_tokens", "measurements", "meta", "unknown_keys")
+    __slots__ = ("_blobs", "_places", "bare_tokens", "measurements", "meta", "unknown_keys")
 
     def __init__(
         self,
@@ -97,7 +100,9 @@ class Job:
         *,
         bare_tokens: int = 0,
         unknown_keys: Sequence[str] = (),
+        places: Sequence[tuple[str | int, ...]] = (),
     ) -> None:
+        self._places = places
         self.unknown_keys = unknown_keys
         self.measurements = measurements
         self.meta = {} if meta is None else meta
@@ -130,6 +135,10 @@ class Job:
             }
             for blob in self._blobs
         ]
+
+    def place_of(self, index: int) -> tuple[str | int, ...]:
+        """Return where in the body a measurement is, as a `Detail` has it."""
+        return self._places[index] if self._places else ("body", "measurements", index, "metric")
 
     def adding(self, measurements: Sequence[Measured]) -> "Job":
         """Return the job with further measurements after its own."""
@@ -226,14 +235,30 @@ def digest_job(body: bytes) -> bytes:
     They cover measurements, blobs and metadata, except `env.date`, which changes when a job is sent
     again. `decode_job` must have accepted the body.
     """
-    document, *_ = _read_document(body)
-    meta = document["meta"]
+    return digest_parts(Parts(**_read_document(body)[0]))
+
+
+def digest_parts(document: Parts) -> bytes:
+    """Return the 16 bytes of `digest_job` for a job that came by another wire."""
+    meta = document.meta
     env = meta.get("env") or {}
     if "date" in env:
         meta = {**meta, "env": {key: value for key, value in env.items() if key != "date"}}
-    parts = [document["measurements"], document["blobs"], meta]
+    parts = [document.measurements, document.blobs, meta]
     text = orjson.dumps(parts, default=as_sent, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=16).digest()
+
+
+def job_of(parts: Parts) -> Job:
+    """Make the document of what a wire has read."""
+    measurements = [measured_of(item) for item in parts.measurements]
+    return Job(
+        measurements,
+        parts.meta,
+        parts.blobs,
+        bare_tokens=parts.bare_tokens,
+        places=parts.places,
+    )
 
 
 def measured_of(item: Mapping[str, Any]) -> Measured:
@@ -286,40 +311,6 @@ def _day_of(match: re.Match[str]) -> date:
     if day.year != int(match["year"]):
         raise ValueError("the year is not so long")
     return day
-
-
-def decode_json(body: bytes) -> tuple[Any, int]:
-    """Decode JSON, strictly first, then with tolerance for what old pipelines write.
-
-    Return the value, and how many bare `NaN` and `Infinity` were read as null. Lone surrogates
-    become U+FFFD, since no database accepts them. Integers beyond 64 bits become floats; of these,
-    and of other numbers that a float rounds, `decode_exactly` keeps the digits.
-
-    Raises
-    ------
-    MalformedJsonError
-        With line and column.
-    InvalidInputError
-        If it is nested too deep.
-    """
-    try:
-        return orjson.loads(body), 0
-    except orjson.JSONDecodeError:
-        return _decode_tolerantly(body)
-
-
-def decode_exactly(body: bytes) -> Any:
-    """Decode JSON as `decode_json` does, but with a `SentNumber` for what a float rounds."""
-    # Most values are text, in which there is no number.
-    if body.startswith(b'"') or _LONG_NUMBER.search(body) is None:
-        return orjson.loads(body)
-    return _decode_tolerantly(body)[0]
-
-
-def path_text(loc: tuple[str | int, ...]) -> str:
-    """Render a place in the body as a JSON path: `$.measurements[3].metric`."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc[1:]]
-    return "$" + "".join(parts)
 
 
 # The short way
@@ -445,7 +436,7 @@ def _with_exact_numbers(meta: dict[str, Any], body: bytes) -> dict[str, Any]:
     """Return decoded metadata with all digits of its numbers, as the short way reads them."""
     try:
         texts = {key: bytes(text) for key, text in (_META_DECODER.decode(body).meta or {}).items()}
-        long = {key: text for key, text in texts.items() if _LONG_NUMBER.search(text)}
+        long = {key: text for key, text in texts.items() if has_long_number(text)}
         return meta | {key: decode_exactly(text) for key, text in long.items()}
     except _UNDECODED:
         # It was decoded tolerantly, and so with all digits, or is too deep.
@@ -521,47 +512,6 @@ def _too_deep_path(document: Any, *, shown: int = 4) -> tuple[str | int, ...]:
             items = node.items() if isinstance(node, dict) else enumerate(node)
             stack.extend((value, depth + 1, (*path, key)[:shown]) for key, value in items)
     return ()
-
-
-def _decode_tolerantly(body: bytes) -> tuple[Any, int]:
-    """Decode what orjson refuses: bare NaN, numbers beyond a double, lone surrogates."""
-    bare: list[str] = []
-    try:
-        text = body.decode("utf-8-sig")
-        document = json.loads(
-            text,
-            parse_constant=bare.append,
-            parse_float=sent_number,
-            parse_int=sent_integer,
-        )
-        return _storable(document, 0), len(bare)
-    except UnicodeDecodeError as error:
-        message, at = f"The body is not UTF-8: {error.reason}", error.start
-    except json.JSONDecodeError as error:
-        message = f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        at = error.pos
-    except RecursionError:
-        raise InvalidInputError(
-            f"The body is nested deeper than {MAX_DEPTH} levels.",
-            detail=[Detail(("body",), f"is nested deeper than {MAX_DEPTH} levels", "too_deep")],
-        ) from None
-    raise MalformedJsonError(f"{message}.", detail=[Detail(("body", at), message, "json_invalid")])
-
-
-def _storable(node: Any, depth: int) -> Any:
-    """Return the node with text and numbers that orjson and databases accept."""
-    if isinstance(node, str):
-        return repaired(node)
-    if isinstance(node, dict | list):
-        if depth > MAX_DEPTH:
-            raise RecursionError
-        if isinstance(node, list):
-            return [_storable(item, depth + 1) for item in node]
-        # orjson writes no other kind of text as a key.
-        return {str(repaired(key)): _storable(value, depth + 1) for key, value in node.items()}
-    if isinstance(node, float) and node - node != 0:
-        return None
-    return node
 
 
 # What was left as text

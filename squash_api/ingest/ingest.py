@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
 from typing import Any
 
 import structlog
@@ -21,6 +23,7 @@ from squash_api.errors import (
     InvalidInputError,
     RecordUnavailableError,
     SkippedInStrictModeError,
+    SquashError,
     nearest,
 )
 from squash_api.ingest.assessment import MOST_CONVERSIONS, Assessment, Skip, assess, assess_short
@@ -30,14 +33,18 @@ from squash_api.ingest.document import (
     Job,
     decode_job,
     digest_job,
+    digest_parts,
+    job_of,
     reread_job,
 )
 from squash_api.judging.wording import counted
+from squash_api.record.jobs import Received
 from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 from squash_api.record.usage import NO_LIMITS, Brings, Limits
 from squash_api.schema.names import CONTRACT_FIELDS
+from squash_api.wires.parts import Parts
 
 SMALL_BYTES = 64_000
 """Only a smaller body is read where all requests wait for it; 16 MB take seconds."""
@@ -54,28 +61,81 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A form in which jobs are received, and the functions that read its bodies.
+    """A form in which jobs are received, and the functions that read what was received.
 
-    `decode` checks a received body, and raises as `decode_job` does. `reread` reads a body that
-    `decode` has accepted. `digest` returns 16 bytes that do not depend on the order of its keys.
+    `decode` checks it, and raises as `decode_job` does. `reread` reads what `decode` has accepted.
+    `digest` returns 16 bytes that do not depend on the order of its keys.
     """
 
-    decode: Callable[[bytes], Job]
-    reread: Callable[[bytes], Job]
-    digest: Callable[[bytes], bytes]
+    decode: Callable[[Received], Job]
+    reread: Callable[[Received], Job]
+    digest: Callable[[Received], bytes]
 
 
-# The record does not say which wire a job had, since there is only one.
-VERIFY = "lsst.verify"
-WIRES = {VERIFY: Wire(decode_job, reread_job, digest_job)}
+def wire_of(read: Callable[[bytes, str | None], Parts]) -> Wire:
+    """Make a wire of a function that reads a body, and what the URL said beside it."""
+
+    def decode(received: Received) -> Job:
+        return job_of(read(received.body, received.address))
+
+    def digest(received: Received) -> bytes:
+        return digest_parts(read(received.body, received.address))
+
+    return Wire(decode, decode, digest)
 
 
-def measured_in(body: bytes) -> set[tuple[str, str | None]]:
+WIRES: Mapping[str | None, Wire] = {
+    None: Wire(
+        lambda received: decode_job(received.body),
+        lambda received: reread_job(received.body),
+        lambda received: digest_job(received.body),
+    ),
+}
+"""The wires by their names in the record; lsst.verify's has none."""
+
+
+def reread(received: Received) -> Job:
+    """Read what has been accepted; what only a later release can read measures nothing."""
+    wire = WIRES.get(received.wire)
+    if wire is None:
+        _log_unknown(received.wire)
+        return Job()
+    return wire.reread(received)
+
+
+def can_read(received: Received) -> bool:
+    """Tell whether what was accepted can still be read, and whatever is derived from it."""
+    try:
+        reread(received)
+    except (SquashError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return True
+
+
+def measured_in(received: Received) -> set[tuple[str, str | None]]:
     """Return the metrics of a job that has been accepted, with their identifiers."""
-    return {(item.metric, item.identifier) for item in WIRES[VERIFY].reread(body).measurements}
+    return {(item.metric, item.identifier) for item in reread(received).measurements}
 
 
-_STORE = JobStore(WIRES[VERIFY].digest, measured_in)
+def digest_of(received: Received) -> bytes:
+    """Return 16 bytes that are the same for what was accepted by one wire with one content."""
+    wire = WIRES.get(received.wire)
+    if wire is not None:
+        return wire.digest(received)
+    return blake2b(f"{received.wire} ".encode() + received.body, digest_size=16).digest()
+
+
+@cache
+def _log_unknown(wire: str | None) -> None:
+    _log.warning(
+        "jobs of a wire that this release does not know are taken for empty: start the release "
+        "that received them",
+        wire=wire,
+        runbook="record-wire",
+    )
+
+
+_STORE = JobStore(digest_of, measured_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +205,8 @@ def _too_many(part: str, what: str, setting: str) -> InvalidInputError:
 
 
 async def ingest_job(
-    body: bytes,
+    received: Received,
     *,
-    wire: Wire,
     account: Account,
     record: Record,
     metrics: Metrics,
@@ -170,7 +229,7 @@ async def ingest_job(
     OverLimitError
         If its user has used up a limit; nothing is stored.
     """
-    arrived = _Arrived(body, wire, account, received_ns, is_strict=is_strict, budget=budget)
+    arrived = _Arrived(received, account, received_ns, is_strict=is_strict, budget=budget)
     for _ in range(_MOST_ATTEMPTS):
         new, outcome, outline = await _judge(arrived, metrics)
         stored = await record.write_batched(_STORE, new)
@@ -187,10 +246,9 @@ async def ingest_job(
 
 @dataclass(frozen=True, slots=True)
 class _Arrived:
-    """A body that has arrived, and what it is judged with."""
+    """What has arrived, and what it is judged with."""
 
-    body: bytes
-    wire: Wire
+    received: Received
     account: Account
     received_ns: int
     is_strict: bool
@@ -213,7 +271,7 @@ class _Read:
 
 
 def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
-    job = arrived.wire.decode(arrived.body)
+    job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
         arrived.account.require_namespaces(_places(job))
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
@@ -230,7 +288,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
     """
     # If these change before the job is stored, the writer returns `Stale`.
     known = metrics.now
-    is_small = len(arrived.body) <= SMALL_BYTES
+    is_small = len(arrived.received.body) <= SMALL_BYTES
     judged: tuple[_Read, Assessment, Brings | None] | None = None
     if is_small:
         read = _read(arrived, metrics.schema.tag_keys)
@@ -252,10 +310,12 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         revision=known.revision,
         identifiers_digest=read.identifiers_digest,
         is_deliverable=bool(assessment.values),
-        body=arrived.body,
+        body=arrived.received.body,
         new_units=assessment.new_units,
         new_own_units=assessment.new_own_units,
         brings=brings,
+        wire=arrived.received.wire,
+        address=arrived.received.address,
     )
     outcome = Outcome(
         len(assessment.values),
@@ -304,14 +364,14 @@ def _brings(arrived: _Arrived, read: _Read, assessment: Assessment, metrics: Met
         metadata=context.fields.keys() - CONTRACT_FIELDS,
         values=len(assessment.values),
         jobs=1,
-        size=len(arrived.body),
+        size=len(arrived.received.body),
     )
 
 
 def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield where the metrics of a job are in its body, and their names."""
     for index, item in enumerate(job.measurements):
-        yield ("body", "measurements", index, "metric"), item.metric
+        yield job.place_of(index), item.metric
 
 
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
@@ -348,7 +408,7 @@ def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
         "nothing was stored. Fix them, or send without strict=true.",
         detail=[
             # Those replaced by a later one come first, in the order of the document.
-            Detail(("body", "measurements", places[skip.metric].pop(0)), skip.reason, "skipped")
+            Detail(job.place_of(places[skip.metric].pop(0)), skip.reason, "skipped")
             for skip in assessment.skipped[:MOST_PLACES]
         ],
         more=max(len(assessment.skipped) - MOST_PLACES, 0),

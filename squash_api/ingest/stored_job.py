@@ -4,8 +4,8 @@ from typing import Any
 
 from squash_api.errors import NotFoundError
 from squash_api.ingest.document import Job, measured_of
-from squash_api.ingest.ingest import VERIFY, WIRES
-from squash_api.record.jobs import JobRow, added_measurements, get_job
+from squash_api.ingest.ingest import reread
+from squash_api.record.jobs import JobRow, Received, added_measurements, get_job
 from squash_api.record.record import Connection
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
@@ -48,5 +48,5 @@ def points_of(job: Job) -> tuple[str, ...]:
 
 def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
     """Return the document of a job that has not been deleted, with added measurements last."""
-    job = WIRES[VERIFY].reread(row.body or b"{}")
+    job = reread(row.received or Received(b"{}"))
     return job.adding([measured_of(item) for item in added]) if added else job

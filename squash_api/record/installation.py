@@ -7,7 +7,7 @@ ids go on behind those that were given.
 
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +51,7 @@ from squash_api.record.engines.sqlite_file import (
     read_mark,
     write_mark,
 )
+from squash_api.record.jobs import Received
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import job, metadata, state, user
 from squash_api.record.versions import Tables, go_back, tables_of
@@ -252,8 +253,11 @@ def _newest(connection: Connection, path: Path) -> Mark | None:
     return read_mark(path)
 
 
-def salvage(url: str, to: Path) -> Iterator[str]:
+def salvage(url: str, to: Path, *, can_read: Callable[[Received], bool]) -> Iterator[str]:
     """Copy what can be read of a damaged record into a new one, and yield what is lost.
+
+    `can_read` tells whether what was received of a job is still what was accepted: deriving it
+    again must not fail.
 
     What is derived from jobs is not copied: the service derives it again. Users that can no longer
     be read, but are referred to, are there by number and disabled.
@@ -284,7 +288,7 @@ def salvage(url: str, to: Path) -> Iterator[str]:
                 yield f"{done.table}: {done.rows} rows could be read ({done.trouble})"
         engine = open_database(url_of(to))
         with writing(engine).begin() as connection:
-            yield from _mended(connection)
+            yield from _mended(connection, can_read)
             raise_ids(connection, given)
             yield from _lost_jobs(connection, _last_answered(path))
         engine.dispose()
@@ -299,10 +303,11 @@ def lost_ids(connection: Connection) -> list[tuple[int, int]]:
     return [(row["first"], row["last"]) for row in rows]
 
 
-def _mended(connection: Connection) -> Iterator[str]:
+def _mended(connection: Connection, can_read: Callable[[Received], bool]) -> Iterator[str]:
     """Let what was copied refer only to what is there, and be derived anew."""
     connection.execute(delete(state).where(state.c.key.in_(_DERIVED_THROUGH)))
-    garbled = [row.id for row in connection.execute(_BODIES) if not _is_json(row.body)]
+    rows = connection.execute(_RECEIVED)
+    garbled = [job_id for job_id, *received in rows if not can_read(Received(*received))]
     for key in (key for table in metadata.sorted_tables for key in table.foreign_keys):
         if key.column is job.c.id:
             connection.execute(delete(key.parent.table).where(key.parent.in_(garbled)))
@@ -327,16 +332,7 @@ def _mended(connection: Connection) -> Iterator[str]:
                 yield f"{table.name}: {count} rows referred to what could not be read"
 
 
-_BODIES = select(job.c.id, job.c.body).where(job.c.body.is_not(None))
-
-
-def _is_json(body: bytes) -> bool:
-    """Tell whether a body is still what was accepted: deriving it again must not fail."""
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
+_RECEIVED = select(job.c.id, job.c.body, job.c.wire, job.c.address).where(job.c.body.is_not(None))
 
 
 def _lost_user(number: int) -> dict[str, Any]:

@@ -11,6 +11,19 @@ from squash_api.record.tables import added_measurement, definition, job, job_run
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """What was received of a job, as it came.
+
+    `wire` names the form of the body, None for that of lsst.verify. `address` is what the URL said
+    beside it, None if that has no meaning.
+    """
+
+    body: bytes
+    wire: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """A job as stored. `body` is None once it has been deleted."""
 
@@ -22,6 +35,13 @@ class JobRow:
     is_deliverable: bool
     body: bytes | None
     deleted_ns: int | None
+    wire: str | None = None
+    address: str | None = None
+
+    @property
+    def received(self) -> Received | None:
+        """What was received of the job; None once it has been deleted."""
+        return None if self.body is None else Received(self.body, self.wire, self.address)
 
 
 def current_revision(connection: Connection) -> int:
@@ -204,7 +224,7 @@ def bury_jobs(
 
     `user_id` is None if they were only too old.
     """
-    emptied = {"body": None, "digest": None, "identifiers_digest": None, "size": 0}
+    emptied = {"body": None, "address": None, "digest": None, "identifiers_digest": None, "size": 0}
     connection.execute(
         update(job)
         .where(job.c.id.in_(job_ids))

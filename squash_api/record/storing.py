@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from squash_api.errors import OverLimitError, UnauthorizedError
 from squash_api.record.bulk import Prepared, insert_rows, prepare
-from squash_api.record.jobs import current_revision
+from squash_api.record.jobs import Received, current_revision
 from squash_api.record.metrics import have_other_units, known_units, note_metrics, note_own_units
 from squash_api.record.tables import definition, job, user
 from squash_api.record.usage import Brings, Ledger
@@ -51,6 +51,8 @@ _COLUMNS = (
     "is_deliverable",
     "size",
     "body",
+    "wire",
+    "address",
 )
 
 
@@ -75,6 +77,13 @@ class NewJob:
     new_units: dict[str, str | None] = field(default_factory=dict)
     new_own_units: dict[str, str] = field(default_factory=dict)
     brings: Brings | None = None
+    wire: str | None = None
+    address: str | None = None
+
+    @property
+    def received(self) -> Received:
+        """What was received of the job."""
+        return Received(self.body, self.wire, self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +106,12 @@ class Stale:
 class JobStore:
     """Work for the record: storing jobs in order, no two with the same time.
 
-    `digest_of` returns 16 bytes that are the same for bodies with the same content, and `names_of`
-    the metrics of a body with the identifiers of their measurements.
+    `digest_of` returns 16 bytes that are the same for jobs with the same content, and `names_of`
+    the metrics of a job with the identifiers of their measurements.
     """
 
-    digest_of: Callable[[bytes], bytes]
-    names_of: Callable[[bytes], Collection[object]]
+    digest_of: Callable[[Received], bytes]
+    names_of: Callable[[Received], Collection[object]]
 
     def short(self, connection: Connection, items: Sequence[NewJob], /) -> list[Stored] | None:
         """Store jobs if none needs the checks of `whole`; otherwise store nothing, return None.
@@ -196,11 +205,12 @@ class JobStore:
 
     def _find_twin(self, connection: Connection, item: NewJob, *, before: int) -> int | None:
         """Return the first job with measurements of the same metrics and identifiers."""
-        names = self.names_of(item.body)
+        names = self.names_of(item.received)
         same = (job.c.identifiers_digest == item.identifiers_digest, job.c.id < before)
-        query = select(job.c.id, job.c.body).where(*same).order_by(job.c.id).limit(_MOST_TWINS)
+        query = _RECEIVED.where(*same).order_by(job.c.id).limit(_MOST_TWINS)
         rows = connection.execute(query)
-        return next((row.id for row in rows if self.names_of(row.body) == names), None)
+        found = (row[0] for row in rows if self.names_of(Received(*row[1:])) == names)
+        return next(found, None)
 
 
 def _size(number: int) -> int:
@@ -271,6 +281,8 @@ def _row(item: NewJob, *, time_ns: int, digest: bytes | None = None) -> tuple[ob
         item.is_deliverable,
         len(item.body),
         item.body,
+        item.wire,
+        item.address,
     )
 
 
@@ -283,13 +295,13 @@ class _Ready:
 
     index: int
     item: NewJob
-    digest_of: Callable[[bytes], bytes]
+    digest_of: Callable[[Received], bytes]
     digest: bytes | None = None
 
     def content(self) -> bytes:
-        """Return the digest of the body."""
+        """Return the digest of the job."""
         if self.digest is None:
-            self.digest = self.digest_of(self.item.body)
+            self.digest = self.digest_of(self.item.received)
         return self.digest
 
     def repeats(self, other: "_Ready") -> bool:
@@ -298,6 +310,7 @@ class _Ready:
 
 
 # Built once: building a statement costs several times as much as running it.
+_RECEIVED = select(job.c.id, job.c.body, job.c.wire, job.c.address)
 _EPOCHS = select(user.c.id, user.c.epoch).where(
     user.c.id.in_(bindparam("ids", expanding=True)), user.c.is_disabled.is_(False)
 )
@@ -322,10 +335,10 @@ def _find_repeat(connection: Connection, ready: _Ready) -> Stored | None:
         job.c.identifiers_digest == ready.item.identifiers_digest,
         job.c.user_id == ready.item.user_id,
     )
-    undigested = select(job.c.id, job.c.body).where(*same, job.c.digest.is_(None))
-    for row in connection.execute(undigested).all():
-        digest = ready.digest_of(row.body)
-        connection.execute(update(job).where(job.c.id == row.id).values(digest=digest))
+    undigested = _RECEIVED.where(*same, job.c.digest.is_(None))
+    for job_id, *received in connection.execute(undigested).all():
+        digest = ready.digest_of(Received(*received))
+        connection.execute(update(job).where(job.c.id == job_id).values(digest=digest))
     found = connection.execute(
         select(job.c.id, job.c.received_ns, job.c.time_ns)
         .where(*same, job.c.digest == ready.content())

@@ -119,6 +119,9 @@ job = Table(
     Column("body", LargeBinary),
     Column("deleted_ns", BigInteger),
     Column("deleted_by", _Id, ForeignKey("user_account.id")),
+    # The form that the body has, null if it is lsst.verify's; and what the URL said beside it.
+    Column("wire", Text),
+    Column("address", Text),
     Index(None, "asked_ns", "time_ns"),
     Index(None, "identifiers_digest"),
     sqlite_autoincrement=True,

@@ -30,7 +30,7 @@ from squash_api.errors import SettingsError
 from squash_api.record.lookalikes import skeleton
 from squash_api.record.tables import metadata, metric, own_unit, state, user
 
-VERSION = "0004"
+VERSION = "0005"
 """The newest migration of `migrations/versions`."""
 
 NEEDED = "0004"

@@ -25,10 +25,10 @@ from squash_api.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from squash_api.ingest.document import decode_exactly, decode_json
 from squash_api.routes.replies import FORM, USER, json_reply
 from squash_api.routes.scopes import require_scope
 from squash_api.site import Site
+from squash_api.wires.decoding import decode_exactly, decode_json
 
 CALLER = "squash_caller"
 """The key of a request's scope with the account that the door has found behind its credentials."""

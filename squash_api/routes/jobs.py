@@ -23,7 +23,7 @@ from squash_api.ingest.ingest import Outcome
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
-from squash_api.record.jobs import JobEvent, JobRow, job_ids
+from squash_api.record.jobs import JobEvent, JobRow, Received, job_ids
 from squash_api.record.metrics import Metrics
 from squash_api.routes.admission import network_of
 from squash_api.routes.dependencies import (
@@ -137,7 +137,8 @@ async def post_job(request: Request) -> Response:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
     body = await read_body(request, max_bytes=site.settings.max_body_bytes)
-    ingest = partial(site.ingest, body, received_ns=site.record.now_ns(), is_strict=is_strict)
+    now_ns = site.record.now_ns()
+    ingest = partial(site.ingest, Received(body), received_ns=now_ns, is_strict=is_strict)
     try:
         ingested = await ingest(account=account)
     except UnauthorizedError:

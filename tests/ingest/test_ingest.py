@@ -15,15 +15,26 @@ from squash_api.errors import (
     SkippedInStrictModeError,
     UnauthorizedError,
 )
-from squash_api.ingest.ingest import VERIFY, WIRES, Budget, Ingested, ingest_job
-from squash_api.record.jobs import get_job, last_job_id
+from squash_api.ingest import ingest
+from squash_api.ingest.ingest import (
+    WIRES,
+    Budget,
+    Ingested,
+    can_read,
+    digest_of,
+    ingest_job,
+    wire_of,
+)
+from squash_api.ingest.stored_job import load_job
+from squash_api.record.jobs import Received, get_job, last_job_id
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale
 from squash_api.record.usage import Limits
 from squash_api.record.users import change_user
 from squash_api.schema.names import Schema
-from tests.support.builders import add_test_user, make_body, measured, open_record
+from squash_api.wires.parts import Parts
+from tests.support.builders import add_test_user, make_body, measured, open_record, store_job
 
 
 @pytest.fixture
@@ -45,13 +56,12 @@ async def take(
     record: Record,
     account: Account,
     metrics: Metrics,
-    body: bytes,
+    body: bytes | Received,
     *,
     is_strict: bool = False,
 ) -> Ingested:
     return await ingest_job(
-        body,
-        wire=WIRES[VERIFY],
+        Received(body) if isinstance(body, bytes) else body,
         account=account,
         record=record,
         metrics=metrics,
@@ -237,3 +247,74 @@ async def test_a_unit_that_is_not_missing_is_not_noted(
         item = {"metric": "p.a", "value": 2.0, "unit": unit}
         found = await take(record, account, metrics, make_body(item))
         assert not any("unit" in note for note in found.outcome.notes)
+
+
+# What came by another wire
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wire whose bodies are a number, and whose address is the metric."""
+
+    def read(body: bytes, address: str | None) -> Parts:
+        if not body.isdigit():
+            raise InvalidInputError("No number.")
+        item = {"metric": address, "value": float(body), "identifier": f"{address}1"}
+        return Parts([item], {"visit": 5}, places=[("body", "number")])
+
+    monkeypatch.setattr(ingest, "WIRES", {**WIRES, "toy": wire_of(read)})
+
+
+async def take_toy(
+    record: Record,
+    account: Account,
+    metrics: Metrics,
+    body: bytes,
+    metric: str = "p.a",
+    **how: bool,
+) -> Ingested:
+    return await take(record, account, metrics, Received(body, "toy", metric), **how)
+
+
+@pytest.mark.usefixtures("toy")
+async def test_what_came_by_a_wire_is_kept_as_it_came_and_read_by_that_wire(
+    record: Record, account: Account, metrics: Metrics
+) -> None:
+    await take_toy(record, account, metrics, b"0007")
+    with record.read() as connection:
+        row, job = load_job(connection, 1)
+    assert row.received == Received(b"0007", "toy", "p.a")
+    assert [(item.metric, item.value) for item in job.measurements] == [("p.a", 7.0)]
+    assert job.meta == {"visit": 5}
+
+
+@pytest.mark.usefixtures("toy")
+async def test_the_same_job_by_a_wire_is_stored_once_whatever_its_bytes(
+    record: Record, account: Account, metrics: Metrics
+) -> None:
+    sent = [await take_toy(record, account, metrics, body) for body in (b"7", b"07", b"8")]
+    assert [item.stored.job_id for item in sent] == [1, 1, 2]
+    assert [item.stored.is_repeat for item in sent] == [False, True, False]
+    assert sent[2].stored.same_measurements_as == 1
+
+
+@pytest.mark.usefixtures("toy")
+async def test_a_measurement_is_named_by_its_place_in_the_wires_body(
+    record: Record, account: Account, metrics: Metrics
+) -> None:
+    with pytest.raises(SkippedInStrictModeError) as caught:
+        await take_toy(record, account, metrics, b"7", "nothing", is_strict=True)
+    assert caught.value.detail[0].loc == ("body", "number")
+    with pytest.raises(InvalidInputError, match="No number"):
+        await take_toy(record, account, metrics, b"x")
+    assert stored_jobs(record) == 0
+
+
+def test_what_only_a_later_release_can_read_measures_nothing(record: Record) -> None:
+    add_test_user(record)
+    later = Received(b"\x00", "later")
+    store_job(record, body=later.body, wire=later.wire)
+    with record.read() as connection:
+        assert load_job(connection, 1)[1].measurements == []
+    assert (can_read(later), can_read(Received(b"{]"))) == (True, False)
+    assert digest_of(later) != digest_of(Received(b"\x00", "still later"))

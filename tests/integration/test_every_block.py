@@ -348,7 +348,7 @@ class User:
                 found = re.findall(r"^user .*the password (\S+)$", terminal.output, re.MULTILINE)
                 self._password = found[0]
             else:
-                terminal.wait_for('"serving"')
+                terminal.wait_for("serving url=")
                 deadline = time.monotonic() + _TIMEOUT_S
                 while not is_up(f"{local_url(self.port)}/healthz"):
                     assert time.monotonic() < deadline, terminal.output

@@ -33,12 +33,13 @@ class Filled:
         """Take all jobs out of both databases, but not what another program has written."""
         for name in (self.site.database, self.copy):
             self.site.influxd.create_database(name)
+            # First of all: the service fills an empty database again.
+            self.site.influxd.write(name, "other v=1 1")
             for point in self.site.influxd.points(name):
                 if point["measurement"] != "other":
                     self.site.influxd.query(
                         f'DROP MEASUREMENT "{point["measurement"]}"', database=name
                     )
-            self.site.influxd.write(name, "other v=1 1")
 
     def replay(self, *arguments: str) -> None:
         """Run the command, which waits until all is delivered."""

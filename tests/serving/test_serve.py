@@ -7,6 +7,12 @@ from squash_api.serving.serve import run
 from tests.support.builders import make_settings
 
 
+@pytest.fixture(autouse=True)
+def own_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is logged, which is the whole process's, be as it was."""
+    monkeypatch.setattr("squash_api.serving.serve.follow_settings", lambda **_: None)
+
+
 def test_a_port_that_is_taken_ends_it_with_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from squash_api.ingest.document import digest_job
-from squash_api.ingest.ingest import measured_in
+from squash_api.ingest.ingest import digest_of, measured_in
 from squash_api.record.database import make_database, open_database
 from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stored
@@ -21,7 +20,7 @@ from squash_api.settings import Settings
 from tests.support.records import record_url
 
 SECRET = "a secret of tests, longer than 32 bytes"
-STORE = JobStore(digest_job, measured_in)
+STORE = JobStore(digest_of, measured_in)
 
 
 def make_settings(tmp_path: Path, **changes: Any) -> Settings:

@@ -122,9 +122,10 @@ class PostgreSQL(Server):
                 return False
             # Neither foreign keys nor triggers: the audit trail refuses otherwise.
             connection.execute("SET session_replication_role = replica")
-            connection.execute(
-                "".join(f'DELETE FROM "{name}";' for name in metadata.tables).encode()
-            )
+            # What tables there are stays true.
+            connection.execute("DELETE FROM state WHERE key != 'tables'")
+            names = metadata.tables.keys() - {"state"}
+            connection.execute("".join(f'DELETE FROM "{name}";' for name in names).encode())
             connection.execute(_FIRST_IDS)
         return True
 
