@@ -226,7 +226,8 @@ def log_text(tail: bytes, *, total: int) -> str:
     text = _ESCAPES.sub("", tail.decode("utf-8", "replace"))
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     if total > len(tail):
-        lines[: 1 if len(lines) > 1 else 0] = [f"[{total - len(tail)} bytes before are not kept]"]
+        # A line that has no end is shown, although it has no beginning either.
+        lines[: len(lines) > 1] = [f"[{total - len(tail)} bytes before are not kept]"]
     return "\n".join(
         "".join(c for c in line if c == "\t" or unicodedata.category(c) not in ("Cc", "Cs"))
         for line in lines

@@ -310,9 +310,17 @@ def _held(path: Path) -> Iterator[Entry | None]:
         yield None
         return
     try:
-        yield _read(path) if _is_mine(path, fd) else None
+        yield _entry(path) if _is_mine(path, fd) else None
     finally:
         os.close(fd)
+
+
+def _entry(path: Path) -> Entry | None:
+    """Read the file of an entry; None if it is damaged, which `Spool.entries` tells."""
+    try:
+        return _read(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _is_mine(path: Path, fd: int) -> bool:
