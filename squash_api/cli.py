@@ -25,7 +25,10 @@ COMMANDS = {
         "Compare InfluxDB with the record, and send again what differs.",
     ),
     "prune": ("commands.prune:prune", "Delete old jobs; without --yes only say what would go."),
-    "dispatch": ("commands.dispatch:dispatch", "Send job files to the service."),
+    "dispatch": (
+        "commands.dispatch:dispatch",
+        "Send what pipelines left on disk to the service.",
+    ),
     "run": (
         "commands.run:run",
         "Run a command, and send what it took and what it measured as jobs of one run.",
@@ -35,7 +38,10 @@ COMMANDS = {
         "Send each job file that appears in a folder, once; or run a command for each file.",
     ),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),
-    "judge": ("commands.judge:judge", "Judge a job file by the specifications that apply to it."),
+    "judge": (
+        "commands.judge:judge",
+        "Judge jobs on disk by the specifications that apply to them.",
+    ),
     "report": ("commands.report:report", "Report on a run, a period or a release."),
     "generate": (
         "commands.generate:generate",
@@ -54,6 +60,10 @@ COMMANDS = {
     "specs export": (
         "commands.specs_export:export",
         "Write definitions from the API as YAML: all of the files, or none.",
+    ),
+    "specs import": (
+        "commands.specs_import:import_definitions",
+        "Write metrics and limits of another system as YAML: all of the files, or none.",
     ),
     "specs withdraw": (
         "commands.specs_withdraw:withdraw",

@@ -15,6 +15,7 @@ import re
 import sqlite3
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -51,6 +52,10 @@ _Event = MutableMapping[str, Any]
 # Of the whole process, as logging is: what every line has, and whether jobs are logged one by one.
 _always: dict[str, str] = {}
 _logs_jobs = threading.Event()
+# Of libraries. What psycopg warns of is raised too, and logged with its reason.
+_LEVELS = {"uvicorn": logging.INFO, "uvicorn.error": logging.INFO, "psycopg": logging.ERROR}
+# What lasts is logged again so often.
+_SELDOM_S = 60.0
 # What every line has is not repeated on a terminal, and what stands at its front.
 _AT_FRONT = ("timestamp", "level", "event", "exception", "process", "instance")
 
@@ -133,6 +138,7 @@ def configure_logs(process: str = "") -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_first_line_only)
+    handler.addFilter(_lost_connection_in_a_line)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=processors,
@@ -146,9 +152,9 @@ def configure_logs(process: str = "") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("uvicorn", "uvicorn.error"):
+    for name, level in _LEVELS.items():
         logging.getLogger(name).handlers = []
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(level)
     threading.excepthook = _log_uncaught
     sys.unraisablehook = _log_uncaught
     warnings.showwarning = _log_warning
@@ -173,6 +179,26 @@ def note_jobs(log: Any, event: str, jobs: Iterable[int], **facts: Any) -> None:
             log.info(event, jobs=found, **facts)
 
 
+class Seldom:
+    """Tells when to log what lasts: the first time, and then once a minute until it is over."""
+
+    def __init__(self) -> None:
+        self._logged_s: dict[str, float] = {}
+
+    def is_due(self, what: str) -> bool:
+        """Tell whether this is to be logged now, and count it as logged."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(what, float("-inf")) < _SELDOM_S:
+            return False
+        self._logged_s[what] = now_s
+        return True
+
+    def over(self) -> None:
+        """Begin anew: nothing of what was logged lasts."""
+        if self._logged_s:
+            self._logged_s.clear()
+
+
 def _with_process(_logger: object, _method: str, event: _Event) -> _Event:
     """Put into the event what every line has."""
     event.update(_always)
@@ -193,6 +219,14 @@ def _with_exception(_logger: object, _method: str, event: _Event) -> _Event:
 def _first_line_only(record: logging.LogRecord) -> bool:
     """Keep only the first line of what libraries log: asyncio shows exceptions in the others."""
     record.msg, record.args = record.getMessage().partition("\n")[0][:_MOST_LETTERS], None
+    return True
+
+
+def _lost_connection_in_a_line(record: logging.LogRecord) -> bool:
+    """Say in words what SQLAlchemy's pool shows as a traceback: the database ended a connection."""
+    error = (record.exc_info or (None, None))[1]
+    if error is not None and record.name.startswith("sqlalchemy.pool"):
+        record.msg, record.exc_info = f"a connection to the database: {words_of(error)}", None
     return True
 
 

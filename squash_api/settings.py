@@ -29,6 +29,9 @@ from pydantic_settings import (
 
 from squash_api.errors import SettingsError, plain_words
 
+# Where JSON has a key too few or too many.
+_WORDS = {"missing": "is missing", "extra_forbidden": "is no key that is known here"}
+
 MIN_SECRET_BYTES = 32
 MIN_KEY_CHARACTERS = 16
 # In Slack and Markdown these end a link.
@@ -433,8 +436,11 @@ def _named(faults: Iterable[Any]) -> Iterator[str]:
     for fault in faults:
         # The default of SQUASH_URL cannot be made from what is wrong itself.
         if fault["type"] != "default_factory_not_called":
-            name = ".".join(str(part) for part in fault["loc"]).upper()
-            yield f"{_PREFIX}{name}: {plain_words(fault).removeprefix('Value error, ')}"
+            first, *rest = fault["loc"] or ("",)
+            # Below a setting are entries of lists, and keys of JSON as it was written.
+            place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
+            words = _WORDS.get(fault["type"]) or plain_words(fault).removeprefix("Value error, ")
+            yield f"{_PREFIX}{str(first).upper()}{place}: {words}"
 
 
 def _wrong_key(key: SecretStr | None) -> Iterator[str]:

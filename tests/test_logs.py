@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squash_api.logs import _to_text, without_credentials
+from squash_api.logs import Seldom, _to_text, without_credentials
 
 PROGRAM = """
 import logging, structlog
@@ -26,6 +26,10 @@ except ZeroDivisionError:
 logging.getLogger("uvicorn.error").info("from %s", "uvicorn")
 logging.getLogger("library").info("not shown")
 logging.getLogger("library").warning("from a library")
+try:
+    raise ConnectionError("reset by peer")
+except ConnectionError:
+    logging.getLogger("sqlalchemy.pool.impl").exception("Exception during reset or similar")
 """
 
 
@@ -53,8 +57,20 @@ def test_every_line_is_an_object_with_event_level_and_time(lines: list[dict[str,
         ("failed", "error"),
         ("from uvicorn", "info"),
         ("from a library", "warning"),
+        ("a connection to the database: ConnectionError", "error"),
     ]
     assert all(line["timestamp"].endswith("Z") for line in lines)
+
+
+def test_a_connection_that_the_database_ended_is_no_traceback(lines: list[dict[str, Any]]) -> None:
+    assert "exception" not in lines[-1]
+
+
+def test_what_lasts_is_due_once_until_it_is_over() -> None:
+    seldom = Seldom()
+    due = [seldom.is_due(what) for what in ("full", "full", "locked")]
+    seldom.over()
+    assert [*due, seldom.is_due("full")] == [True, False, True, True]
 
 
 def test_what_is_known_is_in_keys_of_its_own(lines: list[dict[str, Any]]) -> None:

@@ -114,7 +114,11 @@ EXAMPLES = {
     "/user/{name}": "/user/ada",
     "/search": "/search?q=p",
 }
-FORMATS_OF = {"/measurements": MEASUREMENT_FORMATS, "/report": REPORT_FORMATS}
+FORMATS_OF = {
+    "/audit": ("json", "csv"),
+    "/measurements": MEASUREMENT_FORMATS,
+    "/report": REPORT_FORMATS,
+}
 
 
 @pytest.fixture(scope="module")

@@ -268,6 +268,20 @@ def test_targets_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, tex
     assert refusal().startswith("SQUASH_INFLUX_TARGETS")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"name": "a"}]', "[0].url: is missing"),
+        ('[{"url": "http://h"}, {"url": "http://h", "databse": "x"}]', "[1].databse: is no key"),
+    ],
+)
+def test_a_key_of_a_target_is_named_as_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.setenv("SQUASH_INFLUX_TARGETS", text)
+    assert refusal().startswith(f"SQUASH_INFLUX_TARGETS{said}")
+
+
 def test_two_targets_of_one_name_are_refused() -> None:
     target = {"name": "default", "url": "http://two"}
     message = refusal(influx_url="http://one", influx_targets=[target])

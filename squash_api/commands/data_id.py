@@ -1,4 +1,4 @@
-"""Options that say what the jobs in files are about, for every command that reads such files."""
+"""Options of every command that reads jobs from files: which files, and what they are about."""
 
 from typing import Annotated, Any
 
@@ -7,10 +7,24 @@ import typer
 from squash_api.commands.terminal import options_as
 from squash_api.wires.data_id import KEYS, DataId, PathTemplate
 
+FilesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE",
+        help="Jobs, metric bundles or measurements: files, folders, globs, or - for stdin.",
+    ),
+]
+AllowOthers = Annotated[
+    bool,
+    typer.Option(
+        "--allow-others", help="Do not exit with 1 or 2 because a folder has other files too."
+    ),
+]
 _PANEL = "What the jobs are about"
 _HELP = {
     "run": "Name of their run, such as a collection of the butler.",
     "dataset_type": "Their dataset type, such as objectTableCore_metrics.",
+    "namespace": "Their namespace in Sasquatch, such as lsst.dm.",
     "dataset_tag": "Their dataset, instead of the one that a bundle names.",
 }
 

@@ -15,20 +15,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from squash_api.client import Reply, Squash, SquashClientError
-from squash_api.commands.data_id import with_data_id
+from squash_api.commands.data_id import AllowOthers, FilesArgument, with_data_id
 from squash_api.commands.terminal import AsJson, fail, print_error, print_json, tracked
 from squash_api.judging.wording import counted
 from squash_api.verify.measurement import DocumentError
 from squash_api.wires.data_id import DataId
 from squash_api.wires.files import File, find_files, read_file
 
-_Files = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE",
-        help="Jobs, metric bundles or measurements: files, folders, globs, or - for stdin.",
-    ),
-]
 _Url = Annotated[str, typer.Option(envvar="SQUASH_URL", help="Root of the service.")]
 _User = Annotated[
     str | None,
@@ -52,10 +45,6 @@ _WaitSeconds = Annotated[float, typer.Option(min=0.0, help="How long to wait for
 _Retries = Annotated[
     int, typer.Option(min=0, help="How many times to retry while the service is unavailable.")
 ]
-_AllowOthers = Annotated[
-    bool,
-    typer.Option("--allow-others", help="Do not exit with 1 because a folder has other files."),
-]
 _Change = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -63,12 +52,12 @@ _Change = Callable[[Mapping[str, Any]], dict[str, Any]]
 class Outcome:
     """What became of a job: a reply, and the final status if we waited for it, or an error.
 
-    `file` is its file, with the place in it if there are several. `is_other` says that nobody named
-    the file, and that it is sound.
+    `file` is its file, with the place in it if there are several. `is_bystander` says that it is no
+    job, and only lies in a folder.
     """
 
     file: str
-    is_other: bool = False
+    is_bystander: bool = False
     reply: Reply | None = None
     status: dict[str, Any] | None = None
     error: Exception | None = None
@@ -85,7 +74,7 @@ class Outcome:
 def dispatch(
     *,
     data_id: DataId,
-    files: _Files,
+    files: FilesArgument,
     url: _Url,
     user: _User = None,
     strict: _Strict = False,
@@ -95,7 +84,7 @@ def dispatch(
     wait: _Wait = False,
     wait_seconds: _WaitSeconds = 300.0,
     retries: _Retries = 5,
-    allow_others: _AllowOthers = False,
+    allow_others: AllowOthers = False,
     as_json: AsJson = False,
 ) -> None:
     """Send what pipelines left on disk to the service.
@@ -131,13 +120,8 @@ def dispatch(
                 _wait(squash, outcome, timeout_s=wait_seconds)
                 if not as_json:
                     _print_outcome(outcome)
-    if as_json:
-        print_json([_as_json(outcome) for outcome in outcomes])
-    elif len(outcomes) > 1:
-        typer.echo(_summary(outcomes))
-    if not outcomes:
-        print_error(f"{', '.join(files)}: no job, bundle or measurement is there")
-    are_good = [outcome.is_good or (allow_others and outcome.is_other) for outcome in outcomes]
+    _print_end(outcomes, files, as_json=as_json)
+    are_good = [outcome.is_good or (allow_others and outcome.is_bystander) for outcome in outcomes]
     raise typer.Exit(0 if outcomes and all(are_good) else 1)
 
 
@@ -176,14 +160,14 @@ def with_changes(
 ) -> dict[str, Any]:
     """Make a changed copy of a job document.
 
-    `env` replaces the environment of the job, `default_env` is used if it has none. An environment
-    that is only a date is completed. `date` is the time of the job, ISO 8601.
+    `env` replaces the environment of the job, `default_env` is used if it has none. One that has
+    only what a data id says is completed. `date` is the time of the job, ISO 8601.
     """
     meta = dict(document["meta"])
     own = meta.get("env")
-    if not own or (isinstance(own, dict) and own.keys() == {"date"}):
+    if not own or _is_of_data_id(own, meta):
         env = env or default_env
-        if env is not None and "run_id" in meta:
+        if env is not None and not meta.keys().isdisjoint(("run_id", "ci_id")):
             env = {key: value for key, value in env.items() if key != "run_id"}
         env = {**(env or {}), **(own or {})} or None
     else:
@@ -202,6 +186,12 @@ def with_changes(
             for item in document["measurements"]
         ]
     return changed
+
+
+def _is_of_data_id(env: Any, meta: Mapping[str, Any]) -> bool:
+    """Tell whether an environment has only what `data_id_metadata` gives it."""
+    is_small = isinstance(env, dict) and env.keys() <= {"date", "env_name"}
+    return is_small and env.get("env_name") in (None, meta.get("namespace"))
 
 
 def _password(user: str | None) -> str:
@@ -230,8 +220,7 @@ def _send_all(
         lost = error
     for file in tracked(files, what="Sending"):
         for found in read_file(file, data_id):
-            is_other = found.form == "other" and file.inner is not None
-            outcome = Outcome(found.place, is_other=is_other, notes=list(found.notes))
+            outcome = Outcome(found.place, found.is_bystander, notes=list(found.notes))
             if found.document is None:
                 outcome.error = DocumentError(f"{found.place}: {found.problem}")
             elif lost is None:
@@ -283,6 +272,15 @@ def _print_outcome(outcome: Outcome) -> None:
         text = str(outcome.error)
         is_named = text.startswith(f"{outcome.file}:")
         print_error(text if is_named else f"{outcome.file}: {text}")
+
+
+def _print_end(outcomes: Sequence[Outcome], files: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json([_as_json(outcome) for outcome in outcomes])
+    elif len(outcomes) > 1:
+        typer.echo(_summary(outcomes))
+    if not outcomes:
+        print_error(f"{', '.join(files)}: no job, bundle or measurement is there")
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:

@@ -22,7 +22,7 @@ from squash_api.index.checking import Finding, check_record
 from squash_api.ingest.ingest import can_read
 from squash_api.judging.wording import counted
 from squash_api.record.copying import Progress, back_up, send_backup
-from squash_api.record.database import damage_of, make_database, place_of
+from squash_api.record.database import damage_of, make_database, place_of, said_of
 from squash_api.record.installation import (
     Replaced,
     accept,
@@ -124,12 +124,14 @@ def move_record(
     so_far = Progress()
     with failing(code=1):
         url = load_settings().database_url
-        confirm(f"Move {place_of(url)} to {place_of(to)}?", is_agreed=yes)
+        with said_of("--to"):
+            new_place = place_of(to)
+        confirm(f"Move {place_of(url)} to {new_place}?", is_agreed=yes)
         for _ in advancing(move(url, to, so_far), what="moving", share=so_far.share):
             pass
     rows = [[table.table, str(table.rows), table.checksum] for table in so_far.tables]
     print_table(("table", "rows", "checksum"), rows, right={"rows"})
-    typer.echo(f"the record is at {place_of(to)} now: set SQUASH_DATABASE_URL to it")
+    typer.echo(f"the record is at {new_place} now: set SQUASH_DATABASE_URL to it")
 
 
 def accept_record(*, ids_above: IdsAbove = 0, yes: AsYes = False) -> None:

@@ -142,12 +142,14 @@ class Change:
 
     `stored` has the names that were stored, `unchanged` counts those that existed already.
     `requeued_jobs` counts the jobs that are derived and sent again; `notes` are sentences.
+    `withdrawn` has the names of specifications that went with it.
     """
 
     stored: tuple[str, ...]
     unchanged: int
     requeued_jobs: int
     notes: tuple[str, ...]
+    withdrawn: tuple[str, ...] = ()
 
 
 def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -185,20 +187,27 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
             detail=[Detail(item.loc, f"'{item.name}' exists already") for item in other],
         )
     new = [proposal for proposal in proposals if proposal.name not in known]
-    # Older ones may be longer. Generated and exported files have these names.
-    long = [item for item in new if len(item.name) > MAX_NAME]
-    if long:
-        raise invalid_proposals(
-            [
-                Detail((*item.loc, "name"), f"the name is longer than {MAX_NAME} characters")
-                for item in long
-            ]
-        )
+    check_names(new)
     return new
 
 
-def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
-    """Check that the metrics of specifications are declared, and that their units fit.
+def check_names(new: Iterable[Proposal]) -> None:
+    """Check that the names of new definitions are not too long; older ones may be longer.
+
+    Raises
+    ------
+    InvalidInputError
+        With every name that is in its `detail`.
+    """
+    # Generated and exported files have these names.
+    message = f"the name is longer than {MAX_NAME} characters"
+    details = [Detail((*item.loc, "name"), message) for item in new if len(item.name) > MAX_NAME]
+    if details:
+        raise invalid_proposals(details)
+
+
+def check_specifications(connection: Connection, proposals: Sequence[Proposal]) -> None:
+    """Check that the metrics of specifications are declared, or proposed, and that their units fit.
 
     Raises
     ------
@@ -211,16 +220,20 @@ def check_specifications(connection: Connection, proposals: Iterable[Proposal]) 
         if isinstance(proposal.content, Specification)
     ]
     metrics = current(connection, "metric", names={content.metric for _, content in wanted})
+    units = {
+        **{name: row.document["unit"] for name, row in metrics.items() if row.document is not None},
+        **_units_of(proposals),
+    }
     details: list[Detail] = []
     for proposal, content in wanted:
-        metric = metrics.get(content.metric)
-        if metric is None or metric.document is None:
+        unit = units.get(content.metric)
+        if unit is None:
             message = f"the metric '{content.metric}' is not declared: declare it first"
             details.append(Detail((*proposal.loc, "name"), message))
-        elif (misfit := content.criterion.misfit(metric.document["unit"])) is not None:
+        elif (misfit := content.criterion.misfit(unit)) is not None:
             message = (
                 f"'{content.criterion.unit}' {misfit}, the unit of the metric "
-                f"'{content.metric}': {content.criterion.remedy(metric.document['unit'])}"
+                f"'{content.metric}': {content.criterion.remedy(unit)}"
             )
             details.append(Detail((*proposal.loc, *content.criterion.UNIT_PATH), message))
     if details:
@@ -249,19 +262,27 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
     return found
 
 
-def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None:
+def check_metrics(
+    connection: Connection, proposals: Sequence[Proposal], *, withdrawn: Sequence[str] = ()
+) -> None:
     """Check that the units of existing specifications fit those proposed for metrics.
+
+    Specifications that are proposed or `withdrawn` at the same time are no longer those there are.
 
     Raises
     ------
     InvalidInputError
         With every specification that does not fit in its `detail`.
     """
-    bad = misfits(connection, proposals)
+    replaced = {*withdrawn, *(item.name for item in proposals if item.kind == "spec")}
+    bad = {
+        metric: {name: why for name, why in found.items() if name not in replaced}
+        for metric, found in misfits(connection, proposals).items()
+    }
     details = [
         Detail((*item.loc, "unit"), _misfit_words(bad[item.name], item.content.unit))
         for item in proposals
-        if isinstance(item.content, Metric) and item.name in bad
+        if isinstance(item.content, Metric) and bad.get(item.name)
     ]
     if details:
         raise invalid_proposals(details)
@@ -360,9 +381,13 @@ def _note_change(
     )
 
 
+def _units_of(proposals: Iterable[Proposal]) -> dict[str, str]:
+    return {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+
+
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
     """Return the units of metrics that are not declared yet, or are declared in another unit."""
-    units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+    units = _units_of(proposals)
     known = current(connection, "metric", names=units)
     return {
         name: unit
@@ -373,7 +398,7 @@ def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dic
 
 def _disputable_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
     """Return the units of metrics whose unit a user has brought, which binds nobody else yet."""
-    units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+    units = _units_of(proposals)
     known = known_metrics(connection, units)
     return {name: units[name] for name, row in known.items() if row.unit_by is not None}
 

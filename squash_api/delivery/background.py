@@ -13,7 +13,6 @@ from squash_api.delivery.influxdb import InfluxOutlet
 from squash_api.delivery.kapacitor import KapacitorOutlet
 from squash_api.delivery.outlet import Outlet
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
-from squash_api.errors import RecordUnavailableError
 from squash_api.index.deriver import Deriver
 from squash_api.record.engines.postgresql import News
 from squash_api.settings import InfluxTarget, KapacitorTarget
@@ -79,13 +78,6 @@ class Hearing(Loop):
         if self._news.wait(_HEARING_S):
             self._wake_readers()
         return NO_WAIT
-
-    def failed(self, error: Exception) -> Wait:
-        """Note it, in a line if the database cannot be reached."""
-        if not isinstance(error, RecordUnavailableError):
-            return super().failed(error)
-        _log.warning(self._failure)
-        return self._back_off.wait()
 
     def close(self) -> None:
         """Close the connection."""

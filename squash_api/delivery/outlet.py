@@ -29,6 +29,7 @@ from squash_api.influx.client import (
     InfluxRefusedError,
     Rejected,
 )
+from squash_api.logs import Seldom, words_of
 from squash_api.record.deliveries import (
     ensure_targets,
     get_target,
@@ -203,6 +204,7 @@ class Lease:
         # Host and process: so that an operator, and a test, can tell who delivers.
         self._owner = f"{socket.gethostname()[:31]} {os.getpid()} {uuid4().hex[:16]}"
         self._until_ns = 0
+        self._seldom = Seldom()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{target}", daemon=True)
 
@@ -254,7 +256,16 @@ class Lease:
             try:
                 if self._until_ns:
                     self._take()
-            except Exception:  # noqa: BLE001  the thread must outlive whatever one round does
-                _log.warning(
-                    "lease not renewed; it will be tried again", target=self._target, exc_info=True
-                )
+                self._seldom.over()
+            except Exception as error:  # noqa: BLE001  the thread must outlive whatever one round does
+                self._not_renewed(error)
+
+    def _not_renewed(self, error: Exception) -> None:
+        reason = error.reason if isinstance(error, RecordUnavailableError) else None
+        if reason is None or self._seldom.is_due(reason):
+            _log.warning(
+                "lease not renewed; it will be tried again",
+                target=self._target,
+                reason=reason or words_of(error),
+                exc_info=None if reason else error,
+            )

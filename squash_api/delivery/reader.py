@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import structlog
 
-from squash_api.errors import SquashError
+from squash_api.errors import RecordUnavailableError, SquashError, runbook_of_record
+from squash_api.logs import Seldom
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Loop(ABC):
         self._back_off = back_off
         self._failure = failure
         self._labels = labels
+        self._seldom = Seldom()
         self._woken = threading.Event()
         self.wake: Callable[[], None] = self._woken.set
         """Ends a wait. May be called from any thread."""
@@ -88,11 +90,20 @@ class Loop(ABC):
         except Exception as error:  # noqa: BLE001  the thread must outlive whatever one round does
             return self.failed(error)
         self._back_off.failures = 0
+        self._seldom.over()
         return wait
 
-    def failed(self, _error: Exception) -> Wait:
-        """Note that a round has failed, and return the wait before the next."""
-        _log.exception(self._failure, **self._labels, runbook=SquashError.code)
+    def failed(self, error: Exception) -> Wait:
+        """Note that a round has failed, and return the wait before the next.
+
+        A record that is unavailable, for a reason that is known, is noted in a line, and seldom.
+        """
+        reason = error.reason if isinstance(error, RecordUnavailableError) else None
+        if reason is None:
+            _log.error(self._failure, **self._labels, runbook=SquashError.code, exc_info=error)
+        elif self._seldom.is_due(reason):
+            runbook = runbook_of_record(reason)
+            _log.warning(self._failure, **self._labels, reason=reason, runbook=runbook)
         return self._back_off.wait()
 
     def was_woken(self) -> bool:

@@ -138,7 +138,12 @@ class Job:
 
     def place_of(self, index: int) -> tuple[str | int, ...]:
         """Return where in the body a measurement is, as a `Detail` has it."""
-        return self._places[index] if self._places else ("body", "measurements", index, "metric")
+        return self._places[index] if self._places else ("body", "measurements", index)
+
+    def place_of_metric(self, index: int) -> tuple[str | int, ...]:
+        """Return where in the body the name of a measurement's metric is."""
+        place = self.place_of(index)
+        return place if self._places else (*place, "metric")
 
     def adding(self, measurements: Sequence[Measured]) -> "Job":
         """Return the job with further measurements after its own."""

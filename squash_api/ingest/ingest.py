@@ -299,9 +299,6 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
             _SMALL_JUDGES if is_small else _LARGE_JUDGES, _judge_whole, arrived, metrics, known
         )
     read, assessment, brings = judged
-    job, notes = read.job, [] if read.time_note is None else [read.time_note]
-    if job.bare_tokens or job.unknown_keys or assessment.without_unit or assessment.in_own_unit:
-        notes.extend(_notes(job, assessment))
     new = NewJob(
         user_id=arrived.account.user_id,
         user_epoch=arrived.account.epoch,
@@ -317,7 +314,14 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         wire=arrived.received.wire,
         address=arrived.received.address,
     )
-    outcome = Outcome(
+    return new, _outcome(read, assessment), read.outline
+
+
+def _outcome(read: _Read, assessment: Assessment) -> Outcome:
+    job, notes = read.job, [] if read.time_note is None else [read.time_note]
+    if job.bare_tokens or job.unknown_keys or assessment.without_unit or assessment.in_own_unit:
+        notes.extend(_notes(job, assessment))
+    return Outcome(
         len(assessment.values),
         assessment.absent,
         assessment.skipped,
@@ -325,7 +329,6 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
         assessment.new_units,
         tuple(notes),
     )
-    return new, outcome, read.outline
 
 
 def _judge_whole(
@@ -371,7 +374,7 @@ def _brings(arrived: _Arrived, read: _Read, assessment: Assessment, metrics: Met
 def _places(job: Job) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield where the metrics of a job are in its body, and their names."""
     for index, item in enumerate(job.measurements):
-        yield job.place_of(index), item.metric
+        yield job.place_of_metric(index), item.metric
 
 
 def _notes(job: Job, assessment: Assessment) -> Iterator[str]:

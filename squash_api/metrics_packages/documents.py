@@ -32,6 +32,7 @@ _LONGEST_SHOWN = 100
 
 # PyYAML's constructors raise these for text that does not fit an explicit tag or a date.
 _CONSTRUCTION_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+_SEQUENCE = "tag:yaml.org,2002:seq"
 _DENSE = re.compile(r"(?:[-?:][ \t]+){50}")
 
 _Pairs = dict[Any, tuple[yaml.Node, yaml.Node]]
@@ -117,7 +118,8 @@ def read_yaml(
     try:
         while loader.check_node():
             node = cast("yaml.Node", loader.get_node())
-            is_list = in_parts and isinstance(node, yaml.SequenceNode)
+            # One with a tag of its own is what the tag says.
+            is_list = in_parts and node.tag == _SEQUENCE and isinstance(node, yaml.SequenceNode)
             for part in node.value if is_list else [node]:
                 document = _construct(loader, part, file, report, aliases="*" in text)
                 if document is not None:

@@ -84,9 +84,19 @@ def _walk(meta: Mapping[str, Any]) -> Iterator[MetadataRow]:
 
 
 def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else _json_of(value)
+
+
+def _json_of(value: Any) -> str:
+    """Write JSON, with the digits of numbers as they were sent, also of those in lists."""
     if isinstance(value, SentNumber):
         return value.text
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json_of, value))}]"
+    if isinstance(value, dict):
+        items = (f"{json.dumps(key, ensure_ascii=False)}: {_json_of(value[key])}" for key in value)
+        return f"{{{', '.join(items)}}}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _urls(text: str, key: str) -> Iterator[tuple[str, int]]:

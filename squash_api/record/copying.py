@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from sqlalchemy import URL, Connection, Table, func, inspect, select
+from sqlalchemy import URL, Connection, Table, delete, func, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
@@ -35,7 +35,7 @@ from squash_api.record.database import (
 from squash_api.record.engines import sqlite_copies
 from squash_api.record.engines.sqlite_file import latest, require_place, sync_folder
 from squash_api.record.record import get_state, set_state
-from squash_api.record.tables import metadata
+from squash_api.record.tables import metadata, state
 from squash_api.record.versions import VERSION, tables_of
 
 # Rows in memory at a time. One of a job is up to SQUASH_MAX_BODY_BYTES.
@@ -105,6 +105,8 @@ def copy_record(
     tables = metadata.sorted_tables
     counts = [source.execute(select(func.count()).select_from(table)) for table in tables]
     so_far.total = 2 * sum(count.scalar_one() for count in counts)
+    # The row that says what tables there are is among those of the source.
+    target.connection.execute(delete(state))
     for table in tables:
         copied = Copied(table.name)
         for rows in _read(source, table, is_ordered=True):

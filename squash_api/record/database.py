@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import SettingsError
 from squash_api.record.engines import postgresql, sqlite
-from squash_api.record.engines.postgresql import TRANSACTION, News
+from squash_api.record.engines.postgresql import ENCODED, TRANSACTION, News
 from squash_api.record.engines.sqlite_file import SEE, RecordFile
 from squash_api.record.tables import state, triggers_of
 from squash_api.record.versions import Tables, are_current, make_tables, tables_of, upgrade
@@ -30,6 +30,7 @@ from squash_api.record.versions import Tables, are_current, make_tables, tables_
 MOVED_TO = "moved_to"
 """In `state`, where a record is now that was moved out of a database that is not a file."""
 
+_SETTING = "SQUASH_DATABASE_URL: "
 # A start looks for damage for so long.
 _CHECK_S = 1.0
 
@@ -82,8 +83,11 @@ class _EngineModule(Protocol):
     def advice(self, engine: Engine, /) -> str | None:
         """Say why a record should not be where it is, or None."""
 
-    def why(self, engine: Engine, error: str, /) -> str:
-        """Say why the record cannot be opened, from what the database says."""
+    def why(self, engine: Engine, error: str, /) -> tuple[str, str]:
+        """Say why the record cannot be opened, from what the database says.
+
+        The second is the entry of the runbook on that.
+        """
 
     def begin(self, connection: Connection, /) -> None:
         """Begin a transaction.
@@ -124,6 +128,8 @@ def make_database(url: str) -> bool:
             raise _other_database(url)
         if is_new:
             is_new = _make_tables(engine)
+        else:
+            _require_here(engine)
     engine.dispose()
     return is_new
 
@@ -163,6 +169,18 @@ def open_database(url: str, *, is_checked: bool = False) -> Engine:
                 _log.warning(advice, place=place_of(url), runbook="record-unsafe")
         _migrate(engine)
     return engine
+
+
+@contextmanager
+def said_of(option: str) -> Iterator[None]:
+    """Say what is wrong with a URL of this option, rather than of the setting."""
+    try:
+        yield
+    except SettingsError as error:
+        if not error.message.startswith(_SETTING):
+            raise
+        words = error.message.removeprefix(_SETTING)
+        raise SettingsError(f"{option}: {words}", runbook=error.runbook) from error
 
 
 @contextmanager
@@ -324,7 +342,8 @@ def _parse(url: str) -> tuple[URL, _EngineModule]:
     try:
         parsed = make_url(url)
     except Exception as error:
-        raise SettingsError(f"SQUASH_DATABASE_URL: {error}") from error
+        # SQLAlchemy's message may have a part of the password.
+        raise SettingsError(f"{_SETTING}it is no URL of a database: {ENCODED}") from error
     kind = _kind_of(parsed)
     return kind.checked_url(parsed), kind
 
@@ -369,10 +388,9 @@ def _explained(engine: Engine, kind: _EngineModule) -> Iterator[None]:
         reason = str(getattr(error, "orig", None) or error)
         if _is_damage(reason):
             raise _damage_error(str(engine.url.database), reason) from error
-        raise SettingsError(
-            "SQUASH_DATABASE_URL: the record at "
-            f"{engine.url.render_as_string()} cannot be opened: {kind.why(engine, reason)}"
-        ) from error
+        words, entry = kind.why(engine, reason)
+        text = f"the record at {engine.url.render_as_string()} cannot be opened: {words}"
+        raise SettingsError(f"{_SETTING}{text}", runbook=entry) from error
 
 
 def writing(engine: Engine, *, patience_s: float = 0.0) -> Engine:

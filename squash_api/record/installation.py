@@ -31,6 +31,7 @@ from squash_api.record.database import (
     opened_anyhow,
     place_of,
     raise_ids,
+    said_of,
     writing,
 )
 from squash_api.record.engines import postgresql
@@ -51,7 +52,7 @@ from squash_api.record.engines.sqlite_file import (
     read_mark,
     write_mark,
 )
-from squash_api.record.jobs import Received
+from squash_api.record.jobs import Received, last_job_id
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import job, metadata, state, user
 from squash_api.record.versions import Tables, go_back, tables_of
@@ -128,7 +129,7 @@ def restore(url: str, backup: BinaryIO, *, ids_above: int = 0) -> Replaced:
     new = path.with_name(f"{path.name}.restoring")
     try:
         receive(backup, new)
-        require_record(new)
+        require_record(new, "the backup")
         return _replace(path, new, _given_ids(path, ids_above))
     finally:
         new.unlink(missing_ok=True)
@@ -226,7 +227,7 @@ def move(url: str, to: str, so_far: Progress) -> Generator[None]:
         with alone(engine).begin() as source:
             mark = None if path is None else _newest(source, path)
             given = {} if mark is None else mark.last_ids()
-            with new_record(to) as target:
+            with said_of("--to"), new_record(to) as target:
                 yield from copy_record(source, target, so_far, given=given)
                 own = get_state(target.connection, _INSTALLATION) or uuid4().hex
                 set_state(target.connection, _INSTALLATION, own)
@@ -378,7 +379,7 @@ def _restore_into(url: str, backup: BinaryIO, ids_above: int) -> Replaced:
     with TemporaryDirectory(prefix="squash-restore-") as folder:
         new = Path(folder) / "squash.db"
         receive(backup, new)
-        require_record(new)
+        require_record(new, "the backup")
         engine = open_database(url_of(new))
         try:
             with (
@@ -433,7 +434,7 @@ def _went_on(connection: Connection, path: Path | None, ids: Mapping[str, int]) 
     mark = Mark(own, last_ids(connection))
     if path is not None:
         write_mark(path, mark)
-    return Replaced(before, mark.answered.get("job", 0) + 1, None)
+    return Replaced(last_job_id(connection), mark.answered.get("job", 0) + 1, None)
 
 
 def _claim(path: Path, connection: Connection) -> Mark:

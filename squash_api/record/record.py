@@ -29,8 +29,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from squash_api.errors import RecordUnavailableError
-from squash_api.logs import words_of
+from squash_api.errors import RecordUnavailableError, runbook_of_record
+from squash_api.logs import Seldom, words_of
 from squash_api.record.database import (
     PATIENCE_S,
     by_statement,
@@ -157,6 +157,7 @@ class Record:
         """What tells of jobs that other processes store, if the database does."""
 
         self._damage: str | None = None
+        self._seldom = Seldom()
         # Another process may have set `trouble`, which is then its business.
         self._has_failed = False
         self._ids: dict[str, int] = {}
@@ -197,7 +198,7 @@ class Record:
         """
         blocked: Future[_Result] = Future()
         self._put(_Waiting(None, work, blocked))
-        with _faults_as_unavailable():
+        with _faults_as_unavailable(self._seldom):
             return blocked.result()
 
     async def write_batched(self, work: BatchWork[_Item, _Outcome], item: _Item) -> _Outcome:
@@ -205,7 +206,7 @@ class Record:
         loop = asyncio.get_running_loop()
         awaited: asyncio.Future[_Outcome] = loop.create_future()
         self._put(_Waiting(work, item, awaited, loop))
-        with _faults_as_unavailable():
+        with _faults_as_unavailable(self._seldom):
             return await awaited
 
     @contextmanager
@@ -361,7 +362,9 @@ class Record:
             self._written = time.monotonic()
             # A few bytes may be written where a job cannot.
             is_large = any(waiting.work is not None for waiting in group)
-            self.trouble = None if is_large else self.trouble
+            if is_large and self.trouble is not None:
+                self.trouble = None
+                self._seldom.over()
         return outcomes
 
     def _commit_works(self, group: "list[_Waiting]") -> list[Any]:
@@ -399,7 +402,7 @@ class Record:
             )
             return [RecordUnavailableError(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001  the whole way decides about each item
-            _log_failure(_log.warning, "the short way failed", error, work=len(items))
+            _log_failure(self._seldom, _log.warning, "the short way failed", error, work=len(items))
             # The whole way would wait as long again.
             return [_unavailable(error) for _ in items] if _is_locked(error) else None
 
@@ -410,7 +413,7 @@ class Record:
             _log.error("done, outcome unknown", error=words_of(error), work=len(group))
             return [RecordUnavailableError(error.message) for _ in group]
         except Exception as error:  # noqa: BLE001  reported to every caller, and the thread lives on
-            _log_failure(_log.error, "commit failed", error, work=len(group))
+            _log_failure(self._seldom, _log.error, "commit failed", error, work=len(group))
             return [_unavailable(error) for _ in group]
         self._ids |= ids
         return outcomes
@@ -433,10 +436,21 @@ def _is_locked(outcome: Any) -> bool:
     return _is_fault(outcome) and _reason(outcome) == _LOCKED
 
 
-def _log_failure(log: Callable[..., None], event: str, error: Exception, **facts: Any) -> None:
-    """Log a failure: that of the disk or the database in a few words, that of our code whole."""
-    is_known = _is_fault(error) or isinstance(error, _TransactionLostError)
-    log(event, error=words_of(error), exc_info=None if is_known else error, **facts)
+def _log_failure(
+    seldom: Seldom, log: Callable[..., None], event: str, error: Exception, **facts: Any
+) -> None:
+    """Log a failure: one of the disk or the database in a few words, one of our code whole.
+
+    One of the database that lasts is logged seldom: each request that fails for it has a line.
+    """
+    if not _is_fault(error):
+        is_known = isinstance(error, _TransactionLostError)
+        log(event, error=words_of(error), exc_info=None if is_known else error, **facts)
+        return
+    reason = _reason(error)
+    if seldom.is_due(f"{event}: {reason}"):
+        runbook = runbook_of_record(reason)
+        log(event, error=words_of(error), reason=reason, runbook=runbook, **facts)
 
 
 def _unavailable(error: Exception) -> RecordUnavailableError:
@@ -556,12 +570,12 @@ def _resolve(pairs: "list[tuple[Future[Any] | asyncio.Future[Any], Any]]") -> No
 
 
 @contextmanager
-def _faults_as_unavailable() -> Iterator[None]:
+def _faults_as_unavailable(seldom: Seldom) -> Iterator[None]:
     """Replace faults of the database, such as a full disk, but not those of the work."""
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
         if not _is_fault(error):
             raise
-        _log_failure(_log.error, "write failed", error)
+        _log_failure(seldom, _log.error, "write failed", error)
         raise _unavailable(error) from error

@@ -1,7 +1,11 @@
 """The audit trail, for admins."""
 
+import csv
+import io
+import json
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -14,18 +18,30 @@ from squash_api.routes.dependencies import (
     PageDep,
     SiteDep,
     id_cursor,
+    next_link,
     paged_reply,
     wrong_value,
 )
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of
+from squash_api.schema.cells import cell_text
 from squash_api.site import Site
 from squash_api.trends.question import parse_moment
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
 
-@router.get("/audit", responses=errors_of(401, 403, 422))
+_CSV = "text/csv; charset=utf-8; header=present"
+_COLUMNS = ("id", "time", "user", "key", "command", "address", "action", "subject", "detail")
+
+
+@router.get(
+    "/audit",
+    responses={
+        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+        **errors_of(401, 403, 422),
+    },
+)
 def get_audit(
     request: Request,
     site: SiteDep,
@@ -39,14 +55,49 @@ def get_audit(
     ] = None,
     since: Annotated[str | None, Query(description="A date, or how long ago (`90d`).")] = None,
     until: Annotated[str | None, Query(description="A date, or how long ago.")] = None,
+    format: Annotated[  # noqa: A002  the name in the URL, as at /measurements
+        Literal["json", "csv"], Query(description="`json`, or `csv` for spreadsheets.")
+    ] = "json",
 ) -> Response:
-    """List who changed what, the newest first. Only admins may see this."""
+    """List who changed what, the newest first. Only admins may see this.
+
+    As CSV, the header Link has the next page.
+    """
     if not account.is_admin:
         raise ForbiddenError("Only admins may see the audit trail.")
     found = noted(site, page, user=user, action=action, since=since, until=until)
+    if format == "csv":
+        return _csv_reply(request, page, found)
     return paged_reply(
         request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
     )
+
+
+def _csv_reply(request: Request, page: Page, found: Sequence[Noted]) -> Response:
+    """Reply with a page as CSV; `found` has one entry more if more follow."""
+    shown = found[: page.limit]
+    headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
+    if len(found) > page.limit:
+        link = next_link(request, after=shown[-1].entry_id)
+        headers["Link"] = f'<{link}>; rel="next"'
+    return Response(_csv_of(shown), media_type=_CSV, headers=headers)
+
+
+def _csv_of(entries: Sequence[Noted]) -> str:
+    """Write entries as CSV with a header; no text in it is a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for entry in entries:
+        item = entry.to_json()
+        writer.writerow([_cell(item[name]) for name in _COLUMNS])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    return "" if value is None else cell_text(str(value))
 
 
 def noted(

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from squash_api.accounts.accounts import Account
-from squash_api.errors import NotFoundError, UnauthorizedError
+from squash_api.errors import NotFoundError, UnauthorizedError, help_link
 from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
@@ -358,7 +358,8 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
 
     `status` is SUCCESS once every target has the job, or if there is no target or nothing to
     deliver. It is FAILURE if a target permanently refused a line; `message` is then the error of
-    that target. Otherwise it is PENDING, then STARTED.
+    that target, and the header Link has the entry of the runbook. Otherwise it is PENDING, then
+    STARTED.
     """
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
@@ -369,12 +370,15 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     known = site.metrics.now.by_name
     outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
+    overall = _overall(deliveries)
+    is_refused = overall["status"] == "FAILURE"
     return json_reply(
         {
-            **_overall(deliveries),
+            **overall,
             "targets": {item.target: item.state for item in deliveries},
             **_left_out(outcome, cleanings),
-        }
+        },
+        headers={"Link": help_link(site.settings.url, "quarantine")} if is_refused else None,
     )
 
 

@@ -24,20 +24,22 @@ _EXPLICIT = "explicit_timestamp:"
 
 
 def is_bundle(document: Any) -> bool:
-    """Tell a bundle from other JSON: it has lists of measurements, and keys that begin with `__`.
+    """Tell a bundle from other JSON: it has keys of its own, or is lists of measurements alone.
 
     An older one has no such keys.
     """
-    if not isinstance(document, Mapping) or not document:
+    if not isinstance(document, Mapping):
         return False
-    keys = [key for key in document if isinstance(key, str)]
-    actions = [document[key] for key in keys if not key.startswith(_PREFIX)]
-    if len(keys) != len(document) or not all(isinstance(action, list) for action in actions):
-        return False
-    items = [item for action in actions for item in action]
-    is_marked = any(key in _NOT_METADATA or key in _NAMES for key in keys)
-    are_measurements = all(isinstance(item, Mapping) and "metric" in item for item in items)
-    return are_measurements and (is_marked or bool(items))
+    if any(key in _NOT_METADATA or key in _NAMES for key in document):
+        return True
+    lists = list(document.values())
+    return any(lists) and all(
+        isinstance(items, list) and all(map(_is_measurement, items)) for items in lists
+    )
+
+
+def _is_measurement(item: Any) -> bool:
+    return isinstance(item, Mapping) and "metric" in item
 
 
 def bundle_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) -> dict[str, Any]:
@@ -52,14 +54,22 @@ def bundle_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) -> dic
 
     Raises
     ------
+    TypeError
+        If something in it is no measurement.
     ValueError
         If its `__` keys cannot be understood.
     """
     prefix = document.get("__metricNamePrefix") or ""
+    actions = {key: items for key, items in document.items() if not key.startswith(_PREFIX)}
+    for action, items in actions.items():
+        if not isinstance(items, list):
+            raise TypeError(f"not a bundle: {action} is not a list of measurements")
+        wrong = [index for index, item in enumerate(items) if not _is_measurement(item)]
+        if wrong:
+            raise TypeError(f"not a bundle: {action}[{wrong[0]}] is not a measurement")
     measurements = [
         {**item, "metric": metric_name(f"{prefix}{action}", item["metric"], data_id)}
-        for action, items in document.items()
-        if not action.startswith(_PREFIX)
+        for action, items in actions.items()
         for item in items
     ]
     own = {
@@ -67,12 +77,11 @@ def bundle_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) -> dic
         for key, value in document.items()
         if key.startswith(_PREFIX) and key not in _NOT_METADATA
     }
-    meta = data_id_metadata({**own, **data_id})
     date = _date(document.get("__timestamp_version"), data_id.get("run", ""))
     return {
         "measurements": measurements,
         "blobs": [],
-        "meta": {**meta, "env": {"date": date}} if date else meta,
+        "meta": data_id_metadata({**own, **data_id}, date=date),
     }
 
 

@@ -20,14 +20,17 @@ DIMENSIONS = (
 )
 """The butler's dimensions that Sasquatch sends with every value."""
 
-KEYS = ("run", "dataset_type", "dataset_tag", *DIMENSIONS)
+KEYS = ("run", "dataset_type", "dataset_tag", "namespace", *DIMENSIONS)
 """What a data id is made of; any other name is metadata too."""
 
-_METADATA = {"run": "run_id", "dataset_tag": "dataset"}
+_METADATA = {"run": "run_id", "dataset_tag": "dataset", "reference_package_version": "version_tag"}
 """The keys that have another name in the metadata of a job."""
 
 _COUNTED = frozenset({"visit", "exposure", "day_obs"})
 """Whole numbers, which are text in a path and in what Sasquatch sends."""
+
+_DIGITS = _COUNTED | {"tract", "patch", "detector"}
+"""Where these may be absent, only digits are taken for them."""
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})\Z", re.ASCII)
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([?/]{0,2}))?\}|(\*\*/?)|(\*)|([^{}*]+)", re.ASCII)
@@ -35,27 +38,37 @@ _SAME = {"datasetType": "dataset_type", "datasetTag": "dataset_tag", "dataset": 
 _UNKEPT = "_"
 
 
-def data_id_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+def data_id_metadata(values: Mapping[str, Any], *, date: str | None = None) -> dict[str, Any]:
     """Make metadata of a job from a data id; what is empty is left out.
 
-    Source: Sasquatch's records, in which everything is text, empty where a data id lacks it.
+    The names are those that the same data id has when it comes over Sasquatch's wire.
+
+    Parameters
+    ----------
+    date
+        The time of the job, ISO 8601.
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
         if value in ("", None):
             continue
+        # A run of CI counts as the run.
+        name = key if key == "run" and values.get("ci_id") else _METADATA.get(key, key)
         is_number = key in _COUNTED and isinstance(value, str) and _NUMBER.match(value)
-        found[_METADATA.get(key, key)] = int(value) if is_number else value
-    return found
+        found[name] = int(value) if is_number else value
+    env = {"env_name": found.get("namespace"), "date": date}
+    env = {key: value for key, value in env.items() if value}
+    return {**found, "env": env} if env else found
 
 
 class PathTemplate:
     """How the paths of files name their data id: `{run}/{dataset_type}/{tract}/{patch}/*.json`.
 
     A name stands for a text without `/`; `{run}`, and any with `:/`, may have some. One with `:?`
-    may be absent, with the `/` or `_` before it. A name that is repeated stands for the same text.
+    may be absent, with the `/` or `_` before it; there tract, patch, visit, exposure, detector and
+    day_obs are digits. A name that is repeated stands for the same text.
     `*` and `{_}` stand for anything without `/`, `**` for any folders. The template must fit the
-    end of a path, from the name of a folder or file on. The butler's own templates do too.
+    end of a path, from the name of a folder or file on.
 
     Raises
     ------
@@ -109,7 +122,9 @@ def _add(parts: list[str], names: dict[str, str], name: str, how: str) -> None:
         # The butler writes `_` for the slashes of a run in the names of files.
         pattern = "[^/]+" if names[name] == "/" else f"(?P={name})"
     else:
-        pattern = f"(?P<{name}>{'.+' if spans else '[^/]+?'})"
+        is_digits = "?" in how and name in _DIGITS
+        inner = r"\d+" if is_digits else ".+?" if spans else "[^/]+?"
+        pattern = f"(?P<{name}>{inner})"
         names[name] = "/" if spans else how
     if "?" in how:
         before = parts.pop() if parts and parts[-1].endswith(("/", "_")) else ""

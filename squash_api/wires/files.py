@@ -10,7 +10,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from glob import glob, has_magic
 from hashlib import blake2b
@@ -51,9 +51,11 @@ class Found:
     `place` is the file, with the place inside it if there are several (`night.json[3]`). `document`
     has `measurements`, `blobs` and `meta`, ready for JSON and for `squash_api.client.Squash.send`;
     every measurement of a file has an identifier, and reading the file again gives the same ones.
+    `notes` are for people, such as how many NaN became null.
+
     Without a document, `problem` says why: the file cannot be read, or is damaged (`unreadable`, or
-    the form it has), or is sound and of another form (`other`), which nobody needs to hear of who
-    did not name the file. `notes` are for people, such as how many NaN became null.
+    the form it has), or is sound and of another form (`other`). Then `is_bystander` says that it
+    was found in a folder, so that nobody may have meant it.
     """
 
     place: str
@@ -61,6 +63,7 @@ class Found:
     document: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    is_bystander: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +165,10 @@ def read_file(file: File, data_id: DataId) -> Iterator[Found]:
         return
     for item in _items(data, file):
         found = _found(item, file, data_id)
-        if found.form != "other" or file.inner is None or file.has_name_of(".json", *_YAML):
+        if file.inner is None or found.form != "other":
             yield found
+        elif file.has_name_of(".json", *_YAML):
+            yield replace(found, is_bystander=True)
 
 
 def _promises(file: File) -> bool:
@@ -324,6 +329,7 @@ def _completed(
     env = meta.get("env")
     own = {**(env if isinstance(env, Mapping) else {}), **meta}
     added = data_id_metadata(named)
+    added.pop("env", None)
     notes = [
         f"the job has {key} {own[key]}: {value} is not used"
         for key, value in added.items()
@@ -338,9 +344,10 @@ def _dated(
     """Give a document the time of its file, if it has none, and say what is not known of it."""
     notes = [] if named.get("run") else ["no run is known: --run or --path-template gives it one"]
     written_s = file.written_s
-    if "env" not in document["meta"] and written_s is not None:
+    env = document["meta"].get("env", {})
+    if "date" not in env and written_s is not None:
         moment = datetime.fromtimestamp(written_s, UTC).isoformat()
-        document["meta"]["env"] = {"date": moment}
+        document["meta"]["env"] = {**env, "date": moment}
         notes.append("its run does not tell its time: that of the file is used")
     return document, notes
 

@@ -45,23 +45,33 @@ def metric_value_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) 
         raise TypeError("notes is not a mapping")
     if not isinstance(blobs, list) or not all(isinstance(blob, Mapping) for blob in blobs):
         raise TypeError("blobs is not a list of blobs")
+    # lsst.verify's jobs leave out empty extras too.
+    blobs = [
+        {**blob, "identifier": _text(blob.get("identifier"))}
+        for blob in blobs
+        if blob.get("data") or blob.get("name") != metric
+    ]
     measurement = {
         **{key: document.get(key) for key in _OWN},
         "metric": name,
+        "identifier": _text(document.get("identifier")),
         "value": _number(document["value"]),
-        "blob_refs": document.get("blob_refs") or [blob.get("identifier") for blob in blobs],
+        "blob_refs": document.get("blob_refs") or [blob["identifier"] for blob in blobs],
     }
-    date = run_date(data_id.get("run", ""))
     meta = {
-        **data_id_metadata(data_id),
         **{_note_key(str(key), name): note for key, note in notes.items()},
-        **({"env": {"date": date}} if date else {}),
+        **data_id_metadata(data_id, date=run_date(data_id.get("run", ""))),
     }
-    return {"measurements": [measurement], "blobs": list(blobs), "meta": meta}
+    return {"measurements": [measurement], "blobs": blobs, "meta": meta}
 
 
 def _note_key(key: str, metric: str) -> str:
     return key if key.startswith(f"{metric}.") else f"{metric}.{key}"
+
+
+def _text(identifier: Any) -> Any:
+    """Return an identifier as text; YAML reads one of digits alone as a number."""
+    return str(identifier) if isinstance(identifier, int) else identifier
 
 
 def _number(value: Any) -> Any:

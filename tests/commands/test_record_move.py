@@ -214,6 +214,14 @@ def test_a_database_with_another_encoding_is_refused(place: str, postgresql: Pos
         postgresql.drop("latin")
 
 
+@pytest.mark.parametrize(
+    "to", ["sqlite:////no/such/folder/new.db", "nonsense", "postgresql://squash@127.0.0.1:1/x"]
+)
+def test_what_is_wrong_with_the_other_place_is_said_of_the_option(run: Run, to: str) -> None:
+    outcome = run("record", "move", "--yes", "--to", to)
+    assert (outcome.code, outcome.err[:12]) == (1, "error: --to:")
+
+
 def test_a_record_behind_its_mark_is_not_moved(place: str, other: str, tmp_path: Path) -> None:
     path = tmp_path / "squash.db.mark"
     mark = json.loads(path.read_bytes())

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from squash_api.delivery.reader import NO_WAIT, BackOff, Loop, Wait
+from squash_api.errors import RecordUnavailableError
 from tests.support.site import wait_for
 
 LONG_S = 20
@@ -21,12 +22,13 @@ class Rounds(Loop):
         self.wait = wait
         self.failing = failing
         self.done = 0
+        self.fault: Exception = OSError("odd")
 
     def step(self) -> Wait:
         self.done += 1
         if self.failing:
             self.failing -= 1
-            raise OSError("odd")
+            raise self.fault
         return self.wait
 
 
@@ -66,6 +68,34 @@ def test_the_least_wait_is_waited_though_it_is_woken(begin: Callable[[Rounds], R
     reader.wake()
     time.sleep(0.05)
     assert reader.done == 1
+
+
+def test_a_record_that_stays_unavailable_is_noted_once_and_in_a_line() -> None:
+    reader = Rounds(failing=3)
+    reason = "The disk of the record is full"
+    reader.fault = RecordUnavailableError("no", reason=reason)
+    with capture_logs() as lines:
+        for _ in range(3):
+            reader.round()
+    assert lines == [
+        {
+            "event": "no luck",
+            "log_level": "warning",
+            "target": "base",
+            "reason": reason,
+            "runbook": "record-full",
+        }
+    ]
+
+
+def test_a_record_that_is_unavailable_again_is_noted_again() -> None:
+    reader = Rounds()
+    reader.fault = RecordUnavailableError("no", reason="The disk of the record is full")
+    with capture_logs() as lines:
+        for failing in (1, 0, 1):
+            reader.failing = failing
+            reader.round()
+    assert len(lines) == 2
 
 
 def test_it_knows_once_that_it_was_woken() -> None:

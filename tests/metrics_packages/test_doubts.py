@@ -202,7 +202,13 @@ def test_keys_that_are_merged_are_not_there_twice(tmp_path: Path) -> None:
     ("unit", "meant"),
     [
         *(("deg C", "deg_C"), ("C deg", "deg_C"), ("deg K", "K"), ("mag AB", "mag(AB)")),
-        *(("m mag", "mmag"), ("m as", "mas"), ("n Jy", None)),
+        *(
+            ("m mag", "mmag"),
+            ("m as", "mas"),
+            ("n Jy", "nJy"),
+            ("counts", "ct"),
+            ("furlongs", None),
+        ),
     ],
 )
 def test_a_product_that_is_taken_for_a_unit_is_a_warning_in_both_files(

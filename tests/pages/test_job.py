@@ -16,6 +16,7 @@ from squash_api.pages.metadata_rows import (
     links_in,
     metadata_rows,
 )
+from squash_api.wires.decoding import decode_exactly
 from tests.support.calls import Calls
 from tests.support.definitions import metric, spec
 
@@ -363,6 +364,13 @@ def test_lists_are_written_out_and_packages_left_out() -> None:
         MetadataRow(0, "l", '[1, {"x": "y"}]'),
         MetadataRow(0, "empty", "{}"),
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["12345678901234567890123", "[1, [12345678901234567890123]]", '[{"x": 0.10000000001}]']
+)
+def test_numbers_have_the_digits_that_were_sent_wherever_they_are(text: str) -> None:
+    assert metadata_rows({"l": decode_exactly(text.encode())}) == [MetadataRow(0, "l", text)]
 
 
 def test_deep_metadata_end_at_a_margin() -> None:

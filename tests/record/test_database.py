@@ -175,6 +175,22 @@ def test_a_url_that_cannot_be_is_refused_by_the_name_of_the_setting(url: str) ->
         open_database(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://squash:hun@ter2@db.example.org/squash",
+        "postgresql+psycopg://squash:hun@ter2:ter2@db.example.org/squash",
+        "postgresql+psycopg://squash:hun@x/ter2@db.example.org/squash",
+        "postgresql+psycopg://squash:hun@db.example.org:ter2/squash",
+        "hunter2",
+    ],
+)
+def test_no_part_of_a_password_is_shown_that_is_not_written_as_it_must_be(url: str) -> None:
+    with pytest.raises(SettingsError, match="with %40 for @") as refused:
+        open_database(url)
+    assert "ter2" not in refused.value.message
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "squash.db").write_text("This is a letter to my grandmother." * 100)
     with pytest.raises(SettingsError, match=r"is damaged \(file is not a database"):

@@ -1,5 +1,6 @@
 """What is special about a record in PostgreSQL."""
 
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from squash_api.errors import RecordUnavailableError, SettingsError
-from squash_api.record.database import make_database, open_database, transact, writing
+from squash_api.record.database import damage_of, make_database, open_database, transact, writing
 from squash_api.record.engines import postgresql as engine_module
 from squash_api.record.record import Record, get_state, set_state
 from tests.support.builders import add_test_user, store_job
@@ -86,9 +87,21 @@ def test_what_cannot_be_opened_is_said_in_one_line(
     assert ("\n" in refused.value.message, "hunter2" in refused.value.message) == (False, False)
 
 
+def test_the_entry_of_the_runbook_is_that_of_what_the_server_says(url: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        open_database(re.sub(r":[0-9]+/", ":1/", url))
+    assert refused.value.runbook == "record-unreachable"
+
+
+def test_a_server_that_cannot_be_asked_has_no_damaged_record(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"cannot be opened.*: start PostgreSQL"):
+        damage_of(re.sub(r":[0-9]+/", ":1/", url))
+
+
 def test_a_server_that_is_too_old_is_said_to_be(engine: Engine) -> None:
     said = "function pg_current_xact_id() does not exist\nLINE 1: ..."
-    assert engine_module.why(engine, said).endswith(": PostgreSQL 13 or later is needed")
+    words, entry = engine_module.why(engine, said)
+    assert (words.endswith(": PostgreSQL 13 or later is needed"), entry) == (True, "server-version")
 
 
 def test_a_server_that_may_forget_what_it_confirmed_is_warned_of(engine: Engine) -> None:
@@ -206,7 +219,11 @@ def test_text_is_in_the_order_of_its_code_points(engine: Engine) -> None:
     with writing(engine).begin() as connection:
         for name in names:
             set_state(connection, name, "1")
-        found = connection.execute(text("SELECT key FROM state ORDER BY key")).scalars().all()
+        found = (
+            connection.execute(text("SELECT key FROM state WHERE value = '1' ORDER BY key"))
+            .scalars()
+            .all()
+        )
     assert list(found) == sorted(names)
 
 

@@ -40,7 +40,7 @@ down_revision = "{}"
 
 
 def upgrade() -> None:
-    op.add_column("job", sa.Column("wire", sa.String(16), nullable=True))
+    op.add_column("job", sa.Column("later", sa.String(16), nullable=True))
     op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
 """
 

@@ -1,11 +1,13 @@
 """That every change is noted with who made it, and that there is neither without the other."""
 
 import asyncio
+import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -256,6 +258,24 @@ def test_an_admin_reads_who_did_what_from_where(client: httpx.Client, root: Call
     assert (created["action"], created["subject"]) == ("key.create", made.json()["id"])
     assert (registered["action"], registered["user"]) == ("user.register", None)
     assert (added["command"], added["address"]) == ("a test", None)
+
+
+def test_as_csv_it_has_the_same_entries_and_no_formula(client: httpx.Client, root: Calls) -> None:
+    log_in(client, "=ada()")
+    reply = root("GET", "/audit?format=csv&limit=1")
+    assert reply.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    (row,) = csv.DictReader(reply.text.splitlines())
+    (entry,) = entries(root, "?limit=1")
+    assert row["subject"] == "'=ada()"
+    assert {name: row[name] for name in ("id", "time", "action", "key", "detail")} == {
+        "id": str(entry["id"]),
+        "time": entry["time"],
+        "action": "user.register",
+        "key": "",
+        "detail": json.dumps(entry["detail"]),
+    }
+    next_page = urlsplit(reply.links["next"]["url"])
+    assert "a test" in root("GET", f"{next_page.path}?{next_page.query}").text
 
 
 def test_only_admins_read_it(client: httpx.Client) -> None:

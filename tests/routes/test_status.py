@@ -85,10 +85,12 @@ def test_a_refused_line_is_a_failure_with_the_words_of_influxdb(
 ) -> None:
     job = post(waiting)
     send(record, job, "summit", reason="partial write: field type conflict")
-    body = status(waiting, job)
+    reply = waiting("GET", f"/status/{job}")
+    body = reply.json()
     assert (body["status"], body["status_code"]) == ("FAILURE", 400)
     assert "summit: partial write: field type conflict" in body["message"]
     assert body["targets"] == {"summit": "FAILURE", "base": "PENDING"}
+    assert reply.links["help"]["url"].endswith("/docs/runbook#quarantine")
 
 
 def test_what_is_to_be_sent_again_is_pending(waiting: Calls, record: Record) -> None:

@@ -51,6 +51,8 @@ class PostgreSQL(Server):
         self._options = _OPTIONS | options
         self._programs = Path(find_program("postgres")).resolve().parent
         self._data = folder / "data"
+        # By database: a new connection costs as much as what it is for.
+        self._administering: dict[str, psycopg.Connection[Any]] = {}
 
     def __enter__(self) -> Self:
         if os.geteuid() == 0:
@@ -62,6 +64,8 @@ class PostgreSQL(Server):
         return self
 
     def __exit__(self, *_: object) -> None:
+        for database in list(self._administering):
+            self._forget(database)
         # What it would write to the disk in good order is removed anyway.
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -111,32 +115,34 @@ class PostgreSQL(Server):
 
     def empty(self, database: str) -> bool:
         """Let a database have an empty record again, whoever uses it; False if that cannot be."""
-        with closing(self.connect(database)) as connection:
+        connection = self._administering.get(database)
+        try:
+            if connection is not None:
+                connection.execute(_DISCONNECT)
+        except psycopg.OperationalError:
+            # A test has ended all connections, or the server.
+            self._forget(database)
+            connection = None
+        if connection is None:
+            connection = self._administering[database] = self.connect(database)
             connection.execute(_DISCONNECT)
-            tables = {row[0] for row in connection.execute(_TABLES)}
-            if tables != {*metadata.tables, "alembic_version"}:
-                return False
-            version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            triggers = [row[0] for row in connection.execute(_TRIGGERS)]
-            if version != [(NEEDED,)] or triggers != ["audit_no_change", "job_tell"]:
-                return False
-            # Neither foreign keys nor triggers: the audit trail refuses otherwise.
-            connection.execute("SET session_replication_role = replica")
-            # What tables there are stays true.
-            connection.execute("DELETE FROM state WHERE key != 'tables'")
-            names = metadata.tables.keys() - {"state"}
-            connection.execute("".join(f'DELETE FROM "{name}";' for name in names).encode())
-            connection.execute(_FIRST_IDS)
-        return True
+        return _empty(connection)
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever uses it."""
+        self._forget(database)
         with closing(self.connect("postgres")) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'.encode())
 
     def url_of(self, database: str) -> str:
         """Return the address of a database, for `SQUASH_DATABASE_URL`."""
         return f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/{database}"
+
+    def _forget(self, database: str) -> None:
+        """Close the connection that empties a database, if there is one."""
+        connection = self._administering.pop(database, None)
+        if connection is not None:
+            connection.close()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -150,3 +156,21 @@ class PostgreSQL(Server):
         who = pwd.getpwnam(_USER)
         ids = [f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups"]
         return ["setpriv", *ids, *command]
+
+
+def _empty(connection: psycopg.Connection[Any]) -> bool:
+    tables = {row[0] for row in connection.execute(_TABLES)}
+    if tables != {*metadata.tables, "alembic_version"}:
+        return False
+    version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    triggers = [row[0] for row in connection.execute(_TRIGGERS)]
+    if version != [(NEEDED,)] or triggers != ["audit_no_change", "job_tell"]:
+        return False
+    # Neither foreign keys nor triggers: the audit trail refuses otherwise.
+    connection.execute("SET session_replication_role = replica")
+    # What tables there are stays true.
+    connection.execute("DELETE FROM state WHERE key != 'tables'")
+    names = metadata.tables.keys() - {"state"}
+    connection.execute("".join(f'DELETE FROM "{name}";' for name in names).encode())
+    connection.execute(_FIRST_IDS)
+    return True

@@ -41,21 +41,57 @@ _BEGIN = f"""
             CASE {_IDLE} WHEN '0' THEN '{_IDLE_TIMEOUT_MS}' ELSE {_IDLE} END, true),
         pg_advisory_xact_lock({_LOCK}), pg_current_xact_id()::text
 """
+ENCODED = (
+    "write postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:///FILE, with %40 for "
+    "@, %3A for : and %2F for / in user and password; or give the password in PGPASSWORD"
+)
+"""What to do about a URL that cannot be read."""
+
 TRANSACTION = "squash_transaction"
 """What `Connection.info` has the id of a transaction under, if its commit can be inquired about."""
 
+# What to do about what PostgreSQL says, and the entry of the runbook on it.
 _ADVICE = {
     # What earlier versions do not have.
-    "pg_current_xact_id": "PostgreSQL 13 or later is needed",
-    "password authentication failed": "check user and password in the URL",
-    "no password supplied": "give it in the URL, in PGPASSWORD or in ~/.pgpass",
-    "does not exist": "make it, or name another: see docs/scaling.md",
-    "permission denied": "let the user of the URL own the database: see docs/scaling.md",
-    "Connection refused": "start PostgreSQL, or name another host or port",
-    "resolve host": "check the host in the URL",
-    "timeout": "see whether PostgreSQL runs, and whether another program holds its locks",
-    "too many clients": "raise max_connections: each process of SQuaSH opens up to 16",
+    "pg_current_xact_id": ("PostgreSQL 13 or later is needed", "server-version"),
+    "password authentication failed": ("check user and password in the URL", "record-refused"),
+    "no password supplied": ("give it in the URL, in PGPASSWORD or in ~/.pgpass", "record-refused"),
+    "no pg_hba.conf entry": ("let pg_hba.conf of the server admit this user", "record-refused"),
+    "does not exist": ("make it, or name another: see docs/scaling.md", "settings"),
+    "permission denied": (
+        "let the user of the URL own the database: see docs/scaling.md",
+        "record-refused",
+    ),
+    "Connection refused": (
+        "start PostgreSQL, or name another host or port",
+        "record-unreachable",
+    ),
+    "resolve host": ("check the host in the URL", "record-unreachable"),
+    "timeout": (
+        "see whether PostgreSQL runs, and whether another program holds its locks",
+        "record-unreachable",
+    ),
+    "too many clients": (
+        "raise max_connections: each process of SQuaSH opens up to 16",
+        "record-connections",
+    ),
+    "read-only transaction": (
+        "name the primary; or end default_transaction_read_only where it is set",
+        "record-read-only",
+    ),
+    "SSL": ("correct sslmode in the URL, or how the server is set up for SSL", "settings"),
+    "connection option": ("correct what stands behind ? in the URL", "settings"),
+    **dict.fromkeys(
+        ("is lost", "server closed the connection", "terminating connection", "starting up"),
+        (
+            "PostgreSQL has ended the connection: see why in its log, and try again when it runs",
+            "record-unreachable",
+        ),
+    ),
 }
+# SQLSTATEs by their class that tell nothing of what is stored: connections, users, rights, limits,
+# locks, and stops of the server.
+_NO_DAMAGE = ("08", "28", "3D", "42", "53", "55", "57")
 
 
 def checked_url(url: URL, /) -> URL:
@@ -71,6 +107,9 @@ def checked_url(url: URL, /) -> URL:
             f"SQUASH_DATABASE_URL: the driver '{url.drivername.partition('+')[2]}' is not "
             f"supported: write {_DRIVER}://USER@HOST/DATABASE"
         )
+    if any("@" in part for part in (url.host or "", url.database or "")):
+        # What stands there is a part of the password, and not shown.
+        raise SettingsError(f"SQUASH_DATABASE_URL: it has more than one @: {ENCODED}")
     return url.set(drivername=_DRIVER)
 
 
@@ -105,12 +144,17 @@ def first_damage(engine: Engine, /, *, within_s: float | None = None) -> str | N
 
     PostgreSQL itself notices damage when it reads, if it has checksums. If its extension amcheck is
     there and the user may, tables and indexes are compared too.
+
+    Raises
+    ------
+    DBAPIError
+        If PostgreSQL cannot be asked.
     """
     if within_s is not None:
         return None
     try:
         with engine.connect() as connection:
-            for name in connection.exec_driver_sql(_TABLES).scalars().all():
+            for name in _own_tables(connection):
                 connection.exec_driver_sql(f'SELECT sum(length("{name}"::text)) FROM "{name}"')  # noqa: S608
             for query in (_DAMAGED_TABLES, _DAMAGED_INDEXES):
                 if connection.exec_driver_sql(_AMCHECK, (query.function,)).scalar_one():
@@ -118,8 +162,16 @@ def first_damage(engine: Engine, /, *, within_s: float | None = None) -> str | N
                     if found:
                         return str(found)
     except DBAPIError as error:
+        code = getattr(error.orig, "sqlstate", None)
+        if code is None or code.startswith(_NO_DAMAGE):
+            raise
         return str(error.orig).partition("\n")[0]
     return None
+
+
+def _own_tables(connection: Connection) -> list[str]:
+    found = connection.exec_driver_sql(_TABLES).scalars().all()
+    return [name for name in found if name in metadata.tables]
 
 
 def prepare(engine: Engine, /) -> None:
@@ -149,12 +201,12 @@ def advice(engine: Engine, /) -> str | None:
     return None
 
 
-def why(_engine: Engine, error: str, /) -> str:
-    """Say in one line why a record cannot be opened, and what to do."""
+def why(_engine: Engine, error: str, /) -> tuple[str, str]:
+    """Say in one line why a record cannot be opened and what to do; and the runbook's entry."""
     # More lines are PostgreSQL's own advice.
     said = error.partition("\n")[0]
-    hint = next((words for part, words in _ADVICE.items() if part in said), None)
-    return said if hint is None else f"{said}: {hint}"
+    found = next((advice for part, advice in _ADVICE.items() if part in said), None)
+    return (said, "record_unavailable") if found is None else (f"{said}: {found[0]}", found[1])
 
 
 def begin(connection: Connection, /) -> None:
@@ -334,7 +386,8 @@ class News:
             return any(True for _ in told)
         except (DBAPIError, PoolTimeoutError, Error) as error:
             self.close()
-            raise RecordUnavailableError("The database does not tell of new jobs.") from error
+            reason = "The database of the record does not tell of new jobs"
+            raise RecordUnavailableError(f"{reason}.", reason=reason) from error
 
     def close(self) -> None:
         """Close the connection."""

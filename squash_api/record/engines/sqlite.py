@@ -121,17 +121,19 @@ def advice(engine: Engine, /) -> str | None:
     return None
 
 
-def why(engine: Engine, error: str, /) -> str:
-    """Say more of why a record cannot be opened than SQLite does."""
+def why(engine: Engine, error: str, /) -> tuple[str, str]:
+    """Say more of why a record cannot be opened than SQLite does; and the runbook's entry."""
     folder = Path(engine.url.database or "").parent
     if "unable to open" in error and not os.access(folder, os.W_OK):
-        return (
+        said = (
             f"{error}: {folder} can only be read, and SQLite writes beside the file; mount it "
             "writable, or copy the record to where it is"
         )
+        return said, "record-read-only"
     if "is locked" in error:
-        return f"{error}: another process holds its lock; see which has it open, with: fuser"
-    return error
+        said = f"{error}: another process holds its lock; see which has it open, with: fuser"
+        return said, "record-locked"
+    return error, "record-files" if "unable to open" in error else "record_unavailable"
 
 
 def begin(connection: Connection, /) -> None:

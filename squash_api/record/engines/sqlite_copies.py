@@ -80,8 +80,8 @@ def receive(stream: BinaryIO, path: Path) -> None:
         os.fsync(to.fileno())
 
 
-def require_record(path: Path) -> None:
-    """Raise `SettingsError` if a file is not a whole record."""
+def require_record(path: Path, name: str | None = None) -> None:
+    """Raise `SettingsError` if a file is not a whole record; it is called by its path or `name`."""
     try:
         with closing(_connected(path)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -90,7 +90,7 @@ def require_record(path: Path) -> None:
                 return
     except sqlite3.Error as error:
         found = error
-    raise SettingsError(f"{path} is not a whole record: {found}")
+    raise SettingsError(f"{name or path} is not a whole record: {found}")
 
 
 def require_unused(path: Path) -> None:
