@@ -195,7 +195,9 @@ class Watcher:
             self._state.begin()
         self._add(found)
         if self._is_beginning:
-            self._say(f"{watched.folder}: {len(self._growing)} files to take, and now those that come")
+            self._say(
+                f"{watched.folder}: {len(self._growing)} files to take, and now those that come"
+            )
         self._is_beginning = False
         if found and time.monotonic() > self._forget_s:
             self._state.forget_gone(found)

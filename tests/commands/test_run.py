@@ -155,7 +155,11 @@ def test_a_service_that_does_not_answer_delays_the_end_for_a_bounded_time(
     from threading import Event
 
     answers = Event()
-    service.judge = lambda _: None if answers.wait(_PATIENCE_S) else None
+
+    def judge(_document: dict[str, Any]) -> None:
+        answers.wait(_PATIENCE_S)
+
+    service.judge = judge
     try:
         assert shell("run", "--within", "0.2", "--", "sh", "-c", "exit 6") == 6
     finally:
@@ -173,9 +177,7 @@ def test_a_run_sends_what_earlier_ones_left(shell: Shell, service: CountingServi
     assert shell.spooled == []
 
 
-def test_what_the_service_refuses_is_named_and_kept(
-    shell: Shell, service: CountingService
-) -> None:
+def test_what_the_service_refuses_is_named_and_kept(shell: Shell, service: CountingService) -> None:
     service.judge = lambda _: httpx.Response(422, json={"message": "No."})
     assert shell("run", "true") == 0
     assert "the service refuses it: 422: No." in shell.output

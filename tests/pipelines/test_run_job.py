@@ -43,7 +43,9 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_run_is_a_job_with_its_times_memory_and_status() -> None:
-    measured = {item["metric"]: (item["value"], item["unit"]) for item in document()["measurements"]}
+    measured = {
+        item["metric"]: (item["value"], item["unit"]) for item in document()["measurements"]
+    }
     assert measured == {
         "run.exit_status": (0, ""),
         "run.wall_time": (2.0, "s"),
@@ -71,7 +73,7 @@ def test_the_service_takes_the_document() -> None:
     import json
 
     job = decode_job(json.dumps(document(tail=b"\xff\x00\x1b[1m\n", output_bytes=7)).encode())
-    assert [item.metric for item in job.measurements][0] == "run.exit_status"
+    assert job.measurements[0].metric == "run.exit_status"
 
 
 def test_secrets_are_left_out_of_the_command() -> None:
@@ -141,7 +143,10 @@ def test_what_a_document_says_itself_stays() -> None:
 
 
 def test_a_made_up_run_becomes_the_one_that_all_outputs_name() -> None:
-    found = [{"meta": {"env": {"run_id": "r9"}}}, {"meta": {"ci_name": "drp"}}]
+    found: list[dict[str, Any]] = [
+        {"meta": {"env": {"run_id": "r9"}}},
+        {"meta": {"ci_name": "drp"}},
+    ]
     env = adopted(ENV, found)
     assert (env["run_id"], env["pipeline"]) == ("r9", "drp")
     assert all(named(joined(item, env, date="d")) == ("r9", "drp") for item in found)

@@ -41,9 +41,7 @@ def environment() -> Mapping[str, str]:
     return {**os.environ, "PYTHONPATH": str(_ROOT)}
 
 
-def run(
-    tmp_path: Path, *command: str, given: bytes = b""
-) -> "subprocess.CompletedProcess[bytes]":
+def run(tmp_path: Path, *command: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
         words(tmp_path, *command),
         input=given,
@@ -54,7 +52,9 @@ def run(
     )
 
 
-def shell(tmp_path: Path, script: str, *, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+def shell(
+    tmp_path: Path, script: str, *, given: bytes = b""
+) -> "subprocess.CompletedProcess[bytes]":
     return run(tmp_path, "sh", "-c", script, given=given)
 
 
@@ -125,9 +125,7 @@ def test_a_process_that_is_left_behind_holds_up_nothing_and_can_go_on_writing(
 
 
 def test_who_writes_to_a_pipe_that_nobody_reads_is_ended(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        words(tmp_path, "yes"), stdout=subprocess.PIPE, env=environment()
-    )
+    process = subprocess.Popen(words(tmp_path, "yes"), stdout=subprocess.PIPE, env=environment())
     assert process.stdout is not None
     assert process.stdout.read(2) == b"y\n"
     process.stdout.close()
@@ -242,9 +240,7 @@ def terminals() -> Iterator[list[Terminal]]:
         os.close(terminal.fd)
 
 
-def test_a_terminal_stays_a_terminal_of_its_size(
-    tmp_path: Path, terminals: list[Terminal]
-) -> None:
+def test_a_terminal_stays_a_terminal_of_its_size(tmp_path: Path, terminals: list[Terminal]) -> None:
     look = (
         "import os; print(*map(os.isatty, range(3)), *os.get_terminal_size(1)); "
         "print(input('name? '))"

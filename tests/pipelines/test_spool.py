@@ -63,7 +63,7 @@ def test_what_waits_is_sent_once_and_then_gone(
 
 
 def test_a_job_that_came_already_is_known_by_its_identifiers(
-    put: Put, sender: Sender, service: CountingService, spool: Spool
+    put: Put, sender: Sender, service: CountingService
 ) -> None:
     entry = put(1)
     content = entry.path.read_bytes()
@@ -163,7 +163,7 @@ def test_an_unfinished_write_is_no_entry_and_goes_after_a_day(put: Put, spool: S
     put(1)
     for name, age_s in ((".2.json.ab", 90_000), (".3.json.ab", 10)):
         (spool.folder / name).write_text("{")
-        time_s = os.stat(spool.folder).st_mtime - age_s
+        time_s = spool.folder.stat().st_mtime - age_s
         os.utime(spool.folder / name, (time_s, time_s))
     assert [path.name for path in spool.paths()] == ["1.json"]
     assert not (spool.folder / ".2.json.ab").exists()

@@ -187,7 +187,7 @@ def test_with_new_only_what_is_there_is_left_out(world: World, service: Counting
     assert service.values("p.m") == [2, 3]
 
 
-def test_what_is_no_job_is_named_once(world: World, service: CountingService) -> None:
+def test_what_is_no_job_is_named_once(world: World) -> None:
     write(world.watched / "broken.verify.json", "{")
     write(world.watched / "empty.verify.json", "")
     write(world.watched / "readme.txt", "hello")
@@ -220,9 +220,7 @@ def test_jobs_wait_while_the_service_is_away_and_go_when_it_is_back(
     until(lambda: not world.spooled)
 
 
-def test_what_the_service_refuses_holds_up_no_other(
-    world: World, service: CountingService
-) -> None:
+def test_what_the_service_refuses_holds_up_no_other(world: World, service: CountingService) -> None:
     def judge(document: dict[str, Any]) -> httpx.Response | None:
         is_bad = document["measurements"][0]["value"] == 1
         return httpx.Response(422, json={"message": "No."}) if is_bad else None
