@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from squash_api.commands.data_id import with_data_id
-from squash_api.pipelines.outputs import CLAIMS_VARIABLE
+from squash_api.pipelines.outputs import CLAIMS_VARIABLE, bear_leases
 from squash_api.pipelines.reporting import Report, Run, look, report
 from squash_api.pipelines.run_job import RUN_VARIABLE, run_environment
 from squash_api.pipelines.running import Ended, run_command
@@ -21,38 +21,44 @@ from squash_api.wires.data_id import DataId
 _LONGEST_LOOK_S = 2.0
 
 
+_Command = Annotated[
+    list[str], typer.Argument(metavar="-- COMMAND", help="The command with its arguments.")
+]
+_Url = Annotated[str | None, typer.Option(envvar="SQUASH_URL", help="Root of the service.")]
+_User = Annotated[
+    str | None,
+    typer.Option(envvar="SQUASH_USER", help="Name of the user; not needed with a key."),
+]
+_Outputs = Annotated[
+    str, typer.Option(metavar="DIR", help="Where the command writes what it measures.")
+]
+_Pipeline = Annotated[
+    str | None, typer.Option(help="Name of the pipeline; else that of the CI or the command.")
+]
+_Tail = Annotated[
+    int,
+    typer.Option(metavar="KIB", min=0, max=4096, help="How much of the output's end to send."),
+]
+_Within = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0.0, help="How long sending may delay the end.")
+]
+_StatusFd = Annotated[
+    int | None,
+    typer.Option(metavar="FD", min=3, help="Write the exit status to this file descriptor."),
+]
+
+
 def run(
     *,
     data_id: DataId,
-    command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND", help="The command with its arguments.")
-    ],
-    url: Annotated[
-        str | None, typer.Option(envvar="SQUASH_URL", help="Root of the service.")
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(envvar="SQUASH_USER", help="Name of the user; not needed with a key."),
-    ] = None,
-    outputs: Annotated[
-        str,
-        typer.Option(metavar="DIR", help="Where the command writes what it measures."),
-    ] = ".",
-    pipeline: Annotated[
-        str | None, typer.Option(help="Name of the pipeline; else that of the CI or the command.")
-    ] = None,
-    tail: Annotated[
-        int,
-        typer.Option(metavar="KIB", min=0, max=4096, help="How much of the output's end to send."),
-    ] = 64,
-    within: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", min=0.0, help="How long sending may delay the end."),
-    ] = 5.0,
-    status_fd: Annotated[
-        int | None,
-        typer.Option(metavar="FD", min=3, help="Write the exit status to this file descriptor."),
-    ] = None,
+    command: _Command,
+    url: _Url = None,
+    user: _User = None,
+    outputs: _Outputs = ".",
+    pipeline: _Pipeline = None,
+    tail: _Tail = 64,
+    within: _Within = 5.0,
+    status_fd: _StatusFd = None,
 ) -> None:
     """Run a command, and send what it took and what it measured as jobs of one run.
 
@@ -68,15 +74,13 @@ def run(
     """
     variables = dict(os.environ)
     claims = variables.pop(CLAIMS_VARIABLE, None)
+    named = data_id.values.get("run")
     env = run_environment(
-        command,
-        variables,
-        now=datetime.now(UTC),
-        run_id=data_id.values.get("run"),
-        pipeline=pipeline,
+        command, variables, now=datetime.now(UTC), run_id=named, pipeline=pipeline
     )
     sender = Sender.of(variables, url=url, user=user, timeout_s=max(within, 0.1))
     hurry = threading.Event()
+    bear_leases()
     before = look(outputs, sender, until_s=time.monotonic() + _LONGEST_LOOK_S)
     ended = run_command(
         command,

@@ -23,67 +23,74 @@ from squash_api.wires.data_id import KEYS, DataId
 _JOB_FILES = ("*.json", "*.yaml", "*.yml", "*.json.gz", "*.yaml.gz", "*.yml.gz")
 
 
+_Folder = Annotated[str, typer.Argument(metavar="DIR", help="The folder, with those in it.")]
+_Url = Annotated[str | None, typer.Option(envvar="SQUASH_URL", help="Root of the service.")]
+_User = Annotated[
+    str | None,
+    typer.Option(envvar="SQUASH_USER", help="Name of the user; not needed with a key."),
+]
+_Pattern = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names of the files to take, such as '*.fits'; may be repeated. "
+        "Else JSON and YAML, with --exec all."
+    ),
+]
+_Stable = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.0,
+        help="A file is complete when it has not changed for so long; else when it is closed, "
+        "and on network disks after 5 s.",
+    ),
+]
+_Poll = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        help="Look through the folder so often, instead of being told; on network disks 5.",
+    ),
+]
+_NewOnly = Annotated[
+    bool, typer.Option("--new-only", help="Leave out what is there when it is first started.")
+]
+_Exec = Annotated[
+    str | None,
+    typer.Option(
+        "--exec",
+        metavar="COMMAND",
+        help="Run this for each file, within squash run; {} is its path, {name} its name.",
+    ),
+]
+_Jobs = Annotated[int, typer.Option(min=1, help="How many commands run at a time.")]
+_Outputs = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Where a command writes what it measures, as for squash run."),
+]
+_Pipeline = Annotated[str | None, typer.Option(help="Name of the pipeline, as for squash run.")]
+_State = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="FILE", help="What was taken; else one for each folder."),
+]
+
+
 def watch(
     *,
     data_id: DataId,
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder, with those in it.")],
-    url: Annotated[
-        str | None, typer.Option(envvar="SQUASH_URL", help="Root of the service.")
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(envvar="SQUASH_USER", help="Name of the user; not needed with a key."),
-    ] = None,
-    pattern: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names of the files to take, such as '*.fits'; may be repeated. "
-            "Else JSON and YAML, with --exec all."
-        ),
-    ] = None,
-    stable: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.0,
-            help="A file is complete when it has not changed for so long; else when it is closed, "
-            "and on network disks after 5 s.",
-        ),
-    ] = None,
-    poll: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.1,
-            help="Look through the folder so often, instead of being told; on network disks 5.",
-        ),
-    ] = None,
-    new_only: Annotated[
-        bool,
-        typer.Option("--new-only", help="Leave out what is there when it is first started."),
-    ] = False,
-    command: Annotated[
-        str | None,
-        typer.Option(
-            "--exec",
-            metavar="COMMAND",
-            help="Run this for each file, within squash run; {} is its path, {name} its name.",
-        ),
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many commands run at a time.")] = 1,
-    outputs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="Where a command writes what it measures, as for squash run."
-        ),
-    ] = None,
-    pipeline: Annotated[
-        str | None, typer.Option(help="Name of the pipeline, as for squash run.")
-    ] = None,
-    state_file: Annotated[
-        Path | None,
-        typer.Option("--state", metavar="FILE", help="What was taken; else one for each folder."),
-    ] = None,
+    folder: _Folder,
+    url: _Url = None,
+    user: _User = None,
+    pattern: _Pattern = None,
+    stable: _Stable = None,
+    poll: _Poll = None,
+    new_only: _NewOnly = False,
+    command: _Exec = None,
+    jobs: _Jobs = 1,
+    outputs: _Outputs = None,
+    pipeline: _Pipeline = None,
+    state_file: _State = None,
 ) -> None:
     """Send each job file that appears in a folder, once; or run a command for each file.
 
@@ -97,39 +104,35 @@ def watch(
     """
     if not os.path.isdir(folder):  # noqa: PTH112
         fail(f"{folder}: is not a folder")
-    state_path = state_file or _state_path(folder, is_launching=command is not None)
     patterns = tuple(pattern or (("*",) if command else _JOB_FILES))
     watched = Watched(folder, patterns, stable, poll, new_only)
-    stop, hurry = Event(), Event()
-    bear_leases()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: (hurry if stop.is_set() else stop).set())
+    sender = Sender.of(os.environ, url=url, user=user)
+    stop, hurry = _stops()
     try:
-        with WatchState(state_path) as state:
-            sender = Sender.of(os.environ, url=url, user=user)
+        with WatchState(state_file or _state_path(folder, is_launching=bool(command))) as state:
             taker: Taker
-            if command is None:
-                if sender.trouble is not None:
-                    fail(sender.trouble)
-                taker = Dispatcher(
-                    folder,
-                    state,
-                    sender,
-                    data_id=data_id,
-                    complete=_completed,
-                    say=_say,
-                )
-            else:
+            if command:
                 options = _run_options(
                     data_id, url=url, user=user, outputs=outputs, pipeline=pipeline
                 )
                 taker = _launcher(state, command, options, jobs, hurry)
+            else:
+                taker = _dispatcher(folder, state, sender, data_id)
             Watcher(watched, state, taker, say=_say).run(stop)
     except StateError as error:
         fail(str(error))
 
 
 watch = with_data_id(watch)
+
+
+def _stops() -> tuple[Event, Event]:
+    """Return what the first and the second signal that ask for an end set."""
+    stop, hurry = Event(), Event()
+    bear_leases()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: (hurry if stop.is_set() else stop).set())
+    return stop, hurry
 
 
 def _state_path(folder: str, *, is_launching: bool) -> Path:
@@ -147,6 +150,12 @@ def _completed(document: dict[str, Any], written_s: float) -> dict[str, Any]:
         return with_changes(document)
     began = datetime.fromtimestamp(written_s, UTC)
     return with_changes(document, default_env=environment_of("local", os.environ, now=began))
+
+
+def _dispatcher(folder: str, state: WatchState, sender: Sender, data_id: DataId) -> Dispatcher:
+    if sender.trouble is not None:
+        fail(sender.trouble)
+    return Dispatcher(folder, state, sender, data_id=data_id, complete=_completed, say=_say)
 
 
 def _launcher(

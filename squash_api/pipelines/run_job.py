@@ -127,25 +127,8 @@ def run_document(
     `metadata` are further ones, by the names of a data id. What looks like a secret in the command
     or its output is left out: values of variables that are named so, and of such options.
     """
-    log = log_text(ended.tail, total=ended.output_bytes)
-    blob = {
-        "identifier": uuid4().hex,
-        "name": LOG,
-        "data": {
-            "tail": {
-                "value": without_secrets(log, variables),
-                "unit": "",
-                "label": "Tail of the output",
-                "description": f"The last of {ended.output_bytes} bytes that the command wrote.",
-            }
-        },
-    }
-    values: dict[str, tuple[float | None, str]] = {
-        "exit_status": (ended.status, ""),
-        "wall_time": (ended.wall_s, "s"),
-        "cpu_time": (ended.cpu_s, "s"),
-        "peak_memory": (ended.peak_bytes and ended.peak_bytes / _MIB, "MiB"),
-    }
+    log = without_secrets(log_text(ended.tail, total=ended.output_bytes), variables)
+    blobs = [_log_blob(log, ended.output_bytes)] if log else []
     command = without_secrets(shlex.join(words), variables)
     meta = {
         **data_id_metadata({key: text for key, text in metadata.items() if key != "run"}),
@@ -157,21 +140,38 @@ def run_document(
         **({"problem": ended.problem} if ended.problem else {}),
         "env": {**env, "date": _iso(ended.ended_ns)},
     }
+    measurements = [
+        {
+            "metric": f"run.{name}",
+            "identifier": uuid4().hex,
+            "value": value,
+            "unit": unit,
+            "blob_refs": [blob["identifier"] for blob in blobs],
+        }
+        for name, (value, unit) in _values(ended).items()
+        if value is not None
+    ]
+    return {"measurements": measurements, "blobs": blobs, "meta": meta}
+
+
+def _values(ended: Ended) -> dict[str, tuple[float | None, str]]:
+    """Return what the run took, with units, by the name of the metric."""
     return {
-        "measurements": [
-            {
-                "metric": f"run.{name}",
-                "identifier": uuid4().hex,
-                "value": value,
-                "unit": unit,
-                "blob_refs": [blob["identifier"]] if log else [],
-            }
-            for name, (value, unit) in values.items()
-            if value is not None
-        ],
-        "blobs": [blob] if log else [],
-        "meta": meta,
+        "exit_status": (ended.status, ""),
+        "wall_time": (ended.wall_s, "s"),
+        "cpu_time": (ended.cpu_s, "s"),
+        "peak_memory": (ended.peak_bytes and ended.peak_bytes / _MIB, "MiB"),
     }
+
+
+def _log_blob(log: str, output_bytes: int) -> dict[str, Any]:
+    tail = {
+        "value": log,
+        "unit": "",
+        "label": "Tail of the output",
+        "description": f"The last of {output_bytes} bytes that the command wrote.",
+    }
+    return {"identifier": uuid4().hex, "name": LOG, "data": {"tail": tail}}
 
 
 def joined(document: Mapping[str, Any], env: Mapping[str, Any], *, date: str) -> dict[str, Any]:

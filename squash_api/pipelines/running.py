@@ -144,34 +144,23 @@ def run_command(
     Afterwards signals do not end this process: those that ask it to end set `hurry`.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
-    tail = Tail(tail_bytes)
-    streams = _open_streams()
-    shares_group = _has_terminal()
     began_ns, began_s = time.time_ns(), time.monotonic()
+    streams = _open_streams()
     try:
-        popen = subprocess.Popen(  # noqa: S603 - the command that was asked for
-            words,
-            stdout=streams[0].end,
-            stderr=streams[-1].end,
-            env=variables,
-            process_group=None if shares_group else 0,
-            # No thread runs yet.
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),  # noqa: PLW1509
-        )
+        process, end_fd = _start(words, variables, streams, mask, hurry)
     except OSError as error:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _not_started(words[0], error, began_ns=began_ns)
-    ended_fd, end_fd = os.pipe()
-    process = _Process(popen, shares_group, streams, ended_fd, hurry)
-    for stream in streams:
-        os.close(stream.end)
-    threading.Thread(target=_pass_signals_on, args=(process,), daemon=True).start()
+    tail = Tail(tail_bytes)
     pumps = [
-        threading.Thread(target=_pump, args=(stream, tail, ended_fd), daemon=True)
+        threading.Thread(target=_pump, args=(stream, tail, process.ended_fd), daemon=True)
         for stream in streams
     ]
-    for pump in pumps:
-        pump.start()
+    for thread in (
+        threading.Thread(target=_pass_signals_on, args=(process,), daemon=True),
+        *pumps,
+    ):
+        thread.start()
     status, usage = _wait(process)
     ended_ns, ended_s = time.time_ns(), time.monotonic()
     os.close(end_fd)
@@ -189,6 +178,30 @@ def run_command(
         tail.content(),
         tail.total,
     )
+
+
+def _start(
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    streams: Sequence[_Stream],
+    mask: set[int],
+    hurry: threading.Event,
+) -> tuple[_Process, int]:
+    """Start a command; return it, and the file descriptor to close when it has ended."""
+    shares_group = _has_terminal()
+    popen = subprocess.Popen(  # noqa: S603 - the command that was asked for
+        words,
+        stdout=streams[0].end,
+        stderr=streams[-1].end,
+        env=variables,
+        process_group=None if shares_group else 0,
+        # No thread runs yet.
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),  # noqa: PLW1509
+    )
+    for stream in streams:
+        os.close(stream.end)
+    ended_fd, end_fd = os.pipe()
+    return _Process(popen, shares_group, streams, ended_fd, hurry), end_fd
 
 
 def _not_started(name: str, error: OSError, *, began_ns: int) -> Ended:
