@@ -24,6 +24,7 @@ from squash_api.commands.terminal import (
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job
+from squash_api.ingest.reducing import with_reduced
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
@@ -32,7 +33,7 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
 from squash_api.verify.measurement import DocumentError
-from squash_api.verify.metrics import KnownMetric
+from squash_api.verify.metrics import KnownMetric, reductions_of
 from squash_api.wires.data_id import DataId
 from squash_api.wires.decoding import path_text
 from squash_api.wires.files import Found, read_jobs
@@ -110,8 +111,7 @@ def judge(
         _print_jobs(jobs, level)
     for job in jobs:
         _print_notes(job.skipped, job.unknown)
-    near = [name for job in jobs for name in job.unknown.values()]
-    gaps = "" if allow_missing else _gaps(verdicts, near)
+    gaps = "" if allow_missing else _gaps(verdicts, [job.unknown for job in jobs])
     if gaps:
         print_error(f"{gaps}; if that may be, give --allow-missing")
     raise typer.Exit(2 if not are_usable else 1 if violations or gaps else 0)
@@ -169,9 +169,8 @@ def judge_file(
 ) -> tuple[list[Verdict], list[Skip]]:
     """Judge a job by the specifications with all the tags. Also gives the values left out."""
     schema = Schema()
-    known = {
-        name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
-    }
+    known = {name: KnownMetric.of(metric) for name, metric in package.metrics.items()}
+    job = with_reduced(job, reductions_of(known.items()))
     outcome = assess(job, metrics=known, schema=schema)
     measured = {item.metric for item in job.measurements} & known.keys()
     verdicts = judge_job(
@@ -280,12 +279,12 @@ def _summary(verdicts: list[Verdict], level: str) -> str:
     return f"{counts}; {counted(violations, 'limit')} of level {level} or worse broken"
 
 
-def _gaps(verdicts: list[Verdict], near: Collection[str | None]) -> str:
+def _gaps(verdicts: list[Verdict], unknown: Collection[Mapping[str, str | None]]) -> str:
     """Say what may be missing; empty if nothing is."""
     if not verdicts:
         return "nothing was judged"
     absent = sum(verdict.status == NOT_MEASURED for verdict in verdicts)
-    misspelt = sum(name is not None for name in near)
+    misspelt = sum(near is not None for names in unknown for near in names.values())
     parts = []
     if absent:
         parts.append(f"{absent} of {counted(len(verdicts), 'limit')} not measured")

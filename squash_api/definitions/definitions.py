@@ -12,6 +12,8 @@ from squash_api.definitions.changes import (
     NOUNS,
     Change,
     Proposal,
+    below,
+    check_aggregates,
     check_metrics,
     check_names,
     check_specifications,
@@ -23,7 +25,7 @@ from squash_api.definitions.changes import (
 )
 from squash_api.definitions.from_yaml import YamlChange, find_orphans, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
-from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
+from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError, ReadOnlyError
 from squash_api.judging.simple_metric import SimpleMetric, read_simple_metric
 from squash_api.judging.specifications import Specification
 from squash_api.record.audit import SERVICE, Actor
@@ -125,13 +127,16 @@ class Definitions:
         All in one transaction. `package` is that of a metric which names none.
         """
         now = self.in_force.at(None)
-        found = read_simple_metric(
-            document,
-            package=package,
-            schema=self._schema,
-            metrics=now.declared,
-            specifications=now.by_metric,
-        )
+        try:
+            found = read_simple_metric(
+                document,
+                package=package,
+                schema=self._schema,
+                metrics=now.declared,
+                specifications=now.by_metric,
+            )
+        except InvalidInputError as error:
+            raise below(("body",), error) from None
         account.require_namespaces([(("body", "metric"), found.name)])
         limits = found.limits.items()
         proposals = [
@@ -251,26 +256,13 @@ class Definitions:
         if any(item.kind == "metric" for item in proposals):
             self._catch_up()
 
-        def check(
-            connection: Connection,
-        ) -> tuple[list[Proposal], list[tuple[Kind, str]], tuple[str, ...]]:
-            picked = plan(connection)
-            gone: list[tuple[Kind, str]] = []
-            for name in withdrawn:
-                row = one(connection, "spec", name)
-                if row is not None:
-                    _check_rights(connection, row, account)
-                    gone.append(("spec", name))
-            check_specifications(connection, picked)
-            check_metrics(connection, picked, withdrawn=withdrawn)
-            return picked, gone, tuple(incompatible_units(connection, picked))
-
         def work(connection: Connection) -> Change:
-            picked, gone, notes = check(connection)
+            picked, gone, notes = _checked(connection, plan, account, withdrawn)
             names = {item.name for item in picked if item.kind == "metric"}
             new = names - known_metrics(connection, names).keys()
-            now_ns = time.time_ns()
-            charge_metrics(connection, account, len(new), limits=self._limits, now_ns=now_ns)
+            charge_metrics(
+                connection, account, len(new), limits=self._limits, now_ns=time.time_ns()
+            )
             count = store(
                 connection,
                 picked,
@@ -279,23 +271,39 @@ class Definitions:
                 is_binding=account.is_admin,
                 withdrawn=gone,
             )
+            left_out = len(proposals) - len(picked)
+            gone_names = tuple(name for _, name in gone)
             stored = tuple(proposal.name for proposal in picked)
-            return Change(
-                stored,
-                len(proposals) - len(picked),
-                count,
-                notes if count else (),
-                withdrawn=tuple(name for _, name in gone),
-            )
+            return Change(stored, left_out, count, notes if count else (), withdrawn=gone_names)
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
-            picked, gone, _ = check(connection)
+            picked, gone, _ = _checked(connection, plan, account, withdrawn)
         if not picked and not gone:
             return Change((), len(proposals), 0, ())
         change = self._record.write(work)
         self._metrics.refresh()
         return change
+
+
+def _checked(
+    connection: Connection,
+    plan: Callable[[Connection], list[Proposal]],
+    account: Account,
+    withdrawn: Sequence[str],
+) -> tuple[list[Proposal], list[tuple[Kind, str]], tuple[str, ...]]:
+    """Return what `plan` picks, which specifications go, and sentences on earlier values."""
+    picked = plan(connection)
+    gone: list[tuple[Kind, str]] = []
+    for name in withdrawn:
+        row = one(connection, "spec", name)
+        if row is not None:
+            _check_rights(connection, row, account)
+            gone.append(("spec", name))
+    check_specifications(connection, picked)
+    check_metrics(connection, picked, withdrawn=withdrawn)
+    check_aggregates(connection, picked)
+    return picked, gone, tuple(incompatible_units(connection, picked))
 
 
 def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:

@@ -4,9 +4,9 @@ Source: the SQUASH prototype of 2016 (`minimum`, `design`, `stretch`, the levels
 `user`) and DESI's Quick Look Framework (`condition` and `threshold`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import isfinite
 from typing import Any
 
@@ -41,6 +41,8 @@ _OPERATORS: Mapping[str, Operator] = {
     "eq": "==",
     "ne": "!=",
 }
+_MOST_NAMED = 5
+_MOST_LETTERS = 100
 _SMALLER, _LARGER = "smaller values are better", "larger values are better"
 
 
@@ -104,16 +106,7 @@ def read_simple_metric(
         key: _limit(name, key, Threshold(value, unit, operators[key]), existing.get(key))
         for key, value in numbers.items()
     }
-    unknown = [key for key in document if key not in KEYS]
-    kept = [key for key in LIMIT_KEYS if key in existing and key not in document]
-    notes = [
-        *(
-            f"the key `{key[:100]}` has no meaning in a metric and was ignored"
-            for key in unknown[:5]
-        ),
-        *([note] if note and numbers else []),
-        *(f"`{name}.{key}` stays as it is: send `{key}` with null to withdraw it" for key in kept),
-    ]
+    notes = [*_notes(name, document, existing), *([note] if note and numbers else [])]
     return SimpleMetric(
         name,
         {
@@ -126,6 +119,18 @@ def read_simple_metric(
         tuple(f"{name}.{key}" for key in LIMIT_KEYS if key in document and key not in numbers),
         tuple(notes),
     )
+
+
+def _notes(
+    name: str, document: Mapping[str, Any], existing: Mapping[str, Specification]
+) -> Iterator[str]:
+    """Yield what was ignored, and which limits stay as they are."""
+    unknown = (key for key in document if key not in KEYS)
+    for key in islice(unknown, _MOST_NAMED):
+        yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a metric and was ignored"
+    for key in LIMIT_KEYS:
+        if key in existing and key not in document:
+            yield f"`{name}.{key}` stays as it is: send `{key}` with null to withdraw it"
 
 
 def limits_text(limits: Mapping[str, dict[str, Any]]) -> str:

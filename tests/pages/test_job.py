@@ -280,7 +280,7 @@ def test_measurements_lead_to_their_blobs(browser: httpx.Client, calls: Calls) -
     ]
     text = page(browser, f"/job/{post(calls, measured(blob_refs=['b1']), blobs=blobs)}")
     assert 'href="#blob-1"' in row_of_markup(text, "/metric/p.a")
-    assert row_of(text, "rms", "blob-1") == "rms 5 values 1 3 5"
+    assert row_of(text, "rms", "blob-1") == "rms 5 values 1 3 5 csv npy"
     assert "This blob is empty." in text
 
 
