@@ -36,6 +36,7 @@ from squash_api.routes import (
     search,
     standings,
 )
+from squash_api.routes import blobs as blob_files
 from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
 from squash_api.routes.door import READY, Door, is_open
 from squash_api.routes.middleware import (
@@ -55,6 +56,7 @@ from squash_api.verify.units import astropy_units
 # Routes are tried in this order; most requests post a job.
 _ROUTERS = (
     jobs.router,
+    blob_files.router,
     accounts.router,
     keys.router,
     audit.router,

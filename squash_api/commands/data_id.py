@@ -25,6 +25,7 @@ _HELP = {
     "run": "Name of their run, such as a collection of the butler.",
     "dataset_type": "Their dataset type, such as objectTableCore_metrics.",
     "namespace": "Their namespace in Sasquatch, such as lsst.dm.",
+    "day_obs": "Their observing day, such as 20260515.",
     "dataset_tag": "Their dataset, instead of the one that a bundle names.",
 }
 

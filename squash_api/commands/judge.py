@@ -24,6 +24,7 @@ from squash_api.commands.terminal import (
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job
+from squash_api.ingest.reducing import with_reduced
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
@@ -32,7 +33,7 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
 from squash_api.verify.measurement import DocumentError
-from squash_api.verify.metrics import KnownMetric
+from squash_api.verify.metrics import KnownMetric, reductions_of
 from squash_api.wires.data_id import DataId
 from squash_api.wires.decoding import path_text
 from squash_api.wires.files import Found, read_jobs
@@ -168,9 +169,8 @@ def judge_file(
 ) -> tuple[list[Verdict], list[Skip]]:
     """Judge a job by the specifications with all the tags. Also gives the values left out."""
     schema = Schema()
-    known = {
-        name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
-    }
+    known = {name: KnownMetric.of(metric) for name, metric in package.metrics.items()}
+    job = with_reduced(job, reductions_of(known.items()))
     outcome = assess(job, metrics=known, schema=schema)
     measured = {item.metric for item in job.measurements} & known.keys()
     verdicts = judge_job(

@@ -17,8 +17,9 @@ from squash_api.wires.files import read_jobs
 _File = Annotated[
     Path,
     typer.Argument(
+        metavar="FILE",
         help="metricInformation.yaml of analysis_tools, or metrics of the SQUASH prototype or of "
-        "QLF, in JSON or YAML."
+        "QLF, in JSON or YAML.",
     ),
 ]
 _Directory = Annotated[

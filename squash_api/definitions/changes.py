@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
-from squash_api.index.derived import requeue_metrics
+from squash_api.index.derived import look_for_arrays, requeue_metrics
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -25,11 +25,13 @@ from squash_api.record.metrics import (
     declare_metrics,
     known_metrics,
     known_units,
+    note_derivations,
     withdraw_metrics,
 )
 from squash_api.record.record import Connection
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import Metric, metric_from_json
+from squash_api.verify.derivation import NOT_DERIVED, Derivation
+from squash_api.verify.metrics import Metric, aggregate_misfit, metric_from_json, parse_metric
 from squash_api.verify.units import converter, few_parses
 
 MAX_NAME = 200
@@ -293,6 +295,39 @@ def check_metrics(
         raise invalid_proposals(details)
 
 
+def check_aggregates(connection: Connection, proposals: Sequence[Proposal]) -> None:
+    """Check that the metrics that proposed aggregates are made of are declared, and fit.
+
+    Raises
+    ------
+    InvalidInputError
+        With every aggregate that cannot be made in its `detail`.
+    """
+    new = {item.name: item.content for item in proposals if isinstance(item.content, Metric)}
+    made = {
+        name: metric.derivation.aggregation.of
+        for name, metric in new.items()
+        if metric.derivation.aggregation is not None
+    }
+    rows = current(connection, "metric", names=made.values()) if made else {}
+    details: list[Detail] = []
+    for item in proposals:
+        if item.name not in made:
+            continue
+        of, row = new.get(made[item.name]), rows.get(made[item.name])
+        if of is None and row is not None:
+            of, _ = parse_metric(row.document or {}, name=row.name)
+        misfit = (
+            f"the metric '{made[item.name]}' is not declared: declare it first"
+            if of is None
+            else aggregate_misfit(new[item.name], of)
+        )
+        if misfit is not None:
+            details.append(Detail((*item.loc, "aggregate", "of"), misfit))
+    if details:
+        raise invalid_proposals(details)
+
+
 def _misfit_words(bad: Mapping[str, str], unit: str) -> str:
     """Say which limits do not fit a unit; the reason only where it is a rare one."""
     rare = [f"{name}: {why}" for name, why in bad.items() if not why.endswith(f"to '{unit}'")]
@@ -326,13 +361,14 @@ def store(
     """Store proposals that have been checked, and withdraw definitions; note who did it.
 
     With `is_binding` the units of metrics bind everybody, else only the user. If a metric gets
-    another unit, its jobs are derived and sent again.
+    another unit, or its values are derived in another way, its jobs are derived and sent again.
 
     Returns
     -------
     int
         How many jobs those are.
     """
+    derived = _changed_derivations(connection, proposals, withdrawn)
     changed = _changed_units(connection, proposals)
     if is_binding:
         changed |= _disputable_units(connection, proposals)
@@ -355,13 +391,28 @@ def store(
     before = known_metrics(connection, changed)
     declare_metrics(connection, changed, by=None if is_binding else by.user_id)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
+    note_derivations(connection, derived)
     # Values without a unit stay the numbers they are.
     converted = [
         name
         for name, row in before.items()
         if row.unit not in (None, changed[name]) or row.own_units
     ]
-    return requeue_metrics(connection, converted, request=revision)
+    return _derive_again(connection, converted, derived, request=revision)
+
+
+def _derive_again(
+    connection: Connection,
+    converted: Iterable[str],
+    derived: Mapping[str, Derivation],
+    *,
+    request: int,
+) -> int:
+    """Request that the jobs of metrics are derived and sent again; return how many these are."""
+    count = requeue_metrics(connection, {*converted, *derived}, request=request)
+    if any(item.reduction is not None for item in derived.values()):
+        look_for_arrays(connection)
+    return count
 
 
 def _note_change(
@@ -399,6 +450,19 @@ def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dic
         for name, unit in units.items()
         if name not in known or (known[name].document or {}).get("unit") != unit
     }
+
+
+def _changed_derivations(
+    connection: Connection, proposals: Iterable[Proposal], withdrawn: Iterable[tuple[Kind, str]]
+) -> dict[str, Derivation]:
+    """Return how values are derived from now on, of metrics for which that changes."""
+    new = {name: NOT_DERIVED for kind, name in withdrawn if kind == "metric"}
+    new |= {
+        item.name: item.content.derivation for item in proposals if isinstance(item.content, Metric)
+    }
+    known = current(connection, "metric", names=new)
+    before = {name: Derivation.of(row.document or {}) for name, row in known.items()}
+    return {name: item for name, item in new.items() if item != before.get(name, NOT_DERIVED)}
 
 
 def _disputable_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:

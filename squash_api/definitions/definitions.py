@@ -13,6 +13,7 @@ from squash_api.definitions.changes import (
     Change,
     Proposal,
     below,
+    check_aggregates,
     check_metrics,
     check_names,
     check_specifications,
@@ -259,8 +260,9 @@ class Definitions:
             picked, gone, notes = _checked(connection, plan, account, withdrawn)
             names = {item.name for item in picked if item.kind == "metric"}
             new = names - known_metrics(connection, names).keys()
-            now_ns = time.time_ns()
-            charge_metrics(connection, account, len(new), limits=self._limits, now_ns=now_ns)
+            charge_metrics(
+                connection, account, len(new), limits=self._limits, now_ns=time.time_ns()
+            )
             count = store(
                 connection,
                 picked,
@@ -269,10 +271,10 @@ class Definitions:
                 is_binding=account.is_admin,
                 withdrawn=gone,
             )
+            left_out = len(proposals) - len(picked)
+            gone_names = tuple(name for _, name in gone)
             stored = tuple(proposal.name for proposal in picked)
-            left = tuple(name for _, name in gone)
-            unchanged = len(proposals) - len(picked)
-            return Change(stored, unchanged, count, notes if count else (), withdrawn=left)
+            return Change(stored, left_out, count, notes if count else (), withdrawn=gone_names)
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
@@ -300,6 +302,7 @@ def _checked(
             gone.append(("spec", name))
     check_specifications(connection, picked)
     check_metrics(connection, picked, withdrawn=withdrawn)
+    check_aggregates(connection, picked)
     return picked, gone, tuple(incompatible_units(connection, picked))
 
 

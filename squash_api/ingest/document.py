@@ -10,7 +10,7 @@ whole way reads everything and says what is wrong, and where. What the short way
 the whole way would have returned.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
@@ -136,13 +136,14 @@ class Job:
     @property
     def blobs(self) -> list[dict[str, Any]]:
         """The blobs as posted."""
-        return [
-            {
-                key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
-                for key, value in blob.items()
-            }
-            for blob in self._blobs
-        ]
+        return [_decoded(blob) for blob in self._blobs]
+
+    def blobs_named(self, names: Container[str]) -> Iterator[dict[str, Any]]:
+        """Yield the blobs with these names, in order; the others are not decoded."""
+        for blob in self._blobs:
+            name = _decoded({"name": blob.get("name")})["name"]
+            if isinstance(name, str) and name in names:
+                yield _decoded(blob)
 
     def place_of(self, index: int) -> tuple[str | int, ...]:
         """Return where in the body a measurement is, as a `Detail` has it."""
@@ -156,7 +157,9 @@ class Job:
     def adding(self, measurements: Sequence[Measured]) -> "Job":
         """Return the job with further measurements after its own."""
         own = [*self.measurements, *measurements]
-        return Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens)
+        job = Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens, places=self._places)
+        job.unknown_keys = self.unknown_keys
+        return job
 
     def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
         """Return the job's time in ns since 1970, and a note if it is the time of receipt.
@@ -202,6 +205,13 @@ class Job:
         `tag_keys` are those that feed tags.
         """
         return _outline(self.meta, tag_keys)
+
+
+def _decoded(blob: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
+        for key, value in blob.items()
+    }
 
 
 def _outline(meta: Mapping[str, Any], tag_keys: Collection[str]) -> int | None:

@@ -37,6 +37,7 @@ from squash_api.ingest.document import (
     job_of,
     reread_job,
 )
+from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.judging.wording import counted
 from squash_api.record.jobs import Received
 from squash_api.record.metrics import KnownMetrics, Metrics
@@ -274,14 +275,16 @@ class _Read:
     identifiers_digest: bytes | None
 
 
-def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
+def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
         arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
-    return _Read(job, outline, is_known, asked_ns, time_note, job.identifiers_digest())
+    identifiers = job.identifiers_digest()
+    job = with_reduced(job, known.reductions)
+    return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 
 async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, int | None]:
@@ -295,7 +298,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
     is_small = len(arrived.received.body) <= SMALL_BYTES
     judged: tuple[_Read, Assessment, Brings | None] | None = None
     if is_small:
-        read = _read(arrived, metrics.schema.tag_keys)
+        read = _read(arrived, metrics.schema.tag_keys, known)
         usual = assess_short(read.job, known.by_name) if read.is_known else None
         judged = None if usual is None else (read, usual, None)
     if judged is None:
@@ -338,7 +341,7 @@ def _outcome(read: _Read, assessment: Assessment) -> Outcome:
 def _judge_whole(
     arrived: _Arrived, metrics: Metrics, known: KnownMetrics
 ) -> tuple[_Read, Assessment, Brings | None]:
-    read = _read(arrived, metrics.schema.tag_keys)
+    read = _read(arrived, metrics.schema.tag_keys, known)
     arrived.budget.check_metadata(read.job.meta)
     assessment = assess(
         read.job,
@@ -406,16 +409,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
-    places: dict[str, list[int]] = {}
+    places: dict[str, list[tuple[str | int, ...]]] = {}
     for index, item in enumerate(job.measurements):
-        places.setdefault(item.metric, []).append(index)
+        place = ("body", "blobs") if isinstance(item, Reduced) else job.place_of(index)
+        places.setdefault(item.metric, []).append(place)
     return SkippedInStrictModeError(
         f"{len(assessment.skipped)} of {counted(len(job.measurements), 'measurement')} would be "
         "skipped; "
         "nothing was stored. Fix them, or send without strict=true.",
         detail=[
             # Those replaced by a later one come first, in the order of the document.
-            Detail(job.place_of(places[skip.metric].pop(0)), skip.reason, "skipped")
+            Detail(places[skip.metric].pop(0), skip.reason, "skipped")
             for skip in assessment.skipped[:MOST_PLACES]
         ],
         more=max(len(assessment.skipped) - MOST_PLACES, 0),

@@ -68,6 +68,7 @@ def _metric_document(metric: Metric, bare_name: str) -> dict[str, Any]:
     reference = {key: value for key, value in metric.reference.items() if value is not None}
     if metric.display_name != bare_name:
         reference["display_name"] = metric.display_name
+    reference |= metric.derivation.to_json()
     return {
         "description": metric.description,
         "unit": metric.unit,

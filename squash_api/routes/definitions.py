@@ -41,6 +41,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
+from squash_api.verify.derivation import REDUCERS
 
 metrics_router = APIRouter(tags=["metrics"], route_class=KnownParametersRoute)
 specifications_router = APIRouter(tags=["specifications"], route_class=KnownParametersRoute)
@@ -56,7 +57,8 @@ class Changed(Message):
     """The effect of a change to definitions."""
 
     requeued_jobs: int = Field(
-        description="Number of jobs that are sent to InfluxDB again, because a unit changed."
+        description="Number of jobs that are sent to InfluxDB again, because a unit changed, or "
+        "how values are derived."
     )
 
 
@@ -69,6 +71,26 @@ class ChangedList(Changed):
     )
 
 
+class ReductionObject(BaseModel):
+    """How a metric's values are made from arrays in blobs."""
+
+    by: str = Field(
+        pattern=f"^({'|'.join(REDUCERS)}|p[0-9.]+)$",
+        description=f"{', '.join(REDUCERS)}, or a percentile such as `p95`.",
+    )
+    blob: str = Field(description="The name of the blobs.")
+    key: str = Field(description="The name of the array in them.")
+
+
+class AggregationObject(BaseModel):
+    """How a metric's values are made from another metric's in a run."""
+
+    of: str = Field(description="The other metric.")
+    over: list[str] = Field(description="Keys of metadata; of each combination, one value counts.")
+    by: str = Field(description="As in `reduce`.")
+    at_least: int = Field(default=1, description="With fewer values it is absent.")
+
+
 class MetricObject(BaseModel):
     """A declared metric."""
 
@@ -79,6 +101,17 @@ class MetricObject(BaseModel):
     unit: str = Field(description="In astropy's spelling; empty if the metric is dimensionless.")
     tags: list[str]
     reference: dict[str, Any] = Field(description="`doc`, `page` and `url`; null if unknown.")
+    missing: Literal["zero"] | None = Field(
+        default=None, description="With `zero`, a value of 0 is absent. Absent if it is a value."
+    )
+    reduce: ReductionObject | None = Field(
+        default=None,
+        description="From which arrays in blobs the values are made. Absent if from none.",
+    )
+    aggregate: AggregationObject | None = Field(
+        default=None,
+        description="From which values of a run the values are made. Absent if from none.",
+    )
     origin: Literal["api", "yaml"] = Field(
         description="A definition from YAML can only be changed there."
     )
@@ -295,6 +328,9 @@ _TABLE = (
             "tags": _STRINGS,
             "reference": {"type": "object"},
             "display_name": {"type": "string"},
+            "missing": {"enum": ["zero", None]},
+            "reduce": {"type": ["string", "object", "null"]},
+            "aggregate": {"type": ["object", "null"]},
         },
         needs=("description",),
         needs_in_list=("name",),

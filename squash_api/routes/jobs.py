@@ -6,7 +6,6 @@ from contextlib import aclosing
 from functools import partial
 from math import inf
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -20,6 +19,7 @@ from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
 from squash_api.ingest.ingest import SMALL_BYTES, Ingested, Outcome
+from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
@@ -33,7 +33,6 @@ from squash_api.routes.dependencies import (
     body_of,
     id_cursor,
     is_count,
-    next_link,
     object_schema,
     paged_reply,
     read_body,
@@ -278,43 +277,6 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
     return json_reply({"message": f"Job {job_id} deleted."})
 
 
-@router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
-def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
-    """List a job's blobs: the identifier, name, keys of the data and URL of each."""
-    with site.reader.view() as view:
-        _, job = view.ask(load_job, job_id)
-    start = id_cursor(page)
-    end = start + page.limit
-    shown = [
-        {
-            "identifier": blob.get("identifier"),
-            "name": blob.get("name"),
-            "keys": list(blob["data"]) if isinstance(blob.get("data"), dict) else [],
-            "url": _blob_url(site, job_id, blob.get("identifier")),
-        }
-        for blob in job.blobs[start:end]
-    ]
-    link = next_link(request, after=end) if end < len(job.blobs) else None
-    return json_reply({"blobs": shown, "next": link})
-
-
-# `text`: identifiers are any text, with slashes too.
-@router.get("/job/{job_id}/blob/{identifier:text}", responses=errors_of(404))
-def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
-    """Return a blob of a job as it was posted."""
-    with site.reader.view() as view:
-        _, job = view.ask(load_job, job_id)
-    return json_reply(find_blob(job, identifier))
-
-
-def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
-    # Clients read dots as steps, however they are quoted.
-    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
-        return None
-    return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
-
-
 @router.get("/job/{job_id}/report", responses=errors_of(404, 422))
 def get_job_report(
     job_id: JobIdDep,
@@ -351,8 +313,12 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
 
 
 def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
-    """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
+    """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason.
+
+    Those that metrics have from arrays come last.
+    """
     known = metrics.now.by_name
+    job = with_reduced(job, metrics.now.reductions)
     outcome = assess(job, metrics=known, schema=metrics.schema, user_id=row.user_id)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
@@ -374,23 +340,11 @@ def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[
                 if reference in names
             ],
         }
+        if isinstance(item, Reduced) and metric in known:
+            shown |= {"reduced": known[metric].derivation.to_json().get("reduce")}
         if metric in skipped and metric not in outcome.values:
             shown |= {"value": item.value, "unit": item.unit, "skipped": skipped[metric]}
         yield shown
-
-
-def find_blob(job: Job, identifier: str) -> dict[str, Any]:
-    """Find a blob by its identifier.
-
-    Raises
-    ------
-    NotFoundError
-        If the job has none with it.
-    """
-    for blob in job.blobs:
-        if blob.get("identifier") == identifier:
-            return blob
-    raise NotFoundError.of("blob", identifier, (str(blob.get("identifier")) for blob in job.blobs))
 
 
 def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:
@@ -423,6 +377,7 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     site.metrics.refresh()
     schema = site.metrics.schema
     known = site.metrics.now.by_name
+    job = with_reduced(job, site.metrics.now.reductions)
     outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
     overall = _overall(deliveries)

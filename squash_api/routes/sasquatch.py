@@ -95,13 +95,16 @@ async def get_cluster_topics(request: Request) -> Response:
     return _reply({"kind": "KafkaTopicList", "metadata": metadata, "data": []}, _V3)
 
 
-@router.get("/topics")
+_AS_V2: dict[int | str, dict[str, Any]] = {200: {"content": {_V2: {"schema": {}}}}}
+
+
+@router.get("/topics", response_class=Response, responses=_AS_V2)
 async def get_topics() -> Response:
     """List the topics: none, since none need be created."""
     return _reply([], _V2)
 
 
-@router.get("/brokers")
+@router.get("/brokers", response_class=Response, responses=_AS_V2)
 async def get_brokers() -> Response:
     """List the brokers: the service. Clients ask for this to see that it lives."""
     return _reply({"brokers": [0]}, _V2)

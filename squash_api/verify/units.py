@@ -5,10 +5,10 @@ astropy is imported for the first unit that is not in `_EVERYDAY`, never with th
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from threading import Lock
 from typing import Any
 
@@ -222,7 +222,28 @@ def converter(source: str, target: str) -> Callable[[float], float] | None:
         return lambda value: value * scale
     if list(_PROBES) == expected:
         return _unchanged
-    return lambda value: _through_astropy(value, old, new)
+    return partial(_through_astropy, old=old, new=new)
+
+
+def convert_all(values: Sequence[float], source: str, target: str) -> list[float] | None:
+    """Convert numbers from one unit to the other; None if they do not convert.
+
+    Raises
+    ------
+    UnitError
+        If either text is not a unit.
+    """
+    convert = converter(source, target)
+    if not isinstance(convert, partial):
+        return None if convert is None else [convert(value) for value in values]
+    import numpy as np  # noqa: PLC0415
+
+    old, new = convert.keywords["old"], convert.keywords["new"]
+    # One call for all: one for each takes minutes for a million.
+    with np.errstate(all="ignore"):
+        quantity = astropy_units().Quantity(np.array(values, dtype=float), old, subok=True)
+        converted: list[float] = quantity.to_value(new).tolist()
+    return converted
 
 
 def quantity_value(value: Any, unit: str) -> float:

@@ -40,6 +40,7 @@ _BOM = b"\xef\xbb\xbf"
 _BEGIN = 4096
 _YAML = (".yaml", ".yml")
 _JOB_KEYS = ("measurements", "blobs", "meta")
+_KNOWN_KEYS = frozenset({*_JOB_KEYS, "metrics", "specs"})
 _NAMESPACE = UUID("6d0e1a52-6c0c-5d3c-9d3e-0b8b6f1c7a11")
 _OTHER = "not a job, a bundle or a measurement"
 
@@ -138,12 +139,14 @@ def find_files(path: str) -> list[File]:
 
 def _files_below(folder: str) -> list[File]:
     found: list[File] = []
-    for root, folders, names in os.walk(folder):
+    hidden: list[OSError] = []
+    for root, folders, names in os.walk(folder, onerror=hidden.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
         # Opening a pipe may wait for ever.
         regular = [path for path in paths if path.is_file()]
         found.extend(File(str(path), str(path.relative_to(folder))) for path in regular)
+    found.extend(File(str(error.filename)) for error in hidden)
     return found or [File(folder)]
 
 
@@ -153,11 +156,10 @@ def read_file(file: File, data_id: DataId) -> Iterator[Found]:
         if file.inner is not None and not _promises(file):
             return
         data = _read_bytes(file)
-    except IsADirectoryError:
-        yield Found(file.path, "unreadable", problem="there is no file in this folder")
-        return
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
+        if isinstance(error, IsADirectoryError) and os.access(file.path, os.R_OK | os.X_OK):
+            problem = "there is no file in this folder"
         yield Found(file.path, "unreadable", problem=problem)
         return
     except DocumentError as error:
@@ -291,6 +293,7 @@ def _found(item: _Item, file: File, data_id: DataId) -> Found:
         if form == "job":
             document = job_parts(item.value)
             document["meta"], more = _completed(document["meta"], named)
+            more.extend(_unknown_keys(item.value))
         elif not data_id.fits(path):
             raise DocumentError(f"the path does not fit {data_id.template}")
         else:
@@ -301,6 +304,8 @@ def _found(item: _Item, file: File, data_id: DataId) -> Found:
         document = _identified(plain(document, form), file)
     except (ValueError, TypeError) as error:
         return Found(item.place, form, problem=str(error))
+    except RecursionError:
+        return Found(item.place, form, problem="nested too deeply")
     return Found(item.place, form, document, (*notes, *more))
 
 
@@ -336,6 +341,12 @@ def _completed(
         if key in own and str(own[key]) != str(value)
     ]
     return {**{key: value for key, value in added.items() if key not in own}, **meta}, notes
+
+
+def _unknown_keys(job: Mapping[str, Any]) -> list[str]:
+    """Say which keys of a job are not sent."""
+    keys = [str(key) for key in job if key not in _KNOWN_KEYS]
+    return [f"not sent, since no job of lsst.verify has it: {', '.join(keys[:5])}"] if keys else []
 
 
 def _dated(

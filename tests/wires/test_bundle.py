@@ -1,7 +1,9 @@
+import json
 from typing import Any
 
 import pytest
 
+from squash_api.schema.times import parse_time_ns
 from squash_api.wires.bundle import bundle_parts, is_bundle, package_of_dataset_type, run_date
 
 BUNDLE: dict[str, Any] = {
@@ -157,3 +159,40 @@ def test_a_bundle_is_told_by_its_content(document: Any, *, is_one: bool) -> None
 )
 def test_the_package_in_a_dataset_type(dataset_type: str, metric: str, package: str | None) -> None:
     assert package_of_dataset_type(dataset_type, metric) == package
+
+
+@pytest.mark.parametrize(
+    "data_id",
+    [
+        {"run": RUN, "instrument": "HSC", "visit": "1228", "detector": "7", "band": "r"},
+        {"run": RUN, "tract": "9813", "patch": "12", "skymap": "rings", "day_obs": "20260515"},
+        {"run": RUN, "group": "2026-05-15T03", "exposure": "0012", "physical_filter": "HSC-R"},
+        {"run": RUN, "ci_id": "904", "ci_name": "ap_verify", "pipeline": "ApVerify.yaml"},
+        {"run": RUN, "dataset_type": "metricvalue_validate_drp_count"},
+        {"run": RUN, "dataset_type": "object_metrics", "dataset_tag": "mine"},
+    ],
+)
+def test_a_bundle_is_the_same_from_its_file_and_over_the_wire(data_id: dict[str, str]) -> None:
+    wire = pytest.importorskip("squash_api.wires.sasquatch")
+    bundle = {key: part for key, part in BUNDLE.items() if key != "__reference_package"}
+    bundle["__metricNamePrefix"] = "pre_"
+    parts = bundle_parts(bundle, {**data_id, "namespace": "lsst.dm"})
+    meta = {"dataset_tag": "HSC/RC2", **data_id, "timestamp": 1778814765.0}
+    names = []
+    for action in ("stellarAstrometricRepeatability1", "numSources"):
+        values = {item["metric"]: 0.0 for item in BUNDLE[action]}
+        fields = [{"name": key} for key in (*meta, "tags", *values)]
+        record = {
+            "value_schema": json.dumps({"namespace": "lsst.dm", "fields": fields}),
+            "records": [{"value": {**meta, "tags": [], **values}}],
+        }
+        read = wire.read_record(json.dumps(record).encode(), f"lsst.dm.pre_{action}")
+        names += [item["metric"] for item in read.measurements]
+        sent = dict(read.meta)
+        assert document_time_ns(sent.pop("env")) == document_time_ns(parts["meta"]["env"])
+        assert sent == {key: part for key, part in parts["meta"].items() if key != "env"}
+    assert names == [item["metric"] for item in parts["measurements"]]
+
+
+def document_time_ns(env: dict[str, Any]) -> tuple[str, int | None]:
+    return env["env_name"], parse_time_ns(env["date"])

@@ -314,6 +314,11 @@ def test_a_job_says_itself_what_it_is_about(write: Write) -> None:
     assert found.notes == ("the job has tract 1: 2 is not used",)
 
 
+def test_keys_that_no_job_has_are_said_not_to_be_sent(write: Write) -> None:
+    found = only(write("x.json", {"name": "qlf", "status": 0, "measurements": [], "specs": []}))
+    assert found.notes == ("not sent, since no job of lsst.verify has it: name, status",)
+
+
 def test_without_a_time_in_the_run_it_is_that_of_the_file(write: Write) -> None:
     path = write("x.json", BUNDLE)
     os.utime(path, (1.0e9, 1.0e9))
