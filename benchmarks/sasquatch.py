@@ -24,7 +24,7 @@ from benchmarks.servers import (
     stored,
 )
 
-_ROUNDS = 3
+_ROUNDS = 9
 _CLIENTS = 8
 _BUNDLES = 240
 _ACTIONS = 10

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DATE = re.compile(
@@ -13,6 +14,8 @@ _DATE = re.compile(
 )
 
 
+# Many jobs of a run may have the same.
+@lru_cache(maxsize=256)
 def parse_time_ns(text: str) -> int | None:
     """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone.
 

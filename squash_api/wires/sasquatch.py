@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -23,7 +23,7 @@ import orjson
 
 from squash_api.errors import Detail, InvalidInputError, TooLargeError
 from squash_api.schema.names import CONTRACT_FIELDS, TAGS, Schema
-from squash_api.schema.text import as_sent
+from squash_api.schema.text import SentNumber, as_sent
 from squash_api.wires.decoding import (
     check_depth,
     decode_exactly,
@@ -72,6 +72,7 @@ _OTHER_META = {*Schema().sources, *TAGS, *CONTRACT_FIELDS, "ci_refs", "ci_label"
 _DISPATCHERS = ("run", "dataset_type", "dataset_tag", "run_timestamp")
 _BRIDGE = "metricvalue_"
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+_NO_NUMBERS = frozenset({str, bool, type(None)})
 _UNIONS = frozenset(
     {"null", "boolean", "int", "long", "float", "double", "bytes", "string", "array", "map"}
 )
@@ -187,7 +188,7 @@ def read_record(body: bytes, address: str | None) -> Parts:
     document, bare_tokens = decode_json(body)
     check_depth(document, body)
     schema = _read_schema(document)
-    value = {key: _plain(found) for key, found in _value_of(document).items()}
+    value = _plain_all(_value_of(document))
     name = _full_name(topic, value.get("measurement"))
     namespace = _namespace_of(name, schema)
     package = name[len(namespace) + 1 :] if is_within(name, namespace) else name
@@ -203,7 +204,7 @@ def read_record(body: bytes, address: str | None) -> Parts:
         item: dict[str, Any] = {
             "metric": _metric_name(key, package, value.get("dataset_type")),
             "value": value[key],
-            "identifier": uuid5(identity, f"{topic}.{key}").hex,
+            "identifier": _uuid5(identity, f"{topic}.{key}"),
         }
         if isinstance(item["value"], list | dict):
             blobs.append(_blob_of(item))
@@ -214,7 +215,7 @@ def read_record(body: bytes, address: str | None) -> Parts:
         blobs,
         places=[("body", "records", 0, "value", key) for key in metrics],
         bare_tokens=bare_tokens,
-        identity=f"{identity.hex} {topic}",
+        identity=f"{identity.hex()} {topic}",
         changing=("run_timestamp",),
         has_units=False,
     )
@@ -286,6 +287,13 @@ def _types(kind: Any) -> Iterator[str]:
             yield name
 
 
+def _plain_all(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Hardly any record has a union.
+    if dict not in map(type, value.values()):
+        return value
+    return {key: _plain(found) for key, found in value.items()}
+
+
 def _plain(value: Any) -> Any:
     """Return the value of an Avro union, which names its type: `{"float": 1.5}`."""
     if isinstance(value, dict) and len(value) == 1:
@@ -296,11 +304,13 @@ def _plain(value: Any) -> Any:
 
 def _exact(body: bytes, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that have numbers which a float rounds, with all their digits."""
+    kinds = {key: type(found) for key, found in value.items()}
     try:
         texts = _TEXTS.decode(body).records[0].value or {}
-        long = {key: bytes(text) for key, text in texts.items() if has_long_number(bytes(text))}
-        return {key: _plain(decode_exactly(text)) for key, text in long.items() if key in value}
-    except (msgspec.DecodeError, orjson.JSONDecodeError, InvalidInputError):
+        found = {key: bytes(texts[key]) for key, kind in kinds.items() if kind not in _NO_NUMBERS}
+        long = {key: text for key, text in found.items() if has_long_number(text)}
+        return {key: _plain(decode_exactly(text)) for key, text in long.items()}
+    except (msgspec.DecodeError, orjson.JSONDecodeError, InvalidInputError, KeyError):
         # It was decoded tolerantly, and so with all digits.
         return {}
 
@@ -369,21 +379,29 @@ def _is_number(value: Any) -> bool:
 # What becomes of the values
 
 
-def _identity_of(value: Mapping[str, Any], topic: str) -> UUID:
-    """Return what is the same when a record is sent again: its id, else all that it has."""
+def _identity_of(value: Mapping[str, Any], topic: str) -> bytes:
+    """Return what is the same when a record is sent again: of its id, else of all that it has."""
     own = value.get("id")
     if isinstance(own, str) and own:
         try:
-            return UUID(own)
+            return UUID(own).bytes
         except ValueError:
-            return uuid5(NAMESPACE_URL, own)
+            return uuid5(NAMESPACE_URL, own).bytes
     text = orjson.dumps(value, default=as_sent, option=orjson.OPT_SORT_KEYS)
-    return UUID(bytes=blake2b(topic.encode() + text, digest_size=16).digest())
+    return blake2b(topic.encode() + text, digest_size=16).digest()
+
+
+def _uuid5(namespace: bytes, name: str) -> str:
+    """Return what `uuid.uuid5` does, in hexadecimal and in a third of the time."""
+    digest = bytearray(sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return digest.hex()
 
 
 def _blob_of(item: dict[str, Any]) -> dict[str, Any]:
     """Move a value that is no number into a blob, and let the measurement refer to it."""
-    identifier = uuid5(UUID(item["identifier"]), "blob").hex
+    identifier = _uuid5(bytes.fromhex(item["identifier"]), "blob")
     name, found = item["metric"], item["value"]
     item |= {"value": None, "blob_refs": [identifier]}
     datum = {"value": found, "unit": None, "label": name, "description": ""}
@@ -395,7 +413,7 @@ def _metadata(value: Mapping[str, Any], namespace: str) -> dict[str, Any]:
     found = {
         key: item
         for key, item in value.items()
-        if item not in ("", None, [], {}) and key != "measurement"
+        if (item or isinstance(item, int | float)) and key != "measurement"
     }
     moved: dict[str, Any] = {}
     if found.get("run") == _UNKNOWN:
@@ -438,13 +456,19 @@ def _date_of(timestamp: Any) -> str | None:
         return None
     if not isinstance(timestamp, int | float):
         return str(timestamp)
+    return _date_at(timestamp.text if isinstance(timestamp, SentNumber) else repr(timestamp))
+
+
+# All records of a run have the same.
+@lru_cache(maxsize=1024)
+def _date_at(timestamp: str) -> str:
     try:
-        seconds = Decimal(str(timestamp))
+        seconds = Decimal(timestamp)
         if seconds > _FIRST_MILLISECOND:
             seconds /= 1000
         whole = int(seconds // 1)
         day = datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat()
     except (InvalidOperation, OverflowError, ValueError, OSError):
-        return str(timestamp)
+        return timestamp
     fraction = f"{seconds - whole:.9f}"[2:].rstrip("0")
     return f"{day}.{fraction}Z" if fraction else f"{day}Z"
