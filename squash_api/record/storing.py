@@ -207,17 +207,21 @@ class JobStore:
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
         ledger.store()
-        given_times = self._given.setdefault(connection.engine.pool, {})
         for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
-            if time_ns != ready.item.asked_ns:
-                if len(given_times) >= _MOST_GIVEN:
-                    given_times.clear()
-                given_times[ready.item.asked_ns] = time_ns
+            self._remember_time(connection, ready.item.asked_ns, time_ns)
             key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
             has_twins = key in twins or len(by_identifiers.get(key, ())) > 1
             twin = self._find_twin(connection, ready.item, before=job_id) if has_twins else None
             outcomes[ready.index] = Stored(job_id, received_ns, time_ns, same_measurements_as=twin)
         return outcomes
+
+    def _remember_time(self, connection: Connection, asked_ns: int, time_ns: int) -> None:
+        """Keep which time a job got that asked for one that was taken."""
+        if time_ns != asked_ns:
+            given_times = self._given.setdefault(connection.engine.pool, {})
+            if len(given_times) >= _MOST_GIVEN:
+                given_times.clear()
+            given_times[asked_ns] = time_ns
 
     def last_ids(self, outcomes: Sequence[Stored | Stale | Exception], /) -> dict[str, int]:
         """Return the last id of a job among these."""

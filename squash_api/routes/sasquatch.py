@@ -24,7 +24,7 @@ from squash_api.accounts.anonymous import has_none
 from squash_api.errors import SquashError
 from squash_api.ingest.ingest import SMALL_BYTES, WIRES, Ingested
 from squash_api.record.jobs import Received
-from squash_api.routes.dependencies import object_schema, read_body
+from squash_api.routes.dependencies import body_of, object_schema, read_body
 from squash_api.routes.jobs import receipt_of, take_in
 from squash_api.routes.middleware import Way
 from squash_api.routes.parameters import KnownParametersRoute
@@ -40,6 +40,7 @@ CLUSTER = "squash"
 """What the only cluster is called; clients put it into URLs as it is."""
 
 _V2, _V3 = "application/vnd.kafka.v2+json", "application/json"
+_AS_V2: dict[int | str, dict[str, Any]] = {200: {"content": {_V2: {"schema": {}}}}}
 _MOST_TOPIC_BYTES = 16_000
 _RETRY_S = 1
 # As kafka-rest numbers them; of others it gives the status.
@@ -65,7 +66,14 @@ async def get_clusters(request: Request) -> Response:
     return _reply({"kind": "KafkaClusterList", "metadata": metadata, "data": [cluster]}, _V3)
 
 
-@router.post("/v3/clusters/{cluster_id}/topics", status_code=201)  # noqa: FAST003  as below
+@router.post(
+    "/v3/clusters/{cluster_id}/topics",  # noqa: FAST003  as below
+    status_code=201,
+    openapi_extra=body_of(
+        object_schema({"topic_name": {"type": "string"}}),
+        {"topic_name": "lsst.dm.stellarAstrometricRepeatability1", "partitions_count": 1},
+    ),
+)
 async def post_topic(request: Request) -> Response:
     """Create a topic: nothing is stored, since every topic is there. It is never refused."""
     name: Any = None
@@ -93,9 +101,6 @@ async def get_cluster_topics(request: Request) -> Response:
     """List the topics of the cluster: none, since none need be created."""
     metadata = {"self": f"{_root(request)}/v3/clusters/{CLUSTER}/topics", "next": None}
     return _reply({"kind": "KafkaTopicList", "metadata": metadata, "data": []}, _V3)
-
-
-_AS_V2: dict[int | str, dict[str, Any]] = {200: {"content": {_V2: {"schema": {}}}}}
 
 
 @router.get("/topics", response_class=Response, responses=_AS_V2)
@@ -154,7 +159,8 @@ _RECORDS_DOCUMENTATION = {
 
 @router.post(
     "/topics/{topic}",  # noqa: FAST003  the short way gives only the request
-    responses=errors_of(400, 401, 403, 413, 415, 422, 429),
+    response_class=Response,
+    responses={**_AS_V2, **errors_of(400, 401, 403, 413, 415, 422, 429)},
     openapi_extra={
         **_RECORDS_DOCUMENTATION,
         "parameters": [
