@@ -39,8 +39,11 @@ _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_KEY": "commands that ask a service",
-    "SQUASH_USER": "squash dispatch",
-    "SQUASH_PASSWORD": "squash dispatch",
+    "SQUASH_USER": "commands that send jobs",
+    "SQUASH_PASSWORD": "commands that send jobs",
+    "SQUASH_SPOOL": "squash run, squash watch and squash spool",
+    "SQUASH_RUN_ID": "squash run, for a run inside a run",
+    "SQUASH_RUN_CLAIMS": "squash run, from squash watch",
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",

@@ -260,8 +260,9 @@ class Definitions:
             picked, gone, notes = _checked(connection, plan, account, withdrawn)
             names = {item.name for item in picked if item.kind == "metric"}
             new = names - known_metrics(connection, names).keys()
-            now_ns = time.time_ns()
-            charge_metrics(connection, account, len(new), limits=self._limits, now_ns=now_ns)
+            charge_metrics(
+                connection, account, len(new), limits=self._limits, now_ns=time.time_ns()
+            )
             count = store(
                 connection,
                 picked,
@@ -270,14 +271,10 @@ class Definitions:
                 is_binding=account.is_admin,
                 withdrawn=gone,
             )
+            left_out = len(proposals) - len(picked)
+            gone_names = tuple(name for _, name in gone)
             stored = tuple(proposal.name for proposal in picked)
-            return Change(
-                stored,
-                len(proposals) - len(picked),
-                count,
-                notes if count else (),
-                withdrawn=tuple(name for _, name in gone),
-            )
+            return Change(stored, left_out, count, notes if count else (), withdrawn=gone_names)
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:

@@ -232,7 +232,8 @@ def _converted(name: str, metric: ForeignMetric) -> tuple[Metric, list[Specifica
         )
     limits = [*simple.limits.values(), *_two_sides(name, given, unit, remarks)]
     if any(document[key] is not None for key in LIMIT_KEYS):
-        remarks.extend(simple.notes)
+        # What follows is for those who post it.
+        remarks.extend(note.partition(": send ")[0] for note in simple.notes)
     content = metric_from_json({**simple.metric, "tags": _tags(given)})
     return content, [specification_from_json(limit) for limit in limits], remarks
 

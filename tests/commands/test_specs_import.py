@@ -33,7 +33,7 @@ count:
 PROTOTYPE = {
     "metric": "PA1",
     "description": "Photometric Repeatability",
-    "units": "mmag",
+    "units": "millimag",
     "minimum": "8",
     "design": "5",
     "stretch": "3",
