@@ -46,6 +46,9 @@ class Shell:
         }
 
     def __call__(self, *arguments: str, **environment: str) -> int:
+        if arguments[0] == "run" and "--within" not in arguments:
+            # How long this machine takes is no fact about the code.
+            arguments = ("run", "--within", str(_PATIENCE_S), *arguments[1:])
         process = start_squash(
             arguments, environment=self.environment | environment, folder=self.here
         )
@@ -214,8 +217,7 @@ def test_the_service_has_the_run_and_shows_its_log(tmp_path: Path) -> None:
         del shell.environment["SQUASH_KEY"]
         given = {"SQUASH_USER": "ada", "SQUASH_PASSWORD": "correct horse"}
         (shell.here / "writes.py").write_text(_WRITES)
-        options = ["--run", "r1", "--within", str(_PATIENCE_S)]
-        assert shell("run", *options, sys.executable, "writes.py", **given) == 0
+        assert shell("run", "--run", "r1", sys.executable, "writes.py", **given) == 0
         assert shell.spooled == []
         page = client.get("/job/1", headers={"Accept": "text/html"})
         assert ">written</pre>" in page.text
