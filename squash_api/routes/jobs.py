@@ -41,6 +41,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
 from squash_api.routes.replies import JOB_ID, USER, errors_of, first_of, json_reply
 from squash_api.routes.scopes import require_scope
+from squash_api.schema.artifacts import artifacts_of
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
 from squash_api.site import Site
@@ -241,6 +242,22 @@ def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) 
     ]
     link = next_link(request, after=end) if end < len(job.blobs) else None
     return json_reply({"blobs": shown, "next": link})
+
+
+@router.get("/job/{job_id}/artifacts", responses=errors_of(404, 422))
+def get_artifacts(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
+    """List a job's artifacts: the URLs in its metadata, in their order.
+
+    Each has its `key`, `url`, `type` and `description`; the last two may be null. They are values
+    that are URLs of http or https, and objects with one as their `url`.
+    """
+    with site.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
+    artifacts = artifacts_of(job.meta)
+    start = id_cursor(page)
+    end = start + page.limit
+    link = next_link(request, after=end) if end < len(artifacts) else None
+    return json_reply({"artifacts": artifacts[start:end], "next": link})
 
 
 # `text`: identifiers are any text, with slashes too.
