@@ -23,6 +23,7 @@ from benchmarks import (
     heavy,
     outage,
     pages,
+    sasquatch,
     sequence,
     ten_million,
 )
@@ -39,6 +40,7 @@ _MEASURES: dict[str, Callable[[Checkout], list[Figure]]] = {
     "R7": ten_million.measure,
     "R8": commands.measure_generating,
     "R9": commands.measure_starting,
+    "R10": sasquatch.measure,
     "P1": engines.measure,
     "pages": pages.measure,
 }

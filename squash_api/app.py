@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from squash_api.errors import SquashError
+from squash_api.errors import SettingsError, SquashError
 from squash_api.index.deriver import Deriver
 from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
@@ -32,9 +32,11 @@ from squash_api.routes import (
     reports,
     root,
     runs,
+    sasquatch,
     search,
     standings,
 )
+from squash_api.routes import blobs as blob_files
 from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
 from squash_api.routes.door import READY, Door, is_open
 from squash_api.routes.middleware import (
@@ -42,6 +44,7 @@ from squash_api.routes.middleware import (
     NormalizingMiddleware,
     ObservingMiddleware,
     ShortWay,
+    Way,
 )
 from squash_api.routes.negotiation import PageRoute
 from squash_api.routes.replies import add_failure_handlers
@@ -53,6 +56,7 @@ from squash_api.verify.units import astropy_units
 # Routes are tried in this order; most requests post a job.
 _ROUTERS = (
     jobs.router,
+    blob_files.router,
     accounts.router,
     keys.router,
     audit.router,
@@ -68,6 +72,7 @@ _ROUTERS = (
     quarantine.router,
     health.router,
     jobs.events_router,
+    sasquatch.router,
     docs.router,
     addresses.router,
     metric.router,
@@ -192,12 +197,28 @@ def create_app(
     figures.observe("squash_streams", "Large answers that are being sent.", lambda: places.streams)
     app.add_middleware(Admission, places=places)
     app.add_middleware(ObservingMiddleware, figures=figures)
-    app.add_middleware(NormalizingMiddleware, root=settings.url_path)
-    app.add_middleware(ShortWay, path="/job", answer=jobs.post_job, figures=figures)
+    _check_prefixes(settings)
+    app.add_middleware(
+        NormalizingMiddleware, root=settings.url_path, prefixes=settings.simple_prefixes
+    )
+    posts = [Way("/job", jobs.post_job)]
+    find = sasquatch.find_way(settings)
+    app.add_middleware(ShortWay, posts=posts, find=find, figures=figures)
     if settings.trusted_proxies:
         # Of the last one that is not trusted: all before it may be made up.
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*settings.trusted_proxies])
     return app
+
+
+def _check_prefixes(settings: Settings) -> None:
+    """Raise `SettingsError` if a prefix of simple clients begins as an address of the service."""
+    taken = {path.split("/")[1] for path in _PATHS}
+    for prefix in settings.simple_prefixes:
+        if prefix.split("/")[1] in taken:
+            raise SettingsError(
+                f"SQUASH_SIMPLE_PREFIXES: {prefix} begins as an address of the service does: "
+                "choose another, such as /api"
+            )
 
 
 def create_reading_app(settings: Settings, deriver: Callable[[Site], Deriver]) -> FastAPI:

@@ -25,9 +25,23 @@ COMMANDS = {
         "Compare InfluxDB with the record, and send again what differs.",
     ),
     "prune": ("commands.prune:prune", "Delete old jobs; without --yes only say what would go."),
-    "dispatch": ("commands.dispatch:dispatch", "Send job files to the service."),
+    "dispatch": (
+        "commands.dispatch:dispatch",
+        "Send what pipelines left on disk to the service.",
+    ),
+    "run": (
+        "commands.run:run",
+        "Run a command, and send what it took and what it measured as jobs of one run.",
+    ),
+    "watch": (
+        "commands.watch:watch",
+        "Send each job file that appears in a folder, once; or run a command for each file.",
+    ),
     "export": ("commands.export:export", "Write measurements, with the metadata of their jobs."),
-    "judge": ("commands.judge:judge", "Judge a job file by the specifications that apply to it."),
+    "judge": (
+        "commands.judge:judge",
+        "Judge jobs on disk by the specifications that apply to them.",
+    ),
     "report": ("commands.report:report", "Report on a run, a period or a release."),
     "generate": (
         "commands.generate:generate",
@@ -47,6 +61,10 @@ COMMANDS = {
         "commands.specs_export:export",
         "Write definitions from the API as YAML: all of the files, or none.",
     ),
+    "specs import": (
+        "commands.specs_import:import_definitions",
+        "Write metrics and limits of another system as YAML: all of the files, or none.",
+    ),
     "specs withdraw": (
         "commands.specs_withdraw:withdraw",
         "Withdraw definitions that SQUASH_SPECS no longer has.",
@@ -54,6 +72,11 @@ COMMANDS = {
     "specs backtest": ("commands.backtest:backtest", "Judge past jobs by changed specifications."),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
+    "spool list": (
+        "commands.spool:list_waiting",
+        "List the jobs that wait to be sent: what, since when and why.",
+    ),
+    "spool send": ("commands.spool:send", "Send the jobs that wait, the oldest first."),
     "quarantine list": (
         "commands.quarantine:list_entries",
         "List what targets refused, with their reasons.",
@@ -124,6 +147,7 @@ _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
     "quarantine": "List, send again or give up what InfluxDB refused.",
+    "spool": "List and send the jobs of squash run and squash watch that wait on this machine.",
     "record": "Make, back up, check and restore the record.",
     "user": "Add, list and change accounts.",
     "key": "Make, list and revoke API keys.",
@@ -176,7 +200,8 @@ def load(path: str) -> Any:
     module, _, function = COMMANDS[path][0].partition(":")
     app = typer.Typer(add_completion=False)
     found = getattr(import_module(f"squash_api.{module}"), function)
-    app.command(path.rpartition(" ")[2])(found)
+    settings = vars(found).get("context_settings")
+    app.command(path.rpartition(" ")[2], context_settings=settings)(found)
     return typer.main.get_command(app)
 
 

@@ -39,8 +39,11 @@ _NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_KEY": "commands that ask a service",
-    "SQUASH_USER": "squash dispatch",
-    "SQUASH_PASSWORD": "squash dispatch",
+    "SQUASH_USER": "commands that send jobs",
+    "SQUASH_PASSWORD": "commands that send jobs",
+    "SQUASH_SPOOL": "squash run, squash watch and squash spool",
+    "SQUASH_RUN_ID": "squash run, for a run inside a run",
+    "SQUASH_RUN_CLAIMS": "squash run, from squash watch",
     "SQUASH_MEMORY": "docker-compose.yml",
     "SQUASH_TEST_REQUIRE": "the tests",
     "SQUASH_TEST_HISTORIES": "the tests",
@@ -52,6 +55,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_TEST_SEED": "the tests",
     "SQUASH_TEST_FIGURES": "the tests",
     "SQUASH_TEST_FUZZ": "the tests",
+    "SQUASH_TEST_ENGINES": "the tests",
 }
 """Variables that are not settings of the service, and who reads them."""
 
@@ -96,6 +100,15 @@ def _network(text: str) -> str:
 _Network = Annotated[str, AfterValidator(_network)]
 
 
+def _package(text: str) -> str:
+    if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
+        raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
+    return text
+
+
+_PACKAGE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
 def _keep(text: str) -> str:
     text = text.strip()
     found = _DURATION.fullmatch(text)
@@ -122,6 +135,13 @@ _Host = Annotated[str, AfterValidator(_host)]
 
 _DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
 _DAYS = {"y": 365, "w": 7, "d": 1}
+
+
+def _prefix(path: str) -> str:
+    path = path.strip().rstrip("/")
+    if path and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) is None:
+        raise ValueError("must be a path such as /sasquatch-rest-proxy, or / for none")
+    return path
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -237,6 +257,26 @@ class Settings(BaseSettings):
     tags: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
         (),
         description="More metadata keys that become tags, separated by commas.",
+    )
+    default_package: Annotated[str, AfterValidator(_package)] = Field(
+        "quicklook", description="The package of metrics that simple clients post without one."
+    )
+    simple_prefixes: Annotated[
+        tuple[Annotated[str, AfterValidator(_prefix)], ...], NoDecode, _split(",")
+    ] = Field(
+        (),
+        description=(
+            "Paths under which the API is found too, separated by commas, such as "
+            "/api,/dashboard/api."
+        ),
+    )
+    anonymous_namespaces: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
+        (),
+        description="Namespaces of Sasquatch to which anyone may send records, between commas.",
+    )
+    sasquatch_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        "/sasquatch-rest-proxy",
+        description="Path below which Sasquatch's clients are answered too, besides the root.",
     )
     max_body_bytes: int = Field(16_000_000, ge=1_000, description="Largest job accepted, in bytes.")
     metadata_per_job: int = Field(2_000, ge=0, description="Most metadata keys of one job.")

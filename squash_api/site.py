@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import httpx
 
     from squash_api.accounts.accounts import Accounts
+    from squash_api.accounts.anonymous import Anonymous
     from squash_api.accounts.key_ring import KeyRing
     from squash_api.accounts.sessions import Sessions
     from squash_api.definitions.definitions import Definitions
@@ -195,6 +196,13 @@ class Site:
         accounts = Accounts(self.record, self.settings, secret=secret, previous=previous)
         self._opened.callback(accounts.close)
         return accounts
+
+    @cached_property
+    def anonymous(self) -> Anonymous:
+        """Who sends records without an account."""
+        from squash_api.accounts.anonymous import Anonymous
+
+        return Anonymous(self.record, self.settings.anonymous_namespaces)
 
     @cached_property
     def keys(self) -> KeyRing:

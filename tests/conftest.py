@@ -1,5 +1,6 @@
 """Fixtures that several parts of the tests share."""
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -30,8 +31,9 @@ from tests.support.kapacitord import Kapacitord, empty
 from tests.support.postgresql import PostgreSQL
 from tests.support.programs import find_program
 from tests.support.records import POSTGRESQL, SQLITE, Databases, choose, take_back
+from tests.support.reliability import ENGINES, note
 from tests.support.server import local_url
-from tests.support.who_touches import everything, touching
+from tests.support.who_touches import everything, is_later, touching
 
 # When pytest loads schemathesis, that puts a printer that prints nothing in the place of this one:
 # no failing example of any test would be shown.
@@ -47,12 +49,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path
     touches = metafunc.function.__name__ in touching(path) or everything(path)
     if touches and metafunc.definition.get_closest_marker(SQLITE) is None:
-        engines = {SQLITE: None, POSTGRESQL: POSTGRESQL}
+        engines = [
+            pytest.param(None, id=SQLITE),
+            pytest.param(POSTGRESQL, id=POSTGRESQL, marks=[pytest.mark.later] * is_later(path)),
+        ]
         if metafunc.definition.get_closest_marker(POSTGRESQL) is not None:
-            del engines[SQLITE]
-        metafunc.parametrize(
-            "record_engine", engines.values(), ids=engines, indirect=True, scope="session"
-        )
+            del engines[0]
+        elif is_later(path) and ENGINES not in os.environ:
+            del engines[1]
+        metafunc.parametrize("record_engine", engines, indirect=True, scope="session")
 
 
 class _ByFileAndEngine(LoadFileScheduling):  # type: ignore[misc]  # it has no types
@@ -104,6 +109,12 @@ def record_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     choose(request.getfixturevalue("databases"))
     yield name
     choose(None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Note for `make soak` how many tests have passed on every engine."""
+    if ENGINES in os.environ:
+        note("engines", tests=len(terminalreporter.stats.get("passed", [])))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """The OpenAPI document in `docs/` is the one that the code makes."""
 
 import json
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,11 @@ EXAMPLES = {
     "/user/{name}": "/user/ada",
     "/search": "/search?q=p",
 }
-FORMATS_OF = {
+FORMATS_OF: dict[str, Collection[str]] = {
     "/audit": ("json", "csv"),
     "/measurements": MEASUREMENT_FORMATS,
     "/report": REPORT_FORMATS,
+    "/job/{job_id}/blob/{identifier}": ("csv", "npy"),
 }
 
 
@@ -135,7 +137,7 @@ def answers(
         ada("POST", "/metrics", {"metrics": [metric("p.a")]})
         ada("POST", "/specs", {"specs": [spec("p.a.design")]})
         value = {"metric": "p.a", "value": 1.0, "unit": "mmag", "identifier": "1e"}
-        blob = {"identifier": "1f", "name": "b", "data": {}}
+        blob = {"identifier": "1f", "name": "b", "data": {"k": [1.0]}}
         meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
         job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
         assert ada("POST", "/job", job).status_code == 202

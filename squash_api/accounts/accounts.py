@@ -31,6 +31,7 @@ from squash_api.record.keys import living_keys, revoke_key
 from squash_api.record.record import Connection, Record
 from squash_api.record.users import UserRow
 from squash_api.settings import Settings
+from squash_api.wires.sasquatch import is_within
 
 ROLES = ("user", "admin")
 """A user may change and delete only their own; an admin may change and delete everything."""
@@ -82,10 +83,13 @@ class Account:
                 f"only while its owner, {self.name}, is an admin."
             )
 
-    def require_namespaces(self, places: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
+    def require_namespaces(
+        self, places: Iterable[tuple[tuple[str | int, ...], str]], *, topic: str | None = None
+    ) -> None:
         """Check that a key may write to the packages of metrics, or of specifications.
 
-        `places` are where each is in the request, and its name.
+        `places` are where each is in the request, and its name. What is sent to a topic within one
+        of its namespaces may have any package.
 
         Raises
         ------
@@ -95,6 +99,8 @@ class Account:
         if self.key is None or self.key.namespaces is None:
             return
         allowed = self.key.namespaces
+        if topic is not None and any(is_within(topic, namespace) for namespace in allowed):
+            return
         wrong, count = [], 0
         for loc, name in places:
             if name.partition(".")[0] not in allowed:

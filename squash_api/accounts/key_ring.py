@@ -200,11 +200,13 @@ def _clean_namespaces(namespaces: Sequence[str] | None) -> list[str] | None:
     found = sorted({clean_credential(name, field="namespaces").strip() for name in namespaces})
     if not 0 < len(found) <= _MAX_NAMESPACES:
         raise _invalid("namespaces", f"must be 1 to {_MAX_NAMESPACES} packages, or be left out")
-    wrong = [name for name in found if not name or "." in name or not name.isprintable()]
+    # One with dots is of topics.
+    wrong = [name for name in found if not all(name.split(".")) or not name.isprintable()]
     if wrong:
         raise _invalid(
             "namespaces",
-            f"must be packages, such as validate_drp, not `{wrong[0][:40]}`",
+            "must be packages, such as validate_drp, or namespaces of topics, such as lsst.dm, not "
+            f"`{wrong[0][:40]}`",
         )
     return found
 

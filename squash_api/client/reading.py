@@ -8,7 +8,7 @@ from typing import Any
 
 from squash_api.client.wire import SquashClientError
 from squash_api.schema.cells import cell_meaning
-from squash_api.verify.units import astropy_units
+from squash_api.verify.units import quantity
 
 Texts = str | Iterable[str]
 Query = list[tuple[str, str | int | float | bool | None]]
@@ -49,9 +49,7 @@ def as_table(columns: Mapping[str, Any]) -> Any:
     shown = dict(columns)
     units = set(columns["unit"].tolist())
     if len(units) == 1:
-        shown["value"] = astropy_units().Quantity(
-            columns["value"], units.pop(), subok=True, copy=False
-        )
+        shown["value"] = quantity(columns["value"], units.pop())
     return QTable(shown)
 
 

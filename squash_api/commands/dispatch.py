@@ -1,4 +1,4 @@
-"""`squash dispatch`: send job files to a service, each as one job.
+"""`squash dispatch`: send what pipelines left on disk to a service.
 
 A job that does not say where it ran is given that here, under `env`.
 """
@@ -10,20 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from squash_api.client import Reply, Squash, SquashClientError
+from squash_api.commands.data_id import AllowOthers, FilesArgument, with_data_id
 from squash_api.commands.terminal import AsJson, fail, print_error, print_json, tracked
-from squash_api.verify.job_file import read_job_file
+from squash_api.judging.wording import counted
 from squash_api.verify.measurement import DocumentError
+from squash_api.wires.data_id import DataId
+from squash_api.wires.files import File, find_files, read_file
 
-_Files = Annotated[
-    list[Path],
-    typer.Argument(metavar="FILE", help="Job files as lsst.verify writes them; one job each."),
-]
 _Url = Annotated[str, typer.Option(envvar="SQUASH_URL", help="Root of the service.")]
 _User = Annotated[
     str | None,
@@ -52,9 +50,14 @@ _Change = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a file: a reply, and the final status if we waited for it, or an error."""
+    """What became of a job: a reply, and the final status if we waited for it, or an error.
+
+    `file` is its file, with the place in it if there are several. `is_bystander` says that it is no
+    job, and only lies in a folder.
+    """
 
     file: str
+    is_bystander: bool = False
     reply: Reply | None = None
     status: dict[str, Any] | None = None
     error: Exception | None = None
@@ -67,9 +70,11 @@ class Outcome:
         return self.error is None and delivered
 
 
+@with_data_id
 def dispatch(
-    files: _Files,
     *,
+    data_id: DataId,
+    files: FilesArgument,
     url: _Url,
     user: _User = None,
     strict: _Strict = False,
@@ -79,21 +84,26 @@ def dispatch(
     wait: _Wait = False,
     wait_seconds: _WaitSeconds = 300.0,
     retries: _Retries = 5,
+    allow_others: AllowOthers = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send job files to the service.
+    """Send what pipelines left on disk to the service.
+
+    Takes job files of lsst.verify, metric bundles of analysis_tools and single measurements, in
+    JSON, YAML or .gz, or lists of them. Sending them again makes no second job. What is none of
+    them is named, and the others go.
 
     Shows what the service left out. An API key is read from SQUASH_KEY; without one, the password
     is read from SQUASH_PASSWORD, or asked for. Outside CI, a job without an environment gets one:
-    local, your name and a run_id for this call.
+    local, your name and, without --run, a run_id with the time of the oldest file.
 
     Exit code: 0 all accepted (and, with --wait, delivered), 1 some not, 2 wrong usage.
     """
-    now = datetime.now(UTC)
+    found = [file for path in files for file in find_files(path)]
     change = partial(
         with_changes,
-        env=environment_of(environment, os.environ, now=now) if environment else None,
-        default_env=None if is_ci(os.environ) else environment_of("local", os.environ, now=now),
+        env=_environment(environment, found),
+        default_env=None if is_ci(os.environ) else _environment("local", found),
         date=_utc_date(date_created),
         ignore_blobs=ignore_blobs,
     )
@@ -101,7 +111,7 @@ def dispatch(
     password = _password(user) if key is None else None
     with Squash(url, user, password, key=key, retries=retries) as squash:
         outcomes = []
-        for outcome in _send_all(squash, files, change=change, strict=strict):
+        for outcome in _send_all(squash, found, data_id, change=change, strict=strict):
             outcomes.append(outcome)
             if not (as_json or wait):
                 _print_outcome(outcome)
@@ -110,9 +120,21 @@ def dispatch(
                 _wait(squash, outcome, timeout_s=wait_seconds)
                 if not as_json:
                     _print_outcome(outcome)
-    if as_json:
-        print_json([_as_json(outcome) for outcome in outcomes])
-    raise typer.Exit(0 if all(outcome.is_good for outcome in outcomes) else 1)
+    _print_end(outcomes, files, as_json=as_json)
+    are_good = [outcome.is_good or (allow_others and outcome.is_bystander) for outcome in outcomes]
+    raise typer.Exit(0 if outcomes and all(are_good) else 1)
+
+
+def _environment(name: str | None, files: Sequence[File]) -> dict[str, Any] | None:
+    """Make an environment; a local run began with its first file, also when it is sent again."""
+    if name is None:
+        return None
+    written_s = [file.written_s for file in files]
+    times_s = [time_s for time_s in written_s if time_s is not None]
+    now = datetime.now(UTC)
+    is_local = name == "local" and times_s
+    began = datetime.fromtimestamp(min(times_s), UTC) if is_local else now
+    return environment_of(name, os.environ, now=began)
 
 
 def _utc_date(text: str | None) -> str | None:
@@ -138,11 +160,18 @@ def with_changes(
 ) -> dict[str, Any]:
     """Make a changed copy of a job document.
 
-    `env` replaces the environment of the job, `default_env` is used if it has none. `date` is the
-    time of the job, ISO 8601.
+    `env` replaces the environment of the job, `default_env` is used if it has none. One that has
+    only what a data id says is completed. `date` is the time of the job, ISO 8601.
     """
     meta = dict(document["meta"])
-    env = env or meta.get("env") or default_env
+    own = meta.get("env")
+    if not own or _is_of_data_id(own, meta):
+        env = env or default_env
+        if env is not None and not meta.keys().isdisjoint(("run_id", "ci_id")):
+            env = {key: value for key, value in env.items() if key != "run_id"}
+        env = {**(env or {}), **(own or {})} or None
+    else:
+        env = env or own
     if env is not None:
         meta["env"] = env
     if date is not None and isinstance(env, dict):
@@ -157,6 +186,12 @@ def with_changes(
             for item in document["measurements"]
         ]
     return changed
+
+
+def _is_of_data_id(env: Any, meta: Mapping[str, Any]) -> bool:
+    """Tell whether an environment has only what `data_id_metadata` gives it."""
+    is_small = isinstance(env, dict) and env.keys() <= {"date", "env_name"}
+    return is_small and env.get("env_name") in (None, meta.get("namespace"))
 
 
 def _password(user: str | None) -> str:
@@ -175,33 +210,33 @@ def _password(user: str | None) -> str:
 
 
 def _send_all(
-    squash: Squash, files: Sequence[Path], *, change: _Change, strict: bool
+    squash: Squash, files: Sequence[File], data_id: DataId, *, change: _Change, strict: bool
 ) -> Iterator[Outcome]:
-    """Send the files one by one; once the service is unreachable, the rest are not tried."""
+    """Send the jobs one by one; once the service is unreachable, the rest are not tried."""
     lost: SquashClientError | None = None
     try:
         squash.log_in()
     except SquashClientError as error:
         lost = error
-    for path in tracked(files, what="Sending"):
-        outcome = Outcome(str(path))
-        if lost is None:
-            try:
-                _send(squash, path, outcome, change=change, strict=strict)
-            except DocumentError as error:
-                outcome.error = error
-            except SquashClientError as error:
-                outcome.error = error
-                lost = error if error.status_code is None else None
-        else:
-            outcome.error = SquashClientError(f"not sent: {lost.message}")
-        yield outcome
+    for file in tracked(files, what="Sending"):
+        for found in read_file(file, data_id):
+            outcome = Outcome(found.place, found.is_bystander, notes=list(found.notes))
+            if found.document is None:
+                outcome.error = DocumentError(f"{found.place}: {found.problem}")
+            elif lost is None:
+                try:
+                    _send(squash, found.document, outcome, change=change, strict=strict)
+                except SquashClientError as error:
+                    outcome.error = error
+                    lost = error if error.status_code is None else None
+            else:
+                outcome.error = SquashClientError(f"not sent: {lost.message}")
+            yield outcome
 
 
-def _send(squash: Squash, path: Path, outcome: Outcome, *, change: _Change, strict: bool) -> None:
-    document, nulls = read_job_file(path)
-    if nulls:
-        outcome.notes.append(f"{nulls} NaN or infinite numbers were sent as null")
+def _send(
+    squash: Squash, document: dict[str, Any], outcome: Outcome, *, change: _Change, strict: bool
+) -> None:
     changed = change(document)
     if not changed["meta"].get("env"):
         outcome.notes.append("the job has no environment; --env gives it one")
@@ -237,6 +272,26 @@ def _print_outcome(outcome: Outcome) -> None:
         text = str(outcome.error)
         is_named = text.startswith(f"{outcome.file}:")
         print_error(text if is_named else f"{outcome.file}: {text}")
+
+
+def _print_end(outcomes: Sequence[Outcome], files: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json([_as_json(outcome) for outcome in outcomes])
+    elif len(outcomes) > 1:
+        typer.echo(_summary(outcomes))
+    if not outcomes:
+        print_error(f"{', '.join(files)}: no job, bundle or measurement is there")
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
+    repeats = sum(reply.is_repeat for reply in replies)
+    parts = [f"{counted(len(replies), 'job')} sent"]
+    if repeats:
+        parts.append(f"{repeats} of them the service already had")
+    if len(replies) < len(outcomes):
+        parts.append(f"{len(outcomes) - len(replies)} not sent")
+    return ", ".join(parts)
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

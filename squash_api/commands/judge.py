@@ -1,19 +1,30 @@
-"""`squash judge`: the verdicts on a job file, without a service."""
+"""`squash judge`: the verdicts on what pipelines left on disk, without a service."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from difflib import SequenceMatcher
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from squash_api.commands.data_id import AllowOthers, FilesArgument, with_data_id
 from squash_api.commands.specs import load_sound
-from squash_api.commands.terminal import AllowMissing, AsJson, fail, print_json, print_table
+from squash_api.commands.terminal import (
+    AllowMissing,
+    AsJson,
+    fail,
+    print_error,
+    print_json,
+    print_table,
+)
 from squash_api.errors import SquashError
 from squash_api.ingest.assessment import Skip, assess
 from squash_api.ingest.document import Job, decode_job
+from squash_api.ingest.reducing import with_reduced
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
@@ -21,59 +32,121 @@ from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.reports.texts import Case, junit_xml
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import KnownMetric
+from squash_api.verify.measurement import DocumentError
+from squash_api.verify.metrics import KnownMetric, reductions_of
+from squash_api.wires.data_id import DataId
 from squash_api.wires.decoding import path_text
+from squash_api.wires.files import Found, read_jobs
 
-_KEYS = ("measurements", "blobs", "meta")
+_Specs = Annotated[
+    list[Path], typer.Option(help="Directory of a metrics package; may be repeated.")
+]
+_Level = Annotated[
+    Level,
+    typer.Option(
+        case_sensitive=False, help="Exit with 1 if a limit of this level or worse is broken."
+    ),
+]
+_Tag = Annotated[
+    list[str] | None,
+    typer.Option(help="Only specifications with this tag; if repeated, with all of them."),
+]
+_Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")]
 # How much two names have in common, of 1, if one may be the other misspelt.
 _ALIKE = 0.75
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A job of a file: its verdicts, its values left out, and metrics that are not defined."""
+
+    place: str
+    verdicts: list[Verdict]
+    skipped: list[Skip]
+    unknown: dict[str, str | None]
+
+
+@with_data_id
 def judge(
-    file: Annotated[Path, typer.Argument(help="A job file as lsst.verify writes it.")],
     *,
-    specs: Annotated[
-        list[Path],
-        typer.Option(help="Directory of a metrics package; may be repeated."),
-    ],
-    level: Annotated[
-        Level,
-        typer.Option(
-            case_sensitive=False, help="Exit with 1 if a limit of this level or worse is broken."
-        ),
-    ] = "WARNING",
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(help="Only specifications with this tag; if repeated, with all of them."),
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option(help="Write JUnit XML to this file, for CI.")
-    ] = None,
+    data_id: DataId,
+    files: FilesArgument,
+    specs: _Specs,
+    level: _Level = "WARNING",
+    tag: _Tag = None,
+    junit: _Junit = None,
     allow_missing: AllowMissing = False,
+    allow_others: AllowOthers = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a job file by the specifications that apply to it.
+    """Judge jobs on disk by the specifications that apply to them.
+
+    Takes what squash dispatch takes: job files of lsst.verify, metric bundles of analysis_tools and
+    single measurements, in JSON, YAML or .gz, or lists of them.
 
     Exit code: 0 no limit of the level or worse is broken; 1 at least one is, or nothing was judged,
     a value is missing or a metric is misspelt; 2 unusable input, or a file that is not a job.
     """
-    job = _read_job(file)
     # An expired mute does not matter here.
     package = load_sound(specs, today=date.min, refusal="the specifications have problems:")
-    verdicts, skipped = judge_file(job, package, tags=tag or [])
+    jobs = []
+    are_usable = True
+    for found in chain.from_iterable(read_jobs(path, data_id) for path in files):
+        try:
+            jobs.append(_judged(found, package, tags=tag or []))
+        except DocumentError as error:
+            print_error(str(error))
+            are_usable &= allow_others and found.is_bystander
+    if not jobs:
+        if are_usable:
+            print_error(f"{', '.join(files)}: no job, bundle or measurement is there")
+        raise typer.Exit(2)
+    verdicts = [verdict for job in jobs for verdict in job.verdicts]
     violations = [verdict for verdict in verdicts if _is_violation(verdict, level)]
-    unknown = dict(unknown_metrics(job, package))
     if junit is not None:
         _write_junit(junit, verdicts, level)
     if as_json:
-        print_json([verdict.to_json() for verdict in verdicts])
+        print_json([{**item.to_json(), "file": job.place} for job in jobs for item in job.verdicts])
     else:
-        _print_verdicts(verdicts, summary=_summary(verdicts, len(violations), level))
-    _print_notes(skipped, unknown)
-    gaps = _gaps(verdicts, unknown.values())
-    if gaps and not allow_missing:
-        typer.echo(f"error: {gaps}; if that may be, give --allow-missing", err=True)
-    raise typer.Exit(1 if violations or (gaps and not allow_missing) else 0)
+        _print_jobs(jobs, level)
+    for job in jobs:
+        _print_notes(job.skipped, job.unknown)
+    gaps = "" if allow_missing else _gaps(verdicts, [job.unknown for job in jobs])
+    if gaps:
+        print_error(f"{gaps}; if that may be, give --allow-missing")
+    raise typer.Exit(2 if not are_usable else 1 if violations or gaps else 0)
+
+
+def _judged(found: Found, package: MetricsPackage, *, tags: list[str]) -> Judged:
+    """Judge a job of a file.
+
+    Raises
+    ------
+    DocumentError
+        If it is none, with its place.
+    """
+    if found.document is None:
+        raise DocumentError(f"{found.place}: {found.problem}")
+    try:
+        job = decode_job(json.dumps(found.document).encode())
+    except SquashError as error:
+        places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
+        raise DocumentError("\n".join([f"{found.place}: {error.message}", *places])) from None
+    verdicts, skipped = judge_file(job, package, tags=tags)
+    return Judged(found.place, verdicts, skipped, dict(unknown_metrics(job, package)))
+
+
+def _print_jobs(jobs: Sequence[Judged], level: str) -> None:
+    """Print a table for each job, and what all of them come to."""
+    for job in jobs:
+        if len(jobs) > 1:
+            typer.echo(job.place)
+        _print_verdicts(job.verdicts, summary=_summary(job.verdicts, level))
+        if len(jobs) > 1:
+            typer.echo()
+    if len(jobs) > 1:
+        verdicts = [verdict for job in jobs for verdict in job.verdicts]
+        typer.echo(f"{counted(len(jobs), 'job')}: {_summary(verdicts, level)}")
 
 
 def _write_junit(path: Path, verdicts: list[Verdict], level: Level) -> None:
@@ -96,9 +169,8 @@ def judge_file(
 ) -> tuple[list[Verdict], list[Skip]]:
     """Judge a job by the specifications with all the tags. Also gives the values left out."""
     schema = Schema()
-    known = {
-        name: KnownMetric(metric.unit, is_declared=True) for name, metric in package.metrics.items()
-    }
+    known = {name: KnownMetric.of(metric) for name, metric in package.metrics.items()}
+    job = with_reduced(job, reductions_of(known.items()))
     outcome = assess(job, metrics=known, schema=schema)
     measured = {item.metric for item in job.measurements} & known.keys()
     verdicts = judge_job(
@@ -157,20 +229,6 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
     return junit_xml("squash judge", cases)
 
 
-def _read_job(path: Path) -> Job:
-    try:
-        content = path.read_bytes()
-        job = decode_job(content)
-    except OSError as error:
-        fail(f"{path}: cannot be read: {error.strerror}")
-    except SquashError as error:
-        places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
-        fail("\n".join([f"{path}: {error.message}", *places]))
-    if not set(_KEYS).intersection(json.loads(content)):
-        fail(f"{path}: this is not a job: it has none of the keys {', '.join(_KEYS)}")
-    return job
-
-
 def _is_violation(verdict: Verdict, level: str) -> bool:
     return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
 
@@ -213,19 +271,20 @@ def _with_unit(text: str, verdict: Verdict) -> str:
     return f"{text} {verdict.unit}".rstrip()
 
 
-def _summary(verdicts: list[Verdict], violations: int, level: str) -> str:
+def _summary(verdicts: list[Verdict], level: str) -> str:
     if not verdicts:
         return "No specification applies to this job."
+    violations = sum(_is_violation(verdict, level) for verdict in verdicts)
     counts = counts_text(count_states(verdict.word for verdict in verdicts), "limit")
     return f"{counts}; {counted(violations, 'limit')} of level {level} or worse broken"
 
 
-def _gaps(verdicts: list[Verdict], near: Collection[str | None]) -> str:
+def _gaps(verdicts: list[Verdict], unknown: Collection[Mapping[str, str | None]]) -> str:
     """Say what may be missing; empty if nothing is."""
     if not verdicts:
         return "nothing was judged"
     absent = sum(verdict.status == NOT_MEASURED for verdict in verdicts)
-    misspelt = sum(name is not None for name in near)
+    misspelt = sum(near is not None for names in unknown for near in names.values())
     parts = []
     if absent:
         parts.append(f"{absent} of {counted(len(verdicts), 'limit')} not measured")

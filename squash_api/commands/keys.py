@@ -27,7 +27,9 @@ def create(
     ],
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="A package that it may write to; repeat it. Default: all."),
+        typer.Option(
+            help="A package, or namespace of topics, that it may write to; repeat it. Default: all."
+        ),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(metavar="DATE", help="The last day of its life. Default: never.")
@@ -38,11 +40,7 @@ def create(
 
     The key goes to standard output, all else to standard error.
     """
-    expires_ns = (
-        None if expires is None else parse_moment(expires, now_ns=time.time_ns(), is_end=True)
-    )
-    if expires is not None and expires_ns is None:
-        fail(f"'{expires}' is not a date: write one like 2027-01-31")
+    expires_ns = None if expires is None else _end_of(expires)
     with _key_ring() as keys:
         row, text = keys.create(
             user,
@@ -61,6 +59,13 @@ def create(
         f"{', '.join(row.scopes)}. It cannot be shown again.",
         err=True,
     )
+
+
+def _end_of(day: str) -> int:
+    end_ns = parse_moment(day, now_ns=time.time_ns(), is_end=True)
+    if end_ns is None:
+        fail(f"'{day}' is not a date: write one like 2027-01-31")
+    return end_ns
 
 
 def list_keys(

@@ -1,5 +1,6 @@
 """`squash specs export`: definitions made through the API, as a metrics package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,13 @@ def export(
         where = f" in the package {package}" if package else ""
         fail(f"nothing to write: the API has defined nothing{where}", code=1)
     files = metrics_package_to_files(metrics, specifications)
+    write_new(directory, files, force=force)
+    numbers = (counted(len(metrics), "metric"), counted(len(specifications), "specification"))
+    typer.echo(", ".join(numbers))
+
+
+def write_new(directory: Path, files: Mapping[str, str], *, force: bool) -> None:
+    """Write all files of a metrics package and name them, or end the command; 1 if one is there."""
     in_the_way = [path for path in sorted(files) if (directory / path).exists()]
     if in_the_way and not force:
         fail(f"{directory} has {', '.join(in_the_way)} already: give --force", code=1)
@@ -52,8 +60,6 @@ def export(
         fail(f"nothing was written: {error.filename}: {error.strerror}")
     for path in sorted(files):
         typer.echo(directory / path)
-    numbers = (counted(len(metrics), "metric"), counted(len(specifications), "specification"))
-    typer.echo(", ".join(numbers))
 
 
 def _pick(

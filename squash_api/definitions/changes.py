@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
-from squash_api.index.derived import requeue_metrics
+from squash_api.index.derived import look_for_arrays, requeue_metrics
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -25,11 +25,13 @@ from squash_api.record.metrics import (
     declare_metrics,
     known_metrics,
     known_units,
+    note_derivations,
     withdraw_metrics,
 )
 from squash_api.record.record import Connection
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import Metric, metric_from_json
+from squash_api.verify.derivation import NOT_DERIVED, Derivation
+from squash_api.verify.metrics import Metric, aggregate_misfit, metric_from_json, parse_metric
 from squash_api.verify.units import converter, few_parses
 
 MAX_NAME = 200
@@ -116,8 +118,13 @@ def read_proposal(
     try:
         return Proposal(read(document, name=name, schema=schema), loc)
     except InvalidInputError as error:
-        details = [Detail((*loc, *item.loc), item.msg, item.type) for item in error.detail]
-        raise InvalidInputError(error.message, detail=details) from None
+        raise below(loc, error) from None
+
+
+def below(loc: tuple[str | int, ...], error: InvalidInputError) -> InvalidInputError:
+    """Return an error whose places are all below one of the request."""
+    details = [Detail((*loc, *item.loc), item.msg, item.type) for item in error.detail]
+    return InvalidInputError(error.message, detail=details)
 
 
 def invalid_proposals(details: Sequence[Detail]) -> InvalidInputError:
@@ -142,12 +149,14 @@ class Change:
 
     `stored` has the names that were stored, `unchanged` counts those that existed already.
     `requeued_jobs` counts the jobs that are derived and sent again; `notes` are sentences.
+    `withdrawn` has the names of specifications that went with it.
     """
 
     stored: tuple[str, ...]
     unchanged: int
     requeued_jobs: int
     notes: tuple[str, ...]
+    withdrawn: tuple[str, ...] = ()
 
 
 def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -185,20 +194,27 @@ def select_new(connection: Connection, proposals: Sequence[Proposal]) -> list[Pr
             detail=[Detail(item.loc, f"'{item.name}' exists already") for item in other],
         )
     new = [proposal for proposal in proposals if proposal.name not in known]
-    # Older ones may be longer. Generated and exported files have these names.
-    long = [item for item in new if len(item.name) > MAX_NAME]
-    if long:
-        raise invalid_proposals(
-            [
-                Detail((*item.loc, "name"), f"the name is longer than {MAX_NAME} characters")
-                for item in long
-            ]
-        )
+    check_names(new)
     return new
 
 
-def check_specifications(connection: Connection, proposals: Iterable[Proposal]) -> None:
-    """Check that the metrics of specifications are declared, and that their units fit.
+def check_names(new: Iterable[Proposal]) -> None:
+    """Check that the names of new definitions are not too long; older ones may be longer.
+
+    Raises
+    ------
+    InvalidInputError
+        With every name that is in its `detail`.
+    """
+    # Generated and exported files have these names.
+    message = f"the name is longer than {MAX_NAME} characters"
+    details = [Detail((*item.loc, "name"), message) for item in new if len(item.name) > MAX_NAME]
+    if details:
+        raise invalid_proposals(details)
+
+
+def check_specifications(connection: Connection, proposals: Sequence[Proposal]) -> None:
+    """Check that the metrics of specifications are declared, or proposed, and that their units fit.
 
     Raises
     ------
@@ -211,16 +227,20 @@ def check_specifications(connection: Connection, proposals: Iterable[Proposal]) 
         if isinstance(proposal.content, Specification)
     ]
     metrics = current(connection, "metric", names={content.metric for _, content in wanted})
+    units = {
+        **{name: row.document["unit"] for name, row in metrics.items() if row.document is not None},
+        **_units_of(proposals),
+    }
     details: list[Detail] = []
     for proposal, content in wanted:
-        metric = metrics.get(content.metric)
-        if metric is None or metric.document is None:
+        unit = units.get(content.metric)
+        if unit is None:
             message = f"the metric '{content.metric}' is not declared: declare it first"
             details.append(Detail((*proposal.loc, "name"), message))
-        elif (misfit := content.criterion.misfit(metric.document["unit"])) is not None:
+        elif (misfit := content.criterion.misfit(unit)) is not None:
             message = (
                 f"'{content.criterion.unit}' {misfit}, the unit of the metric "
-                f"'{content.metric}': {content.criterion.remedy(metric.document['unit'])}"
+                f"'{content.metric}': {content.criterion.remedy(unit)}"
             )
             details.append(Detail((*proposal.loc, *content.criterion.UNIT_PATH), message))
     if details:
@@ -249,20 +269,61 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
     return found
 
 
-def check_metrics(connection: Connection, proposals: Sequence[Proposal]) -> None:
+def check_metrics(
+    connection: Connection, proposals: Sequence[Proposal], *, withdrawn: Sequence[str] = ()
+) -> None:
     """Check that the units of existing specifications fit those proposed for metrics.
+
+    Specifications that are proposed or `withdrawn` at the same time are no longer those there are.
 
     Raises
     ------
     InvalidInputError
         With every specification that does not fit in its `detail`.
     """
-    bad = misfits(connection, proposals)
+    replaced = {*withdrawn, *(item.name for item in proposals if item.kind == "spec")}
+    bad = {
+        metric: {name: why for name, why in found.items() if name not in replaced}
+        for metric, found in misfits(connection, proposals).items()
+    }
     details = [
         Detail((*item.loc, "unit"), _misfit_words(bad[item.name], item.content.unit))
         for item in proposals
-        if isinstance(item.content, Metric) and item.name in bad
+        if isinstance(item.content, Metric) and bad.get(item.name)
     ]
+    if details:
+        raise invalid_proposals(details)
+
+
+def check_aggregates(connection: Connection, proposals: Sequence[Proposal]) -> None:
+    """Check that the metrics that proposed aggregates are made of are declared, and fit.
+
+    Raises
+    ------
+    InvalidInputError
+        With every aggregate that cannot be made in its `detail`.
+    """
+    new = {item.name: item.content for item in proposals if isinstance(item.content, Metric)}
+    made = {
+        name: metric.derivation.aggregation.of
+        for name, metric in new.items()
+        if metric.derivation.aggregation is not None
+    }
+    rows = current(connection, "metric", names=made.values()) if made else {}
+    details: list[Detail] = []
+    for item in proposals:
+        if item.name not in made:
+            continue
+        of, row = new.get(made[item.name]), rows.get(made[item.name])
+        if of is None and row is not None:
+            of, _ = parse_metric(row.document or {}, name=row.name)
+        misfit = (
+            f"the metric '{made[item.name]}' is not declared: declare it first"
+            if of is None
+            else aggregate_misfit(new[item.name], of)
+        )
+        if misfit is not None:
+            details.append(Detail((*item.loc, "aggregate", "of"), misfit))
     if details:
         raise invalid_proposals(details)
 
@@ -300,13 +361,14 @@ def store(
     """Store proposals that have been checked, and withdraw definitions; note who did it.
 
     With `is_binding` the units of metrics bind everybody, else only the user. If a metric gets
-    another unit, its jobs are derived and sent again.
+    another unit, or its values are derived in another way, its jobs are derived and sent again.
 
     Returns
     -------
     int
         How many jobs those are.
     """
+    derived = _changed_derivations(connection, proposals, withdrawn)
     changed = _changed_units(connection, proposals)
     if is_binding:
         changed |= _disputable_units(connection, proposals)
@@ -329,13 +391,28 @@ def store(
     before = known_metrics(connection, changed)
     declare_metrics(connection, changed, by=None if is_binding else by.user_id)
     withdraw_metrics(connection, [name for kind, name in withdrawn if kind == "metric"])
+    note_derivations(connection, derived)
     # Values without a unit stay the numbers they are.
     converted = [
         name
         for name, row in before.items()
         if row.unit not in (None, changed[name]) or row.own_units
     ]
-    return requeue_metrics(connection, converted, request=revision)
+    return _derive_again(connection, converted, derived, request=revision)
+
+
+def _derive_again(
+    connection: Connection,
+    converted: Iterable[str],
+    derived: Mapping[str, Derivation],
+    *,
+    request: int,
+) -> int:
+    """Request that the jobs of metrics are derived and sent again; return how many these are."""
+    count = requeue_metrics(connection, {*converted, *derived}, request=request)
+    if any(item.reduction is not None for item in derived.values()):
+        look_for_arrays(connection)
+    return count
 
 
 def _note_change(
@@ -360,9 +437,13 @@ def _note_change(
     )
 
 
+def _units_of(proposals: Iterable[Proposal]) -> dict[str, str]:
+    return {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+
+
 def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
     """Return the units of metrics that are not declared yet, or are declared in another unit."""
-    units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+    units = _units_of(proposals)
     known = current(connection, "metric", names=units)
     return {
         name: unit
@@ -371,9 +452,22 @@ def _changed_units(connection: Connection, proposals: Iterable[Proposal]) -> dic
     }
 
 
+def _changed_derivations(
+    connection: Connection, proposals: Iterable[Proposal], withdrawn: Iterable[tuple[Kind, str]]
+) -> dict[str, Derivation]:
+    """Return how values are derived from now on, of metrics for which that changes."""
+    new = {name: NOT_DERIVED for kind, name in withdrawn if kind == "metric"}
+    new |= {
+        item.name: item.content.derivation for item in proposals if isinstance(item.content, Metric)
+    }
+    known = current(connection, "metric", names=new)
+    before = {name: Derivation.of(row.document or {}) for name, row in known.items()}
+    return {name: item for name, item in new.items() if item != before.get(name, NOT_DERIVED)}
+
+
 def _disputable_units(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, str]:
     """Return the units of metrics whose unit a user has brought, which binds nobody else yet."""
-    units = {item.name: item.content.unit for item in proposals if isinstance(item.content, Metric)}
+    units = _units_of(proposals)
     known = known_metrics(connection, units)
     return {name: units[name] for name, row in known.items() if row.unit_by is not None}
 

@@ -12,7 +12,10 @@ from squash_api.definitions.changes import (
     NOUNS,
     Change,
     Proposal,
+    below,
+    check_aggregates,
     check_metrics,
+    check_names,
     check_specifications,
     incompatible_units,
     read_proposal,
@@ -22,7 +25,8 @@ from squash_api.definitions.changes import (
 )
 from squash_api.definitions.from_yaml import YamlChange, find_orphans, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
-from squash_api.errors import ForbiddenError, NotFoundError, ReadOnlyError
+from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError, ReadOnlyError
+from squash_api.judging.simple_metric import SimpleMetric, read_simple_metric
 from squash_api.judging.specifications import Specification
 from squash_api.record.audit import SERVICE, Actor
 from squash_api.record.definitions import DefinitionRow, Kind, current, one, owner_of
@@ -106,17 +110,53 @@ class Definitions:
 
         def plan(connection: Connection) -> list[Proposal]:
             row = _require(connection, kind, proposal.name)
-            is_same = proposal.is_in(row)
-            if row.origin == "yaml" and is_same:
-                return []
-            _check_rights(connection, row, account)
-            # An admin makes the unit of a user's definition binding.
-            if is_same and not (account.is_admin and _is_disputable(connection, proposal)):
+            if row.origin != "yaml" or not proposal.is_in(row):
+                _check_rights(connection, row, account)
+            if not _is_change(connection, proposal, row, account):
                 return []
             _require_metric(connection, proposal)
             return [proposal]
 
         return self._change(plan, [proposal], account)
+
+    def put_with_limits(
+        self, document: Mapping[str, Any], account: Account, *, package: str
+    ) -> tuple[SimpleMetric, Change]:
+        """Define a metric and its limits as simple clients post them, or change what is there.
+
+        All in one transaction. `package` is that of a metric which names none.
+        """
+        now = self.in_force.at(None)
+        try:
+            found = read_simple_metric(
+                document,
+                package=package,
+                schema=self._schema,
+                metrics=now.declared,
+                specifications=now.by_metric,
+            )
+        except InvalidInputError as error:
+            raise below(("body",), error) from None
+        account.require_namespaces([(("body", "metric"), found.name)])
+        limits = found.limits.items()
+        proposals = [
+            read_proposal("metric", found.metric, schema=self._schema),
+            *(
+                read_proposal("spec", limit, loc=("body", key), schema=self._schema)
+                for key, limit in limits
+            ),
+        ]
+
+        def plan(connection: Connection) -> list[Proposal]:
+            rows = [(item, one(connection, item.kind, item.name)) for item in proposals]
+            check_names(item for item, row in rows if row is None)
+            return [
+                item
+                for item, row in rows
+                if row is None or _is_change(connection, item, row, account)
+            ]
+
+        return found, self._change(plan, proposals, account, withdrawn=found.withdrawn)
 
     def delete(self, kind: Kind, name: str, account: Account) -> None:
         """Withdraw a definition. The specifications, measurements and unit of a metric stay."""
@@ -206,41 +246,64 @@ class Definitions:
         plan: Callable[[Connection], list[Proposal]],
         proposals: Sequence[Proposal],
         account: Account,
+        *,
+        withdrawn: Sequence[str] = (),
     ) -> Change:
-        """Store the proposals that `plan` picks, or nothing if it raises."""
+        """Store the proposals that `plan` picks, or nothing if it raises.
+
+        Of the specifications `withdrawn`, those that there are go in the same transaction.
+        """
         if any(item.kind == "metric" for item in proposals):
             self._catch_up()
 
-        def check(connection: Connection) -> tuple[list[Proposal], tuple[str, ...]]:
-            picked = plan(connection)
-            check_specifications(connection, picked)
-            check_metrics(connection, picked)
-            return picked, tuple(incompatible_units(connection, picked))
-
         def work(connection: Connection) -> Change:
-            picked, notes = check(connection)
+            picked, gone, notes = _checked(connection, plan, account, withdrawn)
             names = {item.name for item in picked if item.kind == "metric"}
             new = names - known_metrics(connection, names).keys()
-            now_ns = time.time_ns()
-            charge_metrics(connection, account, len(new), limits=self._limits, now_ns=now_ns)
+            charge_metrics(
+                connection, account, len(new), limits=self._limits, now_ns=time.time_ns()
+            )
             count = store(
                 connection,
                 picked,
                 origin="api",
                 by=account.actor,
                 is_binding=account.is_admin,
+                withdrawn=gone,
             )
+            left_out = len(proposals) - len(picked)
+            gone_names = tuple(name for _, name in gone)
             stored = tuple(proposal.name for proposal in picked)
-            return Change(stored, len(proposals) - len(picked), count, notes if count else ())
+            return Change(stored, left_out, count, notes if count else (), withdrawn=gone_names)
 
         # First outside the writer's thread, which must not wait for astropy's import for a unit.
         with self._record.read() as connection:
-            picked, _ = check(connection)
-        if not picked:
+            picked, gone, _ = _checked(connection, plan, account, withdrawn)
+        if not picked and not gone:
             return Change((), len(proposals), 0, ())
         change = self._record.write(work)
         self._metrics.refresh()
         return change
+
+
+def _checked(
+    connection: Connection,
+    plan: Callable[[Connection], list[Proposal]],
+    account: Account,
+    withdrawn: Sequence[str],
+) -> tuple[list[Proposal], list[tuple[Kind, str]], tuple[str, ...]]:
+    """Return what `plan` picks, which specifications go, and sentences on earlier values."""
+    picked = plan(connection)
+    gone: list[tuple[Kind, str]] = []
+    for name in withdrawn:
+        row = one(connection, "spec", name)
+        if row is not None:
+            _check_rights(connection, row, account)
+            gone.append(("spec", name))
+    check_specifications(connection, picked)
+    check_metrics(connection, picked, withdrawn=withdrawn)
+    check_aggregates(connection, picked)
+    return picked, gone, tuple(incompatible_units(connection, picked))
 
 
 def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:
@@ -253,6 +316,17 @@ def _require(connection: Connection, kind: Kind, name: str) -> DefinitionRow:
 def _require_metric(connection: Connection, proposal: Proposal) -> None:
     if isinstance(proposal.content, Specification):
         _require(connection, "metric", proposal.content.metric)
+
+
+def _is_change(
+    connection: Connection, proposal: Proposal, row: DefinitionRow, account: Account
+) -> bool:
+    """Tell whether a proposal changes a definition, which only its owner and admins may do."""
+    if not proposal.is_in(row):
+        _check_rights(connection, row, account)
+        return True
+    # An admin makes the unit of a user's definition binding.
+    return row.origin != "yaml" and account.is_admin and _is_disputable(connection, proposal)
 
 
 def _is_disputable(connection: Connection, proposal: Proposal) -> bool:

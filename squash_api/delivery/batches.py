@@ -10,6 +10,7 @@ from squash_api.index.runs import Run, Runs, runs_through
 from squash_api.influx.points import EncodedPoint, job_to_points
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
+from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import document_of
 from squash_api.record.deliveries import get_target, mark_taken
 from squash_api.record.jobs import JobRow, added_measurements, ids_between, job_rows, last_job_id
@@ -77,6 +78,7 @@ class PointMaker:
                 if row.body is None:
                     continue
                 job = document_of(row, added.get(row.job_id, []))
+                job = with_reduced(job, self._metrics.now.reductions)
                 content = self._content_of(row, job)
                 contents[row.job_id] = content
                 if not is_derived:

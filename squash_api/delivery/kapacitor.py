@@ -26,7 +26,6 @@ from squash_api.index.reader import View
 from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
-from squash_api.ingest.document import parse_time_ns
 from squash_api.ingest.stored_job import artifacts_in, document_of
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies
@@ -40,8 +39,10 @@ from squash_api.record.deliveries import (
     pending_redeliveries,
 )
 from squash_api.record.jobs import added_measurements, job_rows, last_job_id
+from squash_api.record.metrics import reduced_ever
 from squash_api.schema.artifacts import may_have_artifacts
 from squash_api.schema.names import ARTIFACT_URL, SPEAKS_FOR, Context, split_metric_name
+from squash_api.schema.times import parse_time_ns
 from squash_api.settings import KapacitorTarget
 
 _MOST_JOBS = 250
@@ -406,14 +407,18 @@ def _of_changed_jobs(view: View, job_ids: Sequence[int]) -> list[Happened]:
         return []
     known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
     added = view.ask(added_measurements, job_ids)
+    # What a metric is no longer made from may have been told.
+    reduced = {known[name] for name in view.ask(reduced_ever) if name in known}
     named: dict[int, set[int]] = {}
     for row in view.ask(job_rows, job_ids):
         if row.body is not None:
+            job = document_of(row, added.get(row.job_id, []))
             named[row.job_id] = {
                 known[item.metric]
-                for item in document_of(row, added.get(row.job_id, [])).measurements
+                for item in job.measurements
                 if item.metric in known and type(item.value) in (int, float)
             }
+            named[row.job_id] |= reduced if job.blobs else set()
     has: dict[int, set[int]] = {}
     metrics = {metric_id for some in named.values() for metric_id in some}
     for metric_id, job_id, _ in view.values.in_jobs(metrics, named, has_absent=False):

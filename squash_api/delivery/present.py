@@ -15,15 +15,12 @@ from squash_api.index.reader import View
 from squash_api.judging.alert_plan import BranchKey, Grouping, branch_keys
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
-from squash_api.schema.names import SERIES_TAGS, Schema
+from squash_api.schema.names import Schema
 
 _NS = 10**9
 # Times may be a day ahead of their receipt.
 _DAY_NS = 86_400 * _NS
 _FIRST_NS = -(2**63)
-
-_USUAL = Grouping(SERIES_TAGS, (), DEFAULT_MAX_AGE_S)
-"""For metrics without specifications: other tasks than the generated ones may alert on them."""
 
 
 class Plan:
@@ -41,18 +38,20 @@ class Plan:
                 by_metric.setdefault(item.metric, []).extend(branch_keys([item], schema))
                 if item.muted_through is not None:
                     self.muted.add(item.metric)
+        # For metrics without specifications: others than the generated tasks may alert on them.
+        self._usual = (Grouping(schema.series_tags, (), DEFAULT_MAX_AGE_S),)
         self._branches = {name: list(dict.fromkeys(found)) for name, found in by_metric.items()}
         self._groupings = {
-            name: tuple(dict.fromkeys(branch.grouping for branch in branches)) or (_USUAL,)
+            name: tuple(dict.fromkeys(branch.grouping for branch in branches)) or self._usual
             for name, branches in by_metric.items()
         }
-        everywhere = {_USUAL, *(item for found in self._groupings.values() for item in found)}
+        everywhere = {*self._usual, *(item for found in self._groupings.values() for item in found)}
         self.pers: Collection[tuple[str, ...]] = {item.per for item in everywhere}
         self.longest_ns = max(item.max_age_s for item in everywhere) * _NS
 
     def groupings(self, metric: str) -> tuple[Grouping, ...]:
         """Return the groupings of a metric; it has at least one."""
-        return self._groupings.get(metric, (_USUAL,))
+        return self._groupings.get(metric, self._usual)
 
     def branches(self, metric: str) -> Sequence[BranchKey]:
         """Return the branches of the task of a metric."""

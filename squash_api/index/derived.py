@@ -6,7 +6,8 @@ are other series: writing on with another list would split every series in two.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
@@ -29,8 +30,15 @@ from sqlalchemy import (
 from squash_api.errors import SettingsError
 from squash_api.index.contexts import JobContext, forget_contexts, store_contexts
 from squash_api.record.bulk import in_chunks, insert_rows, is_wanted, rows_of
-from squash_api.record.deliveries import Erasure, has_sent_any, request_rewriting
-from squash_api.record.metrics import known_units, metric_ids
+from squash_api.record.deliveries import (
+    Erasure,
+    has_sent_any,
+    request_redelivery,
+    request_rewriting,
+    target_names,
+)
+from squash_api.record.jobs import current_revision, mark_deliverable
+from squash_api.record.metrics import known_units, metric_ids, reduced_ever
 from squash_api.record.record import Record, get_state, set_state
 from squash_api.record.tables import (
     added_measurement,
@@ -47,20 +55,24 @@ from squash_api.schema.names import TAGS, Schema, split_metric_name
 
 _TAGS = "tags"
 _DERIVED_THROUGH = "derived_through"
+_ARRAYS = "arrays"
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
     """What is derived from one job. `values` are in the metric's unit, None if absent or skipped.
 
-    `units` are those of the metrics, and `added` is how many measurements have been added to the
-    job, as they were when it was derived.
+    `units` are those of the metrics, `revision` that of their definitions, and `added` is the last
+    measurement that was added to the job, as they were when it was derived; 0 if there was none.
+    `reduced` are the metrics whose values were made from arrays.
     """
 
     job_id: int
     values: Mapping[str, float | None]
     units: Mapping[str, str | None] = field(default_factory=dict)
     added: int = 0
+    reduced: Collection[str] = ()
+    revision: int | None = None
     context: JobContext | None = None
 
 
@@ -87,14 +99,18 @@ def store_derived(
 def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> bool:
     """Replace what was derived from jobs, which then no longer wait for it.
 
-    The points of jobs that have lost a value are written again without it.
+    The points of jobs that have lost a value are written again without it, and those of jobs whose
+    arrays give another value are written again with it.
 
     Returns False, with nothing stored, if the jobs have changed since they were read.
     """
     if _have_changed(connection, jobs):
         return False
-    request_rewriting(connection, _with_lost_values(connection, jobs))
-    _delete_measurements(connection, {item.job_id: item.values for item in jobs})
+    had = reduced_values(connection, [item.job_id for item in jobs])
+    request_rewriting(connection, _with_lost_values(connection, jobs, had))
+    _send_gained(connection, jobs, had)
+    named = {item.job_id: {*item.values, *had.get(item.job_id, ())} for item in jobs}
+    _delete_measurements(connection, named)
     _store(connection, jobs)
     ids = [item.job_id for item in jobs]
     connection.execute(delete(rederivation).where(rederivation.c.job_id.in_(ids)))
@@ -108,6 +124,29 @@ def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> Non
     rows = [{"job_id": item} for item in sorted(set(job_ids) - asked) if item <= through]
     if rows:
         connection.execute(insert(rederivation), rows)
+
+
+def look_for_arrays(connection: Connection) -> None:
+    """Request a search of the jobs in the index for arrays that metrics are made from by now."""
+    set_state(connection, _ARRAYS, json.dumps([0, derived_through(connection)]))
+
+
+def arrays_to_find(connection: Connection) -> tuple[int, int] | None:
+    """Return after which job to go on with the search, and through which; None if it is over."""
+    after, through = json.loads(get_state(connection, _ARRAYS) or "[0, 0]")
+    return (after, through) if after < through else None
+
+
+def note_arrays(
+    connection: Connection, found: Sequence[int], *, search: tuple[int, int], through: int
+) -> None:
+    """Derive the jobs again that were found to have arrays, and go on after a job.
+
+    Nothing is noted if another process has gone on meanwhile, or the search has begun anew.
+    """
+    if arrays_to_find(connection) == search:
+        mark_for_rederivation(connection, found)
+        set_state(connection, _ARRAYS, json.dumps([through, search[1]]))
 
 
 def oldest_unindexed_ns(connection: Connection) -> int | None:
@@ -178,19 +217,68 @@ def _have_changed(connection: Connection, jobs: Sequence[Derived]) -> bool:
     if connection.execute(kept).scalar_one() != len(ids):
         return True
     rows = connection.execute(
-        select(added_measurement.c.job_id, func.count())
+        select(added_measurement.c.job_id, func.max(added_measurement.c.id))
         .where(added_measurement.c.job_id.in_(ids))
         .group_by(added_measurement.c.job_id)
     )
     if {row[0]: row[1] for row in rows} != {item.job_id: item.added for item in jobs if item.added}:
         return True
+    revisions = {item.revision for item in jobs} - {None}
+    if revisions and revisions != {current_revision(connection)}:
+        return True
     units = known_units(connection, {name for item in jobs for name in item.units})
     return any(units.get(name) != unit for item in jobs for name, unit in item.units.items())
 
 
-def _with_lost_values(connection: Connection, jobs: Sequence[Derived]) -> Iterator[Erasure]:
+def reduced_values(
+    connection: Connection, job_ids: Collection[int]
+) -> dict[int, dict[str, float | None]]:
+    """Return what the index has in these jobs of metrics that are, or were, made from arrays."""
+    names = {
+        number: name for name, number in metric_ids(connection, reduced_ever(connection)).items()
+    }
+    found: dict[int, dict[str, float | None]] = {}
+    for chunk in in_chunks(names):
+        query = select(measurement).where(
+            measurement.c.metric_id.in_(chunk), measurement.c.job_id.in_(job_ids)
+        )
+        for row in connection.execute(query):
+            found.setdefault(row.job_id, {})[names[row.metric_id]] = row.value
+    return found
+
+
+def _send_gained(
+    connection: Connection,
+    jobs: Sequence[Derived],
+    had: Mapping[int, Mapping[str, float | None]],
+) -> None:
+    """Request that the jobs are sent again whose arrays give another value than the index has."""
+    gained = [
+        item.job_id
+        for item in jobs
+        if any(
+            item.values[name] is not None
+            and item.values[name] != had.get(item.job_id, {}).get(name)
+            for name in item.reduced
+        )
+    ]
+    for job_id in gained:
+        mark_deliverable(connection, job_id)
+    if gained:
+        names = target_names(connection)
+        request_redelivery(connection, gained, targets=names, request=time.time_ns())
+
+
+def _with_lost_values(
+    connection: Connection,
+    jobs: Sequence[Derived],
+    had: Mapping[int, Mapping[str, float | None]],
+) -> Iterator[Erasure]:
     """Yield those of these jobs that no longer have a value that the index has."""
     missing = {name for item in jobs for name, value in item.values.items() if value is None}
+    missing |= {
+        name for item in jobs for name in had.get(item.job_id, {}) if name not in item.values
+    }
     names = {number: name for name, number in metric_ids(connection, missing).items()}
     lost: dict[int, set[str]] = {}
     for chunk in in_chunks(names):
@@ -306,7 +394,7 @@ def forget_value(connection: Connection, *, job_id: int, metric: str) -> None:
 def requeue_metrics(connection: Connection, names: Iterable[str], *, request: int) -> int:
     """Request that the jobs that measure these metrics are derived, and sent everywhere, again.
 
-    Jobs may have been sent before they are in the index: all of those are sent again.
+    Jobs may have been sent before they are in the index as they are: all of those are sent again.
 
     Parameters
     ----------
@@ -323,19 +411,21 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
     if not wanted:
         return 0
     through = derived_through(connection)
+    # Jobs may have been sent with values that are made from arrays, before the index has these.
+    search = arrays_to_find(connection) if reduced_ever(connection).intersection(found) else None
+    sure_through = through if search is None else min(through, search[0])
     measuring = select(measurement.c.job_id).where(measurement.c.metric_id.in_(wanted))
+    waiting = select(rederivation.c.job_id)
+    is_unsure = or_(job.c.id > sure_through, job.c.id.in_(waiting))
     affected = select(job.c.id.label("job_id")).where(
-        or_(job.c.id.in_(measuring), job.c.id > through), job.c.deleted_ns.is_(None)
+        or_(job.c.id.in_(measuring), is_unsure), job.c.deleted_ns.is_(None)
     )
     count = int(
         connection.execute(select(func.count()).select_from(affected.subquery())).scalar_one()
     )
     if count:
         # What their points have is not in the index, which would tell later what they lose.
-        waiting = select(rederivation.c.job_id)
-        unsure = affected.add_columns(job.c.time_ns).where(
-            or_(job.c.id > through, job.c.id.in_(waiting))
-        )
+        unsure = affected.add_columns(job.c.time_ns).where(is_unsure)
         packages = tuple({split_metric_name(name)[0] for name in found})
         rows = connection.execute(unsure).all()
         request_rewriting(connection, (Erasure(row[0], row[1], packages) for row in rows))

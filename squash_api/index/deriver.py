@@ -11,17 +11,21 @@ from typing import Any
 
 import structlog
 
+from squash_api.index.aggregates import Aggregates
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import (
     Derived,
+    arrays_to_find,
     derived_through,
     jobs_to_rederive,
+    note_arrays,
     replace_measurements,
     store_derived,
 )
 from squash_api.index.runs import Run, runs_through, store_runs
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
+from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.ingest.stored_job import document_of
 from squash_api.logs import note_jobs
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
@@ -46,6 +50,7 @@ class Deriver:
         # Delivery waits for the runs, and must never wait for the index.
         self._runs_lock = threading.Lock()
         self._index_lock = threading.Lock()
+        self._aggregates = Aggregates(record, metrics)
 
     def catch_up(self) -> None:
         """Derive everything from every job that is in the record now."""
@@ -65,7 +70,8 @@ class Deriver:
         has_index = self._index_some(through)
         # However many jobs arrive, those whose metrics have changed have their turn too.
         has_changed = self.rederive_some()
-        return has_runs or has_index or has_changed
+        has_arrays = self._find_arrays()
+        return self._aggregates.step() or has_arrays or has_runs or has_index or has_changed
 
     def derive_runs_through(self, job_id: int) -> None:
         """Derive the runs of every job up to this one, which is all that delivery needs."""
@@ -97,6 +103,7 @@ class Deriver:
             for row in batch.rows:
                 if row.body is not None:
                     job = document_of(row, batch.added.get(row.job_id, []))
+                    job = with_reduced(job, self._metrics.now.reductions)
                     context = self._metrics.schema.context(job.meta)
                     runs.append(self.run_of(row.job_id, job, context))
             self._record.write(partial(_store, store_runs, runs, batch))
@@ -132,6 +139,33 @@ class Deriver:
             with self._record.read() as connection:
                 ids = jobs_to_rederive(connection, limit=_BATCH)
             return self._rederive(ids) > 0
+
+    def _find_arrays(self) -> bool:
+        """Look through some jobs for arrays that metrics are made from; False if that is done."""
+        with self._record.read() as connection:
+            search = arrays_to_find(connection)
+            if search is None:
+                return False
+            rows = jobs_between(
+                connection,
+                after=search[0],
+                through=search[1],
+                max_bytes=_BATCH_BYTES,
+                limit=_BATCH,
+            )
+        self.refresh()
+        reductions = self._metrics.now.reductions
+        found = [
+            row.job_id
+            for row in rows
+            if row.body is not None
+            and any(True for _ in document_of(row, []).blobs_named(reductions))
+        ]
+        through = rows[-1].job_id if rows else search[1]
+        self._record.write(
+            lambda connection: note_arrays(connection, found, search=search, through=through)
+        )
+        return True
 
     def rederive(self, job_ids: Sequence[int]) -> None:
         """Derive these jobs again; the metrics of each must have changed."""
@@ -169,16 +203,20 @@ class Deriver:
 
         By the metrics as they were at the last `refresh`.
         """
-        job = document_of(row, added)
-        known = self._metrics.now.by_name
+        now = self._metrics.now
+        known = now.by_name
+        job = with_reduced(document_of(row, added), now.reductions)
         names = {item.metric for item in job.measurements}
         metrics = {name: known[name] for name in sorted(names) if name in known}
+        reduced = {item.metric for item in job.measurements if isinstance(item, Reduced)}
         outcome = assess(job, metrics=metrics, schema=self._metrics.schema, user_id=row.user_id)
         return Derived(
             row.job_id,
             values={name: outcome.values.get(name) for name in metrics},
             units={name: metric.unit for name, metric in metrics.items()},
-            added=len(added),
+            added=max((item["added_id"] for item in added), default=0),
+            reduced=reduced & metrics.keys(),
+            revision=now.revision,
             context=JobContext(
                 row.job_id,
                 row.time_ns,

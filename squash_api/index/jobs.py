@@ -15,10 +15,12 @@ from squash_api.index.derived import (
     jobs_to_rederive,
     mark_for_rederivation,
     measured_anywhere,
+    reduced_values,
     unmeasured,
 )
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, measured_of
+from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import document_of, load_job, points_of
 from squash_api.record.audit import Actor, note
 from squash_api.record.definitions import (
@@ -39,6 +41,7 @@ from squash_api.record.jobs import (
     add_measurement,
     added_measurements,
     bury_jobs,
+    forget_added,
     ids_between,
     job_rows,
     last_job_id,
@@ -50,6 +53,7 @@ from squash_api.record.metrics import (
     known_metrics,
     note_metrics,
     note_own_units,
+    reductions_in,
 )
 from squash_api.record.record import Connection, Record
 from squash_api.record.usage import NO_LIMITS, Limits, charge_metrics
@@ -99,13 +103,19 @@ def forget_jobs(
 
     Tombstones stay. `user_id` is None if the jobs were only too old.
     """
-    names = {row.job_id: {item.metric for item in job.measurements} for row, job in jobs}
+    reductions = reductions_in(connection)
+    names = {
+        row.job_id: {item.metric for item in with_reduced(job, reductions).measurements}
+        for row, job in jobs
+    }
+    for job_id, had in reduced_values(connection, names).items():
+        names[job_id] |= had.keys()
     contexts = Contexts(connection).of(names)
     erasures = [
         Erasure(
             row.job_id,
             row.time_ns,
-            points_of(job),
+            points_of(names[row.job_id]),
             metrics=tuple(sorted(names[row.job_id])),
             tags=contexts[row.job_id].context.tags if row.job_id in contexts else None,
         )
@@ -202,6 +212,7 @@ def post_measurement(
 
     def work(connection: Connection) -> JobRow:
         row, job = load_job(connection, job_id)
+        job = with_reduced(job, reductions_in(connection))
         _check_owner(row, account, "add to")
         known = _metric_now(connection, name, metrics)
         outcome = _usable(assess(added, metrics=known, schema=metrics.schema, user_id=row.user_id))
@@ -223,6 +234,28 @@ def post_measurement(
     row = record.write(work)
     metrics.refresh()
     return row, added
+
+
+def replace_measurement(connection: Connection, row: JobRow, document: dict[str, Any]) -> None:
+    """Give a job that the service has made another measurement of a metric.
+
+    It takes the place of those that were added before, and makes the job no younger.
+    """
+    metric = str(document["metric"])
+    if document["value"] is None:
+        package, _ = split_metric_name(metric)
+        request_rewriting(connection, [Erasure(row.job_id, row.time_ns, (package,))])
+        forget_value(connection, job_id=row.job_id, metric=metric)
+    before = added_measurements(connection, [row.job_id]).get(row.job_id, [])
+    add_measurement(
+        connection,
+        job_id=row.job_id,
+        document=document,
+        user_id=row.user_id,
+        created_ns=row.received_ns,
+    )
+    forget_added(connection, [item["added_id"] for item in before if item["metric"] == metric])
+    _send_again(connection, row.job_id, now_ns=time.time_ns())
 
 
 def _usable(outcome: Assessment) -> Assessment:

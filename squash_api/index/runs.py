@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
+from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import load_job, points_of
 from squash_api.record.bulk import insert_rows, is_wanted, rows_of, store_documents
 from squash_api.record.deliveries import (
@@ -21,6 +22,7 @@ from squash_api.record.deliveries import (
     request_rewriting,
     target_names,
 )
+from squash_api.record.metrics import reductions_in
 from squash_api.record.record import get_state, set_state
 from squash_api.record.tables import job, job_context, job_run, package_set
 
@@ -327,9 +329,15 @@ def _compare_with(connection: Connection, name: _Name, job_id: int, *, has_packa
     request_redelivery(connection, ids, targets=target_names(connection), request=time.time_ns())
     if not has_packages:
         rows = connection.execute(select(job.c.id).where(job.c.id.in_(ids), _IS_KEPT)).scalars()
-        loaded = (load_job(connection, number) for number in rows.all())
+        loaded = [load_job(connection, number) for number in rows.all()]
+        reductions = reductions_in(connection)
+        named = [(row, with_reduced(one, reductions).measurements) for row, one in loaded]
         request_rewriting(
-            connection, [Erasure(row.job_id, row.time_ns, points_of(one)) for row, one in loaded]
+            connection,
+            [
+                Erasure(row.job_id, row.time_ns, points_of(item.metric for item in items))
+                for row, items in named
+            ],
         )
 
 

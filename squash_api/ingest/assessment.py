@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from squash_api.ingest.document import Job, Measured
+from squash_api.ingest.reducing import Reduced
 from squash_api.schema.names import Schema
 from squash_api.schema.text import finite
 from squash_api.verify.metrics import KnownMetric
@@ -35,8 +36,9 @@ class Assessment:
     """The outcome for one job, with metrics in the order of the document.
 
     `values` are finite and in the metric's unit. `absent` are metrics measured as null, NaN or
-    infinite. `undeclared` metrics are kept like the others. `new_units` are those of metrics that
-    had no unit or were not known; None if the job does not give one either. `without_unit` are
+    infinite, or as zero where that means missing. `undeclared` metrics are kept like the others.
+    `new_units` are those of metrics that had no unit or were not known; None if the job does not
+    give one either. `without_unit` are
     metrics whose value came without one, and was taken to be in the metric's, if it has one.
     `in_own_unit` are metrics whose value does not convert to a unit that another user has brought:
     it is kept in the sender's own unit, given here. `new_own_units` are those that the sender had
@@ -76,9 +78,12 @@ def assess(
 def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | None:
     """Keep all measurements if they are finite and in the units of different declared metrics.
 
+    None may be a zero that is absent.
+
     If one is not, return None.
     """
     values: dict[str, float] = {}
+    has_units = job.has_units
     for item in job.measurements:
         name, value = item.metric, item.value
         known = metrics.get(name)
@@ -86,8 +91,9 @@ def assess_short(job: Job, metrics: Mapping[str, KnownMetric]) -> Assessment | N
             known is None
             or not known.is_declared
             or type(value) is not float
-            or item.unit != known.unit
+            or (item.unit != known.unit and (has_units or item.unit is not None))
             or value - value != 0.0
+            or (not value and known.derivation.is_zero_missing)
         ):
             return None
         values[name] = value
@@ -130,6 +136,9 @@ def _assess_one(
 ) -> None:
     """Keep, skip or note as absent one measurement of a known metric."""
     name, value, unit = item.metric, item.value, item.unit
+    if isinstance(item, Reduced) and item.fault is not None:
+        outcome.skipped.append(Skip(name, item.fault))
+        return
     if value is None:
         outcome.absent.append(name)
         return
@@ -138,7 +147,7 @@ def _assess_one(
         outcome.skipped.append(Skip(name, f"the value is {kind}, not a number"))
         return
     number = finite(value)
-    if number is None:
+    if number is None or (not number and known.derivation.is_zero_missing):
         outcome.absent.append(name)
         return
     if unit is not None and unit != known.unit:

@@ -10,9 +10,7 @@ whole way reads everything and says what is wrong, and where. What the short way
 the whole way would have returned.
 """
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
@@ -29,6 +27,7 @@ from squash_api.errors import (
     nearest,
 )
 from squash_api.schema.text import as_sent
+from squash_api.schema.times import parse_time_ns
 from squash_api.wires.decoding import (
     MAX_DEPTH,
     decode_exactly,
@@ -39,14 +38,6 @@ from squash_api.wires.decoding import (
 from squash_api.wires.parts import Parts
 
 _DAY_NS = 86_400 * 10**9
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_DATE = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}(?:-?\d)?|(?P<year>\d{4})-?(?P<number>\d{3}))"
-    r"(?:[T ](?P<time>\d{2}(?::\d{2}(?::\d{2})?|\d{2}(?:\d{2})?)?)"
-    r"(?:(?<=\d{6}|:\d\d:\d\d)[.,](?P<fraction>\d{1,18}))?)?"
-    r"\s*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
-    re.ASCII | re.IGNORECASE,
-)
 _PACKAGE_KEYS = ("name", "git_sha", "git_url", "git_branch", "eups_version")
 # What the value of `packages` may begin with: `{`, `[` or null.
 _CONTAINERS = frozenset({b"{", b"[", b"n"})
@@ -87,10 +78,21 @@ class Job:
     many `NaN` and `Infinity` in the body, which are not JSON, were read as null. `unknown_keys` are
     those of the document that have no meaning, and those of its measurements that look misspelt;
     they are known only when a job is received. `places` are where in its body the measurements are,
-    if that is not where lsst.verify has them.
+    if that is not where lsst.verify has them. `has_units` says that who sends a value without a
+    unit may have meant another than the metric's. `date_key` is where its body has `env.date`.
     """
 
-    __slots__ = ("_blobs", "_places", "bare_tokens", "measurements", "meta", "unknown_keys")
+    __slots__ = (
+        "_blobs",
+        "_identity",
+        "_places",
+        "bare_tokens",
+        "date_key",
+        "has_units",
+        "measurements",
+        "meta",
+        "unknown_keys",
+    )
 
     def __init__(
         self,
@@ -101,8 +103,14 @@ class Job:
         bare_tokens: int = 0,
         unknown_keys: Sequence[str] = (),
         places: Sequence[tuple[str | int, ...]] = (),
+        identity: str | None = None,
+        has_units: bool = True,
+        date_key: str = "env.date",
     ) -> None:
+        self.date_key = date_key
         self._places = places
+        self._identity = identity
+        self.has_units = has_units
         self.unknown_keys = unknown_keys
         self.measurements = measurements
         self.meta = {} if meta is None else meta
@@ -128,13 +136,14 @@ class Job:
     @property
     def blobs(self) -> list[dict[str, Any]]:
         """The blobs as posted."""
-        return [
-            {
-                key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
-                for key, value in blob.items()
-            }
-            for blob in self._blobs
-        ]
+        return [_decoded(blob) for blob in self._blobs]
+
+    def blobs_named(self, names: Container[str]) -> Iterator[dict[str, Any]]:
+        """Yield the blobs with these names, in order; the others are not decoded."""
+        for blob in self._blobs:
+            name = _decoded({"name": blob.get("name")})["name"]
+            if isinstance(name, str) and name in names:
+                yield _decoded(blob)
 
     def place_of(self, index: int) -> tuple[str | int, ...]:
         """Return where in the body a measurement is, as a `Detail` has it."""
@@ -148,7 +157,9 @@ class Job:
     def adding(self, measurements: Sequence[Measured]) -> "Job":
         """Return the job with further measurements after its own."""
         own = [*self.measurements, *measurements]
-        return Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens)
+        job = Job(own, self.meta, self._blobs, bare_tokens=self.bare_tokens, places=self._places)
+        job.unknown_keys = self.unknown_keys
+        return job
 
     def time_ns(self, *, received_ns: int) -> tuple[int, str | None]:
         """Return the job's time in ns since 1970, and a note if it is the time of receipt.
@@ -159,25 +170,29 @@ class Job:
         if text is None:
             text = self.meta.get("date")
         if text is None:
-            return received_ns, "no env.date: the time of receipt is used"
+            return received_ns, f"no {self.date_key}: the time of receipt is used"
         time_ns = parse_time_ns(text) if isinstance(text, str) else None
         if time_ns is None:
             return received_ns, (
-                "env.date is not an ISO 8601 date in a form that is read here, such as "
+                f"{self.date_key} is not an ISO 8601 date in a form that is read here, such as "
                 "2026-11-20T03:12:44Z: the time of receipt is used"
             )
         if not 0 <= time_ns <= received_ns + _DAY_NS:
             return received_ns, (
-                "env.date is before 1970 or more than a day ahead: the time of receipt is used"
+                f"{self.date_key} is before 1970 or more than a day ahead: "
+                "the time of receipt is used"
             )
         return time_ns, None
 
     def identifiers_digest(self) -> bytes | None:
         """Return 16 bytes that are the same for the same set of measurement identifiers.
 
-        None if there is no measurement, or one has no identifier.
+        None if there is no measurement, or one has no identifier. Without measurements it is that
+        of what the wire has instead.
         """
         identifiers = [item.identifier or "" for item in self.measurements]
+        if not identifiers and self._identity is not None:
+            identifiers = [self._identity]
         if not identifiers or not all(identifiers):
             return None
         names = "\n".join(sorted(identifiers)).encode()
@@ -190,6 +205,13 @@ class Job:
         `tag_keys` are those that feed tags.
         """
         return _outline(self.meta, tag_keys)
+
+
+def _decoded(blob: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: decode_json(bytes(value))[0] if isinstance(value, msgspec.Raw) else value
+        for key, value in blob.items()
+    }
 
 
 def _outline(meta: Mapping[str, Any], tag_keys: Collection[str]) -> int | None:
@@ -249,6 +271,8 @@ def digest_parts(document: Parts) -> bytes:
     env = meta.get("env") or {}
     if "date" in env:
         meta = {**meta, "env": {key: value for key, value in env.items() if key != "date"}}
+    if document.changing:
+        meta = {key: value for key, value in meta.items() if key not in document.changing}
     parts = [document.measurements, document.blobs, meta]
     text = orjson.dumps(parts, default=as_sent, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=16).digest()
@@ -262,7 +286,11 @@ def job_of(parts: Parts) -> Job:
         parts.meta,
         parts.blobs,
         bare_tokens=parts.bare_tokens,
+        unknown_keys=parts.unknown_keys,
         places=parts.places,
+        identity=parts.identity,
+        has_units=parts.has_units,
+        date_key=parts.date_key,
     )
 
 
@@ -278,44 +306,6 @@ def measured_of(item: Mapping[str, Any]) -> Measured:
         if isinstance(references, list)
         else None,
     )
-
-
-def parse_time_ns(text: str) -> int | None:
-    """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone.
-
-    Dates of weeks and days of the year are read, so is 24:00, and a leap second as the second after
-    it. Months and years alone are not.
-    """
-    match = _DATE.fullmatch(text.strip())
-    if match is None:
-        return None
-    clock = (match["time"] or "").replace(":", "").ljust(6, "0")
-    hours, minutes, seconds = (int(clock[place : place + 2]) for place in (0, 2, 4))
-    fraction = int((match["fraction"] or "0")[:9].ljust(9, "0"))
-    is_midnight = hours == 24 and not (minutes or seconds or fraction)
-    is_leap = minutes == 59 and seconds == 60
-    if (hours > 23 and not is_midnight) or minutes > 59 or (seconds > 59 and not is_leap):
-        return None
-    try:
-        day = _day_of(match)
-        zone = (match["zone"] or "Z").upper()
-        offset = datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset()
-    except (ValueError, OverflowError):
-        return None
-    since = timedelta(days=day.toordinal() - _EPOCH_DAY) - (offset or timedelta())
-    return (
-        since // timedelta(seconds=1) + hours * 3600 + minutes * 60 + seconds
-    ) * 10**9 + fraction
-
-
-def _day_of(match: re.Match[str]) -> date:
-    """Return the day of a date in any form."""
-    if match["number"] is None:
-        return date.fromisoformat(match["day"].upper())
-    day = date(int(match["year"]), 1, 1) + timedelta(days=int(match["number"]) - 1)
-    if day.year != int(match["year"]):
-        raise ValueError("the year is not so long")
-    return day
 
 
 # The short way

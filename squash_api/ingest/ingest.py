@@ -37,6 +37,7 @@ from squash_api.ingest.document import (
     job_of,
     reread_job,
 )
+from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.judging.wording import counted
 from squash_api.record.jobs import Received
 from squash_api.record.metrics import KnownMetrics, Metrics
@@ -44,6 +45,7 @@ from squash_api.record.record import Record
 from squash_api.record.storing import JobStore, NewJob, Stale, Stored
 from squash_api.record.usage import NO_LIMITS, Brings, Limits
 from squash_api.schema.names import CONTRACT_FIELDS
+from squash_api.wires import sasquatch, simple_job
 from squash_api.wires.parts import Parts
 
 SMALL_BYTES = 64_000
@@ -90,6 +92,9 @@ WIRES: Mapping[str | None, Wire] = {
         lambda received: reread_job(received.body),
         lambda received: digest_job(received.body),
     ),
+    simple_job.NAME: wire_of(simple_job.read_simple_job),
+    simple_job.FORM_NAME: wire_of(simple_job.read_simple_form),
+    sasquatch.WIRE: wire_of(sasquatch.read_record),
 }
 """The wires by their names in the record; lsst.verify's has none."""
 
@@ -270,14 +275,16 @@ class _Read:
     identifiers_digest: bytes | None
 
 
-def _read(arrived: _Arrived, tag_keys: Collection[str]) -> _Read:
+def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
-        arrived.account.require_namespaces(_places(job))
+        arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
-    return _Read(job, outline, is_known, asked_ns, time_note, job.identifiers_digest())
+    identifiers = job.identifiers_digest()
+    job = with_reduced(job, known.reductions)
+    return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 
 async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, int | None]:
@@ -291,7 +298,7 @@ async def _judge(arrived: _Arrived, metrics: Metrics) -> tuple[NewJob, Outcome, 
     is_small = len(arrived.received.body) <= SMALL_BYTES
     judged: tuple[_Read, Assessment, Brings | None] | None = None
     if is_small:
-        read = _read(arrived, metrics.schema.tag_keys)
+        read = _read(arrived, metrics.schema.tag_keys, known)
         usual = assess_short(read.job, known.by_name) if read.is_known else None
         judged = None if usual is None else (read, usual, None)
     if judged is None:
@@ -334,7 +341,7 @@ def _outcome(read: _Read, assessment: Assessment) -> Outcome:
 def _judge_whole(
     arrived: _Arrived, metrics: Metrics, known: KnownMetrics
 ) -> tuple[_Read, Assessment, Brings | None]:
-    read = _read(arrived, metrics.schema.tag_keys)
+    read = _read(arrived, metrics.schema.tag_keys, known)
     arrived.budget.check_metadata(read.job.meta)
     assessment = assess(
         read.job,
@@ -384,7 +391,7 @@ def _notes(job: Job, assessment: Assessment) -> Iterator[str]:
     for key in job.unknown_keys[:_MOST_NAMED]:
         near = nearest(key, (*DOCUMENT_KEYS, *MEASURED_KEYS))
         yield f"the key `{key[:_MOST_LETTERS]}` has no meaning in a job and was ignored{near}"
-    if assessment.without_unit:
+    if assessment.without_unit and job.has_units:
         listed = _listed(assessment.without_unit)
         yield f"no unit given, the metric's is taken if it has one: {listed}"
     if assessment.in_own_unit:
@@ -402,16 +409,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _strict_error(assessment: Assessment, job: Job) -> SkippedInStrictModeError:
-    places: dict[str, list[int]] = {}
+    places: dict[str, list[tuple[str | int, ...]]] = {}
     for index, item in enumerate(job.measurements):
-        places.setdefault(item.metric, []).append(index)
+        place = ("body", "blobs") if isinstance(item, Reduced) else job.place_of(index)
+        places.setdefault(item.metric, []).append(place)
     return SkippedInStrictModeError(
         f"{len(assessment.skipped)} of {counted(len(job.measurements), 'measurement')} would be "
         "skipped; "
         "nothing was stored. Fix them, or send without strict=true.",
         detail=[
             # Those replaced by a later one come first, in the order of the document.
-            Detail(job.place_of(places[skip.metric].pop(0)), skip.reason, "skipped")
+            Detail(places[skip.metric].pop(0), skip.reason, "skipped")
             for skip in assessment.skipped[:MOST_PLACES]
         ],
         more=max(len(assessment.skipped) - MOST_PLACES, 0),

@@ -1,6 +1,6 @@
 """Reading a job from the record: its document as received, and what was added to it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from squash_api.errors import NotFoundError
@@ -41,9 +41,9 @@ def find_job(connection: Connection, job_id: int) -> JobRow:
     return row
 
 
-def points_of(job: Job) -> tuple[str, ...]:
-    """Return the measurements in InfluxDB that a job may have points of, sorted."""
-    names = {split_metric_name(item.metric)[0] for item in job.measurements} - {""}
+def points_of(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return the measurements in InfluxDB that a job with these metrics has points of, sorted."""
+    names = {split_metric_name(metric)[0] for metric in metrics} - {""}
     # What InfluxDB cannot hold was never sent, and cannot be deleted there.
     return tuple(sorted(name for name in names if clean_text(name) == name))
 

@@ -44,6 +44,7 @@ class Specification:
     expect: Expect | None = None
     source: Source | None = field(default=None, compare=False)
     bases: tuple[str, ...] = field(default=(), compare=False)
+    series: tuple[str, ...] = field(default=SERIES_TAGS, compare=False)
 
     @property
     def level(self) -> Level:
@@ -57,7 +58,7 @@ class Specification:
     def per(self) -> tuple[str, ...]:
         """The tags whose values have alerts of their own."""
         named = None if self.alert is None else self.alert.per
-        return SERIES_TAGS if named is None else named
+        return self.series if named is None else named
 
     @property
     def channel(self) -> str | None:
@@ -180,6 +181,7 @@ def parse_specification(
             expect=expect,
             source=source,
             bases=bases,
+            series=schema.series_tags,
         ),
         faults,
     )

@@ -32,6 +32,7 @@ _LONGEST_SHOWN = 100
 
 # PyYAML's constructors raise these for text that does not fit an explicit tag or a date.
 _CONSTRUCTION_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+_SEQUENCE = "tag:yaml.org,2002:seq"
 _DENSE = re.compile(r"(?:[-?:][ \t]+){50}")
 
 _Pairs = dict[Any, tuple[yaml.Node, yaml.Node]]
@@ -93,20 +94,36 @@ def compose_documents(path: Path) -> list[yaml.Node]:
 def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
     """Read the documents of a file, which sources call `file`; report what cannot be read."""
     text = _read_text(path, file, report)
-    if text is None:
-        return []
+    return [] if text is None else read_yaml(text, file=file, report=report)
+
+
+def read_yaml(
+    text: str, *, file: str, report: Report, mappings: tuple[str, ...] = (), in_parts: bool = False
+) -> list[Document]:
+    """Read the documents of a text, which sources call `file`; report what cannot be read.
+
+    Parameters
+    ----------
+    mappings
+        Tags, beside those of plain YAML, that are read as mappings.
+    in_parts
+        Each item of a list is a document of its own.
+    """
     deep = _too_deep(text, file)
     if deep is not None:
         report(deep, _DEEP)
         return []
     documents: list[Document] = []
-    loader = _loader_class()(text)
+    loader = _loader_class(mappings)(text)
     try:
         while loader.check_node():
             node = cast("yaml.Node", loader.get_node())
-            document = _construct(loader, node, file, report, aliases="*" in text)
-            if document is not None:
-                documents.append(document)
+            # One with a tag of its own is what the tag says.
+            is_list = in_parts and node.tag == _SEQUENCE and isinstance(node, yaml.SequenceNode)
+            for part in node.value if is_list else [node]:
+                document = _construct(loader, part, file, report, aliases="*" in text)
+                if document is not None:
+                    documents.append(document)
     except yaml.YAMLError as error:
         source, message = _explained(error, Source(file, 1))
         last = len(text.splitlines()) or 1  # a premature end is marked after the last line
@@ -118,12 +135,22 @@ def read_documents(path: Path, *, file: str, report: Report) -> list[Document]:
     return documents
 
 
-@lru_cache(maxsize=1)
-def _loader_class() -> type[yaml.SafeLoader]:
+@lru_cache(maxsize=4)
+def _loader_class(mappings: tuple[str, ...] = ()) -> type[yaml.SafeLoader]:
     fast = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     loader = cast("type[yaml.SafeLoader]", type("_Loader", (fast,), {}))
     loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+    for tag in mappings:
+        loader.add_constructor(tag, _construct_mapping)
     return loader
+
+
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.tag} is not a mapping", node.start_mark
+        )
+    return loader.construct_mapping(node, deep=True)
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:

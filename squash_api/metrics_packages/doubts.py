@@ -25,7 +25,7 @@ from squash_api.metrics_packages.loading import (
 )
 from squash_api.schema.names import Schema
 from squash_api.schema.text import tag_text
-from squash_api.verify.metrics import Source
+from squash_api.verify.metrics import DERIVATION_KEYS, REFERENCE_KEYS, Source
 from squash_api.verify.units import UnitError, unit_doubt
 
 _SIMILAR = 0.8
@@ -112,7 +112,16 @@ def _is_nothing(node: yaml.Node) -> bool:
 
 def _in_metrics(root: yaml.Node) -> Iterator[_Doubt]:
     for definition in _items(root).values():
-        yield from _in_unit(_items(definition).get("unit"))
+        keys = _items(definition)
+        yield from _in_unit(keys.get("unit"))
+        for key, _ in definition.value if isinstance(definition, yaml.MappingNode) else ():
+            if key.value in DERIVATION_KEYS:
+                yield key, f"lsst.verify refuses the key '{key.value}' here: write it in reference"
+        reference = keys.get("reference")
+        for key, _ in reference.value if isinstance(reference, yaml.MappingNode) else ():
+            near = _near(str(key.value), (*REFERENCE_KEYS, "display_name", *DERIVATION_KEYS))
+            if near is not None:
+                yield key, f"the key '{key.value}' has no effect: did you mean '{near}'?"
 
 
 def _in_specification(root: yaml.Node, schema: Schema) -> Iterator[_Doubt]:

@@ -41,6 +41,22 @@ def metrics_package_to_files(
     return files
 
 
+def metric_text(metric: Metric) -> str:
+    """Write a metric as an entry of its package's file, without what is empty."""
+    bare_name = metric.name.removeprefix(f"{metric.package}.")
+    return _yaml([{bare_name: _filled(_metric_document(metric, bare_name))}], is_begin=False)
+
+
+def specification_text(specification: Specification) -> str:
+    """Write a specification as a document of a file of its package, without what is empty."""
+    metric_name = specification.metric.partition(".")[2]
+    return _yaml([_filled(_specification_document(specification, metric_name))])
+
+
+def _filled(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: part for key, part in document.items() if part not in ({}, [])}
+
+
 def _file_name(metric: str) -> str:
     """Return a file name for the limits of a metric; names may be longer than those of files."""
     if len(metric) <= _LONGEST_FILE:
@@ -52,6 +68,7 @@ def _metric_document(metric: Metric, bare_name: str) -> dict[str, Any]:
     reference = {key: value for key, value in metric.reference.items() if value is not None}
     if metric.display_name != bare_name:
         reference["display_name"] = metric.display_name
+    reference |= metric.derivation.to_json()
     return {
         "description": metric.description,
         "unit": metric.unit,
@@ -79,13 +96,13 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _yaml(documents: list[dict[str, Any]]) -> str:
+def _yaml(documents: list[dict[str, Any]], *, is_begin: bool = True) -> str:
     text: str = yaml.dump_all(
         documents,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
         width=100,
-        explicit_start=True,
+        explicit_start=is_begin,
     )
     return text

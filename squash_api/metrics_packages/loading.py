@@ -19,9 +19,17 @@ from squash_api.metrics_packages.documents import Document, read_documents
 from squash_api.metrics_packages.drafts import Draft, read_draft
 from squash_api.metrics_packages.resolution import Resolved, near_names, resolve
 from squash_api.schema.names import Schema, split_metric_name
-from squash_api.verify.metrics import LEGAL_NAME, Metric, Source, metric_name_problem, parse_metric
+from squash_api.verify.metrics import (
+    DERIVATION_KEYS,
+    LEGAL_NAME,
+    Metric,
+    Source,
+    aggregate_misfit,
+    metric_name_problem,
+    parse_metric,
+)
 
-_METRIC_KEYS = ("description", "unit", "tags", "reference", "name")
+_METRIC_KEYS = (*DERIVATION_KEYS, "description", "unit", "tags", "reference", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ def load_metrics_packages(
                 )
     for directory in directories:
         loading.read_metrics(directory)
+    loading.check_aggregates()
     for directory in directories:
         loading.read_specifications(directory)
     above = os.path.commonpath([path.absolute() for path in directories or [Path()]])
@@ -126,6 +135,8 @@ class _Loading:
     # Packages with a file that cannot be read, by kind: what is not found may be there.
     unread: dict[str, set[str]] = field(default_factory=lambda: {"metrics": set(), "specs": set()})
     undefined: dict[str, list[Source]] = field(default_factory=dict)
+    # Where each metric says what it is made of, if it does.
+    aggregates: dict[str, Source] = field(default_factory=dict)
 
     def report(self, source: Source, message: str) -> None:
         self.problems[Problem(source, message)] = None
@@ -194,6 +205,24 @@ class _Loading:
             self.report(document.source(key, *fault.loc), fault.message)
         if metric is not None and sound:
             self.metrics[name] = metric
+            path = ("aggregate",) if "aggregate" in definition else ("reference", "aggregate")
+            self.aggregates[name] = document.source(key, *path, "of")
+
+    def check_aggregates(self) -> None:
+        """Report aggregates that cannot be made of what they name."""
+        for name, source in self.aggregates.items():
+            made = self.metrics[name].derivation.aggregation
+            if made is None or split_metric_name(made.of)[0] in self.unread["metrics"]:
+                continue
+            of = self.metrics.get(made.of)
+            if of is not None:
+                misfit = aggregate_misfit(self.metrics[name], of)
+                if misfit is not None:
+                    self.report(source, misfit)
+            elif made.of not in self.declared:
+                self.report(
+                    source, f"the metric '{made.of}' is not defined: {self._guess(made.of)}"
+                )
 
     def _check_keys(self, document: Document, key: str, definition: dict[Any, Any]) -> bool:
         """Report missing and unknown keys of a metric; return whether there are none."""

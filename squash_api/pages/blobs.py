@@ -32,6 +32,9 @@ MOST_POINTS = 4000
 """A plot has at most so many points."""
 
 _MOST_LETTERS = 2000
+# Of a log, the end is shown.
+_MOST_LETTERS_OF_A_LOG = 200_000
+_LOG = "log"
 _FEWEST_BINS, _MOST_BINS = 10, 80
 # Values farther out than this, in widths of the middle half, are counted in the outermost bins.
 _REACH = 10
@@ -84,13 +87,17 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class BlobData:
-    """A blob of a job, and its place among the job's blobs."""
+    """A blob of a job, and its place among the job's blobs.
+
+    `log` is its text if it is the output of a pipeline: a blob of that name that has only texts.
+    """
 
     index: int
     name: str
     identifier: str | None
     singles: Sequence[Single]
     arrays: Sequence[Numbers]
+    log: str = ""
 
     def array(self, key: str) -> Numbers | None:
         """Return the array with a key, or None."""
@@ -143,7 +150,20 @@ def read_blob(index: int, blob: Mapping[str, Any]) -> BlobData:
         identifier if isinstance(identifier, str) else None,
         singles,
         arrays,
+        _log_of(blob),
     )
+
+
+def _log_of(blob: Mapping[str, Any]) -> str:
+    """Return the end of a log, without what could disturb a page; empty if a blob is none."""
+    data = blob.get("data")
+    if blob.get("name") != _LOG or not isinstance(data, dict):
+        return ""
+    texts = [item.get("value") if isinstance(item, dict) else item for item in data.values()]
+    if not all(isinstance(text, str) for text in texts):
+        return ""
+    text = "\n".join(map(str, texts))[-_MOST_LETTERS_OF_A_LOG:]
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 def is_in_order(array: Numbers) -> bool:

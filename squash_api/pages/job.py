@@ -23,6 +23,7 @@ from squash_api.pages.rendering import render
 from squash_api.record.deliveries import job_deliveries
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import Metrics
+from squash_api.routes.blobs import blob_path
 from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.middleware import page_policy
 from squash_api.routes.parameters import read_parameters
@@ -48,12 +49,16 @@ _MOST_PICTURES = 24
 
 @dataclass(frozen=True, slots=True)
 class ShownBlob:
-    """A blob, and which of its arrays to draw: `y`, as a histogram or over `x`."""
+    """A blob, and which of its arrays to draw: `y`, as a histogram or over `x`.
+
+    `path` is where the blob itself is; None if it has no URL.
+    """
 
     data: BlobData
     y: Numbers | None
     x: Numbers | None
     is_open: bool
+    path: str | None
 
 
 async def job_page(request: Request) -> Response:
@@ -101,7 +106,7 @@ def _page(request: Request, job_id: int) -> Response:
         packages=job.packages,
         deliveries=deliveries,
         **_metadata(job, site.settings),
-        blobs=_blobs(job, asked),
+        blobs=_blobs(job_id, job, asked),
         more_blobs=max(len(job.blobs) - MOST_BLOBS, 0),
         partners_of=_partners_of,
         limit_markup=_limit_markup,
@@ -191,7 +196,7 @@ def _comparisons(view: View, job_id: int, place: Place | None) -> list[tuple[str
     return [(text, comparison) for text, comparison in found if comparison is not None]
 
 
-def _blobs(job: Job, asked: Mapping[str, str | None]) -> list[ShownBlob]:
+def _blobs(job_id: int, job: Job, asked: Mapping[str, str | None]) -> list[ShownBlob]:
     """Return the first blobs; the one that the URL names is open, and shows what it asks for."""
     shown = []
     for index, blob in enumerate(job.blobs[:MOST_BLOBS]):
@@ -200,7 +205,8 @@ def _blobs(job: Job, asked: Mapping[str, str | None]) -> list[ShownBlob]:
         view = chosen(data, asked["y"] or "", asked["x"] or "") if is_open else None
         view = view or data.first_view()
         y, x = view or (None, None)
-        shown.append(ShownBlob(data, y, x, is_open))
+        path = blob_path(job_id, blob.get("identifier"))
+        shown.append(ShownBlob(data, y, x, is_open, path))
     return shown
 
 

@@ -97,6 +97,13 @@ def one(connection: Connection, kind: Kind, name: str) -> DefinitionRow | None:
     return current(connection, kind, names=[name]).get(name)
 
 
+def names_with_key(connection: Connection, kind: Kind, *keys: str) -> set[str]:
+    """Return the names that have ever been defined with one of these keys."""
+    has_key = (definition.c.document.contains(f'"{key}": ', autoescape=True) for key in keys)
+    query = select(definition.c.name).where(definition.c.kind == kind, or_(*has_key))
+    return set(connection.execute(query.distinct()).scalars())
+
+
 def owner_of(connection: Connection, kind: Kind, name: str) -> int | None:
     """Return the user who defined a name, whoever has changed it since; None for YAML."""
     is_named = (definition.c.kind == kind) & (definition.c.name == name)

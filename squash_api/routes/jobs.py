@@ -6,7 +6,6 @@ from contextlib import aclosing
 from functools import partial
 from math import inf
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -19,7 +18,8 @@ from squash_api.index.deriver import dataset_of
 from squash_api.index.jobs import delete_job
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, Measured
-from squash_api.ingest.ingest import Outcome
+from squash_api.ingest.ingest import SMALL_BYTES, Ingested, Outcome
+from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.ingest.stored_job import MAX_ID, load_job
 from squash_api.judging.wording import date_text
 from squash_api.record.deliveries import JobDelivery, job_deliveries
@@ -39,13 +39,14 @@ from squash_api.routes.dependencies import (
     read_body,
 )
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
-from squash_api.routes.replies import JOB_ID, USER, errors_of, first_of, json_reply
+from squash_api.routes.replies import FORM, JOB_ID, USER, errors_of, first_of, json_reply
 from squash_api.routes.scopes import require_scope
 from squash_api.schema.artifacts import artifacts_of
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
+from squash_api.wires import simple_job
 
 router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
 status_router = APIRouter(tags=["jobs"], route_class=KnownParametersRoute)
@@ -95,6 +96,20 @@ _JOB_DOCUMENTATION = {
             "blobs": [],
             "meta": {"instrument": "LSSTCam", "filter_name": "r", "visit": 903334},
         },
+        form=object_schema(
+            {
+                "name": {"type": "string", "description": "The pipeline or CI job."},
+                "build": {"type": "string"},
+                "runtime": {"type": "string", "format": "date-time"},
+                "url": {"type": "string"},
+                "status": {"type": "string", "description": "0 for success."},
+                "measurements": {
+                    "type": "string",
+                    "description": "A list of objects with `metric` and `value`, as JSON.",
+                },
+            },
+            "name",
+        ),
     ),
 }
 
@@ -117,38 +132,79 @@ JobIdDep = Annotated[int, Depends(job_id_of)]
             "description": "The same job was received before.",
             "content": {"application/json": {"schema": {}}},
         },
+        201: {
+            "description": "A simple job was accepted.",
+            "content": {"application/json": {"schema": {}}},
+        },
         **errors_of(400, 401, 403, 413, 415, 422, 429),
     },
     openapi_extra=_JOB_DOCUMENTATION,
 )
 async def post_job(request: Request) -> Response:
-    """Accept a job, as `lsst.verify`'s `Job.dispatch` sends it.
+    """Accept a job, as `lsst.verify`'s `Job.dispatch` sends it, or a simple job.
 
     A 202 means that the job is on disk and will reach every InfluxDB. The reply names the metrics
     whose values are `absent` (null, NaN or infinite) or `skipped` (with the reason), and those that
     are `undeclared` (their values are stored). Posting the same job again returns 200 and the id of
     the first.
+
+    A simple job is a form; or JSON with `name`, `build`, `runtime`, `url` or `status`, and neither
+    `meta` nor `blobs`, that is sent with HTTP Basic. It is answered in the same way, but by 201.
     """
     # Every dependency that FastAPI resolves costs as much here as a quarter of the job.
     site: Site = request.app.state.site
     address = (request.scope.get("client") or (None,))[0]
-    account = await site.accounts.claim(request.headers.get("authorization"), address=address)
+    authorization = request.headers.get("authorization")
+    account = await site.accounts.claim(authorization, address=address)
     request.scope[USER] = account.name
     if account.key is not None:
         require_scope(request, account)
     is_strict = bool(request.scope["query_string"]) and read_flag(request, "strict")
-    body = await read_body(request, max_bytes=site.settings.max_body_bytes)
+    body = await read_body(request, max_bytes=site.settings.max_body_bytes, takes_form=True)
+    is_basic = authorization is not None and authorization.lstrip()[:5].lower() == "basic"
+    is_form = request.headers.get("content-type", "").lstrip()[: len(FORM)].lower() == FORM
+    received = Received(body)
+    if is_basic or is_form:
+        received = await _simple(body, site.settings.default_package, is_form=is_form)
+    ingested = await take_in(request, site, account, received, is_strict=is_strict)
+    accepted = 202 if received.wire is None else 201
+    content = receipt_of(site, ingested)
+    return json_reply(content, status_code=200 if ingested.stored.is_repeat else accepted)
+
+
+async def _simple(body: bytes, package: str, *, is_form: bool) -> Received:
+    """Return what was received by Basic or in a form: a simple job, or one of lsst.verify."""
+    address = simple_job.address_of(package)
+    if is_form:
+        return Received(body, simple_job.FORM_NAME, address)
+    is_simple = (
+        simple_job.is_simple(body)
+        if len(body) <= SMALL_BYTES
+        else await run_in_threadpool(simple_job.is_simple, body)
+    )
+    return Received(body, simple_job.NAME, address) if is_simple else Received(body)
+
+
+async def take_in(
+    request: Request, site: Site, account: Account, received: Received, *, is_strict: bool = False
+) -> Ingested:
+    """Store a job that a request has brought; raise as `ingest_job` does."""
     now_ns = site.record.now_ns()
-    ingest = partial(site.ingest, Received(body), received_ns=now_ns, is_strict=is_strict)
+    ingest = partial(site.ingest, received, received_ns=now_ns, is_strict=is_strict)
     try:
-        ingested = await ingest(account=account)
+        ingested: Ingested = await ingest(account=account)
     except UnauthorizedError:
         # A key's owner may have changed in the second for which the key is remembered.
         ingested = await ingest(account=await _checked(site, account))
     site.background.wake()
     site.figures.count_job(ingested)
+    request.scope[JOB_ID] = ingested.stored.job_id
+    return ingested
+
+
+def receipt_of(site: Site, ingested: Ingested) -> dict[str, Any]:
+    """Say what became of a job that was posted."""
     stored, outcome = ingested.stored, ingested.outcome
-    request.scope[JOB_ID] = stored.job_id
     notes = list(outcome.notes)
     if stored.same_measurements_as is not None:
         notes.insert(0, f"same measurements as job {stored.same_measurements_as}")
@@ -160,14 +216,13 @@ async def post_job(request: Request) -> Response:
     left_out = [f"{count} {word}" for word, count in counts.items() if count]
     if left_out:
         sentences.append(f"left out: {', '.join(left_out)}")
-    content = {
+    return {
         "message": "; ".join(sentences),
         "status": f"{site.settings.url}/status/{stored.job_id}",
         "id": stored.job_id,
         **(_left_out(outcome) if left_out or outcome.undeclared else _NOTHING_LEFT_OUT),
         "notes": notes,
     }
-    return json_reply(content, status_code=200 if stored.is_repeat else 202)
 
 
 async def _checked(site: Site, account: Account) -> Account:
@@ -224,26 +279,6 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
     return json_reply({"message": f"Job {job_id} deleted."})
 
 
-@router.get("/job/{job_id}/blobs", responses=errors_of(404, 422))
-def get_blobs(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
-    """List a job's blobs: the identifier, name, keys of the data and URL of each."""
-    with site.reader.view() as view:
-        _, job = view.ask(load_job, job_id)
-    start = id_cursor(page)
-    end = start + page.limit
-    shown = [
-        {
-            "identifier": blob.get("identifier"),
-            "name": blob.get("name"),
-            "keys": list(blob["data"]) if isinstance(blob.get("data"), dict) else [],
-            "url": _blob_url(site, job_id, blob.get("identifier")),
-        }
-        for blob in job.blobs[start:end]
-    ]
-    link = next_link(request, after=end) if end < len(job.blobs) else None
-    return json_reply({"blobs": shown, "next": link})
-
-
 @router.get("/job/{job_id}/artifacts", responses=errors_of(404, 422))
 def get_artifacts(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
     """List a job's artifacts: the URLs in its metadata, in their order.
@@ -258,23 +293,6 @@ def get_artifacts(request: Request, job_id: JobIdDep, site: SiteDep, page: PageD
     end = start + page.limit
     link = next_link(request, after=end) if end < len(artifacts) else None
     return json_reply({"artifacts": artifacts[start:end], "next": link})
-
-
-# `text`: identifiers are any text, with slashes too.
-@router.get("/job/{job_id}/blob/{identifier:text}", responses=errors_of(404))
-def get_blob(job_id: JobIdDep, identifier: str, site: SiteDep) -> Response:
-    """Return a blob of a job as it was posted."""
-    with site.reader.view() as view:
-        _, job = view.ask(load_job, job_id)
-    return json_reply(find_blob(job, identifier))
-
-
-def _blob_url(site: Site, job_id: int, identifier: Any) -> str | None:
-    """Return the URL of a blob; None if it has no identifier, or one that no URL can end with."""
-    # Clients read dots as steps, however they are quoted.
-    if not isinstance(identifier, str) or identifier in {"", ".", ".."}:
-        return None
-    return f"{site.settings.url}/job/{job_id}/blob/{quote(identifier, safe='')}"
 
 
 @router.get("/job/{job_id}/report", responses=errors_of(404, 422))
@@ -313,8 +331,12 @@ def job_object(row: JobRow, job: Job, *, metrics: Metrics) -> dict[str, Any]:
 
 
 def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[dict[str, Any]]:
-    """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason."""
+    """Yield a job's measurements in the metric's unit; skipped ones as posted, with the reason.
+
+    Those that metrics have from arrays come last.
+    """
     known = metrics.now.by_name
+    job = with_reduced(job, metrics.now.reductions)
     outcome = assess(job, metrics=known, schema=metrics.schema, user_id=row.user_id)
     skipped = {skip.metric: skip.reason for skip in outcome.skipped}
     names = {
@@ -336,23 +358,11 @@ def measurement_objects(row: JobRow, job: Job, *, metrics: Metrics) -> Iterator[
                 if reference in names
             ],
         }
+        if isinstance(item, Reduced) and metric in known:
+            shown |= {"reduced": known[metric].derivation.to_json().get("reduce")}
         if metric in skipped and metric not in outcome.values:
             shown |= {"value": item.value, "unit": item.unit, "skipped": skipped[metric]}
         yield shown
-
-
-def find_blob(job: Job, identifier: str) -> dict[str, Any]:
-    """Find a blob by its identifier.
-
-    Raises
-    ------
-    NotFoundError
-        If the job has none with it.
-    """
-    for blob in job.blobs:
-        if blob.get("identifier") == identifier:
-            return blob
-    raise NotFoundError.of("blob", identifier, (str(blob.get("identifier")) for blob in job.blobs))
 
 
 def _unit_in_force(metric: str, item: Measured, metrics: Metrics) -> str | None:
@@ -385,6 +395,7 @@ def get_status(job_id: JobIdDep, site: SiteDep) -> Response:
     site.metrics.refresh()
     schema = site.metrics.schema
     known = site.metrics.now.by_name
+    job = with_reduced(job, site.metrics.now.reductions)
     outcome = assess(job, metrics=known, schema=schema, user_id=row.user_id)
     cleanings = schema.context(job.meta).cleanings
     overall = _overall(deliveries)

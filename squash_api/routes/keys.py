@@ -33,7 +33,10 @@ _BODY = body_of(
         {
             "name": {"type": "string", "description": "What you call it."},
             "scopes": {"type": "array", "items": {"type": "string", "enum": list(SCOPES)}},
-            "namespaces": {**_LIST, "description": "Packages that it may write to; default: all."},
+            "namespaces": {
+                **_LIST,
+                "description": "Packages or namespaces that it may write to; default: all.",
+            },
             "expires": {**_TEXT_OR_NULL, "description": "A date or a time; default: never."},
             "user": {**_TEXT_OR_NULL, "description": "Its owner; default: you."},
         },

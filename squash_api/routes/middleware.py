@@ -1,14 +1,15 @@
 """What every request passes through: it is normalized, timed and counted, its reply guarded.
 
 Posting a job, the only request that comes by the thousand, has a short way past the web framework,
-which costs a fifth of accepting a job (`benchmarks/`).
+which costs a fifth of accepting a job (`benchmarks/`); what comes by Sasquatch's wire has one too.
 """
 
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import structlog
@@ -23,6 +24,9 @@ from squash_api.standings.figures import Figures
 
 IS_HEAD = "squash_is_head"
 """The key of a request's scope that says that only the headers of the reply are wanted."""
+
+PREFIX = "squash_prefix"
+"""The key of a request's scope with the one of `SQUASH_SIMPLE_PREFIXES` before its path."""
 
 _REQUEST_ID_BYTES = 8
 # As proxies make them: none may look like something else in a log.
@@ -97,7 +101,7 @@ class GuardingMiddleware:
     ) -> None:
         self._app = app
         self._is_proxy = is_proxy
-        self._root = settings.url_path
+        self._roots = (settings.url_path, *settings.simple_prefixes)
         self._is_closed = settings.read == "users"
         self._cookie = session_cookie(settings).encode()
         self._always = (*_HEADERS, _ONLY_HTTPS) if settings.is_https else _HEADERS
@@ -134,7 +138,8 @@ class GuardingMiddleware:
         self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]
     ) -> list[tuple[bytes, bytes]]:
         found = dict(headers)
-        path, _ = _shortened(scope["path"], bytes(scope.get("raw_path") or b""), self._root)
+        raw_path = bytes(scope.get("raw_path") or b"")
+        path, *_ = _shortened(scope["path"], raw_path, *self._roots)
         is_page = found.get(b"content-type", b"").startswith(b"text/html")
         is_private = not is_static(path) and (
             self._is_closed or path[1:].partition("/")[0] in _PRIVATE or self._has_session(scope)
@@ -158,20 +163,22 @@ class GuardingMiddleware:
 class NormalizingMiddleware:
     """Brings a request into the form that the routes know.
 
-    It removes the path of the public root, if a proxy has left it on, and trailing slashes. HEAD is
-    answered like GET, and ends with the headers. `root` is the path, such as `/api`, or empty.
+    It removes the path of the public root, if a proxy has left it on, what simple clients have in
+    front, and trailing slashes. HEAD is answered like GET, and ends with the headers. `root` is the
+    path, such as `/squash`, or empty, and `prefixes` are those of simple clients.
     """
 
-    def __init__(self, app: ASGIApp, *, root: str) -> None:
+    def __init__(self, app: ASGIApp, *, root: str, prefixes: Sequence[str] = ()) -> None:
         self._app = app
-        self._root = root
+        self._roots = (root, *prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] == "http":
-            path, raw = _shortened(scope["path"], bytes(scope.get("raw_path") or b""), self._root)
+            raw = bytes(scope.get("raw_path") or b"")
+            path, raw, prefix = _shortened(scope["path"], raw, *self._roots)
             if path != scope["path"]:
-                scope = {**scope, "path": path, "raw_path": raw}
+                scope = {**scope, "path": path, "raw_path": raw, PREFIX: prefix}
             is_head = scope["method"] == "HEAD"
             if is_head:
                 scope = {**scope, "method": "GET", IS_HEAD: True}
@@ -183,18 +190,30 @@ class NormalizingMiddleware:
         await self._app(scope, receive, send)
 
 
-def _shortened(path: str, raw: bytes, root: str) -> tuple[str, bytes]:
-    """Remove the root and trailing slashes from a path, both unquoted and as it was sent.
+def _shortened(path: str, raw: bytes, root: str, *prefixes: str) -> tuple[str, bytes, str]:
+    """Remove the root, a prefix and trailing slashes from a path, both unquoted and as it was sent.
 
-    A quoted slash at the end belongs to a name.
+    Return the prefix too. A quoted slash at the end belongs to a name.
     """
     raw = raw.partition(b"?")[0] or quote(path).encode()
-    if root and (path == root or path.startswith(f"{root}/")):
-        path = path[len(root) :]
-        start = quote(root).encode()
-        raw = raw[len(start) :] if raw.startswith(start) else quote(path).encode()
+    path, raw = _without(root, path, raw)
+    prefix = max((item for item in prefixes if _is_below(path, item)), key=len, default="")
+    path, raw = _without(prefix, path, raw)
     slashes = min(len(raw) - len(raw.rstrip(b"/")), len(path) - len(path.rstrip("/")))
-    return path[: len(path) - slashes] or "/", raw[: len(raw) - slashes] or b"/"
+    return path[: len(path) - slashes] or "/", raw[: len(raw) - slashes] or b"/", prefix
+
+
+def _without(start: str, path: str, raw: bytes) -> tuple[str, bytes]:
+    """Remove the start of a path; it stays where it is another."""
+    if not start or not _is_below(path, start):
+        return path, raw
+    path = path[len(start) :]
+    quoted = quote(start).encode()
+    return path, raw[len(quoted) :] if raw.startswith(quoted) else quote(path).encode()
+
+
+def _is_below(path: str, start: str) -> bool:
+    return path == start or path.startswith(f"{start}/")
 
 
 class _HeadSentError(Exception):
@@ -265,39 +284,52 @@ class ObservingMiddleware:
         )
 
 
-class ShortWay:
-    """Answers POST requests whose path is exactly `path`, and passes on all others.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A route that is answered past the framework: its `path` as that has it, and its answer."""
 
-    Other spellings of the path are answered by the route of the framework. `answer` must check the
-    credentials and the body itself.
+    path: str
+    answer: Callable[[Request], Awaitable[Response]]
+
+
+class ShortWay:
+    """Answers the POST requests whose path is that of a way, and what `find` finds a way for.
+
+    All others are passed on. Other spellings of a path are answered by the route of the framework.
+    An answer must check the credentials and the body itself.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        path: str,
-        answer: Callable[[Request], Awaitable[Response]],
+        posts: Sequence[Way],
+        find: Callable[[Scope], Way | None],
         figures: Figures,
     ) -> None:
         self._app = app
-        self.path = path
-        self._answer = answer
+        self._posts = {way.path: way for way in posts}
+        self._find = find
         self._observed = ObservingMiddleware(self._reply, figures=figures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
-            # Requests are counted under this.
-            scope["route"] = self
-            await self._observed(scope, receive, send)
-        else:
+        way = None
+        if scope["type"] == "http":
+            way = self._posts.get(scope["path"]) if scope["method"] == "POST" else None
+            way = way or self._find(scope)
+        if way is None:
             await self._app(scope, receive, send)
+            return
+        # Requests are counted under this.
+        scope["route"] = way
+        await self._observed(scope, receive, send)
 
     async def _reply(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        way: Way = scope["route"]
         try:
-            response = await self._answer(request)
+            response = await way.answer(request)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered and logged
             response = await failure_reply(request, error)
         await response(scope, receive, send)

@@ -5,7 +5,7 @@ path may be any text, `{name:text}`.
 """
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi import Request, Response, params
 from fastapi.dependencies.utils import get_flat_params
@@ -49,25 +49,33 @@ class KnownParametersRoute(APIRoute):
         if "parameters" in (self.openapi_extra or {}):
             return answer
         fields = get_flat_params(self.dependant)
-        known = [item.alias for item in fields if isinstance(item.field_info, params.Query)]
+        query = [item for item in fields if isinstance(item.field_info, params.Query)]
+        known = [item.alias for item in query]
+        lists = [item.alias for item in query if list in _origins(item.field_info.annotation)]
 
         async def answer_known(request: Request) -> Response:
             if request.scope["query_string"]:
-                refuse_unknown(request.query_params, known)
+                refuse_unknown(request.query_params, known, lists=lists)
             return await answer(request)
 
         return answer_known
 
 
-def refuse_unknown(given: QueryParams, known: Collection[str]) -> None:
-    """Refuse parameters that are not known, and known ones that are given twice.
+def _origins(annotation: Any) -> set[Any]:
+    return {get_origin(item) for item in (annotation, *get_args(annotation))}
+
+
+def refuse_unknown(
+    given: QueryParams, known: Collection[str], *, lists: Collection[str] = ()
+) -> None:
+    """Refuse parameters that are not known, and known ones but `lists` that are given twice.
 
     Raises
     ------
     InvalidInputError
         With each of them in `detail`.
     """
-    raise_problems(_unknown(given, known))
+    raise_problems(_unknown(given, known, lists))
 
 
 def read_flag(request: Request, name: str) -> bool:
@@ -136,7 +144,9 @@ def raise_problems(problems: Iterable[Detail]) -> None:
         raise InvalidInputError(sentence(message[:1].upper() + message[1:]), detail=detail)
 
 
-def _unknown(given: QueryParams, known: Collection[str]) -> Iterator[Detail]:
+def _unknown(
+    given: QueryParams, known: Collection[str], lists: Collection[str] = ()
+) -> Iterator[Detail]:
     hints = Hints()
     for name in given:
         shown = name[:_SHOWN_LETTERS]
@@ -146,7 +156,7 @@ def _unknown(given: QueryParams, known: Collection[str]) -> Iterator[Detail]:
         if name not in known:
             hint = hints.of(name, known) or _all_of(known)
             yield Detail(("query", name), f"there is no parameter `{shown}` here{hint}", "unknown")
-        elif len(given.getlist(name)) > 1:
+        elif len(given.getlist(name)) > 1 and name not in lists:
             yield Detail(("query", name), f"`{shown}` can be given only once", "repeated")
 
 

@@ -48,6 +48,9 @@ JOB_ID = "squash_job_id"
 USER = "squash_user"
 """The key of a request's scope with the name of the user who sends it, or says so."""
 
+ERROR_CODES = "squash_error_codes"
+"""The key of a request's scope with the numbers that its client knows failures by, by status."""
+
 # The words of a failure may contain what was posted, which has room for millions of letters.
 _MOST_LETTERS = 2000
 _MOST_LETTERS_OF_PLACE = 500
@@ -155,6 +158,9 @@ def _failure(
         return page
     if status_code == RecordUnavailableError.status_code:
         message += see(root, runbook)
+    codes = request.scope.get(ERROR_CODES)
+    if codes is not None:
+        extra = {**(extra or {}), "error_code": codes.get(status_code, status_code)}
     reply = json_reply(
         {
             "message": message,

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from squash_api.record.jobs import last_job_received_ns, number_of_jobs
 from squash_api.routes.dependencies import PageDep, SiteDep, paged_reply
+from squash_api.routes.middleware import PREFIX
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.names import split_metric_name
@@ -40,9 +41,13 @@ ENDPOINTS = (
 
 
 @router.get("/")
-async def get_root(site: SiteDep) -> Response:
+async def get_root(request: Request, site: SiteDep) -> Response:
     """Return the absolute URL of every endpoint, by name. Clients start here."""
-    return json_reply({name: f"{site.settings.url}/{name}" for name in ENDPOINTS})
+    root, prefix = site.settings.url, request.scope.get(PREFIX)
+    if prefix:
+        # As the services had them whose clients ask here.
+        return json_reply({name: f"{root}{prefix}/{name}/" for name in ENDPOINTS})
+    return json_reply({name: f"{root}/{name}" for name in ENDPOINTS})
 
 
 @router.get("/version")

@@ -65,6 +65,16 @@ SERIES_TAGS = ("instrument", *LINE_TAGS, "pipeline", "detector", "ccdnum", "trac
 The order is part of the ids of alerts: a change would end every alert and raise it again.
 """
 
+PART_TAGS = ("spectrograph", "ccd", "fiber")
+"""Further parts of a focal plane, which are tags, and tell series apart, if `SQUASH_TAGS` has them.
+
+The others that it adds do not.
+"""
+
+STANDING_TAGS = (*SERIES_TAGS, *PART_TAGS)
+"""The tags that a metric has a standing for each combination of; those that jobs do not have, none.
+"""
+
 TAG_SOURCES: dict[str, tuple[str, ...]] = {
     "filter": ("filter_name", "physical_filter", "filter"),
     "dataset": ("ci_dataset", "dataset"),
@@ -241,6 +251,11 @@ class Schema:
         if key.startswith(META_PREFIX):
             return f"names that begin with '{META_PREFIX}' are for metadata"
         return None
+
+    @property
+    def series_tags(self) -> tuple[str, ...]:
+        """What tells the series of a metric apart, and alerts by default."""
+        return (*SERIES_TAGS, *(tag for tag in PART_TAGS if tag in self.tags))
 
     @property
     def sources(self) -> tuple[str, ...]:

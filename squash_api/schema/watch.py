@@ -1,8 +1,8 @@
 """The names in InfluxDB of what the watch writes about the service's own state."""
 
 # Measurements. FRESHNESS has a point per expected series, with the tag SPECIFICATION and those of
-# `per`; STANDING one per metric and combination of SERIES_TAGS, with the tag METRIC; HEARTBEAT one
-# without tags.
+# `per`; STANDING one per metric and combination of STANDING_TAGS, with the tag METRIC; HEARTBEAT
+# one without tags.
 FRESHNESS = "squash_freshness"
 STANDING = "squash_standing"
 HEARTBEAT = "squash_heartbeat"

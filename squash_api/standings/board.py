@@ -24,7 +24,7 @@ from squash_api.judging.states import (
     count_states,
 )
 from squash_api.record.metrics import MetricRow
-from squash_api.schema.names import SERIES_TAGS
+from squash_api.schema.names import STANDING_TAGS
 from squash_api.standings.freshness import ExpectedSeries, Freshness, lateness_order
 from squash_api.standings.standing import (
     DAYS,
@@ -481,7 +481,7 @@ class Board:
     def _with_terms(self, entry: Entry, terms: Sequence[tuple[str, str]]) -> Iterable[Combination]:
         """Yield the combinations that have values with these tags."""
         wanted = dict(terms)
-        if wanted.keys() <= set(SERIES_TAGS):
+        if wanted.keys() <= set(STANDING_TAGS):
             for row in entry.rows:
                 if wanted.items() <= dict(row.standing.tags).items():
                     yield row.standing.tags

@@ -15,6 +15,7 @@ from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.reader import Reader, View
 from squash_api.ingest.assessment import assess
 from squash_api.ingest.document import Job
+from squash_api.ingest.reducing import with_reduced
 from squash_api.judging.alerts import LEVELS, severity_of
 from squash_api.judging.limits import Verdict, judge_job, limits_of
 from squash_api.judging.metadata_query import applies
@@ -32,6 +33,7 @@ from squash_api.judging.states import (
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
+from squash_api.verify.derivation import NOT_DERIVED
 from squash_api.verify.metrics import KnownMetric
 
 _FAILS = severity_of("WARNING")
@@ -331,14 +333,18 @@ def job_report(
     metrics.refresh()
     schema = metrics.schema
     in_force = definitions.in_force.at(revision)
-    declared = in_force.declared
-    measured = {
-        item.metric: KnownMetric(declared[item.metric].unit, is_declared=True)
-        if item.metric in declared
-        else metrics.now.by_name.get(item.metric)
-        for item in job.measurements
-    }
-    known = {name: metric for name, metric in measured.items() if metric is not None}
+    declared, now = in_force.declared, metrics.now
+    job = with_reduced(job, now.reductions)
+    # Only units have to be those of then: limits are in them.
+    known: dict[str, KnownMetric] = {}
+    for name in dict.fromkeys(item.metric for item in job.measurements):
+        metric = now.by_name.get(name)
+        if name in declared:
+            derivation = NOT_DERIVED if metric is None else metric.derivation
+            unit = declared[name].unit
+            known[name] = KnownMetric(unit, is_declared=True, derivation=derivation)
+        elif metric is not None:
+            known[name] = metric
     outcome = assess(job, metrics=known, schema=schema)
     values = {name: outcome.values.get(name) for name in known}
     units = {name: metric.unit or "" for name, metric in known.items()}

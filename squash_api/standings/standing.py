@@ -1,6 +1,6 @@
 """How things stand: the newest value of each metric, by combination of tags, and what it breaks.
 
-A combination is what separates alerts: the values of the tags `SERIES_TAGS`.
+A combination is what separates alerts: the values of `STANDING_TAGS`.
 """
 
 import threading
@@ -17,7 +17,7 @@ from squash_api.judging.limits import Limit, Verdict, judge, limits_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.states import State, state_of
 from squash_api.record.metrics import MetricRow
-from squash_api.schema.names import RUN_ID, SERIES_TAGS
+from squash_api.schema.names import RUN_ID, STANDING_TAGS
 
 DAYS = 30
 """A combination of tags counts until its last value is this many days old."""
@@ -27,7 +27,7 @@ _DAY_NS = 86_400 * 10**9
 _READ_DAYS = DAYS + 1
 _JOBS = 500
 
-# The tags SERIES_TAGS that have a value, with it.
+# The tags STANDING_TAGS that have a value, with it.
 Combination = tuple[tuple[str, str], ...]
 Key = tuple[int, Combination]
 
@@ -69,7 +69,7 @@ class Standing:
         )
 
 
-def combination_of(tags: Mapping[str, str], per: Iterable[str] = SERIES_TAGS) -> Combination:
+def combination_of(tags: Mapping[str, str], per: Iterable[str] = STANDING_TAGS) -> Combination:
     """Return those of the tags `per` that have a value, with it."""
     return tuple((name, tags[name]) for name in per if name in tags)
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import orjson
 
 from squash_api.index.values import TrendRow
-from squash_api.schema.names import HEADLINE_TAGS, META_PREFIX, SERIES_TAGS
+from squash_api.schema.names import HEADLINE_TAGS, META_PREFIX, STANDING_TAGS
 from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.downsampling import Downsampler, Point
 
@@ -153,7 +153,7 @@ class TrendPoints:
     def _groups(self) -> dict[Combination, list[Combination]]:
         """Group the series that are shown together, by those of their tags that differ."""
         shared = set(self.common)
-        shown = HEADLINE_TAGS if len(self._series) > MOST_LINES else SERIES_TAGS
+        shown = HEADLINE_TAGS if len(self._series) > MOST_LINES else STANDING_TAGS
         groups: dict[Combination, list[Combination]] = {}
         for key in self._series:
             name = tuple(item for item in key if item not in shared and item[0] in shown)

@@ -11,7 +11,6 @@ from math import inf
 from typing import Any
 
 from squash_api.errors import Detail, Hints, InvalidInputError, sentence
-from squash_api.ingest.document import parse_time_ns
 from squash_api.judging.alerts import LEVELS, parse_duration, parse_level
 from squash_api.schema.names import (
     HEADLINE_TAGS,
@@ -22,6 +21,7 @@ from squash_api.schema.names import (
     split_metric_name,
 )
 from squash_api.schema.text import finite, tag_text
+from squash_api.schema.times import parse_time_ns
 from squash_api.trends.parameters import (
     ASKED,
     COMPARED,

@@ -13,6 +13,7 @@ from squash_api.index.contexts import JobContext, Tags
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
 from squash_api.index.values import LastValue, TrendRow
+from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.judging.states import State, state_of
@@ -216,6 +217,7 @@ class Trends:
         if values:
             with self._reader.view() as view, suppress(NotFoundError):
                 _, job = view.ask(load_job, values[0].job.job_id)
+                job = with_reduced(job, self._reader.metrics.now.reductions)
                 metrics = {item.metric for item in job.measurements}
         return sorted(numbers), sorted(
             (metrics & self._reader.metrics.now.by_name.keys()) - {metric}

@@ -29,6 +29,24 @@ def read_job_file(path: str | Path) -> tuple[dict[str, Any], int]:
     DocumentError
         With the file's name, and the line and column where it stops being JSON.
     """
+    try:
+        document, lost = parse_json(Path(path).read_bytes())
+        return job_parts(document), lost
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+    except DocumentError as error:
+        message = str(error)
+    raise DocumentError(f"{path}: {message}")
+
+
+def parse_json(data: bytes) -> tuple[Any, int]:
+    """Read JSON in which there may be bare NaN; return it, and how many numbers became null.
+
+    Raises
+    ------
+    DocumentError
+        With the line and column where it stops being JSON.
+    """
     lost: list[str] = []
 
     def number(text: str) -> float | None:
@@ -39,22 +57,17 @@ def read_job_file(path: str | Path) -> tuple[dict[str, Any], int]:
         return None
 
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-        document = json.loads(text, parse_constant=lost.append, parse_float=number)
-        return job_parts(document), len(lost)
-    except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
+        text = data.decode("utf-8-sig")
+        return json.loads(text, parse_constant=lost.append, parse_float=number), len(lost)
     except UnicodeDecodeError as error:
         message = f"not JSON: it is not UTF-8 at byte {error.start}"
     except json.JSONDecodeError as error:
         message = f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-    except DocumentError as error:
-        message = str(error)
     except ValueError:
         message = "not JSON that can be read: a number has too many digits"
     except RecursionError:
         message = "not a job: it is nested too deeply"
-    raise DocumentError(f"{path}: {message}")
+    raise DocumentError(message)
 
 
 def job_parts(document: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, Self
 from uuid import uuid4
 
-from squash_api.verify.units import astropy_units
+from squash_api.verify.units import quantity as quantity_of
 
 
 class DocumentError(ValueError):
@@ -147,7 +147,7 @@ class Measurement:
         if self.unit is None:
             return None
         value = float("nan") if self.value is None else self.value
-        return astropy_units().Quantity(value, self.unit, subok=True)
+        return quantity_of(value, self.unit)
 
     def linked_blobs(self) -> list[Blob]:
         """Return the blobs that the document refers to: extras first, if there are any."""

@@ -1,19 +1,36 @@
 """Metrics: their definitions, and reading them from documents."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NamedTuple
 
 from squash_api.errors import Detail, InvalidInputError
-from squash_api.schema.names import Schema
-from squash_api.verify.units import UnitError, canonical_unit
+from squash_api.schema.names import FIELD_SOURCES, RUN_ID, TAG_SOURCES, Schema
+from squash_api.verify.derivation import (
+    NOT_DERIVED,
+    REDUCERS,
+    Aggregation,
+    Derivation,
+    Reduction,
+    is_reducer,
+)
+from squash_api.verify.units import UnitError, canonical_unit, converter
 
 REFERENCE_KEYS = ("doc", "page", "url")
+DERIVATION_KEYS = ("missing", "reduce", "aggregate")
+"""The keys that say how values are derived; lsst.verify does not know them."""
+
 LEGAL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 """The characters of a name that appears in files, tasks and dashboards."""
+
+_REDUCTION_KEYS = ("by", "blob", "key")
+_NOT_OVER = frozenset({*TAG_SOURCES["pipeline"], *FIELD_SOURCES[RUN_ID]})
+_AGGREGATION_KEYS = ("of", "over", "by", "at_least")
+_LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,6 +65,7 @@ class Metric:
     tags: tuple[str, ...]
     reference: dict[str, Any]
     display_name: str
+    derivation: Derivation = NOT_DERIVED
     source: Source | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +78,7 @@ class Metric:
             "unit": self.unit,
             "tags": list(self.tags),
             "reference": dict(self.reference),
+            **self.derivation.to_json(),
         }
 
 
@@ -76,6 +95,12 @@ class KnownMetric:
     is_declared: bool
     unit_by: int | None = None
     own_units: tuple[tuple[int, str], ...] = ()
+    derivation: Derivation = NOT_DERIVED
+
+    @classmethod
+    def of(cls, metric: Metric) -> "KnownMetric":
+        """Return what is known of a metric that is only declared."""
+        return KnownMetric(metric.unit, is_declared=True, derivation=metric.derivation)
 
     def binds(self, user_id: int | None) -> bool:
         """Return whether a user's values must convert to the unit."""
@@ -84,6 +109,19 @@ class KnownMetric:
     def own_unit(self, user_id: int | None) -> str | None:
         """Return a user's own unit; None if they have none."""
         return dict(self.own_units).get(user_id) if user_id is not None else None
+
+
+Reductions = Mapping[str, Sequence[tuple[str, KnownMetric]]]
+"""The metrics whose values are reduced from arrays, with their names, by blob."""
+
+
+def reductions_of(metrics: Iterable[tuple[str, KnownMetric]]) -> Reductions:
+    """Find the metrics whose values are reduced from arrays, by the names of the blobs."""
+    found: dict[str, list[tuple[str, KnownMetric]]] = {}
+    for name, metric in metrics:
+        if metric.derivation.reduction is not None:
+            found.setdefault(metric.derivation.reduction.blob, []).append((name, metric))
+    return found
 
 
 def metric_from_json(
@@ -138,9 +176,20 @@ def parse_metric(
         tags=parse_tags(document.get("tags"), faults),
         reference=reference,
         display_name=_parse_text(shown, "display_name", faults) or display_name or bare_name,
+        derivation=_parse_derivation(document, name=name, faults=faults),
         source=source,
     )
     return (None if faults else metric), faults
+
+
+def aggregate_misfit(metric: Metric, of: Metric) -> str | None:
+    """Return why a metric cannot be an aggregate of another, and what to do; None if it can."""
+    made = metric.derivation.aggregation
+    if of.derivation.aggregation is not None:
+        return f"'{of.name}' is an aggregate itself: name {of.derivation.aggregation.of}"
+    if made is None or made.by == "count" or converter(of.unit, metric.unit) is not None:
+        return None
+    return f"'{of.unit}', the unit of '{of.name}', does not convert to '{metric.unit}'"
 
 
 def metric_name_problem(name: str, schema: Schema) -> str | None:
@@ -226,8 +275,8 @@ def _parse_text(value: Any, key: str, faults: list[Fault]) -> str:
 def _parse_reference(value: Any, faults: list[Fault]) -> tuple[dict[str, Any], str]:
     """Read the reference and the display name in it.
 
-    A YAML file keeps the display name there, because lsst.verify ignores other keys of a reference
-    and refuses other keys of a metric.
+    A YAML file keeps the display name there, as it may keep the keys of `Derivation`, because
+    lsst.verify ignores other keys of a reference and refuses other keys of a metric.
     """
     if not isinstance(value, dict):
         if value is not None:
@@ -252,3 +301,123 @@ def _reference_value(value: Any, loc: tuple[str | int, ...], faults: list[Fault]
         faults.append(Fault(loc, "cannot be encoded as UTF-8"))
         return None
     return value
+
+
+def _parse_derivation(document: Mapping[Any, Any], *, name: str, faults: list[Fault]) -> Derivation:
+    """Read the keys of a metric's definition, at its top or below `reference`.
+
+    Parameters
+    ----------
+    name
+        The metric's full name, which lsst.verify gives the blob with a measurement's extras.
+    """
+    missing, place = _written(document, "missing", faults)
+    if missing not in (None, "zero"):
+        faults.append(
+            Fault(place, f"{_shown(missing)} is no way to write a missing value: write zero")
+        )
+    value, place = _written(document, "reduce", faults)
+    reduction = _parse_reduction(value, place, name, faults)
+    value, place = _written(document, "aggregate", faults)
+    aggregation = _parse_aggregation(value, place, name, faults)
+    if reduction is not None and aggregation is not None:
+        faults.append(Fault(place, "a metric with reduce has no aggregate: make two metrics"))
+    return Derivation(missing == "zero", reduction, aggregation)
+
+
+def _written(
+    document: Mapping[Any, Any], key: str, faults: list[Fault]
+) -> tuple[Any, tuple[str, ...]]:
+    """Return what a key has, and where it is."""
+    reference = document.get("reference")
+    below = reference.get(key) if isinstance(reference, dict) else None
+    own = document.get(key)
+    if own is not None and below is not None:
+        faults.append(Fault((key,), f"{key} is below reference too: delete one of them"))
+    return (own, (key,)) if own is not None else (below, ("reference", key))
+
+
+def _parse_reduction(
+    value: Any, place: tuple[str, ...], name: str, faults: list[Fault]
+) -> Reduction | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = {"by": value}
+    if not isinstance(value, dict):
+        example = "{by: median, blob: package.metric, key: name}"
+        faults.append(Fault(place, f"reduce is neither text nor a mapping: write {example}"))
+        return None
+    before = len(faults)
+    _check_keys(value, _REDUCTION_KEYS, place, faults)
+    usual = {"by": None, "blob": name, "key": name.partition(".")[2]}
+    found: dict[str, Any] = {key: value.get(key, default) for key, default in usual.items()}
+    for key in ("blob", "key"):
+        text = found[key]
+        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_NAME:
+            what = "the name of a blob" if key == "blob" else "the name of an array in it"
+            faults.append(Fault((*place, key), f"{_shown(text)} is not {what}: write it as text"))
+    _check_reducer(found["by"], place, faults)
+    return Reduction(**found) if len(faults) == before else None
+
+
+def _parse_aggregation(
+    value: Any, place: tuple[str, ...], name: str, faults: list[Fault]
+) -> Aggregation | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        example = "{of: package.metric, over: [fiber], by: median}"
+        faults.append(Fault(place, f"aggregate is not a mapping: write {example}"))
+        return None
+    before = len(faults)
+    _check_keys(value, _AGGREGATION_KEYS, place, faults)
+    of, over, at_least = value.get("of"), value.get("over"), value.get("at_least", 1)
+    if isinstance(of, str) and "." not in of:
+        of = f"{name.partition('.')[0]}.{of}"
+    if not isinstance(of, str) or of.count(".") != 1 or not is_unicode(of):
+        faults.append(Fault((*place, "of"), f"{_shown(of)} is not a metric: write package.metric"))
+    elif of == name:
+        faults.append(Fault((*place, "of"), "a metric is not made of itself: name another"))
+    over = [over] if isinstance(over, str) else over
+    if (
+        not isinstance(over, list)
+        or not over
+        or not all(isinstance(key, str) and key and is_unicode(key) for key in over)
+    ):
+        what = "is not a list of keys of metadata: write such as [fiber]"
+        faults.append(Fault((*place, "over"), f"{_shown(value.get('over'))} {what}"))
+    elif _NOT_OVER.intersection(over):
+        what = "is the same in all jobs of a run, so there is nothing to aggregate over"
+        faults.append(Fault((*place, "over"), f"{min(_NOT_OVER.intersection(over))!r} {what}"))
+    if isinstance(at_least, bool) or not isinstance(at_least, int) or at_least < 1:
+        what = f"{_shown(at_least)} is not a number of values: write 1 or more"
+        faults.append(Fault((*place, "at_least"), what))
+    _check_reducer(value.get("by"), place, faults)
+    if len(faults) > before:
+        return None
+    return Aggregation(str(of), tuple(dict.fromkeys(over or ())), value["by"], at_least)
+
+
+def _check_keys(
+    value: Mapping[Any, Any], known: Sequence[str], place: tuple[str, ...], faults: list[Fault]
+) -> None:
+    faults.extend(
+        Fault((*place, str(key)), f"{place[-1]} has only {', '.join(known)}: delete {key!r}")
+        for key in value
+        if key not in known
+    )
+
+
+def _check_reducer(by: Any, place: tuple[str, ...], faults: list[Fault]) -> None:
+    if isinstance(by, str) and is_reducer(by):
+        return
+    near = get_close_matches(by, REDUCERS, n=1) if isinstance(by, str) else []
+    known = near[0] if near else f"{', '.join(REDUCERS)} or a percentile such as p95"
+    said = "by is missing" if by is None else f"values are not reduced by {_shown(by)}"
+    faults.append(Fault((*place, "by") if by is not None else place, f"{said}: write {known}"))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

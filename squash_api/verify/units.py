@@ -5,10 +5,10 @@ astropy is imported for the first unit that is not in `_EVERYDAY`, never with th
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from threading import Lock
 from typing import Any
 
@@ -36,36 +36,97 @@ _EVERYDAY = {unit: unit for unit in ("", *_CANONICAL.split())} | {
 }
 """Common units with astropy's canonical spelling; a test compares it with astropy."""
 
-_MEANT = {
-    "dimensionless": '""',
-    "unitless": '""',
-    "none": '""',
-    "fraction": '""',
+ALIASES = {
+    "dimensionless": "",
+    "unitless": "",
+    "none": "",
+    "fraction": "",
+    "ratio": "",
     "percentage": "%",
-    "ppm": "1e-6",
-    "ppb": "1e-9",
+    "percents": "%",
+    "ppm": "1e-06",
+    "ppb": "1e-09",
     "sec": "s",
     "secs": "s",
+    "msec": "ms",
+    "usec": "us",
+    "millisec": "ms",
+    "microsec": "us",
+    "mins": "min",
+    "hrs": "h",
+    "days": "d",
+    "weeks": "wk",
+    "years": "yr",
+    "yrs": "yr",
+    "degs": "deg",
+    "degreec": "deg_C",
+    "degreesc": "deg_C",
+    "degreecelsius": "deg_C",
+    "degreescelsius": "deg_C",
     "celcius": "deg_C",
     "centigrade": "deg_C",
+    "\u00b0c": "deg_C",
+    "degk": "K",
+    "degreesk": "K",
+    "degreekelvin": "K",
+    "degreeskelvin": "K",
     "magnitude": "mag",
     "magnitudes": "mag",
+    "mmags": "mmag",
     "millimag": "mmag",
     "millimags": "mmag",
     "millimagnitude": "mmag",
     "millimagnitudes": "mmag",
+    "abmag": "mag(AB)",
+    "abmags": "mag(AB)",
+    "magab": "mag(AB)",
+    "stmag": "mag(ST)",
+    "magst": "mag(ST)",
     "milliarcsec": "marcsec",
     "milliarcsecs": "marcsec",
+    "microarcsec": "uarcsec",
+    "microarcsecs": "uarcsec",
     "e-": "electron",
-    "abmag": "mag(AB)",
-    "ab_mag": "mag(AB)",
-    "mag_ab": "mag(AB)",
-    "stmag": "mag(ST)",
-    "mag_st": "mag(ST)",
+    "cts": "ct",
+    "cnt": "ct",
+    "cnts": "ct",
+    "px": "pix",
+    "bits": "bit",
+    "nanojanskies": "nJy",
+    "microjanskies": "uJy",
+    "millijanskies": "mJy",
+    "janskies": "Jy",
+    "maggies": "mgy",
+    "metre": "m",
+    "metres": "m",
+    "kilometre": "km",
+    "kilometres": "km",
+    "centimetre": "cm",
+    "centimetres": "cm",
+    "millimetre": "mm",
+    "millimetres": "mm",
+    "micrometre": "um",
+    "micrometres": "um",
+    "nanometre": "nm",
+    "nanometres": "nm",
 }
-"""Spellings that no rule leads to a unit, in lower case; each names the same quantity and scale."""
+"""The one table of what people write and astropy refuses, with astropy's spelling of what it means.
 
-_FAHRENHEIT = {"degf", "fahrenheit", "degreef", "degreefahrenheit", "degreesfahrenheit", "°f"}
+The names are in lower case, without blanks, underscores, hyphens and dots, and are found however a
+text is written. In addition astropy's own names are understood in the plural and in another case,
+where only one unit comes into question. astropy is asked first: no unit gets another meaning.
+"""
+
+# In capitals these could be others: a megasecond, a megamagnitude, an exponent.
+_AS_WRITTEN = frozenset({"msec", "usec", "mmags", "e-"})
+# The words of a text such as `counts / second`, but not the exponent of a number.
+_WORD = re.compile(r"(?<![\w.])e-(?!\d)|[^\W\d_]+(?:_[^\W\d_]+)*")
+# A number and what follows it, as in `5 millimag`.
+_NUMBER_AND_UNIT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\D.*)", re.ASCII)
+
+_FAHRENHEIT = {
+    *("degf", "fahrenheit", "degreef", "degreesf", "degreefahrenheit", "degreesfahrenheit", "°f")
+}
 
 # What `deg C` and the like are taken for: a product of these two units.
 _PRODUCTS = {
@@ -80,7 +141,10 @@ _ALONE = {
     "F": "farad, of capacitance: for temperatures convert the values, (x - 32) / 1.8, to deg_C",
 }
 _SHORTEST_NAME = 5
+# A single letter in the other case is too often something else.
+_SHORTEST_KEY = 2
 _NO_HINT = "one in its spelling, or '' for none"
+_EMPTY = "''"
 
 # Python computes an integer power before astropy sees it: minutes of work for ten characters.
 _HUGE_POWER = re.compile(r"(?:\*\*|\^|\+)[\s(+-]*\d{4,}")
@@ -103,12 +167,17 @@ class UnitError(ValueError):
 def canonical_unit(text: str) -> str:
     """Return astropy's spelling of a unit, `""` for a dimensionless one.
 
+    What astropy refuses is understood through `ALIASES`.
+
     Raises
     ------
     UnitError
-        If astropy does not know the unit; the message says what is meant, where that is certain.
+        If the unit is known to neither.
     """
-    everyday = _EVERYDAY.get(text.strip(" "))
+    plain = text.strip(" ")
+    everyday = _EVERYDAY.get(plain)
+    if everyday is None:
+        everyday = ALIASES.get(plain)
     if everyday is not None:
         return everyday
     spelling = str(_unit(text).to_string())
@@ -118,7 +187,7 @@ def canonical_unit(text: str) -> str:
 
 
 def is_unit(text: str) -> bool:
-    """Return whether astropy knows a unit."""
+    """Return whether a text is a unit."""
     try:
         canonical_unit(text)
     except UnitError:
@@ -153,7 +222,28 @@ def converter(source: str, target: str) -> Callable[[float], float] | None:
         return lambda value: value * scale
     if list(_PROBES) == expected:
         return _unchanged
-    return lambda value: _through_astropy(value, old, new)
+    return partial(_through_astropy, old=old, new=new)
+
+
+def convert_all(values: Sequence[float], source: str, target: str) -> list[float] | None:
+    """Convert numbers from one unit to the other; None if they do not convert.
+
+    Raises
+    ------
+    UnitError
+        If either text is not a unit.
+    """
+    convert = converter(source, target)
+    if not isinstance(convert, partial):
+        return None if convert is None else [convert(value) for value in values]
+    import numpy as np  # noqa: PLC0415
+
+    old, new = convert.keywords["old"], convert.keywords["new"]
+    # One call for all: one for each takes minutes for a million.
+    with np.errstate(all="ignore"):
+        quantity = astropy_units().Quantity(np.array(values, dtype=float), old, subok=True)
+        converted: list[float] = quantity.to_value(new).tolist()
+    return converted
 
 
 def quantity_value(value: Any, unit: str) -> float:
@@ -174,17 +264,42 @@ def quantity_value(value: Any, unit: str) -> float:
         raise UnitError(f"{_shown(value)} is not a number")
     if isinstance(value, str) and (len(value) > MAX_UNIT_LENGTH or _HUGE_POWER.search(value)):
         raise UnitError(f"{_shown(value)} is not a number")
-    units = astropy_units()
     if isinstance(value, str):
         _spend_parse()
+        value = _readable(value)
+    units, target = astropy_units(), _unit(unit)
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return float(units.Quantity(value, _parse(unit)).value)
+            return float(units.Quantity(value, target).value)
     except units.UnitConversionError:
         raise UnitError(f"{_shown(value)} does not convert to the unit '{unit}'") from None
     except (ValueError, TypeError, ArithmeticError):
         raise UnitError(f"{_shown(value)} is not a number") from None
+
+
+def _readable(value: str) -> str:
+    """Return a number with its unit in astropy's spelling, or the text as it is."""
+    match = _NUMBER_AND_UNIT.fullmatch(value)
+    if match is None:
+        return value
+    try:
+        return f"{match[1]} {canonical_unit(match[2])}"
+    except UnitError:
+        return value
+
+
+def quantity(value: Any, unit: str) -> Any:
+    """Make an astropy quantity, or a magnitude and the like, of a number or an array.
+
+    The unit may be an alias.
+
+    Raises
+    ------
+    UnitError
+        If the text is not a unit.
+    """
+    return astropy_units().Quantity(value, _unit(unit), subok=True)
 
 
 @cache
@@ -234,7 +349,7 @@ def _spend_parse() -> None:
 
 
 def _unit(text: str) -> Any:
-    """Return astropy's unit for a text, if astropy can read back its own spelling of it."""
+    """Return the unit that a text means, if astropy can read back its own spelling of it."""
     if len(text) > MAX_UNIT_LENGTH or _HUGE_POWER.search(text):
         raise UnitError(f"{_shown(text)} is not a unit: write it in astropy's spelling")
     problem = _wrong.get(text)
@@ -247,19 +362,48 @@ def _unit(text: str) -> Any:
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Any:
     _spend_parse()
+    unit = _as_astropy_reads(text)
+    if unit is None:
+        unit = _as_people_mean(text)
+    if unit is not None:
+        return unit
+    problem = _no_unit(text)
+    with _WARNINGS_LOCK:
+        while len(_wrong) >= _MOST_WRONG:
+            del _wrong[next(iter(_wrong))]
+        _wrong[text] = problem
+    raise UnitError(problem)
+
+
+def _as_astropy_reads(text: str) -> Any:
+    """Return astropy's unit for a text, None if it has none."""
     try:
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             unit = _parse(text)
             _parse(unit.to_string())
     except (ValueError, TypeError, ArithmeticError):
-        problem = _no_unit(text)
-        with _WARNINGS_LOCK:
-            while len(_wrong) >= _MOST_WRONG:
-                del _wrong[next(iter(_wrong))]
-            _wrong[text] = problem
-        raise UnitError(problem) from None
+        return None
     return unit
+
+
+def _as_people_mean(text: str) -> Any:
+    """Return the unit for a text that astropy refuses, by `ALIASES`, whole or by words; or None.
+
+    What would become a doubtful product, such as degree times coulomb, is none.
+    """
+    meant = _meant(text)
+    spelling = _WORD.sub(_meant_word, text) if meant is None else meant
+    if spelling == text or len(spelling) > MAX_UNIT_LENGTH:
+        return None
+    unit = _as_astropy_reads(spelling)
+    return unit if unit is None or _product_doubt(spelling, unit) is None else None
+
+
+def _meant_word(match: re.Match[str]) -> str:
+    word = match[0]
+    meant = None if word in _registry() else _meant(word)
+    return word if meant is None else meant or "1"
 
 
 def _parse(text: str) -> Any:
@@ -267,9 +411,10 @@ def _parse(text: str) -> Any:
 
 
 def unit_doubt(text: str) -> str | None:
-    """Tell why a unit that astropy understands is probably another one than was meant.
+    """Tell why a unit in a metrics package is not what lsst.verify, and astropy, make of it.
 
-    `C` is the coulomb, `deg C` a product, coulomb degree, and `m mag` is metre times magnitude.
+    `C` is the coulomb, `deg C` a product, coulomb degree, and `m mag` is metre times magnitude;
+    `counts` is understood only here.
 
     Raises
     ------
@@ -281,6 +426,14 @@ def unit_doubt(text: str) -> str | None:
     if _EVERYDAY.get(text.strip()) is not None:
         return None
     unit = _unit(text)
+    if _as_astropy_reads(text) is None:
+        return (
+            f"lsst.verify refuses the unit {_shown(text)}: write {canonical_unit(text) or _EMPTY}"
+        )
+    return _product_doubt(text, unit)
+
+
+def _product_doubt(text: str, unit: Any) -> str | None:
     bases = [str(base) for base in getattr(unit, "bases", ())]
     if len(bases) < 2 or any(power != 1 for power in unit.powers) or unit.scale != 1:
         return None
@@ -295,23 +448,26 @@ def unit_doubt(text: str) -> str | None:
     return f"the unit {_shown(text)} is a product, {' times '.join(bases)}: {remedy}"
 
 
-def unit_hint(text: str) -> str | None:
-    """Return what a text that is not a unit certainly means, or None.
+def _meant(text: str, *, shortest: int = _SHORTEST_KEY) -> str | None:
+    """Return astropy's spelling of what a text that it refuses certainly means, or None.
 
     Case, underscores and a plural may differ from astropy's names. Where two units come into
-    question, as milli- and mega- do, there is no hint: it would name another quantity.
+    question, as milli- and mega- do, it is None.
     """
-    meant = _MEANT.get(text.strip().lower())
-    if meant is not None:
-        return meant
-    names = _names_by_key().get(_key(text), ())
+    written, key = text.strip(), _key(text)
+    alias = ALIASES.get(written)
+    if alias is None and key not in _AS_WRITTEN:
+        alias = ALIASES.get(key)
+    if alias is not None or len(key) < shortest:
+        return alias
+    names = _names_by_key().get(key, ())
     units = [unit for name in names for unit in _all_units()[name]]
     # Others, as imperial ones, astropy reads only if it is told to.
     readable = [name for name in names if name in _registry()]
     is_sure = any(name in _EVERYDAY or len(name) >= _SHORTEST_NAME for name in readable)
     if not is_sure or any(unit != units[0] for unit in units):
         return None
-    return canonical_unit(readable[0]) or '""'
+    return canonical_unit(readable[0])
 
 
 def _key(text: str) -> str:
@@ -350,4 +506,4 @@ def _no_unit(text: str) -> str:
     what = f"{_shown(text)} is not a unit that astropy knows"
     if _key(text) in _FAHRENHEIT:
         return f"{what}: degrees Fahrenheit are not deg_C; convert the values, (x - 32) / 1.8"
-    return f"{what}: write {unit_hint(text) or _NO_HINT}"
+    return f"{what}: write {_meant(text, shortest=0) or _NO_HINT}"

@@ -55,12 +55,18 @@ def decode_body(body: bytes) -> tuple[Any, int]:
         If it is nested too deep.
     """
     found, bare = _decode_tolerantly(body) if has_long_number(body) else decode_json(body)
+    check_depth(found, body)
+    return found, bare
+
+
+def check_depth(document: Any, body: bytes) -> None:
+    """Raise `InvalidInputError` if what was decoded is nested too deep to be written again."""
+    # Text with few brackets cannot be.
     if body.count(b"{") + body.count(b"[") >= MAX_DEPTH:
         try:
-            orjson.dumps(found, default=as_sent)
+            orjson.dumps(document, default=as_sent)
         except orjson.JSONEncodeError:
             raise _too_deep() from None
-    return found, bare
 
 
 def has_long_number(text: bytes) -> bool:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from squash_api.commands.dispatch import _SIGNS_OF_CI, dispatch, environment_of, is_ci, with_changes
 from tests.support.fake_service import FakeService, reply_json
 from tests.support.http_server import HttpServer
+from tests.wires.test_bundle import BUNDLE
 
 app = typer.Typer()
 app.command()(dispatch)
@@ -366,3 +368,137 @@ def test_without_a_key_a_user_must_be_named(
     result = CliRunner().invoke(app, [write_job(tmp_path), "--url", url])
     assert result.exit_code == 2
     assert "SQUASH_KEY" in result.output
+
+
+# What pipelines leave on disk
+
+
+def write_bundle(tmp_path: Path, name: str = "x_metrics.json") -> str:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(BUNDLE))
+    return str(path)
+
+
+def test_a_bundle_is_sent_with_the_data_id_of_the_options(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    options = ["--run", "u/me/20260515T031245Z", "--instrument", "HSC", "--visit", "1228"]
+    options += ["--day-obs", "20260515", "--physical-filter", "HSC-R", "--extra", "ci_id=904"]
+    result = run(url, write_bundle(tmp_path), *options)
+    (job,) = service.jobs()
+    assert [item["metric"] for item in job["measurements"]][-1] == "numSources.count"
+    assert {key: job["meta"][key] for key in job["meta"] if key != "env"} == {
+        "run": "u/me/20260515T031245Z",
+        "dataset": "HSC/RC2",
+        "instrument": "HSC",
+        "visit": 1228,
+        "day_obs": 20260515,
+        "physical_filter": "HSC-R",
+        "reference_package": "lsst_distrib",
+        "ci_id": "904",
+    }
+    assert job["meta"]["env"] == {
+        "env_name": "local",
+        "user": "vera",
+        "date": "2026-05-15T03:12:45+00:00",
+    }
+    assert (result.exit_code, "note:" in result.stdout) == (0, False)
+
+
+def test_a_path_template_names_the_data_id(tmp_path: Path, service: FakeService, url: str) -> None:
+    for detector in (3, 12):
+        write_bundle(tmp_path, f"u/run/20260515T031245Z/visit_metrics/{detector}/x.json")
+    result = run(url, str(tmp_path), "--path-template", "{run}/{dataset_type}/{detector}/*.json")
+    assert [job["meta"]["detector"] for job in service.jobs()] == ["12", "3"]
+    assert result.stdout.splitlines()[-1] == "2 jobs sent"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--path-template", "{run"], "'{run' is not a path template"),
+        (["--extra", "ci_id"], "'ci_id' is not KEY=VALUE"),
+    ],
+)
+def test_a_wrong_data_id_is_wrong_usage(tmp_path: Path, options: list[str], what: str) -> None:
+    result = run("http://x", write_bundle(tmp_path), *options)
+    assert (result.exit_code, what in " ".join(result.stderr.split())) == (2, True)
+
+
+def test_without_a_run_it_is_said(tmp_path: Path, url: str) -> None:
+    assert "no run is known: --run or" in run(url, write_bundle(tmp_path)).stdout
+
+
+def test_in_ci_a_bundle_keeps_its_time_and_takes_the_environment_that_is_asked_for(
+    tmp_path: Path, service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_ID", "904")
+    options = ["--run", "a/20260515T031245Z"]
+    run(url, write_bundle(tmp_path), *options)
+    run(url, write_bundle(tmp_path), *options, "--env", "jenkins")
+    plain, jenkins = (job["meta"]["env"] for job in service.jobs())
+    assert plain == {"date": "2026-05-15T03:12:45+00:00"}
+    assert (jenkins["ci_id"], jenkins["date"]) == ("904", plain["date"])
+
+
+def test_sending_again_sends_the_same(tmp_path: Path, service: FakeService, url: str) -> None:
+    bare = {"measurements": [{"metric": "p.m", "value": 1.0}], "meta": {}}
+    paths = [write_job(tmp_path, "a.json", **bare), write_bundle(tmp_path)]
+    os.utime(paths[0], (1.0e9, 1.0e9))
+    for _ in range(2):
+        run(url, *paths)
+    jobs = service.jobs()
+    assert (jobs[:2], len(jobs)) == (jobs[2:], 4)
+    assert jobs[0]["meta"]["env"]["run_id"] == "vera-20010909T0146Z"
+
+
+def test_what_is_no_job_is_named_and_the_others_go(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    write_bundle(tmp_path, "night/a.json")
+    write_job(tmp_path / "night", "b.json.gz")
+    (tmp_path / "night" / "butler.yaml").write_text("datastore: {root: x}")
+    result = run(url, str(tmp_path / "night"))
+    assert result.stderr == (
+        f"error: {tmp_path}/night/butler.yaml: not a job, a bundle or a measurement: "
+        "an object with datastore\n"
+    )
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "2 jobs sent, 1 not sent")
+    assert len(service.jobs()) == 2
+    assert run(url, str(tmp_path / "night"), "--allow-others").exit_code == 0
+
+
+def test_others_are_allowed_only_where_nobody_named_them(tmp_path: Path, url: str) -> None:
+    (tmp_path / "x.yaml").write_text("a: 1")
+    assert run(url, str(tmp_path / "x.yaml"), "--allow-others").exit_code == 1
+
+
+def test_a_folder_in_which_there_is_no_job_is_an_error(tmp_path: Path, url: str) -> None:
+    (tmp_path / "x.fits").write_text("SIMPLE")
+    result = run(url, str(tmp_path))
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: {tmp_path}: no job, bundle or measurement is there\n",
+    )
+
+
+def test_the_jobs_of_a_list_are_named_with_their_places(
+    tmp_path: Path, service: FakeService, url: str
+) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps([JOB, 7, BUNDLE]))
+    result = run(url, str(path), "--json")
+    assert [(item["file"], item["id"]) for item in json.loads(result.stdout)] == [
+        (f"{path}[0]", 1),
+        (f"{path}[1]", None),
+        (f"{path}[2]", 2),
+    ]
+    assert len(service.jobs()) == 2
+
+
+def test_standard_input_is_sent(service: FakeService, url: str) -> None:
+    arguments = ["-", "--url", url, "--user", "me"]
+    result = CliRunner().invoke(app, arguments, input=json.dumps(JOB))
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, f"-: job 1, {url}/status/1")
+    assert service.jobs()[0]["measurements"] == JOB["measurements"]

@@ -295,3 +295,69 @@ def test_a_real_job_gets_the_verdicts_of_lsst_verify() -> None:
     expected = json.loads((DATA / "jobs" / "ldf.report.json").read_text())
     assert found == {name: status for name, status in expected.items() if name in found}
     assert len(found) > 20
+
+
+# What pipelines leave on disk
+
+
+def write_bundle(path: Path, value: float | None, metric: str = "AM1") -> Path:
+    item = {"metric": metric, "identifier": "a" * 32, "value": value, "unit": "marcsec"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"validate": [item], "__metricNamePrefix": ""}))
+    return path
+
+
+def judge_files(tmp_path: Path, *arguments: str | Path) -> Result:
+    package = tmp_path / "specs" / "demo"
+    if not package.exists():
+        write_metrics_package(tmp_path / "specs")
+    given = [*map(str, arguments), "--specs", str(package)]
+    return CliRunner().invoke(app, given)
+
+
+def test_a_bundle_is_judged_with_its_data_id(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "x.json", 7.5, "PA1")
+    bundle.write_text(bundle.read_text().replace("marcsec", "mmag"))
+    assert judge_files(tmp_path, bundle, "--physical-filter", "g").exit_code == 1
+    result = judge_files(tmp_path, bundle, "--physical-filter", "r", "--json")
+    assert statuses(result) == {"validate.PA1.design_r": "failed"}
+
+
+def test_the_jobs_of_a_folder_have_a_table_each_and_one_last_line(tmp_path: Path) -> None:
+    for name, value in (("a", 7.5), ("b", 12)):
+        write_bundle(tmp_path / "night" / f"{name}.json", value)
+    result = judge_files(tmp_path, tmp_path / "night")
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.startswith(str(tmp_path))] == [
+        f"{tmp_path}/night/a.json",
+        f"{tmp_path}/night/b.json",
+    ]
+    assert lines[-1] == (
+        "2 jobs: 6 limits: 1 WARNING, 2 INFO, 3 passed; 1 limit of level WARNING or worse broken"
+    )
+    assert result.exit_code == 1
+
+
+def test_json_names_the_file_of_each_verdict(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "a.json", 7.5)
+    found = json.loads(judge_files(tmp_path, bundle, "--json").stdout)
+    assert {item["file"] for item in found} == {str(bundle)}
+
+
+def test_what_is_no_job_is_exit_code_2_and_the_others_are_judged(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "night" / "a.json", 1)
+    (tmp_path / "night" / "butler.yaml").write_text("datastore: x")
+    result = judge_files(tmp_path, tmp_path / "night")
+    assert (result.exit_code, "butler.yaml: not a job" in result.stderr) == (2, True)
+    assert "3 passed" in result.stdout
+    assert judge_files(tmp_path, tmp_path / "night", "--allow-others").exit_code == 0
+
+
+def test_a_folder_without_jobs_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "x.fits").write_text("SIMPLE")
+    result = judge_files(tmp_path, tmp_path / "night")
+    assert (result.exit_code, "no job, bundle or measurement is there" in result.stderr) == (
+        2,
+        True,
+    )

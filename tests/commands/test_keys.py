@@ -63,7 +63,7 @@ async def test_the_service_takes_a_key_that_was_made_meanwhile(run: Run, site: S
 
 @pytest.mark.parametrize(
     "options",
-    [("--scope", "everything"), ("--scope", "admin"), ("--namespace", "p.a")],
+    [("--scope", "everything"), ("--scope", "admin"), ("--namespace", "p..a")],
 )
 def test_what_cannot_be_a_key_is_refused(run: Run, options: tuple[str, ...]) -> None:
     made = create(run, *options)

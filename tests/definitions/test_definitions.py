@@ -1,4 +1,7 @@
+from typing import Any
+
 import pytest
+from sqlalchemy import select
 
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.definitions import Definitions
@@ -6,7 +9,10 @@ from squash_api.errors import ForbiddenError, InvalidInputError, NameTakenError,
 from squash_api.index.derived import jobs_to_rederive
 from squash_api.index.deriver import Deriver
 from squash_api.judging.kinds.threshold import Threshold
+from squash_api.record.tables import measurement
+from squash_api.record.tables import metric as metric_table
 from squash_api.schema.names import Schema
+from tests.support.builders import store_job
 from tests.support.definitions import ADA, BOB, ROOT, World, metric, spec
 
 
@@ -333,3 +339,68 @@ def test_a_limit_for_a_metric_in_magnitudes_is_refused_with_what_works(
     definitions.post_one("spec", "p.a.design", spec(unit=linear), ADA)
     with pytest.raises(InvalidInputError, match=advice):
         definitions.put("metric", "p.a", metric(unit=unit), ADA)
+
+
+ZERO: dict[str, Any] = {"missing": "zero"}
+MEDIAN: dict[str, Any] = {"reduce": {"by": "median", "blob": "b", "key": "k"}}
+
+
+def index_of(world: World, name: str) -> list[float | None]:
+    """Return the values of a metric in the index, in order of the jobs."""
+    with world.record.read() as connection:
+        ids = select(metric_table.c.id).where(metric_table.c.name == name)
+        query = select(measurement.c.value).where(measurement.c.metric_id.in_(ids))
+        return list(connection.execute(query.order_by(measurement.c.job_id)).scalars())
+
+
+def settle(world: World) -> None:
+    while world.deriver.derive_some():
+        pass
+
+
+def test_zero_becomes_absent_in_stored_jobs_and_a_value_again(world: World) -> None:
+    body = b'{"measurements": [{"metric": "p.a", "value": 0.0, "unit": "mmag"}]}'
+    store_job(world.record, body=body, new_units={"p.a": "mmag"})
+    world.deriver.catch_up()
+    world.definitions.post_one("metric", "p.a", metric(), ADA)
+    for document, values in ((metric(**ZERO), [None]), (metric(), [0.0])):
+        change = world.definitions.put("metric", "p.a", document, ADA)
+        settle(world)
+        assert (change.requeued_jobs, index_of(world, "p.a")) == (1, values)
+
+
+def test_a_metric_that_is_made_from_arrays_has_values_from_stored_jobs(world: World) -> None:
+    world.measure("mmag")
+    blob = '{"identifier": "i", "name": "b", "data": {"k": {"value": [1, 3], "unit": "mag"}}}'
+    store_job(world.record, body=f'{{"measurements": [], "blobs": [{blob}]}}'.encode())
+    world.deriver.catch_up()
+    world.definitions.post_one("metric", "q.m", metric("q.m", **MEDIAN), ADA)
+    settle(world)
+    assert (index_of(world, "q.m"), world.requeued()) == ([2000.0], [2])
+    world.definitions.delete("metric", "q.m", ADA)
+    settle(world)
+    assert index_of(world, "q.m") == []
+
+
+def test_a_definition_with_an_impossible_derivation_is_refused(definitions: Definitions) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        definitions.post_one("metric", "p.a", metric(missing="nan", reduce="mode"), ADA)
+    first, second = caught.value.detail
+    assert (first.loc, second.loc) == (("body", "missing"), ("body", "reduce", "by"))
+    assert first.msg == "'nan' is no way to write a missing value: write zero"
+    assert second.msg.startswith("values are not reduced by 'mode': write count, max, mean")
+
+
+def test_an_aggregate_of_what_is_not_declared_or_does_not_fit_is_refused(
+    definitions: Definitions,
+) -> None:
+    made = {"of": "p.a", "over": ["fiber"], "by": "max"}
+    with pytest.raises(InvalidInputError, match=r"the metric 'p\.a' is not declared"):
+        definitions.post_one("metric", "p.m", metric("p.m", aggregate=made), ADA)
+    definitions.post("metric", [metric("p.m", aggregate=made), metric("p.a")], ADA)
+    with pytest.raises(InvalidInputError, match=r"'mmag', the unit of 'p\.a', does not convert"):
+        definitions.post_one("metric", "p.n", metric("p.n", unit="s", aggregate=made), ADA)
+    with pytest.raises(InvalidInputError, match=r"'p\.m' is an aggregate itself: name p\.a"):
+        definitions.post_one("metric", "p.n", metric("p.n", aggregate={**made, "of": "p.m"}), ADA)
+    counted = {**made, "by": "count"}
+    assert definitions.post_one("metric", "p.n", metric("p.n", unit="", aggregate=counted), ADA)

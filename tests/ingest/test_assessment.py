@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from squash_api.ingest.assessment import Assessment, Skip, assess
 from squash_api.ingest.document import Job, measured_of
 from squash_api.schema.names import Schema
+from squash_api.verify.derivation import Derivation
 from squash_api.verify.metrics import KnownMetric
 from tests.support.json_documents import keys, scalars
 
@@ -72,6 +73,15 @@ def test_a_value_that_is_no_finite_number_is_absent_whatever_its_unit(
 @pytest.mark.parametrize("metric", ["p.a", "p.new"])
 def test_a_measurement_without_value_and_unit_is_absent(metric: str) -> None:
     assert outcome({"metric": metric}).absent == [metric]
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 0])
+@pytest.mark.parametrize("unit", ["mmag", "mag", "s", None])
+def test_zero_is_absent_where_that_means_missing(value: float, unit: str | None) -> None:
+    metric = KnownMetric("mmag", is_declared=True, derivation=Derivation(is_zero_missing=True))
+    assert outcome(measured(value, unit), metrics={"p.a": metric}) == Assessment(absent=["p.a"])
+    small = outcome(measured(5e-324), metrics={"p.a": metric})
+    assert small.values == {"p.a": 5e-324}
 
 
 @pytest.mark.parametrize("value", ["1.0", "text", "", True, False])

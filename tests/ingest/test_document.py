@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from squash_api.errors import Detail, InvalidInputError, MalformedJsonError
 from squash_api.ingest.document import (
@@ -13,8 +12,8 @@ from squash_api.ingest.document import (
     decode_job,
     digest_job,
     measured_of,
-    parse_time_ns,
 )
+from squash_api.schema.times import parse_time_ns
 from tests.support.json_documents import values
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "jobs"
@@ -158,55 +157,6 @@ def test_a_real_job_is_decoded_whole(name: str) -> None:
 
 
 # Its time
-
-
-@pytest.mark.parametrize(
-    ("text", "time_ns"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("1970-01-01T00:00:00.000000001Z", 1),
-        ("2024-01-01", 1_704_067_200 * 10**9),
-        ("2024-01-01Z", 1_704_067_200 * 10**9),
-        ("20240101", 1_704_067_200 * 10**9),
-        ("2024-01-01T10", 1_704_103_200 * 10**9),
-        ("2024-01-01T10:11", 1_704_103_860 * 10**9),
-        ("2024-01-01T10:11:12", 1_704_103_872 * 10**9),
-        ("2024-01-01 10:11:12z", 1_704_103_872 * 10**9),
-        ("20240101T101112Z", 1_704_103_872 * 10**9),
-        (" 2024-01-01T10:11:12Z ", 1_704_103_872 * 10**9),
-        ("2024-01-01T10:11:12+00:00", 1_704_103_872 * 10**9),
-        ("2024-01-01T10:11:12+05:30", 1_704_084_072 * 10**9),
-        ("2024-01-01T10:11:12-0100", 1_704_107_472 * 10**9),
-        ("2024-01-01T10:11:12+01", 1_704_100_272 * 10**9),
-        ("2024-01-01T10:11:12.5", 1_704_103_872_500_000_000),
-        ("2024-01-01T10:11:12,5", 1_704_103_872_500_000_000),
-        ("2024-01-01T10:11:12.123456+00:00", 1_704_103_872_123_456_000),
-        ("2024-01-01T10:11:12.123456789Z", 1_704_103_872_123_456_789),
-        ("2024-01-01T10:11:12.123456789999Z", 1_704_103_872_123_456_789),
-        ("1969-12-31T23:59:59.5Z", -500_000_000),
-        ("0001-01-01T00:00:00+23:59", -62_135_683_140 * 10**9),
-    ],
-)
-def test_a_date_is_this_time(text: str, time_ns: int) -> None:
-    assert parse_time_ns(text) == time_ns
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "today", "1704103872", "2024", "2024-01", "2024-13-01", "2024-02-30", "2024-01-01T"),
-        *("2024-01-01T25:00", "2024-01-01T10:11:60Z", "2024-01-01T10:11:12+24:00", "01/02/2024"),
-        *("2024-01-01.5", "2024-01-01T10.5", "2024-01-01T10:11.5", "2024-01-01T10:11:12.Z"),
-        *("\u0662\u0660\u0662\u0664-01-01", "2024-01-01T10:11:12Z junk", "0000-01-01"),
-    ],
-)
-def test_what_is_no_date_has_no_time(text: str) -> None:
-    assert parse_time_ns(text) is None
-
-
-@given(st.text(alphabet="0123456789-:TZ+., x", max_size=32))
-def test_any_text_is_a_date_or_none(text: str) -> None:
-    assert isinstance(parse_time_ns(text), int | None)
 
 
 @pytest.mark.parametrize("where", ["env", "meta"])

@@ -1,5 +1,6 @@
 """`squash dispatch` beside a running service."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,33 @@ def test_a_wrong_password_fails(commands: Service, package: str, tmp_path: Path)
     wrong = Service(commands.folder, **{**commands.environment, "SQUASH_PASSWORD": "wrong one"})
     done = wrong.run("dispatch", path)
     assert (done.returncode, "Invalid credentials" in done.stderr) == (1, True)
+
+
+def test_a_night_on_disk_is_sent_once_with_units_and_nulls(
+    site: Site, commands: Service, package: str, tmp_path: Path
+) -> None:
+    bare = {"identifier": "a1" * 16, "unit": "s", "blob_refs": []}
+    items = [
+        {**bare, "metric": "m", "value": 0.1},
+        {**bare, "metric": "n", "value": None, "identifier": "b2" * 16},
+    ]
+    value = f"!<lsst.verify.Measurement> {{metric: {package}.v, value: 7.5, unit: ms, blobs: []}}"
+    contents = {
+        "visit_metrics/7/x.json.gz": gzip.compress(json.dumps({package: items}).encode()),
+        "metricvalue/8/x.yaml": value.encode(),
+        "metricvalue/9/x.json": b'{"damaged": ',
+    }
+    for name, content in contents.items():
+        path = tmp_path / "u/ada/20261120T031245Z" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    template = "{run}/{dataset_type}/{detector}/*"
+    arguments = ["dispatch", str(tmp_path), "--path-template", template, "--json"]
+    first, second = (commands.run(*arguments) for _ in range(2))
+    sent, again = (json.loads(done.stdout) for done in (first, second))
+    assert (first.returncode, [item["is_repeat"] for item in again]) == (1, [True, False, True])
+    assert [item["id"] for item in sent] == [item["id"] for item in again]
+    assert [item["absent"] for item in sent] == [[], [], [f"{package}.n"]]
+    assert "not JSON" in sent[1]["error"]
+    site.wait_until_delivered([sent[0]["id"], sent[2]["id"]])
+    assert (site.values(f"{package}.m"), site.values(f"{package}.v")) == ([0.1], [7.5])

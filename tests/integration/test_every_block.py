@@ -42,6 +42,7 @@ _TIMEOUT_S = 300.0
 NEED_DOCKER = "needs Docker; test_compose.py and test_compose_stack.py check what can be without it"
 NEED_ROOT = "needs root, on the machine that serves"
 NEED_NETWORK = "downloads from a package index"
+ENDS_NOT = "runs until it is stopped; the tests of pipelines/ have processes that do"
 
 NOT_RUN: Mapping[tuple[str, str], str] = {
     ("README.md", "make test"): "is these tests",
@@ -59,6 +60,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/deployment.md", "git checkout"): NEED_DOCKER,
     ("docs/deployment.md", "docker compose pull"): NEED_DOCKER,
     ("docs/scaling.md", "docker compose --profile"): NEED_DOCKER,
+    ("docs/quick-look.md", "squash watch"): ENDS_NOT,
     ("docs/deployment.md", "sudo apt-get"): NEED_ROOT,
     ("docs/deployment.md", "sudo useradd"): NEED_ROOT,
     ("docs/deployment.md", "sudo systemctl"): NEED_ROOT,
@@ -74,7 +76,7 @@ NOT_COMMANDS: Mapping[str, str] = {
 }
 """Languages whose blocks are not commands, and what checks them."""
 
-MAY_FIND = ("squash report", "squash judge")
+MAY_FIND = ("squash report", "squash judge", "squash spool")
 """Commands that exit with 1 for what they find in the data."""
 
 GIVEN: Mapping[tuple[str, str], str] = {

@@ -1,6 +1,7 @@
 """What is in InfluxDB is what a refill would give, whatever was done, in any order."""
 
 import asyncio
+import json
 import os
 import random
 import uuid
@@ -37,6 +38,7 @@ DAMAGES = int(os.environ.get("SQUASH_TEST_DAMAGES", "2"))
 METRICS = ("p.a", "p.b", "q.c")
 UNITS = ("mmag", "mag", "s", "nJy", "mag(AB)", "")
 VALUES = (1.5, 2.25, 0.0, -3.0, 1e300, None, "text")
+ARRAYS: tuple[Any, ...] = ([1.5, None, 2.25], [0.0], [], "text", 7)
 TAGS: tuple[dict[str, str], ...] = (
     {},
     {"instrument": "HSC"},
@@ -138,12 +140,14 @@ class _World:
         return reply
 
     def write_specs(self) -> None:
-        """Write a metrics package with one metric, in any unit."""
+        """Write a metrics package with a metric in any unit, derived in any way, and another."""
         directory = self.folder / "specs" / "metrics"
         directory.mkdir(parents=True, exist_ok=True)
         (self.folder / "specs" / "specs").mkdir(exist_ok=True)
         unit = self.chance.choice(UNITS)
         text = f"d:\n  description: One.\n  unit: '{unit}'\n"
+        text += f"  reference: {json.dumps(self.derivation())}\n"
+        text += f"e: {{description: One., unit: '{unit}'}}\n"
         (directory / "y.yaml").write_text(text)
 
     # What can be done
@@ -151,11 +155,35 @@ class _World:
     def measured(self) -> dict[str, Any]:
         """Make a measurement of any metric."""
         return {
-            "metric": self.chance.choice((*METRICS, "y.d")),
+            "metric": self.chance.choice((*METRICS, "y.d", "y.e")),
             "value": self.chance.choice(VALUES),
-            "unit": self.chance.choice((*UNITS, None)),
+            "unit": self.unit(),
             "identifier": uuid.UUID(int=self.chance.getrandbits(128)).hex,
         }
+
+    def derivation(self) -> dict[str, Any]:
+        """Make keys of a metric that say how its values are derived, or none."""
+        blob = self.chance.choice(("r", "s"))
+        reduction = {"by": self.chance.choice(("median", "max")), "blob": blob, "key": "k"}
+        made = {"of": "y.e", "over": ["instrument"], "by": self.chance.choice(("max", "count"))}
+        found: list[dict[str, Any]] = [{}, {"missing": "zero"}, {"reduce": reduction}]
+        return self.chance.choice([*found, {"aggregate": made}])
+
+    def blobs(self) -> list[dict[str, Any]]:
+        """Make blobs with an array, or none."""
+        return [
+            {
+                "identifier": uuid.UUID(int=self.chance.getrandbits(128)).hex,
+                "name": name,
+                "data": {"k": {"value": self.chance.choice(ARRAYS), "unit": self.unit()}},
+            }
+            for name in ("r", "s")
+            if self.chance.random() < 0.4
+        ]
+
+    def unit(self) -> str | None:
+        """Choose a unit."""
+        return self.chance.choice((*UNITS, None))
 
     def a_job(self) -> int:
         """Choose a job that may have been deleted."""
@@ -173,7 +201,7 @@ class _World:
         packages = {"afw": afw} if self.chance.random() < 0.6 else {}
         meta = {"env": env, "packages": packages, **self.chance.choice(TAGS)}
         measurements = [self.measured() for _ in range(self.chance.randint(1, 5))]
-        document = {"measurements": measurements, "blobs": [], "meta": meta}
+        document = {"measurements": measurements, "blobs": self.blobs(), "meta": meta}
         if self.call("POST", "/job", document).status_code == 202:
             self.sent.append(document)
 
@@ -194,9 +222,9 @@ class _World:
         self.call("POST", f"/measurement/{self.a_job()}", nothing)
 
     def declare(self) -> None:
-        """Declare a metric, or change its unit."""
+        """Declare a metric, or change its unit or how its values are derived."""
         name, unit = self.chance.choice(METRICS), self.chance.choice(UNITS)
-        document = {"name": name, "unit": unit, "description": "One."}
+        document = {"name": name, "unit": unit, "description": "One.", **self.derivation()}
         if self.call("POST", f"/metric/{name}", document).status_code == 409:
             self.call("PUT", f"/metric/{name}", document)
 

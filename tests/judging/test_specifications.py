@@ -15,7 +15,7 @@ from squash_api.judging.alerts import (
 )
 from squash_api.judging.kinds.threshold import Threshold
 from squash_api.judging.specifications import parse_specification, specification_from_json
-from squash_api.schema.names import Schema
+from squash_api.schema.names import SERIES_TAGS, Schema
 
 HARD: dict[str, Any] = {
     "name": "demo.latency.hard",
@@ -180,3 +180,13 @@ def test_an_illegal_name_is_refused(name: str) -> None:
 def test_all_problems_are_named_at_once() -> None:
     change = {"name": 5, "threshold": None, "tags": [5], "metadata_query": [1], "type": "range"}
     assert set(places(change)) == {(key,) for key in change}
+
+
+def test_alerts_are_apart_by_fiber_where_that_is_a_tag() -> None:
+    document = {"name": "p.a.x", "threshold": {"value": 1, "unit": "", "operator": "<"}}
+    assert specification_from_json(document).per == SERIES_TAGS
+    schema = Schema(extra_tags=("fiber", "spectrograph"))
+    found = specification_from_json(document, schema=schema)
+    assert found.per == (*SERIES_TAGS, "spectrograph", "fiber")
+    chosen = specification_from_json({**document, "alert": {"per": ["fiber"]}}, schema=schema)
+    assert chosen.per == ("fiber",)

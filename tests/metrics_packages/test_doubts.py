@@ -202,7 +202,13 @@ def test_keys_that_are_merged_are_not_there_twice(tmp_path: Path) -> None:
     ("unit", "meant"),
     [
         *(("deg C", "deg_C"), ("C deg", "deg_C"), ("deg K", "K"), ("mag AB", "mag(AB)")),
-        *(("m mag", "mmag"), ("m as", "mas"), ("n Jy", None)),
+        *(
+            ("m mag", "mmag"),
+            ("m as", "mas"),
+            ("n Jy", "nJy"),
+            ("counts", "ct"),
+            ("furlongs", None),
+        ),
     ],
 )
 def test_a_product_that_is_taken_for_a_unit_is_a_warning_in_both_files(
@@ -224,3 +230,16 @@ def test_files_that_cannot_be_read_have_no_warnings(tmp_path: Path) -> None:
 
 def test_the_packages_of_the_repository_have_no_doubts() -> None:
     assert find_doubts(sorted((ROOT / "specs").iterdir())) == []
+
+
+def test_a_key_that_lsst_verify_refuses_is_a_warning_unless_it_is_below_the_reference(
+    tmp_path: Path,
+) -> None:
+    metrics = (
+        "a:\n  description: d\n  unit: m\n  missing: zero\n"
+        "b: {description: d, unit: m, reference: {reduce: max, mising: zero}}\n"
+    )
+    assert doubts(tmp_path, "# nothing\n", metrics=metrics) == [
+        "4: lsst.verify refuses the key 'missing' here: write it in reference",
+        "5: the key 'mising' has no effect: did you mean 'missing'?",
+    ]

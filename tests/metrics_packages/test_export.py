@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from squash_api.judging.kinds.threshold import Threshold
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.metrics_packages.export import metrics_package_to_files
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_package
+from squash_api.verify.derivation import NOT_DERIVED, Aggregation, Derivation, Reduction
 from squash_api.verify.metrics import Metric
 from tests.support.metrics_packages import ROOT
 
@@ -53,6 +55,24 @@ def test_alerts_survive_their_export(tmp_path: Path) -> None:
     page=st.none() | st.integers(-5, 10**9) | TRICKY,
     query=st.dictionaries(TRICKY, TRICKY | st.integers(-9, 9) | st.booleans() | st.lists(TRICKY)),
     threshold=st.floats(allow_nan=False, allow_infinity=False),
+    derivation=st.builds(
+        Derivation,
+        st.booleans(),
+        st.none() | st.builds(Reduction, st.sampled_from(["p95", "max"]), TRICKY, TRICKY),
+        st.none(),
+    )
+    | st.builds(
+        Derivation,
+        st.booleans(),
+        st.none(),
+        st.builds(
+            Aggregation,
+            st.just("demo.4"),
+            st.lists(TRICKY, min_size=1, unique=True).map(tuple),
+            st.just("sum"),
+            st.integers(1, 9),
+        ),
+    ),
 )
 @settings(max_examples=60)
 def test_any_definition_survives_its_export(
@@ -65,6 +85,7 @@ def test_any_definition_survives_its_export(
     page: object,
     query: dict[str, object],
     threshold: float,
+    derivation: Derivation,
 ) -> None:
     metric = Metric(
         name="demo.5",
@@ -74,13 +95,15 @@ def test_any_definition_survives_its_export(
         tags=tuple(sorted(set(tags))),
         reference={"doc": doc, "page": page, "url": None},
         display_name=display_name,
+        derivation=derivation,
     )
     specification = Specification(
         "demo.5.010", "demo.5", Threshold(threshold, "nJy", "!="), metric.tags, query
     )
-    files = metrics_package_to_files([metric], [specification])
+    other = replace(metric, name="demo.4", derivation=NOT_DERIVED)
+    files = metrics_package_to_files([metric, other], [specification])
     found = reload(tmp_path_factory.mktemp("export"), files)
-    assert found.metrics == {"demo.5": metric}
+    assert found.metrics == {"demo.4": other, "demo.5": metric}
     assert found.specifications == {"demo.5.010": specification}
 
 

@@ -14,6 +14,7 @@ from squash_api.metrics_packages.loading import (
     resolve_packages,
 )
 from squash_api.schema.names import Schema
+from squash_api.verify.derivation import Derivation, Reduction
 from tests.support.metrics_packages import ROOT, shared, write_package
 
 SOUND = "name: latency.hard\nthreshold: {value: 60, unit: s, operator: '<'}\n"
@@ -130,7 +131,7 @@ def test_a_display_name_is_kept_in_the_reference(tmp_path: Path) -> None:
         ("x: {description: null, unit: s}\n", "demo.yaml:1: the description is null"),
         ("x: {description: d}\n", "the unit is missing: write ''"),
         ("x:\n  description: d\n  unit: null\n", "demo.yaml:3: the unit is null: write ''"),
-        ("x:\n  unit: seconds\n  description: d\n", "demo.yaml:2: 'seconds' is not a unit"),
+        ("x:\n  unit: furlongs\n  description: d\n", "demo.yaml:2: 'furlongs' is not a unit"),
         ("x: {description: d, unit: s, colour: red}\n", "refuses the key 'colour'"),
         ("x: {description: d, unit: s, display_name: X}\n", "write it under reference"),
         ("x: {description: d, unit: s, reference: LPM-17}\n", "reference must be a mapping"),
@@ -166,7 +167,7 @@ def test_one_metric_written_twice_is_a_problem(tmp_path: Path) -> None:
             "a.yaml:1: the metric 'demo.latincy' is not defined: write 'demo.latency'",
         ),
         (("unit: s", "unit: mag"), "a.yaml:2: the unit 'mag' of demo.latency.hard does not"),
-        (("unit: s", "unit: secs"), "a.yaml:2: 'secs' is not a unit that astropy knows: write s"),
+        (("unit: s", "unit: furlongs"), "a.yaml:2: 'furlongs' is not a unit that astropy"),
         (
             ("latency.hard", "latency.very hard"),
             "a.yaml:1: the parts of 'demo.latency.very hard' may",
@@ -381,3 +382,78 @@ def test_a_base_in_a_file_that_cannot_be_read_is_no_problem_of_its_own(
 def test_a_metric_in_a_file_that_cannot_be_read_is_no_problem_of_its_own(tmp_path: Path) -> None:
     package = load(tmp_path, {"a.yaml": SOUND}, metrics="latency: {")
     assert [str(problem.source) for problem in package.problems] == ["pkg/metrics/demo.yaml:1"]
+
+
+MADE = "{by: p95, blob: demo.psf, key: fwhm}"
+
+
+@pytest.mark.parametrize("is_below", [False, True])
+def test_how_values_are_derived_is_written_above_or_below_the_reference(
+    tmp_path: Path, *, is_below: bool
+) -> None:
+    keys = f"missing: zero, reduce: {MADE}"
+    keys = f"reference: {{{keys}}}" if is_below else keys
+    package = load(tmp_path, {}, metrics=f"fwhm: {{description: A., unit: arcsec, {keys}}}")
+    assert package.problems == ()
+    (metric,) = package.metrics.values()
+    reduction = Reduction("p95", "demo.psf", "fwhm")
+    assert metric.derivation == Derivation(is_zero_missing=True, reduction=reduction)
+
+
+def test_an_array_is_named_like_its_metric_unless_the_reduction_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    package = load(
+        tmp_path, {}, metrics="fwhm: {description: A., unit: s, reference: {reduce: max}}"
+    )
+    (metric,) = package.metrics.values()
+    assert metric.derivation.reduction == Reduction("max", "demo.fwhm", "fwhm")
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ("  missing: 0\n", ":4: 0 is no way to write a missing value: write zero"),
+        ("  missing: zero\n  reference:\n    missing: zero\n", ":4: missing is below reference"),
+        ("  reduce: {by: mode}\n", ":4: values are not reduced by 'mode': write"),
+        ("  reduce: {by: medain}\n", ":4: values are not reduced by 'medain': write median"),
+        ("  reduce:\n    by: max\n    keys: x\n", ":6: reduce has only by, blob, key"),
+        ("  reduce: {key: x}\n", ":4: by is missing: write"),
+        ("  reduce: {by: max, blob: 5}\n", ":4: 5 is not the name of a blob"),
+        ("  aggregate: median\n", ":4: aggregate is not a mapping: write {of: package.metric"),
+        ("  aggregate: {over: [fiber], by: max}\n", ":4: None is not a metric: write package"),
+        ("  aggregate: {of: fwhm, over: [x], by: max}\n", ":4: a metric is not made of itself"),
+        (
+            "  aggregate: {of: other.b, by: max}\n",
+            ":4: None is not a list of keys of metadata: write",
+        ),
+        (
+            "  aggregate: {of: other.b, over: [5], by: max}\n",
+            ":4: [5] is not a list of keys of meta",
+        ),
+        (
+            "  aggregate: {of: other.b, over: ci_id, by: max}\n",
+            ":4: 'ci_id' is the same in all jobs of",
+        ),
+        (
+            "  aggregate: {of: other.b, over: x, by: max, min: 1}\n",
+            ":4: aggregate has only of, over,",
+        ),
+        (
+            "  aggregate: {of: other.b, over: x, by: max, at_least: 0}\n",
+            ":4: 0 is not a number of val",
+        ),
+        (
+            "  reduce: max\n  aggregate: {of: other.b, over: x, by: max}\n",
+            ":5: a metric with reduce has",
+        ),
+        ("  aggregate: {of: demo.b, over: x, by: max}\n", ":4: the metric 'demo.b' is not defined"),
+        ("  reference:\n    reduce: [max]\n", ":5: reduce is neither text nor a mapping"),
+    ],
+)
+def test_a_derivation_that_is_wrong_is_a_problem_with_its_line(
+    tmp_path: Path, keys: str, place: str
+) -> None:
+    metrics = f"fwhm:\n  description: A.\n  unit: s\n{keys}"
+    (problem,) = load(tmp_path, {}, metrics=metrics).problems
+    assert place in str(problem)

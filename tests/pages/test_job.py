@@ -349,8 +349,22 @@ def test_measurements_lead_to_their_blobs(browser: httpx.Client, calls: Calls) -
     ]
     text = page(browser, f"/job/{post(calls, measured(blob_refs=['b1']), blobs=blobs)}")
     assert 'href="#blob-1"' in row_of_markup(text, "/metric/p.a")
-    assert row_of(text, "rms", "blob-1") == "rms 5 values 1 3 5"
+    assert row_of(text, "rms", "blob-1") == "rms 5 values 1 3 5 csv npy"
     assert "This blob is empty." in text
+
+
+def test_the_log_of_a_pipeline_is_shown_as_text(browser: httpx.Client, calls: Calls) -> None:
+    tail = {"value": f"line 1\n<b>line 2</b>\n{HOSTILE[3]}\n", "unit": "", "label": "Tail"}
+    blobs = [
+        {"identifier": "b1", "name": "log", "data": {"tail": tail}},
+        {"identifier": "b2", "name": "log", "data": {"lines": {"value": [1, 2]}}},
+    ]
+    text = page(browser, f"/job/{post(calls, measured(blob_refs=['b1']), blobs=blobs)}")
+    assert '<h2 id="log">Log</h2>' in text
+    assert 'tabindex="0">line 1\n&lt;b&gt;line 2&lt;/b&gt;\nevil' in text
+    assert 'href="#blob-0"' in row_of_markup(text, "/metric/p.a")
+    assert '<pre class="log" id="blob-0"' in text
+    assert '<details class="blob" id="blob-1">' in text
 
 
 def row_of_markup(text: str, heading: str) -> str:

@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,14 @@ from squash_api.judging.wording import date_text
 from squash_api.record.jobs import JobRow
 from squash_api.record.metrics import Metrics
 from squash_api.record.record import Record
-from squash_api.routes.jobs import find_blob, measurement_objects
+from squash_api.routes.blobs import find_blob
+from squash_api.routes.jobs import measurement_objects
 from squash_api.routes.measurements import list_measurements
 from squash_api.site import Site
 from squash_api.verify import units
 from tests.support.builders import add_test_user, make_body, make_settings, measured, store_job
 from tests.support.calls import Calls, follow, log_in
-from tests.support.in_process import serving
+from tests.support.in_process import service, serving
 
 
 def new_job(calls: Calls, *measurements: dict[str, Any]) -> int:
@@ -404,3 +406,28 @@ def test_the_first_blob_of_an_identifier_is_found() -> None:
 def test_dates_are_whole_seconds_in_utc() -> None:
     assert date_text(1_532_975_152_999_999_999) == "2018-07-30T18:25:52Z"
     assert date_text(0) == "1970-01-01T00:00:00Z"
+
+
+PLACE = ("spectrograph", "ccd", "fiber")
+
+
+@pytest.mark.sqlite
+def test_a_fiber_is_a_series_with_limits_filters_and_a_standing_of_its_own(tmp_path: Path) -> None:
+    with service(tmp_path, tags=PLACE) as client:
+        calls = log_in(client, "ada")
+        calls("POST", "/metric/q.snr", {"description": "Of a fiber.", "unit": ""})
+        limit = {"threshold": {"value": 7, "unit": "", "operator": ">="}, "tags": ["minimum"]}
+        calls("POST", "/spec/q.snr.minimum", {**limit, "metadata_query": {"ccd": "b1"}})
+        for fiber, value in ((17, 2.5), (18, 9.0)):
+            place = {"spectrograph": 1, "ccd": "b1", "fiber": fiber}
+            measurements = [{"metric": "q.snr", "value": value, "unit": ""}]
+            calls("POST", "/job", {"measurements": measurements, "meta": place})
+        found = calls("GET", "/measurements?metric=q.snr&fiber=17").json()
+        assert [row["value"] for row in found["measurements"]] == [2.5]
+        (standing,) = calls("GET", "/standings").json()["standings"]
+        assert {(row["tags"]["fiber"], row["state"]) for row in standing["series"]} == {
+            ("17", "CRITICAL"),
+            ("18", "passed"),
+        }
+        page = calls("GET", "/metric/q.snr", headers={"Accept": "text/html"}).text
+        assert {"fiber 17", "fiber 18"} <= set(re.findall(r"fiber 1\d", page))

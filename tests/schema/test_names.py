@@ -9,6 +9,7 @@ from squash_api.schema.names import (
     CONTRACT_FIELDS,
     FIELD_SOURCES,
     META_PREFIX,
+    SERIES_TAGS,
     TAGS,
     TEXT_SUFFIX,
     Cleaning,
@@ -429,3 +430,9 @@ def test_a_metric_cannot_be_named_like_an_added_tag() -> None:
 def test_a_metric_that_can_have_its_name_has_a_clean_one(package: str, key: str) -> None:
     name = f"{package}.{key}"
     assert SCHEMA.name_problem(name) or clean_text(name) == name
+
+
+def test_parts_of_a_focal_plane_tell_series_apart_where_they_are_tags() -> None:
+    schema = Schema(extra_tags=("site", "fiber", "ccd"))
+    assert schema.series_tags == (*SERIES_TAGS, "ccd", "fiber")
+    assert Schema().series_tags == SERIES_TAGS

@@ -24,6 +24,9 @@ from typing import Any
 
 FIGURES = "SQUASH_TEST_FIGURES"
 SEED = "SQUASH_TEST_SEED"
+ENGINES = "SQUASH_TEST_ENGINES"
+"""If set, all tests that touch a record run on every engine."""
+
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "reliability.md"
 _PERFORMANCE = _ROOT / "docs" / "performance.md"
@@ -110,6 +113,10 @@ def _postgresql(notes: _Notes) -> str:
     return f"{_total(notes, 'jobs')} jobs answered with 202 meanwhile; lost 0, double 0"
 
 
+def _engines(notes: _Notes) -> str:
+    return f"{_total(notes, 'tests')} tests passed"
+
+
 def _damages(notes: _Notes) -> str:
     return f"{_total(notes, 'damages')} times; afterwards equal to a refill each time"
 
@@ -144,6 +151,13 @@ ROWS: Mapping[str, Row] = {
         "the middle of a transaction",
         ("tests/integration/test_postgresql_faults.py",),
         _postgresql,
+    ),
+    "engines": Row(
+        "Tests of pages, reports, commands and of the way to InfluxDB, which `make test` runs with "
+        "SQLite, with a record in PostgreSQL",
+        ("-m", "later"),
+        _engines,
+        {ENGINES: "all"},
     ),
     "faults": Row(
         "InfluxDB and Kapacitor refuse, hang, reset, trickle, are full, answer 500 after they did "
@@ -194,7 +208,8 @@ ROWS: Mapping[str, Row] = {
 _CUT = """\
 | what | in `make test` | in `make soak` | why |
 |---|---|---|---|
-| kills | 20 | 500 | each takes a start of the service, about 2 s |
+| tests of pages, reports, some commands, the way to InfluxDB | SQLite | PostgreSQL too | minutes |
+| kills | 8 | 500 | each takes a start of the service, about 2 s |
 | kills of one of three services and three `squash deliver` | 6 | 100 | the same |
 | jobs at two replicas at once | 240 | 10,000 | some minutes |
 | jobs that wait | 10,000 | 20,000 | storing and sending them takes a minute |

@@ -1,6 +1,7 @@
 """Which tests touch a record, by what their source names: they run on every engine.
 
 A function touches a record if it names `record_url`, a function that does, or a fixture that does.
+Those of `LATER` run on PostgreSQL only in `make soak`: each would tell there what others tell.
 """
 
 import ast
@@ -8,6 +9,44 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+# What is shown and asked for is read by `index` and `record`, whose tests run on both, and so are
+# those of the way from the network to InfluxDB that are about failing: kills, outages, faults,
+# deletions, refills, hostile documents.
+LATER = (
+    "tests/client",
+    "tests/commands/test_backtest.py",
+    "tests/commands/test_export.py",
+    "tests/commands/test_keys.py",
+    "tests/commands/test_quarantine.py",
+    "tests/commands/test_replay.py",
+    "tests/commands/test_report.py",
+    "tests/commands/test_users.py",
+    "tests/integration/test_accounts.py",
+    "tests/integration/test_added_measurements.py",
+    "tests/integration/test_changed_tags.py",
+    "tests/integration/test_deliver_command.py",
+    "tests/integration/test_dispatch.py",
+    "tests/integration/test_disputed_units.py",
+    "tests/integration/test_every_page_of_any_job.py",
+    "tests/integration/test_graceful_stop.py",
+    "tests/integration/test_many_names.py",
+    "tests/integration/test_quarantine.py",
+    "tests/integration/test_replay.py",
+    "tests/integration/test_round_trip.py",
+    "tests/integration/test_two_services.py",
+    "tests/integration/test_two_targets.py",
+    "tests/integration/test_uploads.py",
+    "tests/integration/test_verdicts.py",
+    "tests/integration/test_watch.py",
+    "tests/pages",
+    "tests/reports",
+    "tests/test_cli.py",
+    "tests/test_error_shape.py",
+    "tests/trends",
+)
+"""Folders and files."""
+
 _ORIGIN = "record_url"
 _FIXTURES = ROOT / "tests" / "conftest.py"
 
@@ -33,6 +72,12 @@ def touching(path: Path) -> frozenset[str]:
         found |= more
         known |= more
     return frozenset(found)
+
+
+def is_later(path: Path) -> bool:
+    """Tell whether the tests of a module run on PostgreSQL only in `make soak`."""
+    place = path.relative_to(ROOT)
+    return any(place.is_relative_to(each) for each in LATER)
 
 
 @cache

@@ -206,7 +206,8 @@ def _tiles(metric: Metric, group: Group, place: Place) -> Iterator[dict[str, Any
     """
     key = schema.split_metric_name(metric.name)[1]
     name = identifier(key)
-    tags = ", ".join(map(identifier, schema.SERIES_TAGS))
+    parts = (tag for limit in group.limits for tag in limit.specification.series)
+    tags = ", ".join(map(identifier, dict.fromkeys((*schema.SERIES_TAGS, *parts))))
     conditions = (LAST_TIMES, SHOWN, group.condition)
     last = f"last({name}) AS {name}"
     series = f"({select([last], place, *conditions, end=f'GROUP BY {tags}')})"

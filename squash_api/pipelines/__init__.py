@@ -1,0 +1,1 @@
+"""Pipelines on their own machine: running and launching them, and sending what they measured."""
