@@ -24,7 +24,7 @@ from squash_api.accounts.anonymous import has_none
 from squash_api.errors import SquashError
 from squash_api.ingest.ingest import SMALL_BYTES, WIRES, Ingested
 from squash_api.record.jobs import Received
-from squash_api.routes.dependencies import body_of, object_schema, read_body
+from squash_api.routes.dependencies import object_schema, read_body
 from squash_api.routes.jobs import receipt_of, take_in
 from squash_api.routes.middleware import Way
 from squash_api.routes.parameters import KnownParametersRoute
@@ -66,13 +66,23 @@ async def get_clusters(request: Request) -> Response:
     return _reply({"kind": "KafkaClusterList", "metadata": metadata, "data": [cluster]}, _V3)
 
 
+# Any body is good, and none, too.
+_TOPIC_DOCUMENTATION = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {},
+                "example": {"topic_name": "lsst.dm.stellarAstrometricRepeatability1"},
+            }
+        }
+    }
+}
+
+
 @router.post(
     "/v3/clusters/{cluster_id}/topics",  # noqa: FAST003  as below
     status_code=201,
-    openapi_extra=body_of(
-        object_schema({"topic_name": {"type": "string"}}),
-        {"topic_name": "lsst.dm.stellarAstrometricRepeatability1", "partitions_count": 1},
-    ),
+    openapi_extra=_TOPIC_DOCUMENTATION,
 )
 async def post_topic(request: Request) -> Response:
     """Create a topic: nothing is stored, since every topic is there. It is never refused."""
@@ -123,8 +133,7 @@ _RECORDS_DOCUMENTATION = {
                 "schema": object_schema(
                     {
                         "value_schema": {
-                            "type": ["string", "null"],
-                            "description": "An Avro schema, as JSON in a text.",
+                            "description": "An Avro schema, as JSON in a text; others are not read."
                         },
                         "records": {
                             "type": "array",
