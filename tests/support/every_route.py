@@ -30,7 +30,7 @@ _PARTS = {
     "{ci_id:text}": f"{NAME}-run",
     "{key_id}": "sq_0",
     "{cluster_id}": "squash",
-    "{topic}": f"{NAME}.topic",
+    "{topic}": "lsst.dm.topic",
 }
 
 
