@@ -156,11 +156,8 @@ def run_command(
         threading.Thread(target=_pump, args=(stream, tail, process.ended_fd), daemon=True)
         for stream in streams
     ]
-    for thread in (
-        threading.Thread(target=_pass_signals_on, args=(process,), daemon=True),
-        *pumps,
-    ):
-        thread.start()
+    for pump in pumps:
+        pump.start()
     status, usage = _wait(process)
     ended_ns, ended_s = time.time_ns(), time.monotonic()
     os.close(end_fd)
@@ -201,7 +198,9 @@ def _start(
     for stream in streams:
         os.close(stream.end)
     ended_fd, end_fd = os.pipe()
-    return _Process(popen, shares_group, streams, ended_fd, hurry), end_fd
+    process = _Process(popen, shares_group, streams, ended_fd, hurry)
+    threading.Thread(target=_pass_signals_on, args=(process,), daemon=True).start()
+    return process, end_fd
 
 
 def _not_started(name: str, error: OSError, *, began_ns: int) -> Ended:

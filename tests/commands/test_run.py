@@ -206,14 +206,14 @@ def test_a_spool_that_cannot_be_written_loses_nothing_while_the_service_is_there
 def test_the_service_has_the_run_and_shows_its_log(tmp_path: Path) -> None:
     with Service(tmp_path, SQUASH_SPECS="") as real:
         user = {"username": "ada", "password": "correct horse"}
-        httpx.post(f"{real.url}/user", json=user).raise_for_status()
+        httpx.post(f"{real.url}/register", json=user).raise_for_status()
         shell = Shell(tmp_path, real.url)
         del shell.environment["SQUASH_KEY"]
         given = {"SQUASH_USER": "ada", "SQUASH_PASSWORD": "correct horse"}
         (shell.here / "writes.py").write_text(_WRITES)
         assert shell("run", "--run", "r1", sys.executable, "writes.py", **given) == 0
-        jobs = httpx.get(f"{real.url}/jobs?run=r1").json()
         assert shell.spooled == []
-        page = httpx.get(f"{real.url}/job/1", headers={"Accept": "text/html"}).text
-        assert ">written</pre>" in page
-        assert jobs
+        page = httpx.get(f"{real.url}/job/1", headers={"Accept": "text/html"})
+        assert ">written</pre>" in page.text
+        jobs = [httpx.get(f"{real.url}/job/{number}").json() for number in (1, 2, 3)]
+        assert [job["meta"]["env"]["run_id"] for job in jobs] == ["r1"] * 3
