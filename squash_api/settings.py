@@ -120,6 +120,19 @@ def _keep(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if _HOST.fullmatch(text) is None:
+        raise ValueError(
+            "must be hosts such as plots.example.org or plots.example.org:8443, without http:// "
+            f"and path, not {text}"
+        )
+    return text.lower()
+
+
+# As a Content-Security-Policy names a host: what is not one could say something else there.
+_HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[1-9]\d{0,4})?", re.IGNORECASE | re.ASCII)
+_Host = Annotated[str, AfterValidator(_host)]
+
 _DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
 _DAYS = {"y": 365, "w": 7, "d": 1}
 
@@ -231,6 +244,9 @@ class Settings(BaseSettings):
     token_minutes: int = Field(60, ge=1, le=10_080, description="Lifetime of a token, in minutes.")
     read: Literal["open", "users"] = Field(
         "open", description="Who may read: everybody who reaches the service, or users."
+    )
+    artifact_hosts: Annotated[tuple[_Host, ...], NoDecode, _split(",")] = Field(
+        (), description="Hosts whose pictures the page of a job shows, separated by commas."
     )
     session_hours: int = Field(
         12, ge=1, le=720, description="How long a login on the pages lasts, in hours."

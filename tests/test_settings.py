@@ -373,3 +373,36 @@ def test_trusted_proxies_are_addresses_and_networks(
 @pytest.mark.parametrize("text", ["*", "nginx", "10.0.0.1/8", "1.2.3.4:80"])
 def test_a_proxy_that_is_no_address_is_refused(text: str) -> None:
     assert refusal(trusted_proxies=text).startswith("SQUASH_TRUSTED_PROXIES")
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("", ()),
+        ("Plots.example.org, 127.0.0.1:8800,", ("plots.example.org", "127.0.0.1:8800")),
+    ],
+)
+def test_artifact_hosts_are_names_with_or_without_port(
+    monkeypatch: pytest.MonkeyPatch, text: str, hosts: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SQUASH_ARTIFACT_HOSTS", text)
+    assert load_settings().artifact_hosts == hosts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*",
+        "*.example.org",
+        "https://plots.example.org",
+        "plots.example.org/a",
+        "plots.example.org; script-src *",
+        "a b",
+        "'unsafe-inline'",
+        "data:",
+        "x.example:0",
+        "a..b",
+    ],
+)
+def test_what_is_no_artifact_host_is_refused(text: str) -> None:
+    assert refusal(artifact_hosts=text).startswith("SQUASH_ARTIFACT_HOSTS")

@@ -261,6 +261,16 @@ class Squash:
             raise SquashClientError(f"GET {url}: the answer is not a list of verdicts")
         return verdicts
 
+    def artifacts(self, job_id: int) -> list[dict[str, Any]]:
+        """Fetch what a job's metadata link to: `key`, `url`, `type` and `description` of each."""
+        url: Any = f"{self._endpoint('job').rstrip('/')}/{job_id}/artifacts"
+        found: list[dict[str, Any]] = []
+        while url is not None:
+            page = self._object("GET", url)
+            found += page["artifacts"]
+            url = page["next"]
+        return found
+
     def measurements(
         self,
         metric: Texts = (),

@@ -26,7 +26,7 @@ from squash_api.index.reader import View
 from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
-from squash_api.ingest.stored_job import document_of
+from squash_api.ingest.stored_job import artifacts_in, document_of
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies
 from squash_api.logs import note_jobs
@@ -40,7 +40,8 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.jobs import added_measurements, job_rows, last_job_id
 from squash_api.record.metrics import reduced_ever
-from squash_api.schema.names import SPEAKS_FOR, Context, split_metric_name
+from squash_api.schema.artifacts import may_have_artifacts
+from squash_api.schema.names import ARTIFACT_URL, SPEAKS_FOR, Context, split_metric_name
 from squash_api.schema.times import parse_time_ns
 from squash_api.settings import KapacitorTarget
 
@@ -333,6 +334,8 @@ class KapacitorOutlet(Outlet):
         """Make the lines, in order of the jobs' times; then those of series without value."""
         contexts = view.contexts.of(present.values)
         changes = view.changes_since_previous_run(list(present.values))
+        may_have = [number for number, job in contexts.items() if may_have_artifacts(job.context)]
+        artifacts = view.ask(artifacts_in, may_have)
         for job in sorted(contexts.values(), key=lambda job: job.time_ns):
             by_mark: dict[str | None, dict[str, float]] = {}
             for metric_id, value in present.values[job.job_id].items():
@@ -345,6 +348,8 @@ class KapacitorOutlet(Outlet):
             code_changes = changes.get(job.job_id)
             for mark, values in by_mark.items():
                 more: dict[str, str | float] = {} if mark is None else {SPEAKS_FOR: mark}
+                if job.job_id in artifacts:
+                    more[ARTIFACT_URL] = artifacts[job.job_id][0].url
                 for point in job_to_points(
                     job_id=job.job_id,
                     squash_url=f"{self._squash_url}/job/{job.job_id}",

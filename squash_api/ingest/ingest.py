@@ -285,7 +285,8 @@ def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> 
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
     identifiers = job.identifiers_digest()
-    job = with_reduced(job, known.reductions)
+    if known.reductions:
+        job = with_reduced(job, known.reductions)
     return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 

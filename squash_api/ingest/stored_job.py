@@ -1,13 +1,14 @@
 """Reading a job from the record: its document as received, and what was added to it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from squash_api.errors import NotFoundError
 from squash_api.ingest.document import Job, measured_of
 from squash_api.ingest.ingest import reread
-from squash_api.record.jobs import JobRow, Received, added_measurements, get_job
+from squash_api.record.jobs import JobRow, Received, added_measurements, get_job, job_rows
 from squash_api.record.record import Connection
+from squash_api.schema.artifacts import Artifact, artifacts_of
 from squash_api.schema.names import split_metric_name
 from squash_api.schema.text import clean_text
 
@@ -51,3 +52,13 @@ def document_of(row: JobRow, added: list[dict[str, Any]]) -> Job:
     """Return the document of a job that has not been deleted, with added measurements last."""
     job = reread(row.received or Received(b"{}"))
     return job.adding([measured_of(item) for item in added]) if added else job
+
+
+def artifacts_in(connection: Connection, job_ids: Collection[int]) -> dict[int, list[Artifact]]:
+    """Return the artifacts of each of these jobs that has any, by id."""
+    found = {
+        row.job_id: artifacts_of(document_of(row, []).meta)
+        for row in job_rows(connection, sorted(job_ids))
+        if row.body is not None
+    }
+    return {job_id: artifacts for job_id, artifacts in found.items() if artifacts}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -24,9 +25,12 @@ from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import Metrics
 from squash_api.routes.blobs import blob_path
 from squash_api.routes.jobs import job_id_of, measurement_objects
+from squash_api.routes.middleware import page_policy
 from squash_api.routes.parameters import read_parameters
 from squash_api.routes.runs import SPECS, run_path
+from squash_api.schema.artifacts import artifacts_of
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
+from squash_api.settings import Settings
 from squash_api.site import Site
 from squash_api.standings.job_states import job_report
 from squash_api.standings.last_passing import Comparison, Place, compare, place_of, previous_run
@@ -34,9 +38,13 @@ from squash_api.standings.last_passing import Comparison, Place, compare, place_
 MOST_BLOBS = 100
 """Further blobs are only in the JSON of the job."""
 
+MOST_ARTIFACTS = 100
+"""Further artifacts are only in the JSON of the job."""
+
 _NAMES = ("specs", "blob", "y", "x")
 
 _MOST_LINKS = 50
+_MOST_PICTURES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,11 @@ class ShownBlob:
 async def job_page(request: Request) -> Response:
     """Make the page of a job."""
     job_id = await job_id_of(request.path_params["job_id"])
-    return await run_in_threadpool(_page, request, job_id)
+    reply = await run_in_threadpool(_page, request, job_id)
+    site: Site = request.app.state.site
+    if site.settings.artifact_hosts:
+        reply.headers["Content-Security-Policy"] = page_policy(site.settings.artifact_hosts)
+    return reply
 
 
 def _page(request: Request, job_id: int) -> Response:
@@ -93,7 +105,7 @@ def _page(request: Request, job_id: int) -> Response:
         comparisons=comparisons,
         packages=job.packages,
         deliveries=deliveries,
-        **_metadata(job),
+        **_metadata(job, site.settings),
         blobs=_blobs(job_id, job, asked),
         more_blobs=max(len(job.blobs) - MOST_BLOBS, 0),
         partners_of=_partners_of,
@@ -101,12 +113,21 @@ def _page(request: Request, job_id: int) -> Response:
     )
 
 
-def _metadata(job: Job) -> dict[str, Any]:
+def _metadata(job: Job, settings: Settings) -> dict[str, Any]:
+    """Return the metadata, and what they link to: first the artifacts, some of them as pictures."""
+    found = artifacts_of(job.meta)
+    hosts, is_https = set(settings.artifact_hosts), settings.is_https
+    shown = (item.url for item in found if item.may_be_shown(hosts, is_https=is_https))
+    artifacts = found[:MOST_ARTIFACTS]
+    urls = {item.url for item in artifacts}
     rows = metadata_rows(job.meta)
     return {
+        "artifacts": artifacts,
+        "more_artifacts": len(found) - len(artifacts),
+        "pictures": frozenset(islice(shown, _MOST_PICTURES)),
         "rows": rows[:MOST_ROWS],
         "has_more_rows": len(rows) > MOST_ROWS,
-        "links": links_in(rows)[:_MOST_LINKS],
+        "links": [item for item in links_in(rows) if item[1] not in urls][:_MOST_LINKS],
         "linked": linked,
     }
 

@@ -136,6 +136,23 @@ class Unusable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobArtifact:
+    """An artifact of a job whose value the report shows; `key` is its place in the metadata."""
+
+    job_id: int
+    run_id: str | None
+    key: str
+    url: str
+    type: str | None
+    description: str | None
+
+    @property
+    def label(self) -> str:
+        """What people read in place of the URL."""
+        return self.description or self.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """How a metric in a column has changed; None stands for what one side does not have."""
 
@@ -210,7 +227,8 @@ class Report:
 
     `idle` names specifications that applied to no value although their metrics were measured, and
     `unlimited` metrics to which no specification applied. `violations` counts all results that
-    break a limit, of which `worst` lists at most `MOST_WORST`.
+    break a limit, of which `worst` lists at most `MOST_WORST`. `artifacts` has at most
+    `MOST_OF_A_JOB` of a job, those of the worst first.
     """
 
     title: str
@@ -232,7 +250,11 @@ class Report:
     unusable: list[Unusable]
     unlimited: list[str]
     comparison: Comparison | None = None
+    artifacts: list[JobArtifact] = field(default_factory=list)
 
+
+MOST_OF_A_JOB = 10
+"""At most this many artifacts of a job are listed; its page has the others."""
 
 MOST_WORST = 100
 """At most this many results that break a limit are listed, worst first; all are counted."""

@@ -1,14 +1,25 @@
 """The report on a run, a period or a release: `/report` and `squash report`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import Reader, View
 from squash_api.index.windows import MOST_JOBS, Wanted
+from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.states import BROKEN
-from squash_api.reports.document import Comparison, Kind, Report, Unusable
+from squash_api.reports.document import (
+    MOST_OF_A_JOB,
+    Comparison,
+    Finding,
+    JobArtifact,
+    Kind,
+    Report,
+    Row,
+    Unusable,
+)
 from squash_api.reports.matrix import (
     Key,
     Matrix,
@@ -24,9 +35,13 @@ from squash_api.reports.matrix import (
 from squash_api.reports.results import Limits, Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.reports.texts import moment_text
+from squash_api.schema.artifacts import may_have_artifacts
 from squash_api.trends.question import Question, ReportQuestion
 
 _TRIES = 5
+# Artifacts are in the documents of jobs, each of which takes about a millisecond to read.
+_MOST_LOOKED_AT = 1000
+_MOST_JOBS_WITH_ARTIFACTS = 50
 
 
 class PeriodReports:
@@ -105,6 +120,7 @@ class PeriodReports:
         rows = rows_of(matrix, changes)
         found = {item.metric for item in results}
         gaps = gaps_of(subject, found, limits, about, self._schema)
+        worst, near = worst_of(results), near_of(results)
         return Report(
             title=title_of(about, now_ns=now_ns),
             filters={name: list(values) for name, values in filters_of(about).items()},
@@ -117,15 +133,42 @@ class PeriodReports:
             columns=matrix.columns,
             rows=rows,
             violations=sum(item.state in BROKEN for item in results),
-            worst=worst_of(results),
-            near=near_of(results),
+            worst=worst,
+            near=near,
             missing=gaps.missing,
             silent_packages=gaps.silent,
             idle=gaps.idle,
             unusable=[Unusable(*item) for item in sorted(limits.unusable.items())],
             unlimited=sorted(found - {row.metric for row in rows}),
             comparison=comparison,
+            artifacts=self._artifacts([*worst, *near, *_shown_in(rows)]),
         )
+
+    def _artifacts(self, findings: Iterable[Finding]) -> list[JobArtifact]:
+        """Find the artifacts of the jobs that a report shows, in the order of the findings."""
+        shown: dict[int, Finding] = {}
+        for item in findings:
+            shown.setdefault(item.job_id, item)
+        with self._reader.view() as view:
+            contexts = view.contexts.of(islice(shown, _MOST_LOOKED_AT))
+            may_have = [
+                number
+                for number in shown
+                if number in contexts and may_have_artifacts(contexts[number].context)
+            ]
+            found = view.ask(artifacts_in, may_have[:_MOST_JOBS_WITH_ARTIFACTS])
+        return [
+            JobArtifact(
+                job_id=number,
+                run_id=shown[number].run_id,
+                key=item.key,
+                url=item.url,
+                type=item.type,
+                description=item.description,
+            )
+            for number in shown
+            for item in found.get(number, [])[:MOST_OF_A_JOB]
+        ]
 
     def _judge(self, subject: Subject, question: Question) -> Results:
         for _ in range(_TRIES):
@@ -136,6 +179,11 @@ class PeriodReports:
             if results is not None:
                 return results
         raise RecordUnavailableError("Units of metrics are being changed. Try again.")
+
+
+def _shown_in(rows: Sequence[Row]) -> Iterator[Finding]:
+    for row in rows:
+        yield from (cell.shown for cell in row.cells)
 
 
 def read_results(

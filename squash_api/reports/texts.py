@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from squash_api.judging.alerts import severity_of
 from squash_api.judging.states import BROKEN, NOT_MEASURED, counts_text
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
-from squash_api.reports.document import Cell, Change, Finding, Report, Row, Summary
+from squash_api.reports.document import Cell, Change, Finding, JobArtifact, Report, Row, Summary
 
 _LONGEST = 60
 _MOST_ROWS = 50
@@ -187,9 +187,16 @@ def report_junit(report: Report, *, level: str) -> bytes:
     """Write a report as JUnit XML: a case for each cell of the matrix.
 
     A broken limit milder than `level` is a remark rather than a failure; what was not measured is
-    skipped.
+    skipped. A broken limit has the first artifact of its job.
     """
-    cases = [_case(report, row, cell, level=level) for row in report.rows for cell in row.cells]
+    first: dict[int, str] = {}
+    for item in report.artifacts:
+        first.setdefault(item.job_id, item.url)
+    cases = [
+        _case(report, row, cell, level=level, artifact=first.get(cell.shown.job_id))
+        for row in report.rows
+        for cell in row.cells
+    ]
     cases += [
         Case(item.metric, "no value", "skipped", f"no value for {', '.join(item.specifications)}")
         for item in report.missing
@@ -199,12 +206,14 @@ def report_junit(report: Report, *, level: str) -> bytes:
     return junit_xml(f"squash report: {report.title}", cases)
 
 
-def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
+def _case(report: Report, row: Row, cell: Cell, *, level: str, artifact: str | None) -> Case:
     name = name_text(report.columns[cell.column].label)
     shown = cell.shown
     text = f"{cell.state}: {shown.specification}: {value_text(shown)}, must be {limit_text(shown)}"
     if cell.results > 1:
         text += f" ({tags_text(shown.tags)}; {cell.broken} of {cell.results} series broken)"
+    if artifact is not None:
+        text += f"; artifact: {artifact}"
     if cell.state == NOT_MEASURED:
         return Case(row.metric, name, "skipped", NOT_MEASURED)
     if cell.state not in BROKEN:
@@ -217,6 +226,8 @@ def _case(report: Report, row: Row, cell: Cell, *, level: str) -> Case:
 def _sections(report: Report) -> Iterator[tuple[str, str]]:
     if report.worst:
         yield "Broken limits", _findings(report.worst, report.violations)
+    if report.artifacts:
+        yield "Artifacts", _artifacts(report.artifacts)
     found = report.comparison
     if found is not None:
         heading = f"Compared with {escaped(found.title)}"
@@ -304,6 +315,15 @@ def _missing(report: Report) -> str:
         for item in report.silent_packages
     ]
     return _listed(lines)
+
+
+def _artifacts(artifacts: Sequence[JobArtifact]) -> str:
+    # These URLs have nothing that could end a link.
+    lines = [
+        f"- job {item.job_id}: {escaped(name_text(item.label))}: <{item.url}>"
+        for item in artifacts[:_MOST_ROWS]
+    ]
+    return "\n".join(lines) + _rest(len(artifacts) - len(lines))
 
 
 def _listed(lines: Sequence[str]) -> str:

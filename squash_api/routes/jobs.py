@@ -33,6 +33,7 @@ from squash_api.routes.dependencies import (
     body_of,
     id_cursor,
     is_count,
+    next_link,
     object_schema,
     paged_reply,
     read_body,
@@ -40,6 +41,7 @@ from squash_api.routes.dependencies import (
 from squash_api.routes.parameters import KnownParametersRoute, read_flag
 from squash_api.routes.replies import FORM, JOB_ID, USER, errors_of, first_of, json_reply
 from squash_api.routes.scopes import require_scope
+from squash_api.schema.artifacts import artifacts_of
 from squash_api.schema.names import Cleaning
 from squash_api.schema.text import MAX_TEXT_BYTES
 from squash_api.site import Site
@@ -275,6 +277,22 @@ def delete_job_(job_id: JobIdDep, site: SiteDep, account: AccountDep) -> Respons
     site.metrics.refresh()
     site.background.wake()
     return json_reply({"message": f"Job {job_id} deleted."})
+
+
+@router.get("/job/{job_id}/artifacts", responses=errors_of(404, 422))
+def get_artifacts(request: Request, job_id: JobIdDep, site: SiteDep, page: PageDep) -> Response:
+    """List a job's artifacts: the URLs in its metadata, in their order.
+
+    Each has its `key`, `url`, `type` and `description`; the last two may be null. They are values
+    that are URLs of http or https, and objects with one as their `url`.
+    """
+    with site.reader.view() as view:
+        _, job = view.ask(load_job, job_id)
+    artifacts = artifacts_of(job.meta)
+    start = id_cursor(page)
+    end = start + page.limit
+    link = next_link(request, after=end) if end < len(artifacts) else None
+    return json_reply({"artifacts": artifacts[start:end], "next": link})
 
 
 @router.get("/job/{job_id}/report", responses=errors_of(404, 422))

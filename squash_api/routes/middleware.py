@@ -57,6 +57,14 @@ PAGE_POLICY = (
     b"img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; "
     b"base-uri 'none'; frame-ancestors 'none'"
 )
+
+
+def page_policy(picture_hosts: Iterable[str]) -> str:
+    """Write the policy of a page that shows pictures of these hosts too."""
+    own = "img-src 'self'"
+    return PAGE_POLICY.decode().replace(own, " ".join((own, *picture_hosts)))
+
+
 # Whatever is no page is shown without doing anything.
 _POLICY = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _PRIVATE = frozenset(

@@ -41,6 +41,7 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /user/{name}",
         "GET /jobs",
         "GET /job/{job_id}",
+        "GET /job/{job_id}/artifacts",
         "GET /job/{job_id}/blobs",
         "GET /job/{job_id}/blob/{identifier:text}",
         "GET /job/{job_id}/plot",

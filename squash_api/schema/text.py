@@ -19,7 +19,8 @@ MAX_FIELD_TEXT_BYTES = 64_000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LOOSE_BACKSLASHES = re.compile(r'\\+(?=[,= "]|\Z)')
-_LINK = re.compile(r"https?://[^\s/?#|<>\"\\^`{}]+(?:[/?#]|\Z)", re.IGNORECASE)
+# A name before the host may look like the host, and a password would be in every link.
+_LINK = re.compile(r"https?://[^\s/?#|<>\"\\^`{}@]+(?:[/?#]|\Z)", re.IGNORECASE)
 _LOOSE_PERCENT = re.compile("%(?![0-9a-fA-F]{2})")
 _URL_SAFE = "%:/?#[]@!$&'()*+,;=~"
 # Below this an integral float prints as an integer, and JSON integers end here; above, its digits
@@ -94,7 +95,8 @@ def link_text(text: str) -> str | None:
     """Return an http or https URL as it can be written everywhere; None if it is no such URL.
 
     Blanks, `|`, `<` and whatever else does not belong in a URL are percent-encoded; what is encoded
-    already stays as it is. No other links are ever stored or rendered.
+    already stays as it is. No other links, nor any with a user or password, are ever stored or
+    rendered.
     """
     url = clean_text(text).strip()
     if _LINK.match(url) is None:

@@ -12,7 +12,14 @@ from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.metrics_packages.loading import load_metrics_package
 from squash_api.record.deliveries import backlogs, get_target, has_sent_any, job_deliveries
 from squash_api.record.jobs import get_job
-from squash_api.schema.names import GONE, GONE_OLD, GONE_WHOLLY, SPEAKS_FOR, Schema
+from squash_api.schema.names import (
+    ARTIFACT_URL,
+    GONE,
+    GONE_OLD,
+    GONE_WHOLLY,
+    SPEAKS_FOR,
+    Schema,
+)
 from tests.support.alert_world import World
 from tests.support.told_kapacitor import ToldKapacitor, parse_line
 
@@ -95,6 +102,18 @@ def test_a_point_has_only_the_values_that_speak_for_the_present(
     assert second[2].keys() & {"plain", "bands", "free"} == {"plain", "bands", "free"}
     assert second[1] == {"instrument": "HSC", "filter": "r"}
     assert second[2]["squash_url"] == "http://127.0.0.1:8000/job/2"
+
+
+def test_a_point_names_the_first_artifact_of_its_job(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    plots = ["https://x.example/b.png", "https://x.example/a.png"]
+    for meta in ({"plots": plots, "ci_url": "https://ci.example/1"}, {}):
+        world.add({"plain": 9.0}, ago_ns=HOUR_NS, **meta)
+        kapacitor.lines.clear()
+        world.drain()
+        (line,) = map(parse_line, kapacitor.lines)
+        assert line[2].get(ARTIFACT_URL) == (plots[0] if meta else None)
 
 
 def test_of_jobs_that_came_together_only_the_newest_is_told(

@@ -401,6 +401,22 @@ def test_no_link_shows_one_address_and_opens_another(bench: Bench) -> None:
     )
 
 
+def test_a_message_links_to_the_first_artifact(bench: Bench) -> None:
+    tract = new_tract()
+    address = "https://x.example/a.png?b=1&c=2|shown> <!channel>"
+    line = (
+        f'validate,tract={tract} PA1=9,squash_id=1,squash_artifact="{address}",'
+        f'squash_url="https://squash.example/job/1" {time.time_ns()}'
+    )
+    bench.kapacitord.write([line])
+    (told,) = bench.messages(tract, {"validate.PA1": 9.0})
+    assert told.text.splitlines()[-1] == (
+        "<https://squash.example/job/1|job 1>, "
+        "<https://x.example/a.png?b=1&amp;c=2%7Cshown%3E%20%3C!channel%3E|artifact>, "
+        f"{TO_DO}"
+    )
+
+
 def test_a_recovery_from_many_limits_lists_three_of_them(bench: Bench) -> None:
     tract = new_tract()
     for value in (4.5, 0.9999999999):

@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,8 +18,10 @@ from squash_api.pages.metadata_rows import (
     metadata_rows,
 )
 from squash_api.wires.decoding import decode_exactly
-from tests.support.calls import Calls
+from tests.pages.conftest import BROWSER
+from tests.support.calls import Calls, log_in
 from tests.support.definitions import metric, spec
+from tests.support.in_process import service
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -214,6 +217,72 @@ def test_metadata_are_nested_and_their_links_named(browser: httpx.Client, calls:
         "https://ci.example.org/7",
         "https://x.example/y",
     ]
+
+
+PLOT = {
+    "url": "https://plots.example.org/7.png",
+    "type": "image/png",
+    "description": 'Sky "level" <b>',
+}
+
+
+def test_artifacts_are_listed_with_what_they_show(browser: httpx.Client, calls: Calls) -> None:
+    meta = {"plots": {"sky": PLOT, "log": "https://logs.example.org/7.txt"}}
+    text = page(browser, f"/job/{post(calls, meta=meta)}")
+    listed = text[text.index('<ul class="artifacts"') :].partition("</ul>")[0]
+    assert re.findall(r'href="([^"]*)"', listed) == [PLOT["url"], "https://logs.example.org/7.txt"]
+    for words in ("Sky &#34;level&#34; &lt;b&gt;", "plots.sky", "plots.log", "image/png"):
+        assert words in listed
+    assert "<img" not in text
+    assert "Links in the metadata" not in text
+
+
+def test_a_job_without_artifacts_has_no_list_of_them(browser: httpx.Client, calls: Calls) -> None:
+    text = page(browser, f"/job/{post(calls, meta={'ci_url': 'https://ci.example.org/7'})}")
+    assert 'id="artifacts"' not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:password@plots.example.org/7.png",
+        "https://good.example@plots.example.org/7.png",
+        'https://plots.example.org/" onerror="alert(1).png',
+        "https://plots.example.org/a|b.png",
+        "javascript://plots.example.org/%0aalert(1)",
+        "data:image/svg+xml,<svg onload=alert(1)>",
+    ],
+)
+def test_hostile_artifacts_are_text(tmp_path: Path, url: str) -> None:
+    with service(tmp_path, artifact_hosts=("plots.example.org",)) as client:
+        client.headers.update(BROWSER)
+        text = page(client, f"/job/{post(log_in(client, 'ada'), meta={'a': {'url': url}})}")
+    assert 'id="artifacts"' not in text
+    assert "<img" not in text
+    assert not [found for found in re.findall(r'href="([^"]*)"', text) if "@" in found]
+
+
+def test_pictures_of_named_hosts_are_shown_and_no_others(tmp_path: Path) -> None:
+    hosts = ("plots.example.org", "127.0.0.1:8800")
+    with service(tmp_path, artifact_hosts=hosts) as client:
+        client.headers.update(BROWSER)
+        meta = {"sky": PLOT, "other": "https://other.example.org/7.png"}
+        reply = client.get(f"/job/{post(log_in(client, 'ada'), meta=meta)}")
+        front = client.get("/")
+    (image,) = re.findall(r"<img [^>]*>", reply.text)
+    for attribute in (
+        f'src="{PLOT["url"]}"',
+        'alt="Sky &#34;level&#34; &lt;b&gt;"',
+        'loading="lazy"',
+        'referrerpolicy="no-referrer"',
+    ):
+        assert attribute in image
+    sources = {"'self'", "data:", "blob:"}
+    for found, more in ((reply, set(hosts)), (front, set[str]())):
+        policy = found.headers["Content-Security-Policy"]
+        (images,) = re.findall(r"img-src ([^;]*);", policy)
+        assert set(images.split()) == sources | more
+        assert "script-src 'self';" in policy
 
 
 def test_only_http_and_https_are_links(browser: httpx.Client, calls: Calls) -> None:

@@ -1,7 +1,12 @@
 """The pages of jobs and runs in a real browser, of the real service."""
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -189,3 +194,76 @@ def test_new_runs_appear_by_themselves(site: tuple[Service, Calls], page: Page) 
     env = {"ci_id": "new", "ci_name": "live"}
     site[1]("POST", "/job", {"measurements": [], "meta": {"env": env}})
     expect(page.get_by_role("link", name="new", exact=True)).to_be_visible(timeout=5000)
+
+
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="400" height="300">'
+    '<rect width="400" height="300" fill="#0b57a4"/>'
+    "<script>fetch('/script-ran'); parent.postMessage('ran', '*')</script></svg>"
+)
+_IMAGE_WIDTH = """async (url) => {
+  const image = document.body.appendChild(new Image());
+  await new Promise((done) => { image.onload = image.onerror = done; image.src = url; });
+  return image.naturalWidth;
+}"""
+
+
+class _Pictures(BaseHTTPRequestHandler):
+    """Serves the same picture at every path, and notes what was asked for, and by whom."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers.get("Referer")))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Type", "image/svg+xml")
+        self.end_headers()
+        self.wfile.write(SVG.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def pictures() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A host of pictures: its name with the port, and what was asked of it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Pictures) as server:
+        asked: list[tuple[str, str | None]] = []
+        server.asked = asked  # type: ignore[attr-defined]
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_picture_of_an_allowed_host_is_shown_and_of_another_refused(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    with (
+        pictures() as (allowed, asked),
+        pictures() as (other, asked_of_other),
+        Service(tmp_path, SQUASH_ARTIFACT_HOSTS=allowed) as service,
+        httpx.Client(base_url=service.url, trust_env=False) as client,
+    ):
+        described = {"description": "Sky level by CCD", "type": "image/svg+xml"}
+        meta = {
+            "sky": {"url": f"http://{allowed}/sky.svg", **described},
+            "other": f"http://{other}/other.svg",
+            "log": f"http://{allowed}/log.txt",
+        }
+        assert log_in(client, "ada")("POST", "/job", {"meta": meta}).status_code == 202
+        for look in LOOKS:
+            context = chromium.new_context(base_url=service.url, **look)
+            page = context.new_page()
+            page.goto("/job/1")
+            shown = page.get_by_role("img", name="Sky level by CCD")
+            shown.scroll_into_view_if_needed()
+            expect(shown).to_have_js_property("naturalWidth", 400)
+            assert page.locator(".artifacts li").count() == 3
+            assert page.locator(".artifacts img").count() == 1
+            assert not axe_problems(page)
+            assert not is_wider_than_its_window(page)
+            if folder := os.environ.get("SQUASH_TEST_PICTURES"):
+                page.screenshot(path=f"{folder}/artifacts-{len(look)}-{'viewport' in look}.png")
+            assert page.evaluate(_IMAGE_WIDTH, f"http://{other}/other.svg") == 0
+            context.close()
+    assert {path for path, _ in asked} == {"/sky.svg"}
+    assert {referrer for _, referrer in asked} == {None}
+    assert asked_of_other == []

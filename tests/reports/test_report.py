@@ -2,8 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from squash_api.errors import InvalidInputError
+from squash_api.pages.report import report_file
+from squash_api.reports.document import MOST_OF_A_JOB
+from squash_api.reports.texts import report_junit, report_markdown
 from tests.support.definitions import metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS
 from tests.support.reporting import URL, ReportedJobs
@@ -131,3 +135,29 @@ def test_todays_specifications_judge(jobs: ReportedJobs) -> None:
     assert jobs.report().summary.state == "passed"
     jobs.redefine("p.a.design", spec(value=5.0))
     assert jobs.report().summary.state == "WARNING"
+
+
+def test_artifacts_of_its_jobs_are_listed_the_worst_first(jobs: ReportedJobs) -> None:
+    jobs.define(spec("p.a.design"))
+    plots = [f"https://x.example/{number}.png" for number in range(MOST_OF_A_JOB + 1)]
+    good = jobs.job(1.0, run_id="1", filter_name="r", log="https://x.example/log.txt")
+    bad = jobs.job(9.0, run_id="1", filter_name="i", plots=plots)
+    jobs.job(1.0, run_id="1", filter_name="g", ci_url="https://ci.example/1")
+    found = jobs.report(run="1").artifacts
+    assert [(item.job_id, item.url) for item in found] == [
+        *((bad, url) for url in plots[:MOST_OF_A_JOB]),
+        (good, "https://x.example/log.txt"),
+    ]
+    assert (found[-1].key, found[-1].run_id, found[-1].label) == ("log", "1", "log")
+
+
+def test_artifacts_are_in_every_form_of_a_report(jobs: ReportedJobs) -> None:
+    jobs.define(spec("p.a.design"))
+    plot = {"url": "https://x.example/a_b_c.png", "description": "Sky [level](http://evil.example)"}
+    job = jobs.job(9.0, run_id="1", plot=plot)
+    report = jobs.report(run="1")
+    markdown = report_markdown(report)
+    assert f"- job {job}: Sky \\[level\\](http\\://evil.example): <{plot['url']}>" in markdown
+    assert MarkdownIt().render(markdown).count("<a href=") == 1
+    assert f"; artifact: {plot['url']}" in report_junit(report, level="INFO").decode()
+    assert f'href="{plot["url"]}"' in report_file(report)

@@ -431,6 +431,27 @@ def test_blobs_of_a_measurement_are_linked_by_name(shared_calls: Calls) -> None:
 BLOB = {"identifier": "b1", "name": "PA1", "data": {"x": {"value": [1.5], "unit": "mag"}}}
 
 
+def test_artifacts_are_listed_in_pages(shared_calls: Calls) -> None:
+    plots = [{"url": f"https://x.example/{number}.png", "type": "png"} for number in range(5)]
+    job = post(shared_calls, meta={"plots": plots, "ci_url": "https://ci.example/1"})["id"]
+    found, path = [], f"/job/{job}/artifacts?limit=2"
+    while path:
+        reply = shared_calls("GET", path)
+        assert reply.status_code == 200, reply.text
+        assert len(reply.json()["artifacts"]) <= 2
+        found += reply.json()["artifacts"]
+        path = reply.json()["next"]
+    assert [item["url"] for item in found] == [item["url"] for item in plots]
+    assert found[4] == {"key": "plots[4]", **plots[4], "description": None}
+
+
+def test_a_job_without_artifacts_has_an_empty_list(shared_calls: Calls) -> None:
+    job = post(shared_calls)["id"]
+    reply = shared_calls("GET", f"/job/{job}/artifacts").json()
+    assert reply == {"artifacts": [], "next": None}
+    assert shared_calls("GET", "/job/999999/artifacts").status_code == 404
+
+
 def test_blobs_are_listed_with_the_keys_of_their_data(shared_calls: Calls) -> None:
     job = post(shared_calls, blobs=[BLOB])["id"]
     (shown,) = shared_calls("GET", f"/job/{job}/blobs").json()["blobs"]

@@ -15,6 +15,7 @@ from squash_api.judging.limits import Limit
 from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
 from squash_api.judging.wording import exact_number, plain_number
 from squash_api.schema.names import (
+    ARTIFACT_URL,
     GONE,
     GONE_WHOLLY,
     MESSAGE_TAGS,
@@ -149,10 +150,11 @@ def was(word: str) -> str:
     return f"\nwas {word}{how_long} from {since()} on"
 
 
-def whereabouts(per: Sequence[str], *, runbook: str) -> str:
+def whereabouts(per: Sequence[str], *, runbook: str, has_artifact: bool = False) -> str:
     """Return the last lines: tags that have a value, and links to the run, the job and the runbook.
 
-    `runbook` is the entry that says what to do; a recovery has no link to it.
+    `runbook` is the entry that says what to do; a recovery has no link to it. If `has_artifact`,
+    the points may name an artifact of the job.
     """
     tags = "".join(
         f"{{{{ with index .Fields {shown_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
@@ -173,12 +175,20 @@ def whereabouts(per: Sequence[str], *, runbook: str) -> str:
         '{{ if eq (printf "%T" $job) "float64" }}{{ printf " %.0f" $job }}{{ end }}>'
         '{{ $line = ", " }}{{ end }}'
     )
+    artifact = (
+        ""
+        if not has_artifact
+        else (
+            f"{{{{ with index .Fields {shown_text(ARTIFACT_URL)} }}}}{_LINE}<{{{{ . }}}}|artifact>"
+            '{{ $line = ", " }}{{ end }}'
+        )
+    )
     advice = (
         f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {go_string(ROOT_URL)} }}}}{_LINE}'
         f"<{{{{ . }}}}{runbook_path(runbook)}|what to do>"
         f"{{{{ else }}}}{_LINE}{runbook_words(runbook)}{{{{ end }}}}{{{{ end }}}}"
     )
-    return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{advice}'
+    return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
 
 
 def runbook_words(runbook: str) -> str:

@@ -7,13 +7,13 @@ from types import MappingProxyType
 
 from squash_api.generate.kapacitor.text import comment, reference, string
 from squash_api.judging.wording import exact_number
-from squash_api.schema.names import GONE, RUN_URL, SPEAKS_FOR, SQUASH_URL, Term
+from squash_api.schema.names import ARTIFACT_URL, GONE, RUN_URL, SPEAKS_FOR, SQUASH_URL, Term
 from squash_api.schema.watch import RUNBOOK
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
 """The method of an alert node for each level, worst first."""
 
-LINKS = frozenset({RUN_URL, SQUASH_URL, RUNBOOK})
+LINKS = frozenset({RUN_URL, SQUASH_URL, ARTIFACT_URL, RUNBOOK})
 """The text fields that messages link to."""
 
 ROOT_URL = "squash.root"

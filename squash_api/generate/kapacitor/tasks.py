@@ -23,7 +23,7 @@ from squash_api.generate.kapacitor.own import own_tasks
 from squash_api.generate.kapacitor.text import comment, reference
 from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
-from squash_api.schema.names import SPEAKS_FOR, Schema, split_metric_name
+from squash_api.schema.names import ARTIFACT_URL, SPEAKS_FOR, Schema, split_metric_name
 
 
 def kapacitor_files(
@@ -108,11 +108,11 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         where=" AND ".join(where),
         per=branch.per,
         shown_tags=shown_tags(branch.per),
-        shown_fields=SHOWN_FIELDS,
+        shown_fields=(*SHOWN_FIELDS, ARTIFACT_URL),
         made_fields={after_field(day): after_term(day) for day in days},
         id_part=f"{watched.metric.name}/{branch.key}",
         message=alert_message(watched.metric, branch.limits, max_age_s=branch.max_age_s),
-        ending=whereabouts(branch.per, runbook="metric-alert"),
+        ending=whereabouts(branch.per, runbook="metric-alert", has_artifact=True),
         conditions={level: [unless_gone(some)] for level, some in conditions.items()},
         topic=topic_of(branch.channel),
     )
