@@ -278,15 +278,12 @@ class _Read:
 def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
-        is_topic = arrived.received.wire == sasquatch.WIRE
-        topic = arrived.received.address if is_topic else None
-        arrived.account.require_namespaces(_places(job), topic=topic)
+        arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
     identifiers = job.identifiers_digest()
-    if known.reductions:
-        job = with_reduced(job, known.reductions)
+    job = with_reduced(job, known.reductions) if known.reductions else job
     return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 
