@@ -278,12 +278,15 @@ class _Read:
 def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
-        arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
+        is_topic = arrived.received.wire == sasquatch.WIRE
+        topic = arrived.received.address if is_topic else None
+        arrived.account.require_namespaces(_places(job), topic=topic)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
     identifiers = job.identifiers_digest()
-    job = with_reduced(job, known.reductions)
+    if known.reductions:
+        job = with_reduced(job, known.reductions)
     return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 

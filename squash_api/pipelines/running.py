@@ -152,15 +152,7 @@ def run_command(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _not_started(words[0], error, began_ns=began_ns)
     tail = Tail(tail_bytes)
-    pumps = [
-        threading.Thread(target=_pump, args=(stream, tail, process.ended_fd), daemon=True)
-        for stream in streams
-    ]
-    for thread in (
-        threading.Thread(target=_pass_signals_on, args=(process,), daemon=True),
-        *pumps,
-    ):
-        thread.start()
+    pumps = [_pumping(stream, tail, process) for stream in streams]
     status, usage = _wait(process)
     ended_ns, ended_s = time.time_ns(), time.monotonic()
     os.close(end_fd)
@@ -178,6 +170,12 @@ def run_command(
         tail.content(),
         tail.total,
     )
+
+
+def _pumping(stream: "_Stream", tail: Tail, process: "_Process") -> threading.Thread:
+    pump = threading.Thread(target=_pump, args=(stream, tail, process.ended_fd), daemon=True)
+    pump.start()
+    return pump
 
 
 def _start(
@@ -201,7 +199,9 @@ def _start(
     for stream in streams:
         os.close(stream.end)
     ended_fd, end_fd = os.pipe()
-    return _Process(popen, shares_group, streams, ended_fd, hurry), end_fd
+    process = _Process(popen, shares_group, streams, ended_fd, hurry)
+    threading.Thread(target=_pass_signals_on, args=(process,), daemon=True).start()
+    return process, end_fd
 
 
 def _not_started(name: str, error: OSError, *, began_ns: int) -> Ended:

@@ -207,12 +207,7 @@ class JobStore:
             if key is not None:
                 by_identifiers.setdefault(key, []).append(ready)
         ledger.store()
-        given_times = self._given.setdefault(connection.engine.pool, {})
-        for ready, (job_id, time_ns) in zip(new, _insert(connection, new), strict=True):
-            if time_ns != ready.item.asked_ns:
-                if len(given_times) >= _MOST_GIVEN:
-                    given_times.clear()
-                given_times[ready.item.asked_ns] = time_ns
+        for ready, (job_id, time_ns) in zip(new, self._insert(connection, new), strict=True):
             key, received_ns = ready.item.identifiers_digest, ready.item.received_ns
             has_twins = key in twins or len(by_identifiers.get(key, ())) > 1
             twin = self._find_twin(connection, ready.item, before=job_id) if has_twins else None
@@ -223,6 +218,17 @@ class JobStore:
         """Return the last id of a job among these."""
         ids = (item.job_id for item in outcomes if isinstance(item, Stored))
         return {"job": max(ids, default=0)}
+
+    def _insert(self, connection: Connection, new: "list[_Ready]") -> list[tuple[int, int]]:
+        """Insert jobs, and remember the times that are given for taken ones."""
+        given_times = self._given.setdefault(connection.engine.pool, {})
+        inserted = _insert(connection, new)
+        for ready, (_, time_ns) in zip(new, inserted, strict=True):
+            if time_ns != ready.item.asked_ns:
+                if len(given_times) >= _MOST_GIVEN:
+                    given_times.clear()
+                given_times[ready.item.asked_ns] = time_ns
+        return inserted
 
     def _find_twin(self, connection: Connection, item: NewJob, *, before: int) -> int | None:
         """Return the first job with measurements of the same metrics and identifiers."""

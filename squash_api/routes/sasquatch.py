@@ -40,6 +40,7 @@ CLUSTER = "squash"
 """What the only cluster is called; clients put it into URLs as it is."""
 
 _V2, _V3 = "application/vnd.kafka.v2+json", "application/json"
+_AS_V2: dict[int | str, dict[str, Any]] = {200: {"content": {_V2: {"schema": {}}}}}
 _MOST_TOPIC_BYTES = 16_000
 _RETRY_S = 1
 # As kafka-rest numbers them; of others it gives the status.
@@ -65,7 +66,24 @@ async def get_clusters(request: Request) -> Response:
     return _reply({"kind": "KafkaClusterList", "metadata": metadata, "data": [cluster]}, _V3)
 
 
-@router.post("/v3/clusters/{cluster_id}/topics", status_code=201)  # noqa: FAST003  as below
+# Any body is good, and none, too.
+_TOPIC_DOCUMENTATION = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {},
+                "example": {"topic_name": "lsst.dm.stellarAstrometricRepeatability1"},
+            }
+        }
+    }
+}
+
+
+@router.post(
+    "/v3/clusters/{cluster_id}/topics",  # noqa: FAST003  as below
+    status_code=201,
+    openapi_extra=_TOPIC_DOCUMENTATION,
+)
 async def post_topic(request: Request) -> Response:
     """Create a topic: nothing is stored, since every topic is there. It is never refused."""
     name: Any = None
@@ -95,9 +113,6 @@ async def get_cluster_topics(request: Request) -> Response:
     return _reply({"kind": "KafkaTopicList", "metadata": metadata, "data": []}, _V3)
 
 
-_AS_V2: dict[int | str, dict[str, Any]] = {200: {"content": {_V2: {"schema": {}}}}}
-
-
 @router.get("/topics", response_class=Response, responses=_AS_V2)
 async def get_topics() -> Response:
     """List the topics: none, since none need be created."""
@@ -118,8 +133,7 @@ _RECORDS_DOCUMENTATION = {
                 "schema": object_schema(
                     {
                         "value_schema": {
-                            "type": ["string", "null"],
-                            "description": "An Avro schema, as JSON in a text.",
+                            "description": "An Avro schema, as JSON in a text; others are not read."
                         },
                         "records": {
                             "type": "array",
@@ -154,7 +168,8 @@ _RECORDS_DOCUMENTATION = {
 
 @router.post(
     "/topics/{topic}",  # noqa: FAST003  the short way gives only the request
-    responses=errors_of(400, 401, 403, 413, 415, 422, 429),
+    response_class=Response,
+    responses={**_AS_V2, **errors_of(400, 401, 403, 413, 415, 422, 429)},
     openapi_extra={
         **_RECORDS_DOCUMENTATION,
         "parameters": [

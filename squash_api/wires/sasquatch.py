@@ -191,28 +191,24 @@ def read_record(body: bytes, address: str | None) -> Parts:
     value = _plain_all(_value_of(document))
     name = _full_name(topic, value.get("measurement"))
     namespace = _namespace_of(name, schema)
-    package = name[len(namespace) + 1 :] if is_within(name, namespace) else name
-    package = package or name.rpartition(".")[2]
     metrics = _metrics_of(value, schema)
     identity = _identity_of(value, topic)
     others = {key: found for key, found in value.items() if key not in metrics}
     if has_long_number(body):
         others |= _exact(body, others)
-    measurements: list[dict[str, Any]] = []
-    blobs: list[dict[str, Any]] = []
-    for key in metrics:
-        item: dict[str, Any] = {
-            "metric": _metric_name(key, package, value.get("dataset_type")),
+    package, kind = _package_of(name, namespace), value.get("dataset_type")
+    measurements: list[dict[str, Any]] = [
+        {
+            "metric": _metric_name(key, package, kind),
             "value": value[key],
             "identifier": _uuid5(identity, f"{topic}.{key}"),
         }
-        if isinstance(item["value"], list | dict):
-            blobs.append(_blob_of(item))
-        measurements.append(item)
+        for key in metrics
+    ]
     return Parts(
         measurements,
         _metadata(others, namespace),
-        blobs,
+        [_blob_of(item) for item in measurements if isinstance(item["value"], list | dict)],
         places=[("body", "records", 0, "value", key) for key in metrics],
         bare_tokens=bare_tokens,
         identity=f"{identity.hex()} {topic}",
@@ -334,6 +330,12 @@ def _namespace_of(name: str, schema: _AvroSchema | None) -> str:
         return schema.namespace
     known = [namespace for namespace in NAMESPACES if is_within(name, namespace)]
     return max(known, key=len) if known else name.rpartition(".")[0]
+
+
+def _package_of(name: str, namespace: str) -> str:
+    """Return what follows the namespace; of a topic that is one, its last part."""
+    package = name[len(namespace) + 1 :] if is_within(name, namespace) else name
+    return package or name.rpartition(".")[2]
 
 
 def _metric_name(key: str, package: str, dataset_type: Any) -> str:

@@ -28,7 +28,7 @@ PA1 = {
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("service")
     with Service(folder, SQUASH_SIMPLE_PREFIXES="/api,/dashboard/api") as service:
-        with httpx.Client(base_url=service.url) as client:
+        with httpx.Client(base_url=service.url, timeout=60) as client:
             log_in(client, AUTH[0])
         yield service.url
 

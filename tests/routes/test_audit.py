@@ -311,6 +311,7 @@ BY_ROUTE: dict[str, tuple[str, Any, str]] = {
         {"metrics": [{"name": "p.x", "description": "d"}]},
         "definition.change",
     ),
+    "POST /metric": ("/metric", {"metric": "p.x", "description": "d"}, "definition.change"),
     "POST /metric/{name}": ("/metric/p.x", {"description": "d"}, "definition.change"),
     "PUT /metric/{name}": ("/metric/p.m", {"description": "e"}, "definition.change"),
     "DELETE /metric/{name}": ("/metric/p.m", None, "definition.withdraw"),
@@ -325,6 +326,7 @@ BY_ROUTE: dict[str, tuple[str, Any, str]] = {
 }
 KEPT_ELSEWHERE = {
     "POST /job": "the record has every job, with who posted it and when",
+    "POST /topics/{topic}": "likewise",
     "POST /measurement/{job_id}": "likewise, unless it withdraws a value",
     "POST /quarantine/retry": "needs refused lines: see tests/routes/test_quarantine.py",
     "POST /quarantine/drop": "likewise",

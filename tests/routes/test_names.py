@@ -37,7 +37,6 @@ def filled(shared_calls: Calls) -> Calls:
         ("GET", "/job/1/blob/blob-two", "blob-one"),
         ("GET", "/user/adda", "ada"),
         ("GET", "/reprot", "/report"),
-        ("GET", "/metric/", "/metrics"),
         ("GET", "/job/1/reprot", "/job/1/report"),
     ],
 )
