@@ -278,6 +278,7 @@ class _Read:
 def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
+        # The address of another wire is no topic, and gives no key a right.
         is_topic = arrived.received.wire == sasquatch.WIRE
         topic = arrived.received.address if is_topic else None
         arrived.account.require_namespaces(_places(job), topic=topic)
@@ -285,8 +286,7 @@ def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> 
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas
     identifiers = job.identifiers_digest()
-    if known.reductions:
-        job = with_reduced(job, known.reductions)
+    job = with_reduced(job, known.reductions) if known.reductions else job
     return _Read(job, outline, is_known, asked_ns, time_note, identifiers)
 
 

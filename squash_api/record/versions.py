@@ -42,6 +42,7 @@ RELEASES: Mapping[str, str] = {
     "2.0": "0003",
     "2.1": "0004",
     "2.2": "0004",
+    "2.3": "0005",
 }
 """The releases that can use these tables, each with the newest migration that it knows."""
 
