@@ -68,13 +68,14 @@ class Tables:
 
 def tables_of(connection: Connection) -> Tables | None:
     """Return what tables a record has; None if it has none."""
-    if not inspect(connection).has_table(_ALEMBIC.name):
+    names = inspect(connection).get_table_names()
+    if _ALEMBIC.name not in names:
         return None
     needed: str | None = connection.execute(select(_ALEMBIC.c.version_num)).scalar()
     if needed is None:
         return None
     present = None
-    if inspect(connection).has_table(state.name):
+    if state.name in names:
         present = connection.execute(_SELECT_PRESENT).scalar()
     return Tables(max(present or needed, needed), needed)
 
