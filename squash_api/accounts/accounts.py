@@ -110,9 +110,12 @@ class Account:
         if wrong:
             listed = ", ".join(sorted(allowed))
             others = f" (and {count - 1} more)" if count > 1 else ""
+            kind, beside = "packages", ""
+            if topic is not None:
+                kind, beside = "namespaces", f"the topic `{topic[:249]}`, nor for the package of "
             raise ForbiddenError(
-                f"The key `{self.key.public_id}` ({self.key.name}) is for the packages {listed}: "
-                f"not for `{wrong[0][1]}`{others}. Nothing was stored.",
+                f"The key `{self.key.public_id}` ({self.key.name}) is for the {kind} {listed}: "
+                f"not for {beside}`{wrong[0][1]}`{others}. Nothing was stored.",
                 detail=[
                     Detail(loc, f"'{name}' is in none of the key's packages: {listed}")
                     for loc, name in wrong

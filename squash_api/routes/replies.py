@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from squash_api.errors import (
     MOST_PLACES,
@@ -240,17 +240,22 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.scope["path"]
     headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed_methods(request))
+    allowed = ", ".join(_allowed_methods(request)) if error.status_code == 405 else ""
+    if allowed:
+        headers["Allow"] = allowed
     known = _known_paths(request)
-    is_page = path in known and (error.status_code == 404 or request.method == "GET")
+    is_page = (
+        path in known
+        and (error.status_code == 404 or request.method == "GET")
+        and _has_page(request)
+    )
     nothing = sentence(f"There is nothing at {path}{nearest(path, known)}")
     only_page = f"{path} is a page: browsers open it, and programs find nothing there."
     codes = {
         404: ("not_found", only_page if is_page else nothing),
         405: (
             "method_not_allowed",
-            only_page if is_page else f"{request.method} is not possible at {path}.",
+            only_page if is_page else f"{request.method} is not possible at {path}: use {allowed}.",
         ),
     }
     phrase = HTTPStatus(error.status_code).phrase
@@ -270,6 +275,12 @@ def _known_paths(request: Request) -> list[str]:
             pairs = zip(asked, parts, strict=True)
             known.append("/".join(own if part.startswith("{") else part for own, part in pairs))
     return known
+
+
+def _has_page(request: Request) -> bool:
+    """Tell whether there is a page for a path: those of the API are within routers."""
+    path, routes = request.scope["path"], request.app.routes
+    return any(isinstance(item, Route) and item.path_regex.match(path) for item in routes)
 
 
 def _allowed_methods(request: Request) -> list[str]:

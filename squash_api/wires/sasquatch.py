@@ -77,8 +77,12 @@ _UNIONS = frozenset(
     {"null", "boolean", "int", "long", "float", "double", "bytes", "string", "array", "map"}
 )
 _NUMERIC = frozenset({"int", "long", "float", "double"})
-# Above it, a time is in milliseconds: in seconds it is 3169 years after 1970.
+# Above it, a time is in a smaller unit: in seconds it is 3169 years after 1970.
 _FIRST_MILLISECOND = 10**11
+# Milliseconds, microseconds and nanoseconds.
+_SMALLER_UNITS = 3
+# Not a date of eight digits, as 20260515.
+_UNIX_TIME = re.compile(r"\d{9,19}(?:\.\d+)?", re.ASCII)
 _UNKNOWN = "<unknown>"
 # What jobs of lsst.verify call it.
 _RENAMED = {"run": "run_id", "dataset_tag": "dataset", "reference_package_version": "version_tag"}
@@ -214,6 +218,7 @@ def read_record(body: bytes, address: str | None) -> Parts:
         identity=f"{identity.hex()} {topic}",
         changing=("run_timestamp",),
         has_units=False,
+        date_key="timestamp",
     )
 
 
@@ -453,9 +458,11 @@ def _number_from(text: Any) -> Any:
 
 
 def _date_of(timestamp: Any) -> str | None:
-    """Return a time in Unix seconds or milliseconds as an ISO 8601 date, to the nanosecond."""
+    """Return a time in Unix seconds, or a smaller unit, as an ISO 8601 date, to the nanosecond."""
     if timestamp is None or isinstance(timestamp, list | dict | bool):
         return None
+    if isinstance(timestamp, str) and _UNIX_TIME.fullmatch(timestamp):
+        return _date_at(timestamp)
     if not isinstance(timestamp, int | float):
         return str(timestamp)
     return _date_at(timestamp.text if isinstance(timestamp, SentNumber) else repr(timestamp))
@@ -466,8 +473,9 @@ def _date_of(timestamp: Any) -> str | None:
 def _date_at(timestamp: str) -> str:
     try:
         seconds = Decimal(timestamp)
-        if seconds > _FIRST_MILLISECOND:
-            seconds /= 1000
+        for _ in range(_SMALLER_UNITS):
+            if seconds > _FIRST_MILLISECOND:
+                seconds /= 1000
         whole = int(seconds // 1)
         day = datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat()
     except (InvalidOperation, OverflowError, ValueError, OSError):

@@ -114,3 +114,8 @@ def test_a_program_is_told_that_an_address_is_a_page(filled: Calls, path: str) -
     reply = filled("GET", path)
     assert reply.status_code in {404, 405}
     assert f"{path} is a page" in reply.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["/auth", "/register", "/topics/lsst.dm.x"])
+def test_a_program_is_told_by_which_method_an_address_is_asked(filled: Calls, path: str) -> None:
+    assert filled("GET", path).json()["message"] == f"GET is not possible at {path}: use POST."

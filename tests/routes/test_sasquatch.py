@@ -328,7 +328,7 @@ def test_what_is_left_out_is_named(client: httpx.Client) -> None:
     assert said["absent"] == ["action.a"]
     assert said["skipped"] == [{"metric": "action.b", "reason": "the value is text, not a number"}]
     assert said["undeclared"]
-    assert said["notes"] == ["no env.date: the time of receipt is used"]
+    assert said["notes"] == ["no timestamp: the time of receipt is used"]
 
 
 def test_each_of_several_records_becomes_a_job_with_its_own_bytes(

@@ -285,7 +285,12 @@ def test_other_keys_of_a_request_are_accepted(schema: dict[str, Any]) -> None:
         (1778814765.123456, "2026-05-15T03:12:45.123456Z"),
         (1778814765000, "2026-05-15T03:12:45Z"),
         (1778814765123, "2026-05-15T03:12:45.123Z"),
+        (1778814765123456, "2026-05-15T03:12:45.123456Z"),
+        (1778814765123456789, "2026-05-15T03:12:45.123456789Z"),
         ({"double": 1778814765.0}, "2026-05-15T03:12:45Z"),
+        ("1778814765", "2026-05-15T03:12:45Z"),
+        ("1778814765.5", "2026-05-15T03:12:45.5Z"),
+        ("20260515", "20260515"),
         ("2026-05-15T03:12:45Z", "2026-05-15T03:12:45Z"),
         (-5, "1969-12-31T23:59:55Z"),
         (0, "1970-01-01T00:00:00Z"),
@@ -296,7 +301,7 @@ def test_other_keys_of_a_request_are_accepted(schema: dict[str, Any]) -> None:
         (True, None),
     ],
 )
-def test_a_time_is_in_seconds_or_in_milliseconds(timestamp: Any, date: str | None) -> None:
+def test_a_time_is_in_seconds_or_in_a_smaller_unit(timestamp: Any, date: str | None) -> None:
     parts = read(record(extras={"timestamp": timestamp}, a=1.0))
     assert parts.meta["env"].get("date") == date
 
