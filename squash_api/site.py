@@ -152,6 +152,9 @@ class Site:
         _ = self.schema
         claim(self.record)
         self.check_tags()
+        from squash_api.index.derived import check_reading
+
+        check_reading(self.record)
 
     def check_tags(self) -> None:
         """Raise `SettingsError` if the points in InfluxDB have other tags than the settings."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
-from squash_api.index.derived import look_for_arrays, requeue_metrics
+from squash_api.index.derived import look_through_jobs, requeue_metrics
 from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
 from squash_api.judging.specifications import Specification, specification_from_json
@@ -411,7 +411,7 @@ def _derive_again(
     """Request that the jobs of metrics are derived and sent again; return how many these are."""
     count = requeue_metrics(connection, {*converted, *derived}, request=request)
     if any(item.reduction is not None for item in derived.values()):
-        look_for_arrays(connection)
+        look_through_jobs(connection)
     return count
 
 

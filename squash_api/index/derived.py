@@ -2,7 +2,8 @@
 
 Jobs are derived and sent again when the unit of a metric in them has changed. They are derived
 again when the list of tags has changed; it is kept in the record, because points with other tags
-are other series: writing on with another list would split every series in two.
+are other series: writing on with another list would split every series in two. They are looked
+through after an upgrade to a release that reads values which the one before could not.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Select,
     bindparam,
@@ -55,7 +57,13 @@ from squash_api.schema.names import TAGS, Schema, split_metric_name
 
 _TAGS = "tags"
 _DERIVED_THROUGH = "derived_through"
-_ARRAYS = "arrays"
+_LOOK = "arrays"
+_READING = "reading"
+READING = "2"
+"""How values are read. Raise it when a release reads what the one before skips.
+
+1: units that astropy knows; 2: also those that people write.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,8 @@ def store_derived(
 def replace_measurements(connection: Connection, jobs: Sequence[Derived]) -> bool:
     """Replace what was derived from jobs, which then no longer wait for it.
 
-    The points of jobs that have lost a value are written again without it, and those of jobs whose
-    arrays give another value are written again with it.
+    The points of jobs that have lost a value are written again without it, and those of jobs that
+    have gained one, or whose arrays give another, are written again with it.
 
     Returns False, with nothing stored, if the jobs have changed since they were read.
     """
@@ -126,27 +134,54 @@ def mark_for_rederivation(connection: Connection, job_ids: Sequence[int]) -> Non
         connection.execute(insert(rederivation), rows)
 
 
-def look_for_arrays(connection: Connection) -> None:
-    """Request a search of the jobs in the index for arrays that metrics are made from by now."""
-    set_state(connection, _ARRAYS, json.dumps([0, derived_through(connection)]))
+def check_reading(record: Record) -> None:
+    """Request at startup that jobs which were read by older rules are looked through."""
+
+    def work(connection: Connection) -> None:
+        if get_state(connection, _READING) == READING:
+            return
+        look_through_jobs(connection)
+        # They may have been sent, without what is read now, before they were in the index.
+        new = select(job.c.id.label("job_id")).where(
+            job.c.id > derived_through(connection), job.c.deleted_ns.is_(None)
+        )
+        connection.execute(update(job).where(job.c.id.in_(new)).values(is_deliverable=True))
+        _redeliver(connection, new, request=time.time_ns())
+        set_state(connection, _READING, READING)
+
+    with record.read() as connection:
+        if get_state(connection, _READING) == READING:
+            return
+    record.write(work)
 
 
-def arrays_to_find(connection: Connection) -> tuple[int, int] | None:
+def look_through_jobs(connection: Connection) -> None:
+    """Request a search of the jobs in the index for values that are read now, and were not.
+
+    They are made from arrays by now, or have a unit that is understood by now.
+    """
+    set_state(connection, _LOOK, json.dumps([0, derived_through(connection)]))
+
+
+def jobs_to_look_through(connection: Connection) -> tuple[int, int] | None:
     """Return after which job to go on with the search, and through which; None if it is over."""
-    after, through = json.loads(get_state(connection, _ARRAYS) or "[0, 0]")
+    after, through = json.loads(get_state(connection, _LOOK) or "[0, 0]")
     return (after, through) if after < through else None
 
 
-def note_arrays(
+def note_found(
     connection: Connection, found: Sequence[int], *, search: tuple[int, int], through: int
-) -> None:
-    """Derive the jobs again that were found to have arrays, and go on after a job.
+) -> bool:
+    """Derive the jobs again that were found, and go on after a job.
 
-    Nothing is noted if another process has gone on meanwhile, or the search has begun anew.
+    Returns False, with nothing noted, if another process has gone on meanwhile, or the search has
+    begun anew.
     """
-    if arrays_to_find(connection) == search:
-        mark_for_rederivation(connection, found)
-        set_state(connection, _ARRAYS, json.dumps([through, search[1]]))
+    if jobs_to_look_through(connection) != search:
+        return False
+    mark_for_rederivation(connection, found)
+    set_state(connection, _LOOK, json.dumps([through, search[1]]))
+    return True
 
 
 def oldest_unindexed_ns(connection: Connection) -> int | None:
@@ -252,11 +287,16 @@ def _send_gained(
     jobs: Sequence[Derived],
     had: Mapping[int, Mapping[str, float | None]],
 ) -> None:
-    """Request that the jobs are sent again whose arrays give another value than the index has."""
+    """Request that the jobs are sent again which have a value that the index has not.
+
+    Others are sent again by who changed the unit of their metric.
+    """
+    absent = _absent_values(connection, jobs)
     gained = [
         item.job_id
         for item in jobs
-        if any(
+        if any(item.values[name] is not None for name in absent.get(item.job_id, ()))
+        or any(
             item.values[name] is not None
             and item.values[name] != had.get(item.job_id, {}).get(name)
             for name in item.reduced
@@ -269,6 +309,35 @@ def _send_gained(
         request_redelivery(connection, gained, targets=names, request=time.time_ns())
 
 
+def _absent_values(connection: Connection, jobs: Sequence[Derived]) -> dict[int, set[str]]:
+    """Return what is absent in the index of those of these jobs that have a value of it now."""
+    present = {name for item in jobs for name, value in item.values.items() if value is not None}
+    found = _stored(connection, jobs, present, measurement.c.value.is_(None))
+    return {item.job_id: found.get(item.job_id, set()) & item.values.keys() for item in jobs}
+
+
+def _stored(
+    connection: Connection,
+    jobs: Sequence[Derived],
+    metrics: Collection[str],
+    condition: ColumnElement[bool],
+) -> dict[int, set[str]]:
+    """Return which of these metrics the index has in these jobs, where the condition holds."""
+    names = {number: name for name, number in metric_ids(connection, metrics).items()}
+    found: dict[int, set[str]] = {}
+    for chunk in in_chunks(names):
+        rows = connection.execute(
+            select(measurement.c.metric_id, measurement.c.job_id).where(
+                measurement.c.metric_id.in_(chunk),
+                measurement.c.job_id.in_([item.job_id for item in jobs]),
+                condition,
+            )
+        )
+        for metric_id, job_id in rows:
+            found.setdefault(job_id, set()).add(names[metric_id])
+    return found
+
+
 def _with_lost_values(
     connection: Connection,
     jobs: Sequence[Derived],
@@ -279,18 +348,7 @@ def _with_lost_values(
     missing |= {
         name for item in jobs for name in had.get(item.job_id, {}) if name not in item.values
     }
-    names = {number: name for name, number in metric_ids(connection, missing).items()}
-    lost: dict[int, set[str]] = {}
-    for chunk in in_chunks(names):
-        rows = connection.execute(
-            select(measurement.c.metric_id, measurement.c.job_id).where(
-                measurement.c.metric_id.in_(chunk),
-                measurement.c.job_id.in_([item.job_id for item in jobs]),
-                measurement.c.value.is_not(None),
-            )
-        )
-        for metric_id, job_id in rows:
-            lost.setdefault(job_id, set()).add(names[metric_id])
+    lost = _stored(connection, jobs, missing, measurement.c.value.is_not(None))
     for item in jobs:
         gone = {
             split_metric_name(name)[0]
@@ -412,7 +470,9 @@ def requeue_metrics(connection: Connection, names: Iterable[str], *, request: in
         return 0
     through = derived_through(connection)
     # Jobs may have been sent with values that are made from arrays, before the index has these.
-    search = arrays_to_find(connection) if reduced_ever(connection).intersection(found) else None
+    search = (
+        jobs_to_look_through(connection) if reduced_ever(connection).intersection(found) else None
+    )
     sure_through = through if search is None else min(through, search[0])
     measuring = select(measurement.c.job_id).where(measurement.c.metric_id.in_(wanted))
     waiting = select(rederivation.c.job_id)

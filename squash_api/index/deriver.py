@@ -15,10 +15,10 @@ from squash_api.index.aggregates import Aggregates
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import (
     Derived,
-    arrays_to_find,
     derived_through,
+    jobs_to_look_through,
     jobs_to_rederive,
-    note_arrays,
+    note_found,
     replace_measurements,
     store_derived,
 )
@@ -29,14 +29,16 @@ from squash_api.ingest.reducing import Reduced, with_reduced
 from squash_api.ingest.stored_job import document_of
 from squash_api.logs import note_jobs
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, jobs_by_id, last_job_id
-from squash_api.record.metrics import Metrics
+from squash_api.record.metrics import Metrics, note_metrics, note_own_units
 from squash_api.record.record import Connection, Record
 from squash_api.schema.names import RUN_ID, TAG_SOURCES, Context
 from squash_api.schema.text import clean_text, tag_text
+from squash_api.verify.units import is_alias
 
 # A transaction holds SQLite's lock while it inserts: it is small, so that no 202 waits long.
 _BATCH = 250
 _BATCH_BYTES = 8_000_000
+_NO_UNITS: tuple[dict[str, str | None], dict[str, str]] = {}, {}
 
 _log = structlog.get_logger(__name__)
 
@@ -70,8 +72,8 @@ class Deriver:
         has_index = self._index_some(through)
         # However many jobs arrive, those whose metrics have changed have their turn too.
         has_changed = self.rederive_some()
-        has_arrays = self._find_arrays()
-        return self._aggregates.step() or has_arrays or has_runs or has_index or has_changed
+        has_old = self._look_through_some()
+        return self._aggregates.step() or has_old or has_runs or has_index or has_changed
 
     def derive_runs_through(self, job_id: int) -> None:
         """Derive the runs of every job up to this one, which is all that delivery needs."""
@@ -140,32 +142,56 @@ class Deriver:
                 ids = jobs_to_rederive(connection, limit=_BATCH)
             return self._rederive(ids) > 0
 
-    def _find_arrays(self) -> bool:
-        """Look through some jobs for arrays that metrics are made from; False if that is done."""
+    def _look_through_some(self) -> bool:
+        """Look in some jobs for values that are read now, and were not; False if that is done.
+
+        A unit that they bring is noted as for a new job, before the next job is looked at.
+        """
         with self._record.read() as connection:
-            search = arrays_to_find(connection)
+            search = jobs_to_look_through(connection)
             if search is None:
                 return False
+            after, last = search
             rows = jobs_between(
-                connection,
-                after=search[0],
-                through=search[1],
-                max_bytes=_BATCH_BYTES,
-                limit=_BATCH,
+                connection, after=after, through=last, max_bytes=_BATCH_BYTES, limit=_BATCH
             )
+            added = added_measurements(connection, [row.job_id for row in rows])
         self.refresh()
-        reductions = self._metrics.now.reductions
-        found = [
-            row.job_id
-            for row in rows
-            if row.body is not None
-            and any(True for _ in document_of(row, []).blobs_named(reductions))
-        ]
-        through = rows[-1].job_id if rows else search[1]
-        self._record.write(
-            lambda connection: note_arrays(connection, found, search=search, through=through)
-        )
+        found: list[int] = []
+        through, brought, by = rows[-1].job_id if rows else last, _NO_UNITS, 0
+        for row in rows:
+            if row.body is None:
+                continue
+            job = document_of(row, added.get(row.job_id, []))
+            has_alias = any(item.unit and is_alias(item.unit) for item in job.measurements)
+            if has_alias or any(True for _ in job.blobs_named(self._metrics.now.reductions)):
+                found.append(row.job_id)
+            if has_alias:
+                brought, by = self._units_brought(job, row.user_id), row.user_id
+            if any(brought):
+                through = row.job_id
+                break
+
+        def work(connection: Connection) -> None:
+            if note_found(connection, found, search=search, through=through):
+                note_metrics(connection, brought[0], by=by)
+                note_own_units(connection, brought[1], by=by)
+
+        self._record.write(work)
         return True
+
+    def _units_brought(
+        self, job: Job, user_id: int
+    ) -> tuple[dict[str, str | None], dict[str, str]]:
+        """Return units that metrics, and a user's values, have from a job and had not before."""
+        known, schema = self._metrics.now.by_name, self._metrics.schema
+        outcome = assess(job, metrics=known, schema=schema, user_id=user_id)
+        new = {
+            name: unit
+            for name, unit in outcome.new_units.items()
+            if unit is not None and name in known
+        }
+        return new, outcome.new_own_units
 
     def rederive(self, job_ids: Sequence[int]) -> None:
         """Derive these jobs again; the metrics of each must have changed."""

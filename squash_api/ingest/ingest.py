@@ -278,7 +278,10 @@ class _Read:
 def _read(arrived: _Arrived, tag_keys: Collection[str], known: KnownMetrics) -> _Read:
     job = WIRES[arrived.received.wire].decode(arrived.received)
     if arrived.account.key is not None:
-        arrived.account.require_namespaces(_places(job), topic=arrived.received.address)
+        # The address of another wire is no topic, and gives no key a right.
+        is_topic = arrived.received.wire == sasquatch.WIRE
+        topic = arrived.received.address if is_topic else None
+        arrived.account.require_namespaces(_places(job), topic=topic)
     asked_ns, time_note = job.time_ns(received_ns=arrived.received_ns)
     outline, budget = job.outline(tag_keys), arrived.budget
     is_known = outline in budget.outlines and not budget.has_quotas

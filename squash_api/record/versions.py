@@ -42,6 +42,7 @@ RELEASES: Mapping[str, str] = {
     "2.0": "0003",
     "2.1": "0004",
     "2.2": "0004",
+    "2.3": "0005",
 }
 """The releases that can use these tables, each with the newest migration that it knows."""
 
@@ -67,13 +68,14 @@ class Tables:
 
 def tables_of(connection: Connection) -> Tables | None:
     """Return what tables a record has; None if it has none."""
-    if not inspect(connection).has_table(_ALEMBIC.name):
+    names = inspect(connection).get_table_names()
+    if _ALEMBIC.name not in names:
         return None
     needed: str | None = connection.execute(select(_ALEMBIC.c.version_num)).scalar()
     if needed is None:
         return None
     present = None
-    if inspect(connection).has_table(state.name):
+    if state.name in names:
         present = connection.execute(_SELECT_PRESENT).scalar()
     return Tables(max(present or needed, needed), needed)
 

@@ -196,6 +196,14 @@ def is_unit(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def is_alias(text: str) -> bool:
+    """Return whether a text is a unit that astropy refuses."""
+    if _EVERYDAY.get(text.strip(" ")) is not None or not is_unit(text):
+        return False
+    return _as_astropy_reads(text) is None
+
+
+@lru_cache(maxsize=4096)
 def converter(source: str, target: str) -> Callable[[float], float] | None:
     """Return the function that converts numbers from one unit to the other.
 
@@ -426,7 +434,7 @@ def unit_doubt(text: str) -> str | None:
     if _EVERYDAY.get(text.strip()) is not None:
         return None
     unit = _unit(text)
-    if _as_astropy_reads(text) is None:
+    if is_alias(text):
         return (
             f"lsst.verify refuses the unit {_shown(text)}: write {canonical_unit(text) or _EMPTY}"
         )

@@ -402,6 +402,15 @@ def test_the_report_of_a_job_is_a_list_of_verdicts() -> None:
     assert make_squash(service).report(7) == [{"status": "passed"}]
 
 
+def test_the_artifacts_of_a_job_come_from_all_pages() -> None:
+    service = FakeService()
+    pages: list[dict[str, Any]] = [{"artifacts": [{"key": "a"}]}, {"artifacts": [{"key": "b"}]}]
+    pages[0]["next"] = f"{ROOT.rstrip('/')}/job/7/artifacts?after=1"
+    pages[1]["next"] = None
+    service.answers["/job/7/artifacts"] = [httpx.Response(200, json=page) for page in pages]
+    assert make_squash(service).artifacts(7) == [{"key": "a"}, {"key": "b"}]
+
+
 # With a key
 
 KEY = make_key().text

@@ -3,19 +3,20 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from squash_api.index import deriver as derivation
 from squash_api.index.contexts import Contexts
-from squash_api.index.derived import derived_through, mark_for_rederivation
+from squash_api.index.derived import check_reading, derived_through, mark_for_rederivation
 from squash_api.index.deriver import Deriver
 from squash_api.index.runs import Runs, runs_through
 from squash_api.ingest.document import Job
 from squash_api.ingest.stored_job import document_of
+from squash_api.record.deliveries import ensure_targets
 from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.record.metrics import Metrics, declare_metrics, metric_ids, note_metrics
 from squash_api.record.record import Record
-from squash_api.record.tables import measurement
+from squash_api.record.tables import job, measurement, metric, redelivery, state
 from squash_api.schema.names import Schema
 from tests.support.builders import make_body, measured, store_job
 
@@ -297,3 +298,94 @@ def test_a_job_that_is_deleted_while_it_is_derived_again_leaves_the_others(
     while deriver.rederive_some():
         rounds += 1
         assert rounds < 5
+
+
+def as_skipped(record: Record, *, job_id: int) -> None:
+    """Put what a release has derived that did not understand the units of a job."""
+
+    def work(connection: Any) -> None:
+        connection.execute(delete(state).where(state.c.key == "reading"))
+        connection.execute(
+            update(measurement).where(measurement.c.job_id == job_id).values(value=None)
+        )
+        connection.execute(update(job).where(job.c.id == job_id).values(is_deliverable=False))
+
+    record.write(work)
+
+
+def derive_all(deriver: Deriver) -> None:
+    while deriver.derive_some():
+        pass
+
+
+def resent(record: Record) -> list[int]:
+    """Return the jobs that have values to send, and are sent again."""
+    with record.read() as connection:
+        rows = select(redelivery.c.job_id).join(job, job.c.id == redelivery.c.job_id)
+        return sorted(connection.execute(rows.where(job.c.is_deliverable)).scalars())
+
+
+@pytest.fixture
+def upgraded(record: Record, deriver: Deriver) -> Record:
+    """A record in which a release before this one skipped the value of the second of three jobs."""
+    record.write(lambda connection: ensure_targets(connection, ["base"]))
+    for unit in ("mmag", "millimag", "nonsense"):
+        store_job(record, body=make_body(measured("p.a", 2.5, unit)))
+    derive_all(deriver)
+    as_skipped(record, job_id=2)
+    return record
+
+
+def test_what_an_older_release_could_not_read_is_read_after_an_upgrade(
+    upgraded: Record, deriver: Deriver
+) -> None:
+    check_reading(upgraded)
+    derive_all(deriver)
+    assert index(upgraded) == {("p.a", 1): 2.5, ("p.a", 2): 2.5, ("p.a", 3): None}
+    assert resent(upgraded) == [2]
+
+
+def test_jobs_are_looked_through_once(upgraded: Record, deriver: Deriver) -> None:
+    check_reading(upgraded)
+    derive_all(deriver)
+    upgraded.write(lambda connection: connection.execute(delete(redelivery)))
+    check_reading(upgraded)
+    assert deriver.derive_some() is False
+    assert resent(upgraded) == []
+
+
+def test_a_job_that_was_sent_before_it_was_derived_is_sent_again_after_an_upgrade(
+    upgraded: Record, deriver: Deriver
+) -> None:
+    store_job(upgraded, body=make_body(measured("p.a", 1.5, "millimag")), is_deliverable=False)
+    check_reading(upgraded)
+    derive_all(deriver)
+    assert resent(upgraded) == [2, 4]
+
+
+def test_a_measurement_that_was_added_is_looked_at_too(record: Record, deriver: Deriver) -> None:
+    record.write(lambda connection: ensure_targets(connection, ["base"]))
+    store_job(record)
+    add_to(record, 1, measured("p.a", 2.5, "millimag"))
+    derive_all(deriver)
+    as_skipped(record, job_id=1)
+    check_reading(record)
+    derive_all(deriver)
+    assert index(record) == {("p.a", 1): 2.5}
+
+
+def test_a_metric_gets_the_first_unit_that_is_read_after_an_upgrade(
+    record: Record, deriver: Deriver
+) -> None:
+    for unit in ("counts", "millimag", "counts"):
+        store_job(record, body=make_body(measured("p.b", 2.5, unit)))
+    derive_all(deriver)
+    for job_id in (1, 2, 3):
+        as_skipped(record, job_id=job_id)
+    record.write(lambda connection: connection.execute(update(metric).values(unit=None)))
+    check_reading(record)
+    derive_all(deriver)
+    known = Metrics(record, Schema()).now.by_name["p.b"]
+    # As if the jobs had just been received: who sent them may have another unit of their own.
+    assert (known.unit, known.unit_by) == ("ct", 1)
+    assert index(record)["p.b", 3] == 2.5

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squash_api.errors import MOST_PLACES
-from squash_api.ingest import document
+from squash_api.ingest import assessment, document
 from squash_api.ingest.assessment import MOST_CONVERSIONS
 from squash_api.ingest.ingest import SMALL_BYTES
 from squash_api.routes.replies import MOST_LISTED
@@ -43,6 +43,10 @@ class Parses(list[str]):
 def parses() -> Iterator[Parses]:
     noted = Parses()
     noted.threads = set()
+    # What other tests have read is known.
+    for cached in (assessment._conversion, units.canonical_unit, units.converter, units._parsed):
+        cached.cache_clear()
+    units._wrong.clear()
     inner = units._parse
 
     def parse(text: str) -> Any:

@@ -126,5 +126,5 @@ def test_an_upload_that_is_cut_off_leaves_nothing_behind(
 
 
 def test_what_is_not_declared_as_json_is_refused(site: Site) -> None:
-    reply = site.calls("POST", "/job", data={"measurements": "1"})
+    reply = site.calls("POST", "/job", content=b"{}", headers={"Content-Type": "text/plain"})
     assert (reply.status_code, reply.json()["code"]) == (415, "unsupported_media_type")

@@ -1,6 +1,5 @@
 """The pages of jobs and runs in a real browser, of the real service."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -260,8 +259,6 @@ def test_a_picture_of_an_allowed_host_is_shown_and_of_another_refused(
             assert page.locator(".artifacts img").count() == 1
             assert not axe_problems(page)
             assert not is_wider_than_its_window(page)
-            if folder := os.environ.get("SQUASH_TEST_PICTURES"):
-                page.screenshot(path=f"{folder}/artifacts-{len(look)}-{'viewport' in look}.png")
             assert page.evaluate(_IMAGE_WIDTH, f"http://{other}/other.svg") == 0
             context.close()
     assert {path for path, _ in asked} == {"/sky.svg"}

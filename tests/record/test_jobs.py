@@ -170,8 +170,8 @@ def test_added_measurements_come_by_job_in_order_of_arrival(five: Record) -> Non
         add(five, job_id, name)
     with five.read() as connection:
         assert added_measurements(connection, [1, 2, 5]) == {
-            1: [{"metric": "p.z"}],
-            2: [{"metric": "p.b"}, {"metric": "p.a"}],
+            1: [{"metric": "p.z", "added_id": 2}],
+            2: [{"metric": "p.b", "added_id": 1}, {"metric": "p.a", "added_id": 3}],
         }
 
 
@@ -179,7 +179,8 @@ def test_text_of_an_added_measurement_comes_back_as_it_was(record: Record) -> No
     store_job(record)
     add(record, 1, "p.Ω\x00")
     with record.read() as connection:
-        assert added_measurements(connection, [1]) == {1: [{"metric": "p.Ω\x00"}]}
+        (added,) = added_measurements(connection, [1])[1]
+    assert added["metric"] == "p.Ω\x00"
 
 
 def test_a_job_can_become_deliverable(record: Record) -> None:

@@ -211,6 +211,17 @@ def test_a_key_writes_to_the_topics_of_its_namespaces_or_to_its_packages(
         assert place[:4] == ["body", "records", 0, "value"]
 
 
+def test_a_package_that_a_simple_job_is_for_by_default_gives_a_key_no_right_to_others(
+    calls: Calls,
+) -> None:
+    key = calls(
+        "POST", "/keys", {"name": "q", "scopes": ["job:write"], "namespaces": ["quicklook"]}
+    )
+    job = {"name": "run", "measurements": [{"metric": "other.m", "value": 1.0}]}
+    reply = calls.client.post("/job", json=job, auth=("ada", key.json()["key"]))
+    assert reply.status_code == 403, reply.text
+
+
 def test_a_key_of_another_scope_is_refused(client: httpx.Client, calls: Calls) -> None:
     headers = key_for(calls, "lsst.dm", scope="job:read")
     assert post(client, {"m": 1.0}, headers=headers).status_code == 403

@@ -136,7 +136,10 @@ def test_an_http_url_is_written_so_that_it_opens_what_it_shows(text: str, link: 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "//a", "ftp://a", "javascript:alert(1)", "https://", "https://a b", "https://a|b"],
+    [
+        *("", "a", "//a", "ftp://a", "javascript:alert(1)", "https://", "https://a b"),
+        *("https://a|b", "https://user@a", "https://user:password@a/b", "https://good.example@a"),
+    ],
 )
 def test_nothing_else_is_a_link(text: str) -> None:
     assert link_text(text) is None

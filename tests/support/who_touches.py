@@ -34,6 +34,7 @@ LATER = (
     "tests/integration/test_quarantine.py",
     "tests/integration/test_replay.py",
     "tests/integration/test_round_trip.py",
+    "tests/integration/test_sasquatch_clients.py",
     "tests/integration/test_two_services.py",
     "tests/integration/test_two_targets.py",
     "tests/integration/test_uploads.py",

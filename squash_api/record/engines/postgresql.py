@@ -131,6 +131,8 @@ def options(url: URL, /) -> dict[str, Any]:
         "pool_size": 4,
         "max_overflow": 12,
         "pool_pre_ping": True,
+        # No column is of that type, and looking for it costs as much as connecting.
+        "use_native_hstore": False,
     }
 
 
