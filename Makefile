@@ -37,7 +37,7 @@ check: $(DEV)  ## Lint, types, import rules, specifications, generated files; sh
 		"ruff format --check ." \
 		"mypy" \
 		"lint-imports --no-logo" \
-		"squash specs check --strict $(wildcard specs/* examples/specs/*)" \
+		"squash specs check --strict $(wildcard specs/* examples/specs/*) examples/quicklook" \
 		"squash generate --check" \
 		"python -m squash_api.openapi --check docs/openapi.json"; \
 	do \

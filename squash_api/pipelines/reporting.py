@@ -32,7 +32,7 @@ from squash_api.pipelines.run_job import (
     run_document,
 )
 from squash_api.pipelines.running import Ended
-from squash_api.pipelines.spool import Damaged, Sender, Sent
+from squash_api.pipelines.spool import Damaged, Entry, Sender, Sent
 from squash_api.wires.data_id import DataId
 
 # What a command wrote is read for so long, before it is left where it is.
@@ -184,21 +184,33 @@ def _put(
 def _send(sender: Sender, outcome: Report) -> None:
     """Send what this run left in the spool, and then for a little while what others did."""
     own = list(outcome.waiting)
-    for sent in sender.send(own):
-        outcome.sent.append(sent)
-        if sent.fate in ("sent", "repeat", "refused"):
-            outcome.waiting.remove(sent.entry.path)
-        if sent.fate == "refused":
-            outcome.notes.append(
-                f"{sent.entry.source}: the service refuses it: {sent.why}; it is in "
-                f"{sent.entry.path}"
-            )
-    # Another process may have sent some.
+    while own:
+        for sent in sender.send(own):
+            own.remove(sent.entry.path)
+            outcome.sent.append(sent)
+            if sent.fate == "refused":
+                _refused(outcome, sent.entry, sent.why)
+            elif sent.fate != "waits":
+                outcome.waiting.remove(sent.entry.path)
+        if sender.trouble is not None:
+            break
+        # What is left is sent by another process, if that comes to it.
+        left = [entry for entry in sender.spool.entries_of(own) if isinstance(entry, Entry)]
+        for entry in left:
+            if entry.is_refused:
+                _refused(outcome, entry, entry.why)
+        own = [entry.path for entry in left if not entry.is_refused]
+        time.sleep(_POLL_S if own else 0.0)
     outcome.waiting[:] = [path for path in outcome.waiting if path.exists()]
     if sender.trouble is None and not outcome.waiting:
         until_s = time.monotonic() + _OLDER_S
         for _ in sender.send(sender.spool.paths(), is_over=lambda: time.monotonic() > until_s):
             pass
+
+
+def _refused(outcome: Report, entry: Entry, why: str) -> None:
+    outcome.waiting.remove(entry.path)
+    outcome.notes.append(f"{entry.source}: the service refuses it: {why}; it is in {entry.path}")
 
 
 def _leave(sender: Sender, outcome: Report, why: str) -> None:

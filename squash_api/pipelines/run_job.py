@@ -48,7 +48,9 @@ _ESCAPES = re.compile(
 )
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _SECRET_OPTION = re.compile(
-    r"(?i)(--?[\w-]*(?:password|passwd|secret|token|api-?key)(?:=|\s+)|://[^/\s:@]*:)([^\s'@]+)"
+    r"(?i)(--?[\w-]*(?:password|passwd|secret|token|api-?key)(?:=|\s+)|"
+    # Without the @ it is the port.
+    r"://[^/\s:@]*:(?=[^\s'@]+@))([^\s'@]+)"
 )
 _SHORTEST_SECRET = 6
 _HIDDEN = "***"

@@ -318,7 +318,7 @@ def test_no_directories_give_an_empty_package() -> None:
     assert (package.metrics, package.specifications, package.problems) == ({}, {}, ())
 
 
-@pytest.mark.parametrize("name", ["specs/srd", "examples/specs/camera"])
+@pytest.mark.parametrize("name", ["specs/srd", "examples/specs/camera", "examples/quicklook"])
 def test_the_packages_of_the_project_have_no_problem(name: str) -> None:
     assert load_metrics_package(ROOT / name).problems == ()
 

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,10 +37,10 @@ def ended(**changes: Any) -> Ended:
     return Ended(**(given | changes))
 
 
-def document(**changes: Any) -> dict[str, Any]:
-    return run_document(
-        ["ql", "--token", "abc", "x.fits"], ended(**changes), ENV, metadata={}, variables={}
-    )
+def document(
+    words: Sequence[str] = ("ql", "--token", "abc", "x.fits"), **changes: Any
+) -> dict[str, Any]:
+    return run_document(words, ended(**changes), ENV, metadata={}, variables={})
 
 
 def test_a_run_is_a_job_with_its_times_memory_and_status() -> None:
@@ -80,6 +81,20 @@ def test_secrets_are_left_out_of_the_command() -> None:
     assert document()["meta"]["command"] == "ql --token *** x.fits"
     assert without_secrets("a s3cret! b", {"MY_TOKEN": "s3cret!"}) == "a *** b"
     assert without_secrets("a s3cret! b", {"OTHER": "s3cret!"}) == "a s3cret! b"
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("--password=x", "--password=***"),
+        ("ftp://ada:pa/ss@host/a", "ftp://ada:***@host/a"),
+        ("http://:x@host:80/a", "http://:***@host:80/a"),
+        ("http://host:8800/plots", "http://host:8800/plots"),
+        ("--url=http://127.0.0.1:8800", "--url=http://127.0.0.1:8800"),
+    ],
+)
+def test_a_password_in_the_command_is_left_out_and_a_port_is_not(word: str, shown: str) -> None:
+    assert document(["ql", word])["meta"]["command"] == f"ql {shown}"
 
 
 @pytest.mark.parametrize(
