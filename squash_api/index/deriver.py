@@ -186,7 +186,7 @@ class Deriver:
         """Return units that metrics, and a user's values, have from a job and had not before."""
         known, schema = self._metrics.now.by_name, self._metrics.schema
         outcome = assess(job, metrics=known, schema=schema, user_id=user_id)
-        new = {
+        new: dict[str, str | None] = {
             name: unit
             for name, unit in outcome.new_units.items()
             if unit is not None and name in known
