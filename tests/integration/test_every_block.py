@@ -411,10 +411,11 @@ def test_a_block_that_is_not_run_is_valid_shell_at_least(block: Block) -> None:
 def test_the_yaml_of_a_page_is_a_metrics_package(tmp_path: Path) -> None:
     page = "docs/specification-format.md"
     found = [block.text for block in ALL if (block.page, block.language) == (page, "yaml")]
-    metrics, specifications, alert = found
+    metrics, reduced, aggregated, specifications, alert = found
     package = tmp_path / "mine"
     (package / "metrics").mkdir(parents=True)
     (package / "metrics" / "validate_drp.yaml").write_text(metrics)
+    (package / "metrics" / "demo.yaml").write_text(reduced + aggregated)
     (package / "specs" / "validate_drp").mkdir(parents=True)
     shutil.copy(ROOT / "specs/srd/specs/validate_drp/levels.yaml", package / "specs/validate_drp")
     (package / "specs" / "validate_drp" / "astrometry.yaml").write_text(specifications + alert)
