@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
@@ -19,7 +19,7 @@ _OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_TIMEOUT_MS = 15_000
+_TIMEOUT_MS = 30_000
 
 
 @contextmanager
@@ -29,6 +29,7 @@ def running(binary: str) -> Iterator[Browser]:
     For the length of a module at most: an event loop seems to run meanwhile, and asynchronous tests
     could not.
     """
+    expect.set_options(timeout=_TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=_OPTIONS)
         try:
