@@ -18,7 +18,7 @@ pytestmark = pytest.mark.sqlite
 # 8 in `make test`, 500 in `make soak`.
 KILLS = int(os.environ.get("SQUASH_TEST_KILLS", "8"))
 # Of one of three services and three `squash deliver` on PostgreSQL; 100 in `make soak`.
-REPLICA_KILLS = int(os.environ.get("SQUASH_TEST_REPLICA_KILLS", "6"))
+REPLICA_KILLS = int(os.environ.get("SQUASH_TEST_REPLICA_KILLS", "3"))
 TOGETHER = 25
 SEED = int(os.environ.get("SQUASH_TEST_SEED", "0"))
 

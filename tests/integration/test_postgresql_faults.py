@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -259,19 +259,16 @@ def test_a_database_that_is_set_to_be_read_only_is_only_read(place: Place) -> No
 
 
 def test_who_posts_is_told_that_postgresql_takes_no_more_connections(place: Place) -> None:
-    held: list[psycopg.Connection[Any]] = []
+    held: list[psycopg.Connection[Any]] = [place.server.connect("postgres")]
+    # So that it does not win one back.
+    place.service.pause()
     try:
-        while not held or held[0].execute(f"SELECT pid {_BACKENDS}".encode()).fetchall():
-            try:
+        while held[0].execute(f"SELECT pid {_BACKENDS}".encode()).fetchall():
+            held[0].execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}".encode())
+        with suppress(psycopg.OperationalError):
+            while len(held) < CONNECTIONS:
                 held.append(place.server.connect("postgres"))
-            except psycopg.OperationalError:
-                held[0].execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}".encode())
-                wait_for(lambda: place.reason() == TAKEN or len(held) < CONNECTIONS - 1)
-        while len(held) < CONNECTIONS:
-            try:
-                held.append(place.server.connect("postgres"))
-            except psycopg.OperationalError:
-                break
+        place.service.resume()
         assert refusal(place).startswith(TAKEN)
         assert place.reason() == TAKEN
     finally:
@@ -287,11 +284,13 @@ def move(place: Place, tablespace: str) -> None:
 
 @pytest.fixture
 def small_disk(place: Place) -> Iterator[None]:
-    """Let the tables of jobs, and of what the service tries itself, be on a disk of 16 MB."""
+    """Let the tables of jobs, and of what the service tries itself, be on a disk with 8 MB left."""
     folder: Path = place.server.folder / "small"
     folder.mkdir()
+    sizes = "pg_total_relation_size('job') + pg_total_relation_size('state')"
+    ((size,),) = place.ask(f"SELECT {sizes}")
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size + 8_000_000}", "tmpfs", str(folder)],
         check=False,
         capture_output=True,
     )

@@ -42,6 +42,7 @@ LATER = (
     "tests/integration/test_watch.py",
     "tests/pages",
     "tests/reports",
+    "tests/test_any_document.py",
     "tests/test_cli.py",
     "tests/test_error_shape.py",
     "tests/trends",
