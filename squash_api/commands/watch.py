@@ -5,7 +5,7 @@ import signal
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
@@ -116,6 +116,10 @@ def watch(
                     data_id, url=url, user=user, outputs=outputs, pipeline=pipeline
                 )
                 taker = _launcher(state, command, options, jobs, hurry)
+                if sender.trouble is None:
+                    # What runs did not send in time; no launch waits for that.
+                    spooled = _dispatcher(folder, state, sender, data_id)
+                    Thread(target=spooled.send_spooled, args=(stop,), daemon=True).start()
             else:
                 taker = _dispatcher(folder, state, sender, data_id)
             Watcher(watched, state, taker, say=_say).run(stop)

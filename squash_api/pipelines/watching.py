@@ -371,6 +371,13 @@ class Dispatcher:
         if len(sent) >= _MOST_AT_ONCE:
             self._look_s = 0.0
 
+    def send_spooled(self, stop: Event) -> None:
+        """Do nothing but that, until it is to stop."""
+        while not stop.is_set():
+            self.tick()
+            stop.wait(_POLL_S)
+        self.finish()
+
     def finish(self) -> None:
         """Close the connections."""
         self._sender.close()

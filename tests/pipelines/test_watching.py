@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from squash_api.pipelines.spool import Spool
 from tests.support.counting_service import CountingService
 from tests.support.forked import start_squash
 from tests.support.http_server import HttpServer
@@ -282,6 +283,19 @@ def test_a_pipeline_is_launched_for_each_input_a_few_at_a_time(
     assert begun(world) == ["0.fits", "1.fits", "2.fits"]
     inputs = {job["meta"].get("input") for job in service.jobs}
     assert inputs == {str(world.watched / f"{number}.fits") for number in range(3)}
+
+
+def test_what_runs_could_not_send_is_sent_while_pipelines_are_launched(
+    world: World, service: CountingService
+) -> None:
+    spool = Spool(world.folder / "state" / "squash" / "spool")
+    document = json.loads(job(7.0))
+    spool.put(document, source="ql", url=world.environment["SQUASH_URL"], why="away")
+    process = world.watch("--exec", "true")
+    until(lambda: service.values("p.m") == [7.0] and not world.spooled)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_a_pipeline_goes_on_when_the_watch_is_killed_and_is_not_launched_again(
