@@ -291,8 +291,10 @@ def find_way(settings: Settings) -> Callable[[Scope], Way | None]:
                 path = path[len(head) :]
         method = scope["method"]
         if path.startswith("/topics/") and method == "POST":
-            # With a slash in it, it is refused, in the words of this wire.
-            scope["path_params"] = {"topic": path.removeprefix("/topics/")}
+            topic = path.removeprefix("/topics/")
+            if "/" in topic:
+                return None
+            scope["path_params"] = {"topic": topic}
             return _RECORDS
         if _CLUSTER_TOPICS.fullmatch(path):
             return _TOPICS.get(method)
