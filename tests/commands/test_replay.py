@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.index.derived import check_tags
+from squash_api.index.derived import check_reading, check_tags
 from squash_api.record.deliveries import ensure_targets, mark_sent, mark_taken, pending_redeliveries
 from squash_api.record.record import Record
 from squash_api.schema.names import Schema
@@ -24,6 +24,7 @@ def influxdb() -> FakeInfluxDB:
 def record(record: Record) -> Record:
     """A record with three jobs of 1970, an hour apart, that the target has had already."""
     record.write(lambda connection: ensure_targets(connection, ["default"]))
+    check_reading(record)
     for number in range(3):
         store_job(
             record,

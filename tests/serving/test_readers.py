@@ -248,7 +248,7 @@ def test_a_large_answer_is_whole_and_ends_with_its_client(calls: Calls, service:
         connection.connect(("127.0.0.1", service.port))
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         wait_for(lambda: "squash_streams 1.0" in calls("GET", "/prometheus").text)
-        assert "squash_reads_running 0.0" in calls("GET", "/prometheus").text
+        wait_for(lambda: "squash_reads_running 0.0" in calls("GET", "/prometheus").text)
     wait_for(lambda: "squash_streams 0.0" in calls("GET", "/prometheus").text)
 
 
