@@ -85,18 +85,20 @@ def bundle_parts(document: Mapping[str, Any], data_id: Mapping[str, str]) -> dic
     }
 
 
-def metric_name(topic: str, metric: Any, data_id: Mapping[str, str]) -> Any:
+def metric_name(topic: str, metric: Any, data_id: Mapping[str, Any]) -> Any:
     """Return the full name of a metric of a topic, which is its namespace's name for an action.
 
     The package is the topic, or that of the dataset type `metricvalue_<package>_<metric>`.
     """
     if not isinstance(metric, str) or "." in metric:
         return metric
-    return f"{package_of_dataset_type(data_id.get('dataset_type', ''), metric) or topic}.{metric}"
+    return f"{package_of_dataset_type(data_id.get('dataset_type'), metric) or topic}.{metric}"
 
 
-def package_of_dataset_type(dataset_type: str, metric: str) -> str | None:
+def package_of_dataset_type(dataset_type: Any, metric: str) -> str | None:
     """Return the package that a dataset type `metricvalue_<package>_<metric>` names, or None."""
+    if not isinstance(dataset_type, str):
+        return None
     inner = dataset_type.removeprefix(_METRIC_VALUE).removesuffix(f"_{metric}")
     is_named = dataset_type == f"{_METRIC_VALUE}{inner}_{metric}" and inner
     return inner if is_named else None

@@ -24,6 +24,7 @@ import orjson
 from squash_api.errors import Detail, InvalidInputError, TooLargeError
 from squash_api.schema.names import CONTRACT_FIELDS, TAGS, Schema
 from squash_api.schema.text import SentNumber, as_sent
+from squash_api.wires.bundle import metric_name
 from squash_api.wires.decoding import (
     check_depth,
     decode_exactly,
@@ -70,7 +71,6 @@ _META = frozenset(
 _OTHER_META = {*Schema().sources, *TAGS, *CONTRACT_FIELDS, "ci_refs", "ci_label", "ccd", "fiber"}
 # What the dispatcher sends before `tags`; others may have a key of that name too.
 _DISPATCHERS = ("run", "dataset_type", "dataset_tag", "run_timestamp")
-_BRIDGE = "metricvalue_"
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _NO_NUMBERS = frozenset({str, bool, type(None)})
 _UNIONS = frozenset(
@@ -200,10 +200,10 @@ def read_record(body: bytes, address: str | None) -> Parts:
     others = {key: found for key, found in value.items() if key not in metrics}
     if has_long_number(body):
         others |= _exact(body, others)
-    package, kind = _package_of(name, namespace), value.get("dataset_type")
+    package = _package_of(name, namespace)
     measurements: list[dict[str, Any]] = [
         {
-            "metric": _metric_name(key, package, kind),
+            "metric": metric_name(package, key, value),
             "value": value[key],
             "identifier": _uuid5(identity, f"{topic}.{key}"),
         }
@@ -341,20 +341,6 @@ def _package_of(name: str, namespace: str) -> str:
     """Return what follows the namespace; of a topic that is one, its last part."""
     package = name[len(namespace) + 1 :] if is_within(name, namespace) else name
     return package or name.rpartition(".")[2]
-
-
-def _metric_name(key: str, package: str, dataset_type: Any) -> str:
-    """Return the whole name of a metric.
-
-    What was measured as a `MetricValue` of lsst.verify has its package only in the dataset type.
-    """
-    if "." in key:
-        return key
-    if isinstance(dataset_type, str) and dataset_type.startswith(_BRIDGE):
-        own = dataset_type[len(_BRIDGE) :].removesuffix(f"_{key}")
-        if own and len(own) < len(dataset_type) - len(_BRIDGE):
-            return f"{own}.{key}"
-    return f"{package}.{key}"
 
 
 def _metrics_of(value: Mapping[str, Any], schema: _AvroSchema | None) -> dict[str, None]:

@@ -15,10 +15,10 @@ from tests.support.reliability import note
 # A story names its engine itself, so that none is told once more on the other.
 pytestmark = pytest.mark.sqlite
 
-# 8 in `make test`, 500 in `make soak`.
-KILLS = int(os.environ.get("SQUASH_TEST_KILLS", "8"))
+# 20 in `make test`, 500 in `make soak`.
+KILLS = int(os.environ.get("SQUASH_TEST_KILLS", "20"))
 # Of one of three services and three `squash deliver` on PostgreSQL; 100 in `make soak`.
-REPLICA_KILLS = int(os.environ.get("SQUASH_TEST_REPLICA_KILLS", "3"))
+REPLICA_KILLS = int(os.environ.get("SQUASH_TEST_REPLICA_KILLS", "6"))
 TOGETHER = 25
 SEED = int(os.environ.get("SQUASH_TEST_SEED", "0"))
 

@@ -9,19 +9,10 @@ import requests
 
 from tests.support.calls import PASSWORD, log_in
 from tests.support.service import Service
-from tests.wires.test_simple_job import PROTOTYPE, QLF
+from tests.wires.test_simple_job import PA1, PROTOTYPE, QLF
 
 pytestmark = pytest.mark.sqlite
 AUTH = ("nobody", PASSWORD)
-PA1 = {
-    "metric": "PA1",
-    "description": "Photometric Repeatability",
-    "units": "millimag",
-    "minimum": "8",
-    "design": "5",
-    "stretch": "3",
-    "user": "10",
-}
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,8 @@ from squash_api.judging.simple_metric import SimpleMetric, limits_text, read_sim
 from squash_api.judging.specifications import Specification, specification_from_json
 from squash_api.schema.names import Schema
 from squash_api.verify.metrics import metric_from_json
+from tests.wires.test_simple_job import PA1
 
-PA1 = {
-    "metric": "PA1",
-    "description": "Photometric Repeatability",
-    "units": "millimag",
-    "minimum": "8",
-    "design": "5",
-    "stretch": "3",
-    "user": "10",
-}
 SNR = {"name": "SNR", "description": "Signal to noise", "condition": ">", "threshold": 5}
 
 

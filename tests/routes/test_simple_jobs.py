@@ -10,17 +10,8 @@ import pytest
 from squash_api.accounts.passwords import Argon2Hasher
 from tests.support.calls import PASSWORD, Calls, log_in
 from tests.support.in_process import service
-from tests.wires.test_simple_job import PROTOTYPE, QLF, form_of
+from tests.wires.test_simple_job import PA1, PROTOTYPE, QLF, form_of
 
-PA1 = {
-    "metric": "PA1",
-    "description": "Photometric Repeatability",
-    "units": "millimag",
-    "minimum": "8",
-    "design": "5",
-    "stretch": "3",
-    "user": "10",
-}
 AUTH = ("ada", PASSWORD)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -209,8 +209,8 @@ _CUT = """\
 | what | in `make test` | in `make soak` | why |
 |---|---|---|---|
 | tests of pages, reports, some commands, the way to InfluxDB | SQLite | PostgreSQL too | minutes |
-| kills | 8 | 500 | each takes a start of the service, about 2 s |
-| kills of one of three services and three `squash deliver` | 3 | 100 | the same |
+| kills | 20 | 500 | each takes a start of the service, about 2 s |
+| kills of one of three services and three `squash deliver` | 6 | 100 | the same |
 | jobs at two replicas at once | 240 | 10,000 | some minutes |
 | jobs that wait | 10,000 | 20,000 | storing and sending them takes a minute |
 | histories of jobs | 11 | 400 | half an hour |

@@ -17,6 +17,15 @@ from squash_api.wires.simple_job import (
 
 ADDRESS = address_of("quicklook")
 
+PA1 = {
+    "metric": "PA1",
+    "description": "Photometric Repeatability",
+    "units": "millimag",
+    "minimum": "8",
+    "design": "5",
+    "stretch": "3",
+    "user": "10",
+}
 PROTOTYPE: dict[str, Any] = {
     "name": "ci_cfht",
     "build": "1",
