@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
-    from squash_api.retention.pruning import Retention
     from squash_api.standings.board import Board
     from squash_api.standings.figures import Figures
     from squash_api.standings.itself import OwnWatch
     from squash_api.standings.job_states import JobStates
+    from squash_api.standings.pruning import Retention
     from squash_api.standings.standing import Standings
     from squash_api.standings.watch import TakesLines, Watch
     from squash_api.trends.trends import Trends
@@ -400,7 +400,7 @@ class Site:
 
     def retention(self) -> Retention | None:
         """Make what deletes old jobs; None if jobs are kept for ever."""
-        from squash_api.retention.pruning import Retention
+        from squash_api.standings.pruning import Retention
 
         if self.settings.keep_days is None:
             return None

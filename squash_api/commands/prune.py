@@ -11,10 +11,10 @@ from squash_api.errors import InvalidInputError
 from squash_api.index.pruning import Age, Pruned
 from squash_api.judging.wording import counted, date_text
 from squash_api.logs import configure_logs
-from squash_api.retention.plan import REASONS, Plan, Planner, Terms
-from squash_api.retention.pruning import prune as prune_jobs
 from squash_api.settings import load_settings
 from squash_api.site import Site
+from squash_api.standings.keeping import REASONS, Plan, Planner, Terms
+from squash_api.standings.pruning import prune as prune_jobs
 from squash_api.trends.question import EXAMPLES, parse_moment
 
 _MOST_NAMED = 10

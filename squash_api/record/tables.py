@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     event,
     false,
+    text,
 )
 
 # SQLite generates ids only for INTEGER keys.
@@ -373,6 +374,149 @@ known_name = Table(
     # That of a series is made from its tags.
     Column("name", Text, primary_key=True),
     sqlite_with_rowid=False,
+)
+
+alert_group = Table(
+    "alert_group",
+    metadata,
+    # What is told as one: alerts of a metric and a run that open soon after each other.
+    Column("id", _Id, primary_key=True),
+    # Grows with every change of it or of its alerts, so that an outlet can ask for what is new.
+    Column("version", BigInteger, nullable=False),
+    Column("metric", Text, nullable=False),
+    # The branch of the alert plan, or "expect:" and a specification whose values are late.
+    Column("branch", Text, nullable=False),
+    # What the alerts have in common beside these: the run, and the tags that are not grouped, JSON.
+    Column("key", Text, nullable=False),
+    Column("opened_ns", BigInteger, nullable=False),
+    # When the last alert joined it; null once it is told and nothing joins it any more.
+    Column("joined_ns", BigInteger),
+    Index(None, "version"),
+    Index(None, "joined_ns"),
+    sqlite_autoincrement=True,
+)
+
+alert = Table(
+    "alert",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("group_id", _Id, ForeignKey("alert_group.id"), nullable=False, index=True),
+    Column("metric", Text, nullable=False),
+    Column("branch", Text, nullable=False),
+    # JSON object: the tags of `per` that have a value, in the order of their names.
+    Column("tags", Text, nullable=False),
+    # "open", "acknowledged" or "resolved".
+    Column("state", String(16), nullable=False),
+    Column("is_trial", Boolean, nullable=False, server_default=false()),
+    # 1 for INFO to 3 for CRITICAL: now, and at its worst; 0 once resolved.
+    Column("severity", Integer, nullable=False),
+    Column("worst", Integer, nullable=False),
+    Column("opened_ns", BigInteger, nullable=False),
+    # The job whose value opened it, and the one whose value speaks for the series now.
+    Column("opened_job_id", _Id),
+    Column("job_id", _Id, index=True),
+    Column("time_ns", BigInteger),
+    Column("value", Float(53)),
+    Column("unit", Text),
+    # JSON list: the limits that were broken last, as verdicts show them.
+    Column("broken", Text, nullable=False),
+    Column("resolved_ns", BigInteger),
+    # Who has it: the person, what they wrote, and the severity that they saw; null if nobody has.
+    Column("acknowledged_by", _Id, ForeignKey("user_account.id")),
+    Column("acknowledged_ns", BigInteger),
+    Column("acknowledged_severity", Integer),
+    Column("acknowledged_until_ns", BigInteger),
+    Column("note", Text),
+    Column("link", Text),
+    Index(None, "version"),
+    Index(None, "state", "id"),
+    Index(None, "metric", "branch", "id"),
+    # A series has one alert at a time.
+    Index(
+        "uq_alert_of_series",
+        "metric",
+        "branch",
+        "tags",
+        unique=True,
+        sqlite_where=text("state <> 'resolved'"),
+        postgresql_where=text("state <> 'resolved'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+alert_event = Table(
+    "alert_event",
+    metadata,
+    # Rows are only ever added: the history of each alert, and what webhooks and outlets read.
+    Column("id", _Id, primary_key=True),
+    Column("alert_id", _Id, ForeignKey("alert.id"), nullable=False, index=True),
+    Column("time_ns", BigInteger, nullable=False),
+    # Such as "opened", "worsened", "eased", "acknowledged", "released", "resolved".
+    Column("kind", String(32), nullable=False),
+    Column("severity", Integer, nullable=False),
+    Column("job_id", _Id),
+    Column("user_id", _Id, ForeignKey("user_account.id")),
+    # JSON object, such as the value, the note, or why it ended.
+    Column("detail", Text),
+    sqlite_autoincrement=True,
+)
+
+silence = Table(
+    "silence",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    # Null: every metric; a package, such as "validate_drp", or a metric.
+    Column("metric", Text),
+    # JSON object: the tags that a series must have.
+    Column("tags", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("user_id", _Id, ForeignKey("user_account.id")),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("from_ns", BigInteger, nullable=False),
+    Column("until_ns", BigInteger, nullable=False, index=True),
+    # Ended by somebody before its time.
+    Column("ended_ns", BigInteger),
+    Column("ended_by", _Id, ForeignKey("user_account.id")),
+    sqlite_autoincrement=True,
+)
+
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("url", Text, nullable=False),
+    # It signs what is sent, so it is kept as it is; shown once.
+    Column("secret", Text, nullable=False),
+    # JSON: the list of events, and an object of what they must match.
+    Column("events", Text, nullable=False),
+    Column("filters", Text, nullable=False),
+    Column("user_id", _Id, ForeignKey("user_account.id")),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("removed_ns", BigInteger),
+    # JSON object: how far it has read each kind of event.
+    Column("cursor", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+webhook_delivery = Table(
+    "webhook_delivery",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("webhook_id", _Id, ForeignKey("webhook.id"), nullable=False),
+    Column("event", String(32), nullable=False),
+    # The body as it is sent, JSON.
+    Column("body", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # When it is sent next; null once it is delivered or given up.
+    Column("next_ns", BigInteger, index=True),
+    Column("delivered_ns", BigInteger),
+    # What the receiver answered last, such as "204" or "connection refused".
+    Column("answer", Text),
+    Index(None, "webhook_id", "id"),
+    sqlite_autoincrement=True,
 )
 
 # Text is in the order of its code points, as in SQLite, not in that of a language.

@@ -30,7 +30,7 @@ from squash_api.errors import SettingsError
 from squash_api.record.lookalikes import skeleton
 from squash_api.record.tables import metadata, metric, own_unit, state, user
 
-VERSION = "0005"
+VERSION = "0006"
 """The newest migration of `migrations/versions`."""
 
 NEEDED = "0004"
@@ -43,6 +43,7 @@ RELEASES: Mapping[str, str] = {
     "2.1": "0004",
     "2.2": "0004",
     "2.3": "0005",
+    "2.4": "0006",
 }
 """The releases that can use these tables, each with the newest migration that it knows."""
 

@@ -25,12 +25,12 @@ from squash_api.record.deliveries import (
     undeleted_jobs,
 )
 from squash_api.record.jobs import last_job_id
-from squash_api.retention.pruning import last_round
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.site import Site
 from squash_api.standings.itself import look
+from squash_api.standings.pruning import last_round
 
 router = APIRouter(tags=["health"])
 

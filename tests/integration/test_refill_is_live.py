@@ -25,10 +25,10 @@ from squash_api.influx.client import InfluxClient
 from squash_api.record.audit import SERVICE
 from squash_api.record.deliveries import backlogs
 from squash_api.record.jobs import get_job
-from squash_api.retention.plan import Planner, Terms
-from squash_api.retention.pruning import prune
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site
+from squash_api.standings.keeping import Planner, Terms
+from squash_api.standings.pruning import prune
 from tests.support.builders import make_settings
 from tests.support.influxd import Influxd
 from tests.support.reliability import note

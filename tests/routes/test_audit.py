@@ -20,11 +20,11 @@ from squash_api.index.jobs import delete_job, post_measurement
 from squash_api.index.pruning import Age
 from squash_api.record.audit import ACTIONS, Actor, Noted, list_noted
 from squash_api.record.tables import metadata
-from squash_api.retention.plan import Planner, Terms
-from squash_api.retention.pruning import prune
 from squash_api.routes.scopes import SCOPE_OF
 from squash_api.settings import InfluxTarget
 from squash_api.site import Site
+from squash_api.standings.keeping import Planner, Terms
+from squash_api.standings.pruning import prune
 from tests.support.builders import make_body, make_settings, measured, store_job
 from tests.support.calls import PASSWORD, Calls, follow, log_in
 from tests.support.in_process import service

@@ -24,8 +24,8 @@ from squash_api.record.deliveries import (
 from squash_api.record.losses import begin_again
 from squash_api.record.quarantine import mark_not_erased
 from squash_api.record.record import Record, set_state
-from squash_api.retention.pruning import Round
 from squash_api.settings import InfluxTarget
+from squash_api.standings.pruning import Round
 from tests.support.builders import open_record
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service

@@ -13,8 +13,8 @@ from squash_api.record.audit import UNKNOWN, list_noted
 from squash_api.record.deliveries import ensure_targets, pending_erasures
 from squash_api.record.jobs import get_job, job_ids
 from squash_api.record.record import Record
-from squash_api.retention.plan import Planner, Terms
-from squash_api.retention.pruning import Retention, last_round, prune
+from squash_api.standings.keeping import Planner, Terms
+from squash_api.standings.pruning import Retention, last_round, prune
 from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA
 from tests.support.observatory import DAY_NS, NOW_NS, Observatory
@@ -209,7 +209,7 @@ def test_one_that_has_died_holds_its_lease_for_ten_minutes(
 def test_it_waits_while_influxdb_has_many_points_to_delete(
     site: Observatory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squash_api.retention.pruning._MOST_ERASURES", 1)
+    monkeypatch.setattr("squash_api.standings.pruning._MOST_ERASURES", 1)
     monkeypatch.setattr("squash_api.index.pruning._BATCH", 1)
     fill(site, *range(410, 400, -1), 1)
     daily = _Daily(site, stops_after=20)

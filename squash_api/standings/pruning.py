@@ -23,8 +23,8 @@ from squash_api.judging.wording import date_text
 from squash_api.record.audit import SERVICE, Actor, note
 from squash_api.record.deliveries import is_lease_over, target_names
 from squash_api.record.record import Connection, Record, get_state, set_state
-from squash_api.retention.plan import REASONS, Plan, Planner, Terms
 from squash_api.standings.job_states import JobStates
+from squash_api.standings.keeping import REASONS, Plan, Planner, Terms
 
 _KEY = "retention"
 _DAY_NS = 86_400 * 10**9

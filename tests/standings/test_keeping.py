@@ -15,7 +15,7 @@ from squash_api.record.deliveries import (
     request_redelivery,
 )
 from squash_api.record.quarantine import Which, drop
-from squash_api.retention.plan import Plan, Planner, Terms
+from squash_api.standings.keeping import Plan, Planner, Terms
 from tests.support.builders import make_body, measured
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import DAY_NS, NOW_NS, Observatory
@@ -214,6 +214,6 @@ def test_a_deleted_job_is_not_old_any_more(site: Observatory) -> None:
 def test_more_jobs_than_are_looked_at_at_once(
     site: Observatory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squash_api.retention.plan._PAGE", 2)
+    monkeypatch.setattr("squash_api.standings.keeping._PAGE", 2)
     jobs = old(site, *range(500, 490, -1), 1)
     assert going(site) == jobs[:9]

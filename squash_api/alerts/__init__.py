@@ -1,0 +1,1 @@
+"""The alerts of the record: opened, grouped, acknowledged, silenced, resolved."""
