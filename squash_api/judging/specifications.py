@@ -7,7 +7,7 @@ from typing import Any
 
 from squash_api.judging.alerts import Alert, Expect, Level, parse_alert, parse_expect, severity_of
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of
+from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of, unknown_kind
 from squash_api.judging.metadata_query import parse_query
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
@@ -122,8 +122,7 @@ def specification_from_json(
         faults.extend([Fault(("name",), problem)] if problem else [])
     kind = kind_of(document)
     if kind is None:
-        types = " or ".join(map(repr, KINDS))
-        faults.append(Fault(("type",), f"the only type of specification is {types}"))
+        faults.append(Fault(("type",), unknown_kind(document["type"])))
     if document.get("tags") is None:
         document = {**document, "tags": []}
     specification, others = parse_specification(
@@ -161,6 +160,7 @@ def parse_specification(
     """
     faults: list[Fault] = []
     criterion = (kind or kind_by_keys(document)).parse(document, faults)
+    criterion = None if criterion is None else criterion.placed(name)
     tags = document.get("tags", [])
     if tags is None:
         faults.append(Fault(("tags",), "tags must be text or a list of texts: write [] for none"))

@@ -52,7 +52,7 @@ def test_its_kind_reads_what_it_asks_for() -> None:
     assert specification_from_json(HARD).criterion == Threshold(60.0, "s", "<")
 
 
-@pytest.mark.parametrize("type_", ["range", "", 5, ["threshold"]])
+@pytest.mark.parametrize("type_", ["ranges", "", 5, ["threshold"]])
 def test_a_type_that_there_is_not_is_refused(type_: object) -> None:
     assert places({"type": type_}) == [("type",)]
 
@@ -178,7 +178,7 @@ def test_an_illegal_name_is_refused(name: str) -> None:
 
 
 def test_all_problems_are_named_at_once() -> None:
-    change = {"name": 5, "threshold": None, "tags": [5], "metadata_query": [1], "type": "range"}
+    change = {"name": 5, "threshold": None, "tags": [5], "metadata_query": [1], "type": "ranges"}
     assert set(places(change)) == {(key,) for key in change}
 
 
