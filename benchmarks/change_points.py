@@ -93,7 +93,7 @@ def score(count: int = SERIES) -> dict[str, Score]:
         for place, size in sorted(steps.items()):
             near = [index for index in left if abs(index - place) <= NEAR]
             if near:
-                left.remove(min(near, key=lambda index, place=place: abs(index - place)))
+                left.remove(min((abs(index - place), index) for index in near)[1])
                 own.found[size] += 1
         own.false += len(left)
     return scores

@@ -10,6 +10,7 @@ import typer
 
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, tracked
 from squash_api.judging.alerts import LEVELS
+from squash_api.judging.kinds.registry import THRESHOLD
 from squash_api.judging.specifications import Specification, parse_specification
 from squash_api.judging.wording import counted, number_text
 from squash_api.metrics_packages.export import specification_text
@@ -53,10 +54,10 @@ _KEYS = {"filter": "filter_name"}
 
 @dataclass(frozen=True, slots=True)
 class _Proposed:
-    """A part of the values, with the specifications that are proposed for it."""
+    """A part of the values, and the specification that is proposed for it, if any."""
 
     part: Part
-    specifications: Sequence[Specification]
+    specification: Specification | None
 
 
 def specs_propose(
@@ -88,9 +89,9 @@ def specs_propose(
 
     Prints a document of a metrics package, with how often each limit would have fired and what it
     would have caught, by the machinery of squash specs backtest. A limit is 5 robust standard
-    deviations (1.4826 times the median distance from the median, of the values on its side) from
-    the median. Datasets and filters whose values differ get limits of their own. The record is only
-    read.
+    deviations (1.4826 times the median distance from the median) from the median, and further by
+    their error where values are few. Datasets and filters whose values differ get limits of their
+    own. The record is only read.
 
     Exit code: 0 a limit is proposed, 1 the values are too few or tell nothing, 2 it cannot be done.
     """
@@ -124,7 +125,7 @@ def specs_propose(
             typer.echo(f"# {clean_text(line)}".rstrip())
         for item in proposed:
             _print(item, outcome, is_trial=trial)
-    if not any(item.specifications for item in proposed):
+    if all(item.specification is None for item in proposed):
         raise typer.Exit(1)
 
 
@@ -169,25 +170,33 @@ def _with_specifications(
     taken = set(site.definitions.in_force.at(None).specifications)
     found = []
     for part in parts:
-        bounds = [("<=", part.high, "high"), (">=", part.low, "low")]
-        wanted = [
-            (operator, number, word) for operator, number, word in bounds if number is not None
-        ]
-        some = []
-        for operator, number, word in wanted:
-            words = ["history", *([word] if len(wanted) > 1 else []), part.suffix]
-            name = _free(f"{declared.name}.{'_'.join(filter(None, words))}", taken)
-            document = {
-                "threshold": {"value": number, "unit": declared.unit, "operator": operator},
-                "metadata_query": {_KEYS.get(tag, tag): text for tag, text in part.place},
-                "alert": {"level": level},
-            }
-            specification, faults = parse_specification(document, name=name, schema=site.schema)
-            if specification is None or faults:
-                fail(f"no limit for {part.name}: {faults[0].message}")
-            some.append(specification)
-        found.append(_Proposed(part, some))
+        criterion = _criterion(part, declared.unit)
+        if criterion is None:
+            found.append(_Proposed(part, None))
+            continue
+        words = "_".join(filter(None, ["history", part.suffix]))
+        document = {
+            **criterion,
+            "metadata_query": {_KEYS.get(tag, tag): text for tag, text in part.place},
+            "alert": {"level": level},
+        }
+        specification, faults = parse_specification(
+            document, name=_free(f"{declared.name}.{words}", taken), schema=site.schema
+        )
+        if specification is None or faults:
+            fail(f"no limit for {part.name}: {faults[0].message}")
+        found.append(_Proposed(part, specification))
     return found
+
+
+def _criterion(part: Part, unit: str) -> dict[str, Any] | None:
+    """Return the keys of the limit of a part; None if it has none."""
+    if part.low is not None and part.high is not None:
+        return {"range": {"low": part.low, "high": part.high, "unit": unit}}
+    for operator, number in (("<=", part.high), (">=", part.low)):
+        if number is not None:
+            return {"threshold": {"value": number, "unit": unit, "operator": operator}}
+    return None
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -207,7 +216,9 @@ def _judge(
     dataset: str | None,
 ) -> Backtest:
     """Judge the jobs by what is in force for the metric, and by what is proposed."""
-    specifications = {item.name: item for each in proposed for item in each.specifications}
+    specifications = {
+        item.name: item for each in proposed if (item := each.specification) is not None
+    }
     batches = jobs_to_judge(site.reader, since_ns=since_ns) if specifications else []
     return backtest(
         site.reader,
@@ -229,7 +240,7 @@ def _heading(
     first, last = (minute_text(moment_text(values[end].time_ns))[:10] for end in (0, -1))
     unit = f", in {declared.unit}" if declared.unit else ""
     yield f"{counted(len(values), 'value')} of {counted(runs, 'run')}, {first} to {last}{unit}."
-    yield f"A limit is {spreads:g} robust standard deviations from the median, rounded outwards."
+    yield (f"A limit is {spreads:g} robust standard deviations, and their error, from the median.")
     if not declared.description:
         yield f"A metrics package must declare {declared.name} before it can have limits."
 
@@ -240,15 +251,16 @@ def _print(item: _Proposed, outcome: Backtest, *, is_trial: bool) -> None:
     counts = f"{part.name}: {counted(part.values, 'value')} of {counted(part.runs, 'run')}"
     lines = [counts if part.spread is None else f"{counts}; {_spread_text(part)}"]
     lines += part.notes
-    if not item.specifications:
+    if item.specification is None:
         typer.echo("\n" + "\n".join(f"# {clean_text(line)}" for line in lines))
-    for specification in item.specifications:
-        typer.echo("---")
-        said = [*lines, *_fired(specification, outcome)]
-        for line in said:
-            typer.echo(f"# {clean_text(line)}")
-        written = _written(specification, is_trial=is_trial)
-        typer.echo(written.removeprefix("---\n"), nl=False)
+        return
+    if item.specification.criterion.TYPE != THRESHOLD.TYPE:
+        lines.append("Its place is in rules/ of a metrics package: lsst.verify reads no ranges.")
+    typer.echo("---")
+    for line in [*lines, *_fired(item.specification, outcome)]:
+        typer.echo(f"# {clean_text(line)}")
+    written = _written(item.specification, is_trial=is_trial)
+    typer.echo(written.removeprefix("---\n"), nl=False)
 
 
 def _spread_text(part: Part) -> str:
@@ -317,10 +329,9 @@ def _to_json(
                 "runs": item.part.runs,
                 "spread": None if item.part.spread is None else asdict(item.part.spread),
                 "notes": list(item.part.notes),
-                "specifications": [
-                    _specification_json(each, outcome, is_trial=is_trial)
-                    for each in item.specifications
-                ],
+                "specification": None
+                if item.specification is None
+                else _specification_json(item.specification, outcome, is_trial=is_trial),
             }
             for item in proposed
         ],

@@ -1,15 +1,16 @@
 """Proposes limits for a metric from the values that the record has of it.
 
-A limit is `SPREADS` robust standard deviations from the median, on each side by the values of that
-side alone: 1.4826 times the median of their distances from it. So neither outliers nor a tail on
-the other side move a limit. Values whose datasets or filters are alike get one limit.
+A limit is `SPREADS` robust standard deviations from the median: 1.4826 times the median of the
+distances from it, so that outliers do not move a limit. Where one side is more than twice as wide
+as the other, each has its own. The spread of few values is not known well: a limit is further away
+by its error. Values whose datasets or filters are alike get one limit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import chain, combinations
-from math import floor, isfinite, log10
+from math import floor, isfinite, log10, sqrt
 from statistics import fmean, median
 from typing import Literal
 
@@ -26,6 +27,8 @@ Side = Literal["upper", "lower", "both"]
 
 # What makes the median of distances a standard deviation, and their mean, for normal noise.
 _OF_MEDIAN, _OF_MEAN = 1.4826, 1.2533
+# The standard error of the former, as a part of it, times the root of the number of values.
+_ERROR_OF_MEDIAN = 1.17
 # Values are alike if their medians differ by less than this many spreads, and these by less than
 # this factor.
 _ALIKE_MEDIANS, _ALIKE_SPREADS = 1.0, 2.0
@@ -112,13 +115,21 @@ def propose(values: Sequence[PastValue], *, side: Side, spreads: float = SPREADS
 
 
 def spread_of(values: Sequence[float]) -> Spread:
-    """Return median and robust spreads; where more than half are equal, by the mean distance."""
+    """Return median and robust spreads, which are equal unless one is more than twice the other.
+
+    Where more than half of the values are equal, they are by the mean distance.
+    """
     centre = median(values)
     sides = (
         [centre - item for item in values if item <= centre],
         [item - centre for item in values if item >= centre],
     )
-    below, above = (_OF_MEDIAN * median(some) or _OF_MEAN * fmean(some) for some in sides)
+    below, above, both = (
+        _OF_MEDIAN * median(some) or _OF_MEAN * fmean(some)
+        for some in (*sides, [abs(item - centre) for item in values])
+    )
+    if max(below, above) <= _ALIKE_SPREADS * min(below, above):
+        below = above = both
     return Spread(centre, below, above)
 
 
@@ -188,6 +199,8 @@ def _part(
         return Part(place, len(values), runs, spread, notes=[same])
     notes: list[str] = []
     low = high = None
+    # The relative error of the spread.
+    spreads *= 1.0 + _ERROR_OF_MEDIAN / sqrt(len(values))
     if side != "lower":
         width = spread.above or spread.below
         high = _outwards(spread.centre + spreads * width, width, is_up=True)

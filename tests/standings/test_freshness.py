@@ -122,7 +122,9 @@ def test_a_time_is_said_in_words() -> None:
 DETECTORS = expectation(
     expecting(expect={"every": "24h", "each": {"detector": ["0-8", 10]}}, alert={"per": []})
 )
-EACH_DETECTOR = {(("detector", text),): 1.0 for text in (*map(str, range(9)), "10")}
+EACH_DETECTOR: dict[Combination, float] = {
+    (("detector", text),): 1.0 for text in (*map(str, range(9)), "10")
+}
 TWELVE = (("detector", "12"),)
 
 
@@ -138,7 +140,9 @@ def test_what_is_named_is_one_series_in_time_while_all_of_it_comes() -> None:
 
 
 def test_what_is_named_and_never_came_is_late() -> None:
-    arrivals = {tags: 1.0 for tags in EACH_DETECTOR if tags[0][1] not in {"2", "3", "4", "10"}}
+    arrivals: dict[Combination, float] = {
+        tags: 1.0 for tags in EACH_DETECTOR if tags[0][1] not in {"2", "3", "4", "10"}
+    }
     found = named(arrivals, loaded_ago=30.0)
     assert found.missing == "4 of 10 detectors: 2-4, 10"
     assert (round(found.late_s / 3600, 3), found.job_id) == (6.0, None)
@@ -162,13 +166,17 @@ def test_until_its_time_is_over_nothing_that_is_named_is_late() -> None:
 def test_named_combinations_of_tags_are_said_by_the_first() -> None:
     each = {"filter": ["g", "r"], "detector": ["0-2"]}
     both = expectation(expecting(expect={"every": "24h", "each": each}))
-    arrivals = {(("filter", "g"), ("detector", text)): 1.0 for text in "02"}
+    arrivals: dict[Combination, float] = {
+        (("filter", "g"), ("detector", text)): 1.0 for text in "02"
+    }
     found = named(arrivals, expected=both)
     assert found.missing == "4 of 6 combinations of filter and detector: g 1; r 0-2"
 
 
 def test_a_planned_absence_is_not_missed() -> None:
-    arrivals = {tags: 1.0 for tags in EACH_DETECTOR if tags[0][1] not in {"2", "3"}}
+    arrivals: dict[Combination, float] = {
+        tags: 1.0 for tags in EACH_DETECTOR if tags[0][1] not in {"2", "3"}
+    }
     two = (("detector", "2"),)
     one = named(arrivals, is_silenced=lambda tags: tags == two)
     assert one.missing == "1 of 10 detectors: 3 (1 more is silenced)"
