@@ -22,7 +22,6 @@ from squash_api.judging.raised import VerdictAt
 from squash_api.record.metrics import KnownMetrics
 from squash_api.schema.names import Schema
 
-
 _MOST_JOBS = 10_000
 
 
@@ -92,9 +91,7 @@ class Compounds:
             jobs = jobs_of_run(view, entry.pipeline, entry.run_id)
         contexts = view.contexts.of(jobs)
         view.require_settled(contexts)
-        members = {
-            name: self._limits[name] for name in criterion.members if name in self._limits
-        }
+        members = {name: self._limits[name] for name in criterion.members if name in self._limits}
         values = {
             (metric_id, job_id): value
             for metric_id, job_id, value in view.values.in_jobs(

@@ -20,6 +20,7 @@ from squash_api.index.history import history_of
 from squash_api.index.newest import Combination, Newest, TagSets, combination_of, newest_values
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Branch, Grouping, branches_of
+from squash_api.judging.alerts import Group
 from squash_api.judging.limits import Verdict
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.raised import (
@@ -63,25 +64,28 @@ class Key(NamedTuple):
 class Speaking:
     """The job whose value speaks for a series, with its run."""
 
-    job_id: int
-    time_ns: int
-    value: float | None
-    unit: str | None
+    job_id: int | None
+    time_ns: int | None
+    value: float | None = None
+    unit: str | None = None
     pipeline: str | None = None
     run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What is raised in a series now.
+    """What is raised in a series now, and how its alerts are told.
 
-    `severity` is 0 if nothing is. `speaking` is None if no value is left. Only a series that
-    `may_open` gets an alert that it does not have: its newest value is young. `why` says why
-    nothing is raised, if the value does not: see `Why`.
+    `severity` is 0 if nothing is; `why` then says why: the values are `well`, they are all `gone`
+    (or too old, or of jobs that the branch is not for), the limits are `muted`, or `undefined` any
+    more. `speaking` is None if no value is left. Only a series that `may_open` gets an alert that
+    it does not have: its newest value is young.
     """
 
     key: Key
-    branch: Branch | None
+    group: Group = ()
+    channel: str | None = None
+    is_trial: bool = False
     severity: int = 0
     speaking: Speaking | None = None
     broken: Sequence[Mapping[str, Any]] = ()
@@ -188,6 +192,21 @@ class Evaluator:
             if has_tags(grouping, tags):
                 yield Series(metric_id, grouping, combination_of(tags, grouping.per))
 
+    def may_matter(
+        self, series: Series, value: float | None, living: Set[Key], *, is_young: bool
+    ) -> bool:
+        """Tell whether a value that has come, or gone, may change what is raised in a series.
+
+        Most values do not: they are well, and nothing is raised.
+        """
+        watched = self.plan.by_id[series.metric_id]
+        return any(
+            branch.is_served
+            or (is_young and value is not None and _is_broken(branch, value))
+            or (bool(living) and self._key(watched, branch, series.combination) in living)
+            for branch in watched.branches[series.grouping]
+        )
+
     def all_series(self, view: View, metric_id: int, *, now_ns: int) -> set[Series]:
         """Return all series of a metric that may have a young value."""
         first = view.contexts.first_since(now_ns - self.plan.longest_ns - 86_400 * NS)
@@ -290,10 +309,10 @@ class Evaluator:
         for branch in watched.branches[item.grouping]:
             key = self._key(watched, branch, item.combination)
             if newest is None or job is None:
-                yield Present(key, branch, why="gone")
+                yield Present(key, why="gone")
                 continue
             if not applies(branch.terms, job.context):
-                yield Present(key, branch, why="gone")
+                yield Present(key, why="gone")
                 continue
             run_id = job.context.fields.get(RUN_ID)
             speaking = Speaking(
@@ -308,7 +327,9 @@ class Evaluator:
             heard = [verdict for verdict in raised if not is_muted(verdict.limit, now_ns)]
             yield Present(
                 key,
-                branch,
+                group=branch.group,
+                channel=branch.channel,
+                is_trial=branch.is_trial,
                 severity=max((verdict.limit.severity for verdict in heard), default=0),
                 speaking=speaking,
                 broken=[verdict.to_json() for verdict in heard],
@@ -316,9 +337,7 @@ class Evaluator:
                 why="muted" if raised and not heard else "well",
             )
 
-    def _raised(
-        self, view: View, item: Series, branch: Branch, newest: Newest
-    ) -> list[Verdict]:
+    def _raised(self, view: View, item: Series, branch: Branch, newest: Newest) -> list[Verdict]:
         """Return the verdicts that raise the limits of a branch, worst first."""
         if not branch.is_served:
             verdict_at = verdicts_on([newest.value])
@@ -356,6 +375,10 @@ class Evaluator:
 def has_tags(grouping: Grouping, tags: Mapping[str, str]) -> bool:
     """Tell whether tags meet those terms of a grouping that are on tags."""
     return applies((term for term in grouping.terms if term.is_tag), Context(dict(tags)))
+
+
+def _is_broken(branch: Branch, value: float) -> bool:
+    return any(not limit.holds(value) for limit in branch.limits if not limit.problem)
 
 
 def _suits(grouping: Grouping) -> Callable[[Context], bool] | None:

@@ -8,12 +8,18 @@ compared with the living alerts. Only when they opened, and their history, tell 
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import structlog
 
-from squash_api.alerts.changing import Changes, mark_silenced, release_overdue
+from squash_api.alerts.changing import (
+    Changes,
+    mark_silenced,
+    release_overdue,
+    silences_changed,
+)
+from squash_api.alerts.compounds import jobs_of_run
 from squash_api.alerts.evaluating import NS, Evaluator, Key, Plan, Present, Series
 from squash_api.alerts.grouping import complete_groups, due_ns
 from squash_api.alerts.lateness import Lateness
@@ -155,7 +161,7 @@ class Raising(Loop):
         before = view.ask(_Progress.read)
         evaluator = self._plan(view)
         self._learn_alerts(view)
-        again, rules = self._follow_rules(view, evaluator.plan, before)
+        again, rules = self._follow_rules(view, evaluator.plan)
         day = now_ns // _DAY_NS
         if day != before.day:
             plan = evaluator.plan
@@ -176,12 +182,11 @@ class Raising(Loop):
             series, lost = self._touched(view, evaluator, changed, before, now_ns=now_ns)
             again |= lost
         some = sorted({*before.again, *again})
-        if not changed and rules is None and some:
-            for name in some[:_MOST_METRICS]:
-                found, gone = self._all_of(view, evaluator, name, now_ns=now_ns)
-                series |= found
-                ended += gone
-            some = some[_MOST_METRICS:]
+        for name in some[:_MOST_METRICS]:
+            found, gone = self._all_of(view, evaluator, name, now_ns=now_ns)
+            series |= found
+            ended += gone
+        some = some[_MOST_METRICS:]
         after = replace(after, again=tuple(some), is_old=before.is_old and bool(some))
         living = {Key.of(row): row for row in self._living.values()}
         present = evaluator.present(view, series, living, now_ns=now_ns) if series else []
@@ -212,9 +217,7 @@ class Raising(Loop):
                 self._living.pop(row.alert_id, None)
         self._version = version
 
-    def _follow_rules(
-        self, view: View, plan: Plan, before: _Progress
-    ) -> tuple[set[str], Mapping[str, str] | None]:
+    def _follow_rules(self, view: View, plan: Plan) -> tuple[set[str], Mapping[str, str] | None]:
         """Return the metrics whose definitions have changed, and the definitions if any have."""
         rules = plan.rules
         if rules == self._rules:
@@ -223,7 +226,6 @@ class Raising(Loop):
         if rules == stored:
             self._rules = rules
             return set(), None
-        del before
         names = rules.keys() | stored.keys()
         return {name for name in names if rules.get(name) != stored.get(name)}, rules
 
@@ -237,39 +239,60 @@ class Raising(Loop):
         now_ns: int,
     ) -> tuple[set[Series], set[str]]:
         """Return the series that some jobs may have changed, and metrics that all may be of."""
+        living = {Key.of(row) for row in self._living.values()}
         plan = evaluator.plan
-        series: set[Series] = set()
-        again: set[str] = set()
         here = {item.job_id for item in changed if item.tag_set_id is not None}
-        new = {job_id for job_id in here if job_id > before.through}
-        named: dict[int, list[tuple[int, float | None]]] = {}
+        named: dict[int, dict[int, float | None]] = {}
         watched = {*plan.by_id, *plan.compounds.of_member}
         for metric_id, job_id, value in view.values.in_jobs(watched, here) if here else ():
             if job_id in here:
-                named.setdefault(job_id, []).append((metric_id, value))
-        living = {Key.of(row) for row in self._living.values()}
+                named.setdefault(job_id, {})[metric_id] = value
+        series: set[Series] = set()
         for job in view.contexts.of(named).values():
-            for metric_id, value in named[job.job_id]:
-                if metric_id not in plan.by_id:
-                    continue
+            is_new = job.job_id > before.through
+            for metric_id in named[job.job_id].keys() & plan.by_id.keys():
                 for item in evaluator.series_of(metric_id, job.context.tags):
-                    if job.job_id not in new or evaluator.may_matter(item, value, living):
+                    is_young = job.time_ns > now_ns - item.grouping.max_age_s * NS
+                    value = named[job.job_id][metric_id]
+                    if (is_young and not is_new) or evaluator.may_matter(
+                        item, value, living, is_young=is_young
+                    ):
                         series.add(item)
             if plan.compounds.of_member:
-                series |= self._of_run(view, evaluator, job.context, dict(named[job.job_id]))
+                series |= self._of_run(view, evaluator, job.context, named[job.job_id])
         deleted = [item for item in changed if item.tag_set_id is None]
-        known = {item.deleted_tag_set_id for item in deleted} - {None}
-        tags = view.contexts.tags(number for number in known if number is not None)
+        if any(item.deleted_tag_set_id is None for item in deleted):
+            return series, set(plan.by_name)
+        return series | self._bereaved(view, evaluator, deleted, living, now_ns=now_ns), set()
+
+    def _bereaved(
+        self,
+        view: View,
+        evaluator: Evaluator,
+        deleted: Sequence[ChangedJob],
+        living: Set[Key],
+        *,
+        now_ns: int,
+    ) -> set[Series]:
+        """Return the series that deleted jobs may have been in."""
+        plan = evaluator.plan
+        by_set: dict[int, int] = {}
         for item in deleted:
-            if item.deleted_tag_set_id is None:
-                again |= plan.by_name.keys()
-                continue
-            is_young = item.time_ns > now_ns - plan.longest_ns
+            number = item.deleted_tag_set_id or 0
+            by_set[number] = max(by_set.get(number, item.time_ns), item.time_ns)
+        series: set[Series] = set()
+        for number, tags in view.contexts.tags(by_set).items():
+            is_young = by_set[number] > now_ns - plan.longest_ns
             for metric_id in plan.by_id:
-                for one in evaluator.series_of(metric_id, tags[item.deleted_tag_set_id]):
-                    if is_young or evaluator.may_matter(one, None, living):
+                for one in evaluator.series_of(metric_id, tags):
+                    if is_young or evaluator.may_matter(one, None, living, is_young=False):
                         series.add(one)
-        return series, again
+        # A compound over a run may have lost a member that had other tags.
+        if deleted and plan.compounds.of_member:
+            for some in plan.compounds.of_member.values():
+                for metric_id in some & plan.by_id.keys():
+                    series |= evaluator.all_series(view, metric_id, now_ns=now_ns)
+        return series
 
     def _of_run(
         self, view: View, evaluator: Evaluator, context: Context, named: Mapping[int, object]
@@ -283,7 +306,7 @@ class Raising(Loop):
         run_id = context.fields.get("run_id")
         if not wanted or run_id is None:
             return set()
-        jobs = evaluator.jobs_of_run(view, context.tags.get("pipeline"), str(run_id))
+        jobs = jobs_of_run(view, context.tags.get("pipeline"), str(run_id))
         naming: dict[int, set[int]] = {}
         for metric_id, job_id, _ in view.values.in_jobs(wanted, jobs):
             naming.setdefault(job_id, set()).add(metric_id)
@@ -335,7 +358,7 @@ class Raising(Loop):
     def _watch_lateness(self) -> None:
         """Open and end the alerts of late series, now and then."""
         now_ns = self._clock()
-        if 0 <= self._late_at_ns - now_ns:
+        if self._late_at_ns - now_ns >= 0:
             return
         self._late_at_ns = now_ns + int(_LATE_S * NS)
         with self._reader.view() as view:
@@ -366,7 +389,7 @@ class Raising(Loop):
         due = [due_ns(row, self._quiet_ns) for row in groups]
         is_due = any(moment <= now_ns for moment in due)
         is_due = is_due or self._has_ended(now_ns)
-        is_due = is_due or bool(mark_silenced.differences(self._living.values(), silences))
+        is_due = is_due or bool(silences_changed(self._living.values(), silences))
         if is_due:
             self._record.write(lambda connection: self._do_due(connection, now_ns))
         later = [moment - now_ns for moment in due if moment > now_ns]

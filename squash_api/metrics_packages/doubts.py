@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from squash_api.judging.kinds.registry import KEYS
+from squash_api.judging.metadata_query import IN
 from squash_api.judging.specifications import LEVEL_TAGS
 from squash_api.metrics_packages.documents import compose_documents
 from squash_api.metrics_packages.drafts import DOCUMENT_KEYS
@@ -179,7 +180,7 @@ def _in_query(node: yaml.Node | None, schema: Schema) -> Iterator[_Doubt]:
             yield key, f"no tag or field is called '{key.value}': did you mean '{near}'?"
         term = schema.term(str(key.value), 1.5)
         is_text = term is not None and isinstance(term.value, str)
-        for item in _entries(value):
+        for item in _entries(_items(value).get(IN, value)):
             doubt = _scalar_doubt(item, is_text=is_text)
             if doubt is not None:
                 yield item, f"'{key.value}: {item.value}': {doubt}"
