@@ -4,11 +4,18 @@ Numbers have six significant digits for people, more where a value and its limit
 same, and are exact and without exponent for files.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import ceil, log10, ulp
 
 NOTHING = "\u2013"
 """A dash, in place of a missing value."""
+
+HUGE = 1e15
+"""From here on the messages of alerts write values with an exponent."""
+
+_FEW = 6
 
 
 def number_text(number: float | None, *others: float | None) -> str:
@@ -39,6 +46,41 @@ def plain_number(number: float) -> str:
     """Return a number as people write it: exact, without exponent or trailing zeros."""
     text = exact_number(number).rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def precisions(limits: Sequence[float]) -> list[int]:
+    """Return numbers of decimals to show a value next to its limits, fewest first.
+
+    The first is two more than any limit has. The next is for a value that still looks the same as a
+    limit; with the last one, any two different values look different.
+    """
+    enough = max(max(0, ceil(-log10(max(ulp(limit) / 2, ulp(0.0))))) for limit in limits)
+    most = max(len(plain_number(limit).partition(".")[2]) for limit in limits)
+    found = [min(most + 2, enough)]
+    more = _FEW
+    while found[-1] < enough:
+        found.append(min(found[-1] + more, enough))
+        more *= 2
+    return found
+
+
+def beside(value: float, limits: Sequence[float]) -> str:
+    """Return a value as the messages of alerts write it next to its limits.
+
+    It has as many decimals as `precisions` says. A huge one gets an exponent, unless a limit is
+    huge too.
+    """
+    if not limits:
+        return number_text(value)
+    if abs(value) >= HUGE and all(abs(limit) < HUGE for limit in limits):
+        return f"{value:.3e}"
+    text = ""
+    for decimals in precisions(limits):
+        text = f"{value:.{decimals}f}"
+        alike = {f"{limit:.{decimals}f}".removeprefix("-") for limit in limits}
+        if value in limits or text.removeprefix("-") not in alike:
+            break
+    return text
 
 
 def counted(number: int, noun: str) -> str:

@@ -242,6 +242,7 @@ def _two_sides(
     name: str, given: Mapping[str, Any], unit: str, remarks: list[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the specifications for the thresholds of analysis_tools."""
+    found = []
     for limit, key, sign in _TWO_SIDES:
         value = given.get(key)
         if value is None:
@@ -250,7 +251,11 @@ def _two_sides(
             remarks.append(f"{key}: {_shown(value)} is not a finite number, so it is no limit here")
             continue
         threshold = {"value": float(value), "unit": unit, "operator": sign}
+        found.append(float(value))
         yield {"name": f"{name}.{limit}", "threshold": threshold}
+    if found != sorted(found):
+        (_, low, _), (_, high, _) = _TWO_SIDES
+        remarks.append(f"{low} is above {high}, so no value meets both")
 
 
 def _tags(given: Mapping[str, Any]) -> list[str]:

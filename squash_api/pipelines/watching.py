@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from watchfiles import Change, watch
 
 from squash_api.client import Reply
+from squash_api.judging.wording import counted
 from squash_api.pipelines.outputs import (
     Stamp,
     date_of,
@@ -186,18 +187,18 @@ class Watcher:
         found = stamps(watched.folder, is_wanted=is_wanted) or {}
         if self._state.is_new:
             if others:
+                has = "has another name" if len(others) == 1 else "have other names"
                 self._say(
-                    f"{watched.folder}: {len(others)} files have other names, such as "
-                    f"{others[0]}: --pattern takes them too"
+                    f"{watched.folder}: {counted(len(others), 'file')} {has}, such as {others[0]}: "
+                    "--pattern takes them too"
                 )
             if watched.is_new_only:
                 self._state.note(found.items(), DONE)
             self._state.begin()
         self._add(found)
         if self._is_beginning:
-            self._say(
-                f"{watched.folder}: {len(self._growing)} files to take, and now those that come"
-            )
+            files = counted(len(self._growing), "file")
+            self._say(f"{watched.folder}: {files} to take, and now those that come")
         self._is_beginning = False
         if found and time.monotonic() > self._forget_s:
             self._state.forget_gone(found)

@@ -187,6 +187,7 @@ def test_conditions_of_qlf_become_specifications(tmp_path: Path) -> None:
         ({"design": 5}, "# taken for granted that smaller values are better"),
         ({"highThreshold": "5"}, "# highThreshold: 5 is not a finite number"),
         ({"lowThreshold": True}, "# lowThreshold: True is not a finite number"),
+        ({"lowThreshold": 2, "highThreshold": 1}, "# lowThreshold is above highThreshold"),
     ],
 )
 def test_what_is_not_understood_of_a_metric_is_in_comments(

@@ -6,10 +6,12 @@ import pytest
 
 from squash_api.judging.wording import (
     NOTHING,
+    beside,
     exact_number,
     number_text,
     percent_text,
     plain_number,
+    precisions,
 )
 
 HARD = [0.0, 8.0, 22.5, -5.0, 3e-5, 0.1 + 0.2, 1e22, 1e300, 5e-324, 1e-323, -1.7976931348623157e308]
@@ -62,3 +64,38 @@ def test_people_see_no_idle_zeros(value: float, text: str) -> None:
 @pytest.mark.parametrize("value", [*HARD, *any_floats(200)])
 def test_what_people_see_is_the_limit_exactly(value: float) -> None:
     assert float(plain_number(value)) == value
+
+
+@pytest.mark.parametrize(("limit", "first"), [(8.0, 2), (22.5, 3), (3e-7, 9), (1e22, 0)])
+def test_a_value_has_two_decimals_more_than_its_limit(limit: float, first: int) -> None:
+    assert precisions((limit,))[0] == first
+
+
+@pytest.mark.parametrize("limit", [*HARD, *any_floats(200)])
+def test_with_the_last_precision_neighbours_look_different(limit: float) -> None:
+    decimals = precisions((limit,))
+    assert decimals == sorted(set(decimals))
+    near = [math.nextafter(limit, -math.inf), math.nextafter(limit, math.inf)]
+    for value in near:
+        if math.isfinite(value):
+            assert f"{value:.{decimals[-1]}f}" != f"{limit:.{decimals[-1]}f}"
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "text"),
+    [
+        (8.3149, (8.0,), "8.31"),
+        (8.001, (8.0,), "8.00100000"),
+        (8.0, (8.0,), "8.00"),
+        (-8.001, (8.0,), "-8.00100000"),
+        (1e300, (5.0,), "1.000e+300"),
+        (9e14, (5.0,), "900000000000000.00"),
+        (1e300, (2e300,), f"{1e300:.0f}"),
+        (3.24e-7, (3e-7,), "0.000000324"),
+        (1 / 3, (), "0.333333"),
+    ],
+)
+def test_a_value_beside_its_limits_looks_like_none_of_them(
+    value: float, limits: tuple[float, ...], text: str
+) -> None:
+    assert beside(value, limits) == text

@@ -201,7 +201,7 @@ def test_what_is_no_job_is_named_once(world: World) -> None:
     until(lambda: ": job 1, " in world.output)
     assert world.output.count("broken.verify.json: not JSON") == 1
     assert world.output.count("empty.verify.json: the file is empty") == 1
-    assert world.output.count("1 files have other names, such as readme.txt") == 1
+    assert world.output.count("1 file has another name, such as readme.txt") == 1
 
 
 def test_jobs_wait_while_the_service_is_away_and_go_when_it_is_back(
@@ -237,7 +237,7 @@ def test_what_the_service_refuses_holds_up_no_other(world: World, service: Count
 
 def test_a_second_watch_of_a_folder_says_so(world: World) -> None:
     world.watch()
-    until(lambda: "files to take" in world.output)
+    until(lambda: " to take" in world.output)
     second = world.watch()
     second.join(_PATIENCE_S)
     assert second.exitcode == 2

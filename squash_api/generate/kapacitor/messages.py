@@ -3,17 +3,17 @@
 Text from outside is never read as Slack's markup: the task makes escaped fields of it.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 
 from squash_api.errors import runbook_path
 from squash_api.generate.kapacitor.nodes import ROOT_URL, text_field
-from squash_api.generate.kapacitor.text import go_string, precisions, static
+from squash_api.generate.kapacitor.text import go_string, static
+from squash_api.judging.alert_texts import MOST_LISTED, SYMBOLS, first_clause
 from squash_api.judging.alerts import WORST_FIRST, duration_text
 from squash_api.judging.limits import Limit
 from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
-from squash_api.judging.wording import exact_number, plain_number
+from squash_api.judging.wording import HUGE, exact_number, plain_number, precisions
 from squash_api.schema.names import (
     ARTIFACT_URL,
     GONE,
@@ -30,20 +30,7 @@ from squash_api.verify.metrics import Metric
 SHOWN_FIELDS = (RUN_ID, RUN_URL, SQUASH_URL)
 """The text fields that every message shows if they have a value."""
 
-MOST_LISTED = 3
 _TIME = "2006-01-02 15:04 UTC"
-_SYMBOLS = {"CRITICAL": "\U0001f534", "WARNING": "\U0001f7e1", "INFO": "\U0001f535", "OK": "\u2705"}
-_MUTED_SYMBOL = "\U0001f507"
-_CLAUSE_END = re.compile(r"([:;.])(?:\s+|\Z)")
-_BRACKETS = re.compile(r"\s*\([^()]*\)")
-_ABBREVIATIONS = re.compile(r"(?:approx|ca|cf|e\.g|eq|etc|fig|i\.e|incl|max|min|no|resp|vs)\Z")
-# A line must not end with these: what they introduce would be missing.
-_DANGLING = re.compile(
-    r"(?:an?|and|as|at|be|by|for|from|in|is|less|more|not?|of|on|or|over|per|than|that|the|this|to|"
-    r"under|up|will|with|within)\Z"
-)
-_LONG = 120
-_HUGE = 1e15
 _LINE = "{{ $line }}"
 
 
@@ -98,7 +85,7 @@ def heading(metric: Metric, more: str = "") -> str:
     package, name = split_metric_name(metric.name)
     clause = first_clause(metric.description)
     return (
-        f"{{{{ if $still }}}}{_MUTED_SYMBOL} *MUTED*"
+        f"{{{{ if $still }}}}{SYMBOLS['MUTED']} *MUTED*"
         f"{{{{ else }}}}{level_symbol()} *{{{{ .Level }}}}*{{{{ end }}}} "
         + static(f"{metric.display_name or name} ({package})")
         + more
@@ -111,7 +98,7 @@ def level_symbol() -> str:
 
     Kapacitor gives Slack the color of a recovery for INFO too.
     """
-    *others, last = _SYMBOLS.items()
+    *others, last = ((level, SYMBOLS[level]) for level in (*WORST_FIRST, "OK"))
     tests = "".join(
         f"{{{{ {'else if' if number else 'if'} eq .Level {go_string(level)} }}}}{symbol}"
         for number, (level, symbol) in enumerate(others)
@@ -201,40 +188,6 @@ def shown_text(name: str) -> str:
     return go_string(text_field(name))
 
 
-def first_clause(description: str) -> str:
-    """Return the first clause of a description, as one line, without what is in brackets.
-
-    A long one is shortened, but neither within a quantity nor before what a word introduces.
-    """
-    text = _BRACKETS.sub("", " ".join(description.split()))
-    for end in _CLAUSE_END.finditer(text):
-        if _ends_clause(text[: end.start()], end[1], text[end.end() :]):
-            text = text[: end.start()]
-            break
-    if len(text) <= _LONG:
-        return text
-    words = text[:_LONG].split(" ")[:-1]
-    while len(words) > 1 and _is_cut(words):
-        words.pop()
-    return " ".join(words).rstrip(",") + " ..."
-
-
-def _ends_clause(before: str, mark: str, after: str) -> bool:
-    last = before.rpartition(" ")[2].lstrip("(").lower()
-    if mark == ".":
-        return _ABBREVIATIONS.match(last) is None
-    # A ratio, such as 1: 5.
-    return not (last[-1:].isdigit() and after[:1].isdigit())
-
-
-def _is_cut(words: Sequence[str]) -> bool:
-    """Return whether a line that ends so has lost the rest of a quantity or a phrase."""
-    last = words[-1]
-    has_number = any(letter.isdigit() for word in words[-2:] for letter in word)
-    is_dangling = _DANGLING.match(last.lower()) is not None
-    return has_number or is_dangling or not any(map(str.isalnum, last))
-
-
 def _opening(name: str) -> str:
     gone = f"{{{{ $gone := index .Fields {go_string(GONE)} }}}}"
     return f"{{{{ $v := index .Fields {go_string(name)} }}}}{gone}{{{{ $still := false }}}}"
@@ -319,8 +272,8 @@ def _value(numbers: Sequence[float], *, unless: str = "") -> str:
             is_alike = f"and (not (or false{unless})) ({is_alike})"
         value += f'{{{{ if {is_alike} }}}}{{{{ $s = printf "%.{decimals}f" $v }}}}{{{{ end }}}}'
         fewer = decimals
-    if all(abs(number) < _HUGE for number in numbers):
-        huge = exact_number(_HUGE)
+    if all(abs(number) < HUGE for number in numbers):
+        huge = exact_number(HUGE)
         is_huge = f"or (ge $v {huge}) (le $v -{huge})"
         value += f'{{{{ if {is_huge} }}}}{{{{ $s = printf "%.3e" $v }}}}{{{{ end }}}}'
     return value

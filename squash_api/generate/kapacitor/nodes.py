@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
-from squash_api.generate.kapacitor.text import comment, reference, string
+from squash_api.generate.kapacitor.text import LINK_ENTITIES, comment, reference, string
 from squash_api.judging.wording import exact_number
 from squash_api.schema.names import ARTIFACT_URL, GONE, RUN_URL, SPEAKS_FOR, SQUASH_URL, Term
 from squash_api.schema.watch import RUNBOOK
@@ -19,10 +19,7 @@ LINKS = frozenset({RUN_URL, SQUASH_URL, ARTIFACT_URL, RUNBOOK})
 ROOT_URL = "squash.root"
 """The field, made in the task, with the public root of the service; empty without a job."""
 
-# In Slack, a link ends at a blank or `>`, and `|` begins what is shown in place of the address: an
-# address with these could show one page and open another.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_LINK_ENTITIES = {"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C", " ": "%20"}
 _NS = 10**9
 _EPOCH = date(1970, 1, 1)
 # Kapacitor's last time, in 2262; it does not start with a larger number.
@@ -142,7 +139,7 @@ def _made_text(branches: Sequence[AlertBranch], defaults: Mapping[str, str]) -> 
     fields = sorted({name for item in branches for name in item.shown_fields})
     made = {text_field(name): _replaced(reference(name), _ENTITIES) for name in tags}
     for name in fields:
-        letters = _LINK_ENTITIES if name in LINKS else _ENTITIES
+        letters = LINK_ENTITIES if name in LINKS else _ENTITIES
         made[text_field(name)] = _replaced(f"string({reference(name)})", letters)
     if SQUASH_URL in fields:
         # The link to the job, without the job.

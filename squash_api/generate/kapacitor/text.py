@@ -1,14 +1,17 @@
 """Text and numbers for TICKscript, Go's templates and Slack. Pure."""
 
 import json
-from collections.abc import Sequence
-from math import ceil, log10, ulp
 
 from squash_api.errors import SettingsError
-from squash_api.judging.wording import plain_number
+from squash_api.judging.alert_texts import Link, Message
 
-_FEW = 6
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+# In Slack, a link ends at a blank or `>`, and `|` begins what is shown in place of the address: an
+# address with these could show one page and open another.
+LINK_ENTITIES = {"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C", " ": "%20"}
+"""What the letters of an address become in a link of Slack."""
+
+_LINKS = str.maketrans(LINK_ENTITIES)
 
 
 def string(text: str) -> str:
@@ -44,25 +47,23 @@ def comment(text: str) -> str:
     return "// " + " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def precisions(limits: Sequence[float]) -> list[int]:
-    """Return numbers of decimals to show a value next to its limits, fewest first.
-
-    The first is two more than any limit has. The next is for a value that still looks the same as a
-    limit; with the last one, any two different values look different.
-    """
-    enough = max(max(0, ceil(-log10(max(ulp(limit) / 2, ulp(0.0))))) for limit in limits)
-    most = max(len(plain_number(limit).partition(".")[2]) for limit in limits)
-    found = [min(most + 2, enough)]
-    more = _FEW
-    while found[-1] < enough:
-        found.append(min(found[-1] + more, enough))
-        more *= 2
-    return found
-
-
 def for_slack(text: str) -> str:
     """Return text that Slack shows unchanged, with `&`, `<` and `>` escaped."""
     return text.translate(_SLACK)
+
+
+def slack_text(message: Message) -> str:
+    """Return a message as Slack shows it: whatever is in it, it notifies nobody else."""
+    links = ", ".join(map(_slack_link, message.links))
+    first = f"{message.symbol} *{for_slack(message.level)}* {for_slack(message.title)}"
+    return "\n".join((first, *map(for_slack, message.lines), *([links] if links else [])))
+
+
+def _slack_link(link: Link) -> str:
+    if link.url is None:
+        return for_slack(link.text)
+    # A line break would end the link, and `|` in its words is shown as it is.
+    return f"<{link.url.translate(_LINKS)}|{for_slack(link.text)}>"
 
 
 def static(text: str) -> str:

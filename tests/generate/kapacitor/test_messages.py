@@ -8,7 +8,6 @@ import pytest
 from squash_api.generate.kapacitor.messages import (
     after_field,
     alert_message,
-    first_clause,
     heading,
     level_symbol,
     shown_tags,
@@ -37,29 +36,6 @@ def limit(
     mute = None if muted_through is None else Mute(muted_through, "test")
     alert = Alert(level=level, mute=mute)
     return made_limit(operator, threshold, name=f"drp.PA1.{label}", alert=alert)
-
-
-@pytest.mark.parametrize(
-    ("description", "clause"),
-    [
-        ("Photometric repeatability: how far they scatter.", "Photometric repeatability"),
-        ("One; two", "One"),
-        ("One. Two.", "One"),
-        ("The part (in percent) of it", "The part of it"),
-        ("Separations of D=5 arcmin (repeatability).", "Separations of D=5 arcmin"),
-        ("A ratio of 1: 5 at most: more.", "A ratio of 1: 5 at most"),
-        ("At approx. 5 mmag, e.g. in r. More.", "At approx. 5 mmag, e.g. in r"),
-        ("word " * 22 + "within 15 square arcminutes", "word " * 22 + "..."),
-        ("word " * 22 + "no more than 5 mmag", "word " * 22 + "..."),
-        ("More than 1.5 mmag of\n  scatter.", "More than 1.5 mmag of scatter"),
-        ("Of a, b and c", "Of a, b and c"),
-        ("A long one, " + "word " * 30, "A long one, " + "word " * 21 + "..."),
-        ("word " * 30, "word " * 24 + "..."),
-        ("", ""),
-    ],
-)
-def test_a_description_is_told_by_its_first_clause(description: str, clause: str) -> None:
-    assert first_clause(description) == clause
 
 
 def test_a_heading_names_the_metric_in_words() -> None:
