@@ -15,6 +15,7 @@ from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
 from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.limits import Limit
+from squash_api.judging.metadata_query import value_words
 from squash_api.judging.states import NEVER_SEEN, OLD, State
 from squash_api.judging.wording import NOTHING, number_text
 from squash_api.pages.plots import (
@@ -422,7 +423,7 @@ _HOW_TO_SHOW: dict[str, Any] = {
 
 def terms_text(limit: Limit) -> str:
     """Describe which jobs a limit applies to."""
-    return clip(", ".join(f"{term.name} {term.value}" for term in limit.terms))
+    return clip(", ".join(f"{term.name} {value_words(term)}" for term in limit.terms))
 
 
 def with_unit(name: str, unit: str | None) -> str:
