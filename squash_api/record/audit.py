@@ -33,6 +33,11 @@ ACTIONS: Mapping[str, str] = {
     "reconcile.prune": "points of jobs that the record does not have were deleted from InfluxDB",
     "quarantine.retry": "refused lines were marked to be sent again",
     "quarantine.drop": "refused lines were dropped",
+    "alert.acknowledge": "somebody has an alert",
+    "alert.release": "somebody no longer has an alert",
+    "alert.resolve": "an alert was resolved by hand",
+    "silence.create": "a silence was made",
+    "silence.end": "a silence was ended before its time",
 }
 """What is noted, by name."""
 

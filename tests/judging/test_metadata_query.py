@@ -91,7 +91,7 @@ def test_branches_without_conditions_keep_their_keys() -> None:
 
     # As the release 1.2.1 made it.
     assert key({"filter_name": "r", "airmass": 1.5}) == "0291cd0d354e"
-    different = [
+    different: list[dict[str, Any]] = [
         {"filter_name": {"in": ["g", "r"]}},
         {"filter_name": {"in": ["g", "i"]}},
         {"airmass": {">=": 1}},
