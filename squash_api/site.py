@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from squash_api.accounts.anonymous import Anonymous
     from squash_api.accounts.key_ring import KeyRing
     from squash_api.accounts.sessions import Sessions
+    from squash_api.alerts.acting import Acting
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -285,6 +286,13 @@ class Site:
         from squash_api.definitions.from_yaml import SpecificationSources
 
         return SpecificationSources(self.record, self.settings.specs, self.schema)
+
+    @cached_property
+    def acting(self) -> Acting:
+        """What people do about alerts."""
+        from squash_api.alerts.acting import Acting
+
+        return Acting(self.record, self.definitions.in_force, self.metrics)
 
     @cached_property
     def trends(self) -> Trends:

@@ -17,7 +17,7 @@ from squash_api.cli import COMMANDS, load
 from squash_api.influx.points import job_to_points
 from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job, decode_job
-from squash_api.judging.alerts import LEVELS, Alert, Expect, Mute
+from squash_api.judging.alerts import LEVELS, After, Alert, Expect, Mute
 from squash_api.judging.kinds.threshold import OPERATORS, THRESHOLD_KEYS
 from squash_api.metrics_packages.drafts import CONTENT_KEYS
 from squash_api.metrics_packages.loading import load_metrics_packages
@@ -234,12 +234,13 @@ def test_the_code_of_settings_errors_is_explained() -> None:
 
 
 def test_every_key_of_a_specification_is_in_a_table() -> None:
-    alert = {field.name.removesuffix("_s") for field in fields(Alert)} - {"mute"}
+    alert = {field.name.removesuffix("_s") for field in fields(Alert)} - {"mute", "after"}
     expected = (
         {"name", "id", "metric", "base", *CONTENT_KEYS}
         | {f"threshold.{key}" for key in THRESHOLD_KEYS}
         | {f"alert.{key}" for key in alert}
         | {f"alert.mute.{field.name}" for field in fields(Mute)}
+        | {f"alert.after.{field.name}" for field in fields(After)}
         | {f"expect.{field.name.removesuffix('_s')}" for field in fields(Expect)}
     )
     section = _section(

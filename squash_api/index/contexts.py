@@ -50,13 +50,15 @@ class JobContext:
 class ChangedJob:
     """A job whose context or measurements are new, derived again or deleted.
 
-    `tag_set_id` is None once the job is deleted.
+    `tag_set_id` is None once the job is deleted; `deleted_tag_set_id` is then what it was, if that
+    is known.
     """
 
     job_id: int
     version: int
     time_ns: int
     tag_set_id: int | None
+    deleted_tag_set_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +285,11 @@ def forget_contexts(connection: Connection, job_ids: Sequence[int]) -> None:
     """Delete the contexts of deleted jobs; that they have changed can still be read."""
     version = _newest_version(connection) + 1
     emptied = dict.fromkeys(_COLUMNS[_COLUMNS.index("tag_set_id") :])
+    # What it was is read before anything is changed.
     connection.execute(
         update(job_context)
-        .where(job_context.c.job_id.in_(job_ids))
-        .values(version=version, **emptied)
+        .where(job_context.c.job_id.in_(job_ids), _HAS_CONTEXT)
+        .values(deleted_tag_set_id=job_context.c.tag_set_id, version=version, **emptied)
     )
 
 
@@ -324,6 +327,7 @@ _BY_VERSION = (
         job_context.c.version,
         job_context.c.time_ns,
         job_context.c.tag_set_id,
+        job_context.c.deleted_tag_set_id,
     )
     .where(job_context.c.version > bindparam("after"))
     .order_by(job_context.c.version, job_context.c.job_id)

@@ -5,12 +5,12 @@ Alerts, dashboards, the backtest and the watch over late values are all made fro
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from hashlib import sha256
 from typing import Any
 
-from squash_api.judging.alerts import Expect
+from squash_api.judging.alerts import Expect, Group, default_group
 from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.metadata_query import query_terms
 from squash_api.judging.specifications import Specification
@@ -41,18 +41,57 @@ class Grouping:
 class BranchKey:
     """What the specifications of a branch have in common.
 
-    `terms` are those of the `metadata_query`, by name.
+    `terms` are those of the `metadata_query`, by name. Alerts are told as one over the tags
+    `group`. Those of a branch that `is_served` are raised by the service alone, since Kapacitor
+    cannot say what raises them; of those of one that `is_trial` nobody is told.
     """
 
     terms: tuple[Term, ...]
     per: tuple[str, ...]
     channel: str | None
     max_age_s: int
+    group: Group = ()
+    is_served: bool = False
+    is_trial: bool = False
+
+    @classmethod
+    def of(cls, item: Specification, terms: tuple[Term, ...]) -> "BranchKey":
+        """Return the branch that a specification with these terms belongs to."""
+        return BranchKey(
+            terms,
+            item.per,
+            item.channel,
+            item.max_age_s,
+            item.group,
+            item.is_served,
+            item.is_trial,
+        )
 
     @property
     def key(self) -> str:
-        """A short name that does not depend on other branches; it is part of the ids of alerts."""
-        return _key(_named(self.terms), self.per, self.channel, self.max_age_s)
+        """A short name that does not depend on other branches; it is part of the ids of alerts.
+
+        What most branches have is not in it, so that their alerts keep the ids that they had before
+        there was anything else.
+        """
+        more: list[Sequence[object]] = []
+        if self.group != default_group(self.per):
+            more.append(["group", self.group])
+        if self.is_served:
+            more.append(["served"])
+        if self.is_trial:
+            more.append(["trial"])
+        return _key(_named(self.terms), self.per, self.channel, self.max_age_s, *more)
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether its alerts are told as one with others, once these have come."""
+        return self.group != ()
+
+    @property
+    def is_tick(self) -> bool:
+        """Whether a task of Kapacitor judges its values."""
+        return not self.is_served and not self.is_trial
 
     @property
     def grouping(self) -> Grouping:
@@ -68,12 +107,15 @@ class Branch(BranchKey):
     The limits are sorted worst first, then by name.
     """
 
-    limits: tuple[Limit, ...]
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A specification with `expect`: how often a value should arrive for the jobs it applies to."""
+    """A specification with `expect`: how often a value should arrive for the jobs it applies to.
+
+    Of late values nobody is told while it `is_trial`.
+    """
 
     specification: str
     metric: str
@@ -83,6 +125,8 @@ class Expectation:
     channel: str | None
     expect: Expect
     muted_through: date | None = None
+    group: Group = ()
+    is_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +149,7 @@ def branch_keys(specifications: Iterable[Specification], schema: Schema) -> list
     These are the branches of `watched_metrics`, found without the metric.
     """
     found = {
-        BranchKey(terms, item.per, item.channel, item.max_age_s): None
+        BranchKey.of(item, terms): None
         for item in specifications
         if (terms := query_terms(item.metadata_query, schema)) is not None
     }
@@ -125,7 +169,7 @@ def watched_metrics(
     return [
         WatchedMetric(
             metrics[name],
-            tuple(_branches(found, metrics[name].unit, schema)),
+            tuple(branches_of(found, metrics[name].unit, schema)),
             tuple(sorted({item.source.file for item in found if item.source})),
         )
         for name, found in sorted(by_metric.items())
@@ -147,6 +191,8 @@ def expectations(specifications: Iterable[Specification], schema: Schema) -> lis
             item.channel,
             item.expect,
             item.muted_through,
+            item.group,
+            item.is_trial,
         )
         for item in sorted(specifications, key=lambda item: item.name)
         if item.expect is not None
@@ -154,16 +200,17 @@ def expectations(specifications: Iterable[Specification], schema: Schema) -> lis
     ]
 
 
-def _branches(
-    specifications: Iterable[Specification], unit: str, schema: Schema
-) -> Iterable[Branch]:
-    found: dict[tuple[tuple[Term, ...], tuple[str, ...], str, int], list[Limit]] = {}
+def branches_of(
+    specifications: Iterable[Specification], unit: str | None, schema: Schema
+) -> list[Branch]:
+    """Return the branches of one metric, in a fixed order; `unit` is as for `limits_of`."""
+    found: dict[BranchKey, list[Limit]] = {}
     for limit in limits_of(specifications, unit=unit, schema=schema):
-        item = limit.specification
-        key = (limit.terms, item.per, item.channel or "", item.max_age_s)
-        found.setdefault(key, []).append(limit)
-    for (terms, per, channel, max_age_s), some in sorted(found.items(), key=_order):
-        yield Branch(terms, per, channel or None, max_age_s, tuple(some))
+        found.setdefault(BranchKey.of(limit.specification, limit.terms), []).append(limit)
+    return [
+        Branch(**{each.name: getattr(key, each.name) for each in fields(key)}, limits=tuple(some))
+        for key, some in sorted(found.items(), key=_order)
+    ]
 
 
 def _named(terms: Iterable[Term]) -> list[tuple[str, object]]:
@@ -174,6 +221,14 @@ def _key(*parts: Sequence[object] | str | int | None) -> str:
     return sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def _order(item: tuple[tuple[Any, ...], object]) -> tuple[Any, ...]:
-    terms, *rest = item[0]
-    return ([(term.name, repr(term.value)) for term in terms], *rest)
+def _order(item: tuple[BranchKey, object]) -> tuple[Any, ...]:
+    key = item[0]
+    return (
+        [(term.name, repr(term.value)) for term in key.terms],
+        key.per,
+        key.channel or "",
+        key.max_age_s,
+        key.is_served,
+        key.is_trial,
+        repr(key.group),
+    )

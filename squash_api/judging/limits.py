@@ -4,12 +4,13 @@ lsst.verify converts a threshold to the unit of the measurement. Here both are c
 of the metric, in which values are stored; results differ in the last bit at most.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from squash_api.judging.alerts import Level, severity_of
+from squash_api.judging.kinds.compound import Compound
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
@@ -19,6 +20,7 @@ from squash_api.schema.names import Context, Schema, Term
 from squash_api.schema.text import finite
 
 Status = Literal["passed", "failed", "not measured"]
+_WORST_FIRST: tuple[Status, ...] = ("failed", "not measured", "passed")
 
 _NO_MARGIN = float("inf")
 
@@ -28,7 +30,8 @@ class Limit:
     """A specification prepared for judging, with its criterion in the metric's unit.
 
     It applies to jobs with all `terms`. If its unit does not fit that of the metric, `problem` says
-    why, and the limit cannot judge.
+    why, and the limit cannot judge. Only one that `is_alone` judges a value by itself; of others,
+    `settled` gives what judges one value, or they are judged by `judge_compound`.
     """
 
     specification: Specification
@@ -38,10 +41,13 @@ class Limit:
     level: Level = field(init=False, compare=False, repr=False)
     severity: int = field(init=False, compare=False, repr=False)
     holds: Callable[[float], bool] = field(init=False, compare=False, repr=False)
+    is_alone: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Needed for every value, so found once.
         level = self.specification.level
+        is_alone = not self.criterion.history and not self.criterion.members
+        object.__setattr__(self, "is_alone", is_alone)
         object.__setattr__(self, "level", level)
         object.__setattr__(self, "severity", severity_of(level))
         object.__setattr__(self, "holds", self.criterion.holds)
@@ -65,6 +71,24 @@ class Limit:
     def muted_through(self) -> date | None:
         """The last day without alerts; None if it is not muted."""
         return self.specification.muted_through
+
+    @property
+    def history(self) -> int:
+        """How many earlier values of the series it looks at; 0 if it needs none."""
+        return self.criterion.history
+
+    def settled(self, past: Sequence[float]) -> "Limit | None":
+        """Return what judges one value; None if there is no verdict on it.
+
+        Parameters
+        ----------
+        past
+            The values before it, as `Criterion.settled` takes them, in the unit of the limit.
+        """
+        if self.is_alone:
+            return self
+        criterion = None if self.criterion.members else self.criterion.settled(past)
+        return None if criterion is None else replace(self, criterion=criterion)
 
 
 def limits_of(
@@ -100,13 +124,15 @@ def _limit(item: Specification, terms: tuple[Term, ...], unit: str | None) -> Li
 class Verdict:
     """The result of one limit for one value, which is in the limit's unit.
 
-    `margin` is the distance to the limit as a fraction of the limit, negative if it is broken.
+    `margin` is the distance to the limit as a fraction of the limit, negative if it is broken. On a
+    compound, `value` is the number of its members that are broken, and `members` names them.
     """
 
     limit: Limit
     status: Status
     value: float | None
     margin: float | None
+    members: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -143,8 +169,13 @@ class Verdict:
     def summary(self) -> str:
         """The value and the limit in one line, such as `8.31 mmag, must be ≤ 8 (minimum_r)`.
 
-        Neither has an exponent.
+        Neither has an exponent. That of a compound is such as
+        `2 of 3 broken: demo.PA1.minimum, demo.AM1.design (photometry)`.
         """
+        if self.limit.criterion.members:
+            count = self.limit.criterion.value_text(self.value)
+            names = f": {', '.join(self.members)}" if self.members else ""
+            return f"{count} broken{names} ({self.limit.label})"
         numbers = self.limit.criterion.numbers
         value = (
             "no value"
@@ -164,7 +195,21 @@ class Verdict:
             **self.limit.criterion.shown(),
             "level": self.level,
             "margin": self.margin,
+            **({"members": list(self.members)} if self.limit.criterion.members else {}),
         }
+
+
+class Evidence(Protocol):
+    """What limits that do not judge a value alone need to know about a job."""
+
+    def past(self, limit: Limit) -> Sequence[float]:
+        """Return the values before the job's, newest first, in the limit's unit, for `settled`."""
+
+    def in_run(self, limit: Limit) -> Mapping[str, Status]:
+        """Return how the members of a compound stand in all jobs of the job's run, by name.
+
+        Those without a verdict are left out.
+        """
 
 
 def judge(limit: Limit, value: float | None) -> Verdict:
@@ -176,12 +221,38 @@ def judge(limit: Limit, value: float | None) -> Verdict:
     return Verdict(limit, status, number, limit.criterion.margin(number))
 
 
+def judge_compound(limit: Limit, found: Mapping[str, Status]) -> Verdict | None:
+    """Judge how the members of a compound stand, by name; None if none of them has a verdict.
+
+    A member without a verdict is not broken. If those that are not measured decide, the compound is
+    not measured.
+    """
+    criterion = limit.criterion
+    if not isinstance(criterion, Compound):
+        raise TypeError(f"{limit.name} is no compound")
+    known = [found[name] for name in criterion.members if name in found]
+    if not known:
+        return None
+    broken = tuple(name for name in criterion.members if found.get(name) == "failed")
+    is_met = criterion.is_met(len(broken), known.count("not measured"))
+    if is_met is None:
+        return Verdict(limit, "not measured", None, None, broken)
+    return Verdict(limit, "passed" if is_met else "failed", float(len(broken)), None, broken)
+
+
+def worst_status(statuses: Iterable[Status]) -> Status:
+    """Return the status of a specification in several jobs: failed in one of them, it is failed."""
+    return min(statuses, key=_WORST_FIRST.index)
+
+
 def judge_job(
     values: Mapping[str, float | None],
     units: Mapping[str, str],
     specifications: Iterable[Specification],
     context: Context,
     schema: Schema,
+    *,
+    evidence: Evidence | None = None,
 ) -> list[Verdict]:
     """Judge a job by all specifications that apply to it, sorted by name.
 
@@ -193,38 +264,67 @@ def judge_job(
     units
         By metric. A specification whose unit does not fit gives the verdict "not measured", in its
         own unit.
+    evidence
+        None if nothing is known beside the job: then limits with a history, and compounds over a
+        run, give no verdict.
     """
-    verdicts = [
-        judge(limit, values[item.metric])
+    limits = [
+        limit
         for item in specifications
         if item.metric in values
         for limit in limits_of([item], unit=units.get(item.metric), schema=schema)
         if applies(limit.terms, context)
     ]
+    verdicts = []
+    for limit in limits:
+        if limit.is_alone or limit.problem:
+            verdicts.append(judge(limit, values[limit.specification.metric]))
+        elif limit.history and evidence is not None:
+            settled = limit.settled(evidence.past(limit))
+            if settled is not None:
+                verdicts.append(judge(settled, values[limit.specification.metric]))
+    in_job = {verdict.name: verdict.status for verdict in verdicts}
+    for limit in limits:
+        if isinstance(limit.criterion, Compound):
+            is_of_job = limit.criterion.over == "job"
+            found = in_job if is_of_job else evidence.in_run(limit) if evidence else {}
+            verdict = judge_compound(limit, found)
+            verdicts.extend([] if verdict is None else [verdict])
     return sorted(verdicts, key=lambda verdict: verdict.name)
 
 
 class LimitJudge:
-    """Judges values of a metric by its limits, and remembers which of them applied."""
+    """Judges values of a metric by its limits, and remembers which of them applied.
+
+    Compounds are left out, for they judge no value.
+    """
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        usable = (limit for limit in limits if not limit.problem)
+        usable = (limit for limit in limits if not limit.problem and not limit.criterion.members)
         self._limits = sorted(usable, key=lambda limit: -limit.severity)
         self._tests = [(limit.holds, limit.severity) for limit in self._limits]
         self._counts = [0] * len(self._limits)
         self._count = 0
 
-    def judge(self, value: float, context: Context) -> tuple[bool, list[Limit]]:
-        """Return whether any limit applies to a job, and the limits that its value breaks."""
+    def judge(
+        self, value: float, context: Context, past: Sequence[float] = ()
+    ) -> tuple[bool, list[Limit]]:
+        """Return whether any limit applies to a job, and the limits that its value breaks.
+
+        `past` are the values before it, as `Limit.settled` takes them.
+        """
         self._count += 1
         is_limited = False
         broken = []
         for index, limit in enumerate(self._limits):
             if applies(limit.terms, context):
+                settled = limit if limit.is_alone else limit.settled(past)
+                if settled is None:
+                    continue
                 self._counts[index] += 1
                 is_limited = True
-                if not limit.holds(value):
-                    broken.append(limit)
+                if not settled.holds(value):
+                    broken.append(settled)
         return is_limited, broken
 
     def badness(self, value: float) -> int:

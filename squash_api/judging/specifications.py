@@ -5,9 +5,21 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from squash_api.judging.alerts import Alert, Expect, Level, parse_alert, parse_expect, severity_of
+from squash_api.judging.alerts import (
+    PER_JOB,
+    After,
+    Alert,
+    Expect,
+    Group,
+    Level,
+    default_group,
+    group_problem,
+    parse_alert,
+    parse_expect,
+    severity_of,
+)
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of
+from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of, unknown_kind
 from squash_api.judging.metadata_query import parse_query
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
@@ -59,6 +71,34 @@ class Specification:
         """The tags whose values have alerts of their own."""
         named = None if self.alert is None else self.alert.per
         return self.series if named is None else named
+
+    @property
+    def group(self) -> Group:
+        """The tags of `per` over which its alerts are told as one."""
+        named = None if self.alert is None else self.alert.group
+        if named is None:
+            return default_group(self.per)
+        return named if named == PER_JOB else tuple(name for name in self.per if name in named)
+
+    @property
+    def after(self) -> After | None:
+        """How many of how many runs must break it; None if the newest value alone decides."""
+        return None if self.alert is None else self.alert.after
+
+    @property
+    def min_runs(self) -> int:
+        """How many runs with a value a series must have before it is raised; 0 for any number."""
+        return (None if self.alert is None else self.alert.min_runs) or 0
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether nobody is told."""
+        return self.alert is not None and bool(self.alert.trial)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether only the service can raise it: Kapacitor sees one value at a time."""
+        return self.after is not None or self.min_runs > 0
 
     @property
     def channel(self) -> str | None:
@@ -122,8 +162,7 @@ def specification_from_json(
         faults.extend([Fault(("name",), problem)] if problem else [])
     kind = kind_of(document)
     if kind is None:
-        types = " or ".join(map(repr, KINDS))
-        faults.append(Fault(("type",), f"the only type of specification is {types}"))
+        faults.append(Fault(("type",), unknown_kind(document["type"])))
     if document.get("tags") is None:
         document = {**document, "tags": []}
     specification, others = parse_specification(
@@ -161,30 +200,32 @@ def parse_specification(
     """
     faults: list[Fault] = []
     criterion = (kind or kind_by_keys(document)).parse(document, faults)
+    criterion = None if criterion is None else criterion.placed(name)
     tags = document.get("tags", [])
     if tags is None:
         faults.append(Fault(("tags",), "tags must be text or a list of texts: write [] for none"))
     query = parse_query(document.get("metadata_query"), schema, faults)
     alert = parse_alert(document.get("alert"), schema, faults, today=today)
-    expect = parse_expect(document.get("expect"), faults)
+    expect = parse_expect(document.get("expect"), schema, faults)
     parsed_tags = parse_tags(tags, faults)
     if criterion is None:
         return None, faults
-    return (
-        Specification(
-            name=name,
-            metric=name.rpartition(".")[0],
-            criterion=criterion,
-            tags=parsed_tags,
-            metadata_query=query,
-            alert=alert,
-            expect=expect,
-            source=source,
-            bases=bases,
-            series=schema.series_tags,
-        ),
-        faults,
+    found = Specification(
+        name=name,
+        metric=name.rpartition(".")[0],
+        criterion=criterion,
+        tags=parsed_tags,
+        metadata_query=query,
+        alert=alert,
+        expect=expect,
+        source=source,
+        bases=bases,
+        series=schema.series_tags,
     )
+    problem = None if alert is None else group_problem(alert.group, found.per)
+    if problem is not None:
+        faults.append(Fault(("alert", "group"), problem))
+    return found, faults
 
 
 def check_partial(
@@ -197,7 +238,7 @@ def check_partial(
     parse_tags(document.get("tags"), faults)
     parse_query(document.get("metadata_query"), schema, faults)
     parse_alert(document.get("alert"), schema, faults, today=today)
-    parse_expect(document.get("expect"), faults)
+    parse_expect(document.get("expect"), schema, faults)
     return faults
 
 

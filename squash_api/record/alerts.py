@@ -39,7 +39,8 @@ class AlertRow:
 
     `severity` is 1 for INFO to 3 for CRITICAL, and 0 once it is resolved; `worst` was its worst.
     `job_id`, `time_ns` and `value` are what speaks for the series now, in `unit`. `broken` has the
-    limits that were broken last, as verdicts show them.
+    limits that were broken last, as verdicts show them. `silence_id` is the silence because of
+    which nobody is told of it now.
     """
 
     alert_id: int
@@ -66,6 +67,7 @@ class AlertRow:
     acknowledged_until_ns: int | None
     note: str | None
     link: str | None
+    silence_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

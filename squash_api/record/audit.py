@@ -37,6 +37,11 @@ ACTIONS: Mapping[str, str] = {
     "webhook.remove": "a webhook was removed",
     "webhook.test": "a test was sent to a webhook",
     "webhook.retry": "deliveries to a webhook were marked to be sent again",
+    "alert.acknowledge": "somebody has an alert",
+    "alert.release": "somebody no longer has an alert",
+    "alert.resolve": "an alert was resolved by hand",
+    "silence.create": "a silence was made",
+    "silence.end": "a silence was ended before its time",
 }
 """What is noted, by name."""
 

@@ -202,6 +202,8 @@ job_context = Table(
     Column("version_tag", Text),
     # JSON object: the other fields of the job's points that come from its metadata.
     Column("fields", Text),
+    # Of a deleted job: its `tag_set_id` before. Null if an older release has deleted it.
+    Column("deleted_tag_set_id", _Id),
     Index(None, "version"),
     Index(None, "time_ns"),
     Index(None, "received_ns"),
@@ -429,6 +431,8 @@ alert = Table(
     Column("acknowledged_until_ns", BigInteger),
     Column("note", Text),
     Column("link", Text),
+    # The silence because of which nobody is told of it now; null if there is none.
+    Column("silence_id", _Id),
     Index(None, "version"),
     Index(None, "state", "id"),
     Index(None, "metric", "branch", "id"),

@@ -59,6 +59,45 @@ def test_another_channel_is_another_branch(tmp_path: Path) -> None:
     assert [branch.channel for branch in branches] == [None, "#a"]
 
 
+@pytest.mark.parametrize(
+    "alert",
+    [
+        "group: none",
+        "group: job",
+        "group: [filter]",
+        "trial: true",
+        "min_runs: 2",
+        "after: {runs: 1, of: 1}",
+        "{after: {runs: 1, of: 2}, trial: true}",
+    ],
+)
+def test_what_is_told_in_another_way_is_another_branch_with_another_key(
+    tmp_path: Path, alert: str
+) -> None:
+    alert = alert if alert.startswith("{") else f"{{{alert}}}"
+    specs = one_spec(f"alert: {alert}") + one_spec("", name="AM1.minimum")
+    branches = watched(tmp_path, specs)[0].branches
+    assert len({branch.key for branch in branches}) == 2
+
+
+def test_limits_that_need_different_numbers_of_runs_share_a_branch(tmp_path: Path) -> None:
+    specs = one_spec("alert: {min_runs: 9}") + one_spec(
+        "alert: {after: {runs: 1, of: 2}}", name="AM1.minimum"
+    )
+    (branch,) = watched(tmp_path, specs)[0].branches
+    assert branch.is_served
+
+
+def test_the_key_of_a_branch_is_that_of_1_2_1_unless_it_has_what_that_did_not_know(
+    tmp_path: Path,
+) -> None:
+    specs = one_spec("alert: {trial: false}") + one_spec(
+        "alert: {group: [detector, ccdnum, tract, patch]}", name="AM1.minimum"
+    )
+    (branch,) = watched(tmp_path, specs)[0].branches
+    assert (branch.key, branch.is_tick) == ("0419fbe68a53", True)
+
+
 def test_another_age_is_another_branch(tmp_path: Path) -> None:
     specs = one_spec("alert: {max_age: 1d}") + one_spec("", name="AM1.minimum")
     assert [branch.max_age_s for branch in watched(tmp_path, specs)[0].branches] == [86400, 604800]

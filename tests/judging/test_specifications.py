@@ -7,6 +7,7 @@ from squash_api.errors import InvalidInputError
 from squash_api.judging.alerts import (
     LEVELS,
     WORST_FIRST,
+    After,
     Alert,
     Expect,
     Mute,
@@ -29,8 +30,12 @@ HARD: dict[str, Any] = {
         "per": ["instrument", "filter"],
         "max_age": "7d",
         "mute": {"until": "2026-12-15", "why": "reprocessing"},
+        "after": {"runs": 2, "of": 3},
+        "min_runs": 5,
+        "trial": True,
+        "group": ["filter"],
     },
-    "expect": {"every": "24h", "grace": "90m"},
+    "expect": {"every": "24h", "grace": "90m", "each": {"filter": ["r", "08-10"]}},
 }
 
 
@@ -52,7 +57,7 @@ def test_its_kind_reads_what_it_asks_for() -> None:
     assert specification_from_json(HARD).criterion == Threshold(60.0, "s", "<")
 
 
-@pytest.mark.parametrize("type_", ["range", "", 5, ["threshold"]])
+@pytest.mark.parametrize("type_", ["ranges", "", 5, ["threshold"]])
 def test_a_type_that_there_is_not_is_refused(type_: object) -> None:
     assert places({"type": type_}) == [("type",)]
 
@@ -75,8 +80,13 @@ def test_alert_and_expect_are_read() -> None:
         ("instrument", "filter"),
         604800,
         Mute(date(2026, 12, 15), "reprocessing"),
+        After(2, 3),
+        5,
+        trial=True,
+        group=("filter",),
     )
-    assert specification.expect == Expect(every_s=86400, grace_s=5400)
+    each = (("filter", ("r", "08-10")),)
+    assert specification.expect == Expect(every_s=86400, grace_s=5400, each=each)
 
 
 def test_without_grace_nothing_may_be_late() -> None:
@@ -134,6 +144,21 @@ def test_a_term_that_no_job_can_match_is_refused(value: object) -> None:
         ({"mute": {"until": "2026-12-15"}}, ("alert", "mute")),
         ({"mute": {"until": "2026-02-30", "why": "x"}}, ("alert", "mute", "until")),
         ({"mute": {"until": "2026-12-15", "why": " "}}, ("alert", "mute", "why")),
+        ({"after": 2}, ("alert", "after")),
+        ({"after": {"runs": 2}}, ("alert", "after")),
+        ({"after": {"of": 2}}, ("alert", "after")),
+        ({"after": {"runs": 0, "of": 2}}, ("alert", "after", "runs")),
+        ({"after": {"runs": 3, "of": 2}}, ("alert", "after", "runs")),
+        ({"after": {"runs": 1, "of": 201}}, ("alert", "after", "of")),
+        ({"after": {"runs": 1, "of": 2, "in": 3}}, ("alert", "after", "in")),
+        ({"min_runs": 0}, ("alert", "min_runs")),
+        ({"min_runs": True}, ("alert", "min_runs")),
+        ({"min_runs": 2.0}, ("alert", "min_runs")),
+        ({"trial": "yes"}, ("alert", "trial")),
+        ({"trial": 1}, ("alert", "trial")),
+        ({"group": "all"}, ("alert", "group")),
+        ({"group": ["filter", "visit"]}, ("alert", "group")),
+        ({"group": ["detector"], "per": ["filter"]}, ("alert", "group")),
     ],
 )
 def test_a_malformed_alert_is_named(keys: dict[str, Any], loc: tuple[str, ...]) -> None:
@@ -146,10 +171,45 @@ def test_a_malformed_alert_is_named(keys: dict[str, Any], loc: tuple[str, ...]) 
         ({"grace": "1h"}, ("expect",)),
         ({"every": "daily"}, ("expect", "every")),
         ({"every": "1d", "often": 1}, ("expect", "often")),
+        ({"every": "1d", "each": ["r"]}, ("expect", "each")),
+        ({"every": "1d", "each": {}}, ("expect", "each")),
+        ({"every": "1d", "each": {"visit": [1]}}, ("expect", "each")),
+        ({"every": "1d", "each": {"detector": []}}, ("expect", "each")),
+        ({"every": "1d", "each": {"detector": ["9-1"]}}, ("expect", "each")),
+        ({"every": "1d", "each": {"detector": [True]}}, ("expect", "each")),
+        ({"every": "1d", "each": {"detector": ["0-10000"]}}, ("expect", "each")),
+        ({"every": "1d", "each": {"detector": "0-188", "filter": "1-99"}}, ("expect", "each")),
     ],
 )
 def test_a_malformed_expect_is_named(keys: dict[str, Any], loc: tuple[str, ...]) -> None:
     assert places({"expect": keys}) == [loc]
+
+
+def test_what_is_expected_may_be_named() -> None:
+    each = {"detector": ["0-2", 190, "08-10"], "filter": "r"}
+    found = specification_from_json({**HARD, "expect": {"every": "1d", "each": each}}).expect
+    assert found is not None
+    assert found.values == {"detector": ("0", "1", "2", "190", "08", "09", "10"), "filter": ("r",)}
+
+
+@pytest.mark.parametrize(
+    ("written", "group"),
+    [
+        (None, ("detector", "tract")),
+        ("none", ()),
+        ([], ()),
+        ("job", "job"),
+        (["tract", "filter"], ("filter", "tract")),
+        ("filter", ("filter",)),
+    ],
+)
+def test_alerts_are_grouped_over_parts_of_the_sky_unless_it_says_otherwise(
+    written: Any, group: object
+) -> None:
+    per = ["filter", "detector", "tract"]
+    found = specification_from_json({**HARD, "alert": {"per": per, "group": written}})
+    assert found.group == group
+    assert specification_from_json(found.to_json()).group == group
 
 
 def test_null_takes_back_what_a_base_says_of_alerts() -> None:
@@ -178,7 +238,7 @@ def test_an_illegal_name_is_refused(name: str) -> None:
 
 
 def test_all_problems_are_named_at_once() -> None:
-    change = {"name": 5, "threshold": None, "tags": [5], "metadata_query": [1], "type": "range"}
+    change = {"name": 5, "threshold": None, "tags": [5], "metadata_query": [1], "type": "ranges"}
     assert set(places(change)) == {(key,) for key in change}
 
 

@@ -80,7 +80,7 @@ def hand_changes(alone: MetricsPackage, make: Make, script: str) -> list[HandCha
     found = []
     for _, specification in sorted(alone.specifications.items()):
         metric_unit = alone.metrics[specification.metric].unit
-        for index, path in enumerate(specification.criterion.NUMBER_PATHS):
+        for index, path in enumerate(specification.criterion.number_paths):
             places = _places(alone, make, specification, index, ours)
             written = {theirs[place][1] for place in different & places}
             if len(written) == 1:

@@ -1,13 +1,14 @@
 """The interface of all kinds of specification: judging, wording, drawing, alerting."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, ClassVar, NamedTuple, Self
 
 from squash_api.judging.wording import number_text
-from squash_api.verify.metrics import Fault
-from squash_api.verify.units import converter
+from squash_api.schema.text import finite
+from squash_api.verify.metrics import Fault, parse_unit
+from squash_api.verify.units import UnitError, converter, quantity_value
 
 UNORDERED = ("==", "!=")
 """The comparisons that mean the same whichever way a scale runs."""
@@ -34,6 +35,11 @@ class Criterion(ABC):
 
     Its unit is the one it is written in, or after `in_unit` that of the metric, in which values are
     compared. Two are equal if they demand the same in the same unit.
+
+    A kind with `history` judges a value by earlier ones: `settled` gives the criterion that it is
+    for one value, of a kind without history. There is none while the past is too short, and then
+    there is no verdict. One with `members` judges no value, but counts those of them that are
+    broken. Neither breaks anything by itself: its `holds` is always true.
     """
 
     __slots__ = ()
@@ -47,8 +53,8 @@ class Criterion(ABC):
     UNIT_PATH: ClassVar[tuple[str, ...]]
     """The path of keys to the unit."""
 
-    NUMBER_PATHS: ClassVar[tuple[tuple[str, ...], ...]]
-    """The paths to the numbers."""
+    IS_TICK: ClassVar[bool] = True
+    """Whether TICKscript can say it: then it has `broken_in_tick` and `broken_in_go`."""
 
     unit: str
 
@@ -80,9 +86,42 @@ class Criterion(ABC):
         """
 
     @property
+    def history(self) -> int:
+        """How many earlier values of the series it looks at, at most; 0 for most kinds."""
+        return 0
+
+    def settled(self, past: Sequence[float]) -> "Criterion | None":
+        """Return what it demands of one value, given those before it; None if they are too few.
+
+        Parameters
+        ----------
+        past
+            The finite values of the series before the one to judge, newest first, in its own unit:
+            one for each run, and none for those that were not measured. More than `history` do no
+            harm.
+        """
+        del past
+        return self
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the specifications that it counts; none for the kinds that judge values."""
+        return ()
+
+    def placed(self, specification: str) -> Self:
+        """Return the same as part of a specification, whose full name short ones are read by."""
+        del specification
+        return self
+
+    @property
+    @abstractmethod
+    def number_paths(self) -> tuple[tuple[str, ...], ...]:
+        """The paths of keys to the numbers."""
+
+    @property
     @abstractmethod
     def numbers(self) -> tuple[float, ...]:
-        """Its numbers, in the order of `NUMBER_PATHS`."""
+        """Its numbers, in the order of `number_paths`."""
 
     @abstractmethod
     def with_numbers(self, numbers: tuple[float, ...], unit: str) -> Self:
@@ -109,13 +148,13 @@ class Criterion(ABC):
     def pattern(self, *, is_ascii: bool = False) -> str:
         """Return the condition in words, with `{}` for each number."""
 
-    @abstractmethod
     def broken_in_tick(self, field: str) -> str:
         """Return the lambda expression of TICKscript that is true where a field breaks it."""
+        raise NotImplementedError(f"{self.TYPE} of {field}")
 
-    @abstractmethod
     def broken_in_go(self, variable: str) -> str:
         """Return the condition of a Go template that is true where a variable breaks it."""
+        raise NotImplementedError(f"{self.TYPE} of {variable}")
 
     def words(self, number: Callable[[float], str], *, is_ascii: bool = False) -> str:
         """Return the condition, such as `≤ 5`; `number` formats the numbers."""
@@ -134,7 +173,16 @@ class Criterion(ABC):
         convert = converter(self.unit, unit)
         if convert is None or self.misfit(unit) is not None:
             return None
-        return self.with_numbers(tuple(map(convert, self.numbers)), unit)
+        return self.with_numbers(self.converted(convert), unit)
+
+    def converted(self, convert: Callable[[float], float]) -> tuple[float, ...]:
+        """Return its numbers after a conversion of its unit."""
+        return tuple(map(convert, self.numbers))
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it matters to it which of two values is the larger."""
+        return any(bound.operator not in UNORDERED for bound in self.bounds)
 
     def misfit(self, unit: str) -> str | None:
         """Return why it cannot be judged in another unit, to follow its own; None if it can.
@@ -146,10 +194,10 @@ class Criterion(ABC):
         convert = converter(self.unit, unit)
         if convert is None:
             return f"does not convert to '{unit}'"
-        is_ordered = any(bound.operator not in UNORDERED for bound in self.bounds)
-        if is_ordered and convert(2.0) < convert(1.0):
+        if self.is_ordered and convert(2.0) < convert(1.0):
             return f"falls where values rise in '{unit}'"
-        lost = next((number for number in self.numbers if not isfinite(convert(number))), None)
+        pairs = zip(self.numbers, self.converted(convert), strict=True)
+        lost = next((number for number, other in pairs if not isfinite(other)), None)
         return None if lost is None else f"has no number for {number_text(lost)} in '{unit}'"
 
     def remedy(self, unit: str) -> str:
@@ -157,6 +205,45 @@ class Criterion(ABC):
         if is_logarithmic(unit):
             return f"no limit can be in '{unit}': {logarithmic_remedy(unit)}"
         return "write the limit in that unit"
+
+
+def read_unit(key: str, written: Any, faults: list[Fault]) -> str | None:
+    """Read the unit in the mapping `key` of a document."""
+    loc = (key, "unit")
+    if written is None:
+        message = f"the {key}'s unit is null: write '' for a dimensionless one"
+        faults.append(Fault(loc, message))
+        return None
+    unit = parse_unit(written, loc, faults)
+    if unit is not None and is_logarithmic(unit):
+        remedy = logarithmic_remedy(unit)
+        message = f"'{unit}': lsst.verify cannot compare in this unit: {remedy}"
+        faults.append(Fault(loc, message))
+        return None
+    return unit
+
+
+def read_number(
+    key: str, name: str, written: Any, unit: str | None, faults: list[Fault]
+) -> float | None:
+    """Read the number `name` in the mapping `key` of a document: a finite one, or one as text."""
+    try:
+        number = quantity_value(written, unit or "")
+        if isfinite(number):
+            return number
+        reason = f"{written!r} is not finite: write a finite number"
+    except UnitError as error:
+        reason = str(error)
+    faults.append(Fault((key, name), f"the {key}'s {name} {reason}"))
+    return None
+
+
+def part_of(distance: float, size: float) -> float | None:
+    """Return a distance as a fraction of a size, as margins are; None of a size of 0."""
+    if size == 0 or not isfinite(size):
+        return None
+    # Never -0.0, however small the distance.
+    return finite(distance / abs(size) + 0.0)
 
 
 def is_logarithmic(unit: str) -> bool:

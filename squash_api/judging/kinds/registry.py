@@ -1,15 +1,22 @@
 """The kinds of specification: a new one is a module and a line in this table."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from squash_api.judging.kinds.compound import Compound
 from squash_api.judging.kinds.criterion import Criterion
+from squash_api.judging.kinds.range import Range
 from squash_api.judging.kinds.threshold import Threshold
+from squash_api.judging.kinds.trend import Trend
 
 KINDS: Mapping[str, type[Criterion]] = MappingProxyType(
     {
         Threshold.TYPE: Threshold,
+        Range.TYPE: Range,
+        Trend.TYPE: Trend,
+        Compound.TYPE: Compound,
     }
 )
 """The kinds by the word that the key `type` of a document has for them."""
@@ -29,6 +36,13 @@ def kind_of(document: Mapping[str, Any]) -> type[Criterion] | None:
     if named is None:
         return kind_by_keys(document)
     return KINDS.get(named) if isinstance(named, str) else None
+
+
+def unknown_kind(named: object) -> str:
+    """Return what is wrong with a `type` that is none, and what may be meant."""
+    near = get_close_matches(named, KINDS, n=1) if isinstance(named, str) else []
+    meant = f"did you mean '{near[0]}'?" if near else f"write {' or '.join(KINDS)}"
+    return f"{named!r} is not a type of specification: {meant}"
 
 
 def kind_by_keys(document: Mapping[Any, Any]) -> type[Criterion]:

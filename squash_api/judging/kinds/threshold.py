@@ -4,7 +4,6 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
@@ -12,13 +11,12 @@ from squash_api.judging.kinds.criterion import (
     UNORDERED,
     Bound,
     Criterion,
-    is_logarithmic,
-    logarithmic_remedy,
+    part_of,
+    read_number,
+    read_unit,
 )
 from squash_api.judging.wording import exact_number
-from squash_api.schema.text import finite
-from squash_api.verify.metrics import Fault, parse_unit
-from squash_api.verify.units import UnitError, quantity_value
+from squash_api.verify.metrics import Fault
 
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
@@ -69,7 +67,6 @@ class Threshold(Criterion):
         }
     )
     UNIT_PATH: ClassVar[tuple[str, ...]] = ("threshold", "unit")
-    NUMBER_PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("threshold", "value"),)
 
     @classmethod
     def parse(cls, document: Mapping[Any, Any], faults: list[Fault]) -> Self | None:
@@ -113,6 +110,11 @@ class Threshold(Criterion):
         return {"operator": self.operator, "threshold": self.value}
 
     @property
+    def number_paths(self) -> tuple[tuple[str, ...], ...]:
+        """The path to the number."""
+        return (("threshold", "value"),)
+
+    @property
     def numbers(self) -> tuple[float, ...]:
         """The number that values are compared with."""
         return (self.value,)
@@ -128,11 +130,10 @@ class Threshold(Criterion):
 
     def margin(self, value: float) -> float | None:
         """Return the distance as a fraction of the number; None for zero and for equality."""
-        if self.value == 0 or self.operator in UNORDERED:
+        if self.operator in UNORDERED:
             return None
         distance = value - self.value if self.operator in (">", ">=") else self.value - value
-        # Never -0.0, however small the distance.
-        return finite(distance / abs(self.value) + 0.0)
+        return part_of(distance, self.value)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -163,34 +164,9 @@ def _parse_parts(threshold: Mapping[Any, Any], faults: list[Fault]) -> dict[str,
     elif "operator" in threshold:
         message = f"{comparison!r} is not an operator: write one of {' '.join(OPERATORS)}"
         faults.append(Fault(("threshold", "operator"), message))
-    unit = _parse_unit(threshold["unit"], faults) if "unit" in threshold else None
-    if unit is not None:
-        parts["unit"] = unit
+    if "unit" in threshold:
+        parts["unit"] = read_unit("threshold", threshold["unit"], faults)
     if "value" in threshold:
-        try:
-            parts["value"] = _finite(threshold["value"], unit or "")
-        except UnitError as error:
-            faults.append(Fault(("threshold", "value"), f"the threshold's value {error}"))
-    return parts
-
-
-def _parse_unit(value: Any, faults: list[Fault]) -> str | None:
-    loc = ("threshold", "unit")
-    if value is None:
-        message = "the threshold's unit is null: write '' for a dimensionless one"
-        faults.append(Fault(loc, message))
-        return None
-    unit = parse_unit(value, loc, faults)
-    if unit is not None and is_logarithmic(unit):
-        remedy = logarithmic_remedy(unit)
-        message = f"'{unit}': lsst.verify cannot compare in this unit: {remedy}"
-        faults.append(Fault(loc, message))
-        return None
-    return unit
-
-
-def _finite(value: Any, unit: str) -> float:
-    number = quantity_value(value, unit)
-    if not isfinite(number):
-        raise UnitError(f"{value!r} is not finite: write a finite number")
-    return number
+        unit = parts.get("unit")
+        parts["value"] = read_number("threshold", "value", threshold["value"], unit, faults)
+    return {key: part for key, part in parts.items() if part is not None}
