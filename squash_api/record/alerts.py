@@ -317,6 +317,13 @@ def past_alerts(connection: Connection, *, since_ns: int) -> list[PastAlert]:
     ]
 
 
+def last_event_id(connection: Connection) -> int:
+    """Return the id of the newest event; 0 if there is none."""
+    return int(
+        connection.execute(select(func.coalesce(func.max(alert_event.c.id), 0))).scalar_one()
+    )
+
+
 def _touch_group(connection: Connection, group_id: int) -> int:
     version = newest_alert_version(connection) + 1
     connection.execute(
