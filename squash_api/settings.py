@@ -363,10 +363,10 @@ class Settings(BaseSettings):
         description="Write every minute what is late and the state of metrics, or nothing.",
     )
     alert_quiet: Annotated[float, _seconds()] = Field(
-        60.0,
-        ge=0.0,
-        le=3600.0,
-        description="How long no alert must join a group until it is told, such as 60s.",
+        60,
+        ge=0,
+        le=3600,
+        description="How long no alert must join a group until it is told, in seconds.",
     )
     influx_url: _Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
