@@ -265,6 +265,8 @@ def member_problem(name: str, compound: str, find: Callable[[str], Criterion | N
     found = find(name)
     if found is None:
         return f"there is no specification '{name}'"
+    if found.history:
+        return f"'{name}' is a {found.TYPE}, which needs earlier values: name thresholds and ranges"
     if not found.members:
         return None
     if compound in found.members:

@@ -517,5 +517,5 @@ def test_a_wrong_kind_is_named_with_its_place(
     post_metrics(calls, A)
     reply = calls("POST", "/spec/p.a.x", spec)
     assert reply.status_code == 422
-    found = {".".join(map(str, item["loc"][1:])): item["msg"] for item in reply.json()["detail"]}
-    assert words in found[place]
+    found = [(".".join(map(str, item["loc"][1:])), item["msg"]) for item in reply.json()["detail"]]
+    assert any(loc == place and words in message for loc, message in found)
