@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
+    from squash_api.standings.evidence import Evidence
     from squash_api.standings.figures import Figures
     from squash_api.standings.itself import OwnWatch
     from squash_api.standings.job_states import JobStates
@@ -315,6 +316,13 @@ class Site:
         from squash_api.standings.board import Board
 
         return Board(self.standings)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What limits need to know beside a value."""
+        from squash_api.standings.evidence import Evidence
+
+        return Evidence(self.reader)
 
     @cached_property
     def states(self) -> JobStates:
