@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from squash_api.delivery.background import Background
     from squash_api.delivery.events import JobEvents
     from squash_api.delivery.outlet import Outlet
+    from squash_api.delivery.reader import Loop
+    from squash_api.delivery.subscriptions import Subscriptions
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
@@ -365,6 +367,32 @@ class Site:
         return JobEvents(self.record, self.deriver)
 
     @cached_property
+    def subscriptions(self) -> Subscriptions:
+        """The webhooks."""
+        from squash_api.delivery.subscriptions import Subscriptions
+
+        return Subscriptions(
+            self.record,
+            self.reader,
+            self.schema,
+            squash_url=self.settings.url,
+            networks=self.settings.webhook_networks,
+        )
+
+    def tellers(self) -> list[Loop]:
+        """Make what tells people and programs: webhooks, and those that the settings name."""
+        from squash_api.delivery.webhooks import Webhooks
+
+        hooks = Webhooks(
+            self.record,
+            self.reader,
+            self.definitions.in_force,
+            squash_url=self.settings.url,
+            networks=self.settings.webhook_networks,
+        )
+        return [hooks]
+
+    @cached_property
     def background(self) -> Background:
         """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving
@@ -373,6 +401,7 @@ class Site:
         outlets = self.outlets(self.settings.outlets) if delivers else []
         readers = [
             *outlets,
+            *(self.tellers() if delivers else []),
             Deriving(self.deriver),
             self.events,
             self.watch(outlets),

@@ -536,9 +536,9 @@ class KapacitorOutlet(Outlet):
         fields: dict[str, str | float] = {}
         for term in item.grouping.terms:
             if term.is_tag:
-                tags[term.name] = str(term.value)
+                tags[term.name] = str(term.example)
             else:
-                fields[term.name] = term.value
+                fields[term.name] = term.example
         is_only = len(plan.groupings(item.metric)) == 1
         elsewhere = self._elsewhere(plan, item.metric, tags, (item.grouping,))
         text = gone_line(
