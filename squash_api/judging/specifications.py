@@ -98,7 +98,7 @@ class Specification:
     @property
     def is_served(self) -> bool:
         """Whether only the service can raise it: Kapacitor sees one value at a time."""
-        return self.after is not None or self.min_runs > 0 or not self.criterion.IS_TICK
+        return not self.criterion.IS_TICK or self.after is not None or self.min_runs > 0
 
     @property
     def channel(self) -> str | None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
 from squash_api.judging.kinds.criterion import Bound
@@ -40,7 +41,6 @@ from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.standings.board import Entry, Wanted
-from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.change_points import MISSING, ChangePoint, is_installed
 from squash_api.trends.points import TIME, TrendLine
 from squash_api.trends.question import column_of, read_question

@@ -118,6 +118,22 @@ def living_alerts(connection: Connection) -> list[AlertRow]:
     return [_alert(row) for row in connection.execute(query)]
 
 
+def living_alerts_of(connection: Connection, metrics: Iterable[str]) -> list[AlertRow]:
+    """Return the alerts on some metrics that are not resolved, oldest first."""
+    is_living = alert.c.state.in_((OPEN, ACKNOWLEDGED))
+    rows = [
+        row
+        for some in in_chunks(metrics)
+        for row in connection.execute(_ALERTS.where(is_living, alert.c.metric.in_(some)))
+    ]
+    return sorted(map(_alert, rows), key=lambda item: item.alert_id)
+
+
+def alerts_after(connection: Connection, version: int) -> list[AlertRow]:
+    """Return the alerts that have changed since a version, in any order."""
+    return [_alert(row) for row in connection.execute(_ALERTS.where(alert.c.version > version))]
+
+
 def alerts_of_groups(connection: Connection, group_ids: Iterable[int]) -> list[AlertRow]:
     """Return the alerts of some groups, oldest first."""
     rows = [
@@ -203,6 +219,35 @@ def change_alert(connection: Connection, row: AlertRow, **values: Any) -> bool:
         return False
     _touch_group(connection, row.group_id)
     return True
+
+
+def write_alerts(
+    connection: Connection,
+    *,
+    opened: Sequence[Mapping[str, Any]] = (),
+    changed: Sequence[tuple[AlertRow, Mapping[str, Any]]] = (),
+) -> list[int]:
+    """Store new alerts and changes of others, all with one version; return the ids of the new.
+
+    The values are those of `AlertRow`. Only for whoever has read the others in this transaction:
+    what they have become since is overwritten.
+    """
+    if not opened and not changed:
+        return []
+    version = newest_alert_version(connection) + 1
+    for row, values in changed:
+        written = _written({**values, "version": version})
+        connection.execute(update(alert).where(alert.c.id == row.alert_id).values(written))
+    ids: list[int] = []
+    if opened:
+        stored = [_written({**values, "version": version}) for values in opened]
+        added = insert(alert).returning(alert.c.id, sort_by_parameter_order=True)
+        ids = list(connection.execute(added, stored).scalars())
+    groups = {row.group_id for row, _ in changed} | {item["group_id"] for item in opened}
+    for some in in_chunks(groups):
+        touched = update(alert_group).where(alert_group.c.id.in_(some))
+        connection.execute(touched.values(version=version))
+    return ids
 
 
 def add_events(connection: Connection, events: Iterable[NewEvent]) -> None:
