@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from squash_api.accounts.sessions import Sessions
     from squash_api.alerts.acting import Acting
     from squash_api.alerts.raising import Raising
+    from squash_api.alerts.reading import Alerts
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -288,6 +289,13 @@ class Site:
         from squash_api.definitions.from_yaml import SpecificationSources
 
         return SpecificationSources(self.record, self.settings.specs, self.schema)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """The alerts of the record."""
+        from squash_api.alerts.reading import Alerts
+
+        return Alerts(self.reader, self.definitions.in_force)
 
     @cached_property
     def acting(self) -> Acting:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from squash_api.settings import InfluxTarget
 from squash_api.site import Site
 from squash_api.standings.keeping import Planner, Terms
 from squash_api.standings.pruning import prune
-from tests.support.builders import make_body, make_settings, measured, store_job
+from tests.support.builders import make_body, make_settings, measured, open_record, store_job
 from tests.support.calls import PASSWORD, Calls, follow, log_in
 from tests.support.in_process import service
 from tests.support.made_alerts import open_alerts
@@ -343,6 +344,11 @@ BY_ROUTE: dict[str, tuple[str, Any, str]] = {
     "DELETE /user/{name}": ("/user/ada", None, "user.disable"),
     "POST /keys": ("/keys", {"name": "x", "scopes": ["job:read"]}, "key.create"),
     "DELETE /keys/{key_id}": ("/keys/{key}", None, "key.revoke"),
+    "POST /alert/{alert_id}/ack": ("/alert/1/ack", SEEN, "alert.acknowledge"),
+    "DELETE /alert/{alert_id}/ack": ("/alert/2/ack", None, "alert.release"),
+    "POST /alert/{alert_id}/resolve": ("/alert/1/resolve", {}, "alert.resolve"),
+    "POST /silences": ("/silences", {"until": "8h", "why": "w"}, "silence.create"),
+    "DELETE /silence/{silence_id}": ("/silence/1", None, "silence.end"),
 }
 KEPT_ELSEWHERE = {
     "POST /job": "the record has every job, with who posted it and when",
@@ -360,14 +366,18 @@ def test_every_route_that_changes_something_is_tried() -> None:
 
 @pytest.mark.parametrize("route", BY_ROUTE)
 def test_a_route_notes_who_called_it_with_which_key(
-    client: httpx.Client, root: Calls, route: str
+    client: httpx.Client, root: Calls, tmp_path: Path, route: str
 ) -> None:
     log_in(client, "ada")
+    with closing(open_record(tmp_path)) as record:
+        open_alerts(record, {"detector": "1"}, {"detector": "2"}, time_ns=None)
+    root("POST", "/alert/2/ack", SEEN)
+    root("POST", "/silences", {"until": "8h", "why": "w"})
     root("POST", "/metric/p.m", {"description": "d"})
     root("POST", "/spec/p.m.s", LIMIT)
     root("POST", "/job", {})
     other = root("POST", "/keys", {"name": "x", "scopes": ["job:read"], "user": "ada"}).json()["id"]
-    scopes = ["job:write", "definitions:write", "admin"]
+    scopes = ["job:write", "definitions:write", "alerts:write", "admin"]
     made = root("POST", "/keys", {"name": "all", "scopes": scopes}).json()
     path, document, action = BY_ROUTE[route]
     key = Calls(client, made["key"])

@@ -29,6 +29,8 @@ _PARTS = {
     "{run_id:text}": f"{NAME}-run",
     "{ci_id:text}": f"{NAME}-run",
     "{key_id}": "sq_0",
+    "{alert_id}": "1",
+    "{silence_id}": "1",
     "{cluster_id}": "squash",
     "{topic}": "lsst.dm.topic",
 }
