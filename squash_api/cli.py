@@ -70,6 +70,14 @@ COMMANDS = {
         "Withdraw definitions that SQUASH_SPECS no longer has.",
     ),
     "specs backtest": ("commands.backtest:backtest", "Judge past jobs by changed specifications."),
+    "specs propose": (
+        "commands.specs_propose:specs_propose",
+        "Propose limits for a metric, from the values that the record has of it.",
+    ),
+    "specs review": (
+        "commands.specs_review:specs_review",
+        "List specifications that say too much, or nothing, by what they have done.",
+    ),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
     "spool list": (

@@ -192,6 +192,7 @@ def freshness_line(
     run_id: str | None,
     squash_url: str | None,
     time_ns: int,
+    missing: str = "",
 ) -> str:
     """Make the point that says how late an expected series is.
 
@@ -203,9 +204,11 @@ def freshness_line(
         When that was, in words.
     run_id, squash_url
         Those of the last job, if there is one.
+    missing
+        Which of the combinations that are named are late, in words.
     """
     # Only two numbers change from minute to minute.
-    same = _freshness_head(specification, tuple(tags), since, run_id, squash_url)
+    same = _freshness_head(specification, tuple(tags), since, run_id, squash_url, missing=missing)
     return f"{same},{watch_names.AGE_S}={age_s!r},{watch_names.LATE_S}={late_s!r} {time_ns:d}"
 
 
@@ -294,9 +297,16 @@ def _freshness_head(
     since: str,
     run_id: str | None,
     squash_url: str | None,
+    *,
+    missing: str,
 ) -> str:
     named = {watch_names.SPECIFICATION: specification, **dict(tags)}
-    texts = {watch_names.SINCE: since, RUN_ID: run_id, SQUASH_URL: squash_url}
+    texts = {
+        watch_names.SINCE: since,
+        RUN_ID: run_id,
+        SQUASH_URL: squash_url,
+        watch_names.MISSING: missing or None,
+    }
     return _line(watch_names.FRESHNESS, named, texts)
 
 

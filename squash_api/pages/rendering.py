@@ -179,7 +179,9 @@ def criterion_text(criterion: Criterion) -> str:
 def late_text(series: ExpectedSeries) -> str:
     """Describe how late a value is, and how long it has been missing."""
     waited = f"the last came on {series.since}" if series.job_id else f"none since {series.since}"
-    return f"{span_text(series.late_s)} late: {waited} ({series.specification.rpartition('.')[2]})"
+    missing = f"{series.missing}; " if series.missing else ""
+    specification = series.specification.rpartition(".")[2]
+    return f"{span_text(series.late_s)} late: {missing}{waited} ({specification})"
 
 
 def span_text(seconds: float) -> str:

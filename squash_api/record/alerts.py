@@ -230,6 +230,48 @@ def events_after(connection: Connection, event_id: int, *, limit: int) -> list[E
     return [_event(row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class PastAlert:
+    """What became of an alert; `specifications` are those of the limits that it broke last.
+
+    `has_worsened` says whether it became worse after somebody had acknowledged it.
+    """
+
+    specifications: tuple[str, ...]
+    is_resolved: bool
+    is_acknowledged: bool
+    has_worsened: bool
+
+
+def past_alerts(connection: Connection, *, since_ns: int) -> list[PastAlert]:
+    """Return what became of the alerts that were opened since a time."""
+    is_recent = alert.c.opened_ns >= since_ns
+    acknowledged: set[int] = set()
+    worsened: set[int] = set()
+    events = (
+        select(alert_event.c.alert_id, alert_event.c.kind)
+        .join(alert, alert.c.id == alert_event.c.alert_id)
+        .where(is_recent, alert_event.c.kind.in_(("acknowledged", "worsened")))
+        .order_by(alert_event.c.id)
+    )
+    for alert_id, kind in connection.execute(events):
+        if kind == "acknowledged":
+            acknowledged.add(alert_id)
+        elif alert_id in acknowledged:
+            worsened.add(alert_id)
+    return [
+        PastAlert(
+            tuple(item["specification"] for item in json.loads(row.broken)),
+            row.state == RESOLVED,
+            row.id in acknowledged,
+            row.id in worsened,
+        )
+        for row in connection.execute(
+            select(alert.c.id, alert.c.broken, alert.c.state).where(is_recent)
+        )
+    ]
+
+
 def last_event_id(connection: Connection) -> int:
     """Return the id of the newest event; 0 if there is none."""
     return int(

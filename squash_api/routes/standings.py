@@ -89,4 +89,5 @@ def _late_object(series: ExpectedSeries) -> dict[str, Any]:
         "tags": dict(series.tags),
         "late_s": series.late_s,
         "since": date_text(series.since_ns),
+        **({"missing": series.missing} if series.missing else {}),
     }

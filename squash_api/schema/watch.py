@@ -9,10 +9,12 @@ HEARTBEAT = "squash_heartbeat"
 METRIC = "metric"
 SPECIFICATION = "specification"
 # Fields of FRESHNESS: seconds beyond `every` + `grace`, negative while in time; seconds since the
-# last value, or since the specification was loaded; and the time of that, in words.
+# last value, or since the specification was loaded; the time of that, in words; and which of the
+# named ones are late, in words, where `expect.each` names them and some are.
 LATE_S = "late_s"
 AGE_S = "age_s"
 SINCE = "since"
+MISSING = "missing"
 # Fields of STANDING, of the newest value: its state, and a number that sorts standings worst first
 # (RANK: the place of the state in the list of states, plus a fraction that grows with
 # LEVEL_MARGIN); its smallest margin, the specification that this is of (LIMIT), the worst level

@@ -193,6 +193,7 @@ class Watch(Loop):
                 run_id=item.run_id,
                 squash_url=None if item.job_id is None else self._link(item.job_id),
                 time_ns=seen.time_ns,
+                missing=item.missing,
             )
             for item in seen.series
         ]
