@@ -114,6 +114,7 @@ EXAMPLES = {
     "/spec/{name}": "/spec/p.a.design",
     "/user/{name}": "/user/ada",
     "/search": "/search?q=p",
+    "/webhooks/{name}/deliveries": "/webhooks/hook/deliveries",
 }
 FORMATS_OF: dict[str, Collection[str]] = {
     "/audit": ("json", "csv"),
@@ -141,6 +142,8 @@ def answers(
         meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
         job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
         assert ada("POST", "/job", job).status_code == 202
+        hook = {"name": "hook", "url": "https://hooks.example.org/", "events": ["alert.opened"]}
+        assert ada("POST", "/webhooks", hook).status_code == 201
         found: dict[str, set[str]] = {}
         for path, methods in document["paths"].items():
             if "get" not in methods or path == "/events":

@@ -200,9 +200,7 @@ class GitHubTeller(Teller):
         kept = {key: item for key, item in newest if item.received_ns > oldest_ns}
         return replace(progress, job=max(last, progress.job), commits=kept)
 
-    def _commits_of(
-        self, view: View, job: JobContext, run: RunRow | None
-    ) -> list[tuple[str, str]]:
+    def _commits_of(self, view: View, job: JobContext, run: RunRow | None) -> list[tuple[str, str]]:
         """Return the repositories and commits that a job is about."""
         fields = job.context.fields
         url, sha = _meta(fields, "git_url"), _meta(fields, "git_sha")
@@ -259,10 +257,9 @@ class GitHubTeller(Teller):
         root = self._squash_url
         run = f"run {item.run_id}" if item.run_id is not None else f"job {item.job_id}"
         title = f"{item.pipeline} " if item.pipeline else ""
-        lines = [
-            f"{_STATES[state]} **{words}** \u2013 {_code(title + run)}, "
-            f"[job {item.job_id}]({root}/job/{item.job_id}), commit {item.sha[:7]}"
-        ]
+        job = f"[job {item.job_id}]({root}/job/{item.job_id})"
+        about = f"{_code(title + run)}, {job}, commit {item.sha[:7]}"
+        lines = [f"{_STATES[state]} **{words}** \u2013 {about}"]
         if alerts:
             lines += ["", "| | alert | |", "|---|---|---|"]
         for alert in worst_first(alerts)[:_MOST_LISTED]:
@@ -354,7 +351,7 @@ class GitHubTeller(Teller):
             return ""
         changes = view.changes_between(base, head).packages
         if changes is None:
-            return "\n\n\u26a0 Which packages the base and this commit were measured with is not known."
+            return "\n\n\u26a0 The packages are not known with which base and commit were measured."
         others = [
             change
             for change in changes
@@ -365,8 +362,8 @@ class GitHubTeller(Teller):
         listed = ", ".join(map(_change, others[:_MOST_NAMED]))
         more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
         return (
-            f"\n\n\u26a0 {counted(len(others), 'other package')} differed {what}, so what changed may not "
-            f"be of this commit: {listed}{more}"
+            f"\n\n\u26a0 {counted(len(others), 'other package')} differed {what}, so what changed "
+            f"may not be of this commit: {listed}{more}"
         )
 
     def _run_of(self, view: View, item: Followed, sha: str) -> RunRow | None:

@@ -1,4 +1,4 @@
-"""GitHub's API, as far as it is needed: states of commits, and one comment of ours in a pull request.
+"""GitHub's API, as far as it is needed: states of commits, and a comment in a pull request.
 
 Source: https://docs.github.com/en/rest, version 2022-11-28: "Best practices for using the REST
 API" on redirects and on the primary and secondary limits.
@@ -96,7 +96,9 @@ class GitHub:
 
     async def edit_comment(self, repository: str, comment_id: int, body: str) -> None:
         """Change a comment."""
-        await self._ask("PATCH", f"/repos/{repository}/issues/comments/{comment_id}", {"body": body})
+        await self._ask(
+            "PATCH", f"/repos/{repository}/issues/comments/{comment_id}", {"body": body}
+        )
 
     async def _ask(self, method: str, path: str, document: Any = None) -> Any:
         url = str(self._root).rstrip("/") + path
@@ -172,8 +174,6 @@ def repository_of(git_url: str, api_url: str) -> str | None:
     if found is None or found["host"].lower().removeprefix("www.") != host:
         return None
     return found["name"].lower()
-
-
 
 
 def _words(answer: Answer) -> str:

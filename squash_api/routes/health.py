@@ -59,28 +59,7 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
         site.record.require_writable()
         found, receivers = _backlogs(site), _receivers(site)
     except RecordUnavailableError as error:
-        message, reason = error.message, error.reason or error.message
-        runbook = error.runbook
-        if not is_reader:
-            message = reason = "The record is unavailable."
-            runbook = error.code
-        message += see(site.settings.url, runbook)
-        link = f"{site.settings.url}{runbook_path(runbook)}"
-        return json_reply(
-            {
-                "message": message,
-                "code": error.code,
-                "status_code": error.status_code,
-                "detail": [],
-                "status": "down",
-                "record": {"status": "down", "reason": reason, "runbook": link},
-            },
-            status_code=503,
-            headers={
-                "Retry-After": str(error.retry_after_s),
-                "Link": help_link(site.settings.url, runbook),
-            },
-        )
+        return _down(error, site, is_reader=is_reader)
     problems = [*map(_problem, found), *(item.trouble for item in receivers)]
     shown: dict[str, Any] = {
         "status": "degraded" if any(problems) else "ok",
@@ -94,6 +73,32 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
         if site.settings.keep is not None:
             shown["retention"] = _retention(site, site.settings.keep)
     return json_reply(shown)
+
+
+def _down(error: RecordUnavailableError, site: Site, *, is_reader: bool) -> Response:
+    """Reply that the record is unavailable, and to readers why."""
+    message, reason = error.message, error.reason or error.message
+    runbook = error.runbook
+    if not is_reader:
+        message = reason = "The record is unavailable."
+        runbook = error.code
+    message += see(site.settings.url, runbook)
+    link = f"{site.settings.url}{runbook_path(runbook)}"
+    return json_reply(
+        {
+            "message": message,
+            "code": error.code,
+            "status_code": error.status_code,
+            "detail": [],
+            "status": "down",
+            "record": {"status": "down", "reason": reason, "runbook": link},
+        },
+        status_code=503,
+        headers={
+            "Retry-After": str(error.retry_after_s),
+            "Link": help_link(site.settings.url, runbook),
+        },
+    )
 
 
 @router.get(
