@@ -168,7 +168,7 @@ class GitHubTeller(Teller):
             for key, item in followed.commits.items():
                 if item.told == said[key].short:
                     continue
-                if self._clock() > ends_ns:
+                if self.is_stopping() or self._clock() > ends_ns:
                     return
                 progress = await self._say(github, progress, item, said)
                 receiver = self.move(receiver, progress.text)

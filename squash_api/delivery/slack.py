@@ -89,6 +89,8 @@ class SlackTeller(Teller):
         told = dict(cursor.told)
         async with Sender() as sender:
             for item, message in zip(some, messages, strict=True):
+                if self.is_stopping():
+                    return
                 await self._send(sender, message, self._channel(item, snapshot))
                 if item.event == RESOLVED_EVENT:
                     told.pop(item.group.group_id, None)
