@@ -17,7 +17,7 @@ COMMANDS = {
     ),
     "deliver": (
         "commands.deliver:deliver",
-        "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
+        "Deliver stored jobs, and tell webhooks, Slack and GitHub, until stopped.",
     ),
     "replay": ("commands.replay:replay", "Send stored jobs to InfluxDB again."),
     "reconcile": (

@@ -116,6 +116,7 @@ EXAMPLES = {
     "/user/{name}": "/user/ada",
     "/search": "/search?q=p",
     "/alert/{alert_id}": "/alert/1",
+    "/webhooks/{name}/deliveries": "/webhooks/hook/deliveries",
 }
 FORMATS_OF: dict[str, Collection[str]] = {
     "/alerts": ("json", "csv"),
@@ -145,6 +146,8 @@ def answers(
         meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
         job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
         assert ada("POST", "/job", job).status_code == 202
+        hook = {"name": "hook", "url": "https://hooks.example.org/", "events": ["alert.opened"]}
+        assert ada("POST", "/webhooks", hook).status_code == 201
         found: dict[str, set[str]] = {}
         for path, methods in document["paths"].items():
             if "get" not in methods or path == "/events":

@@ -22,6 +22,7 @@ JOB: dict[str, Any] = {
 _PARTS = {
     "{job_id}": "1",
     "{name:text}": f"{NAME}.Metric",
+    "/webhooks/{name}": "/webhooks/hook",
     "{name}": f"{NAME}.Metric",
     "{identifier:text}": f"{NAME}-blob",
     "{package:text}": NAME,
