@@ -35,6 +35,7 @@ from squash_api.routes import (
     sasquatch,
     search,
     standings,
+    webhooks,
 )
 from squash_api.routes import blobs as blob_files
 from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
@@ -70,6 +71,7 @@ _ROUTERS = (
     standings.router,
     reports.router,
     quarantine.router,
+    webhooks.router,
     health.router,
     jobs.events_router,
     sasquatch.router,

@@ -292,6 +292,13 @@ class LastAdminError(SquashError):
     status_code = 409
 
 
+class AlertChangedError(SquashError):
+    """The alert is not what the user saw, such as worse or resolved, or cannot be changed so."""
+
+    code = "alert_changed"
+    status_code = 409
+
+
 class BusyError(SquashError):
     """Too many requests of one kind at once; try again after `retry_after_s` seconds."""
 

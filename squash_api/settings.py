@@ -100,6 +100,25 @@ def _network(text: str) -> str:
 _Network = Annotated[str, AfterValidator(_network)]
 
 
+def _secret_url(url: SecretStr) -> SecretStr:
+    return SecretStr(_http_url(url.get_secret_value()))
+
+
+_SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
+
+
+def _repository(text: str) -> str:
+    if _REPOSITORY.fullmatch(text) is None:
+        raise ValueError(
+            f"must be repositories such as lsst/afw, or lsst/* for all of an owner, not {text}"
+        )
+    return text.lower()
+
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/([A-Za-z0-9._-]{1,100}|\*)", re.ASCII)
+_Repository = Annotated[str, AfterValidator(_repository)]
+
+
 def _package(text: str) -> str:
     if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
         raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
@@ -344,6 +363,29 @@ class Settings(BaseSettings):
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
     chronograf_url: _Url | None = Field(None, description="Chronograf, for `squash live`.")
+    webhook_networks: Annotated[tuple[_Network, ...], NoDecode, _split(",")] = Field(
+        (),
+        description=(
+            "Networks that are not public and that webhooks may be sent to, separated by commas."
+        ),
+    )
+    slack_url: _SecretUrl | None = Field(
+        None, description="Incoming webhook of Slack, to which the service tells alerts itself."
+    )
+    slack: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Tell Slack alerts: `auto` unless Kapacitor does, which has a URL then.",
+    )
+    github_token: SecretStr | None = Field(
+        None, description="Token for GitHub, which sets the states of commits and comments."
+    )
+    github_repositories: Annotated[tuple[_Repository, ...], NoDecode, _split(",")] = Field(
+        (),
+        description="Repositories that may be told, separated by commas, such as lsst/afw,lsst/*.",
+    )
+    github_url: _Url = Field(
+        "https://api.github.com", description="GitHub's API; of GitHub Enterprise, its /api/v3."
+    )
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:
@@ -370,6 +412,24 @@ class Settings(BaseSettings):
             retention_policy=self.kapacitor_retention_policy,
         )
         return (*self.targets, kapacitor)
+
+    @property
+    def tells_slack(self) -> bool:
+        """Whether the service itself tells Slack: by default only if Kapacitor cannot."""
+        if self.slack_url is None or self.slack == "off":
+            return False
+        return self.slack == "on" or self.kapacitor_url is None
+
+    @property
+    def tells_github(self) -> bool:
+        """Whether GitHub is told of runs."""
+        return self.github_token is not None and bool(self.github_repositories)
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Who is told of alerts, besides webhooks: their kinds in the record."""
+        told = {"slack": self.tells_slack, "github": self.tells_github}
+        return tuple(kind for kind, is_told in told.items() if is_told)
 
     def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
         """Look up InfluxDBs by name, or all; `SettingsError` if there is no such one, or none."""

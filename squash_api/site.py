@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from squash_api.accounts.anonymous import Anonymous
     from squash_api.accounts.key_ring import KeyRing
     from squash_api.accounts.sessions import Sessions
+    from squash_api.alerts.acting import Acting
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
     from squash_api.delivery.events import JobEvents
     from squash_api.delivery.outlet import Outlet
+    from squash_api.delivery.reader import Loop
+    from squash_api.delivery.subscriptions import Subscriptions
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
@@ -285,6 +288,13 @@ class Site:
         return SpecificationSources(self.record, self.settings.specs, self.schema)
 
     @cached_property
+    def acting(self) -> Acting:
+        """What people do about alerts."""
+        from squash_api.alerts.acting import Acting
+
+        return Acting(self.record, self.definitions.in_force, self.metrics)
+
+    @cached_property
     def trends(self) -> Trends:
         """Values over time."""
         from squash_api.trends.trends import Trends
@@ -357,6 +367,32 @@ class Site:
         return JobEvents(self.record, self.deriver)
 
     @cached_property
+    def subscriptions(self) -> Subscriptions:
+        """The webhooks."""
+        from squash_api.delivery.subscriptions import Subscriptions
+
+        return Subscriptions(
+            self.record,
+            self.reader,
+            self.schema,
+            squash_url=self.settings.url,
+            networks=self.settings.webhook_networks,
+        )
+
+    def tellers(self) -> list[Loop]:
+        """Make what tells people and programs: webhooks, and those that the settings name."""
+        from squash_api.delivery.webhooks import Webhooks
+
+        hooks = Webhooks(
+            self.record,
+            self.reader,
+            self.definitions.in_force,
+            squash_url=self.settings.url,
+            networks=self.settings.webhook_networks,
+        )
+        return [hooks]
+
+    @cached_property
     def background(self) -> Background:
         """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving
@@ -365,6 +401,7 @@ class Site:
         outlets = self.outlets(self.settings.outlets) if delivers else []
         readers = [
             *outlets,
+            *(self.tellers() if delivers else []),
             Deriving(self.deriver),
             self.events,
             self.watch(outlets),

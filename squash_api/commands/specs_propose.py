@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from squash_api.alerts.freshness import combination_of
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, tracked
 from squash_api.judging.alerts import LEVELS
 from squash_api.judging.kinds.registry import THRESHOLD
@@ -34,7 +35,6 @@ from squash_api.schema.names import LINE_TAGS, split_metric_name
 from squash_api.schema.text import clean_text, tag_text
 from squash_api.settings import load_settings
 from squash_api.site import Site
-from squash_api.standings.standing import combination_of
 from squash_api.trends.question import EXAMPLES, Question, parse_moment
 from squash_api.trends.series import Series, values_of
 from squash_api.verify.metrics import Metric

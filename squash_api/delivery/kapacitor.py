@@ -373,9 +373,9 @@ def _gone(item: Gone, plan: Plan, now_ns: int) -> _Line:
     fields: dict[str, str | float] = {}
     for term in item.grouping.terms:
         if term.is_tag:
-            tags[term.name] = str(term.value)
+            tags[term.name] = str(term.example)
         else:
-            fields[term.name] = term.value
+            fields[term.name] = term.example
     is_only = len(plan.groupings(item.metric)) == 1
     text = gone_line(
         item.metric,

@@ -297,7 +297,7 @@ class Chooser:
 
 def _has_tags(grouping: Grouping, tags: Mapping[str, str]) -> bool:
     """Tell whether tags meet those terms of a grouping that are on tags."""
-    return all(tags.get(term.name) == term.value for term in grouping.terms if term.is_tag)
+    return all(term.is_met_by(tags.get(term.name)) for term in grouping.terms if term.is_tag)
 
 
 def _has_field_terms(grouping: Grouping) -> bool:

@@ -155,7 +155,7 @@ def message_of(alerts: Sequence[Alerted], about: About) -> Message:
     told = living or alerts
     first = worst_first(told)[0]
     lines = _recovered(told, about) if not severity else _broken(told, about, severity)
-    level = level_of(severity) if severity else "OK"
+    level: str = level_of(severity) if severity else "OK"
     if living and not heard:
         level = f"TRIAL: would be {level}"
     where = _where(told, about)

@@ -1,6 +1,6 @@
 """Specifications: what values must meet, for which jobs, and with what alerts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -98,7 +98,7 @@ class Specification:
     @property
     def is_served(self) -> bool:
         """Whether only the service can raise it: Kapacitor sees one value at a time."""
-        return self.after is not None or self.min_runs > 0
+        return not self.criterion.IS_TICK or self.after is not None or self.min_runs > 0
 
     @property
     def channel(self) -> str | None:
@@ -240,6 +240,28 @@ def check_partial(
     parse_alert(document.get("alert"), schema, faults, today=today)
     parse_expect(document.get("expect"), schema, faults)
     return faults
+
+
+def member_problem(
+    name: str, compound: str, find: Callable[[str], Specification | None]
+) -> str | None:
+    """Return why a compound cannot count a specification; None if it can.
+
+    Parameters
+    ----------
+    find
+        Looks a specification up by its name.
+    """
+    if name == compound:
+        return f"'{name}' counts itself: delete that name"
+    found = find(name)
+    if found is None:
+        return f"there is no specification '{name}'"
+    if not found.criterion.members:
+        return None
+    if compound in found.criterion.members:
+        return f"'{name}' and '{compound}' count each other: delete one of the names"
+    return f"'{name}' is a compound itself: name the specifications that it counts"
 
 
 def _name_problem(name: str, schema: Schema) -> str | None:

@@ -11,10 +11,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
 from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.limits import Limit
+from squash_api.judging.metadata_query import value_words
 from squash_api.judging.states import NEVER_SEEN, OLD, State
 from squash_api.judging.wording import NOTHING, counted, number_text
 from squash_api.pages.plots import (
@@ -39,7 +41,6 @@ from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.standings.board import Entry, Wanted
-from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.change_points import MISSING, ChangePoint, is_installed
 from squash_api.trends.points import TIME, TrendLine
 from squash_api.trends.question import column_of, read_question
@@ -474,7 +475,7 @@ _HOW_TO_SHOW: dict[str, Any] = {
 
 def terms_text(limit: Limit) -> str:
     """Describe which jobs a limit applies to."""
-    return clip(", ".join(f"{term.name} {term.value}" for term in limit.terms))
+    return clip(", ".join(f"{term.name} {value_words(term)}" for term in limit.terms))
 
 
 def with_unit(name: str, unit: str | None) -> str:

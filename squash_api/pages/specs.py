@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from squash_api.definitions.in_force import Defined
 from squash_api.judging.alerts import duration_text
+from squash_api.judging.metadata_query import query_words
 from squash_api.judging.specifications import Specification
 from squash_api.pages.rendering import query_text, render
 from squash_api.reports.reviewing import Reviewed, by_finding, review
@@ -137,7 +138,7 @@ def _lines(
 
 def query_terms_text(content: Specification) -> list[str]:
     """Write the conditions on a job's metadata, one by one."""
-    return [f"{key} = {_plain(value)}" for key, value in content.metadata_query.items()]
+    return query_words(content.metadata_query, equals=" = ", text=_plain)
 
 
 def _plain(value: Any) -> str:

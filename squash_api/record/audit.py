@@ -33,6 +33,15 @@ ACTIONS: Mapping[str, str] = {
     "reconcile.prune": "points of jobs that the record does not have were deleted from InfluxDB",
     "quarantine.retry": "refused lines were marked to be sent again",
     "quarantine.drop": "refused lines were dropped",
+    "webhook.create": "a webhook was made",
+    "webhook.remove": "a webhook was removed",
+    "webhook.test": "a test was sent to a webhook",
+    "webhook.retry": "deliveries to a webhook were marked to be sent again",
+    "alert.acknowledge": "somebody has an alert",
+    "alert.release": "somebody no longer has an alert",
+    "alert.resolve": "an alert was resolved by hand",
+    "silence.create": "a silence was made",
+    "silence.end": "a silence was ended before its time",
 }
 """What is noted, by name."""
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from squash_api.alerts.freshness import Combination
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.derived import derived_through
@@ -41,7 +42,6 @@ from squash_api.reports.results import MOST_KEPT, Kept, Limits, Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.reports.texts import moment_text
 from squash_api.schema.artifacts import may_have_artifacts
-from squash_api.standings.standing import Combination
 from squash_api.trends.change_points import MISSING, ChangePoint, change_points, is_installed
 from squash_api.trends.question import Question, ReportQuestion
 

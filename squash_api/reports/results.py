@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.errors import InvalidInputError
 from squash_api.index.windows import MeasuredJob
 from squash_api.judging.alerts import severity_of
@@ -17,7 +18,6 @@ from squash_api.judging.specifications import Specification
 from squash_api.judging.states import BROKEN, State, state_of
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import META_PREFIX, Context, Schema
-from squash_api.standings.standing import Combination, combination_of
 
 MOST_RESULTS = 100_000
 """A report of more metrics and combinations is refused."""

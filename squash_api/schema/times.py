@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
+_DAY_NS = 86_400 * 10**9
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DATE = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}(?:-?\d)?|(?P<year>\d{4})-?(?P<number>\d{3}))"
@@ -16,11 +17,12 @@ _DATE = re.compile(
 
 # Many jobs of a run may have the same.
 @lru_cache(maxsize=256)
-def parse_time_ns(text: str) -> int | None:
+def parse_time_ns(text: str, *, is_end: bool = False) -> int | None:
     """Return an ISO 8601 date in ns since 1970, or None; UTC if it has no zone.
 
-    Dates of weeks and days of the year are read, so is 24:00, and a leap second as the second after
-    it. Months and years alone are not.
+    A day without a time means its first moment, or with `is_end` its last. Dates of weeks and days
+    of the year are read, so is 24:00, and a leap second as the second after it. Months and years
+    alone are not.
     """
     match = _DATE.fullmatch(text.strip())
     if match is None:
@@ -39,9 +41,11 @@ def parse_time_ns(text: str) -> int | None:
     except (ValueError, OverflowError):
         return None
     since = timedelta(days=day.toordinal() - _EPOCH_DAY) - (offset or timedelta())
-    return (
+    time_ns = (
         since // timedelta(seconds=1) + hours * 3600 + minutes * 60 + seconds
     ) * 10**9 + fraction
+    is_whole_day = is_end and match["time"] is None
+    return time_ns + _DAY_NS - 1 if is_whole_day else time_ns
 
 
 def _day_of(match: re.Match[str]) -> date:

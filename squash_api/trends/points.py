@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 
 import orjson
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.index.values import TrendRow
 from squash_api.schema.names import HEADLINE_TAGS, META_PREFIX, STANDING_TAGS
-from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.downsampling import Downsampler, Point
 
 TIME = "time"

@@ -43,7 +43,6 @@ DEFAULT_DAYS = 7
 _DEFAULT_JSON = 100
 _MOST_ID = 2**63 - 1
 _DAY_NS = 86_400 * 10**9
-_TIME_OF_DAY = re.compile(r"[Tt:\s]")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 # For a report, whose page is a form.
 _MOST_TEXTS = 50
@@ -189,10 +188,9 @@ def parse_moment(text: str, *, now_ns: int, is_end: bool = False) -> int | None:
     A date is UTC unless it has a time zone. A day without a time means its first moment, or with
     `is_end` its last: as since and as until, a day means all of it.
     """
-    time_ns = parse_time_ns(text)
+    time_ns = parse_time_ns(text, is_end=is_end)
     if time_ns is not None:
-        is_whole_day = is_end and _TIME_OF_DAY.search(text.strip()) is None
-        return time_ns + (_DAY_NS - 1 if is_whole_day else 0)
+        return time_ns
     try:
         return now_ns - parse_duration(text.strip()) * 10**9
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from squash_api.alerts.freshness import Combination
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import NotFoundError
 from squash_api.index.code_changes import CodeChanges
@@ -17,7 +18,6 @@ from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.judging.states import State, state_of
-from squash_api.standings.standing import Combination
 from squash_api.trends.change_points import ChangePoint, change_points
 from squash_api.trends.downsampling import Point
 from squash_api.trends.points import TIME, Axis, TrendLine, TrendPoints, number_of

@@ -28,6 +28,7 @@ from squash_api.standings.pruning import prune
 from tests.support.builders import make_body, make_settings, measured, store_job
 from tests.support.calls import PASSWORD, Calls, follow, log_in
 from tests.support.in_process import service
+from tests.support.made_alerts import open_alerts
 from tests.support.records import in_record, refuse_inserts
 
 # Besides the trail: what counts tries, and what the service derives.
@@ -36,18 +37,22 @@ ADDRESS = "192.0.2.7"
 NEW_PASSWORD = "another password of these tests"
 BY = Actor(user_id=1, address=ADDRESS)
 TARGET = InfluxTarget(url="http://127.0.0.1:9")
+SEEN = {"severity": "CRITICAL", "note": "I look"}
 LIMIT = {"threshold": {"operator": "<=", "value": 1.0, "unit": ""}}
 
 
 @dataclass
 class World:
-    """A record with an admin, a user, a disabled user, a job, definitions and a key."""
+    """A record with an admin, other users, a job, definitions, a key, alerts and a silence."""
 
     site: Site
     folder: Path
     root: Account = field(init=False)
     job: int = field(init=False)
     key: str = field(init=False)
+    open: int = field(init=False)
+    held: int = field(init=False)
+    silence: int = field(init=False)
 
     def __post_init__(self) -> None:
         accounts = self.site.accounts
@@ -64,6 +69,12 @@ class World:
         )
         self.site.deriver.catch_up()
         self.key = self.ring.create("ada", "ci", scopes=["job:write"], by=self.root)[0].public_id
+        self.open, self.held = open_alerts(
+            self.site.record, {"detector": "1"}, {"detector": "2"}, metric="p.m", time_ns=None
+        )
+        self.site.acting.acknowledge(self.held, SEEN, by=self.root)
+        new = {"metric": "p.m", "until": "8h", "why": "w"}
+        self.silence = self.site.acting.silence(new, by=self.root).silence_id
         self.sync()
 
     @property
@@ -149,6 +160,14 @@ CHANGES: dict[str, tuple[Callable[[World], Any], str]] = {
     "job.prune": (prune_all, "2033-05-18T03:33:20Z"),
     "measurement.withdraw": (withdraw_measurement, "1"),
     "replay.request": (replay, "1 job to default"),
+    "alert.acknowledge": (lambda it: it.site.acting.acknowledge(it.open, SEEN, by=it.root), "1"),
+    "alert.release": (lambda it: it.site.acting.release(it.held, by=it.root), "2"),
+    "alert.resolve": (lambda it: it.site.acting.resolve(it.open, {}, by=it.root), "1"),
+    "silence.create": (
+        lambda it: it.site.acting.silence({"until": "8h", "why": "w"}, by=it.root),
+        "2",
+    ),
+    "silence.end": (lambda it: it.site.acting.end_silence(it.silence, by=it.root), "1"),
 }
 ELSEWHERE = {
     "login.limited",
@@ -201,6 +220,7 @@ def test_what_changes_nothing_is_not_noted(world: World) -> None:
     definitions.post_one("metric", "p.m", {"description": "d"}, world.root)
     world.sync()
     world.site.accounts.change("ada", role="user", is_disabled=False, by=BY)
+    world.site.acting.acknowledge(world.held, SEEN, by=world.root)
     assert world.noted() == old
 
 

@@ -4,11 +4,17 @@ from typing import Any
 
 import pytest
 
+from squash_api.alerts.freshness import (
+    Arrival,
+    Combination,
+    ExpectedSeries,
+    Freshness,
+    expected_series,
+)
 from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.specifications import specification_from_json
 from squash_api.schema.names import Schema
-from squash_api.standings.freshness import Arrival, ExpectedSeries, Freshness, expected_series
-from squash_api.standings.standing import Combination, Standings
+from squash_api.standings.standing import Standings
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import (
     DAY_NS,
@@ -298,5 +304,7 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
     after = site.late()
     assert before.keys() - after.keys() == {(*HSC, ("filter", "i"))}
     site.standings = Standings(site.reader, site.definitions.in_force)
-    site.freshness = Freshness(site.standings)
+    site.freshness = Freshness(
+        site.standings.definitions, site.standings.schema, site.standings.latest
+    )
     assert site.late() == after

@@ -3,21 +3,24 @@
 A value has arrived when its job was received, whatever date the job has.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby, product
 from math import prod
 
-from squash_api.definitions.in_force import Snapshot
+from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
+from squash_api.index.latest import LatestValues
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.alerts import Expect, severity_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.wording import ranges_text
 from squash_api.record.definitions import expected_since
-from squash_api.schema.names import RUN_ID, Context
-from squash_api.standings.standing import Combination, Standings, combination_of
+from squash_api.schema.names import RUN_ID, STANDING_TAGS, Context, Schema
+
+# Those of some tags that have a value, with it.
+Combination = tuple[tuple[str, str], ...]
 
 _SEEN_S = 30 * 86400
 _FAREWELL_S = 7 * 86400
@@ -60,6 +63,11 @@ class ExpectedSeries:
         """`since_ns` as text."""
         found = datetime.fromtimestamp(self.since_ns // _NS, UTC)
         return f"{found:%Y-%m-%d %H:%M} UTC"
+
+
+def combination_of(tags: Mapping[str, str], per: Iterable[str] = STANDING_TAGS) -> Combination:
+    """Return those of the tags `per` that have a value, with it."""
+    return tuple((name, tags[name]) for name in per if name in tags)
 
 
 def seen_s(expect: Expect) -> int:
@@ -243,12 +251,17 @@ class _Known:
 
 
 class Freshness:
-    """How late each expected series is, by standings that the caller refreshes. For one thread."""
+    """How late each expected series is, by newest values that the caller keeps up to date.
 
-    def __init__(self, standings: Standings) -> None:
-        self._definitions = standings.definitions
-        self._schema = standings.schema
-        self._latest = standings.latest
+    For one thread.
+    """
+
+    def __init__(
+        self, definitions: DefinitionsInForce, schema: Schema, latest: LatestValues
+    ) -> None:
+        self._definitions = definitions
+        self._schema = schema
+        self._latest = latest
         self._snapshot: Snapshot | None = None
         self._known: dict[str, _Known] = {}
         self._loaded: dict[str, int] = {}
