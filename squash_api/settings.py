@@ -4,6 +4,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from socket import gethostname
@@ -172,6 +173,9 @@ def _own_url(given: Mapping[str, Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
+_UNITS = {"s": 1, "m": 60}
+
+
 def _split(separator: str) -> Any:
     def split(value: Any) -> Any:
         if isinstance(value, str):
@@ -187,6 +191,16 @@ def _json() -> Any:
             return json.loads(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
+
+    return BeforeValidator(read)
+
+
+def _seconds() -> Any:
+    def read(value: Any) -> Any:
+        if isinstance(value, str) and value[-1:] in _UNITS:
+            with suppress(ValueError):
+                return float(value[:-1]) * _UNITS[value[-1]]
+        return value
 
     return BeforeValidator(read)
 
@@ -347,6 +361,12 @@ class Settings(BaseSettings):
     watch: Literal["on", "off"] = Field(
         "on",
         description="Write every minute what is late and the state of metrics, or nothing.",
+    )
+    alert_quiet: Annotated[float, _seconds()] = Field(
+        60.0,
+        ge=0.0,
+        le=3600.0,
+        description="How long no alert must join a group until it is told, such as 60s.",
     )
     influx_url: _Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from squash_api.accounts.key_ring import KeyRing
     from squash_api.accounts.sessions import Sessions
     from squash_api.alerts.acting import Acting
+    from squash_api.alerts.raising import Raising
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -403,6 +404,7 @@ class Site:
             *outlets,
             *(self.tellers() if delivers else []),
             Deriving(self.deriver),
+            self.raising() if delivers else None,
             self.events,
             self.watch(outlets),
             self.retention(),
@@ -426,6 +428,17 @@ class Site:
             OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)
             for target in targets
         ]
+
+    def raising(self) -> Raising:
+        """Make what opens, changes and ends the alerts of the record."""
+        from squash_api.alerts.raising import Raising
+
+        return Raising(
+            self.record,
+            self.reader,
+            self.definitions.in_force,
+            quiet_s=self.settings.alert_quiet,
+        )
 
     def watch(self, outlets: Sequence[TakesLines]) -> Watch | None:
         """Make a watch; None if the settings turn it off, or there is nowhere to write."""

@@ -106,10 +106,10 @@ class Changes:
         tags = dict(item.key.tags)
         silence = silencing(self._silences, item.key.metric, tags)
         speaking = item.speaking
-        shared: dict[str, Any] = {
-            "pipeline": None if speaking is None else speaking.pipeline,
-            "run": None if speaking is None else speaking.run_id,
-        }
+        run = None
+        if speaking is not None and speaking.run_id is not None:
+            run = [speaking.pipeline, speaking.run_id]
+        shared: dict[str, Any] = {"run": run}
         if self._is_found:
             shared["found"] = "at start"
         if item.group == PER_JOB:

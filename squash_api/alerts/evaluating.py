@@ -6,7 +6,8 @@ value, and only if that is younger than `alert.max_age`.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -193,7 +194,7 @@ class Evaluator:
                 yield Series(metric_id, grouping, combination_of(tags, grouping.per))
 
     def may_matter(
-        self, series: Series, value: float | None, living: Set[Key], *, is_young: bool
+        self, series: Series, value: float | None, living: AbstractSet[Key], *, is_young: bool
     ) -> bool:
         """Tell whether a value that has come, or gone, may change what is raised in a series.
 
@@ -251,7 +252,7 @@ class Evaluator:
     def _newest(
         self,
         view: View,
-        wanted: Set[Series],
+        wanted: AbstractSet[Series],
         living: Mapping[Key, AlertRow],
         *,
         now_ns: int,

@@ -8,7 +8,8 @@ compared with the living alerts. Only when they opened, and their history, tell 
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -138,12 +139,6 @@ class Raising(Loop):
         due_s = self._keep_time()
         return Wait(min(_PAUSE_S, due_s), min(_POLL_S, due_s))
 
-    def catch_up(self) -> None:
-        """Bring alerts up to date with all jobs that are in the record now. Used by tests."""
-        self._reader.catch_up(may_lag=False)
-        self._late_at_ns = 0
-        self.step()
-
     def _follow(self) -> bool:
         """Follow some changes; tell whether there may be more."""
         self._reader.metrics.refresh()
@@ -270,7 +265,7 @@ class Raising(Loop):
         view: View,
         evaluator: Evaluator,
         deleted: Sequence[ChangedJob],
-        living: Set[Key],
+        living: AbstractSet[Key],
         *,
         now_ns: int,
     ) -> set[Series]:

@@ -28,7 +28,9 @@ class Observatory(World):
         super().__init__(folder, **settings)
         self.now_ns = now_ns
         self.define_metrics(metric("p.a"), metric("p.b"))
-        self.freshness = Freshness(self.standings.definitions, self.standings.schema, self.standings.latest)
+        self.freshness = Freshness(
+            self.standings.definitions, self.standings.schema, self.standings.latest
+        )
 
     def define_metrics(self, *documents: dict[str, Any]) -> None:
         """Declare metrics."""
