@@ -245,11 +245,11 @@ def test_old_jobs_are_not_told(world: World, kapacitor: ToldKapacitor) -> None:
 def test_a_value_that_is_newest_for_some_branches_only_says_so(
     world: World, kapacitor: ToldKapacitor
 ) -> None:
-    world.add({"split": 1.0}, ago_ns=HOUR_NS, ci_dataset="x", detector=1)
+    world.add({"split": 1.0}, ago_ns=HOUR_NS, ci_dataset="x", filter_name="g")
     world.drain()
-    world.add({"split": 9.0}, ago_ns=2 * HOUR_NS, ci_dataset="x", detector=2)
+    world.add({"split": 9.0}, ago_ns=2 * HOUR_NS, ci_dataset="x", filter_name="z")
     world.drain()
-    # The limit per detector is broken; the one per dataset is not, since a newer value meets it.
+    # The limit per filter is broken; the one per dataset is not, since a newer value meets it.
     assert kapacitor.raised() == world.expected()
     assert list(kapacitor.raised().values()) == ["WARNING"]
     line = parse_line(kapacitor.lines[-1])
@@ -295,7 +295,7 @@ def test_after_a_restart_it_is_told_everything_once_more(
 def test_a_loss_that_it_did_not_work_on_before_a_restart_is_found(
     world: World, kapacitor: ToldKapacitor
 ) -> None:
-    bad = world.add({"plain": 9.0, "visits": 9.0}, ago_ns=HOUR_NS, visit=7, detector=3)
+    bad = world.add({"plain": 9.0, "visits": 9.0}, ago_ns=HOUR_NS, visit=7, ci_name="p3")
     world.drain()
     assert len(kapacitor.raised()) == 3
     kapacitor.takes_in = False

@@ -252,7 +252,10 @@ class World:
             self.put(past, "free", 1.0)
 
     def expected(self) -> dict[str, str]:
-        """Return the alerts that should not be OK: by the newest values that are young enough."""
+        """Return the alerts of single series that should not be OK.
+
+        That is, by the newest values that are young enough; of those in groups it tells nothing.
+        """
         found: dict[str, str] = {}
         for item in self.watched:
             name = item.metric.name.partition(".")[2]
@@ -274,7 +277,7 @@ class World:
             is_young = past.time_ns > self.now_ns - branch.max_age_s * 10**9
             if past.is_deleted or value is None or not is_young:
                 continue
-            if applies(branch.terms, past.context):
+            if applies(branch.terms, past.context) and not branch.gathers(past.context.tags):
                 group = ",".join(
                     f"{tag}={past.context.tags.get(tag, '')}" for tag in sorted(branch.per)
                 )
