@@ -415,9 +415,10 @@ def _late_line(alert: Alerted) -> str:
     specification = alert.branch.removeprefix(LATE)
     if not alert.severity:
         return f"{specification} is in time again"
-    if alert.time_ns is None:
-        return f"no value for {specification} yet"
-    return f"no value for {specification} since {time_words(alert.time_ns)}"
+    since = "yet" if alert.time_ns is None else f"since {time_words(alert.time_ns)}"
+    # Where `expect.each` names what is expected.
+    missing = next((item["missing"] for item in alert.broken if item.get("missing")), "")
+    return f"no value for {specification} {since}{f', missing: {missing}' if missing else ''}"
 
 
 def _where(alerts: Sequence[Alerted], about: About) -> str:
