@@ -46,8 +46,8 @@ class Changes:
         How long nothing must join a group until it is complete.
     is_found_at_start
         Whether this is the first look at a record that had jobs before it had alerts. What opens is
-        then told to nobody: each alert is a group of its own, complete at once, whose key says
-        `found`, and so does its event `opened`.
+        then no news: it is grouped whatever its run is, the groups are complete at once, and their
+        keys say `found`, as do the events `opened`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Changes:
             run = [speaking.pipeline, speaking.run_id]
         shared: dict[str, Any] = {"run": run}
         if self._is_found:
-            shared["found"] = "at start"
+            shared = {"run": None, "found": "at start"}
         if item.group == PER_JOB:
             shared |= {"channel": item.channel, "trial": item.is_trial}
         job_id = None if speaking is None else speaking.job_id

@@ -134,7 +134,10 @@ def news_of_groups(
     is_told_late
         Whether it is told too of what was over before anybody told it: it opened, and ended.
     """
-    changed = {item.group_id for item in view.ask(groups_after, cursor.version, limit=2**31)}
+    rows = view.ask(groups_after, cursor.version, limit=2**31)
+    changed = {item.group_id for item in rows}
+    # What was broken when the record got alerts is no news, but what becomes of it is.
+    found_at_start = {item.group_id for item in rows if "found" in item.key}
     living = {item.group_id for item in view.ask(living_alerts)}
     gathering = {item.group_id for item in view.ask(gathering_groups)}
     wanted = (changed | living | cursor.told.keys()) - gathering
@@ -148,6 +151,10 @@ def news_of_groups(
     for group_id, alerts in sorted(by_group.items()):
         if alerts:
             before = told.pop(group_id, 0)
+            if group_id in found_at_start and not before:
+                before = max(item.severity for item in alerts)
+                if not before:
+                    continue
             is_late = is_told_late and group_id in changed
             events, severity = _changes(alerts, before, least=least, is_told_late=is_late)
             if severity:
