@@ -89,7 +89,7 @@ def resolve(world: World, *alert_ids: int, value: float = 1.0) -> None:
 def told(kapacitor: ToldKapacitor) -> list[tuple[str, str]]:
     """Return which changes of groups were told: the number of each, and its level."""
     return [
-        (alert.rpartition("=")[2], level)
+        (alert.rpartition("-")[2], level)
         for alert, level, _ in kapacitor.told
         if "/squash_group=" in alert
     ]
@@ -361,9 +361,7 @@ def test_a_message_that_did_not_arrive_is_sent_again_by_the_same_number(
     world.restart()
     kapacitor.restart(keeps_states=False)
     world.drain()
-    assert sorted(kapacitor.raised()) == sorted(
-        f"{METRIC}/{branch_of(world)}/squash_group={number}" for number in (1, 2)
-    )
+    assert [name.rpartition("-")[2] for name in sorted(kapacitor.raised())] == ["1", "2"]
 
 
 def test_a_request_that_took_too_long_is_told_once_more(

@@ -198,6 +198,12 @@ class World:
         """Bring the alerts of the record up to date, and complete their groups."""
         bring_up_to_date(self.site, self.engine)
 
+    @property
+    def sender(self) -> str:
+        """What tells its groups from those of other services, in Kapacitor."""
+        with self.site.reader.view() as view:
+            return self.outlet._told(view).sender
+
     def raised_groups(self) -> list[tuple[str, str]]:
         """Return the metric and the worst level of each group that Kapacitor should know."""
         with self.site.record.read() as connection:
