@@ -141,6 +141,8 @@ class World:
         instrument: str = "HSC",
         seed: int = 0,
         quiet_s: float = 0.0,
+        metrics: str = METRICS,
+        specs: str = SPECS,
     ) -> None:
         self.folder = folder
         self.instrument = instrument
@@ -152,7 +154,7 @@ class World:
         self._url = url
         self._transport = transport
         folder.mkdir(parents=True, exist_ok=True)
-        self.package_folder = write_metrics_package(folder, metrics=METRICS, specs=SPECS)
+        self.package_folder = write_metrics_package(folder, metrics=metrics, specs=specs)
         self.package = load_metrics_package(self.package_folder)
         assert self.package.problems == ()
         self.watched = watched_metrics(
