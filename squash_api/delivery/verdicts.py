@@ -1,8 +1,8 @@
 """What Kapacitor is told of groups of alerts: a point whenever the state of one changes.
 
-The state of a group is the worst severity of its living alerts. Those on trial count for nothing,
-and neither do late values, of which Kapacitor has tasks of its own. A silence is never told: while
-it lasts, nothing that it hides makes a group look better than it was told, or new.
+The state of a group is the worst severity of its living alerts; those on trial count for nothing.
+A silence is never told: while it lasts, nothing that it hides makes a group look better than it was
+told, or new.
 """
 
 import json
@@ -19,6 +19,7 @@ from squash_api.generate.kapacitor.verdicts import is_verdict_id
 from squash_api.index.reader import View
 from squash_api.influx.points import own_line
 from squash_api.judging.alert_texts import (
+    LATE,
     About,
     Link,
     Message,
@@ -267,7 +268,7 @@ def _is_for_verdicts(item: AlertRow, around: Around) -> bool:
     branch = around.plan.branch(item.metric, item.branch)
     if branch is None or item.is_trial:
         return False
-    if branch.is_served:
+    if branch.is_served and not item.branch.startswith(LATE):
         return True
     alert_id = around.plan.alert_id(item.metric, item.branch, item.tags)
     return branch.gathers(item.tags) and alert_id not in around.alone
@@ -364,10 +365,14 @@ def _verdict_line(
 
 def _grouped(alert: AlertRow, snapshot: Snapshot) -> Group:
     """Return the tags over which an alert is told with others; none if that is not known."""
-    for item in snapshot.by_metric.get(alert.metric, ()):
-        if any(shown.get("specification") == item.name for shown in alert.broken):
-            return item.group
-    return ()
+    names_of = {
+        alert.branch.removeprefix(LATE),
+        *(str(each.get("specification")) for each in alert.broken),
+    }
+    found = (
+        item.group for item in snapshot.by_metric.get(alert.metric, ()) if item.name in names_of
+    )
+    return next(found, ())
 
 
 def _total(view: View, row: GroupRow, first: AlertRow, grouped: Group) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import pytest
@@ -178,6 +179,10 @@ def is_raised(values: Sequence[float | None], *, runs: int, of: int, least: int)
     return len(known) >= least and sum(value > 8 for value in newest) >= runs
 
 
+def has_raised(stack: Stack, expected: dict[str, int]) -> bool:
+    return {metric: len(stack.levels(metric)) for metric in expected} == expected
+
+
 def test_k_of_n_is_raised_at_the_boundaries_that_its_definition_has(stack: Stack) -> None:
     """Every history of four runs, of which some break, are well, or are not measured."""
     rules = {
@@ -199,11 +204,7 @@ def test_k_of_n_is_raised_at_the_boundaries_that_its_definition_has(stack: Stack
             metric: sum(is_raised(history[: number + 1], **rule) for history in histories)
             for metric, rule in rules.items()
         }
-        wait_for(
-            lambda expected=expected: (
-                {metric: len(stack.levels(metric)) for metric in rules} == expected
-            )
-        )
+        wait_for(partial(has_raised, stack, expected))
         assert all(is_verdict_id(name) for metric in rules for name in stack.levels(metric))
     wrong = []
     with stack.world.site.record.read() as connection:
