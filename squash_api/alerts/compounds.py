@@ -76,12 +76,12 @@ class Compounds:
         def verdict_at(limit: Limit, place: int) -> Verdict | None:
             found = known.get((limit.name, place))
             if found is None:
-                found = known[limit.name, place] = self._statuses(view, limit, runs[place])
+                found = known[limit.name, place] = self.statuses(view, limit, runs[place])
             return judge_compound(limit, found)
 
         return verdict_at
 
-    def _statuses(self, view: View, limit: Limit, entry: Entry) -> Mapping[str, Status]:
+    def statuses(self, view: View, limit: Limit, entry: Entry) -> Mapping[str, Status]:
         """Return how the members of a compound stand, where its job or its run has a verdict."""
         criterion = limit.criterion
         if not isinstance(criterion, Compound):

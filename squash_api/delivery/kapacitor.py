@@ -93,8 +93,9 @@ class _Line:
 
 @dataclass(slots=True)
 class _Round:
-    """What a round tells, and what is settled by it."""
+    """What a round tells, of the jobs after one and through another, and what is settled by it."""
 
+    after: int
     through: int
     redelivered: Sequence[tuple[int, int]] = ()
     erasures: Sequence[Erasure] = ()
@@ -314,25 +315,9 @@ class KapacitorOutlet(Outlet):
         """
         now_ns = self._clock()
         self._withhold(view)
-        known = view.ask(derived_through)
-        sent = view.ask(get_target, self.name).sent_through
-        if self._is_starting_over:
-            self._again = {row.name for row in view.metrics.by_id.values()} | {VERDICT_TASK}
-            # All that new jobs may have changed is told anyway.
-            sent = known
-        through = min(sent + _MOST_JOBS, known)
-        told = _Round(
-            through,
-            redelivered=view.ask(pending_redeliveries, self.name, limit=_MOST_JOBS),
-            erasures=view.ask(pending_erasures, self.name, limit=_MOST_JOBS),
-            metrics=sorted(self._again)[:_MOST_METRICS],
-        )
-        told.has_more = through < known or _MOST_JOBS in (
-            len(told.redelivered),
-            len(told.erasures),
-        )
+        told = self._begin(view)
         happened = [
-            *of_new_jobs(view, after=sent, through=through),
+            *of_new_jobs(view, after=told.after, through=told.through),
             *of_changed_jobs(view, [job_id for job_id, _ in told.redelivered]),
             *of_deleted_jobs(view, told.erasures),
         ]
@@ -350,6 +335,28 @@ class KapacitorOutlet(Outlet):
         told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
         if self._tells_groups:
             self._add_verdicts(view, chooser.plan, told, raised)
+        return told
+
+    def _begin(self, view: View) -> _Round:
+        """Begin a round: find the jobs and the metrics that it is about."""
+        known = view.ask(derived_through)
+        sent = view.ask(get_target, self.name).sent_through
+        if self._is_starting_over:
+            self._again = {row.name for row in view.metrics.by_id.values()} | {VERDICT_TASK}
+            # All that new jobs may have changed is told anyway.
+            sent = known
+        through = min(sent + _MOST_JOBS, known)
+        told = _Round(
+            sent,
+            through,
+            redelivered=view.ask(pending_redeliveries, self.name, limit=_MOST_JOBS),
+            erasures=view.ask(pending_erasures, self.name, limit=_MOST_JOBS),
+            metrics=sorted(self._again)[:_MOST_METRICS],
+        )
+        told.has_more = through < known or _MOST_JOBS in (
+            len(told.redelivered),
+            len(told.erasures),
+        )
         return told
 
     def _add_verdicts(

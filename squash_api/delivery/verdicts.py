@@ -19,7 +19,6 @@ from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
 from squash_api.influx.points import own_line
 from squash_api.judging.alert_texts import (
-    LATE,
     About,
     Link,
     Message,
@@ -149,7 +148,7 @@ def verdicts_on_groups(
     rows, version, has_more = _wanted(view, told, is_everything=is_everything)
     by_group: dict[int, list[AlertRow]] = {row.group_id: [] for row in rows}
     for item in view.ask(alerts_of_groups, by_group):
-        if not item.is_trial and not item.branch.startswith(LATE) and not _is_alone(item, around):
+        if item.group_id in told.groups or _is_for_verdicts(item, around):
             by_group[item.group_id].append(item)
     before, after = dict(told.groups), dict(told.groups)
     lines = []
@@ -252,10 +251,18 @@ def _heard(
     return heard, severity
 
 
-def _is_alone(item: AlertRow, around: Around) -> bool:
-    return bool(around.alone) and (
-        around.plan.alert_id(item.metric, item.branch, item.tags) in around.alone
-    )
+def _is_for_verdicts(item: AlertRow, around: Around) -> bool:
+    """Return whether Kapacitor is told of an alert by a verdict, and not by the value itself.
+
+    Limits that are defined through the API alert nobody there.
+    """
+    branch = around.plan.branch(item.metric, item.branch)
+    if branch is None or item.is_trial:
+        return False
+    if branch.is_served:
+        return True
+    alert_id = around.plan.alert_id(item.metric, item.branch, item.tags)
+    return branch.gathers(item.tags) and alert_id not in around.alone
 
 
 def _numbered(

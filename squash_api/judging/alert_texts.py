@@ -81,7 +81,7 @@ class Alerted(Protocol):
     def broken(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
 
 
-_Alert = TypeVar("_Alert", bound=Alerted)
+AlertedT = TypeVar("AlertedT", bound=Alerted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +200,10 @@ def plural(tag: str) -> str:
     return _PLURALS.get(tag, tag if tag == "series" else f"{tag}s")
 
 
-def worst_first(alerts: Iterable[_Alert]) -> list[_Alert]:
+def worst_first(alerts: Iterable[AlertedT]) -> list[AlertedT]:
     """Sort alerts: the worst first, then those furthest beyond their limit, then by tags."""
 
-    def order(item: _Alert) -> tuple[int, int, float, str, list[tuple[str, bool, float, str]]]:
+    def order(item: AlertedT) -> tuple[int, int, float, str, list[tuple[str, bool, float, str]]]:
         margins = [margin for each in item.broken if (margin := each.get("margin")) is not None]
         tags = [(name, *_natural(text)) for name, text in sorted(item.tags.items())]
         return (-item.severity, -item.worst, min(margins, default=0.0), item.metric, tags)

@@ -19,7 +19,13 @@ from squash_api.judging.alerts import (
     severity_of,
 )
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of, unknown_kind
+from squash_api.judging.kinds.registry import (
+    KINDS,
+    kind_by_keys,
+    kind_of,
+    kinds_with_keys,
+    unknown_kind,
+)
 from squash_api.judging.metadata_query import parse_query
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
@@ -163,6 +169,10 @@ def specification_from_json(
     kind = kind_of(document)
     if kind is None:
         faults.append(Fault(("type",), unknown_kind(document["type"])))
+    elif document.get("type") is None and len(several := kinds_with_keys(document)) > 1:
+        keys = " and ".join(f"'{item.TYPE}'" for item in several)
+        message = f"{keys} are of different types: write type"
+        faults.append(Fault((several[1].TYPE,), message))
     if document.get("tags") is None:
         document = {**document, "tags": []}
     specification, others = parse_specification(
@@ -242,24 +252,24 @@ def check_partial(
     return faults
 
 
-def member_problem(
-    name: str, compound: str, find: Callable[[str], Specification | None]
-) -> str | None:
+def member_problem(name: str, compound: str, find: Callable[[str], Criterion | None]) -> str | None:
     """Return why a compound cannot count a specification; None if it can.
 
     Parameters
     ----------
     find
-        Looks a specification up by its name.
+        Looks up the criterion of a specification by its name.
     """
     if name == compound:
         return f"'{name}' counts itself: delete that name"
     found = find(name)
     if found is None:
         return f"there is no specification '{name}'"
-    if not found.criterion.members:
+    if found.history:
+        return f"'{name}' is a {found.TYPE}, which needs earlier values: name thresholds and ranges"
+    if not found.members:
         return None
-    if compound in found.criterion.members:
+    if compound in found.members:
         return f"'{name}' and '{compound}' count each other: delete one of the names"
     return f"'{name}' is a compound itself: name the specifications that it counts"
 

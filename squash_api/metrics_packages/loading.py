@@ -317,10 +317,11 @@ class _Loading:
 
     def check_members(self) -> None:
         """Report compounds of specifications that do not exist, or are compounds themselves."""
+        criteria = {name: item.criterion for name, item in self.specifications.items()}
         for resolved in self.resolved.values():
             item = resolved.specification
             for name in item.criterion.members:
-                problem = member_problem(name, item.name, self.specifications.get)
+                problem = member_problem(name, item.name, criteria.get)
                 package = split_metric_name(name)[0]
                 if problem is None or (
                     name not in self.specifications and package in self.unread["specs"]

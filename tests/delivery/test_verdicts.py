@@ -259,7 +259,7 @@ def test_the_value_of_a_silenced_series_neither_raises_nor_ends_an_alert(
     assert [level for _, level, _ in kapacitor.told] == ["CRITICAL"]
     end(world, number)
     world.drain()
-    assert kapacitor.raised() == world.expected()
+    assert kapacitor.raised() == world.expected(are_alone=True)
     assert sorted(level for _, level, _ in kapacitor.told) == ["CRITICAL", "CRITICAL", "OK"]
 
 
@@ -406,7 +406,9 @@ def test_groups_of_any_key_are_told(world: World, kapacitor: ToldKapacitor) -> N
         )
 
     group_id = world.site.record.write(work)
-    ids = opened(world, 1) + opened(world, 1, metric="validate.bands", severity=2)
+    ids = opened(world, 1) + opened(
+        world, 1, metric="validate.bands", branch=branch_of(world, "validate.bands"), severity=2
+    )
     for alert_id in ids:
         change(world, alert_id, group_id=group_id)
     world.drain()
