@@ -19,6 +19,7 @@ from squash_api.site import Site
 from squash_api.trends.question import EXAMPLES, parse_moment
 
 _PAGE = 1000
+_LONGEST_RUN_NS = 86_400 * 10**9
 
 
 def annotate(
@@ -75,7 +76,10 @@ def annotate(
 
 def _annotations(view: View, since_ns: int) -> Iterator[Annotation]:
     """Yield an annotation for each run whose code differs from the run before, oldest first."""
-    first = {(item.pipeline, item.run_id or ""): item for item in _jobs(view, since_ns)}
+    # A run that goes on has begun before.
+    jobs = _jobs(view, since_ns - _LONGEST_RUN_NS)
+    first = {(item.pipeline, item.run_id or ""): item for item in jobs}
+    first = {run: item for run, item in first.items() if item.time_ns >= since_ns}
     changes = view.changes_since_previous_run([item.job_id for item in first.values()])
     for (pipeline, run_id), item in sorted(first.items(), key=lambda pair: pair[1].time_ns):
         found = changes.get(item.job_id)
