@@ -166,7 +166,8 @@ class Raising(Loop):
         series: set[Series] = set()
         ended: list[AlertRow] = []
         evaluator.follow(view)
-        if before.version == 0 and before.is_old:
+        is_new_index = before.version > view.contexts.newest_version()
+        if is_new_index or (before.version == 0 and before.is_old):
             # All there is, instead of what has become of each job.
             last = view.contexts.last_job()
             after = replace(after, version=view.contexts.newest_version(), through=last)
