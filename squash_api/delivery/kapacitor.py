@@ -43,6 +43,7 @@ from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
 from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.alert_plan import BranchKey, Grouping
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.metadata_query import applies
 from squash_api.logs import note_jobs
 from squash_api.record.alerts import living_alerts
@@ -164,6 +165,19 @@ class KapacitorOutlet(Outlet):
         """Make the outlet to a Kapacitor."""
         return cls(target, sources, transport=transport)
 
+    def takes_lateness(self, specification: str, tags: Mapping[str, str]) -> bool:
+        """Return whether it is told how late a series is: not in a group, and not silenced."""
+        snapshot, chooser = self._definitions.at(None), self._chooser
+        plan = self._plan(snapshot) if chooser is None else chooser.plan
+        defined, key = snapshot.specifications.get(specification), LATE + specification
+        if defined is None:
+            return True
+        metric = defined.content.metric
+        branch = plan.branch(metric, key)
+        return silencing(self._silences, metric, tags) is None and not (
+            branch is not None and self._is_told_together(plan, metric, (key, branch), tags)
+        )
+
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write points that do not belong to jobs."""
         return deliver(self._client, lines)
@@ -261,8 +275,7 @@ class KapacitorOutlet(Outlet):
         """Follow the specifications in force; note the metrics whose alerts they change."""
         snapshot, before = self._definitions.at(None), self._snapshot
         if self._chooser is None or snapshot is not before:
-            plan = Plan(snapshot, self._reader.metrics.schema, is_for_tasks=True)
-            self._chooser = Chooser(plan)
+            self._chooser = Chooser(self._plan(snapshot))
             old = {} if before is None else before.by_metric
             names = old.keys() | snapshot.by_metric.keys()
             self._again |= {name for name in names if old.get(name) != snapshot.by_metric.get(name)}
@@ -285,6 +298,9 @@ class KapacitorOutlet(Outlet):
         self._again.add(VERDICT_TASK)
         self._has_to_compare |= bool(ended)
         self._silences = now
+
+    def _plan(self, snapshot: Snapshot) -> Plan:
+        return Plan(snapshot, self._reader.metrics.schema, is_for_tasks=True)
 
     def _has_to_do(self) -> bool:
         with self._reader.view() as view:
@@ -455,23 +471,24 @@ class KapacitorOutlet(Outlet):
             for branch in plan.branches(metric)
             if branch.grouping in groupings
             and (
-                self._is_told_together(plan, metric, branch, tags)
+                self._is_told_together(plan, metric, (branch.key, branch), tags)
                 or silencing(self._silences, metric, _series_of(branch, tags)) is not None
             )
         )
 
     def _is_told_together(
-        self, plan: Plan, metric: str, branch: BranchKey, tags: Mapping[str, str]
+        self, plan: Plan, metric: str, branch: tuple[str, BranchKey], tags: Mapping[str, str]
     ) -> bool:
-        """Return whether the alert of a series is told with others.
+        """Return whether the alert of a series is told with others; the branch is by its key.
 
         One that Kapacitor has raised for a single series, as it did before it knew of groups, is
         told to its end in the same way: else all of these would end at once.
         """
+        key, found = branch
         return (
-            self._tells_groups
-            and branch.gathers(_series_of(branch, tags))
-            and plan.alert_id(metric, branch.key, tags) not in self._alone
+            (self._tells_groups or self._seen is None)
+            and found.gathers(_series_of(found, tags))
+            and plan.alert_id(metric, key, tags) not in self._alone
         )
 
     def _write(self, lines: Sequence[_Line]) -> list[Quarantined]:

@@ -15,14 +15,16 @@ from squash_api.index.newest import Combination, Newest, TagSets, combination_of
 from squash_api.index.reader import View
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import BranchKey, Grouping, branch_keys
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.alerts import PER_JOB
 from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.metadata_query import applies
-from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
+from squash_api.judging.specifications import DEFAULT_MAX_AGE_S, Specification
 from squash_api.record.deliveries import Erasure
 from squash_api.record.jobs import added_measurements, job_rows
 from squash_api.record.metrics import reduced_ever
 from squash_api.schema.names import Schema
+from squash_api.schema.watch import FRESHNESS
 
 _NS = 10**9
 # Times may be a day ahead of their receipt.
@@ -39,6 +41,7 @@ class Plan:
 
     def __init__(self, snapshot: Snapshot, schema: Schema, *, is_for_tasks: bool = False) -> None:
         by_metric: dict[str, list[BranchKey]] = {}
+        self._expecting: dict[str, Specification] = {}
         self.muted: set[str] = set()
         for defined in snapshot.specifications.values():
             item = defined.content
@@ -46,6 +49,9 @@ class Plan:
                 by_metric.setdefault(item.metric, []).extend(branch_keys([item], schema))
                 if item.muted_through is not None:
                     self.muted.add(item.metric)
+                # What is named is one series, of which the task tells.
+                if item.expect is not None and not item.expect.each:
+                    self._expecting[item.name] = item
         self._schema = schema
         self._specifications = snapshot.by_metric
         self._limits: dict[tuple[str, str | None], list[tuple[str, Limit]]] = {}
@@ -82,7 +88,13 @@ class Plan:
         return self._limits[metric, unit]
 
     def branch(self, metric: str, key: str) -> BranchKey | None:
-        """Return any branch of a metric by its key; None if there is none."""
+        """Return any branch of a metric by its key; None if there is none.
+
+        That of a specification with `expect` is what its late values are told like.
+        """
+        if key.startswith(LATE):
+            item = self._expecting.get(key.removeprefix(LATE))
+            return None if item is None else BranchKey.of(item, ())
         return next((item for item in self._all.get(metric, ()) if item.key == key), None)
 
     def alert_id(self, metric: str, key: str, tags: Mapping[str, str]) -> str | None:
@@ -90,13 +102,16 @@ class Plan:
         branch = self.branch(metric, key)
         if branch is None:
             return None
-        return f"{metric}/{key}/{_group(branch.per, combination_of(tags, branch.per))}"
+        start = (
+            f"{FRESHNESS}/{key.removeprefix(LATE)}" if key.startswith(LATE) else f"{metric}/{key}"
+        )
+        return f"{start}/{_group(branch.per, combination_of(tags, branch.per))}"
 
     def is_gathering(self, alert: str) -> bool:
         """Tell whether an alert of a single series is one that is told with others now, by id."""
         metric, _, rest = alert.partition("/")
         key, _, group = rest.partition("/")
-        branch = self.branch(metric, key)
+        branch = self.branch(metric, LATE + key if metric == FRESHNESS else key)
         # Values of tags may have any letters, but no tag is inside the name of another.
         return branch is not None and (
             branch.group == PER_JOB

@@ -48,7 +48,7 @@ def kapacitor_files(
     """
     specifications = package.specifications.values()
     watched = watched_metrics(specifications, package.metrics, schema)
-    expected = expectations(specifications, schema)
+    expected = [item for item in expectations(specifications, schema) if not item.is_trial]
     place = (database, retention_policy)
     files = {
         f"kapacitor/tasks/{item.metric.name}.tick": metric_task(item, place)
