@@ -18,9 +18,13 @@ from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.judging.states import State, state_of
+from squash_api.standings.evidence import Evidence
 from squash_api.trends.change_points import ChangePoint, change_points
 from squash_api.trends.downsampling import Point
 from squash_api.trends.points import TIME, Axis, TrendLine, TrendPoints, number_of
+
+MOST_SETTLED = 300
+"""So many of the values of a plot, the newest, are judged by limits that look at earlier ones."""
 
 _MOST_METRICS = 1000
 
@@ -44,7 +48,8 @@ class Asked:
 class Judged:
     """A value, its place on the axis (None: its time), its job, and the limits that it breaks.
 
-    `is_limited` says whether any limit applies to it. Only `Trends.last` gives absent values.
+    `is_limited` says whether any limit applies to it. `settled` are the limits that look at earlier
+    values, as they judge this one. Only `Trends.last` gives absent values.
     """
 
     value: float | None
@@ -53,6 +58,7 @@ class Judged:
     changes: CodeChanges | None
     is_limited: bool
     broken: Sequence[Limit]
+    settled: Sequence[Limit] = ()
 
     @property
     def severity(self) -> int:
@@ -94,9 +100,10 @@ class _Sets:
 class Trends:
     """Reads the trends of metrics. Safe to use from many threads."""
 
-    def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
+    def __init__(self, reader: Reader, definitions: DefinitionsInForce, evidence: Evidence) -> None:
         self._reader = reader
         self._definitions = definitions
+        self._evidence = evidence
         self._lock = threading.Lock()
         self._sets: OrderedDict[str, _Sets] = OrderedDict()
 
@@ -148,6 +155,7 @@ class Trends:
             TrendPoints,
             list[TrendLine[Point]],
             dict[int, _JobOf],
+            dict[int, list[Limit]],
             list[tuple[int, ChangePoint]],
         ]:
             found = TrendPoints(axis, sets)
@@ -161,14 +169,20 @@ class Trends:
                 for index, line in enumerate(chosen if asked.has_steps and asked.x == TIME else ())
                 for step in change_points(view, found.whole(line))
             ]
-            return found, chosen, jobs, steps
+            return found, chosen, jobs, self._settle(view, judge, jobs), steps
 
-        found, chosen, known, steps = self._reader.settled(find)
+        found, chosen, known, settled, steps = self._reader.settled(find)
         lines = [
             TrendLine(
                 line.tags,
                 [
-                    _judged(judge, point.value, found.xs.get(point.job_id), known[point.job_id])
+                    _judged(
+                        judge,
+                        point.value,
+                        found.xs.get(point.job_id),
+                        known[point.job_id],
+                        settled.get(point.job_id, ()),
+                    )
                     for point in line.values
                     # A job may have been deleted meanwhile.
                     if point.job_id in known
@@ -197,16 +211,32 @@ class Trends:
         matching = _matching(self._sets_of(metric), tags)
         span = {"since_ns": since_ns, "until_ns": until_ns}
 
-        def find(view: View) -> tuple[list[LastValue], dict[int, _JobOf]]:
+        def find(
+            view: View,
+        ) -> tuple[list[LastValue], dict[int, _JobOf], dict[int, list[Limit]]]:
             rows = _last(view, metric, matching, limit=limit, **span)
-            return rows, _jobs_of(view, [row.job_id for row in rows])
+            jobs = _jobs_of(view, [row.job_id for row in rows])
+            return rows, jobs, self._settle(view, judge, jobs)
 
-        rows, known = self._reader.settled(find)
+        rows, known, settled = self._reader.settled(find)
         return [
-            _judged(judge, row.value, None, known[row.job_id])
+            _judged(judge, row.value, None, known[row.job_id], settled.get(row.job_id, ()))
             for row in rows
             if row.job_id in known
         ]
+
+    def _settle(
+        self, view: View, judge: LimitJudge, jobs: "Mapping[int, _JobOf]"
+    ) -> dict[int, list[Limit]]:
+        """Find what limits that look at earlier values demand, in the newest of some jobs."""
+        if not judge.has_history:
+            return {}
+        snapshot = self._definitions.at(None)
+        contexts = sorted((job for job, _ in jobs.values()), key=lambda job: -job.time_ns)
+        return {
+            job.job_id: judge.settle(job.context, self._evidence.of(view, job, snapshot).past)
+            for job in contexts[:MOST_SETTLED]
+        }
 
     def choices(self, metric: str) -> dict[str, list[str]]:
         """List the values of each tag with which a metric was measured."""
@@ -304,8 +334,15 @@ def _matching(sets: Mapping[int, Tags], tags: Mapping[str, str]) -> list[int]:
     ]
 
 
-def _judged(judge: LimitJudge, value: float | None, x: float | None, job: _JobOf) -> Judged:
+def _judged(
+    judge: LimitJudge,
+    value: float | None,
+    x: float | None,
+    job: _JobOf,
+    settled: Sequence[Limit],
+) -> Judged:
     context, changes = job
     if value is None:
         return Judged(None, x, context, changes, is_limited=False, broken=())
-    return Judged(value, x, context, changes, *judge.judge(value, context.context))
+    is_limited, broken = judge.judge(value, context.context, settled)
+    return Judged(value, x, context, changes, is_limited, broken, settled)
