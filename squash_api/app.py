@@ -22,6 +22,7 @@ from squash_api.pages import account, addresses, blobs, docs, metric, plots
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
+    alerts,
     audit,
     definitions,
     health,
@@ -69,6 +70,7 @@ _ROUTERS = (
     jobs.status_router,
     runs.router,
     standings.router,
+    alerts.router,
     reports.router,
     quarantine.router,
     webhooks.router,

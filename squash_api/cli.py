@@ -17,7 +17,7 @@ COMMANDS = {
     ),
     "deliver": (
         "commands.deliver:deliver",
-        "Deliver stored jobs to InfluxDB and Kapacitor until stopped.",
+        "Deliver stored jobs, and tell webhooks, Slack and GitHub, until stopped.",
     ),
     "replay": ("commands.replay:replay", "Send stored jobs to InfluxDB again."),
     "reconcile": (
@@ -96,6 +96,34 @@ COMMANDS = {
     "quarantine drop": (
         "commands.quarantine:drop",
         "Give it up: it is no longer counted, nor tried again.",
+    ),
+    "alerts list": (
+        "commands.alerts:list_alerts",
+        "List alerts, the newest first: what is broken or late, and who has it.",
+    ),
+    "alerts ack": (
+        "commands.alerts:acknowledge",
+        "Say that you have an alert: nobody else needs to look at it.",
+    ),
+    "alerts unack": (
+        "commands.alerts:release",
+        "Take an acknowledgement back: the alert needs somebody again.",
+    ),
+    "alerts resolve": (
+        "commands.alerts:resolve",
+        "Resolve the alert of a series that reports no more.",
+    ),
+    "alerts silence": (
+        "commands.alerts:silence",
+        "Tell nobody of some alerts until a day; they open, and are listed, as ever.",
+    ),
+    "alerts silences": (
+        "commands.alerts:silences",
+        "List silences, the newest first, also those that are over.",
+    ),
+    "alerts unsilence": (
+        "commands.alerts:end_silence",
+        "End a silence now: what still lives of its alerts is told.",
     ),
     "record init": ("commands.record:init", "Make an empty record at SQUASH_DATABASE_URL."),
     "record backup": ("commands.record:backup", "Copy the record while it is in use."),
@@ -178,6 +206,7 @@ COMMANDS = {
 _GROUPS = {
     "specs": "Check, list and export metrics and specifications.",
     "live": "Compare running Kapacitors and Chronografs with the specifications, and update them.",
+    "alerts": "List, acknowledge, silence and resolve alerts.",
     "quarantine": "List, send again or give up what InfluxDB refused.",
     "spool": "List and send the jobs of squash run and squash watch that wait on this machine.",
     "record": "Make, back up, check and restore the record.",

@@ -1,8 +1,6 @@
 """Settings: environment variables (and `.env`), one field each with its description."""
 
-import ipaddress
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -12,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,14 +26,24 @@ from pydantic_settings import (
 )
 
 from squash_api.errors import SettingsError, plain_words
+from squash_api.setting_types import (
+    DAYS,
+    DURATION,
+    Host,
+    Keep,
+    Network,
+    Package,
+    Prefix,
+    Repository,
+    SecretUrl,
+    Url,
+)
 
 # Where JSON has a key too few or too many.
 _WORDS = {"missing": "is missing", "extra_forbidden": "is no key that is known here"}
 
 MIN_SECRET_BYTES = 32
 MIN_KEY_CHARACTERS = 16
-# In Slack and Markdown these end a link.
-_NOT_IN_URLS = frozenset('<>"\\^`{|}')
 
 OTHER_VARIABLES: Mapping[str, str] = {
     "SQUASH_KEY": "commands that ask a service",
@@ -63,105 +70,6 @@ OTHER_VARIABLES: Mapping[str, str] = {
 _PREFIX = "SQUASH_"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up
-
-
-def _http_url(url: str) -> str:
-    url = url.strip()
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or len(url.split()) > 1:
-        raise ValueError("must be an http:// or https:// URL with a host")
-    try:
-        port = parts.port
-    except ValueError:
-        # Its message shows what follows the colon, which may be a password with a slash in it.
-        port = 0
-    if port == 0:
-        raise ValueError(
-            "must have a port from 1 to 65535, or none; in a password write / as %2F, and @ as %40"
-        )
-    if parts.query or parts.fragment:
-        raise ValueError("must have no query and no fragment")
-    if not _NOT_IN_URLS.isdisjoint(url):
-        raise ValueError(f"must have no {' '.join(sorted(_NOT_IN_URLS.intersection(url)))}")
-    return url.rstrip("/")
-
-
-_Url = Annotated[str, AfterValidator(_http_url)]
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError:
-        raise ValueError(
-            f"must be addresses such as 10.0.0.5 or networks such as 10.0.0.0/8, not {text}"
-        ) from None
-
-
-_Network = Annotated[str, AfterValidator(_network)]
-
-
-def _secret_url(url: SecretStr) -> SecretStr:
-    return SecretStr(_http_url(url.get_secret_value()))
-
-
-_SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
-
-
-def _repository(text: str) -> str:
-    if _REPOSITORY.fullmatch(text) is None:
-        raise ValueError(
-            f"must be repositories such as lsst/afw, or lsst/* for all of an owner, not {text}"
-        )
-    return text.lower()
-
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/([A-Za-z0-9._-]{1,100}|\*)", re.ASCII)
-_Repository = Annotated[str, AfterValidator(_repository)]
-
-
-def _package(text: str) -> str:
-    if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
-        raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
-    return text
-
-
-_PACKAGE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-
-
-def _keep(text: str) -> str:
-    text = text.strip()
-    found = _DURATION.fullmatch(text)
-    if found is None or int(found[1]) * _DAYS[found[2]] < 1:
-        raise ValueError(
-            "must be how long to keep jobs, at least a day: a whole number and one of y, w, d, "
-            "such as 400d; unset keeps them for ever"
-        )
-    return text
-
-
-def _host(text: str) -> str:
-    if _HOST.fullmatch(text) is None:
-        raise ValueError(
-            "must be hosts such as plots.example.org or plots.example.org:8443, without http:// "
-            f"and path, not {text}"
-        )
-    return text.lower()
-
-
-# As a Content-Security-Policy names a host: what is not one could say something else there.
-_HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[1-9]\d{0,4})?", re.IGNORECASE | re.ASCII)
-_Host = Annotated[str, AfterValidator(_host)]
-
-_DURATION = re.compile(r"(\d{1,6})([ywd])", re.ASCII)
-_DAYS = {"y": 365, "w": 7, "d": 1}
-
-
-def _prefix(path: str) -> str:
-    path = path.strip().rstrip("/")
-    if path and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) is None:
-        raise ValueError("must be a path such as /sasquatch-rest-proxy, or / for none")
-    return path
 
 
 def _own_url(given: Mapping[str, Any]) -> str:
@@ -211,7 +119,7 @@ class InfluxTarget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    url: _Url
+    url: Url
     database: str = Field("squash", min_length=1)
     user: str | None = None
     password: SecretStr | None = None
@@ -224,7 +132,7 @@ class KapacitorTarget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["kapacitor"] = "kapacitor"
-    url: _Url
+    url: Url
     database: str = Field("squash", min_length=1)
     retention_policy: str = Field("autogen", min_length=1)
 
@@ -250,7 +158,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     # After host and port, from which its default is made.
-    url: _Url = Field(
+    url: Url = Field(
         default_factory=_own_url,
         description="Public root URL of the service, used in every link. Default: host and port.",
     )
@@ -267,7 +175,7 @@ class Settings(BaseSettings):
     registrations_per_hour: int = Field(
         240, ge=1, description="Most users that all together may register in an hour."
     )
-    trusted_proxies: Annotated[tuple[_Network, ...], NoDecode, _split(",")] = Field(
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
         (),
         description=(
             "Addresses or networks of proxies whose X-Forwarded-For is believed, separated by "
@@ -278,7 +186,7 @@ class Settings(BaseSettings):
     read: Literal["open", "users"] = Field(
         "open", description="Who may read: everybody who reaches the service, or users."
     )
-    artifact_hosts: Annotated[tuple[_Host, ...], NoDecode, _split(",")] = Field(
+    artifact_hosts: Annotated[tuple[Host, ...], NoDecode, _split(",")] = Field(
         (), description="Hosts whose pictures the page of a job shows, separated by commas."
     )
     session_hours: int = Field(
@@ -291,12 +199,10 @@ class Settings(BaseSettings):
         (),
         description="More metadata keys that become tags, separated by commas.",
     )
-    default_package: Annotated[str, AfterValidator(_package)] = Field(
+    default_package: Package = Field(
         "quicklook", description="The package of metrics that simple clients post without one."
     )
-    simple_prefixes: Annotated[
-        tuple[Annotated[str, AfterValidator(_prefix)], ...], NoDecode, _split(",")
-    ] = Field(
+    simple_prefixes: Annotated[tuple[Prefix, ...], NoDecode, _split(",")] = Field(
         (),
         description=(
             "Paths under which the API is found too, separated by commas, such as "
@@ -307,7 +213,7 @@ class Settings(BaseSettings):
         (),
         description="Namespaces of Sasquatch to which anyone may send records, between commas.",
     )
-    sasquatch_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+    sasquatch_prefix: Prefix = Field(
         "/sasquatch-rest-proxy",
         description="Path below which Sasquatch's clients are answered too, besides the root.",
     )
@@ -328,7 +234,7 @@ class Settings(BaseSettings):
     bytes_per_day: int = Field(
         0, ge=0, description="Most bytes of a user's jobs in a UTC day; 0: any."
     )
-    keep: Annotated[str, AfterValidator(_keep)] | None = Field(
+    keep: Keep | None = Field(
         None, description="How long jobs are kept, such as 400d; unset: for ever."
     )
     keep_releases: Annotated[tuple[str, ...], NoDecode, _split(",")] = Field(
@@ -363,12 +269,12 @@ class Settings(BaseSettings):
         description="Write every minute what is late and the state of metrics, or nothing.",
     )
     alert_quiet: Annotated[float, _seconds()] = Field(
-        60.0,
-        ge=0.0,
-        le=3600.0,
-        description="How long no alert must join a group until it is told, such as 60s.",
+        60,
+        ge=0,
+        le=3600,
+        description="How long no alert must join a group until it is told, in seconds.",
     )
-    influx_url: _Url | None = Field(None, description="InfluxDB of the target `default`.")
+    influx_url: Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
     influx_password: SecretStr | None = Field(None, description="Its password.")
@@ -376,20 +282,20 @@ class Settings(BaseSettings):
     influx_targets: Annotated[tuple[InfluxTarget, ...], NoDecode, _json()] = Field(
         (), description="JSON list of more targets: name, url, database, user, password, token."
     )
-    kapacitor_url: _Url | None = Field(
+    kapacitor_url: Url | None = Field(
         None, description="Kapacitor: gets the newest value of each series, and for `squash live`."
     )
     kapacitor_retention_policy: str = Field(
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
-    chronograf_url: _Url | None = Field(None, description="Chronograf, for `squash live`.")
-    webhook_networks: Annotated[tuple[_Network, ...], NoDecode, _split(",")] = Field(
+    chronograf_url: Url | None = Field(None, description="Chronograf, for `squash live`.")
+    webhook_networks: Annotated[tuple[Network, ...], NoDecode, _split(",")] = Field(
         (),
         description=(
             "Networks that are not public and that webhooks may be sent to, separated by commas."
         ),
     )
-    slack_url: _SecretUrl | None = Field(
+    slack_url: SecretUrl | None = Field(
         None, description="Incoming webhook of Slack, to which the service tells alerts itself."
     )
     slack: Literal["auto", "on", "off"] = Field(
@@ -399,11 +305,11 @@ class Settings(BaseSettings):
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub, which sets the states of commits and comments."
     )
-    github_repositories: Annotated[tuple[_Repository, ...], NoDecode, _split(",")] = Field(
+    github_repositories: Annotated[tuple[Repository, ...], NoDecode, _split(",")] = Field(
         (),
         description="Repositories that may be told, separated by commas, such as lsst/afw,lsst/*.",
     )
-    github_url: _Url = Field(
+    github_url: Url = Field(
         "https://api.github.com", description="GitHub's API; of GitHub Enterprise, its /api/v3."
     )
 
@@ -491,8 +397,8 @@ class Settings(BaseSettings):
     @property
     def keep_days(self) -> int | None:
         """How many days jobs are kept; None: for ever."""
-        found = None if self.keep is None else _DURATION.fullmatch(self.keep)
-        return None if found is None else int(found[1]) * _DAYS[found[2]]
+        found = None if self.keep is None else DURATION.fullmatch(self.keep)
+        return None if found is None else int(found[1]) * DAYS[found[2]]
 
     @property
     def is_https(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import fields
 from functools import cached_property, partial
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from squash_api.accounts.sessions import Sessions
     from squash_api.alerts.acting import Acting
     from squash_api.alerts.raising import Raising
+    from squash_api.alerts.reading import Alerts
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
@@ -290,6 +291,13 @@ class Site:
         return SpecificationSources(self.record, self.settings.specs, self.schema)
 
     @cached_property
+    def alerts(self) -> Alerts:
+        """The alerts of the record."""
+        from squash_api.alerts.reading import Alerts
+
+        return Alerts(self.reader, self.definitions.in_force)
+
+    @cached_property
     def acting(self) -> Acting:
         """What people do about alerts."""
         from squash_api.alerts.acting import Acting
@@ -399,7 +407,25 @@ class Site:
             squash_url=self.settings.url,
             networks=self.settings.webhook_networks,
         )
-        return [hooks]
+        return [hooks, *self._own_tellers()]
+
+    def _own_tellers(self) -> Iterator[Loop]:
+        sources = (self.record, self.reader, self.definitions.in_force, self.schema)
+        if self.settings.tells_slack and self.settings.slack_url is not None:
+            from squash_api.delivery.slack import SlackTeller
+
+            yield SlackTeller(*sources, url=self.settings.slack_url, squash_url=self.settings.url)
+        if self.settings.tells_github and self.settings.github_token is not None:
+            from squash_api.delivery.github import GitHubTeller
+
+            yield GitHubTeller(
+                self.record,
+                self.reader,
+                url=self.settings.github_url,
+                token=self.settings.github_token,
+                repositories=self.settings.github_repositories,
+                squash_url=self.settings.url,
+            )
 
     @cached_property
     def background(self) -> Background:

@@ -100,6 +100,7 @@ SECRETS = {
     "SQUASH_SECRET": DUMMY_SECRET,
     "SQUASH_SECRET_PREVIOUS": f"{DUMMY_SECRET} of before",
     "SQUASH_REGISTRATION_KEY": "a dummy registration key",
+    "SQUASH_GITHUB_TOKEN": "a dummy token for GitHub",
     "KAPACITOR_SLACK_0_URL": "http://127.0.0.1:9/dummy",
     "INFLUXDB_ADMIN_PASSWORD": "dummypassword",
     "POSTGRES_PASSWORD": "anotherdummypassword",

@@ -16,6 +16,7 @@ from squash_api.trends.parameters import REPORT_FORMATS
 from tests.support.calls import log_in
 from tests.support.definitions import metric, spec
 from tests.support.in_process import service
+from tests.support.made_alerts import open_alerts
 from tests.support.records import record_url
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
@@ -114,8 +115,11 @@ EXAMPLES = {
     "/spec/{name}": "/spec/p.a.design",
     "/user/{name}": "/user/ada",
     "/search": "/search?q=p",
+    "/alert/{alert_id}": "/alert/1",
+    "/webhooks/{name}/deliveries": "/webhooks/hook/deliveries",
 }
 FORMATS_OF: dict[str, Collection[str]] = {
+    "/alerts": ("json", "csv"),
     "/audit": ("json", "csv"),
     "/measurements": MEASUREMENT_FORMATS,
     "/report": REPORT_FORMATS,
@@ -133,6 +137,7 @@ def answers(
         ada = log_in(client, "ada")
         with closing(Record.open(record_url(folder))) as record:
             record.write(lambda connection: change_user(connection, "ada", role="admin"))
+            open_alerts(record)
         ada = log_in(client, "ada")
         ada("POST", "/metrics", {"metrics": [metric("p.a")]})
         ada("POST", "/specs", {"specs": [spec("p.a.design")]})
@@ -141,6 +146,8 @@ def answers(
         meta = {"env": {"env_name": "jenkins", "ci_id": "77", "ci_name": "nightly"}}
         job = {"measurements": [{**value, "blob_refs": []}], "blobs": [blob], "meta": meta}
         assert ada("POST", "/job", job).status_code == 202
+        hook = {"name": "hook", "url": "https://hooks.example.org/", "events": ["alert.opened"]}
+        assert ada("POST", "/webhooks", hook).status_code == 201
         found: dict[str, set[str]] = {}
         for path, methods in document["paths"].items():
             if "get" not in methods or path == "/events":

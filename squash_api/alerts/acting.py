@@ -1,7 +1,7 @@
 """What people do about alerts: acknowledge them, silence them, resolve them by hand."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,7 @@ class Acting:
         AlertChangedError
             If it is worse now than what was seen, or is resolved.
         """
+        _refuse_unknown(given, ("severity", "note", "link", "until", "group"))
         now_ns = self._clock_ns()
         wanted = _acknowledgement(given, now_ns=now_ns, needs_note=needs_note)
         actor = _actor(by)
@@ -165,6 +166,7 @@ class Acting:
             If it is resolved already, or its newest value is young and breaks the limit: the next
             value would open it again.
         """
+        _refuse_unknown(given, ("note",))
         now_ns, actor = self._clock_ns(), _actor(by)
         why = _words(given, "note", is_needed=False)
 
@@ -205,6 +207,7 @@ class Acting:
         ForbiddenError
             If the key of the request is for other packages.
         """
+        _refuse_unknown(given, ("metric", "tags", "from", "until", "why"))
         now_ns = self._clock_ns()
         metric = _words(given, "metric", is_needed=False) or None
         if isinstance(by, Account):
@@ -459,6 +462,14 @@ def _moment(given: Mapping[str, Any], key: str, now_ns: int, *, is_end: bool) ->
             ) from None
     # Some write the year 9999 for what has no end.
     return min(max(moment, 0), _NEWEST_NS)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse a key that is not known: it may be a wish that is lost, such as an end."""
+    for key in given:
+        if key not in known:
+            hint = nearest(key, known) or f"; there are {', '.join(f'`{each}`' for each in known)}"
+            raise _wrong_at(("body", key), f"there is no `{key[:100]}` here{hint}")
 
 
 def _missing(key: str) -> InvalidInputError:

@@ -42,6 +42,8 @@ class Changes:
     ----------
     silences
         Those that last now.
+    quiet_ns
+        How long nothing must join a group until it is complete.
     is_found_at_start
         Whether this is the first look at a record that had jobs before it had alerts. What opens is
         then told to nobody: each alert is a group of its own, complete at once, whose key says
@@ -53,6 +55,7 @@ class Changes:
         connection: Connection,
         silences: Sequence[SilenceRow],
         *,
+        quiet_ns: int,
         now_ns: int,
         is_found_at_start: bool = False,
     ) -> None:
@@ -60,7 +63,7 @@ class Changes:
         self._silences = silences
         self._now_ns = now_ns
         self._is_found = is_found_at_start
-        self._groups = Groups(connection, now_ns=now_ns)
+        self._groups = Groups(connection, quiet_ns=quiet_ns, now_ns=now_ns)
         self._opened: list[dict[str, Any]] = []
         self._changed: list[tuple[AlertRow, Mapping[str, Any]]] = []
         self._events: list[NewEvent] = []

@@ -309,21 +309,9 @@ class Evaluator:
         job = None if newest is None else contexts.get(newest.job_id)
         for branch in watched.branches[item.grouping]:
             key = self._key(watched, branch, item.combination)
-            if newest is None or job is None:
+            if newest is None or job is None or not applies(branch.terms, job.context):
                 yield Present(key, why="gone")
                 continue
-            if not applies(branch.terms, job.context):
-                yield Present(key, why="gone")
-                continue
-            run_id = job.context.fields.get(RUN_ID)
-            speaking = Speaking(
-                newest.job_id,
-                newest.time_ns,
-                newest.value,
-                watched.metric.unit,
-                job.context.tags.get("pipeline"),
-                str(run_id) if run_id is not None else None,
-            )
             raised = self._raised(view, item, branch, newest)
             heard = [verdict for verdict in raised if not is_muted(verdict.limit, now_ns)]
             yield Present(
@@ -332,7 +320,7 @@ class Evaluator:
                 channel=branch.channel,
                 is_trial=branch.is_trial,
                 severity=max((verdict.limit.severity for verdict in heard), default=0),
-                speaking=speaking,
+                speaking=_speaking(watched.metric, newest, job),
                 broken=[verdict.to_json() for verdict in heard],
                 may_open=newest.time_ns > now_ns - item.grouping.max_age_s * NS,
                 why="muted" if raised and not heard else "well",
@@ -376,6 +364,18 @@ class Evaluator:
 def has_tags(grouping: Grouping, tags: Mapping[str, str]) -> bool:
     """Tell whether tags meet those terms of a grouping that are on tags."""
     return applies((term for term in grouping.terms if term.is_tag), Context(dict(tags)))
+
+
+def _speaking(metric: MetricRow, newest: Newest, job: JobContext) -> Speaking:
+    run_id = job.context.fields.get(RUN_ID)
+    return Speaking(
+        newest.job_id,
+        newest.time_ns,
+        newest.value,
+        metric.unit,
+        job.context.tags.get("pipeline"),
+        None if run_id is None else str(run_id),
+    )
 
 
 def _is_broken(branch: Branch, value: float) -> bool:

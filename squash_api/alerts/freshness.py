@@ -6,6 +6,7 @@ A value has arrived when its job was received, whatever date the job has.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby, product
 from math import prod
 
@@ -17,6 +18,7 @@ from squash_api.judging.alerts import Expect, severity_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.wording import ranges_text
 from squash_api.record.definitions import expected_since
+from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.schema.names import RUN_ID, STANDING_TAGS, Context, Schema
 
 # Those of some tags that have a value, with it.
@@ -209,6 +211,16 @@ def _of_named(
     )
 
 
+def _is_silenced(silences: Sequence[SilenceRow], expected: Expectation, named: Combination) -> bool:
+    """Tell whether a silence is about a combination, or about all jobs that it is expected of."""
+    terms = {
+        term.name: term.value
+        for term in expected.terms
+        if term.is_tag and isinstance(term.value, str)
+    }
+    return silencing(silences, expected.metric, {**terms, **dict(named)}) is not None
+
+
 def _missing_text(
     values: Mapping[str, Sequence[str]], missing: Sequence[Combination], silenced: int
 ) -> str:
@@ -288,6 +300,8 @@ class Freshness:
             if metric_id is not None:
                 self._find_jobs(view, known, metric_id)
         self._learn_arrivals(view)
+        # One without tags silences all that is told of a specification, and is for who tells it.
+        silences = [row for row in view.ask(active_silences, now_ns=now_ns) if row.tags]
         return [
             series
             for name, known in asked.items()
@@ -300,6 +314,7 @@ class Freshness:
                 },
                 loaded_ns=self._loaded.get(name, now_ns),
                 now_ns=now_ns,
+                is_silenced=partial(_is_silenced, silences, known.expected),
             )
         ]
 

@@ -31,12 +31,14 @@ LONGEST = 5
 class Groups:
     """The groups that still gather, in the writer's transaction. New alerts are put into them."""
 
-    def __init__(self, connection: Connection, *, now_ns: int) -> None:
+    def __init__(self, connection: Connection, *, quiet_ns: int, now_ns: int) -> None:
         self._connection = connection
         self._now_ns = now_ns
         self._gathering = {
             _name(row.metric, row.branch, row.key): row.group_id
             for row in gathering_groups(connection)
+            # Others are complete, though nobody has noted it yet.
+            if due_ns(row, quiet_ns) > now_ns
         }
         self._joined: set[int] = set()
         self._complete: list[int] = []

@@ -335,11 +335,7 @@ class Raising(Loop):
         """Store what was found, unless another process has followed the same changes."""
         if _Progress.read(connection) != found.before:
             return False
-        now_ns = self._clock()
-        silences = active_silences(connection, now_ns=now_ns)
-        changes = Changes(
-            connection, silences, now_ns=now_ns, is_found_at_start=found.before.is_old
-        )
+        changes = self._changes(connection, is_old=found.before.is_old)
         changes.apply(found.present)
         changes.end(found.ended, why="undefined")
         changes.close()
@@ -349,6 +345,16 @@ class Raising(Loop):
         if changes.counts:
             _log.info("alerts", **changes.counts)
         return True
+
+    def _changes(self, connection: Connection, *, is_old: bool) -> Changes:
+        now_ns = self._clock()
+        return Changes(
+            connection,
+            active_silences(connection, now_ns=now_ns),
+            quiet_ns=self._quiet_ns,
+            now_ns=now_ns,
+            is_found_at_start=is_old,
+        )
 
     def _watch_lateness(self) -> None:
         """Open and end the alerts of late series, now and then."""
@@ -365,8 +371,7 @@ class Raising(Loop):
             return
 
         def store(connection: Connection) -> None:
-            silences = active_silences(connection, now_ns=now_ns)
-            changes = Changes(connection, silences, now_ns=now_ns, is_found_at_start=is_old)
+            changes = self._changes(connection, is_old=is_old)
             changes.apply(present)
             changes.close()
             if changes.counts:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from squash_api.definitions.from_yaml import problem_with_withdrawal
-from squash_api.errors import SettingsError
+from squash_api.errors import SettingsError, split_runbook
 from squash_api.index.derived import problem_with_tags
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage, load_metrics_packages
@@ -25,6 +25,7 @@ from squash_api.record.installation import problem_with_mark
 from squash_api.record.jobs import last_job_id, newest_received_ns
 from squash_api.record.record import Record
 from squash_api.record.versions import VERSION
+from squash_api.record.webhooks import receivers_health
 from squash_api.routes.health import health_of
 from squash_api.schema.names import Schema
 from squash_api.settings import Settings, previous_secret, require_secret
@@ -139,6 +140,9 @@ _IDLE: Mapping[str, tuple[str, Callable[[Settings], bool]]] = {
     "influx_password": ("INFLUX_USER", lambda s: s.influx_user is None),
     "influx_token": ("INFLUX_URL", lambda s: s.influx_url is None),
     "kapacitor_retention_policy": ("KAPACITOR_URL", lambda s: s.kapacitor_url is None),
+    "slack": ("SLACK_URL", lambda s: s.slack == "on" and s.slack_url is None),
+    "github_token": ("GITHUB_REPOSITORIES", lambda s: not s.github_repositories),
+    "github_repositories": ("GITHUB_TOKEN", lambda s: s.github_token is None),
     "registration_key": ("REGISTRATION=key", lambda s: s.registration != "key"),
 }
 
@@ -160,6 +164,12 @@ def _destinations(here: Installation) -> Iterator[Finding]:
         yield ok("no InfluxDB is configured: jobs are kept in the record alone")
     if here.settings.kapacitor_url is None:
         yield ok("SQUASH_KAPACITOR_URL is not set: the service tells no Kapacitor anything")
+    if here.settings.tells_slack:
+        yield ok("the service itself tells Slack of alerts")
+    elif here.settings.slack_url is not None:
+        yield ok("the service tells Slack nothing, although it has its address: Kapacitor does")
+    if here.settings.tells_github:
+        yield ok(f"GitHub is told of {', '.join(here.settings.github_repositories)}")
 
 
 # Metrics packages
@@ -341,6 +351,22 @@ def _delivery(it: OpenRecord) -> Iterator[Finding]:
             yield warning(what, "see squash quarantine list", runbook="quarantine")
 
 
+def _receivers(it: OpenRecord) -> Iterator[Finding]:
+    with it.record.read() as connection:
+        found = receivers_health(connection, it.here.settings.receivers)
+    for item in found:
+        name = item.kind if item.kind == item.name else f"{item.kind} {item.name}"
+        if item.trouble is not None:
+            reason, entry = split_runbook(item.trouble)
+            what = f"{name} cannot be told: {reason}"
+            advice = "it is tried again by itself; see docs/outlets.md"
+            yield warning(what, advice, runbook=entry or "receiver-failing")
+        if item.given_up:
+            what = f"{name}: {item.given_up} deliveries were given up"
+            advice = f"see squash webhook deliveries {item.name}, and squash webhook retry"
+            yield warning(what, advice, runbook="webhook-given-up")
+
+
 SETTINGS: tuple[Check, ...] = (_settings, _secrets, _tags, _url, _idle, _destinations)
 DISK: tuple[Check, ...] = (_disk,)
 SPECIFICATIONS: tuple[Check, ...] = (_packages,)
@@ -353,4 +379,5 @@ RECORD: tuple[Check, ...] = (
     _withdrawal,
     _newest_job,
     _delivery,
+    _receivers,
 )

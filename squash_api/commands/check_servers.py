@@ -294,7 +294,14 @@ def _server_notes(it: OpenServer) -> Iterator[Finding]:
 
 
 def _slack(it: OpenServer) -> Iterator[Finding]:
-    if isinstance(it.server, Kapacitor) and it.server.is_mute():
+    if not isinstance(it.server, Kapacitor):
+        return
+    is_mute, speaks = it.server.is_mute(), it.here.settings.tells_slack
+    if speaks and not is_mute:
+        what = "Slack is enabled in it, and the service tells Slack too: each alert comes twice"
+        advice = "turn Slack off in it, or set SQUASH_SLACK=auto, see docs/outlets.md"
+        yield warning(what, advice, runbook="slack-twice")
+    elif is_mute and not speaks:
         what = "Slack is not enabled in it: alerts reach nobody, but by handlers of your own"
         advice = "enable it, see docs/deployment.md, Slack"
         yield warning(what, advice, runbook="alerts-unsent")

@@ -7,6 +7,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from squash_api.commands.terminal import operator
 from squash_api.delivery.background import Background
 from squash_api.logs import configure_logs, follow_settings
 from squash_api.settings import load_settings
@@ -20,21 +21,25 @@ def deliver(
         list[str] | None, typer.Option(help="Only this target; may be repeated.")
     ] = None,
 ) -> None:
-    """Deliver stored jobs to InfluxDB and Kapacitor until stopped.
+    """Deliver stored jobs, and tell webhooks, Slack and GitHub, until stopped.
 
     For a service with SQUASH_DELIVER=off, or as a standby, which takes over when the lease of
-    another process expires.
+    another process expires. With --target it tells no webhook, nor Slack, nor GitHub.
     """
     configure_logs("deliver")
     settings = load_settings()
     follow_settings(instance=settings.instance, logs_jobs=settings.log_jobs == "on")
-    targets = settings.choose_outlets(target or [])
     with Site(settings) as site:
         site.check_record()
+        # Whoever delivers to all targets also tells webhooks, Slack and GitHub.
+        tellers = [] if target else site.tellers()
+        webhooks = site.subscriptions.list(by=operator("deliver"))
+        is_alone = not target and bool(settings.receivers or webhooks)
+        targets = settings.outlets if is_alone else settings.choose_outlets(target or [])
         outlets = site.outlets(targets)
         # The service makes the index.
         watches = site.own_watches(outlets, process="deliver")
-        readers = [*outlets, site.raising(), site.watch(outlets), *watches]
+        readers = [*outlets, site.raising(), *tellers, site.watch(outlets), *watches]
         background = Background(readers, site.record.news)
         spare_cycle_search()
         take_short_turns()

@@ -46,10 +46,26 @@ _SIDES: Mapping[str, Side | None] = {
     "both": "both",
 }
 _MOST_CAUGHT = 10
+_MOST_SPREADS = 1000.0
 # A limit that fires more often than in this part of the runs says little about any of them.
 _OFTEN = 0.05
 # What other specifications call a tag.
 _KEYS = {"filter": "filter_name"}
+
+
+_Since = Annotated[
+    str, typer.Option(help="Learn from jobs since this date, or of the last 90d, 2w and so on.")
+]
+_Side = Annotated[
+    str,
+    typer.Option(
+        help="Where limits are wanted: upper, lower or both; auto is the side of the limits that "
+        "there are, or both."
+    ),
+]
+_Spreads = Annotated[
+    float, typer.Option(help="How many robust standard deviations a limit is from the median.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +79,10 @@ class _Proposed:
 def specs_propose(
     metric: Annotated[str, typer.Argument(help="Full name, package.metric.")],
     *,
-    since: Annotated[
-        str, typer.Option(help="Learn from jobs since this date, or of the last 90d, 2w and so on.")
-    ] = "180d",
+    since: _Since = "180d",
     dataset: Annotated[str | None, typer.Option(help="Only jobs of this dataset.")] = None,
-    side: Annotated[
-        str,
-        typer.Option(
-            help="Where limits are wanted: upper, lower or both; auto is the side of the limits "
-            "that there are, or both."
-        ),
-    ] = "auto",
-    spreads: Annotated[
-        float,
-        typer.Option(help="How many robust standard deviations a limit is from the median."),
-    ] = SPREADS,
+    side: _Side = "auto",
+    spreads: _Spreads = SPREADS,
     level: Annotated[str, typer.Option(help="info, warning or critical.")] = "warning",
     trial: Annotated[
         bool,
@@ -95,26 +100,14 @@ def specs_propose(
 
     Exit code: 0 a limit is proposed, 1 the values are too few or tell nothing, 2 it cannot be done.
     """
-    now_ns = time.time_ns()
-    since_ns = parse_moment(since, now_ns=now_ns)
+    since_ns = parse_moment(since, now_ns=time.time_ns())
     if since_ns is None:
         fail(f"'{since}' is not a time: write one like {EXAMPLES}")
-    if side not in _SIDES:
-        fail(f"'{side}' is not a side: write one of {', '.join(_SIDES)}")
-    if level.upper() not in LEVELS:
-        fail(f"'{level}' is not a level: write info, warning or critical")
-    if not 1.0 <= spreads <= 1e6:
-        fail(f"--spreads {spreads:g} makes no limit: give at least 1")
+    _refuse(side, level, spreads)
     with failing(), Site(load_settings()) as site:
         declared = _declared(site, metric)
-        chosen = _SIDES[side] or _side(site, metric)
-        question = Question(
-            metrics=(metric,),
-            since_ns=since_ns,
-            tags={} if dataset is None else {"dataset": (tag_text(dataset) or "",)},
-        )
-        values = _read(site, question)
-        parts = propose(values, side=chosen, spreads=spreads)
+        values = _read(site, metric, since_ns=since_ns, dataset=dataset)
+        parts = propose(values, side=_SIDES[side] or _side(site, metric), spreads=spreads)
         proposed = _with_specifications(site, parts, declared, level=level.lower())
         outcome = _judge(site, proposed, declared, since_ns=since_ns, dataset=dataset)
     if as_json:
@@ -127,6 +120,16 @@ def specs_propose(
             _print(item, outcome, is_trial=trial)
     if all(item.specification is None for item in proposed):
         raise typer.Exit(1)
+
+
+def _refuse(side: str, level: str, spreads: float) -> None:
+    """End the command if an option is wrong."""
+    if side not in _SIDES:
+        fail(f"'{side}' is not a side: write one of {', '.join(_SIDES)}")
+    if level.upper() not in LEVELS:
+        fail(f"'{level}' is not a level: write info, warning or critical")
+    if not 1.0 <= spreads <= _MOST_SPREADS:
+        fail(f"--spreads {spreads:g} makes no limit: give 1 to {_MOST_SPREADS:g}")
 
 
 def _declared(site: Site, metric: str) -> Metric:
@@ -149,8 +152,10 @@ def _side(site: Site, metric: str) -> Side:
     return "upper" if there.pop() else "lower"
 
 
-def _read(site: Site, question: Question) -> list[PastValue]:
+def _read(site: Site, metric: str, *, since_ns: int, dataset: str | None) -> list[PastValue]:
     """Read the values that are asked for, by time."""
+    tags = {} if dataset is None else {"dataset": (tag_text(dataset) or "",)}
+    question = Question(metrics=(metric,), since_ns=since_ns, tags=tags)
     jobs = Series(site.reader, question).jobs()
     return [
         PastValue(

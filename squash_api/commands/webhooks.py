@@ -1,7 +1,7 @@
 """`squash webhook`: webhooks, directly in the record; the service may be running, and sends."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -165,7 +165,7 @@ def _subscriptions() -> Iterator[Subscriptions]:
         yield site.subscriptions
 
 
-def _tag(text: str) -> Sequence[str]:
+def _tag(text: str) -> tuple[str, str]:
     name, is_tag, value = text.partition("=")
     if not is_tag or not name or not value:
         fail(f"'{text}' is not a tag: write one like instrument=HSC")

@@ -171,11 +171,7 @@ class Subscriptions:
             cursor = _first_cursor(view, Filters.of(kept), now_ns=now_ns)
 
         def work(connection: Connection) -> Receiver:
-            known = webhooks(connection)
-            if any(item.name == name for item in known):
-                raise NameTakenError(f"There is a webhook `{name}` already: remove that first.")
-            if len(known) >= MOST_WEBHOOKS:
-                raise InvalidInputError(f"There are {MOST_WEBHOOKS} webhooks: remove some.")
+            _require_room(connection, name)
             actor = _actor(by)
             row = add_webhook(
                 connection,
@@ -188,8 +184,8 @@ class Subscriptions:
                 user_id=actor.user_id,
                 now_ns=now_ns,
             )
-            shown = {"url": shown_url(url), "events": events, "filters": kept}
-            note(connection, actor, "webhook.create", name, **shown)
+            place = shown_url(url)
+            note(connection, actor, "webhook.create", name, url=place, events=events, filters=kept)
             return row
 
         return self._record.write(work), secret
@@ -357,7 +353,8 @@ def check_url(url: str, networks: Sequence[str]) -> None:
     except (httpx.InvalidURL, TypeError, UnicodeError):
         raise _invalid("url", "must be an https:// URL") from None
     is_text = len(url) <= _LONGEST_URL and url.isprintable() and " " not in url
-    if parts.scheme not in {"http", "https"} or not host or not is_text:
+    is_port = parts.port is None or 0 < parts.port < 65_536
+    if parts.scheme not in {"http", "https"} or not host or not is_text or not is_port:
         raise _invalid("url", "must be an https:// URL with a host, without spaces")
     if parts.userinfo or parts.fragment:
         raise _invalid("url", "must have no user, password and fragment: use the signature")
@@ -381,6 +378,15 @@ def _first_cursor(view: View, filters: Filters, *, now_ns: int) -> Cursor:
     """Return the cursor of a webhook that is told what happens from now on."""
     cursor = from_now(view, filters.hears, now_ns=now_ns)
     return replace(cursor, job=view.ask(last_job_id), refused=view.ask(last_refused))
+
+
+def _require_room(connection: Connection, name: str) -> None:
+    """Check that a name is free, and that there may be one more webhook."""
+    known = webhooks(connection)
+    if any(item.name == name for item in known):
+        raise NameTakenError(f"There is a webhook `{name}` already: remove that first.")
+    if len(known) >= MOST_WEBHOOKS:
+        raise InvalidInputError(f"There are {MOST_WEBHOOKS} webhooks: remove some.")
 
 
 def _require_admin(by: Account | Actor) -> None:

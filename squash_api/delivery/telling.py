@@ -29,7 +29,7 @@ from squash_api.record.alerts import (
     living_alerts,
     newest_alert_version,
 )
-from squash_api.record.silences import active_silences, silencing
+from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.record.users import get_user
 from squash_api.schema.names import RUN_ID, RUN_URL
 
@@ -141,9 +141,8 @@ def news_of_groups(
     silences = view.ask(active_silences, now_ns=now_ns)
     by_group: dict[int, list[AlertRow]] = {}
     for item in view.ask(alerts_of_groups, wanted):
-        is_heard = not item.is_trial and silencing(silences, item.metric, item.tags) is None
         by_group.setdefault(item.group_id, [])
-        if is_heard and hears(item):
+        if is_told(item, silences) and hears(item):
             by_group[item.group_id].append(item)
     told, found = dict(cursor.told), []
     for group_id, alerts in sorted(by_group.items()):
@@ -175,8 +174,7 @@ def acknowledgements(
     rows: dict[tuple[int, int, int | None], list[tuple[EventRow, AlertRow]]] = {}
     acknowledged = [item for item in events if item.kind == "acknowledged"]
     for event, alert in _with_alerts(view, acknowledged):
-        is_heard = not alert.is_trial and silencing(silences, alert.metric, alert.tags) is None
-        if is_heard and hears(alert):
+        if is_told(alert, silences) and hears(alert):
             key = (alert.group_id, event.time_ns, event.user_id)
             rows.setdefault(key, []).append((event, alert))
     news = []
@@ -205,7 +203,7 @@ def message_about(view: View, news: News, snapshot: Snapshot, *, root: str) -> M
     contexts = view.contexts.of([] if job_id is None else [job_id])
     fields = contexts[job_id].context.fields if job_id in contexts else {}
     run, run_url = fields.get(RUN_ID), fields.get(RUN_URL)
-    notes = []
+    notes: list[str] = []
     for item in alerts:
         if item.state != RESOLVED and item.acknowledged_by is not None and not notes:
             user = view.ask(get_user, item.acknowledged_by)
@@ -241,6 +239,13 @@ def _changes(
     if is_over:
         return [RESOLVED_EVENT], 0
     return ([WORSENED] if severity > before else []), max(severity, before)
+
+
+def is_told(alert: AlertRow, silences: Sequence[SilenceRow]) -> bool:
+    """Return whether anybody is told of an alert: it is neither on trial nor silenced."""
+    is_silenced = bool(alert.severity) and alert.silence_id is not None
+    is_covered = silencing(silences, alert.metric, alert.tags) is not None
+    return not (alert.is_trial or is_silenced or is_covered)
 
 
 def _time_of(event: str, alerts: Sequence[AlertRow], now_ns: int) -> int:

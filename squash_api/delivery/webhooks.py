@@ -11,9 +11,9 @@ import base64
 import hashlib
 import hmac
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,6 @@ from squash_api.delivery.subscriptions import (
     ALERT_EVENTS,
     JOB_ACCEPTED,
     JOB_QUARANTINED,
-    MOST_WEBHOOKS,
     SECRET_PREFIX,
     Filters,
     body_of,
@@ -77,9 +76,11 @@ GIVEN_UP_DAYS, KEPT_DAYS = 3, 30
 MOST_LISTED = 100
 """Most alerts of a group that a body lists; it counts the others."""
 
+MOST_LIMITS = 20
 _CLAIM_NS = 60 * 10**9
 _DAY_NS = 86_400 * 10**9
 _POLL = Wait(0.25, 1.0)
+_LONGEST_STOP_S = 2.0
 _MOST_AT_ONCE, _MOST_WAITING, _MOST_JOBS = 50, 5_000, 500
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 3600.0
 _PRUNED_EVERY_S = 3600.0
@@ -105,20 +106,22 @@ class Courier:
     networks: Sequence[str] = ()
     clock: Callable[[], int] = time.time_ns
 
-    def send_due(self, receiver: Receiver) -> None:
-        """Send what is due to a webhook, unless another process does."""
+    def send_due(self, receiver: Receiver, *, is_over: Callable[[], bool]) -> None:
+        """Send what is due to a webhook until it `is_over`, unless another process does."""
         now_ns = self.clock()
         until_ns = now_ns + _CLAIM_NS
         taken = partial(claim, receiver=receiver, now_ns=now_ns, until_ns=until_ns)
         if self.record.write(taken):
-            asyncio.run(self._send_some(receiver, until_ns))
+            asyncio.run(self._send_some(receiver, until_ns, is_over))
 
     async def send_one(self, receiver: Receiver, delivery: Delivery) -> Answer | SendingError:
         """Send a delivery now, whoever else sends to the webhook, and note the outcome."""
         async with Sender(self.networks) as sender:
             return await self._send(sender, receiver, delivery)
 
-    async def _send_some(self, receiver: Receiver, claimed_ns: int) -> None:
+    async def _send_some(
+        self, receiver: Receiver, claimed_ns: int, is_over: Callable[[], bool]
+    ) -> None:
         trouble, again_ns = None, 0
         with self.record.read() as connection:
             due = due_deliveries(
@@ -126,7 +129,7 @@ class Courier:
             )
         async with Sender(self.networks) as sender:
             for delivery in due:
-                if self.clock() > claimed_ns - _CLAIM_NS // 2:
+                if is_over() or self.clock() > claimed_ns - _CLAIM_NS // 2:
                     break
                 outcome = await self._send(sender, receiver, delivery)
                 pause_s = _pause_of(outcome, receiver.failures)
@@ -159,7 +162,9 @@ class Courier:
             secret = secret_of(connection, receiver.receiver_id)
         body = delivery.body.encode()
         timestamp = self.clock() // 10**9
-        name = f"{receiver.receiver_id}-{delivery.delivery_id}"
+        # A record that was restored may use a number once more, for something else.
+        digest = hashlib.sha256(body).hexdigest()[:12]
+        name = f"{receiver.receiver_id}-{delivery.delivery_id}-{digest}"
         headers = {
             "Content-Type": "application/json",
             "Webhook-Id": name,
@@ -227,15 +232,16 @@ class Webhooks(Loop):
         self._squash_url = squash_url
         self._clock = clock
         self._courier = Courier(record, networks, clock)
-        # A thread is made when all others are busy: none waits for another webhook.
-        self._threads = ThreadPoolExecutor(MOST_WEBHOOKS, thread_name_prefix="webhook")
-        self._sending: dict[int, Future[None]] = {}
+        # One for each webhook that is sent to, so that none waits for another.
+        self._sending: dict[int, threading.Thread] = {}
         self._seen: dict[int, Seen] = {}
         self._pruned_at_s = 0.0
 
     def close(self) -> None:
-        """Wait for nothing that is being sent: it is sent again, by another process or later."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Abandon what hangs: it is sent again, by another process or later."""
+        ends_s = time.monotonic() + _LONGEST_STOP_S
+        for thread in self._sending.values():
+            thread.join(max(ends_s - time.monotonic(), 0.0))
 
     def step(self) -> Wait:
         """Write down what is new, and begin to send what is due."""
@@ -255,22 +261,26 @@ class Webhooks(Loop):
 
     def wait_until_sent(self) -> None:
         """Wait until what is being sent has an outcome."""
-        for future in list(self._sending.values()):
-            future.result()
+        for thread in list(self._sending.values()):
+            thread.join()
 
     def _send(self, known: Sequence[Receiver]) -> None:
         now_ns = self._clock()
         with self._record.read() as connection:
             due = due_webhooks(connection, now_ns=now_ns) if known else set()
         for receiver in known:
-            future = self._sending.get(receiver.receiver_id)
+            thread = self._sending.get(receiver.receiver_id)
             is_due = receiver.receiver_id in due and is_free(receiver, now_ns=now_ns)
-            if is_due and (future is None or future.done()):
-                self._sending[receiver.receiver_id] = self._threads.submit(self._try, receiver)
+            if is_due and (thread is None or not thread.is_alive()):
+                thread = threading.Thread(
+                    target=self._try, args=(receiver,), name=f"{self.name}-send", daemon=True
+                )
+                self._sending[receiver.receiver_id] = thread
+                thread.start()
 
     def _try(self, receiver: Receiver) -> None:
         try:
-            self._courier.send_due(receiver)
+            self._courier.send_due(receiver, is_over=self.is_stopping)
         except Exception as error:  # noqa: BLE001  the claim ends by itself, then it is tried again
             self.failed(error)
 
@@ -425,7 +435,7 @@ def _alert(item: AlertRow, root: str) -> dict[str, Any]:
         "opened": date_text(item.opened_ns),
         "resolved": None if item.resolved_ns is None else date_text(item.resolved_ns),
         "job": item.job_id,
-        "limits": [str(each.get("specification")) for each in item.broken],
+        "limits": [str(each.get("specification")) for each in item.broken[:MOST_LIMITS]],
     }
 
 

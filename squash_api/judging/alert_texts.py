@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from squash_api.errors import runbook_path
 from squash_api.judging.alerts import level_of, severity_of
@@ -79,6 +79,9 @@ class Alerted(Protocol):
     def unit(self) -> str | None: ...  # noqa: D102
     @property
     def broken(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+
+
+AlertedT = TypeVar("AlertedT", bound=Alerted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +200,10 @@ def plural(tag: str) -> str:
     return _PLURALS.get(tag, tag if tag == "series" else f"{tag}s")
 
 
-def worst_first(alerts: Iterable[Alerted]) -> list[Alerted]:
+def worst_first(alerts: Iterable[AlertedT]) -> list[AlertedT]:
     """Sort alerts: the worst first, then those furthest beyond their limit, then by tags."""
 
-    def order(item: Alerted) -> tuple[int, int, float, str, list[tuple[str, bool, float, str]]]:
+    def order(item: AlertedT) -> tuple[int, int, float, str, list[tuple[str, bool, float, str]]]:
         margins = [margin for each in item.broken if (margin := each.get("margin")) is not None]
         tags = [(name, *_natural(text)) for name, text in sorted(item.tags.items())]
         return (-item.severity, -item.worst, min(margins, default=0.0), item.metric, tags)
@@ -412,9 +415,10 @@ def _late_line(alert: Alerted) -> str:
     specification = alert.branch.removeprefix(LATE)
     if not alert.severity:
         return f"{specification} is in time again"
-    if alert.time_ns is None:
-        return f"no value for {specification} yet"
-    return f"no value for {specification} since {time_words(alert.time_ns)}"
+    since = "yet" if alert.time_ns is None else f"since {time_words(alert.time_ns)}"
+    # Where `expect.each` names what is expected.
+    missing = next((item["missing"] for item in alert.broken if item.get("missing")), "")
+    return f"no value for {specification} {since}{f', missing: {missing}' if missing else ''}"
 
 
 def _where(alerts: Sequence[Alerted], about: About) -> str:

@@ -279,6 +279,8 @@ def events_after(connection: Connection, event_id: int, *, limit: int) -> list[E
 class PastAlert:
     """What became of an alert; `specifications` are those of the limits that it broke last.
 
+    One on late values has broken none.
+
     `has_worsened` says whether it became worse after somebody had acknowledged it.
     """
 
@@ -306,7 +308,7 @@ def past_alerts(connection: Connection, *, since_ns: int) -> list[PastAlert]:
             worsened.add(alert_id)
     return [
         PastAlert(
-            tuple(item["specification"] for item in json.loads(row.broken)),
+            tuple(filter(None, (item.get("specification") for item in json.loads(row.broken)))),
             row.state == RESOLVED,
             row.id in acknowledged,
             row.id in worsened,

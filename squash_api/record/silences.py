@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 
 from squash_api.judging.wording import date_text
 from squash_api.record.audit import Actor, note
@@ -39,8 +39,13 @@ class SilenceRow:
 
     def covers(self, metric: str, tags: Mapping[str, str]) -> bool:
         """Return whether it is about a series, whenever it lasts."""
-        is_metric = self.metric is None or f"{metric}.".startswith(f"{self.metric}.")
-        return is_metric and all(tags.get(name) == text for name, text in self.tags.items())
+        return self.is_about(metric) and all(
+            tags.get(name) == text for name, text in self.tags.items()
+        )
+
+    def is_about(self, metric: str) -> bool:
+        """Return whether it is about series of a metric."""
+        return self.metric is None or f"{metric}.".startswith(f"{self.metric}.")
 
     def state(self, now_ns: int) -> SilenceState:
         """Return whether it is still to come, lasts, or is over."""
@@ -106,12 +111,26 @@ def get_silence(connection: Connection, silence_id: int) -> SilenceRow | None:
 
 
 def list_silences(
-    connection: Connection, *, before: int | None = None, limit: int
+    connection: Connection,
+    *,
+    before: int | None = None,
+    limit: int,
+    state: SilenceState | None = None,
+    now_ns: int = 0,
 ) -> list[SilenceRow]:
-    """Return at most `limit` silences, the newest first, below the id `before`."""
+    """Return at most `limit` silences, the newest first, below the id `before`.
+
+    With a `state` only those that are in it at `now_ns`.
+    """
     query = _SILENCES.order_by(None).order_by(silence.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(silence.c.id < before)
+    is_over = or_(silence.c.ended_ns.is_not(None), silence.c.until_ns < now_ns)
+    is_planned = silence.c.from_ns > now_ns
+    if state is not None:
+        query = query.where(is_over if state == "over" else ~is_over)
+    if state in {"planned", "active"}:
+        query = query.where(is_planned if state == "planned" else ~is_planned)
     return [_row(row) for row in connection.execute(query)]
 
 

@@ -416,7 +416,7 @@ alert = Table(
     Column("worst", Integer, nullable=False),
     Column("opened_ns", BigInteger, nullable=False),
     # The job whose value opened it, and the one whose value speaks for the series now.
-    Column("opened_job_id", _Id),
+    Column("opened_job_id", _Id, index=True),
     Column("job_id", _Id, index=True),
     Column("time_ns", BigInteger),
     Column("value", Float(53)),

@@ -119,14 +119,18 @@ def ensure_receiver(
     connection: Connection, kind: str, *, cursor: Mapping[str, Any], now_ns: int
 ) -> Receiver:
     """Return Slack's or GitHub's row; it is added with this cursor if there is none."""
-    query = _RECEIVERS.where(webhook.c.kind == kind)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        values = {"kind": kind, "name": kind, "url": "", "secret": "", "created_ns": now_ns}
-        made = {"events": "[]", "filters": "{}", "cursor": json.dumps(cursor)}
-        connection.execute(insert(webhook).values(**values, **made))
-        row = connection.execute(query).one()
-    return _receiver(row)
+    if (found := get_receiver(connection, kind)) is not None:
+        return found
+    values = {"kind": kind, "name": kind, "url": "", "secret": "", "created_ns": now_ns}
+    made = {"events": "[]", "filters": "{}", "cursor": json.dumps(cursor)}
+    connection.execute(insert(webhook).values(**values, **made))
+    return _receiver(connection.execute(_RECEIVERS.where(webhook.c.kind == kind)).one())
+
+
+def get_receiver(connection: Connection, kind: str) -> Receiver | None:
+    """Return Slack's or GitHub's row; None if there is none."""
+    row = connection.execute(_RECEIVERS.where(webhook.c.kind == kind)).one_or_none()
+    return None if row is None else _receiver(row)
 
 
 def remove_webhook(connection: Connection, webhook_id: int, *, now_ns: int) -> None:
@@ -328,6 +332,19 @@ def receivers_health(connection: Connection, kinds: Sequence[str]) -> list[Healt
         .order_by(webhook.c.kind, webhook.c.id)
     )
     return [Health(*row) for row in connection.execute(query)]
+
+
+def troubled_receivers(connection: Connection, kinds: Sequence[str]) -> list[Health]:
+    """Return those webhooks, and receivers of these other kinds, that cannot be sent to."""
+    query = select(
+        webhook.c.kind, webhook.c.name, webhook.c.trouble, webhook.c.trouble_since_ns
+    ).where(
+        webhook.c.trouble.is_not(None),
+        webhook.c.removed_ns.is_(None),
+        or_(webhook.c.kind == WEBHOOK, webhook.c.kind.in_(kinds)),
+    )
+    rows = connection.execute(query.order_by(webhook.c.kind, webhook.c.id))
+    return [Health(kind, name, 0, 0, None, why, since) for kind, name, why, since in rows]
 
 
 def refused_after(connection: Connection, entry_id: int, *, limit: int) -> list[Entry]:

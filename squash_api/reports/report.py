@@ -38,7 +38,7 @@ from squash_api.reports.matrix import (
     summary_of,
     worst_of,
 )
-from squash_api.reports.results import MOST_KEPT, Limits, Result, Results
+from squash_api.reports.results import MOST_KEPT, Kept, Limits, Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.reports.texts import moment_text
 from squash_api.schema.artifacts import may_have_artifacts
@@ -83,10 +83,9 @@ class PeriodReports:
             metrics = {row.name for row in view.metrics.by_id.values()}
         about, other = question.about, question.other
         subject = subject_of(self._definitions.at(None), metrics, about)
-        judged = self._judge(subject, about)
-        judged_before = None
-        if other is not None:
-            judged_before = self._judge(subject, replace(other, has_steps=False))
+        judged_before = None if other is None else self._judge(subject, other)
+        kept = Kept() if about.has_steps else None
+        judged = self._judge(subject, about, kept)
         results = judged.results()
         before = [] if judged_before is None else judged_before.results()
         has_instruments = len(instruments_of([*results, *before])) > 1
@@ -103,7 +102,7 @@ class PeriodReports:
                 title=title_of(other, now_ns=now_ns),
                 jobs=judged_before.jobs,
             )
-        return self._put_together(
+        report = self._put_together(
             question,
             subject,
             judged,
@@ -113,6 +112,9 @@ class PeriodReports:
             comparison=comparison,
             now_ns=now_ns,
         )
+        if kept is None:
+            return report
+        return replace(report, change_points=self._level_changes(kept, judged))
 
     def _put_together(
         self,
@@ -152,14 +154,13 @@ class PeriodReports:
             unlimited=sorted(found - {row.metric for row in rows}),
             comparison=comparison,
             artifacts=self._artifacts([*worst, *near, *_shown_in(rows)]),
-            change_points=self._level_changes(judged) if about.has_steps else None,
         )
 
-    def _level_changes(self, judged: Results) -> LevelChanges:
+    def _level_changes(self, kept: Kept, judged: Results) -> LevelChanges:
         """Find the change points of all series."""
         if not is_installed():
             return LevelChanges(MISSING)
-        series = judged.series()
+        series = kept.series()
         if series is None:
             return LevelChanges(
                 f"Change points are not looked for in more than {MOST_KEPT:,} values: ask for "
@@ -167,14 +168,13 @@ class PeriodReports:
             )
         with self._reader.view() as view:
             found = [
-                (metric, tags, point)
-                for metric, tags, values in series
+                (judged.metrics[metric_id], tags, point)
+                for (metric_id, tags), values in sorted(series.items())
                 for point in change_points(view, values)
             ]
         found.sort(key=lambda item: -abs(item[2].sigmas))
-        return LevelChanges(
-            count=len(found), largest=[_level_change(*item) for item in found[:_MOST_LEVEL_CHANGES]]
-        )
+        largest = [_level_change(*item) for item in found[:_MOST_LEVEL_CHANGES]]
+        return LevelChanges(count=len(found), largest=largest)
 
     def _artifacts(self, findings: Iterable[Finding]) -> list[JobArtifact]:
         """Find the artifacts of the jobs that a report shows, in the order of the findings."""
@@ -202,11 +202,13 @@ class PeriodReports:
             for item in found.get(number, [])[:MOST_OF_A_JOB]
         ]
 
-    def _judge(self, subject: Subject, question: Question) -> Results:
+    def _judge(self, subject: Subject, question: Question, kept: Kept | None = None) -> Results:
         for _ in range(_TRIES):
+            if kept is not None:
+                kept.clear()
             limits = Limits(subject.specifications, self._schema)
             results = read_results(
-                self._reader, names=subject.metrics, limits=limits, question=question
+                self._reader, names=subject.metrics, limits=limits, question=question, kept=kept
             )
             if results is not None:
                 return results
@@ -238,9 +240,14 @@ def _shown_in(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def read_results(
-    reader: Reader, *, names: Collection[str], limits: Limits, question: Question
+    reader: Reader,
+    *,
+    names: Collection[str],
+    limits: Limits,
+    question: Question,
+    kept: Kept | None = None,
 ) -> Results | None:
-    """Judge all values that are asked for; the index must be up to date.
+    """Judge all values that are asked for, and keep their series; the index must be up to date.
 
     Returns
     -------
@@ -266,7 +273,7 @@ def read_results(
             has_absent=True,
         )
         plan = view.windows.plan(wanted)
-    results = Results(chosen, limits, has_series=question.has_steps)
+    results = Results(chosen, limits)
     at_ns: int | None = -1
 
     def read(view: View) -> tuple[int | None, bool]:
@@ -276,7 +283,7 @@ def read_results(
         if any(now[number].unit != row.unit for number, row in chosen.items()):
             return None, False
         tags = view.contexts.tags({job.tag_set_id for job in jobs.values()})
-        results.take(jobs, entries, tags)
+        results.take(jobs, kept.keep(jobs, entries, tags) if kept else entries, tags)
         return through_ns, True
 
     is_same = True

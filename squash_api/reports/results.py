@@ -1,10 +1,10 @@
 """The results of a report: the last value of each metric and combination, judged. Pure.
 
-All values are counted, and those that broke a limit. Memory grows with the combinations, not with
-the values, unless their series are wanted too.
+All values are counted, and those that broke a limit. Memory grows with the combinations, never with
+the values.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -145,7 +145,6 @@ class _Tally:
     # By severity; and by the name of each limit: those it applied to, and those that broke it.
     failed: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     counts: dict[str, list[int]] = field(default_factory=dict)
-    series: list[Measured] = field(default_factory=list)
 
     def judging(self, limits: Sequence[Limit]) -> "_Judging":
         """Prepare limits, worst first, for judging many values."""
@@ -171,6 +170,40 @@ class _Sink:
         self.tags = dict(tags) if self.has_conditions else {}
 
 
+class Kept:
+    """Keeps the series of the values that pass by, up to `MOST_KEPT` values of them all."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[int, Combination], list[Measured]] = {}
+        self._count = 0
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._series, self._count = {}, 0
+
+    def keep(
+        self,
+        jobs: Mapping[int, MeasuredJob],
+        entries: Iterable[tuple[int, int, float | None]],
+        tags_of: Mapping[int, Mapping[str, str]],
+    ) -> Iterator[tuple[int, int, float | None]]:
+        """Yield values as `Results.take` needs them, and keep those that there are."""
+        combinations = {number: combination_of(tags) for number, tags in tags_of.items()}
+        for metric_id, job_id, value in entries:
+            job = jobs.get(job_id)
+            if job is not None and value is not None and self._count <= MOST_KEPT:
+                self._count += 1
+                key = (metric_id, combinations[job.tag_set_id])
+                self._series.setdefault(key, []).append((job.time_ns, value, job_id))
+            yield metric_id, job_id, value
+
+    def series(self) -> dict[tuple[int, Combination], list[Measured]] | None:
+        """Return the series by metric and combination, by time; None if they are too many."""
+        if self._count > MOST_KEPT:
+            return None
+        return {key: sorted(found) for key, found in self._series.items()}
+
+
 class Results:
     """Judges values, in any order, and counts them.
 
@@ -178,9 +211,6 @@ class Results:
     ----------
     metrics
         By their ids.
-    has_series
-        Whether to keep the values too, up to `MOST_KEPT`; else memory grows with the combinations
-        alone.
 
     Attributes
     ----------
@@ -188,13 +218,9 @@ class Results:
         The number of jobs that have a value.
     """
 
-    def __init__(
-        self, metrics: Mapping[int, MetricRow], limits: Limits, *, has_series: bool = False
-    ) -> None:
+    def __init__(self, metrics: Mapping[int, MetricRow], limits: Limits) -> None:
         self.jobs = 0
-        # How many more values may be kept.
-        self._room = MOST_KEPT if has_series else 0
-        self._metrics = metrics
+        self.metrics = metrics
         self.limits = limits
         self._tallies: dict[tuple[int, Combination], _Tally] = {}
         self._sinks: dict[int, dict[int, _Sink]] = {}
@@ -240,9 +266,6 @@ class Results:
             if value is None:
                 tally.absent += 1
                 continue
-            if self._room:
-                self._room -= 1
-                tally.series.append((job.time_ns, value, job_id))
             worst = 0
             for holds, severity, counts in tests:
                 counts[0] += 1
@@ -251,12 +274,6 @@ class Results:
                     worst = worst or severity
             tally.failed[worst] += 1
         self.jobs += len(seen)
-
-    def series(self) -> list[tuple[MetricRow, Combination, list[Measured]]] | None:
-        """List all series, if they were to be kept, in order of time; None if they are too many."""
-        if not self._room:
-            return None
-        return [(item.metric, item.tags, sorted(item.series)) for item in self._tallies.values()]
 
     def results(self) -> list[Result]:
         """List the results, sorted by metric and tags."""
@@ -271,7 +288,7 @@ class Results:
         combination = self._combinations.get(tag_set_id)
         if combination is None:
             combination = self._combinations[tag_set_id] = combination_of(tags)
-        metric = self._metrics[metric_id]
+        metric = self.metrics[metric_id]
         tally = self._tallies.get((metric_id, combination))
         if tally is None:
             if len(self._tallies) >= MOST_RESULTS:

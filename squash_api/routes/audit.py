@@ -1,11 +1,6 @@
 """The audit trail, for admins."""
 
-import csv
-import io
-import json
-import time
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -18,20 +13,18 @@ from squash_api.routes.dependencies import (
     PageDep,
     SiteDep,
     id_cursor,
-    next_link,
+    paged_csv,
     paged_reply,
+    past_moment,
     wrong_value,
 )
 from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of
-from squash_api.schema.cells import cell_text
 from squash_api.site import Site
-from squash_api.trends.question import parse_moment
 
 router = APIRouter(tags=["accounts"], route_class=KnownParametersRoute)
 
 
-_CSV = "text/csv; charset=utf-8; header=present"
 _COLUMNS = ("id", "time", "user", "key", "command", "address", "action", "subject", "detail")
 
 
@@ -67,37 +60,18 @@ def get_audit(
         raise ForbiddenError("Only admins may see the audit trail.")
     found = noted(site, page, user=user, action=action, since=since, until=until)
     if format == "csv":
-        return _csv_reply(request, page, found)
+        return paged_csv(
+            request,
+            page,
+            "audit",
+            found,
+            cursor=lambda entry: entry.entry_id,
+            show=Noted.to_json,
+            columns=_COLUMNS,
+        )
     return paged_reply(
         request, page, "entries", found, cursor=lambda entry: entry.entry_id, show=Noted.to_json
     )
-
-
-def _csv_reply(request: Request, page: Page, found: Sequence[Noted]) -> Response:
-    """Reply with a page as CSV; `found` has one entry more if more follow."""
-    shown = found[: page.limit]
-    headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
-    if len(found) > page.limit:
-        link = next_link(request, after=shown[-1].entry_id)
-        headers["Link"] = f'<{link}>; rel="next"'
-    return Response(_csv_of(shown), media_type=_CSV, headers=headers)
-
-
-def _csv_of(entries: Sequence[Noted]) -> str:
-    """Write entries as CSV with a header; no text in it is a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for entry in entries:
-        item = entry.to_json()
-        writer.writerow([_cell(item[name]) for name in _COLUMNS])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False) if value else ""
-    return "" if value is None else cell_text(str(value))
 
 
 def noted(
@@ -127,17 +101,6 @@ def noted(
             limit=page.limit + 1,
             user_name=None if user is None else clean_credential(user, field="user"),
             action=action,
-            since_ns=_moment("since", since),
-            until_ns=_moment("until", until),
+            since_ns=past_moment("since", since),
+            until_ns=past_moment("until", until),
         )
-
-
-def _moment(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    moment = parse_moment(text, now_ns=time.time_ns(), is_end=name == "until")
-    if moment is None:
-        raise wrong_value(
-            name, "must be a date, or how long ago, such as 90d", "value_error", place="query"
-        )
-    return moment

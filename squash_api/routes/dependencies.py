@@ -1,6 +1,10 @@
 """What routes take as arguments: the site, the caller, a page of a list, the body."""
 
+import csv
+import io
+import json
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +31,9 @@ from squash_api.errors import (
 )
 from squash_api.routes.replies import FORM, USER, json_reply
 from squash_api.routes.scopes import require_scope
+from squash_api.schema.cells import cell_text
 from squash_api.site import Site
+from squash_api.trends.question import parse_moment
 from squash_api.wires.decoding import decode_exactly, decode_json
 from squash_api.wires.simple_job import form_object
 
@@ -54,6 +60,7 @@ _hinted = threading.Event()
 _ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 # What tells zlib that the data begin with gzip's header.
 _GZIP = 16 + zlib.MAX_WBITS
+_CSV = "text/csv; charset=utf-8; header=present"
 
 
 # Dependencies are `async` where they do not block: FastAPI hands the others to a thread.
@@ -203,6 +210,23 @@ def id_cursor(page: Page) -> int:
     return int(page.after)
 
 
+def past_moment(name: str, text: str | None) -> int | None:
+    """Read a parameter that is a date, or how long ago, in ns since 1970; the end is `until`.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither.
+    """
+    if text is None:
+        return None
+    moment = parse_moment(text, now_ns=time.time_ns(), is_end=name == "until")
+    if moment is None:
+        must = "must be a date, or how long ago, such as 90d"
+        raise wrong_value(name, must, "value_error", place="query")
+    return moment
+
+
 def wrong_cursor(must: str, kind: str) -> InvalidInputError:
     """Return the error for a cursor `after` that no `next` link has."""
     return InvalidInputError(
@@ -232,6 +256,41 @@ def paged_reply(
     shown = found[: page.limit]
     link = next_link(request, after=cursor(shown[-1])) if len(found) > page.limit else None
     return json_reply({name: [show(entry) for entry in shown], "next": link})
+
+
+def paged_csv(
+    request: Request,
+    page: Page,
+    name: str,
+    found: Sequence[_Entry],
+    *,
+    cursor: Callable[[_Entry], Any],
+    show: Callable[[_Entry], dict[str, Any]],
+    columns: Sequence[str],
+) -> Response:
+    """Reply as `paged_reply`, with a file of CSV; the header Link has the next page.
+
+    It has these keys of what is shown as columns, and no text in it is a formula.
+    """
+    shown = found[: page.limit]
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    if len(found) > page.limit:
+        headers["Link"] = f'<{next_link(request, after=cursor(shown[-1]))}>; rel="next"'
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for entry in shown:
+        item = show(entry)
+        writer.writerow([_cell(item[column]) for column in columns])
+    return Response(text.getvalue(), media_type=_CSV, headers=headers)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else cell_text(str(value))
 
 
 def next_link(request: Request, *, after: str | int) -> str:

@@ -25,6 +25,8 @@ from squash_api.record.deliveries import (
     undeleted_jobs,
 )
 from squash_api.record.jobs import last_job_id
+from squash_api.record.webhooks import WEBHOOK, receivers_health, troubled_receivers
+from squash_api.record.webhooks import Health as ReceiverHealth
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.door import may_read
 from squash_api.routes.replies import errors_of, json_reply
@@ -55,41 +57,48 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
     is_reader = may_read(request)
     try:
         site.record.require_writable()
-        found = _backlogs(site)
+        found, receivers = _backlogs(site), _receivers(site)
     except RecordUnavailableError as error:
-        message, reason = error.message, error.reason or error.message
-        runbook = error.runbook
-        if not is_reader:
-            message = reason = "The record is unavailable."
-            runbook = error.code
-        message += see(site.settings.url, runbook)
-        link = f"{site.settings.url}{runbook_path(runbook)}"
-        return json_reply(
-            {
-                "message": message,
-                "code": error.code,
-                "status_code": error.status_code,
-                "detail": [],
-                "status": "down",
-                "record": {"status": "down", "reason": reason, "runbook": link},
-            },
-            status_code=503,
-            headers={
-                "Retry-After": str(error.retry_after_s),
-                "Link": help_link(site.settings.url, runbook),
-            },
-        )
-    is_well = all(_problem(item) is None for item in found)
+        return _down(error, site, is_reader=is_reader)
+    problems = [*map(_problem, found), *(item.trouble for item in receivers)]
     shown: dict[str, Any] = {
-        "status": "ok" if is_well else "degraded",
+        "status": "degraded" if any(problems) else "ok",
         "record": {"status": "ok"},
     }
     if is_reader:
         url = site.settings.url
         shown["targets"] = {item.target: _target_state(item, url) for item in found}
+        if receivers:
+            shown["receivers"] = {_name_of(item): _receiver_state(item, url) for item in receivers}
         if site.settings.keep is not None:
             shown["retention"] = _retention(site, site.settings.keep)
     return json_reply(shown)
+
+
+def _down(error: RecordUnavailableError, site: Site, *, is_reader: bool) -> Response:
+    """Reply that the record is unavailable, and to readers why."""
+    message, reason = error.message, error.reason or error.message
+    runbook = error.runbook
+    if not is_reader:
+        message = reason = "The record is unavailable."
+        runbook = error.code
+    message += see(site.settings.url, runbook)
+    link = f"{site.settings.url}{runbook_path(runbook)}"
+    return json_reply(
+        {
+            "message": message,
+            "code": error.code,
+            "status_code": error.status_code,
+            "detail": [],
+            "status": "down",
+            "record": {"status": "down", "reason": reason, "runbook": link},
+        },
+        status_code=503,
+        headers={
+            "Retry-After": str(error.retry_after_s),
+            "Link": help_link(site.settings.url, runbook),
+        },
+    )
 
 
 @router.get(
@@ -98,6 +107,7 @@ def get_readyz(request: Request, site: SiteDep) -> Response:
 def get_prometheus(site: SiteDep) -> Response:
     """Return the service's own metrics in Prometheus' text format."""
     _backlogs(site)
+    site.figures.learn_receivers({_name_of(item): item for item in _receivers(site)})
     return Response(site.figures.expose(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -126,9 +136,11 @@ def delivery_health(site: Site) -> list[TargetHealth] | None:
             last = view.ask(last_job_id)
             rows = [view.ask(get_target, name) for name in names]
             undeleted = [view.ask(undeleted_jobs, name) for name in names]
+            troubled = view.ask(troubled_receivers, site.settings.receivers)
     except RecordUnavailableError:
         return None
-    return [health_of(row, last, count) for row, count in zip(rows, undeleted, strict=True)]
+    targets = [health_of(row, last, count) for row, count in zip(rows, undeleted, strict=True)]
+    return [*targets, *map(_health_of_receiver, troubled)]
 
 
 def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
@@ -150,6 +162,36 @@ def health_of(row: TargetRow, last_job: int, undeleted: int) -> TargetHealth:
     if undeleted:
         return TargetHealth(label, None, None, _undeleted(undeleted), "delivery-undeleted")
     return TargetHealth(label, None, None)
+
+
+def _health_of_receiver(item: ReceiverHealth) -> TargetHealth:
+    label = {"slack": "Slack", "github": "GitHub"}.get(item.kind, f"webhook {item.name}")
+    trouble, runbook = _held_up(item.trouble or "")
+    return TargetHealth(label, trouble, item.trouble_since_ns, runbook=runbook)
+
+
+def _receivers(site: Site) -> list[ReceiverHealth]:
+    with site.reader.view() as view:
+        return view.ask(receivers_health, site.settings.receivers)
+
+
+def _name_of(item: ReceiverHealth) -> str:
+    """Return the name of a receiver: Slack's and GitHub's own, or that of a webhook."""
+    return item.kind if item.kind != WEBHOOK else f"{WEBHOOK} {item.name}"
+
+
+def _receiver_state(item: ReceiverHealth, url: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "status": "down" if item.trouble else "ok",
+        "waiting": item.waiting,
+        "given_up": item.given_up,
+    }
+    if item.trouble is not None:
+        reason, runbook = _held_up(item.trouble)
+        shown |= {"reason": reason, "runbook": f"{url}{runbook_path(runbook)}"}
+    if item.trouble_since_ns is not None:
+        shown["since"] = datetime.fromtimestamp(item.trouble_since_ns // 10**9, UTC).isoformat()
+    return shown
 
 
 def _retention(site: Site, keep: str) -> dict[str, Any]:

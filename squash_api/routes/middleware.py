@@ -79,6 +79,7 @@ _PRIVATE = frozenset(
         "register",
         "user",
         "users",
+        "webhooks",
     )
 )
 """The first parts of paths whose replies are for one user only."""

@@ -25,6 +25,13 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "PUT /spec/{name}",
         "DELETE /spec/{name}",
     ),
+    "alerts:write": (
+        "POST /alert/{alert_id}/ack",
+        "DELETE /alert/{alert_id}/ack",
+        "POST /alert/{alert_id}/resolve",
+        "POST /silences",
+        "DELETE /silence/{silence_id}",
+    ),
     "admin": (
         "PUT /user/{name}",
         "DELETE /user/{name}",
@@ -72,6 +79,9 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /datasets",
         "GET /packages",
         "GET /search",
+        "GET /alerts",
+        "GET /alert/{alert_id}",
+        "GET /silences",
         "GET /events",
         "GET /",
     ),

@@ -112,7 +112,7 @@ CONTRACT_FIELDS = frozenset(
 SPEAKS_FOR = "squash_speaks_for"
 """The groupings of a metric whose newest value a point has; without it, all of them.
 
-Only points that are sent to Kapacitor have this field, `GONE` and `ARTIFACT_URL`.
+Only points that are sent to Kapacitor have this field, `GONE`, `NOT_FOR` and `ARTIFACT_URL`.
 """
 
 GONE = "squash_gone"
@@ -124,10 +124,13 @@ GONE_WHOLLY = 1.0
 GONE_OLD = 2.0
 """What `GONE` is if the series has only values that are too old to alert on."""
 
+NOT_FOR = "squash_not_for"
+"""The branches that must not alert on a point: the service tells of them itself, or not now."""
+
 ARTIFACT_URL = "squash_artifact"
 """The address of the job's first artifact, for the message of an alert."""
 
-_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE, ARTIFACT_URL}
+_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE, NOT_FOR, ARTIFACT_URL}
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"

@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 
 from squash_api.ingest.ingest import Ingested
 from squash_api.record.deliveries import Backlog
+from squash_api.record.webhooks import Health
 from squash_api.schema import watch as names
 
 LATELY_S = 600.0
@@ -28,6 +29,11 @@ _OF_TARGETS = {
     "squash_delivery_quarantined": "Points that InfluxDB permanently refused.",
     "squash_delivery_refused_lately": "Of these, those of the last hour.",
     "squash_delivery_up": "1 unless something holds up delivery.",
+}
+_OF_RECEIVERS = {
+    "squash_receiver_waiting": "Deliveries that wait to be sent to a webhook.",
+    "squash_receiver_given_up": "Deliveries to a webhook that were given up.",
+    "squash_receiver_up": "1 unless sending to a webhook, Slack or GitHub fails.",
 }
 # A field of the points: a gauge, and what it is divided by, a number or another gauge. Those that a
 # process does not have are left out.
@@ -81,10 +87,12 @@ class Figures:
         self._stored, self._repeated = map(jobs.labels, ("stored", "repeated"))
         self._kept, self._absent, self._skipped = map(values.labels, ("kept", "absent", "skipped"))
         self._by_route: dict[tuple[str, str, int], Histogram] = {}
-        self._by_target = {
-            name: Gauge(name, documentation, ("target",), registry=self._registry)
-            for name, documentation in _OF_TARGETS.items()
-        }
+        self._by_target = [
+            Gauge(*each, ("target",), registry=self._registry) for each in _OF_TARGETS.items()
+        ]
+        self._by_receiver = [
+            Gauge(*each, ("receiver",), registry=self._registry) for each in _OF_RECEIVERS.items()
+        ]
         self._deriving = Gauge(
             "squash_deriving_oldest_seconds",
             "Age of the oldest job not yet derived.",
@@ -131,9 +139,18 @@ class Figures:
                 item.refused_lately,
                 0 if item.trouble else 1,
             )
-            for gauge, value in zip(self._by_target.values(), values, strict=True):
+            for gauge, value in zip(self._by_target, values, strict=True):
                 gauge.labels(item.target).set(value)
         self._deriving.set(0 if underived_ns is None else max((now_ns - underived_ns) / _NS, 0.0))
+
+    def learn_receivers(self, found: Mapping[str, Health]) -> None:
+        """Take how sending is to each receiver, by its name; of others nothing is left."""
+        for gauge in self._by_receiver:
+            gauge.clear()
+        for name, item in found.items():
+            values = (item.waiting, item.given_up, 0 if item.trouble else 1)
+            for gauge, value in zip(self._by_receiver, values, strict=True):
+                gauge.labels(name).set(value)
 
     def expose(self) -> bytes:
         """Write everything as text."""

@@ -130,10 +130,8 @@ def noise_of(values: Sequence[float]) -> float:
 
     It is that of the differences of neighbours, robustly; of their mean, if most of them are 0.
     """
-    steps = [after - before for before, after in pairwise(values)]
-    centre = median(steps)
-    distances = [abs(step - centre) for step in steps]
-    return (_OF_MEDIAN * median(distances) or _OF_MEAN * fmean(distances)) / _ROOT_OF_2
+    steps = [abs(after - before) for before, after in pairwise(values)]
+    return (_OF_MEDIAN * median(steps) or _OF_MEAN * fmean(steps)) / _ROOT_OF_2
 
 
 def _without_outliers(values: Sequence[float], noise: float) -> list[float]:

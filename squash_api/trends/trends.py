@@ -164,11 +164,8 @@ class Trends:
             chosen = found.choose(judge.badness)
             job_ids = [point.job_id for line in chosen for point in line.values]
             jobs = _jobs_of(view, job_ids)
-            steps = [
-                (index, step)
-                for index, line in enumerate(chosen if asked.has_steps and asked.x == TIME else ())
-                for step in change_points(view, found.whole(line))
-            ]
+            has_steps = asked.has_steps and asked.x == TIME
+            steps = _steps_of(view, found, chosen) if has_steps else []
             return found, chosen, jobs, self._settle(view, judge, jobs), steps
 
         found, chosen, known, settled, steps = self._reader.settled(find)
@@ -324,6 +321,16 @@ def _jobs_of(view: View, job_ids: Sequence[int]) -> dict[int, _JobOf]:
     contexts = view.contexts.of(job_ids)
     changes = view.changes_since_previous_run(contexts)
     return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
+
+
+def _steps_of(
+    view: View, found: TrendPoints, lines: Sequence[TrendLine[Point]]
+) -> list[tuple[int, ChangePoint]]:
+    return [
+        (index, step)
+        for index, line in enumerate(lines)
+        for step in change_points(view, found.whole(line))
+    ]
 
 
 def _matching(sets: Mapping[int, Tags], tags: Mapping[str, str]) -> list[int]:

@@ -13,6 +13,8 @@ from squash_api.alerts.freshness import (
 )
 from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.specifications import specification_from_json
+from squash_api.record.audit import Actor
+from squash_api.record.silences import NewSilence, add_silence
 from squash_api.schema.names import Schema
 from squash_api.standings.standing import Standings
 from tests.support.definitions import ADA, spec
@@ -308,3 +310,59 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
         site.standings.definitions, site.standings.schema, site.standings.latest
     )
     assert site.late() == after
+
+
+def silence(site: Observatory, *, hours: float = 1.0, **tags: str) -> None:
+    """Silence p.a where it has these tags, from now on for so many hours."""
+    until_ns = site.now_ns + int(hours * HOUR_NS)
+    new = NewSilence("p.a", tags, "planned", site.now_ns - HOUR_NS, until_ns)
+    by = Actor(command="test")
+    site.record.write(lambda connection: add_silence(connection, new, now_ns=site.now_ns, by=by))
+
+
+@pytest.fixture
+def detectors(site: Observatory) -> Observatory:
+    """Detectors 0 to 2 are expected, and 0 has come; the others never have."""
+    expect = {"every": "24h", "each": {"detector": ["0-2"]}}
+    site.redefine("p.a.design", expecting(expect=expect))
+    site.job(1.0, detector=0)
+    return site
+
+
+def test_what_is_named_in_the_record_is_one_series(detectors: Observatory) -> None:
+    found = detectors.late()
+    assert list(found) == [()]
+    assert found[()].missing == "2 of 3 detectors: 1-2"
+    assert found[()].late_s == 24 * 3600
+    detectors.job(1.0, detector=1, filter="r")
+    assert detectors.late()[()].missing == "1 of 3 detectors: 2"
+    detectors.job(1.0, detector=2)
+    assert detectors.late()[()].late_s < 0
+
+
+def test_what_is_named_may_ask_for_other_metadata_than_tags(detectors: Observatory) -> None:
+    expect = {"every": "24h", "each": {"detector": ["0-2"]}}
+    query = {"airmass": 1.0}
+    detectors.redefine("p.a.design", expecting(expect=expect, metadata_query=query))
+    detectors.job(1.0, detector=2, airmass=1.0)
+    assert detectors.late()[()].missing == "2 of 3 detectors: 0-1"
+
+
+def test_a_silence_on_a_detector_is_a_planned_absence(detectors: Observatory) -> None:
+    silence(detectors, detector="2")
+    assert detectors.late()[()].missing == "1 of 3 detectors: 1 (1 more is silenced)"
+    silence(detectors, detector="1")
+    assert detectors.late()[()].late_s < 0
+
+
+@pytest.mark.parametrize("tags", [{}, {"detector": "7"}, {"detector": "2", "filter": "r"}])
+def test_a_silence_on_something_else_hides_nothing(
+    detectors: Observatory, tags: dict[str, str]
+) -> None:
+    silence(detectors, **tags)
+    assert detectors.late()[()].missing == "2 of 3 detectors: 1-2"
+
+
+def test_a_silence_that_is_over_hides_nothing(detectors: Observatory) -> None:
+    silence(detectors, hours=-0.5, detector="2")
+    assert detectors.late()[()].missing == "2 of 3 detectors: 1-2"

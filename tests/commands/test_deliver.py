@@ -5,14 +5,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from squash_api.record.deliveries import get_target
 from squash_api.record.record import Record
+from squash_api.record.webhooks import add_deliveries, webhooks
 from tests.support.builders import make_body, measured, store_job
 from tests.support.command_line import Run, make_run, set_environment
 from tests.support.fake_influxdb import FakeInfluxDB
 from tests.support.http_server import HttpServer
+from tests.support.receiver import ReceivingServer
 
 
 @pytest.fixture
@@ -101,3 +104,28 @@ def test_without_a_target_there_is_nothing_to_do(run: Run, monkeypatch: pytest.M
     monkeypatch.delenv("SQUASH_INFLUX_TARGETS")
     outcome = run("deliver")
     assert (outcome.code, "neither SQUASH_INFLUX_URL nor" in outcome.err) == (1, True)
+
+
+def test_webhooks_alone_are_something_to_do(
+    run: Run, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SQUASH_INFLUX_URL")
+    monkeypatch.delenv("SQUASH_INFLUX_TARGETS")
+    monkeypatch.setenv("SQUASH_WEBHOOK_NETWORKS", "127.0.0.0/8")
+    with ReceivingServer(stop_this_process) as receiver:
+        made = run("webhook", "add", "hook", receiver.url, "--event", "job.quarantined")
+        assert made.code == 0
+        with record.read() as connection:
+            (hook,) = webhooks(connection)
+        record.write(
+            lambda connection: add_deliveries(
+                connection, hook.receiver_id, [("job.quarantined", "{}")], now_ns=time.time_ns()
+            )
+        )
+        assert run("deliver").code == 0
+        assert receiver.bodies == [{}]
+
+
+def stop_this_process(_request: httpx.Request) -> httpx.Response:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return httpx.Response(204)

@@ -3,8 +3,11 @@
 import base64
 import hashlib
 import hmac
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -176,7 +179,7 @@ def test_what_is_late_is_an_event_of_its_own(told: Told, receiver: ReceivingServ
 def test_only_what_matches_the_filters_is_told(
     told: Told,
     receiver: ReceivingServer,
-    filters: dict[str, object],
+    filters: dict[str, Any],
     is_told: bool,  # noqa: FBT001  a case of the table
 ) -> None:
     told.add(receiver.url, "alert.opened", **filters)
@@ -404,3 +407,23 @@ def test_what_a_dead_process_has_claimed_is_sent_by_another(
     told.clock.go_on(61)
     told.send()
     assert types(receiver) == ["alert.opened"]
+
+
+@pytest.mark.sqlite
+def test_what_the_documentation_says_of_signatures_is_true(
+    told: Told, receiver: ReceivingServer
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "outlets.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(example, shown)
+    secret = told.add(receiver.url, "alert.opened")
+    open_alerts(told.record)
+    told.send()
+    (request,) = receiver.got
+    is_from_squash = shown["is_from_squash"]
+    assert is_from_squash(secret, request.headers, request.content)
+    assert not is_from_squash(secret, request.headers, request.content + b" ")
+    old = {**request.headers, "webhook-timestamp": f"{told.clock.now_ns // 10**9 - 600}"}
+    assert not is_from_squash(secret, old, request.content)
+    assert not is_from_squash(f"whsec_{base64.b64encode(bytes(32)).decode()}", request.headers, b"")

@@ -56,6 +56,8 @@ SECRETS: dict[str, str] = {
     ),
     "SQUASH_KAPACITOR_URL": with_userinfo(DEAD),
     "SQUASH_CHRONOGRAF_URL": with_userinfo(DEAD),
+    "SQUASH_SLACK_URL": f"{DEAD}/{plant()}",
+    "SQUASH_GITHUB_TOKEN": plant(),
     "SQUASH_KEY": make_key().text,
     "SQUASH_PASSWORD": plant(),
 }

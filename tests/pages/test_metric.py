@@ -29,6 +29,7 @@ from squash_api.pages.metric import (
 from squash_api.pages.plots import limit_text
 from squash_api.pages.rendering import tags_text
 from squash_api.schema.names import Context, Schema
+from squash_api.trends import change_points
 from squash_api.trends.points import TrendLine
 from squash_api.trends.trends import Judged, Trend
 from tests.pages.conftest import BROWSER
@@ -55,6 +56,11 @@ def site(calls: Calls) -> Calls:
     post(calls, 4.0, filter_name="g", airmass=1.5)
     post(calls, 9.0, filter_name="r", airmass=1.2, run_id="R17")
     return calls
+
+
+needs_ruptures = pytest.mark.skipif(
+    not change_points.is_installed(), reason="ruptures is not installed"
+)
 
 
 def post(calls: Calls, value: Any, *, name: str = "p.a", days: float = 1.0, **meta: Any) -> int:
@@ -616,3 +622,66 @@ def test_what_is_chosen_is_among_the_choices() -> None:
         "filter": ["g", "r"],
         "dataset": ["x"],
     }
+
+
+@pytest.fixture
+def stepped(site: Calls) -> Calls:
+    """A series that is at 1 for eight days and then at 9, with new code."""
+    for number in range(16):
+        url = "https://github.com/lsst/afw"
+        sha = ("a" if number < 8 else "b") * 40
+        package = {"name": "afw", "git_url": url, "git_sha": sha, "eups_version": "1"}
+        post(
+            site,
+            1.0 + number % 2 / 10 + 8 * (number >= 8),
+            name="p.step",
+            days=20.0 - number,
+            filter_name="r",
+            ci_id=f"R{number}",
+            ci_name="night",
+            packages=[package],
+        )
+    return site
+
+
+@needs_ruptures
+def test_change_points_are_on_the_plot_with_what_changed_in_the_code(stepped: Calls) -> None:
+    answer = plot(stepped, "changepoints=true", name="p.step")
+    (found,) = answer["steps"]["found"]
+    assert "run R8" in found["text"]
+    assert "1.05 → 9.05 mmag" in found["text"]
+    assert "1 package changed" in found["text"]
+    assert found["packages"] == [
+        {
+            "name": "afw",
+            "link": f"https://github.com/lsst/afw/compare/{'a' * 40}...{'b' * 40}",
+        }
+    ]
+    (drawn,) = [
+        dict(model["attributes"]["data"]["entries"])
+        for model in _objects(answer["item"])
+        if model["attributes"].get("name") == "steps"
+    ]
+    assert drawn["x"] == [sorted(points(answer)["x"])[8]]
+
+
+def test_without_asking_there_are_no_change_points(stepped: Calls) -> None:
+    answer = plot(stepped, name="p.step")
+    assert "steps" not in answer
+    assert all(model["attributes"].get("name") != "steps" for model in _objects(answer["item"]))
+
+
+def test_without_the_library_the_plot_says_how_to_install_it(
+    stepped: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_points, "_library", lambda: None)
+    steps = plot(stepped, "changepoints=true", name="p.step")["steps"]
+    assert steps["found"] == []
+    assert "pip install 'squash-api[changepoints]'" in steps["note"]
+
+
+def test_the_form_keeps_that_change_points_are_asked_for(site: Calls) -> None:
+    text = page(site, "/metric/p.a?changepoints=true").text
+    assert 'name="changepoints" value="true" checked' in text
+    assert "changepoints=true" in text.split('data-address="')[1].split('"')[0]
+    assert page(site, "/metric/p.a?changepoints=maybe").status_code == 422

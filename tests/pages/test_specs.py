@@ -201,3 +201,28 @@ def test_a_wrong_limit_is_refused(browser: httpx.Client, path: str, limit: str) 
     for accept in (BROWSER["Accept"], "*/*"):
         reply = browser.get(f"{path}?limit={limit}", headers={"Accept": accept})
         assert reply.status_code == 422
+
+
+def test_a_review_says_what_each_did_and_which_there_is_something_to_say_of(
+    browser: httpx.Client, calls: Calls
+) -> None:
+    define(calls, spec("p.a.a"), spec("p.a.b", metadata_query={"dataset": "nowhere"}))
+    job = {"measurements": [{"metric": "p.a", "value": 9.0, "unit": "mmag"}], "blobs": []}
+    assert calls("POST", "/job", {**job, "meta": {}}).status_code == 202
+    assert "Review</dt>" not in browser.get("/specs").text
+    text = browser.get("/specs?since=90d").text
+    assert '<option value="90d" selected>' in text
+    assert "<dt>did</dt><dd>1 of 1 value broke it</dd>" in text
+    assert "<summary>applies to nothing: 1</summary>" in text
+    assert "no value is one of its jobs&#39;" in text
+
+
+def test_a_review_is_of_what_the_filters_leave(browser: httpx.Client, calls: Calls) -> None:
+    define(calls, spec("p.a.a"), spec("p.a.b", metadata_query={"dataset": "nowhere"}))
+    text = browser.get("/specs?since=30d&q=a.a").text
+    assert names(text) == ["a"]
+    assert "p.a.b" not in text
+
+
+def test_a_review_of_another_time_is_refused(browser: httpx.Client) -> None:
+    assert browser.get("/specs?since=soon").status_code == 422

@@ -6,8 +6,10 @@ from markdown_it import MarkdownIt
 
 from squash_api.errors import InvalidInputError
 from squash_api.pages.report import report_file
+from squash_api.reports import results
 from squash_api.reports.document import MOST_OF_A_JOB
 from squash_api.reports.texts import report_junit, report_markdown
+from squash_api.trends import change_points
 from tests.support.definitions import metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS
 from tests.support.reporting import URL, ReportedJobs
@@ -161,3 +163,61 @@ def test_artifacts_are_in_every_form_of_a_report(jobs: ReportedJobs) -> None:
     assert MarkdownIt().render(markdown).count("<a href=") == 1
     assert f"; artifact: {plot['url']}" in report_junit(report, level="INFO").decode()
     assert f'href="{plot["url"]}"' in report_file(report)
+
+
+def add_step(jobs: ReportedJobs) -> list[int]:
+    """Add a series that is at 1 for eight hours and then at 4; return its jobs."""
+    return [
+        jobs.job(
+            1.0 + number % 2 / 10 + 3 * (number >= 8),
+            run_id=f"R{number}",
+            pipeline="night",
+            filter="r",
+            ago_ns=(20 - number) * HOUR_NS,
+        )
+        for number in range(16)
+    ]
+
+
+@pytest.mark.skipif(not change_points.is_installed(), reason="ruptures is not installed")
+def test_change_points_are_in_every_form_of_a_report_that_asks_for_them(
+    jobs: ReportedJobs,
+) -> None:
+    jobs.define(spec())
+    ids = add_step(jobs)
+    assert jobs.report(since="7d").change_points is None
+    report = jobs.report(since="7d", changepoints="true")
+    assert report.change_points is not None
+    (found,) = report.change_points.largest
+    assert (found.metric, found.job_before, found.job_id, found.run_id) == (
+        "p.a",
+        ids[7],
+        ids[8],
+        "R8",
+    )
+    assert (found.before, found.after) == pytest.approx((1.05, 4.05))
+    said = f"1.05 → 4.05 mmag ({found.times_noise:+.1f} times the noise)"
+    assert said in report_markdown(report)
+    assert said in report_file(report)
+
+
+def test_without_the_library_a_report_says_how_to_install_it(
+    jobs: ReportedJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_points, "_library", lambda: None)
+    add_step(jobs)
+    report = jobs.report(since="7d", changepoints="true")
+    assert report.change_points is not None
+    assert report.change_points.largest == []
+    assert "pip install 'squash-api\\[changepoints\\]'" in report_markdown(report)
+
+
+def test_of_too_many_values_no_change_points_are_looked_for(
+    jobs: ReportedJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MOST_KEPT", 15)
+    monkeypatch.setattr(change_points, "_library", object)
+    add_step(jobs)
+    report = jobs.report(since="7d", changepoints="true")
+    assert report.change_points is not None
+    assert report.change_points.note.startswith("Change points are not looked for in more than")

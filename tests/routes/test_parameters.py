@@ -22,6 +22,7 @@ HTML = {"Accept": "text/html"}
 NAMES = {
     "job_id": "1", "name": "p.a", "identifier": "x", "pipeline": "-", "run_id": "r", "ci_id": "1",
     "username": "ada", "id": "1", "package": "p", "key_id": "abc",
+    "alert_id": "1", "silence_id": "1",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ JOB: dict[str, Any] = {
 _PARTS = {
     "{job_id}": "1",
     "{name:text}": f"{NAME}.Metric",
+    "/webhooks/{name}": "/webhooks/hook",
     "{name}": f"{NAME}.Metric",
     "{identifier:text}": f"{NAME}-blob",
     "{package:text}": NAME,
@@ -29,6 +30,8 @@ _PARTS = {
     "{run_id:text}": f"{NAME}-run",
     "{ci_id:text}": f"{NAME}-run",
     "{key_id}": "sq_0",
+    "{alert_id}": "1",
+    "{silence_id}": "1",
     "{cluster_id}": "squash",
     "{topic}": "lsst.dm.topic",
 }

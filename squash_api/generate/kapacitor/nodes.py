@@ -11,6 +11,7 @@ from squash_api.judging.wording import exact_number
 from squash_api.schema.names import (
     ARTIFACT_URL,
     GONE,
+    NOT_FOR,
     RUN_URL,
     SPEAKS_FOR,
     SQUASH_URL,
@@ -127,6 +128,11 @@ def speaks_for_term(key: str) -> str:
     without the field all keys instead.
     """
     return f"strContains({reference(SPEAKS_FOR)}, {string(key)})"
+
+
+def for_branch_term(key: str) -> str:
+    """Return the lambda expression that is true for points that a branch may alert on."""
+    return f"!strContains({reference(NOT_FOR)}, {string(key)})"
 
 
 def unless_gone(conditions: Sequence[str]) -> str:

@@ -83,6 +83,7 @@ def _make_alert() -> None:
     )
     op.create_index("ix_alert_group_id", "alert", ["group_id"])
     op.create_index("ix_alert_job_id", "alert", ["job_id"])
+    op.create_index("ix_alert_opened_job_id", "alert", ["opened_job_id"])
     op.create_index("ix_alert_version", "alert", ["version"])
     op.create_index("ix_alert_state_id", "alert", ["state", "id"])
     op.create_index("ix_alert_metric_branch_id", "alert", ["metric", "branch", "id"])
