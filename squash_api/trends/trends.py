@@ -155,7 +155,6 @@ class Trends:
             TrendPoints,
             list[TrendLine[Point]],
             dict[int, _JobOf],
-            dict[int, list[Limit]],
             list[tuple[int, ChangePoint]],
         ]:
             found = TrendPoints(axis, sets)
@@ -163,23 +162,16 @@ class Trends:
                 found.take(rows)
             chosen = found.choose(judge.badness)
             job_ids = [point.job_id for line in chosen for point in line.values]
-            jobs = _jobs_of(view, job_ids)
             has_steps = asked.has_steps and asked.x == TIME
             steps = _steps_of(view, found, chosen) if has_steps else []
-            return found, chosen, jobs, self._settle(view, judge, jobs), steps
+            return found, chosen, self._jobs_of(view, judge, job_ids), steps
 
-        found, chosen, known, settled, steps = self._reader.settled(find)
+        found, chosen, known, steps = self._reader.settled(find)
         lines = [
             TrendLine(
                 line.tags,
                 [
-                    _judged(
-                        judge,
-                        point.value,
-                        found.xs.get(point.job_id),
-                        known[point.job_id],
-                        settled.get(point.job_id, ()),
-                    )
+                    _judged(judge, point.value, found.xs.get(point.job_id), known[point.job_id])
                     for point in line.values
                     # A job may have been deleted meanwhile.
                     if point.job_id in known
@@ -208,31 +200,33 @@ class Trends:
         matching = _matching(self._sets_of(metric), tags)
         span = {"since_ns": since_ns, "until_ns": until_ns}
 
-        def find(
-            view: View,
-        ) -> tuple[list[LastValue], dict[int, _JobOf], dict[int, list[Limit]]]:
+        def find(view: View) -> tuple[list[LastValue], dict[int, _JobOf]]:
             rows = _last(view, metric, matching, limit=limit, **span)
-            jobs = _jobs_of(view, [row.job_id for row in rows])
-            return rows, jobs, self._settle(view, judge, jobs)
+            return rows, self._jobs_of(view, judge, [row.job_id for row in rows])
 
-        rows, known, settled = self._reader.settled(find)
+        rows, known = self._reader.settled(find)
         return [
-            _judged(judge, row.value, None, known[row.job_id], settled.get(row.job_id, ()))
+            _judged(judge, row.value, None, known[row.job_id])
             for row in rows
             if row.job_id in known
         ]
 
-    def _settle(
-        self, view: View, judge: LimitJudge, jobs: "Mapping[int, _JobOf]"
-    ) -> dict[int, list[Limit]]:
-        """Find what limits that look at earlier values demand, in the newest of some jobs."""
-        if not judge.has_history:
-            return {}
-        snapshot = self._definitions.at(None)
-        contexts = sorted((job for job, _ in jobs.values()), key=lambda job: -job.time_ns)
+    def _jobs_of(
+        self, view: View, judge: LimitJudge, job_ids: Sequence[int]
+    ) -> "dict[int, _JobOf]":
+        view.require_settled(job_ids)
+        contexts = view.contexts.of(job_ids)
+        changes = view.changes_since_previous_run(contexts)
+        settled: dict[int, list[Limit]] = {}
+        if judge.has_history:
+            snapshot = self._definitions.at(None)
+            newest = sorted(contexts.values(), key=lambda job: -job.time_ns)
+            for job in newest[:MOST_SETTLED]:
+                past = self._evidence.of(view, job, snapshot).past
+                settled[job.job_id] = judge.settle(job.context, past)
         return {
-            job.job_id: judge.settle(job.context, self._evidence.of(view, job, snapshot).past)
-            for job in contexts[:MOST_SETTLED]
+            job_id: (context, changes.get(job_id), settled.get(job_id, ()))
+            for job_id, context in contexts.items()
         }
 
     def choices(self, metric: str) -> dict[str, list[str]]:
@@ -312,15 +306,9 @@ def _last(
     return view.values.last(row.metric_id, tag_sets=sets, limit=limit, has_absent=True, **span)
 
 
-# A job, and what has changed in the code since the previous run.
-_JobOf = tuple[JobContext, CodeChanges | None]
-
-
-def _jobs_of(view: View, job_ids: Sequence[int]) -> dict[int, _JobOf]:
-    view.require_settled(job_ids)
-    contexts = view.contexts.of(job_ids)
-    changes = view.changes_since_previous_run(contexts)
-    return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
+# A job, what has changed in the code since the previous run, and what limits that look at earlier
+# values demand of it.
+_JobOf = tuple[JobContext, CodeChanges | None, Sequence[Limit]]
 
 
 def _steps_of(
@@ -341,14 +329,8 @@ def _matching(sets: Mapping[int, Tags], tags: Mapping[str, str]) -> list[int]:
     ]
 
 
-def _judged(
-    judge: LimitJudge,
-    value: float | None,
-    x: float | None,
-    job: _JobOf,
-    settled: Sequence[Limit],
-) -> Judged:
-    context, changes = job
+def _judged(judge: LimitJudge, value: float | None, x: float | None, job: _JobOf) -> Judged:
+    context, changes, settled = job
     if value is None:
         return Judged(None, x, context, changes, is_limited=False, broken=())
     is_limited, broken = judge.judge(value, context.context, settled)
