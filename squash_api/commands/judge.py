@@ -251,6 +251,8 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
             cases.append(Case(*names, "failed", text, verdict.level))
         elif verdict.status == NOT_MEASURED:
             cases.append(Case(*names, "skipped", NOT_MEASURED))
+        elif verdict.status == "failed" and verdict.is_trial:
+            cases.append(Case(*names, text=f"{verdict.shown_word}: {text}"))
         elif verdict.status == "failed":
             cases.append(Case(*names, text=f"broken, but milder than {level}: {text}"))
         else:
@@ -259,14 +261,15 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:
-    return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
+    is_bad = verdict.limit.severity >= severity_of(level)
+    return verdict.status == "failed" and is_bad and not verdict.is_trial
 
 
 def _print_verdicts(verdicts: list[Verdict], *, summary: str) -> None:
     right = ("value", "test", "margin")
     rows = [
         (
-            verdict.word,
+            verdict.shown_word,
             verdict.name,
             _value(verdict),
             _test(verdict),
@@ -283,6 +286,8 @@ def _print_verdicts(verdicts: list[Verdict], *, summary: str) -> None:
 
 def _style(row: Sequence[str]) -> str:
     state = row[0]
+    if state.startswith("on trial"):
+        return "yellow"
     return "green" if state == PASSED else "yellow" if state == NOT_MEASURED else "bold red"
 
 
@@ -304,7 +309,8 @@ def _summary(verdicts: list[Verdict], level: str) -> str:
     if not verdicts:
         return "No specification applies to this job."
     violations = sum(_is_violation(verdict, level) for verdict in verdicts)
-    counts = counts_text(count_states(verdict.word for verdict in verdicts), "limit")
+    heard = (verdict.word for verdict in verdicts if not verdict.is_trial)
+    counts = counts_text(count_states(heard), "limit")
     return f"{counts}; {counted(violations, 'limit')} of level {level} or worse broken"
 
 
@@ -312,7 +318,7 @@ def _gaps(verdicts: list[Verdict], unknown: Collection[Mapping[str, str | None]]
     """Say what may be missing; empty if nothing is."""
     if not verdicts:
         return "nothing was judged"
-    absent = sum(verdict.status == NOT_MEASURED for verdict in verdicts)
+    absent = sum(item.status == NOT_MEASURED for item in verdicts if not item.is_trial)
     misspelt = sum(near is not None for names in unknown for near in names.values())
     parts = []
     if absent:

@@ -97,7 +97,7 @@ def _page(request: Request, job_id: int) -> Response:
         row=row,
         is_now=is_now,
         verdicts=verdicts,
-        counts=count_states(verdict.word for verdict in verdicts),
+        counts=count_states(item.word for item in verdicts if not item.is_trial),
         measurements=list(_measurements(row, job, verdicts, site.metrics)),
         context=context,
         run=_run(context),
@@ -149,7 +149,8 @@ def _measurements(
     """
     worst: dict[str, Verdict] = {}
     for verdict in verdicts:
-        worst.setdefault(verdict.metric, verdict)
+        if not verdict.is_trial:
+            worst.setdefault(verdict.metric, verdict)
     # An identifier may be anything.
     places = {
         identifier: index

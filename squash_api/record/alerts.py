@@ -130,7 +130,12 @@ def living_alerts_of(connection: Connection, metrics: Iterable[str]) -> list[Ale
 
 
 def alerts_after(connection: Connection, version: int) -> list[AlertRow]:
-    """Return the alerts that have changed since a version, in any order."""
+    """Return the alerts that have changed since a version, in any order.
+
+    Since the beginning, which is before version 1, only the living ones are returned.
+    """
+    if version < 1:
+        return living_alerts(connection)
     return [_alert(row) for row in connection.execute(_ALERTS.where(alert.c.version > version))]
 
 
