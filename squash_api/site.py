@@ -309,7 +309,7 @@ class Site:
         """Values over time."""
         from squash_api.trends.trends import Trends
 
-        return Trends(self.reader, self.definitions.in_force)
+        return Trends(self.reader, self.definitions.in_force, self.evidence)
 
     @cached_property
     def standings(self) -> Standings:
