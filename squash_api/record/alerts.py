@@ -11,7 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
+from squash_api.record.record import get_state
 from squash_api.record.tables import alert, alert_event, alert_group
+
+ENGINE_STATE = "alerts"
+"""The key of the state that says how far alerts are; `through` in it is a job."""
 
 OPEN, ACKNOWLEDGED, RESOLVED = "open", "acknowledged", "resolved"
 """The states of an alert."""
@@ -322,6 +326,12 @@ def past_alerts(connection: Connection, *, since_ns: int) -> list[PastAlert]:
             select(alert.c.id, alert.c.broken, alert.c.state).where(is_recent)
         )
     ]
+
+
+def followed_through(connection: Connection) -> int | None:
+    """Return the newest job whose alerts are known; None if no process has looked at any."""
+    text = get_state(connection, ENGINE_STATE)
+    return None if text is None else int(json.loads(text)["through"])
 
 
 def last_event_id(connection: Connection) -> int:
