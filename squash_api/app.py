@@ -36,6 +36,7 @@ from squash_api.routes import (
     sasquatch,
     search,
     standings,
+    webhooks,
 )
 from squash_api.routes import blobs as blob_files
 from squash_api.routes.admission import AT_ONCE, Admission, Places, takes_turns
@@ -72,6 +73,7 @@ _ROUTERS = (
     alerts.router,
     reports.router,
     quarantine.router,
+    webhooks.router,
     health.router,
     jobs.events_router,
     sasquatch.router,

@@ -70,6 +70,14 @@ COMMANDS = {
         "Withdraw definitions that SQUASH_SPECS no longer has.",
     ),
     "specs backtest": ("commands.backtest:backtest", "Judge past jobs by changed specifications."),
+    "specs propose": (
+        "commands.specs_propose:specs_propose",
+        "Propose limits for a metric, from the values that the record has of it.",
+    ),
+    "specs review": (
+        "commands.specs_review:specs_review",
+        "List specifications that say too much, or nothing, by what they have done.",
+    ),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
     "spool list": (
@@ -164,6 +172,30 @@ COMMANDS = {
         "commands.keys:revoke",
         "Revoke an API key, for good; the service refuses it within a second.",
     ),
+    "webhook add": (
+        "commands.webhooks:add",
+        "Make a webhook; the secret that signs what is sent is printed once.",
+    ),
+    "webhook list": (
+        "commands.webhooks:list_webhooks",
+        "List the webhooks, and how sending to them is; secrets are not shown.",
+    ),
+    "webhook remove": (
+        "commands.webhooks:remove",
+        "Remove a webhook, and what waits to be sent to it.",
+    ),
+    "webhook test": (
+        "commands.webhooks:test",
+        "Send a test to a webhook from here, now, and print what the receiver answers.",
+    ),
+    "webhook deliveries": (
+        "commands.webhooks:deliveries",
+        "List what was, or is to be, sent to a webhook, the newest first, with the answers.",
+    ),
+    "webhook retry": (
+        "commands.webhooks:retry",
+        "Have what was given up sent again, and what waits at once; the service sends it.",
+    ),
     "audit": (
         "commands.audit:audit",
         "Show the audit trail: who changed what, when and from where, the newest first.",
@@ -180,6 +212,7 @@ _GROUPS = {
     "record": "Make, back up, check and restore the record.",
     "user": "Add, list and change accounts.",
     "key": "Make, list and revoke API keys.",
+    "webhook": "Make, list, try and remove webhooks, which programs are told of events by.",
 }
 
 

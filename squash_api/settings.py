@@ -4,6 +4,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from socket import gethostname
@@ -100,6 +101,25 @@ def _network(text: str) -> str:
 _Network = Annotated[str, AfterValidator(_network)]
 
 
+def _secret_url(url: SecretStr) -> SecretStr:
+    return SecretStr(_http_url(url.get_secret_value()))
+
+
+_SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
+
+
+def _repository(text: str) -> str:
+    if _REPOSITORY.fullmatch(text) is None:
+        raise ValueError(
+            f"must be repositories such as lsst/afw, or lsst/* for all of an owner, not {text}"
+        )
+    return text.lower()
+
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/([A-Za-z0-9._-]{1,100}|\*)", re.ASCII)
+_Repository = Annotated[str, AfterValidator(_repository)]
+
+
 def _package(text: str) -> str:
     if _PACKAGE.fullmatch(text) is None or text.startswith("squash"):
         raise ValueError("must be letters, digits, - and _, and cannot begin with squash")
@@ -153,6 +173,9 @@ def _own_url(given: Mapping[str, Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
+_UNITS = {"s": 1, "m": 60}
+
+
 def _split(separator: str) -> Any:
     def split(value: Any) -> Any:
         if isinstance(value, str):
@@ -168,6 +191,16 @@ def _json() -> Any:
             return json.loads(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
+
+    return BeforeValidator(read)
+
+
+def _seconds() -> Any:
+    def read(value: Any) -> Any:
+        if isinstance(value, str) and value[-1:] in _UNITS:
+            with suppress(ValueError):
+                return float(value[:-1]) * _UNITS[value[-1]]
+        return value
 
     return BeforeValidator(read)
 
@@ -329,6 +362,12 @@ class Settings(BaseSettings):
         "on",
         description="Write every minute what is late and the state of metrics, or nothing.",
     )
+    alert_quiet: Annotated[float, _seconds()] = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="How long no alert must join a group until it is told, in seconds.",
+    )
     influx_url: _Url | None = Field(None, description="InfluxDB of the target `default`.")
     influx_database: str = Field("squash", min_length=1, description="Its database.")
     influx_user: str | None = Field(None, description="Its user, for Basic authentication.")
@@ -344,6 +383,29 @@ class Settings(BaseSettings):
         "autogen", min_length=1, description="The retention policy in the names of its tasks."
     )
     chronograf_url: _Url | None = Field(None, description="Chronograf, for `squash live`.")
+    webhook_networks: Annotated[tuple[_Network, ...], NoDecode, _split(",")] = Field(
+        (),
+        description=(
+            "Networks that are not public and that webhooks may be sent to, separated by commas."
+        ),
+    )
+    slack_url: _SecretUrl | None = Field(
+        None, description="Incoming webhook of Slack, to which the service tells alerts itself."
+    )
+    slack: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Tell Slack alerts: `auto` unless Kapacitor does, which has a URL then.",
+    )
+    github_token: SecretStr | None = Field(
+        None, description="Token for GitHub, which sets the states of commits and comments."
+    )
+    github_repositories: Annotated[tuple[_Repository, ...], NoDecode, _split(",")] = Field(
+        (),
+        description="Repositories that may be told, separated by commas, such as lsst/afw,lsst/*.",
+    )
+    github_url: _Url = Field(
+        "https://api.github.com", description="GitHub's API; of GitHub Enterprise, its /api/v3."
+    )
 
     @property
     def targets(self) -> tuple[InfluxTarget, ...]:
@@ -370,6 +432,24 @@ class Settings(BaseSettings):
             retention_policy=self.kapacitor_retention_policy,
         )
         return (*self.targets, kapacitor)
+
+    @property
+    def tells_slack(self) -> bool:
+        """Whether the service itself tells Slack: by default only if Kapacitor cannot."""
+        if self.slack_url is None or self.slack == "off":
+            return False
+        return self.slack == "on" or self.kapacitor_url is None
+
+    @property
+    def tells_github(self) -> bool:
+        """Whether GitHub is told of runs."""
+        return self.github_token is not None and bool(self.github_repositories)
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Who is told of alerts, besides webhooks: their kinds in the record."""
+        told = {"slack": self.tells_slack, "github": self.tells_github}
+        return tuple(kind for kind, is_told in told.items() if is_told)
 
     def choose_targets(self, names: Sequence[str]) -> list[InfluxTarget]:
         """Look up InfluxDBs by name, or all; `SettingsError` if there is no such one, or none."""

@@ -37,17 +37,21 @@ if TYPE_CHECKING:
     from squash_api.accounts.key_ring import KeyRing
     from squash_api.accounts.sessions import Sessions
     from squash_api.alerts.acting import Acting
+    from squash_api.alerts.raising import Raising
     from squash_api.alerts.reading import Alerts
     from squash_api.definitions.definitions import Definitions
     from squash_api.definitions.from_yaml import SpecificationSources
     from squash_api.delivery.background import Background
     from squash_api.delivery.events import JobEvents
     from squash_api.delivery.outlet import Outlet
+    from squash_api.delivery.reader import Loop
+    from squash_api.delivery.subscriptions import Subscriptions
     from squash_api.index.deriver import Deriver
     from squash_api.index.reader import Reader
     from squash_api.ingest.ingest import Ingested
     from squash_api.reports.report import PeriodReports
     from squash_api.standings.board import Board
+    from squash_api.standings.evidence import Evidence
     from squash_api.standings.figures import Figures
     from squash_api.standings.itself import OwnWatch
     from squash_api.standings.job_states import JobStates
@@ -322,6 +326,13 @@ class Site:
         return Board(self.standings)
 
     @cached_property
+    def evidence(self) -> Evidence:
+        """What limits need to know beside a value."""
+        from squash_api.standings.evidence import Evidence
+
+        return Evidence(self.reader)
+
+    @cached_property
     def states(self) -> JobStates:
         """The states of jobs."""
         from squash_api.standings.job_states import JobStates
@@ -373,6 +384,32 @@ class Site:
         return JobEvents(self.record, self.deriver)
 
     @cached_property
+    def subscriptions(self) -> Subscriptions:
+        """The webhooks."""
+        from squash_api.delivery.subscriptions import Subscriptions
+
+        return Subscriptions(
+            self.record,
+            self.reader,
+            self.schema,
+            squash_url=self.settings.url,
+            networks=self.settings.webhook_networks,
+        )
+
+    def tellers(self) -> list[Loop]:
+        """Make what tells people and programs: webhooks, and those that the settings name."""
+        from squash_api.delivery.webhooks import Webhooks
+
+        hooks = Webhooks(
+            self.record,
+            self.reader,
+            self.definitions.in_force,
+            squash_url=self.settings.url,
+            networks=self.settings.webhook_networks,
+        )
+        return [hooks]
+
+    @cached_property
     def background(self) -> Background:
         """The threads of the service that serve no requests."""
         from squash_api.delivery.background import Background, Deriving
@@ -381,7 +418,9 @@ class Site:
         outlets = self.outlets(self.settings.outlets) if delivers else []
         readers = [
             *outlets,
+            *(self.tellers() if delivers else []),
             Deriving(self.deriver),
+            self.raising() if delivers else None,
             self.events,
             self.watch(outlets),
             self.retention(),
@@ -405,6 +444,17 @@ class Site:
             OUTLETS[type(target)].of(target, sources, transport=self._influx_transport)
             for target in targets
         ]
+
+    def raising(self) -> Raising:
+        """Make what opens, changes and ends the alerts of the record."""
+        from squash_api.alerts.raising import Raising
+
+        return Raising(
+            self.record,
+            self.reader,
+            self.definitions.in_force,
+            quiet_s=self.settings.alert_quiet,
+        )
 
     def watch(self, outlets: Sequence[TakesLines]) -> Watch | None:
         """Make a watch; None if the settings turn it off, or there is nowhere to write."""

@@ -34,7 +34,8 @@ def deliver(
         outlets = site.outlets(targets)
         # The service makes the index.
         watches = site.own_watches(outlets, process="deliver")
-        background = Background([*outlets, site.watch(outlets), *watches], site.record.news)
+        readers = [*outlets, site.raising(), site.watch(outlets), *watches]
+        background = Background(readers, site.record.news)
         spare_cycle_search()
         take_short_turns()
         # A list, not an event: a handler may interrupt a thread that holds the lock of the event.

@@ -11,6 +11,7 @@ import typer
 from squash_api.commands.terminal import AsJson, fail, failing, print_json, print_table
 from squash_api.errors import SquashError
 from squash_api.generate.files import file_problems, make_files
+from squash_api.judging.metadata_query import query_words
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.doubts import find_doubts
@@ -204,7 +205,8 @@ def _problem_json(problem: Problem, *, is_warning: bool) -> dict[str, Any]:
 
 
 def _query_text(specification: Specification, *, joint: str = "=", end: str = ", ") -> str:
-    return end.join(f"{key}{joint}{value}" for key, value in specification.metadata_query.items())
+    terms = query_words(specification.metadata_query, equals=joint, text=str, is_ascii=True)
+    return end.join(terms)
 
 
 def _keys_text(part: dict[str, Any] | None) -> str:

@@ -2,15 +2,19 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from squash_api.errors import Detail, InvalidInputError, NameTakenError, ReadOnlyError
 from squash_api.index.derived import look_through_jobs, requeue_metrics
-from squash_api.judging.kinds.criterion import is_logarithmic, logarithmic_remedy
+from squash_api.judging.kinds.criterion import Criterion, is_logarithmic, logarithmic_remedy
 from squash_api.judging.kinds.registry import kind_of
-from squash_api.judging.specifications import Specification, specification_from_json
+from squash_api.judging.specifications import (
+    Specification,
+    member_problem,
+    specification_from_json,
+)
 from squash_api.record.audit import Actor, note
 from squash_api.record.definitions import (
     DefinitionRow,
@@ -243,8 +247,32 @@ def check_specifications(connection: Connection, proposals: Sequence[Proposal]) 
                 f"'{content.metric}': {content.criterion.remedy(unit)}"
             )
             details.append(Detail((*proposal.loc, *content.criterion.UNIT_PATH), message))
+    details += _wrong_members(connection, proposals)
     if details:
         raise invalid_proposals(details)
+
+
+def _wrong_members(connection: Connection, proposals: Sequence[Proposal]) -> Iterator[Detail]:
+    """Yield what compounds cannot count, among what is in force and what is proposed."""
+    proposed = {
+        item.name: item.content.criterion
+        for item in proposals
+        if isinstance(item.content, Specification)
+    }
+    names = {name for criterion in proposed.values() for name in criterion.members}
+    rows = current(connection, "spec", names=sorted(names)) if names else {}
+    known = {name: _criterion_of(row.document) for name, row in rows.items()} | proposed
+    for item in proposals:
+        criterion = proposed.get(item.name)
+        for name in () if criterion is None else criterion.members:
+            problem = member_problem(name, item.name, known.get)
+            if problem is not None and criterion is not None:
+                yield Detail((*item.loc, *criterion.UNIT_PATH), problem)
+
+
+def _criterion_of(document: Mapping[str, Any] | None) -> Criterion | None:
+    kind = kind_of(document or {})
+    return kind.parse(document, []) if document and kind else None
 
 
 def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, dict[str, str]]:
@@ -261,8 +289,7 @@ def misfits(connection: Connection, proposals: Iterable[Proposal]) -> dict[str, 
     found: dict[str, dict[str, str]] = {}
     for row in sorted(definitions_at(connection, wanted), key=lambda row: row.name):
         metric = row.name.rpartition(".")[0]
-        kind = kind_of(row.document or {})
-        criterion = kind.parse(row.document, []) if row.document and kind else None
+        criterion = _criterion_of(row.document)
         misfit = None if criterion is None else criterion.misfit(units[metric])
         if criterion is not None and misfit is not None:
             found.setdefault(metric, {})[row.name] = f"'{criterion.unit}' {misfit}"

@@ -26,6 +26,7 @@ from squash_api.definitions.changes import (
 from squash_api.definitions.from_yaml import YamlChange, find_orphans, sync_yaml
 from squash_api.definitions.in_force import Defined, DefinitionsInForce
 from squash_api.errors import ForbiddenError, InvalidInputError, NotFoundError, ReadOnlyError
+from squash_api.judging.metadata_query import query_terms
 from squash_api.judging.simple_metric import SimpleMetric, read_simple_metric
 from squash_api.judging.specifications import Specification
 from squash_api.record.audit import SERVICE, Actor
@@ -210,8 +211,8 @@ class Definitions:
         def is_wanted(spec: Specification) -> bool:
             if metric not in (None, spec.metric) or not (tag is None or tag in spec.tags):
                 return False
-            terms = [self._schema.term(key, value) for key, value in spec.metadata_query.items()]
-            return all(term is not None and term in terms for term in wanted)
+            terms = query_terms(spec.metadata_query, self._schema) or ()
+            return all(term and any(term.implies(other) for other in terms) for term in wanted)
 
         snapshot = self.in_force.at(None)
         return _page(snapshot.specifications, is_wanted, after=after, limit=limit)

@@ -90,8 +90,12 @@ class InfluxOutlet(Outlet):
 
     def send_some(self) -> Wait:
         """Send one batch of new jobs and one of those to be sent again."""
+        had_failed = self._back_off.failures > 0
         self._ping()
         sent = self._send()
+        if sent and had_failed:
+            # What held it up may have ended after the look, and taken the points with it.
+            self._look_for_loss()
         if sent >= MOST_JOBS or self._new.is_ahead():
             return NO_WAIT
         return GATHER if sent else IDLE

@@ -5,6 +5,10 @@ else. So it gets only what speaks for the present (`delivery/present.py`); its s
 of the newest values. It keeps what it has taken in memory only: after a restart of its process, of
 a task, or of this outlet, it is told the newest value of every series once more. That is silent,
 because its tasks send an alert only when a state changes.
+
+What is told for a group, since one message has to do for all its alerts, and what only the service
+can raise, it is told as verdicts (`delivery/verdicts.py`), from the alerts in the record. The
+values say which branches must not alert on them for that reason, and during a silence.
 """
 
 import time
@@ -17,19 +21,30 @@ import structlog
 
 from squash_api.definitions.in_force import Snapshot
 from squash_api.delivery.outlet import GATHER, IDLE, Outlet, Sources
-from squash_api.delivery.present import Chooser, Gone, Happened, Plan, Present
+from squash_api.delivery.present import (
+    Chooser,
+    Gone,
+    Plan,
+    Present,
+    of_changed_jobs,
+    of_deleted_jobs,
+    of_new_jobs,
+)
 from squash_api.delivery.reader import NO_WAIT, Wait
+from squash_api.delivery.verdicts import Around, Told, Verdicts, has_news, verdicts_on_groups
 from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
+from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import View
 from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
-from squash_api.ingest.stored_job import artifacts_in, document_of
-from squash_api.judging.alert_plan import Grouping
+from squash_api.ingest.stored_job import artifacts_in
+from squash_api.judging.alert_plan import BranchKey, Grouping
 from squash_api.judging.metadata_query import applies
 from squash_api.logs import note_jobs
+from squash_api.record.alerts import living_alerts
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
@@ -38,11 +53,19 @@ from squash_api.record.deliveries import (
     pending_erasures,
     pending_redeliveries,
 )
-from squash_api.record.jobs import added_measurements, job_rows, last_job_id
-from squash_api.record.metrics import reduced_ever
+from squash_api.record.jobs import last_job_id
+from squash_api.record.record import Connection, get_state, set_state
+from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.schema.artifacts import may_have_artifacts
-from squash_api.schema.names import ARTIFACT_URL, SPEAKS_FOR, Context, split_metric_name
+from squash_api.schema.names import (
+    ARTIFACT_URL,
+    NOT_FOR,
+    SPEAKS_FOR,
+    Context,
+    split_metric_name,
+)
 from squash_api.schema.times import parse_time_ns
+from squash_api.schema.watch import VERDICT
 from squash_api.settings import KapacitorTarget
 
 _MOST_JOBS = 250
@@ -68,8 +91,9 @@ class _Line:
 
 @dataclass(slots=True)
 class _Round:
-    """What a round tells, and what is settled by it."""
+    """What a round tells, of the jobs after one and through another, and what is settled by it."""
 
+    after: int
     through: int
     redelivered: Sequence[tuple[int, int]] = ()
     erasures: Sequence[Erasure] = ()
@@ -77,6 +101,7 @@ class _Round:
     lines: list[_Line] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     has_more: bool = False
+    verdicts: Verdicts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +138,13 @@ class KapacitorOutlet(Outlet):
         self._snapshot: Snapshot | None = None
         self._chooser: Chooser | None = None
         self._day = 0
-        # Metrics whose newest values are to be told once more.
+        # Metrics whose newest values are to be told once more, and VERDICT_TASK for all groups.
         self._again: set[str] = set()
+        self._silences: list[SilenceRow] = []
+        # Alerts of single series that are to be told with others, once these have ended.
+        self._alone: set[str] = set()
+        # Whether it has the task that alerts on groups.
+        self._tells_groups = False
         self._is_starting_over = False
         self._has_to_compare = False
         # Metrics in a request that failed.
@@ -151,10 +181,13 @@ class KapacitorOutlet(Outlet):
         if not self._has_to_do():
             return IDLE
         self._reader.catch_up(may_lag=False)
-        raised: dict[str, int] = {}
-        if self._has_to_compare and not self._again:
-            found = self._client.raised(TOPICS)
-            raised = {name: parse_time_ns(time) or 0 for name, time in found.items()}
+        raised: Mapping[str, tuple[str, str]] = {}
+        if self._is_starting_over:
+            # Before it is told of groups.
+            self._find_alone(chooser.plan, self._client.raised(TOPICS))
+        elif self._has_to_compare and not self._again:
+            raised = self._client.raised(TOPICS)
+            self._find_alone(chooser.plan, raised)
         told = self._reader.settled(lambda view: self._prepare(view, chooser, raised))
         self._tell(told)
         if told.has_more or self._again or self._has_to_compare:
@@ -175,13 +208,19 @@ class KapacitorOutlet(Outlet):
         if before is None or not self.is_well or now_s >= self._process_at_s:
             process = self._client.process()
             self._process_at_s = now_s + _PROCESS_S
+            self._has_to_compare |= bool(self._alone)
         if before is None or tasks != before.tasks:
             scripts = self._client.scripts().items()
             self._units = {name: noted_unit(script, name) for name, script in scripts}
+            self._find_groups_task(tasks)
         self._look_at_s = now_s + _LOOK_S
         self._seen = _Seen(process, tasks)
         is_unknown = process is None and not self.is_well
         if before is None or is_unknown or process != before.process:
+            self._is_starting_over = True
+            return
+        if (VERDICT_TASK in tasks) != (VERDICT_TASK in before.tasks):
+            # Values are told to other branches from now on.
             self._is_starting_over = True
             return
         started = {name for name in tasks if tasks[name] != before.tasks.get(name)}
@@ -190,11 +229,38 @@ class KapacitorOutlet(Outlet):
             # Points that they were given before are lost, also those of series without value.
             self._has_to_compare = True
 
+    def _find_groups_task(self, tasks: Mapping[str, Any]) -> None:
+        """Find out whether Kapacitor can be told of groups; else each series alerts by itself."""
+        self._tells_groups = VERDICT_TASK in tasks
+        if tasks and not self._tells_groups:
+            _log.error(
+                "Kapacitor does not have the task that alerts on groups, so each series alerts by "
+                "itself, and limits that only the service can raise alert nobody: load the tasks "
+                "that are generated from the specifications",
+                target=self.name,
+                task=VERDICT_TASK,
+                runbook="delivery-verdicts",
+            )
+
+    def _find_alone(self, plan: Plan, raised: Iterable[str]) -> None:
+        """Find the alerts of single series that Kapacitor has raised, and are in groups now."""
+        found = {name for name in raised if self._tells_groups and plan.is_gathering(name)}
+        with self._reader.view() as view:
+            living = view.ask(living_alerts) if self._alone else []
+        ids = {plan.alert_id(item.metric, item.branch, item.tags) for item in living}
+        before = self._alone
+        # Those that have just ended may live a little longer in the record.
+        self._alone = found | {name for name in before if name in ids}
+        self._again |= {name.partition("/")[0] for name in found - before}
+        if self._alone != before:
+            self._again.add(VERDICT_TASK)
+
     def _follow_definitions(self) -> Chooser:
         """Follow the specifications in force; note the metrics whose alerts they change."""
         snapshot, before = self._definitions.at(None), self._snapshot
         if self._chooser is None or snapshot is not before:
-            self._chooser = Chooser(Plan(snapshot, self._reader.metrics.schema))
+            plan = Plan(snapshot, self._reader.metrics.schema, is_for_tasks=True)
+            self._chooser = Chooser(plan)
             old = {} if before is None else before.by_metric
             names = old.keys() | snapshot.by_metric.keys()
             self._again |= {name for name in names if old.get(name) != snapshot.by_metric.get(name)}
@@ -206,31 +272,80 @@ class KapacitorOutlet(Outlet):
             self._again |= self._chooser.plan.muted
         return self._chooser
 
+    def _follow_silences(self, view: View) -> None:
+        """Note the silences that last; of what one has hidden that is over, tell how it is now."""
+        now = view.ask(active_silences, now_ns=self._clock())
+        if now == self._silences:
+            return
+        ended = [item for item in self._silences if item not in now]
+        names = self._snapshot.by_metric if self._snapshot is not None else {}
+        self._again |= {name for name in names if any(item.is_about(name) for item in ended)}
+        self._again.add(VERDICT_TASK)
+        self._has_to_compare |= bool(ended)
+        self._silences = now
+
     def _has_to_do(self) -> bool:
-        if self._again or self._is_starting_over or self._has_to_compare:
-            return True
         with self._reader.view() as view:
+            self._follow_silences(view)
+            if self._again or self._is_starting_over or self._has_to_compare:
+                return True
             return (
                 view.ask(get_target, self.name).sent_through < view.ask(last_job_id)
                 or bool(view.ask(pending_redeliveries, self.name, limit=1))
                 or bool(view.ask(pending_erasures, self.name, limit=1))
+                or (self._tells_groups and has_news(view, self._told(view)))
             )
 
-    def _prepare(self, view: View, chooser: Chooser, raised: Mapping[str, int]) -> _Round:
+    def _told(self, view: View) -> Told:
+        """Return what this Kapacitor has been told of groups."""
+        return Told.read(view.ask(get_state, self._state_key))
+
+    @property
+    def _state_key(self) -> str:
+        return f"groups told to {self.name}"
+
+    def _prepare(
+        self, view: View, chooser: Chooser, raised: Mapping[str, tuple[str, str]]
+    ) -> _Round:
         """Find out what is to be told, in one state of the record.
 
-        `raised` are the alerts to be compared with it, with the times of their values.
+        `raised` are the alerts to be compared with it, with the times of their values, and topics.
         """
         now_ns = self._clock()
         self._withhold(view)
+        told = self._begin(view)
+        happened = [
+            *of_new_jobs(view, after=told.after, through=told.through),
+            *of_changed_jobs(view, [job_id for job_id, _ in told.redelivered]),
+            *of_deleted_jobs(view, told.erasures),
+        ]
+        view.require_settled(item.job_id for item in happened)
+        present = chooser.after(view, happened, now_ns=now_ns)
+        ids = {row.name: row.metric_id for row in view.metrics.by_id.values()}
+        some = [ids[name] for name in told.metrics if name in ids]
+        if some:
+            present.add(chooser.everything(view, some, now_ns=now_ns))
+        if raised:
+            present.gone += _vanished(view, chooser, raised, now_ns=now_ns)
+        view.require_settled(present.values)
+        told.lines = [*self._lines(view, chooser.plan, present, now_ns=now_ns)]
+        told.named = {item.metric for item in present.gone}
+        told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
+        if self._tells_groups:
+            self._add_verdicts(view, chooser.plan, told, raised)
+        return told
+
+    def _begin(self, view: View) -> _Round:
+        """Begin a round: find the jobs and the metrics that it is about."""
         known = view.ask(derived_through)
         sent = view.ask(get_target, self.name).sent_through
         if self._is_starting_over:
-            self._again = {row.name for row in view.metrics.by_id.values()}
+            self._again = {row.name for row in view.metrics.by_id.values()} | {VERDICT_TASK}
             # All that new jobs may have changed is told anyway.
             sent = known
         through = min(sent + _MOST_JOBS, known)
         told = _Round(
+            sent,
             through,
             redelivered=view.ask(pending_redeliveries, self.name, limit=_MOST_JOBS),
             erasures=view.ask(pending_erasures, self.name, limit=_MOST_JOBS),
@@ -240,24 +355,31 @@ class KapacitorOutlet(Outlet):
             len(told.redelivered),
             len(told.erasures),
         )
-        happened = [
-            *_of_new_jobs(view, after=sent, through=through),
-            *_of_changed_jobs(view, [job_id for job_id, _ in told.redelivered]),
-            *_of_deleted_jobs(view, told.erasures),
-        ]
-        view.require_settled(item.job_id for item in happened)
-        present = chooser.after(view, happened, now_ns=now_ns)
-        ids = {row.name: row.metric_id for row in view.metrics.by_id.values()}
-        some = [ids[name] for name in told.metrics if name in ids]
-        if some:
-            present.add(chooser.everything(view, some, now_ns=now_ns))
-        if raised:
-            present.gone += chooser.vanished(view, raised, now_ns=now_ns)
-        view.require_settled(present.values)
-        told.lines = [*self._lines(view, chooser.plan, present, now_ns=now_ns)]
-        told.named = {item.metric for item in present.gone}
-        told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
         return told
+
+    def _add_verdicts(
+        self, view: View, plan: Plan, told: _Round, raised: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Tell of groups, behind the values of jobs."""
+        assert self._snapshot is not None  # noqa: S101 - for mypy
+        verdicts = verdicts_on_groups(
+            view,
+            self._told(view),
+            Around(
+                plan,
+                self._snapshot,
+                self._silences,
+                self._alone,
+                root=self._squash_url,
+                now_ns=self._clock(),
+            ),
+            is_everything=VERDICT_TASK in told.metrics,
+            raised={name: topic for name, (_, topic) in raised.items()},
+        )
+        told.verdicts = verdicts
+        told.lines += [_Line(line, VERDICT) for line in verdicts.lines]
+        told.named |= {VERDICT_TASK} if verdicts.lines else set()
+        told.has_more |= verdicts.has_more
 
     def _withhold(self, view: View) -> None:
         """Find the metrics whose tasks were generated for another unit: these are told no values.
@@ -284,6 +406,10 @@ class KapacitorOutlet(Outlet):
 
     def _tell(self, told: _Round) -> None:
         """Send lines, then note in the record what is settled by them."""
+        verdicts = told.verdicts
+        if verdicts is not None and verdicts.is_numbering:
+            # Sent again, a group must have the number that it may have been told by.
+            self._keep_told(verdicts.before)
         try:
             refused = self._write(told.lines)
         except InfluxError:
@@ -292,8 +418,9 @@ class KapacitorOutlet(Outlet):
             self._doubtful |= told.named
             self._sure_at_s = time.monotonic() + _DOUBT_S
             raise
-        self._record.write(
-            lambda connection: mark_told(
+
+        def settle(connection: Connection) -> None:
+            mark_told(
                 connection,
                 self.name,
                 through=told.through,
@@ -302,7 +429,10 @@ class KapacitorOutlet(Outlet):
                 quarantined=refused,
                 now_ns=time.time_ns(),
             )
-        )
+            if verdicts is not None and verdicts.is_news:
+                set_state(connection, self._state_key, verdicts.after.text)
+
+        self._record.write(settle)
         told_jobs = [line.job_id for line in told.lines if line.job_id is not None]
         note_jobs(_log, "told for alerts", told_jobs, target=self.name)
         if self._has_to_compare and not self._again:
@@ -310,6 +440,37 @@ class KapacitorOutlet(Outlet):
         self._again -= set(told.metrics)
         if self._is_starting_over:
             self._is_starting_over, self._has_to_compare = False, True
+
+    def _keep_told(self, told: Told) -> None:
+        self._record.write(lambda connection: set_state(connection, self._state_key, told.text))
+
+    def _elsewhere(
+        self, plan: Plan, metric: str, tags: Mapping[str, str], groupings: Iterable[Grouping]
+    ) -> list[str]:
+        """Return the branches that must not alert on the value of a series, by key."""
+        return sorted(
+            branch.key
+            for branch in plan.branches(metric)
+            if branch.grouping in groupings
+            and (
+                self._is_told_together(plan, metric, branch, tags)
+                or silencing(self._silences, metric, _series_of(branch, tags)) is not None
+            )
+        )
+
+    def _is_told_together(
+        self, plan: Plan, metric: str, branch: BranchKey, tags: Mapping[str, str]
+    ) -> bool:
+        """Return whether the alert of a series is told with others.
+
+        One that Kapacitor has raised for a single series, as it did before it knew of groups, is
+        told to its end in the same way: else all of these would end at once.
+        """
+        return (
+            self._tells_groups
+            and branch.gathers(_series_of(branch, tags))
+            and plan.alert_id(metric, branch.key, tags) not in self._alone
+        )
 
     def _write(self, lines: Sequence[_Line]) -> list[Quarantined]:
         """Write lines; return those that are refused, and belong to a job."""
@@ -337,17 +498,23 @@ class KapacitorOutlet(Outlet):
         may_have = [number for number, job in contexts.items() if may_have_artifacts(job.context)]
         artifacts = view.ask(artifacts_in, may_have)
         for job in sorted(contexts.values(), key=lambda job: job.time_ns):
-            by_mark: dict[str | None, dict[str, float]] = {}
+            by_mark: dict[tuple[str | None, str | None], dict[str, float]] = {}
             for metric_id, value in present.values[job.job_id].items():
                 name = view.metrics.by_id[metric_id].name
                 if name in self._withheld:
                     continue
                 told = present.groupings[job.job_id, metric_id]
                 due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
-                by_mark.setdefault(None if told >= due else _keys(told), {})[name] = value
+                elsewhere = self._elsewhere(plan, name, job.context.tags, told)
+                mark = None if told >= due else _keys(told), " ".join(elsewhere) or None
+                by_mark.setdefault(mark, {})[name] = value
             code_changes = changes.get(job.job_id)
-            for mark, values in by_mark.items():
-                more: dict[str, str | float] = {} if mark is None else {SPEAKS_FOR: mark}
+            for (speaks_for, not_for), values in by_mark.items():
+                more: dict[str, str | float] = {}
+                if speaks_for is not None:
+                    more[SPEAKS_FOR] = speaks_for
+                if not_for is not None:
+                    more[NOT_FOR] = not_for
                 if job.job_id in artifacts:
                     more[ARTIFACT_URL] = artifacts[job.job_id][0].url
                 for point in job_to_points(
@@ -360,92 +527,48 @@ class KapacitorOutlet(Outlet):
                 ):
                     yield _Line(point.line, point.measurement, job.job_id)
         for item in present.gone:
-            yield _gone(item, plan, now_ns)
+            yield self._gone(item, plan, now_ns)
+
+    def _gone(self, item: Gone, plan: Plan, now_ns: int) -> _Line:
+        """Make the line for a series without value to alert on, with what its alerts look at."""
+        pairs = zip(item.grouping.per, item.combination, strict=True)
+        tags = {name: text for name, text in pairs if text}
+        fields: dict[str, str | float] = {}
+        for term in item.grouping.terms:
+            if term.is_tag:
+                tags[term.name] = str(term.example)
+            else:
+                fields[term.name] = term.example
+        is_only = len(plan.groupings(item.metric)) == 1
+        elsewhere = self._elsewhere(plan, item.metric, tags, (item.grouping,))
+        text = gone_line(
+            item.metric,
+            tags,
+            fields,
+            speaks_for=None if is_only else item.grouping.key,
+            not_for=" ".join(elsewhere) or None,
+            time_ns=now_ns,
+            has_old=item.has_old,
+        )
+        return _Line(text, split_metric_name(item.metric)[0])
+
+
+def _vanished(
+    view: View, chooser: Chooser, raised: Mapping[str, tuple[str, str]], *, now_ns: int
+) -> list[Gone]:
+    """Return the series of alerts whose values are gone, of those that are told by values."""
+    times = {
+        name: parse_time_ns(time) or 0
+        for name, (time, _) in raised.items()
+        if not is_verdict_id(name)
+    }
+    return chooser.vanished(view, times, now_ns=now_ns) if times else []
+
+
+def _series_of(branch: BranchKey, tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of the series of a branch that a job is in."""
+    return {name: tags[name] for name in branch.per if tags.get(name)}
 
 
 def _keys(groupings: Iterable[Grouping]) -> str:
     return " ".join(sorted(item.key for item in groupings))
-
-
-def _gone(item: Gone, plan: Plan, now_ns: int) -> _Line:
-    """Make the line for a series without value to alert on, with what its alerts look at."""
-    tags = dict(zip(item.grouping.per, item.combination, strict=True))
-    fields: dict[str, str | float] = {}
-    for term in item.grouping.terms:
-        if term.is_tag:
-            tags[term.name] = str(term.value)
-        else:
-            fields[term.name] = term.value
-    is_only = len(plan.groupings(item.metric)) == 1
-    text = gone_line(
-        item.metric,
-        {name: value for name, value in tags.items() if value},
-        fields,
-        speaks_for=None if is_only else item.grouping.key,
-        time_ns=now_ns,
-        has_old=item.has_old,
-    )
-    return _Line(text, split_metric_name(item.metric)[0])
-
-
-def _of_new_jobs(view: View, *, after: int, through: int) -> list[Happened]:
-    """Return what jobs after one id and through another have brought."""
-    ids = range(after + 1, through + 1)
-    has: dict[int, list[int]] = {}
-    for metric_id, job_id, _ in view.values.in_jobs(view.metrics.by_id, ids, has_absent=False):
-        if job_id in ids:
-            has.setdefault(job_id, []).append(metric_id)
-    return [
-        Happened(job.job_id, job.time_ns, job.context.tags, has=has[job.job_id])
-        for job in view.contexts.of(has).values()
-    ]
-
-
-def _of_changed_jobs(view: View, job_ids: Sequence[int]) -> list[Happened]:
-    """Return what values jobs have now, and which of their numbers are no values."""
-    if not job_ids:
-        return []
-    known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
-    added = view.ask(added_measurements, job_ids)
-    # What a metric is no longer made from may have been told.
-    reduced = {known[name] for name in view.ask(reduced_ever) if name in known}
-    named: dict[int, set[int]] = {}
-    for row in view.ask(job_rows, job_ids):
-        if row.body is not None:
-            job = document_of(row, added.get(row.job_id, []))
-            named[row.job_id] = {
-                known[item.metric]
-                for item in job.measurements
-                if item.metric in known and type(item.value) in (int, float)
-            }
-            named[row.job_id] |= reduced if job.blobs else set()
-    has: dict[int, set[int]] = {}
-    metrics = {metric_id for some in named.values() for metric_id in some}
-    for metric_id, job_id, _ in view.values.in_jobs(metrics, named, has_absent=False):
-        if job_id in named:
-            has.setdefault(job_id, set()).add(metric_id)
-    return [
-        Happened(
-            job.job_id,
-            job.time_ns,
-            job.context.tags,
-            has=has.get(job.job_id, set()),
-            lost=named[job.job_id] - has.get(job.job_id, set()),
-        )
-        for job in view.contexts.of(named).values()
-    ]
-
-
-def _of_deleted_jobs(view: View, erasures: Sequence[Erasure]) -> list[Happened]:
-    """Return what values were lost with deleted jobs."""
-    known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
-    return [
-        Happened(
-            item.job_id,
-            item.time_ns,
-            item.tags,
-            lost={known[name] for name in item.metrics if name in known},
-        )
-        for item in erasures
-        if item.tags is not None
-    ]

@@ -5,6 +5,7 @@ has happened to its jobs: so a value that came late, was sent again or was corre
 while a newer one is known, and after a deletion the value that is now the newest speaks.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,9 +13,14 @@ from functools import partial
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.newest import Combination, Newest, TagSets, combination_of, newest_values
 from squash_api.index.reader import View
+from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import BranchKey, Grouping, branch_keys
+from squash_api.judging.alerts import PER_JOB
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
+from squash_api.record.deliveries import Erasure
+from squash_api.record.jobs import added_measurements, job_rows
+from squash_api.record.metrics import reduced_ever
 from squash_api.schema.names import Schema
 
 _NS = 10**9
@@ -26,10 +32,11 @@ _FIRST_NS = -(2**63)
 class Plan:
     """How the values of each metric form series: by the specifications that make alerts.
 
-    Those are the ones from YAML, from which the tasks are generated.
+    Those are the ones from YAML, from which the tasks are generated. If it `is_for_tasks`, branches
+    that no task judges form no series.
     """
 
-    def __init__(self, snapshot: Snapshot, schema: Schema) -> None:
+    def __init__(self, snapshot: Snapshot, schema: Schema, *, is_for_tasks: bool = False) -> None:
         by_metric: dict[str, list[BranchKey]] = {}
         self.muted: set[str] = set()
         for defined in snapshot.specifications.values():
@@ -40,10 +47,14 @@ class Plan:
                     self.muted.add(item.metric)
         # For metrics without specifications: others than the generated tasks may alert on them.
         self._usual = (Grouping(schema.series_tags, (), DEFAULT_MAX_AGE_S),)
-        self._branches = {name: list(dict.fromkeys(found)) for name, found in by_metric.items()}
+        self._all = {name: list(dict.fromkeys(found)) for name, found in by_metric.items()}
+        self._branches = {
+            name: [branch for branch in found if branch.is_tick or not is_for_tasks]
+            for name, found in self._all.items()
+        }
         self._groupings = {
             name: tuple(dict.fromkeys(branch.grouping for branch in branches)) or self._usual
-            for name, branches in by_metric.items()
+            for name, branches in self._branches.items()
         }
         everywhere = {*self._usual, *(item for found in self._groupings.values() for item in found)}
         self.pers: Collection[tuple[str, ...]] = {item.per for item in everywhere}
@@ -54,8 +65,30 @@ class Plan:
         return self._groupings.get(metric, self._usual)
 
     def branches(self, metric: str) -> Sequence[BranchKey]:
-        """Return the branches of the task of a metric."""
+        """Return the branches of a metric that form series."""
         return self._branches.get(metric, ())
+
+    def branch(self, metric: str, key: str) -> BranchKey | None:
+        """Return any branch of a metric by its key; None if there is none."""
+        return next((item for item in self._all.get(metric, ()) if item.key == key), None)
+
+    def alert_id(self, metric: str, key: str, tags: Mapping[str, str]) -> str | None:
+        """Return the id that the alert of a single series has in Kapacitor; None if it has none."""
+        branch = self.branch(metric, key)
+        if branch is None:
+            return None
+        return f"{metric}/{key}/{_group(branch.per, combination_of(tags, branch.per))}"
+
+    def is_gathering(self, alert: str) -> bool:
+        """Tell whether an alert of a single series is one that is told with others now, by id."""
+        metric, _, rest = alert.partition("/")
+        key, _, group = rest.partition("/")
+        branch = self.branch(metric, key)
+        # Values of tags may have any letters, but no tag is inside the name of another.
+        return branch is not None and (
+            branch.group == PER_JOB
+            or any(re.search(rf"(?:^|,){re.escape(name)}=(?!,|$)", group) for name in branch.group)
+        )
 
 
 @dataclass(slots=True)
@@ -297,7 +330,7 @@ class Chooser:
 
 def _has_tags(grouping: Grouping, tags: Mapping[str, str]) -> bool:
     """Tell whether tags meet those terms of a grouping that are on tags."""
-    return all(tags.get(term.name) == term.value for term in grouping.terms if term.is_tag)
+    return all(term.is_met_by(tags.get(term.name)) for term in grouping.terms if term.is_tag)
 
 
 def _has_field_terms(grouping: Grouping) -> bool:
@@ -307,3 +340,66 @@ def _has_field_terms(grouping: Grouping) -> bool:
 def _group(per: tuple[str, ...], combination: Combination) -> str:
     """Return a group as Kapacitor writes it: with the tags sorted."""
     return ",".join(f"{name}={value}" for name, value in sorted(zip(per, combination, strict=True)))
+
+
+def of_new_jobs(view: View, *, after: int, through: int) -> list[Happened]:
+    """Return what jobs after one id and through another have brought."""
+    ids = range(after + 1, through + 1)
+    has: dict[int, list[int]] = {}
+    for metric_id, job_id, _ in view.values.in_jobs(view.metrics.by_id, ids, has_absent=False):
+        if job_id in ids:
+            has.setdefault(job_id, []).append(metric_id)
+    return [
+        Happened(job.job_id, job.time_ns, job.context.tags, has=has[job.job_id])
+        for job in view.contexts.of(has).values()
+    ]
+
+
+def of_changed_jobs(view: View, job_ids: Sequence[int]) -> list[Happened]:
+    """Return what values jobs have now, and which of their numbers are no values."""
+    if not job_ids:
+        return []
+    known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
+    added = view.ask(added_measurements, job_ids)
+    # What a metric is no longer made from may have been told.
+    reduced = {known[name] for name in view.ask(reduced_ever) if name in known}
+    named: dict[int, set[int]] = {}
+    for row in view.ask(job_rows, job_ids):
+        if row.body is not None:
+            job = document_of(row, added.get(row.job_id, []))
+            named[row.job_id] = {
+                known[item.metric]
+                for item in job.measurements
+                if item.metric in known and type(item.value) in (int, float)
+            }
+            named[row.job_id] |= reduced if job.blobs else set()
+    has: dict[int, set[int]] = {}
+    metrics = {metric_id for some in named.values() for metric_id in some}
+    for metric_id, job_id, _ in view.values.in_jobs(metrics, named, has_absent=False):
+        if job_id in named:
+            has.setdefault(job_id, set()).add(metric_id)
+    return [
+        Happened(
+            job.job_id,
+            job.time_ns,
+            job.context.tags,
+            has=has.get(job.job_id, set()),
+            lost=named[job.job_id] - has.get(job.job_id, set()),
+        )
+        for job in view.contexts.of(named).values()
+    ]
+
+
+def of_deleted_jobs(view: View, erasures: Sequence[Erasure]) -> list[Happened]:
+    """Return what values were lost with deleted jobs."""
+    known = {row.name: row.metric_id for row in view.metrics.by_id.values()}
+    return [
+        Happened(
+            item.job_id,
+            item.time_ns,
+            item.tags,
+            lost={known[name] for name in item.metrics if name in known},
+        )
+        for item in erasures
+        if item.tags is not None
+    ]

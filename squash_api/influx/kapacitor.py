@@ -69,12 +69,12 @@ class KapacitorClient(InfluxClient):
         found = self._get("/tasks", params=params).get("tasks") or []
         return {str(item.get("id")): str(item.get("script") or "") for item in found}
 
-    def raised(self, topics: str) -> dict[str, str]:
+    def raised(self, topics: str) -> dict[str, tuple[str, str]]:
         """Return the alerts that are not OK, in the topics of a pattern.
 
-        By id, with the time of the point that changed the state last, as ISO 8601.
+        By id, with the time of the point that changed the state last, as ISO 8601, and the topic.
         """
-        found: dict[str, str] = {}
+        found: dict[str, tuple[str, str]] = {}
         listed = self._get("/alerts/topics", params={"pattern": topics})
         for topic in listed.get("topics") or []:
             place = f"/alerts/topics/{quote(str(topic['id']))}/events"
@@ -82,7 +82,7 @@ class KapacitorClient(InfluxClient):
             events = self._get(place, params={"min-level": "OK"}).get("events") or []
             states = {str(item["id"]): item["state"] for item in events}
             found.update(
-                (name, str(state["time"]))
+                (name, (str(state["time"]), str(topic["id"])))
                 for name, state in states.items()
                 if state["level"] != "OK"
             )

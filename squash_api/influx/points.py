@@ -192,6 +192,7 @@ def freshness_line(
     run_id: str | None,
     squash_url: str | None,
     time_ns: int,
+    missing: str = "",
 ) -> str:
     """Make the point that says how late an expected series is.
 
@@ -203,9 +204,11 @@ def freshness_line(
         When that was, in words.
     run_id, squash_url
         Those of the last job, if there is one.
+    missing
+        Which of the combinations that are named are late, in words.
     """
     # Only two numbers change from minute to minute.
-    same = _freshness_head(specification, tuple(tags), since, run_id, squash_url)
+    same = _freshness_head(specification, tuple(tags), since, run_id, squash_url, missing=missing)
     return f"{same},{watch_names.AGE_S}={age_s!r},{watch_names.LATE_S}={late_s!r} {time_ns:d}"
 
 
@@ -215,6 +218,7 @@ def gone_line(
     fields: Mapping[str, str | float],
     *,
     speaks_for: str | None,
+    not_for: str | None = None,
     time_ns: int,
     has_old: bool = False,
 ) -> str:
@@ -224,14 +228,19 @@ def gone_line(
     ----------
     tags, fields
         What the jobs of the series have.
-    speaks_for
-        The keys of groupings, if it speaks only for these.
+    speaks_for, not_for
+        The keys of groupings, if it speaks only for these, and of branches that it is not for.
     has_old
         Whether it still has values, all of them too old to alert on.
     """
     measurement, key = schema.split_metric_name(metric)
-    gone = schema.GONE_OLD if has_old else schema.GONE_WHOLLY
-    told = {**fields, key: 0.0, schema.GONE: gone, schema.SPEAKS_FOR: speaks_for}
+    told = {
+        **fields,
+        key: 0.0,
+        schema.GONE: schema.GONE_OLD if has_old else schema.GONE_WHOLLY,
+        schema.SPEAKS_FOR: speaks_for,
+        schema.NOT_FOR: not_for,
+    }
     return _line(measurement, tags, told, time_ns)
 
 
@@ -294,10 +303,24 @@ def _freshness_head(
     since: str,
     run_id: str | None,
     squash_url: str | None,
+    *,
+    missing: str,
 ) -> str:
     named = {watch_names.SPECIFICATION: specification, **dict(tags)}
-    texts = {watch_names.SINCE: since, RUN_ID: run_id, SQUASH_URL: squash_url}
+    texts = {
+        watch_names.SINCE: since,
+        RUN_ID: run_id,
+        SQUASH_URL: squash_url,
+        watch_names.MISSING: missing or None,
+    }
     return _line(watch_names.FRESHNESS, named, texts)
+
+
+def _clean(key: str, text: str) -> str:
+    """Make the text of a field safe; only the message of a verdict keeps its line breaks."""
+    if key != watch_names.TEXT:
+        return clean_text(text)
+    return "\n".join(map(clean_text, text.split("\n")))
 
 
 def _line(
@@ -311,7 +334,7 @@ def _line(
         point.tag(key, clean_text(text))
     for key, value in fields.items():
         if value is not None:
-            point.field(key, clean_text(value) if isinstance(value, str) else float(value))
+            point.field(key, _clean(key, value) if isinstance(value, str) else float(value))
     if time_ns is not None:
         point.time(time_ns)
     line: str = point.to_line_protocol()

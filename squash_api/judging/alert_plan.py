@@ -10,7 +10,7 @@ from datetime import date
 from hashlib import sha256
 from typing import Any
 
-from squash_api.judging.alerts import Expect, Group, default_group
+from squash_api.judging.alerts import PER_JOB, Expect, Group, default_group
 from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.metadata_query import query_terms
 from squash_api.judging.specifications import Specification
@@ -88,6 +88,10 @@ class BranchKey:
         """Whether its alerts are told as one with others, once these have come."""
         return self.group != ()
 
+    def gathers(self, tags: Mapping[str, str]) -> bool:
+        """Return whether the alert of a series is told as one with others; by the series' tags."""
+        return self.group == PER_JOB or any(tags.get(name) for name in self.group)
+
     @property
     def is_tick(self) -> bool:
         """Whether a task of Kapacitor judges its values."""
@@ -136,11 +140,6 @@ class WatchedMetric:
     metric: Metric
     branches: tuple[Branch, ...]
     files: tuple[str, ...]
-
-    @property
-    def groupings(self) -> tuple[Grouping, ...]:
-        """The groupings of its branches, each once."""
-        return tuple(dict.fromkeys(branch.grouping for branch in self.branches))
 
 
 def branch_keys(specifications: Iterable[Specification], schema: Schema) -> list[BranchKey]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from squash_api.errors import runbook_path
 from squash_api.judging.alerts import level_of, severity_of
@@ -79,6 +79,9 @@ class Alerted(Protocol):
     def unit(self) -> str | None: ...  # noqa: D102
     @property
     def broken(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+
+
+_Alert = TypeVar("_Alert", bound=Alerted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def message_of(alerts: Sequence[Alerted], about: About) -> Message:
     told = living or alerts
     first = worst_first(told)[0]
     lines = _recovered(told, about) if not severity else _broken(told, about, severity)
-    level = level_of(severity) if severity else "OK"
+    level: str = level_of(severity) if severity else "OK"
     if living and not heard:
         level = f"TRIAL: would be {level}"
     where = _where(told, about)
@@ -197,10 +200,10 @@ def plural(tag: str) -> str:
     return _PLURALS.get(tag, tag if tag == "series" else f"{tag}s")
 
 
-def worst_first(alerts: Iterable[Alerted]) -> list[Alerted]:
+def worst_first(alerts: Iterable[_Alert]) -> list[_Alert]:
     """Sort alerts: the worst first, then those furthest beyond their limit, then by tags."""
 
-    def order(item: Alerted) -> tuple[int, int, float, str, list[tuple[str, bool, float, str]]]:
+    def order(item: _Alert) -> tuple[int, int, float, str, list[tuple[str, bool, float, str]]]:
         margins = [margin for each in item.broken if (margin := each.get("margin")) is not None]
         tags = [(name, *_natural(text)) for name, text in sorted(item.tags.items())]
         return (-item.severity, -item.worst, min(margins, default=0.0), item.metric, tags)

@@ -46,8 +46,7 @@ class Limit:
     def __post_init__(self) -> None:
         # Needed for every value, so found once.
         level = self.specification.level
-        is_alone = not self.criterion.history and not self.criterion.members
-        object.__setattr__(self, "is_alone", is_alone)
+        object.__setattr__(self, "is_alone", self.criterion.is_alone)
         object.__setattr__(self, "level", level)
         object.__setattr__(self, "severity", severity_of(level))
         object.__setattr__(self, "holds", self.criterion.holds)

@@ -1,6 +1,6 @@
 """Specifications: what values must meet, for which jobs, and with what alerts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -19,7 +19,13 @@ from squash_api.judging.alerts import (
     severity_of,
 )
 from squash_api.judging.kinds.criterion import Criterion
-from squash_api.judging.kinds.registry import KINDS, kind_by_keys, kind_of, unknown_kind
+from squash_api.judging.kinds.registry import (
+    KINDS,
+    kind_by_keys,
+    kind_of,
+    kinds_with_keys,
+    unknown_kind,
+)
 from squash_api.judging.metadata_query import parse_query
 from squash_api.schema.names import SERIES_TAGS, Schema
 from squash_api.verify.metrics import (
@@ -98,7 +104,7 @@ class Specification:
     @property
     def is_served(self) -> bool:
         """Whether only the service can raise it: Kapacitor sees one value at a time."""
-        return self.after is not None or self.min_runs > 0
+        return not self.criterion.IS_TICK or self.after is not None or self.min_runs > 0
 
     @property
     def channel(self) -> str | None:
@@ -163,6 +169,10 @@ def specification_from_json(
     kind = kind_of(document)
     if kind is None:
         faults.append(Fault(("type",), unknown_kind(document["type"])))
+    elif document.get("type") is None and len(several := kinds_with_keys(document)) > 1:
+        keys = " and ".join(f"'{item.TYPE}'" for item in several)
+        message = f"{keys} are of different types: write type"
+        faults.append(Fault((several[1].TYPE,), message))
     if document.get("tags") is None:
         document = {**document, "tags": []}
     specification, others = parse_specification(
@@ -240,6 +250,28 @@ def check_partial(
     parse_alert(document.get("alert"), schema, faults, today=today)
     parse_expect(document.get("expect"), schema, faults)
     return faults
+
+
+def member_problem(name: str, compound: str, find: Callable[[str], Criterion | None]) -> str | None:
+    """Return why a compound cannot count a specification; None if it can.
+
+    Parameters
+    ----------
+    find
+        Looks up the criterion of a specification by its name.
+    """
+    if name == compound:
+        return f"'{name}' counts itself: delete that name"
+    found = find(name)
+    if found is None:
+        return f"there is no specification '{name}'"
+    if found.history:
+        return f"'{name}' is a {found.TYPE}, which needs earlier values: name thresholds and ranges"
+    if not found.members:
+        return None
+    if compound in found.members:
+        return f"'{name}' and '{compound}' count each other: delete one of the names"
+    return f"'{name}' is a compound itself: name the specifications that it counts"
 
 
 def _name_problem(name: str, schema: Schema) -> str | None:

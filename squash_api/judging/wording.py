@@ -4,7 +4,7 @@ Numbers have six significant digits for people, more where a value and its limit
 same, and are exact and without exponent for files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil, log10, ulp
@@ -92,3 +92,24 @@ def counted(number: int, noun: str) -> str:
 def date_text(time_ns: int) -> str:
     """Write a time, in ns since 1970, as clients of the original read it: to the second, in UTC."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ranges_text(values: Iterable[str], *, most: int = 20) -> str:
+    """Write values in their order, whole numbers that follow each other as one: `12, 40-41, a`.
+
+    Of more than `most` such parts, the others are counted.
+    """
+    parts: list[list[str]] = []
+    for text in values:
+        last = parts[-1][-1] if parts else ""
+        if _is_number(last) and _is_number(text) and text == str(int(last) + 1).zfill(len(last)):
+            parts[-1][1:] = [text]
+        else:
+            parts.append([text])
+    texts = ["-".join(part) for part in parts]
+    more = len(parts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from squash_api.judging.kinds.registry import KEYS
+from squash_api.judging.kinds.registry import KEYS, KINDS, THRESHOLD, unknown_kind
+from squash_api.judging.metadata_query import IN
 from squash_api.judging.specifications import LEVEL_TAGS
 from squash_api.metrics_packages.documents import compose_documents
 from squash_api.metrics_packages.drafts import DOCUMENT_KEYS
@@ -22,6 +23,7 @@ from squash_api.metrics_packages.loading import (
     place_of,
     source_file,
     specification_files,
+    specification_roots,
 )
 from squash_api.schema.names import Schema
 from squash_api.schema.text import tag_text
@@ -46,7 +48,9 @@ def find_doubts(directories: Sequence[Path], *, schema: Schema = Schema()) -> li
     """Return what is doubtful in metrics packages, by file and line."""
     found: dict[Problem, None] = {}
     for directory in directories:
-        files = [*metrics_files(directory), *specification_files(directory / "specs")]
+        files = [*metrics_files(directory)]
+        for root in specification_roots(directory):
+            files += specification_files(root)
         for path in files:
             is_metrics = path.parent == directory / "metrics"
             for node in compose_documents(path):
@@ -130,11 +134,22 @@ def _in_specification(root: yaml.Node, schema: Schema) -> Iterator[_Doubt]:
         near = _near(str(key.value), DOCUMENT_KEYS)
         if near is not None:
             yield key, f"the key '{key.value}' has no effect: did you mean '{near}'?"
-    yield from _in_unit(_items(keys.get("threshold")).get("unit"))
+    if "threshold" in keys and "id" not in keys:
+        yield from _beside_threshold(root)
     for name, schema_of_key in KEYS.items():
+        yield from _in_unit(_items(keys.get(name)).get("unit"))
         yield from _in_criterion(name, keys.get(name), [*schema_of_key.get("properties", ())])
     yield from _in_tags(keys.get("tags"))
     yield from _in_query(keys.get("metadata_query"), schema)
+
+
+def _beside_threshold(root: yaml.Node) -> Iterator[_Doubt]:
+    """Yield what lsst.verify ignores beside a threshold: another type, and its key."""
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value == "type" and str(value.value) not in KINDS:
+            yield key, f"{unknown_kind(value.value)}; beside a threshold it has no effect"
+        elif key.value in KEYS and key.value not in THRESHOLD.SCHEMA:
+            yield key, f"the key '{key.value}' has no effect beside a threshold: delete one"
 
 
 def _in_criterion(name: str, node: yaml.Node | None, known: Sequence[str]) -> Iterator[_Doubt]:
@@ -179,7 +194,7 @@ def _in_query(node: yaml.Node | None, schema: Schema) -> Iterator[_Doubt]:
             yield key, f"no tag or field is called '{key.value}': did you mean '{near}'?"
         term = schema.term(str(key.value), 1.5)
         is_text = term is not None and isinstance(term.value, str)
-        for item in _entries(value):
+        for item in _entries(_items(value).get(IN, value)):
             doubt = _scalar_doubt(item, is_text=is_text)
             if doubt is not None:
                 yield item, f"'{key.value}: {item.value}': {doubt}"

@@ -88,7 +88,7 @@ def base_name(text: str, *, package: str, path: str) -> str:
     return f"{package}.{metric}.{last}"
 
 
-CONTENT_KEYS = (*KEYS, "tags", "metadata_query", "alert", "expect")
+CONTENT_KEYS = ("type", *KEYS, "tags", "metadata_query", "alert", "expect")
 """The keys that are inherited; others have no effect."""
 
 DOCUMENT_KEYS = ("name", "id", "metric", "base", *CONTENT_KEYS)
@@ -102,7 +102,8 @@ _TAKEN_KEYS = frozenset({"cls", "self", "operator_str"})
 class Draft:
     """A partial or a specification, with the full names of its bases.
 
-    A specification whose metric comes from a base has an empty name until that is known.
+    A specification whose metric comes from a base has an empty name until that is known. One that
+    `is_rule` is below `rules/`, which lsst.verify does not read.
     """
 
     document: Document
@@ -111,6 +112,7 @@ class Draft:
     name: str
     bases: list[str] = field(default_factory=list)
     own_metric: str | None = None
+    is_rule: bool = False
     sound: bool = True
 
     @property
@@ -125,10 +127,13 @@ class Draft:
         return self.own_metric is not None or "metric" in self.document.value
 
 
-def read_draft(document: Document, *, package: str, path: str, report: Report) -> Draft | None:
+def read_draft(
+    document: Document, *, package: str, path: str, report: Report, is_rule: bool = False
+) -> Draft | None:
     """Return what a document of a specification file defines, or report why it defines nothing.
 
-    `package` is the directory below `specs/`, `path` the file's path in it without extension.
+    `package` is the directory below `specs/`, or `rules/`, `path` the file's path in it without
+    extension.
     """
     value = document.value
     if not isinstance(value, dict):
@@ -141,7 +146,7 @@ def read_draft(document: Document, *, package: str, path: str, report: Report) -
         elif key in _TAKEN_KEYS:
             report(document.source(key), f"lsst.verify cannot load the key '{key}': rename it")
     is_partial = "id" in value
-    draft = Draft(document, package, is_partial, "")
+    draft = Draft(document, package, is_partial, "", is_rule=is_rule)
     draft.bases = _read_bases(draft, path, report)
     draft.own_metric = _read_metric(draft, report)
     named = _name_partial(draft, path, report) if is_partial else _name_specification(draft, report)

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from squash_api.judging.kinds.registry import THRESHOLD
 from squash_api.judging.specifications import Specification
+from squash_api.metrics_packages.loading import RULES
 from squash_api.verify.metrics import Metric
 
 # PyYAML writes these line breaks of Unicode into quotes that fold them.
@@ -22,7 +24,8 @@ def metrics_package_to_files(
 ) -> dict[str, str]:
     """Return definitions as YAML by path: without bases, a file for each metric's specifications.
 
-    `load_metrics_package` reads equal definitions from these files.
+    `load_metrics_package` reads equal definitions from these files. Kinds that lsst.verify does not
+    know are in files below `rules/`.
     """
     packages: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for metric in sorted(metrics, key=lambda metric: metric.name):
@@ -32,7 +35,8 @@ def metrics_package_to_files(
     for specification in sorted(specifications, key=lambda specification: specification.name):
         package, _, metric_name = specification.metric.partition(".")
         document = _specification_document(specification, metric_name)
-        limits[f"specs/{package}/{_file_name(metric_name)}.yaml"].append(document)
+        root = "specs" if isinstance(specification.criterion, THRESHOLD) else RULES
+        limits[f"{root}/{package}/{_file_name(metric_name)}.yaml"].append(document)
     files = {f"metrics/{package}.yaml": _yaml([document]) for package, document in packages.items()}
     files.update({path: _yaml(documents) for path, documents in limits.items()})
     for directory in ("metrics", "specs"):
@@ -79,9 +83,11 @@ def _metric_document(metric: Metric, bare_name: str) -> dict[str, Any]:
 
 def _specification_document(specification: Specification, metric_name: str) -> dict[str, Any]:
     written = specification.to_json()
-    del written["type"]
+    kind = written.pop("type")
     del written["name"]
-    return {"name": specification.name.rpartition(".")[2], "metric": metric_name, **written}
+    named = {} if kind == THRESHOLD.TYPE else {"type": kind}
+    name = specification.name.rpartition(".")[2]
+    return {"name": name, "metric": metric_name, **named, **written}
 
 
 class _Dumper(yaml.SafeDumper):

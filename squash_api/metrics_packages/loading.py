@@ -2,7 +2,8 @@
 
 `metrics/<package>.yaml` maps metric names to definitions; files below `specs/<package>/` contain
 specifications and partials. What lsst.verify loads means the same here; what it refuses, and what
-would fail later, is a problem with a place.
+would fail later, is a problem with a place. Specifications of kinds that lsst.verify does not know
+are in files below `rules/<package>/`, which it does not read.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.errors import SettingsError
-from squash_api.judging.specifications import Specification
+from squash_api.judging.specifications import Specification, member_problem
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.documents import Document, read_documents
 from squash_api.metrics_packages.drafts import Draft, read_draft
@@ -29,6 +30,10 @@ from squash_api.verify.metrics import (
     parse_metric,
 )
 
+RULES = "rules"
+"""The directory of the specifications that lsst.verify cannot load."""
+
+_ENDINGS = (".yaml", ".yml")
 _METRIC_KEYS = (*DERIVATION_KEYS, "description", "unit", "tags", "reference", "name")
 
 
@@ -90,6 +95,7 @@ def load_metrics_packages(
     loading.check_aggregates()
     for directory in directories:
         loading.read_specifications(directory)
+    loading.check_members()
     above = os.path.commonpath([path.absolute() for path in directories or [Path()]])
     problems = sorted(loading.problems, key=lambda found: (*place_of(found), found.message))
     return MetricsPackage(Path(above), loading.metrics, loading.specifications, tuple(problems))
@@ -241,9 +247,14 @@ class _Loading:
 
     def read_specifications(self, directory: Path) -> None:
         drafts: list[Draft] = []
-        for path in sorted((directory / "specs").iterdir()):
-            if path.is_dir():
-                drafts.extend(self._read_package(directory, path))
+        for root in specification_roots(directory):
+            is_rule = root.name == RULES
+            for path in sorted(root.iterdir()):
+                if path.is_dir():
+                    drafts.extend(self._read_package(directory, path, is_rule=is_rule))
+                elif is_rule and path.suffix in _ENDINGS:
+                    message = "the file is of no package: move it into a directory rules/<package>/"
+                    self.report(Source(source_file(directory, path), 1), message)
         found = resolve(
             drafts,
             schema=self.schema,
@@ -259,7 +270,7 @@ class _Loading:
             self.report(places[0], said + self._guess(name))
         self.undefined.clear()
 
-    def _read_package(self, directory: Path, path: Path) -> Iterator[Draft]:
+    def _read_package(self, directory: Path, path: Path, *, is_rule: bool) -> Iterator[Draft]:
         files = list(specification_files(path))
         if files and (LEGAL_NAME.match(path.name) is None or "." in path.name):
             message = f"'{path.name}' is not a package name: use letters, digits, '_' and '-'"
@@ -269,7 +280,13 @@ class _Loading:
             names = (path.name, f"{path.name}:{path_id}")
             documents = self._read(file, source_file(directory, file), self.unread["specs"], names)
             for document in documents:
-                draft = read_draft(document, package=path.name, path=path_id, report=self.report)
+                draft = read_draft(
+                    document,
+                    package=path.name,
+                    path=path_id,
+                    report=self.report,
+                    is_rule=is_rule,
+                )
                 if draft is not None:
                     yield draft
 
@@ -298,6 +315,25 @@ class _Loading:
                 f"metric: {criterion.remedy(metric.unit)}",
             )
 
+    def check_members(self) -> None:
+        """Report compounds of specifications that do not exist, or are compounds themselves."""
+        criteria = {name: item.criterion for name, item in self.specifications.items()}
+        for resolved in self.resolved.values():
+            item = resolved.specification
+            for name in item.criterion.members:
+                problem = member_problem(name, item.name, criteria.get)
+                package = split_metric_name(name)[0]
+                if problem is None or (
+                    name not in self.specifications and package in self.unread["specs"]
+                ):
+                    continue
+                keys = item.criterion.SCHEMA["compound"]["properties"]
+                said = next((key for key in keys if resolved.says("compound", key)), "of")
+                if name not in self.specifications:
+                    near = near_names(name, self.specifications, known=0)
+                    problem += f": write {near}" if near else ": define it, or delete the name"
+                self.report(resolved.locate("compound", said), problem)
+
     def _guess(self, name: str) -> str:
         if name not in self.guesses:
             near = near_names(name, self.declared, known=len(self.guesses))
@@ -311,13 +347,19 @@ def metrics_files(directory: Path) -> list[Path]:
     return [path for path in found if not path.name.startswith(".") and not path.is_dir()]
 
 
+def specification_roots(directory: Path) -> list[Path]:
+    """Return the directories of a metrics package that have directories of specifications."""
+    rules = directory / RULES
+    return [directory / "specs", *([rules] if rules.is_dir() else [])]
+
+
 def specification_files(directory: Path) -> Iterator[Path]:
     """Yield the files that lsst.verify reads below a package's directory, in order."""
     found = [
         Path(root, name)
         for root, _, names in os.walk(directory)
         for name in names
-        if Path(name).suffix in (".yaml", ".yml")
+        if Path(name).suffix in _ENDINGS
     ]
     yield from sorted(found)
 

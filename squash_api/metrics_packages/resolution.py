@@ -10,6 +10,14 @@ from datetime import date
 from difflib import get_close_matches
 from typing import Any
 
+from squash_api.judging.kinds.criterion import Criterion
+from squash_api.judging.kinds.registry import (
+    KINDS,
+    THRESHOLD,
+    kind_of,
+    kinds_with_keys,
+    unknown_kind,
+)
 from squash_api.judging.specifications import Specification, check_partial, parse_specification
 from squash_api.metrics_packages.documents import Report
 from squash_api.metrics_packages.drafts import Draft, name_with_metric
@@ -151,10 +159,15 @@ class _Resolver:
         bases = []
         for name in draft.bases:
             index = self.partials if "#" in name else self.specifications
-            if name in index:
-                bases.append(index[name])
+            base = index.get(name)
+            if base is not None and (draft.is_rule or not base.is_rule):
+                bases.append(base)
                 continue
             draft.sound = False
+            if base is not None:
+                message = f"the base '{name}' is in rules/, which lsst.verify does not read"
+                self.report(draft.document.source("base"), f"{message}: move it to specs/")
+                continue
             if (name.partition("#")[0] if "#" in name else name.split(".")[0]) in self.unread:
                 continue
             message = f"the base '{name}' is not found: {self._guess(name, index)}"
@@ -200,8 +213,13 @@ class _Resolver:
         if not all(LEGAL_NAME.match(part) for part in parts):
             message = f"the parts of '{draft.name}' may contain only letters, digits, '_' and '-'"
             self.report(draft.document.source("name"), f"{message}: choose another name")
+        kind = _kind_in_rules(draft, merged) if draft.is_rule else _kind_in_specs(draft, merged)
+        if isinstance(kind, Fault):
+            self._report_faults(draft, layers, [kind])
+            return
         specification, faults = parse_specification(
             merged,
+            kind=kind,
             name=draft.name,
             source=draft.document.source(),
             bases=tuple(layer.name for layer in layers),
@@ -233,6 +251,43 @@ class _Resolver:
                 continue
             faults = check_partial(partial.content, schema=self.schema, today=self.today)
             self._report_faults(partial, (), faults)
+
+
+def _kind_in_rules(draft: Draft, merged: Mapping[str, Any]) -> type[Criterion] | Fault:
+    """Return the kind of a document below `rules/`: any but `threshold`."""
+    named = merged.get("type")
+    kind = kind_of(merged) if named is not None else None
+    if named is not None and kind is None:
+        return Fault(("type",), unknown_kind(named))
+    others = [item for item in kinds_with_keys(merged) if item is not THRESHOLD]
+    if kind is None and len(others) > 1:
+        keys = " and ".join(f"'{item.TYPE}'" for item in others)
+        return Fault((others[1].TYPE,), f"{keys} are of different types: write type:")
+    kind = kind or (others[0] if others else THRESHOLD)
+    if kind is not THRESHOLD:
+        return kind
+    if "threshold" not in merged:
+        types = ", ".join(item for item in KINDS if item != THRESHOLD.TYPE)
+        return Fault(("name",), f"there is no type: write type: and its key, one of {types}")
+    message = f"a threshold is for specs/{draft.package}/, where lsst.verify reads it"
+    return Fault(("threshold",), f"{message}: move it there")
+
+
+def _kind_in_specs(draft: Draft, merged: Mapping[str, Any]) -> type[Criterion] | Fault:
+    """Return the kind of a document below `specs/`: `threshold`, since that is all they may be."""
+    named = merged.get("type")
+    kind = kind_of(merged) if named is not None else None
+    has_threshold = "threshold" in merged
+    if kind not in (None, THRESHOLD):
+        loc, what = "type", str(named)
+    elif not has_threshold and (others := kinds_with_keys(merged)):
+        loc = what = others[0].TYPE
+    elif not has_threshold and named is not None and kind is None:
+        return Fault(("type",), unknown_kind(named))
+    else:
+        return THRESHOLD
+    message = f"lsst.verify refuses a whole package with a {what} in specs/"
+    return Fault((loc,), f"{message}: move the document to rules/{draft.package}/")
 
 
 def _locate(draft: Draft, layers: tuple[Draft, ...], loc: tuple[str | int, ...]) -> Source:

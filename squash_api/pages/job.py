@@ -82,7 +82,14 @@ def _page(request: Request, job_id: int) -> Response:
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
     verdicts = sorted(
-        job_report(row, job, definitions=site.definitions, metrics=site.metrics, is_now=is_now),
+        job_report(
+            row,
+            job,
+            definitions=site.definitions,
+            metrics=site.metrics,
+            is_now=is_now,
+            evidence=site.evidence,
+        ),
         key=attrgetter("order"),
     )
     context = site.metrics.schema.context(job.meta)

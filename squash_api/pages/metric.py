@@ -11,17 +11,20 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.errors import Detail
 from squash_api.index.code_changes import CodeChanges
 from squash_api.judging.kinds.criterion import Bound
 from squash_api.judging.limits import Limit
+from squash_api.judging.metadata_query import value_words
 from squash_api.judging.states import NEVER_SEEN, OLD, State
-from squash_api.judging.wording import NOTHING, number_text
+from squash_api.judging.wording import NOTHING, counted, number_text
 from squash_api.pages.plots import (
     LimitLine,
     Line,
     Picture,
     Point,
+    StepLine,
     colour_of,
     dash_of,
     draw,
@@ -30,6 +33,7 @@ from squash_api.pages.plots import (
 )
 from squash_api.pages.rendering import render, tags_text
 from squash_api.record.metrics import other_units
+from squash_api.reports.texts import minute_text, moment_text
 from squash_api.routes.dependencies import SiteDep
 from squash_api.routes.parameters import raise_problems, read_parameters
 from squash_api.routes.replies import json_reply
@@ -37,7 +41,7 @@ from squash_api.schema.names import META_PREFIX, RUN_ID, RUN_URL, VALUE_TAGS
 from squash_api.schema.text import tag_text
 from squash_api.site import Site
 from squash_api.standings.board import Entry, Wanted
-from squash_api.standings.standing import Combination, combination_of
+from squash_api.trends.change_points import MISSING, ChangePoint, is_installed
 from squash_api.trends.points import TIME, TrendLine
 from squash_api.trends.question import column_of, read_question
 from squash_api.trends.trends import Asked, Judged, Trend
@@ -62,6 +66,8 @@ _MOST_SHOWN_LETTERS = 120
 _MOST_NAMES = 6
 _MOST_CHOICES = 1000
 _MOST_LABELS = 3
+_MOST_STEPS = 20
+_STEPS = "changepoints"
 _DAY_NS = 86_400 * 10**9
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # What the script writes of the part of the plot that is zoomed in on.
@@ -81,6 +87,7 @@ class View:
     tags: Mapping[str, str]
     since: str = ""
     until: str = ""
+    has_steps: bool = False
 
     @property
     def is_dated(self) -> bool:
@@ -91,7 +98,8 @@ class View:
         """Return the view as parameters of a URL."""
         x = None if self.x == TIME else self.x
         times = {"range": self.range_, "since": self.since, "until": self.until}
-        return {**{key: text or None for key, text in times.items()}, "x": x, **self.tags}
+        steps = {_STEPS: "true"} if self.has_steps else {}
+        return {**{key: text or None for key, text in times.items()}, "x": x, **steps, **self.tags}
 
     def values(self, name: str, metrics: Container[str]) -> list[tuple[str, str]]:
         """Return what asks /measurements for the values that are shown of a metric.
@@ -196,15 +204,17 @@ def get_metric_plot(
             ],
             "newest": job_id,
             "note": note_of(trend, picture, x=view.x),
+            **({"steps": steps_of(trend, picture, unit=unit)} if view.has_steps else {}),
         }
     )
 
 
 def view_of(request: Request, site: Site, *, more: Sequence[str] = ()) -> View:
     """Read what the URL of a page or a plot asks for."""
-    own = ("range", "since", "until", "x", *more)
+    own = ("range", "since", "until", "x", _STEPS, *more)
     tags = [name for name in site.metrics.schema.tags if name not in own]
-    given = read_parameters(request, (*own, *tags), choices={"range": RANGES})
+    choices = {"range": RANGES, _STEPS: ("true",)}
+    given = read_parameters(request, (*own, *tags), choices=choices)
     if not _ZOOM.fullmatch(given.get("zoom") or ""):
         must = "`zoom` must be four numbers: the ends of both axes"
         raise_problems([Detail(("query", "zoom"), must, "zoom")])
@@ -215,6 +225,7 @@ def view_of(request: Request, site: Site, *, more: Sequence[str] = ()) -> View:
         {name: text for name in tags if given[name] and (text := tag_text(given[name]))},
         since,
         until,
+        has_steps=bool(given[_STEPS]),
     )
 
 
@@ -228,7 +239,7 @@ def asked_of(name: str, view: View, site: Site) -> Asked:
     """
     pairs = view.values(name, site.metrics.now.by_name)
     question = read_question(pairs, schema=site.metrics.schema, now_ns=time.time_ns())
-    return Asked(view.tags, question.since_ns, view.x, question.until_ns)
+    return Asked(view.tags, question.since_ns, view.x, question.until_ns, has_steps=view.has_steps)
 
 
 def _last(name: str, view: View, site: Site) -> list[Judged]:
@@ -339,7 +350,9 @@ def picture_of(trend: Trend, *, name: str, unit: str | None, x: str, x_unit: str
     limits = _limit_lines(trend.limits)
     is_time = x == TIME
     x_label = "Date (UTC)" if is_time else with_unit(x.removeprefix(META_PREFIX), x_unit)
-    return Picture(clip(x_label), clip(with_unit(name, unit)), lines, limits, is_time=is_time)
+    steps = [StepLine(line, step.time_ns / 1e6) for line, step in trend.steps]
+    labels = clip(x_label), clip(with_unit(name, unit))
+    return Picture(*labels, lines, limits, is_time=is_time, steps=steps)
 
 
 def _limit_lines(limits: Iterable[tuple[Limit, bool]]) -> list[LimitLine]:
@@ -386,6 +399,46 @@ def note_of(trend: Trend, picture: Picture, *, x: str) -> str:
     return " ".join(words)
 
 
+def steps_of(trend: Trend, picture: Picture, *, unit: str | None) -> dict[str, Any]:
+    """List the newest change points: when, from what to what, and what changed in the code.
+
+    Each package is a name, with a link if its changes have a page. `note` says why there are none.
+    """
+    if not is_installed():
+        return {"note": MISSING, "found": []}
+    newest = sorted(trend.steps, key=lambda pair: pair[1].time_ns)[-_MOST_STEPS:]
+    if not newest:
+        return {"note": "No change points: the level of no series has changed.", "found": []}
+    return {
+        "note": f"Change points, the newest {_MOST_STEPS} of {len(trend.steps)}:"
+        if len(trend.steps) > len(newest)
+        else "Change points:",
+        "found": [
+            {
+                "text": step_text(step, picture.lines[line].label, unit=unit),
+                "job": step.job_id,
+                "packages": [
+                    {"name": f"{'-' if item.is_gone else ''}{clip(item.name)}", "link": item.link}
+                    for item in ((step.changes and step.changes.packages) or ())[:_MOST_NAMES]
+                ],
+            }
+            for line, step in reversed(newest)
+        ],
+    }
+
+
+def step_text(found: ChangePoint, label: str, *, unit: str | None) -> str:
+    """Say when and by how much a series has changed, and how many packages then did."""
+    step, changes = found.step, found.changes
+    sizes = f"{number_text(step.before)} → {number_text(step.after)} {unit or ''}".rstrip()
+    run = f", run {clip(found.run_id)}" if found.run_id else ""
+    code = "what changed in the code is not known"
+    if changes is not None and changes.packages is not None:
+        code = f"{counted(len(changes.packages), 'package')} changed"
+    when = minute_text(moment_text(found.time_ns))
+    return f"{when} UTC{run}, {label}: {sizes} ({found.sigmas:+.1f} times the noise); {code}"
+
+
 def changes_text(changes: CodeChanges | None) -> str:
     """Name the packages that have changed; empty if unknown."""
     if changes is None or changes.packages is None:
@@ -422,7 +475,7 @@ _HOW_TO_SHOW: dict[str, Any] = {
 
 def terms_text(limit: Limit) -> str:
     """Describe which jobs a limit applies to."""
-    return clip(", ".join(f"{term.name} {term.value}" for term in limit.terms))
+    return clip(", ".join(f"{term.name} {value_words(term)}" for term in limit.terms))
 
 
 def with_unit(name: str, unit: str | None) -> str:

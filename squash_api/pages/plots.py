@@ -109,6 +109,14 @@ class LimitLine:
 
 
 @dataclass(frozen=True, slots=True)
+class StepLine:
+    """A change of level in a line, by its index, at a time in ms since 1970."""
+
+    line: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """What to draw."""
 
@@ -117,6 +125,7 @@ class Picture:
     lines: Sequence[Line]
     limits: Sequence[LimitLine] = field(default=())
     is_time: bool = True
+    steps: Sequence[StepLine] = field(default=())
 
 
 _NOTHING = Picture("", "", ())
@@ -126,14 +135,19 @@ def draw(picture: Picture, theme: ThemeName) -> dict[str, Any]:
     """Make the plot in the form that `Bokeh.embed.embed_item` takes.
 
     Its models `points`, `joints` and `limits` are data sources: the values, each with the number of
-    its line; the lines that join them; and the limits that are in reach.
+    its line; the lines that join them; and the limits that are in reach. If there are any, `steps`
+    are the changes of level.
     """
-    item: dict[str, Any] = orjson.loads(_empty_plot(theme, is_time=picture.is_time))
+    has_steps = bool(picture.steps)
+    empty = _empty_plot(theme, is_time=picture.is_time, has_steps=has_steps)
+    item: dict[str, Any] = orjson.loads(empty)
     models = dict(_named_models(item))
     points = points_of(picture.lines, theme)
     _fill(models["points"], points)
     _fill(models["joints"], _joints_of(picture, theme))
     _fill(models["limits"], _limits_of(picture, theme))
+    if has_steps:
+        _fill(models["steps"], _steps_of(picture, theme))
     models["x label"]["text"] = picture.x_label
     models["y label"]["text"] = picture.y_label
     return item
@@ -209,6 +223,14 @@ def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
     }
 
 
+def _steps_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
+    return {
+        "line": [step.line for step in picture.steps],
+        "x": [step.time for step in picture.steps],
+        "colour": [colour_of(picture.lines[step.line], step.line, theme) for step in picture.steps],
+    }
+
+
 def _limits_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
     """Write the limits in reach as columns; texts of close limits stand next to each other."""
     shown = limits_in_reach(picture)
@@ -248,8 +270,8 @@ def _fill(source: dict[str, Any], columns: Mapping[str, Sequence[Any]]) -> None:
     source["data"] = {"type": "map", "entries": list(columns.items())}
 
 
-@lru_cache(maxsize=4)
-def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
+@lru_cache(maxsize=8)
+def _empty_plot(theme: ThemeName, *, is_time: bool, has_steps: bool = False) -> bytes:
     ranges = load_bokeh().models.DataRange1d
     plot = empty_figure(
         name="plot",
@@ -262,6 +284,9 @@ def _empty_plot(theme: ThemeName, *, is_time: bool) -> bytes:
     plot.xaxis.axis_label.name = "x label"
     plot.yaxis.axis_label.name = "y label"
     _add_limits(plot, theme)
+    if has_steps:
+        steps = load_bokeh().models.ColumnDataSource(_steps_of(_NOTHING, theme), name="steps")
+        plot.vspan(x="x", source=steps, line_color="colour", line_dash="dotted", line_width=2)
     _add_values(plot, theme)
     return orjson.dumps(load_bokeh().embed.json_item(plot, theme=bokeh_theme(theme)))
 

@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from squash_api.alerts.freshness import ExpectedSeries
 from squash_api.errors import Detail, runbook_of_record, runbook_path
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
@@ -23,7 +24,6 @@ from squash_api.routes.replies import REQUEST_ID
 from squash_api.schema.names import HEADLINE_TAGS, VALUE_TAGS
 from squash_api.schema.text import link_text
 from squash_api.site import Site
-from squash_api.standings.freshness import ExpectedSeries
 
 # What HTTP calls an unprocessable entity is, for people who open a page, what they asked for.
 _HEADINGS = {404: "Not found", 422: "Wrong parameter"}
@@ -179,7 +179,9 @@ def criterion_text(criterion: Criterion) -> str:
 def late_text(series: ExpectedSeries) -> str:
     """Describe how late a value is, and how long it has been missing."""
     waited = f"the last came on {series.since}" if series.job_id else f"none since {series.since}"
-    return f"{span_text(series.late_s)} late: {waited} ({series.specification.rpartition('.')[2]})"
+    missing = f"{series.missing}; " if series.missing else ""
+    specification = series.specification.rpartition(".")[2]
+    return f"{span_text(series.late_s)} late: {missing}{waited} ({specification})"
 
 
 def span_text(seconds: float) -> str:

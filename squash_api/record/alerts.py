@@ -118,6 +118,22 @@ def living_alerts(connection: Connection) -> list[AlertRow]:
     return [_alert(row) for row in connection.execute(query)]
 
 
+def living_alerts_of(connection: Connection, metrics: Iterable[str]) -> list[AlertRow]:
+    """Return the alerts on some metrics that are not resolved, oldest first."""
+    is_living = alert.c.state.in_((OPEN, ACKNOWLEDGED))
+    rows = [
+        row
+        for some in in_chunks(metrics)
+        for row in connection.execute(_ALERTS.where(is_living, alert.c.metric.in_(some)))
+    ]
+    return sorted(map(_alert, rows), key=lambda item: item.alert_id)
+
+
+def alerts_after(connection: Connection, version: int) -> list[AlertRow]:
+    """Return the alerts that have changed since a version, in any order."""
+    return [_alert(row) for row in connection.execute(_ALERTS.where(alert.c.version > version))]
+
+
 def alerts_of_groups(connection: Connection, group_ids: Iterable[int]) -> list[AlertRow]:
     """Return the alerts of some groups, oldest first."""
     rows = [
@@ -205,6 +221,35 @@ def change_alert(connection: Connection, row: AlertRow, **values: Any) -> bool:
     return True
 
 
+def write_alerts(
+    connection: Connection,
+    *,
+    opened: Sequence[Mapping[str, Any]] = (),
+    changed: Sequence[tuple[AlertRow, Mapping[str, Any]]] = (),
+) -> list[int]:
+    """Store new alerts and changes of others, all with one version; return the ids of the new.
+
+    The values are those of `AlertRow`. Only for whoever has read the others in this transaction:
+    what they have become since is overwritten.
+    """
+    if not opened and not changed:
+        return []
+    version = newest_alert_version(connection) + 1
+    for row, values in changed:
+        written = _written({**values, "version": version})
+        connection.execute(update(alert).where(alert.c.id == row.alert_id).values(written))
+    ids: list[int] = []
+    if opened:
+        stored = [_written({**values, "version": version}) for values in opened]
+        added = insert(alert).returning(alert.c.id, sort_by_parameter_order=True)
+        ids = list(connection.execute(added, stored).scalars())
+    groups = {row.group_id for row, _ in changed} | {item["group_id"] for item in opened}
+    for some in in_chunks(groups):
+        touched = update(alert_group).where(alert_group.c.id.in_(some))
+        connection.execute(touched.values(version=version))
+    return ids
+
+
 def add_events(connection: Connection, events: Iterable[NewEvent]) -> None:
     """Add to the history of alerts."""
     rows = [
@@ -228,6 +273,55 @@ def events_after(connection: Connection, event_id: int, *, limit: int) -> list[E
     """Return events of any alert, by id from the first after `event_id`."""
     rows = connection.execute(_EVENTS.where(alert_event.c.id > event_id).limit(limit))
     return [_event(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class PastAlert:
+    """What became of an alert; `specifications` are those of the limits that it broke last.
+
+    `has_worsened` says whether it became worse after somebody had acknowledged it.
+    """
+
+    specifications: tuple[str, ...]
+    is_resolved: bool
+    is_acknowledged: bool
+    has_worsened: bool
+
+
+def past_alerts(connection: Connection, *, since_ns: int) -> list[PastAlert]:
+    """Return what became of the alerts that were opened since a time."""
+    is_recent = alert.c.opened_ns >= since_ns
+    acknowledged: set[int] = set()
+    worsened: set[int] = set()
+    events = (
+        select(alert_event.c.alert_id, alert_event.c.kind)
+        .join(alert, alert.c.id == alert_event.c.alert_id)
+        .where(is_recent, alert_event.c.kind.in_(("acknowledged", "worsened")))
+        .order_by(alert_event.c.id)
+    )
+    for alert_id, kind in connection.execute(events):
+        if kind == "acknowledged":
+            acknowledged.add(alert_id)
+        elif alert_id in acknowledged:
+            worsened.add(alert_id)
+    return [
+        PastAlert(
+            tuple(item["specification"] for item in json.loads(row.broken)),
+            row.state == RESOLVED,
+            row.id in acknowledged,
+            row.id in worsened,
+        )
+        for row in connection.execute(
+            select(alert.c.id, alert.c.broken, alert.c.state).where(is_recent)
+        )
+    ]
+
+
+def last_event_id(connection: Connection) -> int:
+    """Return the id of the newest event; 0 if there is none."""
+    return int(
+        connection.execute(select(func.coalesce(func.max(alert_event.c.id), 0))).scalar_one()
+    )
 
 
 def _touch_group(connection: Connection, group_id: int) -> int:

@@ -1,7 +1,7 @@
 """Definitions of metrics and specifications: rows are only ever added, the newest is in force."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -120,12 +120,23 @@ def owner_of(connection: Connection, kind: Kind, name: str) -> int | None:
 
 def expected_since(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Return since when (ns) each of these specifications has had an `expect` without a break."""
+    return _since(connection, names, lambda document: document.get("expect") is not None)
+
+
+def on_trial_since(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return since when (ns) each of these specifications has been on trial without a break."""
+    return _since(connection, names, lambda document: (document.get("alert") or {}).get("trial"))
+
+
+def _since(
+    connection: Connection, names: Iterable[str], has_it: Callable[[Mapping[str, Any]], Any]
+) -> dict[str, int]:
     since: dict[str, int] = {}
     query = _DEFINITION.where(definition.c.kind == "spec").order_by(definition.c.revision)
     for chunk in in_chunks(names):
         for found in connection.execute(query.where(definition.c.name.in_(chunk))).mappings():
             row = _row(found)
-            if row.document is None or row.document.get("expect") is None:
+            if row.document is None or not has_it(row.document):
                 since.pop(row.name, None)
             else:
                 since.setdefault(row.name, row.created_ns)

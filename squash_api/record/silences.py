@@ -39,8 +39,13 @@ class SilenceRow:
 
     def covers(self, metric: str, tags: Mapping[str, str]) -> bool:
         """Return whether it is about a series, whenever it lasts."""
-        is_metric = self.metric is None or f"{metric}.".startswith(f"{self.metric}.")
-        return is_metric and all(tags.get(name) == text for name, text in self.tags.items())
+        return self.is_about(metric) and all(
+            tags.get(name) == text for name, text in self.tags.items()
+        )
+
+    def is_about(self, metric: str) -> bool:
+        """Return whether it is about series of a metric."""
+        return self.metric is None or f"{metric}.".startswith(f"{self.metric}.")
 
     def state(self, now_ns: int) -> SilenceState:
         """Return whether it is still to come, lasts, or is over."""

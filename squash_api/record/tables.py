@@ -489,6 +489,8 @@ webhook = Table(
     "webhook",
     metadata,
     Column("id", _Id, primary_key=True),
+    # "webhook", or "slack" and "github": the service's own, whose address is in the settings.
+    Column("kind", String(16), nullable=False),
     Column("name", String(128), nullable=False),
     Column("url", Text, nullable=False),
     # It signs what is sent, so it is kept as it is; shown once.
@@ -499,8 +501,14 @@ webhook = Table(
     Column("user_id", _Id, ForeignKey("user_account.id")),
     Column("created_ns", BigInteger, nullable=False),
     Column("removed_ns", BigInteger),
-    # JSON object: how far it has read each kind of event.
+    # JSON object: how far it has read each kind of event, and what it was told of open groups.
     Column("cursor", Text, nullable=False),
+    # Nobody sends to it before this: a process does that now, or it has just failed.
+    Column("again_ns", BigInteger, nullable=False, server_default="0"),
+    # How often sending has failed since it last went well, why, and since when; null if it has not.
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("trouble", Text),
+    Column("trouble_since_ns", BigInteger),
     sqlite_autoincrement=True,
 )
 
@@ -517,7 +525,8 @@ webhook_delivery = Table(
     # When it is sent next; null once it is delivered or given up.
     Column("next_ns", BigInteger, index=True),
     Column("delivered_ns", BigInteger),
-    # What the receiver answered last, such as "204" or "connection refused".
+    # When it was tried last, and what the receiver answered, such as "204" or "no connection".
+    Column("tried_ns", BigInteger),
     Column("answer", Text),
     Index(None, "webhook_id", "id"),
     sqlite_autoincrement=True,

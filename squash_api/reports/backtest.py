@@ -61,7 +61,7 @@ def set_of_package(
     metrics
         Only specifications on these metrics or verification packages; if empty, all.
     """
-    return _set_of(reader, package.specifications, package.metrics, wanted=metrics)
+    return set_of(reader, package.specifications, package.metrics, wanted=metrics)
 
 
 def set_in_force(
@@ -80,16 +80,23 @@ def set_in_force(
         for name, defined in snapshot.specifications.items()
         if defined.origin == "yaml"
     }
-    return _set_of(reader, specifications, snapshot.declared, wanted=metrics)
+    return set_of(reader, specifications, snapshot.declared, wanted=metrics)
 
 
-def _set_of(
+def set_of(
     reader: Reader,
     specifications: Mapping[str, Specification],
     declared: Mapping[str, Metric],
     *,
-    wanted: Collection[str],
+    wanted: Collection[str] = (),
 ) -> SpecificationSet:
+    """Make the set of specifications by name, on metrics that are declared.
+
+    Parameters
+    ----------
+    wanted
+        Only specifications on these metrics or verification packages; if empty, all.
+    """
     # A stored metric that can no longer be read is logged by its reader.
     chosen = {
         name: item

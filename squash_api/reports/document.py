@@ -187,6 +187,50 @@ class Comparison:
     changes: list[Change]
 
 
+@dataclass(frozen=True, slots=True)
+class ChangedPackage:
+    """A package that changed between two runs, its commits, and the page that compares them."""
+
+    name: str
+    before: str | None
+    after: str | None
+    link: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelChange:
+    """Where the level of a series changed: the medians of the values before and after it.
+
+    `times_noise` is the size in standard deviations of the values around their level. The job is
+    the first of the new level, and `job_before` the last of the old one; `packages` is None if it
+    is not known what changed in the code between their runs.
+    """
+
+    metric: str
+    tags: dict[str, str]
+    unit: str | None
+    time: str
+    before: float
+    after: float
+    times_noise: float
+    job_before: int
+    job_id: int
+    run_id: str | None
+    packages: list[ChangedPackage] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelChanges:
+    """The change points of a report, the largest first; all are counted.
+
+    `note` says why there are none to tell of; empty if they were looked for.
+    """
+
+    note: str = ""
+    count: int = 0
+    largest: list[LevelChange] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """Numbers of results, each the last value of one series: of one metric and combination.
@@ -228,7 +272,8 @@ class Report:
     `idle` names specifications that applied to no value although their metrics were measured, and
     `unlimited` metrics to which no specification applied. `violations` counts all results that
     break a limit, of which `worst` lists at most `MOST_WORST`. `artifacts` has at most
-    `MOST_OF_A_JOB` of a job, those of the worst first.
+    `MOST_OF_A_JOB` of a job, those of the worst first. `change_points` is None unless they were
+    asked for.
     """
 
     title: str
@@ -251,6 +296,7 @@ class Report:
     unlimited: list[str]
     comparison: Comparison | None = None
     artifacts: list[JobArtifact] = field(default_factory=list)
+    change_points: LevelChanges | None = None
 
 
 MOST_OF_A_JOB = 10

@@ -1,8 +1,10 @@
 """The report on a run, a period or a release: `/report` and `squash report`."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
+from squash_api.alerts.freshness import Combination
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import RecordUnavailableError
 from squash_api.index.derived import derived_through
@@ -10,12 +12,16 @@ from squash_api.index.reader import Reader, View
 from squash_api.index.windows import MOST_JOBS, Wanted
 from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.states import BROKEN
+from squash_api.record.metrics import MetricRow
 from squash_api.reports.document import (
     MOST_OF_A_JOB,
+    ChangedPackage,
     Comparison,
     Finding,
     JobArtifact,
     Kind,
+    LevelChange,
+    LevelChanges,
     Report,
     Row,
     Unusable,
@@ -32,16 +38,18 @@ from squash_api.reports.matrix import (
     summary_of,
     worst_of,
 )
-from squash_api.reports.results import Limits, Result, Results
+from squash_api.reports.results import MOST_KEPT, Limits, Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.reports.texts import moment_text
 from squash_api.schema.artifacts import may_have_artifacts
+from squash_api.trends.change_points import MISSING, ChangePoint, change_points, is_installed
 from squash_api.trends.question import Question, ReportQuestion
 
 _TRIES = 5
 # Artifacts are in the documents of jobs, each of which takes about a millisecond to read.
 _MOST_LOOKED_AT = 1000
 _MOST_JOBS_WITH_ARTIFACTS = 50
+_MOST_LEVEL_CHANGES = 50
 
 
 class PeriodReports:
@@ -76,7 +84,9 @@ class PeriodReports:
         about, other = question.about, question.other
         subject = subject_of(self._definitions.at(None), metrics, about)
         judged = self._judge(subject, about)
-        judged_before = None if other is None else self._judge(subject, other)
+        judged_before = None
+        if other is not None:
+            judged_before = self._judge(subject, replace(other, has_steps=False))
         results = judged.results()
         before = [] if judged_before is None else judged_before.results()
         has_instruments = len(instruments_of([*results, *before])) > 1
@@ -142,6 +152,28 @@ class PeriodReports:
             unlimited=sorted(found - {row.metric for row in rows}),
             comparison=comparison,
             artifacts=self._artifacts([*worst, *near, *_shown_in(rows)]),
+            change_points=self._level_changes(judged) if about.has_steps else None,
+        )
+
+    def _level_changes(self, judged: Results) -> LevelChanges:
+        """Find the change points of all series."""
+        if not is_installed():
+            return LevelChanges(MISSING)
+        series = judged.series()
+        if series is None:
+            return LevelChanges(
+                f"Change points are not looked for in more than {MOST_KEPT:,} values: ask for "
+                "less, for instance for one package or dataset."
+            )
+        with self._reader.view() as view:
+            found = [
+                (metric, tags, point)
+                for metric, tags, values in series
+                for point in change_points(view, values)
+            ]
+        found.sort(key=lambda item: -abs(item[2].sigmas))
+        return LevelChanges(
+            count=len(found), largest=[_level_change(*item) for item in found[:_MOST_LEVEL_CHANGES]]
         )
 
     def _artifacts(self, findings: Iterable[Finding]) -> list[JobArtifact]:
@@ -181,6 +213,25 @@ class PeriodReports:
         raise RecordUnavailableError("Units of metrics are being changed. Try again.")
 
 
+def _level_change(metric: MetricRow, tags: Combination, found: ChangePoint) -> LevelChange:
+    packages = None if found.changes is None else found.changes.packages
+    return LevelChange(
+        metric=metric.name,
+        tags=dict(tags),
+        unit=metric.unit,
+        time=moment_text(found.time_ns),
+        before=found.step.before,
+        after=found.step.after,
+        times_noise=found.sigmas,
+        job_before=found.job_before,
+        job_id=found.job_id,
+        run_id=found.run_id,
+        packages=None
+        if packages is None
+        else [ChangedPackage(item.name, item.before, item.after, item.link) for item in packages],
+    )
+
+
 def _shown_in(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
         yield from (cell.shown for cell in row.cells)
@@ -215,7 +266,7 @@ def read_results(
             has_absent=True,
         )
         plan = view.windows.plan(wanted)
-    results = Results(chosen, limits)
+    results = Results(chosen, limits, has_series=question.has_steps)
     at_ns: int | None = -1
 
     def read(view: View) -> tuple[int | None, bool]:

@@ -1,13 +1,14 @@
 """The results of a report: the last value of each metric and combination, judged. Pure.
 
-All values are counted, and those that broke a limit. Memory grows with the combinations, never with
-the values.
+All values are counted, and those that broke a limit. Memory grows with the combinations, not with
+the values, unless their series are wanted too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.errors import InvalidInputError
 from squash_api.index.windows import MeasuredJob
 from squash_api.judging.alerts import severity_of
@@ -17,10 +18,12 @@ from squash_api.judging.specifications import Specification
 from squash_api.judging.states import BROKEN, State, state_of
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import META_PREFIX, Context, Schema
-from squash_api.standings.standing import Combination, combination_of
 
 MOST_RESULTS = 100_000
 """A report of more metrics and combinations is refused."""
+
+MOST_KEPT = 500_000
+"""Series that have more values together are not kept."""
 
 _MOST_SINKS = 200_000
 _WORST_FIRST = attrgetter("order")
@@ -125,6 +128,10 @@ class Limits:
         return known
 
 
+Measured = tuple[int, float, int]
+"""The time (ns) of a value, the value, and its job."""
+
+
 @dataclass(slots=True)
 class _Tally:
     metric: MetricRow
@@ -138,6 +145,7 @@ class _Tally:
     # By severity; and by the name of each limit: those it applied to, and those that broke it.
     failed: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     counts: dict[str, list[int]] = field(default_factory=dict)
+    series: list[Measured] = field(default_factory=list)
 
     def judging(self, limits: Sequence[Limit]) -> "_Judging":
         """Prepare limits, worst first, for judging many values."""
@@ -170,6 +178,9 @@ class Results:
     ----------
     metrics
         By their ids.
+    has_series
+        Whether to keep the values too, up to `MOST_KEPT`; else memory grows with the combinations
+        alone.
 
     Attributes
     ----------
@@ -177,8 +188,12 @@ class Results:
         The number of jobs that have a value.
     """
 
-    def __init__(self, metrics: Mapping[int, MetricRow], limits: Limits) -> None:
+    def __init__(
+        self, metrics: Mapping[int, MetricRow], limits: Limits, *, has_series: bool = False
+    ) -> None:
         self.jobs = 0
+        # How many more values may be kept.
+        self._room = MOST_KEPT if has_series else 0
         self._metrics = metrics
         self.limits = limits
         self._tallies: dict[tuple[int, Combination], _Tally] = {}
@@ -225,6 +240,9 @@ class Results:
             if value is None:
                 tally.absent += 1
                 continue
+            if self._room:
+                self._room -= 1
+                tally.series.append((job.time_ns, value, job_id))
             worst = 0
             for holds, severity, counts in tests:
                 counts[0] += 1
@@ -233,6 +251,12 @@ class Results:
                     worst = worst or severity
             tally.failed[worst] += 1
         self.jobs += len(seen)
+
+    def series(self) -> list[tuple[MetricRow, Combination, list[Measured]]] | None:
+        """List all series, if they were to be kept, in order of time; None if they are too many."""
+        if not self._room:
+            return None
+        return [(item.metric, item.tags, sorted(item.series)) for item in self._tallies.values()]
 
     def results(self) -> list[Result]:
         """List the results, sorted by metric and tags."""

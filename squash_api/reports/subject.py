@@ -105,7 +105,11 @@ def gaps_of(
 def _may_apply(specification: Specification, question: Question, schema: Schema) -> bool:
     """Whether a job that is asked for can match the specification's query."""
     terms = query_terms(specification.metadata_query, schema) or ()
-    return not any(term.value not in question.tags.get(term.name, (term.value,)) for term in terms)
+    return all(
+        any(map(term.is_met_by, question.tags[term.name]))
+        for term in terms
+        if term.name in question.tags
+    )
 
 
 def title_of(question: Question, *, now_ns: int) -> str:

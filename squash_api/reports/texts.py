@@ -13,10 +13,21 @@ from xml.etree import ElementTree as ET
 from squash_api.judging.alerts import severity_of
 from squash_api.judging.states import BROKEN, NOT_MEASURED, counts_text
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
-from squash_api.reports.document import Cell, Change, Finding, JobArtifact, Report, Row, Summary
+from squash_api.reports.document import (
+    Cell,
+    Change,
+    Finding,
+    JobArtifact,
+    LevelChange,
+    LevelChanges,
+    Report,
+    Row,
+    Summary,
+)
 
 _LONGEST = 60
 _MOST_ROWS = 50
+_MOST_PACKAGES = 8
 # These reverse the direction of text, even of what follows the name that they are in.
 _TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -233,6 +244,8 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
         heading = f"Compared with {escaped(found.title)}"
         text = escaped_line(found.headline)
         yield heading, f"{text}\n\n{_changes(found.changes)}" if found.changes else text
+    if report.change_points is not None:
+        yield "Change points", _level_changes(report.change_points)
     if report.rows:
         yield "Metrics by dataset and filter", _matrix(report)
     if report.near:
@@ -273,6 +286,47 @@ def _findings(findings: Sequence[Finding], total: int) -> str:
         for item in findings[:_MOST_ROWS]
     ]
     return markdown_table(head, rows) + _rest(total - len(rows))
+
+
+def level_change_text(change: LevelChange) -> str:
+    """Write the levels before and after a change point, and its size."""
+    sizes = f"{number_text(change.before)} \u2192 {number_text(change.after)} {change.unit or ''}"
+    return f"{sizes.rstrip()} ({change.times_noise:+.1f} times the noise)"
+
+
+def level_note(changes: LevelChanges) -> str:
+    """Say how many change points there are, or why they are not known."""
+    if changes.note or not changes.count:
+        return changes.note or "The level of no series has changed."
+    rest = f"; the {len(changes.largest)} largest" if changes.count > len(changes.largest) else ""
+    return f"The level of a series changed {counted(changes.count, 'time')}{rest}."
+
+
+def packages_text(change: LevelChange) -> str:
+    """Name the packages that changed between the runs around a change point."""
+    if change.packages is None:
+        return "not known"
+    names = [name_text(item.name) for item in change.packages]
+    more = f" and {len(names) - _MOST_PACKAGES} more" if len(names) > _MOST_PACKAGES else ""
+    return ", ".join(names[:_MOST_PACKAGES]) + more or "nothing"
+
+
+def _level_changes(changes: LevelChanges) -> str:
+    text = escaped_line(level_note(changes))
+    head = ("since", "metric", "where", "level", "job", "run", "what changed in the code")
+    rows = [
+        (
+            minute_text(item.time),
+            item.metric,
+            tags_text(item.tags),
+            level_change_text(item),
+            str(item.job_id),
+            name_text(item.run_id or NOTHING),
+            packages_text(item),
+        )
+        for item in changes.largest
+    ]
+    return f"{text}\n\n{markdown_table(head, rows)}" if rows else text
 
 
 def _changes(changes: Sequence[Change]) -> str:

@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from squash_api.accounts.accounts import Account
 from squash_api.definitions.changes import NOUNS, Change
 from squash_api.definitions.in_force import Defined
 from squash_api.errors import MOST_PLACES, NotFoundError, sentence
 from squash_api.judging.kinds.registry import KEYS, KINDS
-from squash_api.judging.kinds.threshold import Operator
 from squash_api.judging.simple_metric import LIMIT_KEYS, SimpleMetric, limits_text
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import counted
@@ -145,25 +144,25 @@ class MetricPage(BaseModel):
     next: str | None = Field(description="URL of the next page.")
 
 
-class Threshold(BaseModel):
-    """A limit. A value meets it if `value operator threshold` is true."""
-
-    value: float
-    unit: str
-    operator: Operator
+def _key_of(kind: str) -> Any:
+    """Return the type of the key of a kind, in a definition."""
+    return Annotated[dict[str, Any], WithJsonSchema(dict(*KINDS[kind].SCHEMA.values()))] | None
 
 
 class SpecObject(BaseModel):
-    """A specification in force. It has `alert` and `expect` if its definition does."""
+    """A specification in force, with the key of its type; `alert` and `expect` if it has them."""
 
     name: str
     metric: str
-    threshold: Threshold
+    threshold: _key_of("threshold") = None  # type: ignore[valid-type]  # as the kind reads it
+    range: _key_of("range") = None  # type: ignore[valid-type]
+    trend: _key_of("trend") = None  # type: ignore[valid-type]
+    compound: _key_of("compound") = None  # type: ignore[valid-type]
     tags: list[str]
     metadata_query: dict[str, Any] = Field(
-        description="The metadata that a job must have for this to apply."
+        description='What a job\'s metadata must be: values, `{">=": 1}`, or `{"in": [1, 2]}`.'
     )
-    type: str
+    type: Literal["threshold", "range", "trend", "compound"]
     alert: dict[str, Any] | None = None
     expect: dict[str, Any] | None = None
     origin: Literal["api", "yaml"] = Field(
@@ -315,7 +314,6 @@ class _Routes:
 
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
-_OF_ALL_KINDS = tuple(key for key in KEYS if all(key in kind.SCHEMA for kind in KINDS.values()))
 _TABLE = (
     _Routes(
         "metric",
@@ -344,14 +342,15 @@ _TABLE = (
         SpecObject,
         ChangedSpec,
         {
+            "type": {"type": "string", "enum": [*KINDS]},
             **KEYS,
             "tags": _STRINGS,
             "metadata_query": {"type": "object"},
             "alert": {"type": "object"},
             "expect": {"type": "object"},
         },
-        needs=_OF_ALL_KINDS,
-        needs_in_list=("name", *_OF_ALL_KINDS),
+        needs=(),
+        needs_in_list=("name",),
         post_errors=(400, 401, 404, 409, 413, 415, 422, 429),
         named="camera.Pressure.minimum",
         example={
@@ -392,15 +391,16 @@ _TEXTS = {
     """,
     "post_specs": """Define specifications, all or none.
 
-    Each is named `package.metric.name`, after a declared metric. Specifications that exist with the
+    Each is named `package.metric.name`, after a declared metric. It has the key of its type, which
+    is `threshold` if it names none. Specifications that exist with the
     same definition stay as they are; if all do, the status is 200. A job is judged by the
     specifications that were in force when it was received.
     """,
     "get_spec": """Return a specification in force.""",
     "post_spec": """Define a specification, named `package.metric.name` after a declared metric.
 
-    If it exists with the same definition the status is 200; with another definition it is 400, and
-    PUT changes it.
+    It has the key of its type. If it exists with the same definition the status is 200; with
+    another definition it is 400, and PUT changes it.
     """,
     "put_spec": """Replace the whole definition of a specification.
 

@@ -310,7 +310,12 @@ def get_job_report(
     with site.reader.view() as view:
         row, job = view.ask(load_job, job_id)
     verdicts = job_report(
-        row, job, definitions=site.definitions, metrics=site.metrics, is_now=specs == "now"
+        row,
+        job,
+        definitions=site.definitions,
+        metrics=site.metrics,
+        is_now=specs == "now",
+        evidence=site.evidence,
     )
     return json_reply([verdict.to_json() for verdict in verdicts])
 

@@ -42,6 +42,12 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
         "GET /quarantine",
         "POST /quarantine/retry",
         "POST /quarantine/drop",
+        "POST /webhooks",
+        "GET /webhooks",
+        "DELETE /webhooks/{name}",
+        "GET /webhooks/{name}/deliveries",
+        "POST /webhooks/{name}/test",
+        "POST /webhooks/{name}/retry",
     ),
     "job:read": (
         "GET /users",

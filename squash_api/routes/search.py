@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from squash_api.errors import Detail, InvalidInputError
 from squash_api.index.runs import FoundRun
+from squash_api.judging.metadata_query import query_words
 from squash_api.judging.specifications import Specification
 from squash_api.judging.wording import date_text
 from squash_api.record.jobs import get_job
@@ -167,7 +168,7 @@ def _of_metric(item: Entry) -> tuple[str, str]:
 
 
 def _of_specification(item: Specification) -> tuple[str, str]:
-    query = (f"{key} {value}" for key, value in item.metadata_query.items())
+    query = query_words(item.metadata_query, equals=" ", text=str)
     return item.name, "\n".join([item.level, *item.tags, *query])
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from squash_api.alerts.freshness import ExpectedSeries
 from squash_api.judging.states import State, count_states
 from squash_api.judging.wording import date_text
 from squash_api.routes.dependencies import PageDep, SiteDep, id_cursor, next_link
@@ -11,7 +12,6 @@ from squash_api.routes.parameters import KnownParametersRoute
 from squash_api.routes.replies import errors_of, json_reply
 from squash_api.schema.text import tag_text
 from squash_api.standings.board import Entry, Row, Wanted, in_state, worst_first
-from squash_api.standings.freshness import ExpectedSeries
 
 router = APIRouter(tags=["overview"], route_class=KnownParametersRoute)
 
@@ -89,4 +89,5 @@ def _late_object(series: ExpectedSeries) -> dict[str, Any]:
         "tags": dict(series.tags),
         "late_s": series.late_s,
         "since": date_text(series.since_ns),
+        **({"missing": series.missing} if series.missing else {}),
     }

@@ -6,8 +6,9 @@ dashboards takes them from here, so that all agree.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf, isfinite, nextafter
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from squash_api.errors import SettingsError
 from squash_api.schema.text import (
@@ -111,7 +112,7 @@ CONTRACT_FIELDS = frozenset(
 SPEAKS_FOR = "squash_speaks_for"
 """The groupings of a metric whose newest value a point has; without it, all of them.
 
-Only points that are sent to Kapacitor have this field, `GONE` and `ARTIFACT_URL`.
+Only points that are sent to Kapacitor have this field, `GONE`, `NOT_FOR` and `ARTIFACT_URL`.
 """
 
 GONE = "squash_gone"
@@ -123,10 +124,13 @@ GONE_WHOLLY = 1.0
 GONE_OLD = 2.0
 """What `GONE` is if the series has only values that are too old to alert on."""
 
+NOT_FOR = "squash_not_for"
+"""The branches that must not alert on a point: the service tells of them itself, or not now."""
+
 ARTIFACT_URL = "squash_artifact"
 """The address of the job's first artifact, for the message of an alert."""
 
-_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE, ARTIFACT_URL}
+_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE, NOT_FOR, ARTIFACT_URL}
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"
@@ -142,13 +146,93 @@ class Cleaning:
     reason: str
 
 
+class Among(NamedTuple):
+    """A condition on metadata: to be one of several values, which are sorted."""
+
+    values: tuple[str | float, ...]
+
+    def includes(self, found: str | float) -> bool:
+        """Return whether metadata with this value meet it."""
+        return found in self.values
+
+    @property
+    def example(self) -> str | float:
+        """A value that meets it."""
+        return self.values[0]
+
+
+class Interval(NamedTuple):
+    """A condition on numeric metadata: to be between two numbers, None for no end.
+
+    `has_low` and `has_high` say whether the ends themselves are included.
+    """
+
+    low: float | None
+    high: float | None
+    has_low: bool = False
+    has_high: bool = False
+
+    def includes(self, found: str | float) -> bool:
+        """Return whether metadata with this value meet it."""
+        if isinstance(found, str):
+            return False
+        is_above = self.low is None or found > self.low or (self.has_low and found == self.low)
+        is_below = self.high is None or found < self.high or (self.has_high and found == self.high)
+        return is_above and is_below
+
+    @property
+    def example(self) -> float | None:
+        """A value that meets it; None if no float does."""
+        low = -inf if self.low is None else self.low
+        high = inf if self.high is None else self.high
+        tried = (low, high, nextafter(low, inf), nextafter(high, -inf))
+        return next((item for item in tried if isfinite(item) and self.includes(item)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One term of a `metadata_query`, to be compared with a tag or a field."""
 
     name: str
-    value: str | float
+    value: str | float | Among | Interval
     is_tag: bool
+
+    def is_met_by(self, found: str | float | None) -> bool:
+        """Return whether a tag or field with this value meets it; None for no value."""
+        if found is None:
+            return False
+        value = self.value
+        return found == value if isinstance(value, str | float) else value.includes(found)
+
+    @property
+    def values(self) -> tuple[str | float, ...] | None:
+        """The only values that meet it; None if there are too many."""
+        if isinstance(self.value, Interval):
+            return None
+        return self.value.values if isinstance(self.value, Among) else (self.value,)
+
+    def implies(self, other: "Term") -> bool:
+        """Return whether all values that meet it meet another term too."""
+        if self.name != other.name:
+            return False
+        if self.values is not None:
+            return all(map(other.is_met_by, self.values))
+        own, its = self.value, other.value
+        if not isinstance(own, Interval) or not isinstance(its, Interval):
+            return False
+        has_low = its.low is None or (own.low is not None and its.low < own.low)
+        has_high = its.high is None or (own.high is not None and its.high > own.high)
+        return (has_low or (own.low == its.low and its.has_low >= own.has_low)) and (
+            has_high or (own.high == its.high and its.has_high >= own.has_high)
+        )
+
+    @property
+    def example(self) -> str | float:
+        """A value that meets it."""
+        if isinstance(self.value, str | float):
+            return self.value
+        found = self.value.example
+        return 0.0 if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +245,7 @@ class Context:
 
     def satisfies(self, term: Term) -> bool:
         """Return whether the metadata has the term's value under the term's name."""
-        found = self.tags.get(term.name) if term.is_tag else self.fields.get(term.name)
-        return found is not None and found == term.value
+        return term.is_met_by((self.tags if term.is_tag else self.fields).get(term.name))
 
 
 def split_metric_name(name: str) -> tuple[str, str]:
@@ -276,7 +359,7 @@ class Schema:
         if key in _NOT_METADATA:
             return f"the key '{key}' is not written to InfluxDB"
         if value is None or isinstance(value, dict):
-            return f"{'null' if value is None else 'an object'} has no text to compare"
+            return f"{'null' if value is None else 'a mapping'} has no text to compare"
         name = self._mapped.get(key)
         name, stored, reason = (
             _as_field(key, value) if name is None else (name, *_as_text(name, value))

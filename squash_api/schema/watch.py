@@ -9,10 +9,12 @@ HEARTBEAT = "squash_heartbeat"
 METRIC = "metric"
 SPECIFICATION = "specification"
 # Fields of FRESHNESS: seconds beyond `every` + `grace`, negative while in time; seconds since the
-# last value, or since the specification was loaded; and the time of that, in words.
+# last value, or since the specification was loaded; the time of that, in words; and which of the
+# named ones are late, in words, where `expect.each` names them and some are.
 LATE_S = "late_s"
 AGE_S = "age_s"
 SINCE = "since"
+MISSING = "missing"
 # Fields of STANDING, of the newest value: its state, and a number that sorts standings worst first
 # (RANK: the place of the state in the list of states, plus a fraction that grows with
 # LEVEL_MARGIN); its smallest margin, the specification that this is of (LIMIT), the worst level
@@ -28,6 +30,16 @@ SEVERITY = "severity"
 BROKEN = "broken"
 LEVEL_MARGIN = "level_margin"
 SUMMARY = "summary"
+# What the service itself raises, for Kapacitor alone: a point whenever a group of alerts changes,
+# with the tags METRIC, BRANCH and GROUP (a number that groups of a branch have in turn) and those
+# that its alerts have in common; with the fields SEVERITY (0 to 3), TEXT (the whole message, for
+# Slack) and TOPIC (of Kapacitor, to which it goes).
+VERDICT = "squash_verdict"
+BRANCH = "branch"
+GROUP = "squash_group"
+TEXT = "text"
+TOPIC = "topic"
+
 # The only field of HEARTBEAT; also of DELIVERY.
 UP = "up"
 

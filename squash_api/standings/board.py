@@ -9,6 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
+from squash_api.alerts.freshness import (
+    Combination,
+    ExpectedSeries,
+    Freshness,
+    combination_of,
+    lateness_order,
+)
 from squash_api.definitions.in_force import Snapshot
 from squash_api.index.contexts import JobContext
 from squash_api.index.reader import View
@@ -25,15 +32,7 @@ from squash_api.judging.states import (
 )
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import STANDING_TAGS
-from squash_api.standings.freshness import ExpectedSeries, Freshness, lateness_order
-from squash_api.standings.standing import (
-    DAYS,
-    Combination,
-    Standing,
-    Standings,
-    combination_of,
-    stand,
-)
+from squash_api.standings.standing import DAYS, Standing, Standings, stand
 
 _NO_MARGIN = float("inf")
 # Old series are found among this many jobs. They may arrive in another order than that of their
@@ -260,7 +259,7 @@ class Board:
     def __init__(self, standings: Standings, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._standings = standings
         self._clock = clock
-        self._freshness = Freshness(standings)
+        self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
         self._lock = threading.Lock()
         self._seen: dict[int, _Seen] = {}
         # A second lock guards the trends, because reading them may take a while.

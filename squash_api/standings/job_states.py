@@ -1,14 +1,15 @@
 """How jobs stand against their specifications: the states of many, and the verdicts on one.
 
 States are made from the index, without reading documents. They count the verdicts that a job's
-report lists, apart from those of specifications that cannot judge, and the metrics that these are
-on.
+report lists, apart from those of specifications that cannot judge, or that need more than the job's
+own value, and the metrics that these are on.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from squash_api.definitions.definitions import Definitions
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
@@ -33,6 +34,7 @@ from squash_api.judging.states import (
 from squash_api.record.jobs import JobRow, current_revision
 from squash_api.record.metrics import KnownMetrics, MetricRow, Metrics
 from squash_api.schema.names import Context, Schema, Term
+from squash_api.standings.evidence import Evidence
 from squash_api.verify.derivation import NOT_DERIVED
 from squash_api.verify.metrics import KnownMetric
 
@@ -164,7 +166,8 @@ _Test = tuple[tuple[Term, ...], Callable[[float], bool], int]
 class JobJudge:
     """Judges jobs by the specifications of a snapshot; values are in the units of the metrics.
 
-    A specification whose unit does not convert to the metric's judges nothing.
+    A specification whose unit does not convert to the metric's judges nothing, nor does one that
+    needs more than the value: many jobs are judged at a time.
     """
 
     def __init__(self, snapshot: Snapshot, metrics: Iterable[MetricRow], schema: Schema) -> None:
@@ -180,7 +183,7 @@ class JobJudge:
                 self._tests[metric.metric_id] = [
                     (limit.terms, limit.holds, limit.severity - 1)
                     for limit in limits
-                    if not limit.problem
+                    if limit.is_alone and not limit.problem
                 ]
         self.metric_ids = tuple(sorted(self._tests))
 
@@ -327,8 +330,13 @@ def job_report(
     definitions: Definitions,
     metrics: Metrics,
     is_now: bool,
+    evidence: Evidence | None = None,
 ) -> list[Verdict]:
-    """Judge a job by the specifications in force when it was received, or now, sorted by name."""
+    """Judge a job by the specifications in force when it was received, or now, sorted by name.
+
+    Earlier values, and the rest of its run, are taken as they are in the index now; without
+    `evidence` limits that need them give no verdict.
+    """
     revision = None if is_now else row.revision
     metrics.refresh()
     schema = metrics.schema
@@ -349,4 +357,8 @@ def job_report(
     values = {name: outcome.values.get(name) for name in known}
     units = {name: metric.unit or "" for name, metric in known.items()}
     specifications = [spec for name in known for spec in in_force.by_metric.get(name, ())]
-    return judge_job(values, units, specifications, schema.context(job.meta), schema)
+    judge = partial(judge_job, values, units, specifications, schema.context(job.meta), schema)
+    if evidence is None or all(spec.criterion.is_alone for spec in specifications):
+        return judge()
+    with evidence.on(row.job_id, in_force) as found:
+        return judge(evidence=found)

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Literal
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.index.pruning import (
     Age,
     OldJob,
@@ -33,7 +34,6 @@ from squash_api.record.bulk import in_chunks
 from squash_api.record.jobs import jobs_at
 from squash_api.standings.job_states import JobState, JobStates
 from squash_api.standings.last_passing import MOST_JOBS
-from squash_api.standings.standing import Combination, combination_of
 
 Reason = Literal["waiting", "release", "added", "last", "compared", "run"]
 REASONS: dict[Reason, str] = {

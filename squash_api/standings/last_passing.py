@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.index.code_changes import PackageChange
 from squash_api.index.contexts import SeriesJob
 from squash_api.index.reader import Reader, View
 from squash_api.judging.states import BROKEN, INFO, NOT_MEASURED, RANKS
 from squash_api.standings.job_states import JobState, JobStates, faults_of, total
-from squash_api.standings.standing import Combination, combination_of
 
 MOST_JOBS = 500
 """The most jobs that are judged to find one that passes."""

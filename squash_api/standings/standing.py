@@ -4,10 +4,11 @@ A combination is what separates alerts: the values of `STANDING_TAGS`.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import waiting_for_rederivation
@@ -17,7 +18,7 @@ from squash_api.judging.limits import Limit, Verdict, judge, limits_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.states import State, state_of
 from squash_api.record.metrics import MetricRow
-from squash_api.schema.names import RUN_ID, STANDING_TAGS
+from squash_api.schema.names import RUN_ID
 
 DAYS = 30
 """A combination of tags counts until its last value is this many days old."""
@@ -27,8 +28,6 @@ _DAY_NS = 86_400 * 10**9
 _READ_DAYS = DAYS + 1
 _JOBS = 500
 
-# The tags STANDING_TAGS that have a value, with it.
-Combination = tuple[tuple[str, str], ...]
 Key = tuple[int, Combination]
 
 
@@ -67,11 +66,6 @@ class Standing:
             is_limited=self.verdict is not None,
             is_measured=self.value is not None,
         )
-
-
-def combination_of(tags: Mapping[str, str], per: Iterable[str] = STANDING_TAGS) -> Combination:
-    """Return those of the tags `per` that have a value, with it."""
-    return tuple((name, tags[name]) for name in per if name in tags)
 
 
 def stand(

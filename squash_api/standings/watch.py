@@ -12,13 +12,13 @@ from typing import Protocol
 
 import structlog
 
+from squash_api.alerts.freshness import Combination, ExpectedSeries, Freshness
 from squash_api.delivery.reader import BackOff, Loop, Wait
 from squash_api.index.derived import oldest_unindexed_ns
 from squash_api.influx.client import InfluxError, Rejected
 from squash_api.influx.points import freshness_line, heartbeat_line, standing_line
 from squash_api.judging.states import NO_LIMIT, OLD, RANKS
-from squash_api.standings.freshness import ExpectedSeries, Freshness
-from squash_api.standings.standing import Combination, Standing, Standings
+from squash_api.standings.standing import Standing, Standings
 
 MINUTE_NS = 60 * 10**9
 AGAIN_NS = 6 * 3600 * 10**9
@@ -110,7 +110,7 @@ class Watch(Loop):
             failure="watching failed; it will be tried again",
         )
         self._standings = standings
-        self._freshness = Freshness(standings)
+        self._freshness = Freshness(standings.definitions, standings.schema, standings.latest)
         self._outlets = outlets
         self._squash_url = squash_url
         self._clock = clock
@@ -193,6 +193,7 @@ class Watch(Loop):
                 run_id=item.run_id,
                 squash_url=None if item.job_id is None else self._link(item.job_id),
                 time_ns=seen.time_ns,
+                missing=item.missing,
             )
             for item in seen.series
         ]

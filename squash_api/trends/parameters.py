@@ -237,6 +237,15 @@ _ROWS = (
         "level",
         "Judge by specifications of this level or worse: INFO, WARNING or CRITICAL.",
     ),
+    Parameter(
+        "changepoints",
+        "truth",
+        "has_steps",
+        "Also look for change points, where the level of a series changed; it needs the extra "
+        "changepoints.",
+        report="Also look for change points: where the level of a series changed, and what "
+        "changed in the code then.",
+    ),
     Parameter(f"{COMPARED}run", "names", "runs", "Compare with this run."),
     Parameter(f"{COMPARED}version_tag", "names", "version_tags", "Compare with this release."),
     *(
@@ -261,7 +270,8 @@ ASKED: Mapping[Place, tuple[str, ...]] = {
     ),
     "report": (
         *("run", "pipeline", "version_tag", "since", "until", "package", "metric", *VALUE_TAGS),
-        *("tag", "level", *(name for name in PARAMETERS if name.startswith(COMPARED))),
+        *("tag", "level", "changepoints"),
+        *(name for name in PARAMETERS if name.startswith(COMPARED)),
     ),
 }
 """The parameters of each place; measurements also accept any tag and `meta.<key>`."""

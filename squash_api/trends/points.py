@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 
 import orjson
 
+from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.index.values import TrendRow
 from squash_api.schema.names import HEADLINE_TAGS, META_PREFIX, STANDING_TAGS
-from squash_api.standings.standing import Combination, combination_of
 from squash_api.trends.downsampling import Downsampler, Point
 
 TIME = "time"
@@ -89,6 +89,7 @@ class TrendPoints:
         # Time, value and job.
         self._series: dict[Combination, list[tuple[int, float, int]]] = {}
         self._combinations: dict[int, Combination] = {}
+        self._thinned: set[Combination] = set()
         self.xs: dict[int, float] = {}
         self.count = 0
         self.outside = 0
@@ -125,6 +126,7 @@ class TrendPoints:
             if len(points) > _MOST_OF_A_SERIES:
                 kept = _thinned(points, most=_MOST_OF_A_SERIES // 4)
                 self._series[key] = [(point.time_ns, point.value, point.job_id) for point in kept]
+                self._thinned.add(key)
 
     def choose(self, badness: Callable[[float], float]) -> list[TrendLine[Point]]:
         """Choose the lines, sorted by tags; the series with most `badness` have their own."""
@@ -149,6 +151,16 @@ class TrendPoints:
             chosen = self._fewer(others, most=MOST_POINTS)
             lines.append(TrendLine((), chosen, series=count, is_rest=True))
         return lines
+
+    def whole(self, line: TrendLine[Point]) -> list[tuple[int, float, int]]:
+        """Return times, values and jobs of a line of one series in order of time, none left out.
+
+        There are none if there were too many to keep.
+        """
+        keys = [] if line.is_rest else self._groups()[line.tags]
+        if len(keys) != 1 or keys[0] in self._thinned:
+            return []
+        return sorted(self._series[keys[0]])
 
     def _groups(self) -> dict[Combination, list[Combination]]:
         """Group the series that are shown together, by those of their tags that differ."""

@@ -76,7 +76,7 @@ class Question:
     otherwise they are left out.
 
     A report is about metrics and specifications that have all `labels`, and judges by those of
-    `level` or worse.
+    `level` or worse. With `has_steps` it has the change points too.
     """
 
     metrics: tuple[str, ...] = ()
@@ -97,6 +97,7 @@ class Question:
     after: Cursor | None = None
     labels: tuple[str, ...] = ()
     level: str = LEVELS[0]
+    has_steps: bool = False
 
     def has_metric(self, metric: str) -> bool:
         """Whether a metric is asked for, by its name or its package."""

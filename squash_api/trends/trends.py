@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from squash_api.alerts.freshness import Combination
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import NotFoundError
 from squash_api.index.code_changes import CodeChanges
@@ -17,7 +18,7 @@ from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.judging.states import State, state_of
-from squash_api.standings.standing import Combination
+from squash_api.trends.change_points import ChangePoint, change_points
 from squash_api.trends.downsampling import Point
 from squash_api.trends.points import TIME, Axis, TrendLine, TrendPoints, number_of
 
@@ -29,13 +30,14 @@ class Asked:
     """Which values of a metric to show: those of jobs with these tags, between two times (ns).
 
     Both ends are included. The axis `x` is `time`, or the name of a tag or field with numbers, or
-    of another metric.
+    of another metric. `has_steps` asks for the change points too, which are on the axis of time.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     since_ns: int | None = None
     x: str = TIME
     until_ns: int | None = None
+    has_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Trend:
     """The `count` values that were found, and `outside` more without a place on the axis.
 
     `common` holds the tags that all series share. `limits` holds the limits that apply to any of
-    the values, each with whether it applies to all.
+    the values, each with whether it applies to all. `steps` are the change points, each with the
+    index of its line.
     """
 
     common: Combination
@@ -77,6 +80,7 @@ class Trend:
     limits: Sequence[tuple[Limit, bool]]
     count: int
     outside: int
+    steps: Sequence[tuple[int, ChangePoint]] = ()
 
 
 @dataclass(slots=True)
@@ -138,15 +142,28 @@ class Trends:
         axis = Axis(asked.x, is_tag=asked.x in self._reader.metrics.schema.tags)
         sets = self._sets_of(metric)
 
-        def find(view: View) -> tuple[TrendPoints, list[TrendLine[Point]], dict[int, _JobOf]]:
+        def find(
+            view: View,
+        ) -> tuple[
+            TrendPoints,
+            list[TrendLine[Point]],
+            dict[int, _JobOf],
+            list[tuple[int, ChangePoint]],
+        ]:
             found = TrendPoints(axis, sets)
             for rows in _rows(view, metric, asked, axis, sets):
                 found.take(rows)
             chosen = found.choose(judge.badness)
             job_ids = [point.job_id for line in chosen for point in line.values]
-            return found, chosen, _jobs_of(view, job_ids)
+            jobs = _jobs_of(view, job_ids)
+            steps = [
+                (index, step)
+                for index, line in enumerate(chosen if asked.has_steps and asked.x == TIME else ())
+                for step in change_points(view, found.whole(line))
+            ]
+            return found, chosen, jobs, steps
 
-        found, chosen, known = self._reader.settled(find)
+        found, chosen, known, steps = self._reader.settled(find)
         lines = [
             TrendLine(
                 line.tags,
@@ -161,7 +178,7 @@ class Trends:
             )
             for line in chosen
         ]
-        return Trend(found.common, lines, judge.applied(), found.count, found.outside)
+        return Trend(found.common, lines, judge.applied(), found.count, found.outside, steps)
 
     def last(
         self,

@@ -145,7 +145,7 @@ def test_after_a_loss_the_value_that_is_now_the_newest_speaks(
         world.put(bad, "plain", None)
     world.drain()
     assert levels(kapacitor) == told
-    assert kapacitor.raised() == world.expected()
+    assert kapacitor.raised() == world.expected(are_alone=True)
 
 
 def test_a_series_without_value_recovers_and_says_why(
@@ -245,12 +245,12 @@ def test_old_jobs_are_not_told(world: World, kapacitor: ToldKapacitor) -> None:
 def test_a_value_that_is_newest_for_some_branches_only_says_so(
     world: World, kapacitor: ToldKapacitor
 ) -> None:
-    world.add({"split": 1.0}, ago_ns=HOUR_NS, ci_dataset="x", detector=1)
+    world.add({"split": 1.0}, ago_ns=HOUR_NS, ci_dataset="x", filter_name="g")
     world.drain()
-    world.add({"split": 9.0}, ago_ns=2 * HOUR_NS, ci_dataset="x", detector=2)
+    world.add({"split": 9.0}, ago_ns=2 * HOUR_NS, ci_dataset="x", filter_name="z")
     world.drain()
-    # The limit per detector is broken; the one per dataset is not, since a newer value meets it.
-    assert kapacitor.raised() == world.expected()
+    # The limit per filter is broken; the one per dataset is not, since a newer value meets it.
+    assert kapacitor.raised() == world.expected(are_alone=True)
     assert list(kapacitor.raised().values()) == ["WARNING"]
     line = parse_line(kapacitor.lines[-1])
     assert len(str(line[2][SPEAKS_FOR]).split()) == 1
@@ -295,7 +295,7 @@ def test_after_a_restart_it_is_told_everything_once_more(
 def test_a_loss_that_it_did_not_work_on_before_a_restart_is_found(
     world: World, kapacitor: ToldKapacitor
 ) -> None:
-    bad = world.add({"plain": 9.0, "visits": 9.0}, ago_ns=HOUR_NS, visit=7, detector=3)
+    bad = world.add({"plain": 9.0, "visits": 9.0}, ago_ns=HOUR_NS, visit=7, ci_name="p3")
     world.drain()
     assert len(kapacitor.raised()) == 3
     kapacitor.takes_in = False

@@ -153,8 +153,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 def test_every_task_is_executing(bench: Bench) -> None:
     tasks = bench.kapacitord.tasks()
-    # The heartbeat, and what is told of the service itself.
-    assert len(tasks) == METRICS.count("unit") + 4
+    # The heartbeat, what is told of the service itself, and of groups.
+    assert len(tasks) == METRICS.count("unit") + 5
     assert [task for task in tasks if not task["executing"] or task["error"]] == []
 
 

@@ -12,6 +12,7 @@ from squash_api.judging.wording import (
     percent_text,
     plain_number,
     precisions,
+    ranges_text,
 )
 
 HARD = [0.0, 8.0, 22.5, -5.0, 3e-5, 0.1 + 0.2, 1e22, 1e300, 5e-324, 1e-323, -1.7976931348623157e308]
@@ -64,6 +65,28 @@ def test_people_see_no_idle_zeros(value: float, text: str) -> None:
 @pytest.mark.parametrize("value", [*HARD, *any_floats(200)])
 def test_what_people_see_is_the_limit_exactly(value: float) -> None:
     assert float(plain_number(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (["12", "40", "41"], "12, 40-41"),
+        (["0", "1", "2", "3"], "0-3"),
+        (["08", "09", "10", "11"], "08-11"),
+        (["8", "09"], "8, 09"),
+        (["r", "g", "1", "2"], "r, g, 1-2"),
+        (["5", "4"], "5, 4"),
+        ([], ""),
+    ],
+)
+def test_whole_numbers_that_follow_each_other_are_written_as_a_range(
+    values: list[str], text: str
+) -> None:
+    assert ranges_text(values) == text
+
+
+def test_of_many_ranges_some_are_counted() -> None:
+    assert ranges_text(map(str, range(0, 50, 2)), most=3) == "0, 2, 4 and 22 more"
 
 
 @pytest.mark.parametrize(("limit", "first"), [(8.0, 2), (22.5, 3), (3e-7, 9), (1e22, 0)])

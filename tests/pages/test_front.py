@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
+from squash_api.alerts.freshness import ExpectedSeries
 from squash_api.pages.rendering import (
     late_text,
     named_tags_text,
     span_text,
     tags_text,
 )
-from squash_api.standings.freshness import ExpectedSeries
 from tests.pages.conftest import BROWSER
 from tests.support.calls import Calls, log_in
 from tests.support.in_process import service

@@ -296,7 +296,7 @@ def test_a_list_with_an_undeclared_metric_is_422_and_stores_nothing(declared: Ca
         ({"threshold": LIMIT | {"value": "many"}}, ["body", "threshold", "value"]),
         ({"metadata_query": {"filter_name": None}}, ["body", "metadata_query", "filter_name"]),
         ({"tags": [3]}, ["body", "tags"]),
-        ({"type": "range"}, ["body", "type"]),
+        ({"type": "ranges"}, ["body", "type"]),
         ({"name": "p.a.other"}, ["body", "name"]),
     ],
 )
@@ -463,3 +463,59 @@ def test_a_query_for_a_number_that_a_float_rounds_must_be_text(calls: Calls, num
     quoted = body.replace(number, f'"{number}"')
     reply = calls("POST", "/spec/p.a.x", content=quoted, headers=headers)
     assert (reply.status_code, reply.json()["threshold"]["value"]) == (201, 0.1)
+
+
+@pytest.mark.sqlite
+def test_specifications_of_every_kind_are_defined_in_the_api(calls: Calls) -> None:
+    post_metrics(calls, A)
+    keys: dict[str, Any] = {
+        "threshold": {"value": 5.0, "unit": "mmag", "operator": "<="},
+        "range": {"low": 1.0, "unit": "mmag"},
+        "trend": {"floor": 0.2, "unit": "mmag", "direction": "up"},
+        "compound": {"all": ["p.a.threshold", "p.a.range"]},
+    }
+    specs = [{"name": f"p.a.{kind}", kind: key} for kind, key in keys.items()]
+    specs[1]["metadata_query"] = {"airmass": {">=": 1.2}, "filter_name": {"in": ["g", "r"]}}
+    reply = calls("POST", "/specs", {"specs": specs})
+    assert reply.status_code == 201, reply.text
+    found = {item["name"]: item for item in calls("GET", "/specs").json()["specs"]}
+    assert {item["type"] for item in found.values()} == {*keys}
+    assert found["p.a.range"]["range"] == keys["range"]
+    assert found["p.a.range"]["metadata_query"] == specs[1]["metadata_query"]
+    assert found["p.a.trend"]["trend"] == keys["trend"] | {
+        "n": 30,
+        "offset": 0,
+        "k": 5.0,
+        "min_history": 10,
+    }
+    assert found["p.a.compound"]["compound"] == keys["compound"] | {"over": "job"}
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("spec", "place", "words"),
+    [
+        ({"type": "rnage", "range": {"low": 1, "unit": ""}}, "type", "did you mean 'range'?"),
+        ({"tags": []}, "threshold", "the threshold is missing"),
+        ({"range": {"low": 2, "high": 1, "unit": ""}}, "range.low", "low: 2 is above high: 1"),
+        (
+            {
+                "range": {"low": 2, "unit": ""},
+                "threshold": {"value": 1, "unit": "", "operator": "<"},
+            },
+            "range",
+            "are of different types: write type",
+        ),
+        ({"compound": {"any": ["p.a.y", "p.a.z"]}}, "compound", "there is no specification"),
+        ({"compound": {"any": ["p.a.x", "p.a.z"]}}, "compound", "'p.a.x' counts itself"),
+        ({"trend": {"floor": 1, "unit": "s"}}, "trend.unit", "does not convert"),
+    ],
+)
+def test_a_wrong_kind_is_named_with_its_place(
+    calls: Calls, spec: dict[str, Any], place: str, words: str
+) -> None:
+    post_metrics(calls, A)
+    reply = calls("POST", "/spec/p.a.x", spec)
+    assert reply.status_code == 422
+    found = [(".".join(map(str, item["loc"][1:])), item["msg"]) for item in reply.json()["detail"]]
+    assert any(loc == place and words in message for loc, message in found)

@@ -1,5 +1,6 @@
 import pytest
 
+from squash_api.alerts.freshness import Combination, ExpectedSeries
 from squash_api.judging.limits import Verdict
 from squash_api.judging.states import LATE, NEVER_SEEN, OLD, PASSED, STATES, State, count_states
 from squash_api.standings.board import (
@@ -12,8 +13,7 @@ from squash_api.standings.board import (
     with_rows,
     worst_first,
 )
-from squash_api.standings.freshness import ExpectedSeries
-from squash_api.standings.standing import Combination, Standing
+from squash_api.standings.standing import Standing
 from tests.support.limits import limit
 
 LATE_SERIES = ExpectedSeries("p.a.daily", (), 60.0, 3600.0, 0)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squash_api.alerts.freshness import combination_of
 from squash_api.index.contexts import JobContext
 from squash_api.index.derived import requeue_metrics
 from squash_api.index.jobs import post_measurement
@@ -13,7 +14,7 @@ from squash_api.judging.limits import limits_of
 from squash_api.judging.specifications import specification_from_json
 from squash_api.record.metrics import MetricRow, declare_metrics
 from squash_api.schema.names import Context, Schema
-from squash_api.standings.standing import Standing, Standings, combination_of, stand
+from squash_api.standings.standing import Standing, Standings, stand
 from tests.support.definitions import ADA, metric, spec
 from tests.support.observatory import DAY_NS, HOUR_NS, NOW_NS, Observatory
 

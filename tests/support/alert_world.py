@@ -16,8 +16,10 @@ from squash_api.generate.kapacitor.tasks import kapacitor_files
 from squash_api.index.derived import requeue_metrics
 from squash_api.index.jobs import delete_job, post_measurement
 from squash_api.judging.alert_plan import Branch, watched_metrics
+from squash_api.judging.alerts import level_of
 from squash_api.judging.metadata_query import applies
 from squash_api.metrics_packages.loading import load_metrics_package
+from squash_api.record.alerts import living_alerts
 from squash_api.record.jobs import current_revision
 from squash_api.record.metrics import declare_metrics
 from squash_api.schema.names import Context, Schema
@@ -32,6 +34,7 @@ from tests.support.builders import (
 )
 from tests.support.definitions import ADA
 from tests.support.metrics_packages import write_metrics_package
+from tests.support.raised import bring_up_to_date, make_engine
 
 SCHEMA = Schema()
 METRICS = """
@@ -137,9 +140,11 @@ class World:
         transport: httpx.BaseTransport | None = None,
         instrument: str = "HSC",
         seed: int = 0,
+        quiet_s: float = 0.0,
     ) -> None:
         self.folder = folder
         self.instrument = instrument
+        self.quiet_s = quiet_s
         self.random = Random(seed)
         self.now_ns = time.time_ns()
         self.jobs: list[Past] = []
@@ -170,6 +175,7 @@ class World:
         (outlet,) = self.site.outlets(settings.outlets)
         assert isinstance(outlet, KapacitorOutlet)
         self.outlet = outlet
+        self.engine = make_engine(self.site, quiet_s=self.quiet_s, clock=lambda: self.now_ns)
 
     def stop(self) -> None:
         """Stop the service."""
@@ -187,6 +193,23 @@ class World:
         """Stop the service and start it again."""
         self.stop()
         self.start()
+
+    def raise_alerts(self) -> None:
+        """Bring the alerts of the record up to date, and complete their groups."""
+        bring_up_to_date(self.site, self.engine)
+
+    def raised_groups(self) -> list[tuple[str, str]]:
+        """Return the metric and the worst level of each group that Kapacitor should know."""
+        with self.site.record.read() as connection:
+            living = living_alerts(connection)
+        plan = self.outlet._follow_definitions().plan
+        worst: dict[tuple[str, int], int] = {}
+        for item in living:
+            branch = plan.branch(item.metric, item.branch)
+            if branch is not None and (branch.is_served or branch.gathers(item.tags)):
+                key = item.metric, item.group_id
+                worst[key] = max(worst.get(key, 0), item.severity)
+        return sorted((metric, level_of(found)) for (metric, _), found in worst.items())
 
     def drain(self) -> None:
         """Let the outlet work until it has nothing to do, or cannot."""
@@ -251,20 +274,23 @@ class World:
         if not past.is_deleted:
             self.put(past, "free", 1.0)
 
-    def expected(self) -> dict[str, str]:
-        """Return the alerts that should not be OK: by the newest values that are young enough."""
+    def expected(self, *, are_alone: bool = False) -> dict[str, str]:
+        """Return the alerts that should not be OK: by the newest values that are young enough.
+
+        If they `are_alone`, only those of series that are not told together with others.
+        """
         found: dict[str, str] = {}
         for item in self.watched:
             name = item.metric.name.partition(".")[2]
             for branch in item.branches:
-                newest = self._newest(name, branch)
+                newest = self._newest(name, branch, are_alone=are_alone)
                 for group, value in newest.items():
                     broken = [limit for limit in branch.limits if not limit.holds(value)]
                     if broken:
                         found[f"{item.metric.name}/{branch.key}/{group}"] = broken[0].level
         return found
 
-    def _newest(self, name: str, branch: Branch) -> dict[str, float]:
+    def _newest(self, name: str, branch: Branch, *, are_alone: bool) -> dict[str, float]:
         """Return the newest value of each series of a branch, by Kapacitor's group."""
         newest: dict[str, float] = {}
         if name == "units" and self.is_away:
@@ -273,6 +299,8 @@ class World:
             value = past.values.get(name)
             is_young = past.time_ns > self.now_ns - branch.max_age_s * 10**9
             if past.is_deleted or value is None or not is_young:
+                continue
+            if are_alone and branch.gathers(past.context.tags):
                 continue
             if applies(branch.terms, past.context):
                 group = ",".join(

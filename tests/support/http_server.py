@@ -9,6 +9,8 @@ import httpx
 
 from tests.support.fake_service import ROOT
 
+_OF_CONTENT = {"content-type", "content-length", "content-encoding", "transfer-encoding"}
+
 
 class HttpServer:
     """Serves the answers of a `FakeService` with the server's own address in them."""
@@ -47,7 +49,7 @@ def _handler(answer: Callable[[httpx.Request], httpx.Response]) -> type[BaseHTTP
             self.send_response(response.status_code)
             self.send_header("Content-Type", response.headers.get("Content-Type", "text/plain"))
             for name, value in response.headers.items():
-                if name.startswith("x-"):
+                if name not in _OF_CONTENT:
                     self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

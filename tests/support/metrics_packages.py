@@ -1,7 +1,9 @@
 """Metrics packages written for a test, and where the real ones of `../shared` are."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
+from types import MappingProxyType
 
 import pytest
 
@@ -61,13 +63,21 @@ def write_metrics_package(
     return package
 
 
-def write_package(directory: Path, files: dict[str, str], *, metrics: str = _DEMO_METRICS) -> Path:
-    """Write a metrics package; specification files are named by their path under `specs/demo`."""
+def write_package(
+    directory: Path,
+    files: dict[str, str],
+    *,
+    metrics: str = _DEMO_METRICS,
+    rules: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write a metrics package; files are named by their path under `specs/demo` or `rules/demo`."""
     (directory / "metrics").mkdir(parents=True)
     (directory / "specs").mkdir()
     (directory / "metrics" / "demo.yaml").write_text(dedent(metrics))
-    for name, text in files.items():
-        path = directory / "specs" / f"demo/{name}"
+    placed = {f"specs/demo/{name}": text for name, text in files.items()}
+    placed |= {f"rules/demo/{name}": text for name, text in rules.items()}
+    for name, text in placed.items():
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(text))
     return directory

@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import update
 
+from squash_api.alerts.freshness import Combination, ExpectedSeries, Freshness
 from squash_api.index.jobs import delete_job
 from squash_api.influx.client import InfluxUnavailableError, Rejected
 from squash_api.record.record import Record
 from squash_api.record.tables import definition
-from squash_api.standings.freshness import ExpectedSeries, Freshness
-from squash_api.standings.standing import Combination, Standing
+from squash_api.standings.standing import Standing
 from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, ROOT, World, metric, spec
 
@@ -28,7 +28,9 @@ class Observatory(World):
         super().__init__(folder, **settings)
         self.now_ns = now_ns
         self.define_metrics(metric("p.a"), metric("p.b"))
-        self.freshness = Freshness(self.standings)
+        self.freshness = Freshness(
+            self.standings.definitions, self.standings.schema, self.standings.latest
+        )
 
     def define_metrics(self, *documents: dict[str, Any]) -> None:
         """Declare metrics."""

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import httpx
 
+from squash_api.generate.kapacitor.verdicts import VERDICT_TASK
 from tests.support.tick_reader import ReadTask, Seen, read_task
 
 _ROOT = "/kapacitor/v1"
@@ -20,6 +21,9 @@ _HEADERS = {"X-Kapacitor-Version": "1.5.7"}
 _PART = r"(?:\\.|[^\\,= ])+"
 _TAG = re.compile(rf",({_PART})=({_PART})")
 _FIELD = re.compile(rf'({_PART})=("(?:\\.|[^"\\])*"|[^,]+),?')
+# A text may have line breaks.
+_LINE = re.compile(r'(?:[^"\n]|"(?:\\.|[^"\\])*")+')
+_TAG_IN_ID = re.compile(r'\{\{ index \.Tags "(\w+)" \}\}')
 
 
 def parse_line(line: str) -> tuple[str, dict[str, str], dict[str, float | str], int]:
@@ -86,7 +90,7 @@ class ToldKapacitor:
         texts = {
             path.removeprefix("kapacitor/tasks/").removesuffix(".tick"): text
             for path, text in files.items()
-            if path.endswith(".tick") and "/squash." not in path
+            if path.endswith(".tick") and ("/squash." not in path or VERDICT_TASK in path)
         }
         self._texts = texts
         self.tasks = {name: read_task(text) for name, text in texts.items()}
@@ -156,7 +160,7 @@ class ToldKapacitor:
         content = request.read()
         if request.headers.get("Content-Encoding") == "gzip":
             content = gzip.decompress(content)
-        lines = content.decode().split("\n")
+        lines = _LINE.findall(content.decode())
         bad = [line for line in lines if self.refuses is not None and self.refuses in line]
         if bad:
             return httpx.Response(400, text=f"unable to parse '{bad[0]}': no", headers=_HEADERS)
@@ -182,7 +186,10 @@ class ToldKapacitor:
                 names = sorted(branch.texts("groupBy"))
                 group = ",".join(f"{name}={made.tags.get(name, '')}" for name in names)
                 (template,) = branch.texts("id")
-                self._judge(template.replace("{{ .Group }}", group), level or "OK", seen)
+                alert = template.replace("{{ .Group }}", group)
+                for tag in _TAG_IN_ID.findall(template):
+                    alert = alert.replace(f'{{{{ index .Tags "{tag}" }}}}', made.tags[tag])
+                self._judge(alert, level or "OK", seen)
 
     def _judge(self, alert: str, level: str, seen: Seen) -> None:
         if self.states.get(alert, "OK") != level:

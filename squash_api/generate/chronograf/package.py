@@ -6,9 +6,10 @@ Chronograf's lists of tag values have no choice for all, and a point may lack a 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
-from itertools import combinations
+from itertools import combinations, product
+from math import prod
 from typing import Any
 
 from squash_api.generate.chronograf import cells
@@ -28,6 +29,7 @@ from squash_api.generate.chronograf.queries import (
 from squash_api.generate.output import MARK
 from squash_api.judging.alert_plan import WatchedMetric
 from squash_api.judging.limits import Limit
+from squash_api.judging.metadata_query import value_words
 from squash_api.judging.wording import plain_number
 from squash_api.schema import names as schema
 from squash_api.schema.names import Term
@@ -48,6 +50,7 @@ MAX_METRICS = 120
 """The most metrics on a dashboard: those with specifications first, then by name."""
 
 _RUNS = 100
+_MOST_APART = 64
 _TOP_HEIGHT = 4
 _HEIGHT = 3
 _TILE_HEIGHT = 2
@@ -74,10 +77,7 @@ class Part:
     @property
     def name(self) -> str:
         """The values of the terms; without links where there are others."""
-        texts = [
-            plain_number(term.value) if isinstance(term.value, float) else term.value
-            for term in self.terms
-        ]
+        texts = [value_words(term) for term in self.terms]
         telling = [text for text in texts if link_text(text) is None]
         return " ".join([*(telling or texts), *(["others"] if self.others else [])])
 
@@ -283,13 +283,14 @@ def groups_of(metric: WatchedMetric) -> list[Group]:
     are in the group of those alone, as far as tags tell them apart, so that no tile shows a value
     as good while another limit is broken by it.
     """
-    distinct = sorted({branch.terms for branch in metric.branches}, key=terms_order)
+    every = {terms for branch in metric.branches for terms in _apart(branch.terms)}
+    distinct = sorted(every, key=terms_order)
     groups: dict[tuple[tuple[float, str | None], ...], Group] = {}
     for terms in distinct:
         limits = tuple(
             limit
             for branch in metric.branches
-            if set(branch.terms) <= set(terms)
+            if _is_within(terms, branch.terms)
             for limit in branch.limits
         )
         part = Part(terms, _narrower(terms, distinct))
@@ -307,9 +308,34 @@ def _narrower(
     found = [
         item
         for item in distinct
-        if own < set(item) and all(term.is_tag for term in item if term not in own)
+        if own != set(item)
+        and _is_within(item, terms)
+        and all(term.is_tag for term in item if term not in own)
     ]
-    return tuple(item for item in found if not any(set(other) < set(item) for other in found))
+    return tuple(
+        item
+        for item in found
+        if not any(set(other) != set(item) and _is_within(item, other) for other in found)
+    )
+
+
+def _is_within(terms: Iterable[Term], wider: Iterable[Term]) -> bool:
+    """Tell whether all points that match terms match wider ones too."""
+    return all(any(term.implies(other) for term in terms) for other in wider)
+
+
+def _apart(terms: tuple[Term, ...]) -> list[tuple[Term, ...]]:
+    """Return terms for each value of those on tags that have several.
+
+    Lists may overlap, as g, r and r, i do; a point has one value, and its own limits.
+    """
+    values = [
+        [replace(term, value=value) for value in term.values]
+        if term.is_tag and term.values is not None
+        else [term]
+        for term in terms
+    ]
+    return list(product(*values)) if prod(map(len, values)) <= _MOST_APART else [terms]
 
 
 def digits_for(limits: Iterable[Limit]) -> int:

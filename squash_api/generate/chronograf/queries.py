@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from squash_api.judging.metadata_query import signed_ends
 from squash_api.judging.wording import exact_number
-from squash_api.schema.names import Term
+from squash_api.schema.names import Interval, Term
 
 GRAPH_TIMES = "time > :dashboardTime: AND time < :upperDashboardTime:"
 """The range that the viewer chose; Chronograf replaces both names."""
@@ -45,17 +46,31 @@ def plus(value: float) -> str:
 
 def condition(terms: Iterable[Term]) -> str:
     """Return the condition that points match all terms; empty without terms."""
-    return " AND ".join(
-        f"{identifier(term.name)} = "
-        f"{literal(term.value) if isinstance(term.value, str) else exact_number(term.value)}"
-        for term in terms
-    )
+    return " AND ".join(map(_like, terms))
 
 
 def unless(terms: Iterable[Term]) -> str:
     """Return the condition that points do not match all terms, which must be on tags."""
-    some = [f"{identifier(term.name)} != {literal(str(term.value))}" for term in terms]
+    some = [
+        " AND ".join(f"{identifier(term.name)} != {_text(item)}" for item in term.values or ())
+        for term in terms
+    ]
+    if len(some) == 1:
+        return some[0]
+    return f"({' OR '.join(f'({text})' if ' AND ' in text else text for text in some)})"
+
+
+def _like(term: Term) -> str:
+    name = identifier(term.name)
+    if isinstance(term.value, Interval):
+        ends = (f"{name} {sign} {exact_number(end)}" for sign, end in signed_ends(term.value))
+        return " AND ".join(ends)
+    some = [f"{name} = {_text(item)}" for item in term.values or ()]
     return some[0] if len(some) == 1 else f"({' OR '.join(some)})"
+
+
+def _text(value: str | float) -> str:
+    return literal(value) if isinstance(value, str) else exact_number(value)
 
 
 def either(groups: Sequence[Iterable[Term]]) -> str:

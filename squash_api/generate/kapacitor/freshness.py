@@ -20,7 +20,15 @@ from squash_api.judging.alerts import duration_text
 from squash_api.judging.own import WATCH
 from squash_api.judging.wording import exact_number
 from squash_api.schema.names import SQUASH_URL
-from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION
+from squash_api.schema.watch import (
+    AGE_S,
+    FRESHNESS,
+    HEARTBEAT,
+    LATE_S,
+    MISSING,
+    SINCE,
+    SPECIFICATION,
+)
 from squash_api.verify.metrics import Metric
 
 DEAD_AFTER_S = 300
@@ -81,19 +89,22 @@ stream
 def _branch(expected: Expectation, metric: Metric) -> AlertBranch:
     _, seconds, unit = _unit(expected)
     late = unless_muted(f"{reference(LATE_S)} > 0.0", expected.muted_through)
+    # What is named is one series, whose text says which of it are missing.
+    per = () if expected.expect.each else expected.per
+    missing = (MISSING,) if expected.expect.each else ()
     return AlertBranch(
         note=expected.specification,
         where=f"{reference(SPECIFICATION)} == {string(expected.specification)}",
-        per=expected.per,
-        shown_tags=message.shown_tags(expected.per),
-        shown_fields=(*message.SHOWN_FIELDS, SINCE),
+        per=per,
+        shown_tags=message.shown_tags(per),
+        shown_fields=(*message.SHOWN_FIELDS, SINCE, *missing),
         made_fields={
             _AGE + unit: f"{reference(AGE_S)} / {exact_number(seconds)}",
             _LATE + unit: f"{reference(LATE_S)} / {exact_number(seconds)}",
         },
         id_part=f"{FRESHNESS}/{expected.specification}",
         message=_message(expected, metric),
-        ending=message.whereabouts(expected.per, runbook="late-value"),
+        ending=message.whereabouts(per, runbook="late-value"),
         conditions={expected.level: [late]},
         topic=topic_of(expected.channel),
     )
@@ -121,6 +132,12 @@ def _message(expected: Expectation, metric: Metric) -> str:
         if expected.muted_through is not None
         else ""
     )
+    named = message.shown_text(MISSING)
+    missing = (
+        f"{{{{ with index .Fields {named} }}}}\nmissing: {{{{ . }}}}{{{{ end }}}}"
+        if expected.expect.each
+        else ""
+    )
     return (
         f"{{{{ $since := index .Fields {message.shown_text(SINCE)} }}}}"
         f"{{{{ $late := gt (index .Fields {go_string(LATE_S)}) 0.0 }}}}"
@@ -129,6 +146,7 @@ def _message(expected: Expectation, metric: Metric) -> str:
         + "{{ if $late }}\n"
         + static(f"no value for {expected.specification} ")
         + f"for {age} {unit}, expected {static(allowed)}: {late} {unit} late"
+        + missing
         + f"{{{{ if $since }}}}\n{last}{{{{ end }}}} {{{{ $since }}}}{{{{ end }}}}"
         + f"{{{{ if $still }}}}{muted}{{{{ end }}}}"
         + f"{{{{ else }}}}\n{static(expected.specification)} is in time again"

@@ -6,8 +6,18 @@ from datetime import date
 from types import MappingProxyType
 
 from squash_api.generate.kapacitor.text import LINK_ENTITIES, comment, reference, string
+from squash_api.judging.metadata_query import signed_ends
 from squash_api.judging.wording import exact_number
-from squash_api.schema.names import ARTIFACT_URL, GONE, RUN_URL, SPEAKS_FOR, SQUASH_URL, Term
+from squash_api.schema.names import (
+    ARTIFACT_URL,
+    GONE,
+    NOT_FOR,
+    RUN_URL,
+    SPEAKS_FOR,
+    SQUASH_URL,
+    Interval,
+    Term,
+)
 from squash_api.schema.watch import RUNBOOK
 
 LEVEL_NODES: Mapping[str, str] = {"CRITICAL": "crit", "WARNING": "warn", "INFO": "info"}
@@ -120,6 +130,11 @@ def speaks_for_term(key: str) -> str:
     return f"strContains({reference(SPEAKS_FOR)}, {string(key)})"
 
 
+def for_branch_term(key: str) -> str:
+    """Return the lambda expression that is true for points that a branch may alert on."""
+    return f"!strContains({reference(NOT_FOR)}, {string(key)})"
+
+
 def unless_gone(conditions: Sequence[str]) -> str:
     """Return the lambda expression that is true if any condition is, and the series has a value."""
     either = "\n            OR ".join(conditions)
@@ -129,8 +144,15 @@ def unless_gone(conditions: Sequence[str]) -> str:
 def term_text(term: Term) -> str:
     """Return the lambda expression that is true for points that match a term."""
     name = reference(term.name)
-    value = string(term.value) if isinstance(term.value, str) else exact_number(term.value)
-    return f"isPresent({name}) AND {name} == {value}"
+    if isinstance(term.value, Interval):
+        ends = [f"{name} {sign} {exact_number(end)}" for sign, end in signed_ends(term.value)]
+        return " AND ".join([f"isPresent({name})", *ends])
+    texts = [
+        string(value) if isinstance(value, str) else exact_number(value)
+        for value in term.values or ()
+    ]
+    either = " OR ".join(f"{name} == {text}" for text in texts)
+    return f"isPresent({name}) AND {f'({either})' if len(texts) > 1 else either}"
 
 
 def _made_text(branches: Sequence[AlertBranch], defaults: Mapping[str, str]) -> str:

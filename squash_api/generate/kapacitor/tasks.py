@@ -13,6 +13,7 @@ from squash_api.generate.kapacitor.nodes import (
     AlertBranch,
     after_term,
     age_term,
+    for_branch_term,
     speaks_for_term,
     task_text,
     term_text,
@@ -21,9 +22,17 @@ from squash_api.generate.kapacitor.nodes import (
 )
 from squash_api.generate.kapacitor.own import own_tasks
 from squash_api.generate.kapacitor.text import comment, reference
+from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, verdict_task
 from squash_api.judging.alert_plan import Branch, WatchedMetric, expectations, watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
-from squash_api.schema.names import ARTIFACT_URL, SPEAKS_FOR, Schema, split_metric_name
+from squash_api.schema.names import (
+    ARTIFACT_URL,
+    NOT_FOR,
+    SPEAKS_FOR,
+    Schema,
+    split_metric_name,
+)
+from squash_api.verify.metrics import Metric
 
 
 def kapacitor_files(
@@ -41,7 +50,9 @@ def kapacitor_files(
     expected = expectations(specifications, schema)
     place = (database, retention_policy)
     files = {
-        f"kapacitor/tasks/{item.metric.name}.tick": metric_task(item, place) for item in watched
+        f"kapacitor/tasks/{item.metric.name}.tick": metric_task(item, place)
+        for item in watched
+        if any(branch.is_tick for branch in item.branches)
     }
     if expected:
         origins = {
@@ -54,16 +65,25 @@ def kapacitor_files(
         )
     files["kapacitor/tasks/squash.heartbeat.tick"] = heartbeat_task(place)
     files |= {f"kapacitor/tasks/{name}.tick": text for name, text in own_tasks(place).items()}
-    channels = {branch.channel for item in watched for branch in item.branches}
+    channels = {
+        branch.channel for item in watched for branch in item.branches if not branch.is_trial
+    }
+    if channels:
+        files[f"kapacitor/tasks/{VERDICT_TASK}.tick"] = verdict_task(channels, place)
     files |= handler_files({None, *channels, *(item.channel for item in expected)})
     return dict(sorted(files.items()))
 
 
 def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
-    """Return the task of a metric; `place` is the database and the retention policy it reads."""
+    """Return the task of a metric; `place` is the database and the retention policy it reads.
+
+    It has no branch for limits that the service raises, or of which nobody is told.
+    """
     measurement, key = split_metric_name(watched.metric.name)
-    oldest_s = max(branch.max_age_s for branch in watched.branches)
-    keys = [grouping.key for grouping in watched.groupings]
+    branches = [branch for branch in watched.branches if branch.is_tick]
+    oldest_s = max(branch.max_age_s for branch in branches)
+    keys = {branch.grouping.key for branch in branches}
+    is_split = len(keys) > 1
     note = unit_note(watched.metric.name, watched.metric.unit)
     return f"{note}\n" + task_text(
         title=f"Alerts on {watched.metric.name}.",
@@ -71,8 +91,11 @@ def metric_task(watched: WatchedMetric, place: tuple[str, str]) -> str:
         place=place,
         measurement=measurement,
         where=f"isPresent({reference(key)}) AND {age_term(oldest_s)}",
-        branches=[_alert_branch(watched, branch, oldest_s=oldest_s) for branch in watched.branches],
-        defaults={SPEAKS_FOR: " ".join(sorted(keys))} if len(keys) > 1 else {},
+        branches=[
+            _alert_branch(watched.metric, branch, oldest_s=oldest_s, is_split=is_split)
+            for branch in branches
+        ],
+        defaults={NOT_FOR: ""} | ({SPEAKS_FOR: " ".join(sorted(keys))} if is_split else {}),
     )
 
 
@@ -91,10 +114,11 @@ def _unit_of(metric: str) -> str:
     return f"Values of {metric} have the unit "
 
 
-def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> AlertBranch:
-    key = split_metric_name(watched.metric.name)[1]
+def _alert_branch(metric: Metric, branch: Branch, *, oldest_s: int, is_split: bool) -> AlertBranch:
+    key = split_metric_name(metric.name)[1]
     where = [term_text(term) for term in branch.terms]
-    if len(watched.groupings) > 1:
+    where.append(for_branch_term(branch.key))
+    if is_split:
         where.append(speaks_for_term(branch.grouping.key))
     if branch.max_age_s < oldest_s:
         where.append(age_term(branch.max_age_s))
@@ -110,8 +134,8 @@ def _alert_branch(watched: WatchedMetric, branch: Branch, *, oldest_s: int) -> A
         shown_tags=shown_tags(branch.per),
         shown_fields=(*SHOWN_FIELDS, ARTIFACT_URL),
         made_fields={after_field(day): after_term(day) for day in days},
-        id_part=f"{watched.metric.name}/{branch.key}",
-        message=alert_message(watched.metric, branch.limits, max_age_s=branch.max_age_s),
+        id_part=f"{metric.name}/{branch.key}",
+        message=alert_message(metric, branch.limits, max_age_s=branch.max_age_s),
         ending=whereabouts(branch.per, runbook="metric-alert", has_artifact=True),
         conditions={level: [unless_gone(some)] for level, some in conditions.items()},
         topic=topic_of(branch.channel),

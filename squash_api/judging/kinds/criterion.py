@@ -108,6 +108,11 @@ class Criterion(ABC):
         """The names of the specifications that it counts; none for the kinds that judge values."""
         return ()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it judges a value by itself."""
+        return not self.history and not self.members
+
     def placed(self, specification: str) -> Self:
         """Return the same as part of a specification, whose full name short ones are read by."""
         del specification

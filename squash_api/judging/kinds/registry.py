@@ -38,6 +38,13 @@ def kind_of(document: Mapping[str, Any]) -> type[Criterion] | None:
     return KINDS.get(named) if isinstance(named, str) else None
 
 
+def kinds_with_keys(document: Mapping[Any, Any]) -> list[type[Criterion]]:
+    """Return the kinds whose keys a document has, whatever they hold, but null."""
+    return [
+        kind for kind in KINDS.values() if any(document.get(key) is not None for key in kind.SCHEMA)
+    ]
+
+
 def unknown_kind(named: object) -> str:
     """Return what is wrong with a `type` that is none, and what may be meant."""
     near = get_close_matches(named, KINDS, n=1) if isinstance(named, str) else []

@@ -5,6 +5,7 @@
   const place = document.getElementById("plot");
   const note = document.getElementById("plot-note");
   const legend = document.getElementById("plot-legend");
+  const steps = document.getElementById("plot-steps");
   const wantsDark = window.matchMedia("(prefers-color-scheme: dark)");
   const wantsTouch = window.matchMedia("(pointer: coarse)").matches;
   const hidden = new Set();
@@ -55,6 +56,7 @@
     sources.points.data = shown(whole.points);
     sources.joints.data = shown(whole.joints);
     sources.limits.data = whole.limits;
+    if (sources.steps) sources.steps.data = shown(whole.steps ?? { line: [], x: [], colour: [] });
   };
 
   const sampleOf = (line) => {
@@ -101,6 +103,32 @@
     if (focused !== undefined) {
       [...legend.querySelectorAll("button")].find((one) => one.dataset.line === focused)?.focus();
     }
+  };
+
+  // Where the level has changed: a line of text, and what changed in the code then.
+  const fillSteps = (answer) => {
+    steps.hidden = answer === undefined;
+    if (answer === undefined) return;
+    const head = document.createElement("p");
+    head.textContent = answer.note;
+    const list = document.createElement("ul");
+    list.replaceChildren(
+      ...answer.found.map((step) => {
+        const entry = document.createElement("li");
+        const job = document.createElement("a");
+        job.href = `${place.dataset.root}/job/${step.job}`;
+        job.textContent = step.text;
+        entry.append(job);
+        for (const { name, link } of step.packages) {
+          const part = document.createElement(link === null ? "span" : "a");
+          if (link !== null) part.href = link;
+          part.textContent = name;
+          entry.append(" ", part);
+        }
+        return entry;
+      }),
+    );
+    steps.replaceChildren(head, ...(answer.found.length ? [list] : []));
   };
 
   const openJob = () => {
@@ -177,7 +205,7 @@
     plot = views.roots[0];
     const drawn = plot.model.document;
     sources = Object.fromEntries(
-      ["points", "joints", "limits"].map((name) => [name, drawn.get_model_by_name(name)]),
+      ["points", "joints", "limits", "steps"].map((name) => [name, drawn.get_model_by_name(name)]),
     );
     // A finger that scrolls the page must not draw boxes.
     if (wantsTouch) plot.model.toolbar.active_drag = null;
@@ -198,6 +226,7 @@
     else fill();
     fillLegend(answer.lines);
     say(answer.note);
+    fillSteps(answer.steps);
     place.dataset.points = String(count);
   };
 

@@ -52,6 +52,7 @@ def test_there_is_a_task_per_metric_those_of_the_service_and_a_handler(tmp_path:
         "kapacitor/tasks/squash.heartbeat.tick",
         "kapacitor/tasks/squash.service.tick",
         "kapacitor/tasks/squash.silence.tick",
+        "kapacitor/tasks/squash.verdict.tick",
         "kapacitor/tasks/validate.AM1.tick",
         "kapacitor/tasks/validate.PA1.tick",
     ]

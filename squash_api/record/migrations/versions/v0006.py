@@ -150,6 +150,7 @@ def _make_webhook() -> None:
     op.create_table(
         "webhook",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
@@ -159,6 +160,10 @@ def _make_webhook() -> None:
         sa.Column("created_ns", sa.BigInteger(), nullable=False),
         sa.Column("removed_ns", sa.BigInteger(), nullable=True),
         sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("again_ns", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("failures", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("trouble", sa.Text(), nullable=True),
+        sa.Column("trouble_since_ns", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user_account.id"], name=op.f("fk_webhook_user_id_user_account")
         ),
@@ -178,6 +183,7 @@ def _make_webhook_delivery() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("next_ns", sa.BigInteger(), nullable=True),
         sa.Column("delivered_ns", sa.BigInteger(), nullable=True),
+        sa.Column("tried_ns", sa.BigInteger(), nullable=True),
         sa.Column("answer", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["webhook_id"], ["webhook.id"], name=op.f("fk_webhook_delivery_webhook_id_webhook")

@@ -4,11 +4,17 @@ from typing import Any
 
 import pytest
 
+from squash_api.alerts.freshness import (
+    Arrival,
+    Combination,
+    ExpectedSeries,
+    Freshness,
+    expected_series,
+)
 from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.specifications import specification_from_json
 from squash_api.schema.names import Schema
-from squash_api.standings.freshness import Arrival, ExpectedSeries, Freshness, expected_series
-from squash_api.standings.standing import Combination, Standings
+from squash_api.standings.standing import Standings
 from tests.support.definitions import ADA, spec
 from tests.support.observatory import (
     DAY_NS,
@@ -36,6 +42,7 @@ def said(
     *,
     loaded_ago: float = 1000.0,
     expected: Expectation | None = None,
+    **more: Any,
 ) -> dict[Combination, ExpectedSeries]:
     """Return what is said of values that came so many hours ago."""
     expected = expected or expectation(expecting())
@@ -47,6 +54,7 @@ def said(
         },
         loaded_ns=NOW_NS - int(loaded_ago * HOUR_NS),
         now_ns=NOW_NS,
+        **more,
     )
     assert len({item.tags for item in found}) == len(found)
     return {item.tags: item for item in found}
@@ -113,6 +121,72 @@ def test_what_comes_rarely_is_expected_as_long_again() -> None:
 def test_a_time_is_said_in_words() -> None:
     found = ExpectedSeries("p.a.design", (), 1.0, 1.0, since_ns=1_790_000_040 * 10**9)
     assert found.since == "2026-09-21 14:14 UTC"
+
+
+# What `expect.each` names is expected even if it never came
+
+DETECTORS = expectation(
+    expecting(expect={"every": "24h", "each": {"detector": ["0-8", 10]}}, alert={"per": []})
+)
+EACH_DETECTOR: dict[Combination, float] = {
+    (("detector", text),): 1.0 for text in (*map(str, range(9)), "10")
+}
+TWELVE = (("detector", "12"),)
+
+
+def named(arrivals: dict[Combination, float], **more: Any) -> ExpectedSeries:
+    found = said(arrivals, **{"expected": DETECTORS, **more})
+    assert list(found) == [()]
+    return found[()]
+
+
+def test_what_is_named_is_one_series_in_time_while_all_of_it_comes() -> None:
+    found = named(EACH_DETECTOR)
+    assert (round(found.late_s / 3600, 3), found.missing) == (-23.0, "")
+
+
+def test_what_is_named_and_never_came_is_late() -> None:
+    arrivals: dict[Combination, float] = {
+        tags: 1.0 for tags in EACH_DETECTOR if tags[0][1] not in {"2", "3", "4", "10"}
+    }
+    found = named(arrivals, loaded_ago=30.0)
+    assert found.missing == "4 of 10 detectors: 2-4, 10"
+    assert (round(found.late_s / 3600, 3), found.job_id) == (6.0, None)
+
+
+def test_what_is_named_and_came_is_late_after_its_time() -> None:
+    found = named({**EACH_DETECTOR, (("detector", "4"),): 25.0, (("detector", "7"),): 26.0})
+    assert found.missing == "2 of 10 detectors: 4, 7"
+    assert (round(found.late_s / 3600, 3), found.job_id) == (2.0, 8)
+
+
+def test_what_is_not_named_is_not_expected() -> None:
+    assert named({**EACH_DETECTOR, TWELVE: 100.0}).missing == ""
+
+
+def test_until_its_time_is_over_nothing_that_is_named_is_late() -> None:
+    assert named({}, loaded_ago=23.0).late_s < 0
+    assert named({}, loaded_ago=25.0).missing == "10 of 10 detectors: 0-8, 10"
+
+
+def test_named_combinations_of_tags_are_said_by_the_first() -> None:
+    each = {"filter": ["g", "r"], "detector": ["0-2"]}
+    both = expectation(expecting(expect={"every": "24h", "each": each}))
+    arrivals: dict[Combination, float] = {
+        (("filter", "g"), ("detector", text)): 1.0 for text in "02"
+    }
+    found = named(arrivals, expected=both)
+    assert found.missing == "4 of 6 combinations of filter and detector: g 1; r 0-2"
+
+
+def test_a_planned_absence_is_not_missed() -> None:
+    arrivals: dict[Combination, float] = {
+        tags: 1.0 for tags in EACH_DETECTOR if tags[0][1] not in {"2", "3"}
+    }
+    two = (("detector", "2"),)
+    one = named(arrivals, is_silenced=lambda tags: tags == two)
+    assert one.missing == "1 of 10 detectors: 3 (1 more is silenced)"
+    assert named(arrivals, is_silenced=lambda _: True).late_s < 0
 
 
 # All of them, from the record
@@ -230,5 +304,7 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
     after = site.late()
     assert before.keys() - after.keys() == {(*HSC, ("filter", "i"))}
     site.standings = Standings(site.reader, site.definitions.in_force)
-    site.freshness = Freshness(site.standings)
+    site.freshness = Freshness(
+        site.standings.definitions, site.standings.schema, site.standings.latest
+    )
     assert site.late() == after

@@ -3,23 +3,30 @@
 A value has arrived when its job was received, whatever date the job has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby, product
+from math import prod
 
-from squash_api.definitions.in_force import Snapshot
+from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
+from squash_api.index.latest import LatestValues
 from squash_api.index.reader import View
 from squash_api.judging.alert_plan import Expectation, expectations
 from squash_api.judging.alerts import Expect, severity_of
 from squash_api.judging.metadata_query import applies
+from squash_api.judging.wording import ranges_text
 from squash_api.record.definitions import expected_since
-from squash_api.schema.names import RUN_ID, Context
-from squash_api.standings.standing import Combination, Standings, combination_of
+from squash_api.schema.names import RUN_ID, STANDING_TAGS, Context, Schema
+
+# Those of some tags that have a value, with it.
+Combination = tuple[tuple[str, str], ...]
 
 _SEEN_S = 30 * 86400
 _FAREWELL_S = 7 * 86400
 _NS = 10**9
 _JOBS = 1000
+_MOST_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,9 @@ class ExpectedSeries:
     """How late an expected series is, by a specification of a level.
 
     `late_s` is above 0 when it is late. `since_ns` is when the last value was received; or, if
-    there never was one and so no job, since when one is expected.
+    there never was one and so no job, since when one is expected. Where `expect.each` names what is
+    expected, all of it is one series without tags: the latest part of it says how late it is, and
+    `missing` which parts are.
     """
 
     specification: str
@@ -47,12 +56,18 @@ class ExpectedSeries:
     job_id: int | None = None
     run_id: str | None = None
     level: str = "WARNING"
+    missing: str = ""
 
     @property
     def since(self) -> str:
         """`since_ns` as text."""
         found = datetime.fromtimestamp(self.since_ns // _NS, UTC)
         return f"{found:%Y-%m-%d %H:%M} UTC"
+
+
+def combination_of(tags: Mapping[str, str], per: Iterable[str] = STANDING_TAGS) -> Combination:
+    """Return those of the tags `per` that have a value, with it."""
+    return tuple((name, tags[name]) for name in per if name in tags)
 
 
 def seen_s(expect: Expect) -> int:
@@ -77,11 +92,12 @@ def expected_series(
     *,
     loaded_ns: int,
     now_ns: int,
+    is_silenced: Callable[[Combination], bool] = lambda _: False,
 ) -> list[ExpectedSeries]:
     """Return how late each series of a specification is.
 
     The specification itself, without tags, is one; it is late only while no combination of tags is
-    expected, so that nothing is reported twice.
+    expected, so that nothing is reported twice. With `expect.each` it is the only one.
 
     Parameters
     ----------
@@ -89,7 +105,11 @@ def expected_series(
         The last value of each combination of tags, of jobs to which the specification applies.
     loaded_ns
         Since when a value is expected.
+    is_silenced
+        Whether nobody wants to hear of one of the combinations that `expect.each` names.
     """
+    if expected.expect.each:
+        return [_of_named(expected, arrivals, is_silenced, loaded_ns=loaded_ns, now_ns=now_ns)]
     allowed_s = expected.expect.every_s + expected.expect.grace_s
     found: dict[Combination, ExpectedSeries] = {}
     is_any = False
@@ -146,6 +166,69 @@ def _as_a_whole(
     )
 
 
+def told_apart(expected: Expectation) -> tuple[str, ...]:
+    """Return the tags whose combinations are expected: those that are named, if any are."""
+    return tuple(name for name, _ in expected.expect.each) or expected.per
+
+
+def _of_named(
+    expected: Expectation,
+    arrivals: Mapping[Combination, Arrival],
+    is_silenced: Callable[[Combination], bool],
+    *,
+    loaded_ns: int,
+    now_ns: int,
+) -> ExpectedSeries:
+    """Return how late the latest of the named combinations is, and which are late."""
+    allowed_s = expected.expect.every_s + expected.expect.grace_s
+    values = expected.expect.values
+    never = Arrival(loaded_ns, 0)
+    missing: list[tuple[Combination, Arrival]] = []
+    worst, silenced = Arrival(now_ns, 0), 0
+    for texts in product(*values.values()):
+        named = tuple(zip(values, texts, strict=True))
+        arrival = arrivals.get(named, never)
+        is_late = _age_s(now_ns, arrival.received_ns) > allowed_s
+        if is_late and is_silenced(named):
+            silenced += 1
+            continue
+        if is_late:
+            missing.append((named, arrival))
+        worst = min(worst, arrival, key=lambda item: item.received_ns)
+    age_s = _age_s(now_ns, worst.received_ns)
+    return ExpectedSeries(
+        expected.specification,
+        (),
+        age_s - allowed_s,
+        age_s,
+        worst.received_ns,
+        worst.job_id or None,
+        worst.run_id,
+        expected.level,
+        _missing_text(values, [named for named, _ in missing], silenced) if missing else "",
+    )
+
+
+def _missing_text(
+    values: Mapping[str, Sequence[str]], missing: Sequence[Combination], silenced: int
+) -> str:
+    """Say which of the named combinations are missing, such as `3 of 189 detectors: 12, 40-41`."""
+    *outer, last = values
+    count = prod(map(len, values.values()))
+    plural = f"{last}es" if last.endswith(("s", "ch")) else f"{last}s"
+    noun = plural if not outer else f"combinations of {' and '.join(values)}"
+    parts = [
+        " ".join([*(text for _, text in others), ranges_text(named[-1][1] for named in some)])
+        for others, some in groupby(missing, key=lambda named: named[:-1])
+    ]
+    shown = "; ".join(parts[:_MOST_PARTS])
+    more = len(parts) - _MOST_PARTS
+    rest = f"; and of {more} more" if more > 0 else ""
+    are = "is" if silenced == 1 else "are"
+    quiet = f" ({silenced} more {are} silenced)" if silenced else ""
+    return f"{len(missing)} of {count} {noun}: {shown}{rest}{quiet}"
+
+
 def lateness_order(series: ExpectedSeries) -> tuple[int, float, str, Combination]:
     """Return a key that sorts late series worst first: by level, how late, and name."""
     return -severity_of(series.level), -series.late_s, series.specification, series.tags
@@ -168,12 +251,17 @@ class _Known:
 
 
 class Freshness:
-    """How late each expected series is, by standings that the caller refreshes. For one thread."""
+    """How late each expected series is, by newest values that the caller keeps up to date.
 
-    def __init__(self, standings: Standings) -> None:
-        self._definitions = standings.definitions
-        self._schema = standings.schema
-        self._latest = standings.latest
+    For one thread.
+    """
+
+    def __init__(
+        self, definitions: DefinitionsInForce, schema: Schema, latest: LatestValues
+    ) -> None:
+        self._definitions = definitions
+        self._schema = schema
+        self._latest = latest
         self._snapshot: Snapshot | None = None
         self._known: dict[str, _Known] = {}
         self._loaded: dict[str, int] = {}
@@ -239,9 +327,9 @@ class Freshness:
         if known.rewrites != rewrites:
             known.through, known.jobs = 0, {}
         known.changes, known.rewrites = changes, rewrites
-        terms, per = known.expected.terms, known.expected.per
+        terms, per = known.expected.terms, told_apart(known.expected)
         if not all(term.is_tag for term in terms):
-            self._find_jobs_by_field(view, known, metric_id)
+            self._find_jobs_by_field(view, known, metric_id, per)
             return
         known.jobs = {}
         for tag_set_id, (_, job_id) in self._latest.of_metric(metric_id).items():
@@ -250,7 +338,9 @@ class Freshness:
                 combination = combination_of(tags, per)
                 known.jobs[combination] = max(job_id, known.jobs.get(combination, 0))
 
-    def _find_jobs_by_field(self, view: View, known: _Known, metric_id: int) -> None:
+    def _find_jobs_by_field(
+        self, view: View, known: _Known, metric_id: int, per: Sequence[str]
+    ) -> None:
         """Find them where the tags are not enough, so that each job has to be looked at."""
         after = max(known.through, self._latest.first_id)
         while ids := view.values.jobs_with(
@@ -259,7 +349,7 @@ class Freshness:
             after = ids[-1]
             for job in view.contexts.of(ids).values():
                 if applies(known.expected.terms, job.context):
-                    combination = combination_of(job.context.tags, known.expected.per)
+                    combination = combination_of(job.context.tags, per)
                     known.jobs[combination] = job.job_id
         known.through = after
 

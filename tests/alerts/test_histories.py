@@ -1,0 +1,45 @@
+"""The living alerts are those of the newest values, after any history of jobs."""
+
+from pathlib import Path
+
+import pytest
+
+from squash_api.judging.alerts import level_of
+from tests.support.alert_world import World
+from tests.support.fuzzing import FACTOR
+from tests.support.raised import alerts_in, bring_up_to_date, make_engine
+
+JOBS = 50
+
+
+def living(world: World) -> dict[str, str]:
+    """Return the living alerts by the ids that Kapacitor has for them, with their levels."""
+    branches = {
+        (item.metric.name, branch.key): branch for item in world.watched for branch in item.branches
+    }
+    rows = alerts_in(world.site)
+    found: dict[str, str] = {}
+    for row in rows:
+        per = sorted(branches[row.metric, row.branch].per)
+        group = ",".join(f"{name}={row.tags.get(name, '')}" for name in per)
+        found[f"{row.metric}/{row.branch}/{group}"] = level_of(row.severity)
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(2 * FACTOR))
+def test_whatever_happens_the_alerts_are_those_that_kapacitor_raises(
+    tmp_path: Path, seed: int
+) -> None:
+    world = World(tmp_path, seed=seed)
+    engine = make_engine(world.site, clock=lambda: world.now_ns)
+    for step in world.history(JOBS):
+        if step == "the service restarts" or world.random.random() < 0.1:
+            engine = make_engine(world.site, clock=lambda: world.now_ns)
+        if world.random.random() < 0.3:
+            continue
+        bring_up_to_date(world.site, engine)
+        assert living(world) == world.expected(), step
+    bring_up_to_date(world.site, engine)
+    assert living(world) == world.expected()
+    world.stop()
