@@ -80,10 +80,11 @@ def list_alerts(
             tags=given["tag"] or (),
             since_ns=_past(given["since"]),
             until_ns=_past(given["until"], is_end=True),
+            is_silenced=silenced or None,
             holder=given["by"],
             group_id=given["group"],
         )
-        found = site.alerts.find(which, is_silenced=silenced or None, limit=limit)
+        found = site.alerts.find(which, limit=limit)
         url = site.settings.url
     if as_json:
         print_json([item.to_json(url) for item in found])

@@ -173,6 +173,7 @@ async def _which(
     since: _Since = None,
     until: _Until = None,
     trial: _Trial = None,
+    silenced: _Silenced = None,
     acknowledged_by: _Holder = None,
     group: _Group = None,
 ) -> Which:
@@ -185,6 +186,7 @@ async def _which(
         since_ns=past_moment("since", since),
         until_ns=past_moment("until", until),
         is_trial=trial,
+        is_silenced=silenced,
         holder=acknowledged_by,
         group_id=group,
     )
@@ -206,7 +208,6 @@ def get_alerts(
     which: _WhichDep,
     page: PageDep,
     *,
-    silenced: _Silenced = None,
     format: Annotated[  # noqa: A002  the name in the URL, as at /measurements
         Literal["json", "csv"], Query(description="`json`, or `csv` for spreadsheets.")
     ] = "json",
@@ -215,9 +216,7 @@ def get_alerts(
 
     As CSV, the header Link has the next page.
     """
-    found = site.alerts.find(
-        which, is_silenced=silenced, before=id_cursor(page) or None, limit=page.limit + 1
-    )
+    found = site.alerts.find(which, before=id_cursor(page) or None, limit=page.limit + 1)
 
     def show(item: Seen) -> dict[str, Any]:
         return item.to_json(site.settings.url)
