@@ -9,6 +9,7 @@ from typing import Any
 
 from squash_api.alerts.evaluating import Key, Present
 from squash_api.alerts.grouping import Groups
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.alerts import PER_JOB
 from squash_api.record.alerts import (
     ACKNOWLEDGED,
@@ -17,6 +18,7 @@ from squash_api.record.alerts import (
     AlertRow,
     NewEvent,
     add_events,
+    is_put_aside,
     living_alerts,
     living_alerts_of,
     write_alerts,
@@ -107,8 +109,16 @@ class Changes:
 
     def _open(self, item: Present) -> None:
         tags = dict(item.key.tags)
-        silence = silencing(self._silences, item.key.metric, tags)
         speaking = item.speaking
+        if item.key.branch.startswith(LATE) and is_put_aside(
+            self._connection,
+            item.key.metric,
+            item.key.branch,
+            tags,
+            None if speaking is None else speaking.job_id,
+        ):
+            return
+        silence = silencing(self._silences, item.key.metric, tags)
         run = None
         if speaking is not None and speaking.run_id is not None:
             run = [speaking.pipeline, speaking.run_id]
