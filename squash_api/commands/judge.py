@@ -27,6 +27,8 @@ from squash_api.ingest.document import Job, decode_job
 from squash_api.ingest.reducing import with_reduced
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
+from squash_api.judging.metadata_query import applies, query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage
@@ -58,12 +60,16 @@ _ALIKE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A job of a file: its verdicts, its values left out, and metrics that are not defined."""
+    """A job of a file: its verdicts, its values left out, and metrics that are not defined.
+
+    `unjudged` are specifications that apply and need a record.
+    """
 
     place: str
     verdicts: list[Verdict]
     skipped: list[Skip]
     unknown: dict[str, str | None]
+    unjudged: list[Specification]
 
 
 @with_data_id
@@ -110,7 +116,7 @@ def judge(
     else:
         _print_jobs(jobs, level)
     for job in jobs:
-        _print_notes(job.skipped, job.unknown)
+        _print_notes(job.skipped, job.unknown, job.unjudged)
     gaps = "" if allow_missing else _gaps(verdicts, [job.unknown for job in jobs])
     if gaps:
         print_error(f"{gaps}; if that may be, give --allow-missing")
@@ -133,7 +139,8 @@ def _judged(found: Found, package: MetricsPackage, *, tags: list[str]) -> Judged
         places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
         raise DocumentError("\n".join([f"{found.place}: {error.message}", *places])) from None
     verdicts, skipped = judge_file(job, package, tags=tags)
-    return Judged(found.place, verdicts, skipped, dict(unknown_metrics(job, package)))
+    unknown = dict(unknown_metrics(job, package))
+    return Judged(found.place, verdicts, skipped, unknown, _unjudged(job, package, tags))
 
 
 def _print_jobs(jobs: Sequence[Judged], level: str) -> None:
@@ -156,12 +163,18 @@ def _write_junit(path: Path, verdicts: list[Verdict], level: Level) -> None:
         fail(f"{path}: cannot be written: {error.strerror}")
 
 
-def _print_notes(skipped: list[Skip], unknown: Mapping[str, str | None]) -> None:
+def _print_notes(
+    skipped: list[Skip], unknown: Mapping[str, str | None], unjudged: list[Specification]
+) -> None:
     for skip in skipped:
         typer.echo(f"note: {skip.metric}: {skip.reason}", err=True)
     for name, near in unknown.items():
         hint = f": did you mean {near}?" if near else ""
         typer.echo(f"note: no metrics package defines {name}{hint}", err=True)
+    for item in unjudged:
+        need = "the values before" if item.criterion.history else "the other jobs of the run"
+        said = f"note: {item.name} is a {item.criterion.TYPE}, which needs {need}"
+        typer.echo(f"{said}: a service with a record judges it", err=True)
 
 
 def judge_file(
@@ -181,6 +194,22 @@ def judge_file(
         schema,
     )
     return verdicts, [skip for skip in outcome.skipped if skip.metric in measured]
+
+
+def _unjudged(job: Job, package: MetricsPackage, tags: list[str]) -> list[Specification]:
+    """Return the specifications that apply to a job and that one job does not suffice for."""
+    schema = Schema()
+    context = schema.context(job.meta)
+    measured = {item.metric for item in job.measurements}
+    return [
+        item
+        for _, item in sorted(package.specifications.items())
+        if item.metric in measured
+        and set(tags) <= set(item.tags)
+        and item.criterion.needs_record
+        and (terms := query_terms(item.metadata_query, schema)) is not None
+        and applies(terms, context)
+    ]
 
 
 def unknown_metrics(job: Job, package: MetricsPackage) -> Iterator[tuple[str, str | None]]:
@@ -222,6 +251,8 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
             cases.append(Case(*names, "failed", text, verdict.level))
         elif verdict.status == NOT_MEASURED:
             cases.append(Case(*names, "skipped", NOT_MEASURED))
+        elif verdict.status == "failed" and verdict.is_trial:
+            cases.append(Case(*names, text=f"{verdict.shown_word}: {text}"))
         elif verdict.status == "failed":
             cases.append(Case(*names, text=f"broken, but milder than {level}: {text}"))
         else:
@@ -230,14 +261,15 @@ def junit_document(verdicts: list[Verdict], *, level: str) -> bytes:
 
 
 def _is_violation(verdict: Verdict, level: str) -> bool:
-    return verdict.status == "failed" and verdict.limit.severity >= severity_of(level)
+    is_bad = verdict.limit.severity >= severity_of(level)
+    return verdict.status == "failed" and is_bad and not verdict.is_trial
 
 
 def _print_verdicts(verdicts: list[Verdict], *, summary: str) -> None:
     right = ("value", "test", "margin")
     rows = [
         (
-            verdict.word,
+            verdict.shown_word,
             verdict.name,
             _value(verdict),
             _test(verdict),
@@ -254,6 +286,8 @@ def _print_verdicts(verdicts: list[Verdict], *, summary: str) -> None:
 
 def _style(row: Sequence[str]) -> str:
     state = row[0]
+    if state.startswith("on trial"):
+        return "yellow"
     return "green" if state == PASSED else "yellow" if state == NOT_MEASURED else "bold red"
 
 
@@ -275,7 +309,8 @@ def _summary(verdicts: list[Verdict], level: str) -> str:
     if not verdicts:
         return "No specification applies to this job."
     violations = sum(_is_violation(verdict, level) for verdict in verdicts)
-    counts = counts_text(count_states(verdict.word for verdict in verdicts), "limit")
+    heard = (verdict.word for verdict in verdicts if not verdict.is_trial)
+    counts = counts_text(count_states(heard), "limit")
     return f"{counts}; {counted(violations, 'limit')} of level {level} or worse broken"
 
 
@@ -283,7 +318,7 @@ def _gaps(verdicts: list[Verdict], unknown: Collection[Mapping[str, str | None]]
     """Say what may be missing; empty if nothing is."""
     if not verdicts:
         return "nothing was judged"
-    absent = sum(verdict.status == NOT_MEASURED for verdict in verdicts)
+    absent = sum(item.status == NOT_MEASURED for item in verdicts if not item.is_trial)
     misspelt = sum(near is not None for names in unknown for near in names.values())
     parts = []
     if absent:

@@ -44,6 +44,7 @@ from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import View
+from squash_api.index.since_good import since_last_good
 from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
@@ -65,6 +66,7 @@ from squash_api.schema.artifacts import may_have_artifacts
 from squash_api.schema.names import (
     ARTIFACT_URL,
     NOT_FOR,
+    SINCE_GOOD,
     SPEAKS_FOR,
     Context,
     split_metric_name,
@@ -469,7 +471,7 @@ class KapacitorOutlet(Outlet):
         may_have = [number for number, job in contexts.items() if may_have_artifacts(job.context)]
         artifacts = view.ask(artifacts_in, may_have)
         for job in sorted(contexts.values(), key=lambda job: job.time_ns):
-            by_mark: dict[tuple[str | None, str | None], dict[str, float]] = {}
+            by_mark: dict[tuple[str | None, str | None, str], dict[str, float]] = {}
             for metric_id, value in present.values[job.job_id].items():
                 name = view.metrics.by_id[metric_id].name
                 if name in self._withheld:
@@ -477,17 +479,26 @@ class KapacitorOutlet(Outlet):
                 told = present.groupings[job.job_id, metric_id]
                 due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
                 elsewhere = self._by_value.branches_without(plan, name, job.context.tags, told)
-                mark = None if told >= due else _keys(told), " ".join(elsewhere) or None
+                speaks_for = None if told >= due else _keys(told)
+                limits = plan.limits(name, view.metrics.by_id[metric_id].unit)
+                since_good = since_last_good(
+                    view,
+                    (limit for branch, limit in limits if branch not in elsewhere),
+                    job,
+                    value=value,
+                    sets=None if self._chooser is None else self._chooser.sets,
+                )
+                mark = speaks_for, " ".join(elsewhere) or None, since_good
                 by_mark.setdefault(mark, {})[name] = value
             code_changes = changes.get(job.job_id)
-            for (speaks_for, not_for), values in by_mark.items():
-                more: dict[str, str | float] = {}
-                if speaks_for is not None:
-                    more[SPEAKS_FOR] = speaks_for
-                if not_for is not None:
-                    more[NOT_FOR] = not_for
-                if job.job_id in artifacts:
-                    more[ARTIFACT_URL] = artifacts[job.job_id][0].url
+            for (speaks_for, not_for, since_good), values in by_mark.items():
+                told_too = {
+                    SPEAKS_FOR: speaks_for,
+                    NOT_FOR: not_for,
+                    SINCE_GOOD: since_good or None,
+                    ARTIFACT_URL: next((item.url for item in artifacts.get(job.job_id, ())), None),
+                }
+                more = {key: text for key, text in told_too.items() if text is not None}
                 for point in job_to_points(
                     job_id=job.job_id,
                     squash_url=f"{self._squash_url}/job/{job.job_id}",

@@ -17,6 +17,7 @@ from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import BranchKey, Grouping, branch_keys
 from squash_api.judging.alert_texts import LATE
 from squash_api.judging.alerts import PER_JOB
+from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.specifications import DEFAULT_MAX_AGE_S, Specification
 from squash_api.record.deliveries import Erasure
@@ -50,6 +51,9 @@ class Plan:
                     self.muted.add(item.metric)
                 if item.expect is not None:
                     self._expecting[item.name] = item
+        self._schema = schema
+        self._specifications = snapshot.by_metric
+        self._limits: dict[tuple[str, str | None], list[tuple[str, Limit]]] = {}
         # For metrics without specifications: others than the generated tasks may alert on them.
         self._usual = (Grouping(schema.series_tags, (), DEFAULT_MAX_AGE_S),)
         self._all = {name: list(dict.fromkeys(found)) for name, found in by_metric.items()}
@@ -72,6 +76,15 @@ class Plan:
     def branches(self, metric: str) -> Sequence[BranchKey]:
         """Return the branches of a metric that form series."""
         return self._branches.get(metric, ())
+
+    def limits(self, metric: str, unit: str | None) -> Sequence[tuple[str, Limit]]:
+        """Return the limits of the branches of a metric, each with the key of its branch."""
+        if (metric, unit) not in self._limits:
+            branches = {branch.key for branch in self.branches(metric)}
+            found = limits_of(self._specifications.get(metric, ()), unit=unit, schema=self._schema)
+            keyed = ((BranchKey.of(item.specification, item.terms).key, item) for item in found)
+            self._limits[metric, unit] = [pair for pair in keyed if pair[0] in branches]
+        return self._limits[metric, unit]
 
     def branch(self, metric: str, key: str) -> BranchKey | None:
         """Return any branch of a metric by its key; None if there is none.
@@ -175,11 +188,11 @@ class Chooser:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._sets = TagSets()
+        self.sets = TagSets()
 
     def after(self, view: View, happened: Iterable[Happened], *, now_ns: int) -> Present:
         """Return what is to be told when this has happened to jobs; all must be in the index."""
-        self._sets.follow(view, self.plan.pers)
+        self.sets.follow(view, self.plan.pers)
         present = Present()
         for place, series in self._affected(view, happened, now_ns).items():
             self._decide(view, place, series, present, now_ns=now_ns)
@@ -187,7 +200,7 @@ class Chooser:
 
     def everything(self, view: View, metric_ids: Iterable[int], *, now_ns: int) -> Present:
         """Return the newest values of all series of some metrics."""
-        self._sets.follow(view, self.plan.pers)
+        self.sets.follow(view, self.plan.pers)
         present = Present()
         metrics = sorted(metric_ids)
         first = view.contexts.first_since(now_ns - self.plan.longest_ns - _DAY_NS)
@@ -214,7 +227,7 @@ class Chooser:
             For each alert the time (ns) of the value that raised it, by its id: metric, key of the
             branch, and group, as Kapacitor writes it.
         """
-        self._sets.follow(view, self.plan.pers)
+        self.sets.follow(view, self.plan.pers)
         by_name = {row.name: row.metric_id for row in view.metrics.by_id.values()}
         by_group: dict[tuple[str, ...], dict[str, Combination]] = {}
         found = []
@@ -227,7 +240,7 @@ class Chooser:
             (grouping,) = groupings
             per = grouping.per
             if per not in by_group:
-                by_group[per] = {_group(per, item): item for item in self._sets.combinations(per)}
+                by_group[per] = {_group(per, item): item for item in self.sets.combinations(per)}
             combination = by_group[per].get(group)
             if combination is None:
                 continue
@@ -342,7 +355,7 @@ class Chooser:
         after_ns: int,
     ) -> dict[int, Newest]:
         tag_terms = [term for term in grouping.terms if term.is_tag]
-        sets = self._sets.of(
+        sets = self.sets.of(
             view, grouping.per, combination, partial(_has_tags, grouping) if tag_terms else None
         )
         suits = partial(applies, grouping.terms) if _has_field_terms(grouping) else None

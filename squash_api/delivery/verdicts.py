@@ -17,6 +17,7 @@ from squash_api.generate.kapacitor.channels import topic_of
 from squash_api.generate.kapacitor.text import slack_text
 from squash_api.generate.kapacitor.verdicts import is_verdict_id
 from squash_api.index.reader import View
+from squash_api.index.since_good import since_last_good
 from squash_api.influx.points import own_line
 from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.alert_texts import (
@@ -29,6 +30,7 @@ from squash_api.judging.alert_texts import (
     worst_first,
 )
 from squash_api.judging.alerts import PER_JOB, Group
+from squash_api.judging.limits import limits_of
 from squash_api.record.alerts import (
     AlertRow,
     GroupRow,
@@ -44,7 +46,6 @@ from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_URL
 
 _MOST_GROUPS = 100
 _MOST_JOBS = 2000
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,7 @@ def message_about(
         tags=row.key.get("tags") or {},
         grouped=() if grouped == PER_JOB else grouped,
         total=_total(view, row, first, grouped),
-        changes="" if is_well else _changes(view, first),
+        changes="" if is_well else _changes(view, first, snapshot),
         notes=(*_reasons(first, snapshot), *notes) if first.severity else notes,
         told=told,
         links=links_of(
@@ -455,15 +456,15 @@ def _total(view: View, row: GroupRow, first: AlertRow, grouped: Group) -> int | 
     return len(found) or None
 
 
-def _changes(view: View, alert: AlertRow) -> str:
-    """Name the packages that have changed since the run before the one that raised an alert."""
-    if alert.opened_job_id is None:
+def _changes(view: View, alert: AlertRow, snapshot: Snapshot) -> str:
+    """Say what has changed in the code from the last good run to the one that raised an alert."""
+    job = view.contexts.of([alert.opened_job_id or 0]).get(alert.opened_job_id or 0)
+    metric = view.metrics.by_name.get(alert.metric)
+    if job is None or metric is None:
         return ""
-    changes = view.changes_since_previous_run([alert.opened_job_id]).get(alert.opened_job_id)
-    packages = [item.name for item in (changes.packages if changes else None) or ()]
-    named = ", ".join(packages[:_MOST_NAMED])
-    more = len(packages) - _MOST_NAMED
-    return f"{named} and {more} more" if more > 0 else named
+    names = {str(shown.get("specification")) for shown in alert.broken}
+    found = [item for item in snapshot.by_metric.get(alert.metric, ()) if item.name in names]
+    return since_last_good(view, limits_of(found, unit=metric.unit, schema=view.schema), job)
 
 
 def _reasons(alert: AlertRow, snapshot: Snapshot) -> list[str]:

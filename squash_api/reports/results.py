@@ -149,7 +149,12 @@ class _Tally:
     def judging(self, limits: Sequence[Limit]) -> "_Judging":
         """Prepare limits, worst first, for judging many values."""
         return limits, [
-            (limit.holds, limit.severity, self.counts.setdefault(limit.name, [0, 0]))
+            (
+                limit.holds,
+                # One on trial is counted by itself alone.
+                0 if limit.is_trial else limit.severity,
+                self.counts.setdefault(limit.name, [0, 0]),
+            )
             for limit in limits
         ]
 
@@ -326,7 +331,7 @@ def _result(tally: _Tally) -> Result:
         job_id=job.job_id,
         run_id=job.run_id,
         run_url=job.run_url,
-        verdicts=tuple(judge(limit, tally.value) for limit in tally.limits),
+        verdicts=tuple(judge(limit, tally.value) for limit in tally.limits if not limit.is_trial),
         values=tally.values,
         failed=sum(tally.failed[1:]),
         absent=tally.absent,

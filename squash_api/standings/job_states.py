@@ -183,7 +183,8 @@ class JobJudge:
                 self._tests[metric.metric_id] = [
                     (limit.terms, limit.holds, limit.severity - 1)
                     for limit in limits
-                    if limit.is_alone and not limit.problem
+                    # Nothing that is on trial counts.
+                    if limit.is_alone and not limit.problem and not limit.is_trial
                 ]
         self.metric_ids = tuple(sorted(self._tests))
 

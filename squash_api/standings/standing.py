@@ -6,7 +6,9 @@ A combination is what separates alerts: the values of `STANDING_TAGS`.
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.definitions.in_force import DefinitionsInForce, Snapshot
@@ -17,6 +19,12 @@ from squash_api.index.reader import Reader, View
 from squash_api.judging.limits import Limit, Verdict, judge, limits_of
 from squash_api.judging.metadata_query import applies
 from squash_api.judging.states import State, state_of
+from squash_api.record.alerts import (
+    RESOLVED,
+    AlertRow,
+    alerts_after,
+    newest_alert_version,
+)
 from squash_api.record.metrics import MetricRow
 from squash_api.schema.names import RUN_ID
 
@@ -74,12 +82,18 @@ def stand(
     value: float | None,
     job: JobContext,
     limits: Sequence[Limit],
+    *,
+    raised: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Standing:
-    """Judge a newest value by those limits of its metric, worst first, that apply to its job."""
+    """Judge a newest value by those limits of its metric, worst first, that apply to its job.
+
+    Of a limit that is served, the alerts of the record say whether it is raised: `raised` has what
+    they say of those that are, by name. One on trial does not count.
+    """
     verdicts = [
-        judge(limit, value)
+        _raised(limit, value, raised.get(limit.name)) if limit.is_served else judge(limit, value)
         for limit in limits
-        if not limit.problem and applies(limit.terms, job.context)
+        if not limit.problem and not limit.is_trial and applies(limit.terms, job.context)
     ]
     failed = [verdict for verdict in verdicts if verdict.status == "failed"]
     nearest = min(
@@ -104,6 +118,24 @@ def stand(
     )
 
 
+def _raised(limit: Limit, value: float | None, shown: Mapping[str, Any] | None) -> Verdict:
+    """Return what the alerts of the record say of a limit, as a verdict on the newest value.
+
+    A value beyond a limit that is not raised has no margin to show.
+    """
+    found = judge(limit, value)
+    if value is None:
+        return found
+    if shown is not None:
+        margin = shown.get("margin")
+        if not limit.criterion.members:
+            return replace(found, status="failed", margin=margin)
+        members = tuple(shown.get("members", ()))
+        return Verdict(limit, "failed", shown.get("value"), margin, members)
+    is_beyond = found.margin is not None and found.margin < 0
+    return replace(found, status="passed", margin=None if is_beyond else found.margin)
+
+
 class Standings:
     """How every metric stands; only jobs in the index are seen. Safe to use from many threads.
 
@@ -124,6 +156,11 @@ class Standings:
         self._sets: dict[Combination, set[int]] = {}
         self._combinations: dict[int, Combination] = {}
         self._snapshot: Snapshot | None = None
+        # The metrics with limits that only the alerts of the record know of; and the living alerts,
+        # as of a version, by metric.
+        self._served: set[str] = set()
+        self._alerts: dict[str, dict[int, AlertRow]] = {}
+        self._alerts_version = -1
         # By metric and its unit.
         self._limits: dict[tuple[str, str | None], list[Limit]] = {}
 
@@ -164,6 +201,7 @@ class Standings:
         self._waiting.update(self._key_of(series) for series in followed.series)
         names = {self.latest.metrics[item].name for item in followed.metrics}
         names |= self._learn_limits()
+        names |= self._learn_alerts(view)
         if names:
             self._waiting.update(
                 key for key, standing in self._standings.items() if standing.metric in names
@@ -192,7 +230,43 @@ class Standings:
         changed = {name for name in names if before.get(name) != snapshot.by_metric.get(name)}
         self._limits.clear()
         self._snapshot = snapshot
+        self._served = {
+            name
+            for name, found in snapshot.by_metric.items()
+            if any(item.is_served for item in found)
+        }
         return changed
+
+    def _learn_alerts(self, view: View) -> set[str]:
+        """Keep the living alerts, if limits are served; return the metrics whose have changed."""
+        if not self._served:
+            self._alerts, self._alerts_version = {}, -1
+            return set()
+        version = view.ask(newest_alert_version)
+        if version == self._alerts_version:
+            return set()
+        changed = set()
+        for row in view.ask(alerts_after, self._alerts_version):
+            of_metric = self._alerts.setdefault(row.metric, {})
+            is_known = of_metric.pop(row.alert_id, None) is not None
+            if row.state != RESOLVED and not row.is_trial:
+                of_metric[row.alert_id] = row
+                is_known = True
+            if is_known and row.metric in self._served:
+                changed.add(row.metric)
+        self._alerts_version = version
+        return changed
+
+    def _raised_in(self, metric: str, tags: Combination) -> dict[str, Mapping[str, Any]]:
+        """Return the limits that living alerts say are raised for these tags, by name."""
+        has = dict(tags)
+        return {
+            item["specification"]: item
+            for row in self._alerts.get(metric, {}).values()
+            if all(has.get(name) == text for name, text in row.tags.items())
+            for item in row.broken
+            if "specification" in item
+        }
 
     def _limits_of(self, metric: MetricRow) -> list[Limit]:
         key = metric.name, metric.unit
@@ -250,7 +324,12 @@ class Standings:
                 metric = self.latest.metrics[key[0]]
                 limits = self._limits_of(metric)
                 after = stand(
-                    metric, key[1], values.get((key[0], job_id)), contexts[job_id], limits
+                    metric,
+                    key[1],
+                    values.get((key[0], job_id)),
+                    contexts[job_id],
+                    limits,
+                    raised=self._raised_in(metric.name, key[1]),
                 )
                 # Keep the same object while nothing changes: it is quick to compare.
                 before = self._standings.get(key)
