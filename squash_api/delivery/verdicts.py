@@ -424,7 +424,9 @@ def _verdict_line(
         names.TEXT: text,
         names.TOPIC: group.topic,
     }
-    return own_line(names.VERDICT, {**(tags or {}), **own_tags}, own_fields, now_ns)
+    # A tag that SQUASH_TAGS adds may have the name of a field.
+    common = {name: value for name, value in (tags or {}).items() if name not in own_fields}
+    return own_line(names.VERDICT, {**common, **own_tags}, own_fields, now_ns)
 
 
 def _grouped(alert: AlertRow, snapshot: Snapshot) -> Group:
