@@ -309,7 +309,7 @@ class Site:
         """Values over time."""
         from squash_api.trends.trends import Trends
 
-        return Trends(self.reader, self.definitions.in_force)
+        return Trends(self.reader, self.definitions.in_force, self.evidence)
 
     @cached_property
     def standings(self) -> Standings:
@@ -425,6 +425,7 @@ class Site:
                 token=self.settings.github_token,
                 repositories=self.settings.github_repositories,
                 squash_url=self.settings.url,
+                quiet_s=self.settings.alert_quiet,
             )
 
     @cached_property

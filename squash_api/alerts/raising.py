@@ -30,6 +30,7 @@ from squash_api.index.contexts import ChangedJob
 from squash_api.index.reader import Reader, View
 from squash_api.judging.alert_texts import LATE
 from squash_api.record.alerts import (
+    ENGINE_STATE,
     AlertRow,
     alerts_after,
     gathering_groups,
@@ -39,7 +40,7 @@ from squash_api.record.record import Connection, Record, get_state, set_state
 from squash_api.record.silences import active_silences
 from squash_api.schema.names import Context
 
-_STATE, _RULES = "alerts", "alerts_rules"
+_RULES = "alerts_rules"
 _MOST_CHANGES = 500
 _MOST_METRICS = 20
 _PAUSE_S = 0.25
@@ -68,7 +69,7 @@ class _Progress:
 
     @classmethod
     def read(cls, connection: Connection) -> "_Progress":
-        text = get_state(connection, _STATE)
+        text = get_state(connection, ENGINE_STATE)
         if text is None:
             return cls()
         found = json.loads(text)
@@ -340,7 +341,7 @@ class Raising(Loop):
         changes.apply(found.present)
         changes.end(found.ended, why="undefined")
         changes.close()
-        set_state(connection, _STATE, found.after.text)
+        set_state(connection, ENGINE_STATE, found.after.text)
         if found.rules is not None:
             set_state(connection, _RULES, json.dumps(found.rules, sort_keys=True))
         if changes.counts:

@@ -27,6 +27,8 @@ from squash_api.ingest.document import Job, decode_job
 from squash_api.ingest.reducing import with_reduced
 from squash_api.judging.alerts import Level, severity_of
 from squash_api.judging.limits import Verdict, judge_job
+from squash_api.judging.metadata_query import applies, query_terms
+from squash_api.judging.specifications import Specification
 from squash_api.judging.states import NOT_MEASURED, PASSED, count_states, counts_text
 from squash_api.judging.wording import counted
 from squash_api.metrics_packages.loading import MetricsPackage
@@ -58,12 +60,16 @@ _ALIKE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A job of a file: its verdicts, its values left out, and metrics that are not defined."""
+    """A job of a file: its verdicts, its values left out, and metrics that are not defined.
+
+    `unjudged` are specifications that apply and need a record.
+    """
 
     place: str
     verdicts: list[Verdict]
     skipped: list[Skip]
     unknown: dict[str, str | None]
+    unjudged: list[Specification]
 
 
 @with_data_id
@@ -110,7 +116,7 @@ def judge(
     else:
         _print_jobs(jobs, level)
     for job in jobs:
-        _print_notes(job.skipped, job.unknown)
+        _print_notes(job.skipped, job.unknown, job.unjudged)
     gaps = "" if allow_missing else _gaps(verdicts, [job.unknown for job in jobs])
     if gaps:
         print_error(f"{gaps}; if that may be, give --allow-missing")
@@ -133,7 +139,8 @@ def _judged(found: Found, package: MetricsPackage, *, tags: list[str]) -> Judged
         places = [f"  {path_text(item.loc)} {item.msg}" for item in error.detail[1:]]
         raise DocumentError("\n".join([f"{found.place}: {error.message}", *places])) from None
     verdicts, skipped = judge_file(job, package, tags=tags)
-    return Judged(found.place, verdicts, skipped, dict(unknown_metrics(job, package)))
+    unknown = dict(unknown_metrics(job, package))
+    return Judged(found.place, verdicts, skipped, unknown, _unjudged(job, package, tags))
 
 
 def _print_jobs(jobs: Sequence[Judged], level: str) -> None:
@@ -156,12 +163,18 @@ def _write_junit(path: Path, verdicts: list[Verdict], level: Level) -> None:
         fail(f"{path}: cannot be written: {error.strerror}")
 
 
-def _print_notes(skipped: list[Skip], unknown: Mapping[str, str | None]) -> None:
+def _print_notes(
+    skipped: list[Skip], unknown: Mapping[str, str | None], unjudged: list[Specification]
+) -> None:
     for skip in skipped:
         typer.echo(f"note: {skip.metric}: {skip.reason}", err=True)
     for name, near in unknown.items():
         hint = f": did you mean {near}?" if near else ""
         typer.echo(f"note: no metrics package defines {name}{hint}", err=True)
+    for item in unjudged:
+        need = "the values before" if item.criterion.history else "the other jobs of the run"
+        said = f"note: {item.name} is a {item.criterion.TYPE}, which needs {need}"
+        typer.echo(f"{said}: a service with a record judges it", err=True)
 
 
 def judge_file(
@@ -181,6 +194,22 @@ def judge_file(
         schema,
     )
     return verdicts, [skip for skip in outcome.skipped if skip.metric in measured]
+
+
+def _unjudged(job: Job, package: MetricsPackage, tags: list[str]) -> list[Specification]:
+    """Return the specifications that apply to a job and that one job does not suffice for."""
+    schema = Schema()
+    context = schema.context(job.meta)
+    measured = {item.metric for item in job.measurements}
+    return [
+        item
+        for _, item in sorted(package.specifications.items())
+        if item.metric in measured
+        and set(tags) <= set(item.tags)
+        and item.criterion.needs_record
+        and (terms := query_terms(item.metadata_query, schema)) is not None
+        and applies(terms, context)
+    ]
 
 
 def unknown_metrics(job: Job, package: MetricsPackage) -> Iterator[tuple[str, str | None]]:

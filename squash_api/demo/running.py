@@ -31,6 +31,7 @@ RECORD = "squash.db"
 """The file of the record, in the directory of the demo."""
 
 _USER = "demo"
+_UNMEASURED = "kinds"
 _USUAL_PORT = 8000
 _START_TIMEOUT_S = 60.0
 _TIMEOUT_S = 60.0
@@ -66,8 +67,9 @@ class Judged:
 def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
     """Find the metrics packages to load: those given, else all of the directory.
 
-    These are in `specs` and, for demonstration, in `examples/specs`. If there are none, they are
-    looked for next to the Python package, where a checkout has them.
+    These are in `specs` and, for demonstration, in `examples/specs`, except for those whose metrics
+    the demo does not measure. If there are none, they are looked for next to the Python package,
+    where a checkout has them.
     """
     if given:
         missing = [str(path) for path in given if not path.is_dir()]
@@ -77,7 +79,9 @@ def find_specs(*, directory: Path, given: Sequence[Path] = ()) -> list[Path]:
     checkout = Path(squash_api.__file__).parent.parent
     places = [directory, checkout]
     for place in places:
-        found = [*find_packages(place / "specs"), *find_packages(place / "examples" / "specs")]
+        examples = find_packages(place / "examples" / "specs")
+        shown = (path for path in examples if path.name != _UNMEASURED)
+        found = [*find_packages(place / "specs"), *shown]
         if found:
             return [path.resolve() for path in sorted(found, key=lambda path: path.name)]
     looked = " nor ".join(str(place) for place in dict.fromkeys(places))

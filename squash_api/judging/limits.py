@@ -324,35 +324,51 @@ class LimitJudge:
     """
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        usable = (limit for limit in limits if not limit.problem and not limit.criterion.members)
-        self._limits = sorted(usable, key=lambda limit: -limit.severity)
+        usable = sorted(
+            (limit for limit in limits if not limit.problem), key=lambda limit: -limit.severity
+        )
+        self._limits = [limit for limit in usable if limit.is_alone]
+        self._histories = [limit for limit in usable if limit.history]
         self._tests = [
             (limit.holds, limit.severity) for limit in self._limits if not limit.is_trial
         ]
         self._counts = [0] * len(self._limits)
         self._count = 0
 
+    @property
+    def has_history(self) -> bool:
+        """Whether a limit looks at earlier values."""
+        return bool(self._histories)
+
+    def settle(self, context: Context, past: Callable[[Limit], Sequence[float]]) -> list[Limit]:
+        """Return what limits that look at earlier values demand of the value of a job.
+
+        `past` gives the values before it, as `Limit.settled` takes them.
+        """
+        found = (
+            limit.settled(past(limit)) for limit in self._histories if applies(limit.terms, context)
+        )
+        return [limit for limit in found if limit is not None]
+
     def judge(
-        self, value: float, context: Context, past: Sequence[float] = ()
+        self, value: float, context: Context, settled: Sequence[Limit] = ()
     ) -> tuple[bool, list[Limit]]:
         """Return whether any limit applies to a job, and the limits that its value breaks.
 
-        Limits on trial only apply. `past` are the values before it, as `Limit.settled` takes them.
+        Limits on trial only apply. `settled` are those of `settle`.
         """
         self._count += 1
-        is_limited = False
-        broken = []
+        heard = [limit for limit in settled if not limit.is_trial]
+        is_limited = bool(heard)
+        broken = [limit for limit in heard if not limit.holds(value)]
         for index, limit in enumerate(self._limits):
             if applies(limit.terms, context):
-                settled = limit if limit.is_alone else limit.settled(past)
-                if settled is None:
-                    continue
                 self._counts[index] += 1
                 if limit.is_trial:
                     continue
                 is_limited = True
-                if not settled.holds(value):
-                    broken.append(settled)
+                if not limit.holds(value):
+                    broken.append(limit)
         return is_limited, broken
 
     def badness(self, value: float) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -81,17 +82,9 @@ def _page(request: Request, job_id: int) -> Response:
         names = [target.name for target in site.settings.targets]
         deliveries = view.ask(job_deliveries, row, targets=names)
         revision = view.ask(current_revision) if is_now else row.revision
-    verdicts = sorted(
-        job_report(
-            row,
-            job,
-            definitions=site.definitions,
-            metrics=site.metrics,
-            is_now=is_now,
-            evidence=site.evidence,
-        ),
-        key=attrgetter("order"),
-    )
+    judge = partial(job_report, definitions=site.definitions, metrics=site.metrics)
+    verdicts = judge(row, job, is_now=is_now, evidence=site.evidence)
+    verdicts.sort(key=attrgetter("order"))
     context = site.metrics.schema.context(job.meta)
     place = place_of(site.reader, site.states, job_id, revision=revision)
     with site.reader.view() as view:

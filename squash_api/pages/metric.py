@@ -22,6 +22,7 @@ from squash_api.judging.wording import NOTHING, counted, number_text
 from squash_api.pages.plots import (
     LimitLine,
     Line,
+    MovingLimit,
     Picture,
     Point,
     StepLine,
@@ -352,7 +353,23 @@ def picture_of(trend: Trend, *, name: str, unit: str | None, x: str, x_unit: str
     x_label = "Date (UTC)" if is_time else with_unit(x.removeprefix(META_PREFIX), x_unit)
     steps = [StepLine(line, step.time_ns / 1e6) for line, step in trend.steps]
     labels = clip(x_label), clip(with_unit(name, unit))
-    return Picture(*labels, lines, limits, is_time=is_time, steps=steps)
+    moving = _moving_limits(trend) if is_time else []
+    return Picture(*labels, lines, limits, is_time=is_time, steps=steps, moving=moving)
+
+
+def _moving_limits(trend: Trend) -> list[MovingLimit]:
+    """Make a line of each side of each limit that looks at earlier values, for each series."""
+    found: dict[tuple[int, str, str, bool], list[tuple[float, float]]] = {}
+    for index, line in enumerate(trend.lines):
+        for item in line.values if line.series == 1 else ():
+            for limit in item.settled:
+                for bound in limit.criterion.bounds:
+                    key = (index, limit.label, limit.level, bound.is_upper)
+                    found.setdefault(key, []).append((item.job.time_ns / 1e6, bound.number))
+    return [
+        MovingLimit(line, name, level, *zip(*places, strict=True))
+        for (line, name, level, _), places in found.items()
+    ]
 
 
 def _limit_lines(limits: Iterable[tuple[Limit, bool]]) -> list[LimitLine]:
@@ -396,6 +413,9 @@ def note_of(trend: Trend, picture: Picture, *, x: str) -> str:
     far = [limit_text(item) for item in picture.limits if item not in reached]
     if far:
         words.append(f"Outside the plot: {'; '.join(far)}.")
+    moving = dict.fromkeys(f"{item.level}: {item.name}" for item in picture.moving)
+    if moving:
+        words.append(f"Dotted, from the values before each: {'; '.join(moving)}.")
     return " ".join(words)
 
 

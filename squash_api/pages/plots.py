@@ -109,6 +109,20 @@ class LimitLine:
 
 
 @dataclass(frozen=True, slots=True)
+class MovingLimit:
+    """One side of a limit that moves with the values of a line, which is given by its index.
+
+    `xs` are as in points, `ys` the limit there.
+    """
+
+    line: int
+    name: str
+    level: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class StepLine:
     """A change of level in a line, by its index, at a time in ms since 1970."""
 
@@ -126,6 +140,7 @@ class Picture:
     limits: Sequence[LimitLine] = field(default=())
     is_time: bool = True
     steps: Sequence[StepLine] = field(default=())
+    moving: Sequence[MovingLimit] = field(default=())
 
 
 _NOTHING = Picture("", "", ())
@@ -214,12 +229,16 @@ def _joints_of(picture: Picture, theme: ThemeName) -> dict[str, list[Any]]:
         for index, line in enumerate(picture.lines)
         if picture.is_time and line.is_joined
     ]
+    moving = picture.moving if picture.is_time else ()
     return {
-        "line": [index for index, _ in lines],
-        "xs": [[point.x for point in line.points] for _, line in lines],
-        "ys": [[point.y for point in line.points] for _, line in lines],
-        "colour": [colour_of(line, index, theme) for index, line in lines],
-        "dash": [dash_of(line, index) for index, line in lines],
+        "line": [index for index, _ in lines] + [item.line for item in moving],
+        "xs": [[point.x for point in line.points] for _, line in lines]
+        + [list(item.xs) for item in moving],
+        "ys": [[point.y for point in line.points] for _, line in lines]
+        + [list(item.ys) for item in moving],
+        "colour": [colour_of(line, index, theme) for index, line in lines]
+        + [COLOURS[theme][item.level] for item in moving],
+        "dash": [dash_of(line, index) for index, line in lines] + ["dotted"] * len(moving),
     }
 
 

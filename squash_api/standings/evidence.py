@@ -37,7 +37,11 @@ class Evidence:
         self._reader.catch_up()
         with self._reader.view() as view:
             job = view.contexts.of([job_id]).get(job_id)
-            yield None if job is None else JobEvidence(self, view, job, snapshot)
+            yield None if job is None else self.of(view, job, snapshot)
+
+    def of(self, view: View, job: JobContext, snapshot: Snapshot) -> "JobEvidence":
+        """Return what is known about a job in a state of the index."""
+        return JobEvidence(self, view, job, snapshot)
 
     def sets_of(self, view: View, key: BranchKey, tags: Mapping[str, str]) -> list[int]:
         """Return the sets of tags of the series of a branch that a job with these tags is in."""

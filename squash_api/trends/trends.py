@@ -18,9 +18,13 @@ from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import load_job
 from squash_api.judging.limits import Limit, LimitJudge, limits_of
 from squash_api.judging.states import State, state_of
+from squash_api.standings.evidence import Evidence
 from squash_api.trends.change_points import ChangePoint, change_points
 from squash_api.trends.downsampling import Point
 from squash_api.trends.points import TIME, Axis, TrendLine, TrendPoints, number_of
+
+MOST_SETTLED = 300
+"""So many of the values of a plot, the newest, are judged by limits that look at earlier ones."""
 
 _MOST_METRICS = 1000
 
@@ -44,7 +48,8 @@ class Asked:
 class Judged:
     """A value, its place on the axis (None: its time), its job, and the limits that it breaks.
 
-    `is_limited` says whether any limit applies to it. Only `Trends.last` gives absent values.
+    `is_limited` says whether any limit applies to it. `settled` are the limits that look at earlier
+    values, as they judge this one. Only `Trends.last` gives absent values.
     """
 
     value: float | None
@@ -53,6 +58,7 @@ class Judged:
     changes: CodeChanges | None
     is_limited: bool
     broken: Sequence[Limit]
+    settled: Sequence[Limit] = ()
 
     @property
     def severity(self) -> int:
@@ -94,9 +100,10 @@ class _Sets:
 class Trends:
     """Reads the trends of metrics. Safe to use from many threads."""
 
-    def __init__(self, reader: Reader, definitions: DefinitionsInForce) -> None:
+    def __init__(self, reader: Reader, definitions: DefinitionsInForce, evidence: Evidence) -> None:
         self._reader = reader
         self._definitions = definitions
+        self._evidence = evidence
         self._lock = threading.Lock()
         self._sets: OrderedDict[str, _Sets] = OrderedDict()
 
@@ -157,7 +164,7 @@ class Trends:
             job_ids = [point.job_id for line in chosen for point in line.values]
             has_steps = asked.has_steps and asked.x == TIME
             steps = _steps_of(view, found, chosen) if has_steps else []
-            return found, chosen, _jobs_of(view, job_ids), steps
+            return found, chosen, self._jobs_of(view, judge, job_ids), steps
 
         found, chosen, known, steps = self._reader.settled(find)
         lines = [
@@ -195,7 +202,7 @@ class Trends:
 
         def find(view: View) -> tuple[list[LastValue], dict[int, _JobOf]]:
             rows = _last(view, metric, matching, limit=limit, **span)
-            return rows, _jobs_of(view, [row.job_id for row in rows])
+            return rows, self._jobs_of(view, judge, [row.job_id for row in rows])
 
         rows, known = self._reader.settled(find)
         return [
@@ -203,6 +210,24 @@ class Trends:
             for row in rows
             if row.job_id in known
         ]
+
+    def _jobs_of(
+        self, view: View, judge: LimitJudge, job_ids: Sequence[int]
+    ) -> "dict[int, _JobOf]":
+        view.require_settled(job_ids)
+        contexts = view.contexts.of(job_ids)
+        changes = view.changes_since_previous_run(contexts)
+        settled: dict[int, list[Limit]] = {}
+        if judge.has_history:
+            snapshot = self._definitions.at(None)
+            newest = sorted(contexts.values(), key=lambda job: -job.time_ns)
+            for job in newest[:MOST_SETTLED]:
+                past = self._evidence.of(view, job, snapshot).past
+                settled[job.job_id] = judge.settle(job.context, past)
+        return {
+            job_id: (context, changes.get(job_id), settled.get(job_id, ()))
+            for job_id, context in contexts.items()
+        }
 
     def choices(self, metric: str) -> dict[str, list[str]]:
         """List the values of each tag with which a metric was measured."""
@@ -281,15 +306,9 @@ def _last(
     return view.values.last(row.metric_id, tag_sets=sets, limit=limit, has_absent=True, **span)
 
 
-# A job, and what has changed in the code since the previous run.
-_JobOf = tuple[JobContext, CodeChanges | None]
-
-
-def _jobs_of(view: View, job_ids: Sequence[int]) -> dict[int, _JobOf]:
-    view.require_settled(job_ids)
-    contexts = view.contexts.of(job_ids)
-    changes = view.changes_since_previous_run(contexts)
-    return {job_id: (context, changes.get(job_id)) for job_id, context in contexts.items()}
+# A job, what has changed in the code since the previous run, and what limits that look at earlier
+# values demand of it.
+_JobOf = tuple[JobContext, CodeChanges | None, Sequence[Limit]]
 
 
 def _steps_of(
@@ -311,7 +330,8 @@ def _matching(sets: Mapping[int, Tags], tags: Mapping[str, str]) -> list[int]:
 
 
 def _judged(judge: LimitJudge, value: float | None, x: float | None, job: _JobOf) -> Judged:
-    context, changes = job
+    context, changes, settled = job
     if value is None:
         return Judged(None, x, context, changes, is_limited=False, broken=())
-    return Judged(value, x, context, changes, *judge.judge(value, context.context))
+    is_limited, broken = judge.judge(value, context.context, settled)
+    return Judged(value, x, context, changes, is_limited, broken, settled)

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from squash_api.commands.judge import judge
-from tests.support.metrics_packages import write_metrics_package
+from tests.support.metrics_packages import ROOT, write_metrics_package
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -360,4 +360,25 @@ def test_a_folder_without_jobs_is_exit_code_2(tmp_path: Path) -> None:
     assert (result.exit_code, "no job, bundle or measurement is there" in result.stderr) == (
         2,
         True,
+    )
+
+
+def test_what_one_job_does_not_suffice_for_is_named(tmp_path: Path) -> None:
+    values = {"quality.zeropoint": (27.0, "mag"), "quality.background": (9000.0, "adu")}
+    job = tmp_path / "job.json"
+    measurements = [
+        {"metric": name, "value": value, "unit": unit} for name, (value, unit) in values.items()
+    ]
+    job.write_text(json.dumps({"measurements": measurements, "blobs": [], "meta": {}}))
+    kinds = ROOT / "examples" / "specs" / "kinds"
+    result = CliRunner().invoke(app, [str(job), "--specs", str(kinds), "--json"])
+    assert statuses(result) == {
+        "quality.background.design": "failed",
+        "quality.zeropoint.clouds": "failed",
+        "quality.zeropoint.design": "failed",
+    }
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "note: quality.zeropoint.drift is a trend, which needs the values before: a service with a "
+        "record judges it\n"
     )

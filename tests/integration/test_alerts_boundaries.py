@@ -12,7 +12,14 @@ import pytest
 from squash_api.judging.alert_plan import watched_metrics
 from squash_api.metrics_packages.loading import MetricsPackage
 from tests.support.alerting import Alerting, alerting
-from tests.support.boundaries import SCHEMA, Job, jobs_of_all, made_package, worst_of
+from tests.support.boundaries import (
+    SCHEMA,
+    Job,
+    jobs_of_all,
+    made_package,
+    metas_of,
+    worst_of,
+)
 from tests.support.metrics_packages import ROOT, shared
 from tests.support.site import wait_for
 
@@ -114,7 +121,7 @@ def worst_jobs(package: MetricsPackage) -> list[Job]:
             for item in package.specifications.values()
             if item.metadata_query == query
         }
-        found.append(Job("worst", query, {**metrics}))
+        found.append(Job("worst", metas_of(query)[0], {**metrics}))
     return found
 
 

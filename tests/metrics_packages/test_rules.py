@@ -35,7 +35,7 @@ KINDS = """\
     ---
     name: both
     metric: latency
-    compound: {all: [hard, latency.drift]}
+    compound: {all: [hard, latency.usual]}
     """
 
 
@@ -56,7 +56,7 @@ def test_rules_have_the_other_kinds_and_the_same_bases(tmp_path: Path) -> None:
     assert found == {
         "demo.latency.usual": Range(1.0, 60.0, "s"),
         "demo.latency.drift": Trend(20, 0, 5.0, 2.0, "s", 10, "both"),
-        "demo.latency.both": Compound(2, ("demo.latency.hard", "demo.latency.drift")),
+        "demo.latency.both": Compound(2, ("demo.latency.hard", "demo.latency.usual")),
     }
     assert package.specifications["demo.latency.drift"].metadata_query == {"site": "summit"}
     assert str(package.specifications["demo.latency.usual"].source) == "pkg/rules/demo/a.yaml:1"
@@ -139,8 +139,8 @@ def test_compounds_do_not_count_each_other(tmp_path: Path) -> None:
             "delete one of the names"
         ),
         (
-            "pkg/rules/demo/a.yaml:8: 'demo.latency.b' is a compound itself: name the specifications "
-            "that it counts"
+            "pkg/rules/demo/a.yaml:8: 'demo.latency.b' is a compound itself: name the "
+            "specifications that it counts"
         ),
     ]
 
@@ -166,8 +166,24 @@ def test_what_lsst_verify_reads_is_not_built_on_what_it_does_not(tmp_path: Path)
     limits = "name: latency.a\nbase: 'a#p'\nthreshold: {value: 1, unit: s, operator: <}"
     assert problems(tmp_path, "id: p\ntags: [minimum]", limits) == [
         (
-            "pkg/specs/demo/limits.yaml:2: the base 'demo:a#p' is in rules/, which lsst.verify does "
-            "not read: move it to specs/"
+            "pkg/specs/demo/limits.yaml:2: the base 'demo:a#p' is in rules/, which lsst.verify "
+            "does not read: move it to specs/"
+        )
+    ]
+
+
+def test_compounds_count_what_judges_a_value_alone(tmp_path: Path) -> None:
+    text = """\
+        name: latency.drift
+        trend: {floor: 1, unit: s}
+        ---
+        name: latency.b
+        compound: {any: [hard, drift]}
+        """
+    assert problems(tmp_path, text) == [
+        (
+            "pkg/rules/demo/a.yaml:5: 'demo.latency.drift' is a trend, which needs earlier values: "
+            "name thresholds and ranges"
         )
     ]
 
@@ -191,8 +207,8 @@ def test_what_has_no_effect_beside_a_threshold_is_a_warning(tmp_path: Path) -> N
     assert package.problems == ()
     assert [str(doubt) for doubt in find_doubts([tmp_path / "pkg"])] == [
         (
-            "pkg/specs/demo/limits.yaml:2: 'limit' is not a type of specification: write threshold or "
-            "range or trend or compound; beside a threshold it has no effect"
+            "pkg/specs/demo/limits.yaml:2: 'limit' is not a type of specification: write threshold "
+            "or range or trend or compound; beside a threshold it has no effect"
         ),
         (
             "pkg/specs/demo/limits.yaml:4: the key 'range' has no effect beside a threshold: "

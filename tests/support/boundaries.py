@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ QUERIES: tuple[dict[str, Any], ...] = (
     {"note": """it's "so" {{ .ID }} \\' <!channel> & Ω""", "instrument": "'\\\\x"},
     {"is_deep": True, "chips": [1, 2.0, "a b"]},
     {"detector": 7.0, "run_id": "w_2026_50"},
+    {"filter_name": {"in": ["r", "it's"]}, "moon": {">=": 0.1, "<": 0.3}, "lamp": {"in": [1, 2]}},
 )
-"""Terms on tags and on fields, of texts, numbers, booleans and lists."""
+"""Terms on tags and on fields, of texts, numbers, booleans and lists, and conditions."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def sample_package() -> MetricsPackage:
 
 
 def made_package(directory: Path) -> MetricsPackage:
-    """Write and return a package with every operator, hard numbers and all kinds of terms."""
+    """Write and return a package with every operator, hard numbers, ranges and all terms."""
     metrics = {f"m{number}": {"description": "Made.", "unit": "s"} for number in range(len(HARD))}
     (directory / "metrics").mkdir(parents=True)
     (directory / "metrics" / "made.yaml").write_text(yaml.safe_dump(metrics), encoding="utf-8")
@@ -68,6 +69,22 @@ def made_package(directory: Path) -> MetricsPackage:
         for number, value in enumerate(HARD)
         for word, sign in zip(("lt", "le", "gt", "ge", "eq", "ne"), OPERATORS, strict=True)
     ]
+    ends = [(-5.5, 0.0), (0.1, None), (None, 3e-7), (8.0, 1e22)]
+    rules = [
+        {
+            "name": f"m{number}.range_{place}",
+            "type": "range",
+            "range": {"low": low, "high": high, "unit": "s"},
+            "tags": [next(levels)],
+            "metadata_query": query,
+        }
+        for place, query in enumerate(QUERIES)
+        for number, (low, high) in enumerate(ends)
+    ]
+    (directory / "rules" / "made").mkdir(parents=True)
+    (directory / "rules" / "made" / "all.yaml").write_text(
+        yaml.safe_dump_all(rules), encoding="utf-8"
+    )
     (directory / "specs" / "made").mkdir(parents=True)
     (directory / "specs" / "made" / "all.yaml").write_text(
         yaml.safe_dump_all(documents), encoding="utf-8"
@@ -75,11 +92,24 @@ def made_package(directory: Path) -> MetricsPackage:
     return _loaded(directory)
 
 
-def number_in(specification: Specification, unit: str) -> float:
-    """Return the number of a threshold in another unit."""
+def numbers_in(specification: Specification, unit: str) -> tuple[float, ...]:
+    """Return the numbers of a limit in another unit."""
     converted = specification.criterion.in_unit(unit)
     assert converted is not None
-    return converted.numbers[0]
+    return converted.numbers
+
+
+def metas_of(query: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return metadata that meet a query, and around each number of its conditions."""
+    values: dict[str, list[Any]] = {key: [wanted] for key, wanted in query.items()}
+    for key, wanted in query.items():
+        if isinstance(wanted, dict) and "in" in wanted:
+            values[key] = wanted["in"]
+        elif isinstance(wanted, dict):
+            ends = sorted(wanted.values())
+            inner = sum(ends) / len(ends) if len(ends) > 1 else ends[0]
+            values[key] = [inner, *(value for end in ends for value in around(end))]
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
 def around(limit: float) -> tuple[float, float, float]:
@@ -92,9 +122,13 @@ def jobs_of_one_specification(
 ) -> Iterator[Job]:
     """Yield jobs for which a specification decides: at its limit, without a value, elsewhere."""
     metric = package.metrics[specification.metric]
-    limit = number_in(specification, metric.unit)
-    query = dict(specification.metadata_query)
-    for where, value in zip(("below", "at", "above"), around(limit), strict=True):
+    query = metas_of(specification.metadata_query)[0]
+    places = [
+        pair
+        for number in numbers_in(specification, metric.unit)
+        for pair in zip(("below", "at", "above"), around(number), strict=True)
+    ]
+    for where, value in places:
         yield Job(where, query, {metric.name: value})
         for key in query:
             other = {**query, key: "elsewhere"}
@@ -117,16 +151,23 @@ def jobs_of_all(package: MetricsPackage) -> list[Job]:
         for item in package.specifications.values():
             if item.metadata_query == query:
                 unit = package.metrics[item.metric].unit
-                values.setdefault(item.metric, []).extend(around(number_in(item, unit)))
-        most = max(map(len, values.values()))
+                for limit in numbers_in(item, unit):
+                    values.setdefault(item.metric, []).extend(around(limit))
+        metas = metas_of(query)
+        most = max(len(metas), *map(len, values.values()))
         chosen = [
             {name: found[number % len(found)] for name, found in values.items()}
             for number in range(most)
         ]
-        jobs += [Job("at limits", query, {**made}) for made in chosen]
-        jobs.append(Job("absent", query, dict.fromkeys(values)))
+        jobs += [
+            Job("at limits", metas[number % len(metas)], {**made})
+            for number, made in enumerate(chosen)
+        ]
+        # Where all values break a limit, each of the metadata decides.
+        jobs += [Job("at conditions", meta, {**chosen[-1]}) for meta in metas[1:]]
+        jobs.append(Job("absent", metas[0], dict.fromkeys(values)))
         for key in query:
-            jobs.append(Job(f"other {key}", {**query, key: "elsewhere"}, {**chosen[-1]}))
+            jobs.append(Job(f"other {key}", {**metas[0], key: "elsewhere"}, {**chosen[-1]}))
     return jobs
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from squash_api.errors import NotFoundError
 from squash_api.index.derived import mark_for_rederivation
+from squash_api.pages.metric import picture_of
 from squash_api.trends.trends import Asked, Trend, Trends
 from tests.support.builders import make_body, measured, store_job
 from tests.support.definitions import ADA, metric, spec
@@ -189,3 +190,26 @@ def test_axes_are_what_has_numbers(site: Observatory) -> None:
 
 def test_without_values_there_are_no_axes(site: Observatory) -> None:
     assert trends_of(site).axes("p.a", []) == ([], [])
+
+
+def test_values_are_judged_by_those_before_them(site: Observatory) -> None:
+    limits = {"n": 4, "min_history": 3, "floor": 1.0, "unit": "mmag"}
+    site.definitions.post("metric", [metric()], ADA)
+    site.definitions.post("spec", [{"name": "p.a.drift", "trend": limits}], ADA)
+    for hours, value in enumerate([1.0, 1.0, 1.0, 9.0]):
+        site.job(value, ago_ns=(9 - hours) * HOUR_NS)
+    (line,) = read(site).lines
+    assert [item.state for item in line.values] == ["no limit"] * 3 + ["WARNING"]
+    assert [[limit.criterion.numbers for limit in item.settled] for item in line.values] == [
+        [],
+        [],
+        [],
+        [(0.0, 2.0)],
+    ]
+    newest, *_ = trends_of(site).last("p.a", {}, limit=5)
+    assert [limit.label for limit in newest.broken] == ["drift"]
+    # There is no line across the plot: the limit moves.
+    assert read(site).limits == []
+    picture = picture_of(read(site), name="p.a", unit="mmag", x="time", x_unit=None)
+    low, high = picture.moving
+    assert (low.level, low.ys, high.ys) == ("WARNING", (0.0,), (2.0,))

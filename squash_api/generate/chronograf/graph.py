@@ -268,4 +268,18 @@ def _about(watched: WatchedMetric, lines: Sequence[LimitLine]) -> str:
     metric = watched.metric
     unit = f" {metric.unit}" if metric.unit else ""
     limits = [f"- {line.level}: {line.text}{unit} ({', '.join(line.labels)})" for line in lines]
-    return "\n".join([escape(metric.description, quote=False), "", *limits])
+    limits += [_not_drawn(limit) for branch in watched.branches for limit in branch.limits]
+    return "\n".join([escape(metric.description, quote=False), "", *filter(None, limits)])
+
+
+def _not_drawn(limit: Limit) -> str:
+    """Return the words on a limit that no constant line can show; empty for others.
+
+    InfluxQL has neither the median of the values before each one nor their deviation from it.
+    """
+    criterion = limit.criterion
+    if criterion.bounds:
+        return ""
+    words = f"{criterion.words(plain_number)} {criterion.unit}".rstrip()
+    where = "; drawn on the metric's page" if limit.history else ""
+    return f"- {limit.level}: {words} ({limit.label}{where})"

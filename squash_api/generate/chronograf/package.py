@@ -340,7 +340,8 @@ def _apart(terms: tuple[Term, ...]) -> list[tuple[Term, ...]]:
 
 def digits_for(limits: Iterable[Limit]) -> int:
     """Return the decimal places that show values near these limits to three figures, at least 2."""
-    sizes = [abs(number) for limit in limits for number in limit.criterion.numbers if number]
+    bounds = (bound for limit in limits for bound in limit.criterion.bounds)
+    sizes = [abs(bound.number) for bound in bounds if bound.number]
     digits = 2
     while sizes and digits < 12 and min(sizes) * 10**digits < 100:
         digits += 1

@@ -93,6 +93,11 @@ class Compound(Criterion):
         """Return the word, how many it takes, and of how many."""
         return {"operator": _FEWER, "threshold": [self.at_least, len(self.members)]}
 
+    @property
+    def needs_record(self) -> bool:
+        """Whether the other jobs of a run count."""
+        return self.over == "run"
+
     def placed(self, specification: str) -> Self:
         """Return it with full names: short ones are of the same package, or the same metric."""
         metric = specification.rpartition(".")[0]
@@ -153,6 +158,8 @@ class Compound(Criterion):
         total = len(self.members)
         if self.at_least == 1:
             return f"none of {total} broken{where}"
+        if self.at_least == total:
+            return f"not all {total} broken{where}"
         return f"fewer than {self.at_least} of {total} broken{where}"
 
     def value_text(self, value: float | None) -> str:

@@ -113,6 +113,11 @@ class Criterion(ABC):
         """Whether it judges a value by itself."""
         return not self.history and not self.members
 
+    @property
+    def needs_record(self) -> bool:
+        """Whether one job does not suffice to judge it."""
+        return self.history > 0
+
     def placed(self, specification: str) -> Self:
         """Return the same as part of a specification, whose full name short ones are read by."""
         del specification

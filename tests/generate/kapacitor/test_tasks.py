@@ -13,7 +13,7 @@ from tests.support.boundaries import (
     SCHEMA,
     jobs_of_one_specification,
     made_package,
-    number_in,
+    numbers_in,
     own_package,
     sample_package,
     verdict_levels,
@@ -209,9 +209,10 @@ def test_the_numbers_in_the_text_are_the_thresholds_exactly(
             if kind == "number"
         }
         limits = {
-            abs(number_in(item, package.metrics[metric].unit))
+            abs(number)
             for item in package.specifications.values()
             if item.metric == metric
+            for number in numbers_in(item, package.metrics[metric].unit)
         }
         assert written == limits
 
