@@ -80,6 +80,10 @@ COMMANDS = {
     ),
     "live diff": ("commands.live:diff", "Compare servers with what the specifications ask for."),
     "live push": ("commands.live:push", "Update servers to what the specifications ask for."),
+    "live annotate": (
+        "commands.live_annotate:annotate",
+        "Annotate Chronograf's graphs with what changed in the code, run by run.",
+    ),
     "spool list": (
         "commands.spool:list_waiting",
         "List the jobs that wait to be sent: what, since when and why.",

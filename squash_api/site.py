@@ -426,6 +426,7 @@ class Site:
                 token=self.settings.github_token,
                 repositories=self.settings.github_repositories,
                 squash_url=self.settings.url,
+                quiet_s=self.settings.alert_quiet,
             )
 
     @cached_property

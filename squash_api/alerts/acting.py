@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squash_api.accounts.accounts import Account
+from squash_api.alerts.changing import mark_silenced
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.errors import (
     AlertChangedError,
@@ -16,11 +17,13 @@ from squash_api.errors import (
     nearest,
     sentence,
 )
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.alerts import level_of, parse_duration, parse_level, severity_of
 from squash_api.judging.wording import date_text
 from squash_api.record import silences
 from squash_api.record.alerts import (
     ACKNOWLEDGED,
+    BY_HAND,
     OPEN,
     RESOLVED,
     AlertRow,
@@ -36,9 +39,6 @@ from squash_api.record.record import Connection, Record
 from squash_api.record.silences import NewSilence, SilenceRow
 from squash_api.schema.text import link_text, tag_text
 from squash_api.schema.times import parse_time_ns
-
-LATE_BRANCH = "expect:"
-"""How the branch of an alert begins of which the values are late."""
 
 MOST_LETTERS = 2000
 """Of a note, of a reason and of a link."""
@@ -182,7 +182,7 @@ class Acting:
                 0,
                 row.job_id,
                 actor.user_id,
-                {"why": "by hand", **said},
+                {"why": BY_HAND, **said},
             )
             add_events(connection, [resolved])
             _note(connection, actor, "alert.resolve", [row], why)
@@ -228,9 +228,13 @@ class Acting:
             now_ns if from_ns is None else from_ns,
             until_ns,
         )
-        return self._record.write(
-            lambda connection: silences.add_silence(connection, new, now_ns=now_ns, by=_actor(by))
-        )
+
+        def work(connection: Connection) -> SilenceRow:
+            row = silences.add_silence(connection, new, now_ns=now_ns, by=_actor(by))
+            mark_silenced(connection, now_ns=now_ns)
+            return row
+
+        return self._record.write(work)
 
     def end_silence(self, silence_id: int, *, by: Account | Actor) -> SilenceRow:
         """End a silence now; one that is over stays as it is.
@@ -250,7 +254,8 @@ class Acting:
                 raise NotFoundError(f"There is no silence {silence_id}.")
             if isinstance(by, Account):
                 by.require_namespaces([(("path", "silence_id"), row.metric or "all metrics")])
-            silences.end_silence(connection, silence_id, now_ns=now_ns, by=_actor(by))
+            if silences.end_silence(connection, silence_id, now_ns=now_ns, by=_actor(by)):
+                mark_silenced(connection, now_ns=now_ns)
             return silences.get_silence(connection, silence_id) or row
 
         return self._record.write(work)
@@ -271,7 +276,7 @@ class Acting:
         return [row, *(each for each in rows if each.state != RESOLVED and each != row)]
 
     def _require_silent(self, row: AlertRow, *, now_ns: int) -> None:
-        if row.branch.startswith(LATE_BRANCH) or row.time_ns is None:
+        if row.branch.startswith(LATE) or row.time_ns is None:
             return
         in_force = self._definitions.at(None).specifications
         names = [str(item.get("specification")) for item in row.broken]

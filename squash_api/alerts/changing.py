@@ -9,6 +9,7 @@ from typing import Any
 
 from squash_api.alerts.evaluating import Key, Present
 from squash_api.alerts.grouping import Groups
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.alerts import PER_JOB
 from squash_api.record.alerts import (
     ACKNOWLEDGED,
@@ -17,6 +18,7 @@ from squash_api.record.alerts import (
     AlertRow,
     NewEvent,
     add_events,
+    is_put_aside,
     living_alerts,
     living_alerts_of,
     write_alerts,
@@ -46,8 +48,8 @@ class Changes:
         How long nothing must join a group until it is complete.
     is_found_at_start
         Whether this is the first look at a record that had jobs before it had alerts. What opens is
-        then told to nobody: each alert is a group of its own, complete at once, whose key says
-        `found`, and so does its event `opened`.
+        then no news: it is grouped whatever its run is, the groups are complete at once, and their
+        keys say `found`, as do the events `opened`.
     """
 
     def __init__(
@@ -107,14 +109,22 @@ class Changes:
 
     def _open(self, item: Present) -> None:
         tags = dict(item.key.tags)
-        silence = silencing(self._silences, item.key.metric, tags)
         speaking = item.speaking
+        if item.key.branch.startswith(LATE) and is_put_aside(
+            self._connection,
+            item.key.metric,
+            item.key.branch,
+            tags,
+            None if speaking is None else speaking.job_id,
+        ):
+            return
+        silence = silencing(self._silences, item.key.metric, tags)
         run = None
         if speaking is not None and speaking.run_id is not None:
             run = [speaking.pipeline, speaking.run_id]
         shared: dict[str, Any] = {"run": run}
         if self._is_found:
-            shared["found"] = "at start"
+            shared = {"run": None, "found": "at start"}
         if item.group == PER_JOB:
             shared |= {"channel": item.channel, "trial": item.is_trial}
         job_id = None if speaking is None else speaking.job_id

@@ -64,17 +64,17 @@ class Groups:
         """
         if group == PER_JOB:
             key = {**shared, "job": job_id, "tags": {}}
-            name = _name("", "", key)
-            is_gathering = True
+            is_shared = True
         else:
             rest = {tag: text for tag, text in tags.items() if tag not in group}
             key = {**shared, "tags": rest}
-            name = _name(metric, branch, key)
-            is_gathering = len(rest) < len(tags)
-        is_gathering = is_gathering and "found" not in shared
-        if is_gathering and name in self._gathering:
+            is_shared = len(rest) < len(tags)
+        name = _name(metric, branch, key)
+        if is_shared and name in self._gathering:
             group_id = self._gathering[name]
         else:
+            # What is found at the first start is complete when this transaction is.
+            is_gathering = is_shared and "found" not in shared
             group_id = add_group(
                 self._connection,
                 metric=metric,
@@ -83,11 +83,12 @@ class Groups:
                 now_ns=self._now_ns,
                 is_gathering=is_gathering,
             )
+            if is_shared:
+                self._gathering[name] = group_id
             if not is_gathering:
                 self._complete.append(group_id)
-                return group_id
-            self._gathering[name] = group_id
-        self._joined.add(group_id)
+        if group_id not in self._complete:
+            self._joined.add(group_id)
         return group_id
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from squash_api.index.contexts import ChangedJob
 from squash_api.index.reader import Reader, View
 from squash_api.judging.alert_texts import LATE
 from squash_api.record.alerts import (
+    ENGINE_STATE,
     AlertRow,
     alerts_after,
     gathering_groups,
@@ -39,7 +40,7 @@ from squash_api.record.record import Connection, Record, get_state, set_state
 from squash_api.record.silences import active_silences
 from squash_api.schema.names import Context
 
-_STATE, _RULES = "alerts", "alerts_rules"
+_RULES = "alerts_rules"
 _MOST_CHANGES = 500
 _MOST_METRICS = 20
 _PAUSE_S = 0.25
@@ -68,7 +69,7 @@ class _Progress:
 
     @classmethod
     def read(cls, connection: Connection) -> "_Progress":
-        text = get_state(connection, _STATE)
+        text = get_state(connection, ENGINE_STATE)
         if text is None:
             return cls()
         found = json.loads(text)
@@ -166,7 +167,8 @@ class Raising(Loop):
         series: set[Series] = set()
         ended: list[AlertRow] = []
         evaluator.follow(view)
-        if before.version == 0 and before.is_old:
+        is_new_index = before.version > view.contexts.newest_version()
+        if is_new_index or (before.version == 0 and before.is_old):
             # All there is, instead of what has become of each job.
             last = view.contexts.last_job()
             after = replace(after, version=view.contexts.newest_version(), through=last)
@@ -339,7 +341,7 @@ class Raising(Loop):
         changes.apply(found.present)
         changes.end(found.ended, why="undefined")
         changes.close()
-        set_state(connection, _STATE, found.after.text)
+        set_state(connection, ENGINE_STATE, found.after.text)
         if found.rules is not None:
             set_state(connection, _RULES, json.dumps(found.rules, sort_keys=True))
         if changes.counts:

@@ -25,12 +25,11 @@ from squash_api.record.alert_lists import Listed, Which
 from squash_api.record.alerts import (
     ACKNOWLEDGED,
     OPEN,
-    RESOLVED,
     AlertRow,
     events_of,
     newest_alert_version,
 )
-from squash_api.record.silences import SilenceRow, active_silences, silencing
+from squash_api.record.silences import SilenceRow, silences_of
 from squash_api.schema.names import Context
 from squash_api.schema.text import tag_text
 
@@ -43,7 +42,6 @@ MOST_ALERTS = 5000
 _MOST_SIMILAR = 10
 # A run may have several jobs of a series.
 _MOST_ENTRIES = 200
-_PAGE = 500
 _MOST_TAGS = 20
 
 
@@ -61,52 +59,26 @@ class Alerts:
         self._definitions = definitions
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
-        # For a version of the alerts, and the silences that last.
-        self._counted: tuple[int, tuple[int, ...], Counts] | None = None
+        # For a version of the alerts.
+        self._counted: tuple[int, Counts] | None = None
 
     def counts(self) -> Counts:
-        """Count the living alerts; they are read only when something has changed."""
+        """Count the living alerts; they are counted only when something has changed."""
         with self._reader.view() as view:
             version = view.ask(newest_alert_version)
-            silences = view.ask(active_silences, now_ns=self._clock_ns())
-            ids = tuple(item.silence_id for item in silences)
             with self._lock:
-                if self._counted is not None and self._counted[:2] == (version, ids):
-                    return self._counted[2]
-            series = view.ask(alert_lists.living_series)
-        silenced = sum(silencing(silences, each.metric, each.tags) is not None for each in series)
-        heard = [each for each in series if silencing(silences, each.metric, each.tags) is None]
-        held = sum(each.state == ACKNOWLEDGED for each in heard)
-        counts = Counts(len(heard) - held, held, silenced)
+                if self._counted is not None and self._counted[0] == version:
+                    return self._counted[1]
+            counts = Counts(*view.ask(alert_lists.count_living))
         with self._lock:
-            self._counted = (version, ids, counts)
+            self._counted = (version, counts)
         return counts
 
-    def find(
-        self,
-        which: Which,
-        *,
-        is_silenced: bool | None = None,
-        before: int | None = None,
-        limit: int,
-    ) -> list[Seen]:
+    def find(self, which: Which, *, before: int | None = None, limit: int) -> list[Seen]:
         """Return at most `limit` alerts, the newest first, below the id `before`."""
-        found: list[Seen] = []
         with self._reader.view() as view:
-            see = self._sight(view)
-            while len(found) < limit:
-                size = limit if is_silenced is None else _PAGE
-                page = view.ask(alert_lists.list_alerts, which, before=before, limit=size)
-                seen = map(see, page)
-                found += [
-                    item
-                    for item in seen
-                    if is_silenced is None or (item.silence is not None) == is_silenced
-                ]
-                if len(page) < size:
-                    break
-                before = page[-1].row.alert_id
-        return found[:limit]
+            found = view.ask(alert_lists.list_alerts, which, before=before, limit=limit)
+            return self._seen(view, found)
 
     def groups(self, seen: Iterable[Seen]) -> list[SeenGroup]:
         """Put alerts into their groups, those that need a person first."""
@@ -124,8 +96,7 @@ class Alerts:
     def of_jobs(self, job_ids: Iterable[int]) -> list[Seen]:
         """Return the alerts that jobs have opened or that live because of them, worst first."""
         with self._reader.view() as view:
-            see = self._sight(view)
-            return _worst_first(map(see, view.ask(alert_lists.alerts_of_jobs, job_ids)))
+            return _worst_first(self._seen(view, view.ask(alert_lists.alerts_of_jobs, job_ids)))
 
     def silenced_by(self, silence: SilenceRow) -> list[Seen]:
         """Return the living alerts that a silence, which may be still to come, is about."""
@@ -146,35 +117,34 @@ class Alerts:
             listed = view.ask(alert_lists.get_listed, alert_id)
             if listed is None:
                 raise NotFoundError(f"There is no alert {alert_id}.")
-            see, row = self._sight(view), listed.row
+            row = listed.row
             runs, last_good = self._runs(view, row)
-            group = view.ask(alert_lists.listed_of_groups, [row.group_id])
+            seen = self._seen(view, view.ask(alert_lists.listed_of_groups, [row.group_id]))
+            (own,) = (item for item in seen if item.row.alert_id == alert_id)
             similar = view.ask(alert_lists.before_it, row, limit=_MOST_SIMILAR)
             same_run = view.ask(alert_lists.of_same_run, listed.group, limit=_MOST_SIMILAR)
             job_id = row.opened_job_id
             jobs = () if job_id is None else (job_id,)
             return Detail(
-                see(listed),
+                own,
                 self._history(view, alert_id),
-                _worst_first(see(item) for item in group if item.row.alert_id != alert_id),
+                _worst_first(item for item in seen if item != own),
                 runs,
                 last_good,
                 None if job_id is None else _changes(view, last_good, job_id),
                 view.ask(artifacts_in, jobs).get(jobs[0], []) if jobs else [],
-                [see(item) for item in similar],
-                [see(item) for item in same_run],
+                self._seen(view, similar),
+                self._seen(view, same_run),
             )
 
-    def _sight(self, view: View) -> Callable[[Listed], Seen]:
-        silences = view.ask(active_silences, now_ns=self._clock_ns())
-
-        def see(item: Listed) -> Seen:
-            row = item.row
-            is_living = row.state != RESOLVED
-            silence = silencing(silences, row.metric, row.tags) if is_living else None
-            return Seen(row, item.group, item.holder, silence)
-
-        return see
+    def _seen(self, view: View, found: Iterable[Listed]) -> list[Seen]:
+        listed = list(found)
+        ids = {number for item in listed if (number := item.row.silence_id) is not None}
+        silences = view.ask(silences_of, ids) if ids else {}
+        return [
+            Seen(item.row, item.group, item.holder, silences.get(item.row.silence_id or 0))
+            for item in listed
+        ]
 
     def _history(self, view: View, alert_id: int) -> list[Happened]:
         events = view.ask(events_of, alert_id)
@@ -278,6 +248,7 @@ def which_of(
     since_ns: int | None = None,
     until_ns: int | None = None,
     is_trial: bool | None = None,
+    is_silenced: bool | None = None,
     holder: str | None = None,
     group_id: int | None = None,
 ) -> Which:
@@ -304,6 +275,7 @@ def which_of(
         since_ns=since_ns,
         until_ns=until_ns,
         is_trial=is_trial,
+        is_silenced=is_silenced,
         holder=holder or None,
         group_id=group_id,
     )

@@ -8,7 +8,15 @@ import typer
 
 from squash_api.alerts.reading import which_of
 from squash_api.alerts.seen import Seen
-from squash_api.commands.terminal import AsJson, fail, failing, operator, print_json, print_table
+from squash_api.commands.terminal import (
+    AsJson,
+    fail,
+    failing,
+    operator,
+    options_as,
+    print_json,
+    print_table,
+)
 from squash_api.errors import InvalidInputError
 from squash_api.judging.wording import counted
 from squash_api.record.audit import Actor
@@ -36,44 +44,47 @@ _Tags = Annotated[
 ]
 
 
+_FILTERS = {
+    "state": Annotated[_State, typer.Option(help="Only in this state; living: not resolved.")],
+    "severity": Annotated[
+        list[str] | None, typer.Option(help="Only of this level; repeat it for several.")
+    ],
+    "metric": Annotated[str | None, typer.Option(help="Only of this metric or package.")],
+    "tag": _Tags,
+    "since": Annotated[
+        str | None, typer.Option(help="Not those resolved before this date, or so long ago (90d).")
+    ],
+    "until": Annotated[
+        str | None, typer.Option(help="Not those opened after this date, or so long ago.")
+    ],
+    "by": Annotated[str | None, typer.Option(metavar="USER", help="Only those this user has.")],
+    "group": Annotated[int | None, typer.Option(min=1, help="Only of this group.")],
+}
+
+
+@options_as("given", _FILTERS, defaults={"state": "living"})
 def list_alerts(
     *,
-    state: Annotated[_State, typer.Option(help="Only in this state; living: not resolved.")] = (
-        "living"
-    ),
-    severity: Annotated[
-        list[str] | None, typer.Option(help="Only of this level; repeat it for several.")
-    ] = None,
-    metric: Annotated[str | None, typer.Option(help="Only of this metric or package.")] = None,
-    tag: _Tags = None,
-    since: Annotated[
-        str | None, typer.Option(help="Not those resolved before this date, or so long ago (90d).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Not those opened after this date, or so long ago.")
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(metavar="USER", help="Only those this user has.")
-    ] = None,
-    group: Annotated[int | None, typer.Option(min=1, help="Only of this group.")] = None,
+    given: dict[str, Any],
     silenced: Annotated[bool, typer.Option("--silenced", help="Only those silenced now.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List alerts, the newest first: what is broken or late, and who has it."""
-    states = {"living": ("open", "acknowledged"), "all": ()}.get(state, (state,))
+    states = {"living": ("open", "acknowledged"), "all": ()}.get(given["state"], (given["state"],))
     with failing(), Site(load_settings(), tags_of="record") as site:
         which = which_of(
             states=states,
-            severities=severity or (),
-            metric=metric,
-            tags=tag or (),
-            since_ns=_past(since),
-            until_ns=_past(until, is_end=True),
-            holder=by,
-            group_id=group,
+            severities=given["severity"] or (),
+            metric=given["metric"],
+            tags=given["tag"] or (),
+            since_ns=_past(given["since"]),
+            until_ns=_past(given["until"], is_end=True),
+            is_silenced=silenced or None,
+            holder=given["by"],
+            group_id=given["group"],
         )
-        found = site.alerts.find(which, is_silenced=silenced or None, limit=limit)
+        found = site.alerts.find(which, limit=limit)
         url = site.settings.url
     if as_json:
         print_json([item.to_json(url) for item in found])

@@ -24,7 +24,10 @@ from squash_api.settings import load_settings
 from squash_api.site import Site
 from squash_api.trends.question import EXAMPLES, parse_moment
 
-_RIGHT = {"runs flagged", "of runs", "value", "job", "now", "proposed", "values"}
+_RIGHT = {
+    *("runs flagged", "of runs", "value", "job", "now", "proposed", "values"),
+    *("without them", "after, min_runs, trial", "told in groups"),
+}
 
 
 def backtest(

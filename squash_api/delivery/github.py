@@ -27,7 +27,13 @@ from squash_api.index.runs import RunRow
 from squash_api.judging.alert_texts import alert_line, alert_path, worst_first
 from squash_api.judging.alerts import level_of
 from squash_api.judging.wording import counted
-from squash_api.record.alerts import ACKNOWLEDGED, AlertRow, living_alerts
+from squash_api.record.alerts import (
+    ACKNOWLEDGED,
+    AlertRow,
+    followed_through,
+    gathering_groups,
+    living_alerts,
+)
 from squash_api.record.record import Record
 from squash_api.record.silences import active_silences
 from squash_api.record.users import get_user
@@ -107,6 +113,15 @@ class Said:
         return sha256(whole.encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What decides on what is said: jobs in the index, those judged, and alerts."""
+
+    through: int
+    judged: int | None
+    alerts: Seen
+
+
 class GitHubTeller(Teller):
     """Tells GitHub of the runs that measured commits of some repositories.
 
@@ -133,7 +148,7 @@ class GitHubTeller(Teller):
         self._repositories = frozenset(repositories)
         self._squash_url = squash_url
         self._quiet_ns = int(quiet_s * 10**9)
-        self._seen: tuple[int, Seen] | None = None
+        self._seen: _Seen | None = None
         # When a run becomes quiet, which nothing in the record says.
         self._again_ns: int | None = None
 
@@ -145,7 +160,7 @@ class GitHubTeller(Teller):
         """Tell whether jobs or alerts have changed, or a run has become quiet."""
         del receiver
         with self._reader.view() as view:
-            seen = (view.ask(derived_through), look(view, now_ns=self._clock()))
+            seen = self._look(view)
         is_quiet = self._again_ns is not None and self._clock() >= self._again_ns
         return seen != self._seen or is_quiet
 
@@ -154,13 +169,9 @@ class GitHubTeller(Teller):
         ends_ns = self._clock() + _LONGEST_NS
         progress = Progress.read(receiver.cursor)
         with self._reader.view() as view:
-            through = view.ask(derived_through)
-            seen = (through, look(view, now_ns=self._clock()))
-            followed = self._follow(view, progress, through)
-            said = {
-                key: self._said(view, item, view.ask(living_alerts))
-                for key, item in followed.commits.items()
-            }
+            seen = self._look(view)
+            followed = self._follow(view, progress, seen.through)
+            said = {key: self._said(view, item) for key, item in followed.commits.items()}
         if followed != progress:
             receiver, progress = self.move(receiver, followed.text), followed
         async with Sender() as sender:
@@ -178,7 +189,14 @@ class GitHubTeller(Teller):
             if said[key].state == "pending"
         ]
         self._again_ns = min(waits, default=None)
-        self._seen = seen if followed.job >= through else None
+        self._seen = seen if followed.job >= seen.through else None
+
+    def _look(self, view: View) -> _Seen:
+        return _Seen(
+            view.ask(derived_through),
+            view.ask(followed_through),
+            look(view, now_ns=self._clock()),
+        )
 
     def _follow(self, view: View, progress: Progress, through: int) -> Progress:
         """Add the commits of new jobs, and forget those of long ago."""
@@ -227,7 +245,7 @@ class GitHubTeller(Teller):
         is_named = not self._repositories.isdisjoint({repository, f"{owner}/*"})
         return (repository, sha.lower()) if is_named else None
 
-    def _said(self, view: View, item: Followed, living: Sequence[AlertRow]) -> Said:
+    def _said(self, view: View, item: Followed) -> Said:
         """Return what is to be said of a commit now."""
         jobs = {item.job_id}
         if item.run_id is not None:
@@ -236,11 +254,16 @@ class GitHubTeller(Teller):
         silences = view.ask(active_silences, now_ns=self._clock())
         alerts = [
             alert
-            for alert in living
+            for alert in view.ask(living_alerts)
             if not jobs.isdisjoint({alert.opened_job_id, alert.job_id}) and is_told(alert, silences)
         ]
         open_ones = [alert for alert in alerts if alert.state != ACKNOWLEDGED]
-        if self._clock() < item.received_ns + self._quiet_ns:
+        gathering = {group.group_id for group in view.ask(gathering_groups)}
+        followed = view.ask(followed_through)
+        is_judged = (followed is None or followed >= item.job_id) and gathering.isdisjoint(
+            alert.group_id for alert in alerts
+        )
+        if not is_judged or self._clock() < item.received_ns + self._quiet_ns:
             state, words = "pending", "Jobs of this run are arriving"
         elif open_ones:
             state, words = "failure", _counts(open_ones)

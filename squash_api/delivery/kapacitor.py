@@ -37,11 +37,13 @@ from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
 from squash_api.index.derived import derived_through
 from squash_api.index.reader import View
+from squash_api.index.since_good import since_last_good
 from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
 from squash_api.ingest.stored_job import artifacts_in
 from squash_api.judging.alert_plan import BranchKey, Grouping
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.metadata_query import applies
 from squash_api.logs import note_jobs
 from squash_api.record.alerts import living_alerts
@@ -60,6 +62,7 @@ from squash_api.schema.artifacts import may_have_artifacts
 from squash_api.schema.names import (
     ARTIFACT_URL,
     NOT_FOR,
+    SINCE_GOOD,
     SPEAKS_FOR,
     Context,
     split_metric_name,
@@ -162,6 +165,19 @@ class KapacitorOutlet(Outlet):
         """Make the outlet to a Kapacitor."""
         return cls(target, sources, transport=transport)
 
+    def takes_lateness(self, specification: str, tags: Mapping[str, str]) -> bool:
+        """Return whether it is told how late a series is: not in a group, and not silenced."""
+        snapshot, chooser = self._definitions.at(None), self._chooser
+        plan = self._plan(snapshot) if chooser is None else chooser.plan
+        defined, key = snapshot.specifications.get(specification), LATE + specification
+        if defined is None:
+            return True
+        metric = defined.content.metric
+        branch = plan.branch(metric, key)
+        return silencing(self._silences, metric, tags) is None and not (
+            branch is not None and self._is_told_together(plan, metric, (key, branch), tags)
+        )
+
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write points that do not belong to jobs."""
         return deliver(self._client, lines)
@@ -259,8 +275,7 @@ class KapacitorOutlet(Outlet):
         """Follow the specifications in force; note the metrics whose alerts they change."""
         snapshot, before = self._definitions.at(None), self._snapshot
         if self._chooser is None or snapshot is not before:
-            plan = Plan(snapshot, self._reader.metrics.schema, is_for_tasks=True)
-            self._chooser = Chooser(plan)
+            self._chooser = Chooser(self._plan(snapshot))
             old = {} if before is None else before.by_metric
             names = old.keys() | snapshot.by_metric.keys()
             self._again |= {name for name in names if old.get(name) != snapshot.by_metric.get(name)}
@@ -283,6 +298,9 @@ class KapacitorOutlet(Outlet):
         self._again.add(VERDICT_TASK)
         self._has_to_compare |= bool(ended)
         self._silences = now
+
+    def _plan(self, snapshot: Snapshot) -> Plan:
+        return Plan(snapshot, self._reader.metrics.schema, is_for_tasks=True)
 
     def _has_to_do(self) -> bool:
         with self._reader.view() as view:
@@ -453,23 +471,24 @@ class KapacitorOutlet(Outlet):
             for branch in plan.branches(metric)
             if branch.grouping in groupings
             and (
-                self._is_told_together(plan, metric, branch, tags)
+                self._is_told_together(plan, metric, (branch.key, branch), tags)
                 or silencing(self._silences, metric, _series_of(branch, tags)) is not None
             )
         )
 
     def _is_told_together(
-        self, plan: Plan, metric: str, branch: BranchKey, tags: Mapping[str, str]
+        self, plan: Plan, metric: str, branch: tuple[str, BranchKey], tags: Mapping[str, str]
     ) -> bool:
-        """Return whether the alert of a series is told with others.
+        """Return whether the alert of a series is told with others; the branch is by its key.
 
         One that Kapacitor has raised for a single series, as it did before it knew of groups, is
         told to its end in the same way: else all of these would end at once.
         """
+        key, found = branch
         return (
-            self._tells_groups
-            and branch.gathers(_series_of(branch, tags))
-            and plan.alert_id(metric, branch.key, tags) not in self._alone
+            (self._tells_groups or self._seen is None)
+            and found.gathers(_series_of(found, tags))
+            and plan.alert_id(metric, key, tags) not in self._alone
         )
 
     def _write(self, lines: Sequence[_Line]) -> list[Quarantined]:
@@ -498,7 +517,7 @@ class KapacitorOutlet(Outlet):
         may_have = [number for number, job in contexts.items() if may_have_artifacts(job.context)]
         artifacts = view.ask(artifacts_in, may_have)
         for job in sorted(contexts.values(), key=lambda job: job.time_ns):
-            by_mark: dict[tuple[str | None, str | None], dict[str, float]] = {}
+            by_mark: dict[tuple[str | None, str | None, str], dict[str, float]] = {}
             for metric_id, value in present.values[job.job_id].items():
                 name = view.metrics.by_id[metric_id].name
                 if name in self._withheld:
@@ -506,17 +525,26 @@ class KapacitorOutlet(Outlet):
                 told = present.groupings[job.job_id, metric_id]
                 due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
                 elsewhere = self._elsewhere(plan, name, job.context.tags, told)
-                mark = None if told >= due else _keys(told), " ".join(elsewhere) or None
+                speaks_for = None if told >= due else _keys(told)
+                limits = plan.limits(name, view.metrics.by_id[metric_id].unit)
+                since_good = since_last_good(
+                    view,
+                    (limit for branch, limit in limits if branch not in elsewhere),
+                    job,
+                    value=value,
+                    sets=None if self._chooser is None else self._chooser.sets,
+                )
+                mark = speaks_for, " ".join(elsewhere) or None, since_good
                 by_mark.setdefault(mark, {})[name] = value
             code_changes = changes.get(job.job_id)
-            for (speaks_for, not_for), values in by_mark.items():
-                more: dict[str, str | float] = {}
-                if speaks_for is not None:
-                    more[SPEAKS_FOR] = speaks_for
-                if not_for is not None:
-                    more[NOT_FOR] = not_for
-                if job.job_id in artifacts:
-                    more[ARTIFACT_URL] = artifacts[job.job_id][0].url
+            for (speaks_for, not_for, since_good), values in by_mark.items():
+                told_too = {
+                    SPEAKS_FOR: speaks_for,
+                    NOT_FOR: not_for,
+                    SINCE_GOOD: since_good or None,
+                    ARTIFACT_URL: next((item.url for item in artifacts.get(job.job_id, ())), None),
+                }
+                more = {key: text for key, text in told_too.items() if text is not None}
                 for point in job_to_points(
                     job_id=job.job_id,
                     squash_url=f"{self._squash_url}/job/{job.job_id}",

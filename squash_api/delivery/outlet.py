@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import uuid4
@@ -118,6 +118,10 @@ class Outlet(Loop):
     @abstractmethod
     def forget(self) -> None:
         """Drop what has been prepared to be sent: another outlet may send it now."""
+
+    def takes_lateness(self, _specification: str, _tags: Mapping[str, str]) -> bool:
+        """Return whether it takes how late an expected series is. May be called from any thread."""
+        return True
 
     def write_extra(self, _lines: Sequence[str]) -> list[Rejected]:
         """Write lines that do not belong to jobs, once; by default none is written.

@@ -15,13 +15,16 @@ from squash_api.index.newest import Combination, Newest, TagSets, combination_of
 from squash_api.index.reader import View
 from squash_api.ingest.stored_job import document_of
 from squash_api.judging.alert_plan import BranchKey, Grouping, branch_keys
+from squash_api.judging.alert_texts import LATE
 from squash_api.judging.alerts import PER_JOB
+from squash_api.judging.limits import Limit, limits_of
 from squash_api.judging.metadata_query import applies
-from squash_api.judging.specifications import DEFAULT_MAX_AGE_S
+from squash_api.judging.specifications import DEFAULT_MAX_AGE_S, Specification
 from squash_api.record.deliveries import Erasure
 from squash_api.record.jobs import added_measurements, job_rows
 from squash_api.record.metrics import reduced_ever
 from squash_api.schema.names import Schema
+from squash_api.schema.watch import FRESHNESS
 
 _NS = 10**9
 # Times may be a day ahead of their receipt.
@@ -38,6 +41,7 @@ class Plan:
 
     def __init__(self, snapshot: Snapshot, schema: Schema, *, is_for_tasks: bool = False) -> None:
         by_metric: dict[str, list[BranchKey]] = {}
+        self._expecting: dict[str, Specification] = {}
         self.muted: set[str] = set()
         for defined in snapshot.specifications.values():
             item = defined.content
@@ -45,6 +49,12 @@ class Plan:
                 by_metric.setdefault(item.metric, []).extend(branch_keys([item], schema))
                 if item.muted_through is not None:
                     self.muted.add(item.metric)
+                # What is named is one series, of which the task tells.
+                if item.expect is not None and not item.expect.each:
+                    self._expecting[item.name] = item
+        self._schema = schema
+        self._specifications = snapshot.by_metric
+        self._limits: dict[tuple[str, str | None], list[tuple[str, Limit]]] = {}
         # For metrics without specifications: others than the generated tasks may alert on them.
         self._usual = (Grouping(schema.series_tags, (), DEFAULT_MAX_AGE_S),)
         self._all = {name: list(dict.fromkeys(found)) for name, found in by_metric.items()}
@@ -68,8 +78,23 @@ class Plan:
         """Return the branches of a metric that form series."""
         return self._branches.get(metric, ())
 
+    def limits(self, metric: str, unit: str | None) -> Sequence[tuple[str, Limit]]:
+        """Return the limits of the branches of a metric, each with the key of its branch."""
+        if (metric, unit) not in self._limits:
+            branches = {branch.key for branch in self.branches(metric)}
+            found = limits_of(self._specifications.get(metric, ()), unit=unit, schema=self._schema)
+            keyed = ((BranchKey.of(item.specification, item.terms).key, item) for item in found)
+            self._limits[metric, unit] = [pair for pair in keyed if pair[0] in branches]
+        return self._limits[metric, unit]
+
     def branch(self, metric: str, key: str) -> BranchKey | None:
-        """Return any branch of a metric by its key; None if there is none."""
+        """Return any branch of a metric by its key; None if there is none.
+
+        That of a specification with `expect` is what its late values are told like.
+        """
+        if key.startswith(LATE):
+            item = self._expecting.get(key.removeprefix(LATE))
+            return None if item is None else BranchKey.of(item, ())
         return next((item for item in self._all.get(metric, ()) if item.key == key), None)
 
     def alert_id(self, metric: str, key: str, tags: Mapping[str, str]) -> str | None:
@@ -77,13 +102,16 @@ class Plan:
         branch = self.branch(metric, key)
         if branch is None:
             return None
-        return f"{metric}/{key}/{_group(branch.per, combination_of(tags, branch.per))}"
+        start = (
+            f"{FRESHNESS}/{key.removeprefix(LATE)}" if key.startswith(LATE) else f"{metric}/{key}"
+        )
+        return f"{start}/{_group(branch.per, combination_of(tags, branch.per))}"
 
     def is_gathering(self, alert: str) -> bool:
         """Tell whether an alert of a single series is one that is told with others now, by id."""
         metric, _, rest = alert.partition("/")
         key, _, group = rest.partition("/")
-        branch = self.branch(metric, key)
+        branch = self.branch(metric, LATE + key if metric == FRESHNESS else key)
         # Values of tags may have any letters, but no tag is inside the name of another.
         return branch is not None and (
             branch.group == PER_JOB
@@ -154,11 +182,11 @@ class Chooser:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._sets = TagSets()
+        self.sets = TagSets()
 
     def after(self, view: View, happened: Iterable[Happened], *, now_ns: int) -> Present:
         """Return what is to be told when this has happened to jobs; all must be in the index."""
-        self._sets.follow(view, self.plan.pers)
+        self.sets.follow(view, self.plan.pers)
         present = Present()
         for place, series in self._affected(view, happened, now_ns).items():
             self._decide(view, place, series, present, now_ns=now_ns)
@@ -166,7 +194,7 @@ class Chooser:
 
     def everything(self, view: View, metric_ids: Iterable[int], *, now_ns: int) -> Present:
         """Return the newest values of all series of some metrics."""
-        self._sets.follow(view, self.plan.pers)
+        self.sets.follow(view, self.plan.pers)
         present = Present()
         metrics = sorted(metric_ids)
         first = view.contexts.first_since(now_ns - self.plan.longest_ns - _DAY_NS)
@@ -193,7 +221,7 @@ class Chooser:
             For each alert the time (ns) of the value that raised it, by its id: metric, key of the
             branch, and group, as Kapacitor writes it.
         """
-        self._sets.follow(view, self.plan.pers)
+        self.sets.follow(view, self.plan.pers)
         by_name = {row.name: row.metric_id for row in view.metrics.by_id.values()}
         by_group: dict[tuple[str, ...], dict[str, Combination]] = {}
         found = []
@@ -206,7 +234,7 @@ class Chooser:
             (grouping,) = groupings
             per = grouping.per
             if per not in by_group:
-                by_group[per] = {_group(per, item): item for item in self._sets.combinations(per)}
+                by_group[per] = {_group(per, item): item for item in self.sets.combinations(per)}
             combination = by_group[per].get(group)
             if combination is None:
                 continue
@@ -321,7 +349,7 @@ class Chooser:
         after_ns: int,
     ) -> dict[int, Newest]:
         tag_terms = [term for term in grouping.terms if term.is_tag]
-        sets = self._sets.of(
+        sets = self.sets.of(
             view, grouping.per, combination, partial(_has_tags, grouping) if tag_terms else None
         )
         suits = partial(applies, grouping.terms) if _has_field_terms(grouping) else None

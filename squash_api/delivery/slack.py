@@ -22,9 +22,10 @@ from squash_api.delivery.telling import (
     Seen,
     from_now,
     look,
-    message_about,
     news_of_groups,
+    words_of,
 )
+from squash_api.generate.kapacitor.text import slack_text
 from squash_api.index.reader import Reader, View
 from squash_api.judging.alert_plan import branch_keys
 from squash_api.judging.alert_texts import LATE, Message
@@ -33,7 +34,6 @@ from squash_api.record.webhooks import SLACK, Receiver
 from squash_api.schema.names import Schema
 
 _COLORS = {"CRITICAL": "danger", "WARNING": "warning", "INFO": "#439FE0", "OK": "good"}
-_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # At the rate at which Slack takes messages these take half of the time for which it is claimed.
 _MOST_AT_ONCE = 25
 _RUNBOOK = "receiver-failing"
@@ -85,7 +85,7 @@ class SlackTeller(Teller):
             seen = look(view, now_ns=self._clock())
             news, moved = news_of_groups(view, cursor, _hears, now_ns=self._clock())
             some = news[:_MOST_AT_ONCE]
-            messages = [message_about(view, item, snapshot, root=self._squash_url) for item in some]
+            messages = [words_of(view, item, snapshot, root=self._squash_url) for item in some]
         told = dict(cursor.told)
         async with Sender() as sender:
             for item, message in zip(some, messages, strict=True):
@@ -133,6 +133,10 @@ class SlackTeller(Teller):
 
     def _channel(self, news: News, snapshot: Snapshot) -> str | None:
         """Return the channel of the specifications of a group; None is the webhook's own."""
+        if "channel" in news.group.key:
+            # Of a whole job, whose metrics have this in common.
+            named: str | None = news.group.key["channel"]
+            return named
         branch, metric = news.group.branch, news.group.metric
         if branch.startswith(LATE):
             found = snapshot.specifications.get(branch.removeprefix(LATE))
@@ -146,25 +150,11 @@ def payload(message: Message, channel: str | None) -> dict[str, Any]:
     attachment = {
         "color": _COLORS[message.level],
         "fallback": message.plain().partition("\n")[0],
-        "text": mrkdwn(message),
+        "text": slack_text(message),
         "mrkdwn_in": ["text"],
     }
     found: dict[str, Any] = {"text": "", "attachments": [attachment]}
     return found if channel is None else {**found, "channel": channel}
-
-
-def mrkdwn(message: Message) -> str:
-    """Return a message in Slack's markup, in which nothing of its text is markup."""
-    links = [
-        f"<{_safe(link.url)}|{_safe(link.text)}>" if link.url else _safe(link.text)
-        for link in message.links
-    ]
-    first = f"{message.symbol} *{message.level}* {_safe(message.title)}"
-    return "\n".join([first, *map(_safe, message.lines), *([", ".join(links)] if links else [])])
-
-
-def _safe(text: str) -> str:
-    return text.translate(_ESCAPED)
 
 
 def _hears(_alert: object) -> bool:

@@ -270,15 +270,17 @@ class Subscriptions:
             raise _invalid("filters", f"has the keys {', '.join(FILTERS)}, not `{unknown[0][:40]}`")
         kept: dict[str, Any] = {}
         for name in ("metric", "package"):
-            if filters.get(name):
-                kept[name] = _clean_names(f"filters.{name}", filters[name])
+            if filters.get(name) is not None:
+                names = _clean_names(f"filters.{name}", filters[name])
+                kept |= {name: names} if names else {}
         if filters.get("severity") is not None:
             try:
                 kept["severity"] = parse_level(filters["severity"])
             except ValueError:
                 raise _invalid("filters.severity", "must be info, warning or critical") from None
-        if filters.get("tags"):
-            kept["tags"] = self._clean_tags(filters["tags"])
+        if filters.get("tags") is not None:
+            tags = self._clean_tags(filters["tags"])
+            kept |= {"tags": tags} if tags else {}
         return kept
 
     def _clean_tags(self, tags: Any) -> dict[str, str]:

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from squash_api.definitions.in_force import Snapshot
+from squash_api.delivery.verdicts import message_about
 from squash_api.index.reader import View
-from squash_api.judging.alert_texts import LATE, About, Message, links_of, message_of
+from squash_api.judging.alert_texts import LATE, Message
+from squash_api.record.alerts import ACKNOWLEDGED as ACKNOWLEDGED_STATE
 from squash_api.record.alerts import (
     RESOLVED,
     AlertRow,
@@ -31,10 +33,11 @@ from squash_api.record.alerts import (
 )
 from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.record.users import get_user
-from squash_api.schema.names import RUN_ID, RUN_URL
 
 OPENED, WORSENED, ACKNOWLEDGED = "alert.opened", "alert.worsened", "alert.acknowledged"
 RESOLVED_EVENT, SERIES_LATE = "alert.resolved", "series.late"
+
+_OPENINGS = {OPENED, SERIES_LATE}
 
 Hears = Callable[[AlertRow], bool]
 
@@ -134,7 +137,10 @@ def news_of_groups(
     is_told_late
         Whether it is told too of what was over before anybody told it: it opened, and ended.
     """
-    changed = {item.group_id for item in view.ask(groups_after, cursor.version, limit=2**31)}
+    rows = view.ask(groups_after, cursor.version, limit=2**31)
+    changed = {item.group_id for item in rows}
+    # What was broken when the record got alerts is no news, but what becomes of it is.
+    found_at_start = {item.group_id for item in rows if "found" in item.key}
     living = {item.group_id for item in view.ask(living_alerts)}
     gathering = {item.group_id for item in view.ask(gathering_groups)}
     wanted = (changed | living | cursor.told.keys()) - gathering
@@ -148,12 +154,20 @@ def news_of_groups(
     for group_id, alerts in sorted(by_group.items()):
         if alerts:
             before = told.pop(group_id, 0)
+            if group_id in found_at_start and not before:
+                before = max(item.severity for item in alerts)
+                if not before:
+                    continue
             is_late = is_told_late and group_id in changed
             events, severity = _changes(alerts, before, least=least, is_told_late=is_late)
             if severity:
                 told[group_id] = severity
             found += [(event, group_id, alerts, before) for event in events]
     groups = {group_id: _group(view, group_id) for _, group_id, _, _ in found}
+    # What was open before anybody looked is nothing that has happened; its end is.
+    found = [
+        each for each in found if each[0] not in _OPENINGS or not groups[each[1]].key.get("found")
+    ]
     news = [
         News(event, groups[group_id], alerts, _time_of(event, alerts, now_ns), before)
         for event, group_id, alerts, before in found
@@ -196,33 +210,21 @@ def acknowledgements(
     return news, replace(cursor, event=last)
 
 
-def message_about(view: View, news: News, snapshot: Snapshot, *, root: str) -> Message:
+def words_of(view: View, news: News, snapshot: Snapshot, *, root: str) -> Message:
     """Return news in words, as every outlet says them; `root` is the service's public root."""
-    alerts = news.alerts
-    job_id = max((item.job_id for item in alerts if item.job_id is not None), default=None)
-    contexts = view.contexts.of([] if job_id is None else [job_id])
-    fields = contexts[job_id].context.fields if job_id in contexts else {}
-    run, run_url = fields.get(RUN_ID), fields.get(RUN_URL)
-    notes: list[str] = []
-    for item in alerts:
-        if item.state != RESOLVED and item.acknowledged_by is not None and not notes:
-            user = view.ask(get_user, item.acknowledged_by)
-            notes.append(f"{user.name if user else 'somebody'} has it")
-    about = About(
-        metric=snapshot.declared.get(news.group.metric),
-        tags=news.group.key.get("tags") or {},
+    held = [item for item in news.alerts if item.state == ACKNOWLEDGED_STATE]
+    ids = dict.fromkeys(item.acknowledged_by for item in held if item.acknowledged_by is not None)
+    names = [user.name for number in ids if (user := view.ask(get_user, number)) is not None]
+    which = "" if len(held) == len(news.alerts) else f" {len(held)} of {len(news.alerts)}"
+    return message_about(
+        view,
+        news.group,
+        news.alerts,
+        snapshot,
+        root=root,
         told=news.told,
-        notes=notes,
-        links=links_of(
-            root,
-            alerts,
-            group_id=news.group.group_id,
-            run=None if run is None else str(run),
-            run_url=None if run_url is None else str(run_url),
-            job_id=job_id,
-        ),
+        notes=[f"{', '.join(names)} has{which or ' it'}"] if names else [],
     )
-    return message_of(alerts, about)
 
 
 def _changes(
@@ -249,7 +251,7 @@ def is_told(alert: AlertRow, silences: Sequence[SilenceRow]) -> bool:
 
 
 def _time_of(event: str, alerts: Sequence[AlertRow], now_ns: int) -> int:
-    if event in {OPENED, SERIES_LATE}:
+    if event in _OPENINGS:
         return min(item.opened_ns for item in alerts)
     if event == RESOLVED_EVENT:
         return max(item.resolved_ns or now_ns for item in alerts)

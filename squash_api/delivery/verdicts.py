@@ -1,13 +1,14 @@
 """What Kapacitor is told of groups of alerts: a point whenever the state of one changes.
 
-The state of a group is the worst severity of its living alerts. Those on trial count for nothing,
-and neither do late values, of which Kapacitor has tasks of its own. A silence is never told: while
-it lasts, nothing that it hides makes a group look better than it was told, or new.
+The state of a group is the worst severity of its living alerts; those on trial count for nothing.
+A silence is never told: while it lasts, nothing that it hides makes a group look better than it was
+told, or new.
 """
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from typing import Self
 
 from squash_api.definitions.in_force import Snapshot
@@ -16,8 +17,10 @@ from squash_api.generate.kapacitor.channels import topic_of
 from squash_api.generate.kapacitor.text import slack_text
 from squash_api.generate.kapacitor.verdicts import is_verdict_id
 from squash_api.index.reader import View
+from squash_api.index.since_good import since_last_good
 from squash_api.influx.points import own_line
 from squash_api.judging.alert_texts import (
+    LATE,
     About,
     Link,
     Message,
@@ -26,6 +29,7 @@ from squash_api.judging.alert_texts import (
     worst_first,
 )
 from squash_api.judging.alerts import PER_JOB, Group
+from squash_api.judging.limits import limits_of
 from squash_api.record.alerts import (
     AlertRow,
     GroupRow,
@@ -41,7 +45,6 @@ from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_URL
 
 _MOST_GROUPS = 100
 _MOST_JOBS = 2000
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,12 @@ class ToldGroup:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a Kapacitor has been told of groups, by id, and up to which version of alerts."""
+    """What a Kapacitor has been told of groups, by id, and up to which version of alerts.
 
+    `sender` tells our groups from those of other services that tell the same Kapacitor.
+    """
+
+    sender: str
     version: int = 0
     groups: Mapping[int, ToldGroup] = field(default_factory=dict)
 
@@ -75,9 +82,9 @@ class Told:
     def read(cls, text: str | None) -> Self:
         """Read what `text` has made; None is a Kapacitor that was told nothing."""
         if text is None:
-            return cls()
-        version, groups = json.loads(text)
-        return cls(version, {int(key): ToldGroup(*found) for key, found in groups.items()})
+            return cls(token_hex(3))
+        sender, version, groups = json.loads(text)
+        return cls(sender, version, {int(key): ToldGroup(*found) for key, found in groups.items()})
 
     @property
     def text(self) -> str:
@@ -85,7 +92,7 @@ class Told:
         groups = {
             key: (*item.place, item.topic, item.severity) for key, item in self.groups.items()
         }
-        return json.dumps([self.version, groups])
+        return json.dumps([self.sender, self.version, groups])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +167,17 @@ def verdicts_on_groups(
             continue
         if known is None:
             known = before[row.group_id] = _numbered(row, heard, before, around)
-        lines.append(_line(view, row, heard, known, severity=severity, around=around))
+        lines.append(
+            _line(view, row, heard, known, severity=severity, around=around, sender=told.sender)
+        )
         if severity:
             after[row.group_id] = replace(known, severity=severity)
         else:
             after.pop(row.group_id, None)
-    lines += _ends(raised or {}, after, around.now_ns)
-    return Verdicts(lines, Told(told.version, before), Told(version, after), has_more)
+    lines += _ends(raised or {}, after, told.sender, around.now_ns)
+    return Verdicts(
+        lines, replace(told, groups=before), Told(told.sender, version, after), has_more
+    )
 
 
 def has_news(view: View, told: Told) -> bool:
@@ -209,7 +220,7 @@ def message_about(
         tags=row.key.get("tags") or {},
         grouped=() if grouped == PER_JOB else grouped,
         total=_total(view, row, first, grouped),
-        changes="" if is_well else _changes(view, first),
+        changes="" if is_well else _changes(view, first, snapshot),
         notes=(*_reasons(first, snapshot), *notes) if first.severity else notes,
         told=told,
         links=links_of(
@@ -258,7 +269,7 @@ def _is_for_verdicts(item: AlertRow, around: Around) -> bool:
     branch = around.plan.branch(item.metric, item.branch)
     if branch is None or item.is_trial:
         return False
-    if branch.is_served:
+    if branch.is_served and not item.branch.startswith(LATE):
         return True
     alert_id = around.plan.alert_id(item.metric, item.branch, item.tags)
     return branch.gathers(item.tags) and alert_id not in around.alone
@@ -284,9 +295,10 @@ def _line(
     *,
     severity: int,
     around: Around,
+    sender: str,
 ) -> str:
     if not heard:
-        return _end_line(known, around.now_ns)
+        return _end_line(known, sender, around.now_ns)
     living = [item for item in heard if item.severity] or heard
     message = message_about(
         view, row, heard, around.snapshot, root=around.root, told=known.severity
@@ -297,6 +309,7 @@ def _line(
         known,
         severity,
         slack_text(message),
+        sender=sender,
         now_ns=around.now_ns,
         tags=tags,
         fields={SQUASH_URL: link},
@@ -307,22 +320,24 @@ def _is_own(link: Link, root: str) -> bool:
     return link.url is not None and link.url.startswith(f"{root}/alert")
 
 
-def _ends(raised: Mapping[str, str], told: Mapping[int, ToldGroup], now_ns: int) -> Iterable[str]:
+def _ends(
+    raised: Mapping[str, str], told: Mapping[int, ToldGroup], sender: str, now_ns: int
+) -> Iterable[str]:
     """Make lines that end what Kapacitor has raised, and is no group that lives."""
     living = {item.place for item in told.values()}
     for alert, topic in sorted(raised.items()):
-        if not is_verdict_id(alert):
-            continue
-        metric, branch, last = alert.rsplit("/", 2)
-        number = int(last.partition("=")[2] or 0)
-        if (metric, branch, number) not in living:
-            yield _end_line(ToldGroup(metric, branch, number, topic), now_ns)
+        metric, _, rest = alert.partition("/")
+        branch, _, last = rest.rpartition("/")
+        found = last.partition("=")[2].removeprefix(f"{sender}-")
+        is_ours = is_verdict_id(alert) and found.isdecimal()
+        if is_ours and (metric, branch, int(found)) not in living:
+            yield _end_line(ToldGroup(metric, branch, int(found), topic), sender, now_ns)
 
 
-def _end_line(group: ToldGroup, now_ns: int) -> str:
+def _end_line(group: ToldGroup, sender: str, now_ns: int) -> str:
     """Make the line of a group of whose alerts nothing is known any more."""
     message = Message("OK", f"{group.metric}: this alert is not open any more")
-    return _verdict_line(group, 0, slack_text(message), now_ns=now_ns)
+    return _verdict_line(group, 0, slack_text(message), sender=sender, now_ns=now_ns)
 
 
 def _verdict_line(
@@ -330,6 +345,7 @@ def _verdict_line(
     severity: int,
     text: str,
     *,
+    sender: str,
     now_ns: int,
     tags: Mapping[str, str] | None = None,
     fields: Mapping[str, str | float | None] | None = None,
@@ -337,7 +353,7 @@ def _verdict_line(
     own_tags = {
         names.METRIC: group.metric,
         names.BRANCH: group.branch,
-        names.GROUP: str(group.number),
+        names.GROUP: f"{sender}-{group.number}",
     }
     own_fields: dict[str, str | float | None] = {
         **(fields or {}),
@@ -350,10 +366,14 @@ def _verdict_line(
 
 def _grouped(alert: AlertRow, snapshot: Snapshot) -> Group:
     """Return the tags over which an alert is told with others; none if that is not known."""
-    for item in snapshot.by_metric.get(alert.metric, ()):
-        if any(shown.get("specification") == item.name for shown in alert.broken):
-            return item.group
-    return ()
+    names_of = {
+        alert.branch.removeprefix(LATE),
+        *(str(each.get("specification")) for each in alert.broken),
+    }
+    found = (
+        item.group for item in snapshot.by_metric.get(alert.metric, ()) if item.name in names_of
+    )
+    return next(found, ())
 
 
 def _total(view: View, row: GroupRow, first: AlertRow, grouped: Group) -> int | None:
@@ -373,15 +393,15 @@ def _total(view: View, row: GroupRow, first: AlertRow, grouped: Group) -> int | 
     return len(found) or None
 
 
-def _changes(view: View, alert: AlertRow) -> str:
-    """Name the packages that have changed since the run before the one that raised an alert."""
-    if alert.opened_job_id is None:
+def _changes(view: View, alert: AlertRow, snapshot: Snapshot) -> str:
+    """Say what has changed in the code from the last good run to the one that raised an alert."""
+    job = view.contexts.of([alert.opened_job_id or 0]).get(alert.opened_job_id or 0)
+    metric = view.metrics.by_name.get(alert.metric)
+    if job is None or metric is None:
         return ""
-    changes = view.changes_since_previous_run([alert.opened_job_id]).get(alert.opened_job_id)
-    packages = [item.name for item in (changes.packages if changes else None) or ()]
-    named = ", ".join(packages[:_MOST_NAMED])
-    more = len(packages) - _MOST_NAMED
-    return f"{named} and {more} more" if more > 0 else named
+    names = {str(shown.get("specification")) for shown in alert.broken}
+    found = [item for item in snapshot.by_metric.get(alert.metric, ()) if item.name in names]
+    return since_last_good(view, limits_of(found, unit=metric.unit, schema=view.schema), job)
 
 
 def _reasons(alert: AlertRow, snapshot: Snapshot) -> list[str]:

@@ -39,8 +39,8 @@ from squash_api.delivery.telling import (
     Seen,
     acknowledgements,
     look,
-    message_about,
     news_of_groups,
+    words_of,
 )
 from squash_api.errors import with_runbook
 from squash_api.index.derived import derived_through
@@ -327,14 +327,14 @@ class Webhooks(Loop):
 
     def _of_news(self, view: View, news: News) -> tuple[str, str]:
         root = self._squash_url
-        message = message_about(view, news, self._definitions.at(None), root=root)
+        message = words_of(view, news, self._definitions.at(None), root=root)
         alerts = news.alerts
         worst = max(max(item.severity for item in alerts) or max(i.worst for i in alerts), 1)
         data = {
             "text": message.plain(),
             "severity": level_of(worst),
-            "metric": news.group.metric,
-            "package": split_metric_name(news.group.metric)[0],
+            "metric": _only(item.metric for item in alerts),
+            "package": _only(split_metric_name(item.metric)[0] for item in alerts),
             "group": news.group.group_id,
             "group_url": root + group_path(news.group.group_id),
             "run": news.group.key.get("run"),
@@ -419,6 +419,12 @@ def _store(
         return False
     add_deliveries(connection, receiver.receiver_id, bodies, now_ns=now_ns)
     return True
+
+
+def _only(names: Iterable[str]) -> str | None:
+    """Return what all names are; None if they are several."""
+    first, *others = {*names}
+    return None if others else first
 
 
 def _alert(item: AlertRow, root: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The record may be in use meanwhile: each batch of jobs is compared in one state of the record.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -19,8 +20,8 @@ from squash_api.record.copying import gaps_through
 from squash_api.record.database import problems
 from squash_api.record.installation import lost_ids, problem_with_mark
 from squash_api.record.jobs import JobRow, added_measurements, jobs_between, last_job_id
-from squash_api.record.record import Record
-from squash_api.record.tables import job, job_run, measurement, metadata, metric, target
+from squash_api.record.record import Record, get_state
+from squash_api.record.tables import alert, job, job_run, measurement, metadata, metric, target
 
 _BATCH = 250
 _BATCH_BYTES = 8_000_000
@@ -52,6 +53,7 @@ def check_record(record: Record, deriver: Deriver) -> Iterator[Finding]:
         yield from _broken_references(connection)
         yield from _wrong_cursors(connection)
         yield from _orphans(connection)
+        yield from _lost_jobs_of_alerts(connection)
     yield from _wrong_jobs(record, deriver)
 
 
@@ -105,6 +107,8 @@ def _wrong_cursors(connection: Connection) -> Iterator[Finding]:
     for row in connection.execute(select(target)):
         reached.append((f"{row.name}: sent_through", row.sent_through))
         reached.append((f"{row.name}: taken_through", row.taken_through))
+    followed = json.loads(get_state(connection, "alerts") or "{}").get("through", 0)
+    reached.append(("alerts", followed))
     for name, through in reached:
         if through > last:
             yield Finding("cursor", f"{name} is {through}, and the last job is {last}")
@@ -116,6 +120,17 @@ def _orphans(connection: Connection) -> Iterator[Finding]:
     count = connection.execute(select(func.count()).select_from(measurement).where(~kept))
     if number := count.scalar_one():
         yield Finding("derived", f"{number} values in the index belong to no job")
+
+
+def _lost_jobs_of_alerts(connection: Connection) -> Iterator[Finding]:
+    """Find alerts that name jobs which never were; those of deleted jobs are as they should be."""
+    for column in (alert.c.opened_job_id, alert.c.job_id):
+        is_there = exists().where(job.c.id == column)
+        query = select(func.count()).select_from(alert).where(column.is_not(None), ~is_there)
+        count = connection.execute(query).scalar_one()
+        if count:
+            what = f"{count} of alert name by {column.name} a job that is not there"
+            yield Finding("reference", what)
 
 
 def _wrong_jobs(record: Record, deriver: Deriver) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from squash_api.index.values import Values
 from squash_api.index.windows import Windows
 from squash_api.record.metrics import KnownMetrics, Metrics
 from squash_api.record.record import Connection, Record
-from squash_api.schema.names import RUN_TAGS
+from squash_api.schema.names import RUN_TAGS, Schema
 
 _Found = TypeVar("_Found")
 _Arguments = ParamSpec("_Arguments")
@@ -149,6 +149,11 @@ class View:
         self.values = Values(connection)
         self.windows = Windows(connection)
         self.runs = Runs(connection)
+
+    @property
+    def schema(self) -> Schema:
+        """The names of tags and fields."""
+        return self._metrics.schema
 
     @cached_property
     def metrics(self) -> KnownMetrics:

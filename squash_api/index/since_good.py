@@ -3,8 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from squash_api.index.contexts import JobContext
 from squash_api.index.history import Entry, history_of
+from squash_api.index.newest import TagSets, combination_of
 from squash_api.index.reader import View
+from squash_api.judging.limits import Limit
+from squash_api.judging.metadata_query import applies
 from squash_api.schema.names import Context
 
 MOST_ENTRIES = 200
@@ -12,6 +16,58 @@ MOST_ENTRIES = 200
 
 _MOST_SETS = 30
 _MOST_NAMED = 6
+
+
+def since_last_good(
+    view: View,
+    limits: Iterable[Limit],
+    job: JobContext,
+    *,
+    value: float | None = None,
+    sets: TagSets | None = None,
+) -> str:
+    """Say what has changed in the code since a series broke none of its limits.
+
+    Parameters
+    ----------
+    limits
+        Of one metric; those count that apply to the job and judge a value by itself.
+    job
+        A job of the series.
+    value
+        Its value, so that only limits count that this breaks. Without it, all do.
+    sets
+        Knows the sets of tags of series, if the caller has it at hand.
+
+    Returns
+    -------
+    str
+        As `changes_since_good` says it; empty also if no limit counts.
+    """
+    broken = [
+        limit
+        for limit in limits
+        if limit.is_alone
+        and not limit.problem
+        and (value is None or not limit.holds(value))
+        and applies(limit.terms, job.context)
+    ]
+    metric = view.metrics.by_name.get(broken[0].specification.metric) if broken else None
+    if metric is None:
+        return ""
+    per, terms, tags = broken[0].specification.per, broken[0].terms, job.context.tags
+    if sets is None:
+        sets = TagSets()
+        sets.follow(view, [per])
+    return changes_since_good(
+        view,
+        metric.metric_id,
+        sets.of(view, per, combination_of(tags, per)),
+        job_id=job.job_id,
+        time_ns=job.time_ns,
+        is_good=lambda number: all(limit.holds(number) for limit in broken),
+        suits=None if not terms else lambda context: applies(terms, context),
+    )
 
 
 def changes_since_good(

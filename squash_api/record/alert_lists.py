@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select
 
@@ -41,6 +41,7 @@ class Which:
     since_ns: int | None = None
     until_ns: int | None = None
     is_trial: bool | None = None
+    is_silenced: bool | None = None
     holder: str | None = None
     group_id: int | None = None
     ids: Collection[int] = ()
@@ -53,14 +54,6 @@ class Listed:
     row: AlertRow
     group: GroupRow
     holder: str | None
-
-
-class LivingSeries(NamedTuple):
-    """A series whose alert lives, and the state of that."""
-
-    metric: str
-    tags: Mapping[str, str]
-    state: str
 
 
 def list_alerts(
@@ -127,13 +120,20 @@ def of_same_run(connection: Connection, group: GroupRow, *, limit: int) -> list[
     return [item for item in found if item.group.key.get("run") == run]
 
 
-def living_series(connection: Connection) -> list[LivingSeries]:
-    """Return the series whose alerts live, without those on trial."""
-    query = select(alert.c.metric, alert.c.tags, alert.c.state).where(
-        alert.c.state.in_((OPEN, ACKNOWLEDGED)), alert.c.is_trial.is_(False)
+def count_living(connection: Connection) -> tuple[int, int, int]:
+    """Count the alerts that live: those that are open, acknowledged, and silenced, each once.
+
+    Those on trial are left out.
+    """
+    is_silenced = alert.c.silence_id.is_not(None)
+    query = (
+        select(alert.c.state, is_silenced, func.count())
+        .where(alert.c.state.in_((OPEN, ACKNOWLEDGED)), alert.c.is_trial.is_(False))
+        .group_by(alert.c.state, is_silenced)
     )
-    rows = connection.execute(query)
-    return [LivingSeries(row.metric, json.loads(row.tags), row.state) for row in rows]
+    found = {(row[0], bool(row[1])): row[2] for row in connection.execute(query)}
+    silenced = found.get((OPEN, True), 0) + found.get((ACKNOWLEDGED, True), 0)
+    return found.get((OPEN, False), 0), found.get((ACKNOWLEDGED, False), 0), silenced
 
 
 def sizes_of_groups(connection: Connection, group_ids: Iterable[int]) -> dict[int, int]:
@@ -188,6 +188,9 @@ def _conditions(which: Which) -> list[ColumnElement[bool]]:
         found.append(alert.c.opened_ns <= which.until_ns)
     if which.is_trial is not None:
         found.append(alert.c.is_trial.is_(which.is_trial))
+    if which.is_silenced is not None:
+        silenced = alert.c.silence_id.is_not(None)
+        found.append(silenced if which.is_silenced else ~silenced)
     if which.holder is not None:
         found.append(user.c.name == which.holder)
     if which.group_id is not None:

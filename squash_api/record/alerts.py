@@ -11,10 +11,17 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from squash_api.record.bulk import in_chunks
+from squash_api.record.record import get_state
 from squash_api.record.tables import alert, alert_event, alert_group
+
+ENGINE_STATE = "alerts"
+"""The key of the state that says how far alerts are; `through` in it is a job."""
 
 OPEN, ACKNOWLEDGED, RESOLVED = "open", "acknowledged", "resolved"
 """The states of an alert."""
+
+BY_HAND = "by hand"
+"""Why an alert was resolved, in its event, if somebody did it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,22 @@ def alerts_after(connection: Connection, version: int) -> list[AlertRow]:
     if version < 1:
         return living_alerts(connection)
     return [_alert(row) for row in connection.execute(_ALERTS.where(alert.c.version > version))]
+
+
+def is_put_aside(
+    connection: Connection, metric: str, branch: str, tags: Mapping[str, str], job_id: int | None
+) -> bool:
+    """Return whether somebody has resolved the last alert of a series by hand.
+
+    `job_id` is what speaks for the series now; if that is another than it was, it counts no more.
+    """
+    same = (alert.c.metric == metric, alert.c.branch == branch, alert.c.tags == _tags_text(tags))
+    last = connection.execute(
+        select(alert.c.id, alert.c.job_id).where(*same).order_by(alert.c.id.desc()).limit(1)
+    ).one_or_none()
+    if last is None or last.job_id != job_id:
+        return False
+    return any(event.detail.get("why") == BY_HAND for event in events_of(connection, last.id))
 
 
 def alerts_of_groups(connection: Connection, group_ids: Iterable[int]) -> list[AlertRow]:
@@ -324,6 +347,12 @@ def past_alerts(connection: Connection, *, since_ns: int) -> list[PastAlert]:
     ]
 
 
+def followed_through(connection: Connection) -> int | None:
+    """Return the newest job whose alerts are known; None if no process has looked at any."""
+    text = get_state(connection, ENGINE_STATE)
+    return None if text is None else int(json.loads(text)["through"])
+
+
 def last_event_id(connection: Connection) -> int:
     """Return the id of the newest event; 0 if there is none."""
     return int(
@@ -340,11 +369,16 @@ def _touch_group(connection: Connection, group_id: int) -> int:
 
 
 def _written(values: Mapping[str, Any]) -> dict[str, Any]:
-    as_json = ("tags", "broken")
-    return {
-        key: json.dumps(value, sort_keys=key == "tags") if key in as_json else value
-        for key, value in values.items()
-    }
+    written = dict(values)
+    if "tags" in values:
+        written["tags"] = _tags_text(values["tags"])
+    if "broken" in values:
+        written["broken"] = json.dumps(values["broken"])
+    return written
+
+
+def _tags_text(tags: Mapping[str, str]) -> str:
+    return json.dumps(tags, sort_keys=True)
 
 
 def _new_id(result: Any) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, insert, or_, select, update
 
 from squash_api.judging.wording import date_text
 from squash_api.record.audit import Actor, note
+from squash_api.record.bulk import in_chunks
 from squash_api.record.tables import silence, user
 
 SilenceState = Literal["planned", "active", "over"]
@@ -108,6 +109,16 @@ def get_silence(connection: Connection, silence_id: int) -> SilenceRow | None:
     """Return a silence; None if there is none of this id."""
     row = connection.execute(_SILENCES.where(silence.c.id == silence_id)).one_or_none()
     return None if row is None else _row(row)
+
+
+def silences_of(connection: Connection, silence_ids: Iterable[int]) -> dict[int, SilenceRow]:
+    """Return those silences, by id."""
+    rows = [
+        row
+        for some in in_chunks(silence_ids)
+        for row in connection.execute(_SILENCES.where(silence.c.id.in_(some)))
+    ]
+    return {row.id: _row(row) for row in rows}
 
 
 def list_silences(

@@ -5,7 +5,7 @@ they were received. Memory is bounded: only the newest differences and messages 
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from squash_api.definitions.in_force import DefinitionsInForce
@@ -14,8 +14,9 @@ from squash_api.ingest.assessment import Assessment, assess
 from squash_api.ingest.document import Job
 from squash_api.ingest.reducing import with_reduced
 from squash_api.ingest.stored_job import document_of
-from squash_api.judging.alert_history import AlertHistory, PastJob, StateChange
-from squash_api.judging.alert_plan import WatchedMetric, watched_metrics
+from squash_api.judging.alert_history import WELL, AlertHistory, PastJob, StateChange
+from squash_api.judging.alert_plan import Branch, WatchedMetric, watched_metrics
+from squash_api.judging.alerts import PER_JOB, severity_of
 from squash_api.judging.limits import Limit
 from squash_api.judging.specifications import Specification
 from squash_api.metrics_packages.loading import MetricsPackage
@@ -163,11 +164,17 @@ class Difference:
 
 @dataclass(slots=True)
 class Side:
-    """The outcome of one set; `messages` counts by channel, with "" for the default one."""
+    """The outcome of one set; `messages` counts by channel, with "" for the default one.
+
+    These are changes of single series. `plain` is how many there would be without `alert.after`,
+    `min_runs` and `trial`, and `told` how many messages people get of them in groups.
+    """
 
     specs: SpecificationSet
     tallies: dict[str, Tally] = field(default_factory=dict)
     messages: Counter[str] = field(default_factory=Counter)
+    plain: int = 0
+    told: int = 0
     changes: deque[StateChange] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
 
     def tally(self, specification: str) -> Tally:
@@ -244,7 +251,7 @@ class _Player:
     def __init__(self, outcome: Backtest, schema: Schema) -> None:
         self.outcome = outcome
         self._schema = schema
-        self._histories = [AlertHistory(side.specs.watched) for side in (outcome.old, outcome.new)]
+        self._players = [_SidePlayer(side, schema) for side in (outcome.old, outcome.new)]
         self._has_same_units = outcome.old.specs.known == outcome.new.specs.known
         self._wanted = {item.metric.name for item in outcome.new.specs.watched}
         self._numbers: dict[str | int, int] = {}
@@ -263,10 +270,8 @@ class _Player:
         old = new if self._has_same_units else self._assess(job, outcome.old.specs)
         self._count_unused(new)
         flagged = [
-            _play_side(side, history, replace(past, values=found.values), run)
-            for side, history, found in zip(
-                (outcome.old, outcome.new), self._histories, (old, new), strict=True
-            )
+            player.play(replace(past, values=found.values), run)
+            for player, found in zip(self._players, (old, new), strict=True)
         ]
         self._compare(past, *flagged)
 
@@ -306,16 +311,93 @@ class _Player:
             )
 
 
-def _play_side(side: Side, history: AlertHistory, past: PastJob, run: int) -> dict[str, float]:
-    """Judge a job by one set, and find the values that break a limit, by specification."""
-    flagged: dict[str, float] = {}
-    for judged, change in history.play(past):
-        for limit in judged.branch.limits:
-            side.tally(limit.name).judged.add(run)
-        for limit in judged.broken:
-            side.tally(limit.name).flagged.add(run)
-            flagged[limit.name] = judged.value
-        if change is not None:
-            side.messages[change.channel or ""] += 1
-            side.changes.append(change)
-    return flagged
+class _SidePlayer:
+    """Judges one job after another by one set."""
+
+    def __init__(self, side: Side, schema: Schema) -> None:
+        self._side = side
+        self._history = AlertHistory(side.specs.watched)
+        self._told = GroupsTold()
+        plain = [without_new_keys(item) for item in side.specs.specifications.values()]
+        metrics = {item.metric.name: item.metric for item in side.specs.watched}
+        self._plain = AlertHistory(watched_metrics(plain, metrics, schema))
+
+    def play(self, past: PastJob, run: int) -> dict[str, float]:
+        """Judge a job, and find the values that break a limit, by specification."""
+        side = self._side
+        flagged: dict[str, float] = {}
+        for judged, change in self._history.play(past):
+            for limit in judged.branch.limits:
+                side.tally(limit.name).judged.add(run)
+            for limit in judged.broken:
+                side.tally(limit.name).flagged.add(run)
+                flagged[limit.name] = judged.value
+            if change is not None:
+                side.messages[change.channel or ""] += 1
+                side.changes.append(change)
+                self._told.take(judged.branch, change, past.run)
+        side.told = self._told.messages
+        side.plain += sum(change is not None for _, change in self._plain.play(past))
+        return flagged
+
+
+def without_new_keys(item: Specification) -> Specification:
+    """Return a specification that alerts as releases before 2.4 did: on the newest value alone."""
+    if item.alert is None:
+        return item
+    alert = replace(item.alert, after=None, min_runs=None, trial=None, group=())
+    return replace(item, alert=alert)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Alerts that are told as one: the level of each series, and the severity that was told."""
+
+    run: object
+    levels: dict[Hashable, str] = field(default_factory=dict)
+    told: int = 0
+
+
+class GroupsTold:
+    """Counts the messages that people get of changes of series: one of a group, when it changes.
+
+    As the engine does, but by runs in place of minutes: what opens in one run is a group.
+    """
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self._groups: dict[Hashable, _Group] = {}
+        # The group that each series is in while it is not well.
+        self._of_series: dict[Hashable, _Group] = {}
+
+    def take(self, branch: Branch, change: StateChange, run: object) -> None:
+        """Take a change of a series of a branch, by a job of a run."""
+        series = (change.metric, branch.key, change.series)
+        group = self._of_series.get(series)
+        if group is None:
+            group = self._join(branch, change, run)
+            self._of_series[series] = group
+        group.levels[series] = change.level
+        if change.level == WELL:
+            del self._of_series[series]
+        severities = [0 if level == WELL else severity_of(level) for level in group.levels.values()]
+        worst = max(severities)
+        # Until the next run it gathers, and tells the worst of all.
+        if worst > group.told and (group.told == 0 or group.run != run):
+            self.messages += 1
+        if worst == 0:
+            self.messages += 1
+        group.told = max(worst, group.told) if worst else 0
+
+    def _join(self, branch: Branch, change: StateChange, run: object) -> _Group:
+        grouped = branch.group
+        if grouped == PER_JOB:
+            key: Hashable = (PER_JOB, change.job_id)
+        else:
+            rest = tuple(pair for pair in change.series if pair[0] not in grouped)
+            alone = change.series if len(rest) == len(change.series) else ()
+            key = (change.metric, branch.key, rest, alone)
+        group = self._groups.get(key)
+        if group is None or group.run != run or not group.told:
+            group = self._groups[key] = _Group(run)
+        return group

@@ -120,7 +120,8 @@ class Section:
 def sections(outcome: Backtest, *, is_all: bool) -> list[Section]:
     """Make the report; it lists only the specifications that differ, unless `is_all`."""
     found = [_of_specifications(outcome, is_all=is_all), _of_differences(outcome)]
-    found += [_of_channels(outcome), _of_messages(outcome), _of_unused(outcome)]
+    found += [_of_channels(outcome), _of_keys(outcome)]
+    found += [_of_messages(outcome), _of_unused(outcome)]
     return [section for section in found if section.rows or section.notes]
 
 
@@ -172,6 +173,8 @@ def to_json(outcome: Backtest) -> dict[str, Any]:
 
 def _side_json(side: Side) -> dict[str, Any]:
     return {
+        "without_keys": side.plain,
+        "in_groups": side.told,
         "by_channel": {
             name or _DEFAULT_CHANNEL: count for name, count in sorted(side.messages.items())
         },
@@ -244,6 +247,18 @@ def _of_channels(outcome: Backtest) -> Section:
     ]
     notes = [] if rows else ["Neither set of specifications would have sent a message."]
     return Section("Messages", ("channel", "now", "proposed"), rows, notes)
+
+
+def _of_keys(outcome: Backtest) -> Section:
+    """Say how many messages `alert.after`, `min_runs`, `trial` and `group` spare people."""
+    rows = [
+        [name, str(side.plain), str(sum(side.messages.values())), str(side.told)]
+        for name, side in (("now", outcome.old), ("proposed", outcome.new))
+    ]
+    if all(len(set(row[1:])) == 1 for row in rows):
+        rows = []
+    columns = ("", "without them", "after, min_runs, trial", "told in groups")
+    return Section("Messages that alert.after, min_runs, trial and group spare", columns, rows, [])
 
 
 def _of_messages(outcome: Backtest) -> Section:

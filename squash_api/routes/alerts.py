@@ -131,6 +131,70 @@ SilenceIdDep = Annotated[int, Depends(_silence_id_of)]
 _TextQuery = Annotated[str | None, Query(max_length=1000)]
 
 
+_States = Annotated[
+    list[Literal["open", "acknowledged", "resolved"]] | None,
+    Query(description="Only in this state; may be repeated."),
+]
+_Severities = Annotated[
+    list[str] | None,
+    Query(description="Only of this level, at its worst if resolved; may be repeated."),
+]
+_Metric = Annotated[
+    str | None, Query(max_length=1000, description="Only of this metric or package.")
+]
+_Package = Annotated[str | None, Query(max_length=1000, description="Only of this package.")]
+_Tags = Annotated[
+    list[str] | None,
+    Query(description="Only of series with a tag, such as `detector=42`; may be repeated."),
+]
+_Since = Annotated[
+    str | None, Query(description="Not those resolved before: a date, or how long ago (`90d`).")
+]
+_Until = Annotated[
+    str | None, Query(description="Not those opened after: a date, or how long ago.")
+]
+_Trial = Annotated[bool | None, Query(description="Only those on trial; or only the others.")]
+_Silenced = Annotated[
+    bool | None, Query(description="Only those that are silenced now; or only the others.")
+]
+_Holder = Annotated[
+    str | None, Query(max_length=1000, description="Only those that this user has.")
+]
+_Group = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only of this group.")]
+
+
+async def _which(
+    *,
+    state: _States = None,
+    severity: _Severities = None,
+    metric: _Metric = None,
+    package: _Package = None,
+    tag: _Tags = None,
+    since: _Since = None,
+    until: _Until = None,
+    trial: _Trial = None,
+    silenced: _Silenced = None,
+    acknowledged_by: _Holder = None,
+    group: _Group = None,
+) -> Which:
+    return which_of(
+        states=state or (),
+        severities=severity or (),
+        metric=metric,
+        package=package,
+        tags=tag or (),
+        since_ns=past_moment("since", since),
+        until_ns=past_moment("until", until),
+        is_trial=trial,
+        is_silenced=silenced,
+        holder=acknowledged_by,
+        group_id=group,
+    )
+
+
+_WhichDep = Annotated[Which, Depends(_which)]
+
+
 @router.get(
     "/alerts",
     responses={
@@ -141,43 +205,9 @@ _TextQuery = Annotated[str | None, Query(max_length=1000)]
 def get_alerts(
     request: Request,
     site: SiteDep,
+    which: _WhichDep,
     page: PageDep,
     *,
-    state: Annotated[
-        list[Literal["open", "acknowledged", "resolved"]] | None,
-        Query(description="Only in this state; may be repeated."),
-    ] = None,
-    severity: Annotated[
-        list[str] | None,
-        Query(description="Only of this level, at its worst if resolved; may be repeated."),
-    ] = None,
-    metric: Annotated[
-        str | None, Query(max_length=1000, description="Only of this metric or package.")
-    ] = None,
-    package: Annotated[
-        str | None, Query(max_length=1000, description="Only of this package.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        Query(description="Only of series with a tag, such as `detector=42`; may be repeated."),
-    ] = None,
-    since: Annotated[
-        str | None,
-        Query(description="Not those resolved before: a date, or how long ago (`90d`)."),
-    ] = None,
-    until: Annotated[
-        str | None, Query(description="Not those opened after: a date, or how long ago.")
-    ] = None,
-    trial: Annotated[
-        bool | None, Query(description="Only those on trial; or only the others.")
-    ] = None,
-    silenced: Annotated[
-        bool | None, Query(description="Only those that are silenced now; or only the others.")
-    ] = None,
-    acknowledged_by: Annotated[
-        str | None, Query(max_length=1000, description="Only those that this user has.")
-    ] = None,
-    group: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only of this group.")] = None,
     format: Annotated[  # noqa: A002  the name in the URL, as at /measurements
         Literal["json", "csv"], Query(description="`json`, or `csv` for spreadsheets.")
     ] = "json",
@@ -186,21 +216,7 @@ def get_alerts(
 
     As CSV, the header Link has the next page.
     """
-    which = which_of(
-        states=state or (),
-        severities=severity or (),
-        metric=metric,
-        package=package,
-        tags=tag or (),
-        since_ns=past_moment("since", since),
-        until_ns=past_moment("until", until),
-        is_trial=trial,
-        holder=acknowledged_by,
-        group_id=group,
-    )
-    found = site.alerts.find(
-        which, is_silenced=silenced, before=id_cursor(page) or None, limit=page.limit + 1
-    )
+    found = site.alerts.find(which, before=id_cursor(page) or None, limit=page.limit + 1)
 
     def show(item: Seen) -> dict[str, Any]:
         return item.to_json(site.settings.url)

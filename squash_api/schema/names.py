@@ -112,7 +112,8 @@ CONTRACT_FIELDS = frozenset(
 SPEAKS_FOR = "squash_speaks_for"
 """The groupings of a metric whose newest value a point has; without it, all of them.
 
-Only points that are sent to Kapacitor have this field, `GONE`, `NOT_FOR` and `ARTIFACT_URL`.
+Only points that are sent to Kapacitor have this field, `GONE`, `NOT_FOR`, `ARTIFACT_URL` and
+`SINCE_GOOD`.
 """
 
 GONE = "squash_gone"
@@ -130,7 +131,10 @@ NOT_FOR = "squash_not_for"
 ARTIFACT_URL = "squash_artifact"
 """The address of the job's first artifact, for the message of an alert."""
 
-_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE, NOT_FOR, ARTIFACT_URL}
+SINCE_GOOD = "squash_changes"
+"""What has changed in the code since the last good run, for the message of an alert."""
+
+_RESERVED_FIELDS = CONTRACT_FIELDS | {SPEAKS_FOR, GONE, NOT_FOR, ARTIFACT_URL, SINCE_GOOD}
 META_PREFIX = "meta."
 TEXT_SUFFIX = ".text"
 RESERVED_PACKAGE_PREFIX = "squash"

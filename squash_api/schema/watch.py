@@ -31,9 +31,9 @@ BROKEN = "broken"
 LEVEL_MARGIN = "level_margin"
 SUMMARY = "summary"
 # What the service itself raises, for Kapacitor alone: a point whenever a group of alerts changes,
-# with the tags METRIC, BRANCH and GROUP (a number that groups of a branch have in turn) and those
-# that its alerts have in common; with the fields SEVERITY (0 to 3), TEXT (the whole message, for
-# Slack) and TOPIC (of Kapacitor, to which it goes).
+# with the tags METRIC, BRANCH and GROUP (which service tells of it, and a number that groups of a
+# branch have in turn) and those that its alerts have in common; with the fields SEVERITY (0 to 3),
+# TEXT (the whole message, for Slack) and TOPIC (of Kapacitor, to which it goes).
 VERDICT = "squash_verdict"
 BRANCH = "branch"
 GROUP = "squash_group"

@@ -49,6 +49,9 @@ class TakesLines(WritesLines, Protocol):
     def is_delivering(self) -> bool:
         """Return whether this process is the one that writes here."""
 
+    def takes_lateness(self, specification: str, tags: Mapping[str, str], /) -> bool:
+        """Return whether it takes how late an expected series is."""
+
 
 def write_lines(outlet: WritesLines, lines: Sequence[str]) -> None:
     """Write points of the service to an outlet; log those that are refused.
@@ -169,7 +172,7 @@ class Watch(Loop):
         }
         gone = [item.standing for key, item in written.items() if key not in seen.standings]
         try:
-            write_lines(outlet, [heartbeat_line(seen.time_ns), *self._lateness(seen)])
+            write_lines(outlet, [heartbeat_line(seen.time_ns), *self._lateness(outlet, seen)])
             write_lines(outlet, self._standing_lines(changed.values(), gone, seen))
         except InfluxError as error:
             _log.info(
@@ -182,7 +185,7 @@ class Watch(Loop):
             del written[standing.metric, standing.tags]
         written.update((key, _Written(item, seen.time_ns)) for key, item in changed.items())
 
-    def _lateness(self, seen: _Seen) -> list[str]:
+    def _lateness(self, outlet: TakesLines, seen: _Seen) -> list[str]:
         return [
             freshness_line(
                 item.specification,
@@ -196,6 +199,7 @@ class Watch(Loop):
                 missing=item.missing,
             )
             for item in seen.series
+            if outlet.takes_lateness(item.specification, dict(item.tags))
         ]
 
     def _standing_lines(

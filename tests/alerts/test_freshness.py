@@ -312,7 +312,7 @@ def test_after_a_restart_the_same_is_said(site: Observatory) -> None:
     assert site.late() == after
 
 
-def silence(site: Observatory, *, hours: float = 1.0, **tags: str) -> None:
+def silence(site: Observatory, tags: dict[str, str], *, hours: float = 1.0) -> None:
     """Silence p.a where it has these tags, from now on for so many hours."""
     until_ns = site.now_ns + int(hours * HOUR_NS)
     new = NewSilence("p.a", tags, "planned", site.now_ns - HOUR_NS, until_ns)
@@ -349,9 +349,9 @@ def test_what_is_named_may_ask_for_other_metadata_than_tags(detectors: Observato
 
 
 def test_a_silence_on_a_detector_is_a_planned_absence(detectors: Observatory) -> None:
-    silence(detectors, detector="2")
+    silence(detectors, {"detector": "2"})
     assert detectors.late()[()].missing == "1 of 3 detectors: 1 (1 more is silenced)"
-    silence(detectors, detector="1")
+    silence(detectors, {"detector": "1"})
     assert detectors.late()[()].late_s < 0
 
 
@@ -359,10 +359,10 @@ def test_a_silence_on_a_detector_is_a_planned_absence(detectors: Observatory) ->
 def test_a_silence_on_something_else_hides_nothing(
     detectors: Observatory, tags: dict[str, str]
 ) -> None:
-    silence(detectors, **tags)
+    silence(detectors, tags)
     assert detectors.late()[()].missing == "2 of 3 detectors: 1-2"
 
 
 def test_a_silence_that_is_over_hides_nothing(detectors: Observatory) -> None:
-    silence(detectors, hours=-0.5, detector="2")
+    silence(detectors, {"detector": "2"}, hours=-0.5)
     assert detectors.late()[()].missing == "2 of 3 detectors: 1-2"

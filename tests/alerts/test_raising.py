@@ -351,3 +351,18 @@ def test_late_series_that_nothing_expects_any_more_are_no_alerts(tmp_path: Path)
         site.redefine("p.a.design", spec("p.a.design"))
         site.wait(60)
         assert site.alerts() == []
+
+
+def test_an_index_that_begins_again_is_followed_again(site: AlertedObservatory) -> None:
+    site.job(9.0)
+    site.job(9.0, name="p.b")
+    assert len(site.alerts()) == 1
+    site.record.write(
+        lambda connection: connection.exec_driver_sql("UPDATE job_context SET version = 0")
+    )
+    job = site.job(1.0)
+    site.delete(job)
+    site.job(1.0, detector=1)
+    assert site.raised() == {"p.a": (3, 9.0)}
+    site.job(9.0, detector=1)
+    assert site.raised() == {"p.a": (3, 9.0), "1": (3, 9.0)}

@@ -17,6 +17,7 @@ from squash_api.schema.names import (
     GONE,
     GONE_OLD,
     GONE_WHOLLY,
+    SINCE_GOOD,
     SPEAKS_FOR,
     Schema,
 )
@@ -114,6 +115,24 @@ def test_a_point_names_the_first_artifact_of_its_job(
         world.drain()
         (line,) = map(parse_line, kapacitor.lines)
         assert line[2].get(ARTIFACT_URL) == (plots[0] if meta else None)
+
+
+def test_a_point_of_a_bad_value_says_what_has_changed_since_the_last_good_run(
+    world: World, kapacitor: ToldKapacitor
+) -> None:
+    said = []
+    for value, sha in ((1.0, "a"), (9.0, "b"), (9.5, "c"), (1.0, "c")):
+        url = "https://github.com/lsst/afw"
+        package = {"name": "afw", "git_url": url, "git_sha": sha * 40, "eups_version": "1"}
+        hours = 4 - len(said)
+        run = {"ci_id": f"R{hours}", "ci_name": "night", "packages": [package]}
+        world.add({"plain": value, "free": 1.0}, ago_ns=hours * HOUR_NS, **run)
+        kapacitor.lines.clear()
+        world.drain()
+        lines = [parse_line(line)[2] for line in kapacitor.lines]
+        said.append([line[SINCE_GOOD] for line in lines if SINCE_GOOD in line])
+        assert all("plain" in line for line in lines if SINCE_GOOD in line)
+    assert said == [[], ["afw"], ["afw 2 commits"], []]
 
 
 def test_of_jobs_that_came_together_only_the_newest_is_told(

@@ -92,6 +92,8 @@ def test_whatever_happens_the_state_is_that_of_the_record(tmp_path: Path, seed: 
         fake.changes.clear()
         before = expected
     fake.is_up = True
+    if not fake.takes_in:
+        fake.restart()
     world.raise_alerts()
     world.drain()
     alone, groups = split(fake.raised())

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from squash_api.judging.alert_plan import branch_keys
+from squash_api.judging.alert_texts import time_words
 from squash_api.record.alerts import (
     RESOLVED,
     AlertRow,
@@ -89,7 +90,7 @@ def resolve(world: World, *alert_ids: int, value: float = 1.0) -> None:
 def told(kapacitor: ToldKapacitor) -> list[tuple[str, str]]:
     """Return which changes of groups were told: the number of each, and its level."""
     return [
-        (alert.rpartition("=")[2], level)
+        (alert.rpartition("-")[2], level)
         for alert, level, _ in kapacitor.told
         if "/squash_group=" in alert
     ]
@@ -174,11 +175,8 @@ def test_what_gets_worse_is_told_and_a_part_that_recovers_is_not(
     assert "was broken for 3.0 h, from " in texts(kapacitor)[2]
 
 
-@pytest.mark.parametrize("other", [{"is_trial": True}, {"branch": "expect:validate.plain.design"}])
-def test_of_trials_and_late_values_it_is_told_nothing(
-    world: World, kapacitor: ToldKapacitor, other: dict[str, Any]
-) -> None:
-    opened(world, 1, 2, **other)
+def test_of_trials_it_is_told_nothing(world: World, kapacitor: ToldKapacitor) -> None:
+    opened(world, 1, 2, is_trial=True)
     world.drain()
     assert told(kapacitor) == []
 
@@ -309,6 +307,71 @@ def test_an_alert_that_was_raised_alone_ends_alone_and_is_not_told_twice(
     assert told(kapacitor) == [("1", "CRITICAL")]
 
 
+# Late values
+
+EXPECTED = """
+name: plain.limit
+threshold: {operator: "<=", unit: mmag, value: 8}
+expect: {every: 1h}
+"""
+
+
+def expecting(folder: Path, specs: str, kapacitor: ToldKapacitor) -> World:
+    world = World(
+        folder,
+        transport=httpx.MockTransport(kapacitor),
+        metrics="plain: {description: Expected., unit: mmag}",
+        specs=specs,
+    )
+    kapacitor.load(world.files())
+    return world
+
+
+def test_late_detectors_are_told_together_and_others_by_themselves(
+    tmp_path: Path, kapacitor: ToldKapacitor
+) -> None:
+    world = expecting(tmp_path, EXPECTED, kapacitor)
+    name = "validate.plain.limit"
+    # It has not looked at Kapacitor yet.
+    assert not world.outlet.takes_lateness(name, {"detector": "1"})
+    assert world.outlet.takes_lateness(name, {"dataset": "x"})
+    world.drain()
+    assert not world.outlet.takes_lateness(name, {"detector": "1"})
+    assert world.outlet.takes_lateness(name, {"dataset": "x"})
+    opened(world, 1, 2, branch=f"expect:{name}", broken=[])
+    world.drain()
+    assert [level for _, level in told(kapacitor)] == ["CRITICAL"]
+    assert texts(kapacitor)[0].splitlines()[:3] == [
+        "🔴 *CRITICAL* plain (validate) is late: Expected",
+        "plain: 2 detectors",
+        f"detector 1: no value for {name} since {time_words(row(world, 1).opened_ns)}",
+    ]
+    silence(world)
+    world.drain()
+    assert not world.outlet.takes_lateness(name, {"dataset": "x"})
+    world.stop()
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        EXPECTED + "alert: {group: none}",
+        EXPECTED.replace("1h}", "1h, each: {detector: [1, 2]}}"),
+    ],
+)
+def test_late_values_that_are_not_grouped_or_are_named_are_told_by_their_task(
+    tmp_path: Path, kapacitor: ToldKapacitor, specs: str
+) -> None:
+    world = expecting(tmp_path, specs, kapacitor)
+    name = "validate.plain.limit"
+    world.drain()
+    assert world.outlet.takes_lateness(name, {"detector": "1"} if "none" in specs else {})
+    opened(world, 1, branch=f"expect:{name}", broken=[])
+    world.drain()
+    assert told(kapacitor) == []
+    world.stop()
+
+
 # Either side started again
 
 
@@ -361,9 +424,7 @@ def test_a_message_that_did_not_arrive_is_sent_again_by_the_same_number(
     world.restart()
     kapacitor.restart(keeps_states=False)
     world.drain()
-    assert sorted(kapacitor.raised()) == sorted(
-        f"{METRIC}/{branch_of(world)}/squash_group={number}" for number in (1, 2)
-    )
+    assert [name.rpartition("-")[2] for name in sorted(kapacitor.raised())] == ["1", "2"]
 
 
 def test_a_request_that_took_too_long_is_told_once_more(

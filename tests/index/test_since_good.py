@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ def site(tmp_path: Path) -> Iterator[Observatory]:
         yield made
 
 
-def add(site: Observatory, value: float | None, hours: int, *shas: str, **meta: str) -> int:
+def add(site: Observatory, value: float | None, hours: int, *shas: str, **meta: Any) -> int:
     """Add a run of so many hours ago with the packages afw, ip_isr and so on at these commits."""
     packages = [
         {"name": name, "git_sha": sha * 40, "git_url": f"https://github.com/lsst/{name}"}
@@ -24,8 +25,7 @@ def add(site: Observatory, value: float | None, hours: int, *shas: str, **meta: 
         ago_ns=hours * HOUR_NS,
         ci_id=f"R{hours}",
         ci_name="night",
-        **({"packages": packages} if shas else {}),
-        **meta,
+        **(meta | ({"packages": packages} if shas else {})),
     )
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from squash_api.schema.watch import AGE_S, FRESHNESS, HEARTBEAT, LATE_S, SINCE, SPECIFICATION, UP
+from squash_api.schema.watch import (
+    AGE_S,
+    FRESHNESS,
+    HEARTBEAT,
+    LATE_S,
+    MISSING,
+    SINCE,
+    SPECIFICATION,
+    UP,
+)
 from tests.support.alerting import Bench, alert_bench, bench_files, is_about, new_tract
 from tests.support.slack import Told
 
@@ -34,6 +43,11 @@ name: AM1.muted
 threshold: {operator: "<=", unit: marcsec, value: 8}
 expect: {every: 7d}
 alert: {mute: {until: 2999-12-31, why: known}}
+---
+name: PA1.each
+threshold: {operator: "<=", unit: mmag, value: 8}
+expect: {every: 24h, each: {detector: [0-188]}}
+alert: {channel: "#each"}
 """
 PERIOD_S = 1
 
@@ -110,6 +124,21 @@ def test_level_channel_and_units_are_those_of_the_specification(bench: Bench) ->
         "🔵 *INFO* AM1 (validate) is late: Astrometry",
         "no value for validate.AM1.design for 11.5 min, expected every 10m: 1.5 min late",
     ]
+
+
+def test_what_is_named_is_one_message_that_says_what_is_missing(bench: Bench) -> None:
+    fields = f'{AGE_S}=90000,{SINCE}="2026-11-21 04:00 UTC"'
+    for late_s, missing in ((3600, f',{MISSING}="3 of 189 detectors: 12, 40-41"'), (-60, "")):
+        line = f"{FRESHNESS},{SPECIFICATION}=validate.PA1.each {fields},{LATE_S}={late_s}{missing}"
+        bench.kapacitord.write([f"{line} {time.time_ns()}"])
+    bench.slack.wait_for(lambda told: told.channel == "#each" and "in time again" in told.text)
+    late, well = (told for told in bench.slack.told if told.channel == "#each")
+    assert late.text.splitlines()[1:4] == [
+        "no value for validate.PA1.each for 25.0 h, expected every 1d: 1.0 h late",
+        "missing: 3 of 189 detectors: 12, 40-41",
+        "none since 2026-11-21 04:00 UTC",
+    ]
+    assert "missing" not in well.text
 
 
 def test_what_is_muted_is_not_told_to_be_late(bench: Bench) -> None:

@@ -401,6 +401,17 @@ def test_no_link_shows_one_address_and_opens_another(bench: Bench) -> None:
     )
 
 
+def test_a_message_says_what_has_changed_since_the_last_good_run(bench: Bench) -> None:
+    tract = new_tract()
+    changes = "afw 3 commits, <!channel>"
+    for number, (value, more) in enumerate(((9, f',squash_changes="{changes}"'), (1, ""))):
+        line = f"validate,tract={tract} PA1={value},squash_id={number}{more} {time.time_ns()}"
+        bench.kapacitord.write([line])
+    bad, good = bench.messages(tract, {"validate.PA1": 9.0})[:2]
+    assert bad.text.splitlines()[2] == "since last good: afw 3 commits, &lt;!channel&gt;"
+    assert "since last good" not in good.text
+
+
 def test_a_message_links_to_the_first_artifact(bench: Bench) -> None:
     tract = new_tract()
     address = "https://x.example/a.png?b=1&c=2|shown> <!channel>"

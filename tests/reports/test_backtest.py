@@ -7,6 +7,7 @@ import pytest
 from squash_api.record.jobs import add_measurement, bury_jobs
 from squash_api.reports import backtest as module
 from squash_api.reports.backtest import Backtest, Runs, backtest, jobs_to_judge, set_in_force
+from squash_api.reports.backtest_report import sections, to_json
 from squash_api.schema.names import Schema
 from tests.support.builders import measured
 from tests.support.metrics_packages import SPECS
@@ -264,3 +265,61 @@ def test_runs_are_counted_once_each() -> None:
     for number in (0, 7, 8, 8, 1000, 0):
         runs.add(number)
     assert runs.count == 4
+
+
+def drift(past: Past, *bad: int, runs: int = 6, detectors: int = 3) -> None:
+    """Add runs with a value of each detector, too high in the `bad` ones."""
+    for number in range(runs):
+        for detector in range(detectors):
+            value = 9.0 if number in bad else 1.0
+            past.add({AM1: value}, run=f"R{number}", detector=detector, instrument="X")
+
+
+def spared(outcome: Backtest) -> tuple[int, int, int]:
+    new = outcome.new
+    return new.plain, sum(new.messages.values()), new.told
+
+
+def test_detectors_that_break_a_limit_in_one_run_are_told_as_one(past: Past) -> None:
+    drift(past, 2)
+    assert spared(past.play(design_of(8.0))) == (6, 6, 2)
+
+
+def test_what_has_no_group_is_told_by_itself(past: Past) -> None:
+    drift(past, 2)
+    assert spared(past.play(design_of(8.0, "alert: {group: none}"))) == (6, 6, 6)
+
+
+def test_after_some_runs_counts_as_the_engine_does(past: Past) -> None:
+    drift(past, 1, 3, 4)
+    outcome = past.play(design_of(8.0, "alert: {after: {runs: 2, of: 2}}"))
+    assert spared(outcome) == (12, 6, 2)
+
+
+def test_of_a_trial_nobody_is_told(past: Past) -> None:
+    drift(past, 2)
+    outcome = past.play(design_of(8.0, "alert: {trial: true}"))
+    assert spared(outcome) == (6, 0, 0)
+    assert flagged(outcome)[1] == 1
+
+
+def test_few_runs_are_told_of_nothing(past: Past) -> None:
+    drift(past, 2)
+    assert spared(past.play(design_of(8.0, "alert: {min_runs: 5}"))) == (6, 0, 0)
+
+
+def test_a_group_that_becomes_worse_in_a_later_run_is_told_again(past: Past) -> None:
+    minimum = design_of(20.0, name="AM1.minimum").replace("tags: [design]", "tags: [minimum]")
+    for number, values in enumerate(((9.0, 9.0), (9.0, 30.0), (9.0, 1.0), (1.0, 1.0))):
+        for detector, value in enumerate(values):
+            past.add({AM1: value}, run=f"R{number}", detector=detector, instrument="X")
+    outcome = past.play(design_of(8.0) + minimum)
+    assert spared(outcome) == (5, 5, 3)
+
+
+def test_what_is_spared_is_in_the_report(past: Past) -> None:
+    drift(past, 2)
+    outcome = past.play(design_of(8.0))
+    (section,) = [item for item in sections(outcome, is_all=False) if "spare" in item.title]
+    assert section.rows == [["now", "6", "6", "2"], ["proposed", "6", "6", "2"]]
+    assert to_json(outcome)["messages"]["new"]["in_groups"] == 2

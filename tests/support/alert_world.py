@@ -141,6 +141,8 @@ class World:
         instrument: str = "HSC",
         seed: int = 0,
         quiet_s: float = 0.0,
+        metrics: str = METRICS,
+        specs: str = SPECS,
     ) -> None:
         self.folder = folder
         self.instrument = instrument
@@ -152,7 +154,7 @@ class World:
         self._url = url
         self._transport = transport
         folder.mkdir(parents=True, exist_ok=True)
-        self.package_folder = write_metrics_package(folder, metrics=METRICS, specs=SPECS)
+        self.package_folder = write_metrics_package(folder, metrics=metrics, specs=specs)
         self.package = load_metrics_package(self.package_folder)
         assert self.package.problems == ()
         self.watched = watched_metrics(
@@ -197,6 +199,12 @@ class World:
     def raise_alerts(self) -> None:
         """Bring the alerts of the record up to date, and complete their groups."""
         bring_up_to_date(self.site, self.engine)
+
+    @property
+    def sender(self) -> str:
+        """What tells its groups from those of other services, in Kapacitor."""
+        with self.site.reader.view() as view:
+            return self.outlet._told(view).sender
 
     def raised_groups(self) -> list[tuple[str, str]]:
         """Return the metric and the worst level of each group that Kapacitor should know."""

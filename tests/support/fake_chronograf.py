@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 _PATH = "/chronograf/v1/dashboards"
+_SOURCES = "/chronograf/v1/sources"
 _HEADERS = {"X-Chronograf-Version": "1.10.9"}
 
 
@@ -22,11 +23,15 @@ class FakeChronograf:
         self.stored: dict[str, dict[str, Any]] = {}
         self.resources = resources
         self.requests: list[tuple[str, str]] = []
+        self.sources: list[dict[str, Any]] = [{"id": "7"}, {"id": "8", "default": True}]
+        self.annotations: list[dict[str, Any]] = []
         self._last_id = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
         self.requests.append((request.method, request.url.path))
+        if request.url.path.startswith(_SOURCES):
+            return self._annotate(request)
         if not request.url.path.startswith(_PATH):
             return httpx.Response(200, text="<!DOCTYPE html>")
         number = request.url.path.removeprefix(_PATH).strip("/")
@@ -46,6 +51,18 @@ class FakeChronograf:
         self.stored[number] = _as_stored(document, number)
         status = 201 if request.method == "POST" else 200
         return httpx.Response(status, json=self.stored[number], headers=_HEADERS)
+
+    def _annotate(self, request: httpx.Request) -> httpx.Response:
+        """Answer what asks for sources, or for the annotations of one."""
+        if request.url.path == _SOURCES:
+            return httpx.Response(200, json={"sources": self.sources}, headers=_HEADERS)
+        if request.method == "POST":
+            document = json.loads(request.read())
+            self.annotations.append(document)
+            return httpx.Response(201, json=document, headers=_HEADERS)
+        span = [request.url.params[name] for name in ("since", "until")]
+        found = [item for item in self.annotations if span[0] <= item["startTime"] <= span[1]]
+        return httpx.Response(200, json={"annotations": found}, headers=_HEADERS)
 
     def _from_files(self) -> list[dict[str, Any]]:
         places = [] if self.resources is None else sorted(self.resources.glob("*.dashboard"))

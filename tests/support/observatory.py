@@ -1,6 +1,6 @@
 """A record to which jobs come one by one, and what watches it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,10 @@ class FakeOutlet:
     def is_delivering(self) -> bool:
         """Return whether to write here."""
         return self.is_in_charge
+
+    def takes_lateness(self, _specification: str, _tags: Mapping[str, str], /) -> bool:
+        """Return whether to write how late a series is."""
+        return True
 
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Take lines, or fail."""

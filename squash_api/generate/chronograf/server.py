@@ -4,6 +4,8 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -11,6 +13,11 @@ from squash_api.generate.output import MARK
 from squash_api.generate.servers import Server, ServerError, Thing
 
 _DASHBOARDS = "/chronograf/v1/dashboards"
+_SOURCES = "/chronograf/v1/sources"
+# A tag of our annotations.
+_OUR_TAG = "squash"
+# Times of InfluxDB end in 2262.
+_END_NS = 2**63 - 1
 # A server assigns id and organization itself, and does not know the mark of a file.
 _NOT_SENT = ("id", "organization", "generated")
 # What Chronograf itself adds to a dashboard; queryConfig is made from the query.
@@ -49,6 +56,22 @@ class Dashboard(Thing):
         return isinstance(ours, Dashboard) and ours.id == self.id
 
 
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What changed in the code with a run; times are in ns, and `key` is kept as a tag of it."""
+
+    time_ns: int
+    text: str
+    pipeline: str | None
+    run_id: str
+
+    @property
+    def key(self) -> str:
+        """What tells it from others, in letters that no tag can lose."""
+        name = json.dumps([self.pipeline, self.run_id])
+        return sha256(name.encode()).hexdigest()[:16]
+
+
 class Chronograf(Server):
     """A running Chronograf."""
 
@@ -73,6 +96,31 @@ class Chronograf(Server):
             for item in found.get("dashboards") or []
         ]
 
+    def annotations(self, *, since_ns: int) -> set[str]:
+        """Return the keys of our annotations since a time."""
+        span = {"since": _moment(since_ns), "until": _moment(_END_NS)}
+        found = self.call("GET", f"{self._source()}/annotations", params=span)
+        tags = [item.get("tags") or {} for item in found.get("annotations") or []]
+        return {item[_OUR_TAG] for item in tags if _OUR_TAG in item}
+
+    def annotate(self, item: Annotation) -> None:
+        """Add an annotation.
+
+        Chronograf keeps it in InfluxDB, in the database `chronograf` of the source.
+        """
+        tags = {_OUR_TAG: item.key, **({"pipeline": item.pipeline} if item.pipeline else {})}
+        moment = _moment(item.time_ns)
+        document = {"startTime": moment, "endTime": moment, "text": item.text, "tags": tags}
+        self.call("POST", f"{self._source()}/annotations", document=document)
+
+    def _source(self) -> str:
+        """Return the path of the InfluxDB that dashboards show: the default one."""
+        sources = self.call("GET", _SOURCES).get("sources") or []
+        if not sources:
+            raise ServerError("it has no InfluxDB: add one as a connection")
+        chosen = next((item for item in sources if item.get("default")), sources[0])
+        return f"{_SOURCES}/{quote(str(chosen['id']), safe='')}"
+
     def put(self, thing: Thing, there: Thing | None) -> None:
         """Create a dashboard under an id of the server, or replace the content of one."""
         if not isinstance(thing, Dashboard):
@@ -96,6 +144,12 @@ class Chronograf(Server):
                 raise ServerError(
                     "the server reads it from a file: remove that from its resources directory"
                 )
+
+
+def _moment(time_ns: int) -> str:
+    """Return a time as Go reads it, to the millisecond."""
+    moment = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns // 10**6 % 1000:03}Z"
 
 
 def _path(dashboard: Dashboard) -> str:

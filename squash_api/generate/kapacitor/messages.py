@@ -21,6 +21,7 @@ from squash_api.schema.names import (
     MESSAGE_TAGS,
     RUN_ID,
     RUN_URL,
+    SINCE_GOOD,
     SQUASH_ID,
     SQUASH_URL,
     split_metric_name,
@@ -137,11 +138,11 @@ def was(word: str) -> str:
     return f"\nwas {word}{how_long} from {since()} on"
 
 
-def whereabouts(per: Sequence[str], *, runbook: str, has_artifact: bool = False) -> str:
+def whereabouts(per: Sequence[str], *, runbook: str, is_of_value: bool = False) -> str:
     """Return the last lines: tags that have a value, and links to the run, the job and the runbook.
 
-    `runbook` is the entry that says what to do; a recovery has no link to it. If `has_artifact`,
-    the points may name an artifact of the job.
+    `runbook` is the entry that says what to do; a recovery has no link to it. If it `is_of_value`,
+    the points may name an artifact of the job, and what has changed since the last good run.
     """
     tags = "".join(
         f"{{{{ with index .Fields {shown_text(tag)} }}}}{_LINE}{static(tag)} {{{{ . }}}}"
@@ -164,7 +165,7 @@ def whereabouts(per: Sequence[str], *, runbook: str, has_artifact: bool = False)
     )
     artifact = (
         ""
-        if not has_artifact
+        if not is_of_value
         else (
             f"{{{{ with index .Fields {shown_text(ARTIFACT_URL)} }}}}{_LINE}<{{{{ . }}}}|artifact>"
             '{{ $line = ", " }}{{ end }}'
@@ -175,7 +176,16 @@ def whereabouts(per: Sequence[str], *, runbook: str, has_artifact: bool = False)
         f"<{{{{ . }}}}{runbook_path(runbook)}|what to do>"
         f"{{{{ else }}}}{_LINE}{runbook_words(runbook)}{{{{ end }}}}{{{{ end }}}}"
     )
-    return f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
+    since_good = (
+        ""
+        if not is_of_value
+        else (
+            f'{{{{ if ne .Level "OK" }}}}{{{{ with index .Fields {shown_text(SINCE_GOOD)} }}}}'
+            '{{ "\\n" }}since last good: {{ . }}{{ end }}{{ end }}'
+        )
+    )
+    lines = f'{{{{ $line := "\\n" }}}}{tags}{{{{ $line = "\\n" }}}}{run}{job}{artifact}{advice}'
+    return since_good + lines
 
 
 def runbook_words(runbook: str) -> str:

@@ -28,6 +28,7 @@ from squash_api.metrics_packages.loading import MetricsPackage
 from squash_api.schema.names import (
     ARTIFACT_URL,
     NOT_FOR,
+    SINCE_GOOD,
     SPEAKS_FOR,
     Schema,
     split_metric_name,
@@ -47,7 +48,7 @@ def kapacitor_files(
     """
     specifications = package.specifications.values()
     watched = watched_metrics(specifications, package.metrics, schema)
-    expected = expectations(specifications, schema)
+    expected = [item for item in expectations(specifications, schema) if not item.is_trial]
     place = (database, retention_policy)
     files = {
         f"kapacitor/tasks/{item.metric.name}.tick": metric_task(item, place)
@@ -132,11 +133,11 @@ def _alert_branch(metric: Metric, branch: Branch, *, oldest_s: int, is_split: bo
         where=" AND ".join(where),
         per=branch.per,
         shown_tags=shown_tags(branch.per),
-        shown_fields=(*SHOWN_FIELDS, ARTIFACT_URL),
+        shown_fields=(*SHOWN_FIELDS, ARTIFACT_URL, SINCE_GOOD),
         made_fields={after_field(day): after_term(day) for day in days},
         id_part=f"{metric.name}/{branch.key}",
         message=alert_message(metric, branch.limits, max_age_s=branch.max_age_s),
-        ending=whereabouts(branch.per, runbook="metric-alert", has_artifact=True),
+        ending=whereabouts(branch.per, runbook="metric-alert", is_of_value=True),
         conditions={level: [unless_gone(some)] for level, some in conditions.items()},
         topic=topic_of(branch.channel),
     )

@@ -20,11 +20,6 @@ _ID = "/".join(f"{{{{ index .Tags {go_string(name)} }}}}" for name in (METRIC, B
 _GROUPED = "{{ index .Tags " + go_string(GROUP) + " }}"
 
 
-def verdict_id(metric: str, branch: str, number: int) -> str:
-    """Return the id that the alert of a group has in Kapacitor."""
-    return f"{metric}/{branch}/{GROUP}={number}"
-
-
 def is_verdict_id(alert: str) -> bool:
     """Tell whether an alert of Kapacitor is that of a group."""
     return alert.rpartition("/")[2].startswith(f"{GROUP}=")
