@@ -344,7 +344,8 @@ class Site:
         """Reports on runs, periods and releases."""
         from squash_api.reports.report import PeriodReports
 
-        return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
+        in_force, url = self.definitions.in_force, self.settings.url
+        return PeriodReports(self.reader, in_force, url=url, evidence=self.evidence)
 
     @cached_property
     def figures(self) -> Figures:

@@ -137,6 +137,8 @@ def _limit_markup(verdict: Verdict) -> Markup:
     criterion = verdict.limit.criterion
     value = Markup('<span class="value">{}</span>')
     numbers = (value.format(number_text(number)) for number in criterion.numbers)
+    if verdict.members:
+        return Markup("{}: {}").format(criterion.pattern(), ", ".join(verdict.members))
     return Markup(escape(criterion.pattern())).format(*numbers)  # noqa: S704 - escaped
 
 
