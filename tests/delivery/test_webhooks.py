@@ -333,6 +333,20 @@ def test_what_has_ended_is_forgotten_after_a_month(told: Told, receiver: Receivi
     assert told.deliveries() == []
 
 
+def test_only_the_newest_of_what_has_ended_is_kept(
+    told: Told, receiver: ReceivingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.add(receiver.url, "alert.opened")
+    for number in range(4):
+        open_alerts(told.record, {"detector": f"{number}"})
+    told.send()
+    before = [item.delivery_id for item in told.deliveries()]
+    monkeypatch.setattr("squash_api.delivery.webhooks.MOST_KEPT", 2)
+    told.webhooks = told.other()
+    told.send()
+    assert [item.delivery_id for item in told.deliveries()] == before[2:]
+
+
 def test_a_redirect_is_not_followed(told: Told, receiver: ReceivingServer) -> None:
     with ReceivingServer() as other:
         told.add(receiver.url, "alert.opened")
