@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from squash_api.judging.alert_texts import Link, Message
 from squash_api.settings import Settings
 
 PARAMETER = "t"
@@ -17,6 +19,9 @@ PARAMETER = "t"
 
 DAYS = 7
 """So long, and up to a day longer, a link is good."""
+
+ALERTS = "/alert"
+"""What the addresses below the public root begin with that messages sign."""
 
 _DAY_S = 86_400
 _LONGEST = 100
@@ -45,6 +50,15 @@ class Links:
         ends_at = (int(self._clock()) // _DAY_S + DAYS + 1) * _DAY_S
         text = f"{ends_at}.{_signature(self._secrets[0], address, ends_at)}"
         return f"{address}{'&' if '?' in address else '?'}{PARAMETER}={text}"
+
+    def in_message(self, message: Message, root: str) -> Message:
+        """Sign the links of a message that lead to alerts; `root` is the public root."""
+        return replace(message, links=tuple(self._signed(link, root) for link in message.links))
+
+    def _signed(self, link: Link, root: str) -> Link:
+        if link.url is None or not link.url.startswith(f"{root}{ALERTS}"):
+            return link
+        return Link(link.text, root + self.sign(link.url.removeprefix(root)))
 
     def opens(self, address: str) -> bool:
         """Return whether an address, as somebody has sent it, is signed, and not too old."""
