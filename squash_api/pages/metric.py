@@ -167,10 +167,10 @@ def metric_page(request: Request) -> Response:
         axes=_axes(view.x, *axes),
         states=states,
         standings=_standings(entry),
-        alerts=site.alerts.living_of(name, view.tags),
         exported=urlencode(view.values(name, site.metrics.now.by_name)),
         last=last,
         shared=_shared(last),
+        alerts=site.alerts.living_of(name, view.tags),
         **_HOW_TO_SHOW,
     )
 
