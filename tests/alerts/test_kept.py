@@ -24,9 +24,9 @@ def test_a_check_finds_what_alerts_refer_to_and_is_not_there(tmp_path: Path) -> 
     with AlertedObservatory(tmp_path) as site:
         site.define(spec())
         job = site.job(9.0)
-        assert len(site.alerts()) == 1
+        assert len(site.living()) == 1
         site.delete(job)
-        assert site.alerts() == []
+        assert site.living() == []
         # A deleted job leaves its row.
         assert findings(site) == []
         site.record.write(
@@ -47,7 +47,7 @@ def test_alerts_go_with_a_record_that_is_moved_and_live_on_there(tmp_path: Path)
         old.define(spec())
         old.job(9.0)
         old.silence("p")
-        before, url, now_ns = old.alerts(), old.settings.database_url, old.now_ns
+        before, url, now_ns = old.living(), old.settings.database_url, old.now_ns
     so_far = Progress()
     for _ in move(url, url.replace("/here/", "/there/"), so_far):
         pass

@@ -158,11 +158,11 @@ def test_the_engine_raises_what_the_runs_say(tmp_path: Path) -> None:
                 )
             )
         site.record.write(lambda connection: STORE.whole(connection, jobs))
-        rows = site.alerts()
+        rows = site.living()
         found = {(row.metric, row.tags["detector"]) for row in rows if "detector" in row.tags}
         assert {item for item in found if item[0] not in ("p.a", "p.b")} == expected()
         site.restart()
-        assert site.alerts() == rows
+        assert site.living() == rows
 
 
 @pytest.mark.sqlite

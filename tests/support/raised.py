@@ -69,7 +69,7 @@ class AlertedObservatory(Observatory):
         """Bring the alerts up to date."""
         bring_up_to_date(self, self.engine)
 
-    def alerts(self) -> list[AlertRow]:
+    def living(self) -> list[AlertRow]:
         """Return the living alerts, brought up to date."""
         self.step()
         return alerts_in(self)
@@ -77,7 +77,7 @@ class AlertedObservatory(Observatory):
     def raised(self) -> dict[str, tuple[int, float | None]]:
         """Return severity and value of the living alerts, by the detector or else the metric."""
         return {
-            row.tags.get("detector", row.metric): (row.severity, row.value) for row in self.alerts()
+            row.tags.get("detector", row.metric): (row.severity, row.value) for row in self.living()
         }
 
     def told(self) -> list[tuple[str, int]]:
@@ -94,7 +94,7 @@ class AlertedObservatory(Observatory):
     def groups(self) -> list[tuple[GroupRow, list[AlertRow]]]:
         """Return the groups of living alerts, with these."""
         found: dict[int, list[AlertRow]] = {}
-        for row in self.alerts():
+        for row in self.living():
             found.setdefault(row.group_id, []).append(row)
         with self.record.read() as connection:
             rows = {number: get_group(connection, number) for number in found}
