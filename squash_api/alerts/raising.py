@@ -42,7 +42,7 @@ _MOST_CHANGES = 500
 _MOST_METRICS = 20
 _PAUSE_S = 0.25
 _POLL_S = 1.0
-_LATE_S = 30.0
+_LATE_NS = 30 * NS
 _DAY_NS = 86_400 * NS
 
 _log = structlog.get_logger(__name__)
@@ -186,8 +186,10 @@ class Raising(Loop):
             ended += gone
         some = some[_MOST_METRICS:]
         after = replace(after, again=tuple(some), is_old=before.is_old and bool(some))
-        rows = {Key.of(row): row for row in self._living.values()}
-        present = evaluator.present(view, series, rows, now_ns=now_ns) if series else []
+        present: list[Present] = []
+        if series:
+            rows = {Key.of(row): row for row in self._living.values()}
+            present = evaluator.present(view, series, rows, now_ns=now_ns)
         return _Round(before, after, present, ended, rules)
 
     def _plan(self, view: View) -> Evaluator:
@@ -280,9 +282,10 @@ class Raising(Loop):
         At the first start what is late is found, as what is broken.
         """
         now_ns = self._clock()
-        if self._late_at_ns - now_ns >= 0:
+        # A clock that was ahead must not keep it from looking.
+        if 0 < self._late_at_ns - now_ns <= _LATE_NS:
             return
-        self._late_at_ns = now_ns + int(_LATE_S * NS)
+        self._late_at_ns = now_ns + _LATE_NS
         with self._reader.view() as view:
             self._learn_alerts(view)
         living = {Key.of(row): row for row in self._living.values() if row.branch.startswith(LATE)}
