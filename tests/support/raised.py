@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from squash_api.alerts.raising import Raising
+from squash_api.delivery.reader import NO_WAIT
 from squash_api.record.alerts import (
     AlertRow,
     EventRow,
@@ -33,7 +34,8 @@ def bring_up_to_date(site: Site, engine: Raising) -> None:
     """Derive what has changed, then bring the alerts up to date with it."""
     while site.deriver.derive_some():
         pass
-    engine.step()
+    while engine.step() == NO_WAIT:
+        pass
 
 
 def alerts_in(site: Site) -> list[AlertRow]:
