@@ -32,11 +32,13 @@ from squash_api.judging.alert_texts import (
 from squash_api.judging.alerts import PER_JOB, Group
 from squash_api.judging.limits import limits_of
 from squash_api.record.alerts import (
+    RESOLVED,
     AlertRow,
     GroupRow,
     alerts_of_groups,
     get_group,
     groups_after,
+    is_put_aside,
     living_alerts,
     newest_alert_version,
 )
@@ -98,12 +100,16 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Lines to be sent, what is to be kept before, so that they can be sent again, and after."""
+    """Lines to be sent, what is to be kept before, so that they can be sent again, and after.
+
+    `put_aside` are alerts that it is told of by values, and that somebody has resolved by hand.
+    """
 
     lines: Sequence[str]
     before: Told
     after: Told
     has_more: bool = False
+    put_aside: Sequence[AlertRow] = ()
 
     @property
     def is_numbering(self) -> bool:
@@ -216,9 +222,14 @@ def verdicts_on_groups(
     """
     rows, version, has_more = _wanted(view, told, is_everything=is_everything)
     by_group: dict[int, list[AlertRow]] = {row.group_id: [] for row in rows}
+    put_aside = []
     for item in view.ask(alerts_of_groups, by_group):
         if item.group_id in told.groups or _is_for_verdicts(item, around):
             by_group[item.group_id].append(item)
+        elif item.state == RESOLVED and view.ask(
+            is_put_aside, item.metric, item.branch, item.tags, item.job_id
+        ):
+            put_aside.append(item)
     before, after = dict(told.groups), dict(told.groups)
     lines = []
     for row in rows:
@@ -239,7 +250,7 @@ def verdicts_on_groups(
             after.pop(row.group_id, None)
     lines += _ends(raised or {}, after, told.sender, around.now_ns)
     return Verdicts(
-        lines, replace(told, groups=before), Told(told.sender, version, after), has_more
+        lines, replace(told, groups=before), Told(told.sender, version, after), has_more, put_aside
     )
 
 
