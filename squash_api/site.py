@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from squash_api.accounts.accounts import Accounts
     from squash_api.accounts.anonymous import Anonymous
     from squash_api.accounts.key_ring import KeyRing
+    from squash_api.accounts.links import Links
     from squash_api.accounts.sessions import Sessions
     from squash_api.alerts.acting import Acting
     from squash_api.alerts.raising import Raising
@@ -232,6 +233,13 @@ class Site:
             previous=previous_secret(self.settings),
             hours=self.settings.session_hours,
         )
+
+    @cached_property
+    def links(self) -> Links:
+        """Links in messages that need no login."""
+        from squash_api.accounts.links import Links
+
+        return Links(self.settings)
 
     @cached_property
     def metrics(self) -> Metrics:

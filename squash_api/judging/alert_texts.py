@@ -166,7 +166,7 @@ def message_of(alerts: Sequence[Alerted], about: About) -> Message:
     return Message(
         level,
         _title(told, first, about),
-        tuple(line for line in (*lines, *about.notes, where, *since) if line),
+        tuple(line for line in (*lines, *about.notes, *since, where) if line),
         tuple(about.links),
     )
 

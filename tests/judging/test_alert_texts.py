@@ -125,8 +125,8 @@ def test_a_group_counts_and_names_the_worst_three() -> None:
         "detector 0: PA1 = 9.00 mmag, must be <= 8 (minimum)\n"
         "detector 3: PA1 = 8.50 mmag, must be <= 8 (minimum)\n"
         "and 2 more\n"
-        "instrument HSC, dataset cosmos\n"
-        "since last good: afw 3 commits"
+        "since last good: afw 3 commits\n"
+        "instrument HSC, dataset cosmos"
     )
 
 
