@@ -136,6 +136,7 @@ class KapacitorOutlet(Outlet):
         self._reader = sources.reader
         self._definitions = sources.definitions
         self._squash_url = sources.squash_url
+        self._links = sources.links
         self._clock = clock
         self._seen: _Seen | None = None
         self._look_at_s = self._process_at_s = 0.0
@@ -374,6 +375,7 @@ class KapacitorOutlet(Outlet):
                 self._by_value,
                 self._squash_url,
                 self._clock(),
+                self._links,
             ),
             is_everything=VERDICT_TASK in told.metrics,
             raised={name: topic for name, (_, topic) in raised.items()},

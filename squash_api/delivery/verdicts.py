@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Self
 
+from squash_api.accounts.links import Links
 from squash_api.definitions.in_force import Snapshot
 from squash_api.delivery.present import Plan
 from squash_api.generate.kapacitor.channels import topic_of
@@ -191,13 +192,17 @@ class ByValue:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What verdicts are made from beside alerts; `root` is the public root of the service."""
+    """What verdicts are made from beside alerts; `root` is the public root of the service.
+
+    `links` sign those to alerts, if they are to be signed.
+    """
 
     plan: Plan
     snapshot: Snapshot
     by_value: ByValue
     root: str
     now_ns: int
+    links: Links | None = None
 
 
 def verdicts_on_groups(
@@ -377,6 +382,8 @@ def _line(
     message = message_about(
         view, row, heard, around.snapshot, root=around.root, told=known.severity
     )
+    if around.links is not None:
+        message = around.links.in_message(message, around.root)
     tags = dict(living[0].tags) if len(living) == 1 else row.key.get("tags") or {}
     link = next((item.url for item in message.links if _is_own(item, around.root)), None)
     return _verdict_line(
