@@ -179,7 +179,7 @@ def alert_line(alert: Alerted) -> str:
     if alert.value is None:
         return f"{name} has no value any more: its last one was deleted or withdrawn"
     shown = _most_broken(alert)[:1]
-    if not alert.severity and not _holds(shown, alert):
+    if not alert.severity and shown and not _holds(shown, alert):
         return f"{_limit_line(alert, shown[0])}: not raised any more"
     return _limit_line(alert, shown[0] if shown else None)
 
@@ -395,14 +395,20 @@ def _limit_line(alert: Alerted, shown: Mapping[str, Any] | None) -> str:
     label = str(shown.get("specification", "")).rpartition(".")[2]
     criterion = shown_criterion(shown, shown.get("unit") or "")
     if criterion is not None and criterion.members:
+        if not alert.severity:
+            return criterion.words(plain_number, is_ascii=True) + (label and f" ({label})")
         named = f": {', '.join(shown['members'])}" if shown.get("members") else ""
         return f"{criterion.value_text(shown.get('value'))} broken{named}{label and f' ({label})'}"
     if criterion is None:
         demand = f", {shown['words']}" if shown.get("words") else ", breaks its limit"
         value = number_text(alert.value)
-    else:
+    elif all(number == float(number_text(number)) for number in criterion.numbers):
         demand = f", must be {criterion.words(plain_number, is_ascii=True)}"
         value = NOTHING if alert.value is None else beside(alert.value, criterion.numbers)
+    else:
+        # Computed from the values before: all its digits would tell nothing.
+        demand = f", must be {criterion.words_against(alert.value, is_ascii=True)}"
+        value = criterion.value_text(alert.value)
     return f"{name} = {value}{unit}{demand}{f' ({label})' if label else ''}"
 
 

@@ -19,6 +19,7 @@ from squash_api.judging.alert_texts import (
     message_of,
     worst_first,
 )
+from squash_api.judging.kinds.range import Range
 from squash_api.judging.limits import judge
 from squash_api.record.alerts import AlertRow
 from squash_api.verify.metrics import Metric
@@ -211,6 +212,14 @@ def test_a_limit_of_a_kind_that_is_not_known_any_more_is_still_named() -> None:
     assert alert_line(an_alert(9.0, broken=[shown])) == "PA1 = 9 mmag, breaks its limit (odd)"
     worded = {**shown, "words": "6 MAD from its median"}
     assert alert_line(an_alert(9.0, broken=[worded])) == "PA1 = 9 mmag, 6 MAD from its median (odd)"
+
+
+def test_a_limit_that_was_computed_is_not_told_to_its_last_digit() -> None:
+    trend = limit("<=", 8.0, name="drp.PA1.trend", tags=("minimum",))
+    ends = Range(4.629350000000001, 5.370649999999999, "mmag")
+    shown = judge(replace(trend, criterion=ends), 9.0).to_json()
+    found = alert_line(an_alert(9.0, broken=[shown]))
+    assert found == "PA1 = 9 mmag, must be >= 4.62935 and <= 5.37065 (trend)"
 
 
 @pytest.mark.parametrize("seed", range(20))
