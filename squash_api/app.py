@@ -19,6 +19,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from squash_api.errors import SettingsError, SquashError
 from squash_api.index.deriver import Deriver
 from squash_api.pages import account, addresses, blobs, docs, metric, plots
+from squash_api.pages import alerts as alert_pages
 from squash_api.pages.rendering import failure_page
 from squash_api.routes import (
     accounts,
@@ -82,6 +83,7 @@ _ROUTERS = (
     metric.router,
     blobs.router,
     account.router,
+    alert_pages.router,
 )
 
 _PATHS = [

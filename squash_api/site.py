@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from squash_api.accounts.accounts import Accounts
     from squash_api.accounts.anonymous import Anonymous
     from squash_api.accounts.key_ring import KeyRing
+    from squash_api.accounts.links import Links
     from squash_api.accounts.sessions import Sessions
     from squash_api.alerts.acting import Acting
     from squash_api.alerts.raising import Raising
@@ -234,6 +235,13 @@ class Site:
         )
 
     @cached_property
+    def links(self) -> Links:
+        """Links in messages that need no login."""
+        from squash_api.accounts.links import Links
+
+        return Links(self.settings)
+
+    @cached_property
     def metrics(self) -> Metrics:
         """The known metrics, and their units."""
         return Metrics(self.record, self.schema)
@@ -344,7 +352,8 @@ class Site:
         """Reports on runs, periods and releases."""
         from squash_api.reports.report import PeriodReports
 
-        return PeriodReports(self.reader, self.definitions.in_force, url=self.settings.url)
+        in_force, url = self.definitions.in_force, self.settings.url
+        return PeriodReports(self.reader, in_force, url=url, evidence=self.evidence)
 
     @cached_property
     def figures(self) -> Figures:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,3 +121,25 @@ def test_a_script_needs_only_what_the_client_needs(script: str) -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").partition(".")[0])
     assert imported - sys.stdlib_module_names <= {"astropy", "squash_api"}
+
+
+def test_a_night_of_alerts_sends_few_messages_and_all_say_the_same(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(EXAMPLES / "night" / "play.py")),
+            *("--visits", "40", "--detectors", "12", "--gap", "0", "--port", "0"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = re.search(r"1\.2\.1 would have sent (\d+) messages", done.stdout)
+    assert before is not None
+    assert int(before[1]) > 50
+    sent = [int(count) for count in re.findall(r"has sent (\d+) messages", done.stdout)]
+    assert len(sent) == 1 + (shutil.which("kapacitord") is not None)
+    assert set(sent) == {5}
+    assert done.stdout.endswith("All say the same.\n")

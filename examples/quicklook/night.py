@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -163,7 +163,15 @@ def front_desk(folder: Path, alerts: list[str]) -> Iterator[str]:
         server.server_close()
 
 
-def start_kapacitor(stack: ExitStack, folder: Path, desk: str, stop: Stop) -> str | None:
+def start_kapacitor(
+    stack: ExitStack,
+    folder: Path,
+    desk: str,
+    stop: Stop,
+    *,
+    specs: Path = HERE,
+    tags: Iterable[str] = TAGS,
+) -> str | None:
     """Start a Kapacitor with the alerts of the limits; None where it is not installed."""
     program = shutil.which("kapacitord")
     if program is None:
@@ -171,9 +179,9 @@ def start_kapacitor(stack: ExitStack, folder: Path, desk: str, stop: Stop) -> st
         return None
     generated = folder / "generated"
     generated.mkdir()
-    tags = [f"--tag={tag}" for tag in TAGS]
+    more = [f"--tag={tag}" for tag in tags]
     subprocess.run(
-        [*SQUASH, "generate", f"--specs={HERE}", f"--output={generated}", *tags],
+        [*SQUASH, "generate", f"--specs={specs}", f"--output={generated}", *more],
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -148,11 +148,8 @@ class Plan:
         everywhere = {item for found in self.by_id.values() for item in found.branches}
         self.pers: Collection[tuple[str, ...]] = {item.per for item in everywhere}
         self.longest_ns = max((item.max_age_s for item in everywhere), default=0) * NS
-
-    @property
-    def rules(self) -> dict[str, str]:
-        """A short name of the definitions of each metric, by name."""
-        return {name: self.by_name[name].rules for name in sorted(self.by_name)}
+        # A short name of the definitions of each metric.
+        self.rules = {name: self.by_name[name].rules for name in sorted(self.by_name)}
 
 
 def _watched(row: MetricRow, specifications: Sequence[Specification], schema: Schema) -> Watched:

@@ -61,11 +61,8 @@ def _late(item: ExpectedSeries, expected: Expectation) -> Present:
         channel=expected.channel,
         is_trial=expected.is_trial,
         severity=severity_of(item.level),
-        speaking=Speaking(
-            item.job_id,
-            None if item.job_id is None else item.since_ns,
-            run_id=item.run_id,
-        ),
+        # Not its run: what is late together is told together, whichever run was the last.
+        speaking=Speaking(item.job_id, None if item.job_id is None else item.since_ns),
         broken=[{"missing": item.missing}] if item.missing else [],
         may_open=True,
     )

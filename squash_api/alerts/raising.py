@@ -8,8 +8,7 @@ compared with the living alerts. Only when they opened, and their history, tell 
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -20,13 +19,12 @@ from squash_api.alerts.changing import (
     release_overdue,
     silences_changed,
 )
-from squash_api.alerts.compounds import jobs_of_run
 from squash_api.alerts.evaluating import NS, Evaluator, Key, Plan, Present, Series
 from squash_api.alerts.grouping import complete_groups, due_ns
 from squash_api.alerts.lateness import Lateness
+from squash_api.alerts.touched import Touched
 from squash_api.definitions.in_force import DefinitionsInForce
 from squash_api.delivery.reader import BackOff, Loop, Wait
-from squash_api.index.contexts import ChangedJob
 from squash_api.index.reader import Reader, View
 from squash_api.judging.alert_texts import LATE
 from squash_api.record.alerts import (
@@ -38,7 +36,6 @@ from squash_api.record.alerts import (
 )
 from squash_api.record.record import Connection, Record, get_state, set_state
 from squash_api.record.silences import active_silences
-from squash_api.schema.names import Context
 
 _RULES = "alerts_rules"
 _MOST_CHANGES = 500
@@ -134,9 +131,10 @@ class Raising(Loop):
 
     def step(self) -> Wait:
         """Follow some of what has changed; then what time has brought."""
+        is_first = self._late_at_ns == 0 and self._is_old()
         while self._follow() and not self.is_stopping():
             self.pause(0.0)
-        self._watch_lateness()
+        self._watch_lateness(is_first=is_first)
         due_s = self._keep_time()
         return Wait(min(_PAUSE_S, due_s), min(_POLL_S, due_s))
 
@@ -176,8 +174,11 @@ class Raising(Loop):
         elif changed:
             last = max(before.through, *(item.job_id for item in changed))
             after = replace(after, version=changed[-1].version, through=last)
-            series, lost = self._touched(view, evaluator, changed, before, now_ns=now_ns)
-            again |= lost
+            living = {Key.of(row) for row in self._living.values()}
+            touched = Touched(view, evaluator, living, through=before.through, now_ns=now_ns)
+            touched.take(changed)
+            series = touched.series
+            again |= evaluator.plan.by_name.keys() if touched.is_unknown else set()
         some = sorted({*before.again, *again})
         for name in some[:_MOST_METRICS]:
             found, gone = self._all_of(view, evaluator, name, now_ns=now_ns)
@@ -185,15 +186,15 @@ class Raising(Loop):
             ended += gone
         some = some[_MOST_METRICS:]
         after = replace(after, again=tuple(some), is_old=before.is_old and bool(some))
-        living = {Key.of(row): row for row in self._living.values()}
-        present = evaluator.present(view, series, living, now_ns=now_ns) if series else []
+        rows = {Key.of(row): row for row in self._living.values()}
+        present = evaluator.present(view, series, rows, now_ns=now_ns) if series else []
         return _Round(before, after, present, ended, rules)
 
     def _plan(self, view: View) -> Evaluator:
         """Return what finds the present by the definitions that are in force now."""
         snapshot, metrics = self._definitions.at(None), view.metrics
         before = None if self._evaluator is None else self._evaluator.plan
-        if before is None or (before.snapshot, before.metrics) != (snapshot, metrics):
+        if before is None or before.snapshot is not snapshot or before.metrics is not metrics:
             plan = Plan(snapshot, metrics, self._reader.metrics.schema, before)
             if self._evaluator is None:
                 self._evaluator = Evaluator(plan)
@@ -225,95 +226,6 @@ class Raising(Loop):
             return set(), None
         names = rules.keys() | stored.keys()
         return {name for name in names if rules.get(name) != stored.get(name)}, rules
-
-    def _touched(
-        self,
-        view: View,
-        evaluator: Evaluator,
-        changed: Sequence[ChangedJob],
-        before: _Progress,
-        *,
-        now_ns: int,
-    ) -> tuple[set[Series], set[str]]:
-        """Return the series that some jobs may have changed, and metrics that all may be of."""
-        living = {Key.of(row) for row in self._living.values()}
-        plan = evaluator.plan
-        here = {item.job_id for item in changed if item.tag_set_id is not None}
-        named: dict[int, dict[int, float | None]] = {}
-        watched = {*plan.by_id, *plan.compounds.of_member}
-        for metric_id, job_id, value in view.values.in_jobs(watched, here) if here else ():
-            if job_id in here:
-                named.setdefault(job_id, {})[metric_id] = value
-        series: set[Series] = set()
-        for job in view.contexts.of(named).values():
-            is_new = job.job_id > before.through
-            for metric_id in named[job.job_id].keys() & plan.by_id.keys():
-                for item in evaluator.series_of(metric_id, job.context.tags):
-                    is_young = job.time_ns > now_ns - item.grouping.max_age_s * NS
-                    value = named[job.job_id][metric_id]
-                    if (is_young and not is_new) or evaluator.may_matter(
-                        item, value, living, is_young=is_young
-                    ):
-                        series.add(item)
-            if plan.compounds.of_member:
-                series |= self._of_run(view, evaluator, job.context, named[job.job_id])
-        deleted = [item for item in changed if item.tag_set_id is None]
-        if any(item.deleted_tag_set_id is None for item in deleted):
-            return series, set(plan.by_name)
-        return series | self._bereaved(view, evaluator, deleted, living, now_ns=now_ns), set()
-
-    def _bereaved(
-        self,
-        view: View,
-        evaluator: Evaluator,
-        deleted: Sequence[ChangedJob],
-        living: AbstractSet[Key],
-        *,
-        now_ns: int,
-    ) -> set[Series]:
-        """Return the series that deleted jobs may have been in."""
-        plan = evaluator.plan
-        by_set: dict[int, int] = {}
-        for item in deleted:
-            number = item.deleted_tag_set_id or 0
-            by_set[number] = max(by_set.get(number, item.time_ns), item.time_ns)
-        series: set[Series] = set()
-        for number, tags in view.contexts.tags(by_set).items():
-            is_young = by_set[number] > now_ns - plan.longest_ns
-            for metric_id in plan.by_id:
-                for one in evaluator.series_of(metric_id, tags):
-                    if is_young or evaluator.may_matter(one, None, living, is_young=False):
-                        series.add(one)
-        # A compound over a run may have lost a member that had other tags.
-        if deleted and plan.compounds.of_member:
-            for some in plan.compounds.of_member.values():
-                for metric_id in some & plan.by_id.keys():
-                    series |= evaluator.all_series(view, metric_id, now_ns=now_ns)
-        return series
-
-    def _of_run(
-        self, view: View, evaluator: Evaluator, context: Context, named: Mapping[int, object]
-    ) -> set[Series]:
-        """Return the series of compounds that look at the run of a job, and at its metrics."""
-        wanted = {
-            compound
-            for metric_id in named
-            for compound in evaluator.plan.compounds.of_member.get(metric_id, ())
-        }
-        run_id = context.fields.get("run_id")
-        if not wanted or run_id is None:
-            return set()
-        jobs = jobs_of_run(view, context.tags.get("pipeline"), str(run_id))
-        naming: dict[int, set[int]] = {}
-        for metric_id, job_id, _ in view.values.in_jobs(wanted, jobs):
-            naming.setdefault(job_id, set()).add(metric_id)
-        return {
-            item
-            for job in view.contexts.of(set(jobs) & naming.keys()).values()
-            for metric_id in naming[job.job_id]
-            if metric_id in evaluator.plan.by_id
-            for item in evaluator.series_of(metric_id, job.context.tags)
-        }
 
     def _all_of(
         self, view: View, evaluator: Evaluator, name: str, *, now_ns: int
@@ -358,22 +270,28 @@ class Raising(Loop):
             is_found_at_start=is_old,
         )
 
-    def _watch_lateness(self) -> None:
-        """Open and end the alerts of late series, now and then."""
+    def _is_old(self) -> bool:
+        with self._reader.view() as view:
+            return view.ask(_Progress.read).is_old
+
+    def _watch_lateness(self, *, is_first: bool) -> None:
+        """Open and end the alerts of late series, now and then.
+
+        At the first start what is late is found, as what is broken.
+        """
         now_ns = self._clock()
         if self._late_at_ns - now_ns >= 0:
             return
         self._late_at_ns = now_ns + int(_LATE_S * NS)
         with self._reader.view() as view:
             self._learn_alerts(view)
-            is_old = view.ask(_Progress.read).is_old
         living = {Key.of(row): row for row in self._living.values() if row.branch.startswith(LATE)}
         present = self._lateness.present(living, now_ns=now_ns)
         if not present:
             return
 
         def store(connection: Connection) -> None:
-            changes = self._changes(connection, is_old=is_old)
+            changes = self._changes(connection, is_old=is_first)
             changes.apply(present)
             changes.close()
             if changes.counts:

@@ -31,7 +31,14 @@ from squash_api.delivery.present import (
     of_new_jobs,
 )
 from squash_api.delivery.reader import NO_WAIT, Wait
-from squash_api.delivery.verdicts import Around, Told, Verdicts, has_news, verdicts_on_groups
+from squash_api.delivery.verdicts import (
+    Around,
+    ByValue,
+    Told,
+    Verdicts,
+    has_news,
+    verdicts_on_groups,
+)
 from squash_api.generate.kapacitor.server import TOPICS
 from squash_api.generate.kapacitor.tasks import noted_unit, unit_note
 from squash_api.generate.kapacitor.verdicts import VERDICT_TASK, is_verdict_id
@@ -42,11 +49,9 @@ from squash_api.influx.client import InfluxError, Rejected, deliver
 from squash_api.influx.kapacitor import KapacitorClient
 from squash_api.influx.points import gone_line, job_to_points
 from squash_api.ingest.stored_job import artifacts_in
-from squash_api.judging.alert_plan import BranchKey, Grouping
-from squash_api.judging.alert_texts import LATE
+from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.metadata_query import applies
 from squash_api.logs import note_jobs
-from squash_api.record.alerts import living_alerts
 from squash_api.record.deliveries import (
     Erasure,
     Quarantined,
@@ -57,7 +62,6 @@ from squash_api.record.deliveries import (
 )
 from squash_api.record.jobs import last_job_id
 from squash_api.record.record import Connection, get_state, set_state
-from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.schema.artifacts import may_have_artifacts
 from squash_api.schema.names import (
     ARTIFACT_URL,
@@ -143,11 +147,7 @@ class KapacitorOutlet(Outlet):
         self._day = 0
         # Metrics whose newest values are to be told once more, and VERDICT_TASK for all groups.
         self._again: set[str] = set()
-        self._silences: list[SilenceRow] = []
-        # Alerts of single series that are to be told with others, once these have ended.
-        self._alone: set[str] = set()
-        # Whether it has the task that alerts on groups.
-        self._tells_groups = False
+        self._by_value = ByValue()
         self._is_starting_over = False
         self._has_to_compare = False
         # Metrics in a request that failed.
@@ -167,16 +167,8 @@ class KapacitorOutlet(Outlet):
 
     def takes_lateness(self, specification: str, tags: Mapping[str, str]) -> bool:
         """Return whether it is told how late a series is: not in a group, and not silenced."""
-        snapshot, chooser = self._definitions.at(None), self._chooser
-        plan = self._plan(snapshot) if chooser is None else chooser.plan
-        defined, key = snapshot.specifications.get(specification), LATE + specification
-        if defined is None:
-            return True
-        metric = defined.content.metric
-        branch = plan.branch(metric, key)
-        return silencing(self._silences, metric, tags) is None and not (
-            branch is not None and self._is_told_together(plan, metric, (key, branch), tags)
-        )
+        plan = self._plan() if self._chooser is None else self._chooser.plan
+        return self._by_value.takes_lateness(plan, specification, tags)
 
     def write_extra(self, lines: Sequence[str], /) -> list[Rejected]:
         """Write points that do not belong to jobs."""
@@ -224,7 +216,7 @@ class KapacitorOutlet(Outlet):
         if before is None or not self.is_well or now_s >= self._process_at_s:
             process = self._client.process()
             self._process_at_s = now_s + _PROCESS_S
-            self._has_to_compare |= bool(self._alone)
+            self._has_to_compare |= bool(self._by_value.alone)
         if before is None or tasks != before.tasks:
             scripts = self._client.scripts().items()
             self._units = {name: noted_unit(script, name) for name, script in scripts}
@@ -247,8 +239,8 @@ class KapacitorOutlet(Outlet):
 
     def _find_groups_task(self, tasks: Mapping[str, Any]) -> None:
         """Find out whether Kapacitor can be told of groups; else each series alerts by itself."""
-        self._tells_groups = VERDICT_TASK in tasks
-        if tasks and not self._tells_groups:
+        self._by_value.tells_groups = VERDICT_TASK in tasks
+        if tasks and not self._by_value.tells_groups:
             _log.error(
                 "Kapacitor does not have the task that alerts on groups, so each series alerts by "
                 "itself, and limits that only the service can raise alert nobody: load the tasks "
@@ -260,22 +252,16 @@ class KapacitorOutlet(Outlet):
 
     def _find_alone(self, plan: Plan, raised: Iterable[str]) -> None:
         """Find the alerts of single series that Kapacitor has raised, and are in groups now."""
-        found = {name for name in raised if self._tells_groups and plan.is_gathering(name)}
         with self._reader.view() as view:
-            living = view.ask(living_alerts) if self._alone else []
-        ids = {plan.alert_id(item.metric, item.branch, item.tags) for item in living}
-        before = self._alone
-        # Those that have just ended may live a little longer in the record.
-        self._alone = found | {name for name in before if name in ids}
-        self._again |= {name.partition("/")[0] for name in found - before}
-        if self._alone != before:
-            self._again.add(VERDICT_TASK)
+            found = self._by_value.find_alone(view, plan, raised)
+        if found is not None:
+            self._again |= {VERDICT_TASK, *found}
 
     def _follow_definitions(self) -> Chooser:
         """Follow the specifications in force; note the metrics whose alerts they change."""
         snapshot, before = self._definitions.at(None), self._snapshot
         if self._chooser is None or snapshot is not before:
-            self._chooser = Chooser(self._plan(snapshot))
+            self._chooser = Chooser(self._plan())
             old = {} if before is None else before.by_metric
             names = old.keys() | snapshot.by_metric.keys()
             self._again |= {name for name in names if old.get(name) != snapshot.by_metric.get(name)}
@@ -289,18 +275,16 @@ class KapacitorOutlet(Outlet):
 
     def _follow_silences(self, view: View) -> None:
         """Note the silences that last; of what one has hidden that is over, tell how it is now."""
-        now = view.ask(active_silences, now_ns=self._clock())
-        if now == self._silences:
+        ended = self._by_value.follow_silences(view, now_ns=self._clock())
+        if ended is None:
             return
-        ended = [item for item in self._silences if item not in now]
         names = self._snapshot.by_metric if self._snapshot is not None else {}
         self._again |= {name for name in names if any(item.is_about(name) for item in ended)}
         self._again.add(VERDICT_TASK)
         self._has_to_compare |= bool(ended)
-        self._silences = now
 
-    def _plan(self, snapshot: Snapshot) -> Plan:
-        return Plan(snapshot, self._reader.metrics.schema, is_for_tasks=True)
+    def _plan(self) -> Plan:
+        return Plan(self._definitions.at(None), self._reader.metrics.schema, is_for_tasks=True)
 
     def _has_to_do(self) -> bool:
         with self._reader.view() as view:
@@ -311,7 +295,7 @@ class KapacitorOutlet(Outlet):
                 view.ask(get_target, self.name).sent_through < view.ask(last_job_id)
                 or bool(view.ask(pending_redeliveries, self.name, limit=1))
                 or bool(view.ask(pending_erasures, self.name, limit=1))
-                or (self._tells_groups and has_news(view, self._told(view)))
+                or (bool(self._by_value.tells_groups) and has_news(view, self._told(view)))
             )
 
     def _told(self, view: View) -> Told:
@@ -349,7 +333,7 @@ class KapacitorOutlet(Outlet):
         told.lines = [*self._lines(view, chooser.plan, present, now_ns=now_ns)]
         told.named = {item.metric for item in present.gone}
         told.named |= {view.metrics.by_id[metric_id].name for _, metric_id in present.groupings}
-        if self._tells_groups:
+        if self._by_value.tells_groups:
             self._add_verdicts(view, chooser.plan, told, raised)
         return told
 
@@ -386,10 +370,9 @@ class KapacitorOutlet(Outlet):
             Around(
                 plan,
                 self._snapshot,
-                self._silences,
-                self._alone,
-                root=self._squash_url,
-                now_ns=self._clock(),
+                self._by_value,
+                self._squash_url,
+                self._clock(),
             ),
             is_everything=VERDICT_TASK in told.metrics,
             raised={name: topic for name, (_, topic) in raised.items()},
@@ -462,35 +445,6 @@ class KapacitorOutlet(Outlet):
     def _keep_told(self, told: Told) -> None:
         self._record.write(lambda connection: set_state(connection, self._state_key, told.text))
 
-    def _elsewhere(
-        self, plan: Plan, metric: str, tags: Mapping[str, str], groupings: Iterable[Grouping]
-    ) -> list[str]:
-        """Return the branches that must not alert on the value of a series, by key."""
-        return sorted(
-            branch.key
-            for branch in plan.branches(metric)
-            if branch.grouping in groupings
-            and (
-                self._is_told_together(plan, metric, (branch.key, branch), tags)
-                or silencing(self._silences, metric, _series_of(branch, tags)) is not None
-            )
-        )
-
-    def _is_told_together(
-        self, plan: Plan, metric: str, branch: tuple[str, BranchKey], tags: Mapping[str, str]
-    ) -> bool:
-        """Return whether the alert of a series is told with others; the branch is by its key.
-
-        One that Kapacitor has raised for a single series, as it did before it knew of groups, is
-        told to its end in the same way: else all of these would end at once.
-        """
-        key, found = branch
-        return (
-            (self._tells_groups or self._seen is None)
-            and found.gathers(_series_of(found, tags))
-            and plan.alert_id(metric, key, tags) not in self._alone
-        )
-
     def _write(self, lines: Sequence[_Line]) -> list[Quarantined]:
         """Write lines; return those that are refused, and belong to a job."""
         refused: list[Quarantined] = []
@@ -524,7 +478,7 @@ class KapacitorOutlet(Outlet):
                     continue
                 told = present.groupings[job.job_id, metric_id]
                 due = {item for item in plan.groupings(name) if applies(item.terms, job.context)}
-                elsewhere = self._elsewhere(plan, name, job.context.tags, told)
+                elsewhere = self._by_value.branches_without(plan, name, job.context.tags, told)
                 speaks_for = None if told >= due else _keys(told)
                 limits = plan.limits(name, view.metrics.by_id[metric_id].unit)
                 since_good = since_last_good(
@@ -568,7 +522,7 @@ class KapacitorOutlet(Outlet):
             else:
                 fields[term.name] = term.example
         is_only = len(plan.groupings(item.metric)) == 1
-        elsewhere = self._elsewhere(plan, item.metric, tags, (item.grouping,))
+        elsewhere = self._by_value.branches_without(plan, item.metric, tags, (item.grouping,))
         text = gone_line(
             item.metric,
             tags,
@@ -591,11 +545,6 @@ def _vanished(
         if not is_verdict_id(name)
     }
     return chooser.vanished(view, times, now_ns=now_ns) if times else []
-
-
-def _series_of(branch: BranchKey, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags of the series of a branch that a job is in."""
-    return {name: tags[name] for name in branch.per if tags.get(name)}
 
 
 def _keys(groupings: Iterable[Grouping]) -> str:

@@ -49,8 +49,7 @@ class Plan:
                 by_metric.setdefault(item.metric, []).extend(branch_keys([item], schema))
                 if item.muted_through is not None:
                     self.muted.add(item.metric)
-                # What is named is one series, of which the task tells.
-                if item.expect is not None and not item.expect.each:
+                if item.expect is not None:
                     self._expecting[item.name] = item
         self._schema = schema
         self._specifications = snapshot.by_metric
@@ -94,7 +93,9 @@ class Plan:
         """
         if key.startswith(LATE):
             item = self._expecting.get(key.removeprefix(LATE))
-            return None if item is None else BranchKey.of(item, ())
+            is_named = item is not None and item.expect is not None and item.expect.each
+            # What is named is one series, of which the task tells.
+            return None if item is None or is_named else BranchKey.of(item, ())
         return next((item for item in self._all.get(metric, ()) if item.key == key), None)
 
     def alert_id(self, metric: str, key: str, tags: Mapping[str, str]) -> str | None:
@@ -117,6 +118,11 @@ class Plan:
             branch.group == PER_JOB
             or any(re.search(rf"(?:^|,){re.escape(name)}=(?!,|$)", group) for name in branch.group)
         )
+
+    def metric_of(self, specification: str) -> str | None:
+        """Return the metric of a specification that expects values; None if there is none."""
+        item = self._expecting.get(specification)
+        return None if item is None else item.metric
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from squash_api.generate.kapacitor.verdicts import is_verdict_id
 from squash_api.index.reader import View
 from squash_api.index.since_good import since_last_good
 from squash_api.influx.points import own_line
+from squash_api.judging.alert_plan import Grouping
 from squash_api.judging.alert_texts import (
     LATE,
     About,
@@ -39,7 +40,7 @@ from squash_api.record.alerts import (
     living_alerts,
     newest_alert_version,
 )
-from squash_api.record.silences import SilenceRow, silencing
+from squash_api.record.silences import SilenceRow, active_silences, silencing
 from squash_api.schema import watch as names
 from squash_api.schema.names import RUN_ID, RUN_URL, SQUASH_URL
 
@@ -115,18 +116,80 @@ class Verdicts:
         return self.before != self.after
 
 
+@dataclass(slots=True)
+class ByValue:
+    """Which alerts a Kapacitor is told of by values: not those in groups, nor silenced ones.
+
+    `tells_groups` is whether it has the task that alerts on groups; None if that is not known yet.
+    `alone` are the ids of alerts that it has raised for single series, as it did before it knew of
+    groups: these are told to their end in the same way, or all of them would end at once.
+    """
+
+    tells_groups: bool | None = None
+    alone: frozenset[str] = frozenset()
+    silences: Sequence[SilenceRow] = ()
+
+    def find_alone(self, view: View, plan: Plan, raised: Iterable[str]) -> set[str] | None:
+        """Note which alerts are alone, of those that it has raised; None if that is as before.
+
+        Returns the metrics that have further ones.
+        """
+        found = {name for name in raised if self.tells_groups and plan.is_gathering(name)}
+        living = view.ask(living_alerts) if self.alone else []
+        ids = {plan.alert_id(item.metric, item.branch, item.tags) for item in living}
+        before = self.alone
+        # Those that have just ended may live a little longer in the record.
+        self.alone = frozenset(found | (before & ids))
+        if self.alone == before:
+            return None
+        return {name.partition("/")[0] for name in found - before}
+
+    def follow_silences(self, view: View, *, now_ns: int) -> list[SilenceRow] | None:
+        """Note which silences last; return those that have ended, None if all is as before."""
+        before, now = self.silences, view.ask(active_silences, now_ns=now_ns)
+        if list(before) == now:
+            return None
+        self.silences = now
+        return [item for item in before if item not in now]
+
+    def branches_without(
+        self,
+        plan: Plan,
+        metric: str,
+        tags: Mapping[str, str],
+        groupings: Collection[Grouping],
+    ) -> list[str]:
+        """Return the branches of groupings that must not alert on the value of a job, by key."""
+        return sorted(
+            branch.key
+            for branch in plan.branches(metric)
+            if branch.grouping in groupings and not self._has(plan, metric, branch.key, tags)
+        )
+
+    def takes_lateness(self, plan: Plan, specification: str, tags: Mapping[str, str]) -> bool:
+        """Return whether it is told how late a series is."""
+        metric = plan.metric_of(specification)
+        return metric is None or self._has(plan, metric, LATE + specification, tags)
+
+    def _has(self, plan: Plan, metric: str, key: str, tags: Mapping[str, str]) -> bool:
+        """Return whether it is told of an alert by values."""
+        branch = plan.branch(metric, key)
+        per = () if branch is None else branch.per
+        series = {name: tags[name] for name in per if tags.get(name)}
+        if silencing(self.silences, metric, series) is not None:
+            return False
+        if self.tells_groups is False or branch is None or not branch.gathers(series):
+            return True
+        return plan.alert_id(metric, key, tags) in self.alone
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What verdicts are made from beside alerts.
-
-    `alone` are the ids of alerts that Kapacitor has raised by itself, of which it is told by values
-    alone; `root` is the public root of the service.
-    """
+    """What verdicts are made from beside alerts; `root` is the public root of the service."""
 
     plan: Plan
     snapshot: Snapshot
-    silences: Sequence[SilenceRow]
-    alone: Collection[str]
+    by_value: ByValue
     root: str
     now_ns: int
 
@@ -160,7 +223,7 @@ def verdicts_on_groups(
     lines = []
     for row in rows:
         known = before.get(row.group_id)
-        heard, severity = _heard(by_group[row.group_id], known, around.silences)
+        heard, severity = _heard(by_group[row.group_id], known, around.by_value.silences)
         if known is None and not severity:
             continue
         if known is not None and severity == known.severity and not is_everything:
@@ -272,7 +335,7 @@ def _is_for_verdicts(item: AlertRow, around: Around) -> bool:
     if branch.is_served and not item.branch.startswith(LATE):
         return True
     alert_id = around.plan.alert_id(item.metric, item.branch, item.tags)
-    return branch.gathers(item.tags) and alert_id not in around.alone
+    return branch.gathers(item.tags) and alert_id not in around.by_value.alone
 
 
 def _numbered(
@@ -361,7 +424,9 @@ def _verdict_line(
         names.TEXT: text,
         names.TOPIC: group.topic,
     }
-    return own_line(names.VERDICT, {**(tags or {}), **own_tags}, own_fields, now_ns)
+    # A tag that SQUASH_TAGS adds may have the name of a field.
+    common = {name: value for name, value in (tags or {}).items() if name not in own_fields}
+    return own_line(names.VERDICT, {**common, **own_tags}, own_fields, now_ns)
 
 
 def _grouped(alert: AlertRow, snapshot: Snapshot) -> Group:

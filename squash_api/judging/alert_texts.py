@@ -167,7 +167,7 @@ def message_of(alerts: Sequence[Alerted], about: About) -> Message:
     return Message(
         level,
         _title(told, first, about),
-        tuple(line for line in (*lines, *about.notes, where, *since) if line),
+        tuple(line for line in (*lines, *about.notes, *since, where) if line),
         tuple(about.links),
     )
 
@@ -395,6 +395,9 @@ def _limit_line(alert: Alerted, shown: Mapping[str, Any] | None) -> str:
         return f"{name} = {number_text(alert.value)}{unit}"
     label = str(shown.get("specification", "")).rpartition(".")[2]
     criterion = shown_criterion(shown, shown.get("unit") or "")
+    if criterion is not None and criterion.members:
+        named = f": {', '.join(shown['members'])}" if shown.get("members") else ""
+        return f"{criterion.value_text(shown.get('value'))} broken{named}{label and f' ({label})'}"
     if criterion is None:
         demand = f", {shown['words']}" if shown.get("words") else ", breaks its limit"
         value = number_text(alert.value)

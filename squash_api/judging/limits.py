@@ -245,7 +245,7 @@ class Evidence(Protocol):
         """Return the values before the job's, newest first, in the limit's unit, for `settled`."""
 
     def in_run(self, limit: Limit) -> Mapping[str, Status]:
-        """Return how the members of a compound stand in all jobs of the job's run, by name.
+        """Return how the members of a compound stand, by name: in the job, or in all of its run.
 
         Those without a verdict are left out.
         """
@@ -277,6 +277,14 @@ def judge_compound(limit: Limit, found: Mapping[str, Status]) -> Verdict | None:
     if is_met is None:
         return Verdict(limit, "not measured", None, None, broken)
     return Verdict(limit, "passed" if is_met else "failed", float(len(broken)), None, broken)
+
+
+def judge_by(limit: Limit, value: float | None, evidence: Evidence) -> Verdict | None:
+    """Judge the value of a job by a limit that needs more than that; None if it has no verdict."""
+    if limit.criterion.members:
+        return judge_compound(limit, evidence.in_run(limit))
+    settled = limit.settled(evidence.past(limit))
+    return None if settled is None else judge(settled, value)
 
 
 def worst_status(statuses: Iterable[Status]) -> Status:
@@ -319,15 +327,14 @@ def judge_job(
         if limit.is_alone or limit.problem:
             verdicts.append(judge(limit, values[limit.specification.metric]))
         elif limit.history and evidence is not None:
-            settled = limit.settled(evidence.past(limit))
-            if settled is not None:
-                verdicts.append(judge(settled, values[limit.specification.metric]))
+            found = judge_by(limit, values[limit.specification.metric], evidence)
+            verdicts.extend([] if found is None else [found])
     in_job = {verdict.name: verdict.status for verdict in verdicts}
     for limit in limits:
         if isinstance(limit.criterion, Compound):
             is_of_job = limit.criterion.over == "job"
-            found = in_job if is_of_job else evidence.in_run(limit) if evidence else {}
-            verdict = judge_compound(limit, found)
+            statuses = in_job if is_of_job else evidence.in_run(limit) if evidence else {}
+            verdict = judge_compound(limit, statuses)
             verdicts.extend([] if verdict is None else [verdict])
     return sorted(verdicts, key=lambda verdict: verdict.name)
 

@@ -76,7 +76,7 @@ def login_page(request: Request) -> Response:
     """Make the page to log in on; who is logged in goes on to where they wanted to."""
     back = safe_address(read_parameters(request, ("next",))["next"])
     if session_of(request) is not None:
-        return _go(request, back)
+        return go(request, back)
     return _login_form(request, back=back)
 
 
@@ -106,7 +106,7 @@ async def post_login(request: Request) -> Response:
             request.scope[USER] = error.user
         return await run_in_threadpool(_login_form, request, back=back, name=name, error=error)
     request.scope[USER] = account.name
-    reply = _go(request, back)
+    reply = go(request, back)
     _keep_session(reply, site, account)
     reply.delete_cookie(form_cookie(site.settings), **cookie_options(site.settings))
     return reply
@@ -114,7 +114,7 @@ async def post_login(request: Request) -> Response:
 
 def logout_page(request: Request) -> Response:
     """Lead to the page that has the button: an address alone changes nothing."""
-    return _go(request, "/account")
+    return go(request, "/account")
 
 
 @router.post("/logout")
@@ -126,7 +126,7 @@ async def post_logout(request: Request) -> Response:
     if session is not None:
         require_own_page(request, site, session.session_id, form.get("token"))
         await run_in_threadpool(site.sessions.end, session)
-    reply = _go(request, "/" if site.settings.read == "open" else "/login")
+    reply = go(request, "/" if site.settings.read == "open" else "/login")
     reply.delete_cookie(session_cookie(site.settings), **cookie_options(site.settings))
     return reply
 
@@ -153,7 +153,7 @@ async def post_password(request: Request) -> Response:
         )
     except _MENDABLE as error:
         return await run_in_threadpool(_account_form, request, account, error=error)
-    reply = _go(request, "/account?done=password")
+    reply = go(request, "/account?done=password")
     _keep_session(reply, site, account)
     return reply
 
@@ -188,7 +188,7 @@ async def post_revoke(request: Request) -> Response:
     site: Site = request.app.state.site
     account, form = await sent(request)
     await run_in_threadpool(site.keys.revoke, form.get("key", ""), by=account)
-    return _go(request, "/account?done=revoked")
+    return go(request, "/account?done=revoked")
 
 
 def users_page(request: Request) -> Response:
@@ -219,7 +219,7 @@ def _change_user(request: Request, account: Account, form: dict[str, str]) -> Re
     except (LastAdminError, NotFoundError) as error:
         return _users_form(request, account, form.get("after"), error=error)
     after = form.get("after")
-    return _go(request, f"/users?after={quote(after, safe='')}" if after else "/users")
+    return go(request, f"/users?after={quote(after, safe='')}" if after else "/users")
 
 
 def audit_page(request: Request) -> Response:
@@ -374,7 +374,7 @@ def _words(error: SquashError) -> str:
     )
 
 
-def _go(request: Request, address: str) -> Response:
+def go(request: Request, address: str) -> Response:
     """Send a browser to an address of this service; it asks for it by GET."""
     site: Site = request.app.state.site
     return Response(status_code=303, headers={"Location": f"{site.settings.url_path}{address}"})

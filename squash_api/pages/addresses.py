@@ -16,6 +16,7 @@ from squash_api.pages.account import (
     logout_page,
     users_page,
 )
+from squash_api.pages.alerts import alert_page, alerts_page
 from squash_api.pages.docs import docs_page, document_page
 from squash_api.pages.front import front_page
 from squash_api.pages.job import job_page
@@ -36,6 +37,8 @@ class Page(NamedTuple):
 
 PAGES = (
     Page("/", front_page, "Metrics"),
+    Page("/alerts", alerts_page, "Alerts"),
+    Page("/alert/{alert_id}", alert_page),
     Page("/runs", runs_page, "Runs"),
     Page("/runs/{pipeline:text}/{run_id:text}", run_page),
     Page("/specs", specs_page, "Specifications"),

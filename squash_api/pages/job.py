@@ -29,7 +29,7 @@ from squash_api.routes.jobs import job_id_of, measurement_objects
 from squash_api.routes.middleware import page_policy
 from squash_api.routes.parameters import read_parameters
 from squash_api.routes.runs import SPECS, run_path
-from squash_api.schema.artifacts import artifacts_of
+from squash_api.schema.artifacts import Artifact, artifacts_of
 from squash_api.schema.names import RUN_ID, RUN_URL, Context
 from squash_api.settings import Settings
 from squash_api.site import Site
@@ -116,15 +116,13 @@ def _page(request: Request, job_id: int) -> Response:
 def _metadata(job: Job, settings: Settings) -> dict[str, Any]:
     """Return the metadata, and what they link to: first the artifacts, some of them as pictures."""
     found = artifacts_of(job.meta)
-    hosts, is_https = set(settings.artifact_hosts), settings.is_https
-    shown = (item.url for item in found if item.may_be_shown(hosts, is_https=is_https))
     artifacts = found[:MOST_ARTIFACTS]
     urls = {item.url for item in artifacts}
     rows = metadata_rows(job.meta)
     return {
         "artifacts": artifacts,
         "more_artifacts": len(found) - len(artifacts),
-        "pictures": frozenset(islice(shown, _MOST_PICTURES)),
+        "pictures": pictures_of(found, settings),
         "rows": rows[:MOST_ROWS],
         "has_more_rows": len(rows) > MOST_ROWS,
         "links": [item for item in links_in(rows) if item[1] not in urls][:_MOST_LINKS],
@@ -132,11 +130,20 @@ def _metadata(job: Job, settings: Settings) -> dict[str, Any]:
     }
 
 
+def pictures_of(found: Sequence[Artifact], settings: Settings) -> frozenset[str]:
+    """Return the URLs of the first artifacts that a page shows as pictures."""
+    hosts, is_https = set(settings.artifact_hosts), settings.is_https
+    shown = (item.url for item in found if item.may_be_shown(hosts, is_https=is_https))
+    return frozenset(islice(shown, _MOST_PICTURES))
+
+
 def _limit_markup(verdict: Verdict) -> Markup:
     """Write what a value must meet, with its numbers marked as values."""
     criterion = verdict.limit.criterion
     value = Markup('<span class="value">{}</span>')
     numbers = (value.format(number_text(number)) for number in criterion.numbers)
+    if verdict.members:
+        return Markup("{}: {}").format(criterion.pattern(), ", ".join(verdict.members))
     return Markup(escape(criterion.pattern())).format(*numbers)  # noqa: S704 - escaped
 
 

@@ -14,7 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from squash_api.alerts.freshness import ExpectedSeries
-from squash_api.errors import Detail, runbook_of_record, runbook_path
+from squash_api.alerts.seen import Counts
+from squash_api.errors import (
+    Detail,
+    RecordUnavailableError,
+    runbook_of_record,
+    runbook_path,
+)
 from squash_api.judging.kinds.criterion import Criterion
 from squash_api.judging.states import MEANINGS, STATES, counts_text, slug_of
 from squash_api.judging.wording import NOTHING, counted, number_text, percent_text
@@ -35,8 +41,8 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     In addition to `values`, a template has `root`, the path that all URLs begin with, `menu`,
     `static`, which gives the URL of a file to load, and what is around every page: the `session` of
     who is logged in with the `form_token` of its forms, or the address of the `login`; the
-    `release` and, for those who may read, the health of `delivery` and of the record (its
-    `trouble`, and `trouble_runbook`, the entry on that).
+    `release` and, for those who may read, the `alert_counts`, the health of `delivery` and of the
+    record (its `trouble`, and `trouble_runbook`, the entry on that).
     """
     site: Site = request.app.state.site
     root = site.settings.url_path
@@ -58,11 +64,20 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         "release": version("squash-api"),
         "is_reader": is_reader,
         "delivery": delivery_health(site) if is_reader else (),
+        "alert_counts": _alert_counts(site) if is_reader else None,
         "trouble": trouble,
         "trouble_runbook": runbook_of_record(trouble),
     }
     text = made.render(around | values)
     return Response(text, status_code=status_code, media_type="text/html; charset=utf-8")
+
+
+def _alert_counts(site: Site) -> Counts | None:
+    """Count the living alerts, quickly enough for every page; None if they cannot be read."""
+    try:
+        return site.alerts.counts()
+    except RecordUnavailableError:
+        return None
 
 
 def failure_page(

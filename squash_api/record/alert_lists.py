@@ -101,7 +101,7 @@ def before_it(connection: Connection, row: AlertRow, *, limit: int) -> list[List
 
 
 def of_same_run(connection: Connection, group: GroupRow, *, limit: int) -> list[Listed]:
-    """Return alerts of other groups that the run of a group has opened, the worst first."""
+    """Return the worst alert of each other group that the run of a group has opened."""
     run = group.key.get("run")
     if not run:
         return []
@@ -114,10 +114,13 @@ def of_same_run(connection: Connection, group: GroupRow, *, limit: int) -> list[
             alert_group.c.key.contains(text, autoescape=True),
         )
         .order_by(alert.c.worst.desc(), alert.c.id)
-        .limit(limit)
+        .limit(_PAGE)
     )
-    found = [_listed(each) for each in connection.execute(query)]
-    return [item for item in found if item.group.key.get("run") == run]
+    found: dict[int, Listed] = {}
+    for item in map(_listed, connection.execute(query)):
+        if item.group.key.get("run") == run:
+            found.setdefault(item.group.group_id, item)
+    return list(found.values())[:limit]
 
 
 def count_living(connection: Connection) -> tuple[int, int, int]:

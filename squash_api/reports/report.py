@@ -42,6 +42,7 @@ from squash_api.reports.results import MOST_KEPT, Kept, Limits, Result, Results
 from squash_api.reports.subject import Subject, filters_of, gaps_of, subject_of, title_of
 from squash_api.reports.texts import moment_text
 from squash_api.schema.artifacts import may_have_artifacts
+from squash_api.standings.evidence import Evidence, JobEvidence
 from squash_api.trends.change_points import MISSING, ChangePoint, change_points, is_installed
 from squash_api.trends.question import Question, ReportQuestion
 
@@ -64,9 +65,17 @@ class PeriodReports:
         Public root of the service.
     """
 
-    def __init__(self, reader: Reader, definitions: DefinitionsInForce, *, url: str) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        definitions: DefinitionsInForce,
+        *,
+        url: str,
+        evidence: Evidence | None = None,
+    ) -> None:
         self._reader = reader
         self._definitions = definitions
+        self._evidence = evidence
         self._schema = reader.metrics.schema
         self._url = url
 
@@ -86,8 +95,8 @@ class PeriodReports:
         judged_before = None if other is None else self._judge(subject, other)
         kept = Kept() if about.has_steps else None
         judged = self._judge(subject, about, kept)
-        results = judged.results()
-        before = [] if judged_before is None else judged_before.results()
+        results = self._results_of(judged)
+        before = [] if judged_before is None else self._results_of(judged_before)
         has_instruments = len(instruments_of([*results, *before])) > 1
         matrix = make_matrix(results, has_instruments=has_instruments)
         changes: dict[Key, Kind] = {}
@@ -201,6 +210,21 @@ class PeriodReports:
             for number in shown
             for item in found.get(number, [])[:MOST_OF_A_JOB]
         ]
+
+    def _results_of(self, judged: Results) -> list[Result]:
+        """List results; limits that need more than a value judge the last one of each."""
+        evidence, snapshot = self._evidence, self._definitions.at(None)
+        if evidence is None or all(
+            item.criterion.is_alone for some in snapshot.by_metric.values() for item in some
+        ):
+            return judged.results()
+        with self._reader.view() as view:
+
+            def of(job_id: int) -> JobEvidence | None:
+                job = view.contexts.of([job_id]).get(job_id)
+                return None if job is None else evidence.of(view, job, snapshot)
+
+            return judged.results(of)
 
     def _judge(self, subject: Subject, question: Question, kept: Kept | None = None) -> Results:
         for _ in range(_TRIES):

@@ -12,7 +12,7 @@ from squash_api.alerts.freshness import Combination, combination_of
 from squash_api.errors import InvalidInputError
 from squash_api.index.windows import MeasuredJob
 from squash_api.judging.alerts import severity_of
-from squash_api.judging.limits import Limit, Verdict, judge, limits_of
+from squash_api.judging.limits import Evidence, Limit, Verdict, judge, judge_by, limits_of
 from squash_api.judging.metadata_query import applies, query_terms
 from squash_api.judging.specifications import Specification
 from squash_api.judging.states import BROKEN, State, state_of
@@ -140,6 +140,8 @@ class _Tally:
     value: float | None = None
     job: MeasuredJob | None = None
     limits: Sequence[Limit] = ()
+    # Those that need more than the value to judge it, which is done for the last one.
+    others: Sequence[Limit] = ()
     values: int = 0
     absent: int = 0
     # By severity; and by the name of each limit: those it applied to, and those that broke it.
@@ -166,11 +168,12 @@ _Judging = tuple[Sequence[Limit], Sequence[tuple[Callable[[float], bool], int, l
 class _Sink:
     """Where values of a metric with one set of tags go, and their limits."""
 
-    __slots__ = ("has_conditions", "judging", "tags", "tally")
+    __slots__ = ("has_conditions", "judging", "others", "tags", "tally")
 
     def __init__(self, tally: _Tally, limits: list[Limit], tags: Mapping[str, str]) -> None:
         self.tally = tally
-        self.judging = tally.judging(limits)
+        self.judging = tally.judging([limit for limit in limits if limit.is_alone])
+        self.others = [limit for limit in limits if not limit.is_alone and not limit.is_trial]
         self.has_conditions = not all(term.is_tag for limit in limits for term in limit.terms)
         self.tags = dict(tags) if self.has_conditions else {}
 
@@ -261,13 +264,15 @@ class Results:
                 sink = self._make_sink(metric_id, job.tag_set_id, tags_of[job.tag_set_id])
                 sinks = self._sinks[metric_id]
             seen.add(job_id)
-            limits, tests = self._applying(sink, job) if sink.has_conditions else sink.judging
+            (limits, tests), others = (
+                self._applying(sink, job) if sink.has_conditions else (sink.judging, sink.others)
+            )
             # Not a separate function: this runs for every value.
             tally = sink.tally
             tally.values += 1
             if job.time_ns > tally.time_ns:
                 tally.time_ns, tally.job = job.time_ns, job
-                tally.value, tally.limits = value, limits
+                tally.value, tally.limits, tally.others = value, limits, others
             if value is None:
                 tally.absent += 1
                 continue
@@ -280,9 +285,16 @@ class Results:
             tally.failed[worst] += 1
         self.jobs += len(seen)
 
-    def results(self) -> list[Result]:
-        """List the results, sorted by metric and tags."""
-        found = [_result(tally) for tally in self._tallies.values()]
+    def results(self, evidence_of: Callable[[int], Evidence | None] | None = None) -> list[Result]:
+        """List the results, sorted by metric and tags.
+
+        Parameters
+        ----------
+        evidence_of
+            Gives what is known about a job, by its id; without it, limits that need more than a
+            value to judge it give no verdict.
+        """
+        found = [_result(tally, evidence_of) for tally in self._tallies.values()]
         return sorted(found, key=lambda item: (item.metric, item.tags))
 
     def _make_sink(self, metric_id: int, tag_set_id: int, tags: Mapping[str, str]) -> _Sink:
@@ -307,7 +319,7 @@ class Results:
         self._sink_count += 1
         return sink
 
-    def _applying(self, sink: _Sink, job: MeasuredJob) -> _Judging:
+    def _applying(self, sink: _Sink, job: MeasuredJob) -> tuple[_Judging, Sequence[Limit]]:
         """Find the limits whose terms on other metadata match too."""
         own = {"run_id": job.run_id, "run_url": job.run_url, "version_tag": job.version_tag}
         context = Context(
@@ -315,13 +327,21 @@ class Results:
             fields={**job.fields, **{key: text for key, text in own.items() if text is not None}},
         )
         found = [item for item in sink.judging[0] if applies(item.terms, context)]
-        self.limits.used.update(item.name for item in found)
-        return sink.tally.judging(found)
+        others = [item for item in sink.others if applies(item.terms, context)]
+        self.limits.used.update(item.name for item in (*found, *others))
+        return sink.tally.judging(found), others
 
 
-def _result(tally: _Tally) -> Result:
+def _result(tally: _Tally, evidence_of: Callable[[int], Evidence | None] | None) -> Result:
     job, unit = tally.job, tally.metric.unit
     assert job is not None  # noqa: S101 - a tally begins with a value
+    verdicts = [judge(limit, tally.value) for limit in tally.limits if not limit.is_trial]
+    evidence = evidence_of(job.job_id) if evidence_of and tally.others else None
+    for limit in tally.others:
+        verdict = None if evidence is None else judge_by(limit, tally.value, evidence)
+        if verdict is not None:
+            verdicts.append(verdict)
+            tally.counts[limit.name] = [1, int(verdict.status == "failed")]
     return Result(
         metric=tally.metric.name,
         unit=unit,
@@ -331,7 +351,7 @@ def _result(tally: _Tally) -> Result:
         job_id=job.job_id,
         run_id=job.run_id,
         run_url=job.run_url,
-        verdicts=tuple(judge(limit, tally.value) for limit in tally.limits if not limit.is_trial),
+        verdicts=tuple(verdicts),
         values=tally.values,
         failed=sum(tally.failed[1:]),
         absent=tally.absent,

@@ -64,7 +64,8 @@ def value_text(finding: Finding) -> str:
 def bare_value_text(finding: Finding) -> str:
     """Write a value with enough digits to differ from its limit."""
     criterion = finding.criterion
-    if criterion is None:
+    # What a compound counts is not the value.
+    if criterion is None or criterion.members:
         return number_text(finding.value)
     return criterion.value_text(finding.value)
 
@@ -74,7 +75,8 @@ def limit_text(finding: Finding) -> str:
     criterion = finding.criterion
     if criterion is None:
         return NOTHING
-    return _with_unit(criterion.words_against(finding.value), finding)
+    words = criterion.words_against(finding.value)
+    return words if criterion.members else _with_unit(words, finding)
 
 
 def beyond_text(finding: Finding) -> str:

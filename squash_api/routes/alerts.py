@@ -111,9 +111,13 @@ _SILENCE = body_of(
 )
 
 
-async def alert_id_of(alert_id: str) -> int:
+def alert_id_of(alert_id: str) -> int:
     """Read an alert's id from a URL; anything that cannot be one is not found."""
     return _id_of(alert_id, "alert")
+
+
+async def _alert_id(alert_id: str) -> int:
+    return alert_id_of(alert_id)
 
 
 async def _silence_id_of(silence_id: str) -> int:
@@ -126,7 +130,7 @@ def _id_of(text: str, noun: str) -> int:
     return int(text)
 
 
-AlertIdDep = Annotated[int, Depends(alert_id_of)]
+AlertIdDep = Annotated[int, Depends(_alert_id)]
 SilenceIdDep = Annotated[int, Depends(_silence_id_of)]
 _TextQuery = Annotated[str | None, Query(max_length=1000)]
 

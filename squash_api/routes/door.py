@@ -85,7 +85,8 @@ class Door:
         if _is_open(scope) and not (is_known and scope["path"] == READY):
             return None
         if SESSION not in scope and not is_known and means_html(scope):
-            return to_login(request)
+            is_open = scope["method"] == "GET" and self._site.links.opens(_address_of(request))
+            return None if is_open else to_login(request)
         if SESSION not in scope:
             try:
                 scope[CALLER] = await self._reader(request)
@@ -143,13 +144,18 @@ def to_login(request: Request) -> Response:
 
 def login_link(request: Request, site: Site) -> str:
     """Return the address of the login, from where a browser comes back to what it asks for."""
-    asked = bytes(request.scope.get("raw_path") or b"/").partition(b"?")[0].decode("latin-1")
-    if request.scope["query_string"]:
-        asked += f"?{request.scope['query_string'].decode('latin-1')}"
+    asked = _address_of(request)
     # Into an address somebody may have pasted a key.
     is_told = request.method == "GET" and without_credentials(asked) == asked
     back = safe_address(asked) if is_told else "/"
     return f"{site.settings.url_path}{LOGIN}" + ("" if back == "/" else f"?next={quote(back)}")
+
+
+def _address_of(request: Request) -> str:
+    """Return what is asked for, as it was sent: the path below the root, and the query."""
+    asked = bytes(request.scope.get("raw_path") or b"/").partition(b"?")[0].decode("latin-1")
+    query = request.scope["query_string"].decode("latin-1")
+    return f"{asked}?{query}" if query else asked
 
 
 def safe_address(text: str | None) -> str:

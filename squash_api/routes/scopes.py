@@ -113,6 +113,8 @@ PUBLIC = (
     "POST /account/keys",
     "POST /account/keys/revoke",
     "POST /users",
+    "POST /alerts",
+    "POST /alert/{alert_id}",
 )
 """Routes that look at no key; where only users read, the door asks one for `job:read`."""
 

@@ -14,7 +14,7 @@ from tests.support.raised import AlertedObservatory
 
 pytestmark = pytest.mark.sqlite
 
-TWICE = {"alert": {"after": {"runs": 2, "of": 3}}}
+TWICE: dict[str, Any] = {"alert": {"after": {"runs": 2, "of": 3}}}
 
 
 @pytest.fixture

@@ -82,6 +82,30 @@ def test_one_alert_says_what_and_where() -> None:
     )
 
 
+def test_a_compound_says_which_of_its_members_are_broken() -> None:
+    compound = {
+        "specification": "drp.PA1.photometry",
+        "operator": "fewer broken than",
+        "threshold": [2, 3],
+        "level": "CRITICAL",
+        "unit": "",
+        "value": 2.0,
+        "margin": None,
+        "members": ["drp.PA1.minimum", "drp.AM1.design"],
+    }
+    assert text_of(an_alert(8.3, broken=[compound])).splitlines()[1] == (
+        "2 of 3 broken: drp.PA1.minimum, drp.AM1.design (photometry)"
+    )
+
+
+def test_a_range_and_a_settled_trend_say_both_ends() -> None:
+    found = {"operator": "within", "threshold": [1.0, 3.5], "unit": "mmag", "level": "CRITICAL"}
+    broken = [{**found, "specification": "drp.PA1.drift", "margin": -0.5}]
+    assert text_of(an_alert(8.3, broken=broken)).splitlines()[1] == (
+        "PA1 = 8.300 mmag, must be >= 1 and <= 3.5 (drift)"
+    )
+
+
 def test_only_limits_of_its_level_are_listed_three_at_most() -> None:
     limits = [limit("<", float(n), name=f"drp.PA1.l{n}", tags=("minimum",)) for n in (1, 2, 3, 4)]
     broken = [judge(item, 9.0).to_json() for item in (*limits, DESIGN)]
@@ -103,8 +127,8 @@ def test_a_group_counts_and_names_the_worst_three() -> None:
         "detector 0: PA1 = 9.00 mmag, must be <= 8 (minimum)\n"
         "detector 3: PA1 = 8.50 mmag, must be <= 8 (minimum)\n"
         "and 2 more\n"
-        "instrument HSC, dataset cosmos\n"
-        "since last good: afw 3 commits"
+        "since last good: afw 3 commits\n"
+        "instrument HSC, dataset cosmos"
     )
 
 

@@ -221,3 +221,26 @@ def test_of_too_many_values_no_change_points_are_looked_for(
     report = jobs.report(since="7d", changepoints="true")
     assert report.change_points is not None
     assert report.change_points.note.startswith("Change points are not looked for in more than")
+
+
+@pytest.mark.sqlite
+def test_the_last_value_is_judged_by_those_before_it_and_by_its_run(jobs: ReportedJobs) -> None:
+    trend = {"n": 4, "min_history": 3, "floor": 1.0, "unit": "mmag"}
+    jobs.define(
+        {"name": "p.a.drift", "trend": trend},
+        {"name": "p.a.usual", "range": {"high": 100.0, "unit": "mmag"}},
+        {"name": "p.a.design", "threshold": {"value": 8.0, "unit": "mmag", "operator": "<="}},
+        {"name": "p.a.both", "compound": {"any": ["design", "usual"], "over": "run"}},
+    )
+    for hours in (5, 4, 3):
+        jobs.job(1.0, run_id=str(hours), ago_ns=hours * HOUR_NS)
+    jobs.job(9.0, run_id="new", ago_ns=2 * HOUR_NS)
+    jobs.job(7.0, run_id="new", ago_ns=HOUR_NS)
+    found = jobs.report(run="new")
+    (shown,) = found.worst
+    assert {shown.specification, *shown.also_broken} == {"p.a.drift", "p.a.both"}
+    assert (found.summary.state, found.summary.failed) == ("WARNING", 1)
+    text = report_markdown(found)
+    assert "drift" in text
+    assert "none of 2 broken mmag" not in text
+    assert jobs.report(run="3").summary.state == "passed"

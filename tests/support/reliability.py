@@ -194,8 +194,10 @@ ROWS: Mapping[str, Row] = {
     ),
     "histories": Row(
         "Random histories of jobs: late, corrected, deleted, with restarts of everything. What "
-        "Kapacitor knows is compared with the record; with a stand-in and with the real one",
+        "Kapacitor knows, with a stand-in and with the real one, and the alerts of the record, are "
+        "compared with the newest values",
         (
+            "tests/alerts/test_histories.py",
             "tests/delivery/test_kapacitor_states.py",
             "tests/integration/test_kapacitor_outlet.py",
         ),
@@ -213,7 +215,7 @@ _CUT = """\
 | kills of one of three services and three `squash deliver` | 6 | 100 | the same |
 | jobs at two replicas at once | 240 | 10,000 | some minutes |
 | jobs that wait | 10,000 | 20,000 | storing and sending them takes a minute |
-| histories of jobs | 11 | 400 | half an hour |
+| histories of jobs | 15 | 800 | half an hour |
 | made-up requests and bodies | a few of each route | 40 times as many | half an hour |
 | damages to InfluxDB | 2 histories | 20 histories | a quarter of an hour |
 """
